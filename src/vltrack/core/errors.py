@@ -1,0 +1,174 @@
+"""The one error tree. Knows codes, messages, hints and exit codes; knows nothing of where they are raised.
+
+Every error that a user can cause is a ``VltrackError`` with one clear sentence (``message``: names the thing and
+what was found) and a remedy (``hint``). The command prints ``vltrack: error[CODE]: message. hint`` and leaves with
+``exit_code``; the Python API raises the class.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VltrackError(Exception):
+    """Base of all errors that vltrack raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "Error"
+
+    def __init__(self, message: str, *, hint: str = "", **context: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.context = context
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.code = cls.__name__
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(VltrackError):
+    """Flags or arguments that contradict each other or are missing."""
+
+    exit_code = 2
+
+
+class InputError(VltrackError):
+    """The media, the prompt or the box is at fault."""
+
+    exit_code = 3
+
+
+class VideoNotFound(InputError):
+    """No such file or folder, or a folder without images."""
+
+
+class VideoUnreadable(InputError):
+    """The file is there but is no video that can be opened."""
+
+
+class VideoForbiddenFormat(InputError):
+    """A playlist, pattern, address or container that is not on the list of allowed ones."""
+
+
+class VideoNoStream(InputError):
+    """The file has no picture track."""
+
+
+class VideoEmpty(InputError):
+    """The file has a picture track but not one frame decodes."""
+
+
+class VideoTooLarge(InputError):
+    """Frames larger than the cap; refused before memory is taken."""
+
+
+class ImageError(InputError):
+    """An array given as a frame is no picture that can be used."""
+
+
+class PromptEmpty(InputError):
+    """The sentence has no word in it."""
+
+
+class PromptTooLong(InputError):
+    """The sentence is longer than 4 KiB."""
+
+
+class PromptInvalid(InputError):
+    """The sentence has control characters, NUL or broken Unicode."""
+
+
+class BoxInvalid(InputError):
+    """Not four finite numbers with positive width and height."""
+
+
+class BoxOutside(InputError):
+    """The box does not touch the frame."""
+
+
+class BoxFrameOutOfRange(InputError):
+    """The start frame is beyond the end of the video."""
+
+
+class GroundingFailed(InputError):
+    """A start by words gave no usable box."""
+
+
+class DataError(VltrackError):
+    """A data set tree or an annotation is at fault."""
+
+    exit_code = 4
+
+
+class ModelError(VltrackError):
+    """A checkpoint, a configuration or a tokenizer is at fault."""
+
+    exit_code = 5
+
+
+class ModelNotFound(ModelError):
+    """No model or weights of that name or path."""
+
+
+class CheckpointCorrupt(ModelError):
+    """The file's sha256 is not the recorded one, or the file does not parse."""
+
+
+class CheckpointMismatch(ModelError):
+    """The weights belong to another tracker, size or configuration."""
+
+
+class CheckpointNonFinite(ModelError):
+    """A tensor holds NaN or infinity."""
+
+
+class CheckpointVersion(ModelError):
+    """The file was written by a newer version of vltrack."""
+
+
+class TokenizerMismatch(ModelError):
+    """The vocabulary is not the one that the weights were trained with."""
+
+
+class ConfigError(ModelError):
+    """A configuration value is unknown, of the wrong type or out of range."""
+
+
+class ResourceError(VltrackError):
+    """Disk, memory, device or file descriptors ran out."""
+
+    exit_code = 6
+
+
+class PartialResult(VltrackError):
+    """The work finished but parts are missing or degraded; what exists was kept."""
+
+    exit_code = 7
+
+
+class VideoReadError(PartialResult):
+    """The input broke off or vanished while it was read."""
+
+
+class VideoTimeout(PartialResult):
+    """The decoder gave no frame for too long and was stopped."""
+
+
+class VideoDecoderCrashed(PartialResult):
+    """The decoder process died."""
+
+
+class Diverged(VltrackError):
+    """The loss was not finite several times in a row."""
+
+    exit_code = 8
+
+
+class StateError(VltrackError):
+    """Something is used before it is ready, twice at once, or does not belong to this run."""
+
+    exit_code = 9
