@@ -1,0 +1,22 @@
+"""Fixtures for all tests: where the shared material lies, one thread for torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real videos, training pictures and peers; skips the test where it is not."""
+    path = Path(os.environ.get("VLTRACK_SHARED", ROOT.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip(f"no shared material at {path} (set VLTRACK_SHARED)")
+    return path
