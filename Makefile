@@ -1,0 +1,55 @@
+# Short names for the things that one does here. Every target sets up what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Any Python from 3.11 on; the first that is found. Override: make setup PYTHON=/path/to/python
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Several processes with one thread each are faster and steadier than one process with several.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: help setup demo test test-all check bench weights clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: $(STAMP)  ## make .venv and install the package with its developer tools
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Install one, or: make setup PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --retries 8 --timeout 60 --editable ".[dev]"
+	@touch $@
+
+demo: setup  ## track a car in a short real clip; see demo-output/
+	$(BIN)/vltrack demo
+
+test: setup  ## the default tests (under three minutes on two cores)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: setup  ## also training, fuzzing and soak tests
+	$(BIN)/python -m pytest -n 2
+
+check: setup  ## style, types and import contracts (under a minute)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## quality and speed on real video (needs the material that benchmarks/README.md names)
+	$(BIN)/python benchmarks/real_video.py
+
+# The recipe of the shipped weights. DATA is the folder of training pictures (docs/train.md).
+DATA ?= ../shared/train
+RUN ?= runs/litetrack-tiny
+weights: setup  ## train litetrack-tiny again (hours on a CPU)
+	$(BIN)/vltrack train litetrack --size tiny --data $(DATA) --out $(RUN) --resume
+
+clean:  ## remove what the tools and the demo left behind (not .venv, not runs)
+	rm -rf build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
