@@ -1,0 +1,1 @@
+"""From frames, sentences and boxes to what a network reads, and back. Knows no video file and no model."""

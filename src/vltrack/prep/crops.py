@@ -1,0 +1,171 @@
+"""Square crops and their exact inverse. Knows one affine map (scale and shift) and cv2; knows no network.
+
+Two coordinate conventions meet here. Boxes live in *edge* coordinates: pixel ``i`` covers ``[i, i + 1)``, so
+a box over the whole frame is ``0, 0, W, H``. ``cv2.warpAffine`` lives in *centre* coordinates: the integer
+``i`` is the middle of pixel ``i``. ``Crop.matrix`` is what cv2 takes; ``to_crop`` and ``to_frame`` move boxes
+and include the half pixel between the two, so that a box drawn on the crop lies on the same picture content
+as in the frame.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vltrack.core.errors import BoxInvalid
+from vltrack.core.types import Box, Image
+
+MIN_SIDE = 4.0
+"""Smallest side of a region in frame pixels; below it a crop would show nothing but one blurred pixel."""
+
+_SAMPLES = 3
+"""Area averaging looks at 3 to 5 frame pixels along each side of a crop pixel; more cost and show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A ``size`` x ``size`` picture cut from a frame, and where it came from.
+
+    Attributes:
+        matrix: (2, 3) float64, frame to crop in cv2's pixel-centre coordinates: ``[[s, 0, a], [0, s, b]]``.
+        size: side of the crop in crop pixels.
+    """
+
+    matrix: NDArray[np.float64]
+    size: int
+
+    @property
+    def scale(self) -> float:
+        """Crop pixels per frame pixel."""
+        return float(self.matrix[0, 0])
+
+    @property
+    def offset(self) -> NDArray[np.float64]:
+        """(2,) where the frame's top left corner lies in the crop, in edge coordinates."""
+        shift: NDArray[np.float64] = self.matrix[:, 2] + 0.5 - 0.5 * self.scale
+        return shift
+
+    def to_crop(self, xywh: ArrayLike) -> Box:
+        """(..., 4) xywh in frame pixels -> the same boxes in crop pixels."""
+        box = np.asarray(xywh, dtype=np.float64) * self.scale
+        box[..., :2] += self.offset
+        return box
+
+    def to_frame(self, xywh: ArrayLike) -> Box:
+        """(..., 4) xywh in crop pixels -> the same boxes in frame pixels. The exact inverse of
+        ``to_crop``.
+        """
+        box = np.array(xywh, dtype=np.float64)
+        box[..., :2] -= self.offset
+        return box / self.scale
+
+
+def region_for(box_xywh: ArrayLike, factor: float, size: int) -> Crop:
+    """The square region around a box: side ``ceil(sqrt(w * h) * factor)`` frame pixels, same centre as the
+    box.
+
+    The rule is the one of STARK and OSTrack (``sample_target``), which the five trackers share.
+
+    Args:
+        box_xywh: (4,) in frame pixels; may lie partly or wholly outside the frame.
+        factor: side of the region over the geometric mean of the box's sides.
+        size: side of the crop in pixels.
+
+    Raises:
+        BoxInvalid: a number is not finite or a side is not positive (cv2 would take NaN without a word).
+    """
+    x, y, w, h = (float(v) for v in np.asarray(box_xywh, dtype=np.float64))
+    if not (math.isfinite(x) and math.isfinite(y) and 0 < w < math.inf and 0 < h < math.inf):
+        raise BoxInvalid(f"cannot cut a region around the box {x:g}, {y:g}, {w:g}, {h:g}.")
+    side = max(MIN_SIDE, math.ceil(math.sqrt(w) * math.sqrt(h) * factor))
+    scale = size / side
+    return _crop(scale, size / 2 - scale * (x + w / 2), size / 2 - scale * (y + h / 2), size)
+
+
+def letterbox(width: int, height: int, size: int) -> Crop:
+    """The whole frame centred in ``size`` x ``size``, aspect kept: what a start by words looks at."""
+    scale = size / max(width, height)
+    return _crop(scale, (size - scale * width) / 2, (size - scale * height) / 2, size)
+
+
+def _crop(scale: float, left: float, top: float, size: int) -> Crop:
+    """A ``Crop`` from edge coordinates: the frame's corner (0, 0) lands on (left, top)."""
+    half = 0.5 * scale - 0.5
+    return Crop(np.array([[scale, 0.0, left + half], [0.0, scale, top + half]]), size)
+
+
+def mean_colour(image: Image) -> tuple[float, float, float]:
+    """The frame's mean colour, from about 64 x 64 evenly spread pixels: the same cost for any frame."""
+    height, width = image.shape[:2]
+    few = image[:: max(1, height // 64), :: max(1, width // 64)]
+    red, green, blue = few.mean(axis=(0, 1))
+    return float(red), float(green), float(blue)
+
+
+def cut(image: Image, crop: Crop, border: tuple[float, float, float] | None = None) -> Image:
+    """Cut the crop out of the frame; what lies outside the frame gets one colour.
+
+    Up to a shrink of two this is one bilinear ``cv2.warpAffine``. For a stronger one the bilinear warp would
+    skip pixels and flicker, so the part of the frame that the crop shows is first reduced by a whole factor
+    (every k-th pixel, then ``INTER_AREA`` over 3 to 5 of them) and the warp does the remaining shrink below
+    two. Both ways use the same exact map. Nothing is padded and no array grows with the frame: an 8K
+    full-frame target costs under 5 ms. Of a frame's last rows and columns less than one crop pixel may take
+    the border colour.
+
+    Args:
+        image: (H, W, 3) RGB uint8; not modified.
+        crop: from ``region_for`` or ``letterbox``.
+        border: colour outside the frame; ``None`` = the frame's mean colour.
+
+    Returns:
+        (size, size, 3) RGB uint8, contiguous.
+    """
+    colour = mean_colour(image) if border is None else border
+    matrix = crop.matrix
+    if 1.0 / crop.scale >= 2.0:
+        reduced = _reduce(image, crop)
+        if reduced is None:
+            return np.full((crop.size, crop.size, 3), np.round(colour), dtype=np.uint8)
+        image, matrix = reduced
+    size = (crop.size, crop.size)
+    constant = cv2.BORDER_CONSTANT
+    warped = cv2.warpAffine(
+        image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=constant, borderValue=colour
+    )
+    return cast(Image, warped)
+
+
+def _reduce(image: Image, crop: Crop) -> tuple[Image, NDArray[np.float64]] | None:
+    """The shown part of the frame shrunk by a whole factor, and the map from there to the crop, or None."""
+    height, width = image.shape[:2]
+    factor = int(min(1.0 / crop.scale, width, height))
+    stride = max(1, factor // _SAMPLES)
+    area = factor // stride
+    step = stride * area
+    # A step more on each side, so that the warp finds neighbours for the crop's outermost pixels.
+    low = np.floor(-crop.offset / crop.scale - step).clip(0, (width, height)).astype(int)
+    high = np.ceil((crop.size - crop.offset) / crop.scale + 2 * step).clip(0, (width, height)).astype(int)
+    count = (high - low) // step
+    if (count < 1).any() or crop.scale * max(width, height) < 1.0:
+        return None
+    (x1, y1), (x2, y2) = low, low + count * step
+    view = image[y1:y2, x1:x2]
+    if stride > 1:
+        # With a whole factor INTER_NEAREST takes pixels 0, k, 2k, ... exactly (a test holds cv2 to that).
+        view = _resize(view, count * area, cv2.INTER_NEAREST)
+    if area > 1:
+        view = _resize(view, count, cv2.INTER_AREA)
+    # Pixel i of the view is centred on frame pixel low + stride * (area * i + (area - 1) / 2).
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = crop.matrix[:, :2] * step
+    matrix[:, 2] = crop.matrix[:, 2] + crop.scale * (low + stride * (area - 1) / 2)
+    return view, matrix
+
+
+def _resize(view: Image, size: NDArray[np.int_], how: int) -> Image:
+    return cast(Image, cv2.resize(view, (int(size[0]), int(size[1])), interpolation=how))
