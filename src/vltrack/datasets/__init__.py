@@ -1,0 +1,1 @@
+"""Pictures, cut-outs, procedural clips and annotated sequences. Knows files and annotations; never loads torch."""

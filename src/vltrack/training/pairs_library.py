@@ -1,0 +1,224 @@
+"""What pairs are made of: objects, backgrounds and textured pieces, drawn at random. Knows no view and no text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core.errors import DataError
+from vltrack.core.types import Image
+from vltrack.datasets.colours import dominant_colour
+from vltrack.datasets.cutouts import Cutout, CutoutSet, Patch
+from vltrack.datasets.pictures import Instance, PictureSet, held_out
+from vltrack.training.pairs_geometry import Floats, corners, rounded_corners
+from vltrack.training.pairs_render import blob_patch, recolour
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Actor:
+    """A thing that can be shown: a ``patch`` of its own, or a part of picture ``picture``. ``outline`` in pixels of
+    the one or the other; ``calm``: only a box is known, so that it should hardly turn; ``key`` tells objects apart."""
+
+    name: str
+    colour: str
+    upper: str
+    outline: Floats
+    patch: Patch | None = None
+    picture: int = -1
+    calm: bool = False
+    key: int = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Neighbour:
+    """Another annotated object of a picture: noun and box x, y, w, h."""
+
+    name: str
+    box: Floats
+
+
+class Library:
+    """Pictures and cut-outs of one split, with the draws that rendering needs."""
+
+    def __init__(self, pictures: PictureSet, cutouts: CutoutSet, split: str) -> None:
+        self.pictures = pictures
+        self.cutouts = cutouts
+        wanted = {p.file for p in pictures if split == "all" or held_out(p.file) == (split == "val")}
+        self._chosen = [i for i, p in enumerate(pictures) if p.file in wanted]
+        self._things = [i for i, c in enumerate(cutouts) if c.file in wanted]
+        if len(self._chosen) < 2 or not self._things:
+            raise DataError(
+                f"split {split} has {len(self._chosen)} pictures and {len(self._things)} cut-outs.",
+                hint="Use more pictures or split all.",
+            )
+        self._by_name: dict[str, list[int]] = defaultdict(list)
+        self._by_file: dict[str, list[int]] = defaultdict(list)
+        for index in self._things:
+            self._by_name[cutouts[index].name].append(index)
+            self._by_file[cutouts[index].file].append(index)
+        self._names = sorted(self._by_name)
+        wide = [i for i in self._chosen if len(pictures[i].instances) > 1]
+        self._wide = wide or self._chosen
+        self._owners, self._owner_weights = self._find_owners()
+
+    def image(self, picture: int) -> Image:
+        """RGB image of a picture index."""
+        return self.pictures.image(picture)
+
+    def draw_object(self, rng: np.random.Generator) -> Actor:
+        """A cut-out: half of the time any, half of the time of a class drawn first."""
+        if rng.random() < 0.5:
+            return self._actor(int(rng.choice(self._things)))
+        name = self._names[int(rng.integers(len(self._names)))]
+        return self._actor(int(rng.choice(self._by_name[name])))
+
+    def draw_like(self, actor: Actor, rng: np.random.Generator) -> Actor | None:
+        """A look-alike: another object of the class, or the same one in another colour; None where there is none."""
+        family = [i for i in self._by_name.get(actor.name, ()) if i != actor.key]
+        if family and rng.random() < 0.72:
+            return self._actor(int(rng.choice(family)))
+        if actor.patch is not None:
+            changed = recoloured(actor, rng)
+            if changed is not None:
+                return changed
+        return self._actor(int(rng.choice(family))) if family else None
+
+    def draw_texture(self, rng: np.random.Generator) -> Actor:
+        """A textured piece: a rectangle of a picture (in place), or a blob cut from one."""
+        picture, box = 0, np.zeros(4)
+        for _ in range(6):
+            picture = int(rng.choice(self._wide if rng.random() < 0.6 else self._chosen))
+            image = self.image(picture)
+            h, w = image.shape[:2]
+            side = np.exp(rng.uniform(np.log(0.1), np.log(0.4))) * min(h, w)
+            stretch = np.exp(rng.normal() * 0.45)
+            bw, bh = min(side * stretch, 0.8 * w), min(side / stretch, 0.8 * h)
+            box = np.array([rng.uniform(0, w - bw), rng.uniform(0, h - bh), bw, bh])
+            piece = _crop(image, box)
+            if piece.size and float(cv2.meanStdDev(piece)[1].mean()) > 22:
+                break
+        piece = np.ascontiguousarray(_crop(self.image(picture), box))
+        colour = dominant_colour(piece.reshape(-1, 3), 0.7)
+        if rng.random() < 0.5:
+            patch = blob_patch(piece, rng)
+            if patch is not None:
+                return Actor(
+                    name="", colour=colour, upper="", outline=patch.outline.astype(np.float64), patch=patch
+                )
+        return Actor(name="", colour=colour, upper="", outline=corners(box), picture=picture)
+
+    def draw_owned(self, rng: np.random.Generator) -> tuple[Actor, list[Neighbour]]:
+        """An object in its own picture, and the other annotated things there."""
+        pick = int(np.searchsorted(self._owner_weights, rng.random() * self._owner_weights[-1]))
+        picture, number = self._owners[min(pick, len(self._owners) - 1)]
+        entry = self.pictures[picture]
+        if number < 0:  # the main object of the picture, cut out
+            key = self._by_file[entry.file][0]
+            cut = self.cutouts[key]
+            x, y, factor = cut.origin
+            outline = self.cutouts.patch(key).outline.astype(np.float64) * factor + (x, y)
+            return Actor(
+                name=cut.name, colour=cut.colour, upper=cut.upper, outline=outline, picture=picture, key=key
+            ), []
+        instance = entry.instances[number]
+        match = self._matching(entry.file, instance)
+        others = [
+            Neighbour(name=o.name, box=np.array(o.box))
+            for i, o in enumerate(entry.instances)
+            if i != number and _overlap(o.box, instance.box) < 0.7
+        ]
+        outline = rounded_corners(instance.box) if instance.polygon is None else instance.polygon.astype(np.float64)
+        return Actor(
+            name=instance.name,
+            colour="" if match is None else match.colour,
+            upper="" if match is None else match.upper,
+            outline=outline,
+            picture=picture,
+            calm=instance.polygon is None,
+        ), others
+
+    def draw_background(self, rng: np.random.Generator, avoid: str = "") -> int:
+        """A picture index for a background that does not show a thing of class ``avoid``."""
+        for _ in range(8):
+            pick = int(rng.choice(self._wide if rng.random() < 0.55 else self._chosen))
+            picture = self.pictures[pick]
+            if not avoid or (picture.whole != avoid and all(i.name != avoid for i in picture.instances)):
+                return pick
+        return pick
+
+    def _actor(self, key: int) -> Actor:
+        cut, patch = self.cutouts[key], self.cutouts.patch(key)
+        return Actor(
+            name=cut.name, colour=cut.colour, upper=cut.upper,
+            outline=patch.outline.astype(np.float64), patch=patch, key=key,
+        )  # fmt: skip
+
+    def _matching(self, file: str, instance: Instance) -> Cutout | None:
+        for key in self._by_file.get(file, ()):
+            cut = self.cutouts[key]
+            near = abs(cut.origin[0] + 3 - instance.box[0]) < 4 and abs(cut.origin[1] + 3 - instance.box[1]) < 4
+            if near and cut.name == instance.name:
+                return cut
+        return None
+
+    def _find_owners(self) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
+        """(picture, instance or -1) of every object in its own picture, and the running sum of their weights: those
+        that fill the picture leave no surroundings to search in, so they come rarely."""
+        owners, weights = [], []
+        for index in self._chosen:
+            picture = self.pictures[index]
+            area = picture.width * picture.height
+            outlined = [i.box for i in picture.instances if i.polygon is not None]
+            for number, instance in enumerate(picture.instances):
+                x, y, w, h = instance.box
+                twin = instance.polygon is None and any(_overlap(instance.box, box) > 0.7 for box in outlined)
+                if min(w, h) < 12 or twin:
+                    continue
+                share = np.sqrt(w * h / area)
+                weight = 1.0 if share < 0.45 else 0.3 if share < 0.7 else 0.06
+                owners.append((index, number))
+                weights.append(weight * (0.6 if instance.polygon is None else 1.0))
+            if picture.whole is not None and self._by_file.get(picture.file):
+                owners.append((index, -1))
+                weights.append(0.08)
+        if not owners:
+            raise DataError("no picture has an annotated object.", hint="Check the picture index.")
+        return owners, np.cumsum(weights)
+
+
+def recoloured(actor: Actor, rng: np.random.Generator) -> Actor | None:
+    """The same object with another hue, None where it has too little colour for that to be seen."""
+    if actor.patch is None:
+        return None
+    level = actor.patch.levels[min(2, len(actor.patch.levels) - 1)]
+    inside = level[level[..., 3] > 200][:, :3]
+    if len(inside) < 12 or float((inside.max(axis=1) - inside.min(axis=1)).mean()) < 45:
+        return None
+    patch = recolour(actor.patch, int(rng.integers(30, 150)), float(rng.uniform(0.9, 1.3)))
+    level = patch.levels[min(2, len(patch.levels) - 1)]
+    solid = level[..., 3] > 200
+    half = level[: level.shape[0] // 2]
+    return Actor(
+        name=actor.name,
+        colour=dominant_colour(level[solid][:, :3]),
+        upper=dominant_colour(half[half[..., 3] > 200][:, :3]),
+        outline=actor.outline,
+        patch=patch,
+        key=actor.key,
+    )
+
+
+def _crop(image: Image, box: Floats) -> Image:
+    x, y, w, h = np.round(box).astype(int)
+    return image[y : y + h, x : x + w]
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    inter = max(0.0, wide) * max(0.0, high)
+    return inter / (a[2] * a[3] + b[2] * b[3] - inter)
