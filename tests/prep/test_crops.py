@@ -60,9 +60,12 @@ def _blob_centre(image: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    cx=st.floats(150, 650), cy=st.floats(150, 450), side=st.floats(20, 400), shift=st.floats(-0.2, 0.2),
+    cx=st.floats(150, 650),
+    cy=st.floats(150, 450),
+    side=st.floats(20, 400),
+    shift=st.floats(-0.2, 0.2),
     factor=st.sampled_from([1.5, 2.0, 4.0]),
-)  # fmt: skip
+)
 def test_pixels_land_where_the_map_says(cx, cy, side, shift, factor) -> None:
     """A smooth blob is drawn in the frame; its centre in the crop is the mapped one, whatever the shrink."""
     ys, xs = np.mgrid[0:600, 0:800] + 0.5

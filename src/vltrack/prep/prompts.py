@@ -248,7 +248,9 @@ def check_image(picture: Any) -> Image:
         array = array[:, :, None]
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
-    return np.ascontiguousarray(array[:, :, :3])
+    if array.shape[2] == 4:
+        array = array[:, :, :3]
+    return np.ascontiguousarray(array)
 
 
 def _from_unit_floats(array: NDArray[Any], got: str) -> Image:

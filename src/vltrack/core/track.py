@@ -1,0 +1,347 @@
+"""``Track``: the boxes of one target in all frames of a video, and its files. Knows CSV and JSON; draws
+nothing.
+
+Both formats hold the same: what was asked and of what (``meta``), then a row a frame with ``frame, seconds,
+x, y, w, h, score, visible, status``. Numbers are written so that they read back as the same float64. In CSV
+the ``meta`` stands in lines that begin with ``#`` (``pandas.read_csv(path, comment="#")`` skips them).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core.errors import DataError, UsageError
+from vltrack.core.files import write_text
+from vltrack.core.types import Box, Status, Step
+
+FORMAT = "vltrack.track"
+VERSION = 1
+COLUMNS = ("frame", "seconds", "x", "y", "w", "h", "score", "visible", "status")
+MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Track:
+    """One target through one video. N rows, one a presented frame; the arrays are read-only.
+
+    Attributes:
+        boxes: (N, 4) x, y, w, h float64 in pixels of the displayed frame; finite, w and h > 0. While the
+        target is
+            not visible the row holds the last credible box: ask ``visible`` before using it.
+        scores: (N,) presence in [0, 1].
+        visible: (N,) bool.
+        indices: (N,) int64, 0-based frame numbers, rising.
+        seconds: (N,) float64 presentation times.
+        status: N of ``Status``.
+        meta: what JSON can hold: ``source``, ``sentence``, ``box``, ``model``, ``width``, ``height``,
+        ``warnings``,
+            ``versions`` and whatever else the maker wants to tell.
+
+    Raises:
+        DataError: lengths differ, a number is not finite or out of range, frames do not rise.
+        TypeError: ``meta`` holds what JSON cannot.
+    """
+
+    boxes: Box
+    scores: NDArray[np.float64]
+    visible: NDArray[np.bool_]
+    indices: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    status: tuple[Status, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.status)
+        shapes = {
+            "boxes": (count, 4),
+            "scores": (count,),
+            "visible": (count,),
+            "indices": (count,),
+            "seconds": (count,),
+        }
+        types = {"visible": np.bool_, "indices": np.int64}
+        for name, shape in shapes.items():
+            array: NDArray[Any] = np.array(getattr(self, name), dtype=types.get(name, np.float64)).reshape(
+                shape if not count else -1
+            )
+            if array.size != math.prod(shape):
+                raise DataError(f"a track has {count} rows but its {name} have {array.size} numbers.")
+            array = array.reshape(shape)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        # What is kept is what a file would give back: tuples become lists, keys become strings.
+        object.__setattr__(self, "meta", json.loads(json.dumps(self.meta, allow_nan=False)))
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        good = {
+            "a box that is not finite or has no size": np.isfinite(self.boxes).all(axis=1)
+            & (self.boxes[:, 2:] > 0).all(axis=1),
+            "a score outside 0..1": (self.scores >= 0) & (self.scores <= 1),
+            "a time that is not finite": np.isfinite(self.seconds),
+            "a frame number that does not rise": np.diff(self.indices, prepend=-1) > 0,
+        }
+        for fault, rows in good.items():
+            if not rows.all():
+                raise DataError(f"row {int(np.argmin(rows)) + 1} of the track has {fault}.")
+
+    @classmethod
+    def from_steps(cls, steps: Iterable[Step], meta: Mapping[str, Any] | None = None) -> Track:
+        """A track of what a tracker gave, frame by frame. ``extras`` of the steps are not kept."""
+        rows = list(steps)
+        return cls(
+            boxes=np.array([step.box for step in rows], dtype=np.float64).reshape(-1, 4),
+            scores=np.array([step.score for step in rows], dtype=np.float64),
+            visible=np.array([step.visible for step in rows], dtype=np.bool_),
+            indices=np.array([step.index for step in rows], dtype=np.int64),
+            seconds=np.array([step.seconds for step in rows], dtype=np.float64),
+            status=tuple(Status(step.status) for step in rows),
+            meta=dict(meta or {}),
+        )
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def __iter__(self) -> Iterator[Step]:
+        return (self[row] for row in range(len(self)))
+
+    @overload
+    def __getitem__(self, key: int) -> Step: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> Track: ...
+
+    def __getitem__(self, key: int | slice) -> Step | Track:
+        """A row as a ``Step``, or the rows of a rising slice as a ``Track`` with the same ``meta``."""
+        if isinstance(key, slice):
+            return Track(
+                boxes=self.boxes[key],
+                scores=self.scores[key],
+                visible=self.visible[key],
+                indices=self.indices[key],
+                seconds=self.seconds[key],
+                status=self.status[key],
+                meta=self.meta,
+            )
+        return Step(
+            box=self.boxes[key],
+            score=float(self.scores[key]),
+            visible=bool(self.visible[key]),
+            index=int(self.indices[key]),
+            seconds=float(self.seconds[key]),
+            status=self.status[key],
+        )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One dict a frame with the keys ``COLUMNS`` and plain Python values."""
+        for step in self:
+            x, y, w, h = (float(v) for v in step.box)
+            yield {
+                "frame": step.index,
+                "seconds": step.seconds,
+                "x": x,
+                "y": y,
+                "w": w,
+                "h": h,
+                "score": step.score,
+                "visible": step.visible,
+                "status": str(step.status),
+            }
+
+    def to_csv(self) -> str:
+        """The whole track as CSV text.
+
+        No cell can start with ``= + - @`` unless it is a number: every ``#`` line is one cell, commas inside
+        its strings being written ``\\u002c``, so a spreadsheet never meets a formula in a sentence.
+        """
+        out = io.StringIO()
+        out.write(f"# {FORMAT} {VERSION}\n")
+        for key, value in self.meta.items():
+            out.write(f"# {_one_cell(key)}: {_one_cell(value)}\n")
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in self.rows():
+            writer.writerow([str(v).lower() if isinstance(v, bool) else v for v in row.values()])
+        return out.getvalue()
+
+    def to_json(self) -> str:
+        """The whole track as JSON text, a frame a line."""
+        head = _json_text(self.meta)
+        rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in self.rows())
+        return f'{{"format": "{FORMAT}", "version": {VERSION},\n "meta": {head},\n "rows": [\n{rows}\n]}}\n'
+
+    def save(self, path: Path | str, overwrite: bool = False) -> None:
+        """Write ``.csv`` or ``.json``, whole or not at all.
+
+        Raises:
+            UsageError: another extension, or the file exists and ``overwrite`` is false.
+            ResourceError: the disk is full, the folder is missing or cannot be written.
+        """
+        file = Path(path)
+        makers = {".csv": self.to_csv, ".json": self.to_json}
+        if file.suffix.lower() not in makers:
+            raise UsageError(f"cannot write a track as {file.name!r}.", hint="Name it .csv or .json.")
+        if file.exists() and not overwrite:
+            raise UsageError(f"{file} exists already.", hint="Choose another name, or allow overwriting.")
+        write_text(file, makers[file.suffix.lower()]())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Track:
+        """Read what ``save`` wrote.
+
+        Raises:
+            DataError: no such file, or something in it is wrong; names the file, the line or row, and what
+            was found.
+            UsageError: neither ``.csv`` nor ``.json``.
+        """
+        file = Path(path)
+        readers = {".csv": _read_csv, ".json": _read_json}
+        if file.suffix.lower() not in readers:
+            raise UsageError(
+                f"cannot read a track from {file.name!r}.", hint="It must be named .csv or .json."
+            )
+        try:
+            if file.stat().st_size > MAX_FILE_BYTES:
+                raise DataError(f"{file} is larger than 1 GiB; it is no track.")
+            text = file.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise DataError(f"cannot read the track {file}: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file} is not UTF-8 text (byte {error.start}).") from error
+        meta, rows = readers[file.suffix.lower()](text, file)
+        try:
+            return cls.from_steps(rows, meta)
+        except DataError as error:
+            raise DataError(f"{file}: {error.message}") from error
+
+
+def _json_text(value: Any) -> str:
+    """JSON that people can read; with escapes where a file name holds bytes that are not UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    broken = any("\ud800" <= character <= "\udfff" for character in text)
+    return json.dumps(value, allow_nan=False) if broken else text
+
+
+def _one_cell(value: Any) -> str:
+    """JSON text without a comma, semicolon or tab inside its strings (all that spreadsheets may split at)."""
+    if isinstance(value, str):
+        return _json_text(value).replace(",", "\\u002c").replace(";", "\\u003b")
+    if isinstance(value, list):
+        return "[" + ", ".join(_one_cell(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_one_cell(key)}: {_one_cell(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+def _read_csv(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
+    # Not splitlines: it would also break at a line separator inside a sentence.
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    meta: dict[str, Any] = {}
+    start = 0
+    if not lines or not lines[0].startswith(f"# {FORMAT} "):
+        raise DataError(f"{file} is no track: line 1 should be '# {FORMAT} {VERSION}'.")
+    _check_version(lines[0].split()[-1], file)
+    for start, line in enumerate(lines[1:], start=1):
+        if not line.startswith("#"):
+            break
+        try:
+            pair = _parse_json("{" + line[1:] + "}")
+        except ValueError as error:
+            raise DataError(f"{file} line {start + 1}: {line[:60]!r} is not '# \"key\": value'.") from error
+        meta.update(pair)
+    if lines[start:][:1] != [",".join(COLUMNS)]:
+        raise DataError(f"{file} line {start + 1}: the header should be {','.join(COLUMNS)}.")
+    steps = []
+    for number, line in enumerate(lines[start + 1 :], start=start + 2):
+        cells = line.split(",")
+        if len(cells) != len(COLUMNS):
+            raise DataError(f"{file} line {number}: {len(cells)} cells, {len(COLUMNS)} are needed.")
+        steps.append(_step(dict(zip(COLUMNS, cells, strict=True)), f"{file} line {number}"))
+    return meta, steps
+
+
+def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
+    try:
+        data = _parse_json(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is no JSON: {str(error)[:120]}.") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise DataError(f"{file} is no track: its 'format' is not {FORMAT!r}.")
+    _check_version(data.get("version"), file)
+    meta, rows = data.get("meta"), data.get("rows")
+    if not isinstance(meta, dict) or not isinstance(rows, list):
+        raise DataError(f"{file}: 'meta' must be an object and 'rows' a list.")
+    steps = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or set(row) != set(COLUMNS):
+            found = sorted(row) if isinstance(row, dict) else type(row).__name__
+            raise DataError(f"{file} row {number}: {found} found, {', '.join(COLUMNS)} are needed.")
+        steps.append(_step(row, f"{file} row {number}"))
+    return meta, steps
+
+
+def _parse_json(text: str) -> Any:
+    """JSON as the standard has it: Python's NaN and Infinity are errors."""
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no number")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _check_version(found: Any, file: Path) -> None:
+    try:
+        version = int(found)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{file}: the version {found!r} is no number.") from error
+    if version != VERSION:
+        raise DataError(
+            f"{file} has version {version}; this program reads {VERSION}.", hint="Update vltrack."
+        )
+
+
+def _step(cells: dict[str, Any], place: str) -> Step:
+    """One row, every cell checked. ``DataError`` names the place, the column and what was found."""
+
+    def number(column: str) -> float:
+        value = cells[column]
+        try:
+            if isinstance(value, bool) or (
+                isinstance(value, str) and ("_" in value or value != value.strip())
+            ):
+                raise ValueError
+            result = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{place}: {column} is {str(value)[:40]!r}, not a number.") from error
+        if not math.isfinite(result):
+            raise DataError(f"{place}: {column} is {result}.")
+        return result
+
+    index = number("frame")
+    if index != int(index) or not 0 <= index < 2**53:
+        raise DataError(f"{place}: frame is {cells['frame']!r}, not a whole number from 0.")
+    visible = {"true": True, "false": False, True: True, False: False}.get(
+        cells["visible"] if isinstance(cells["visible"], (str, bool)) else None
+    )
+    if visible is None:
+        raise DataError(f"{place}: visible is {str(cells['visible'])[:40]!r}, not true or false.")
+    if cells["status"] not in tuple(Status):
+        raise DataError(f"{place}: status is {str(cells['status'])[:40]!r}, not one of {', '.join(Status)}.")
+    return Step(
+        box=np.array([number(side) for side in "xywh"]),
+        score=number("score"),
+        visible=visible,
+        index=int(index),
+        seconds=number("seconds"),
+        status=Status(cells["status"]),
+    )

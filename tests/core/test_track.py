@@ -1,0 +1,288 @@
+"""A track survives its files bit by bit, and a damaged file is a clear error."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vltrack.core.errors import DataError, ResourceError, UsageError
+from vltrack.core.text import printable
+from vltrack.core.track import COLUMNS, Track
+from vltrack.core.types import Status, Step
+
+META = {
+    "source": "clip.mp4",
+    "sentence": "the white car",
+    "box": [1.5, 2, 3, 4],
+    "model": "litetrack-tiny",
+    "width": 640,
+    "height": 480,
+    "warnings": [],
+    "versions": {"vltrack": "0.1.0"},
+}
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+SIDE = st.floats(1e-300, 1e300)
+ROWS = st.lists(
+    st.tuples(
+        FINITE,
+        FINITE,
+        SIDE,
+        SIDE,
+        st.floats(0, 1),
+        st.booleans(),
+        FINITE,
+        st.sampled_from(list(Status)),
+        st.integers(1, 9),
+    ),
+    max_size=8,
+)
+
+
+def make(rows: list[tuple], meta: dict | None = None) -> Track:
+    steps, index = [], -1
+    for x, y, w, h, score, visible, seconds, status, jump in rows:
+        index += jump
+        box = np.array([x, y, w, h])
+        steps.append(Step(box=box, score=score, visible=visible, index=index, seconds=seconds, status=status))
+    return Track.from_steps(steps, META if meta is None else meta)
+
+
+@pytest.fixture
+def track() -> Track:
+    rows = [(0.1 + i, 2 / 3, 10.0, 20.0, 0.9, True, i / 30, Status.OK, 1) for i in range(5)]
+    rows[3] = (3.1, 2 / 3, 10.0, 20.0, 0.05, False, 0.1, Status.LOST, 1)
+    return make(rows)
+
+
+def same(a: Track, b: Track) -> bool:
+    arrays = ("boxes", "scores", "visible", "indices", "seconds")
+    return (
+        a.meta == b.meta
+        and a.status == b.status
+        and all((getattr(a, n) == getattr(b, n)).all() for n in arrays)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, sentence=st.text(max_size=20), extension=st.sampled_from(["csv", "json"]))
+def test_every_float_and_every_sentence_comes_back(tmp_path_factory, rows, sentence, extension) -> None:
+    track = make(
+        rows, {"sentence": sentence, "list": [sentence, 1.5, None, True], sentence: {"a,b": sentence}}
+    )
+    path = tmp_path_factory.mktemp("track") / f"t.{extension}"
+    track.save(path)
+    assert same(Track.load(path), track)
+
+
+def test_rows_are_what_the_table_says(track, tmp_path) -> None:
+    path = tmp_path / "t.csv"
+    track.save(path)
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    rows = list(csv.DictReader(lines))
+    assert tuple(rows[0]) == COLUMNS == ("frame", "seconds", "x", "y", "w", "h", "score", "visible", "status")
+    assert rows[3]["visible"] == "false"
+    assert rows[3]["status"] == "lost"
+    assert rows[2]["x"] == "2.1"
+    data = json.loads(track.to_json())
+    assert (data["format"], data["version"], data["meta"]) == ("vltrack.track", 1, META)
+    assert data["rows"][3] == {
+        "frame": 3,
+        "seconds": 0.1,
+        "x": 3.1,
+        "y": 2 / 3,
+        "w": 10.0,
+        "h": 20.0,
+        "score": 0.05,
+        "visible": False,
+        "status": "lost",
+    }
+
+
+def test_length_rows_and_slices(track) -> None:
+    assert len(track) == 5
+    assert track[-1].index == 4
+    assert track[3].status is Status.LOST
+    part = track[1:4]
+    assert len(part) == 3
+    assert part.indices.tolist() == [1, 2, 3]
+    assert part.meta == track.meta
+    assert [step.index for step in track[::2]] == [0, 2, 4]
+    assert len(track[9:]) == 0
+    assert len(Track.from_steps([])) == 0
+    with pytest.raises(IndexError):
+        track[5]
+    with pytest.raises(ValueError, match="read-only"):
+        track.boxes[0, 0] = 1
+
+
+@pytest.mark.fault("B08")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"box": (np.nan, 0, 1, 1)},
+        {"box": (0, 0, np.inf, 1)},
+        {"box": (0, 0, 0, 1)},
+        {"box": (0, 0, 1, -1)},
+        {"score": 1.1},
+        {"score": np.nan},
+        {"seconds": np.nan},
+        {"index": 0},
+        {"index": -1},
+    ],
+)
+def test_nothing_that_is_not_finite_becomes_a_track(change) -> None:
+    good = {"box": np.ones(4), "score": 0.5, "visible": True, "index": 0, "seconds": 0.0}
+    bad = good | {"index": 1} | change
+    with pytest.raises(DataError, match="row 2"):
+        Track.from_steps([Step(**good), Step(**bad)])
+
+
+def test_meta_must_be_json() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Track.from_steps([], {"score": float("nan")})
+    with pytest.raises(TypeError):
+        Track.from_steps([], {"array": np.zeros(3)})
+
+
+def test_lengths_must_agree(track) -> None:
+    with pytest.raises(DataError, match="scores"):
+        Track(
+            boxes=track.boxes,
+            scores=track.scores[1:],
+            visible=track.visible,
+            indices=track.indices,
+            seconds=track.seconds,
+            status=track.status,
+        )
+
+
+@pytest.mark.fault("P07")
+@pytest.mark.parametrize(
+    "sentence", ['=HYPERLINK("http://x","y")', "a,=1+1", "+1;-2;@SUM(A1)", "-a\t=b", "@x", "x\n=cmd()", "'=1"]
+)
+def test_no_cell_of_a_csv_is_a_formula(track, sentence) -> None:
+    text = Track.from_steps(
+        list(track), {"sentence": sentence, "more": [sentence, {sentence: sentence}]}
+    ).to_csv()
+    for delimiter in ",;\t":
+        for row in csv.reader(text.splitlines(), delimiter=delimiter):
+            assert not [cell for cell in row if cell.lstrip()[:1] in tuple("=+-@")]
+
+
+def test_saving_never_overwrites_silently(track, tmp_path) -> None:
+    path = tmp_path / "t.json"
+    track.save(path)
+    with pytest.raises(UsageError, match="exists"):
+        track.save(path)
+    track[:2].save(path, overwrite=True)
+    assert len(Track.load(path)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["t.json"]
+    with pytest.raises(UsageError, match=r"t\.txt"):
+        track.save(tmp_path / "t.txt")
+    with pytest.raises(UsageError, match=r"t\.txt"):
+        Track.load(tmp_path / "t.txt")
+    with pytest.raises(ResourceError, match="folder"):
+        track.save(tmp_path / "none" / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("# vltrack.track 1", "# vltrack.track 2", "version 2"),
+        ("# vltrack.track 1", "# vltrack.track x", "'x'"),
+        ("# vltrack.track 1\n", "", "line 1"),
+        ("frame,seconds", "frame,time", "header"),
+        ("2.1,", "nan,", "x is nan"),
+        ("2.1,", "1e999,", "x is inf"),
+        ("2.1,", "two,", "'two'"),
+        ("2.1,", "2_1,", "'2_1'"),
+        ("2.1,", "2.1,7,", "10 cells"),
+        ("false", "no", "'no'"),
+        ("lost", "gone", "'gone'"),
+        ("\n3,", "\n1,", "row 4"),
+        ("\n3,", "\n3.5,", "'3.5'"),
+        ("10.0,20.0,0.05", "10.0,0.0,0.05", "row 4"),
+        ("0.05", "1.05", "row 4"),
+        ('# "width": 640', "# width", "line 6"),
+        ('# "width": 640', '# "width": NaN', "line 6"),
+        ("\n3,", "\n\n3,", "1 cells"),
+    ],
+)
+def test_a_damaged_csv_is_named(track, tmp_path, old, new, said) -> None:
+    path = tmp_path / "t.csv"
+    text = track.to_csv()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(DataError, match=said) as caught:
+        Track.load(path)
+    assert str(path) in caught.value.message
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{", "", "no JSON"),
+        ("2.1", "NaN", "no JSON"),
+        ("2.1", "1e999", "x is inf"),
+        ("2.1", '"2.1 "', "not a number"),
+        ("2.1", "true", "not a number"),
+        ("2.1", "[2]", "not a number"),
+        ("false", "0", "visible"),
+        ("false", '"no"', "visible"),
+        ("vltrack.track", "other", "format"),
+        ('"version": 1', '"version": 7', "version 7"),
+        ('"meta": {', '"m": {', "'meta'"),
+        ('"lost"', "[]", "status"),
+        ('"frame": 3, ', "", "row 4"),
+        ('"frame": 3', '"frame": -3', "-3"),
+    ],
+)
+def test_a_damaged_json_is_named(track, tmp_path, old, new, said) -> None:
+    path = tmp_path / "t.json"
+    text = track.to_json()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError, match=said) as caught:
+        Track.load(path)
+    assert str(path) in caught.value.message
+
+
+def test_other_damage(tmp_path) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        Track.load(tmp_path / "none.csv")
+    for name, data in (
+        ("a.csv", b"\xff\xfe"),
+        ("b.json", b"[" * 100_000),
+        ("c.csv", b""),
+        ("d.json", b"[]"),
+        ("e.json", b"1"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match=name):
+            Track.load(tmp_path / name)
+
+
+def test_windows_line_ends_and_bom_are_read(track, tmp_path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + track.to_csv().replace("\n", "\r\n").encode())
+    assert same(Track.load(path), track)
+
+
+def test_a_source_name_that_is_not_utf8(track, tmp_path) -> None:
+    odd = Track.from_steps(list(track), {"source": b"clip\xff.mp4".decode("utf-8", "surrogateescape")})
+    for name in ("t.csv", "t.json"):
+        odd.save(tmp_path / name)
+        assert same(Track.load(tmp_path / name), odd)
+
+
+@pytest.mark.fault("P07")
+def test_shown_text_obeys_nothing() -> None:
+    assert printable("the \x1b[31mred\x07 car\u202e") == "the \\x1b[31mred\\x07 car\\u202e"
+    assert printable("\udcff\n") == "\\udcff\\x0a"
+    assert printable("café 白 🚗 <b>") == "café 白 🚗 <b>"
