@@ -1,0 +1,248 @@
+"""One run of ``vltrack track``: frames in, steps out, everything kept whatever happens. Knows the order of things only.
+
+Cheap checks first, then the input is opened (a wrong one is told at once), then torch is loaded and the tracker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from vltrack.cli.console import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    Terminated,
+    emit,
+    progress,
+    say,
+    shown,
+    warn,
+)
+from vltrack.cli.names import check_model, nearest
+from vltrack.cli.outputs import Clip, Outputs
+from vltrack.cli.request import Request
+from vltrack.core.errors import BoxFrameOutOfRange, ConfigError, PartialResult, UsageError, VideoEmpty
+
+if TYPE_CHECKING:
+    from vltrack.core.types import Step, Target
+    from vltrack.tracking.many import MultiTracker
+    from vltrack.tracking.policy import Policy
+    from vltrack.video.source import FrameSource
+
+PREFETCHED = 8
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What the summary tells: how many frames, and how each target fared."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    seen: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    missing: int = 0
+    invalid: int = 0
+
+    def add(self, steps: dict[str, Step]) -> None:
+        """Count the steps of one frame."""
+        self.frames += 1
+        for name, step in steps.items():
+            self.seen[name] = self.seen.get(name, 0) + int(step.visible)
+            self.lost[name] = self.lost.get(name, 0) + int(step.status == "lost")
+            self.invalid += int(step.status == "invalid")
+        self.missing += int(any(step.status == "missing" for step in steps.values()))
+
+
+def run(request: Request) -> int:
+    """Do what ``request`` asks; return the exit code 0, or 130 / 143 where the user stopped it (all that was done
+    is kept).
+
+    Raises:
+        VltrackError: with its exit code; what was done before it is kept.
+    """
+    from vltrack.video.source import open_source
+
+    check_model(request.model)
+    tally = Tally()
+    with ExitStack() as stack:
+        source = stack.enter_context(
+            open_source(
+                request.source,
+                start=request.start,
+                end=request.end,
+                stride=request.stride,
+                allow_network=request.allow_network,
+            )
+        )
+        info = source.info
+        targets = _pixel_targets(request, info.width, info.height)
+        clip = Clip(width=info.width, height=info.height, rate=info.rate, sample_aspect=info.sample_aspect)
+        began = time.monotonic()
+        stopped: KeyboardInterrupt | None = None
+        try:
+            with Outputs(request, clip, targets, _meta(request, targets)) as outputs:
+                trackers = _load(request)
+                began = time.monotonic()
+                _follow(request, source, trackers, targets, outputs, tally)
+        except KeyboardInterrupt as stop:
+            stopped = stop
+        tally.seconds = time.monotonic() - began
+        _summarise(request, tally)
+        report = source.report
+        for warning in report.warnings:
+            warn(warning)
+        if stopped is not None:
+            say(f"interrupted after {tally.frames} frames; what was done is kept.")
+            return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
+        if report.failure is not None:
+            raise report.failure
+        _judge(request, tally, degraded=report.degraded)
+    return 0
+
+
+def _load(request: Request) -> MultiTracker:
+    """The tracker for all targets. Torch is loaded here and not before."""
+    from vltrack.tracking.many import MultiTracker
+    from vltrack.tracking.tracker import Tracker
+
+    policy = policy_from(request.settings)
+    tracker = Tracker.load(request.model, device=request.device, threads=request.threads, policy=policy)
+    return MultiTracker(tracker)
+
+
+def policy_from(settings: Mapping[str, object]) -> Policy | None:
+    """The tracking policy with ``--set policy.key=value`` applied; None where nothing was set.
+
+    Raises:
+        UsageError: an unknown key (names the nearest), or a value that the policy refuses.
+    """
+    if not settings:
+        return None
+    from vltrack.tracking.policy import Policy
+
+    known = [item.name for item in fields(Policy)]
+    for key in settings:
+        if key not in known:
+            raise UsageError(f"--set policy.{shown(key)} is unknown.", hint=nearest(key, known))
+    try:
+        return Policy(**settings)  # type: ignore[arg-type]  # Policy checks every value itself
+    except (TypeError, ValueError, ConfigError) as error:
+        raise UsageError(f"--set policy: {error}") from error
+
+
+def _pixel_targets(request: Request, width: int, height: int) -> dict[str, Target]:
+    """The targets with boxes as x, y, w, h in pixels of the frame. Raises ``BoxInvalid``, ``BoxOutside``."""
+    from vltrack.core.types import Target
+    from vltrack.prep.prompts import check_box, convert_box
+
+    targets: dict[str, Target] = {}
+    for named in request.targets:
+        box: tuple[float, float, float, float] | None = None
+        if named.box is not None:
+            box = convert_box(named.box, request.box_format, request.box_unit, width, height)
+            for warning in check_box(box, width, height).warnings:
+                warn(warning)
+        targets[named.name] = Target(box=box, text=named.text)
+    return targets
+
+
+def _meta(request: Request, targets: dict[str, Target]) -> dict[str, Any]:
+    """What the head of a table tells of the run."""
+    from vltrack import __version__
+
+    return {
+        "vltrack": __version__,
+        "source": shown(request.source),
+        "model": request.model,
+        "start": request.start,
+        "stride": request.stride,
+        "targets": {name: {"box": target.box, "text": target.text} for name, target in targets.items()},
+    }
+
+
+def _total(request: Request, frames: int | None) -> int | None:
+    """How many frames will come, where that is known."""
+    if frames is None:
+        return None if request.end is None else -(-(request.end - request.start) // request.stride)
+    last = frames if request.end is None else min(frames, request.end)
+    return max(0, -(-(last - request.start) // request.stride))
+
+
+def _follow(
+    request: Request,
+    source: FrameSource,
+    trackers: MultiTracker,
+    targets: dict[str, Target],
+    outputs: Outputs,
+    tally: Tally,
+) -> None:
+    """Every frame of the source through the trackers into the outputs."""
+    from vltrack.video.prefetch import prefetch
+
+    total = _total(request, source.info.frames)
+    started = False
+    with (
+        prefetch(source, PREFETCHED) as frames,
+        progress("tracking", total, quiet=request.quiet) as advance,
+    ):
+        for frame in frames:
+            if started:
+                steps = trackers.update(frame)
+            elif frame.image is None:
+                # Nothing can be named in a frame that did not decode; the first one that did is the start.
+                warn(f"frame {frame.index} could not be decoded; starting later.")
+                continue
+            else:
+                steps = trackers.init(frame, targets)
+                started = True
+            tally.add(steps)
+            outputs.add(frame, steps)
+            advance(", ".join(f"{name} {step.score:.2f}" for name, step in steps.items()))
+    if not started:
+        if request.start:
+            raise BoxFrameOutOfRange(
+                f"the video ends before frame {request.start}, where the target was to be named.",
+                hint="Choose a smaller --start; frames count from 0.",
+            )
+        raise VideoEmpty(f"{shown(request.source)} has no frame that decodes.")
+
+
+def _summarise(request: Request, tally: Tally) -> None:
+    """One line for people; with ``--json`` and files, one object on standard output."""
+    rate = tally.frames / tally.seconds if tally.seconds > 0 else 0.0
+    if request.as_json and request.outputs:
+        emit(
+            {
+                "frames": tally.frames,
+                "seen": tally.seen,
+                "lost": tally.lost,
+                "missing": tally.missing,
+                "frames_per_second": round(rate, 2),
+                "outputs": [shown(path) for path in request.outputs if path.exists()],
+            }
+        )
+    if request.quiet or tally.frames == 0:
+        return
+    seen = ", ".join(
+        f"{count} of {tally.frames} frames" if len(tally.seen) == 1 else f"{shown(name)} in {count}"
+        for name, count in tally.seen.items()
+    )
+    say(f"{tally.frames} frames, {rate:.1f} a second; target seen in {seen}.")
+    for path in request.outputs:
+        if path.exists():
+            say(f"wrote {shown(path)}")
+
+
+def _judge(request: Request, tally: Tally, *, degraded: bool) -> None:
+    """Raise ``PartialResult`` (exit code 7) where parts are missing, or a target was lost that should not be."""
+    if degraded:
+        raise PartialResult(
+            f"parts of {shown(request.source)} could not be read ({tally.missing} frames missing)."
+        )
+    lost = {name: count for name, count in tally.lost.items() if count}
+    if request.fail_if_lost and lost:
+        text = ", ".join(f"{shown(name)} in {count} frames" for name, count in lost.items())
+        raise PartialResult(f"lost: {text} (--fail-if-lost).")

@@ -1,0 +1,135 @@
+"""Wires the verbs together and turns every way out into an exit code. Knows no verb's work.
+
+Exit codes: 0 done; 1 a bug of ours (a crash report is written); 2 usage; 3 input; 4 data; 5 model; 6 resource;
+7 partial result; 8 diverged; 9 state; 130 / 143 stopped by Ctrl-C / SIGTERM after saving.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import Annotated, NoReturn
+
+import typer
+
+from vltrack import __version__
+from vltrack.cli import data, demo, doctor, models, track, train
+from vltrack.cli.console import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    Terminated,
+    report_error,
+    say,
+    shown,
+    write_crash_report,
+)
+from vltrack.core.errors import ResourceError, UsageError, VltrackError
+
+# typer re-exports click's errors (and carries its own copy in newer versions); their common base has no public name.
+_CommandLineError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+EPILOG = """
+\b
+Examples:
+  vltrack demo
+  vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
+  vltrack track clip.mp4 --box 120,40,60,80
+"""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"vltrack {__version__}\n")
+        raise typer.Exit
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the whole trace of an error (after the verb too).")
+    ] = False,
+) -> None:
+    """Name a target in a video with a sentence, a box, or both, and get its box in every frame."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def build() -> typer.Typer:
+    """The command with all its verbs."""
+    app = typer.Typer(
+        name="vltrack",
+        epilog=EPILOG,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: rich costs a tenth of a second
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for verb in (track, demo, train, models, doctor):
+        name = verb.__name__.rpartition(".")[2]
+        app.command(name)(getattr(verb, name))
+    app.add_typer(data.app, name="data")
+    return app
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Bugs of ours are raised."""
+    own = words[: words.index("--")] if "--" in words else words
+    as_json, debug = "--json" in own, "--debug" in own
+    # Spinning OpenMP threads make a busy machine several times slower; read when torch is first loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    command = typer.main.get_command(build())
+    try:
+        result = command.main(args=list(words), prog_name="vltrack", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except VltrackError as error:
+        return report_error(error, as_json=as_json, debug=debug)
+    except MemoryError as error:
+        full = ResourceError("memory ran out.", hint="Try a smaller video or fewer targets.")
+        full.__cause__ = error
+        return report_error(full, as_json=as_json, debug=debug)
+    except _CommandLineError as error:
+        verb = (
+            f" {words[0]}"
+            if words and words[0] in ("track", "demo", "train", "models", "doctor", "data")
+            else ""
+        )
+        usage = UsageError(_sentence(error), hint=f"See vltrack{verb} --help.")
+        return report_error(usage, as_json=as_json, debug=debug)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        say("interrupted.")
+        terminated = isinstance(stop, Terminated) or isinstance(stop.__cause__, Terminated)
+        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+
+
+def _sentence(error: Exception) -> str:
+    """The message of a command line error, ended like a sentence."""
+    text = str(getattr(error, "format_message", error.__str__)()).strip()
+    return text if text.endswith((".", "?", "!")) else text + "."
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The last resort for a bug of ours: a report in a file and one line; the interpreter then leaves with 1."""
+    path = write_crash_report(error)
+    as_json, debug = "--json" in sys.argv, "--debug" in sys.argv
+    bug = VltrackError(
+        f"internal error: {kind.__name__}: {shown(str(error))[:200]}.", hint=f"Please report it with {path}."
+    )
+    bug.__cause__ = error
+    report_error(bug, as_json=as_json, debug=debug)
+
+
+def run() -> NoReturn:
+    """The entry point of the ``vltrack`` command."""
+    sys.excepthook = _crash
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main(sys.argv[1:]))

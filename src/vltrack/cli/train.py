@@ -1,0 +1,84 @@
+"""``vltrack train``: flags to a plain dict of options. Knows no model and no loss; ``training.run`` does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vltrack.cli import request as checks
+from vltrack.cli.console import shown
+from vltrack.cli.names import nearest
+from vltrack.cli.track import AsJson, Debug, Device, Quiet
+from vltrack.core.errors import DataError, ResourceError, UsageError
+
+TRACKERS = ("litetrack",)
+SIZES = ("tiny", "base")
+
+Name = Annotated[str, typer.Argument(help="Which tracker: litetrack.")]
+Size = Annotated[str, typer.Option(help="tiny or base.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder of training pictures (docs/train.md).")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of this run: log, checkpoints, weights.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="train.key=value; repeat for several.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Pairs a step and process.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Processes that train or make pairs.")]
+
+
+def train(
+    name: Name,
+    data: Data,
+    out: Out,
+    size: Size = "tiny",
+    resume: Resume = False,
+    set_: Set = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    processes: Processes = None,
+    device: Device = "auto",
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a tracker on still pictures. Ctrl-C keeps the last checkpoint; --resume goes on from it.
+
+    \b
+    vltrack train litetrack --size tiny --data pictures --out runs/litetrack-tiny
+    """
+    if name not in TRACKERS:
+        raise UsageError(f"no tracker is called {shown(name)!r}.", hint=nearest(name, TRACKERS))
+    checks.check_choice("--size", size, SIZES)
+    settings = checks.read_settings(set_ or (), "train")
+    if not data.is_dir():
+        raise DataError(f"{shown(data)} is no folder of training pictures.", hint="See docs/train.md.")
+    if out.exists() and not out.is_dir():
+        raise ResourceError(f"{shown(out)} is a file.", hint="Choose a folder with --out.")
+    if out.is_dir() and any(out.iterdir()) and not resume:
+        raise ResourceError(
+            f"{shown(out)} is not empty.", hint="Add --resume to go on, or choose another --out."
+        )
+
+    from vltrack.training.run import main_train
+
+    options: dict[str, object] = {
+        "model": name,
+        "size": size,
+        "data": data,
+        "out": out,
+        "resume": resume,
+        "settings": settings,
+        "steps": steps,
+        "batch": batch,
+        "seed": seed,
+        "processes": processes,
+        "device": device,
+        "json": json,
+        "quiet": quiet,
+    }
+    raise typer.Exit(main_train(options) or 0)
