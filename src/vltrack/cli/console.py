@@ -1,7 +1,8 @@
-"""What people read: standard error, progress, errors in one line. Knows terminals; knows nothing of videos or models.
+"""What people read: standard error, progress, errors in one line. Knows terminals; knows nothing of videos
+or models.
 
-Data goes to standard output, everything else to standard error. Colour and bars only where standard error is a
-terminal and ``NO_COLOR`` is not set.
+Data goes to standard output, everything else to standard error. Colour and bars only where standard error is
+a terminal and ``NO_COLOR`` is not set.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def report_error(error: VltrackError, *, as_json: bool = False, debug: bool = Fa
 
 
 def write_crash_report(error: BaseException) -> Path:
-    """Write version, command line and trace of a bug of ours to a file in the temporary folder; return its path."""
+    """Write version, command line and trace of a bug of ours to a file in the temporary folder; return its
+    path.
+    """
     import platform
 
     from vltrack import __version__

@@ -1,4 +1,6 @@
-"""``vltrack demo``: the main job on the short clip that ships with the package. Knows the clip and nothing else."""
+"""``vltrack demo``: the main job on the short clip that ships with the package. Knows the clip and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def demo(
 
 
 def clip_and_target(name: str) -> tuple[Path, checks.NamedTarget]:
-    """A shipped clip's path, and the target that its card names by a box in the first frame and a sentence."""
+    """A shipped clip's path, and the target that its card names by a box in the first frame and a
+    sentence.
+    """
     folder = Path(str(resources.files("vltrack"))) / "clips"
     card = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     x, y, w, h = (float(number) for number in card["box"])

@@ -1,4 +1,6 @@
-"""``vltrack doctor``: is everything here that the main job needs? Knows how to look, and what to do about each lack."""
+"""``vltrack doctor``: is everything here that the main job needs? Knows how to look, and what to do about
+each lack.
+"""
 
 from __future__ import annotations
 
@@ -173,7 +175,9 @@ def _weights() -> list[Finding]:
 
 
 def _self_test(seconds: float) -> Finding:
-    """Track the demo's clip again and again for ``seconds``; frames a second of decoding and tracking together."""
+    """Track the demo's clip again and again for ``seconds``; frames a second of decoding and tracking
+    together.
+    """
     from vltrack.cli.demo import CLIP, clip_and_target
     from vltrack.cli.track import DEFAULT_MODEL
     from vltrack.tracking.tracker import Tracker

@@ -1,13 +1,14 @@
-"""One run of ``vltrack track``: frames in, steps out, everything kept whatever happens. Knows the order of things only.
+"""One run of ``vltrack track``: frames in, steps out, everything kept whatever happens. Knows the order of
+things only.
 
-Cheap checks first, then the input is opened (a wrong one is told at once), then torch is loaded and the tracker.
+Cheap checks first, then the input is opened (a wrong one is told at once), then torch is loaded and the
+tracker.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from vltrack.cli.console import (
     warn,
 )
 from vltrack.cli.names import check_model, nearest
-from vltrack.cli.outputs import Clip, Outputs
+from vltrack.cli.outputs import Outputs
 from vltrack.cli.request import Request
 from vltrack.core.errors import BoxFrameOutOfRange, ConfigError, PartialResult, UsageError, VideoEmpty
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from vltrack.core.types import Step, Target
     from vltrack.tracking.many import MultiTracker
     from vltrack.tracking.policy import Policy
-    from vltrack.video.source import FrameSource
+    from vltrack.video.contract import FrameSource, SourceInfo
 
 PREFETCHED = 8
 
@@ -57,8 +58,8 @@ class Tally:
 
 
 def run(request: Request) -> int:
-    """Do what ``request`` asks; return the exit code 0, or 130 / 143 where the user stopped it (all that was done
-    is kept).
+    """Do what ``request`` asks; return the exit code 0, or 130 / 143 where the user stopped it (all that was
+    done is kept).
 
     Raises:
         VltrackError: with its exit code; what was done before it is kept.
@@ -67,39 +68,34 @@ def run(request: Request) -> int:
 
     check_model(request.model)
     tally = Tally()
-    with ExitStack() as stack:
-        source = stack.enter_context(
-            open_source(
-                request.source,
-                start=request.start,
-                end=request.end,
-                stride=request.stride,
-                allow_network=request.allow_network,
-            )
-        )
-        info = source.info
-        targets = _pixel_targets(request, info.width, info.height)
-        clip = Clip(width=info.width, height=info.height, rate=info.rate, sample_aspect=info.sample_aspect)
-        began = time.monotonic()
-        stopped: KeyboardInterrupt | None = None
+    stopped: KeyboardInterrupt | None = None
+    with open_source(
+        request.source,
+        start=request.start,
+        end=request.end,
+        stride=request.stride,
+        allow_network=request.allow_network,
+    ) as source:
+        targets = _pixel_targets(request, source.info)
+        metas = {name: _meta(request, source.info, target) for name, target in targets.items()}
+        report = source.report
         try:
-            with Outputs(request, clip, targets, _meta(request, targets)) as outputs:
+            with Outputs(
+                request.outputs, source.info, metas, lambda: report.warnings, as_json=request.as_json
+            ) as outputs:
                 trackers = _load(request)
-                began = time.monotonic()
                 _follow(request, source, trackers, targets, outputs, tally)
         except KeyboardInterrupt as stop:
             stopped = stop
-        tally.seconds = time.monotonic() - began
-        _summarise(request, tally)
-        report = source.report
-        for warning in report.warnings:
-            warn(warning)
-        if stopped is not None:
-            say(f"interrupted after {tally.frames} frames; what was done is kept.")
-            return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
-        if report.failure is not None:
-            raise report.failure
-        _judge(request, tally, degraded=report.degraded)
+    for warning in report.warnings:
+        warn(warning)
+    _summarise(request, tally)
+    if stopped is not None:
+        say(f"interrupted after {tally.frames} frames; what was done is kept.")
+        return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
+    if report.failure is not None:
+        raise report.failure
+    _judge(request, tally, degraded=report.degraded)
     return 0
 
 
@@ -133,7 +129,7 @@ def policy_from(settings: Mapping[str, object]) -> Policy | None:
         raise UsageError(f"--set policy: {error}") from error
 
 
-def _pixel_targets(request: Request, width: int, height: int) -> dict[str, Target]:
+def _pixel_targets(request: Request, info: SourceInfo) -> dict[str, Target]:
     """The targets with boxes as x, y, w, h in pixels of the frame. Raises ``BoxInvalid``, ``BoxOutside``."""
     from vltrack.core.types import Target
     from vltrack.prep.prompts import check_box, convert_box
@@ -142,24 +138,28 @@ def _pixel_targets(request: Request, width: int, height: int) -> dict[str, Targe
     for named in request.targets:
         box: tuple[float, float, float, float] | None = None
         if named.box is not None:
-            box = convert_box(named.box, request.box_format, request.box_unit, width, height)
-            for warning in check_box(box, width, height).warnings:
+            box = convert_box(named.box, request.box_format, request.box_unit, info.width, info.height)
+            for warning in check_box(box, info.width, info.height).warnings:
                 warn(warning)
         targets[named.name] = Target(box=box, text=named.text)
     return targets
 
 
-def _meta(request: Request, targets: dict[str, Target]) -> dict[str, Any]:
-    """What the head of a table tells of the run."""
+def _meta(request: Request, info: SourceInfo, target: Target) -> dict[str, Any]:
+    """What the head of a target's table tells of the run."""
     from vltrack import __version__
 
     return {
-        "vltrack": __version__,
-        "source": shown(request.source),
+        "source": shown(info.name),
+        "sentence": target.text,
+        "box": target.box,
+        "mode": str(target.mode),
         "model": request.model,
+        "width": info.width,
+        "height": info.height,
         "start": request.start,
         "stride": request.stride,
-        "targets": {name: {"box": target.box, "text": target.text} for name, target in targets.items()},
+        "versions": {"vltrack": __version__},
     }
 
 
@@ -184,6 +184,7 @@ def _follow(
 
     total = _total(request, source.info.frames)
     started = False
+    began = time.monotonic()
     with (
         prefetch(source, PREFETCHED) as frames,
         progress("tracking", total, quiet=request.quiet) as advance,
@@ -198,8 +199,9 @@ def _follow(
             else:
                 steps = trackers.init(frame, targets)
                 started = True
-            tally.add(steps)
             outputs.add(frame, steps)
+            tally.add(steps)
+            tally.seconds = time.monotonic() - began
             advance(", ".join(f"{name} {step.score:.2f}" for name, step in steps.items()))
     if not started:
         if request.start:
@@ -237,7 +239,9 @@ def _summarise(request: Request, tally: Tally) -> None:
 
 
 def _judge(request: Request, tally: Tally, *, degraded: bool) -> None:
-    """Raise ``PartialResult`` (exit code 7) where parts are missing, or a target was lost that should not be."""
+    """Raise ``PartialResult`` (exit code 7) where parts are missing, or a target was lost that should not
+    be.
+    """
     if degraded:
         raise PartialResult(
             f"parts of {shown(request.source)} could not be read ({tally.missing} frames missing)."

@@ -1,7 +1,7 @@
 """Wires the verbs together and turns every way out into an exit code. Knows no verb's work.
 
-Exit codes: 0 done; 1 a bug of ours (a crash report is written); 2 usage; 3 input; 4 data; 5 model; 6 resource;
-7 partial result; 8 diverged; 9 state; 130 / 143 stopped by Ctrl-C / SIGTERM after saving.
+Exit codes: 0 done; 1 a bug of ours (a crash report is written); 2 usage; 3 input; 4 data; 5 model; 6
+resource; 7 partial result; 8 diverged; 9 state; 130 / 143 stopped by Ctrl-C / SIGTERM after saving.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from vltrack.cli.console import (
 )
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
 
-# typer re-exports click's errors (and carries its own copy in newer versions); their common base has no public name.
+# typer re-exports click's errors (and carries its own copy in newer versions); their common base has no
+# public name.
 _CommandLineError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 EPILOG = """
@@ -118,7 +119,9 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The last resort for a bug of ours: a report in a file and one line; the interpreter then leaves with 1."""
+    """The last resort for a bug of ours: a report in a file and one line; the interpreter then leaves with
+    1.
+    """
     path = write_crash_report(error)
     as_json, debug = "--json" in sys.argv, "--debug" in sys.argv
     bug = VltrackError(

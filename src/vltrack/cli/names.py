@@ -1,4 +1,6 @@
-"""Names that a user may mistype: models and settings. Knows the list of models; loads no torch and no weights."""
+"""Names that a user may mistype: models and settings. Knows the list of models; loads no torch, no
+weights.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from pathlib import Path
 from vltrack.cli.console import shown
 from vltrack.core.errors import ModelNotFound
 
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence with the nearest known name, or the list of all."""
@@ -18,32 +22,27 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def model_names() -> dict[str, Path | None]:
-    """Every ``name-size`` that can be asked for, and its weights where they are at hand."""
+    """Every ``name-size`` that can be asked for, and its weights where they ship."""
     from vltrack.models import MODELS
 
-    found: dict[str, Path | None] = {}
-    for name, card in MODELS.items():
-        found[name] = card.weights
-    return found
+    names = [f"{card.name}-{size}" for card in MODELS.values() for size in card.sizes]
+    files = {name: WEIGHTS / f"{name}.safetensors" for name in names}
+    return {name: file if file.is_file() else None for name, file in files.items()}
 
 
 def check_model(name: str) -> None:
     """Raise ``ModelNotFound`` where ``name`` is neither a file nor a model with weights at hand."""
-    if Path(name).is_file():
+    path = Path(name)
+    if path.is_file():
         return
+    if path.suffix == ".safetensors" or path.name != name:
+        raise ModelNotFound(
+            f"there are no weights at {shown(name)}.", hint="Check the path, or: vltrack models."
+        )
     known = model_names()
     if name not in known:
-        if Path(name).suffix or "/" in name:
-            raise ModelNotFound(
-                f"no weights at {shown(name)}.", hint="vltrack models lists those that are at hand."
-            )
         raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))
-    weights = known[name]
-    if weights is None or not weights.is_file():
-        with_weights = [other for other, path in known.items() if path is not None and path.is_file()]
-        hint = (
-            f"At hand: {', '.join(with_weights)}."
-            if with_weights
-            else "Train it first: vltrack train --help."
-        )
-        raise ModelNotFound(f"there are no weights for {name} here.", hint=hint)
+    if known[name] is None:
+        at_hand = [other for other, file in known.items() if file is not None]
+        hint = f"At hand: {', '.join(at_hand)}." if at_hand else "Train them: vltrack train --help."
+        raise ModelNotFound(f"no weights for {name} ship with vltrack.", hint=hint)

@@ -1,4 +1,5 @@
-"""From flags to one checked request: targets, outputs, settings. Knows paths and texts; opens no video, loads no torch.
+"""From flags to one checked request: targets, outputs, settings. Knows paths and texts; opens no video,
+loads no torch.
 
 Every check here costs microseconds, so that a wrong flag is told before anything heavy is loaded.
 """
@@ -13,14 +14,13 @@ from pathlib import Path
 
 from vltrack.cli.console import shown
 from vltrack.cli.names import nearest
-from vltrack.core.errors import InputError, PromptEmpty, ResourceError, UsageError
+from vltrack.core.errors import PromptEmpty, ResourceError, UsageError
 
 TABLES = (".csv", ".json")
 VIDEOS = (".mp4",)
 SHEETS = (".png",)
 OUTPUTS = TABLES + VIDEOS + SHEETS
 _BOX_LIKE = re.compile(r"[-+0-9.eE\s]+(,[-+0-9.eE\s]+){3}")
-_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)(?:://|:)|^(subfile|concatf?|crypto),", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,31 +157,6 @@ def check_mode(mode: str | None, targets: Sequence[NamedTarget]) -> None:
                 raise UsageError(
                     f"--mode {mode} does not take {flag}, which was given.", hint="Leave one of them out."
                 )
-
-
-def check_source(source: str, *, allow_network: bool) -> None:
-    """Addresses are refused: only local files, folders, cameras and ``-``; ``rtsp://`` where it was allowed.
-
-    A file of that very name is always a file. Raises ``InputError`` (row V04).
-    """
-    if source in ("-", "") or source.isdecimal() or os.path.lexists(source):
-        if source == "":
-            raise InputError("the input has no name; only local files, folders, cameras and - can be read.")
-        return
-    match = _ADDRESS.match(source)
-    if match is None:
-        return
-    if source.lower().startswith(("rtsp://", "rtsps://")):
-        if not allow_network:
-            raise InputError(
-                f"{shown(source)} is on the network; only local files are read.",
-                hint="Add --allow-network to read this stream.",
-            )
-        return
-    raise InputError(
-        f"{shown(source)} is an address; only local files, folders, cameras and - can be read.",
-        hint="Save the video as a file first.",
-    )
 
 
 def check_outputs(outputs: Sequence[Path], source: str, *, overwrite: bool) -> None:

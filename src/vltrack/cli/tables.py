@@ -1,7 +1,8 @@
-"""Rows of boxes: one ``Step`` as a line of data, and all steps of a run as a file. Knows CSV and JSON, no terminal.
+"""Rows of boxes: one ``Step`` as a line of data, and all steps of a run as a file. Knows CSV and JSON, no
+terminal.
 
-One target is written as a ``Track``. Several share a file: CSV has a first column ``target``; JSON holds one track
-a name.
+One target is written as a ``Track``. Several share a file: CSV has a first column ``target``; JSON holds one
+track a name.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 class Recorder:
     """The steps of one target, kept as plain numbers (64 bytes a frame), until they become a ``Track``."""
 
-    def __init__(self, meta: Mapping[str, Any]) -> None:
-        self._meta = dict(meta)
+    def __init__(self) -> None:
         self._numbers = array("d")
         self._status: list[Status] = []
 
@@ -35,8 +35,8 @@ class Recorder:
     def __len__(self) -> int:
         return len(self._status)
 
-    def track(self) -> Track:
-        """Everything kept so far."""
+    def track(self, meta: Mapping[str, Any]) -> Track:
+        """Everything kept so far, with ``meta`` as its head."""
         import numpy as np
 
         from vltrack.core.track import Track
@@ -49,7 +49,7 @@ class Recorder:
             indices=table[:, 6].astype(np.int64),
             seconds=table[:, 7],
             status=tuple(self._status),
-            meta=self._meta,
+            meta=dict(meta),
         )
 
 
@@ -70,7 +70,9 @@ def csv_line(row: Mapping[str, Any]) -> str:
 
 
 def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
-    """Write one track as ``Track.save`` does, several into one file. Replaces ``path``. Raises ``ResourceError``."""
+    """Write one track as ``Track.save`` does, several into one file. Replaces ``path``. Raises
+    ``ResourceError``.
+    """
     if len(tracks) == 1:
         next(iter(tracks.values())).save(path, overwrite=True)
     elif path.suffix.lower() == ".json":
@@ -86,7 +88,8 @@ def _joint_csv(tracks: Mapping[str, Track]) -> str:
 
     lines = ["# vltrack.tracks 1", "target," + ",".join(COLUMNS)]
     named = [{"target": safe_cell(name), **row} for name, track in tracks.items() for row in track.rows()]
-    # Frame by frame, as the rows also come on standard output; the sort is stable, so targets keep their order.
+    # Frame by frame, as the rows also come on standard output; the sort is stable, so targets keep their
+    # order.
     named.sort(key=lambda row: int(row["frame"]))
     return "\n".join([*lines, *map(csv_line, named)]) + "\n"
 

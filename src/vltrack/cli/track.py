@@ -123,7 +123,6 @@ def track(
     )
     checks.check_mode(mode, targets)
     settings = checks.read_settings(set_ or (), "policy")
-    checks.check_source(input, allow_network=allow_network)
     outputs = tuple(path for path in output or () if not (no_video and path.suffix.lower() in checks.VIDEOS))
     checks.check_outputs(outputs, input, overwrite=overwrite)
     for warning in warnings:
@@ -154,7 +153,9 @@ def track(
 
 
 def _sentence(text: str | None, text_file: Path | None, line: int | None) -> str | None:
-    """The sentence from ``--text`` or from line ``--line`` of ``--text-file``. Raises ``UsageError`` for both."""
+    """The sentence from ``--text`` or from line ``--line`` of ``--text-file``. Raises ``UsageError`` for
+    both.
+    """
     if text_file is None:
         if line is not None:
             raise UsageError("--line belongs to --text-file, which is missing.")

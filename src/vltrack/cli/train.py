@@ -1,4 +1,6 @@
-"""``vltrack train``: flags to a plain dict of options. Knows no model and no loss; ``training.run`` does it."""
+"""``vltrack train``: flags to a plain dict of options. Knows no model and no loss; ``training.run`` does
+it.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,6 @@ from vltrack.cli.console import shown
 from vltrack.cli.names import nearest
 from vltrack.cli.track import AsJson, Debug, Device, Quiet
 from vltrack.core.errors import DataError, ResourceError, UsageError
-
-TRACKERS = ("litetrack",)
-SIZES = ("tiny", "base")
 
 Name = Annotated[str, typer.Argument(help="Which tracker: litetrack.")]
 Size = Annotated[str, typer.Option(help="tiny or base.")]
@@ -51,9 +50,11 @@ def train(
     \b
     vltrack train litetrack --size tiny --data pictures --out runs/litetrack-tiny
     """
-    if name not in TRACKERS:
-        raise UsageError(f"no tracker is called {shown(name)!r}.", hint=nearest(name, TRACKERS))
-    checks.check_choice("--size", size, SIZES)
+    from vltrack.models import MODELS
+
+    if name not in MODELS:
+        raise UsageError(f"no tracker is called {shown(name)!r}.", hint=nearest(name, MODELS))
+    checks.check_choice("--size", size, tuple(MODELS[name].sizes))
     settings = checks.read_settings(set_ or (), "train")
     if not data.is_dir():
         raise DataError(f"{shown(data)} is no folder of training pictures.", hint="See docs/train.md.")
