@@ -1,0 +1,1 @@
+"""Weights on disk: our format (safetensors, a JSON card and sha256) and key maps for published weights."""

@@ -1,0 +1,426 @@
+"""LiteTrack: a modality-unified ViT with BERT joined in its upper half, and a contrastive-prompt centre head.
+
+Sources: LiteTrack (Yang L., unpublished paper, released code) on top of UVLTrack; TRACKERS.md sections 2.1-2.3. The
+four ideas of the paper are switches of the configuration: ``freeze`` (see ``freeze_plan``), ``select``, ``gate``,
+``star``. What is ours is labelled in docs/published-and-ours.md. ``base`` has the published sizes; ``tiny`` runs the
+same code on a MobileNetV2 stem with explicit matching.
+
+Shapes: B batch, L word pieces, P = Sz*Sz template cells, K templates, M = K*P, N = Sx*Sx search cells, C width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vltrack.models.base import (
+    Flag,
+    Memory,
+    Prediction,
+    Template,
+    Text,
+    Tokens,
+    cell_inside,
+    cell_share,
+)
+from vltrack.nn.attention import Block, key_bias
+from vltrack.nn.bert import Bert
+from vltrack.nn.heads import BoxCode, ConvTower, decode_boxes
+from vltrack.nn.match import TemplateMatch
+from vltrack.nn.prompt import ContrastivePrompter, cosine, presence, temperature_parameter
+from vltrack.nn.select import Selection, TokenSelector, put_back, restore, take
+from vltrack.nn.star import StarAdapter
+from vltrack.nn.stems import MobileStem, PatchStem
+from vltrack.nn.vit import sincos_positions
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteTrackConfig:
+    """All sizes and switches. The defaults are ``base``."""
+
+    stem: Literal["patch16", "mobilenet"] = "patch16"
+    template_size: int = 128
+    template_factor: float = 2.0
+    search_size: int = 256
+    search_factor: float = 4.0
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+    width: int = 768
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    split_layers: int = 6
+    joint_layers: int = 6
+    text_hidden: int = 3072
+    table_width: int = 768
+    max_words: int = 40
+    head_channels: tuple[int, ...] = (256, 128, 64, 32)
+    contrast_from: int = 3
+    box_code: BoxCode = "cell"
+    # the paper's ideas
+    freeze: bool = True
+    frozen_blocks: int = 4
+    select: bool = True
+    select_threshold: float = 0.8
+    select_bucket: int = 32
+    gate: bool = True
+    star: bool = True
+    star_width: int = 85
+    # ours, off in base
+    match: bool = False
+    recent_template: bool = False
+    detail: bool = False
+    # published but without effect; only so that UVLTrack's own checkpoints load strictly
+    prompter_spare: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("template_size", "search_size"):
+            if getattr(self, name) % 16:
+                raise ValueError(f"{name} must be a multiple of 16, got {getattr(self, name)}")
+        if self.stem == "patch16" and (self.match or self.detail):
+            raise ValueError("match and detail need the features of the mobilenet stem")
+
+
+def base() -> LiteTrackConfig:
+    """The published sizes: ViT-B/16 and six BERT-base layers, 128/256 px."""
+    return LiteTrackConfig()
+
+
+def uvltrack_base() -> LiteTrackConfig:
+    """The parent, UVLTrack-B: LiteTrack with its four ideas switched off."""
+    return LiteTrackConfig(freeze=False, select=False, gate=False, star=False, prompter_spare=True)
+
+
+def tiny() -> LiteTrackConfig:
+    """Runs live on one thread of a laptop (unpublished; our design)."""
+    return LiteTrackConfig(
+        stem="mobilenet",
+        template_size=112,
+        search_size=224,
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.5, 0.5, 0.5),
+        width=128,
+        heads=4,
+        mlp_ratio=3.0,
+        split_layers=2,
+        joint_layers=2,
+        text_hidden=384,
+        table_width=64,
+        max_words=24,
+        head_channels=(96, 48),
+        contrast_from=1,
+        box_code="free",
+        frozen_blocks=0,
+        star_width=32,
+        match=True,
+        recent_template=True,
+        detail=True,
+    )
+
+
+class LiteTrack(nn.Module):
+    """See the module's docstring. Implements ``models.base.TrackerModel``."""
+
+    def __init__(self, config: LiteTrackConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.template_size, self.search_size = config.template_size, config.search_size
+        self.template_factor, self.search_factor = config.template_factor, config.search_factor
+        self.max_words, self.pixel_mean, self.pixel_std = config.max_words, config.pixel_mean, config.pixel_std
+        self.template_side, self.search_side = config.template_size // 16, config.search_size // 16
+        self.templates = 2 if config.recent_template else 1
+        width, depth = config.width, config.split_layers + config.joint_layers
+
+        self.stem: MobileStem | PatchStem = MobileStem(width) if config.stem == "mobilenet" else PatchStem(width)
+        self.register_buffer("template_pos", sincos_positions(width, self.template_side), persistent=False)
+        self.register_buffer("search_pos", sincos_positions(width, self.search_side), persistent=False)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.mlp_ratio, gate=config.gate) for _ in range(depth)
+        )
+        self.modal_embed = nn.Parameter(torch.randn(2, width) * 0.02)
+        self.bert = Bert(
+            width=width,
+            layers=config.split_layers,
+            heads=config.heads,
+            hidden=config.text_hidden,
+            table_width=config.table_width,
+            positions=512 if config.stem == "patch16" else config.max_words,
+        )
+        if config.star:
+            self.star_vision = nn.ModuleList(StarAdapter(width, config.star_width) for _ in range(config.split_layers))
+            self.star_text = nn.ModuleList(StarAdapter(width, config.star_width) for _ in range(config.split_layers))
+        self.selector = TokenSelector(width, threshold=config.select_threshold, bucket=config.select_bucket) if config.select else None
+        if config.match:
+            cells = self.template_side**2
+            self.matcher = TemplateMatch(self.stem.coarse, self.stem.fine, cells, self.templates, width)
+            self.inside_embed = nn.Parameter(torch.randn(2, width) * 0.02)
+        if config.detail:
+            self.detail = nn.Linear(self.stem.coarse + 4 * self.stem.fine, width)
+        self.log_contrast = temperature_parameter()
+        self.head = ModalityHead(config)
+
+    # -- once a sentence, once a template ---------------------------------------------------------
+
+    def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
+        """Word-piece ids (B, L) int64 with [CLS] first, and which are not padding -> ``Text``."""
+        bias = key_bias(valid_BL)
+        x_BLC = self.bert.embeddings(ids_BL)
+        for i, layer in enumerate(self.bert.layers):
+            if self.config.star:
+                x_BLC = self.star_text[i](x_BLC)
+            x_BLC = layer(x_BLC, bias)
+        return Text(tokens_BLC=x_BLC, valid_BL=valid_BL)
+
+    def no_text(self, batch: int) -> Text:
+        """A sentence of no words for ``batch`` targets."""
+        device = self.cls_token.device
+        return Text(
+            tokens_BLC=torch.zeros(batch, 0, self.config.width, device=device),
+            valid_BL=torch.zeros(batch, 0, dtype=torch.bool, device=device),
+        )
+
+    def embed_template(self, image_B3SS: Tensor, box_B4: Tensor) -> Template:
+        """One template crop (B, 3, Sz, Sz) with its box (cx, cy, w, h in units of the crop)."""
+        patches = self.stem(image_B3SS)
+        inside_BP = cell_share(box_B4, self.template_side)
+        tokens_BPC = patches.tokens_BNC + self.template_pos
+        if not self.config.match:
+            none = tokens_BPC.new_zeros(len(tokens_BPC), 1, 0)
+            return Template(
+                tokens_BMC=tokens_BPC, inside_BM=inside_BP, keys_BKPF=none[..., None], pooled_BKF=none, fine_BKF=none
+            )
+        share = inside_BP[..., None]
+        tokens_BPC = tokens_BPC + share * self.inside_embed[0] + (1 - share) * self.inside_embed[1]
+        keys, pooled, fine = self.matcher.describe(patches.coarse_BNF, patches.fine_B4NF, inside_BP)
+        return Template(
+            tokens_BMC=tokens_BPC,
+            inside_BM=inside_BP,
+            keys_BKPF=keys[:, None],
+            pooled_BKF=pooled[:, None],
+            fine_BKF=fine[:, None],
+        )
+
+    # -- the trunk --------------------------------------------------------------------------------
+
+    def observe(
+        self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor, *, select: bool = True
+    ) -> tuple[Tokens, dict[str, Any]]:
+        """Template, search region and sentence through the trunk. The second part is what losses need (training).
+
+        ``select=False`` keeps all tokens in this pass; the threshold still learns its budget.
+        """
+        patches = self.stem(search_B3SS)
+        x_BNC = patches.tokens_BNC + self.search_pos
+        by_words_B = flag_B == Flag.NL
+        if self.config.match:
+            found = self.matcher(
+                patches.coarse_BNF, patches.fine_B4NF, template.keys_BKPF, template.pooled_BKF, template.fine_BKF
+            )
+            x_BNC = x_BNC + torch.where(by_words_B[:, None, None], torch.zeros_like(found), found)
+        selection = None
+        if self.selector is not None and (select or self.training):
+            selection = self.selector(x_BNC)
+        tokens, aux = self._trunk(x_BNC, template, text, flag_B, selection if select else None)
+        aux["selection"] = selection
+        if self.config.detail:
+            fine = torch.cat([patches.coarse_BNF, patches.fine_B4NF.flatten(1).view(*x_BNC.shape[:2], -1)], dim=-1)
+            aux["detail"] = self.detail(fine)
+        return tokens, aux
+
+    def _trunk(
+        self, x_BNC: Tensor, template: Template, text: Text, flag_B: Tensor, selection: Selection | None
+    ) -> tuple[Tokens, dict[str, Any]]:
+        config, before_BNC = self.config, x_BNC
+        dropping = selection is not None and not self.training
+        seen_BN = torch.ones(x_BNC.shape[:2], dtype=torch.bool, device=x_BNC.device)
+        if selection is not None and dropping:
+            x_BNC, seen_BN = take(x_BNC, selection.order_BK), ~selection.filler_BK
+        elif selection is not None:
+            soft = selection.soft_BN[..., None].to(x_BNC.dtype)
+            x_BNC, seen_BN = soft * x_BNC + (1 - soft) * x_BNC.detach(), selection.keep_BN
+        b, m = template.tokens_BMC.shape[:2]
+        by_box_B1 = (flag_B != Flag.NL)[:, None]
+        vision_valid = torch.cat([by_box_B1.expand(b, 1 + m), seen_BN], dim=1)
+        text_valid = text.valid_BL & (flag_B != Flag.BBOX)[:, None]
+        vision_bias = key_bias(vision_valid)
+        if selection is not None and self.training:
+            # Straight through: the value is 0, the gradient reaches the threshold through kept keys.
+            pull_BN = torch.log1p(selection.soft_BN - selection.soft_BN.detach())
+            vision_bias = vision_bias + nn.functional.pad(pull_BN, (1 + m, 0))[:, None, None, :]
+        text_bias = key_bias(text_valid)
+        vision = torch.cat([self.cls_token.expand(b, -1, -1), template.tokens_BMC, x_BNC], dim=1)
+        words = text.tokens_BLC
+        contrasts: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            if i < config.split_layers:
+                if config.star:
+                    vision = self.star_vision[i](vision)
+                vision = block(vision, vision_bias, vision_valid)
+            else:
+                joint = torch.cat([vision + self.modal_embed[0], words + self.modal_embed[1]], dim=1)
+                joint = block(
+                    joint,
+                    torch.cat([vision_bias, text_bias], dim=-1),
+                    torch.cat([vision_valid, text_valid], dim=1),
+                )
+                vision, words = joint.split([vision.shape[1], words.shape[1]], dim=1)
+            if self.training and i >= config.contrast_from:
+                contrasts.append(self._contrast(vision, words, m, flag_B))
+        vision_BC, template_BMC, x_BNC = vision[:, 0], vision[:, 1 : 1 + m], vision[:, 1 + m :]
+        if selection is not None:
+            if dropping:
+                x_BNC = put_back(x_BNC, selection.order_BK, before_BNC.shape[1])
+            x_BNC = restore(x_BNC, before_BNC, selection)
+        words_BC = words[:, 0] if words.shape[1] else torch.zeros_like(vision_BC)
+        tokens = Tokens(vision_BC=vision_BC, template_BMC=template_BMC, search_BNC=x_BNC, words_BC=words_BC)
+        return tokens, {"contrasts": contrasts}
+
+    def _contrast(self, vision: Tensor, words: Tensor, m: int, flag_B: Tensor) -> Tensor:
+        """Layer contrast (B, N): similarity of search tokens to the class token, the sentence's, or their mean."""
+        by_vision = cosine(vision[:, 1 + m :], vision[:, :1])[..., 0]
+        by_words = cosine(vision[:, 1 + m :], words[:, :1])[..., 0] if words.shape[1] else by_vision
+        return _by_flag(flag_B, by_vision, by_words) * self.log_contrast.exp()
+
+    # -- prompts, boxes, the protocol ----------------------------------------------------------------
+
+    def prompt(self, tokens: Tokens, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
+        """Contrastive prompts (B, 3, C) from a frame whose box is known (or, by words alone, from the sentence)."""
+        keys_BMC = torch.cat([tokens.template_BMC, tokens.search_BNC], dim=1)
+        inside = torch.cat([template.inside_BM > 0.5, cell_inside(box_B4, self.search_side)], dim=1)
+        return self.head.prompter.build(_reference(tokens, flag_B), keys_BMC, inside, flag_B == Flag.NL)
+
+    def decode(self, tokens: Tokens, aux: dict[str, Any], prompts_B3C: Tensor, flag_B: Tensor) -> Prediction:
+        """Tokens and prompts -> maps and boxes."""
+        return self.head(tokens, aux, prompts_B3C, flag_B)
+
+    def remember(
+        self,
+        template_B3SS: Tensor,
+        template_box_B4: Tensor,
+        context_B3SS: Tensor,
+        context_box_B4: Tensor,
+        text: Text | None = None,
+    ) -> Memory:
+        """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX."""
+        first = self.embed_template(template_B3SS, template_box_B4)
+        flag = Flag.BBOX if text is None else Flag.NLBBOX
+        flag_B = torch.full((len(template_B3SS),), int(flag), device=template_B3SS.device)
+        text = self.no_text(len(template_B3SS)) if text is None else text
+        both = self.pair(first, first)
+        tokens, _ = self.observe(context_B3SS, both, text, flag_B)
+        prompts = self.prompt(tokens, both, context_box_B4, flag_B)
+        return Memory(flag_B=flag_B, first=first, recent=first, text=text, prompts_B3C=prompts)
+
+    def refresh(
+        self,
+        memory: Memory,
+        seen: Prediction,
+        box_B4: Tensor,
+        template_B3SS: Tensor | None = None,
+        template_box_B4: Tensor | None = None,
+    ) -> Memory:
+        """New prompts from a confident frame (published) and, where given, a new recent template (ours)."""
+        both = self.pair(memory.first, memory.recent)
+        prompts = self.prompt(seen.tokens, both, box_B4, memory.flag_B)
+        recent = memory.recent
+        if template_B3SS is not None and template_box_B4 is not None and self.config.recent_template:
+            recent = self.embed_template(template_B3SS, template_box_B4)
+        return Memory(flag_B=memory.flag_B, first=memory.first, recent=recent, text=memory.text, prompts_B3C=prompts)
+
+    def locate(self, search_B3SS: Tensor, memory: Memory) -> Prediction:
+        """Search crops (B, 3, Sx, Sx), one a target of the memory."""
+        both = self.pair(memory.first, memory.recent)
+        tokens, aux = self.observe(search_B3SS, both, memory.text, memory.flag_B)
+        return self.decode(tokens, aux, memory.prompts_B3C, memory.flag_B)
+
+    def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
+        """Find the target by words in letterboxed frames (B, 3, Sx, Sx): the template and its token are masked."""
+        b = len(scene_B3SS)
+        blank = scene_B3SS.new_zeros(b, 3, self.template_size, self.template_size)
+        nothing = self.embed_template(blank, blank.new_zeros(b, 4))
+        both = self.pair(nothing, nothing)
+        flag_B = torch.full((b,), int(Flag.NL), device=scene_B3SS.device)
+        tokens, aux = self.observe(scene_B3SS, both, text, flag_B)
+        prompts = self.prompt(tokens, both, blank.new_zeros(b, 4), flag_B)
+        return self.decode(tokens, aux, prompts, flag_B)
+
+    def pair(self, first: Template, recent: Template) -> Template:
+        """The templates that the trunk sees: both, or the first alone where ``recent_template`` is off."""
+        return first.beside(recent) if self.config.recent_template else first
+
+    def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Modules frozen at the start, and the order in which plateaus of the loss set them free (paper idea 1).
+
+        Base: patch embedding, word embeddings, BERT layer 0 and the lowest ViT blocks; blocks return top down
+        (the released plan names candidates but is never executed; order and pace are our design). Tiny: the stem's
+        first six convolution blocks and the word table; the stem's upper frozen part returns first.
+        """
+        if not self.config.freeze:
+            return [], []
+        if isinstance(self.stem, MobileStem):
+            convs = list(self.stem.trunk.convs[:18])
+            return [*convs, self.bert.embeddings.word_embeddings], [nn.ModuleList(convs[9:]), nn.ModuleList(convs[:9])]
+        lowest = list(self.blocks[: self.config.frozen_blocks])
+        return [self.stem, self.bert.embeddings, self.bert.layers[0], *lowest], lowest[:0:-1]
+
+
+class ModalityHead(nn.Module):
+    """The modality-adaptive box head: contrastive prompts beside convolution towers for centre, offset and size."""
+
+    def __init__(self, config: LiteTrackConfig) -> None:
+        super().__init__()
+        self.side, self.code = config.search_size // 16, config.box_code
+        channels = config.head_channels
+        self.prompter = ContrastivePrompter(config.width, config.mlp_ratio, spare=config.prompter_spare)
+        self.conv_cls = ConvTower(config.width, channels, 1)
+        self.conv_offset = ConvTower(config.width, channels, 2)
+        self.conv_bbox = ConvTower(config.width, channels, 2)
+        self.conv_bbox_grounding = ConvTower(config.width, channels, 2)
+        # A rare event: start the centre map low so that the first steps are not spent on that.
+        nn.init.constant_(self.conv_cls.out.bias, -4.0)
+
+    def forward(self, tokens: Tokens, aux: dict[str, Any], prompts_B3C: Tensor, flag_B: Tensor) -> Prediction:
+        """Maps of the search region; the size comes from its own tower where the start is by words (published)."""
+        contrast_BN2 = self.prompter.score(tokens.search_BNC, prompts_B3C)
+        x_BNC = tokens.search_BNC + aux["detail"] if "detail" in aux else tokens.search_BNC
+        b, _, c = x_BNC.shape
+        map_BCSS = x_BNC.transpose(1, 2).reshape(b, c, self.side, self.side)
+        centre = self.conv_cls(map_BCSS)[:, 0].float()
+        by_words_B = flag_B == Flag.NL
+        size = self._size(map_BCSS, by_words_B)
+        logits = {}
+        if self.training:
+            logits = {"centre": centre, "prompt": contrast_BN2, **aux}
+        return Prediction(
+            centre_BSS=centre.sigmoid(),
+            presence_BSS=presence(contrast_BN2).view(b, self.side, self.side),
+            boxes_BSS4=decode_boxes(self.conv_offset(map_BCSS), size, self.code),
+            tokens=tokens,
+            logits=logits,
+        )
+
+    def _size(self, map_BCSS: Tensor, by_words_B: Tensor) -> Tensor:
+        """At inference only the towers that a flag asks for are computed."""
+        if self.training or (by_words_B.any() and not by_words_B.all()):
+            choice = by_words_B[:, None, None, None]
+            return torch.where(choice, self.conv_bbox_grounding(map_BCSS), self.conv_bbox(map_BCSS))
+        tower = self.conv_bbox_grounding if bool(by_words_B.all()) else self.conv_bbox
+        size: Tensor = tower(map_BCSS)
+        return size
+
+
+def _by_flag(flag_B: Tensor, vision: Tensor, words: Tensor) -> Tensor:
+    """Choose by mode; ``where``, not a product, so that nothing of a masked modality can pass."""
+    shape = (-1,) + (1,) * (vision.ndim - 1)
+    flag = flag_B.view(shape)
+    both = torch.where(flag == Flag.NL, words, (vision + words) / 2)
+    return torch.where(flag == Flag.BBOX, vision, both)
+
+
+def _reference(tokens: Tokens, flag_B: Tensor) -> Tensor:
+    return _by_flag(flag_B, tokens.vision_BC, tokens.words_BC)

@@ -1,0 +1,116 @@
+"""Cosine-similarity token selection that really drops tokens, and the way back to the full map (LiteTrack idea 2).
+
+Published code marks a token as redundant when an earlier one is more similar than a fixed 0.8, and then only stops
+its gradient. "Learnable dynamic threshold" is claimed but not in the code; threshold, budget, dropping and restoring
+here are our design (docs/published-and-ours.md).
+Shapes: B batch, N tokens of the whole map, K kept ones, C width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+TEMPERATURE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which tokens stay.
+
+    Attributes:
+        keep_BN: bool, True for kept tokens.
+        order_BK: long, positions of the K best tokens (kept ones first, fillers after them), in map order.
+        filler_BK: bool, True where ``order_BK`` holds a token that this sample does not keep.
+        source_BN: long, for every token the most similar kept one (itself, if kept).
+        soft_BN: gate in (0, 1) that carries the threshold's gradient.
+    """
+
+    keep_BN: Tensor
+    order_BK: Tensor
+    filler_BK: Tensor
+    source_BN: Tensor
+    soft_BN: Tensor
+
+
+class TokenSelector(nn.Module):
+    """Keep tokens whose largest cosine similarity to an earlier token is below a learned, per-image threshold.
+
+    r_i = max over j < i of cos(x_i, x_j); kept if r_i < tanh(theta) + MLP(mean x). The count is rounded up to a
+    multiple of ``bucket`` so that shapes repeat; the centre token always stays.
+    """
+
+    def __init__(self, width: int, *, threshold: float = 0.8, bucket: int = 32) -> None:
+        super().__init__()
+        self.bucket = bucket
+        self.theta = nn.Parameter(torch.atanh(torch.tensor(float(threshold))))
+        self.offset = nn.Sequential(nn.Linear(width, 16), nn.ReLU(), nn.Linear(16, 1))
+        last = self.offset[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x_BNC: Tensor) -> Selection:
+        """Choose among (B, N, C), N a square number; the similarity itself carries no gradient."""
+        with torch.autocast(x_BNC.device.type, enabled=False):
+            fixed_BNC = x_BNC.detach().float()
+            unit_BNC = nn.functional.normalize(fixed_BNC, dim=-1)
+            similar_BNN = unit_BNC @ unit_BNC.transpose(1, 2)
+            redundancy_BN = _largest_earlier(similar_BNN)
+            threshold_B1 = torch.tanh(self.theta) + self.offset(fixed_BNC.mean(dim=1))
+            soft_BN = torch.sigmoid((threshold_B1 - redundancy_BN) / TEMPERATURE)
+        return self._choose(similar_BNN, redundancy_BN, redundancy_BN < threshold_B1, soft_BN)
+
+    def _choose(self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, soft_BN: Tensor) -> Selection:
+        n = redundancy_BN.shape[1]
+        side = int(n**0.5)
+        priority_BN = redundancy_BN.clone()
+        priority_BN[:, (side // 2) * side + side // 2] = -2.0
+        counts_B = wanted_BN.sum(dim=1).clamp_min(1)
+        counts_B = ((counts_B + self.bucket - 1) // self.bucket * self.bucket).clamp_max(n)
+        ranked_BN = priority_BN.argsort(dim=1, stable=True)
+        ranks_BN = torch.empty_like(ranked_BN)
+        ranks_BN.scatter_(1, ranked_BN, torch.arange(n, device=ranked_BN.device).expand_as(ranked_BN))
+        keep_BN = ranks_BN < counts_B[:, None]
+        order_BK = ranked_BN[:, : int(counts_B.max())].sort(dim=1).values
+        reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
+        own_N = torch.arange(n, device=keep_BN.device)
+        source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
+        return Selection(
+            keep_BN=keep_BN,
+            order_BK=order_BK,
+            filler_BK=~keep_BN.gather(1, order_BK),
+            source_BN=source_BN,
+            soft_BN=soft_BN,
+        )
+
+
+def _largest_earlier(similar_BNN: Tensor) -> Tensor:
+    """Row-wise maximum over the strictly lower triangle; -1 for the first token."""
+    n = similar_BNN.shape[1]
+    later = torch.ones(n, n, dtype=torch.bool, device=similar_BNN.device).triu()
+    largest_BN = similar_BNN.masked_fill(later, -1.0).amax(dim=2)
+    return largest_BN
+
+
+def take(x_BNC: Tensor, order_BK: Tensor) -> Tensor:
+    """Gather tokens: (B, N, C), (B, K) -> (B, K, C)."""
+    return x_BNC.gather(1, order_BK[..., None].expand(-1, -1, x_BNC.shape[-1]))
+
+
+def put_back(kept_BKC: Tensor, order_BK: Tensor, tokens: int) -> Tensor:
+    """Scatter (B, K, C) to (B, N, C); the places in between are zero and must be filled by ``restore``."""
+    full_BNC = kept_BKC.new_zeros(kept_BKC.shape[0], tokens, kept_BKC.shape[2])
+    return full_BNC.scatter(1, order_BK[..., None].expand_as(kept_BKC), kept_BKC)
+
+
+def restore(after_BNC: Tensor, before_BNC: Tensor, selection: Selection) -> Tensor:
+    """Fill dropped tokens: their own embedding plus what the trunk added to the most similar kept one.
+
+    Copying the update instead of the token keeps each token's own position (unpublished; our design).
+    """
+    update_BNC = after_BNC - before_BNC
+    filled_BNC = before_BNC + take(update_BNC, selection.source_BN)
+    return torch.where(selection.keep_BN[..., None], after_BNC, filled_BNC)

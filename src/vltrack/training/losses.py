@@ -1,0 +1,113 @@
+"""Labels and losses on maps and boxes. Knows no model's insides.
+
+Shapes: B batch, S side of the map, N = S * S cells. Boxes are cx, cy, w, h in units of the crop's side.
+Sources: centre focal loss, GIoU and L1 as in OSTrack; layer and prompt contrast as in UVLTrack (TRACKERS.md 2.1).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+HARD_NEGATIVES = 9
+
+
+def gaussian_centres(box_B4: Tensor, side: int) -> Tensor:
+    """(B, S, S) target maps: 1 at the cell of the centre, falling off within the radius at which IoU stays 0.7."""
+    size_B2 = box_B4[:, 2:] * side
+    sigma_B = (_radius(size_B2, 0.7).clamp_min(0.0).floor() * 2 + 1) / 6
+    cell_B2 = (box_B4[:, :2] * side).floor().clamp(0, side - 1)
+    steps = torch.arange(side, device=box_B4.device, dtype=torch.float32)
+    dx = steps[None, None, :] - cell_B2[:, 0, None, None]
+    dy = steps[None, :, None] - cell_B2[:, 1, None, None]
+    return torch.exp(-(dx**2 + dy**2) / (2 * sigma_B[:, None, None] ** 2))
+
+
+def _radius(size_B2: Tensor, overlap: float) -> Tensor:
+    """Largest shift of both corners that keeps the overlap (CornerNet's three cases)."""
+    w, h = size_B2[:, 0], size_B2[:, 1]
+    cases = (
+        (torch.ones_like(w), h + w, w * h * (1 - overlap) / (1 + overlap), -1.0),
+        (torch.full_like(w, 4.0), 2 * (h + w), (1 - overlap) * w * h, -1.0),
+        (torch.full_like(w, 4 * overlap), -2 * overlap * (h + w), (overlap - 1) * w * h, 1.0),
+    )
+    radii = []
+    for a, b, c, sign in cases:
+        root = (b**2 - 4 * a * c).clamp_min(0).sqrt()
+        radii.append((b - root) / (2 * a) if sign < 0 else (-b + root) / (2 * a))
+    return torch.stack(radii).amin(dim=0)
+
+
+def focal(centre_logits_BSS: Tensor, target_BSS: Tensor) -> Tensor:
+    """Penalty-reduced focal loss (alpha 2, beta 4), a mean over samples; a map without a peak is all negative."""
+    probability = centre_logits_BSS.sigmoid().clamp(1e-4, 1 - 1e-4)
+    positive = target_BSS.eq(1.0)
+    gain = torch.where(positive, (1 - probability) ** 2, probability**2 * (1 - target_BSS) ** 4)
+    likelihood = torch.where(positive, probability.log(), (1 - probability).log())
+    return -(gain * likelihood).sum() / len(centre_logits_BSS)
+
+
+def inner_cells(box_B4: Tensor, side: int, share: float) -> Tensor:
+    """(B, S, S) bool: cells whose centre lies in the box shrunk by ``share``; always the cell of the centre."""
+    centres = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
+    near_x = (centres[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] * share / 2
+    near_y = (centres[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] * share / 2
+    inside = near_y[:, :, None] & near_x[:, None, :]
+    cell_B2 = (box_B4[:, :2] * side).long().clamp(0, side - 1)
+    index = (cell_B2[:, 1] * side + cell_B2[:, 0])[:, None]
+    return inside.flatten(1).scatter(1, index, True).view(-1, side, side)
+
+
+def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """GIoU and IoU of boxes (..., 4) as cx, cy, w, h."""
+    low_a, high_a = a[..., :2] - a[..., 2:] / 2, a[..., :2] + a[..., 2:] / 2
+    low_b, high_b = b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2
+    inter = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0).prod(dim=-1)
+    union = a[..., 2:].prod(dim=-1) + b[..., 2:].prod(dim=-1) - inter
+    hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).prod(dim=-1)
+    iou = inter / union.clamp_min(1e-9)
+    return iou - (hull - union) / hull.clamp_min(1e-9), iou
+
+
+def box_losses(boxes_BSS4: Tensor, box_B4: Tensor, cells_BSS: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
+    """GIoU and L1 losses over the chosen cells: mean over a sample's cells, weighted mean over samples."""
+    truth = box_B4[:, None, None, :].expand_as(boxes_BSS4)
+    overlap, _ = giou(boxes_BSS4, truth)
+    error = (boxes_BSS4 - truth).abs().mean(dim=-1)
+    share = cells_BSS.float() / cells_BSS.flatten(1).sum(dim=1).clamp_min(1)[:, None, None]
+    total = weight_B.sum().clamp_min(1)
+    by_sample = ((1 - overlap) * share).flatten(1).sum(dim=1), (error * share).flatten(1).sum(dim=1)
+    return (by_sample[0] * weight_B).sum() / total, (by_sample[1] * weight_B).sum() / total
+
+
+def layer_contrast(similar_BN: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tensor:
+    """The target's centre against the nine hardest cells outside the box (cross-entropy of ten)."""
+    b, n = similar_BN.shape
+    side = int(n**0.5)
+    grid = (box_B4[:, :2] * 2 - 1).view(b, 1, 1, 2)
+    positive_B1 = functional.grid_sample(
+        similar_BN.view(b, 1, side, side), grid, align_corners=False, padding_mode="border"
+    ).view(b, 1)
+    inside = inner_cells(box_B4, side, 1.0).flatten(1)
+    lowest = torch.finfo(similar_BN.dtype).min
+    hardest = similar_BN.masked_fill(inside, lowest).topk(HARD_NEGATIVES, dim=1).values
+    logits = torch.cat([positive_B1, hardest.clamp_min(-1e4)], dim=1)
+    loss_B = functional.cross_entropy(logits, torch.zeros(b, dtype=torch.long, device=logits.device), reduction="none")
+    return (loss_B * weight_B).sum() / weight_B.sum().clamp_min(1)
+
+
+def prompt_contrast(logits_BN2: Tensor, box_B4: Tensor, present_B: Tensor) -> Tensor:
+    """Two-class cross-entropy a cell: positive in the inner three quarters, the rest of the box left out.
+
+    Classes are weighted 16 to 0.5625 (published). Where the target is absent every cell is negative.
+    """
+    b, n, _ = logits_BN2.shape
+    side = int(n**0.5)
+    here = present_B[:, None]
+    positive = inner_cells(box_B4, side, 0.75).flatten(1) & here
+    ignored = inner_cells(box_B4, side, 1.0).flatten(1) & here & ~positive
+    weights = torch.where(positive, 16.0, 0.5625).masked_fill(ignored, 0.0)
+    labels = (~positive).long()
+    loss = functional.cross_entropy(logits_BN2.flatten(0, 1), labels.flatten(), reduction="none").view(b, n)
+    return (loss * weights).sum() / weights.sum().clamp_min(1e-6)

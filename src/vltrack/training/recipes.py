@@ -1,0 +1,61 @@
+"""Recipes: functions that return a full training configuration. Knows numbers, not how they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vltrack.training.pairs import PairConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Weights of the loss terms (TRACKERS.md 2.1); ``box_cells`` is the share of the box whose cells learn boxes."""
+
+    centre: float = 1.0
+    giou: float = 2.0
+    l1: float = 5.0
+    layer_contrast: float = 0.1
+    prompt_contrast: float = 1.0
+    selection: float = 1.0
+    keep_ratio: float = 0.7
+    box_cells: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the outcome of a training.
+
+    ``batch`` counts samples (one template, two search views) a step over all processes. ``select_share`` is the
+    share of steps in which token selection is on, so that weights work either way.
+    """
+
+    model: str
+    size: str
+    pairs: PairConfig = field(default_factory=PairConfig)
+    losses: LossWeights = field(default_factory=LossWeights)
+    steps: int = 4800
+    batch: int = 16
+    learning_rate: float = 1e-3
+    stem_rate: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    warmup: int = 200
+    final_rate: float = 0.01
+    ema: float = 0.999
+    bf16: bool = True
+    select_share: float = 0.5
+    plateau_patience: int = 3
+    plateau_delta: float = 0.01
+    seed: int = 1
+    save_every: int = 250
+    validate_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or not self.learning_rate > 0:
+            raise ValueError("steps, batch and learning_rate must be positive")
+
+
+def litetrack_tiny() -> TrainConfig:
+    """The recipe of the weights that ship (about two hours on two CPU cores)."""
+    return TrainConfig(model="litetrack", size="tiny")

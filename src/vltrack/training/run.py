@@ -1,0 +1,272 @@
+"""The training loop: one process or several under torchrun, resumable after any kill, the same result either way.
+
+A step's data depends on (seed, index) alone; weights, average, optimizer and counters are in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from vltrack.core.errors import Diverged, StateError
+from vltrack.models import build, config_of, split_name
+from vltrack.nn.device import choose_device, mixed_precision, use_threads
+from vltrack.nn.stems import MobileStem
+from vltrack.training import recipes
+from vltrack.training.batches import Batch, PairDataset, loader
+from vltrack.training.freeze import PlateauUnfreezer, freeze
+from vltrack.training.objective import PairObjective
+from vltrack.training.recipes import TrainConfig
+from vltrack.training.state import RunState, restore_state, save_state
+from vltrack.training.words import minilm_word_table
+
+log = logging.getLogger(__name__)
+RECIPES = {"litetrack-tiny": recipes.litetrack_tiny}
+COLUMNS = ("step", "rate", "total", "centre", "giou", "l1", "layer_contrast", "prompt_contrast", "selection", "iou", "pairs_per_s")
+LOG_EVERY = 25
+SKIPS_ALLOWED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where this process stands among those of the job."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+
+def place(device: str) -> Place:
+    """Join the job that torchrun started, if any."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = choose_device(device)
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    rank = dist.get_rank() if world > 1 else 0
+    if chosen.type == "cuda" and world > 1:
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return Place(rank=rank, world=world, device=chosen)
+
+
+def train(config: TrainConfig, *, data: Path, out: Path, resume: bool, device: str = "auto", workers: int = 1) -> None:
+    """Train until ``config.steps``; writes ``out``/last.*, log.csv and config.json.
+
+    Raises:
+        StateError: ``out`` holds a run already and ``resume`` is False, or another configuration.
+        Diverged: the loss was not finite several times in a row; the last good checkpoint is kept.
+    """
+    here = place(device)
+    use_threads(1 if here.device.type == "cpu" and here.world > 1 else torch.get_num_threads())
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(config, out, resume=resume, write=here.rank == 0)
+    torch.manual_seed(config.seed)
+    model = fresh_model(config, data)
+    unfreezer = _freezing(model, config)
+    average = _copy_of(model)
+    model.to(here.device)
+    average.to(here.device)
+    optimizer = _optimizer(model, config)
+    state = RunState(model=model, average=average, optimizer=optimizer, unfreezer=unfreezer)
+    if resume:
+        restore_state(out, state)
+    _Loop(config, state, here, data, out, workers).run()
+
+
+def fresh_model(config: TrainConfig, data: Path) -> Any:
+    """The network before the first step: ImageNet stem and MiniLM word vectors where the size uses them."""
+    from numpy import load as load_arrays
+
+    card, size = split_name(f"{config.model}-{config.size}")
+    model = build(card, config_of(card, size))
+    if isinstance(model.stem, MobileStem):
+        arrays = load_arrays(data / "mobilenet_v2_stem.npz", allow_pickle=False)
+        model.stem.trunk.load_numbered({k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")})
+        table = model.bert.embeddings.word_embeddings.weight
+        with torch.no_grad():
+            table.copy_(minilm_word_table(table.shape[1]))
+    return model
+
+
+class _Loop:
+    """The steps of one run."""
+
+    def __init__(self, config: TrainConfig, state: RunState, here: Place, data: Path, out: Path, workers: int) -> None:
+        self.config, self.state, self.here, self.out, self.workers = config, state, here, out, workers
+        pairs = replace(
+            config.pairs, template_size=state.model.template_size, search_size=state.model.search_size
+        )
+        cache = out.parent / "cutouts.npz"
+        self.dataset = PairDataset(pairs, data, cache, config.seed, state.model.max_words)
+        self.period_loss: list[float] = []
+        self.skipped = 0
+
+    def run(self) -> None:
+        """All remaining steps."""
+        objective = PairObjective(self.state.model, self.config.losses)
+        objective.train()
+        wrapped = self._wrap(objective)
+        batches = loader(
+            self.dataset,
+            batch=self.config.batch,
+            first=self.state.step,
+            steps=self.config.steps,
+            rank=self.here.rank,
+            world=self.here.world,
+            workers=self.workers,
+        )
+        began, since = time.monotonic(), self.state.step
+        for batch in batches:
+            terms = self._step(wrapped, batch)
+            self.state.step += 1
+            if self.state.step % LOG_EVERY == 0:
+                speed = 2 * self.config.batch * (self.state.step - since) / (time.monotonic() - began)
+                self._log(terms, speed)
+                began, since = time.monotonic(), self.state.step
+            if self._unfreeze(float(terms["total"].detach())):
+                wrapped = self._wrap(objective)
+            if self.state.step % self.config.save_every == 0 or self.state.step == self.config.steps:
+                self._save()
+
+    def _wrap(self, objective: PairObjective) -> nn.Module:
+        if self.here.world == 1:
+            return objective
+        return nn.parallel.DistributedDataParallel(objective)
+
+    def _step(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        config, state = self.config, self.state
+        for group in state.optimizer.param_groups:
+            group["lr"] = group["full_rate"] * schedule(config, state.step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
+        select = bool(torch.rand((), generator=generator) < config.select_share)
+        batch = {k: v.to(self.here.device) for k, v in batch.items()}
+        state.optimizer.zero_grad(set_to_none=True)
+        with mixed_precision(self.here.device, enabled=config.bf16):
+            terms: dict[str, Tensor] = wrapped(batch, select)
+        terms["total"].backward()
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+        if not bool(torch.isfinite(norm)):
+            self.skipped += 1
+            if self.skipped > SKIPS_ALLOWED:
+                raise Diverged(
+                    f"the gradient was not finite {self.skipped} times in a row at step {state.step}.",
+                    hint="Lower --set learning_rate; the last checkpoint is good.",
+                )
+            return terms
+        self.skipped = 0
+        state.optimizer.step()
+        self._update_average()
+        return terms
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Early on the average follows quickly, else it would remember the random start.
+        keep = min(self.config.ema, (1 + self.state.step) / (10 + self.state.step))
+        for slow, fast in zip(self.state.average.state_dict().values(), self.state.model.state_dict().values(), strict=True):
+            if slow.is_floating_point():
+                slow.lerp_(fast, 1 - keep)
+            else:
+                slow.copy_(fast)
+
+    def _unfreeze(self, total: float) -> bool:
+        self.period_loss.append(total)
+        if len(self.period_loss) < self.config.save_every:
+            return False
+        mean = torch.tensor(sum(self.period_loss) / len(self.period_loss))
+        if self.here.world > 1:
+            dist.all_reduce(mean)
+            mean /= self.here.world
+        self.period_loss.clear()
+        return self.state.unfreezer.period(float(mean), self.state.step)
+
+    def _log(self, terms: dict[str, Tensor], speed: float) -> None:
+        if self.here.rank:
+            return
+        row = {"step": self.state.step, "rate": schedule(self.config, self.state.step), "pairs_per_s": speed}
+        row |= {k: float(v.detach()) for k, v in terms.items()}
+        path = self.out / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+        log.info("step %d loss %.3f iou %.3f %.1f pairs/s", row["step"], row["total"], row["iou"], speed)
+
+    def _save(self) -> None:
+        if self.here.rank == 0:
+            save_state(self.out, self.state, self.config)
+        if self.here.world > 1:
+            dist.barrier()
+
+
+def schedule(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then cosine to ``final_rate``."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _freezing(model: Any, config: TrainConfig) -> PlateauUnfreezer:
+    frozen, order = model.freeze_plan()
+    freeze(frozen)
+    return PlateauUnfreezer(order, config.plateau_patience, config.plateau_delta)
+
+
+def _copy_of(model: Any) -> Any:
+    card, size = split_name_of(model)
+    twin = build(card, model.config)
+    twin.load_state_dict(model.state_dict())
+    return twin.eval().requires_grad_(False)
+
+
+def split_name_of(model: Any) -> Any:
+    """The card of a built model (its class is in the registry exactly once)."""
+    from vltrack.models import MODELS
+
+    card = next(c for c in MODELS.values() if c.network == type(model).__name__)
+    return card, next(iter(card.sizes))
+
+
+def _optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault((name.startswith("stem.trunk"), parameter.ndim > 1), []).append(parameter)
+    settings = [
+        {
+            "params": parameters,
+            "full_rate": config.learning_rate * (config.stem_rate if stem else 1.0),
+            "weight_decay": config.weight_decay if matrix else 0.0,
+        }
+        for (stem, matrix), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas)
+
+
+def _claim(config: TrainConfig, out: Path, *, resume: bool, write: bool) -> None:
+    path = out / "config.json"
+    wanted = json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
+    if path.exists() and not resume:
+        raise StateError(f"{out} holds a run already.", hint="Give --resume to go on, or another --out.")
+    if resume and not path.exists():
+        raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
+    if resume:
+        old = json.loads(path.read_text())
+        new = json.loads(wanted)
+        changed = sorted(k for k in new if new[k] != old.get(k) and k not in ("save_every", "validate_every"))
+        if changed:
+            raise StateError(f"{out} was started with other values of {', '.join(changed)}.", hint="Use another --out.")
+    elif write:
+        path.write_text(wanted + "\n")

@@ -1,0 +1,110 @@
+"""A run's state on disk: weights, average and optimizer as safetensors, counters as JSON. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+from torch import Tensor
+
+from vltrack.core.errors import CheckpointCorrupt, StateError
+from vltrack.core.files import sha256_bytes, write_bytes, write_text
+from vltrack.training.freeze import PlateauUnfreezer
+from vltrack.training.recipes import TrainConfig
+
+
+@dataclass
+class RunState:
+    """What changes while training."""
+
+    model: Any
+    average: Any
+    optimizer: torch.optim.Optimizer
+    unfreezer: PlateauUnfreezer
+    step: int = 0
+
+
+def save_state(out: Path, state: RunState, config: TrainConfig) -> None:
+    """Write step-N.safetensors, then last.json that names it and its sha256, then remove the one before."""
+    tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
+    tensors |= _optimizer_tensors(state)
+    data = save_bytes({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
+    path = out / f"step-{state.step}.safetensors"
+    write_bytes(path, data)
+    record = {
+        "step": state.step,
+        "file": path.name,
+        "sha256": sha256_bytes(data),
+        "unfreezer": state.unfreezer.state(),
+        "config": asdict(config),
+    }
+    write_text(out / "last.json", json.dumps(record, indent=2) + "\n")
+    for old in out.glob("step-*.safetensors"):
+        if old != path:
+            old.unlink()
+
+
+def restore_state(out: Path, state: RunState) -> None:
+    """Go on from last.json. A run that was stopped before its first checkpoint starts at step 0.
+
+    Raises:
+        CheckpointCorrupt: the file is not the one that was written.
+        StateError: last.json names a file that is gone.
+    """
+    if not (out / "last.json").exists():
+        return
+    record = json.loads((out / "last.json").read_text())
+    path = out / record["file"]
+    if not path.exists():
+        raise StateError(f"{path} is missing, but last.json names it.", hint="Start a new run.")
+    data = path.read_bytes()
+    if sha256_bytes(data) != record["sha256"]:
+        raise CheckpointCorrupt(f"{path} is damaged (sha256 differs).", hint="Start a new run.")
+    tensors = load_bytes(data)
+    state.unfreezer.restore(record["unfreezer"])
+    _fill(state.model, tensors, "model.")
+    _fill(state.average, tensors, "average.")
+    _fill_optimizer(state, tensors)
+    state.step = record["step"]
+    _cut_log(out / "log.csv", state.step)
+
+
+def _fill(module: Any, tensors: dict[str, Tensor], prefix: str) -> None:
+    module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+def _names(state: RunState) -> dict[int, str]:
+    return {id(p): name for name, p in state.model.named_parameters()}
+
+
+def _optimizer_tensors(state: RunState) -> dict[str, Tensor]:
+    names = _names(state)
+    return {
+        f"optimizer.{names[id(parameter)]}.{key}": torch.as_tensor(value)
+        for parameter, entries in state.optimizer.state.items()
+        for key, value in entries.items()
+    }
+
+
+def _fill_optimizer(state: RunState, tensors: dict[str, Tensor]) -> None:
+    by_name = dict(state.model.named_parameters())
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            name, entry = key[len("optimizer.") :].rsplit(".", 1)
+            parameter = by_name[name]
+            value = value if entry == "step" else value.to(parameter.device)
+            state.optimizer.state[parameter][entry] = value
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Forget the lines after the checkpoint: they will be written again."""
+    if path.exists():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines[1:] if int(line.split(",", 1)[0]) <= step]
+        write_text(path, "".join([*lines[:1], *kept]))
