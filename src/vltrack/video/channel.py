@@ -1,0 +1,125 @@
+"""How the reader and its decoder process talk: framed messages over pipes, pixels through shared memory.
+
+Knows no media. No pickle crosses the border: messages are JSON or raw bytes, so a decoder that was taken over
+by a hostile file can send nothing but numbers, words and pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import select
+import struct
+import tempfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SLOTS = 4
+# Big frames use fewer of the slots, so that the ring stays small against the frames themselves.
+RING_BYTES = 256 << 20
+MAX_MESSAGE = 512 << 20
+_HEADER = struct.Struct(">I")
+
+
+class Timeout(Exception):
+    """No message came in time."""
+
+
+def send(handle: int, payload: bytes) -> None:
+    """Write one message. Raises ``BrokenPipeError`` if nobody reads any more."""
+    view = memoryview(_HEADER.pack(len(payload)) + payload)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def send_json(handle: int, message: dict[str, Any]) -> None:
+    """Write one JSON message."""
+    send(handle, json.dumps(message).encode())
+
+
+class Receiver:
+    """Reads framed messages from a pipe."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._buffer = bytearray()
+
+    def receive(self, timeout_s: float | None = None) -> bytes | None:
+        """The next message, ``None`` when the other side has closed the pipe.
+
+        Raises:
+            Timeout: nothing came for ``timeout_s`` seconds.
+            ValueError: the other side does not speak this protocol.
+        """
+        while (message := self._cut()) is None:
+            if timeout_s is not None and not _readable(self._handle, timeout_s):
+                raise Timeout
+            piece = os.read(self._handle, 1 << 16 if len(self._buffer) < 1 << 16 else 1 << 20)
+            if not piece:
+                return None
+            self._buffer += piece
+        return message
+
+    def _cut(self) -> bytes | None:
+        if len(self._buffer) < _HEADER.size:
+            return None
+        (size,) = _HEADER.unpack_from(self._buffer)
+        if size > MAX_MESSAGE:
+            raise ValueError("message too long")
+        if len(self._buffer) < _HEADER.size + size:
+            return None
+        message = bytes(memoryview(self._buffer)[_HEADER.size : _HEADER.size + size])
+        del self._buffer[: _HEADER.size + size]
+        return message
+
+
+def _readable(handle: int, timeout_s: float) -> bool:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN | select.POLLHUP)
+    return bool(poll.poll(timeout_s * 1000))
+
+
+class Ring:
+    """``SLOTS`` places for frames in anonymous shared memory.
+
+    The memory has no name, so nothing is left behind however the processes end; pages are taken only as far
+    as frames fill them.
+    """
+
+    def __init__(self, handle: int, slot_bytes: int) -> None:
+        self.handle = handle
+        self.slot_bytes = slot_bytes
+        self._map = mmap.mmap(handle, SLOTS * slot_bytes)
+
+    @classmethod
+    def create(cls, max_pixels: int) -> Ring:
+        """A new ring for RGB frames of at most ``max_pixels``; the caller closes it."""
+        page = mmap.ALLOCATIONGRANULARITY
+        slot_bytes = -(-max_pixels * 3 // page) * page
+        if hasattr(os, "memfd_create"):
+            handle = os.memfd_create("vltrack-frames")
+        else:
+            with tempfile.TemporaryFile() as file:
+                handle = os.dup(file.fileno())
+        os.ftruncate(handle, SLOTS * slot_bytes)
+        return cls(handle, slot_bytes)
+
+    def view(self, slot: int, height: int, width: int) -> NDArray[np.uint8]:
+        """RGB uint8 (height, width, 3) that shares memory with a slot. Drop it before ``close``.
+
+        Raises:
+            ValueError: the frame does not fit or the slot does not exist.
+        """
+        count = height * width * 3
+        if not (0 <= slot < SLOTS and min(height, width) > 0 and count <= self.slot_bytes):
+            raise ValueError(f"no room for a frame of {width}x{height} in slot {slot}")
+        flat = np.frombuffer(self._map, dtype=np.uint8, count=count, offset=slot * self.slot_bytes)
+        return flat.reshape(height, width, 3)
+
+    def close(self) -> None:
+        """Unmap and close."""
+        self._map.close()
+        os.close(self.handle)

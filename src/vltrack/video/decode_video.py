@@ -1,0 +1,392 @@
+"""Videos and streams inside the decoder process: demux, decode, place in time. Knows PyAV; knows no users'
+errors.
+
+Each packet is decoded on its own, so that damage costs its own frames and no others.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import av.video.reformatter
+
+from vltrack.video import sandbox
+from vltrack.video.formats import CONTAINERS, PIPES, VIDEO_CODECS
+from vltrack.video.outlet import Outlet, Refusal
+from vltrack.video.pixels import Converter, Upright, upright_of
+from vltrack.video.timeline import Row, Timeline
+
+# What PyAV raises for damaged media (measured on mutated files), FFmpeg's own errors first.
+DAMAGE = (av.FFmpegError, ValueError, IndexError, OSError)
+_GIVE_UP = 64
+_UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
+_BROADCAST = _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"}
+_SINGLE_THREAD_PIXELS = 1920 * 1088
+
+
+class Media:
+    """A descriptor as the file object that PyAV reads; read errors are remembered and look like the end."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+        self.size = os.fstat(handle).st_size
+        self.failure = ""
+
+    def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes, none at the end."""
+        try:
+            return os.read(self.handle, count)
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+            return b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As for files."""
+        return os.lseek(self.handle, offset, whence)
+
+    def tell(self) -> int:
+        """As for files."""
+        return os.lseek(self.handle, 0, os.SEEK_CUR)
+
+    def shrunk(self) -> bool:
+        """Whether somebody has shortened the file while it was read."""
+        return os.fstat(self.handle).st_size < self.size
+
+
+class Stream:
+    """Standard input as a file object without seeking; says that it waits, so the watchdog stays calm."""
+
+    failure = ""
+
+    def __init__(self, handle: int, outlet: Outlet) -> None:
+        self._handle = handle
+        self._outlet = outlet
+
+    def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes, none at the end."""
+        while not select.select([self._handle], [], [], 1.0)[0]:
+            self._outlet.say("wait")
+        try:
+            return os.read(self._handle, count)
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+            return b""
+
+    def shrunk(self) -> bool:
+        """A stream has no size."""
+        return False
+
+
+@dataclass(slots=True)
+class Opened:
+    """An open container and its picture track."""
+
+    container: Any
+    stream: Any
+    media: Media | Stream | None
+
+    @property
+    def demuxer(self) -> str:
+        return str(self.container.format.name).split(",")[0]
+
+
+def serve_video(job: dict[str, Any], outlet: Outlet) -> None:
+    """Decode one source from its start and send every wanted row."""
+    opened = _open(job, outlet)
+    live = opened.media is None
+    sandbox.close_doors(spare=16 if live else 0)
+    try:
+        _Reading(job, outlet, opened).run()
+    finally:
+        opened.container.close()
+
+
+def _open(job: dict[str, Any], outlet: Outlet) -> Opened:
+    source = job["source"]
+    options = {"max_pixels": str(job["max_pixels"]), "codec_whitelist": ",".join(VIDEO_CODECS)}
+    media: Media | Stream | None = None
+    target: Any = job.get("address")
+    if source == "network":
+        options |= {"protocol_whitelist": "rtsp,rtsps,rtp,rtcp,udp,tcp,tls", "rtsp_transport": "tcp"}
+    elif source == "camera":
+        options |= {"protocol_whitelist": "file"}
+    else:
+        target = media = Media(job["media"]) if source == "file" else Stream(job["media"], outlet)
+        # Not even "file": the one descriptor is all there is to read.
+        allowed = CONTAINERS if source == "file" else CONTAINERS + PIPES
+        options |= {"protocol_whitelist": "none", "format_whitelist": ",".join(allowed)}
+    try:
+        container = av.open(
+            target,
+            format=job.get("format"),
+            options=options,
+            metadata_errors="replace",
+            timeout=job["timeout_s"] if media is None else None,
+        )
+    except DAMAGE as error:
+        raise _refusal(error, job, media) from error
+    return Opened(container, _picture_track(container), media)
+
+
+def _refusal(error: BaseException, job: dict[str, Any], media: Media | Stream | None) -> Refusal:
+    if isinstance(error, MemoryError):
+        raise MemoryError from error
+    if job["source"] in ("camera", "network"):
+        reason = getattr(error, "strerror", None) or str(error)
+        return Refusal(
+            "VideoNotFound", f"cannot be opened: {reason}", "Check that it is connected and not in use."
+        )
+    if media is not None and media.failure:
+        return Refusal("VideoUnreadable", f"cannot be read: {media.failure}")
+    if isinstance(media, Media) and _index_is_missing(media):
+        return Refusal("VideoUnreadable", "index missing (the file was cut)", "Copy or record it again.")
+    return Refusal(
+        "VideoUnreadable", "not a known video container", "Convert it to MP4, MKV, WebM, AVI or MPEG."
+    )
+
+
+def _index_is_missing(media: Media) -> bool:
+    """Whether the file is an MP4 without its ``moov`` box; reads box headers only."""
+    place = 0
+    names = []
+    for _ in range(64):
+        media.seek(place)
+        head = media.read(16)
+        if len(head) < 8:
+            break
+        size, name = int.from_bytes(head[:4], "big"), head[4:8]
+        names.append(name)
+        if size == 1 and len(head) == 16:
+            size = int.from_bytes(head[8:], "big")
+        if size < 8:
+            break
+        place += size
+    return names[:1] == [b"ftyp"] and b"moov" not in names
+
+
+def _picture_track(container: Any) -> Any:
+    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not moving:
+        raise Refusal("VideoNoStream", "has no picture track", "Give a video, not a sound file.")
+    best = container.streams.best("video")
+    stream = best if best in moving else moving[0]
+    if stream.codec_context is None:
+        raise Refusal(
+            "VideoUnreadable", "holds pictures in a format that is not known here", "Convert it to H.264."
+        )
+    name = stream.codec_context.name
+    if name not in VIDEO_CODECS:
+        raise Refusal(
+            "VideoForbiddenFormat", f"holds {name!r} pictures, which are not allowed", "Convert it to H.264."
+        )
+    return stream
+
+
+class _Reading:
+    """One pass over a picture track."""
+
+    def __init__(self, job: dict[str, Any], outlet: Outlet, opened: Opened) -> None:
+        self.job, self.outlet, self.opened = job, outlet, opened
+        self.stream = opened.stream
+        self.context = opened.stream.codec_context
+        self.converter = Converter()
+        self.upright: Upright | None = None
+        self.shape = (0, 0)
+        self.packets = 0
+        self.decoded = 0
+        self.done = False
+        self._prepare()
+        rate = self.stream.average_rate or self.stream.guessed_rate
+        self.rate = float(rate) if rate and 0 < float(rate) < 10_000 else None
+        base = self.stream.time_base
+        demuxer = opened.demuxer
+        reordered_avi = demuxer == "avi" and bool(self.context.has_b_frames)
+        self.timeline = Timeline(
+            time_base=float(base) if base else 0.0,
+            step=1 / self.rate if self.rate else 1 / 25,
+            stamped=bool(base) and demuxer not in _UNSTAMPED and not reordered_avi,
+            head_gaps=demuxer not in _BROADCAST,
+        )
+
+    def _prepare(self) -> None:
+        width, height, cap = self.context.width, self.context.height, self.job["max_pixels"]
+        if width * height > cap:
+            raise Refusal(
+                "VideoTooLarge",
+                f"has frames of {width}x{height} pixels, more than the cap of {cap / 1e6:.0f} million",
+                "Scale it down first, or raise the cap.",
+            )
+        self.context.options = {"max_pixels": str(cap)}
+        # Slices and frames in parallel cost memory and blur which packet was bad; only large pictures are
+        # worth it.
+        large = width * height > _SINGLE_THREAD_PIXELS
+        self.context.thread_count = min(4, os.cpu_count() or 1) if large else 1
+        self.context.thread_type = "FRAME" if large else "SLICE"
+
+    def run(self) -> None:
+        """Send rows until the end, the end of the slice, or the reader's leave."""
+        for packet in self._packets():
+            self._decode(packet)
+            if self.done:
+                break
+        if not self.done:
+            self._flush()
+        if self.decoded == 0:
+            self._refuse_empty()
+        if not self.done:
+            self._send_gaps(self.timeline.finish())
+        self.outlet.say("end", bad=self.timeline.bad, **self._verdict())
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets in file order; goes on behind places that the container cannot parse."""
+        failures = 0
+        while failures < _GIVE_UP:
+            try:
+                for packet in self.opened.container.demux(self.stream):
+                    if packet.size == 0 and packet.dts is None:
+                        return
+                    failures = 0
+                    yield packet
+            except MemoryError:
+                raise
+            except av.EOFError:
+                return
+            except DAMAGE:
+                failures += 1
+                self.timeline.damaged()
+            else:
+                return
+
+    def _decode(self, packet: Any) -> None:
+        self.packets += 1
+        if not packet.is_discard:
+            self.timeline.packet(packet.pts, key=packet.is_keyframe)
+        if packet.is_corrupt:
+            self.timeline.damaged()
+        try:
+            frames = self.context.decode(packet)
+        except MemoryError:
+            raise
+        except DAMAGE:
+            if not packet.is_corrupt:
+                self.timeline.damaged()
+            return
+        for frame in frames:
+            self._send(frame)
+
+    def _flush(self) -> None:
+        for _ in range(_GIVE_UP):
+            try:
+                for frame in self.context.decode(None):
+                    self._send(frame)
+            except MemoryError:
+                raise
+            except av.EOFError:
+                return
+            except DAMAGE:
+                self.timeline.damaged()
+            else:
+                return
+
+    def _send(self, frame: Any) -> None:
+        if self.done:
+            return
+        if self.upright is None:
+            self._introduce(frame)
+        assert self.upright is not None  # noqa: S101 - set by _introduce
+        rows = self.timeline.frame(frame.pts)
+        self.decoded += 1
+        self._send_gaps(rows[:-1])
+        row = rows[-1]
+        if not self._wanted(row):
+            return
+        width, height = self.upright.size(frame.width, frame.height)
+        flags = (["size-changed"] if (height, width) != self.shape else []) + (
+            ["damaged"] if frame.is_corrupt else []
+        )
+        picture = self.outlet.place(height, width)
+        self.upright.apply(self.converter.rgb(frame), picture.pixels)
+        self.outlet.frame(picture, index=row.index, seconds=row.seconds, flags=flags, bad=self.timeline.bad)
+
+    def _send_gaps(self, rows: list[Row]) -> None:
+        for row in rows:
+            if self._wanted(row):
+                self.outlet.say("gap", index=row.index, seconds=row.seconds, bad=self.timeline.bad)
+
+    def _wanted(self, row: Row) -> bool:
+        end = self.job["end"]
+        if end is not None and row.index >= end:
+            self.done = True
+            return False
+        offset = row.index - self.job["start"]
+        if end is not None and row.index == end - 1:
+            self.done = True
+        return bool(offset >= 0 and offset % self.job["stride"] == 0)
+
+    def _introduce(self, frame: Any) -> None:
+        """Send the facts of the source; they need the first frame, whose matrix says how it is turned."""
+        self.upright = upright_of(frame)
+        width, height = self.upright.size(frame.width, frame.height)
+        self.shape = (height, width)
+        aspect = (
+            float(self.stream.sample_aspect_ratio or 0) or float(self.context.sample_aspect_ratio or 0) or 1.0
+        )
+        if not 0.05 < aspect < 20:
+            aspect = 1.0
+        self.outlet.say(
+            "info",
+            width=width,
+            height=height,
+            rate=self.rate,
+            frames=self._promised(),
+            seconds=self._duration(),
+            rotation=self.upright.rotation,
+            mirrored=self.upright.mirrored,
+            sample_aspect=1 / aspect if self.upright.rotation in (90, 270) else aspect,
+        )
+
+    def _promised(self) -> int | None:
+        return int(self.stream.frames) or None if isinstance(self.opened.media, Media) else None
+
+    def _duration(self) -> float | None:
+        if not isinstance(self.opened.media, Media):
+            return None
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        return self.opened.container.duration / 1e6 if self.opened.container.duration else None
+
+    def _refuse_empty(self) -> None:
+        media = self.opened.media
+        if media is not None and media.failure:
+            raise Refusal("VideoUnreadable", f"cannot be read: {media.failure}")
+        raise Refusal(
+            "VideoEmpty", "has a picture track, but not one frame of it decodes", "Record or copy it again."
+        )
+
+    def _verdict(self) -> dict[str, Any]:
+        """How the reading ended: broken off, short of the promise, or well."""
+        media = self.opened.media
+        if media is not None and media.failure:
+            return {"failure": f"reading stopped: {media.failure}"}
+        if media is not None and media.shrunk():
+            return {"failure": "the file became shorter while it was read"}
+        if self.done:
+            return {}
+        facts: dict[str, Any] = {"truncated": self._is_truncated(), "lost_track": self.timeline.dropped_gaps}
+        return facts
+
+    def _is_truncated(self) -> bool:
+        promised = self._promised()
+        if promised is not None:
+            exact = self.opened.demuxer == "mov"
+            return self.packets < promised if exact else self.packets < 0.99 * promised - 1
+        duration = self._duration()
+        only_pictures = len(self.opened.container.streams) == 1
+        if duration is None or not only_pictures or self.opened.demuxer != "matroska":
+            return False
+        return self.timeline.last_seconds < min(duration - 1.0, 0.97 * duration)

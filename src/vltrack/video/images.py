@@ -1,0 +1,223 @@
+"""Folders and lists of image files as a ``FrameSource``: order, gaps in the numbering, damage, mixed sizes.
+
+Pixels are decoded in the decoder process; this side reads the bytes and checks the claimed size first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vltrack.core.errors import VideoDecoderCrashed, VideoEmpty, VideoTimeout, VideoTooLarge, VltrackError
+from vltrack.core.types import Frame
+from vltrack.video.client import COMMAND, Cancelled, DecoderProcess, refusal
+from vltrack.video.contract import FrameSource, Kind, Limits, ReadReport, SourceInfo
+from vltrack.video.formats import IMAGE_SUFFIXES, shown
+from vltrack.video.headers import image_size, is_cut
+
+# Two images under way: one is decoded while the next is read. Never more than the ring has slots.
+_AHEAD = 2
+_DIGITS = re.compile(r"(\d+)")
+_MAX_FILE_BYTES = 500 << 20
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sort key that puts ``frame2`` before ``frame10``; equal numbers are ordered by the raw name."""
+    parts = _DIGITS.split(name.casefold())
+    return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p), name
+
+
+def sort_images(paths: Iterable[Path]) -> tuple[list[Path], int]:
+    """Image files among ``paths`` in natural order, and how many files were left out (hidden or no images)."""
+    images, ignored = [], 0
+    for path in paths:
+        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+            ignored += 1
+        else:
+            images.append(path)
+    return sorted(images, key=lambda path: natural_key(path.name)), ignored
+
+
+def numbering_remarks(images: Sequence[Path]) -> list[str]:
+    """What is odd about the numbers in the file names: missing ones, repeated ones."""
+    numbers = [int(found[-1]) for path in images if (found := re.findall(r"\d+", path.stem))]
+    remarks = []
+    if len(numbers) == len(images) > 1:
+        unique = sorted(set(numbers))
+        steps = [b - a for a, b in zip(unique, unique[1:], strict=False)]
+        step = min(steps, default=1)
+        missing = sum(s // step - 1 for s in steps)
+        if 0 < missing <= len(images):
+            remarks.append(f"{missing} numbers are missing between {unique[0]} and {unique[-1]}.")
+        if len(unique) < len(numbers):
+            remarks.append(
+                f"{len(numbers) - len(unique)} numbers occur more than once (first: {images[0].name})."
+            )
+    return remarks
+
+
+class ImagesSource(FrameSource):
+    """Image files in the given order, one frame each.
+
+    ``index`` is the place in the whole list; ``seconds`` is ``index / limits.folder_rate``. A damaged image
+    is a gap
+    row and makes the result degraded: a file of its own has no excuse.
+
+    Raises:
+        VideoTooLarge: the first readable header claims more pixels than the cap.
+        VideoEmpty: no image decodes.
+        VideoTimeout, VideoDecoderCrashed: before the first frame.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path],
+        *,
+        kind: Kind,
+        name: str,
+        ignored: int,
+        start: int,
+        end: int | None,
+        stride: int,
+        limits: Limits,
+        command: tuple[str, ...] = COMMAND,
+    ) -> None:
+        self._images = images
+        self._name = name
+        self._limits = limits
+        self._todo = deque(range(len(images))[start:end:stride])
+        self._under_way: deque[tuple[int, str | None]] = deque()
+        self._ready: deque[Frame] = deque()
+        self._ended = False
+        self._size: tuple[int, int] | None = None
+        remarks = [f"{name}: {remark}" for remark in numbering_remarks(images)]
+        self.report = ReadReport(expected=len(images), ignored_files=ignored, warnings=remarks, bad_share=0.0)
+        self._decoder = DecoderProcess({"source": "images"}, name=name, limits=limits, command=command)
+        try:
+            height, width = self._first_size()
+        except BaseException:
+            self._decoder.close()
+            raise
+        self.info = SourceInfo(
+            kind=kind,
+            name=name,
+            width=width,
+            height=height,
+            rate=limits.folder_rate,
+            frames=len(images),
+            seconds=len(images) / limits.folder_rate,
+        )
+
+    def _first_size(self) -> tuple[int, int]:
+        """Decode up to the first good image; the rows are kept for the iterator."""
+        while self._todo or self._under_way:
+            frame = self._take()
+            self._ready.append(frame)
+            if frame.image is not None:
+                self._size = frame.image.shape[:2]
+                return self._size
+        if not self._ready:
+            return self._unsliced_size()
+        raise VideoEmpty(
+            f"{self._name}: not one of {len(self._ready)} images decodes ({self._ready[0].flags[-1]}).",
+            hint="Look whether the files open elsewhere.",
+        )
+
+    def _unsliced_size(self) -> tuple[int, int]:
+        """The slice lies behind the end: facts come from the first image all the same."""
+        self._todo.append(0)
+        frame = self._take()
+        if frame.image is None:
+            raise VideoEmpty(f"{self._name}: the first image does not decode.")
+        return frame.image.shape[:2]
+
+    def __next__(self) -> Frame:
+        if self._ready:
+            return self._counted(self._ready.popleft())
+        if self._ended or not (self._todo or self._under_way):
+            self._finish(None)
+            raise StopIteration
+        try:
+            return self._counted(self._take())
+        except Cancelled:
+            self._finish(None)
+            raise StopIteration from None
+        except (VideoTimeout, VideoDecoderCrashed) as error:
+            self._finish(error)
+            raise StopIteration from error
+
+    def _counted(self, frame: Frame) -> Frame:
+        if frame.image is not None:
+            self.report.decoded += 1
+            return frame
+        self.report.missing += 1
+        self.report.bad_packets += 1
+        if self.report.missing <= 20:
+            self.report.warnings.append(f"{shown(self._images[frame.index])} is damaged: {frame.flags[-1]}.")
+        return frame
+
+    def _take(self) -> Frame:
+        """The next row; raises what ``DecoderProcess.receive`` raises."""
+        while self._todo and len(self._under_way) < _AHEAD:
+            self._order(self._todo.popleft())
+        index, fault = self._under_way.popleft()
+        seconds = index / self._limits.folder_rate
+        if fault is not None:
+            return Frame(image=None, index=index, seconds=seconds, flags=(fault,))
+        try:
+            message = self._decoder.receive()
+        except (VideoTimeout, VideoDecoderCrashed) as error:
+            where = shown(self._images[index].name)
+            raise type(error)(
+                f"{error.message.rstrip('.')} (at frame {index}, {where}).", last_index=index
+            ) from error
+        if message["kind"] == "error":
+            raise refusal(message, self._name)
+        if message["kind"] != "frame":
+            return Frame(
+                image=None, index=index, seconds=seconds, flags=(str(message.get("reason", "damaged")),)
+            )
+        image = message["image"]
+        changed = self._size is not None and image.shape[:2] != self._size
+        return Frame(image=image, index=index, seconds=seconds, flags=("size-changed",) if changed else ())
+
+    def _order(self, index: int) -> None:
+        """Read one file and send it to the decoder, or note why not."""
+        path = self._images[index]
+        try:
+            with path.open("rb") as file:
+                data = file.read(_MAX_FILE_BYTES + 1)
+        except OSError as error:
+            self._under_way.append((index, f"cannot be read: {error.strerror}"))
+            return
+        size = image_size(data)
+        fault = None
+        if size is None or min(size) < 1:
+            fault = "not a known image"
+        elif size[0] * size[1] > self._limits.max_pixels or len(data) > _MAX_FILE_BYTES:
+            fault = f"{size[0]}x{size[1]} pixels are more than the cap of {self._limits.max_pixels / 1e6:.0f} million"
+            if self._size is None:
+                raise VideoTooLarge(f"{shown(path)}: {fault}.", hint="Scale it down first, or raise the cap.")
+        elif is_cut(data):
+            fault = "the file was cut"
+        self._under_way.append((index, fault))
+        if fault is None:
+            self._decoder.request(data)
+
+    def _finish(self, failure: VltrackError | None) -> None:
+        self._ended = True
+        if failure is not None:
+            self.report.failure = failure
+            self.report.warnings.append(str(failure))
+        self._decoder.close()
+
+    def cancel(self) -> None:
+        """Make a waiting ``next()`` end."""
+        self._decoder.cancel()
+
+    def close(self) -> None:
+        """Stop the decoder."""
+        self._ready.clear()
+        self._finish(None)

@@ -1,0 +1,172 @@
+"""From packets and time stamps to rows: which number and which second a frame has, and where frames are
+missing.
+
+Knows numbers only, no media library. Container time stamps are hostile input: they may be absent, repeated,
+negative or run backwards.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+MAX_GAP = 10_000
+MAX_PENDING = 100_000
+_STEADY = 8
+_JUMP_BACK_S = 1.0
+# Frames leave a decoder some packets late, so damage is remembered for this many frames.
+_ALERT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One displayed frame's place: 0-based number, and seconds from the first frame."""
+
+    index: int
+    seconds: float
+
+
+class Clock:
+    """Seconds from the first frame, never falling.
+
+    A missing stamp advances by one step; a stamp slightly in the past repeats the last second; a stamp far in
+    the past (joined recordings, wrapped counters) starts a new origin one step later.
+    """
+
+    def __init__(self, time_base: float, step: float) -> None:
+        self._time_base = time_base
+        self._step = step
+        self._origin: float | None = None
+        self._last: float | None = None
+
+    @property
+    def last(self) -> float:
+        """The last second that was told, 0 before the first."""
+        return self._last or 0.0
+
+    def seconds(self, pts: int | None) -> float:
+        """Seconds of a frame with this time stamp (in ticks of the time base)."""
+        if self._last is None:
+            self._last = 0.0
+            self._origin = None if pts is None else pts * self._time_base
+            return 0.0
+        if pts is None:
+            self._last += self._step
+            return self._last
+        if self._origin is None:
+            self._origin = pts * self._time_base - self._last - self._step
+        now = pts * self._time_base - self._origin
+        if now < self._last - _JUMP_BACK_S:
+            self._origin -= self._last + self._step - now
+            now = self._last + self._step
+        self._last = max(now, self._last)
+        return self._last
+
+
+class Timeline:
+    """Numbers frames in presentation order and finds the ones that damage has swallowed.
+
+    Every packet that a container lists is one expected frame. A packet that yields no frame becomes a gap row
+    only
+    if damage can be the reason: itself or a packet since the last key frame could not be decoded. So
+        invisible
+    packets (VP8 alternate references) and pictures cut off at the start of a broadcast recording are no gaps.
+
+    Args:
+        time_base: seconds of one tick.
+        step: seconds of one frame where the container gives none.
+        stamped: packets carry presentation stamps. Without (AVI with B-frames, raw streams) each damaged
+            packet is one missing frame, placed before the next good one.
+        head_gaps: damaged packets before the first good frame count as frames (containers with an index do, a
+            broadcast that was tuned into does not).
+    """
+
+    def __init__(self, *, time_base: float, step: float, stamped: bool, head_gaps: bool) -> None:
+        self._clock = Clock(time_base, step)
+        self._stamped = stamped
+        self._head_gaps = head_gaps
+        self._pending: list[int] = []
+        self._doubtful: set[int] = set()
+        self._suspect = False
+        self._alert = 0
+        self._owed = 0
+        self._last_pts: int | None = None
+        self._run_start: int | None = None
+        self._run = 0
+        self._next = 0
+        self._started = False
+        self.bad = 0
+        self.dropped_gaps = 0
+
+    @property
+    def last_seconds(self) -> float:
+        """Seconds of the last row."""
+        return self._clock.last
+
+    def packet(self, pts: int | None, *, key: bool) -> None:
+        """A packet was read and will be decoded."""
+        if key:
+            self._suspect = False
+        if self._stamped and pts is not None and len(self._pending) < MAX_PENDING:
+            heapq.heappush(self._pending, pts)
+            if self._suspect:
+                self._doubtful.add(pts)
+
+    def damaged(self) -> None:
+        """The packet just read, or the container at this place, cannot be decoded."""
+        self.bad += 1
+        self._suspect = True
+        self._alert = _ALERT
+        self._doubtful.update(self._pending)
+        if not self._stamped:
+            self._owed = min(self._owed + 1, MAX_GAP)
+
+    def frame(self, pts: int | None) -> list[Row]:
+        """A frame came out: the gap rows before it, then its own row (the last of the list)."""
+        rows = self._before(pts if self._stamped else None)
+        rows.append(self._row(pts if self._stamped else None))
+        self._started = True
+        self._alert = max(0, self._alert - 1)
+        return rows
+
+    def finish(self) -> list[Row]:
+        """The stream has ended: gap rows for damaged packets after the last frame."""
+        rows = [self._row(pts) for pts in sorted(self._pending) if pts in self._doubtful]
+        rows += [self._row(None) for _ in range(self._owed)]
+        self._pending, self._owed = [], 0
+        return rows
+
+    def _row(self, pts: int | None) -> Row:
+        row = Row(self._next, self._clock.seconds(pts))
+        self._next += 1
+        return row
+
+    def _before(self, pts: int | None) -> list[Row]:
+        if pts is None:
+            count, self._owed = self._owed, 0
+            return [self._row(None) for _ in range(count)] if self._started or self._head_gaps else []
+        lost = []
+        while self._pending and self._pending[0] <= pts:
+            earlier = heapq.heappop(self._pending)
+            if earlier < pts and earlier in self._doubtful:
+                lost.append(earlier)
+            self._doubtful.discard(earlier)
+        if not self._started:
+            self._last_pts = pts
+            return [self._row(stamp) for stamp in lost] if self._head_gaps else []
+        return [self._row(stamp) for stamp in self._with_vanished(lost, pts)]
+
+    def _with_vanished(self, lost: list[int], pts: int) -> list[int]:
+        """Add frames whose packets are gone altogether: after damage, a steady rhythm tells how many."""
+        last = self._last_pts if self._last_pts is not None else pts
+        self._last_pts = pts
+        beat = (last - self._run_start) / self._run if self._run_start is not None and self._run else 0.0
+        delta = pts - last
+        beats = round(delta / beat) - 1 if beat > 0 else 0
+        if self._alert and self._run >= _STEADY and beats > len(lost):
+            self.dropped_gaps += max(0, beats - MAX_GAP)
+            return [last + round(beat * (k + 1)) for k in range(min(beats, MAX_GAP))]
+        if not lost:
+            steady = self._run_start is not None and abs(delta - beat) <= max(1.5, 0.1 * beat)
+            self._run_start, self._run = (self._run_start, self._run + 1) if steady else (last, 1)
+        return lost
