@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vltrack.cli.console import EXIT_PIPE_CLOSED
 from vltrack.cli.request import SHEETS, TABLES, VIDEOS
 from vltrack.cli.tables import Recorder, csv_line, safe_cell, save_tracks, step_row
-from vltrack.core.errors import VltrackError
+from vltrack.core.errors import ResourceError, VltrackError
 from vltrack.core.files import as_resource_error
 
 if TYPE_CHECKING:
@@ -80,28 +80,37 @@ class Film:
         self._info = info
         self._sentences = sentences
         self._writer: VideoWriter | None = None
+        self._open = ExitStack()
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
-        """Draw and write one frame. Raises ``ResourceError``."""
-        from vltrack.video.writer import VideoWriter
-
+        """Draw and write one frame. Raises ``ResourceError``; the file is gone then."""
         if frame.image is None:
             return
         if self._writer is None:
-            self._writer = VideoWriter(
-                self._path,
-                width=self._info.width,
-                height=self._info.height,
-                rate=self._info.rate,
-                sample_aspect=self._info.sample_aspect,
-                overwrite=True,
-            )
-        self._writer.write(annotated(frame.image, steps, self._sentences), frame.seconds)
+            self._writer = self._begin()
+        try:
+            self._writer.write(annotated(frame.image, steps, self._sentences), frame.seconds)
+        except ResourceError as error:
+            self._open.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def _begin(self) -> VideoWriter:
+        from vltrack.video.writer import VideoWriter
+
+        info = self._info
+        writer = VideoWriter(
+            self._path,
+            width=info.width,
+            height=info.height,
+            rate=info.rate,
+            sample_aspect=info.sample_aspect,
+            overwrite=True,
+        )
+        return self._open.enter_context(writer)
 
     def finish(self) -> None:
-        """Finish the file and give it its name. Raises ``ResourceError``."""
-        if self._writer is not None:
-            self._writer.close()
+        """Finish the file and give it its name, also where the run was stopped. Raises ``ResourceError``."""
+        self._open.close()
 
 
 class Tiles:

@@ -163,8 +163,8 @@ def check_outputs(outputs: Sequence[Path], source: str, *, overwrite: bool) -> N
     """Every output can be written, is no input, and destroys nothing that was not released (row V23).
 
     Raises:
-        UsageError: an unknown extension, a path given twice, an output that is the input.
-        ResourceError: the folder is missing or closed, or the file exists without ``overwrite``.
+        UsageError: an unknown extension, a path given twice, an output that is the input or exists already.
+        ResourceError: the folder is missing or cannot be written.
     """
     seen: set[Path] = set()
     for path in outputs:
@@ -203,7 +203,7 @@ def _check_writable(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise ResourceError(f"cannot write {shown(path)}: it is a folder.", hint="Choose another name.")
     if path.exists() and not overwrite:
-        raise ResourceError(f"{shown(path)} exists.", hint="Add --overwrite to replace it.")
+        raise UsageError(f"{shown(path)} exists already.", hint="Add --overwrite to replace it.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ResourceError(
             f"cannot write {shown(path)}: permission denied.", hint="Choose a folder that you may write to."
