@@ -1,0 +1,357 @@
+"""Our tracker beside OpenCV's CSRT, KCF, MIL and NanoTrack v2 on real video: quality a target, speed as
+ratios.
+
+    python benchmarks/real_video.py                                      everything; sets up the peers if need
+    be python benchmarks/real_video.py --trackers bbox --weights w.safetensors --sequences otb_Dog tld_david
+
+Knows the protocol (which targets, which modes, how scored and timed); the trackers run in child processes.
+See benchmarks/README.md for the material. Scores: ``vltrack.metrics.success``. Speed: each sequence is given
+to all trackers in turn, so that whatever else the machine does hits them alike; milliseconds of ``update``
+only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from vltrack.datasets.sequences import Sequence, read_sequences
+
+from vltrack.core.boxes import iou_xywh
+from vltrack.core.files import write_text
+from vltrack.metrics.success import success
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+PEERS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "NanoTrack v2"}
+OURS = {"bbox": "ours, box", "nlbbox": "ours, box + sentence", "nl": "ours, sentence"}
+NAMES = PEERS | OURS
+PEER_PACKAGES = ("opencv-contrib-python-headless>=4.9", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One tracker on one target; ``ms`` is the median over its updates, ``first`` the overlap in the first
+    frame.
+    """
+
+    tracker: str
+    target: str
+    frames: int
+    auc: float
+    sr50: float
+    mean_iou: float
+    first: float
+    init_ms: float
+    ms: float
+    note: str = ""
+
+
+class Worker:
+    """A child process that tracks: one JSON line asked, one answered."""
+
+    def __init__(self, command: list[str], threads: int) -> None:
+        quiet = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "OPENCV_LOG_LEVEL": "ERROR"}
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | quiet
+        )
+        if process.stdin is None or process.stdout is None:
+            raise SystemExit("no pipes to the tracking process")
+        self._process, self._in, self._out = process, process.stdin, process.stdout
+        hello = self._read()
+        self.versions: dict[str, str] = hello["versions"]
+        self.trackers: list[str] = hello["trackers"]
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request."""
+        self._in.write(json.dumps(request) + "\n")
+        self._in.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        line = self._out.readline()
+        if not line:
+            raise SystemExit(
+                f"a tracking process ended with code {self._process.wait()}; see its message above"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._in.close()
+        self._process.wait(timeout=30)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    shared = Path(os.environ.get("VLTRACK_SHARED", REPOSITORY.parent / "shared"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "--root", "--open", type=Path, default=shared / "real" / "open", help="folder of targets"
+    )
+    parser.add_argument(
+        "--models", type=Path, default=shared / "peers" / "nanotrack_v2", help="NanoTrack's networks"
+    )
+    parser.add_argument("--only", choices=("ours", "peers"), help="leave out the others")
+    parser.add_argument("--trackers", nargs="+", choices=list(NAMES), default=list(NAMES), help="which rows")
+    parser.add_argument(
+        "--sequences", nargs="+", metavar="NAME", help="which targets (default: all that compare)"
+    )
+    parser.add_argument("--weights", default="litetrack-tiny", metavar="NAME|PATH", help="our model")
+    parser.add_argument(
+        "--peer-python", type=Path, help="interpreter with opencv-contrib (default: set one up)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of each tracker")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write a dated Markdown and JSON file there"
+    )
+    options = parser.parse_args()
+    if options.only:
+        kept = OURS if options.only == "ours" else PEERS
+        options.trackers = [name for name in options.trackers if name in kept]
+    if not options.root.is_dir():
+        parser.error(f"no folder {options.root}; set VLTRACK_SHARED or --root (see benchmarks/README.md)")
+    return options
+
+
+def comparable(root: Path, wanted: list[str] | None) -> list[Sequence]:
+    """The targets of ``root``; without a choice, those whose boxes were not made with a peer's help."""
+    sequences = {sequence.name: sequence for sequence in read_sequences(root)}
+    if wanted:
+        missing = [name for name in wanted if name not in sequences]
+        if missing:
+            raise SystemExit(f"no target {', '.join(missing)} in {root}; there are {', '.join(sequences)}")
+        return [sequences[name] for name in wanted]
+    index = root.parent / "INDEX.tsv"
+    skipped = set()
+    if index.is_file():
+        with index.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                if "do not compare" in (row.get("nanotrack_v2_auc") or ""):
+                    skipped.add(row["name"])
+    return [sequence for name, sequence in sequences.items() if name not in skipped]
+
+
+def peer_python(options: argparse.Namespace) -> Path:
+    """An interpreter with opencv-contrib; made once under build/ where none is given."""
+    if options.peer_python:
+        return Path(options.peer_python)
+    folder = REPOSITORY / "build" / "peers-venv"
+    python = folder / "bin" / "python"
+    if not (folder / ".ready").exists():
+        say(f"setting up the peers' own environment in {folder.relative_to(REPOSITORY)} (once) ...")
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES], check=True)
+        (folder / ".ready").touch()
+    return python
+
+
+def start_workers(options: argparse.Namespace, stack: ExitStack) -> dict[str, Worker]:
+    """Tracker name -> the process that runs it. OpenCV's trackers share one, our three modes another."""
+    workers: dict[str, Worker] = {}
+    threads = str(options.threads)
+    if set(options.trackers) & set(PEERS):
+        command = [str(peer_python(options)), str(HERE / "peers" / "run_opencv.py"), threads]
+        worker = stack.enter_context(Worker(command, options.threads))
+        lacking = [name for name in options.trackers if name in PEERS and name not in worker.trackers]
+        if lacking:
+            raise SystemExit(f"that OpenCV {worker.versions['opencv']} has no {', '.join(lacking)}")
+        workers |= dict.fromkeys(PEERS, worker)
+    if set(options.trackers) & set(OURS):
+        command = [sys.executable, str(HERE / "peers" / "run_vltrack.py"), options.weights, threads]
+        workers |= dict.fromkeys(OURS, stack.enter_context(Worker(command, options.threads)))
+    return workers
+
+
+def dump_frames(sequence: Sequence, path: Path) -> None:
+    """All frames as one .npy file, so that every tracker sees the same pixels and nobody's decoder is
+    timed.
+    """
+    images = [frame.image for frame in sequence.frames()]
+    first = next(image for image in images if image is not None)
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), *first.shape))
+    for number, image in enumerate(images):
+        out[number] = first if image is None else image
+        first = out[number]
+    out.flush()
+
+
+def measure(
+    sequences: list[Sequence], workers: dict[str, Worker], options: argparse.Namespace
+) -> Iterator[Result]:
+    """All results, a sequence at a time, its trackers in turn."""
+    with tempfile.TemporaryDirectory(prefix="vltrack-bench-") as folder:
+        path = Path(folder) / "frames.npy"
+        for sequence in sequences:
+            dump_frames(sequence, path)
+            for name in options.trackers:
+                request: dict[str, Any] = {"frames": str(path), "box": [float(v) for v in sequence.boxes[0]]}
+                if name in PEERS:
+                    request |= {"tracker": name, "models": str(options.models)}
+                else:
+                    request["box"] = None if name == "nl" else request["box"]
+                    request["text"] = None if name == "bbox" else sequence.sentence
+                yield judge(name, sequence, workers[name].ask(request))
+
+
+def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
+    """Scores and times of one answer; a tracker that refused or broke has zeros and a note."""
+    truth = np.asarray(sequence.boxes, dtype=np.float64)
+    note = answer.get("refused") or answer.get("error") or ""
+    boxes = np.array(answer["boxes"], dtype=np.float64) if not note else np.zeros_like(truth)
+    scores = success(boxes, truth, sequence.absent)
+    times = answer.get("ms") or [float("nan"), float("nan")]
+    return Result(
+        tracker=name,
+        target=sequence.name,
+        frames=scores.frames,
+        auc=scores.auc,
+        sr50=scores.sr50,
+        mean_iou=scores.mean_iou,
+        first=float(iou_xywh(boxes[0], truth[0])),
+        init_ms=times[0],
+        ms=statistics.median(times[1:]),
+        note=note,
+    )
+
+
+def table(results: list[Result], trackers: list[str]) -> str:
+    """A Markdown table: a row a target, then the means and the speeds."""
+    cells = {(r.target, r.tracker): r for r in results}
+    targets = list(dict.fromkeys(r.target for r in results))
+    lines = [
+        "| target | frames | " + " | ".join(NAMES[t] for t in trackers) + " |",
+        "|---|---|" + "---|" * len(trackers),
+    ]
+
+    def row(title: str, frames: str, values: list[str]) -> None:
+        lines.append(f"| {title} | {frames} | " + " | ".join(values) + " |")
+
+    for target in targets:
+        own = [cells[target, t] for t in trackers]
+        row(target, str(own[0].frames), ["failed" if r.note else f"{r.auc:.3f}" for r in own])
+
+    def mean(field: str, tracker: str) -> float:
+        return statistics.fmean(getattr(r, field) for r in results if r.tracker == tracker)
+
+    row("**mean success AUC**", "", [f"**{mean('auc', t):.3f}**" for t in trackers])
+    row("mean SR0.5", "", [f"{mean('sr50', t):.3f}" for t in trackers])
+    row("mean IoU", "", [f"{mean('mean_iou', t):.3f}" for t in trackers])
+    found = sum(r.first >= 0.5 for r in results if r.tracker == "nl")
+    row(
+        "first frame at IoU 0.5",
+        "",
+        [f"{found} of {len(targets)}" if t == "nl" else "given" for t in trackers],
+    )
+    row("ms a frame (median of targets)", "", [f"{speed(results, t):.2f}" for t in trackers])
+    base = next((t for t in OURS if t in trackers), trackers[-1])
+    ratios = [f"{ratio(cells, targets, t, base):.2f}" for t in trackers]
+    row(f"time relative to {NAMES[base]}", "", ratios)
+    return "\n".join(lines) + "\n"
+
+
+def speed(results: list[Result], tracker: str) -> float:
+    """Median over targets of the median milliseconds of an update."""
+    return statistics.median(r.ms for r in results if r.tracker == tracker and r.ms == r.ms)
+
+
+def ratio(cells: dict[tuple[str, str], Result], targets: list[str], tracker: str, base: str) -> float:
+    """Median over targets of this tracker's time over the base's on the same target in the same run."""
+    pairs = [(cells[target, tracker].ms, cells[target, base].ms) for target in targets]
+    return statistics.median(a / b for a, b in pairs if a == a and b == b)
+
+
+def about(options: argparse.Namespace, workers: dict[str, Worker]) -> dict[str, Any]:
+    """What a reader must know of this run; no path of this machine."""
+    command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
+    git = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    weights = Path(options.weights)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": f"python benchmarks/real_video.py {command}".strip(),
+        "commit": commit or "unknown",
+        "machine": f"{cpu_name()}, {os.cpu_count()} logical cores, {platform.system()}",
+        "threads": options.threads,
+        "weights": weights.name,
+        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "",
+        "versions": {"python": platform.python_version()}
+        | {k: v for w in workers.values() for k, v in w.versions.items()},
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name as Linux tells it, or the architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+def write(folder: Path, facts: dict[str, Any], text: str, results: list[Result]) -> None:
+    """``real_video-<date>.md`` and ``.json`` in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"real_video-{facts['date'][:10]}"
+    head = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    notes = "".join(f"- {r.target}, {NAMES[r.tracker]}: {r.note}\n" for r in results if r.note)
+    protocol = (
+        "Success AUC over 21 strict thresholds; frames without the target are left out; the first frame counts "
+        "(in the box modes it is given). Times: `update` only, every sequence through all trackers in turn.\n"
+    )
+    write_text(
+        stem.with_suffix(".md"),
+        f"# Real video\n\n{head}\n\n{protocol}\n{text}" + (f"\n{notes}" if notes else ""),
+    )
+    data = {"about": facts, "results": [asdict(result) for result in results]}
+    write_text(stem.with_suffix(".json"), json.dumps(data, indent=1) + "\n")
+    say(f"written: {stem}.md and .json")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run, print the table on standard output; 1 if a tracker broke."""
+    options = arguments()
+    sequences = comparable(options.root, options.sequences)
+    results: list[Result] = []
+    begin = time.monotonic()
+    with ExitStack() as stack:
+        workers = start_workers(options, stack)
+        for result in measure(sequences, workers, options):
+            results.append(result)
+            note = f"  {result.note}" if result.note else ""
+            name = NAMES[result.tracker]
+            say(f"{result.target:22} {name:22} AUC {result.auc:.3f}  {result.ms:7.2f} ms{note}")
+        text = table(results, options.trackers)
+        facts = about(options, workers)
+    print(text)
+    say(f"{len(sequences)} targets, {time.monotonic() - begin:.0f} s")
+    if options.out:
+        write(options.out, facts, text, results)
+    return int(any(result.note and result.tracker != "nl" for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

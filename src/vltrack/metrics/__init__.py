@@ -1,0 +1,1 @@
+"""Overlap, curves and scores of boxes against annotations. Knows arrays only; never loads torch."""
