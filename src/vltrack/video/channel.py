@@ -28,11 +28,20 @@ class Timeout(Exception):
     """No message came in time."""
 
 
-def send(handle: int, payload: bytes) -> None:
-    """Write one message. Raises ``BrokenPipeError`` if nobody reads any more."""
+def send(handle: int, payload: bytes, timeout_s: float | None = None) -> None:
+    """Write one message; a pipe that does not block needs a ``timeout_s``.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+        Timeout: the other side has taken nothing for ``timeout_s`` seconds.
+    """
     view = memoryview(_HEADER.pack(len(payload)) + payload)
     while view:
-        view = view[os.write(handle, view) :]
+        try:
+            view = view[os.write(handle, view) :]
+        except BlockingIOError:
+            if not _ready(handle, select.POLLOUT, timeout_s):
+                raise Timeout from None
 
 
 def send_json(handle: int, message: dict[str, Any]) -> None:
@@ -55,7 +64,8 @@ class Receiver:
             ValueError: the other side does not speak this protocol.
         """
         while (message := self._cut()) is None:
-            if timeout_s is not None and not _readable(self._handle, timeout_s):
+            # Without a limit no poll: a process without descriptor numbers left (see sandbox) may not.
+            if timeout_s is not None and not _ready(self._handle, select.POLLIN | select.POLLHUP, timeout_s):
                 raise Timeout
             piece = os.read(self._handle, 1 << 16 if len(self._buffer) < 1 << 16 else 1 << 20)
             if not piece:
@@ -76,10 +86,10 @@ class Receiver:
         return message
 
 
-def _readable(handle: int, timeout_s: float) -> bool:
+def _ready(handle: int, events: int, timeout_s: float | None) -> bool:
     poll = select.poll()
-    poll.register(handle, select.POLLIN | select.POLLHUP)
-    return bool(poll.poll(timeout_s * 1000))
+    poll.register(handle, events)
+    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
 class Ring:

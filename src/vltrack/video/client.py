@@ -35,6 +35,8 @@ _PACKAGE_ROOT = str(Path(vltrack.__file__).resolve().parent.parent)
 # -P: nothing is imported from the folder that the user happens to be in.
 COMMAND = (sys.executable, "-P", "-m", "vltrack.video.decoder")
 
+_BURIAL_S = 5.0
+
 
 class Cancelled(Exception):
     """The source was closed while somebody waited for it."""
@@ -87,6 +89,7 @@ class DecoderProcess:
         assert self.process.stdout is not None  # noqa: S101
         self._finalizer = weakref.finalize(self, _reap, self.process, self._ring, self._complaints)
         self._in = self.process.stdin.fileno()
+        os.set_blocking(self._in, False)
         self._receiver = Receiver(self.process.stdout.fileno())
         self._lock = threading.Lock()
         self._cancelled = False
@@ -101,8 +104,11 @@ class DecoderProcess:
         self._send(json.dumps(job | facts).encode())
 
     def request(self, data: bytes) -> None:
-        """Ask for one image to be decoded."""
-        self._send(b"I" + data)
+        """Ask for one image to be decoded. Raises ``VideoTimeout`` if the decoder does not take it."""
+        try:
+            self._send(b"I" + data)
+        except Timeout as error:
+            raise self._silence() from error
 
     def receive(self) -> dict[str, Any]:
         """The next message; a frame's pixels are copied out into ``message["image"]``.
@@ -129,11 +135,7 @@ class DecoderProcess:
             if message["kind"] == "frame":
                 message["image"] = self._picture(message)
         except Timeout as error:
-            self.process.kill()
-            raise VideoTimeout(
-                f"{self.name}: the decoder gave no frame for {self._timeout_s:g} s and was stopped.",
-                hint="The file is probably damaged there.",
-            ) from error
+            raise self._silence() from error
         except (ValueError, KeyError, TypeError) as error:
             self.process.kill()
             raise VideoDecoderCrashed(f"{self.name}: the decoder sent nonsense and was stopped.") from error
@@ -147,10 +149,17 @@ class DecoderProcess:
 
     def _send(self, payload: bytes) -> None:
         try:
-            send(self._in, payload)
+            send(self._in, payload, self._timeout_s)
         except BrokenPipeError:
             # It has ended; what it said before that, or its end, is read next.
             return
+
+    def _silence(self) -> VideoTimeout:
+        self.process.kill()
+        return VideoTimeout(
+            f"{self.name}: the decoder gave no frame for {self._timeout_s:g} s and was stopped.",
+            hint="The file is probably damaged there.",
+        )
 
     def _crash(self) -> Exception:
         if self._cancelled:
@@ -184,9 +193,13 @@ def _reap(process: subprocess.Popen[bytes], ring: Ring, complaints: int) -> None
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
-    process.wait()
     ring.close()
     os.close(complaints)
+    try:
+        process.wait(_BURIAL_S)
+    except subprocess.TimeoutExpired:
+        # Stuck in the kernel (a network drive that is gone); the system buries it when it can.
+        return
 
 
 def _environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ their complaints are read back: an image that was complained about counts as dam
 from __future__ import annotations
 
 import os
+import re
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from vltrack.video import sandbox
 from vltrack.video.outlet import Outlet
+
+# Many webcams write a byte or two before the end marker.
+_PADDING = re.compile(r"Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9")
 
 
 class _Complaints:
@@ -67,7 +71,7 @@ def _decoded(data: bytes) -> NDArray[np.uint8] | None:
 
 
 def _is_damage(complaint: str) -> bool:
-    """Complaints about colour profiles and text chunks do not touch pixels."""
+    """Complaints about colour profiles, text chunks or a few bytes of padding do not touch pixels."""
     lines = [line for line in complaint.splitlines() if line.strip()]
     harmless = (
         "iCCP",
@@ -82,4 +86,4 @@ def _is_damage(complaint: str) -> bool:
         "Unknown field",
         "unknown field",
     )
-    return any(not any(word in line for word in harmless) for line in lines)
+    return any(not any(word in line for word in harmless) and not _PADDING.search(line) for line in lines)

@@ -37,7 +37,7 @@ _PLAYLISTS = (
     (re.compile(rb"^(\xef\xbb\xbf)?\s*#EXTM3U"), "an M3U playlist"),
     (re.compile(rb"^(\xef\xbb\xbf)?\s*ffconcat\b"), "an ffconcat list"),
     (re.compile(rb"^\s*v=0\s*\r?\n\s*o="), "an SDP description"),
-    (re.compile(rb"^(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(MPD|SmoothStreamingMedia|asx|smil)\b"), "a manifest"),
+    (re.compile(rb"^(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(MPD|Smooth\w+|asx|smil)\b"), "a manifest"),
     (re.compile(rb"^\s*\[(playlist|Reference)\]", re.I), "a playlist"),
     (re.compile(rb"^RTSPtext"), "a redirection"),
     (re.compile(rb"^\s*file\s+'?[^\n]*\n", re.I), "a list of files"),
@@ -45,7 +45,7 @@ _PLAYLISTS = (
 
 
 def is_address(text: str) -> bool:
-    """Whether the text reads as a URL or an FFmpeg protocol rather than as a path (``C:`` is a drive, not one)."""
+    """Whether the text reads as a URL or an FFmpeg protocol and not as a path (``C:`` is a drive)."""
     return _ADDRESS.match(text) is not None
 
 

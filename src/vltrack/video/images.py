@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from vltrack.core.errors import VideoDecoderCrashed, VideoEmpty, VideoTimeout, VideoTooLarge, VltrackError
@@ -24,7 +25,7 @@ _MAX_FILE_BYTES = 500 << 20
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key that puts ``frame2`` before ``frame10``; equal numbers are ordered by the raw name."""
+    """Sort key that puts ``frame2`` before ``frame10``; ties by name."""
     parts = _DIGITS.split(name.casefold())
     return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p), name
 
@@ -37,7 +38,7 @@ def sort_images(paths: Iterable[Path]) -> tuple[list[Path], int]:
             ignored += 1
         else:
             images.append(path)
-    return sorted(images, key=lambda path: natural_key(path.name)), ignored
+    return sorted(images, key=lambda path: natural_key(str(path))), ignored
 
 
 def numbering_remarks(images: Sequence[Path]) -> list[str]:
@@ -46,7 +47,7 @@ def numbering_remarks(images: Sequence[Path]) -> list[str]:
     remarks = []
     if len(numbers) == len(images) > 1:
         unique = sorted(set(numbers))
-        steps = [b - a for a, b in zip(unique, unique[1:], strict=False)]
+        steps = [b - a for a, b in pairwise(unique)]
         step = min(steps, default=1)
         missing = sum(s // step - 1 for s in steps)
         if 0 < missing <= len(images):
@@ -170,9 +171,8 @@ class ImagesSource(FrameSource):
             message = self._decoder.receive()
         except (VideoTimeout, VideoDecoderCrashed) as error:
             where = shown(self._images[index].name)
-            raise type(error)(
-                f"{error.message.rstrip('.')} (at frame {index}, {where}).", last_index=index
-            ) from error
+            said = f"{error.message.rstrip('.')} (at frame {index}, {where})."
+            raise type(error)(said, last_index=index) from error
         if message["kind"] == "error":
             raise refusal(message, self._name)
         if message["kind"] != "frame":
@@ -197,7 +197,8 @@ class ImagesSource(FrameSource):
         if size is None or min(size) < 1:
             fault = "not a known image"
         elif size[0] * size[1] > self._limits.max_pixels or len(data) > _MAX_FILE_BYTES:
-            fault = f"{size[0]}x{size[1]} pixels are more than the cap of {self._limits.max_pixels / 1e6:.0f} million"
+            cap = f"{self._limits.max_pixels / 1e6:.0f} million"
+            fault = f"{size[0]}x{size[1]} pixels are more than the cap of {cap}"
             if self._size is None:
                 raise VideoTooLarge(f"{shown(path)}: {fault}.", hint="Scale it down first, or raise the cap.")
         elif is_cut(data):

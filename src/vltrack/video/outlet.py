@@ -1,4 +1,4 @@
-"""The decoder process's side of the channel: asks for free slots, sends rows, facts and errors. Decodes nothing."""
+"""The decoder process's side of the channel: asks for slots, sends rows and facts. Decodes nothing."""
 
 from __future__ import annotations
 

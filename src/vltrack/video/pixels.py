@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -47,7 +48,7 @@ def _as_cells(image: Image) -> NDArray[np.void]:
 
 def upright_of(frame: av.VideoFrame) -> Upright:
     """The turn that a frame's display matrix asks for (H.273 and ISO 14496-12: nine 32-bit numbers)."""
-    side = frame.side_data.get("DISPLAYMATRIX")
+    side: Any = frame.side_data.get("DISPLAYMATRIX")
     if side is None or side.buffer_size < 36:
         return Upright()
     a, b, _, c, d = struct.unpack_from("=5i", memoryview(side))

@@ -77,7 +77,7 @@ def open_source(
     if isinstance(source, int) or (text.isdecimal() and not _exists(text)):
         return _camera(int(text), limits, slice_)
     if text == "-":
-        return _stream("stdin", "-", os.dup(0), limits, slice_, input_format)
+        return _stream("stdin", "-", _standard_input(), limits, slice_, input_format)
     if _exists(text):
         return _path(Path(text), limits, slice_, input_format)
     if is_address(text):
@@ -109,6 +109,17 @@ def _exists(text: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _standard_input() -> int:
+    try:
+        if not os.isatty(0):
+            return os.dup(0)
+    except OSError as error:
+        raise VideoNotFound("standard input is closed.", hint=_LOCAL) from error
+    raise VideoNotFound(
+        "standard input is a terminal.", hint="Pipe a video into the command, or name a file."
+    )
 
 
 def _path(path: Path, limits: Limits, slice_: dict[str, int | None], input_format: str | None) -> FrameSource:

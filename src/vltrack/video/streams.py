@@ -110,7 +110,7 @@ class StreamSource(FrameSource):
         if self.report.truncated:
             promise = f"{self.info.frames} frames" if self.info.frames else f"{self.info.seconds:.1f} s"
             self.report.warnings.append(
-                f"{self.info.name} ends early: {promise} promised, the last frame found is number {self._last_index}."
+                f"{self.info.name} ends early: {promise} promised, the last one is {self._last_index}."
             )
         if self.report.missing:
             self.report.warnings.append(
@@ -123,7 +123,7 @@ class StreamSource(FrameSource):
             )
         if message.get("lost_track"):
             self.report.warnings.append(
-                f"{self.info.name}: a damaged stretch is too long to be counted; frame numbers after it are too low."
+                f"{self.info.name}: a damaged stretch is too long to count; later frame numbers are too low."
             )
         reason = message.get("failure")
         self._finish(self._located(VideoReadError(f"{self.info.name}: {reason}.")) if reason else None)

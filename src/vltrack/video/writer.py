@@ -32,6 +32,10 @@ def same_file(a: str | Path, b: str | Path) -> bool:
         return False
 
 
+class _Abandoned(Exception):
+    """Tells the temporary file to go, without touching the error that ended the block."""
+
+
 class VideoWriter:
     """Writes RGB pictures as H.264 yuv420p; the file appears under its name only when the block ends well.
 
@@ -85,8 +89,8 @@ class VideoWriter:
         temporary = self._stack.enter_context(atomic_path(self.path))
         try:
             self._open(temporary)
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
+        except BaseException:
+            self._abandon()
             raise
         return self
 
@@ -102,6 +106,8 @@ class VideoWriter:
             stream = self._container.add_stream("libx264", rate=Fraction(self._rate).limit_denominator(1001))
         except (av.FFmpegError, ValueError) as error:
             raise self._trouble(error) from error
+        if self.width % 2 or self.height % 2:
+            self._container.metadata["comment"] = f"picture {self.width}x{self.height}, padded to even sides"
         stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
         stream.options = self._quality
@@ -176,10 +182,16 @@ class VideoWriter:
         try:
             if container is not None:
                 self._close(container, finish=kind is None)
-        except BaseException as trouble:
-            self._stack.__exit__(type(trouble), trouble, trouble.__traceback__)
+        except BaseException:
+            self._abandon()
             raise
-        self._stack.__exit__(kind, error, trace)
+        if kind is None:
+            self._stack.close()
+        else:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self._stack.__exit__(_Abandoned, _Abandoned(), None)
 
     def _close(self, container: Any, *, finish: bool) -> None:
         """Flush and close. A failure counts only when the file is wanted."""
