@@ -1,1 +1,2 @@
-"""Pictures, cut-outs, procedural clips and annotated sequences. Knows files and annotations; never loads torch."""
+"""Pictures, cut-outs, procedural clips and annotated sequences. Knows files and annotations; never loads
+torch."""

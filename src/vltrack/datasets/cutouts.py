@@ -1,7 +1,7 @@
 """Objects cut out of pictures: RGBA patches with soft edges, made once and kept in one file.
 
-Outlines come from polygons; where a picture only has a main object, from ``cv2.grabCut`` with a filter that keeps
-the plausible results. Knows no view, no motion, no sentence.
+Outlines come from polygons; where a picture only has a main object, from ``cv2.grabCut`` with a filter that
+keeps the plausible results. Knows no view, no motion, no sentence.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Patch:
     """A decoded object.
 
     Attributes:
-        levels: RGBA uint8 images, each half the size of the one before (level 0 first); colours run on under the
-            transparent pixels so that filtering leaves no halo.
-        outline: (N, 2) float32 corners of the convex hull of the opaque pixels, in level-0 pixels, pixel edges (the
-            centre of the first pixel is at 0.5, 0.5).
+        levels: RGBA uint8 images, each half the size of the one before (level 0 first); colours run on under
+            the transparent pixels so that filtering leaves no halo.
+        outline: (N, 2) float32 corners of the convex hull of the opaque pixels, in level-0 pixels, pixel
+            edges (the centre of the first pixel is at 0.5, 0.5).
     """
 
     levels: tuple[NDArray[np.uint8], ...]
@@ -53,7 +53,7 @@ class Cutout:
         file: the picture it is from.
         origin: x, y of the patch in the picture and picture pixels per patch pixel.
         colour: clear dominant colour word or "".
-        upper: the same for its upper half (of use for people's clothes).
+        upper: the same between a fifth and three fifths of its height (of use for people's clothes).
         touches: whether the object is cut by the picture's border.
     """
 
@@ -68,7 +68,9 @@ class Cutout:
 class CutoutSet:
     """Objects of one cache file; patches are decoded on demand and kept up to ``cache_bytes``."""
 
-    def __init__(self, cutouts: tuple[Cutout, ...], blobs: list[bytes], cache_bytes: int = 900_000_000) -> None:
+    def __init__(
+        self, cutouts: tuple[Cutout, ...], blobs: list[bytes], cache_bytes: int = 900_000_000
+    ) -> None:
         self.cutouts = cutouts
         self._blobs = blobs
         self._budget = cache_bytes
@@ -77,17 +79,22 @@ class CutoutSet:
 
     @classmethod
     def load(cls, path: Path) -> CutoutSet:
-        """Read a file of ``build_cutouts``. Raises ``DataError`` where it is missing, damaged or of another format."""
+        """Read a file of ``build_cutouts``. Raises ``DataError`` where it is missing, damaged or of another
+        format."""
         try:
             with np.load(path, allow_pickle=False) as data:
                 if int(data["format"]) != FORMAT:
-                    raise DataError(f"{path} has another cut-out format.", hint="Delete it; it is built again.")
+                    raise DataError(
+                        f"{path} has another cut-out format.", hint="Delete it; it is built again."
+                    )
                 words = data["words"]
                 numbers = data["numbers"]
                 ends = data["ends"]
                 blob = data["blob"].tobytes()
         except (OSError, ValueError, KeyError, EOFError) as error:
-            raise DataError(f"{path} is no cut-out file: {error}.", hint="Delete it; it is built again.") from error
+            raise DataError(
+                f"{path} is no cut-out file: {error}.", hint="Delete it; it is built again."
+            ) from error
         starts = np.concatenate([[0], ends[:-1]])
         cutouts = tuple(
             Cutout(
@@ -131,12 +138,13 @@ def make_patch(rgba: NDArray[np.uint8], smallest: int = 12) -> Patch:
     while min(levels[-1].shape[:2]) >= 2 * smallest:
         last = levels[-1]
         half = (max(1, last.shape[1] // 2), max(1, last.shape[0] // 2))
-        levels.append(cv2.resize(last, half, interpolation=cv2.INTER_AREA))
+        levels.append(np.asarray(cv2.resize(last, half, interpolation=cv2.INTER_AREA), dtype=np.uint8))
     return Patch(levels=tuple(levels), outline=outline_of(rgba[..., 3]))
 
 
 def outline_of(alpha: Mask) -> Points:
-    """Convex hull (N, 2) of the pixels with alpha >= 128, in pixel edges; of the whole image if there is none."""
+    """Convex hull (N, 2) of the pixels with alpha >= 128, in pixel edges; of the whole image if there is
+    none."""
     rows, columns = np.nonzero(alpha >= 128)
     if len(rows) == 0:
         h, w = alpha.shape
@@ -148,8 +156,7 @@ def outline_of(alpha: Mask) -> Points:
     used = np.flatnonzero(last >= 0)
     sides = [np.stack([x, y], axis=1) for x in (first[used], last[used] + 1) for y in (used, used + 1)]
     hull = cv2.convexHull(np.concatenate(sides).astype(np.float32))
-    points: Points = hull.reshape(-1, 2)
-    return points
+    return np.asarray(hull.reshape(-1, 2), dtype=np.float32)
 
 
 def build_cutouts(pictures: PictureSet, cache: Path, workers: int = 1) -> CutoutSet:
@@ -207,12 +214,12 @@ def polygon_mask(polygon: Points, height: int, width: int) -> Mask:
     shift = 4
     points = np.round((polygon - 0.5) * (1 << shift)).astype(np.int32)
     cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_8, shift=shift)
-    opened: Mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    return opened
+    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), dtype=np.uint8)
 
 
 def grab_object(image: Image) -> Mask | None:
-    """Mask of the main object of a picture that shows one centred thing, or None where the result is not credible."""
+    """Mask of the main object of a picture that shows one centred thing, or None where the result is not
+    credible."""
     h, w = image.shape[:2]
     scale = min(1.0, 200 / max(h, w))
     small = cv2.resize(image, (round(w * scale), round(h * scale)), interpolation=cv2.INTER_AREA)
@@ -225,7 +232,9 @@ def grab_object(image: Image) -> Mask | None:
     labels[:, :rim] = labels[:, -rim:] = cv2.GC_BGD
     cv2.setRNGSeed(1)
     try:
-        cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(
+            small, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK
+        )
     except cv2.error:  # an image of one colour has no two colour models
         return None
     mask = np.where((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
@@ -275,17 +284,20 @@ def _credible(mask: Mask, rim: int) -> bool:
 
 def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes] | None:
     """One object as a cutout and its encoded patch; None where it is too small to be of use."""
+    mask = _connected(mask)
     ys, xs = np.nonzero(mask)
     if len(xs) < 250 or np.ptp(xs) < 11 or np.ptp(ys) < 11:
         return None
     h, w = mask.shape
     touches = bool(xs.min() <= 1 or ys.min() <= 1 or xs.max() >= w - 2 or ys.max() >= h - 2)
     pixels = image[mask > 0]
-    upper = image[: int(ys.min() + 0.5 * np.ptp(ys))][mask[: int(ys.min() + 0.5 * np.ptp(ys))] > 0]
+    chest = slice(int(ys.min() + 0.2 * np.ptp(ys)), int(ys.min() + 0.6 * np.ptp(ys)))
+    upper = image[chest][mask[chest] > 0]
     pad = 3
     x0, x1, y0, y1 = xs.min() - pad, xs.max() + 1 + pad, ys.min() - pad, ys.max() + 1 + pad
-    canvas = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)[y0 + pad : y1 + pad, x0 + pad : x1 + pad]
-    alpha = cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT)[y0 + pad : y1 + pad, x0 + pad : x1 + pad]
+    window = (slice(y0 + pad, y1 + pad), slice(x0 + pad, x1 + pad))
+    canvas = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)[window]
+    alpha = cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT)[window]
     factor = max(1.0, max(canvas.shape[:2]) / MAX_SIDE)
     if factor > 1:
         size = (round(canvas.shape[1] / factor), round(canvas.shape[0] / factor))
@@ -300,11 +312,26 @@ def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes]
         upper=dominant_colour(upper),
         touches=touches,
     )
-    return cutout, _encode(spread_colours(canvas, alpha), soft)
+    return cutout, _encode(
+        spread_colours(np.asarray(canvas, np.uint8), np.asarray(alpha, np.uint8)), np.asarray(soft, np.uint8)
+    )
+
+
+def _connected(mask: Mask) -> Mask:
+    """The main part alone where it leads clearly; nothing where the object is in many pieces."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count < 2:
+        return mask
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    best = int(areas.argmax())
+    if areas[best] < 0.7 * areas.sum():
+        return np.zeros_like(mask)
+    return np.where(labels == best + 1, 255, 0).astype(np.uint8)
 
 
 def spread_colours(image: Image, alpha: Mask) -> Image:
-    """``image`` with the colours of the object's inside carried outwards, so that its rim shows no old background."""
+    """``image`` with the colours of the object's inside carried outwards, so that its rim shows no old
+    background."""
     solid = cv2.erode(alpha, np.ones((3, 3), np.uint8)) >= 250
     if not solid.any():
         solid = alpha >= 128

@@ -48,7 +48,8 @@ class Instance:
     Attributes:
         name: English noun in the singular.
         box: x, y, w, h in pixels of the picture.
-        polygon: (N, 2) float32 outline in pixels (even-odd; several parts may be joined by doubled lines), or None.
+        polygon: (N, 2) float32 outline in pixels (even-odd; several parts may be joined by doubled lines), or
+            None.
     """
 
     name: str
@@ -58,8 +59,8 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """One picture of the index: ``file`` relative to the root, size in pixels, objects, ``whole`` = name of the
-    single main object where no box is known."""
+    """One picture of the index: ``file`` relative to the root, size in pixels, objects, ``whole`` = name of
+    the single main object where no box is known."""
 
     file: str
     width: int
@@ -71,7 +72,8 @@ class Picture:
 
 
 def held_out(key: str, percent: int = 5) -> bool:
-    """Whether ``key`` belongs to the validation share: decided by its hash, so it never depends on an order."""
+    """Whether ``key`` belongs to the validation share: decided by its hash, so it never depends on an
+    order."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % 100 < percent
 
 
@@ -82,7 +84,8 @@ def plain_name(name: str) -> str:
 
 
 class PictureSet:
-    """All pictures of one index. Decoded images are kept up to ``cache_bytes``, least recently used dropped first."""
+    """All pictures of one index. Decoded images are kept up to ``cache_bytes``, least recently used dropped
+    first."""
 
     def __init__(self, root: Path, pictures: tuple[Picture, ...], cache_bytes: int = 1_200_000_000) -> None:
         self.root = root
@@ -112,7 +115,8 @@ class PictureSet:
         missing = [p.file for p in pictures if not (root / p.file).is_file()]
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(pictures)} pictures of {index} are missing, first {missing[0]}.", hint=hint
+                f"{len(missing)} of {len(pictures)} pictures of {index} are missing, first {missing[0]}.",
+                hint=hint,
             )
         return cls(root, pictures, cache_bytes)
 
@@ -156,8 +160,7 @@ def read_rgb(path: Path) -> Image:
     decoded = cv2.imdecode(data, flags) if data.size else None
     if decoded is None:
         raise DataError(f"{path} is no image that can be decoded.", hint="Copy the file again.")
-    image: Image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    return image
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _parse(line: str, where: str) -> Picture:

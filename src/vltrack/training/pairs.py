@@ -1,8 +1,9 @@
-"""Training pairs rendered from still pictures: one template and two search views of one target, with a sentence.
+"""Training pairs rendered from still pictures: one template and two search views of one target, with a
+sentence.
 
-A sample is a pure function of (seed, epoch, index). Recipe after ``design/SMALL_MODELS`` of this project: cut-outs
-on other pictures, objects in their own picture under two views, textured pieces; the shares are in ``PairConfig``.
-Knows pictures, cut-outs and geometry; knows no tensor, no network and no label map.
+A sample is a pure function of (seed, epoch, index). Recipe after ``design/SMALL_MODELS`` of this project:
+cut-outs on other pictures, objects in their own picture under two views, textured pieces; the shares are in
+``PairConfig``. Knows pictures, cut-outs and geometry; knows no tensor, no network and no label map.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from numpy.typing import NDArray
 from vltrack.core.errors import ConfigError
 from vltrack.datasets.cutouts import CutoutSet
 from vltrack.datasets.pictures import PictureSet
+from vltrack.training.pairs_library import Library
 from vltrack.training.pairs_render import Sensor
-from vltrack.training.pairs_scene import Library, Scene, compose_scene, compose_track, render
+from vltrack.training.pairs_scene import Scene, render
+from vltrack.training.pairs_track import compose_track
+from vltrack.training.pairs_whole import compose_scene
 
 Tokenise = Callable[[str], NDArray[np.int64]]
 
@@ -33,8 +37,10 @@ class PairConfig:
         cutout_share, own_share: of targets cut out onto another picture, and shown in their own; the rest are
             textured pieces.
         negative_share: of search views without the target.
-        template_jitter: how exactly the template box is given (standard deviation of its centre in box sides).
-        split: "train" and "val" are disjoint (5 % of the pictures with all their objects are "val"), or "all".
+        template_jitter: how exactly the template box is given (standard deviation of its centre in box
+            sides).
+        split: "train" and "val" are disjoint (5 % of the pictures with all their objects are "val"), or
+            "all".
     """
 
     template_size: int = 112
@@ -53,9 +59,18 @@ class PairConfig:
         if self.split not in ("train", "val", "all"):
             raise ConfigError(f"split is {self.split!r}.", hint="Use train, val or all.")
         shares = (self.text_share, self.scene_share, self.cutout_share, self.own_share, self.negative_share)
-        if min(shares) < 0 or self.text_share + self.scene_share > 1 or self.cutout_share + self.own_share > 1:
-            raise ConfigError("shares of pairs are negative or sum to more than 1.", hint="Lower one of them.")
-        if min(self.template_size, self.search_size) < 32 or min(self.template_factor, self.search_factor) < 1:
+        if (
+            min(shares) < 0
+            or self.text_share + self.scene_share > 1
+            or self.cutout_share + self.own_share > 1
+        ):
+            raise ConfigError(
+                "shares of pairs are negative or sum to more than 1.", hint="Lower one of them."
+            )
+        if (
+            min(self.template_size, self.search_size) < 32
+            or min(self.template_factor, self.search_factor) < 1
+        ):
             raise ConfigError("views are below 32 pixels or factors below 1.", hint="Raise them.")
 
 
@@ -67,8 +82,8 @@ class Sample:
         template: uint8 RGB (T, T, 3); the target's given box fills 1 / factor of it.
         template_box: float32 (4,), the given box, in the middle of the template.
         searches: uint8 RGB (2, S, S, 3).
-        boxes: float32 (2, 4), tight bounds of the target before occlusion, cut where the frame ends but not where
-            the crop ends; a nominal box in the middle where the target is absent.
+        boxes: float32 (2, 4), tight bounds of the target before occlusion, cut where the frame ends but not
+            where the crop ends; a nominal box in the middle where the target is absent.
         present: bool (2,).
         text: sentence, "" in mode bbox.
         mode: "bbox", "nlbbox" or "nl" (the template is rendered, but must be masked).
@@ -99,8 +114,8 @@ class PairSampler:
     def sample(self, seed: int, epoch: int, index: int) -> Sample:
         """Sample ``index`` of ``epoch``: always the same bytes for the same three numbers and material.
 
-        Samples 2k and 2k + 1 share their mode, and in mode nl the rendered things, but ask for another target, so
-        that the words have to be read.
+        Samples 2k and 2k + 1 share their mode, and in mode nl the rendered things, but ask for another
+        target, so that the words have to be read.
         """
         shared = np.random.default_rng([seed, epoch, index // 2, 1])
         rng = np.random.default_rng([seed, epoch, index])
@@ -113,7 +128,9 @@ class PairSampler:
         return self._finish(scene, rng)
 
     def _finish(self, scene: Scene, rng: np.random.Generator) -> Sample:
-        images, boxes = zip(*(render(view, self._library, self._sensor, rng) for view in scene.views), strict=True)
+        images, boxes = zip(
+            *(render(view, self._library, self._sensor, rng) for view in scene.views), strict=True
+        )
         size = self.config.search_size
         nominal = np.array([size * 0.375, size * 0.375, size / 4, size / 4])
         present = np.array([view.present for view in scene.views[1:]])

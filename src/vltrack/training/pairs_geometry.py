@@ -1,4 +1,5 @@
-"""Where things land in a rendered view: poses, affine maps, bounds, smooth bending. Knows no colour and no text.
+"""Where things land in a rendered view: poses, affine maps, bounds, smooth bending. Knows no colour and no
+text.
 
 All coordinates are pixel edges: the centre of the first pixel is at (0.5, 0.5). Maps are (2, 3) float64.
 """
@@ -18,8 +19,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pose:
-    """How a thing is shown in one view: ``numbers`` = rotation (rad), log aspect, shear, log size, offset x and y
-    of its centre (parts of the view's side)."""
+    """How a thing is shown in one view: ``numbers`` = rotation (rad), log aspect, shear, log size, offset x
+    and y of its centre (parts of the view's side)."""
 
     numbers: Floats
 
@@ -41,7 +42,8 @@ _SPREAD = np.array([0.13, 0.14, 0.06, 0.3, 0.17, 0.17])
 
 
 def draw_pose(rng: np.random.Generator, *, calm: bool = False, near: Pose | None = None) -> Pose:
-    """A random pose. ``calm``: hardly turned (for boxes without outline). ``near``: a small step from that pose."""
+    """A random pose. ``calm``: hardly turned (for boxes without outline). ``near``: a small step from that
+    pose."""
     numbers = rng.normal(size=6) * _SPREAD
     if rng.random() < 0.1:
         numbers[0] = rng.uniform(-0.8, 0.8)
@@ -72,8 +74,8 @@ def bounds(points: ArrayLike) -> Floats:
 
 
 def place(outline: ArrayLike, linear: Floats, size: float, centre: ArrayLike) -> Floats:
-    """The map with the given linear part, scaled so that the outline's bounds have sqrt(w * h) = ``size``, their
-    middle at ``centre``."""
+    """The map with the given linear part, scaled so that the outline's bounds have sqrt(w * h) = ``size``,
+    their middle at ``centre``."""
     turned = np.asarray(outline, dtype=np.float64) @ linear.T
     x, y, w, h = bounds(turned)
     scale = size / max(1e-6, np.sqrt(w * h))
@@ -94,7 +96,8 @@ def to_centres(matrix: Floats) -> Floats:
 
 
 def rounded_corners(box: ArrayLike) -> Floats:
-    """(32, 2) outline between ellipse and rectangle: what a boxed object without outline fills, more or less."""
+    """(32, 2) outline between ellipse and rectangle: what a boxed object without outline fills, more or
+    less."""
     x, y, w, h = np.asarray(box, dtype=np.float64)
     angle = np.arange(32) * (2 * np.pi / 32)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -109,9 +112,53 @@ def corners(box: ArrayLike) -> Floats:
     return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
 
 
+def dense(outline: ArrayLike, least: int = 32) -> Floats:
+    """The outline with points between its corners, so that bending its edges is seen."""
+    points = np.asarray(outline, dtype=np.float64)
+    if len(points) >= least:
+        return points
+    parts = -(-least // len(points))
+    after = np.roll(points, -1, axis=0)
+    steps = np.arange(parts)[:, None, None] / parts
+    return np.asarray((points + steps * (after - points)).reshape(-1, 2))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wobble:
+    """A smooth bending of a whole view: what is drawn at q was at q + ``shift`` (2, S, S) [q] before
+    (pixels)."""
+
+    shift: NDArray[np.float32]
+
+    @classmethod
+    def draw(cls, size: int, rng: np.random.Generator) -> Wobble:
+        """A random field, some percent of a target's usual side strong."""
+        grid = rng.normal(size=(2, 5, 5)).astype(np.float32) * np.float32(rng.uniform(0.01, 0.03) * size)
+        return cls(
+            shift=np.stack([cv2.resize(part, (size, size), interpolation=cv2.INTER_CUBIC) for part in grid])
+        )
+
+    def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The bent image (S, S[, C])."""
+        size = self.shift.shape[1]
+        ramp = np.arange(size, dtype=np.float32)
+        xs, ys = self.shift[0] + ramp, self.shift[1] + ramp[:, None]
+        bent = cv2.remap(image, xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(bent, dtype=np.uint8)
+
+    def moved(self, points: Floats) -> Floats:
+        """Where points (N, 2) are after the bending (fixed-point inverse of the field)."""
+        moved, last = points, self.shift.shape[1] - 1
+        for _ in range(6):
+            spot = np.clip(moved - 0.5, 0, last).astype(np.float32)[None]
+            field = [cv2.remap(part, spot[..., 0], spot[..., 1], cv2.INTER_LINEAR)[0] for part in self.shift]
+            moved = points - np.stack(field, axis=1)
+        return np.asarray(moved, dtype=np.float64)
+
+
 def bend(patch: Patch, rng: np.random.Generator, level: int = 0) -> Patch:
-    """The object bent: by a smooth random field, or with its two halves moved differently. Its size in pixels is
-    kept (``outline`` stays in units of level 0 of the result, which is ``level`` of the source)."""
+    """The object bent: by a smooth random field, or with its two halves moved differently. Its size in pixels
+    is kept (``outline`` stays in units of level 0 of the result, which is ``level`` of the source)."""
     source = patch.levels[min(level, len(patch.levels) - 1)]
     h, w = source.shape[:2]
     margin = max(3, round(0.14 * max(h, w)))
@@ -119,7 +166,9 @@ def bend(patch: Patch, rng: np.random.Generator, level: int = 0) -> Patch:
     xs -= margin
     ys -= margin
     if rng.random() < 0.6:
-        grid = rng.normal(size=(2, 4, 4)).astype(np.float32) * np.float32(rng.uniform(0.02, 0.055) * np.sqrt(h * w))
+        grid = rng.normal(size=(2, 4, 4)).astype(np.float32) * np.float32(
+            rng.uniform(0.02, 0.055) * np.sqrt(h * w)
+        )
         field = [cv2.resize(part, (xs.shape[1], xs.shape[0]), interpolation=cv2.INTER_CUBIC) for part in grid]
         xs, ys = xs + field[0], ys + field[1]
     else:

@@ -1,8 +1,10 @@
-"""What pairs are made of: objects, backgrounds and textured pieces, drawn at random. Knows no view and no text."""
+"""What pairs are made of: objects, backgrounds and textured pieces, drawn at random. Knows no view and no
+text."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import cv2
@@ -20,8 +22,9 @@ from vltrack.training.pairs_render import blob_patch, recolour
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """A thing that can be shown: a ``patch`` of its own, or a part of picture ``picture``. ``outline`` in pixels of
-    the one or the other; ``calm``: only a box is known, so that it should hardly turn; ``key`` tells objects apart."""
+    """A thing that can be shown: a ``patch`` of its own, or a part of picture ``picture``. ``outline`` in
+    pixels of the one or the other; ``calm``: only a box is known, so that it should hardly turn; ``key``
+    tells objects apart; ``roles``: nouns that fit besides ``name``."""
 
     name: str
     colour: str
@@ -31,14 +34,17 @@ class Actor:
     picture: int = -1
     calm: bool = False
     key: int = -1
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Neighbour:
-    """Another annotated object of a picture: noun and box x, y, w, h."""
+    """Another annotated object of a picture: noun, box x, y, w, h, and its colours as far as known."""
 
     name: str
     box: Floats
+    colour: str = ""
+    upper: str = ""
 
 
 class Library:
@@ -63,7 +69,12 @@ class Library:
         self._names = sorted(self._by_name)
         wide = [i for i in self._chosen if len(pictures[i].instances) > 1]
         self._wide = wide or self._chosen
+        self._shown = {
+            i: {pictures[i].whole or "", *(o.name for o in pictures[i].instances)} for i in self._chosen
+        }
         self._owners, self._owner_weights = self._find_owners()
+        self._crowded = self._find_crowded()
+        self._roles = self._find_roles()
 
     def image(self, picture: int) -> Image:
         """RGB image of a picture index."""
@@ -77,7 +88,8 @@ class Library:
         return self._actor(int(rng.choice(self._by_name[name])))
 
     def draw_like(self, actor: Actor, rng: np.random.Generator) -> Actor | None:
-        """A look-alike: another object of the class, or the same one in another colour; None where there is none."""
+        """A look-alike: another object of the class, or the same one in another colour; None where there is
+        none."""
         family = [i for i in self._by_name.get(actor.name, ()) if i != actor.key]
         if family and rng.random() < 0.72:
             return self._actor(int(rng.choice(family)))
@@ -124,14 +136,24 @@ class Library:
             return Actor(
                 name=cut.name, colour=cut.colour, upper=cut.upper, outline=outline, picture=picture, key=key
             ), []
+        return self.owned(picture, number)
+
+    def owned(self, picture: int, number: int) -> tuple[Actor, list[Neighbour]]:
+        """Annotated object ``number`` of ``picture`` in its place, and the other annotated things there."""
+        entry = self.pictures[picture]
         instance = entry.instances[number]
+        others = []
+        for rank, other in enumerate(entry.instances):
+            if rank != number and _overlap(other.box, instance.box) < 0.7:
+                seen = self._matching(entry.file, other)
+                colours = ("", "") if seen is None else (seen.colour, seen.upper)
+                others.append(
+                    Neighbour(name=other.name, box=np.array(other.box), colour=colours[0], upper=colours[1])
+                )
         match = self._matching(entry.file, instance)
-        others = [
-            Neighbour(name=o.name, box=np.array(o.box))
-            for i, o in enumerate(entry.instances)
-            if i != number and _overlap(o.box, instance.box) < 0.7
-        ]
-        outline = rounded_corners(instance.box) if instance.polygon is None else instance.polygon.astype(np.float64)
+        outline = (
+            rounded_corners(instance.box) if instance.polygon is None else instance.polygon.astype(np.float64)
+        )
         return Actor(
             name=instance.name,
             colour="" if match is None else match.colour,
@@ -139,42 +161,83 @@ class Library:
             outline=outline,
             picture=picture,
             calm=instance.polygon is None,
+            roles=roles_of(instance.name, instance.box, entry.instances),
         ), others
 
-    def draw_background(self, rng: np.random.Generator, avoid: str = "") -> int:
-        """A picture index for a background that does not show a thing of class ``avoid``."""
-        for _ in range(8):
-            pick = int(rng.choice(self._wide if rng.random() < 0.55 else self._chosen))
-            picture = self.pictures[pick]
-            if not avoid or (picture.whole != avoid and all(i.name != avoid for i in picture.instances)):
-                return pick
+    def draw_crowded(self, rng: np.random.Generator) -> tuple[int, list[int]] | None:
+        """A picture with annotated objects that are not tiny, and those objects' numbers in random order."""
+        if not self._crowded:
+            return None
+        picture, numbers = self._crowded[int(rng.integers(len(self._crowded)))]
+        return picture, [int(n) for n in rng.permutation(numbers)]
+
+    def draw_background(self, rng: np.random.Generator, avoid: Collection[str] = ()) -> int:
+        """A picture index for a background that shows no thing of a class in ``avoid``, if there is one."""
+        pick = 0
+        for _ in range(10):
+            pool = self._wide if rng.random() < 0.55 else self._chosen
+            pick = pool[int(rng.integers(len(pool)))]
+            if not self._shown[pick] & set(avoid):
+                break
         return pick
 
     def _actor(self, key: int) -> Actor:
         cut, patch = self.cutouts[key], self.cutouts.patch(key)
         return Actor(
             name=cut.name, colour=cut.colour, upper=cut.upper,
-            outline=patch.outline.astype(np.float64), patch=patch, key=key,
+            outline=patch.outline.astype(np.float64), patch=patch, key=key, roles=self._roles.get(key, ()),
         )  # fmt: skip
 
     def _matching(self, file: str, instance: Instance) -> Cutout | None:
+        key = self._key_of(file, instance)
+        return None if key is None else self.cutouts[key]
+
+    def _find_crowded(self) -> list[tuple[int, list[int]]]:
+        """Pictures with their annotated objects that can be asked for by words: neither tiny nor filling it
+        all."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for picture, number in self._owners:
+            entry = self.pictures[picture]
+            if number >= 0:
+                w, h = entry.instances[number].box[2:]
+                if 0.006 < w * h / (entry.width * entry.height) < 0.5:
+                    found[picture].append(number)
+        several = [(picture, numbers) for picture, numbers in found.items() if len(numbers) > 1]
+        single = [(picture, numbers) for picture, numbers in found.items() if len(numbers) == 1]
+        return several + single[: len(several) // 2]
+
+    def _find_roles(self) -> dict[int, tuple[str, ...]]:
+        roles = {}
+        for index in self._chosen:
+            entry = self.pictures[index]
+            for instance in entry.instances:
+                if instance.name == "person":
+                    found = roles_of("person", instance.box, entry.instances)
+                    key = self._key_of(entry.file, instance) if found else None
+                    if key is not None:
+                        roles[key] = found
+        return roles
+
+    def _key_of(self, file: str, instance: Instance) -> int | None:
         for key in self._by_file.get(file, ()):
             cut = self.cutouts[key]
-            near = abs(cut.origin[0] + 3 - instance.box[0]) < 4 and abs(cut.origin[1] + 3 - instance.box[1]) < 4
+            near = (
+                abs(cut.origin[0] + 3 - instance.box[0]) < 4 and abs(cut.origin[1] + 3 - instance.box[1]) < 4
+            )
             if near and cut.name == instance.name:
-                return cut
+                return key
         return None
 
     def _find_owners(self) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
-        """(picture, instance or -1) of every object in its own picture, and the running sum of their weights: those
-        that fill the picture leave no surroundings to search in, so they come rarely."""
+        """(picture, instance or -1) of every object in its own picture, and the running sum of their weights:
+        those that fill the picture leave no surroundings to search in, so they come rarely."""
         owners, weights = [], []
         for index in self._chosen:
             picture = self.pictures[index]
             area = picture.width * picture.height
             outlined = [i.box for i in picture.instances if i.polygon is not None]
             for number, instance in enumerate(picture.instances):
-                x, y, w, h = instance.box
+                w, h = instance.box[2:]
                 twin = instance.polygon is None and any(_overlap(instance.box, box) > 0.7 for box in outlined)
                 if min(w, h) < 12 or twin:
                     continue
@@ -190,6 +253,33 @@ class Library:
         return owners, np.cumsum(weights)
 
 
+_GEAR = {
+    "tennis racket": ("tennis player", "player"),
+    "baseball bat": ("baseball player", "player"),
+    "baseball glove": ("baseball player", "player"),
+    "skis": ("skier",),
+    "snowboard": ("snowboarder",),
+    "surfboard": ("surfer",),
+    "skateboard": ("skateboarder", "skater"),
+    "bicycle": ("cyclist", "rider"),
+    "motorcycle": ("rider", "motorcyclist"),
+    "horse": ("rider",),
+}
+
+
+def roles_of(name: str, box: tuple[float, ...], instances: tuple[Instance, ...]) -> tuple[str, ...]:
+    """What a person is called after the gear whose box lies over theirs; empty for other things."""
+    if name != "person":
+        return ()
+    for other in instances:
+        x, y, w, h = other.box
+        middle = (x + w / 2, y + h / 2)
+        near = box[0] < middle[0] < box[0] + box[2] and box[1] < middle[1] < box[1] + 1.15 * box[3]
+        if other.name in _GEAR and near and 0.04 < w * h / (box[2] * box[3]) < 3:
+            return _GEAR[other.name]
+    return ()
+
+
 def recoloured(actor: Actor, rng: np.random.Generator) -> Actor | None:
     """The same object with another hue, None where it has too little colour for that to be seen."""
     if actor.patch is None:
@@ -201,7 +291,7 @@ def recoloured(actor: Actor, rng: np.random.Generator) -> Actor | None:
     patch = recolour(actor.patch, int(rng.integers(30, 150)), float(rng.uniform(0.9, 1.3)))
     level = patch.levels[min(2, len(patch.levels) - 1)]
     solid = level[..., 3] > 200
-    half = level[: level.shape[0] // 2]
+    half = level[level.shape[0] // 5 : level.shape[0] * 3 // 5]
     return Actor(
         name=actor.name,
         colour=dominant_colour(level[solid][:, :3]),
@@ -209,6 +299,7 @@ def recoloured(actor: Actor, rng: np.random.Generator) -> Actor | None:
         outline=actor.outline,
         patch=patch,
         key=actor.key,
+        roles=actor.roles,
     )
 
 

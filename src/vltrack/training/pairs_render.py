@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,24 +32,25 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, *, mild: bool, grey: bool, reduce: float) -> Look:
-    """A random look. ``mild``: colours stay what they are called. ``reduce``: the scale at which the sensor sees."""
+    """A random look. ``mild``: colours stay what they are called. ``reduce``: the scale at which the sensor
+    sees."""
     strength = 0.35 if mild else 1.0
-    gain = np.exp(rng.normal() * 0.18)
+    gain = np.exp(rng.normal() * 0.16)
     cast = np.exp(rng.normal(size=3) * 0.07 * strength)
     saturation = np.exp(rng.normal() * 0.3 * strength)
     mix = (1 - saturation) * np.tile(_GREY, (3, 1)) + saturation * np.eye(3)
-    offset = rng.normal() * 10 * (0.5 if mild else 1.0)
+    offset = rng.normal() * 9 * (0.5 if mild else 1.0)
     colour = np.concatenate([mix * (gain * cast)[:, None], np.full((3, 1), offset)], axis=1)
     gamma = float(np.exp(rng.normal() * 0.18))
     shadow = np.exp(rng.normal(size=(3, 3)) * 0.22) if rng.random() < 0.25 else None
     softness = rng.random()
-    blur = float(rng.uniform(0.4, 1.8)) if softness < 0.14 else 0.0
+    blur = float(rng.uniform(0.4, 1.8)) * max(0.45, reduce) if softness < 0.14 else 0.0
     motion = None
     if 0.14 <= softness < 0.27:
         angle = rng.uniform(0, np.pi)
         motion = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(2, 8)
     noise = float(rng.uniform(3, 16)) if rng.random() < 0.2 else 0.0
-    jpeg = int(rng.integers(20, 75)) if rng.random() < 0.1 else 0
+    jpeg = int(rng.integers(20 if reduce > 0.5 else 40, 80)) if rng.random() < 0.1 else 0
     return Look(
         colour=colour, gamma=gamma, grey=grey and not mild, shadow=shadow, reduce=reduce, blur=blur,
         motion=motion, noise=noise, jpeg=jpeg,
@@ -57,7 +59,9 @@ def draw_look(rng: np.random.Generator, *, mild: bool, grey: bool, reduce: float
 
 def near_look(look: Look, rng: np.random.Generator) -> Look:
     """Nearly the same look: the next moment of the same video."""
-    return replace(look, colour=look.colour * np.exp(rng.normal() * 0.03), blur=look.blur * rng.uniform(0.7, 1.2))
+    return replace(
+        look, colour=look.colour * np.exp(rng.normal() * 0.03), blur=look.blur * rng.uniform(0.7, 1.2)
+    )
 
 
 class Sensor:
@@ -69,27 +73,28 @@ class Sensor:
     def develop(self, image: Image, look: Look, rng: np.random.Generator) -> Image:
         """``image`` (H, W, 3) as that camera would have seen it; same size, a new array."""
         h, w = image.shape[:2]
+        seen: Any = image
         if look.motion is not None:
-            image = cv2.filter2D(image, -1, _streak(look.motion), borderType=cv2.BORDER_REFLECT_101)
+            seen = cv2.filter2D(seen, -1, _streak(look.motion), borderType=cv2.BORDER_REFLECT_101)
         if look.reduce < 0.95:
             small = (max(8, round(w * look.reduce)), max(8, round(h * look.reduce)))
-            image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-        image = self._light(image, look)
+            seen = cv2.resize(seen, small, interpolation=cv2.INTER_AREA)
+        seen = self._light(seen, look)
         if look.blur > 0.2:
-            image = cv2.GaussianBlur(image, (0, 0), look.blur)
+            seen = cv2.GaussianBlur(seen, (0, 0), look.blur)
         if look.noise:
-            start = int(rng.integers(0, self._noise.size - image.size))
-            noise = self._noise[start : start + image.size].reshape(image.shape)
-            image = cv2.addWeighted(image, 1.0, noise, look.noise, 0.0, dtype=cv2.CV_8U)
+            start = int(rng.integers(0, self._noise.size - seen.size))
+            noise = self._noise[start : start + seen.size].reshape(seen.shape)
+            seen = cv2.addWeighted(seen, 1.0, noise, look.noise, 0.0, dtype=cv2.CV_8U)
         if look.jpeg:
-            _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if image.shape[:2] != (h, w):
-            image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
-        return image
+            _, data = cv2.imencode(".jpg", seen, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
+            seen = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if seen.shape[:2] != (h, w):
+            seen = cv2.resize(seen, (w, h), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(seen, dtype=np.uint8)
 
     @staticmethod
-    def _light(image: Image, look: Look) -> Image:
+    def _light(image: Any, look: Look) -> Any:
         matrix = look.colour
         if look.grey:
             matrix = np.tile(_GREY @ matrix[:, :3], (3, 1))
@@ -99,7 +104,9 @@ class Sensor:
             table = np.round(255 * (np.arange(256) / 255) ** look.gamma).astype(np.uint8)
             image = cv2.LUT(image, table)
         if look.shadow is not None:
-            field = cv2.resize(look.shadow.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+            field = cv2.resize(
+                look.shadow.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_CUBIC
+            )
             image = cv2.multiply(image, cv2.merge([field] * 3), dtype=cv2.CV_8U)
         return image
 
@@ -112,7 +119,7 @@ def _streak(motion: Floats) -> NDArray[np.float32]:
     for step in np.linspace(-0.5, 0.5, 4 * side):
         x, y = middle + step * motion[0], middle + step * motion[1]
         kernel[int(np.clip(np.round(y), 0, side - 1)), int(np.clip(np.round(x), 0, side - 1))] += 1
-    return kernel / kernel.sum()
+    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
 
 def paste(canvas: Image, patch: Patch, matrix: Floats) -> None:
@@ -129,7 +136,9 @@ def paste(canvas: Image, patch: Patch, matrix: Floats) -> None:
     drawn = cv2.warpAffine(source, to_centres(local), (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
     weight = drawn[..., 3].astype(np.float32) * np.float32(1 / 255)
     region = canvas[y0:y1, x0:x1]
-    canvas[y0:y1, x0:x1] = cv2.blendLinear(np.ascontiguousarray(drawn[..., :3]), region.copy(), weight, 1 - weight)
+    canvas[y0:y1, x0:x1] = cv2.blendLinear(
+        np.ascontiguousarray(drawn[..., :3]), region.copy(), weight, 1 - weight
+    )
 
 
 def _level(patch: Patch, matrix: Floats) -> tuple[NDArray[np.uint8], Floats]:
@@ -146,17 +155,20 @@ def _level(patch: Patch, matrix: Floats) -> tuple[NDArray[np.uint8], Floats]:
 def coverage(patch: Patch, matrix: Floats, size: int) -> NDArray[np.uint8]:
     """(size, size) uint8 alpha of a pasted patch."""
     source, local = _level(patch, matrix)
-    alpha: NDArray[np.uint8] = cv2.warpAffine(
-        np.ascontiguousarray(source[..., 3]), to_centres(local), (size, size), flags=cv2.INTER_LINEAR
-    )
-    return alpha
+    plane = np.ascontiguousarray(source[..., 3])
+    alpha = cv2.warpAffine(plane, to_centres(local), (size, size), flags=cv2.INTER_LINEAR)
+    return np.asarray(alpha, dtype=np.uint8)
 
 
-def warp_picture(image: Image, matrix: Floats, size: int, *, reflect: bool) -> tuple[Image, NDArray[np.bool_] | None]:
-    """A picture seen through ``matrix`` (picture edges -> view edges): (size, size, 3) and where the picture's frame
-    ends (True outside), None where it fills the view or is mirrored at its borders."""
+def warp_picture(
+    image: Image, matrix: Floats, size: int, *, reflect: bool
+) -> tuple[Image, NDArray[np.bool_] | None]:
+    """A picture seen through ``matrix`` (picture edges -> view edges): (size, size, 3) and where the
+    picture's frame ends (True outside), None where it fills the view or is mirrored at its borders."""
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    source, local = image, matrix
+    source: Any = image
+    view: Any
+    local = matrix
     if scale < 0.6:
         small = (max(1, round(image.shape[1] * scale * 1.2)), max(1, round(image.shape[0] * scale * 1.2)))
         source = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
@@ -165,13 +177,17 @@ def warp_picture(image: Image, matrix: Floats, size: int, *, reflect: bool) -> t
         local[:, 1] *= image.shape[0] / small[1]
     centres = to_centres(local)
     if reflect:
-        view = cv2.warpAffine(source, centres, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        return view, None
+        view = cv2.warpAffine(
+            source, centres, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
+        return np.asarray(view, dtype=np.uint8), None
     mean = tuple(float(v) for v in cv2.mean(source)[:3])
     view = cv2.warpAffine(source, centres, (size, size), flags=cv2.INTER_LINEAR, borderValue=mean)
-    inside = cv2.warpAffine(np.full(source.shape[:2], 255, np.uint8), centres, (size, size), flags=cv2.INTER_LINEAR)
+    inside = cv2.warpAffine(
+        np.full(source.shape[:2], 255, np.uint8), centres, (size, size), flags=cv2.INTER_LINEAR
+    )
     outside = inside < 128
-    return view, (outside if outside.any() else None)
+    return np.asarray(view, dtype=np.uint8), (outside if outside.any() else None)
 
 
 def recolour(patch: Patch, shift: int, saturation: float = 1.0) -> Patch:

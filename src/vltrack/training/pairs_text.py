@@ -1,4 +1,5 @@
-"""Sentences that are true of a rendered pair: names, colours, sizes, places and relations. Knows no pixels."""
+"""Sentences that are true of a rendered pair: names, colours, sizes, places and relations. Knows no
+pixels."""
 
 from __future__ import annotations
 
@@ -34,7 +35,31 @@ _SYNONYMS = {
     "electric guitar": ("electric guitar", "guitar"),
     "grand piano": ("piano", "grand piano"),
 }
-_KINDS = {"dalmatian": "dog", "windsor chair": "chair", "wild cat": "cat", "toy car": "car", "bear": "teddy bear"}
+_GROUPS = {
+    "animal": "dog cat horse sheep cow elephant bear zebra giraffe raccoon beaver cougar crocodile dalmatian "
+    "emu gerenuk hedgehog kangaroo leopard llama okapi panda platypus rhino wild_cat hawksbill octopus crab",
+    "bird": "bird emu flamingo ibis pigeon rooster",
+    "vehicle": "car truck bus motorcycle train van",
+    "boat": "boat ferry ketch schooner",
+    "insect": "ant butterfly dragonfly mayfly tick scorpion",
+    "flower": "lotus sunflower water_lily",
+    "fruit": "apple banana orange strawberry",
+    "food": "pizza sandwich cake donut hot_dog carrot broccoli",
+    "toy": "toy_car robot_toy monster_toy duck_toy teddy_bear sloth_plushie wolf_plushie",
+    "shoe": "sneaker boot",
+    "dinosaur": "brontosaurus stegosaurus",
+}
+_GROUP = {name.replace("_", " "): group for group, names in _GROUPS.items() for name in names.split()}
+_PLURALS = ("skis", "scissors", "sunglasses", "binoculars")
+_SHADES = {"gray": ("gray", "grey", "grey", "silver"), "black": ("black", "black", "dark")}
+_SKIN = ("brown", "pink", "orange", "")
+_KINDS = {
+    "dalmatian": "dog",
+    "windsor chair": "chair",
+    "wild cat": "cat",
+    "toy car": "car",
+    "bear": "teddy bear",
+}
 _VERBS = {
     "walking": "person dog cat elephant zebra giraffe horse sheep cow panda llama emu leopard raccoon",
     "running": "person dog cat horse leopard kangaroo gerenuk raccoon",
@@ -49,14 +74,23 @@ _VERBS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fact:
-    """What is known of one shown object: noun ("" = a thing without one), clear colour word or "", colour of the
-    upper half (people's clothes), its boxes x, y, w, h in the views (V, 4) and the views' side in pixels."""
+    """What is known of one shown object: noun ("" = a thing without one), clear colour word or "", colour of
+    the upper part (people's clothes), its boxes x, y, w, h in the views (V, 4), the views' side in pixels,
+    and other nouns that fit (``roles``)."""
 
     name: str
     colour: str
     upper: str
     boxes: NDArray[np.float64]
     side: float
+    roles: tuple[str, ...] = ()
+
+    @property
+    def shade(self) -> str:
+        """The colour that may be said: of people only that of clear clothes, which skin could not be."""
+        if self.name != "person":
+            return self.colour
+        return "" if any(word in _SKIN for word in self.upper.split(" and ")) else self.upper
 
     @property
     def kind(self) -> str:
@@ -76,10 +110,12 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phrase:
-    """A sentence and whether it names a colour (then the light must not change it)."""
+    """A sentence, whether it names a colour (then the light must not change it), and whether it fits no
+    look-alike."""
 
     text: str
     colour: bool
+    decided: bool
 
 
 def describe(
@@ -87,35 +123,46 @@ def describe(
 ) -> Phrase | None:
     """A true sentence for ``target`` among ``others``, or None where nothing can be said.
 
-    ``places``: chance of a place or relation where it is not needed. ``whole_scene``: the words alone must decide, so
-    that with look-alikes a deciding word is always used where there is one.
+    ``places``: chance of a place or relation where it is not needed. ``whole_scene``: the words alone must
+    decide, so that with look-alikes a deciding word is always used where there is one.
     """
     same = [o for o in others if o.kind == target.kind]
-    colour = target.upper if target.name == "person" else target.colour
-    decisive = bool(colour) and all((o.upper if o.name == "person" else o.colour) not in ("", colour) for o in same)
+    if not target.name:
+        return (
+            Phrase(text=_nameless(target.colour, rng), colour=True, decided=False) if target.colour else None
+        )
+    words = set(target.shade.split(" and "))
+    decisive = bool(target.shade) and all(o.shade and not words & set(o.shade.split(" and ")) for o in same)
     size = _size_word(target, same, rng)
     place = _place(target, same, others, rng, whole_scene=whole_scene)
-    if not target.name:
-        return Phrase(text=_nameless(colour, rng), colour=True) if colour else None
-    noun = str(rng.choice(_SYNONYMS.get(target.name, (target.name,))))
-    use_colour = bool(colour) and rng.random() < (0.85 if decisive and same else 0.5)
+    noun = _noun(target, others, rng)
+    use_colour = bool(target.shade) and rng.random() < (0.85 if decisive and same else 0.5)
     use_size = bool(size) and rng.random() < (0.4 if same else 0.0)
     use_place = bool(place) and rng.random() < (places if not same or decisive else max(places, 0.3))
-    if whole_scene and same and not (use_colour and decisive) and not use_size and not use_place:
-        if decisive:
-            use_colour = True
-        elif place:
-            use_place = True
-        elif size:
-            use_size = True
-    text = _compose(noun, target.name, colour if use_colour else "", size if use_size else "", rng)
+    decided = not same or (use_colour and decisive) or use_size or use_place
+    if whole_scene and not decided:
+        use_colour, use_place = use_colour or decisive, bool(place) and not decisive
+        use_size = bool(size) and not decisive and not place
+        decided = (use_colour and decisive) or use_place or use_size
+    colour = str(rng.choice(_SHADES.get(target.shade, (target.shade,)))) if use_colour else ""
+    text = _compose(noun, target.name, colour, size if use_size else "", rng)
     if use_place:
         text = f"{text} {place}" if not place.endswith("*") else text.replace(noun, f"{place[:-1]} {noun}", 1)
     elif rng.random() < 0.18:
         verbs = [verb for verb, nouns in _VERBS.items() if target.name in nouns.split()]
         if verbs:
             text = f"{text} {rng.choice(verbs)}"
-    return Phrase(text=text, colour=use_colour)
+    return Phrase(text=text, colour=use_colour, decided=decided)
+
+
+def _noun(target: Fact, others: list[Fact], rng: np.random.Generator) -> str:
+    """The noun, a synonym, a role, or the group where nothing else of the group is there."""
+    group = _GROUP.get(target.name, "")
+    if group and rng.random() < 0.1 and all(_GROUP.get(o.name) != group for o in others):
+        return group
+    if target.roles and rng.random() < 0.6:
+        return str(rng.choice(target.roles))
+    return str(rng.choice(_SYNONYMS.get(target.name, (target.name,))))
 
 
 def _compose(noun: str, name: str, colour: str, size: str, rng: np.random.Generator) -> str:
@@ -123,18 +170,23 @@ def _compose(noun: str, name: str, colour: str, size: str, rng: np.random.Genera
     if colour:
         style = rng.random()
         if name == "person":
-            clothes = ("in {c}", "wearing {c}", "in {c} clothes", "dressed in {c}", "in a {c} shirt")
+            clothes = (
+                "in {c}",
+                "in {c}",
+                "wearing {c}",
+                "in {c} clothes",
+                "dressed in {c}",
+                "in the {c} shirt",
+            )
             words = f"{words} {rng.choice(clothes).format(c=colour)}"
         elif style < 0.08:
             words = f"{words} that is {colour}"
-        elif style < 0.14:
-            words = f"{words} in {colour}"
         else:
             words = f"{size} {colour} {noun}".strip()
     style = rng.random()
     if style < 0.6:
         return f"the {words}"
-    if style < 0.78:
+    if style < 0.78 and name not in _PLURALS:
         return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
     return words
 
@@ -148,9 +200,15 @@ def _size_word(target: Fact, same: list[Fact], rng: np.random.Generator) -> str:
     if not same:
         return ""
     if all((target.areas > 1.7 * o.areas).all() for o in same):
-        return str(rng.choice(("big", "bigger", "large", "larger") if len(same) == 1 else ("big", "biggest", "largest")))
+        return str(
+            rng.choice(
+                ("big", "bigger", "large", "larger") if len(same) == 1 else ("big", "biggest", "largest")
+            )
+        )
     if all((target.areas * 1.7 < o.areas).all() for o in same):
-        return str(rng.choice(("small", "smaller", "little") if len(same) == 1 else ("small", "smallest", "tiny")))
+        return str(
+            rng.choice(("small", "smaller", "little") if len(same) == 1 else ("small", "smallest", "tiny"))
+        )
     return ""
 
 
@@ -164,8 +222,10 @@ def _place(
         if same:
             before = all((middle[:, axis] < o.centres[:, axis] - 0.1).all() for o in same)
             after = all((middle[:, axis] > o.centres[:, axis] + 0.1).all() for o in same)
-        else:
+        elif whole_scene:
             before, after = bool((middle[:, axis] < 0.37).all()), bool((middle[:, axis] > 0.63).all())
+        else:  # a search view is centred on the target: its sides are not those of the picture
+            continue
         if before or after:
             word = low if before else high
             on = "on" if axis == 0 else "at"
@@ -176,7 +236,7 @@ def _place(
         found += ["in the middle", "in the center"]
     names = [o.kind for o in others]
     for other in others:
-        if other.name and other.kind != target.kind and names.count(other.kind) == 1:
+        if not same and other.name and names.count(other.kind) == 1:
             found += _relations(middle, target, other)
     return str(rng.choice(found)) if found else ""
 
