@@ -80,17 +80,19 @@ class ReadReport:
     Attributes:
         decoded: frames handed out with a picture.
         missing: gap rows handed out (``image is None``).
+        damaged: frames handed out whose picture the decoder had to patch; they carry the flag ``damaged``.
         bad_packets: damaged packets or images that were skipped.
         expected: frames that the container promises, ``None`` if unknown.
         ignored_files: files of a folder that are no images, or hidden.
         truncated: the source ended before its promised end.
         warnings: sentences for people.
         failure: what ended the reading early (time-out, crash, read error), ``None`` if nothing did.
-        bad_share: share of missing frames above which the result is degraded.
+        bad_share: share of missing and damaged frames above which the result is degraded.
     """
 
     decoded: int = 0
     missing: int = 0
+    damaged: int = 0
     bad_packets: int = 0
     expected: int | None = None
     ignored_files: int = 0
@@ -104,7 +106,7 @@ class ReadReport:
         """Whether the result is only partial, so that the command has to leave with exit code 7."""
         if self.failure is not None or self.truncated:
             return True
-        return self.missing > self.bad_share * (self.decoded + self.missing)
+        return self.missing + self.damaged > self.bad_share * (self.decoded + self.missing)
 
 
 class FrameSource(ABC):

@@ -7,7 +7,6 @@ their complaints are read back: an image that was complained about counts as dam
 
 from __future__ import annotations
 
-import os
 import re
 
 import cv2
@@ -15,28 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.video import sandbox
+from vltrack.video.complaints import Complaints
 from vltrack.video.outlet import Outlet
 
 # Many webcams write a byte or two before the end marker.
 _PADDING = re.compile(r"Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9")
-
-
-class _Complaints:
-    """Standard error as a pipe that can be asked whether anything was printed."""
-
-    def __init__(self) -> None:
-        self._read, write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(write, False)
-        os.dup2(write, 2)
-        os.close(write)
-
-    def take(self) -> str:
-        """What was printed since the last call."""
-        try:
-            return os.read(self._read, 1 << 16).decode(errors="replace")
-        except BlockingIOError:
-            return ""
 
 
 def serve_images(outlet: Outlet) -> None:
@@ -45,7 +27,7 @@ def serve_images(outlet: Outlet) -> None:
     16-bit channels are scaled to 8, EXIF orientation is applied, gray is repeated, alpha is dropped.
     """
     cv2.setNumThreads(1)
-    complaints = _Complaints()
+    complaints = Complaints()
     sandbox.close_doors()
     while True:
         data = outlet.request()

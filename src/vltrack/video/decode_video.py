@@ -7,16 +7,18 @@ Each packet is decoded on its own, so that damage costs its own frames and no ot
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import av
-import av.video.reformatter
+import av.logging
 
 from vltrack.video import sandbox
+from vltrack.video.avi import AviIndex
+from vltrack.video.complaints import Complaints
 from vltrack.video.formats import CONTAINERS, PIPES, VIDEO_CODECS
+from vltrack.video.handles import Media, Stream
 from vltrack.video.outlet import Outlet, Refusal
 from vltrack.video.pixels import Converter, Upright, upright_of
 from vltrack.video.timeline import Row, Timeline
@@ -27,59 +29,6 @@ _GIVE_UP = 64
 _UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
 _BROADCAST = _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"}
 _SINGLE_THREAD_PIXELS = 1920 * 1088
-
-
-class Media:
-    """A descriptor as the file object that PyAV reads; read errors are remembered and look like the end."""
-
-    def __init__(self, handle: int) -> None:
-        self.handle = handle
-        self.size = os.fstat(handle).st_size
-        self.failure = ""
-
-    def read(self, count: int) -> bytes:
-        """Up to ``count`` bytes, none at the end."""
-        try:
-            return os.read(self.handle, count)
-        except OSError as error:
-            self.failure = error.strerror or str(error)
-            return b""
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As for files."""
-        return os.lseek(self.handle, offset, whence)
-
-    def tell(self) -> int:
-        """As for files."""
-        return os.lseek(self.handle, 0, os.SEEK_CUR)
-
-    def shrunk(self) -> bool:
-        """Whether somebody has shortened the file while it was read."""
-        return os.fstat(self.handle).st_size < self.size
-
-
-class Stream:
-    """Standard input as a file object without seeking; says that it waits, so the watchdog stays calm."""
-
-    failure = ""
-
-    def __init__(self, handle: int, outlet: Outlet) -> None:
-        self._handle = handle
-        self._outlet = outlet
-
-    def read(self, count: int) -> bytes:
-        """Up to ``count`` bytes, none at the end."""
-        while not select.select([self._handle], [], [], 1.0)[0]:
-            self._outlet.say("wait")
-        try:
-            return os.read(self._handle, count)
-        except OSError as error:
-            self.failure = error.strerror or str(error)
-            return b""
-
-    def shrunk(self) -> bool:
-        """A stream has no size."""
-        return False
 
 
 @dataclass(slots=True)
@@ -97,11 +46,15 @@ class Opened:
 
 def serve_video(job: dict[str, Any], outlet: Outlet) -> None:
     """Decode one source from its start and send every wanted row."""
+    # FFmpeg's own way of printing; a Python callback could deadlock with the decoder's threads.
+    av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.ERROR)
+    complaints = Complaints()
     opened = _open(job, outlet)
     live = opened.media is None
     sandbox.close_doors(spare=16 if live else 0)
     try:
-        _Reading(job, outlet, opened).run()
+        _Reading(job, outlet, opened, complaints).run()
     finally:
         opened.container.close()
 
@@ -190,8 +143,8 @@ def _picture_track(container: Any) -> Any:
 class _Reading:
     """One pass over a picture track."""
 
-    def __init__(self, job: dict[str, Any], outlet: Outlet, opened: Opened) -> None:
-        self.job, self.outlet, self.opened = job, outlet, opened
+    def __init__(self, job: dict[str, Any], outlet: Outlet, opened: Opened, complaints: Complaints) -> None:
+        self.job, self.outlet, self.opened, self.complaints = job, outlet, opened, complaints
         self.stream = opened.stream
         self.context = opened.stream.codec_context
         self.converter = Converter()
@@ -210,8 +163,11 @@ class _Reading:
             time_base=float(base) if base else 0.0,
             step=1 / self.rate if self.rate else 1 / 25,
             stamped=bool(base) and demuxer not in _UNSTAMPED and not reordered_avi,
+            steady=demuxer in ("mpegts", "mpeg"),
             head_gaps=demuxer not in _BROADCAST,
         )
+        entries = ((e.pos, e.timestamp) for e in self.stream.index_entries) if demuxer == "avi" else ()
+        self.index = AviIndex(entries)
 
     def _prepare(self) -> None:
         width, height, cap = self.context.width, self.context.height, self.job["max_pixels"]
@@ -264,6 +220,7 @@ class _Reading:
 
     def _decode(self, packet: Any) -> None:
         self.packets += 1
+        self._find_lost(packet)
         if not packet.is_discard:
             self.timeline.packet(packet.pts, key=packet.is_keyframe)
         if packet.is_corrupt:
@@ -278,6 +235,17 @@ class _Reading:
             return
         for frame in frames:
             self._send(frame)
+
+    def _find_lost(self, packet: Any) -> None:
+        """Notice packets that the container has skipped before this one."""
+        lost, stamp = self.index.packet(packet.pos)
+        self.packets += len(lost)
+        self.timeline.lost(lost)
+        if stamp is not None and self.timeline.stamped:
+            packet.pts = packet.dts = stamp
+        # Only the container's words count: what a decoder complains about it also raises or flags.
+        if f"[{self.opened.container.format.name} @" in self.complaints.take():
+            self.timeline.alert()
 
     def _flush(self) -> None:
         for _ in range(_GIVE_UP):
@@ -299,8 +267,10 @@ class _Reading:
         if self.upright is None:
             self._introduce(frame)
         assert self.upright is not None  # noqa: S101 - set by _introduce
-        rows = self.timeline.frame(frame.pts)
         self.decoded += 1
+        rows = self.timeline.frame(frame.pts)
+        if not rows:
+            return
         self._send_gaps(rows[:-1])
         row = rows[-1]
         if not self._wanted(row):

@@ -25,13 +25,13 @@ _MAX_FILE_BYTES = 500 << 20
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key that puts ``frame2`` before ``frame10``; ties by name."""
+    """Sort key that puts ``f2`` before ``f10``."""
     parts = _DIGITS.split(name.casefold())
     return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p), name
 
 
 def sort_images(paths: Iterable[Path]) -> tuple[list[Path], int]:
-    """Image files among ``paths`` in natural order, and how many files were left out (hidden or no images)."""
+    """Image files in natural order, and how many files were left out (hidden ones, no images)."""
     images, ignored = [], 0
     for path in paths:
         if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:

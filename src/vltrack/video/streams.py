@@ -101,6 +101,7 @@ class StreamSource(FrameSource):
             self.report.decoded += 1
         self._last_index = int(message["index"])
         flags = tuple(str(flag) for flag in message.get("flags", ()))
+        self.report.damaged += "damaged" in flags
         return Frame(image=image, index=self._last_index, seconds=float(message["seconds"]), flags=flags)
 
     def _conclude(self, message: dict[str, Any]) -> None:
@@ -118,8 +119,10 @@ class StreamSource(FrameSource):
                 f"({self.report.bad_packets} damaged packets)."
             )
         elif self.report.bad_packets:
+            self.report.warnings.append(f"{self.info.name}: {self.report.bad_packets} packets are damaged.")
+        if self.report.damaged:
             self.report.warnings.append(
-                f"{self.info.name}: {self.report.bad_packets} damaged packets were skipped."
+                f"{self.info.name}: {self.report.damaged} of {found} frames show damage."
             )
         if message.get("lost_track"):
             self.report.warnings.append(

@@ -8,6 +8,7 @@ negative or run backwards.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass
 
 MAX_GAP = 10_000
@@ -16,6 +17,8 @@ _STEADY = 8
 _JUMP_BACK_S = 1.0
 # Frames leave a decoder some packets late, so damage is remembered for this many frames.
 _ALERT = 16
+# So many gap rows are remembered, to tell a frame that comes out behind its turn.
+_LATE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,18 @@ class Timeline:
         step: seconds of one frame where the container gives none.
         stamped: packets carry presentation stamps. Without (AVI with B-frames, raw streams) each damaged
             packet is one missing frame, placed before the next good one.
+        steady: the format has a fixed frame rate (broadcast), so that a jump of the stamps means loss even
+            where nothing complained.
         head_gaps: damaged packets before the first good frame count as frames (containers with an index do, a
             broadcast that was tuned into does not).
     """
 
-    def __init__(self, *, time_base: float, step: float, stamped: bool, head_gaps: bool) -> None:
+    def __init__(
+        self, *, time_base: float, step: float, stamped: bool, steady: bool = False, head_gaps: bool
+    ) -> None:
         self._clock = Clock(time_base, step)
-        self._stamped = stamped
+        self.stamped = stamped
+        self._steady = steady
         self._head_gaps = head_gaps
         self._pending: list[int] = []
         self._doubtful: set[int] = set()
@@ -94,6 +102,7 @@ class Timeline:
         self._run_start: int | None = None
         self._run = 0
         self._next = 0
+        self._given: deque[int] = deque(maxlen=_LATE)
         self._started = False
         self.bad = 0
         self.dropped_gaps = 0
@@ -107,7 +116,7 @@ class Timeline:
         """A packet was read and will be decoded."""
         if key:
             self._suspect = False
-        if self._stamped and pts is not None and len(self._pending) < MAX_PENDING:
+        if self.stamped and pts is not None and len(self._pending) < MAX_PENDING:
             heapq.heappush(self._pending, pts)
             if self._suspect:
                 self._doubtful.add(pts)
@@ -116,15 +125,31 @@ class Timeline:
         """The packet just read, or the container at this place, cannot be decoded."""
         self.bad += 1
         self._suspect = True
-        self._alert = _ALERT
+        self.alert()
         self._doubtful.update(self._pending)
-        if not self._stamped:
+        if not self.stamped:
             self._owed = min(self._owed + 1, MAX_GAP)
 
+    def alert(self) -> None:
+        """Something was wrong hereabouts: a jump of the stamps in the next frames means loss."""
+        self._alert = _ALERT
+
+    def lost(self, stamps: list[int]) -> None:
+        """Packets that the container's index lists were not found."""
+        for stamp in stamps[:MAX_GAP]:
+            self.packet(stamp, key=False)
+            self.damaged()
+
     def frame(self, pts: int | None) -> list[Row]:
-        """A frame came out: the gap rows before it, then its own row (the last of the list)."""
-        rows = self._before(pts if self._stamped else None)
-        rows.append(self._row(pts if self._stamped else None))
+        """A frame came out: the gap rows before it, then its own row (the last of the list).
+
+        Nothing for a frame that comes out behind its turn, as decoders do after damage: its row was a gap
+        already.
+        """
+        if self._is_late(pts):
+            return []
+        rows = self._before(pts if self.stamped else None)
+        rows.append(self._row(pts if self.stamped else None))
         self._started = True
         self._alert = max(0, self._alert - 1)
         return rows
@@ -135,6 +160,19 @@ class Timeline:
         rows += [self._row(None) for _ in range(self._owed)]
         self._pending, self._owed = [], 0
         return rows
+
+    def _is_late(self, pts: int | None) -> bool:
+        if pts is None or self._last_pts is None or not (self.stamped and self._alert):
+            return False
+        near = max(1.0, self._beat / 2)
+        return pts < self._last_pts and any(abs(pts - given) < near for given in self._given)
+
+    @property
+    def _beat(self) -> float:
+        """Ticks from frame to frame in the present steady run, 0 if there is none."""
+        if self._run_start is None or self._last_pts is None or not self._run:
+            return 0.0
+        return (self._last_pts - self._run_start) / self._run
 
     def _row(self, pts: int | None) -> Row:
         row = Row(self._next, self._clock.seconds(pts))
@@ -148,22 +186,23 @@ class Timeline:
         lost = []
         while self._pending and self._pending[0] <= pts:
             earlier = heapq.heappop(self._pending)
-            if earlier < pts and earlier in self._doubtful:
+            if earlier < pts and (self._alert or earlier in self._doubtful):
                 lost.append(earlier)
             self._doubtful.discard(earlier)
         if not self._started:
             self._last_pts = pts
             return [self._row(stamp) for stamp in lost] if self._head_gaps else []
-        return [self._row(stamp) for stamp in self._with_vanished(lost, pts)]
+        stamps = self._with_vanished(lost, pts)
+        self._given.extend(stamps)
+        return [self._row(stamp) for stamp in stamps]
 
     def _with_vanished(self, lost: list[int], pts: int) -> list[int]:
         """Add frames whose packets are gone altogether: after damage, a steady rhythm tells how many."""
-        last = self._last_pts if self._last_pts is not None else pts
+        last, beat = self._last_pts if self._last_pts is not None else pts, self._beat
         self._last_pts = pts
-        beat = (last - self._run_start) / self._run if self._run_start is not None and self._run else 0.0
         delta = pts - last
         beats = round(delta / beat) - 1 if beat > 0 else 0
-        if self._alert and self._run >= _STEADY and beats > len(lost):
+        if (self._alert or self._steady) and self._run >= _STEADY and beats > len(lost):
             self.dropped_gaps += max(0, beats - MAX_GAP)
             return [last + round(beat * (k + 1)) for k in range(min(beats, MAX_GAP))]
         if not lost:
