@@ -1,8 +1,9 @@
-"""Our tracker beside OpenCV's CSRT, KCF, MIL and NanoTrack v2 on real video: quality a target, speed as
-ratios.
+"""Our tracker beside OpenCV's CSRT, KCF, MIL and NanoTrack v2 on real video: quality, speed as ratios.
 
-    python benchmarks/real_video.py                                      everything; sets up the peers if need
-    be python benchmarks/real_video.py --trackers bbox --weights w.safetensors --sequences otb_Dog tld_david
+Everything (sets up the peers' environment if need be), and a quick look at other weights:
+
+    python benchmarks/real_video.py --out benchmarks/results
+    python benchmarks/real_video.py --trackers bbox --weights w.safetensors --sequences otb_Dog tld_david
 
 Knows the protocol (which targets, which modes, how scored and timed); the trackers run in child processes.
 See benchmarks/README.md for the material. Scores: ``vltrack.metrics.success``. Speed: each sequence is given
@@ -47,9 +48,7 @@ PEER_PACKAGES = ("opencv-contrib-python-headless>=4.9", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One tracker on one target; ``ms`` is the median over its updates, ``first`` the overlap in the first
-    frame.
-    """
+    """One tracker on one target. ``ms``: median of its updates; ``first``: overlap in the first frame."""
 
     tracker: str
     target: str
@@ -183,9 +182,7 @@ def start_workers(options: argparse.Namespace, stack: ExitStack) -> dict[str, Wo
 
 
 def dump_frames(sequence: Sequence, path: Path) -> None:
-    """All frames as one .npy file, so that every tracker sees the same pixels and nobody's decoder is
-    timed.
-    """
+    """All frames as one .npy file: every tracker sees the same pixels, nobody's decoder is timed."""
     images = [frame.image for frame in sequence.frames()]
     first = next(image for image in images if image is not None)
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), *first.shape))
@@ -315,7 +312,7 @@ def write(folder: Path, facts: dict[str, Any], text: str, results: list[Result])
     head = "\n".join(f"- {key}: {value}" for key, value in facts.items())
     notes = "".join(f"- {r.target}, {NAMES[r.tracker]}: {r.note}\n" for r in results if r.note)
     protocol = (
-        "Success AUC over 21 strict thresholds; frames without the target are left out; the first frame counts "
+        "Success AUC over 21 strict thresholds; frames without the target are left out; the first counts "
         "(in the box modes it is given). Times: `update` only, every sequence through all trackers in turn.\n"
     )
     write_text(

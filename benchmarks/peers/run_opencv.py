@@ -1,11 +1,10 @@
-"""A child process that runs OpenCV's trackers: JSON lines in, JSON lines out. Needs numpy and cv2, nothing of
-vltrack.
+"""A child process that runs OpenCV's trackers: JSON lines in, JSON lines out. Needs only numpy and cv2.
 
 A request is ``{"tracker", "frames", "box", "models"}``: ``frames`` is an .npy file (N, H, W, 3) of RGB uint8,
 ``box`` x,y,w,h in the first frame, ``models`` the folder of NanoTrack's networks. The answer is ``{"boxes",
-"ms"}``: N boxes (the first is the start box; a frame where the tracker reports failure holds what it
-reported) and the milliseconds of ``init`` and of each ``update``. Reading a frame and turning it to BGR is
-not counted.
+"ms"}``: N boxes (the first is the start box; where a tracker reports failure its last box is held, as a user
+would) and the milliseconds of ``init`` and of each ``update``. Reading a frame and turning it to BGR is not
+counted.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     """One tracker over one sequence."""
     frames = np.load(request["frames"], mmap_mode="r")
     start = [float(v) for v in request["box"]]
+    cv2.setRNGSeed(0)
     tracker = make(request["tracker"], request.get("models", ""))
     boxes, times = [start], []
     for index in range(len(frames)):
@@ -45,10 +45,10 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         if index == 0:
             tracker.init(image, tuple(round(v) for v in start))
         else:
-            _, box = tracker.update(image)
+            found, box = tracker.update(image)
         times.append((time.perf_counter() - begin) * 1e3)
         if index > 0:
-            boxes.append([float(v) for v in box])
+            boxes.append([float(v) for v in box] if found else boxes[-1])
     return {"boxes": boxes, "ms": times}
 
 

@@ -36,16 +36,14 @@ class Track:
 
     Attributes:
         boxes: (N, 4) x, y, w, h float64 in pixels of the displayed frame; finite, w and h > 0. While the
-        target is
-            not visible the row holds the last credible box: ask ``visible`` before using it.
+            target is not visible the row holds the last credible box: ask ``visible`` before using it.
         scores: (N,) presence in [0, 1].
         visible: (N,) bool.
         indices: (N,) int64, 0-based frame numbers, rising.
         seconds: (N,) float64 presentation times.
         status: N of ``Status``.
         meta: what JSON can hold: ``source``, ``sentence``, ``box``, ``model``, ``width``, ``height``,
-        ``warnings``,
-            ``versions`` and whatever else the maker wants to tell.
+            ``warnings``, ``versions`` and whatever else the maker wants to tell.
 
     Raises:
         DataError: lengths differ, a number is not finite or out of range, frames do not rise.
@@ -200,8 +198,7 @@ class Track:
         """Read what ``save`` wrote.
 
         Raises:
-            DataError: no such file, or something in it is wrong; names the file, the line or row, and what
-            was found.
+            DataError: no such file, or something in it is wrong; names the file, the place and the finding.
             UsageError: neither ``.csv`` nor ``.json``.
         """
         file = Path(path)

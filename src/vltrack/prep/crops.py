@@ -66,8 +66,7 @@ class Crop:
 
 
 def region_for(box_xywh: ArrayLike, factor: float, size: int) -> Crop:
-    """The square region around a box: side ``ceil(sqrt(w * h) * factor)`` frame pixels, same centre as the
-    box.
+    """The square region around a box: same centre, side ``ceil(sqrt(w * h) * factor)`` frame pixels.
 
     The rule is the one of STARK and OSTrack (``sample_target``), which the five trackers share.
 

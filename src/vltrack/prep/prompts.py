@@ -1,5 +1,4 @@
-"""What a user names a target with: sentence, box, first picture. Checks and converts; knows no network, no
-torch.
+"""What a user names a target with: sentence, box, first picture. Checks and converts; knows no network.
 
 Every fault becomes one typed error that names what was found, or a warning that says what was done about it.
 """
@@ -68,8 +67,7 @@ def clean_text(text: str) -> str:
 
 
 def read_prompt_file(path: Path | str, line: int = 1) -> str:
-    """Line ``line`` (from 1) of a UTF-8 file, cleaned. BOM dropped, any line ending; always text, never a
-    number.
+    """Line ``line`` (from 1) of a UTF-8 file, cleaned. BOM dropped, any line ending; never parsed.
 
     Raises:
         InputError: the file cannot be read.
@@ -104,8 +102,8 @@ def parse_box(text: str, fmt: str = "xywh") -> tuple[float, float, float, float]
     """Four numbers separated by commas or blanks, in the order of ``fmt``, still in that format.
 
     Raises:
-        BoxInvalid: not four finite numbers (names the token and its position), or no positive width and
-        height.
+        BoxInvalid: not four finite numbers (names the token and its position), or no positive
+            size.
         UsageError: ``fmt`` is unknown.
     """
     order = _box_format(fmt)
@@ -214,8 +212,7 @@ def check_box(box: Sequence[float] | ArrayLike, width: int, height: int) -> Chec
 
 
 def check_image(picture: Any) -> Image:
-    """Any usual picture -> (H, W, 3) RGB uint8, contiguous. The input is never modified; no copy where none
-    is needed.
+    """Any usual picture -> (H, W, 3) RGB uint8, contiguous. Never modifies its input, copies only if needed.
 
     Taken as they are: RGB uint8. Converted: grey (H, W) or (H, W, 1) is repeated; of RGBA the alpha is
     dropped; floats must lie in [0, 1] and are scaled by 255 and rounded; PIL pictures go through

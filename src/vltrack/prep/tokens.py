@@ -33,9 +33,8 @@ class Tokens:
         ids: (max_tokens,) int64: ``[CLS] pieces [SEP]``, then zeros.
         mask: (max_tokens,) bool, True where ``ids`` is not padding.
         kept, total: how many word pieces fit, of how many (specials not counted).
-        unknown_share: share of all pieces that are ``[UNK]`` or not made of Latin letters (the vocabulary has
-        single
-            letters of other scripts, but a network trained on English knows nothing by them).
+        unknown_share: share of all pieces that are ``[UNK]`` or not made of Latin letters (the vocabulary
+            has single letters of other scripts, but a network trained on English knows nothing by them).
         warnings: sentences for the user; empty if all is well.
     """
 
