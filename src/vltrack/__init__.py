@@ -1,7 +1,7 @@
 """vltrack: name a target in a video with a sentence, a box, or both, and get its box in every frame.
 
-The public face. Knows where the public names live and loads them on first use; ``import vltrack`` loads no torch,
-no OpenCV and no numpy.
+The public face. Knows where the public names live and loads them on first use; ``import vltrack`` loads no
+torch, no OpenCV and no numpy.
 
     import vltrack
     track = vltrack.track("clip.mp4", text="the white car on the left")
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vltrack.core.track import Track
     from vltrack.core.types import Target
-    from vltrack.tracking.tracker import Tracker, load, track
+    from vltrack.tracking.tracker import Tracker, track
+
+    load = Tracker.load
 
 __version__ = "0.1.0"
 __all__ = ["Target", "Track", "Tracker", "__version__", "load", "track"]
@@ -25,12 +27,14 @@ _HOMES = {
     "Target": "vltrack.core.types",
     "Track": "vltrack.core.track",
     "Tracker": "vltrack.tracking.tracker",
-    "load": "vltrack.tracking.tracker",
     "track": "vltrack.tracking.tracker",
 }
 
 
 def __getattr__(name: str) -> object:
+    if name == "load":
+        tracker: object = __getattr__("Tracker").load  # type: ignore[attr-defined]
+        return tracker
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'vltrack' has no attribute {name!r}")

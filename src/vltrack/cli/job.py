@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vltrack.cli.console import (
@@ -22,7 +22,7 @@ from vltrack.cli.console import (
     shown,
     warn,
 )
-from vltrack.cli.names import check_model, nearest
+from vltrack.cli.names import check_model
 from vltrack.cli.outputs import Outputs
 from vltrack.cli.request import Request
 from vltrack.core.errors import BoxFrameOutOfRange, ConfigError, PartialResult, UsageError, VideoEmpty
@@ -66,6 +66,7 @@ def run(request: Request) -> int:
     """
     from vltrack.video.source import open_source
 
+    policy = policy_from(request.settings)
     check_model(request.model)
     tally = Tally()
     stopped: KeyboardInterrupt | None = None
@@ -83,8 +84,8 @@ def run(request: Request) -> int:
             with Outputs(
                 request.outputs, source.info, metas, lambda: report.warnings, as_json=request.as_json
             ) as outputs:
-                trackers = _load(request)
-                _follow(request, source, trackers, targets, outputs, tally)
+                trackers = _load(request, policy)
+                _follow(request, source, trackers, targets, metas, outputs, tally)
         except KeyboardInterrupt as stop:
             stopped = stop
     for warning in report.warnings:
@@ -99,34 +100,27 @@ def run(request: Request) -> int:
     return 0
 
 
-def _load(request: Request) -> MultiTracker:
+def _load(request: Request, policy: Policy) -> MultiTracker:
     """The tracker for all targets. Torch is loaded here and not before."""
     from vltrack.tracking.many import MultiTracker
     from vltrack.tracking.tracker import Tracker
 
-    policy = policy_from(request.settings)
     tracker = Tracker.load(request.model, device=request.device, threads=request.threads, policy=policy)
     return MultiTracker(tracker)
 
 
-def policy_from(settings: Mapping[str, object]) -> Policy | None:
-    """The tracking policy with ``--set policy.key=value`` applied; None where nothing was set.
+def policy_from(settings: Mapping[str, object]) -> Policy:
+    """The tracking policy with ``--set policy.key=value`` applied.
 
     Raises:
         UsageError: an unknown key (names the nearest), or a value that the policy refuses.
     """
-    if not settings:
-        return None
     from vltrack.tracking.policy import Policy
 
-    known = [item.name for item in fields(Policy)]
-    for key in settings:
-        if key not in known:
-            raise UsageError(f"--set policy.{shown(key)} is unknown.", hint=nearest(key, known))
     try:
-        return Policy(**settings)  # type: ignore[arg-type]  # Policy checks every value itself
-    except (TypeError, ValueError, ConfigError) as error:
-        raise UsageError(f"--set policy: {error}") from error
+        return Policy().changed(dict(settings))
+    except ConfigError as error:
+        raise UsageError(f"--set: {error.message}", hint=error.hint) from error
 
 
 def _pixel_targets(request: Request, info: SourceInfo) -> dict[str, Target]:
@@ -139,8 +133,7 @@ def _pixel_targets(request: Request, info: SourceInfo) -> dict[str, Target]:
         box: tuple[float, float, float, float] | None = None
         if named.box is not None:
             box = convert_box(named.box, request.box_format, request.box_unit, info.width, info.height)
-            for warning in check_box(box, info.width, info.height).warnings:
-                warn(warning)
+            check_box(box, info.width, info.height)
         targets[named.name] = Target(box=box, text=named.text)
     return targets
 
@@ -159,6 +152,7 @@ def _meta(request: Request, info: SourceInfo, target: Target) -> dict[str, Any]:
         "height": info.height,
         "start": request.start,
         "stride": request.stride,
+        "warnings": [],
         "versions": {"vltrack": __version__},
     }
 
@@ -176,6 +170,7 @@ def _follow(
     source: FrameSource,
     trackers: MultiTracker,
     targets: dict[str, Target],
+    metas: dict[str, dict[str, Any]],
     outputs: Outputs,
     tally: Tally,
 ) -> None:
@@ -199,6 +194,10 @@ def _follow(
             else:
                 steps = trackers.init(frame, targets)
                 started = True
+                for name, remarks in trackers.remarks.items():
+                    metas[name]["warnings"] = list(remarks)
+                    for remark in remarks:
+                        warn(remark if len(targets) == 1 else f"{name}: {remark}")
             outputs.add(frame, steps)
             tally.add(steps)
             tally.seconds = time.monotonic() - began

@@ -30,7 +30,9 @@ from vltrack.core.errors import ResourceError, UsageError, VltrackError
 
 # typer re-exports click's errors (and carries its own copy in newer versions); their common base has no
 # public name.
-_CommandLineError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_CommandLineError: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
 
 EPILOG = """
 \b

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +21,7 @@ from vltrack.cli.console import EXIT_PIPE_CLOSED
 from vltrack.cli.request import SHEETS, TABLES, VIDEOS
 from vltrack.cli.tables import Recorder, csv_line, safe_cell, save_tracks, step_row
 from vltrack.core.errors import ResourceError, VltrackError
-from vltrack.core.files import as_resource_error
+from vltrack.core.files import as_resource_error, write_bytes
 
 if TYPE_CHECKING:
     from vltrack.core.types import Frame, Image, Step
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from vltrack.video.writer import VideoWriter
 
 SHEET_TILES = 12
+SHEET_WIDTH = 320
 
 
 class PipeClosed(VltrackError):
@@ -75,10 +77,10 @@ class Rows:
 class Film:
     """The annotated video. Frames that did not decode are left out; the others keep their time."""
 
-    def __init__(self, path: Path, info: SourceInfo, sentences: Mapping[str, str | None]) -> None:
+    def __init__(self, path: Path, info: SourceInfo, labels: Sequence[str]) -> None:
         self._path = path
         self._info = info
-        self._sentences = sentences
+        self._labels = labels
         self._writer: VideoWriter | None = None
         self._open = ExitStack()
 
@@ -88,8 +90,10 @@ class Film:
             return
         if self._writer is None:
             self._writer = self._begin()
+        from vltrack.plots.overlay import draw_steps
+
         try:
-            self._writer.write(annotated(frame.image, steps, self._sentences), frame.seconds)
+            self._writer.write(draw_steps(frame.image, list(steps.values()), self._labels), frame.seconds)
         except ResourceError as error:
             self._open.__exit__(type(error), error, error.__traceback__)
             raise
@@ -113,30 +117,52 @@ class Film:
         self._open.close()
 
 
-class Tiles:
-    """Pictures spread evenly over a video of unknown length: when twice too many, every other is dropped."""
+class Sheet:
+    """The contact sheet. Holds a few small pictures, spread evenly over a video of unknown length."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, path: Path, labels: Sequence[str]) -> None:
+        self._path = path
+        self._labels = labels
+        self._held: list[tuple[Any, ...]] = []
+        self._last: tuple[Any, ...] | None = None
         self._every = 1
-        self._taken: list[tuple[Image, dict[str, Step]]] = []
         self._met = 0
 
-    def add(self, image: Image, steps: Mapping[str, Step]) -> None:
-        """Keep the picture if it is its turn."""
+    def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
+        """Keep the frame if it is its turn; where twice too many are held, every other one goes."""
+        if frame.image is None:
+            return
+        self._last = _smaller(frame.image, steps.values())
         if self._met % self._every == 0:
-            self._taken.append((image, dict(steps)))
-            if len(self._taken) >= 2 * self._count:
-                self._taken = self._taken[::2]
+            self._held.append(self._last)
+            self._last = None
+            if len(self._held) >= 2 * SHEET_TILES:
+                self._held = self._held[::2]
                 self._every *= 2
         self._met += 1
 
-    def chosen(self) -> list[tuple[Image, dict[str, Step]]]:
-        """At most ``count`` pictures, evenly spread, the first always among them."""
-        have = len(self._taken)
-        if have <= self._count:
-            return self._taken
-        return [self._taken[round(i * (have - 1) / (self._count - 1))] for i in range(self._count)]
+    def finish(self) -> None:
+        """Write the picture. Raises ``ResourceError``."""
+        import cv2
+
+        from vltrack.plots.sheet import contact_sheet
+
+        held = [*self._held, self._last] if self._last is not None else self._held
+        if held:
+            sheet = contact_sheet(held, count=SHEET_TILES, labels=self._labels)
+            write_bytes(self._path, cv2.imencode(".png", sheet[:, :, ::-1])[1].tobytes())
+
+
+def _smaller(image: Image, steps: Iterable[Step]) -> tuple[Any, ...]:
+    """A frame and its steps at the size that a sheet can show, so that two dozen of 8K stay small."""
+    import cv2
+
+    scale = SHEET_WIDTH / image.shape[1]
+    if scale >= 1:
+        return (image, *steps)
+    size = (SHEET_WIDTH, max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return (small, *(replace(step, box=step.box * scale) for step in steps))
 
 
 class Outputs:
@@ -159,13 +185,15 @@ class Outputs:
     ) -> None:
         self._warnings = warnings
         self._metas = metas
-        sentences = {name: meta["sentence"] for name, meta in metas.items()}
+        alone = len(metas) == 1
+        labels = [meta["sentence"] or ("" if alone else name) for name, meta in metas.items()]
         self._tables = [path for path in paths if path.suffix.lower() in TABLES]
-        self._films = [Film(path, info, sentences) for path in paths if path.suffix.lower() in VIDEOS]
-        self._sheets = [path for path in paths if path.suffix.lower() in SHEETS]
+        self._pictures: list[Film | Sheet] = [
+            *(Film(path, info, labels) for path in paths if path.suffix.lower() in VIDEOS),
+            *(Sheet(path, labels) for path in paths if path.suffix.lower() in SHEETS),
+        ]
         self._rows = None if paths else Rows(as_json=as_json, several=len(metas) > 1)
         self._recorders = {name: Recorder() for name in metas} if paths else {}
-        self._tiles = Tiles(SHEET_TILES)
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
         """Take the steps of one frame. Raises ``ResourceError``, ``PipeClosed``."""
@@ -173,10 +201,8 @@ class Outputs:
             recorder.add(steps[name])
         if self._rows is not None:
             self._rows.add(steps)
-        if self._sheets and frame.image is not None:
-            self._tiles.add(frame.image, steps)
-        for film in self._films:
-            film.add(frame, steps)
+        for picture in self._pictures:
+            picture.add(frame, steps)
 
     def __enter__(self) -> Self:
         return self
@@ -189,9 +215,8 @@ class Outputs:
         # Last in, first out: tables, then contact sheets, then videos. Every one is tried, whatever the
         # others do.
         with ExitStack() as last_first:
-            for film in self._films:
-                last_first.callback(film.finish)
-            last_first.callback(self._save_sheets)
+            for picture in self._pictures:
+                last_first.callback(picture.finish)
             last_first.callback(self._save_tables)
 
     def _save_tables(self) -> None:
@@ -203,7 +228,3 @@ class Outputs:
         }
         for path in self._tables:
             save_tracks(tracks, path)
-
-    def _save_sheets(self) -> None:
-        for path in self._sheets:
-            save_sheet(path, self._tiles.chosen())

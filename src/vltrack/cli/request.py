@@ -148,11 +148,11 @@ def check_mode(mode: str | None, targets: Sequence[NamedTarget]) -> None:
             f"unknown mode {shown(mode)!r}.", hint="Use nl, bbox or nlbbox; or leave --mode out."
         )
     for target in targets:
-        for flag, wanted, given in zip(
-            ("--box", "--text"), wants[mode], (target.box, target.text), strict=True
-        ):
+        flags = [("--box", wants[mode][0], target.box), ("--text", wants[mode][1], target.text)]
+        for flag, wanted, given in flags:
             if wanted and given is None:
                 raise UsageError(f"--mode {mode} needs {flag}, which is missing.")
+        for flag, wanted, given in flags:
             if not wanted and given is not None:
                 raise UsageError(
                     f"--mode {mode} does not take {flag}, which was given.", hint="Leave one of them out."

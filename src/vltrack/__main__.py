@@ -1,0 +1,6 @@
+"""``python -m vltrack`` is the ``vltrack`` command."""
+
+from vltrack.cli.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,43 @@
+"""A follower that stands in for the network in tests of the command: it moves the box by a pixel a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vltrack.core.types import Frame, Status, Step, Target
+
+
+class StubFollower:
+    """Has the two methods of a ``MultiTracker``. Follows nothing; ``lost_from`` says when it gives up."""
+
+    def __init__(self, lost_from: int | None = None) -> None:
+        self.lost_from = lost_from
+        self.remarks: dict[str, tuple[str, ...]] = {}
+        self.boxes: dict[str, np.ndarray] = {}
+
+    def init(self, frame: Frame, targets: Mapping[str, Target]) -> dict[str, Step]:
+        start = (10.0, 10.0, 20.0, 20.0)
+        self.boxes = {name: np.array(t.box or start, dtype=np.float64) for name, t in targets.items()}
+        return self._steps(frame)
+
+    def update(self, frame: Frame) -> dict[str, Step]:
+        for box in self.boxes.values():
+            box[0] += 1
+        return self._steps(frame)
+
+    def _steps(self, frame: Frame) -> dict[str, Step]:
+        lost = self.lost_from is not None and frame.index >= self.lost_from
+        status = Status.MISSING if frame.image is None else Status.LOST if lost else Status.OK
+        return {
+            name: Step(
+                box=box.copy(),
+                score=0.1 if lost else 0.9,
+                visible=status is Status.OK,
+                index=frame.index,
+                seconds=frame.seconds,
+                status=status,
+            )
+            for name, box in self.boxes.items()
+        }

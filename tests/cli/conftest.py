@@ -1,0 +1,52 @@
+"""Fixtures of the command's tests: run a command line in this process, with a stub where the network would
+be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cli_stub import StubFollower
+
+from vltrack.cli import job, main
+from vltrack.cli.demo import CLIP, clip_and_target
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """``command("track", "clip.mp4", ...)`` -> exit code, standard output, standard error."""
+
+    def run(*words: str | Path) -> Result:
+        capsys.readouterr()
+        code = main.main([str(word) for word in words])
+        caught = capsys.readouterr()
+        return Result(code, caught.out, caught.err)
+
+    return run
+
+
+@pytest.fixture
+def clip() -> Path:
+    return clip_and_target(CLIP)[0]
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> StubFollower:
+    """The network replaced by a stub, and the check for weights with it."""
+    follower = StubFollower()
+    monkeypatch.setattr(job, "_load", lambda request, policy: follower)
+    monkeypatch.setattr(job, "check_model", lambda name: None)
+    return follower

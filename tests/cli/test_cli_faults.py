@@ -1,0 +1,199 @@
+"""Rows of the fault table at the command: exit code, one clear line, nothing written, nothing overwritten."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vltrack.core.track import Track
+
+BOX = ("--box", "10,20,30,40")
+
+
+def refused(done, code: int, name: str, *, says: str = "") -> None:
+    """The line on standard error has the code's name; no data; the exit code is right."""
+    assert done.code == code, done.err
+    assert done.out == ""
+    lines = [line for line in done.err.splitlines() if "error[" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"vltrack: error[{name}]: ")
+    assert says in lines[0]
+
+
+@pytest.mark.fault("V01")
+def test_missing_input(command, stub, tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    refused(command("track", tmp_path / "no.mp4", *BOX, "-o", table), 3, "VideoNotFound", says="no.mp4")
+    (tmp_path / "empty").mkdir()
+    refused(command("track", tmp_path / "empty", *BOX, "-o", table), 3, "VideoNotFound")
+    assert not table.exists()
+
+
+@pytest.mark.fault("V04")
+@pytest.mark.parametrize(
+    "name", ["http://host/a.mp4", "concat:a.mp4|b.mp4", "subfile,,start,0,end,9,,:a.mp4", "data:,x"]
+)
+def test_addresses_are_refused(command, stub, name: str) -> None:
+    refused(command("track", name, *BOX), 3, "VideoForbiddenFormat")
+
+
+@pytest.mark.fault("V04")
+def test_network_needs_its_flag_and_a_colon_in_a_name_is_no_address(
+    command, stub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = command("track", "rtsp://host/stream", *BOX)
+    refused(done, 3, "VideoForbiddenFormat", says="--allow-network")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, tmp_path / "http:a.mp4")
+    assert command("track", "http:a.mp4", *BOX, "--end", "1").code == 0
+
+
+@pytest.mark.fault("V21")
+@pytest.mark.parametrize(
+    "name", ["ünïcødé 🐕.mp4", "two\nlines.mp4", "-dash.mp4", "x" * 251 + ".mp4", b"\xff\xfe.mp4"]
+)
+def test_odd_file_names(
+    command, stub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = os.fsdecode(name)
+    shutil.copy(clip, text)
+    out = f"{text[:100]}.csv"
+    done = command("track", *BOX, "--end", "2", "-o", out, "--", text)
+    assert done.code == 0, done.err
+    assert len(Track.load(tmp_path / out)) == 2
+    assert len(done.err.splitlines()) == 2, "a name with a line break is shown on one line"
+    done.err.encode("utf-8")
+
+
+@pytest.mark.fault("V23")
+def test_outputs_are_checked_before_the_work(command, stub, clip: Path, tmp_path: Path) -> None:
+    def refuses(path: Path | str, code: int, name: str, source: Path = clip) -> None:
+        refused(command("track", source, *BOX, "-o", path), code, name)
+
+    copy = Path(shutil.copy(clip, tmp_path / "in.mp4"))
+    before = copy.read_bytes()
+    link = tmp_path / "link.mp4"
+    os.link(copy, link)
+    refuses(copy, 2, "UsageError", copy)
+    refuses(link, 2, "UsageError", copy)
+    refuses(tmp_path / "no" / "a.csv", 6, "ResourceError")
+    refuses(tmp_path / "a.txt", 2, "UsageError")
+    (tmp_path / "folder.csv").mkdir()
+    refuses(tmp_path / "folder.csv", 6, "ResourceError")
+    assert copy.read_bytes() == before
+    assert stub.boxes == {}, "no frame was tracked"
+
+
+@pytest.mark.fault("V23")
+def test_nothing_is_overwritten_without_leave(command, stub, clip: Path, tmp_path: Path) -> None:
+    for name in ("a.csv", "a.json", "a.mp4", "a.png"):
+        file = tmp_path / name
+        file.write_text("precious")
+        done = command("track", clip, *BOX, "--end", "2", "-o", file)
+        refused(done, 2, "UsageError", says="--overwrite")
+        assert file.read_text() == "precious"
+        assert command("track", clip, *BOX, "--end", "2", "-o", file, "--overwrite").code == 0
+        assert file.read_bytes()[:8] != b"precious"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.fault("V23")
+@pytest.mark.skipif(os.name != "posix" or not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_costs_the_video_and_not_the_boxes(
+    command, stub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vltrack.core.errors import ResourceError
+    from vltrack.video import writer
+
+    def full(self, image, seconds=None):
+        if self.frames == 0:
+            return plain(self, image, seconds)
+        raise ResourceError(f"cannot write {self.path}: the disk is full.")
+
+    plain = writer.VideoWriter.write
+    monkeypatch.setattr(writer.VideoWriter, "write", full)
+    table, video = tmp_path / "a.csv", tmp_path / "a.mp4"
+    refused(command("track", clip, *BOX, "-o", video, "-o", table), 6, "ResourceError", says="disk is full")
+    assert len(Track.load(table)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.fault("P01")
+def test_sentences_without_a_word(command, stub, clip: Path) -> None:
+    for text in ("", "  ", "?!,."):
+        refused(command("track", clip, "--text", text), 3, "PromptEmpty")
+        refused(command("track", clip, "--text", text, *BOX), 3, "PromptEmpty")
+        done = command("track", clip, "--text", text, *BOX, "--allow-empty-text", "--end", "1")
+        assert (done.code, "only the box is used" in done.err) == (0, True)
+
+
+@pytest.mark.fault("P08")
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ([], "--text"),
+        (["--mode", "nl", *BOX], "--text"),
+        (["--mode", "bbox", "--text", "the dog"], "--box"),
+        (["--mode", "nlbbox", "--text", "the dog"], "--box"),
+        (["--mode", "nlbbox", *BOX], "--text"),
+        (["--mode", "bbox", "--text", "the dog", *BOX], "--text"),
+        (["--mode", "nl", "--text", "the dog", *BOX], "--box"),
+        (["--text", "a dog", "--text-file", "x"], "--text-file"),
+        (["--text", "a dog", "--line", "2"], "--text-file"),
+    ],
+)
+def test_modes_and_flags_that_do_not_fit(command, stub, clip: Path, words: list[str], flag: str) -> None:
+    refused(command("track", clip, *words), 2, "UsageError", says=flag)
+
+
+@pytest.mark.fault("P11")
+def test_prompt_files(command, stub, clip: Path, tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    file.write_bytes(b"\xef\xbb\xbfthe white car\r\nthe dog\r\nno")
+
+    def sentence(*words: str) -> str:
+        table = tmp_path / "a.json"
+        flags = ("--end", "1", "-o", table, "--overwrite")
+        assert command("track", clip, "--text-file", file, *words, *flags).code == 0
+        return str(Track.load(table).meta["sentence"])
+
+    assert sentence() == "the white car"
+    assert sentence("--line", "2") == "the dog"
+    assert sentence("--line", "3") == "no"
+    refused(command("track", clip, "--text-file", file, "--line", "4"), 3, "PromptEmpty")
+    refused(command("track", clip, "--text-file", tmp_path / "none.txt"), 3, "InputError")
+
+
+@pytest.mark.fault("B01")
+@pytest.mark.parametrize(
+    "box", ["1,2,3", "1,2,3,4,5", "1;2;3;4", "1,2,3,4px", "nan,1,2,3", "1,2,inf,4", "1e400,1,2,3", "", "a"]
+)
+def test_boxes_of_no_four_numbers(command, stub, clip: Path, box: str) -> None:
+    refused(command("track", clip, "--box", box), 3, "BoxInvalid")
+
+
+@pytest.mark.fault("B11")
+def test_start_frame(command, stub, clip: Path) -> None:
+    done = command("track", clip, *BOX, "--start-frame", "38")
+    assert done.out.splitlines()[1].startswith("38,")
+    refused(command("track", clip, *BOX, "--start", "40"), 3, "BoxFrameOutOfRange")
+    refused(command("track", clip, *BOX, "--start", "9", "--end", "9"), 2, "UsageError")
+
+
+@pytest.mark.fault("B12")
+def test_two_boxes_are_two_targets(command, stub, clip: Path) -> None:
+    refused(command("track", clip, *BOX, *BOX), 2, "UsageError", says="--target")
+    refused(command("track", clip, *BOX, "--target", "1:the dog"), 2, "UsageError")
+    refused(command("track", clip, "--target", "1:a dog", "--target", "1:a cat"), 2, "UsageError", says="two")
+    refused(command("track", clip, "--target", "the dog"), 2, "UsageError", says="name")
+
+
+@pytest.mark.fault("C17")
+def test_unknown_settings(command, stub, clip: Path) -> None:
+    refused(command("track", clip, *BOX, "--set", "policy.windo=0.4"), 2, "UsageError", says="window")
+    refused(command("track", clip, *BOX, "--set", "policy.window=7"), 2, "UsageError", says="window")
+    refused(command("track", clip, *BOX, "--set", "window=0.4"), 2, "UsageError")

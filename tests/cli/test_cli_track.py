@@ -1,0 +1,187 @@
+"""``vltrack track`` with a stub for the network: what goes where, what is kept, how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vltrack.core.track import COLUMNS, Track
+from vltrack.video.source import open_source
+
+HERE = Path(__file__).resolve().parent
+FRAMES = 40
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_rows_go_to_standard_output_and_nothing_else_does(command, stub, clip: Path) -> None:
+    done = command("track", clip, "--box", "10,20,30,40")
+    rows = rows_of(done.out)
+    assert done.code == 0
+    assert list(rows[0]) == list(COLUMNS)
+    assert [int(row["frame"]) for row in rows] == list(range(FRAMES))
+    assert [float(row["x"]) for row in rows] == [10.0 + i for i in range(FRAMES)]
+    assert float(rows[24]["seconds"]) == pytest.approx(1.0)
+    assert "40 frames" in done.err
+    assert "target seen in 40" in done.err
+
+
+def test_json_lines_parse(command, stub, clip: Path) -> None:
+    done = command("track", clip, "--box", "10,20,30,40", "--json", "--end", "5", "--quiet")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["frame"] for row in rows] == [0, 1, 2, 3, 4]
+    assert all(set(row) == set(COLUMNS) for row in rows)
+    assert rows[0]["visible"] is True
+    assert done.err == ""
+
+
+def test_several_targets_have_a_name_in_every_row(command, stub, clip: Path) -> None:
+    words = ("--target", "dog, left:the dog", "--target", "=2:120,40,60,80", "--end", "2")
+    rows = rows_of(command("track", clip, *words).out)
+    assert [row["target"] for row in rows] == ["dog, left", "'=2"] * 2
+    lines = command("track", clip, *words, "--json").out.splitlines()
+    assert [json.loads(line)["target"] for line in lines] == ["dog, left", "=2"] * 2
+
+
+def test_a_name_may_join_a_box_and_a_sentence(command, stub, clip: Path) -> None:
+    done = command("track", clip, "--target", "1:the dog", "--target", "1:120,40,60,80", "--end", "1")
+    assert rows_of(done.out)[0]["x"] == "120.0"
+    assert len(rows_of(done.out)) == 1
+
+
+def test_outputs_by_extension(command, stub, clip: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.csv", "a.json", "a.mp4", "a.png")]
+    flags = [word for file in files for word in ("-o", file)]
+    done = command("track", clip, "--box", "10,20,30,40", "--text", "the dog", *flags, "--json")
+    assert done.code == 0
+    summary = json.loads(done.out)
+    assert summary["frames"] == FRAMES
+    assert summary["outputs"] == [str(file) for file in files]
+    table, document = Track.load(files[0]), Track.load(files[1])
+    assert (table.boxes == document.boxes).all()
+    assert table.meta["sentence"] == "the dog"
+    assert table.meta["box"] == [10, 20, 30, 40]
+    with open_source(files[2]) as source:
+        assert (source.info.width, source.info.height) == (854, 480)
+        assert [frame.index for frame in source if frame.image is not None] == list(range(FRAMES))
+    assert files[3].read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "a.mp4", "a.png"]
+
+
+def test_several_targets_share_a_file(command, stub, clip: Path, tmp_path: Path) -> None:
+    table, document = tmp_path / "a.csv", tmp_path / "a.json"
+    targets = ("--target", "a:10,10,20,20", "--target", "b:50,50,20,20", "--end", "3")
+    assert command("track", clip, *targets, "-o", table, "-o", document).code == 0
+    lines = table.read_text().splitlines()
+    assert lines[0] == "# vltrack.tracks 1"
+    assert [row["target"] for row in rows_of("\n".join(lines[1:]))] == ["a", "b"] * 3
+    assert list(json.loads(document.read_text())["tracks"]) == ["a", "b"]
+
+
+def test_no_video_leaves_the_video_out(command, stub, clip: Path, tmp_path: Path) -> None:
+    flags = ("-o", tmp_path / "a.csv", "-o", tmp_path / "a.mp4", "--no-video")
+    assert command("track", clip, "--box", "1,2,30,40", "--end", "2", *flags).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_start_end_stride_keep_the_numbers_of_the_input(command, stub, clip: Path) -> None:
+    done = command("track", clip, "--box", "1,2,30,40", "--start", "5", "--end", "20", "--stride", "5")
+    assert [int(row["frame"]) for row in rows_of(done.out)] == [5, 10, 15]
+
+
+def test_box_formats_and_units(command, stub, clip: Path) -> None:
+    def first(*words: str) -> list[float]:
+        row = rows_of(command("track", clip, *words, "--end", "1").out)[0]
+        return [float(row[key]) for key in "xywh"]
+
+    assert first("--box", "10,20,40,60", "--box-format", "xyxy") == [10, 20, 30, 40]
+    assert first("--box", "25,40,30,40", "--box-format", "cxcywh") == [10, 20, 30, 40]
+    assert first("--box", "0.5,0.25,0.1,0.1", "--box-unit", "rel") == pytest.approx([427, 120, 85.4, 48])
+
+
+def test_fail_if_lost(command, stub, clip: Path) -> None:
+    stub.lost_from = 30
+    done = command("track", clip, "--box", "1,2,30,40")
+    assert (done.code, "seen in 30 of 40" in done.err) == (0, True)
+    done = command("track", clip, "--box", "1,2,30,40", "--fail-if-lost")
+    assert done.code == 7
+    assert len(rows_of(done.out)) == FRAMES
+    assert "10 frames" in done.err
+
+
+def test_debug_shows_the_trace_and_json_makes_the_error_an_object(command) -> None:
+    plain = command("track", "x.mp4")
+    assert plain.err.count("\n") == 1
+    assert plain.err.startswith("vltrack: error[UsageError]: ")
+    assert "Traceback" in command("track", "x.mp4", "--debug").err
+    error = json.loads(command("track", "x.mp4", "--json").err)["error"]
+    assert error["exit_code"] == 2
+    assert error["hint"]
+
+
+def run_stub(*words: str | Path, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "stub_command.py"), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_is_done(clip: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    table, video = tmp_path / "a.json", tmp_path / "a.mp4"
+    words = ("track", clip, "--box", "10,10,20,20", "-o", table, "-o", video)
+    with run_stub(*words, STUB_DELAY="0.3") as process:
+        # The writer makes its temporary file with the first frame: from then on there is something to keep.
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".a.*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert out == ""
+    kept = len(Track.load(table))
+    assert 0 < kept < FRAMES
+    assert f"interrupted after {kept} frames" in err
+    with open_source(video) as source:
+        assert sum(1 for _ in source) == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.mp4"]
+
+
+def test_rows_come_at_once_and_a_closed_pipe_ends_the_run(clip: Path) -> None:
+    with run_stub("track", clip, "--box", "10,10,20,20", STUB_DELAY="0.2") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("frame,seconds,")
+        assert process.stdout.readline().startswith("0,0.0,10.0,")
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_bug_of_ours_leaves_a_report_and_the_rows(clip: Path, tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    words = ("track", clip, "--box", "10,10,20,20", "-o", table)
+    with run_stub(*words, STUB_BUG="1", TMPDIR=str(tmp_path)) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    report = next(tmp_path.glob("vltrack-crash-*.txt"))
+    assert "ZeroDivisionError" in report.read_text()
+    assert str(report) in err
+    assert "Traceback" not in err
+    assert len(Track.load(table)) == 1
