@@ -4,7 +4,6 @@ tracker's).
 
 from __future__ import annotations
 
-import time
 import unicodedata
 
 import pytest
@@ -45,13 +44,18 @@ def test_a_long_sentence_is_cut_and_says_so(pieces) -> None:
     assert any("80" in warning and "38" in warning for warning in tokens.warnings)
 
 
+class Unread(str):
+    """Text that must be refused by its length alone."""
+
+    def __iter__(self):
+        raise AssertionError("a huge sentence was walked through")
+
+
 @pytest.mark.fault("P03")
-@pytest.mark.parametrize("text", ["a" * 1_000_000, "the car " * 131_072, "é" * 4096])
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "the car " * 131_072, "é" * 4097])
 def test_a_huge_sentence_is_refused_at_once(text) -> None:
-    before = time.process_time()
     with pytest.raises(PromptTooLong) as caught:
-        clean_text(text)
-    assert time.process_time() - before < 1.0  # generous: a quadratic walk would take minutes
+        clean_text(Unread(text))
     assert caught.value.exit_code == 3
 
 
