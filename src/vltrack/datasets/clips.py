@@ -1,0 +1,281 @@
+"""Procedural clips: shapes that move over textured ground, with exact boxes, absences, twins and true
+sentences.
+
+Needs no picture file. Knows drawing and the folder layout of annotated sequences; knows no tracker.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core.errors import ResourceError
+from vltrack.core.files import as_resource_error
+from vltrack.core.types import Image
+
+COLOURS = {
+    "red": (214, 40, 40),
+    "green": (40, 160, 60),
+    "blue": (40, 80, 220),
+    "yellow": (240, 215, 50),
+    "purple": (130, 50, 160),
+    "orange": (240, 130, 30),
+    "white": (245, 245, 245),
+    "black": (20, 20, 20),
+}
+SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "ring", "bar")
+_FINE = 4  # drawing is four times as fine as the frame, so that edges are smooth
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProceduralClip:
+    """A rendered clip of T frames.
+
+    Attributes:
+        frames: uint8 RGB (T, H, W, 3).
+        boxes: float64 (T, 4) x, y, w, h in pixels, the target's visible extent cut at the frame; zeros where
+            absent.
+        absent: bool (T,).
+        sentence: names the target and no other thing of the clip.
+        rival_boxes, rival_sentence: the same for the second target of a clip with twins (one shape in two
+            colours), else None and "".
+    """
+
+    frames: NDArray[np.uint8]
+    boxes: NDArray[np.float64]
+    absent: NDArray[np.bool_]
+    sentence: str
+    rival_boxes: NDArray[np.float64] | None = None
+    rival_sentence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Mover:
+    shape: str
+    colour: str
+    speckle: NDArray[np.uint8]
+    centres: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    angles: NDArray[np.float64]
+
+
+def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) -> ProceduralClip:
+    """The clip of ``seed``: always the same pixels. ``size`` is width, height.
+
+    One clip in two has twins, one in three an absence (the target slides behind the end of the frame and
+    returns). Raises ``ValueError`` for fewer than one frame or sides below 64 pixels.
+    """
+    if frames < 1 or min(size) < 64:
+        raise ValueError(f"{frames} frames of {size[0]}x{size[1]}: at least one of 64x64 is needed")
+    rng = np.random.default_rng([seed, frames, *size])
+    shapes = [str(s) for s in rng.permutation(SHAPES)]
+    colours = [str(c) for c in rng.permutation(list(COLOURS))]
+    twins = bool(rng.random() < 0.5)
+    leaves = bool(rng.random() < 1 / 3) and frames >= 12
+    target = _mover(rng, shapes[0], colours[0], frames, size, leaves=leaves)
+    rival = _mover(rng, shapes[0] if twins else shapes[1], colours[1], frames, size, leaves=False)
+    others = [
+        _mover(rng, shapes[2 + i], colours[2 + i], frames, size, leaves=False)
+        for i in range(int(rng.integers(3)))
+    ]
+    ground = _texture(rng, (size[0] * 3 // 2, size[1] * 3 // 2))
+    drift = _path(rng, frames, np.array(size) * 0.25, np.array(size) * 0.1)
+    images = np.empty((frames, size[1], size[0], 3), dtype=np.uint8)
+    boxes, rivals = np.zeros((frames, 4)), np.zeros((frames, 4))
+    for t in range(frames):
+        shift = np.clip(drift[t], 0, np.array(size) // 2 - 1)
+        image = cv2.getRectSubPix(ground, size, (shift[0] + size[0] / 2, shift[1] + size[1] / 2))
+        canvas = np.asarray(image, dtype=np.uint8).copy()
+        for other in others:
+            _draw(canvas, other, t)
+        rivals[t] = _draw(canvas, rival, t)
+        boxes[t] = _draw(canvas, target, t)
+        images[t] = canvas
+    absent = boxes[:, 2:].min(axis=1) <= 0
+    boxes[absent] = 0.0
+    return ProceduralClip(
+        frames=images,
+        boxes=boxes,
+        absent=absent,
+        sentence=_sentence(rng, target, twins=twins),
+        rival_boxes=rivals if twins else None,
+        rival_sentence=_sentence(rng, rival, twins=True) if twins else "",
+    )
+
+
+def write_clip(clip: ProceduralClip, folder: Path, *, replace: bool = False) -> None:
+    """Write ``folder`` with img/00000001.jpg ..., groundtruth.txt, absent.txt and nlp.txt; whole or not at
+    all.
+
+    ``replace`` lets an earlier clip in ``folder`` go. Raises ``ResourceError`` where there is something else,
+    or the disk refuses.
+    """
+    old = folder if replace and (folder / "groundtruth.txt").is_file() else None
+    if old is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ResourceError(f"{folder} exists and is not empty.", hint="Choose another folder or remove it.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
+            made = Path(name) / "clip"
+            _fill(clip, made)
+            if folder.exists():
+                folder.rename(Path(name) / "before")
+            made.rename(folder)
+    except OSError as error:
+        raise as_resource_error(error, folder) from error
+
+
+def synthesize(out: Path, count: int, frames: int, seed: int) -> list[Path]:
+    """Write ``count`` clips of ``frames`` frames into ``out``/clip-0001, ...; returns their folders.
+
+    A clip of an earlier call under the same name is replaced. Raises ``ResourceError`` as ``write_clip``
+    does.
+    """
+    folders = [out / f"clip-{number + 1:04d}" for number in range(count)]
+    for number, folder in enumerate(folders):
+        write_clip(synthesize_clip(seed + number, frames), folder, replace=True)
+    return folders
+
+
+def _fill(clip: ProceduralClip, folder: Path) -> None:
+    images = folder / "img"
+    images.mkdir(parents=True)
+    for number, frame in enumerate(clip.frames, 1):
+        done, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        if not done:
+            raise OSError("a frame could not be encoded")
+        (images / f"{number:08d}.jpg").write_bytes(data.tobytes())
+    rows = [",".join(f"{value:g}" for value in np.round(box, 2)) for box in clip.boxes]
+    (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "absent.txt").write_text("\n".join(str(int(a)) for a in clip.absent) + "\n", encoding="utf-8")
+    (folder / "nlp.txt").write_text(clip.sentence + "\n", encoding="utf-8")
+
+
+def _sentence(rng: np.random.Generator, mover: _Mover, *, twins: bool) -> str:
+    if twins or rng.random() < 0.6:
+        return f"the {mover.colour} {mover.shape}"
+    return f"the {mover.shape}"
+
+
+def _mover(
+    rng: np.random.Generator, shape: str, colour: str, frames: int, size: tuple[int, int], *, leaves: bool
+) -> _Mover:
+    side = min(size) * rng.uniform(0.12, 0.28)
+    room = np.array(size, dtype=np.float64)
+    centres = _path(rng, frames, room / 2, room * 0.27)
+    margin = side * 0.6
+    centres = np.clip(centres, margin, room - margin)
+    if leaves:  # one smooth excursion to the right and back
+        phase = (np.arange(frames) - frames * 0.55) / max(2.0, frames * 0.17)
+        away = np.exp(-(phase**4))
+        centres[:, 0] += away * (room[0] - centres[:, 0] + 1.5 * side)
+    time = np.arange(frames)
+    return _Mover(
+        shape=shape,
+        colour=colour,
+        speckle=_speckle(rng),
+        centres=centres,
+        sizes=side * np.exp(0.2 * np.sin(time / rng.uniform(9, 25) + rng.uniform(0, 6))),
+        angles=rng.uniform(-0.3, 0.3) + 0.3 * np.sin(time / rng.uniform(9, 25) + rng.uniform(0, 6)),
+    )
+
+
+def _path(
+    rng: np.random.Generator, frames: int, middle: NDArray[np.float64], reach: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(T, 2) smooth path around ``middle``: two sine waves an axis, a few pixels a frame at most."""
+    time = np.arange(frames)[:, None]
+    path = np.zeros((frames, 2))
+    for weight in (0.7, 0.3):
+        period = rng.uniform(8, 22, size=2) / weight**0.5
+        path += weight * reach * np.sin(time / period + rng.uniform(0, 2 * np.pi, size=2))
+    return path + middle
+
+
+def _texture(rng: np.random.Generator, size: tuple[int, int]) -> Image:
+    """A coloured noise of several scales (H, W, 3), dull enough that the shapes stand out."""
+    total = np.zeros((size[1], size[0], 3), dtype=np.float32)
+    for cells, weight in ((3, 40.0), (9, 22.0), (40, 14.0), (120, 9.0)):
+        coarse = rng.normal(size=(cells, cells, 3)).astype(np.float32) * np.float32(weight)
+        total += cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
+    grey = total.mean(axis=2, keepdims=True)
+    base = rng.uniform(80, 170, size=3).astype(np.float32)
+    tint = base.mean() + 0.3 * (base - base.mean())
+    return np.asarray(np.clip(tint + grey + 0.35 * (total - grey), 0, 255), dtype=np.uint8)
+
+
+def _speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(16, 16) brightness marks that a shape carries, 128 = none."""
+    return rng.integers(106, 151, size=(16, 16)).astype(np.uint8)
+
+
+def _draw(canvas: Image, mover: _Mover, t: int) -> NDArray[np.float64]:
+    """Draw a shape into ``canvas``; its box x, y, w, h cut at the frame, with w = h = 0 where nothing of it
+    is in."""
+    h, w = canvas.shape[:2]
+    points = _outline(mover.shape) @ _turn(mover.angles[t]).T * mover.sizes[t] / 2 + mover.centres[t]
+    low, high = points.min(axis=0), points.max(axis=0)
+    x0, y0 = np.maximum(np.floor(low), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(high), (w, h)).astype(int)
+    if x1 <= x0 or y1 <= y0:
+        return np.zeros(4)
+    fine = np.zeros(((y1 - y0) * _FINE, (x1 - x0) * _FINE), dtype=np.uint8)
+    cv2.fillPoly(fine, [np.round((points - (x0, y0)) * _FINE - 0.5).astype(np.int32)], 255)
+    if mover.shape == "ring":
+        inner = _outline("circle") * 0.5 * mover.sizes[t] / 2 + mover.centres[t]
+        cv2.fillPoly(fine, [np.round((inner - (x0, y0)) * _FINE - 0.5).astype(np.int32)], 0)
+    share = cv2.resize(fine, (int(x1 - x0), int(y1 - y0)), interpolation=cv2.INTER_AREA)[..., None] / 255
+    marks = (
+        cv2.resize(mover.speckle, (int(x1 - x0), int(y1 - y0)), interpolation=cv2.INTER_LINEAR)[..., None]
+        - 128.0
+    )
+    colour = np.clip(np.array(COLOURS[mover.colour]) + marks, 0, 255)
+    region = canvas[y0:y1, x0:x1]
+    canvas[y0:y1, x0:x1] = np.round(region * (1 - share) + colour * share).astype(np.uint8)
+    low, high = np.maximum(low, 0), np.minimum(high, (w, h))
+    return np.concatenate([low, high - low])
+
+
+def _turn(angle: float) -> NDArray[np.float64]:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _outline(shape: str) -> NDArray[np.float64]:
+    """(N, 2) corners of a shape about the origin, radius about 1."""
+    if shape in ("circle", "ring"):
+        angle = np.arange(64) * (2 * np.pi / 64)
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    if shape == "star":
+        angle = np.arange(10) * (np.pi / 5) - np.pi / 2
+        radius = np.where(np.arange(10) % 2 == 0, 1.1, 0.5)
+        return np.asarray(radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    if shape == "cross":
+        a = 0.34
+        return np.array(
+            [
+                [-a, -1],
+                [a, -1],
+                [a, -a],
+                [1, -a],
+                [1, a],
+                [a, a],
+                [a, 1],
+                [-a, 1],
+                [-a, a],
+                [-1, a],
+                [-1, -a],
+                [-a, -a],
+            ]
+        )
+    polygons = {
+        "square": [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
+        "triangle": [[0.0, -1.0], [1.0, 0.8], [-1.0, 0.8]],
+        "diamond": [[0.0, -1.15], [0.8, 0.0], [0.0, 1.15], [-0.8, 0.0]],
+        "bar": [[-1.3, -0.4], [1.3, -0.4], [1.3, 0.4], [-1.3, 0.4]],
+    }
+    return np.array(polygons[shape], dtype=np.float64)
