@@ -26,10 +26,6 @@ EXIT_TERMINATED = 143
 EXIT_PIPE_CLOSED = 141
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, so that it takes the same way out as Ctrl-C."""
-
-
 class Advance(Protocol):
     """Tells a progress bar that one more piece is done."""
 

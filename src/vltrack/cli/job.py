@@ -8,27 +8,28 @@ tracker.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vltrack.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
-    Terminated,
     emit,
     progress,
     say,
     shown,
     warn,
 )
+from vltrack.cli.interrupts import Shield, Terminated, shielded
 from vltrack.cli.names import check_model
 from vltrack.cli.outputs import Outputs
 from vltrack.cli.request import Request
 from vltrack.core.errors import BoxFrameOutOfRange, ConfigError, PartialResult, UsageError, VideoEmpty
 
 if TYPE_CHECKING:
-    from vltrack.core.types import Step, Target
+    from vltrack.core.types import Frame, Step, Target
     from vltrack.tracking.many import MultiTracker
     from vltrack.tracking.policy import Policy
     from vltrack.video.contract import FrameSource, SourceInfo
@@ -47,9 +48,10 @@ class Tally:
     missing: int = 0
     invalid: int = 0
 
-    def add(self, steps: dict[str, Step]) -> None:
-        """Count the steps of one frame."""
+    def add(self, steps: dict[str, Step], seconds: float) -> None:
+        """Count the steps of one frame, done ``seconds`` after the first was begun."""
         self.frames += 1
+        self.seconds = seconds
         for name, step in steps.items():
             self.seen[name] = self.seen.get(name, 0) + int(step.visible)
             self.lost[name] = self.lost.get(name, 0) + int(step.status == "lost")
@@ -81,11 +83,14 @@ def run(request: Request) -> int:
         metas = {name: _meta(request, source.info, target) for name, target in targets.items()}
         report = source.report
         try:
-            with Outputs(
-                request.outputs, source.info, metas, lambda: report.warnings, as_json=request.as_json
-            ) as outputs:
+            with shielded() as shield, _outputs(request, source, metas, shield) as outputs:
                 trackers = _load(request, policy)
-                _follow(request, source, trackers, targets, metas, outputs, tally)
+                began = time.monotonic()
+                with closing(_follow(request, source, trackers, targets, metas)) as followed:
+                    for frame, steps in followed:
+                        with shield:
+                            outputs.add(frame, steps)
+                            tally.add(steps, time.monotonic() - began)
         except KeyboardInterrupt as stop:
             stopped = stop
     for warning in report.warnings:
@@ -98,6 +103,21 @@ def run(request: Request) -> int:
         raise report.failure
     _judge(request, tally, degraded=report.degraded)
     return 0
+
+
+def _outputs(
+    request: Request, source: FrameSource, metas: dict[str, dict[str, Any]], shield: Shield
+) -> Outputs:
+    """Everything that takes the steps."""
+    report = source.report
+    return Outputs(
+        request.outputs,
+        source.info,
+        metas,
+        lambda: report.warnings,
+        as_json=request.as_json,
+        shield=shield,
+    )
 
 
 def _load(request: Request, policy: Policy) -> MultiTracker:
@@ -171,18 +191,16 @@ def _follow(
     trackers: MultiTracker,
     targets: dict[str, Target],
     metas: dict[str, dict[str, Any]],
-    outputs: Outputs,
-    tally: Tally,
-) -> None:
-    """Every frame of the source through the trackers into the outputs."""
+) -> Generator[tuple[Frame, dict[str, Step]], None, None]:
+    """Every frame of the source with the steps of all targets. The frames before the first that decodes are
+    left out. Raises ``BoxFrameOutOfRange``, ``VideoEmpty``, and what the trackers raise.
+    """
     from vltrack.video.prefetch import prefetch
 
-    total = _total(request, source.info.frames)
     started = False
-    began = time.monotonic()
     with (
         prefetch(source, PREFETCHED) as frames,
-        progress("tracking", total, quiet=request.quiet) as advance,
+        progress("tracking", _total(request, source.info.frames), quiet=request.quiet) as advance,
     ):
         for frame in frames:
             if started:
@@ -198,9 +216,7 @@ def _follow(
                     metas[name]["warnings"] = list(remarks)
                     for remark in remarks:
                         warn(remark if len(targets) == 1 else f"{name}: {remark}")
-            outputs.add(frame, steps)
-            tally.add(steps)
-            tally.seconds = time.monotonic() - began
+            yield frame, steps
             advance(", ".join(f"{name} {step.score:.2f}" for name, step in steps.items()))
     if not started:
         if request.start:

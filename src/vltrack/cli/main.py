@@ -20,12 +20,12 @@ from vltrack.cli import data, demo, doctor, models, track, train
 from vltrack.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
-    Terminated,
     report_error,
     say,
     shown,
     write_crash_report,
 )
+from vltrack.cli.interrupts import Terminated
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
 
 # typer re-exports click's errors (and carries its own copy in newer versions); their common base has no

@@ -24,6 +24,7 @@ from vltrack.core.errors import ResourceError, VltrackError
 from vltrack.core.files import as_resource_error, write_bytes
 
 if TYPE_CHECKING:
+    from vltrack.cli.interrupts import Shield
     from vltrack.core.types import Frame, Image, Step
     from vltrack.video.contract import SourceInfo
     from vltrack.video.writer import VideoWriter
@@ -172,6 +173,7 @@ class Outputs:
         paths: files to write, by extension; none means rows on standard output.
         metas: for each target what the head of its table tells.
         warnings: asked at the end for what else belongs into the head.
+        shield: holds Ctrl-C back while the files are finished.
     """
 
     def __init__(
@@ -182,7 +184,9 @@ class Outputs:
         warnings: Callable[[], Sequence[str]],
         *,
         as_json: bool,
+        shield: Shield,
     ) -> None:
+        self._shield = shield
         self._warnings = warnings
         self._metas = metas
         alone = len(metas) == 1
@@ -214,7 +218,7 @@ class Outputs:
             return
         # Last in, first out: tables, then contact sheets, then videos. Every one is tried, whatever the
         # others do.
-        with ExitStack() as last_first:
+        with self._shield, ExitStack() as last_first:
             for picture in self._pictures:
                 last_first.callback(picture.finish)
             last_first.callback(self._save_tables)
