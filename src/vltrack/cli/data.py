@@ -9,7 +9,7 @@ import typer
 
 from vltrack.cli.console import emit, say, shown
 from vltrack.cli.track import AsJson, Debug
-from vltrack.core.errors import ResourceError
+from vltrack.core.errors import ResourceError, UsageError
 
 app = typer.Typer(help="Make and check data.", no_args_is_help=True)
 
@@ -43,7 +43,7 @@ def synthesize(
     if out.exists() and not out.is_dir():
         raise ResourceError(f"{shown(out)} is a file.", hint="Choose a folder with --out.")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise ResourceError(f"{shown(out)} is not empty.", hint="Add --overwrite, or choose another --out.")
+        raise UsageError(f"{shown(out)} is not empty.", hint="Add --overwrite, or choose another --out.")
 
     from vltrack.datasets.clips import synthesize as draw
 

@@ -61,7 +61,7 @@ def train(
     if out.exists() and not out.is_dir():
         raise ResourceError(f"{shown(out)} is a file.", hint="Choose a folder with --out.")
     if out.is_dir() and any(out.iterdir()) and not resume:
-        raise ResourceError(
+        raise UsageError(
             f"{shown(out)} is not empty.", hint="Add --resume to go on, or choose another --out."
         )
 
