@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 SLOTS = 4
 # Big frames use fewer of the slots, so that the ring stays small against the frames themselves.
 RING_BYTES = 256 << 20
-MAX_MESSAGE = 512 << 20
+# An image file travels to the decoder in one message.
+MAX_IMAGE_BYTES = 500 << 20
 _HEADER = struct.Struct(">I")
 
 
@@ -50,10 +51,11 @@ def send_json(handle: int, message: dict[str, Any]) -> None:
 
 
 class Receiver:
-    """Reads framed messages from a pipe."""
+    """Reads framed messages of at most ``max_bytes`` from a pipe."""
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, max_bytes: int = 1 << 20) -> None:
         self._handle = handle
+        self._max_bytes = max_bytes
         self._buffer = bytearray()
 
     def receive(self, timeout_s: float | None = None) -> bytes | None:
@@ -77,7 +79,7 @@ class Receiver:
         if len(self._buffer) < _HEADER.size:
             return None
         (size,) = _HEADER.unpack_from(self._buffer)
-        if size > MAX_MESSAGE:
+        if size > self._max_bytes:
             raise ValueError("message too long")
         if len(self._buffer) < _HEADER.size + size:
             return None

@@ -164,7 +164,11 @@ class DecoderProcess:
     def _crash(self) -> Exception:
         if self._cancelled:
             return Cancelled()
-        status = self.process.wait()
+        try:
+            status = self.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
         try:
             words = os.read(self._complaints, 1 << 16).decode(errors="replace").strip().splitlines()
         except BlockingIOError:

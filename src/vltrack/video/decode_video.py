@@ -61,7 +61,7 @@ def serve_video(job: dict[str, Any], outlet: Outlet) -> None:
 
 def _open(job: dict[str, Any], outlet: Outlet) -> Opened:
     source = job["source"]
-    options = {"max_pixels": str(job["max_pixels"]), "codec_whitelist": ",".join(VIDEO_CODECS)}
+    options = {"max_pixels": _coded_cap(job["max_pixels"]), "codec_whitelist": ",".join(VIDEO_CODECS)}
     media: Media | Stream | None = None
     target: Any = job.get("address")
     if source == "network":
@@ -101,6 +101,11 @@ def _refusal(error: BaseException, job: dict[str, Any], media: Media | Stream | 
     return Refusal(
         "VideoUnreadable", "not a known video container", "Convert it to MP4, MKV, WebM, AVI or MPEG."
     )
+
+
+def _coded_cap(max_pixels: int) -> str:
+    """The decoder's own cap, on coded sizes: those are rounded up to whole blocks."""
+    return str(max_pixels + max_pixels // 4 + 65_536)
 
 
 def _index_is_missing(media: Media) -> bool:
@@ -177,7 +182,7 @@ class _Reading:
                 f"has frames of {width}x{height} pixels, more than the cap of {cap / 1e6:.0f} million",
                 "Scale it down first, or raise the cap.",
             )
-        self.context.options = {"max_pixels": str(cap)}
+        self.context.options = {"max_pixels": _coded_cap(cap)}
         # Slices and frames in parallel cost memory and blur which packet was bad; only large pictures are
         # worth it.
         large = width * height > _SINGLE_THREAD_PIXELS
@@ -276,6 +281,9 @@ class _Reading:
         if not self._wanted(row):
             return
         width, height = self.upright.size(frame.width, frame.height)
+        if width * height > self.job["max_pixels"]:
+            self._say_gap(row)
+            return
         flags = (["size-changed"] if (height, width) != self.shape else []) + (
             ["damaged"] if frame.is_corrupt else []
         )
@@ -286,7 +294,10 @@ class _Reading:
     def _send_gaps(self, rows: list[Row]) -> None:
         for row in rows:
             if self._wanted(row):
-                self.outlet.say("gap", index=row.index, seconds=row.seconds, bad=self.timeline.bad)
+                self._say_gap(row)
+
+    def _say_gap(self, row: Row) -> None:
+        self.outlet.say("gap", index=row.index, seconds=row.seconds, bad=self.timeline.bad)
 
     def _wanted(self, row: Row) -> bool:
         end = self.job["end"]

@@ -13,13 +13,13 @@ import sys
 from typing import Any
 
 from vltrack.video import sandbox
-from vltrack.video.channel import SLOTS, Receiver, Ring
+from vltrack.video.channel import MAX_IMAGE_BYTES, SLOTS, Receiver, Ring
 from vltrack.video.outlet import Outlet, ReaderGone, Refusal
 
 
 def main() -> int:
     """Serve one job. Exit status 0 unless the interpreter itself fails."""
-    receiver = Receiver(0)
+    receiver = Receiver(0, MAX_IMAGE_BYTES + 1)
     first = receiver.receive()
     if first is None:
         return 0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vltrack.core.errors import VideoDecoderCrashed, VideoEmpty, VideoTimeout, VideoTooLarge, VltrackError
 from vltrack.core.types import Frame
+from vltrack.video.channel import MAX_IMAGE_BYTES
 from vltrack.video.client import COMMAND, Cancelled, DecoderProcess, refusal
 from vltrack.video.contract import FrameSource, Kind, Limits, ReadReport, SourceInfo
 from vltrack.video.formats import IMAGE_SUFFIXES, shown
@@ -21,7 +22,6 @@ from vltrack.video.headers import image_size, is_cut
 # Two images under way: one is decoded while the next is read. Never more than the ring has slots.
 _AHEAD = 2
 _DIGITS = re.compile(r"(\d+)")
-_MAX_FILE_BYTES = 500 << 20
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
@@ -67,7 +67,7 @@ class ImagesSource(FrameSource):
     row and makes the result degraded: a file of its own has no excuse.
 
     Raises:
-        VideoTooLarge: the first readable header claims more pixels than the cap.
+        VideoTooLarge: the header of the first image claims more pixels than the cap.
         VideoEmpty: no image decodes.
         VideoTimeout, VideoDecoderCrashed: before the first frame.
     """
@@ -89,6 +89,7 @@ class ImagesSource(FrameSource):
         self._name = name
         self._limits = limits
         self._todo = deque(range(len(images))[start:end:stride])
+        self._first = self._todo[0] if self._todo else 0
         self._under_way: deque[tuple[int, str | None]] = deque()
         self._ready: deque[Frame] = deque()
         self._ended = False
@@ -188,7 +189,7 @@ class ImagesSource(FrameSource):
         path = self._images[index]
         try:
             with path.open("rb") as file:
-                data = file.read(_MAX_FILE_BYTES + 1)
+                data = file.read(MAX_IMAGE_BYTES + 1)
         except OSError as error:
             self._under_way.append((index, f"cannot be read: {error.strerror}"))
             return
@@ -196,10 +197,10 @@ class ImagesSource(FrameSource):
         fault = None
         if size is None or min(size) < 1:
             fault = "not a known image"
-        elif size[0] * size[1] > self._limits.max_pixels or len(data) > _MAX_FILE_BYTES:
+        elif size[0] * size[1] > self._limits.max_pixels or len(data) > MAX_IMAGE_BYTES:
             cap = f"{self._limits.max_pixels / 1e6:.0f} million"
             fault = f"{size[0]}x{size[1]} pixels are more than the cap of {cap}"
-            if self._size is None:
+            if index == self._first:
                 raise VideoTooLarge(f"{shown(path)}: {fault}.", hint="Scale it down first, or raise the cap.")
         elif is_cut(data):
             fault = "the file was cut"

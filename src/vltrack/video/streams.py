@@ -70,8 +70,19 @@ class StreamSource(FrameSource):
             raise refusal(message, name)
         if message["kind"] != "info":
             raise VideoDecoderCrashed(f"{name}: the decoder sent nonsense and was stopped.")
-        facts = {key: value for key, value in message.items() if key != "kind"}
-        return SourceInfo(kind=kind, name=name, **facts)
+        frames, rate, seconds = message["frames"], message["rate"], message["seconds"]
+        return SourceInfo(
+            kind=kind,
+            name=name,
+            width=int(message["width"]),
+            height=int(message["height"]),
+            rate=None if rate is None else float(rate),
+            frames=None if frames is None else int(frames),
+            seconds=None if seconds is None else float(seconds),
+            rotation=int(message["rotation"]),
+            mirrored=bool(message["mirrored"]),
+            sample_aspect=float(message["sample_aspect"]),
+        )
 
     def __next__(self) -> Frame:
         if self._ended:

@@ -70,10 +70,9 @@ class Timeline:
     """Numbers frames in presentation order and finds the ones that damage has swallowed.
 
     Every packet that a container lists is one expected frame. A packet that yields no frame becomes a gap row
-    only
-    if damage can be the reason: itself or a packet since the last key frame could not be decoded. So
-        invisible
-    packets (VP8 alternate references) and pictures cut off at the start of a broadcast recording are no gaps.
+    only if damage can be the reason: itself or a packet since the last key frame could not be decoded, or
+    something was wrong close before. So invisible packets (VP8 alternate references) and pictures cut off at
+    the start of a broadcast recording are no gaps.
 
     Args:
         time_base: seconds of one tick.
@@ -116,7 +115,9 @@ class Timeline:
         """A packet was read and will be decoded."""
         if key:
             self._suspect = False
-        if self.stamped and pts is not None and len(self._pending) < MAX_PENDING:
+        # What is behind the last frame already has its row.
+        passed = self._last_pts is not None and pts is not None and pts <= self._last_pts
+        if self.stamped and pts is not None and not passed and len(self._pending) < MAX_PENDING:
             heapq.heappush(self._pending, pts)
             if self._suspect:
                 self._doubtful.add(pts)
@@ -204,8 +205,14 @@ class Timeline:
         beats = round(delta / beat) - 1 if beat > 0 else 0
         if (self._alert or self._steady) and self._run >= _STEADY and beats > len(lost):
             self.dropped_gaps += max(0, beats - MAX_GAP)
-            return [last + round(beat * (k + 1)) for k in range(min(beats, MAX_GAP))]
-        if not lost:
-            steady = self._run_start is not None and abs(delta - beat) <= max(1.5, 0.1 * beat)
-            self._run_start, self._run = (self._run_start, self._run + 1) if steady else (last, 1)
+            lost = [last + round(beat * (k + 1)) for k in range(min(beats, MAX_GAP))]
+        self._keep_beat(last, delta, len(lost) + 1, beat)
         return lost
+
+    def _keep_beat(self, last: int, delta: int, frames: int, beat: float) -> None:
+        """Count on in a steady run, or begin a new one."""
+        steady = self._run_start is not None and abs(delta - frames * beat) <= max(1.5, 0.1 * beat) * frames
+        if steady:
+            self._run += frames
+        elif frames == 1:
+            self._run_start, self._run = last, 1

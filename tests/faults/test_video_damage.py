@@ -1,0 +1,372 @@
+"""Fault rows V06, V07, V17-V19, V21, V22, V24, V25: damage, death and odd files while frames are read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from video_samples import number_of, picture, spoil, write_video
+
+from vltrack.core.errors import VideoDecoderCrashed, VideoReadError, VideoTimeout
+from vltrack.core.types import Frame
+from vltrack.video.source import FrameSource, Limits, open_source
+from vltrack.video.streams import StreamSource
+
+
+def _aligned(frames: list[Frame], slack: int) -> float:
+    """Share of the frames with a picture whose number is what the picture shows."""
+    seen = [frame for frame in frames if frame.image is not None]
+    good = sum(
+        abs(number_of(frame.image) - frame.index) <= slack for frame in seen if frame.image is not None
+    )
+    return good / len(seen)
+
+
+@pytest.mark.fault("V06")
+def test_a_cut_mp4_gives_what_decodes_and_says_how_much_is_missing(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 60, container={"movflags": "+faststart"}, options={"g": "12"})
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    with open_source(path) as source:
+        frames = list(source)
+    assert 20 < source.report.decoded < 60
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert _aligned(frames, 1) == 1
+    assert source.report.expected == 60
+    assert source.report.truncated
+    assert source.report.degraded
+    assert "60 frames promised" in " ".join(source.report.warnings)
+
+
+@pytest.mark.fault("V06")
+def test_a_cut_matroska_is_noticed_too(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", 60, options={"g": "12"})
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.4)])
+    with open_source(path) as source:
+        frames = list(source)
+    assert 0 < len(frames) < 60
+    assert source.report.degraded
+
+
+DAMAGED = [
+    ("a.mp4", "libx264", "yuv420p", {"g": "12"}, "zero"),
+    ("a.mkv", "libx264", "yuv420p", {"g": "12"}, "cut"),
+    ("a.avi", "mjpeg", "yuvj420p", {}, "zero"),
+    ("a.avi", "mpeg4", "yuv420p", {"g": "6"}, "noise"),
+    ("a.webm", "libvpx", "yuv420p", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}, "zero"),
+    ("a.ts", "libx264", "yuv420p", {"g": "12"}, "noise"),
+    ("a.mkv", "ffv1", "yuv420p", {}, "noise"),
+]
+
+
+@pytest.mark.fault("V07")
+@pytest.mark.parametrize(("name", "codec", "pix_fmt", "options", "mode"), DAMAGED)
+def test_damage_in_the_middle_leaves_the_numbers_right(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str, options: dict[str, str], mode: str
+) -> None:
+    path = write_video(tmp_path / name, 100, codec=codec, pix_fmt=pix_fmt, options=options)
+    spoil(path, begin=0.5, share=0.08, mode=mode)
+    with open_source(path) as source:
+        frames = list(source)
+    report = source.report
+    assert len(frames) == 100
+    assert [frame.index for frame in frames] == list(range(100))
+    assert report.decoded >= 70
+    assert report.missing == sum(frame.image is None for frame in frames) > 0
+    assert report.degraded
+    assert report.failure is None
+    seconds = [frame.seconds for frame in frames]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == pytest.approx(99 / 25, abs=0.01)
+    # The last frames lie behind several key frames after the damage: whole and at their place.
+    tail = [f for f in frames[-15:] if f.image is not None]
+    assert len(tail) == 15
+    assert all(abs(number_of(f.image) - f.index) <= 3 for f in tail if f.image is not None)
+    assert _aligned(frames, 3) > 0.85
+
+
+@pytest.mark.fault("V07")
+def test_a_little_damage_is_no_degraded_result(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 100, codec="mjpeg", pix_fmt="yuvj420p")
+    spoil(path, begin=0.5, share=0.01, mode="zero")
+    with open_source(path) as source:
+        frames = list(source)
+    assert len(frames) == 100
+    assert 0 < source.report.missing <= 5
+    assert not source.report.degraded
+    assert source.report.warnings
+    with open_source(path, limits=Limits(bad_share=0)) as source:
+        list(source)
+    assert source.report.degraded
+
+
+@pytest.mark.fault("V17")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+    path = write_video(
+        tmp_path / "a.mkv",
+        1500,
+        width=64,
+        height=48,
+        pictures=[picture(i % 100, 64, 48) for i in range(1500)],
+    )
+    with open_source(path) as source:
+        assert source.info.frames is None
+        assert source.info.seconds == pytest.approx(60, abs=0.1)
+        resident: dict[int, int] = {}
+        for frame in source:
+            if frame.index in (300, 1480):
+                resident[frame.index] = _resident(source.pid) + _resident(os.getpid())  # type: ignore[attr-defined]
+    assert source.report.decoded == 1500
+    assert resident[1480] - resident[300] < 8 << 20
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _images(folder: Path, names: list[str], size: tuple[int, int] = (40, 60)) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(names):
+        ok, data = cv2.imencode(Path(name).suffix, picture(number, size[1], size[0]))
+        assert ok
+        (folder / name).write_bytes(data.tobytes())
+    return folder
+
+
+@pytest.mark.fault("V18")
+def test_a_messy_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "f", ["f1.png", "f2.jpg", "f9.bmp", "f10.png", "f11.PNG", "f100.webp"])
+    for name in (".hidden.png", "Thumbs.db", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+    (folder / "sub").mkdir()
+    with open_source(folder) as source:
+        frames = list(source)
+    assert [number_of(f.image) for f in frames if f.image is not None] == [0, 1, 2, 3, 4, 5]
+    assert [f.seconds for f in frames] == [pytest.approx(k / 25) for k in range(6)]
+    assert source.report.ignored_files == 3
+    assert source.info.kind == "folder"
+    assert source.info.frames == 6
+    assert not source.report.degraded
+
+
+@pytest.mark.fault("V18")
+def test_gaps_and_repeats_in_the_numbering_are_reported(tmp_path: Path) -> None:
+    names = [f"{n:04d}.png" for n in (1, 2, 3, 6, 7)]
+    with open_source(_images(tmp_path / "gap", names)) as source:
+        assert len(list(source)) == 5
+    assert "2 numbers are missing" in " ".join(source.report.warnings)
+    with open_source(_images(tmp_path / "twice", ["1.png", "1.jpg", "2.png"])) as source:
+        assert len(list(source)) == 3
+    assert "more than once" in " ".join(source.report.warnings)
+
+
+@pytest.mark.fault("V18")
+@pytest.mark.fault("V13")
+def test_mixed_sizes_are_flagged(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "f", ["1.png", "2.png"])
+    (folder / "2.png").write_bytes(cv2.imencode(".png", np.zeros((50, 20, 3), np.uint8))[1].tobytes())
+    with open_source(folder) as source:
+        frames = list(source)
+    assert [f.flags for f in frames] == [(), ("size-changed",)]
+    assert frames[1].image is not None
+    assert frames[1].image.shape == (50, 20, 3)
+
+
+def _harm(data: bytes, how: str) -> bytes:
+    if how.startswith("cut"):
+        return data[: int(len(data) * float(how[3:]))]
+    flipped = bytearray(data)
+    rng = np.random.default_rng(3)
+    for place in rng.integers(len(data) // 3, len(data) - 20, 12):
+        flipped[place] ^= 1 << int(rng.integers(8))
+    return bytes(flipped)
+
+
+@pytest.mark.fault("V19")
+def test_damaged_pictures_are_gap_rows_never_half_gray(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = cv2.resize(
+        rng.integers(0, 255, (30, 40, 3), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC
+    )
+    cases = [(suffix, how) for suffix in (".jpg", ".png") for how in ("cut0.9", "cut0.5", "cut0.1", "flip")]
+    for number, (suffix, how) in enumerate(cases, start=1):
+        data = cv2.imencode(suffix, image)[1].tobytes()
+        (tmp_path / f"{number}{suffix}").write_bytes(_harm(data, how))
+    (tmp_path / "0.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
+    (tmp_path / "9.jpg").write_bytes(b"not an image at all")
+    with open_source(tmp_path) as source:
+        frames = list(source)
+    assert [f.image is None for f in frames] == [False] + [True] * (len(cases) + 1)
+    assert source.report.missing == len(cases) + 1
+    assert source.report.degraded
+
+
+@pytest.mark.fault("V21")
+def test_odd_file_names_work(tmp_path: Path) -> None:
+    original = write_video(tmp_path / "a.mp4", 2).read_bytes()
+    names = ["ünï ✓.mp4", "🦊.mp4", "two words.mp4", "line\nbreak.mp4", "-v.mp4", "x" * 251 + ".mp4"]
+    raw = [os.fsencode(name) for name in names] + [b"latin-\xe9.mp4"]
+    for name in raw:
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        path.write_bytes(original)
+        with open_source(path) as source:
+            assert len(list(source)) == 2
+        assert source.info.name.isprintable()
+        path.unlink()
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    with open_source(_images(folder, ["-1.png", "2 ü.png"])) as source:
+        assert len(list(source)) == 2
+
+
+@pytest.mark.fault("V22")
+def test_a_video_that_is_deleted_meanwhile_is_finished(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 40)
+    with open_source(path) as source:
+        next(source)
+        path.unlink()
+        path.write_bytes(b"something else")
+        assert len(list(source)) == 39
+    assert not source.report.degraded
+
+
+@pytest.mark.fault("V22")
+def test_a_video_that_shrinks_meanwhile_ends_with_a_read_error(tmp_path: Path) -> None:
+    noise = [np.random.default_rng(k).integers(0, 255, (240, 320, 3), dtype=np.uint8) for k in range(60)]
+    path = write_video(
+        tmp_path / "a.avi", 60, codec="mjpeg", pix_fmt="yuvj420p", width=320, height=240, pictures=noise
+    )
+    with open_source(path) as source:
+        first = next(source)
+        os.truncate(path, path.stat().st_size // 3)
+        rest = list(source)
+    assert first.image is not None
+    assert 0 < len(rest) < 59
+    assert isinstance(source.report.failure, VideoReadError)
+    assert source.report.failure.exit_code == 7
+    assert source.report.degraded
+
+
+@pytest.mark.fault("V22")
+def test_pictures_that_vanish_meanwhile_are_gap_rows(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "f", [f"{n}.png" for n in range(8)])
+    with open_source(folder) as source:
+        next(source)
+        (folder / "6.png").unlink()
+        rest = list(source)
+    assert [f.image is None for f in rest] == [False] * 5 + [True, False]
+    assert source.report.degraded
+
+
+def _fake(code: str, tmp_path: Path, limits: Limits) -> FrameSource:
+    """A source whose decoder is ``code`` after a good start: it introduces itself and sends one frame."""
+    start = """
+import json, os, signal, time
+from vltrack.video.channel import Receiver, Ring
+from vltrack.video.outlet import Outlet
+receiver = Receiver(0); job = json.loads(receiver.receive())
+outlet = Outlet(1, receiver, Ring(job["ring"], job["slot_bytes"]))
+outlet.say("info", width=4, height=2, rate=25.0, frames=9, seconds=1.0, rotation=0, mirrored=False, sample_aspect=1.0)
+outlet.frame(outlet.place(2, 4), index=0, seconds=0.0, flags=[], bad=0)
+"""
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    return StreamSource(
+        kind="file",
+        name="x",
+        job={"source": "file"},
+        media=os.open(path, os.O_RDONLY),
+        start=0,
+        end=None,
+        stride=1,
+        limits=limits,
+        command=(sys.executable, "-P", "-c", start + code),
+    )
+
+
+@pytest.mark.fault("V24")
+def test_a_hanging_decoder_is_stopped_and_the_rows_so_far_kept(tmp_path: Path) -> None:
+    with _fake("time.sleep(1000)", tmp_path, Limits(frame_timeout_s=5)) as source:
+        source._decoder._timeout_s = 0.3  # type: ignore[attr-defined]
+        frames = list(source)
+    assert [f.index for f in frames] == [0]
+    assert isinstance(source.report.failure, VideoTimeout)
+    assert source.report.failure.exit_code == 7
+    assert source.report.degraded
+    assert _is_gone(source.pid)  # type: ignore[attr-defined]
+
+
+@pytest.mark.fault("V24")
+def test_a_decoder_that_takes_nothing_is_stopped(tmp_path: Path) -> None:
+    big = np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8)
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), big)
+    with open_source(tmp_path) as source:
+        source._decoder._timeout_s = 0.3  # type: ignore[attr-defined]
+        os.kill(source._decoder.process.pid, signal.SIGSTOP)  # type: ignore[attr-defined]
+        list(source)
+    assert isinstance(source.report.failure, VideoTimeout)
+
+
+@pytest.mark.fault("V25")
+@pytest.mark.parametrize("blow", [signal.SIGSEGV, signal.SIGKILL])
+def test_a_dying_decoder_is_reported_with_its_frame(tmp_path: Path, blow: signal.Signals) -> None:
+    path = write_video(tmp_path / "a.mp4", 100)
+    with open_source(path) as source:
+        frames = [next(source) for _ in range(5)]
+        os.kill(source.pid, blow)  # type: ignore[attr-defined]
+        frames += list(source)
+        failure = source.report.failure
+    assert isinstance(failure, VideoDecoderCrashed)
+    assert failure.exit_code == 7
+    assert blow.name in str(failure)
+    assert f"after frame {frames[-1].index}" in str(failure)
+    assert [f.index for f in frames] == list(range(len(frames)))
+    assert len(frames) < 100
+    assert _is_gone(source.pid)  # type: ignore[attr-defined]
+
+
+@pytest.mark.fault("V25")
+def test_a_decoder_that_talks_nonsense_is_a_crash(tmp_path: Path) -> None:
+    for code in (
+        "os.write(1, b'\\xff' * 40)",
+        "outlet.say('frame', slot=77, height=2, width=4)",
+        "raise SystemExit(3)",
+    ):
+        with _fake(code, tmp_path, Limits(frame_timeout_s=20)) as source:
+            assert len(list(source)) == 1
+        assert isinstance(source.report.failure, VideoDecoderCrashed)
+
+
+@pytest.mark.fault("V25")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 30)
+    folder = _images(tmp_path / "f", ["1.png", "2.png"])
+    before = set(os.listdir("/proc/self/fd"))
+    threads = threading.active_count()
+    pids = []
+    for what in (path, folder):
+        with open_source(what) as source:
+            next(source)
+            pids.append(source._decoder.process.pid)  # type: ignore[attr-defined]
+        source.close()
+    forgotten = open_source(path)
+    pids.append(forgotten.pid)  # type: ignore[attr-defined]
+    del forgotten, source
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert threading.active_count() == threads
+    assert all(_is_gone(pid) for pid in pids)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -1,0 +1,346 @@
+"""Fault rows V01-V05, V08, V09, V16, V20: what must be refused before anything else happens."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from video_samples import number_of, write_video
+
+from vltrack.core.errors import (
+    InputError,
+    VideoDecoderCrashed,
+    VideoEmpty,
+    VideoForbiddenFormat,
+    VideoNoStream,
+    VideoNotFound,
+    VideoTooLarge,
+    VideoUnreadable,
+)
+from vltrack.video.source import Limits, open_source
+from vltrack.video.streams import StreamSource
+
+
+@pytest.mark.fault("V01")
+def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
+    for name in ("nothing.mp4", "", "no/such/folder", "a\0b"):
+        with pytest.raises(VideoNotFound) as caught:
+            open_source(name if "\0" in name or not name else tmp_path / name)
+        assert caught.value.exit_code == 3
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.fault("V01")
+def test_a_folder_without_images_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(VideoNotFound, match="no images"):
+        open_source(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(VideoNotFound, match="1 other files"):
+        open_source(tmp_path)
+    with pytest.raises(VideoNotFound):
+        open_source(str(tmp_path / "*.jpg"))
+
+
+@pytest.mark.fault("V01")
+def test_no_permission_is_not_found(tmp_path: Path) -> None:
+    locked = tmp_path / "locked.mp4"
+    locked.write_bytes(b"x")
+    locked.chmod(0)
+    code = (
+        "import os, sys\n"
+        "from vltrack.core.errors import VideoNotFound\n"
+        "from vltrack.video.source import open_source\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\n"
+        "try: open_source(sys.argv[1])\n"
+        "except VideoNotFound as error: sys.exit(0 if 'permission' in str(error) else 1)\n"
+        "sys.exit(2)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(locked)], check=False).returncode == 0
+
+
+@pytest.mark.fault("V02")
+@pytest.mark.parametrize("content", [b"", b"just words\n" * 200, np.random.default_rng(0).bytes(20_000)])
+def test_what_is_no_video_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "thing.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoUnreadable, match="not a known video container") as caught:
+        open_source(path)
+    assert caught.value.exit_code == 3
+
+
+PLAYLISTS = {
+    "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{sibling}\n#EXT-X-ENDLIST\n",
+    "ffconcat": "ffconcat version 1.0\nfile {sibling}\n",
+    "sdp": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 9 RTP/AVP 96\r\n",
+    "mpd": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"></MPD>\n',
+    "list": "file '{sibling}'\n",
+}
+
+
+@pytest.mark.fault("V03")
+@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.m3u8"])
+def test_playlists_are_refused_under_any_name(tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(PLAYLISTS[kind].format(sibling="base.mp4"))
+    with pytest.raises(VideoForbiddenFormat) as caught:
+        open_source(path)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.fault("V03")
+@pytest.mark.parametrize("kind", ["m3u8", "ffconcat", "list"])
+def test_the_decoder_itself_opens_no_other_file(tmp_path: Path, kind: str) -> None:
+    sibling = write_video(tmp_path / "base.mp4", 3)
+    path = tmp_path / "clip.mp4"
+    path.write_text(PLAYLISTS[kind].format(sibling=sibling))
+    job = {"source": "file", "format": None, "address": None}
+    with pytest.raises(VideoUnreadable):
+        # Past the check of the first bytes: the second wall is the decoder's list of containers.
+        StreamSource(
+            kind="file",
+            name="clip",
+            job=job,
+            media=os.open(path, os.O_RDONLY),
+            start=0,
+            end=None,
+            stride=1,
+            limits=Limits(),
+        )
+
+
+@pytest.mark.fault("V03")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_decoder_cannot_open_anything_while_it_decodes(tmp_path: Path) -> None:
+    with open_source(write_video(tmp_path / "a.mp4", 12)) as source:
+        proc = Path(f"/proc/{source.pid}")  # type: ignore[attr-defined]
+        limits = proc.joinpath("limits").read_text().splitlines()
+        values = {line[:26].strip(): line[26:].split()[:2] for line in limits}
+        assert values["Max open files"] == ["0", "0"]
+        assert values["Max file size"] == ["0", "0"]
+        assert values["Max core file size"] == ["0", "0"]
+        assert values["Max address space"][1] != "unlimited"
+        assert "NoNewPrivs:\t1" in proc.joinpath("status").read_text()
+        if os.geteuid() == 0:
+            assert os.readlink(proc / "ns/net") != os.readlink("/proc/self/ns/net")
+
+
+@pytest.mark.fault("V03")
+def test_formats_that_name_other_files_cannot_be_forced(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 2)
+    for name in ("hls", "concat", "dash", "image2", "lavfi", "sdp"):
+        with pytest.raises(VideoForbiddenFormat):
+            open_source(path, input_format=name)
+
+
+@pytest.mark.fault("V04")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://127.0.0.1:9/a.mp4",
+        "https://user:secret@example.org/a.mp4",
+        "concat:a.mp4|b.mp4",
+        "subfile,,start,0,end,9,,:a.mp4",
+        "pipe:0",
+        "data:video/mp4;base64,AAAA",
+        "file:a.mp4",
+        "rtsp://user:secret@127.0.0.1:9/live",
+        "img_%04d.jpg",
+    ],
+)
+def test_addresses_are_refused(name: str) -> None:
+    with pytest.raises(VideoForbiddenFormat) as caught:
+        open_source(name)
+    assert caught.value.exit_code == 3
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.fault("V04")
+def test_rtsp_is_tried_only_when_allowed() -> None:
+    with pytest.raises(InputError) as caught:
+        open_source("rtsp://127.0.0.1:9/live", allow_network=True, limits=Limits(frame_timeout_s=5))
+    assert isinstance(caught.value, VideoNotFound)
+
+
+@pytest.mark.fault("V04")
+def test_names_with_colons_that_exist_are_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("http:clip.mp4", "12:30 clip.mp4", "img_%04d.mp4", "a[1]*.mp4"):
+        write_video(tmp_path / "plain.mp4", 2).rename(tmp_path / name)
+        with open_source(name) as source:
+            assert [frame.index for frame in source] == [0, 1]
+
+
+@pytest.mark.fault("V04")
+def test_a_camera_that_is_not_there() -> None:
+    for name in (97, "97"):
+        with pytest.raises(VideoNotFound):
+            open_source(name)
+
+
+@pytest.mark.fault("V05")
+def test_an_mp4_without_its_index_says_so(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 30)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    with pytest.raises(VideoUnreadable, match=r"index missing \(the file was cut\)"):
+        open_source(path)
+
+
+def _sound(path: Path, cover: bool) -> Path:
+    with av.open(str(path), "w", format="mp4" if cover else None) as out:
+        sound = out.add_stream("aac" if cover else "pcm_s16le", rate=8000)
+        if cover:
+            art = out.add_stream("mjpeg", rate=1)
+            art.width = art.height = 64
+            art.pix_fmt = "yuvj420p"
+            art.disposition = av.stream.Disposition.attached_pic
+        for _ in range(4):
+            silence = np.zeros((1, 1024), np.float32 if cover else np.int16)
+            frame = av.AudioFrame.from_ndarray(silence, format="fltp" if cover else "s16", layout="mono")
+            frame.sample_rate = 8000
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+        if cover:
+            out.mux(art.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+            out.mux(art.encode(None))
+    return path
+
+
+@pytest.mark.fault("V08")
+@pytest.mark.parametrize("cover", [False, True])
+def test_sound_and_cover_pictures_are_no_video(tmp_path: Path, cover: bool) -> None:
+    with pytest.raises(VideoNoStream) as caught:
+        open_source(_sound(tmp_path / ("a.m4a" if cover else "a.wav"), cover))
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.fault("V09")
+def test_a_video_of_which_nothing_decodes_is_empty(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 20)
+    data = bytearray(path.read_bytes())
+    begin = data.find(b"mdat") + 4
+    data[begin : data.find(b"moov") - 4] = bytes(data.find(b"moov") - 4 - begin)
+    path.write_bytes(data)
+    with pytest.raises(VideoEmpty) as caught:
+        open_source(path)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.fault("V16")
+def test_frames_above_the_cap_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 3)
+    with pytest.raises(VideoTooLarge, match="160x120") as caught:
+        open_source(path, limits=Limits(max_pixels=160 * 120 - 1))
+    assert caught.value.exit_code == 3
+    with open_source(path, limits=Limits(max_pixels=160 * 120)) as source:
+        assert len(list(source)) == 3
+
+
+@pytest.mark.fault("V16")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_8k_works_in_little_more_than_its_frames(tmp_path: Path) -> None:
+    side = (7680, 4320)
+    image = np.zeros((side[1], side[0], 3), np.uint8)
+    image[:, : side[0] // 2] = 200
+    path = write_video(
+        tmp_path / "a.avi",
+        3,
+        codec="mjpeg",
+        pix_fmt="yuvj420p",
+        width=side[0],
+        height=side[1],
+        pictures=[image] * 3,
+    )
+    with open_source(path) as source:
+        frame = next(source)
+        status = Path(f"/proc/{source.pid}/status").read_text()  # type: ignore[attr-defined]
+    assert frame.image is not None
+    assert frame.image.shape == (4320, 7680, 3)
+    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+    assert peak < 6 * image.nbytes + (100 << 20)
+
+
+def _bomb_png(side: int) -> bytes:
+    """A PNG that claims ``side`` squared pixels of one bit each, all zero."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = zlib.compress(bytes(side * (1 + side // 8)), 9)
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.fault("V20")
+def test_a_picture_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(_bomb_png(20_000))
+    for source in (folder, folder / "1.png", str(folder / "*.png")):
+        begin = time.process_time()
+        with pytest.raises(VideoTooLarge, match="20000x20000") as caught:
+            open_source(source)
+        assert time.process_time() - begin < 5
+        assert caught.value.exit_code == 3
+
+
+@pytest.mark.fault("V20")
+def test_a_bomb_among_good_pictures_costs_its_own_row_only(tmp_path: Path) -> None:
+    for number in (1, 3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((20, 30, 3), 100, np.uint8))
+    (tmp_path / "2.png").write_bytes(_bomb_png(20_000))
+    with open_source(tmp_path) as source:
+        frames = list(source)
+    assert [frame.image is None for frame in frames] == [False, True, False]
+    assert source.report.degraded
+
+
+@pytest.mark.fault("V20")
+def test_a_video_bomb_runs_into_the_memory_wall_alone(tmp_path: Path) -> None:
+    """A decoder that needs more than it may have costs its own process, not ours."""
+    image = np.zeros((4320, 7680, 3), np.uint8)
+    path = write_video(
+        tmp_path / "a.mov", 1, codec="png", pix_fmt="rgb24", width=7680, height=4320, pictures=[image]
+    )
+    job = {"source": "file", "format": None, "address": None}
+    limits = Limits(memory_bytes=512 << 20)
+    with pytest.raises((VideoDecoderCrashed, VideoEmpty)):
+        StreamSource(
+            kind="file",
+            name="a",
+            # The ring is not the point here: take its room away from the decoder as well.
+            job=job | {"memory_bytes": 0},
+            media=os.open(path, os.O_RDONLY),
+            start=0,
+            end=None,
+            stride=1,
+            limits=limits,
+            command=(sys.executable, "-P", "-c", _STARVED),
+        )
+
+
+_STARVED = """
+import sys
+from vltrack.video import decoder, sandbox
+enter = sandbox.enter
+sandbox.enter = lambda memory_bytes, network: enter(1500 << 20, network=network)
+sys.exit(decoder.main())
+"""
+
+
+@pytest.mark.fault("V10")
+def test_the_slice_keeps_the_numbers_of_the_file(tmp_path: Path) -> None:
+    with open_source(write_video(tmp_path / "a.mp4", 20), start=3, end=12, stride=4) as source:
+        frames = list(source)
+    assert [frame.index for frame in frames] == [3, 7, 11]
+    assert all(f.image is not None and abs(number_of(f.image) - f.index) <= 1 for f in frames)
+    assert not source.report.degraded
