@@ -237,8 +237,24 @@ def _draw(canvas: Image, mover: _Mover, t: int) -> NDArray[np.float64]:
     colour = np.clip(np.array(COLOURS[mover.colour]) + marks, 0, 255)
     region = canvas[y0:y1, x0:x1]
     canvas[y0:y1, x0:x1] = np.round(region * (1 - share) + colour * share).astype(np.uint8)
-    low, high = np.maximum(low, 0), np.minimum(high, (w, h))
-    return np.concatenate([low, high - low])
+    seen = _cut(points, w, h)
+    if len(seen) == 0:
+        return np.zeros(4)
+    return np.concatenate([seen.min(axis=0), np.ptp(seen, axis=0)])
+
+
+def _cut(points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
+    """A polygon (N, 2) cut at the frame (Sutherland and Hodgman 1974), maybe without a point."""
+    for axis, limit, sign in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
+        kept: list[NDArray[np.float64]] = []
+        for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
+            a, b = sign * (start[axis] - limit), sign * (end[axis] - limit)
+            if a >= 0:
+                kept.append(start)
+            if (a > 0) != (b > 0) and a != b:
+                kept.append(start + a / (a - b) * (end - start))
+        points = np.array(kept).reshape(-1, 2)
+    return points
 
 
 def _turn(angle: float) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ keeps the plausible results. Knows no view, no motion, no sentence.
 
 from __future__ import annotations
 
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -82,7 +83,7 @@ class CutoutSet:
         """Read a file of ``build_cutouts``. Raises ``DataError`` where it is missing, damaged or of another
         format."""
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 if int(data["format"]) != FORMAT:
                     raise DataError(
                         f"{path} has another cut-out format.", hint="Delete it; it is built again."
@@ -91,7 +92,7 @@ class CutoutSet:
                 numbers = data["numbers"]
                 ends = data["ends"]
                 blob = data["blob"].tobytes()
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{path} is no cut-out file: {error}.", hint="Delete it; it is built again."
             ) from error

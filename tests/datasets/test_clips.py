@@ -1,0 +1,138 @@
+"""Procedural clips and annotated folders: exact boxes, true sentences, round trip, refusals with file and
+line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vltrack.core.boxes import iou_xywh
+from vltrack.core.errors import DataError, ResourceError
+from vltrack.datasets.clips import COLOURS, SHAPES, synthesize, synthesize_clip, write_clip
+from vltrack.datasets.sequences import read_sequences
+
+
+def test_clips_are_reproducible_and_differ() -> None:
+    first, again, other = (synthesize_clip(s, 5) for s in (3, 3, 4))
+    assert np.array_equal(first.frames, again.frames)
+    assert np.array_equal(first.boxes, again.boxes)
+    assert not np.array_equal(first.frames, other.frames)
+    assert first.frames.shape == (5, 240, 320, 3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_boxes_are_tight_around_the_named_colour(seed: int) -> None:
+    clip = synthesize_clip(seed, 24)
+    word = next((w for w in clip.sentence.split() if w in COLOURS), None)
+    assert clip.sentence.split()[-1] in SHAPES
+    assert np.array_equal(clip.absent, clip.boxes[:, 2] == 0)
+    if word in (None, "white", "black"):  # the ground may have these
+        return
+    for image, box in zip(clip.frames[::4], clip.boxes[::4], strict=True):
+        near = np.abs(image.astype(int) - COLOURS[word]).max(axis=2) < 26
+        near = cv2.morphologyEx(near.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        ys, xs = np.nonzero(near)
+        if box[2] < 12:
+            continue
+        found = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+        inward = (found - [*box[:2], *(box[:2] + box[2:])]) * [1, 1, -1, -1]
+        assert inward.min() >= -1
+        assert inward.max() <= 1.5 + 0.16 * box[2:].max()  # sharp tips fall to the opening
+
+
+def test_twins_have_two_true_sentences_and_some_clips_have_absences() -> None:
+    clips = [synthesize_clip(seed, 30, (96, 80)) for seed in range(30)]
+    twins = [clip for clip in clips if clip.rival_boxes is not None]
+    assert 8 <= len(twins) <= 22
+    for clip in twins:
+        (_, colour, shape), (_, other, same) = clip.sentence.split(), clip.rival_sentence.split()
+        assert shape == same
+        assert colour != other
+        assert iou_xywh(clip.boxes, clip.rival_boxes).mean() < 0.5
+    away = [clip for clip in clips if clip.absent.any()]
+    assert 4 <= len(away) <= 18
+    assert all(not clip.absent[0] and not clip.absent[-1] for clip in away)
+
+
+@pytest.mark.parametrize(("frames", "size"), [(0, (320, 240)), (3, (20, 240))])
+def test_impossible_clips_are_refused(frames: int, size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        synthesize_clip(0, frames, size)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    folders = synthesize(tmp_path / "out", 2, 14, seed=3)
+    assert [f.name for f in folders] == ["clip-0001", "clip-0002"]
+    for number, sequence in enumerate(read_sequences(tmp_path / "out")):
+        clip = synthesize_clip(3 + number, 14)
+        assert sequence.sentence == clip.sentence
+        assert np.allclose(sequence.boxes, clip.boxes, atol=0.006)
+        assert np.array_equal(sequence.absent, clip.absent)
+        frames = [frame.image for frame in sequence.frames()]
+        assert len(frames) == 14
+        assert np.abs(frames[5].astype(int) - clip.frames[5]).mean() < 4
+    assert len(read_sequences(folders[0])) == 1
+    synthesize(tmp_path / "out", 1, 3, seed=9)  # replaced
+    assert len(read_sequences(folders[0])[0]) == 3
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["clip-0001", "clip-0002"]
+
+
+def test_foreign_folder_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "clip-0001").mkdir()
+    (tmp_path / "clip-0001" / "mine.txt").write_text("x")
+    with pytest.raises(ResourceError, match="not empty"):
+        synthesize(tmp_path, 1, 2, seed=0)
+    assert (tmp_path / "clip-0001" / "mine.txt").read_text() == "x"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_clip(synthesize_clip(1, 3, (64, 64)), tmp_path / "s")
+    return tmp_path / "s"
+
+
+@pytest.mark.parametrize("row", ["1,2,3", "1,2,3,x", "1,2,3,4,5", "", "1,2,inf,3", "1,2,-3,4"])
+def test_malformed_row_names_file_and_line(folder: Path, row: str) -> None:
+    (folder / "groundtruth.txt").write_text(f"1,2,3,4\n{row}\n1 2\t3,4\n")
+    with pytest.raises(DataError, match=r"groundtruth\.txt:2"):
+        read_sequences(folder)
+
+
+def test_separators_nan_and_counts(folder: Path) -> None:
+    (folder / "absent.txt").unlink()
+    (folder / "groundtruth.txt").write_text("1\t2\t3\t4\n1 2 3 4\nnan,nan,nan,nan\n")
+    sequence = read_sequences(folder)[0]
+    assert sequence.absent.tolist() == [False, False, True]
+    assert sequence.boxes[2].tolist() == [0, 0, 0, 0]
+    (folder / "absent.txt").write_text("0\n1\n")
+    with pytest.raises(DataError, match="2 values for 3"):
+        read_sequences(folder)
+    (folder / "absent.txt").write_text("0\n7\n0\n")
+    with pytest.raises(DataError, match=r"absent\.txt:2"):
+        read_sequences(folder)
+    (folder / "absent.txt").unlink()
+    (folder / "groundtruth.txt").write_text("1,2,3,4\n")
+    with pytest.raises(DataError, match="3 images"):
+        read_sequences(folder)
+
+
+def test_not_a_sequence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no sequence"):
+        read_sequences(tmp_path)
+    with pytest.raises(DataError, match="no folder"):
+        read_sequences(tmp_path / "x")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "groundtruth.txt").write_text("1,2,3,4\n")
+    with pytest.raises(DataError, match="no img folder"):
+        read_sequences(tmp_path)
+
+
+def test_real_sequences_are_whole(shared: Path) -> None:
+    sequences = read_sequences(shared / "real" / "open")
+    assert len(sequences) >= 20
+    assert all(s.sentence and len(s) > 20 and not s.absent[0] for s in sequences)
+    short = next(s for s in sequences if s.name == "davis_dogs-jump-1")
+    assert sum(frame.image is not None for frame in short.frames()) == len(short)

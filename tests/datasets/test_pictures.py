@@ -1,0 +1,132 @@
+"""Picture index, cut-outs and colour words: what is read, what is refused, how exact an outline is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vltrack.core.errors import DataError
+from vltrack.datasets.colours import dominant_colour
+from vltrack.datasets.cutouts import CutoutSet, build_cutouts, make_patch, outline_of, polygon_mask
+from vltrack.datasets.pictures import PictureSet, held_out, plain_name
+
+
+def test_index_is_read_and_images_decode(picture_root: Path) -> None:
+    pictures = PictureSet.load(picture_root)
+    assert len(pictures) == 18
+    assert pictures[0].instances[0].name == "tile"
+    assert pictures[0].instances[0].polygon.shape == (4, 2)
+    assert pictures[17].whole == "balls"
+    assert pictures.image(3).shape == (160, 200, 3)
+    assert pictures.image(3) is pictures.image(3)
+
+
+def test_small_cache_keeps_memory_bounded(picture_root: Path) -> None:
+    pictures = PictureSet.load(picture_root, cache_bytes=200_000)
+    first = pictures.image(0).copy()
+    for index in range(18):
+        pictures.image(index)
+    assert sum(image.nbytes for image in pictures._cache.values()) <= 200_000
+    assert np.array_equal(pictures.image(0), first)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", '{"f": "a.png", "w": 1}', '{"f":"a","w":9,"h":9,"inst":[],"box":[{"c":"x","b":[0,0,0,5]}]}',
+     '{"f":"a","w":9,"h":9,"inst":[{"c":"x","b":[0,0,1,5],"p":["q"]}]}'],
+)  # fmt: skip
+def test_damaged_index_names_file_and_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "index.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=r"index\.jsonl:1"):
+        PictureSet.load(tmp_path)
+
+
+def test_missing_root_file_and_damaged_picture(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="index"):
+        PictureSet.load(tmp_path / "no")
+    entry = {"f": "a.png", "w": 9, "h": 9, "inst": [], "box": []}
+    (tmp_path / "index.jsonl").write_text(json.dumps(entry))
+    with pytest.raises(DataError, match=r"a\.png"):
+        PictureSet.load(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="no image"):
+        PictureSet.load(tmp_path).image(0)
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 8, 3), np.uint8))
+    with pytest.raises(DataError, match="index says 9x9"):
+        PictureSet.load(tmp_path).image(0)
+
+
+def test_cutouts_round_trip_and_are_the_shapes(picture_root: Path, tmp_path: Path) -> None:
+    pictures = PictureSet.load(picture_root)
+    cache = tmp_path / "cut.npz"
+    made = build_cutouts(pictures, cache)
+    again = CutoutSet.load(cache)
+    assert [c for c in made] == [c for c in again]
+    assert [c.name for c in made].count("balls") == 3  # grabCut found the disc in every one
+    assert {c.colour for c in made if c.name != "balls"} == {"red", "blue", "green", "yellow"}
+    for index, cut in enumerate(made):
+        number = int(cut.file[1:3])
+        outline = made.patch(index).outline * cut.origin[2] + cut.origin[:2]
+        low, high = outline.min(axis=0), outline.max(axis=0)
+        if pictures[number].instances:
+            x, y, w, h = pictures[number].instances[0].box
+            assert np.allclose([*low, *high], [x, y, x + w, y + h], atol=1.6)
+        else:
+            assert np.allclose([*low, *high], [42, 24, 143, 125], atol=3)
+
+
+def test_cutout_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 damaged")
+    for name in ("x.npz", "missing.npz"):
+        with pytest.raises(DataError, match="cut-out"):
+            CutoutSet.load(tmp_path / name)
+
+
+def test_outline_is_tight_and_levels_halve() -> None:
+    rgba = np.zeros((60, 80, 4), dtype=np.uint8)
+    rgba[10:40, 20:70, 3] = 255
+    points = outline_of(rgba[..., 3])
+    assert points.min(axis=0).tolist() == [20, 10]
+    assert points.max(axis=0).tolist() == [70, 40]
+    assert [level.shape[:2] for level in make_patch(rgba).levels] == [(60, 80), (30, 40), (15, 20)]
+
+
+def test_joined_parts_leave_no_line() -> None:
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]], dtype=np.float32)
+    right = square + np.array([40, 5])
+    joined = np.concatenate([square + 5, right, [[5, 5]]]).astype(np.float32)
+    mask = polygon_mask(joined, 30, 60)
+    assert mask[5:15, 5:15].min() == 255
+    assert mask[5:15, 40:50].min() == 255
+    assert mask[:, 20:36].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("rgb", "word"),
+    [((220, 30, 30), "red"), ((30, 60, 200), "blue"), ((250, 250, 250), "white"), ((15, 15, 15), "black"),
+     ((110, 70, 35), "brown"), ((250, 140, 20), "orange"), ((240, 220, 40), "yellow"), ((40, 150, 50),
+     "green"), ((130, 130, 132), "gray"), ((130, 40, 160), "purple"), ((250, 150, 190), "pink")],
+)  # fmt: skip
+def test_colour_words(rgb: tuple[int, int, int], word: str) -> None:
+    assert dominant_colour(np.tile(np.array(rgb, np.uint8), (50, 1))) == word
+
+
+def test_mixed_colours_have_no_word_and_two_that_contrast_have_two() -> None:
+    red, blue, gray = ([220, 30, 30], [30, 60, 200], [130, 130, 130])
+    black, white = ([10, 10, 10], [250, 250, 250])
+    assert dominant_colour(np.array([red, blue, gray] * 20, dtype=np.uint8)) == ""
+    assert dominant_colour(np.array([black, black, white, white, gray] * 20, dtype=np.uint8)) in (
+        "black and white",
+        "white and black",
+    )
+
+
+def test_hold_out_is_stable_and_small() -> None:
+    share = np.mean([held_out(f"caltech/{i}.jpg") for i in range(4000)])
+    assert 0.035 < share < 0.065
+    assert plain_name("dog6") == "dog"
+    assert plain_name("airplanes") == "airplane"

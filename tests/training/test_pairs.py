@@ -1,0 +1,327 @@
+"""Rendered pairs: determinism, boxes tight around what is seen, absences, and sentences that are true."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vltrack.core.errors import ConfigError, DataError
+from vltrack.datasets.colours import COLOURS, dominant_colour
+from vltrack.datasets.cutouts import CutoutSet, build_cutouts
+from vltrack.datasets.pictures import PictureSet, held_out
+from vltrack.training.pairs import PairConfig, PairSampler, Sample
+from vltrack.training.pairs_geometry import Pose, Wobble, apply, bend, bounds, draw_pose, place
+from vltrack.training.pairs_library import Actor, Library
+from vltrack.training.pairs_render import Sensor, coverage
+from vltrack.training.pairs_scene import PLAIN, View, render
+from vltrack.training.pairs_text import Fact, describe
+from vltrack.training.pairs_track import Moves
+from vltrack.training.pairs_whole import compose_scene
+
+SMALL = {"template_size": 48, "search_size": 96, "split": "all"}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[PictureSet, CutoutSet]:
+    """The tiny picture set of tests/datasets and its cut-outs."""
+    path = Path(__file__).parent.parent / "datasets" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("tiny_pictures", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    root = module.make_picture_set(tmp_path_factory.mktemp("pairs"))
+    pictures = PictureSet.load(root)
+    return pictures, build_cutouts(pictures, root / "cut.npz")
+
+
+def same(a: Sample, b: Sample) -> bool:
+    pairs = zip(dataclasses.astuple(a), dataclasses.astuple(b), strict=True)
+    return all(np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y for x, y in pairs)
+
+
+def test_a_sample_depends_on_nothing_but_its_numbers(material: tuple[PictureSet, CutoutSet]) -> None:
+    one, two = (PairSampler(PairConfig(), *material) for _ in range(2))
+    two_first = [two.sample(1, 0, index) for index in reversed(range(30))][::-1]
+    for index in range(30):
+        assert same(one.sample(1, 0, index), two_first[index])
+    assert not np.array_equal(one.sample(1, 1, 0).searches, two_first[0].searches)
+    assert not np.array_equal(one.sample(2, 0, 0).searches, two_first[0].searches)
+
+
+def test_shapes_types_and_given_box(material: tuple[PictureSet, CutoutSet]) -> None:
+    sampler = PairSampler(PairConfig(), *material, tokenise=lambda text: np.array([len(text)]))
+    for index in range(40):
+        sample = sampler.sample(0, 0, index)
+        assert sample.template.shape == (112, 112, 3)
+        assert sample.searches.shape == (2, 224, 224, 3)
+        assert sample.template.dtype == sample.searches.dtype == np.uint8
+        assert sample.boxes.dtype == sample.template_box.dtype == np.float32
+        assert np.isfinite(sample.boxes).all()
+        assert (sample.boxes[:, 2:] > 0).all()
+        x, y, w, h = sample.template_box.astype(float)
+        assert np.sqrt(w * h) == pytest.approx(56, rel=1e-4)
+        assert (x + w / 2, y + h / 2) == pytest.approx((56, 56), abs=1e-3)
+        assert sample.tokens.tolist() == [len(sample.text)]
+
+
+def test_modes_and_absences_have_their_shares(material: tuple[PictureSet, CutoutSet]) -> None:
+    sampler = PairSampler(PairConfig(**SMALL), *material)
+    samples = [sampler.sample(0, 0, index) for index in range(600)]
+    modes = Counter(s.mode for s in samples)
+    assert 0.06 < modes["nl"] / 600 < 0.17
+    assert 0.36 < modes["nlbbox"] / 600 < 0.52
+    assert all(bool(s.text) == (s.mode != "bbox") for s in samples)
+    assert 0.03 < np.mean([~s.present for s in samples]) < 0.1
+    assert all(samples[i].mode == "nl" for i in range(0, 600, 2) if samples[i + 1].mode == "nl")
+    places = np.array(
+        [(s.boxes[v, :2] + s.boxes[v, 2:] / 2) / 96 for s in samples for v in (0, 1) if s.present[v]]
+    )
+    assert 0.12 < places.std() < 0.3
+
+
+def test_absent_target_is_not_drawn(material: tuple[PictureSet, CutoutSet]) -> None:
+    sampler = PairSampler(PairConfig(negative_share=1.0, **SMALL), *material)
+    for index in range(20):
+        sample = sampler.sample(0, 0, index)
+        assert not sample.present.any()
+        assert np.allclose(sample.boxes, [36, 36, 24, 24])
+
+
+def seen_box(image: np.ndarray, word: str, near: np.ndarray) -> np.ndarray:
+    """Bounds of the pixels of a colour, counting those that are mostly of it (near: a box they must
+    touch)."""
+    flat = {"red": (220, 30, 30), "blue": (40, 60, 220), "green": (40, 170, 60), "yellow": (240, 220, 40)}
+    like = (np.abs(image.astype(int) - flat[word]).max(axis=2) < 65) & (
+        np.ptp(image.astype(int), axis=2) > 60
+    )
+    like = like.astype(np.uint8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(like)
+    overlap = [
+        0
+        if i == 0
+        else np.prod(
+            np.clip(np.minimum(s[:2] + s[2:4], near[:2] + near[2:]) - np.maximum(s[:2], near[:2]), 0, None)
+        )
+        for i, s in enumerate(stats)
+    ]
+    return stats[int(np.argmax(overlap))][:4].astype(float)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_boxes_are_tight_around_the_pixels(material: tuple[PictureSet, CutoutSet], own: bool) -> None:
+    library, config, checked = Library(*material, "all"), PairConfig(split="all", negative_share=0.0), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        actor = library.draw_owned(rng)[0] if own else library.draw_object(rng)
+        if not actor.colour or actor.name == "balls" or actor.calm:
+            continue
+        moves = Moves(config, library, actor, rng)
+        moves.hush()
+        views = [moves.template(draw_pose(rng)), moves.search(draw_pose(rng), 0)]
+        for view in views:
+            view.look, view.slabs, view.front, view.frame = PLAIN, [], [], None
+            if not own:  # picture 12 has no thing of a colour that is looked for
+                view.base = (12, *view.base[1:])
+            if (
+                not view.present
+                or (view.box[:2] < 0).any()
+                or (view.box[:2] + view.box[2:] > view.size).any()
+            ):
+                continue
+            image, box = render(view, library, Sensor(), rng)
+            found = seen_box(image, actor.colour, box)
+            scale = np.sqrt(box[2] * box[3])
+            assert np.abs(found - box).max() < 2.0 + 0.04 * scale, (seed, found, box)
+            checked += 1
+    assert checked > 50
+
+
+def test_pasted_alpha_fills_its_box(material: tuple[PictureSet, CutoutSet]) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(len(material[1])):
+        patch = bend(material[1].patch(index), rng) if index % 2 else material[1].patch(index)
+        pose = draw_pose(rng)
+        matrix = place(patch.outline, pose.linear, 60.0, (100.0, 110.0))
+        box = bounds(apply(matrix, patch.outline))
+        assert np.sqrt(box[2] * box[3]) == pytest.approx(60)
+        assert (box[:2] + box[2:] / 2).tolist() == pytest.approx([100, 110])
+        ys, xs = np.nonzero(coverage(patch, matrix, 224) >= 128)
+        found = np.array([xs.min(), ys.min(), xs.max() + 1 - xs.min(), ys.max() + 1 - ys.min()])
+        assert np.abs(found - box).max() < 3
+
+
+def test_wobble_moves_points_with_the_pixels() -> None:
+    rng = np.random.default_rng(3)
+    wobble = Wobble.draw(200, rng)
+    points = rng.uniform(40, 160, size=(30, 2))
+    back = wobble.moved(points)
+    for before, after in zip(points, back, strict=True):
+        dot = np.zeros((200, 200), dtype=np.uint8)
+        cv2.circle(dot, tuple(int(v) for v in before), 5, 255, -1)
+        ys, xs = np.nonzero(wobble.image(dot) >= 128)
+        assert np.hypot(xs.mean() + 0.5 - after[0], ys.mean() + 0.5 - after[1]) < 2
+
+
+def test_frame_end_cuts_the_box_and_is_one_colour(material: tuple[PictureSet, CutoutSet]) -> None:
+    library = Library(*material, "all")
+    base = (0, np.array([[1.0, 0, -20], [0, 1.0, -20]]), True)
+    view = View(size=96, base=base, box=np.array([10.0, 20.0, 40.0, 30.0]), look=PLAIN, frame=(30, 0, 96, 96))
+    image, box = render(view, library, Sensor(), np.random.default_rng(0))
+    assert box.tolist() == [30, 20, 20, 30]
+    assert (image[:, :30] == image[0, 0]).all()
+    assert np.abs(image[:, 30:].reshape(-1, 3).mean(axis=0) - image[0, 0]).max() < 1.5
+
+
+def test_splits_share_no_picture(material: tuple[PictureSet, CutoutSet]) -> None:
+    names = [p.file for p in material[0]]
+    if sum(held_out(name) for name in names) < 2:
+        with pytest.raises(DataError, match="split val"):
+            Library(*material, "val")
+    train = Library(*material, "train")
+    rng = np.random.default_rng(0)
+    used = {names[train.draw_background(rng)] for _ in range(200)}
+    assert not any(held_out(name) for name in used)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"split": "test"},
+        {"text_share": 0.95},
+        {"search_size": 8},
+        {"negative_share": -0.1},
+        {"cutout_share": 0.9},
+    ],
+)
+def test_impossible_configurations_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        PairConfig(**bad)
+
+
+def test_colour_words_are_true_of_the_pixels(material: tuple[PictureSet, CutoutSet]) -> None:
+    library, config = Library(*material, "all"), PairConfig(split="all", negative_share=0.0)
+    right = asked = 0
+    for index in range(120):
+        shared, rng = np.random.default_rng([0, index // 2, 1]), np.random.default_rng([0, index])
+        scene = compose_scene(config, library, shared, rng, index % 2)
+        word = next((w for w in scene.text.split() if w in COLOURS), None)
+        for view in scene.views[1:]:
+            view.look = PLAIN
+            image, (x, y, w, h) = render(view, library, Sensor(), rng)
+            if word is None:
+                continue
+            cx, cy = int(np.clip(x + w / 2, 3, 220)), int(np.clip(y + h / 2, 3, 220))
+            asked += 1
+            right += dominant_colour(image[cy - 2 : cy + 3, cx - 2 : cx + 3].reshape(-1, 3), 0.5) == word
+    assert asked > 40
+    assert right / asked > 0.9  # a neighbour may lie over the middle
+
+
+def test_one_scene_comes_with_two_targets(material: tuple[PictureSet, CutoutSet]) -> None:
+    sampler = PairSampler(PairConfig(scene_share=1.0, text_share=0.0, negative_share=0.0, **SMALL), *material)
+    different = 0
+    for index in range(0, 40, 2):
+        first, second = sampler.sample(0, 0, index), sampler.sample(0, 0, index + 1)
+        different += not np.allclose(first.boxes, second.boxes)
+    assert different > 14
+
+
+BOX = st.tuples(*[st.floats(0, 150)] * 2, *[st.floats(10, 70)] * 2)
+THING = st.tuples(
+    st.sampled_from(["dog", "cat", "person"]), st.sampled_from(["", "black", "red", "blue"]), BOX, BOX
+)
+
+
+@given(things=st.lists(THING, min_size=1, max_size=4), seed=st.integers(0, 1000))
+@settings(max_examples=300, deadline=None)
+def test_a_decided_sentence_fits_no_look_alike(things: list[tuple], seed: int) -> None:
+    facts = [Fact(name=n, colour=c, upper=c, boxes=np.array([a, b]), side=224) for n, c, a, b in things]
+    target, others = facts[0], facts[1:]
+    phrase = describe(target, others, np.random.default_rng(seed), places=0.5, whole_scene=True)
+    assert phrase is not None
+    words = phrase.text.split()
+    rivals = [o for o in others if o.name == target.name]
+    if phrase.colour:
+        assert {"dark": "black"}.get(
+            word := next(w for w in words if w in ("dark", *COLOURS)), word
+        ) == target.colour
+    if "left" in words and not any(w in words for w in ("of",)):
+        assert all((target.centres[:, 0] < o.centres[:, 0]).all() for o in rivals)
+    if "right" in words and "of" not in words:
+        assert all((target.centres[:, 0] > o.centres[:, 0]).all() for o in rivals)
+    if any(w.startswith(("big", "large")) for w in words):
+        assert all((target.areas > o.areas).all() for o in rivals)
+    if phrase.decided and rivals:
+        telling = phrase.colour and all(o.colour and o.colour != target.colour for o in rivals)
+        placed = any(w in words for w in ("left", "right", "top", "bottom"))
+        sized = any(w.startswith(("big", "large", "small", "little", "tiny")) for w in words)
+        assert telling or placed or sized
+
+
+def test_twins_are_told_apart_by_colour() -> None:
+    boxes = np.array([[20.0, 20, 40, 40], [30, 30, 40, 40]])
+    red, blue = (Fact(name="kite", colour=c, upper="", boxes=boxes, side=224) for c in ("red", "blue"))
+    for seed in range(40):
+        phrase = describe(red, [blue], np.random.default_rng(seed), places=0.3, whole_scene=True)
+        assert "red" in phrase.text.split()
+        assert phrase.decided
+
+
+def test_nothing_is_said_of_a_thing_without_name_or_colour() -> None:
+    fact = Fact(name="", colour="", upper="", boxes=np.ones((2, 4)), side=224)
+    assert describe(fact, [], np.random.default_rng(0), places=0.5, whole_scene=False) is None
+
+
+def test_poses_keep_to_their_spread() -> None:
+    rng = np.random.default_rng(0)
+    numbers = np.array([draw_pose(rng).numbers for _ in range(4000)])
+    assert 0.15 < numbers[:, 0].std() < 0.24
+    assert 0.25 < numbers[:, 3].std() < 0.32
+    assert 0.14 < numbers[:, 4].std() < 0.2
+    assert np.abs(numbers[:, 4:]).max() <= 0.5
+    first = Pose(numbers=np.zeros(6))
+    near = np.array([draw_pose(rng, near=first).numbers for _ in range(500)])
+    assert near[:, 4].std() < 0.07
+
+
+def test_library_without_objects_is_refused(material: tuple[PictureSet, CutoutSet]) -> None:
+    bare = PictureSet(
+        material[0].root, tuple(dataclasses.replace(p, instances=(), whole=None) for p in material[0])
+    )
+    with pytest.raises(DataError, match="no picture has an annotated object"):
+        Library(bare, material[1], "all")
+
+
+def test_actor_of_a_recoloured_object_says_its_new_colour(material: tuple[PictureSet, CutoutSet]) -> None:
+    library, rng, changed = Library(*material, "all"), np.random.default_rng(0), 0
+    agree = seen = 0
+    for _ in range(60):
+        actor: Actor = library.draw_object(rng)
+        other = library.draw_like(actor, rng)
+        if other is not None and other.key == actor.key:
+            pixels = other.patch.levels[0][other.patch.levels[0][..., 3] > 250][:, :3]
+            agree += other.colour == dominant_colour(pixels)
+            changed += other.colour != actor.colour
+            seen += 1
+    assert changed > 3
+    assert agree >= 0.7 * seen  # between two colour words a smaller picture may fall to the other side
+
+
+def test_real_material_renders(shared: Path, tmp_path: Path) -> None:
+    everything = PictureSet.load(shared / "train")
+    assert len(everything) > 4000
+    some = [p for p in everything if p.file.startswith("coco")][:24] + [p for p in everything if p.whole][:6]
+    pictures = PictureSet(everything.root, tuple(some))
+    cutouts = build_cutouts(pictures, tmp_path / "cut.npz")
+    assert len(cutouts) > 40
+    sampler = PairSampler(PairConfig(split="all"), pictures, cutouts)
+    samples = [sampler.sample(0, 0, index) for index in range(40)]
+    assert len({s.text for s in samples}) > 8
+    assert np.mean([s.searches.std() > 12 for s in samples]) > 0.85
