@@ -1,0 +1,1 @@
+"""Following targets: the policy around a model. Knows no data set, no score table, no plot."""

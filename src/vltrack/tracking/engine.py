@@ -1,0 +1,292 @@
+"""One frame, many targets: crops, one batched pass of the network, the policy, new states.
+
+Works on immutable states: a step returns new ones and changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vltrack.core.boxes import clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
+from vltrack.core.errors import GroundingFailed, UsageError
+from vltrack.core.types import Box, Image, Status, Target
+from vltrack.models.base import Memory, Prediction, Text, TrackerModel
+from vltrack.prep.crops import Crop, cut, letterbox, mean_colour, region_for
+from vltrack.prep.prompts import check_box
+from vltrack.prep.tensors import images_to_tensor
+from vltrack.prep.tokens import WordPieces
+from vltrack.tracking.policy import Choice, Maps, Policy, blend_size, choose
+
+MAX_TILES = 6
+MAX_GRID = 48
+"""Most places a side of the frame that a lost target is looked for; a smaller target leaves gaps between."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """All that is known of one target.
+
+    Attributes:
+        box: xywh in frame pixels, the last credible one.
+        memory: the network's memory.
+        frame_size: (width, height) that ``box`` refers to.
+        score: of the last frame.
+        status: of the last frame.
+        lost_for: frames since the target was last seen.
+        age: frames since the start.
+        refreshed: age of the last refresh.
+        tile: where the search of the whole frame goes on.
+    """
+
+    box: Box
+    memory: Memory
+    frame_size: tuple[int, int]
+    score: float = 1.0
+    status: Status = Status.OK
+    lost_for: int = 0
+    age: int = 0
+    refreshed: int = 0
+    tile: int = 0
+
+
+class Engine:
+    """A model on a device with a policy. Holds no target."""
+
+    def __init__(self, model: TrackerModel, device: torch.device, policy: Policy) -> None:
+        self.model, self.device, self.policy = model, device, policy
+
+    # -- start ------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def start(self, image: Image, target: Target) -> tuple[State, tuple[str, ...]]:
+        """A state for a target named by box, words or both, and remarks for the user.
+
+        Raises:
+            UsageError: neither box nor words.
+            BoxInvalid, BoxOutside, PromptEmpty, PromptTooLong, PromptInvalid: see ``prep.prompts``.
+            GroundingFailed: the words gave no usable box.
+        """
+        height, width = image.shape[:2]
+        remarks: tuple[str, ...] = ()
+        text, score = None, 1.0
+        if target.text is not None:
+            text, remarks = self._read(target.text)
+        if target.box is not None:
+            checked = check_box(target.box, width, height)
+            box, remarks = checked.box, remarks + checked.warnings
+        elif text is not None:
+            box, score = self._find_by_words(image, text)
+        else:
+            raise UsageError("nothing names the target.", hint="Give a box, a sentence or both.")
+        memory = self._remember(image, box, text)
+        return State(box=box, memory=memory, frame_size=(width, height), score=score), remarks
+
+    def _read(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
+        tokens = _word_pieces().encode(sentence, self.model.max_words)
+        ids, mask = (torch.from_numpy(a)[None].to(self.device) for a in (tokens.ids, tokens.mask))
+        return self.model.read_text(ids, mask), tokens.warnings
+
+    def _find_by_words(self, image: Image, text: Text) -> tuple[Box, float]:
+        height, width = image.shape[:2]
+        scene = letterbox(width, height, self.model.search_size)
+        maps = _maps(self.model.ground(self._tensor([cut(image, scene)]), text), 0)
+        usable = _in_frame(scene.to_frame(_crop_xywh(maps.boxes, scene)), width, height)
+        maps = replace(maps, boxes=np.where(usable[..., None], maps.boxes, np.nan))
+        choice = choose(maps, None, self.policy, window=0)
+        if choice is None:
+            raise GroundingFailed(
+                "the words gave no usable box in the first frame.", hint="Give a box instead, or both."
+            )
+        return clip_xywh(scene.to_frame(_crop_xywh(choice.box, scene)), width, height), choice.score
+
+    def _remember(self, image: Image, box: Box, text: Text | None) -> Memory:
+        template = region_for(box, self.model.template_factor, self.model.template_size)
+        context = region_for(box, self.model.search_factor, self.model.search_size)
+        border = mean_colour(image)
+        return self.model.remember(
+            self._tensor([cut(image, template, border)]),
+            self._unit_box(box, template),
+            self._tensor([cut(image, context, border)]),
+            self._unit_box(box, context),
+            text,
+        )
+
+    # -- each frame -------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def step(self, image: Image, states: Sequence[State]) -> list[State]:
+        """New states of all targets after one frame; the crops of all go through the network in one batch."""
+        height, width = image.shape[:2]
+        states = [self._rescaled(s, (width, height)) for s in states]
+        border = mean_colour(image)
+        regions = [self._region(s) for s in states]
+        crops = self._tensor([cut(image, r, border) for r in regions])
+        seen = self.model.locate(crops, _joined([s.memory for s in states]))
+        after = [
+            self._advance(s, r, _maps(seen, i)) for i, (s, r) in enumerate(zip(states, regions, strict=True))
+        ]
+        after = [self._search_again(image, border, s) for s in after]
+        return [
+            self._refreshed(image, border, s, r, seen, i)
+            for i, (s, r) in enumerate(zip(after, regions, strict=True))
+        ]
+
+    def _rescaled(self, state: State, frame_size: tuple[int, int]) -> State:
+        """The video changed its frame size: the box keeps its place relative to the frame."""
+        if state.frame_size == frame_size:
+            return state
+        ratio = np.array(frame_size, dtype=np.float64) / np.array(state.frame_size, dtype=np.float64)
+        box = self._inside(state.box * np.concatenate([ratio, ratio]), frame_size)
+        return replace(state, box=box, frame_size=frame_size)
+
+    def _region(self, state: State) -> Crop:
+        # In logarithms: the plain power overflows once a target has been away for long enough.
+        most = math.log(self.policy.grow_limit)
+        grown = math.exp(min(state.lost_for * math.log(self.policy.grow), most))
+        return region_for(state.box, self.model.search_factor * grown, self.model.search_size)
+
+    def _advance(self, state: State, region: Crop, maps: Maps) -> State:
+        policy, age = self.policy, state.age + 1
+        size = region.to_crop(state.box)[2:] / region.size
+        window = policy.window if state.lost_for == 0 else policy.window * 0.5
+        choice = choose(maps, size, policy, window=window)
+        if choice is None:
+            return replace(state, age=age, score=0.0, status=Status.INVALID, lost_for=state.lost_for + 1)
+        if choice.score < policy.lost_below:
+            return self._held(state, region, choice)
+        box = self._placed(state, region, choice)
+        return replace(state, box=box, age=age, score=choice.score, status=Status.OK, lost_for=0)
+
+    def _held(self, state: State, region: Crop, choice: Choice) -> State:
+        """The target was not seen: its box stays, so that rows tell where it was last."""
+        return replace(
+            state, age=state.age + 1, score=choice.score, status=Status.LOST, lost_for=state.lost_for + 1
+        )
+
+    def _placed(self, state: State, region: Crop, choice: Choice) -> Box:
+        named = region.to_frame(_crop_xywh(choice.box, region))
+        centre = named[:2] + named[2:] / 2
+        size = blend_size(state.box[2:], named[2:], choice, self.policy)
+        return self._inside(cxcywh_to_xywh(np.concatenate([centre, size])), state.frame_size)
+
+    def _inside(self, box: Box, frame_size: tuple[int, int]) -> Box:
+        width, height = frame_size
+        size = np.clip(box[2:], 1.0, [width, height])
+        centre = box[:2] + box[2:] / 2
+        margin = np.minimum(self.policy.margin, size / 2)
+        low, high = margin - size / 2, np.array([width, height]) - margin + size / 2
+        centre = np.clip(centre, low, high)
+        return cxcywh_to_xywh(np.concatenate([centre, size]))
+
+    # -- lost targets -----------------------------------------------------------------------------
+
+    def _search_again(self, image: Image, border: tuple[float, float, float], state: State) -> State:
+        """While lost, look at a few other places of the frame with words and remembered appearance."""
+        every = self.policy.search_again_every
+        if not every or state.lost_for < every or state.lost_for % every:
+            return state
+        tiles = _tiles(state, self.model.search_factor)
+        count = min(MAX_TILES, len(tiles))
+        chosen = [tiles[(state.tile + k) % len(tiles)] for k in range(count)]
+        regions = [region_for(t, self.model.search_factor, self.model.search_size) for t in chosen]
+        crops = self._tensor([cut(image, r, border) for r in regions])
+        seen = self.model.locate(crops, _joined([state.memory] * count))
+        state = replace(state, tile=(state.tile + count) % len(tiles))
+        best: tuple[float, Crop, Choice] | None = None
+        for i, region in enumerate(regions):
+            size = region.to_crop(state.box)[2:] / region.size
+            choice = choose(_maps(seen, i), size, self.policy, window=0)
+            if choice is not None and (best is None or choice.score > best[0]):
+                best = (choice.score, region, choice)
+        if best is None or best[0] < self.policy.search_again_above:
+            return state
+        box = self._placed(state, best[1], best[2])
+        return replace(state, box=box, score=best[0], status=Status.OK, lost_for=0)
+
+    # -- memory -----------------------------------------------------------------------------------
+
+    def _refreshed(
+        self,
+        image: Image,
+        border: tuple[float, float, float],
+        state: State,
+        region: Crop,
+        seen: Prediction,
+        index: int,
+    ) -> State:
+        policy = self.policy
+        due = policy.refresh_every and state.age - state.refreshed >= policy.refresh_every
+        if not due or state.status != Status.OK or state.score < policy.refresh_above:
+            return state
+        in_region = self._unit_box(state.box, region)
+        if bool((in_region[0, :2] < 0).any()) or bool((in_region[0, :2] > 1).any()):
+            return state  # found elsewhere in this frame: these tokens do not show the target
+        template_crop = template_box = None
+        if policy.refresh_template:
+            template = region_for(state.box, self.model.template_factor, self.model.template_size)
+            template_crop = self._tensor([cut(image, template, border)])
+            template_box = self._unit_box(state.box, template)
+        memory = self.model.refresh(state.memory, seen.pick([index]), in_region, template_crop, template_box)
+        return replace(state, memory=memory, refreshed=state.age)
+
+    def _tensor(self, crops: list[Image]) -> Tensor:
+        return images_to_tensor(crops, self.model.pixel_mean, self.model.pixel_std).to(self.device)
+
+    def _unit_box(self, box_xywh: Box, crop: Crop) -> Tensor:
+        unit = xywh_to_cxcywh(crop.to_crop(box_xywh)) / crop.size
+        return torch.from_numpy(unit.astype(np.float32))[None].to(self.device)
+
+
+def _crop_xywh(box_cxcywh: Box, crop: Crop) -> Box:
+    return cxcywh_to_xywh(np.asarray(box_cxcywh)) * crop.size
+
+
+def _maps(seen: Prediction, index: int) -> Maps:
+    centre, presence, boxes = (
+        t[index].cpu().double().numpy() for t in (seen.centre_BSS, seen.presence_BSS, seen.boxes_BSS4)
+    )
+    return Maps(centre=centre, presence=presence, boxes=boxes)
+
+
+def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:
+    """Which of (..., 4) boxes in pixels have at least one pixel each way in the frame; none that has NaN."""
+    with np.errstate(invalid="ignore"):
+        low = boxes_xywh[..., :2].clip(0, (width, height))
+        high = (boxes_xywh[..., :2] + boxes_xywh[..., 2:]).clip(0, (width, height))
+        inside: NDArray[np.bool_] = (high - low >= 1).all(axis=-1)
+    return inside
+
+
+@cache
+def _word_pieces() -> WordPieces:
+    """The packaged vocabulary, read with the first sentence of the process; it never changes."""
+    return WordPieces.load()
+
+
+def _joined(memories: Sequence[Memory]) -> Memory:
+    if len(memories) == 1:
+        return memories[0]
+    longest = max(m.text.valid_BL.shape[1] for m in memories)
+    return Memory.join([replace(m, text=m.text.padded(longest)) for m in memories])
+
+
+def _tiles(state: State, factor: float) -> list[Box]:
+    """Boxes of the target's size whose search regions cover the frame, nearest to the last place first."""
+    width, height = state.frame_size
+    size = state.box[2:]
+    reach = math.sqrt(float(size.prod())) * factor
+    columns, rows = (min(MAX_GRID, max(1, math.ceil(1.5 * side / reach))) for side in (width, height))
+    centres = [
+        ((i + 0.5) * width / columns, (j + 0.5) * height / rows) for j in range(rows) for i in range(columns)
+    ]
+    here = state.box[:2] + size / 2
+    centres.sort(key=lambda c: (c[0] - here[0]) ** 2 + (c[1] - here[1]) ** 2)
+    return [np.array([x - size[0] / 2, y - size[1] / 2, *size]) for x, y in centres]

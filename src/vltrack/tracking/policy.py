@@ -1,0 +1,146 @@
+"""The policy: which of a model's boxes to believe, what is kept, when a target counts as lost. Numpy only.
+
+Nothing here depends on a data set; every rule is an option. Sources: Hann window and size penalty as in
+SiamRPN and OSTrack; refresh as in UVLTrack; the lost rule and the search for lost targets are ours
+(unpublished).
+Boxes in this file are cx, cy, w, h unless the name says xywh; S is the side of a model's map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core.errors import ConfigError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Options of the tracking policy.
+
+    Attributes:
+        window: weight of the Hann window that favours small motion, in [0, 1).
+        penalty: strength of the penalty on changes of size and aspect; 0 is none.
+        smooth: how much of a new size is taken at full confidence, in (0, 1].
+        presence_power: exponent of the presence map in the score that chooses the box.
+        refresh_every: frames between refreshes of the memory; 0 never refreshes.
+        refresh_above: a frame must score above this to refresh the memory.
+        refresh_template: whether a refresh takes a new recent template too, beside new prompts.
+        visible_above: a target scoring below this is reported as not visible.
+        lost_below: below this score the size is held and the search region grows.
+        grow: factor a frame by which the search region grows while lost.
+        grow_limit: largest search region, as a multiple of the usual one.
+        search_again_every: while lost, frames between searches of the whole frame; 0 never.
+        search_again_above: score that a find elsewhere needs.
+        margin: pixels of the box that stay inside the frame.
+    """
+
+    window: float = 0.35
+    penalty: float = 0.1
+    smooth: float = 0.6
+    presence_power: float = 1.0
+    refresh_every: int = 10
+    refresh_above: float = 0.7
+    refresh_template: bool = True
+    visible_above: float = 0.2
+    lost_below: float = 0.25
+    grow: float = 1.03
+    grow_limit: float = 3.0
+    search_again_every: int = 5
+    search_again_above: float = 0.6
+    margin: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("refresh_above", "visible_above", "lost_below", "search_again_above", "window"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"policy.{name} must lie in [0, 1], got {getattr(self, name)}.")
+        if not 0 < self.smooth <= 1 or self.grow < 1 or self.grow_limit < 1 or self.penalty < 0:
+            raise ConfigError(
+                "policy: smooth must lie in (0, 1], grow and grow_limit be at least 1, penalty at least 0."
+            )
+
+    def changed(self, values: dict[str, Any]) -> Policy:
+        """A copy with some options changed. ConfigError names an unknown option and the nearest known one."""
+        known = {f.name: type(getattr(self, f.name)) for f in fields(self)}
+        for name, value in values.items():
+            if name not in known:
+                from difflib import get_close_matches
+
+                near = get_close_matches(name, known, n=1)
+                hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+                raise ConfigError(f"policy has no option {name!r}.", hint=hint)
+            try:
+                values[name] = known[name](value)
+            except (TypeError, ValueError):
+                raise ConfigError(f"policy.{name}: {value!r} is no {known[name].__name__}.") from None
+        return replace(self, **values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maps:
+    """One target's prediction as arrays: centre and presence (S, S), boxes (S, S, 4) in units of the crop."""
+
+    centre: Array
+    presence: Array
+    boxes: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The chosen cell: its box (cx, cy, w, h in crop units), score in [0, 1], how little the size changed."""
+
+    box: Array
+    score: float
+    steadiness: float
+
+
+@lru_cache(maxsize=8)
+def hann(side: int) -> Array:
+    """(side, side) Hann window without zero rims."""
+    line = np.hanning(side + 2)[1:-1]
+    window: Array = np.outer(line, line)
+    window.setflags(write=False)
+    return window
+
+
+def choose(maps: Maps, size: Array | None, policy: Policy, *, window: float) -> Choice | None:
+    """The best cell, or None if nothing finite is left.
+
+    ``size`` (w, h) in crop units is the target's last one, None where none is known (a start by words).
+    """
+    confidence = maps.centre * maps.presence**policy.presence_power
+    extent = maps.boxes[..., 2:]
+    usable = np.isfinite(maps.boxes).all(axis=-1) & np.isfinite(confidence) & (extent > 0).all(axis=-1)
+    if not usable.any():
+        return None
+    steadiness = np.ones_like(confidence)
+    if size is not None and policy.penalty > 0:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            change = np.exp(np.abs(np.log(_padded(extent) / _padded(size))))
+            aspect = np.exp(np.abs(np.log((extent[..., 0] / extent[..., 1]) / (size[0] / size[1]))))
+        steadiness = np.exp(-(change * aspect - 1) * policy.penalty)
+    ranked = confidence * steadiness * (1 - window) + hann(len(confidence)) * window
+    best = np.unravel_index(np.argmax(np.where(usable, ranked, -np.inf)), ranked.shape)
+    # Square root: both maps say "the target", so their product would count one doubt twice.
+    score = float(np.clip(np.sqrt(maps.centre[best] * maps.presence[best]), 0.0, 1.0))
+    return Choice(box=maps.boxes[best].astype(np.float64), score=score, steadiness=float(steadiness[best]))
+
+
+def _padded(size: Array) -> Array:
+    """sqrt((w + p) (h + p)) with p = (w + h) / 2: a size that also feels the aspect (SiamRPN)."""
+    pad = size.sum(axis=-1, keepdims=True) / 2
+    side: Array = np.sqrt((size + pad).prod(axis=-1))
+    return side
+
+
+def blend_size(old: Array, new: Array, choice: Choice, policy: Policy) -> Array:
+    """(w, h) that moves towards the new size as far as confidence and steadiness allow."""
+    rate = policy.smooth * choice.steadiness * choice.score
+    blended: Array = old * (1 - rate) + new * rate
+    return blended

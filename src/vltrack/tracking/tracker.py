@@ -1,0 +1,161 @@
+"""The tracker of one target: ``init``, ``update``, ``stream``; and ``track``, a whole video in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+# Before torch: threads that wait must sleep, or a second busy process makes every step many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+
+from vltrack.checkpoints import store
+from vltrack.core.errors import UsageError
+from vltrack.core.track import Track
+from vltrack.core.types import Frame, Image, Step, Target
+from vltrack.nn.device import choose_device, use_threads
+from vltrack.tracking.engine import Engine
+from vltrack.tracking.policy import Policy
+from vltrack.tracking.session import Session
+from vltrack.video.source import open_source
+
+DEFAULT_MODEL = "litetrack-tiny"
+_ONE = "target"
+
+BoxLike = tuple[float, float, float, float]
+
+
+class Tracker(Session):
+    """Follows one target. Two trackers in one process are independent; one is for one thread at a time.
+
+    Example::
+
+        tracker = Tracker.load()
+        step = tracker.init(first_frame, box=(120, 40, 60, 80), text="the white car")
+        for frame in frames:
+            step = tracker.update(frame)  # step.box is x, y, w, h; step.score in [0, 1]
+    """
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path = DEFAULT_MODEL,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        policy: Policy | None = None,
+    ) -> Self:
+        """A tracker with the weights of that name (in the package) or path (.safetensors).
+
+        ``threads`` sets torch's threads for the whole process; None leaves them alone on a GPU and takes 1
+        for the tiny sizes, which is fastest.
+
+        Raises:
+            ModelNotFound, CheckpointCorrupt, CheckpointMismatch, CheckpointNonFinite, CheckpointVersion: see
+                ``checkpoints.store.load``.
+            ResourceError: this machine has no such device.
+        """
+        chosen = choose_device(device)
+        model, card = store.load(name_or_path)
+        if threads is not None:
+            use_threads(threads)
+        elif chosen.type == "cpu" and card["size"] == "tiny":
+            use_threads(1)
+        model = model.to(chosen, memory_format=torch.channels_last)
+        return cls(Engine(model, chosen, policy or Policy()), card)
+
+    def with_policy(self, policy: Policy) -> Tracker:
+        """Another tracker with the same weights (shared) and another policy; it starts without a target."""
+        return Tracker(Engine(self.engine.model, self.engine.device, policy), self.card)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the user should know of the start: a box that was cut to the frame, words left unread."""
+        return self._now.remarks[_ONE] if self._now is not None else ()
+
+    def init(self, frame: Frame | Image, box: BoxLike | None = None, text: str | None = None) -> Step:
+        """Start on a frame with a box (x, y, w, h in its pixels), a sentence or both; forget what was before.
+
+        An array is RGB uint8 (H, W, 3) and frame 0; ``prep.prompts.check_image`` tells what else is taken.
+
+        Raises:
+            UsageError: neither box nor sentence.
+            ImageError: the frame is no picture, or a ``Frame`` without one.
+            BoxInvalid, BoxOutside, PromptEmpty, PromptTooLong, PromptInvalid: see ``prep.prompts``.
+            GroundingFailed: the words gave no usable box.
+            StateError: another thread is using this tracker.
+        """
+        return self._begin(frame, {_ONE: Target(box=box, text=text)})[_ONE]
+
+    def update(self, frame: Frame | Image) -> Step:
+        """The target in the next frame. A ``Frame`` without an image gives a step of status ``missing``.
+
+        The frame may change its size: the box keeps its place relative to the frame, and ``extras`` of that
+        step has ``resized``.
+
+        Raises:
+            StateError: before ``init``, or while another thread is using this tracker.
+            ImageError: the array is no picture.
+        """
+        return self._advance(frame)[_ONE]
+
+    def stream(
+        self,
+        source: str | Path | int | Iterable[Frame | Image],
+        *,
+        box: BoxLike | None = None,
+        text: str | None = None,
+        start: int = 0,
+        end: int | None = None,
+    ) -> Iterator[Step]:
+        """One ``Step`` a frame of a file, folder, camera number or any iterable of frames; constant memory.
+
+        ``start`` and ``end`` are frame numbers of a file, folder or camera. Closing the generator early frees
+        the decoder.
+
+        Raises:
+            UsageError: ``start`` or ``end`` with an iterable, which has no frame numbers.
+            And what ``init``, ``update``, ``video.source.open_source`` and the iterable raise.
+        """
+        if isinstance(source, str | Path | int):
+            with open_source(source, start=start, end=end) as frames:
+                yield from self._steps(frames, box, text)
+        elif start != 0 or end is not None:
+            raise UsageError(
+                "start and end need a file, a folder or a camera.", hint="Slice the frames before."
+            )
+        else:
+            yield from self._steps(source, box, text)
+
+    def _steps(
+        self, frames: Iterable[Frame | Image], box: BoxLike | None, text: str | None
+    ) -> Iterator[Step]:
+        for number, frame in enumerate(frames):
+            yield self.init(frame, box=box, text=text) if number == 0 else self.update(frame)
+
+
+def track(
+    source: str | Path | int | Iterable[Frame | Image],
+    *,
+    box: BoxLike | None = None,
+    text: str | None = None,
+    model: str | Path = DEFAULT_MODEL,
+    start: int = 0,
+    end: int | None = None,
+    device: str = "auto",
+    policy: Policy | None = None,
+) -> Track:
+    """Follow one target through a whole video: ``Tracker.load`` and ``Tracker.stream``, which see."""
+    tracker = Tracker.load(model, device=device, policy=policy)
+    steps = list(tracker.stream(source, box=box, text=text, start=start, end=end))
+    meta = {
+        "source": str(source) if isinstance(source, str | Path | int) else "frames",
+        "sentence": text,
+        "box": [float(v) for v in box] if box is not None else None,
+        "model": str(model),
+        "warnings": list(tracker.remarks),
+    }
+    return Track.from_steps(steps, meta)
