@@ -1,4 +1,4 @@
-"""The trackers. ``MODELS`` is the whole registry: a new tracker is one file and one line here. Loads no torch."""
+"""The trackers. ``MODELS`` is the whole registry: a new tracker is one file and one line. Loads no torch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MODELS: dict[str, ModelCard] = {
     "litetrack": ModelCard(
         name="litetrack",
         title="LiteTrack",
-        paper="Yang L., unpublished paper, released code (repository yll1214/LiteTrack), on UVLTrack (AAAI 2024)",
+        paper="Yang L., unpublished; released code: yll1214/LiteTrack, on UVLTrack (AAAI 2024)",
         year=2025,
         module="litetrack",
         network="LiteTrack",

@@ -1,4 +1,4 @@
-"""What every tracker is: the protocol and the tensors that pass through it. Knows no tracker and no pixels' origin.
+"""What every tracker is: the protocol and the tensors in it. Knows no tracker and no pixels' origin.
 
 Shapes: B batch (targets), L word pieces, C width, P template cells, K templates, N = S * S search cells.
 Boxes inside models are cx, cy, w, h in units of the crop's side.
@@ -25,17 +25,22 @@ class Flag(IntEnum):
 
 
 class _Batched:
-    """Dataclasses of tensors whose first axis is the target: joined and taken apart for several targets."""
+    """Dataclasses of tensors whose first axis is the target: joined and taken apart for several targets.
 
-    def pick(self, indices: Sequence[int]) -> Self:
+    Entries that are no tensors (a prediction's ``logits``) are passed on from the first part as they are.
+    """
+
+    def pick(self, indices: Sequence[int] | Tensor) -> Self:
         """The targets ``indices`` of the batch."""
-        index = torch.as_tensor(list(indices), dtype=torch.long)
-        return _map([self], lambda tensors: tensors[0][index.to(tensors[0].device)])
+        index = torch.as_tensor(indices, dtype=torch.long)
+        picked: Self = _map([self], lambda tensors: tensors[0][index.to(tensors[0].device)])
+        return picked
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
         """One batch from several."""
-        return _map(list(parts), lambda tensors: torch.cat(tensors, dim=0))
+        joined: Self = _map(list(parts), lambda tensors: torch.cat(tensors, dim=0))
+        return joined
 
 
 def _map(parts: list[Any], function: Any) -> Any:
@@ -57,6 +62,20 @@ class Text(_Batched):
 
     tokens_BLC: Tensor
     valid_BL: Tensor
+
+    def padded(self, length: int) -> Text:
+        """The same words with masked padding up to ``length``, so that sentences can share a batch.
+
+        Raises:
+            ValueError: the sentence is longer than that; words are never cut here.
+        """
+        missing = length - self.valid_BL.shape[1]
+        if missing < 0:
+            raise ValueError(f"{self.valid_BL.shape[1]} word pieces do not fit into {length}")
+        return Text(
+            tokens_BLC=torch.nn.functional.pad(self.tokens_BLC, (0, 0, 0, missing)),
+            valid_BL=torch.nn.functional.pad(self.valid_BL, (0, missing)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +107,10 @@ class Template(_Batched):
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens(_Batched):
-    """The trunk's output for one search region: class token (B, C), template (B, M, C), search (B, N, C), text [CLS]."""
+    """The trunk's output for one search region.
+
+    Class token (B, C), template (B, M, C), search (B, N, C) and the sentence's [CLS] (B, C).
+    """
 
     vision_BC: Tensor
     template_BMC: Tensor
@@ -113,7 +135,7 @@ class Prediction(_Batched):
 
     Attributes:
         centre_BSS: probability that the target's centre lies in the cell.
-        presence_BSS: probability that the cell belongs to the target rather than to a distractor or the background.
+        presence_BSS: probability that the cell belongs to the target, not to a distractor or the background.
         boxes_BSS4: the box that each cell names: cx, cy, w, h in units of the crop.
         tokens: the trunk's output, for a refresh of the memory.
         logits: raw outputs that losses need, by name; empty at inference.
@@ -184,7 +206,7 @@ def cell_share(box_B4: Tensor, side: int) -> Tensor:
 
 
 def cell_inside(box_B4: Tensor, side: int) -> Tensor:
-    """(B, side * side) bool: cells whose centre lies in the box; the cell that holds the box's centre always does.
+    """(B, side * side) bool: cells whose centre lies in the box, and the cell that holds the box's centre.
 
     A box without area (target not known) holds no cell.
     """

@@ -1,11 +1,12 @@
 """LiteTrack: a modality-unified ViT with BERT joined in its upper half, and a contrastive-prompt centre head.
 
-Sources: LiteTrack (Yang L., unpublished paper, released code) on top of UVLTrack; TRACKERS.md sections 2.1-2.3. The
-four ideas of the paper are switches of the configuration: ``freeze`` (see ``freeze_plan``), ``select``, ``gate``,
-``star``. What is ours is labelled in docs/published-and-ours.md. ``base`` has the published sizes; ``tiny`` runs the
-same code on a MobileNetV2 stem with explicit matching.
+Sources: LiteTrack (Yang L., unpublished paper, released code) on top of UVLTrack (AAAI 2024). The four ideas
+of the paper are switches of the configuration: ``freeze`` (see ``freeze_plan``), ``select``, ``gate``,
+``star``. What is published and what is ours: docs/published-and-ours.md. ``base`` has the published sizes;
+``tiny`` runs the same code on a MobileNetV2 stem with explicit matching.
 
-Shapes: B batch, L word pieces, P = Sz*Sz template cells, K templates, M = K*P, N = Sx*Sx search cells, C width.
+Shapes: B batch, L word pieces, C width, P = Sz*Sz template cells, K templates, M = K*P, N = Sx*Sx search
+cells.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from vltrack.models.base import (
     cell_inside,
     cell_share,
 )
+from vltrack.models.modality_head import ModalityHead, by_flag
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
-from vltrack.nn.heads import BoxCode, ConvTower, decode_boxes
+from vltrack.nn.heads import BoxCode
 from vltrack.nn.match import TemplateMatch
-from vltrack.nn.prompt import ContrastivePrompter, cosine, presence, temperature_parameter
+from vltrack.nn.prompt import cosine, temperature_parameter
 from vltrack.nn.select import Selection, TokenSelector, put_back, restore, take
 from vltrack.nn.star import StarAdapter
 from vltrack.nn.stems import MobileStem, PatchStem
@@ -79,8 +81,17 @@ class LiteTrackConfig:
 
     def __post_init__(self) -> None:
         for name in ("template_size", "search_size"):
-            if getattr(self, name) % 16:
+            if getattr(self, name) < 16 or getattr(self, name) % 16:
                 raise ValueError(f"{name} must be a multiple of 16, got {getattr(self, name)}")
+        for name in ("heads", "split_layers", "joint_layers", "select_bucket", "star_width", "table_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.width < 4 or self.width % 4 or self.width % self.heads:
+            raise ValueError(f"width must be a multiple of 4 and of heads ({self.heads}), got {self.width}")
+        if not 0 <= self.contrast_from < self.split_layers + self.joint_layers:
+            raise ValueError(f"contrast_from must name one of the layers, got {self.contrast_from}")
+        if not -1.0 < self.select_threshold < 1.0:
+            raise ValueError(f"select_threshold is a cosine, got {self.select_threshold}")
         if self.stem == "patch16" and (self.match or self.detail):
             raise ValueError("match and detail need the features of the mobilenet stem")
 
@@ -130,12 +141,18 @@ class LiteTrack(nn.Module):
         self.config = config
         self.template_size, self.search_size = config.template_size, config.search_size
         self.template_factor, self.search_factor = config.template_factor, config.search_factor
-        self.max_words, self.pixel_mean, self.pixel_std = config.max_words, config.pixel_mean, config.pixel_std
+        self.max_words, self.pixel_mean, self.pixel_std = (
+            config.max_words,
+            config.pixel_mean,
+            config.pixel_std,
+        )
         self.template_side, self.search_side = config.template_size // 16, config.search_size // 16
         self.templates = 2 if config.recent_template else 1
         width, depth = config.width, config.split_layers + config.joint_layers
 
-        self.stem: MobileStem | PatchStem = MobileStem(width) if config.stem == "mobilenet" else PatchStem(width)
+        self.stem: MobileStem | PatchStem = (
+            MobileStem(width) if config.stem == "mobilenet" else PatchStem(width)
+        )
         self.register_buffer("template_pos", sincos_positions(width, self.template_side), persistent=False)
         self.register_buffer("search_pos", sincos_positions(width, self.search_side), persistent=False)
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
@@ -152,9 +169,17 @@ class LiteTrack(nn.Module):
             positions=512 if config.stem == "patch16" else config.max_words,
         )
         if config.star:
-            self.star_vision = nn.ModuleList(StarAdapter(width, config.star_width) for _ in range(config.split_layers))
-            self.star_text = nn.ModuleList(StarAdapter(width, config.star_width) for _ in range(config.split_layers))
-        self.selector = TokenSelector(width, threshold=config.select_threshold, bucket=config.select_bucket) if config.select else None
+            self.star_vision = nn.ModuleList(
+                StarAdapter(width, config.star_width) for _ in range(config.split_layers)
+            )
+            self.star_text = nn.ModuleList(
+                StarAdapter(width, config.star_width) for _ in range(config.split_layers)
+            )
+        self.selector = (
+            TokenSelector(width, threshold=config.select_threshold, bucket=config.select_bucket)
+            if config.select
+            else None
+        )
         if config.match:
             cells = self.template_side**2
             self.matcher = TemplateMatch(self.stem.coarse, self.stem.fine, cells, self.templates, width)
@@ -162,7 +187,14 @@ class LiteTrack(nn.Module):
         if config.detail:
             self.detail = nn.Linear(self.stem.coarse + 4 * self.stem.fine, width)
         self.log_contrast = temperature_parameter()
-        self.head = ModalityHead(config)
+        self.head = ModalityHead(
+            width,
+            side=self.search_side,
+            channels=config.head_channels,
+            code=config.box_code,
+            mlp_ratio=config.mlp_ratio,
+            spare=config.prompter_spare,
+        )
 
     # -- once a sentence, once a template ---------------------------------------------------------
 
@@ -192,7 +224,11 @@ class LiteTrack(nn.Module):
         if not self.config.match:
             none = tokens_BPC.new_zeros(len(tokens_BPC), 1, 0)
             return Template(
-                tokens_BMC=tokens_BPC, inside_BM=inside_BP, keys_BKPF=none[..., None], pooled_BKF=none, fine_BKF=none
+                tokens_BMC=tokens_BPC,
+                inside_BM=inside_BP,
+                keys_BKPF=none[..., None],
+                pooled_BKF=none,
+                fine_BKF=none,
             )
         share = inside_BP[..., None]
         tokens_BPC = tokens_BPC + share * self.inside_embed[0] + (1 - share) * self.inside_embed[1]
@@ -210,7 +246,7 @@ class LiteTrack(nn.Module):
     def observe(
         self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor, *, select: bool = True
     ) -> tuple[Tokens, dict[str, Any]]:
-        """Template, search region and sentence through the trunk. The second part is what losses need (training).
+        """Template, search region and sentence through the trunk; the second part is what losses need.
 
         ``select=False`` keeps all tokens in this pass; the threshold still learns its budget.
         """
@@ -219,7 +255,11 @@ class LiteTrack(nn.Module):
         by_words_B = flag_B == Flag.NL
         if self.config.match:
             found = self.matcher(
-                patches.coarse_BNF, patches.fine_B4NF, template.keys_BKPF, template.pooled_BKF, template.fine_BKF
+                patches.coarse_BNF,
+                patches.fine_B4NF,
+                template.keys_BKPF,
+                template.pooled_BKF,
+                template.fine_BKF,
             )
             x_BNC = x_BNC + torch.where(by_words_B[:, None, None], torch.zeros_like(found), found)
         selection = None
@@ -228,7 +268,9 @@ class LiteTrack(nn.Module):
         tokens, aux = self._trunk(x_BNC, template, text, flag_B, selection if select else None)
         aux["selection"] = selection
         if self.config.detail:
-            fine = torch.cat([patches.coarse_BNF, patches.fine_B4NF.flatten(1).view(*x_BNC.shape[:2], -1)], dim=-1)
+            fine = torch.cat(
+                [patches.coarse_BNF, patches.fine_B4NF.flatten(1).view(*x_BNC.shape[:2], -1)], dim=-1
+            )
             aux["detail"] = self.detail(fine)
         return tokens, aux
 
@@ -281,22 +323,24 @@ class LiteTrack(nn.Module):
         return tokens, {"contrasts": contrasts}
 
     def _contrast(self, vision: Tensor, words: Tensor, m: int, flag_B: Tensor) -> Tensor:
-        """Layer contrast (B, N): similarity of search tokens to the class token, the sentence's, or their mean."""
+        """Layer contrast (B, N): cosine of search tokens to the class token, the sentence's, or both."""
         by_vision = cosine(vision[:, 1 + m :], vision[:, :1])[..., 0]
         by_words = cosine(vision[:, 1 + m :], words[:, :1])[..., 0] if words.shape[1] else by_vision
-        return _by_flag(flag_B, by_vision, by_words) * self.log_contrast.exp()
+        return by_flag(flag_B, by_vision, by_words) * self.log_contrast.exp()
 
     # -- prompts, boxes, the protocol ----------------------------------------------------------------
 
     def prompt(self, tokens: Tokens, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
-        """Contrastive prompts (B, 3, C) from a frame whose box is known (or, by words alone, from the sentence)."""
+        """Contrastive prompts (B, 3, C) from a frame whose box is known; in NL from the sentence alone."""
+        reference_BC = by_flag(flag_B, tokens.vision_BC, tokens.words_BC)
         keys_BMC = torch.cat([tokens.template_BMC, tokens.search_BNC], dim=1)
         inside = torch.cat([template.inside_BM > 0.5, cell_inside(box_B4, self.search_side)], dim=1)
-        return self.head.prompter.build(_reference(tokens, flag_B), keys_BMC, inside, flag_B == Flag.NL)
+        return self.head.prompter.build(reference_BC, keys_BMC, inside, flag_B == Flag.NL)
 
     def decode(self, tokens: Tokens, aux: dict[str, Any], prompts_B3C: Tensor, flag_B: Tensor) -> Prediction:
         """Tokens and prompts -> maps and boxes."""
-        return self.head(tokens, aux, prompts_B3C, flag_B)
+        seen: Prediction = self.head(tokens, aux, prompts_B3C, flag_B)
+        return seen
 
     def remember(
         self,
@@ -330,7 +374,9 @@ class LiteTrack(nn.Module):
         recent = memory.recent
         if template_B3SS is not None and template_box_B4 is not None and self.config.recent_template:
             recent = self.embed_template(template_B3SS, template_box_B4)
-        return Memory(flag_B=memory.flag_B, first=memory.first, recent=recent, text=memory.text, prompts_B3C=prompts)
+        return Memory(
+            flag_B=memory.flag_B, first=memory.first, recent=recent, text=memory.text, prompts_B3C=prompts
+        )
 
     def locate(self, search_B3SS: Tensor, memory: Memory) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one a target of the memory."""
@@ -339,7 +385,7 @@ class LiteTrack(nn.Module):
         return self.decode(tokens, aux, memory.prompts_B3C, memory.flag_B)
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
-        """Find the target by words in letterboxed frames (B, 3, Sx, Sx): the template and its token are masked."""
+        """Find the target by words in letterboxed frames (B, 3, Sx, Sx); the template is masked."""
         b = len(scene_B3SS)
         blank = scene_B3SS.new_zeros(b, 3, self.template_size, self.template_size)
         nothing = self.embed_template(blank, blank.new_zeros(b, 4))
@@ -354,73 +400,19 @@ class LiteTrack(nn.Module):
         return first.beside(recent) if self.config.recent_template else first
 
     def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Modules frozen at the start, and the order in which plateaus of the loss set them free (paper idea 1).
+        """Modules frozen at the start, and the order in which plateaus of the loss free them (paper idea 1).
 
         Base: patch embedding, word embeddings, BERT layer 0 and the lowest ViT blocks; blocks return top down
-        (the released plan names candidates but is never executed; order and pace are our design). Tiny: the stem's
-        first six convolution blocks and the word table; the stem's upper frozen part returns first.
+        (the released plan names candidates but is never executed; order and pace are our design). Tiny: the
+        stem's first six convolution blocks and the word table; the stem's upper frozen part returns first.
         """
         if not self.config.freeze:
             return [], []
         if isinstance(self.stem, MobileStem):
             convs = list(self.stem.trunk.convs[:18])
-            return [*convs, self.bert.embeddings.word_embeddings], [nn.ModuleList(convs[9:]), nn.ModuleList(convs[:9])]
+            return [*convs, self.bert.embeddings.word_embeddings], [
+                nn.ModuleList(convs[9:]),
+                nn.ModuleList(convs[:9]),
+            ]
         lowest = list(self.blocks[: self.config.frozen_blocks])
         return [self.stem, self.bert.embeddings, self.bert.layers[0], *lowest], lowest[:0:-1]
-
-
-class ModalityHead(nn.Module):
-    """The modality-adaptive box head: contrastive prompts beside convolution towers for centre, offset and size."""
-
-    def __init__(self, config: LiteTrackConfig) -> None:
-        super().__init__()
-        self.side, self.code = config.search_size // 16, config.box_code
-        channels = config.head_channels
-        self.prompter = ContrastivePrompter(config.width, config.mlp_ratio, spare=config.prompter_spare)
-        self.conv_cls = ConvTower(config.width, channels, 1)
-        self.conv_offset = ConvTower(config.width, channels, 2)
-        self.conv_bbox = ConvTower(config.width, channels, 2)
-        self.conv_bbox_grounding = ConvTower(config.width, channels, 2)
-        # A rare event: start the centre map low so that the first steps are not spent on that.
-        nn.init.constant_(self.conv_cls.out.bias, -4.0)
-
-    def forward(self, tokens: Tokens, aux: dict[str, Any], prompts_B3C: Tensor, flag_B: Tensor) -> Prediction:
-        """Maps of the search region; the size comes from its own tower where the start is by words (published)."""
-        contrast_BN2 = self.prompter.score(tokens.search_BNC, prompts_B3C)
-        x_BNC = tokens.search_BNC + aux["detail"] if "detail" in aux else tokens.search_BNC
-        b, _, c = x_BNC.shape
-        map_BCSS = x_BNC.transpose(1, 2).reshape(b, c, self.side, self.side)
-        centre = self.conv_cls(map_BCSS)[:, 0].float()
-        by_words_B = flag_B == Flag.NL
-        size = self._size(map_BCSS, by_words_B)
-        logits = {}
-        if self.training:
-            logits = {"centre": centre, "prompt": contrast_BN2, **aux}
-        return Prediction(
-            centre_BSS=centre.sigmoid(),
-            presence_BSS=presence(contrast_BN2).view(b, self.side, self.side),
-            boxes_BSS4=decode_boxes(self.conv_offset(map_BCSS), size, self.code),
-            tokens=tokens,
-            logits=logits,
-        )
-
-    def _size(self, map_BCSS: Tensor, by_words_B: Tensor) -> Tensor:
-        """At inference only the towers that a flag asks for are computed."""
-        if self.training or (by_words_B.any() and not by_words_B.all()):
-            choice = by_words_B[:, None, None, None]
-            return torch.where(choice, self.conv_bbox_grounding(map_BCSS), self.conv_bbox(map_BCSS))
-        tower = self.conv_bbox_grounding if bool(by_words_B.all()) else self.conv_bbox
-        size: Tensor = tower(map_BCSS)
-        return size
-
-
-def _by_flag(flag_B: Tensor, vision: Tensor, words: Tensor) -> Tensor:
-    """Choose by mode; ``where``, not a product, so that nothing of a masked modality can pass."""
-    shape = (-1,) + (1,) * (vision.ndim - 1)
-    flag = flag_B.view(shape)
-    both = torch.where(flag == Flag.NL, words, (vision + words) / 2)
-    return torch.where(flag == Flag.BBOX, vision, both)
-
-
-def _reference(tokens: Tokens, flag_B: Tensor) -> Tensor:
-    return _by_flag(flag_B, tokens.vision_BC, tokens.words_BC)

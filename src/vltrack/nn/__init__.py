@@ -1,1 +1,1 @@
-"""Layers that two or more trackers share. Tensors in, tensors out: knows no image file, no sentence, no tracker."""
+"""Layers that two or more trackers share. Tensors in, tensors out: knows no file, no sentence, no tracker."""

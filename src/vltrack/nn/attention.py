@@ -1,6 +1,8 @@
 """Transformer blocks with a key mask: attention, MLP, the pre-norm block, and LiteTrack's channel gate.
 
-Parameter names are timm's (``norm1 attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2``) so that public ViT weights load.
+Parameter names are timm's (``norm1 attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2``) so that public ViT weights
+load.
+
 Shapes: B batch, N tokens, C width, H heads, D = C / H.
 """
 
@@ -17,14 +19,16 @@ def key_bias(valid_BN: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def attend(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias: Tensor | None) -> Tensor:
-    """Softmax attention. Written out on the CPU, where the fused kernel is 2.5x slower in bf16 and equal in fp32."""
+    """Softmax attention, written out on the CPU: the fused kernel is 2.5x slower there in bf16."""
     if q_BHND.device.type != "cpu":
         mask = None if bias is None else bias.to(q_BHND.dtype)
-        return nn.functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
+        fused: Tensor = nn.functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
+        return fused
     logits = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHMD.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
-    return logits.softmax(dim=-1).to(v_BHMD.dtype) @ v_BHMD
+    weights: Tensor = logits.softmax(dim=-1).to(v_BHMD.dtype)
+    return weights @ v_BHMD
 
 
 class ChannelGate(nn.Module):
@@ -67,7 +71,7 @@ class Attention(nn.Module):
         self.gate = ChannelGate(width) if gate else None
 
     def forward(self, x_BNC: Tensor, bias: Tensor | None = None, valid_BN: Tensor | None = None) -> Tensor:
-        """(B, N, C) -> (B, N, C). ``bias`` (B, 1, 1, N) hides keys; ``valid_BN`` says over what the gate pools."""
+        """(B, N, C) -> (B, N, C). ``bias`` (B, 1, 1, N) hides keys; the gate pools over ``valid_BN``."""
         b, n, c = x_BNC.shape
         q, k, v = self.qkv(x_BNC).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         out_BNC = attend(q, k, v, bias).transpose(1, 2).reshape(b, n, c)

@@ -1,11 +1,13 @@
 """A BERT encoder, as many layers as asked for, with Hugging Face parameter names.
 
 Two departures, both by configuration: the word table may be narrower than the width and projected up
-(``embeddings.embeddings_project``, as in ALBERT and ELECTRA), and there is no pooler.
+(``embeddings.embeddings_project``), and there is no pooler.
 Shapes: B batch, L word pieces, C width.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +48,9 @@ class _SelfAttention(nn.Module):
 
     def forward(self, x_BLC: Tensor, bias: Tensor | None) -> Tensor:
         b, n, c = x_BLC.shape
-        q, k, v = (f(x_BLC).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.query, self.key, self.value))
+        q, k, v = (
+            f(x_BLC).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.query, self.key, self.value)
+        )
         return attend(q, k, v, bias).transpose(1, 2).reshape(b, n, c)
 
 
@@ -68,7 +72,9 @@ class BertLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.attention = nn.ModuleDict({"self": _SelfAttention(width, heads), "output": _Output(width, width)})
+        self.attention = nn.ModuleDict(
+            {"self": _SelfAttention(width, heads), "output": _Output(width, width)}
+        )
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, hidden)})
         self.output = _Output(hidden, width)
 
@@ -95,14 +101,14 @@ class Bert(nn.Module):
     ) -> None:
         super().__init__()
         self.embeddings = BertEmbeddings(vocabulary, width, table_width or width, positions)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(BertLayer(width, heads, hidden) for _ in range(layers))})
+        self.encoder = nn.ModuleDict(
+            {"layer": nn.ModuleList(BertLayer(width, heads, hidden) for _ in range(layers))}
+        )
 
     @property
     def layers(self) -> nn.ModuleList:
         """The encoder layers, first to last."""
-        layers = self.encoder["layer"]
-        assert isinstance(layers, nn.ModuleList)
-        return layers
+        return cast(nn.ModuleList, self.encoder["layer"])
 
     def forward(self, ids_BL: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, L) word-piece ids -> (B, L, C) of the last layer."""

@@ -23,12 +23,14 @@ def choose_device(name: str = "auto") -> torch.device:
     kind = name.split(":")[0]
     if not present.get(kind, False):
         having = ", ".join(k for k, v in present.items() if v)
-        raise ResourceError(f"no device {name!r} on this machine (it has: {having}).", hint="Use --device auto.")
+        raise ResourceError(
+            f"no device {name!r} on this machine (it has: {having}).", hint="Use --device auto."
+        )
     return torch.device(name)
 
 
 def mixed_precision(device: torch.device, *, enabled: bool = True) -> AbstractContextManager[object]:
-    """bf16 autocast for training; on the CPU only where the processor has bf16 instructions (else it is slower)."""
+    """bf16 autocast for training; on the CPU only with bf16 instructions (else it is slower)."""
     if device.type == "cpu":
         enabled = enabled and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX") and _cpu_has_bf16()
     if device.type == "mps":

@@ -34,8 +34,9 @@ class ConvTower(nn.Module):
 def decode_boxes(offset_B2SS: Tensor, size_B2SS: Tensor, code: BoxCode) -> Tensor:
     """Raw channels -> (B, S, S, 4) cx, cy, w, h in units of the crop.
 
-    ``cell`` (published): centre = (cell + sigmoid(offset)) / S, size = sigmoid. Only the cell that holds the centre
-    can name a box. ``free`` (ours): centre = (cell + 1/2 + offset) / S, size = exp / 4: every cell of the target can.
+    ``cell`` (published): centre = (cell + sigmoid(offset)) / S, size = sigmoid. Only the cell that holds the
+    centre can name a box. ``free`` (ours): centre = (cell + 1/2 + offset) / S, size = exp / 4: every cell of
+    the target can.
     """
     side = offset_B2SS.shape[-1]
     offset, size = offset_B2SS.float(), size_B2SS.float()

@@ -1,7 +1,7 @@
 """Explicit matching: cosine similarities between search and template features, beside the tokens.
 
-With ImageNet features this points at the target from the first minutes of training. Unpublished; our design, for the
-tiny sizes. Shapes: B batch, K templates, P template cells, N search cells, F feature channels.
+With ImageNet features this points at the target from the first minutes of training. Unpublished; our design,
+for the tiny sizes. Shapes: B batch, K templates, P template cells, N search cells, F feature channels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class TemplateMatch(nn.Module):
-    """Turns similarities to every template cell and to the pooled target into ``width`` channels a search token."""
+    """Similarities to every template cell and to the pooled target, as ``width`` channels a search token."""
 
     def __init__(self, coarse: int, fine: int, cells: int, templates: int, width: int) -> None:
         super().__init__()
@@ -23,8 +23,10 @@ class TemplateMatch(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.project = nn.Linear(templates * (cells + 5), width)
 
-    def describe(self, coarse_BPF: Tensor, fine_B4PF: Tensor, inside_BP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Template side, once a template: unit keys weighted by the soft in-box mask, and two pooled target vectors.
+    def describe(
+        self, coarse_BPF: Tensor, fine_B4PF: Tensor, inside_BP: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Template side, once a template: unit keys weighted by the soft in-box mask, two pooled vectors.
 
         ``fine_B4PF`` (B, 4P, F') are the features at half the stride, four a cell.
         Returns (B, P, F) keys, (B, F) pooled, (B, F') pooled fine.

@@ -1,11 +1,13 @@
-"""The MobileNetV2 1.0 trunk to stride 16, batch norm folded into the convolutions (weights: ImageNet, Apache-2.0).
+"""The MobileNetV2 1.0 trunk to stride 16, batch norm folded in (public weights: ImageNet, Apache-2.0).
 
-Layers are numbered as in the published file (``NN.weight``, ``NN.bias``): 00-02 first block, then three a block.
-Padding is TensorFlow's SAME: stride 1 one pixel on every side; stride 2 with an even input none left and top, one
-right and bottom. Input is RGB / 127.5 - 1.
+Layers are numbered as in the published file (``NN.weight``, ``NN.bias``): 00-02 first block, then three a
+block. Padding is TensorFlow's SAME: stride 1 one pixel on every side; stride 2 with an even input none left
+and top, one right and bottom. Input is RGB / 127.5 - 1.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +55,20 @@ class MobileNetV2(nn.Module):
         return stride8, x
 
     def load_numbered(self, arrays: dict[str, Tensor]) -> None:
-        """Take ``NN.weight`` and ``NN.bias`` (zero-padded numbers) for every convolution. KeyError if one is missing."""
+        """Take ``NN.weight`` and ``NN.bias`` for every convolution (00, 01, ...).
+
+        Raises:
+            KeyError: one is missing. ValueError: one has another shape.
+        """
         with torch.no_grad():
             for number, conv in enumerate(self.convs):
-                conv.weight.copy_(arrays[f"{number:02d}.weight"])
-                conv.bias.copy_(arrays[f"{number:02d}.bias"])
+                for name, own in conv.named_parameters():
+                    given = arrays[f"{number:02d}.{name}"]
+                    if given.shape != own.shape:  # copy_ would broadcast
+                        raise ValueError(
+                            f"{number:02d}.{name} is {tuple(given.shape)}, not {tuple(own.shape)}"
+                        )
+                    own.copy_(given)
 
 
 def _conv(inside: int, outside: int, kernel: int, stride: int, groups: int = 1) -> nn.Conv2d:
@@ -66,8 +77,7 @@ def _conv(inside: int, outside: int, kernel: int, stride: int, groups: int = 1) 
 
 
 def _same(conv: nn.Module, x: Tensor) -> Tensor:
-    assert isinstance(conv, nn.Conv2d)
-    if conv.stride[0] == 2:
+    if cast(nn.Conv2d, conv).stride[0] == 2:
         x = functional.pad(x, (0, 1, 0, 1))
     out: Tensor = conv(x)
     return out

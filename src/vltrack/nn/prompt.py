@@ -1,6 +1,6 @@
 """The multi-modal contrastive prompt: target, distractor and background vectors that score search tokens.
 
-Source: UVLTrack's modality-adaptive box head (TRACKERS.md 2.1), which LiteTrack keeps.
+Source: UVLTrack's modality-adaptive box head (AAAI 2024, section 3), which LiteTrack keeps.
 Shapes: B batch, M key tokens (template and context), N search tokens, C width.
 """
 
@@ -31,8 +31,8 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 class ContrastivePrompter(nn.Module):
     """Builds three prompts from tokens whose in-box mask is known, and scores search tokens with them.
 
-    ``spare=True`` registers the q, kv and proj layers that the released prompter holds but never uses, so that
-    published checkpoints load strictly; they take no part in anything.
+    ``spare=True`` registers the q, kv and proj layers that the released prompter holds but never uses, so
+    that published checkpoints load strictly; they take no part in anything.
     """
 
     def __init__(self, width: int, mlp_ratio: float = 4.0, *, spare: bool = False) -> None:
@@ -49,8 +49,8 @@ class ContrastivePrompter(nn.Module):
     def build(self, reference_BC: Tensor, keys_BMC: Tensor, inside_BM: Tensor, by_words_B: Tensor) -> Tensor:
         """Prompts (B, 3, C): rows target, distractor, background.
 
-        ``inside_BM`` is True for key tokens in the target's box. ``by_words_B`` marks samples started by a sentence
-        alone, which have no trusted keys: their prompts are the queries plus the reference.
+        ``inside_BM`` is True for key tokens in the target's box. ``by_words_B`` marks samples started by a
+        sentence alone, which have no trusted keys: their prompts are the queries plus the reference.
         """
         logits_BM = cosine(keys_BMC, reference_BC[:, None])[..., 0] * self.log_build.exp()
         target_BM, distractor_BM, background_BM = _three_groups(logits_BM, inside_BM)
@@ -70,7 +70,7 @@ class ContrastivePrompter(nn.Module):
 
 
 def presence(logits_BN2: Tensor) -> Tensor:
-    """(B, N, 2) -> (B, N) probability of the target; a third logit of 0 stands for neither (test time only)."""
+    """(B, N, 2) -> (B, N) probability of the target; a third logit of 0 is for neither (test time only)."""
     three = torch.cat([logits_BN2, torch.zeros_like(logits_BN2[..., :1])], dim=-1)
     return three.softmax(dim=-1)[..., 0]
 
@@ -78,14 +78,16 @@ def presence(logits_BN2: Tensor) -> Tensor:
 def _three_groups(logits_BM: Tensor, inside_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Softmax weights over target tokens, and over those outside split into distractor and background.
 
-    Outside, tokens are sorted by probability; the least similar ones that hold together less than a quarter of the
-    mass are background, the rest distractors. An empty group gets zero weights.
+    Outside, tokens are sorted by probability; the least similar ones that hold together less than a quarter
+    of the mass are background, the rest distractors. An empty group gets zero weights.
     """
     lowest = torch.finfo(logits_BM.dtype).min
     outside_BM = ~inside_BM
     probability_BM = logits_BM.masked_fill(inside_BM, lowest).softmax(dim=-1).masked_fill(inside_BM, 0.0)
     sorted_BM, order_BM = probability_BM.detach().sort(dim=-1)
-    is_background = torch.zeros_like(inside_BM).scatter(1, order_BM, sorted_BM.cumsum(dim=-1) < BACKGROUND_SHARE)
+    is_background = torch.zeros_like(inside_BM).scatter(
+        1, order_BM, sorted_BM.cumsum(dim=-1) < BACKGROUND_SHARE
+    )
     return (
         _masked_softmax(logits_BM, inside_BM),
         _masked_softmax(logits_BM, outside_BM & ~is_background),

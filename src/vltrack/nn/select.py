@@ -1,8 +1,9 @@
-"""Cosine-similarity token selection that really drops tokens, and the way back to the full map (LiteTrack idea 2).
+"""Cosine-similarity token selection that really drops tokens, and the way back to the map (LiteTrack idea 2).
 
-Published code marks a token as redundant when an earlier one is more similar than a fixed 0.8, and then only stops
-its gradient. "Learnable dynamic threshold" is claimed but not in the code; threshold, budget, dropping and restoring
-here are our design (docs/published-and-ours.md).
+Published code marks a token as redundant when an earlier one is more similar than a fixed 0.8, and then only
+stops its gradient. "Learnable dynamic threshold" is claimed but not in the code; threshold, budget, dropping
+and restoring here are our design (docs/published-and-ours.md).
+
 Shapes: B batch, N tokens of the whole map, K kept ones, C width.
 """
 
@@ -36,19 +37,18 @@ class Selection:
 
 
 class TokenSelector(nn.Module):
-    """Keep tokens whose largest cosine similarity to an earlier token is below a learned, per-image threshold.
+    """Keep tokens whose largest cosine similarity to an earlier one is below a learned threshold.
 
-    r_i = max over j < i of cos(x_i, x_j); kept if r_i < tanh(theta) + MLP(mean x). The count is rounded up to a
-    multiple of ``bucket`` so that shapes repeat; the centre token always stays.
+    r_i = max over j < i of cos(x_i, x_j); kept if r_i < tanh(theta) + MLP(mean x). The count is rounded up to
+    a multiple of ``bucket`` so that shapes repeat; the centre token always stays.
     """
 
     def __init__(self, width: int, *, threshold: float = 0.8, bucket: int = 32) -> None:
         super().__init__()
         self.bucket = bucket
         self.theta = nn.Parameter(torch.atanh(torch.tensor(float(threshold))))
-        self.offset = nn.Sequential(nn.Linear(width, 16), nn.ReLU(), nn.Linear(16, 1))
-        last = self.offset[2]
-        assert isinstance(last, nn.Linear)
+        first, last = nn.Linear(width, 16), nn.Linear(16, 1)
+        self.offset = nn.Sequential(first, nn.ReLU(), last)
         nn.init.normal_(last.weight, std=1e-3)
         nn.init.zeros_(last.bias)
 
@@ -63,7 +63,9 @@ class TokenSelector(nn.Module):
             soft_BN = torch.sigmoid((threshold_B1 - redundancy_BN) / TEMPERATURE)
         return self._choose(similar_BNN, redundancy_BN, redundancy_BN < threshold_B1, soft_BN)
 
-    def _choose(self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, soft_BN: Tensor) -> Selection:
+    def _choose(
+        self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, soft_BN: Tensor
+    ) -> Selection:
         n = redundancy_BN.shape[1]
         side = int(n**0.5)
         priority_BN = redundancy_BN.clone()
@@ -91,8 +93,7 @@ def _largest_earlier(similar_BNN: Tensor) -> Tensor:
     """Row-wise maximum over the strictly lower triangle; -1 for the first token."""
     n = similar_BNN.shape[1]
     later = torch.ones(n, n, dtype=torch.bool, device=similar_BNN.device).triu()
-    largest_BN = similar_BNN.masked_fill(later, -1.0).amax(dim=2)
-    return largest_BN
+    return similar_BNN.masked_fill(later, -1.0).amax(dim=2)
 
 
 def take(x_BNC: Tensor, order_BK: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The star adapter: a product of two linear maps, added to the stream with a weight that starts at zero (LiteTrack idea 4)."""
+"""The star adapter: a product of two linear maps, added with a weight that starts at zero (LiteTrack)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class StarAdapter(nn.Module):
     """x + alpha * g(ReLU6(f1 x) * f2 x).
 
-    The published code builds this with new random weights in every forward pass and without a residual; here it is
-    registered, bottlenecked to ``hidden`` and starts as the identity (unpublished; our design).
+    The published code builds this with new random weights in every forward pass and without a residual; here
+    it is registered, bottlenecked to ``hidden`` and starts as the identity (unpublished; our design).
     """
 
     def __init__(self, width: int, hidden: int) -> None:

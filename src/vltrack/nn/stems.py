@@ -16,7 +16,7 @@ from vltrack.nn.vit import PatchEmbed
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """Tokens (B, N, C), features at stride 16 (B, N, F) and at stride 8 (B, 4N, F'), the four of a cell together."""
+    """Tokens (B, N, C), features at stride 16 (B, N, F) and stride 8 (B, 4N, F'), a cell's four together."""
 
     tokens_BNC: Tensor
     coarse_BNF: Tensor
