@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core import boxes as b
@@ -14,6 +14,7 @@ XYWH = st.tuples(*[st.floats(-1e4, 1e4)] * 2, *[st.floats(0.01, 1e4)] * 2)
 SOLID = st.tuples(*[st.floats(-1e4, 1e4)] * 2, *[st.floats(1, 1e4)] * 2)
 
 
+@settings(deadline=None)
 @given(st.lists(XYWH, min_size=1, max_size=5))
 def test_formats_undo_each_other(rows) -> None:
     box = np.array(rows)
@@ -28,6 +29,7 @@ def test_formats_mean_what_they_say() -> None:
     assert b.xywh_to_xyxy(np.zeros((2, 5, 4), np.float32)).dtype == np.float64
 
 
+@settings(deadline=None)
 @given(XYWH, st.integers(20, 4000), st.integers(20, 4000), st.floats(0, 10))
 def test_a_clipped_box_keeps_its_margin_inside(box, width, height, margin) -> None:
     x, y, w, h = b.clip_xywh(box, width, height, margin=margin)
@@ -38,6 +40,7 @@ def test_a_clipped_box_keeps_its_margin_inside(box, width, height, margin) -> No
     assert -1e-9 <= y <= height - margin + 1e-9
 
 
+@settings(deadline=None)
 @given(SOLID, SOLID, st.floats(-500, 500), st.floats(0.1, 10))
 def test_overlap_properties(one, two, shift, scale) -> None:
     a, c = np.array(one), np.array(two)

@@ -68,7 +68,7 @@ def same(a: Track, b: Track) -> bool:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=ROWS, sentence=st.text(max_size=20), extension=st.sampled_from(["csv", "json"]))
 def test_every_float_and_every_sentence_comes_back(tmp_path_factory, rows, sentence, extension) -> None:
     track = make(

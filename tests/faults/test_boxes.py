@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import BoxInvalid, BoxOutside, UsageError
@@ -56,6 +56,7 @@ def test_plain_numbers_are_read(text) -> None:
     assert parse_box(text) == (120.0, 40.0, 60.5, 80.0)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_box_or_a_clear_error(text) -> None:
     try:
@@ -128,6 +129,7 @@ def test_tiny_whole_and_larger_boxes() -> None:
 SIDES = st.floats(1e-6, 1e5)
 
 
+@settings(deadline=None)
 @given(
     box=st.tuples(st.floats(-1e5, 1e5), st.floats(-1e5, 1e5), SIDES, SIDES),
     width=st.integers(1, 8000),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -34,6 +34,7 @@ def slow_auc(pred: np.ndarray, gt: np.ndarray) -> float:
     return total / (21 * len(gt))
 
 
+@settings(max_examples=40, deadline=None)
 @given(PAIRS)
 def test_agrees_with_the_slow_way(pair) -> None:
     pred, gt = pair
@@ -42,6 +43,7 @@ def test_agrees_with_the_slow_way(pair) -> None:
         assert success_auc(pred, gt) == pytest.approx(slow_auc(pred, gt), abs=1e-9)
 
 
+@settings(max_examples=40, deadline=None)
 @given(PAIRS, st.floats(-50, 50), st.randoms())
 def test_properties(pair, shift, random) -> None:
     pred, gt = pair
@@ -62,6 +64,7 @@ def test_properties(pair, shift, random) -> None:
     assert result.frames == len(gt)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12).flatmap(box_rows))
 def test_a_perfect_tracker_gets_20_of_21(gt) -> None:
     assert success_auc(gt, gt) == pytest.approx(20 / 21)

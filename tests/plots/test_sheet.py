@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import DataError
@@ -27,6 +27,7 @@ def stream(count: int, lost: tuple[int, ...] = (), targets: int = 1):
         yield (image, *[step] * targets)
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 3000), count=st.integers(1, 20))
 def test_choice_is_even_and_holds_both_ends(length, count) -> None:
     chosen = _evenly(range(length), count, int)

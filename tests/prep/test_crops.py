@@ -16,6 +16,7 @@ from vltrack.prep.crops import MIN_SIDE, cut, letterbox, mean_colour, region_for
 BOXES = st.tuples(st.floats(-9000, 9000), st.floats(-9000, 9000), st.floats(0.2, 8000), st.floats(0.2, 8000))
 
 
+@settings(deadline=None)
 @given(box=BOXES, other=BOXES, factor=st.floats(1, 6), size=st.sampled_from([64, 128, 224, 256, 384]))
 def test_a_box_survives_the_way_to_the_crop_and_back(box, other, factor, size) -> None:
     crop = region_for(box, factor, size)
@@ -26,6 +27,7 @@ def test_a_box_survives_the_way_to_the_crop_and_back(box, other, factor, size) -
     assert np.abs(crop.to_crop(crop.to_frame(boxes)) - boxes).max() < 1e-6
 
 
+@settings(deadline=None)
 @given(box=BOXES, factor=st.floats(1, 6))
 def test_the_region_has_the_published_side_and_the_boxs_centre(box, factor) -> None:
     crop = region_for(box, factor, 256)
@@ -58,7 +60,7 @@ def _blob_centre(image: np.ndarray) -> np.ndarray:
     return np.array([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     cx=st.floats(150, 650),
     cy=st.floats(150, 450),
@@ -158,6 +160,7 @@ def test_a_crop_of_an_8k_frame_takes_no_memory_worth_naming(box) -> None:
     assert peak < 12_000_000  # the frame has 100 MB; numpy and cv2's numpy outputs are traced
 
 
+@settings(deadline=None)
 @given(width=st.integers(1, 4000), height=st.integers(1, 4000))
 def test_letterbox_holds_the_whole_frame_in_the_middle(width, height) -> None:
     x, y, w, h = letterbox(width, height, 256).to_crop((0, 0, width, height))
