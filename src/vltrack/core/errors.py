@@ -118,6 +118,10 @@ class CheckpointCorrupt(ModelError):
     """The file's sha256 is not the recorded one, or the file does not parse."""
 
 
+class CheckpointUnsafe(ModelError):
+    """The file's format can run code or hide its size when it is read."""
+
+
 class CheckpointMismatch(ModelError):
     """The weights belong to another tracker, size or configuration."""
 
