@@ -1,4 +1,4 @@
-"""Our checkpoint: ``NAME.safetensors`` with the tensors and ``NAME.json`` with everything else, sha256 included.
+"""Our checkpoint: ``NAME.safetensors`` with the tensors, ``NAME.json`` with everything else, sha256 included.
 
 Nothing is ever unpickled. A file that was cut, changed or belongs to another model is refused with the reason.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections import Counter
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -20,22 +22,38 @@ from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,
     CheckpointNonFinite,
+    CheckpointUnsafe,
     CheckpointVersion,
     ModelNotFound,
+    TokenizerMismatch,
+    UsageError,
 )
-from vltrack.core.files import sha256_bytes, write_bytes, write_text
+from vltrack.core.files import atomic_path, sha256_bytes
 from vltrack.models import MODELS, ModelCard, build, config_of, split_name
 
 FORMAT = 1
 PACKAGED = Path(__file__).parent.parent / "weights"
+_CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}
+_CARD_BYTES = 1 << 20
 
 
-def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False) -> None:
-    """Write ``path`` (.safetensors) and its card beside it. ``half`` stores matrices as fp16, vectors stay fp32.
+def save(
+    path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False
+) -> None:
+    """Write ``path`` (.safetensors) and its card beside it.
 
-    The card is written last: a file without one is not a checkpoint.
+    ``half`` stores matrices as fp16, vectors stay fp32. Both files are complete before either takes its name; a
+    stop in between leaves a card that does not fit, which ``load`` refuses.
+
+    Raises:
+        UsageError: ``path`` does not end in .safetensors.
+        CheckpointNonFinite: a number is not finite, or not within the range of fp16.
+        ResourceError: the disk is full or the folder cannot be written; what was there is still there.
     """
+    if path.suffix != ".safetensors":
+        raise UsageError(f"weights end in .safetensors, not {path.name}.")
     tensors = {k: _stored(v, half) for k, v in model.state_dict().items()}
+    _check_finite(tensors, path)
     data = save_bytes(tensors)
     record = {
         "format": FORMAT,
@@ -46,9 +64,10 @@ def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any
         "config": dataclasses.asdict(model.config),
         **card,
     }
-    path.with_suffix(".json").unlink(missing_ok=True)
-    write_bytes(path, data)
-    write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
+    text = json.dumps(record, indent=2) + "\n"
+    with atomic_path(path.with_suffix(".json")) as card_part, atomic_path(path) as data_part:
+        card_part.write_text(text, encoding="utf-8")
+        data_part.write_bytes(data)
 
 
 def find(name_or_path: str | Path) -> Path:
@@ -56,36 +75,57 @@ def find(name_or_path: str | Path) -> Path:
 
     Raises:
         ModelNotFound: no such file; or a known model whose weights do not ship.
+        CheckpointUnsafe: a file of another format, which could run code when it is read.
     """
     path = Path(name_or_path)
     if path.suffix == ".safetensors" or path.is_file():
+        if path.suffix not in (".safetensors", ".json"):
+            raise CheckpointUnsafe(
+                f"{path} is no .safetensors file; other formats can run code and are not opened.",
+                hint="Give the .safetensors file of the weights.",
+            )
+        path = path.with_suffix(".safetensors")
         if not path.is_file():
-            raise ModelNotFound(f"there are no weights at {path}.", hint="Check the path, or use `vltrack models`.")
-        return path.with_suffix(".safetensors")
+            raise ModelNotFound(
+                f"there are no weights at {path}.", hint="Check the path, or use `vltrack models`."
+            )
+        return path
     split_name(str(name_or_path))
     packaged = PACKAGED / f"{name_or_path}.safetensors"
     if not packaged.is_file():
         raise ModelNotFound(
-            f"no weights for {name_or_path} ship with vltrack.",
+            f"no weights for {name_or_path} ship with vltrack (looked for {packaged}).",
             hint="Train them (`vltrack train`) and give the path of the .safetensors file.",
         )
     return packaged
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The JSON beside a .safetensors file. CheckpointCorrupt if it is missing or no JSON; CheckpointVersion if newer."""
+    """The JSON beside a .safetensors file.
+
+    Raises:
+        CheckpointCorrupt: it is missing or no card.
+        CheckpointVersion: a newer vltrack wrote it.
+    """
     card_path = path.with_suffix(".json")
     try:
-        card = json.loads(card_path.read_bytes())
+        with card_path.open("rb") as file:
+            text = file.read(_CARD_BYTES + 1)
     except FileNotFoundError:
         raise CheckpointCorrupt(
             f"{path} has no card ({card_path.name}) beside it.", hint="Copy both files together."
         ) from None
-    except ValueError as error:
+    except OSError as error:
+        raise CheckpointCorrupt(f"{card_path} cannot be read ({error.strerror}).") from None
+    if len(text) > _CARD_BYTES:
+        raise CheckpointCorrupt(f"{card_path} is over {_CARD_BYTES} bytes and no card.")
+    try:
+        card = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise CheckpointCorrupt(f"{card_path} is no JSON ({error}).", hint="Copy the file again.") from None
-    if not isinstance(card, dict) or not {"format", "tracker", "size", "sha256", "config"} <= card.keys():
+    if not isinstance(card, dict) or any(type(card.get(k)) is not kind for k, kind in _CARD_KEYS.items()):
         raise CheckpointCorrupt(f"{card_path} is not a card of vltrack weights.", hint="Copy the file again.")
-    if card["format"] > FORMAT:
+    if not 1 <= card["format"] <= FORMAT:
         raise CheckpointVersion(
             f"{path} has format {card['format']}; this vltrack reads up to {FORMAT}.", hint="Update vltrack."
         )
@@ -93,63 +133,158 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def load(name_or_path: str | Path, *, tracker: str | None = None) -> tuple[Any, dict[str, Any]]:
-    """The model in eval mode on the CPU, and its card.
+    """The model in eval mode on the CPU, in float32, and its card.
+
+    ``card["dtypes"]`` tells how many tensors of each number type the file holds; all are cast to the model's.
 
     Raises:
-        ModelNotFound, CheckpointCorrupt, CheckpointVersion, CheckpointMismatch, CheckpointNonFinite.
+        ModelNotFound, CheckpointUnsafe, CheckpointCorrupt, CheckpointVersion, CheckpointMismatch,
+        CheckpointNonFinite: see the classes.
     """
     path = find(name_or_path)
     card = read_card(path)
-    data = path.read_bytes()
+    data = _read_checked(path, card)
+    if card["tracker"] not in MODELS or (tracker is not None and card["tracker"] != tracker):
+        raise CheckpointMismatch(
+            f"{path} holds weights of {card['tracker']!r}, not of {tracker or 'a known tracker'}."
+        )
+    if path.parent == PACKAGED and path.stem != f"{card['tracker']}-{card['size']}":
+        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']}-{card['size']}.")
+    model_card = MODELS[card["tracker"]]
+    config = _config(model_card, card, path)
+    tensors = _parse(data, path)
+    try:
+        # Shapes first, without memory: a card may ask for a network of any size.
+        with torch.device("meta"):
+            expected = build(model_card, config).state_dict()
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointMismatch(f"{path}: its configuration is no network ({error}).") from None
+    _check_names(expected, tensors, path)
+    with torch.random.fork_rng(devices=[]):
+        model = build(model_card, config)
+    load_strictly(model, tensors, path)
+    card["dtypes"] = dict(Counter(str(t.dtype).removeprefix("torch.") for t in tensors.values()))
+    return model.eval(), card
+
+
+def load_strictly(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Copy tensors into a model: every key, every shape, every number finite; floats are cast to the model's.
+
+    Raises:
+        CheckpointMismatch: names up to ten keys that are missing, unexpected, or of another shape or kind.
+        CheckpointNonFinite: names the tensor.
+    """
+    expected = model.state_dict()
+    _check_names(expected, tensors, path)
+    _check_finite(tensors, path)
+    with torch.no_grad():
+        for name, own in expected.items():
+            own.copy_(tensors[name])
+
+
+def check_vocabulary(card: dict[str, Any], model: torch.nn.Module, *, sha256: str, pieces: int) -> None:
+    """That a tokenizer's vocabulary (its file's sha256, its number of pieces) is the one of the weights.
+
+    Raises:
+        TokenizerMismatch: another file, or more pieces than the word table has rows.
+    """
+    trained_with = card.get("vocabulary_sha256")
+    if trained_with is not None and trained_with != sha256:
+        raise TokenizerMismatch(
+            f"the weights were trained with the vocabulary {str(trained_with)[:12]}..., "
+            f"the one at hand is {sha256[:12]}...",
+            hint="Use the vocabulary that came with the weights.",
+        )
+    for name, table in model.state_dict().items():
+        if name.endswith("word_embeddings.weight") and len(table) != pieces:
+            raise TokenizerMismatch(f"the vocabulary has {pieces} pieces, {name} has {len(table)} rows.")
+
+
+def _read_checked(path: Path, card: dict[str, Any]) -> bytes:
+    # Read once, so that what is checked is what is used, whatever happens to the file meanwhile.
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointCorrupt(f"{path} cannot be read ({error.strerror}).") from None
     actual = sha256_bytes(data)
     if actual != card["sha256"]:
         raise CheckpointCorrupt(
             f"{path} is damaged: sha256 is {actual[:12]}..., its card says {card['sha256'][:12]}...",
             hint="Copy or download the file again.",
         )
-    if card["tracker"] not in MODELS or (tracker is not None and card["tracker"] != tracker):
-        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of {tracker or 'a known tracker'}.")
-    model_card = MODELS[card["tracker"]]
-    model = build(model_card, _config(model_card, card, path))
+    return data
+
+
+def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
     try:
-        tensors = load_bytes(data)
-    except SafetensorError as error:
+        tensors: dict[str, Tensor] = load_bytes(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        if data[:1] == b"\x80" or data[:2] == b"PK":
+            raise CheckpointUnsafe(
+                f"{path} is a pickle or an archive under another name; such files can run code."
+            ) from None
         raise CheckpointCorrupt(f"{path} is no safetensors file ({error}).") from None
-    load_strictly(model, tensors, path)
-    return model.eval(), card
+    return tensors
 
 
-def load_strictly(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy tensors into a model: every key, every shape, every number finite. CheckpointMismatch, CheckpointNonFinite."""
-    expected = model.state_dict()
-    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    shapes = [
-        f"{k} {tuple(tensors[k].shape)} for {tuple(expected[k].shape)}"
-        for k in expected.keys() & tensors.keys()
-        if tensors[k].shape != expected[k].shape
-    ]
-    faults = {"missing": missing, "unexpected": extra, "of another shape": sorted(shapes)}
+def _check_names(expected: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+    shared = sorted(expected.keys() & tensors.keys())
+    faults = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - expected.keys()),
+        "of another shape": [
+            f"{k} {tuple(tensors[k].shape)} for {tuple(expected[k].shape)}"
+            for k in shared
+            if tensors[k].shape != expected[k].shape
+        ],
+        "of another kind": [
+            f"{k} {tensors[k].dtype} for {expected[k].dtype}"
+            for k in shared
+            if tensors[k].is_floating_point() != expected[k].is_floating_point() or tensors[k].is_complex()
+        ],
+    }
     if any(faults.values()):
         said = "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
         raise CheckpointMismatch(f"{path} does not fit the model: {said}.")
+
+
+def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointNonFinite(f"{path}: tensor {name} holds NaN or infinity.", hint="Use another checkpoint.")
-    with torch.no_grad():
-        for name, own in expected.items():
-            own.copy_(tensors[name])
+            raise CheckpointNonFinite(
+                f"{path}: tensor {name} holds NaN or infinity.", hint="Use another checkpoint."
+            )
 
 
 def _config(model_card: ModelCard, card: dict[str, Any], path: Path) -> Any:
     if card["size"] not in model_card.sizes:
-        raise CheckpointMismatch(f"{path}: {card['tracker']} has no size {card['size']!r}.")
+        raise CheckpointMismatch(
+            f"{path}: {card['tracker']} has no size {card['size']!r}, only {', '.join(model_card.sizes)}."
+        )
     default = config_of(model_card, card["size"])
     hints = get_type_hints(type(default))
     unknown = sorted(card["config"].keys() - hints.keys())
     if unknown:
-        raise CheckpointMismatch(f"{path}: unknown configuration {', '.join(unknown)}.", hint="Update vltrack.")
+        raise CheckpointMismatch(
+            f"{path}: unknown configuration {', '.join(unknown)}.", hint="Update vltrack."
+        )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()}
-    return dataclasses.replace(default, **values)
+    for name, value in values.items():
+        allowed = get_args(hints[name]) if get_origin(hints[name]) is Literal else None
+        if not (value in allowed if allowed else _same_kind(value, getattr(default, name))):
+            raise CheckpointMismatch(f"{path}: configuration {name} cannot be {value!r}.")
+    try:
+        return dataclasses.replace(default, **values)
+    except ValueError as error:
+        raise CheckpointMismatch(f"{path}: configuration: {error}.") from None
+
+
+def _same_kind(value: object, default: object) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and bool(value) and all(_same_kind(v, default[0]) for v in value)
+    if isinstance(default, float):
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) is type(default)
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""``vltrack train``: flags to a plain dict of options. Knows no model and no loss; ``training.run`` does
+"""``vltrack train``: flags to a plain dict of options. Knows no model and no loss; ``training.launch`` does
 it.
 """
 
@@ -21,11 +21,11 @@ Data = Annotated[Path, typer.Option("--data", help="Folder of training pictures 
 Out = Annotated[Path, typer.Option("--out", help="Folder of this run: log, checkpoints, weights.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="train.key=value; repeat for several.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe, such as pairs.noise=0.1; repeat for several.")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Pairs a step and process.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Processes that train or make pairs.")]
 
 
@@ -38,7 +38,7 @@ def train(
     set_: Set = None,
     steps: Steps = None,
     batch: Batch = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     processes: Processes = None,
     device: Device = "auto",
     json: AsJson = False,
@@ -55,7 +55,7 @@ def train(
     if name not in MODELS:
         raise UsageError(f"no tracker is called {shown(name)!r}.", hint=nearest(name, MODELS))
     checks.check_choice("--size", size, tuple(MODELS[name].sizes))
-    settings = checks.read_settings(set_ or (), "train")
+    settings = checks.read_settings(set_ or ())
     if not data.is_dir():
         raise DataError(f"{shown(data)} is no folder of training pictures.", hint="See docs/train.md.")
     if out.exists() and not out.is_dir():
@@ -65,7 +65,7 @@ def train(
             f"{shown(out)} is not empty.", hint="Add --resume to go on, or choose another --out."
         )
 
-    from vltrack.training.run import main_train
+    from vltrack.training.launch import main_train
 
     options: dict[str, object] = {
         "model": name,
@@ -82,4 +82,4 @@ def train(
         "json": json,
         "quiet": quiet,
     }
-    raise typer.Exit(main_train(options) or 0)
+    raise typer.Exit(main_train(options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -13,14 +14,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 from vltrack.checkpoints import store
-from vltrack.core.errors import UsageError
+from vltrack.core.errors import BoxFrameOutOfRange, PartialResult, UsageError
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Image, Step, Target
 from vltrack.nn.device import choose_device, use_threads
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.policy import Policy
 from vltrack.tracking.session import Session
-from vltrack.video.source import open_source
+from vltrack.video.source import FrameSource, open_source
 
 DEFAULT_MODEL = "litetrack-tiny"
 _ONE = "target"
@@ -114,27 +115,26 @@ class Tracker(Session):
         """One ``Step`` a frame of a file, folder, camera number or any iterable of frames; constant memory.
 
         ``start`` and ``end`` are frame numbers of a file, folder or camera. Closing the generator early frees
-        the decoder.
+        the decoder; an iterable of yours, an open ``FrameSource`` too, stays yours to close.
 
         Raises:
             UsageError: ``start`` or ``end`` with an iterable, which has no frame numbers.
+            BoxFrameOutOfRange: the video ends before ``start``.
+            VideoReadError, VideoTimeout, VideoDecoderCrashed: reading broke off; after the last step.
             And what ``init``, ``update``, ``video.source.open_source`` and the iterable raise.
         """
-        if isinstance(source, str | Path | int):
-            with open_source(source, start=start, end=end) as frames:
-                yield from self._steps(frames, box, text)
-        elif start != 0 or end is not None:
-            raise UsageError(
-                "start and end need a file, a folder or a camera.", hint="Slice the frames before."
-            )
-        else:
-            yield from self._steps(source, box, text)
-
-    def _steps(
-        self, frames: Iterable[Frame | Image], box: BoxLike | None, text: str | None
-    ) -> Iterator[Step]:
-        for number, frame in enumerate(frames):
-            yield self.init(frame, box=box, text=text) if number == 0 else self.update(frame)
+        with _frames_of(source, start, end) as frames:
+            number = -1
+            for number, frame in enumerate(frames):
+                yield self.init(frame, box=box, text=text) if number == 0 else self.update(frame)
+            if isinstance(frames, FrameSource):
+                if frames.report.failure is not None:
+                    raise frames.report.failure
+                if number < 0:
+                    raise BoxFrameOutOfRange(
+                        f"{frames.info.name} ends before frame {start}, where the target is to be named.",
+                        hint="Choose a smaller start; frames count from 0.",
+                    )
 
 
 def track(
@@ -148,14 +148,40 @@ def track(
     device: str = "auto",
     policy: Policy | None = None,
 ) -> Track:
-    """Follow one target through a whole video: ``Tracker.load`` and ``Tracker.stream``, which see."""
+    """Follow one target through a whole video: ``Tracker.load`` and ``Tracker.stream`` in one.
+
+    Raises what they raise. Where reading broke off, the error's ``context["track"]`` holds the rows until then.
+    """
     tracker = Tracker.load(model, device=device, policy=policy)
-    steps = list(tracker.stream(source, box=box, text=text, start=start, end=end))
-    meta = {
-        "source": str(source) if isinstance(source, str | Path | int) else "frames",
-        "sentence": text,
-        "box": [float(v) for v in box] if box is not None else None,
-        "model": str(model),
-        "warnings": list(tracker.remarks),
-    }
-    return Track.from_steps(steps, meta)
+    steps: list[Step] = []
+
+    def followed() -> Track:
+        told = frames.report.warnings if isinstance(frames, FrameSource) else []
+        meta = {
+            "source": frames.info.name if isinstance(frames, FrameSource) else "frames",
+            "sentence": text,
+            "box": [float(v) for v in box] if box is not None else None,
+            "model": str(model),
+            "warnings": [*tracker.remarks, *told],
+        }
+        return Track.from_steps(steps, meta)
+
+    with _frames_of(source, start, end) as frames:
+        try:
+            for step in tracker.stream(frames, box=box, text=text):
+                steps.append(step)
+        except PartialResult as error:
+            error.context["track"] = followed()
+            raise
+        return followed()
+
+
+def _frames_of(
+    source: str | Path | int | Iterable[Frame | Image], start: int, end: int | None
+) -> AbstractContextManager[Iterable[Frame | Image]]:
+    """What is opened here is closed here; what the caller has opened is left to the caller."""
+    if isinstance(source, str | Path | int):
+        return open_source(source, start=start, end=end)
+    if start != 0 or end is not None:
+        raise UsageError("start and end need a file, a folder or a camera.", hint="Slice the frames before.")
+    return nullcontext(source)

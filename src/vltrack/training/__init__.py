@@ -1,1 +1,3 @@
-"""How weights are made: pairs, labels, losses, the loop and the recipes. Knows no evaluation, no plot and no page."""
+"""How weights are made: pairs, labels, losses, the loop and the recipes. Knows no evaluation, no plot and no
+page.
+"""

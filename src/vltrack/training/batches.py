@@ -1,4 +1,6 @@
-"""Samples become batches of tensors; every index is rendered alone, so order and workers cannot change a byte."""
+"""Samples become batches of tensors; every index is rendered alone, so order and workers cannot change a
+byte.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +67,12 @@ def open_sampler(config: PairConfig, data: Path, cache: Path) -> PairSampler:
     return PairSampler(config, pictures, cutouts)
 
 
-def loader(dataset: PairDataset, *, batch: int, first: int, steps: int, rank: int, world: int, workers: int) -> DataLoader[Any]:
-    """Batches of steps ``first`` to ``steps`` for one process of ``world``; each process takes its own indices."""
+def loader(
+    dataset: PairDataset, *, batch: int, first: int, steps: int, rank: int, world: int, workers: int
+) -> DataLoader[Any]:
+    """Batches of steps ``first`` to ``steps`` for one process of ``world``; each process takes its own
+    indices.
+    """
     per_process = batch // world
     return DataLoader(
         dataset,
@@ -81,7 +87,13 @@ def loader(dataset: PairDataset, *, batch: int, first: int, steps: int, rank: in
 
 class _Steps:
     def __init__(self, per_process: int, first: int, steps: int, rank: int, world: int) -> None:
-        self.per_process, self.first, self.steps, self.rank, self.world = per_process, first, steps, rank, world
+        self.per_process, self.first, self.steps, self.rank, self.world = (
+            per_process,
+            first,
+            steps,
+            rank,
+            world,
+        )
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first, self.steps):
@@ -96,10 +108,14 @@ def _relative(box_xywh: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]
     return (xywh_to_cxcywh(box_xywh) / size).astype(np.float32)
 
 
-def _recent_templates(sample: Sample, config: PairConfig, rng: np.random.Generator) -> tuple[Image, np.ndarray[Any, Any]]:
-    """For each search view a template cut from the other view, as a tracker would have cut it some frames ago.
+def _recent_templates(
+    sample: Sample, config: PairConfig, rng: np.random.Generator
+) -> tuple[Image, np.ndarray[Any, Any]]:
+    """For each search view a template cut from the other view, as a tracker would have cut it some frames
+    ago.
 
-    A quarter is the first template again (nothing newer was confident), some are cut off the mark (a drifting box).
+    A quarter is the first template again (nothing newer was confident), some are cut off the mark (a
+    drifting box).
     """
     size, views = config.template_size, []
     boxes = []

@@ -1,7 +1,8 @@
 """Layer freezing that a plateau of the loss undoes step by step (LiteTrack idea 1).
 
-The released code defines such a plan and never executes it. Here a plan is executed: the loss of each period is
-compared with the best so far, and after ``patience`` periods without a gain of ``delta`` the next module is set free.
+The released code defines such a plan and never executes it. Here a plan is executed: the loss of each period
+is compared with the best so far, and after ``patience`` periods without a gain of ``delta`` the next module
+is set free.
 """
 
 from __future__ import annotations

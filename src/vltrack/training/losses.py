@@ -1,7 +1,8 @@
 """Labels and losses on maps and boxes. Knows no model's insides.
 
 Shapes: B batch, S side of the map, N = S * S cells. Boxes are cx, cy, w, h in units of the crop's side.
-Sources: centre focal loss, GIoU and L1 as in OSTrack; layer and prompt contrast as in UVLTrack (TRACKERS.md 2.1).
+Sources: centre focal loss, GIoU and L1 as in OSTrack; layer and prompt contrast as in UVLTrack (TRACKERS.md
+2.1).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ HARD_NEGATIVES = 9
 
 
 def gaussian_centres(box_B4: Tensor, side: int) -> Tensor:
-    """(B, S, S) target maps: 1 at the cell of the centre, falling off within the radius at which IoU stays 0.7."""
+    """(B, S, S) target maps: 1 at the cell of the centre, falling off within the radius at which IoU stays
+    0.7.
+    """
     size_B2 = box_B4[:, 2:] * side
     sigma_B = (_radius(size_B2, 0.7).clamp_min(0.0).floor() * 2 + 1) / 6
     cell_B2 = (box_B4[:, :2] * side).floor().clamp(0, side - 1)
@@ -40,7 +43,9 @@ def _radius(size_B2: Tensor, overlap: float) -> Tensor:
 
 
 def focal(centre_logits_BSS: Tensor, target_BSS: Tensor) -> Tensor:
-    """Penalty-reduced focal loss (alpha 2, beta 4), a mean over samples; a map without a peak is all negative."""
+    """Penalty-reduced focal loss (alpha 2, beta 4), a mean over samples; a map without a peak is all
+    negative.
+    """
     probability = centre_logits_BSS.sigmoid().clamp(1e-4, 1 - 1e-4)
     positive = target_BSS.eq(1.0)
     gain = torch.where(positive, (1 - probability) ** 2, probability**2 * (1 - target_BSS) ** 4)
@@ -49,7 +54,9 @@ def focal(centre_logits_BSS: Tensor, target_BSS: Tensor) -> Tensor:
 
 
 def inner_cells(box_B4: Tensor, side: int, share: float) -> Tensor:
-    """(B, S, S) bool: cells whose centre lies in the box shrunk by ``share``; always the cell of the centre."""
+    """(B, S, S) bool: cells whose centre lies in the box shrunk by ``share``; always the cell of the
+    centre.
+    """
     centres = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
     near_x = (centres[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] * share / 2
     near_y = (centres[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] * share / 2
@@ -70,7 +77,9 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou - (hull - union) / hull.clamp_min(1e-9), iou
 
 
-def box_losses(boxes_BSS4: Tensor, box_B4: Tensor, cells_BSS: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
+def box_losses(
+    boxes_BSS4: Tensor, box_B4: Tensor, cells_BSS: Tensor, weight_B: Tensor
+) -> tuple[Tensor, Tensor]:
     """GIoU and L1 losses over the chosen cells: mean over a sample's cells, weighted mean over samples."""
     truth = box_B4[:, None, None, :].expand_as(boxes_BSS4)
     overlap, _ = giou(boxes_BSS4, truth)
@@ -93,7 +102,9 @@ def layer_contrast(similar_BN: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tens
     lowest = torch.finfo(similar_BN.dtype).min
     hardest = similar_BN.masked_fill(inside, lowest).topk(HARD_NEGATIVES, dim=1).values
     logits = torch.cat([positive_B1, hardest.clamp_min(-1e4)], dim=1)
-    loss_B = functional.cross_entropy(logits, torch.zeros(b, dtype=torch.long, device=logits.device), reduction="none")
+    loss_B = functional.cross_entropy(
+        logits, torch.zeros(b, dtype=torch.long, device=logits.device), reduction="none"
+    )
     return (loss_B * weight_B).sum() / weight_B.sum().clamp_min(1)
 
 

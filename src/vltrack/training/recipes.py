@@ -9,7 +9,9 @@ from vltrack.training.pairs import PairConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the loss terms (TRACKERS.md 2.1); ``box_cells`` is the share of the box whose cells learn boxes."""
+    """Weights of the loss terms (TRACKERS.md 2.1); ``box_cells`` is the share of the box whose cells learn
+    boxes.
+    """
 
     centre: float = 1.0
     giou: float = 2.0
@@ -25,8 +27,8 @@ class LossWeights:
 class TrainConfig:
     """Everything that decides the outcome of a training.
 
-    ``batch`` counts samples (one template, two search views) a step over all processes. ``select_share`` is the
-    share of steps in which token selection is on, so that weights work either way.
+    ``batch`` counts samples (one template, two search views) a step over all processes. ``select_share`` is
+    the share of steps in which token selection is on, so that weights work either way.
     """
 
     model: str
@@ -59,3 +61,24 @@ class TrainConfig:
 def litetrack_tiny() -> TrainConfig:
     """The recipe of the weights that ship (about two hours on two CPU cores)."""
     return TrainConfig(model="litetrack", size="tiny")
+
+
+def litetrack_base() -> TrainConfig:
+    """The published sizes and rates (TRACKERS.md 2.1), on whatever pictures are given.
+
+    The published data (five video sets, COCO, RefCOCOg) and 300 epochs of 30,000 samples are a matter of a
+    cluster; this is the same loop with the published batch and learning rate. Start from MAE ViT-B and
+    bert-base-uncased.
+    """
+    return TrainConfig(
+        model="litetrack",
+        size="base",
+        pairs=PairConfig(template_size=128, search_size=256),
+        losses=LossWeights(box_cells=0.0),
+        steps=300 * 30_000 // 128,
+        batch=128,
+        learning_rate=4e-4,
+        betas=(0.9, 0.999),
+        weight_decay=1e-4,
+        clip=0.1,
+    )

@@ -1,4 +1,5 @@
-"""The training loop: one process or several under torchrun, resumable after any kill, the same result either way.
+"""The training loop: one process or several under torchrun, resumable after any kill, the same result either
+way.
 
 A step's data depends on (seed, index) alone; weights, average, optimizer and counters are in the checkpoint.
 """
@@ -11,7 +12,10 @@ import json
 import logging
 import math
 import os
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +28,28 @@ from vltrack.core.errors import Diverged, StateError
 from vltrack.models import build, config_of, split_name
 from vltrack.nn.device import choose_device, mixed_precision, use_threads
 from vltrack.nn.stems import MobileStem
-from vltrack.training import recipes
 from vltrack.training.batches import Batch, PairDataset, loader
 from vltrack.training.freeze import PlateauUnfreezer, freeze
 from vltrack.training.objective import PairObjective
 from vltrack.training.recipes import TrainConfig
 from vltrack.training.state import RunState, restore_state, save_state
+from vltrack.training.validate import validate
 from vltrack.training.words import minilm_word_table
 
 log = logging.getLogger(__name__)
-RECIPES = {"litetrack-tiny": recipes.litetrack_tiny}
-COLUMNS = ("step", "rate", "total", "centre", "giou", "l1", "layer_contrast", "prompt_contrast", "selection", "iou", "pairs_per_s")
+COLUMNS = (
+    "step",
+    "rate",
+    "total",
+    "centre",
+    "giou",
+    "l1",
+    "layer_contrast",
+    "prompt_contrast",
+    "selection",
+    "iou",
+    "pairs_per_s",
+)
 LOG_EVERY = 25
 SKIPS_ALLOWED = 3
 
@@ -60,8 +75,20 @@ def place(device: str) -> Place:
     return Place(rank=rank, world=world, device=chosen)
 
 
-def train(config: TrainConfig, *, data: Path, out: Path, resume: bool, device: str = "auto", workers: int = 1) -> None:
-    """Train until ``config.steps``; writes ``out``/last.*, log.csv and config.json.
+def train(
+    config: TrainConfig,
+    *,
+    data: Path,
+    out: Path,
+    resume: bool,
+    device: str = "auto",
+    workers: int = 1,
+    bar: bool = False,
+) -> None:
+    """Train until ``config.steps``; writes ``out``/last.json, step-N.safetensors, log.csv, validation.csv,
+    config.json.
+
+    ``workers`` processes render pairs for this one; 0 renders in it. ``bar`` shows progress on a terminal.
 
     Raises:
         StateError: ``out`` holds a run already and ``resume`` is False, or another configuration.
@@ -81,7 +108,8 @@ def train(config: TrainConfig, *, data: Path, out: Path, resume: bool, device: s
     state = RunState(model=model, average=average, optimizer=optimizer, unfreezer=unfreezer)
     if resume:
         restore_state(out, state)
-    _Loop(config, state, here, data, out, workers).run()
+    with _progress(config, state, shown=bar and here.rank == 0) as tell:
+        _Loop(config, state, here, data, out, workers, tell).run()
 
 
 def fresh_model(config: TrainConfig, data: Path) -> Any:
@@ -92,7 +120,9 @@ def fresh_model(config: TrainConfig, data: Path) -> Any:
     model = build(card, config_of(card, size))
     if isinstance(model.stem, MobileStem):
         arrays = load_arrays(data / "mobilenet_v2_stem.npz", allow_pickle=False)
-        model.stem.trunk.load_numbered({k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")})
+        model.stem.trunk.load_numbered(
+            {k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")}
+        )
         table = model.bert.embeddings.word_embeddings.weight
         with torch.no_grad():
             table.copy_(minilm_word_table(table.shape[1]))
@@ -102,8 +132,18 @@ def fresh_model(config: TrainConfig, data: Path) -> Any:
 class _Loop:
     """The steps of one run."""
 
-    def __init__(self, config: TrainConfig, state: RunState, here: Place, data: Path, out: Path, workers: int) -> None:
-        self.config, self.state, self.here, self.out, self.workers = config, state, here, out, workers
+    def __init__(
+        self,
+        config: TrainConfig,
+        state: RunState,
+        here: Place,
+        data: Path,
+        out: Path,
+        workers: int,
+        tell: Callable[[int, str], None],
+    ) -> None:
+        self.config, self.state, self.here, self.out = config, state, here, out
+        self.workers, self.tell = workers, tell
         pairs = replace(
             config.pairs, template_size=state.model.template_size, search_size=state.model.search_size
         )
@@ -136,8 +176,11 @@ class _Loop:
                 began, since = time.monotonic(), self.state.step
             if self._unfreeze(float(terms["total"].detach())):
                 wrapped = self._wrap(objective)
-            if self.state.step % self.config.save_every == 0 or self.state.step == self.config.steps:
+            last = self.state.step == self.config.steps
+            if self.state.step % self.config.save_every == 0 or last:
                 self._save()
+            if self.state.step % self.config.validate_every == 0 or last:
+                self._validate()
 
     def _wrap(self, objective: PairObjective) -> nn.Module:
         if self.here.world == 1:
@@ -154,7 +197,7 @@ class _Loop:
         state.optimizer.zero_grad(set_to_none=True)
         with mixed_precision(self.here.device, enabled=config.bf16):
             terms: dict[str, Tensor] = wrapped(batch, select)
-        terms["total"].backward()
+        terms["total"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
         if not bool(torch.isfinite(norm)):
             self.skipped += 1
@@ -173,7 +216,9 @@ class _Loop:
     def _update_average(self) -> None:
         # Early on the average follows quickly, else it would remember the random start.
         keep = min(self.config.ema, (1 + self.state.step) / (10 + self.state.step))
-        for slow, fast in zip(self.state.average.state_dict().values(), self.state.model.state_dict().values(), strict=True):
+        for slow, fast in zip(
+            self.state.average.state_dict().values(), self.state.model.state_dict().values(), strict=True
+        ):
             if slow.is_floating_point():
                 slow.lerp_(fast, 1 - keep)
             else:
@@ -195,20 +240,50 @@ class _Loop:
             return
         row = {"step": self.state.step, "rate": schedule(self.config, self.state.step), "pairs_per_s": speed}
         row |= {k: float(v.detach()) for k, v in terms.items()}
-        path = self.out / "log.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
-            if new:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-        log.info("step %d loss %.3f iou %.3f %.1f pairs/s", row["step"], row["total"], row["iou"], speed)
+        _append(self.out / "log.csv", COLUMNS, row)
+        self.tell(self.state.step, f"loss {row['total']:.3f}  overlap {row['iou']:.3f}  {speed:.0f} pairs/s")
+
+    def _validate(self) -> None:
+        if self.here.rank == 0:
+            row = {"step": self.state.step, **validate(self.state.average, self.here.device)}
+            _append(self.out / "validation.csv", ("step", "bbox", "nlbbox", "nl"), row)
 
     def _save(self) -> None:
         if self.here.rank == 0:
             save_state(self.out, self.state, self.config)
         if self.here.world > 1:
             dist.barrier()
+
+
+def _append(path: Path, columns: tuple[str, ...], row: dict[str, Any]) -> None:
+    """One more line of a table, whose first line names the columns."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+@contextmanager
+def _progress(config: TrainConfig, state: RunState, *, shown: bool) -> Iterator[Callable[[int, str], None]]:
+    """A bar on a terminal, lines in the log elsewhere."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda step, note: log.info("step %d of %d  %s", step, config.steps, note)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("training", total=config.steps, completed=state.step, note="")
+        yield lambda step, note: progress.update(task, completed=step, note=note)
 
 
 def schedule(config: TrainConfig, step: int) -> float:
@@ -226,18 +301,9 @@ def _freezing(model: Any, config: TrainConfig) -> PlateauUnfreezer:
 
 
 def _copy_of(model: Any) -> Any:
-    card, size = split_name_of(model)
-    twin = build(card, model.config)
+    twin = type(model)(model.config)
     twin.load_state_dict(model.state_dict())
     return twin.eval().requires_grad_(False)
-
-
-def split_name_of(model: Any) -> Any:
-    """The card of a built model (its class is in the registry exactly once)."""
-    from vltrack.models import MODELS
-
-    card = next(c for c in MODELS.values() if c.network == type(model).__name__)
-    return card, next(iter(card.sizes))
 
 
 def _optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
@@ -267,6 +333,8 @@ def _claim(config: TrainConfig, out: Path, *, resume: bool, write: bool) -> None
         new = json.loads(wanted)
         changed = sorted(k for k in new if new[k] != old.get(k) and k not in ("save_every", "validate_every"))
         if changed:
-            raise StateError(f"{out} was started with other values of {', '.join(changed)}.", hint="Use another --out.")
+            raise StateError(
+                f"{out} was started with other values of {', '.join(changed)}.", hint="Use another --out."
+            )
     elif write:
         path.write_text(wanted + "\n")

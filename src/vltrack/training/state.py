@@ -1,4 +1,6 @@
-"""A run's state on disk: weights, average and optimizer as safetensors, counters as JSON. Nothing is pickled."""
+"""A run's state on disk: weights, average and optimizer as safetensors, counters as JSON. Nothing is
+pickled.
+"""
 
 from __future__ import annotations
 

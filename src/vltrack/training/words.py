@@ -18,7 +18,8 @@ _KEY = "embeddings.word_embeddings.weight"
 
 
 def minilm_word_table(width: int) -> Tensor:
-    """(30522, width) float32: the leading principal components of MiniLM's word table, scaled to deviation 0.05.
+    """(30522, width) float32: the leading principal components of MiniLM's word table, scaled to deviation
+    0.05.
 
     The row of [PAD] is zero. Words that no training sentence holds keep their place beside the words that do.
 
@@ -37,7 +38,7 @@ def minilm_word_table(width: int) -> Tensor:
     _, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
     leading = vectors.flip(1)[:, :width]
     leading = leading * leading.sum(dim=0).sign()
-    reduced = centred @ leading
+    reduced: Tensor = centred @ leading
     reduced = reduced * (0.05 / reduced.std())
     reduced[0] = 0.0
     return reduced

@@ -1,0 +1,120 @@
+"""From the command's options to a training: recipe and overrides, one process or several under torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from vltrack.core.errors import ConfigError, ModelNotFound
+from vltrack.training import recipes
+from vltrack.training.pairs import PairConfig
+from vltrack.training.publish import publish
+from vltrack.training.recipes import LossWeights, TrainConfig
+
+RECIPES = {"litetrack-tiny": recipes.litetrack_tiny, "litetrack-base": recipes.litetrack_base}
+
+
+def main_train(options: dict[str, Any]) -> int:
+    """Train as asked and write the weights beside the run; returns the exit code.
+
+    ``options``: model, size, data, out, resume, settings (text by name), steps, batch, seed, processes,
+    device.
+    Raises ``ConfigError`` for an unknown setting, and what ``run.train`` raises.
+    """
+    config = configured(options)
+    out = Path(options["out"])
+    job: dict[str, Any] = {
+        "config": asdict(config),
+        "data": str(options["data"]),
+        "out": str(out),
+        "resume": bool(options.get("resume")),
+        "device": str(options.get("device") or "auto"),
+        "bar": not options.get("quiet"),
+    }
+    processes = options.get("processes") or 1
+    code = _torchrun(job, processes) if processes > 1 else _run(job)
+    if code == 0:
+        publish(out, out / f"{config.model}-{config.size}.safetensors")
+    return code
+
+
+def configured(options: dict[str, Any]) -> TrainConfig:
+    """The recipe with the command's overrides. ConfigError names an unknown key and the nearest known one."""
+    name = f"{options['model']}-{options['size']}"
+    if name not in RECIPES:
+        raise ModelNotFound(f"there is no recipe for {name}.", hint=f"Known: {', '.join(RECIPES)}.")
+    config = RECIPES[name]()
+    for key in ("steps", "batch", "seed"):
+        if options.get(key) is not None:
+            config = replace(config, **{key: options[key]})
+    for key, text in (options.get("settings") or {}).items():
+        config = _with(config, key, text)
+    return config
+
+
+def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:
+    """One setting changed: ``steps=900`` or, one level down, ``pairs.negative_share=0.1``; of the old type."""
+    group, _, name = key.rpartition(".")
+    owner: Any = config if not group else {"pairs": config.pairs, "losses": config.losses}.get(group)
+    known = (
+        [] if owner is None else [f.name for f in fields(owner) if not is_dataclass(getattr(owner, f.name))]
+    )
+    if name not in known or name in ("model", "size"):
+        near = get_close_matches(name, known, n=1)
+        raise ConfigError(
+            f"train has no setting {key!r}.",
+            hint=f"Did you mean {near[0]}?" if near else "See TrainConfig in training/recipes.py.",
+        )
+    old = getattr(owner, name)
+    try:
+        value = _bool(text) if isinstance(old, bool) else type(old)(text)
+    except (TypeError, ValueError):
+        raise ConfigError(f"train.{key}: {text!r} is no {type(old).__name__}.") from None
+    changed = replace(owner, **{name: value})
+    return replace(config, **{group: changed}) if group else changed
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _torchrun(job: dict[str, Any], processes: int) -> int:
+    """One machine, several processes; torchrun stops all when one fails."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["-m", "vltrack.training.launch", json.dumps(job)]
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}
+    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+
+
+def _run(job: dict[str, Any]) -> int:
+    from vltrack.training.run import train
+
+    config = TrainConfig(
+        **{
+            **job["config"],
+            "pairs": PairConfig(**job["config"]["pairs"]),
+            "losses": LossWeights(**job["config"]["losses"]),
+            "betas": tuple(job["config"]["betas"]),
+        }
+    )
+    train(
+        config,
+        data=Path(job["data"]),
+        out=Path(job["out"]),
+        resume=job["resume"],
+        device=job["device"],
+        bar=job["bar"],
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_run(json.loads(sys.argv[1])))
