@@ -73,13 +73,13 @@ def test_shapes_types_and_given_box(material: tuple[PictureSet, CutoutSet]) -> N
 
 def test_modes_and_absences_have_their_shares(material: tuple[PictureSet, CutoutSet]) -> None:
     sampler = PairSampler(PairConfig(**SMALL), *material)
-    samples = [sampler.sample(0, 0, index) for index in range(600)]
+    samples = [sampler.sample(0, 0, index) for index in range(400)]
     modes = Counter(s.mode for s in samples)
-    assert 0.06 < modes["nl"] / 600 < 0.17
-    assert 0.36 < modes["nlbbox"] / 600 < 0.52
+    assert 0.06 < modes["nl"] / 400 < 0.17
+    assert 0.36 < modes["nlbbox"] / 400 < 0.52
     assert all(bool(s.text) == (s.mode != "bbox") for s in samples)
     assert 0.03 < np.mean([~s.present for s in samples]) < 0.1
-    assert all(samples[i].mode == "nl" for i in range(0, 600, 2) if samples[i + 1].mode == "nl")
+    assert all(samples[i].mode == "nl" for i in range(0, 400, 2) if samples[i + 1].mode == "nl")
     places = np.array(
         [(s.boxes[v, :2] + s.boxes[v, 2:] / 2) / 96 for s in samples for v in (0, 1) if s.present[v]]
     )
@@ -208,7 +208,7 @@ def test_impossible_configurations_are_refused(bad: dict[str, object]) -> None:
 def test_colour_words_are_true_of_the_pixels(material: tuple[PictureSet, CutoutSet]) -> None:
     library, config = Library(*material, "all"), PairConfig(split="all", negative_share=0.0)
     right = asked = 0
-    for index in range(120):
+    for index in range(60):
         shared, rng = np.random.default_rng([0, index // 2, 1]), np.random.default_rng([0, index])
         scene = compose_scene(config, library, shared, rng, index % 2)
         word = next((w for w in scene.text.split() if w in COLOURS), None)
@@ -220,7 +220,7 @@ def test_colour_words_are_true_of_the_pixels(material: tuple[PictureSet, CutoutS
             cx, cy = int(np.clip(x + w / 2, 3, 220)), int(np.clip(y + h / 2, 3, 220))
             asked += 1
             right += dominant_colour(image[cy - 2 : cy + 3, cx - 2 : cx + 3].reshape(-1, 3), 0.5) == word
-    assert asked > 40
+    assert asked > 20
     assert right / asked > 0.9  # a neighbour may lie over the middle
 
 
