@@ -226,21 +226,21 @@ def check_range(start: int, end: int | None, stride: int) -> None:
         raise UsageError(f"--end {end} is not after --start {start}; the end is exclusive.")
 
 
-def read_settings(items: Sequence[str], prefix: str) -> dict[str, object]:
-    """``--set policy.window=0.4`` -> ``{"window": 0.4}``. Values are numbers, true, false, none, else text.
+def read_settings(items: Sequence[str], prefix: str = "") -> dict[str, str]:
+    """``--set policy.window=0.4`` -> ``{"window": "0.4"}`` with the prefix ``policy.``.
 
     Raises:
         UsageError: no ``=``, another prefix, or a key given twice.
     """
-    settings: dict[str, object] = {}
+    settings: dict[str, str] = {}
     for item in items:
-        path, equals, raw = item.partition("=")
-        head, dot, key = path.strip().partition(".")
-        if not equals or not dot or head != prefix or not key:
-            raise UsageError(f"--set {shown(item)!r} is not {prefix}.key=value.")
+        path, equals, text = item.partition("=")
+        key = path.strip().removeprefix(prefix)
+        if not equals or not key or not path.strip().startswith(prefix):
+            raise UsageError(f"--set {shown(item)!r} is not {prefix}key=value.")
         if key in settings:
-            raise UsageError(f"--set {prefix}.{shown(key)} was given twice.")
-        settings[key] = read_value(raw.strip())
+            raise UsageError(f"--set {prefix}{shown(key)} was given twice.")
+        settings[key] = text.strip()
     return settings
 
 

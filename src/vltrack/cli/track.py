@@ -122,7 +122,9 @@ def track(
         allow_empty_text=allow_empty_text,
     )
     checks.check_mode(mode, targets)
-    settings = checks.read_settings(set_ or (), "policy")
+    settings = {
+        key: checks.read_value(text) for key, text in checks.read_settings(set_ or (), "policy.").items()
+    }
     outputs = tuple(path for path in output or () if not (no_video and path.suffix.lower() in checks.VIDEOS))
     checks.check_outputs(outputs, input, overwrite=overwrite)
     for warning in warnings:

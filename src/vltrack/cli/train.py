@@ -21,7 +21,10 @@ Data = Annotated[Path, typer.Option("--data", help="Folder of training pictures 
 Out = Annotated[Path, typer.Option("--out", help="Folder of this run: log, checkpoints, weights.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe, such as pairs.noise=0.1; repeat for several.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A field of the recipe, such as steps=900; may be repeated."
+    ),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Pairs a step and process.")]
