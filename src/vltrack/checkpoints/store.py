@@ -1,6 +1,7 @@
 """Our checkpoint: ``NAME.safetensors`` with the tensors, ``NAME.json`` with everything else, sha256 included.
 
-Nothing is ever unpickled. A file that was cut, changed or belongs to another model is refused with the reason.
+Nothing is ever unpickled. A file that was cut, changed or belongs to another model is refused with
+the reason.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def save(
 ) -> None:
     """Write ``path`` (.safetensors) and its card beside it.
 
-    ``half`` stores matrices as fp16, vectors stay fp32. Both files are complete before either takes its name; a
-    stop in between leaves a card that does not fit, which ``load`` refuses.
+    ``half`` stores matrices as fp16, vectors stay fp32. Both files are complete before either takes its name;
+    a stop in between leaves a card that does not fit, which ``load`` refuses.
 
     Raises:
         UsageError: ``path`` does not end in .safetensors.
@@ -154,14 +155,11 @@ def load(name_or_path: str | Path, *, tracker: str | None = None) -> tuple[Any, 
     config = _config(model_card, card, path)
     tensors = _parse(data, path)
     try:
-        # Shapes first, without memory: a card may ask for a network of any size.
-        with torch.device("meta"):
-            expected = build(model_card, config).state_dict()
+        # The weights that are drawn here are all replaced; the caller's random numbers must not notice.
+        with torch.random.fork_rng(devices=[]):
+            model = build(model_card, config)
     except (ValueError, RuntimeError) as error:
         raise CheckpointMismatch(f"{path}: its configuration is no network ({error}).") from None
-    _check_names(expected, tensors, path)
-    with torch.random.fork_rng(devices=[]):
-        model = build(model_card, config)
     load_strictly(model, tensors, path)
     card["dtypes"] = dict(Counter(str(t.dtype).removeprefix("torch.") for t in tensors.values()))
     return model.eval(), card
