@@ -53,12 +53,13 @@ def test_a_cut_matroska_is_noticed_too(tmp_path: Path) -> None:
     assert source.report.degraded
 
 
+VP8 = {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "realtime", "cpu-used": "8"}
 DAMAGED = [
     ("a.mp4", "libx264", "yuv420p", {"g": "12"}, "zero"),
     ("a.mkv", "libx264", "yuv420p", {"g": "12"}, "cut"),
     ("a.avi", "mjpeg", "yuvj420p", {}, "zero"),
     ("a.avi", "mpeg4", "yuv420p", {"g": "6"}, "noise"),
-    ("a.webm", "libvpx", "yuv420p", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}, "zero"),
+    ("a.webm", "libvpx", "yuv420p", VP8, "zero"),
     ("a.ts", "libx264", "yuv420p", {"g": "12"}, "noise"),
     ("a.mkv", "ffv1", "yuv420p", {}, "noise"),
 ]
@@ -210,7 +211,7 @@ def test_damaged_pictures_are_gap_rows_never_half_gray(tmp_path: Path) -> None:
 @pytest.mark.fault("V21")
 def test_odd_file_names_work(tmp_path: Path) -> None:
     original = write_video(tmp_path / "a.mp4", 2).read_bytes()
-    names = ["ünï ✓.mp4", "🦊.mp4", "two words.mp4", "line\nbreak.mp4", "-v.mp4", "x" * 251 + ".mp4"]
+    names = ["ünï ✓ 🦊.mp4", "line\nbreak.mp4", "-v.mp4", "x" * 251 + ".mp4"]
     raw = [os.fsencode(name) for name in names] + [b"latin-\xe9.mp4"]
     for name in raw:
         path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
@@ -271,7 +272,8 @@ from vltrack.video.channel import Receiver, Ring
 from vltrack.video.outlet import Outlet
 receiver = Receiver(0); job = json.loads(receiver.receive())
 outlet = Outlet(1, receiver, Ring(job["ring"], job["slot_bytes"]))
-outlet.say("info", width=4, height=2, rate=25.0, frames=9, seconds=1.0, rotation=0, mirrored=False, sample_aspect=1.0)
+facts = dict(width=4, height=2, rate=25.0, frames=9, seconds=1.0)
+outlet.say("info", **facts, rotation=0, mirrored=False, sample_aspect=1.0)
 outlet.frame(outlet.place(2, 4), index=0, seconds=0.0, flags=[], bad=0)
 """
     path = tmp_path / "x"

@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from video_samples import number_of, write_video
 
 from vltrack.core.errors import (
@@ -80,7 +81,7 @@ def test_what_is_no_video_is_unreadable(tmp_path: Path, content: bytes) -> None:
 PLAYLISTS = {
     "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{sibling}\n#EXT-X-ENDLIST\n",
     "ffconcat": "ffconcat version 1.0\nfile {sibling}\n",
-    "sdp": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 9 RTP/AVP 96\r\n",
+    "sdp": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 9 RTP/AVP 96\r\n",
     "mpd": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"></MPD>\n',
     "list": "file '{sibling}'\n",
 }
@@ -245,21 +246,18 @@ def test_frames_above_the_cap_are_refused_before_they_are_decoded(tmp_path: Path
         assert len(list(source)) == 3
 
 
+def _motion_jpeg_8k(folder: Path) -> tuple[NDArray[np.uint8], Path]:
+    """Three frames of 7680x4320."""
+    image = np.zeros((4320, 7680, 3), np.uint8)
+    image[:, :3840] = 200
+    (folder / "a.mjpeg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes() * 3)
+    return image, folder / "a.mjpeg"
+
+
 @pytest.mark.fault("V16")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_8k_works_in_little_more_than_its_frames(tmp_path: Path) -> None:
-    side = (7680, 4320)
-    image = np.zeros((side[1], side[0], 3), np.uint8)
-    image[:, : side[0] // 2] = 200
-    path = write_video(
-        tmp_path / "a.avi",
-        3,
-        codec="mjpeg",
-        pix_fmt="yuvj420p",
-        width=side[0],
-        height=side[1],
-        pictures=[image] * 3,
-    )
+    image, path = _motion_jpeg_8k(tmp_path)
     with open_source(path) as source:
         frame = next(source)
         status = Path(f"/proc/{source.pid}/status").read_text()  # type: ignore[attr-defined]
@@ -307,18 +305,14 @@ def test_a_bomb_among_good_pictures_costs_its_own_row_only(tmp_path: Path) -> No
 @pytest.mark.fault("V20")
 def test_a_video_bomb_runs_into_the_memory_wall_alone(tmp_path: Path) -> None:
     """A decoder that needs more than it may have costs its own process, not ours."""
-    image = np.zeros((4320, 7680, 3), np.uint8)
-    path = write_video(
-        tmp_path / "a.mov", 1, codec="png", pix_fmt="rgb24", width=7680, height=4320, pictures=[image]
-    )
+    _, path = _motion_jpeg_8k(tmp_path)
     job = {"source": "file", "format": None, "address": None}
     limits = Limits(memory_bytes=512 << 20)
     with pytest.raises((VideoDecoderCrashed, VideoEmpty)):
         StreamSource(
             kind="file",
             name="a",
-            # The ring is not the point here: take its room away from the decoder as well.
-            job=job | {"memory_bytes": 0},
+            job=job,
             media=os.open(path, os.O_RDONLY),
             start=0,
             end=None,

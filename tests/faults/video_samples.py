@@ -1,4 +1,4 @@
-"""Videos made on the spot for the fault tests: every frame's brightness tells its number. Nothing binary is kept."""
+"""Videos made on the spot for the fault tests: every frame's brightness tells its number."""
 
 from __future__ import annotations
 

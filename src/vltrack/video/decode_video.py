@@ -155,6 +155,7 @@ class _Reading:
         self.converter = Converter()
         self.upright: Upright | None = None
         self.shape = (0, 0)
+        self.first_stamp = 0.0
         self.packets = 0
         self.decoded = 0
         self.done = False
@@ -314,6 +315,8 @@ class _Reading:
         self.upright = upright_of(frame)
         width, height = self.upright.size(frame.width, frame.height)
         self.shape = (height, width)
+        if frame.pts is not None and self.stream.time_base:
+            self.first_stamp = float(frame.pts * self.stream.time_base)
         aspect = (
             float(self.stream.sample_aspect_ratio or 0) or float(self.context.sample_aspect_ratio or 0) or 1.0
         )
@@ -370,4 +373,6 @@ class _Reading:
         only_pictures = len(self.opened.container.streams) == 1
         if duration is None or not only_pictures or self.opened.demuxer != "matroska":
             return False
-        return self.timeline.last_seconds < min(duration - 1.0, 0.97 * duration)
+        # Matroska's duration runs from zero, not from the first frame.
+        end = self.timeline.last_seconds + self.first_stamp
+        return end < min(duration - 1.0, 0.97 * duration)

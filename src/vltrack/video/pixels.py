@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from vltrack.core.types import Image
 
 _FULL_RANGE = 2
+# libswscale flags: bilinear (2), accurate rounding (0x40000), full chroma interpolation (0x2000). Without
+# them deep formats come out up to 4 levels too dark; 8-bit ones stay within 2 and keep the fast path.
+_ACCURATE = 0x42002
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +80,12 @@ class Converter:
         Raises:
             av.FFmpegError, ValueError: the pixel format cannot be converted.
         """
-        converted = self._reformatter.reformat(frame, format="rgb24", dst_color_range=_FULL_RANGE, threads=1)
+        deep = any(component.bits > 8 for component in frame.format.components)
+        converted = self._reformatter.reformat(
+            frame,
+            format="rgb24",
+            dst_color_range=_FULL_RANGE,
+            interpolation=_ACCURATE if deep else None,
+            threads=1,
+        )
         return np.asarray(converted.to_ndarray(), dtype=np.uint8)

@@ -1,0 +1,247 @@
+"""Fault rows V10-V15: time, rotation, pixel shape, colour and odd sizes of what is read."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from video_samples import number_of, picture, write_video
+
+from vltrack.core.types import Frame
+from vltrack.video.pixels import Converter
+from vltrack.video.source import SourceInfo, open_source
+
+
+def _read(path: Path | str) -> tuple[SourceInfo, list[Frame]]:
+    with open_source(path) as source:
+        frames = list(source)
+    assert not source.report.degraded
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    return source.info, frames
+
+
+def _numbers(frames: list[Frame]) -> list[int]:
+    return [number_of(frame.image) for frame in frames if frame.image is not None]
+
+
+@pytest.mark.fault("V10")
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_uneven_time_and_b_frames(tmp_path: Path, suffix: str) -> None:
+    times = [0, 40, 80, 200, 210, 400, 440, 480, 1500, 1540, 1580, 1620]
+    path = write_video(tmp_path / f"a{suffix}", 12, milliseconds=times, options={"bf": "3", "crf": "1"})
+    info, frames = _read(path)
+    assert [f.seconds for f in frames] == [pytest.approx(t / 1000, abs=0.0011) for t in times]
+    assert all(abs(n - k) <= 1 for k, n in enumerate(_numbers(frames)))
+    assert info.seconds == pytest.approx(1.62, abs=0.2)
+
+
+@pytest.mark.fault("V10")
+@pytest.mark.parametrize("first", [-80, 5000])
+def test_time_runs_from_the_first_frame(tmp_path: Path, first: int) -> None:
+    times = [first + 40 * k for k in range(10)]
+    _, frames = _read(write_video(tmp_path / "a.mkv", 10, milliseconds=times))
+    assert frames[0].seconds == 0
+    assert all(b.seconds >= a.seconds for a, b in pairwise(frames))
+    assert frames[-1].seconds == pytest.approx(0.36, abs=0.1)
+
+
+@pytest.mark.fault("V10")
+@pytest.mark.parametrize("name", ["a.h264", "a.avi", "a.ts", "a.webm", "a.mpg"])
+def test_containers_with_poor_or_no_time(tmp_path: Path, name: str) -> None:
+    codec = {"a.webm": "libvpx", "a.mpg": "mpeg2video"}.get(name, "libx264")
+    path = write_video(
+        tmp_path / name, 40, codec=codec, options={"cpu-used": "8"} if codec == "libvpx" else {}
+    )
+    info, frames = _read(path)
+    assert len(frames) == 40
+    assert info.rate == 25
+    assert [f.seconds for f in frames] == [pytest.approx(k / 25, abs=0.002) for k in range(40)]
+    assert all(abs(n - k) <= 3 for k, n in enumerate(_numbers(frames)))
+
+
+def _quarters(width: int = 160, height: int = 96) -> NDArray[np.uint8]:
+    """Red, green, blue, white in reading order."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2, 0] = 255
+    image[: height // 2, width // 2 :, 1] = 255
+    image[height // 2 :, : width // 2, 2] = 255
+    image[height // 2 :, width // 2 :] = 255
+    return image
+
+
+ONE = 1 << 16
+MATRICES = {  # linear part a, b, c, d -> what the stored picture becomes
+    "upright": ((ONE, 0, 0, ONE), lambda i: i),
+    "90 clockwise": ((0, ONE, -ONE, 0), lambda i: np.rot90(i, -1)),
+    "180": ((-ONE, 0, 0, -ONE), lambda i: np.rot90(i, 2)),
+    "270 clockwise": ((0, -ONE, ONE, 0), lambda i: np.rot90(i, 1)),
+    "mirrored": ((-ONE, 0, 0, ONE), lambda i: i[:, ::-1]),
+    "upside down": ((ONE, 0, 0, -ONE), lambda i: i[::-1]),
+    "transposed": ((0, ONE, ONE, 0), lambda i: i.transpose(1, 0, 2)),
+}
+
+
+@pytest.mark.fault("V11")
+@pytest.mark.parametrize("turn", MATRICES)
+def test_rotation_is_applied_before_everything(tmp_path: Path, turn: str) -> None:
+    (a, b, c, d), expected = MATRICES[turn]
+    image = _quarters()
+    path = write_video(
+        tmp_path / "a.mp4",
+        2,
+        width=160,
+        height=96,
+        pictures=[image] * 2,
+        matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30),
+        options={"crf": "5"},
+    )
+    info, frames = _read(path)
+    wanted = expected(image)
+    seen = frames[0].image
+    assert seen is not None
+    assert (info.height, info.width) == seen.shape[:2] == wanted.shape[:2]
+    assert np.abs(seen.astype(int) - wanted).mean() < 4
+    assert (info.rotation in (90, 270)) == (wanted.shape != image.shape)
+    assert info.mirrored == (turn in ("mirrored", "upside down", "transposed"))
+
+
+@pytest.mark.fault("V12")
+def test_pixels_that_are_not_square_are_told_not_scaled(tmp_path: Path) -> None:
+    wide = Fraction(16, 11)
+    info, frames = _read(write_video(tmp_path / "a.mp4", 3, sample_aspect=wide))
+    assert info.sample_aspect == pytest.approx(16 / 11, abs=0.001)
+    assert frames[0].image is not None
+    assert frames[0].image.shape == (120, 160, 3)
+    turned, _ = _read(write_video(tmp_path / "b.mp4", 3, sample_aspect=wide, rotation=90))
+    assert turned.sample_aspect == pytest.approx(11 / 16, abs=0.001)
+
+
+@pytest.mark.fault("V13")
+def test_a_size_that_changes_meanwhile_is_flagged(tmp_path: Path) -> None:
+    small = write_video(tmp_path / "a.h264", 10).read_bytes()
+    large = write_video(tmp_path / "b.h264", 10, width=320, height=240).read_bytes()
+    (tmp_path / "c.h264").write_bytes(small + large)
+    with open_source(tmp_path / "c.h264") as source:
+        frames = list(source)
+    shapes = [f.image.shape[:2] for f in frames if f.image is not None]
+    assert shapes == [(120, 160)] * 10 + [(240, 320)] * 10
+    assert [f.flags for f in frames] == [()] * 10 + [("size-changed",)] * 10
+    assert (source.info.width, source.info.height) == (160, 120)
+
+
+WEIGHTS = {"601": (0.299, 0.114), "709": (0.2126, 0.0722), "2020": (0.2627, 0.0593)}
+CODES = {"601": 5, "709": 1, "2020": 9}
+
+
+def _flat(rgb: tuple[int, int, int], matrix: str, full: bool, pix_fmt: str) -> av.VideoFrame:
+    """A frame of one colour, its numbers computed from the standard, not by the library under test."""
+    red, blue = WEIGHTS[matrix]
+    r, g, b = (value / 255 for value in rgb)
+    y = red * r + (1 - red - blue) * g + blue * b
+    u, v = (b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red))
+    depth = 10 if "10" in pix_fmt else 12 if "12" in pix_fmt else 8
+    unit = 1 << (depth - 8)
+    top = (1 << depth) - 1
+    levels = (
+        (y * top, 128 * unit + u * top, 128 * unit + v * top)
+        if full
+        else ((16 + 219 * y) * unit, (128 + 224 * u) * unit, (128 + 224 * v) * unit)
+    )
+    frame = av.VideoFrame(64, 64, pix_fmt)
+    for plane, level in zip(frame.planes, levels, strict=False):
+        kind = np.uint8 if depth == 8 else np.dtype("<u2")
+        count = plane.buffer_size // np.dtype(kind).itemsize
+        plane.update(np.full(count, min(round(level), top), kind).tobytes())
+    frame.colorspace, frame.color_range = CODES[matrix], 2 if full else 1
+    return frame
+
+
+@pytest.mark.fault("V14")
+@pytest.mark.parametrize("matrix", WEIGHTS)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuv422p12le"])
+def test_colours_follow_matrix_range_and_depth(matrix: str, full: bool, pix_fmt: str) -> None:
+    converter = Converter()
+    for rgb in ((255, 0, 0), (200, 30, 60), (10, 120, 250), (128, 128, 128), (255, 255, 255), (0, 0, 0)):
+        image = converter.rgb(_flat(rgb, matrix, full, pix_fmt))
+        assert image.shape == (64, 64, 3)
+        assert np.abs(image.astype(int) - rgb).mean() <= 2, (rgb, image[0, 0])
+
+
+@pytest.mark.fault("V14")
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt"),
+    [
+        (".mkv", "ffv1", "bgra"),
+        (".mkv", "ffv1", "gbrp10le"),
+        (".mkv", "ffv1", "yuv444p16le"),
+        (".mov", "qtrle", "argb"),
+        (".avi", "png", "rgb24"),
+        (".avi", "mjpeg", "yuvj444p"),
+        (".mkv", "libx264", "yuv444p10le"),
+        (".y4m", "wrapped_avframe", "yuv420p"),
+    ],
+)
+def test_pure_red_stays_red(tmp_path: Path, suffix: str, codec: str, pix_fmt: str) -> None:
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 255
+    path = write_video(
+        tmp_path / f"a{suffix}", 2, codec=codec, pix_fmt=pix_fmt, width=64, height=64, pictures=[red] * 2
+    )
+    _, frames = _read(path)
+    for frame in frames:
+        assert frame.image is not None
+        assert np.abs(frame.image.astype(int) - (255, 0, 0)).mean() <= 2
+
+
+@pytest.mark.fault("V14")
+def test_gray_stays_gray(tmp_path: Path) -> None:
+    for codec_format in ("gray", "gray16le"):
+        path = write_video(tmp_path / f"{codec_format}.mkv", 2, codec="ffv1", pix_fmt=codec_format)
+        _, frames = _read(path)
+        image = frames[1].image
+        assert image is not None
+        assert np.abs(image.astype(int) - picture(1)).mean() <= 2
+
+
+@pytest.mark.fault("V14")
+def test_image_files_of_every_kind(tmp_path: Path) -> None:
+    """16 bit is scaled, alpha dropped, gray repeated, EXIF orientation applied, red is red."""
+    red = np.zeros((20, 30, 3), np.uint8)
+    red[..., 2] = 255
+    cv2.imwrite(str(tmp_path / "1.png"), red)
+    cv2.imwrite(str(tmp_path / "2.png"), np.dstack([red, np.full((20, 30), 9, np.uint8)]))
+    cv2.imwrite(str(tmp_path / "3.png"), np.full((20, 30), 40_000, np.uint16))
+    cv2.imwrite(str(tmp_path / "4.tiff"), red)
+    cv2.imwrite(str(tmp_path / "5.png"), np.full((20, 30), 77, np.uint8))
+    turned = cv2.imencode(".jpg", red)[1].tobytes()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    (tmp_path / "6.jpg").write_bytes(turned[:2] + segment + turned[2:])
+    with open_source(tmp_path) as source:
+        images = [frame.image for frame in source]
+    wanted = [(255, 0, 0), (255, 0, 0), (156, 156, 156), (255, 0, 0), (77, 77, 77), (255, 0, 0)]
+    for image, colour in zip(images, wanted, strict=True):
+        assert image is not None
+        assert np.abs(image.astype(int) - colour).mean() <= 2
+    assert images[5] is not None
+    assert images[5].shape == (30, 20, 3)
+
+
+@pytest.mark.fault("V15")
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 37), (37, 1), (16, 16), (65, 49)])
+def test_odd_and_tiny_sizes(tmp_path: Path, width: int, height: int) -> None:
+    images = [np.random.default_rng(k).integers(0, 255, (height, width, 3), dtype=np.uint8) for k in range(3)]
+    path = write_video(
+        tmp_path / "a.avi", 3, codec="png", pix_fmt="rgb24", width=width, height=height, pictures=images
+    )
+    _, frames = _read(path)
+    assert len(frames) == 3
+    for frame, image in zip(frames, images, strict=True):
+        assert np.array_equal(frame.image, image)

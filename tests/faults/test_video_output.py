@@ -1,0 +1,229 @@
+"""Fault rows V10, V12-V15, V23: what is written, and what a full disk or an existing file may not do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from video_samples import number_of, picture, write_video
+
+from vltrack.core.errors import ResourceError, UsageError
+from vltrack.video.source import open_source
+from vltrack.video.writer import VideoWriter, same_file
+
+
+def _decoded(path: Path) -> tuple[list[float], list[NDArray[np.uint8]], str, tuple[int, int]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        times = [float(frame.pts * frame.time_base) for frame in frames]
+        size = (stream.width, stream.height)
+        return times, [f.to_ndarray(format="rgb24") for f in frames], stream.codec_context.pix_fmt, size
+
+
+@pytest.mark.fault("V15")
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (65, 49), (1, 1), (1, 31)])
+def test_all_frames_from_the_first_with_even_sides(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "out.mp4"
+    with VideoWriter(path, width=width, height=height, rate=25, crf=10) as writer:
+        for number in range(12):
+            writer.write(picture(number * 8, width, height))
+    times, images, pix_fmt, size = _decoded(path)
+    assert len(images) == 12
+    assert [abs(number_of(i[:height, :width]) - 8 * k) <= 4 for k, i in enumerate(images)] == [True] * 12
+    assert pix_fmt == "yuv420p"
+    assert size == (width + width % 2, height + height % 2)
+    assert times == [pytest.approx(k / 25, abs=1e-4) for k in range(12)]
+
+
+@pytest.mark.fault("V10")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_source_time_stamps_are_kept(tmp_path: Path, suffix: str) -> None:
+    times = [0.0, 0.04, 0.08, 0.2, 0.21, 1.5, 1.5, 1.54, 9.0]
+    path = tmp_path / f"out{suffix}"
+    with VideoWriter(path, width=64, height=48) as writer:
+        for number, seconds in enumerate(times):
+            writer.write(picture(number, 64, 48), seconds)
+    written, images, _, _ = _decoded(path)
+    assert len(images) == len(times)
+    assert written == [pytest.approx(t, abs=0.0021) for t in times]
+    assert written == sorted(set(written))
+
+
+@pytest.mark.fault("V10")
+def test_a_video_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    times = [0, 40, 90, 200, 260, 400, 450]
+    source_path = write_video(tmp_path / "in.mkv", 7, milliseconds=times)
+    with (
+        open_source(source_path) as source,
+        VideoWriter(tmp_path / "out.mp4", width=160, height=120) as writer,
+    ):
+        for frame in source:
+            assert frame.image is not None
+            writer.write(frame.image, frame.seconds)
+    with open_source(tmp_path / "out.mp4") as copy:
+        frames = list(copy)
+    assert [f.seconds for f in frames] == [pytest.approx(t / 1000, abs=0.001) for t in times]
+    assert all(f.image is not None and abs(number_of(f.image) - f.index) <= 2 for f in frames)
+
+
+@pytest.mark.fault("V14")
+def test_pure_red_stays_red_through_the_writer(tmp_path: Path) -> None:
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 255
+    with VideoWriter(tmp_path / "out.mp4", width=64, height=64) as writer:
+        for _ in range(3):
+            writer.write(red)
+    with open_source(tmp_path / "out.mp4") as source:
+        for frame in source:
+            assert frame.image is not None
+            assert np.abs(frame.image.astype(int) - red).mean() <= 2
+
+
+@pytest.mark.fault("V12")
+def test_the_pixel_shape_is_passed_on(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", width=64, height=48, sample_aspect=16 / 11) as writer:
+        writer.write(picture(1, 64, 48))
+    with open_source(tmp_path / "out.mp4") as source:
+        assert source.info.sample_aspect == pytest.approx(16 / 11, abs=0.001)
+
+
+@pytest.mark.fault("V15")
+def test_the_index_comes_first_so_that_browsers_start_at_once(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", width=64, height=48) as writer:
+        writer.write(picture(1, 64, 48))
+    data = (tmp_path / "out.mp4").read_bytes()
+    assert 0 < data.find(b"moov") < data.find(b"mdat")
+
+
+@pytest.mark.fault("V13")
+def test_another_size_is_fitted(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", width=64, height=48) as writer:
+        for width, height in ((64, 48), (80, 40), (10, 100)):
+            writer.write(picture(5, width, height))
+    _, images, _, size = _decoded(tmp_path / "out.mp4")
+    assert (len(images), size) == (3, (64, 48))
+
+
+@pytest.mark.fault("V23")
+def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"precious")
+    with pytest.raises(UsageError, match="exists already") as caught:
+        VideoWriter(path, width=8, height=8)
+    assert caught.value.exit_code == 2
+    with pytest.raises(KeyError), VideoWriter(path, width=8, height=8, overwrite=True) as writer:
+        writer.write(np.zeros((8, 8, 3), np.uint8))
+        raise KeyError
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
+    with VideoWriter(path, width=8, height=8, overwrite=True) as writer:
+        writer.write(np.zeros((8, 8, 3), np.uint8))
+    assert path.read_bytes() != b"precious"
+
+
+@pytest.mark.fault("V23")
+def test_the_same_file_is_known_through_links(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x")
+    (tmp_path / "hard.mp4").hardlink_to(path)
+    (tmp_path / "soft.mp4").symlink_to(path)
+    (tmp_path / "other.mp4").write_bytes(b"x")
+    assert same_file(path, tmp_path / "hard.mp4")
+    assert same_file(str(path), tmp_path / "soft.mp4")
+    assert same_file(path, tmp_path / "." / "a.mp4")
+    assert not same_file(path, tmp_path / "other.mp4")
+    assert not same_file(path, tmp_path / "missing.mp4")
+
+
+@pytest.mark.fault("V23")
+def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ResourceError, match="folder does not exist") as caught,
+        VideoWriter(tmp_path / "no" / "out.mp4", width=8, height=8),
+    ):
+        pass
+    assert caught.value.exit_code == 6
+    with pytest.raises(UsageError, match="is a folder"):
+        (tmp_path / "d.mp4").mkdir()
+        VideoWriter(tmp_path / "d.mp4", width=8, height=8, overwrite=True)
+    with pytest.raises(UsageError, match="unknown ending"):
+        VideoWriter(tmp_path / "out.doc", width=8, height=8)
+
+
+@pytest.mark.fault("V23")
+def test_errors_inside_the_block_are_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), VideoWriter(tmp_path / "out.mp4", width=8, height=8) as writer:
+        writer.write(np.zeros((8, 8, 3), np.uint8))
+        raise FileNotFoundError("something else")
+    with pytest.raises(UsageError, match="no picture"), VideoWriter(tmp_path / "out.mp4", width=8, height=8):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+_FULL = """
+import resource, sys
+import numpy as np
+from vltrack.core.errors import ResourceError
+from vltrack.video.writer import VideoWriter
+
+folder, suffix = sys.argv[1:]
+images = [np.random.default_rng(k).integers(0, 255, (120, 160, 3), dtype=np.uint8) for k in range(10)]
+whole = folder + "/whole" + suffix
+
+def write(path):
+    with VideoWriter(path, width=160, height=120) as writer:
+        for image in images:
+            writer.write(image)
+
+write(whole)
+import os
+size = os.path.getsize(whole)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for limit in (0, 1, 100, size // 3, size - 40_000, size - 2000, size - 100, size - 1):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(0, limit), hard))
+    try:
+        write(folder + "/out" + suffix)
+    except ResourceError as error:
+        assert error.exit_code == 6, error
+    else:
+        raise SystemExit(f"no error at {limit} of {size} bytes")
+    assert os.listdir(folder) == ["whole" + suffix], os.listdir(folder)
+"""
+
+
+@pytest.mark.fault("V23")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_full_disk_is_an_error_at_every_byte(tmp_path: Path, suffix: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", _FULL, str(tmp_path), suffix], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.fault("V23")
+def test_a_full_tmpfs_is_an_error(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("this machine does not let root mount a tmpfs")
+    try:
+        with (
+            pytest.raises(ResourceError, match="disk is full"),
+            VideoWriter(tmp_path / "out.mp4", width=320, height=240) as writer,
+        ):
+            for number in range(40):
+                noise = np.random.default_rng(number).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+                writer.write(noise)
+        assert not list(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
