@@ -123,7 +123,7 @@ def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),  # a target's name is no markup
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total, rate="", note="")
@@ -133,6 +133,6 @@ def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[
             nonlocal done
             done += 1
             rate = done / max(time.monotonic() - began, 1e-9)
-            bar.update(task, advance=1, rate=f"{rate:.1f}/s", note=note)
+            bar.update(task, advance=1, rate=f"{rate:.1f}/s", note=shown(note))
 
         yield advance
