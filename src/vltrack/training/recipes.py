@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from vltrack.training.pairs import PairConfig
 
@@ -45,13 +46,14 @@ class TrainConfig:
     warmup: int = 200
     final_rate: float = 0.01
     ema: float = 0.999
+    words: Literal["minilm", "random"] = "minilm"
     bf16: bool = True
     select_share: float = 0.5
     plateau_patience: int = 3
     plateau_delta: float = 0.01
     seed: int = 1
     save_every: int = 250
-    validate_every: int = 500
+    validate_every: int = 1000
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or not self.learning_rate > 0:

@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vltrack.core.errors import Diverged, StateError
+from vltrack.core.errors import DataError, Diverged, StateError
 from vltrack.models import build, config_of, split_name
 from vltrack.nn.device import choose_device, mixed_precision, use_threads
 from vltrack.nn.stems import MobileStem
@@ -119,13 +119,17 @@ def fresh_model(config: TrainConfig, data: Path) -> Any:
     card, size = split_name(f"{config.model}-{config.size}")
     model = build(card, config_of(card, size))
     if isinstance(model.stem, MobileStem):
-        arrays = load_arrays(data / "mobilenet_v2_stem.npz", allow_pickle=False)
+        stem = data / "mobilenet_v2_stem.npz"
+        if not stem.is_file():
+            raise DataError(f"{stem} is missing: the ImageNet stem to start from.", hint="See docs/train.md.")
+        arrays = load_arrays(stem, allow_pickle=False)
         model.stem.trunk.load_numbered(
             {k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")}
         )
         table = model.bert.embeddings.word_embeddings.weight
-        with torch.no_grad():
-            table.copy_(minilm_word_table(table.shape[1]))
+        if config.words == "minilm":
+            with torch.no_grad():
+                table.copy_(minilm_word_table(table.shape[1]))
     return model
 
 
