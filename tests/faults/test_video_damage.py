@@ -53,7 +53,7 @@ def test_a_cut_matroska_is_noticed_too(tmp_path: Path) -> None:
     assert source.report.degraded
 
 
-VP8 = {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "realtime", "cpu-used": "8"}
+VP8 = {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "realtime", "cpu-used": "16"}
 DAMAGED = [
     ("a.mp4", "libx264", "yuv420p", {"g": "12"}, "zero"),
     ("a.mkv", "libx264", "yuv420p", {"g": "12"}, "cut"),

@@ -71,8 +71,7 @@ def _open(job: dict[str, Any], outlet: Outlet) -> Opened:
     else:
         target = media = Media(job["media"]) if source == "file" else Stream(job["media"], outlet)
         # Not even "file": the one descriptor is all there is to read.
-        allowed = CONTAINERS if source == "file" else CONTAINERS + PIPES
-        options |= {"protocol_whitelist": "none", "format_whitelist": ",".join(allowed)}
+        options |= {"protocol_whitelist": "none", "format_whitelist": ",".join(CONTAINERS + PIPES)}
     try:
         container = av.open(
             target,

@@ -21,7 +21,7 @@ CONTAINERS = _names(
     "mxf dv nut rm mp3 wav flac aac"
 )
 
-# Standard input also takes concatenated pictures.
+# Concatenated pictures, on standard input or in a file (motion JPEG looks like that).
 PIPES = _names("jpeg_pipe png_pipe bmp_pipe webp_pipe ppm_pipe pgm_pipe tiff_pipe mpjpeg")
 
 VIDEO_CODECS = _names(
