@@ -8,7 +8,10 @@ Boxes in this file are cx, cy, w, h unless the name says xywh; S is the side of 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -57,29 +60,65 @@ class Policy:
     margin: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("refresh_above", "visible_above", "lost_below", "search_again_above", "window"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"policy.{name} must lie in [0, 1], got {getattr(self, name)}.")
-        if not 0 < self.smooth <= 1 or self.grow < 1 or self.grow_limit < 1 or self.penalty < 0:
-            raise ConfigError(
-                "policy: smooth must lie in (0, 1], grow and grow_limit be at least 1, penalty at least 0."
-            )
+        for entry in fields(self):
+            low, high = _RANGES.get(entry.name, (0.0, math.inf))
+            value = getattr(self, entry.name)
+            if not (math.isfinite(value) and low <= value <= high):
+                said = f"between {low:g} and {high:g}" if math.isfinite(high) else f"at least {low:g}"
+                raise ConfigError(f"policy.{entry.name} must be {said}, got {value}.")
 
-    def changed(self, values: dict[str, Any]) -> Policy:
-        """A copy with some options changed. ConfigError names an unknown option and the nearest known one."""
+    def changed(self, values: Mapping[str, Any]) -> Policy:
+        """A copy with some options changed; texts are read.
+
+        Raises:
+            ConfigError: an unknown option (names the nearest), or a value that cannot be or is out of range.
+        """
         known = {f.name: type(getattr(self, f.name)) for f in fields(self)}
-        for name, value in values.items():
+        for name in values:
             if name not in known:
-                from difflib import get_close_matches
-
                 near = get_close_matches(name, known, n=1)
                 hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
                 raise ConfigError(f"policy has no option {name!r}.", hint=hint)
-            try:
-                values[name] = known[name](value)
-            except (TypeError, ValueError):
-                raise ConfigError(f"policy.{name}: {value!r} is no {known[name].__name__}.") from None
-        return replace(self, **values)
+        return replace(self, **{name: _read(name, value, known[name]) for name, value in values.items()})
+
+
+_RANGES = {
+    "window": (0.0, 1.0),
+    "smooth": (0.0, 1.0),
+    "refresh_above": (0.0, 1.0),
+    "visible_above": (0.0, 1.0),
+    "lost_below": (0.0, 1.0),
+    "grow": (1.0, math.inf),
+    "grow_limit": (1.0, math.inf),
+    "search_again_above": (0.0, 1.0),
+}
+"""Where an option may lie, both ends included; the others are finite and at least 0."""
+
+_SWITCHES = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+def _read(name: str, value: Any, kind: type) -> Any:
+    """An option's value from a text or a number. Switches are read by their words: ``bool("no")`` is True."""
+    word = str(value).strip().lower()
+    if kind is bool and word in _SWITCHES:
+        return _SWITCHES[word]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if kind is bool or not math.isfinite(number) or (kind is int and number != int(number)):
+        said = {bool: "true or false", int: "a whole number"}.get(kind, "a number")
+        raise ConfigError(f"policy.{name}: {value!r} is not {said}.")
+    return kind(number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +153,17 @@ def choose(maps: Maps, size: Array | None, policy: Policy, *, window: float) -> 
 
     ``size`` (w, h) in crop units is the target's last one, None where none is known (a start by words).
     """
-    confidence = maps.centre * maps.presence**policy.presence_power
     extent = maps.boxes[..., 2:]
-    usable = np.isfinite(maps.boxes).all(axis=-1) & np.isfinite(confidence) & (extent > 0).all(axis=-1)
+    with np.errstate(all="ignore"):  # what is no number is sorted out below
+        confidence = maps.centre * maps.presence**policy.presence_power
+    usable = np.isfinite(maps.boxes).all(axis=-1) & (extent > 0).all(axis=-1)
+    usable &= np.isfinite(confidence) & (maps.centre >= 0) & (maps.presence >= 0)
     if not usable.any():
         return None
+    confidence, extent = np.where(usable, confidence, 0.0), np.where(usable[..., None], extent, 1.0)
     steadiness = np.ones_like(confidence)
     if size is not None and policy.penalty > 0:
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(over="ignore"):
             change = np.exp(np.abs(np.log(_padded(extent) / _padded(size))))
             aspect = np.exp(np.abs(np.log((extent[..., 0] / extent[..., 1]) / (size[0] / size[1]))))
         steadiness = np.exp(-(change * aspect - 1) * policy.penalty)

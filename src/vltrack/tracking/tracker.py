@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 # Before torch: threads that wait must sleep, or a second busy process makes every step many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -132,7 +132,7 @@ class Tracker(Session):
                     raise frames.report.failure
                 if number < 0:
                     raise BoxFrameOutOfRange(
-                        f"{frames.info.name} ends before frame {start}, where the target is to be named.",
+                        f"{frames.info.name} ends before the frame where the target is to be named.",
                         hint="Choose a smaller start; frames count from 0.",
                     )
 
@@ -150,30 +150,37 @@ def track(
 ) -> Track:
     """Follow one target through a whole video: ``Tracker.load`` and ``Tracker.stream`` in one.
 
-    Raises what they raise. Where reading broke off, the error's ``context["track"]`` holds the rows until then.
+    Raises what they raise. Where reading broke off, ``context["track"]`` of the error holds the rows so far.
     """
     tracker = Tracker.load(model, device=device, policy=policy)
+    meta: dict[str, Any] = {
+        "sentence": text,
+        "box": [float(v) for v in box] if box is not None else None,
+        "model": str(model),
+    }
     steps: list[Step] = []
-
-    def followed() -> Track:
-        told = frames.report.warnings if isinstance(frames, FrameSource) else []
-        meta = {
-            "source": frames.info.name if isinstance(frames, FrameSource) else "frames",
-            "sentence": text,
-            "box": [float(v) for v in box] if box is not None else None,
-            "model": str(model),
-            "warnings": [*tracker.remarks, *told],
-        }
-        return Track.from_steps(steps, meta)
-
     with _frames_of(source, start, end) as frames:
         try:
             for step in tracker.stream(frames, box=box, text=text):
                 steps.append(step)
         except PartialResult as error:
-            error.context["track"] = followed()
+            error.context["track"] = Track.from_steps(steps, meta | _facts(frames, tracker))
             raise
-        return followed()
+        return Track.from_steps(steps, meta | _facts(frames, tracker))
+
+
+def _facts(frames: Iterable[Frame | Image], tracker: Tracker) -> dict[str, Any]:
+    """What a track's head tells of the reading and the start, once they are over."""
+    remarks = list(tracker.remarks)
+    if not isinstance(frames, FrameSource):
+        return {"source": "frames", "warnings": remarks}
+    info = frames.info
+    return {
+        "source": info.name,
+        "width": info.width,
+        "height": info.height,
+        "warnings": [*remarks, *frames.report.warnings],
+    }
 
 
 def _frames_of(
