@@ -1,1 +1,3 @@
-"""The ground floor: boxes, targets, frames, steps, errors and safe files. Knows numpy and the standard library only."""
+"""The ground floor: boxes, targets, frames, steps, errors and safe files. Knows numpy and the standard
+library only.
+"""

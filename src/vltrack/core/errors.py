@@ -1,8 +1,8 @@
 """The one error tree. Knows codes, messages, hints and exit codes; knows nothing of where they are raised.
 
-Every error that a user can cause is a ``VltrackError`` with one clear sentence (``message``: names the thing and
-what was found) and a remedy (``hint``). The command prints ``vltrack: error[CODE]: message. hint`` and leaves with
-``exit_code``; the Python API raises the class.
+Every error that a user can cause is a ``VltrackError`` with one clear sentence (``message``: names the thing
+and what was found) and a remedy (``hint``). The command prints ``vltrack: error[CODE]: message. hint`` and
+leaves with ``exit_code``; the Python API raises the class.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}",
+        dir=path.parent) os.close(handle)
         temporary = Path(name)
         yield temporary
         with temporary.open("rb") as file:
@@ -61,6 +61,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal sha256 of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def as_resource_error(error: OSError, path: Path) -> ResourceError:
     """The sentence that a user understands for an operating system error while writing ``path``."""
     reasons = {
@@ -71,5 +76,5 @@ def as_resource_error(error: OSError, path: Path) -> ResourceError:
         errno.EACCES: ("permission denied", "Choose a folder that you may write to."),
         errno.EROFS: ("the file system is read-only", "Choose a folder that you may write to."),
     }
-    reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), "Choose another place to write to."))
-    return ResourceError(f"cannot write {path}: {reason}.", hint=hint)
+    reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), "Choose another place to
+    write to.")) return ResourceError(f"cannot write {path}: {reason}.", hint=hint)

@@ -1,4 +1,5 @@
-"""What flows between the floors: ``Frame``, ``Target``, ``Step``. Knows no file, no model, no pixels' meaning.
+"""What flows between the floors: ``Frame``, ``Target``, ``Step``. Knows no file, no model, no pixels'
+meaning.
 
 Boxes everywhere are ``x, y, w, h`` float64 in pixels of the displayed frame (top left corner first).
 Images are RGB uint8 of shape (H, W, 3).
@@ -39,9 +40,11 @@ class Frame:
     """One displayed frame.
 
     Attributes:
-        image: RGB uint8 (H, W, 3), rotation applied; ``None`` where the frame could not be decoded (a gap row).
+        image: RGB uint8 (H, W, 3), rotation applied; ``None`` where the frame could not be decoded (a gap
+        row).
         index: 0-based number of the frame in presentation order; gaps keep their numbers.
-        seconds: presentation time in seconds from the first frame of the file; for image folders index / rate.
+        seconds: presentation time in seconds from the first frame of the file; for image folders index /
+        rate.
         flags: short remarks, for example ``("size-changed",)``.
     """
 
@@ -76,10 +79,12 @@ class Step:
         box: (x, y, w, h) float64, always finite, w and h > 0. The last credible box while the target is lost.
         score: presence in [0, 1]; falls when the target leaves.
         visible: whether the tracker believes that the target is in the frame.
-        status: ``ok``, ``lost`` (not seen, box held), ``missing`` (frame not decodable), ``invalid`` (the network
+        status: ``ok``, ``lost`` (not seen, box held), ``missing`` (frame not decodable), ``invalid`` (the
+        network
             gave no finite box; the last one is held).
         index, seconds: of the frame.
-        extras: numbers that a policy wants to show (search side, re-detections, ...); never needed by a reader.
+        extras: numbers that a policy wants to show (search side, re-detections, ...); never needed by a
+        reader.
     """
 
     box: Box

@@ -59,7 +59,7 @@ def configured(options: dict[str, Any]) -> TrainConfig:
 
 
 def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:
-    """One setting changed: ``steps=900`` or, one level down, ``pairs.negative_share=0.1``, by the old type."""
+    """One setting changed: ``steps=900`` or one level down ``pairs.negative_share=0.1``, by the old type."""
     group, _, name = key.rpartition(".")
     owner: Any = config if not group else {"pairs": config.pairs, "losses": config.losses}.get(group)
     known = (
