@@ -1,8 +1,7 @@
 """Image files inside the decoder process: bytes to upright RGB, strictly. Knows no files and no order.
 
 OpenCV hands out half-gray pictures for damaged files. Its image libraries do complain, on standard error
-only, so
-their complaints are read back: an image that was complained about counts as damaged.
+only, so their complaints are read back: an image that was complained about counts as damaged.
 """
 
 from __future__ import annotations

@@ -27,10 +27,8 @@ def prefetch(frames: Iterable[Frame], depth: int = 4) -> Iterator[Iterator[Frame
     """Iterate ``frames`` in a thread that runs at most ``depth`` frames ahead.
 
     An exception of the producer is raised where its frame would have come. When the block is left early the
-    producer
-    is stopped: at once where it has a ``cancel`` method (every ``FrameSource``); otherwise it is abandoned as
-        a daemon
-    thread after a moment, so a stuck producer never holds up an exception.
+    producer is stopped: at once where it has a ``cancel`` method (every ``FrameSource``); otherwise it is
+    abandoned as a daemon thread after a moment, so a stuck producer never holds up an exception.
 
     Raises:
         UsageError: ``depth`` is below 1.
