@@ -62,8 +62,8 @@ def numbering_remarks(images: Sequence[Path]) -> list[str]:
 class ImagesSource(FrameSource):
     """Image files in the given order, one frame each.
 
-    ``index`` is the place in the whole list; ``seconds`` is ``index / limits.folder_rate``. A damaged image is a
-    gap row and makes the result degraded: a file of its own has no excuse.
+    ``index`` is the place in the whole list; ``seconds`` is ``index / limits.folder_rate``. A damaged image
+    is a gap row and makes the result degraded: a file of its own has no excuse.
 
     Raises:
         VideoTooLarge: the header of the first image claims more pixels than the cap.
