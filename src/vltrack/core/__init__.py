@@ -1,3 +1,1 @@
-"""The ground floor: boxes, targets, frames, steps, errors and safe files. Knows numpy and the standard
-library only.
-"""
+"""The ground floor: boxes, targets, frames, steps, errors and safe files. Knows numpy, not torch."""

@@ -22,8 +22,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}",
-        dir=path.parent) os.close(handle)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}", dir=path.parent
+        )
+        os.close(handle)
         temporary = Path(name)
         yield temporary
         with temporary.open("rb") as file:
@@ -76,5 +78,6 @@ def as_resource_error(error: OSError, path: Path) -> ResourceError:
         errno.EACCES: ("permission denied", "Choose a folder that you may write to."),
         errno.EROFS: ("the file system is read-only", "Choose a folder that you may write to."),
     }
-    reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), "Choose another place to
-    write to.")) return ResourceError(f"cannot write {path}: {reason}.", hint=hint)
+    otherwise = (error.strerror or str(error), "Choose another place to write to.")
+    reason, hint = reasons.get(error.errno or 0, otherwise)
+    return ResourceError(f"cannot write {path}: {reason}.", hint=hint)

@@ -1,5 +1,4 @@
-"""What flows between the floors: ``Frame``, ``Target``, ``Step``. Knows no file, no model, no pixels'
-meaning.
+"""What flows between the floors: ``Frame``, ``Target``, ``Step``. Knows no file, no model, no pixels' meaning.
 
 Boxes everywhere are ``x, y, w, h`` float64 in pixels of the displayed frame (top left corner first).
 Images are RGB uint8 of shape (H, W, 3).
@@ -40,11 +39,9 @@ class Frame:
     """One displayed frame.
 
     Attributes:
-        image: RGB uint8 (H, W, 3), rotation applied; ``None`` where the frame could not be decoded (a gap
-        row).
+        image: RGB uint8 (H, W, 3), rotation applied; ``None`` where it could not be decoded (a gap row).
         index: 0-based number of the frame in presentation order; gaps keep their numbers.
-        seconds: presentation time in seconds from the first frame of the file; for image folders index /
-        rate.
+        seconds: presentation time from the first frame of the file; for image folders index / rate.
         flags: short remarks, for example ``("size-changed",)``.
     """
 
@@ -80,11 +77,9 @@ class Step:
         score: presence in [0, 1]; falls when the target leaves.
         visible: whether the tracker believes that the target is in the frame.
         status: ``ok``, ``lost`` (not seen, box held), ``missing`` (frame not decodable), ``invalid`` (the
-        network
-            gave no finite box; the last one is held).
+            network gave no finite box; the last one is held).
         index, seconds: of the frame.
-        extras: numbers that a policy wants to show (search side, re-detections, ...); never needed by a
-        reader.
+        extras: numbers that a policy wants to show (frames since lost, ...); never needed by a reader.
     """
 
     box: Box
