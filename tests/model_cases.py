@@ -1,0 +1,120 @@
+"""The models that tests build: every tracker at sizes that take milliseconds, with inputs that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vltrack.models import MODELS, build, config_of
+from vltrack.models.base import Memory, Prediction, Text
+from vltrack.models.litetrack import LiteTrack, LiteTrackConfig, base, tiny, uvltrack_base
+from vltrack.nn.star import StarAdapter
+
+# The shapes of base and uvltrack-base (layers, sides, patch stem) with every width cut down.
+_NARROW = {"width": 64, "heads": 4, "text_hidden": 128, "table_width": 64, "head_channels": (32, 16)}
+
+
+def narrow_base(**changes: Any) -> LiteTrackConfig:
+    """``base`` with width 64."""
+    return replace(base(), **{**_NARROW, "star_width": 8, **changes})
+
+
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "litetrack tiny": tiny,
+    "litetrack narrow base": narrow_base,
+    "litetrack narrow uvltrack-base": lambda: replace(uvltrack_base(), **_NARROW),
+}
+
+
+def make(config: Any, seed: int = 0) -> LiteTrack:
+    """The network with random weights in eval mode; adapters that start as the identity are woken up."""
+    card = MODELS["litetrack"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: LiteTrack = build(card, config).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, StarAdapter):
+                module.alpha.fill_(0.3)
+    return model
+
+
+def generator(seed: int) -> torch.Generator:
+    """Random numbers of their own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(size: int, batch: int, seed: int = 1) -> Tensor:
+    """(B, 3, size, size) smooth random pictures, about normalised."""
+    coarse = torch.randn(batch, 3, size // 16, size // 16, generator=generator(seed))
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic")
+
+
+def boxes(batch: int, seed: int = 2) -> Tensor:
+    """(B, 4) cx, cy, w, h within the crop."""
+    shares = torch.rand(batch, 4, generator=generator(seed))
+    return torch.cat([0.4 + 0.2 * shares[:, :2], 0.2 + 0.3 * shares[:, 2:]], dim=1)
+
+
+def sentences(batch: int, length: int = 9, words: int = 6, seed: int = 3) -> tuple[Tensor, Tensor]:
+    """Word-piece ids (B, L) with [CLS] first and [SEP] last, and which are no padding."""
+    ids = torch.randint(1996, 30000, (batch, length), generator=generator(seed))
+    ids[:, 0] = 101
+    ids[:, words - 1] = 102
+    valid = (torch.arange(length) < words).expand(batch, -1).clone()
+    return ids.masked_fill(~valid, 0), valid
+
+
+class Scene:
+    """A model with a template, a search region, their boxes and a sentence for each target."""
+
+    def __init__(self, config: Any, batch: int = 2, seed: int = 0) -> None:
+        self.model = make(config, seed)
+        self.template = pictures(config.template_size, batch, 10 + seed)
+        self.search = pictures(config.search_size, batch, 20 + seed)
+        self.box = boxes(batch, 30 + seed)
+        self.ids, self.valid = sentences(batch, seed=40 + seed)
+
+    def text(self) -> Text:
+        return self.model.read_text(self.ids, self.valid)
+
+    def memory(self, mode: str) -> Memory:
+        """Of mode bbox or nlbbox."""
+        text = self.text() if mode == "nlbbox" else None
+        return self.model.remember(self.template, self.box, self.search, self.box, text)
+
+    @torch.no_grad()
+    def see(self, mode: str) -> Prediction:
+        """What the model says in the mode bbox, nl or nlbbox."""
+        if mode == "nl":
+            return self.model.ground(self.search, self.text())
+        return self.model.locate(self.search, self.memory(mode))
+
+
+def outputs(seen: Prediction) -> list[Tensor]:
+    """What a tracker uses of a prediction."""
+    return [seen.centre_BSS, seen.presence_BSS, seen.boxes_BSS4]
+
+
+def equal(a: Prediction, b: Prediction) -> bool:
+    """Bit by bit."""
+    return all(torch.equal(x, y) for x, y in zip(outputs(a), outputs(b), strict=True))
+
+
+def apart(a: Prediction, b: Prediction) -> float:
+    """Largest difference between two predictions."""
+    return max(float((x - y).abs().max()) for x, y in zip(outputs(a), outputs(b), strict=True))
+
+
+def all_sizes() -> list[tuple[str, str]]:
+    """Every (tracker, size) of the registry."""
+    return [(card.name, size) for card in MODELS.values() for size in card.sizes]
+
+
+def published_config(tracker: str, size: str) -> Any:
+    """The configuration of a size as it is published."""
+    return config_of(MODELS[tracker], size)
