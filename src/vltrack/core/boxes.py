@@ -1,6 +1,6 @@
 """Box algebra. Every function that converts names both formats. Pure numpy, float64.
 
-Formats: ``xywh`` top left corner and size; ``xyxy`` two corners; ``cxcywh`` centre and size. Arrays are (..., 4).
+Formats: ``xywh`` top left corner and size; ``xyxy`` two corners; ``cxcywh`` centre and size. Arrays (..., 4).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def cxcywh_to_xywh(box: ArrayLike) -> Box:
 def clip_xywh(
     box: ArrayLike, width: float, height: float, *, margin: float = 0.0, min_side: float = 1.0
 ) -> Box:
-    """One xywh box cut to the frame; at least ``margin`` pixels stay inside, sides are at least ``min_side``."""
+    """One xywh box cut to the frame: ``margin`` pixels stay inside, sides are at least ``min_side``."""
     x1, y1, x2, y2 = xywh_to_xyxy(box)
     x1 = min(max(0.0, x1), width - margin)
     x2 = min(max(margin, x2), width)
@@ -48,7 +48,7 @@ def clip_xywh(
 
 
 def iou_xywh(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
-    """Overlap (intersection over union) of xywh boxes, broadcast over (..., 4); 0 where the union is empty."""
+    """Intersection over union of xywh boxes, broadcast over (..., 4); 0 where the union is empty."""
     a1, b1 = xywh_to_xyxy(a), xywh_to_xyxy(b)
     side = np.minimum(a1[..., 2:], b1[..., 2:]) - np.maximum(a1[..., :2], b1[..., :2])
     inter = np.clip(side, 0, None).prod(axis=-1)

@@ -1,4 +1,4 @@
-"""What flows between the floors: ``Frame``, ``Target``, ``Step``. Knows no file, no model, no pixels' meaning.
+"""What flows between the floors: ``Frame``, ``Target``, ``Step``. Knows no file and no model.
 
 Boxes everywhere are ``x, y, w, h`` float64 in pixels of the displayed frame (top left corner first).
 Images are RGB uint8 of shape (H, W, 3).

@@ -19,23 +19,23 @@ from vltrack.core.files import sha256_bytes
 from vltrack.models import build, config_of, split_name
 from vltrack.prep.tokens import WordPieces
 
-# What the material of docs/train.md is, for the card of weights that were trained on it.
-MATERIAL = (
-    {"data": "256 pictures of COCO 2017 with boxes and polygons (lightly-ai/coco128_yolo)", "licence": "CC BY
-    4.0 (annotations)"}, {"data": "3,417 pictures of Caltech-101", "licence": "CC BY 4.0"},
-    {"data": "158 pictures of google/dreambooth", "licence": "CC BY 4.0"},
-    {"data": "200 pictures of datitran/raccoon_dataset", "licence": "MIT"},
-    {"data": "MobileNetV2 of ImageNet (google-coral/test_data), the stem to start from", "licence":
-    "Apache-2.0"}, {"data": "word vectors of all-MiniLM-L6-v2, 64 principal components, frozen", "licence":
-    "Apache-2.0"}, {"data": "vocabulary of bert-base-uncased", "licence": "Apache-2.0"},
-)
+# What the material of docs/train.md is, for the card of weights that were trained on it: what, licence.
+MATERIAL = {
+    "256 pictures of COCO 2017 (lightly-ai/coco128_yolo)": "annotations CC BY 4.0, pictures as on Flickr",
+    "3,417 pictures of Caltech-101": "CC BY 4.0",
+    "158 pictures of google/dreambooth": "CC BY 4.0",
+    "200 pictures of datitran/raccoon_dataset": "MIT",
+    "MobileNetV2 of ImageNet (google-coral/test_data), the stem to start from": "Apache-2.0",
+    "word vectors of all-MiniLM-L6-v2, 64 principal components, frozen": "Apache-2.0",
+    "vocabulary of bert-base-uncased": "Apache-2.0",
+}
 
 
 def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
     """Write ``out`` (.safetensors) and its card from the run's last checkpoint.
 
-    ``card`` adds what a run cannot know: data, licences, figures. Raises ``StateError`` for a folder without
-    a run, ``CheckpointCorrupt`` for a damaged one.
+    ``card`` adds what a run cannot know: data, licences, figures. Raises ``StateError`` for a folder without a
+    run, ``CheckpointCorrupt`` for a damaged one.
     """
     if not (run / "last.json").exists():
         raise StateError(f"{run} holds no checkpoint.", hint="Train first: vltrack train.")
@@ -70,8 +70,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figures", type=Path, help="JSON of benchmarks/real_video.py for these weights")
     parser.add_argument("--note", action="append", default=[], help="a remark for the card; may be repeated")
     given = parser.parse_args(arguments)
-    card: dict[str, Any] = {"licence": "Apache-2.0", "material": list(MATERIAL), "commit": _commit(),
-    "notes": given.note} if given.figures is not None:
+    card: dict[str, Any] = {
+        "licence": "Apache-2.0",
+        "material": MATERIAL,
+        "commit": _commit(),
+        "notes": given.note,
+    }
+    if given.figures is not None:
         card["figures"] = json.loads(given.figures.read_text())
     publish(given.run, given.out, card)
 
