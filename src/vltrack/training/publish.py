@@ -34,22 +34,25 @@ MATERIAL = {
 def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
     """Write ``out`` (.safetensors) and its card from the run's last checkpoint.
 
-    ``card`` adds what a run cannot know: data, licences, figures. Raises ``StateError`` for a folder without a
-    run, ``CheckpointCorrupt`` for a damaged one.
+    ``card`` adds what a run cannot know: data, licences, figures.
+
+    Raises:
+        StateError: a folder without a run.
+        CheckpointCorrupt: a damaged one.
     """
     if not (run / "last.json").exists():
         raise StateError(f"{run} holds no checkpoint.", hint="Train first: vltrack train.")
     record = json.loads((run / "last.json").read_text())
-    data = (run / record["file"]).read_bytes()
+    path = run / record["file"]
+    data = path.read_bytes()
     if sha256_bytes(data) != record["sha256"]:
-        raise CheckpointCorrupt(f"{run / record['file']} is damaged (sha256 differs).", hint="Resume the
-        run.")
+        raise CheckpointCorrupt(f"{path} is damaged (sha256 differs).", hint="Resume the run.")
     recipe = record["config"]
     model_card, size = split_name(f"{recipe['model']}-{recipe['size']}")
     model = build(model_card, config_of(model_card, size))
     prefix = "average."
     tensors = {k[len(prefix) :]: v for k, v in load_bytes(data).items() if k.startswith(prefix)}
-    store.load_strictly(model, tensors, run / record["file"])
+    store.load_strictly(model, tensors, path)
     about = {
         "recipe": recipe,
         "steps": record["step"],
