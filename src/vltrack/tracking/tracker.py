@@ -32,6 +32,9 @@ BoxLike = tuple[float, float, float, float]
 class Tracker(Session):
     """Follows one target. Two trackers in one process are independent; one is for one thread at a time.
 
+    A tracker stays in its process: it cannot be pickled, and a process that is forked after torch has worked
+    may hang. Start processes with ``spawn`` and load in each.
+
     Example::
 
         tracker = Tracker.load()

@@ -1,0 +1,276 @@
+"""``Tracker`` and ``track``: what goes in, what comes out, and when. The network only sees colours."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import vltrack
+from scripted import Spotter, clip, one_box, scene, tiny_weights, tracker
+from vltrack.core.errors import (
+    BoxFrameOutOfRange,
+    ImageError,
+    StateError,
+    UsageError,
+    VideoNotFound,
+    VideoReadError,
+)
+from vltrack.core.types import Frame, Status, Step
+from vltrack.tracking.policy import Policy
+from vltrack.tracking.tracker import Tracker
+from vltrack.video.contract import FrameSource, ReadReport, SourceInfo
+
+
+def moving(count: int = 12) -> list[np.ndarray]:
+    """A red rectangle of 16 x 12 that moves two pixels a frame to the right, one down."""
+    return [scene((20 + 2 * i, 20 + i, 16, 12)) for i in range(count)]
+
+
+def frames_of(images: list[np.ndarray | None], first: int = 0) -> list[Frame]:
+    """The same with numbers and times of their own."""
+    return [Frame(image=m, index=first + i, seconds=(first + i) * 0.1) for i, m in enumerate(images)]
+
+
+def test_the_target_is_followed_and_told_in_frame_pixels() -> None:
+    following = tracker(Spotter())
+    images = moving()
+    first = following.init(images[0], box=(20, 20, 16, 12))
+    assert first.box.tolist() == [20, 20, 16, 12]
+    assert (first.score, first.visible, first.index, first.seconds) == (1.0, True, 0, 0.0)
+    for number, image in enumerate(images[1:], start=1):
+        step = following.update(image)
+        assert isinstance(step, Step)
+        assert step.box.dtype == np.float64
+        np.testing.assert_allclose(step.box, (20 + 2 * number, 20 + number, 16, 12), atol=1.0)
+        assert (step.index, step.visible, step.status) == (number, True, Status.OK)
+        assert step.seconds == pytest.approx(number / 25)
+        assert step.score == pytest.approx(0.95)
+
+
+def test_frames_keep_their_numbers_and_times() -> None:
+    steps = list(tracker(Spotter()).stream(frames_of(moving(4), first=7), box=(20, 20, 16, 12)))
+    assert [s.index for s in steps] == [7, 8, 9, 10]
+    assert [s.seconds for s in steps] == pytest.approx([0.7, 0.8, 0.9, 1.0])
+
+
+def test_stream_and_update_say_the_same() -> None:
+    images = moving()
+    one, two = tracker(Spotter()), tracker(Spotter())
+    streamed = [s.box for s in one.stream(iter(images), box=(20, 20, 16, 12))]
+    single = [two.init(images[0], box=(20, 20, 16, 12)).box, *(two.update(m).box for m in images[1:])]
+    np.testing.assert_array_equal(streamed, single)
+
+
+def test_stream_takes_frames_one_by_one() -> None:
+    taken = []
+
+    def frames():
+        for number, image in enumerate(moving(5)):
+            taken.append(number)
+            yield image
+
+    steps = tracker(Spotter()).stream(frames(), box=(20, 20, 16, 12))
+    assert taken == []
+    next(steps)
+    assert taken == [0]
+    next(steps)
+    assert taken == [0, 1]
+
+
+def test_a_step_belongs_to_the_user() -> None:
+    following = tracker(Spotter())
+    first = following.init(moving()[0], box=(20, 20, 16, 12))
+    first.box[:] = 0
+    assert following.update(moving()[1]).box[0] == pytest.approx(22, abs=1)
+
+
+def test_a_missing_frame_is_told_and_the_next_goes_on() -> None:
+    images: list[np.ndarray | None] = [*moving(8)]
+    images[3] = images[4] = None
+    steps = list(tracker(Spotter()).stream(frames_of(images), box=(20, 20, 16, 12)))
+    assert [s.status for s in steps] == [*["ok"] * 3, "missing", "missing", *["ok"] * 3]
+    assert not steps[3].visible
+    assert steps[3].score == 0
+    np.testing.assert_array_equal(steps[4].box, steps[2].box)
+    np.testing.assert_allclose(steps[7].box, (34, 27, 16, 12), atol=1.5)
+
+
+def test_the_frame_of_the_start_must_be_there() -> None:
+    with pytest.raises(ImageError, match="frame 4"):
+        tracker(Spotter()).init(Frame(image=None, index=4, seconds=0.2), box=(1, 1, 5, 5))
+
+
+def test_a_failed_start_leaves_the_old_target() -> None:
+    following = tracker(Spotter())
+    images = moving()
+    following.init(images[0], box=(20, 20, 16, 12))
+    with pytest.raises(UsageError, match="names the target"):
+        following.init(images[1])
+    np.testing.assert_allclose(following.update(images[1]).box, (22, 21, 16, 12), atol=1)
+
+
+def test_reset_forgets() -> None:
+    following = tracker(Spotter())
+    following.init(moving()[0], box=(-4, 20, 40, 12))
+    assert following.remarks
+    following.reset()
+    assert following.remarks == ()
+    with pytest.raises(StateError, match="init"):
+        following.update(moving()[1])
+
+
+def test_words_start_it_and_presence_is_the_score() -> None:
+    image = scene((10, 10, 14, 10), (60, 40, 18, 12))
+    following = tracker(Spotter())
+    step = following.init(image, text="the green thing")
+    np.testing.assert_allclose(step.box, (60, 40, 18, 12), atol=1.5)
+    assert step.score == pytest.approx(0.95)
+    assert step.visible
+    np.testing.assert_allclose(following.update(image).box, (60, 40, 18, 12), atol=1)
+
+
+def test_a_target_that_is_gone_is_lost_and_its_box_held() -> None:
+    following = tracker(Spotter())
+    following.init(moving()[0], box=(20, 20, 16, 12))
+    held = following.update(moving()[1]).box
+    for number in range(1, 4):
+        step = following.update(scene())
+        assert (step.status, step.visible) == (Status.LOST, False)
+        assert step.score < 0.1
+        assert step.extras["lost_for"] == number
+        np.testing.assert_array_equal(step.box, held)
+
+
+def test_a_target_below_the_threshold_is_never_called_visible() -> None:
+    following = tracker(one_box((0.5, 0.5, 0.25, 0.25), 0.5), visible_above=0.6)
+    following.init(scene((20, 20, 16, 12)), box=(20, 20, 16, 12))
+    step = following.update(scene((20, 20, 16, 12)))
+    assert step.score == pytest.approx(0.5)
+    assert (step.visible, step.status) == (False, Status.LOST)
+
+
+def test_a_jump_across_the_frame_is_found_again() -> None:
+    following = tracker(Spotter())
+    following.init(scene((10, 10, 12, 12), size=(400, 300)), box=(10, 10, 12, 12))
+    there = scene((340, 250, 12, 12), size=(400, 300))
+    steps = [following.update(there) for _ in range(120)]
+    assert steps[0].status is Status.LOST
+    np.testing.assert_allclose(steps[-1].box, (340, 250, 12, 12), atol=1.5)
+    assert steps[-1].visible
+
+
+def test_without_searching_again_the_region_grows_to_its_limit_only() -> None:
+    model = Spotter()
+    following = tracker(model, search_again_every=0, grow=2.0, grow_limit=3.0)
+    following.init(scene((10, 10, 12, 12), size=(400, 300)), box=(10, 10, 12, 12))
+    for _ in range(20):
+        following.update(scene((340, 250, 12, 12), size=(400, 300)))
+    assert set(model.searched) == {1}
+
+
+def test_the_memory_is_refreshed_while_all_is_well() -> None:
+    model = Spotter()
+    following = tracker(model, refresh_every=3, refresh_above=0.5)
+    list(following.stream(moving(10), box=(20, 20, 16, 12)))
+    assert model.refreshed == 3
+    for _ in range(10):
+        following.update(scene())
+    assert model.refreshed == 3
+
+
+def test_another_policy_shares_the_weights_and_nothing_else() -> None:
+    following = tracker(Spotter())
+    following.init(moving()[0], box=(20, 20, 16, 12))
+    other = following.with_policy(Policy(smooth=0.1))
+    assert other.engine.model is following.engine.model
+    with pytest.raises(StateError):
+        other.update(moving()[1])
+
+
+def test_a_folder_of_images_is_a_video(tmp_path) -> None:
+    for number, image in enumerate(moving(6)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image[:, :, ::-1])
+    following = tracker(Spotter())
+    steps = list(following.stream(tmp_path, box=(24, 22, 16, 12), start=2, end=5))
+    assert [s.index for s in steps] == [2, 3, 4]
+    np.testing.assert_allclose(steps[-1].box, (28, 24, 16, 12), atol=1)
+    with pytest.raises(BoxFrameOutOfRange, match="ends before"):
+        list(following.stream(tmp_path, box=(24, 22, 16, 12), start=60))
+
+
+def test_wrong_sources_are_told() -> None:
+    following = tracker(Spotter())
+    with pytest.raises(VideoNotFound):
+        next(following.stream("no-such-clip.mp4", box=(1, 1, 5, 5)))
+    with pytest.raises(UsageError, match="Slice"):
+        next(following.stream(moving(), box=(1, 1, 5, 5), start=2))
+    with pytest.raises(TypeError, match="iterable"):
+        next(following.stream(3.5, box=(1, 1, 5, 5)))
+
+
+class BrokenSource(FrameSource):
+    """A source that breaks off after its frames, as files on a pulled-out disk do."""
+
+    def __init__(self, images: list[np.ndarray], failure: Exception | None) -> None:
+        self.info = SourceInfo(
+            kind="file", name="pulled.mp4", width=96, height=72, rate=25.0, frames=9, seconds=1
+        )
+        self.report = ReadReport(warnings=["a packet was damaged"])
+        self._frames, self._failure = iter(frames_of(images)), failure
+
+    def __next__(self) -> Frame:
+        for frame in self._frames:
+            return frame
+        self.report.failure = self._failure
+        raise StopIteration
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+def test_a_video_that_breaks_off_raises_after_its_last_step() -> None:
+    source = BrokenSource(moving(3), VideoReadError("gone."))
+    steps = []
+    with pytest.raises(VideoReadError, match="gone"):
+        for step in tracker(Spotter()).stream(source, box=(20, 20, 16, 12)):
+            steps.append(step)
+    assert len(steps) == 3
+
+
+def test_track_keeps_what_it_had_when_the_video_breaks_off(weights) -> None:
+    with pytest.raises(VideoReadError) as caught:
+        vltrack.track(BrokenSource(moving(3), VideoReadError("gone.")), box=(20, 20, 16, 12), model=weights)
+    assert len(caught.value.context["track"]) == 3
+
+
+def test_track_tells_what_was_asked_and_what_happened(weights) -> None:
+    source = BrokenSource(moving(3), None)
+    box = np.array([-4, 20, 30, 12])
+    track = vltrack.track(source, box=box, text="the red thing", model=weights, policy=Policy(window=0.1))
+    assert len(track) == 3
+    assert track.meta["box"] == [-4.0, 20.0, 30.0, 12.0]
+    assert track.meta["source"] == "pulled.mp4"
+    assert (track.meta["width"], track.meta["height"]) == (96, 72)
+    assert track.meta["sentence"] == "the red thing"
+    assert len(track.meta["warnings"]) == 2
+    json.dumps(track.meta)
+    assert np.isfinite(track.boxes).all()
+
+
+def test_load_by_path_and_the_public_face(weights) -> None:
+    following = vltrack.load(weights)
+    assert isinstance(following, Tracker)
+    assert following.card["size"] == "tiny"
+    images = clip(3)
+    steps = list(following.stream(images, box=(40, 30, 40, 40)))
+    again = [following.init(images[0], box=(40, 30, 40, 40)), *map(following.update, images[1:])]
+    np.testing.assert_array_equal([s.box for s in steps], [s.box for s in again])
