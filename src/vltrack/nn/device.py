@@ -44,5 +44,5 @@ def _cpu_has_bf16() -> bool:
 
 
 def use_threads(count: int) -> None:
-    """Set torch's intra-op threads for this process (1 is best for small networks, see docs/speed)."""
+    """Set torch's intra-op threads for this process (1 is best for small networks)."""
     torch.set_num_threads(max(1, count))
