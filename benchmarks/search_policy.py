@@ -1,6 +1,6 @@
 """Which policy follows best: one option at a time, on the open real targets (never on unseen ones).
 
-    python benchmarks/search_policy.py --try window=0.2,0.35,0.5 --try "refresh_every=5,20;refresh_above=0.7,0.8"
+    python benchmarks/search_policy.py --try window=0.2,0.5 --try "refresh_every=5,20;refresh_above=0.7,0.8"
 
 Each value of each ``--try`` is run with all other options at their defaults (or at ``--set``); options joined
 by ``;`` change together. Prints the mean success AUC (21 strict thresholds) and SR0.5 over the targets.
