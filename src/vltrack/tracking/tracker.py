@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 from vltrack.checkpoints import store
-from vltrack.core.errors import BoxFrameOutOfRange, PartialResult, UsageError
+from vltrack.core.errors import BoxFrameOutOfRange, UsageError, VltrackError
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Image, Step, Target
 from vltrack.nn.device import choose_device, use_threads
@@ -153,7 +153,7 @@ def track(
 ) -> Track:
     """Follow one target through a whole video: ``Tracker.load`` and ``Tracker.stream`` in one.
 
-    Raises what they raise. Where reading broke off, ``context["track"]`` of the error holds the rows so far.
+    Raises what they raise; ``context["track"]`` of a ``VltrackError`` on the way holds the rows so far.
     """
     tracker = Tracker.load(model, device=device, policy=policy)
     meta: dict[str, Any] = {
@@ -166,7 +166,7 @@ def track(
         try:
             for step in tracker.stream(frames, box=box, text=text):
                 steps.append(step)
-        except PartialResult as error:
+        except VltrackError as error:
             error.context["track"] = Track.from_steps(steps, meta | _facts(frames, tracker))
             raise
         return Track.from_steps(steps, meta | _facts(frames, tracker))
