@@ -30,6 +30,11 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 }
 
 
+def small(config: Any) -> Any:
+    """The same network on smaller pictures, where only time matters."""
+    return replace(config, template_size=64, search_size=128)
+
+
 def make(config: Any, seed: int = 0) -> LiteTrack:
     """The network with random weights in eval mode; adapters that start as the identity are woken up."""
     card = MODELS["litetrack"]

@@ -1,5 +1,5 @@
-"""What every tracker promises, checked over all of the registry: shapes, finite numbers, weights that come back, and
-a sentence that is heard when there is one and cannot be heard when there is none.
+"""What every tracker promises, checked over the registry: shapes, finite numbers, weights that come back, a
+sentence that is heard when there is one and cannot be heard when there is none.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import math
 
 import pytest
 import torch
-from model_cases import CONFIGS, Scene, all_sizes, apart, equal, outputs, published_config
 
+from model_cases import CONFIGS, Scene, all_sizes, apart, equal, outputs, published_config
 from vltrack.checkpoints import store
 from vltrack.core.errors import ModelNotFound
 from vltrack.models import MODELS, split_name

@@ -1,5 +1,5 @@
-"""Transformer blocks: the key mask hides keys to the last bit, the gate pools over valid tokens only, and the block
-is the ViT block of ``transformers`` with the same weights.
+"""Transformer blocks: the key mask hides keys to the last bit, the gate pools over valid tokens only, and the
+block is the ViT block of ``transformers`` with the same weights.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ from torch.nn import functional
 from vltrack.nn.mobilenet import MobileNetV2
 from vltrack.nn.stems import MobileStem, PatchStem
 
-# Last convolution (linear) of each block, and those to which the block's input is added. From the file's README.
+# From the file's README: the last convolution of each block, and those to which the block's input is added.
 BLOCK_ENDS = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35, 38)
 RESIDUAL = {8, 14, 17, 23, 26, 29, 35, 38}
 STRIDE8_END = 17
 
 
 def tensorflow_same(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """SAME as TensorFlow defines it: ceil(size / stride) outputs, the odd pixel of padding right and below."""
+    """SAME as TensorFlow defines it: ceil(size / stride) outputs, the odd pixel right and below."""
     sides = []
     for size, kernel in zip(x.shape[-2:], weight.shape[-2:], strict=True):
         total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
@@ -109,7 +109,7 @@ def test_missing_and_misshaped_arrays_are_named() -> None:
 
 
 def test_stem_keeps_the_four_fine_cells_of_a_token_together() -> None:
-    """The four fine features of cell (row, column) are those at (2 row + i, 2 column + j) of the finer map."""
+    """The fine features of cell (row, column) are those at (2 row + i, 2 column + j) of the finer map."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         stem = MobileStem(16).eval()

@@ -1,4 +1,4 @@
-"""Token selection: which tokens stay, what is restored in the places of the others, and what the threshold learns."""
+"""Token selection: which tokens stay, what is restored in place of the others, what the threshold learns."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_whatever_the_picture(side: int, kinds: int, bucket: int, threshold: flo
 
 
 def test_a_sample_is_chosen_alone() -> None:
-    """Neither the batch nor an earlier call (the released code caches its first mask) changes a sample's choice."""
+    """Neither the batch nor an earlier call changes a choice (the released code caches its first mask)."""
     net, x = selector(), tokens(14, 40, 3, batch=4)
     with torch.no_grad():
         together = net(x).keep_BN
@@ -133,7 +133,7 @@ def test_restore_fills_every_place() -> None:
 
 
 def test_fillers_do_not_leak_into_the_map() -> None:
-    """Samples with fewer kept tokens are filled up to the batch's bucket; what the trunk makes of fillers is lost."""
+    """Samples with fewer kept tokens are filled up; what the trunk makes of fillers is lost."""
     net = selector(bucket=4)
     before = torch.cat([tokens(6, 2, 8, batch=1), tokens(6, 30, 9, batch=1)])
     with torch.no_grad():

@@ -1,13 +1,15 @@
 """Other people's ``.pth`` and ``.safetensors`` files as plain tensors, without running what is in them.
 
-Knows zip archives as ``torch.save`` has written them since 2020, with dense tensors in nested dictionaries, read
-by torch's restricted unpickler. All else is refused: older pickles, TorchScript, compressed archives, tensors
-that are larger than their bytes. Knows no model and no names.
+Knows zip archives as ``torch.save`` has written them since 2020, with dense tensors in nested dictionaries,
+read by torch's restricted unpickler. All else is refused: older pickles, TorchScript, compressed archives,
+tensors that are larger than their bytes. Knows no model and no names.
 """
 
 from __future__ import annotations
 
 import pickle
+import struct
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,19 @@ _PICKLE_BYTES = 32 << 20
 _GROWTH = 1.05
 _DEPTH = 8
 _ENTRIES = 100_000
+# What readers of damaged archives and pickles raise beside their own errors.
+_DAMAGE = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    struct.error,
+)
 _REMEDY = "Convert the file to .safetensors where you trust it, and give that."
 
 
@@ -38,6 +53,8 @@ def read_foreign(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]
         CheckpointCorrupt: a file that breaks off, or without tensors.
     """
     try:
+        if path.is_dir():
+            raise CheckpointCorrupt(f"{path} is a folder, not a file.")
         size = path.stat().st_size
         if size > max_bytes:
             raise CheckpointUnsafe(f"{path} has {size} bytes, more than the limit of {max_bytes}.")
@@ -64,27 +81,36 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _torch_archive(path: Path, size: int) -> dict[str, Tensor]:
     _check_archive(path, size)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on tensor kinds that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         # torch's own message tells how to switch the protection off; ours does not.
         raise CheckpointUnsafe(
             f"{path} holds more than plain tensors and could run code.", hint=_REMEDY
         ) from None
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, IndexError, AttributeError) as error:
-        raise CheckpointCorrupt(f"{path} cannot be read ({str(error).splitlines()[0]}).") from None
+    except _DAMAGE as error:
+        raise CheckpointCorrupt(f"{path} cannot be read ({type(error).__name__} in torch.load).") from None
     found = _collect(content, path)
     _check_size(found, size, path)
     return found
 
 
 def _check_archive(path: Path, size: int) -> None:
-    if not zipfile.is_zipfile(path):
-        raise CheckpointUnsafe(f"{path} is no archive of torch.save (an older pickle?).", hint=_REMEDY)
     try:
+        if not zipfile.is_zipfile(path):
+            raise CheckpointUnsafe(f"{path} is no archive of torch.save (an older pickle?).", hint=_REMEDY)
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError) as error:
+            _check_entries(entries, path, size)
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, *_DAMAGE) as error:
         raise CheckpointCorrupt(f"{path} is a broken archive ({error}).") from None
+    if damaged is not None:
+        raise CheckpointCorrupt(f"{path} is damaged: the checksum of {damaged} is another.")
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], path: Path, size: int) -> None:
     names = [entry.filename for entry in entries]
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
         raise CheckpointUnsafe(f"{path} is a TorchScript program, not weights.", hint=_REMEDY)
