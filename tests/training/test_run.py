@@ -207,6 +207,7 @@ def test_without_the_stem_the_remedy_is_named(data: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_train_and_publish(data: Path, tmp_path: Path) -> None:
     options = {"model": "litetrack", "size": "tiny", "data": data, "out": tmp_path / "r", "processes": 2}
     settings = {"words": "random", "save_every": "2"}

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vltrack.core.boxes import xywh_to_cxcywh
 from vltrack.core.types import Image
-from vltrack.datasets.cutouts import CutoutSet, build_cutouts
+from vltrack.datasets.cutouts import CutoutSet
 from vltrack.datasets.pictures import PictureSet
 from vltrack.models.base import Flag
 from vltrack.prep.crops import cut, region_for
@@ -28,20 +28,34 @@ Batch = dict[str, Tensor]
 
 
 class PairDataset(Dataset[dict[str, Any]]):
-    """Rendered samples as arrays. Opens pictures on first use, in whichever process that is."""
+    """Rendered samples as arrays. Opens pictures on first use, in whichever process that is.
 
-    def __init__(self, config: PairConfig, data: Path, cache: Path, seed: int, max_words: int) -> None:
+    ``later`` is another configuration and the index from which it holds.
+    """
+
+    def __init__(
+        self,
+        config: PairConfig,
+        data: Path,
+        cache: Path,
+        seed: int,
+        max_words: int,
+        later: tuple[int, PairConfig] | None = None,
+    ) -> None:
         self.config, self.data, self.cache, self.seed, self.max_words = config, data, cache, seed, max_words
-        self._sampler: PairSampler | None = None
+        self.later = later
+        self._samplers: list[PairSampler] = []
         self._pieces: WordPieces | None = None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Sample ``index`` of the endless stream of this seed."""
-        if self._sampler is None or self._pieces is None:
+        if not self._samplers or self._pieces is None:
             cv2.setNumThreads(0)
-            self._sampler = open_sampler(self.config, self.data, self.cache)
+            configs = [self.config] if self.later is None else [self.config, self.later[1]]
+            self._samplers = open_samplers(configs, self.data, self.cache)
             self._pieces = WordPieces.load()
-        sample = self._sampler.sample(self.seed, 0, index)
+        is_later = self.later is not None and index >= self.later[0]
+        sample = self._samplers[-1 if is_later else 0].sample(self.seed, 0, index)
         rng = np.random.default_rng([self.seed, 1, index])
         tokens = self._pieces.encode(sample.text, self.max_words) if sample.text else None
         recent, recent_boxes = _recent_templates(sample, self.config, rng)
@@ -60,11 +74,10 @@ class PairDataset(Dataset[dict[str, Any]]):
         }
 
 
-def open_sampler(config: PairConfig, data: Path, cache: Path) -> PairSampler:
-    """The sampler over ``data``; cut-outs are built into ``cache`` on the first call."""
-    pictures = PictureSet.load(data)
-    cutouts = CutoutSet.load(cache) if cache.exists() else build_cutouts(pictures, cache)
-    return PairSampler(config, pictures, cutouts)
+def open_samplers(configs: list[PairConfig], data: Path, cache: Path) -> list[PairSampler]:
+    """A sampler a configuration, over the same ``data`` and the cut-outs in ``cache``."""
+    pictures, cutouts = PictureSet.load(data), CutoutSet.load(cache)
+    return [PairSampler(config, pictures, cutouts) for config in configs]
 
 
 def loader(

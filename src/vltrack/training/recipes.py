@@ -28,15 +28,18 @@ class LossWeights:
 class TrainConfig:
     """Everything that decides the outcome of a training.
 
-    ``batch`` counts samples (one template, two search views) a step over all processes. ``select_share`` is
-    the share of steps in which token selection is on, so that weights work either way.
+    ``batch`` counts samples (one template, two search views) a step over all processes. From step
+    ``later_from`` on (0: never) the shares of samples with words are the later ones: a network learns to
+    follow a box first and to listen afterwards. ``select_share`` is the share of steps in which token
+    selection is on, so that weights work either way. ``words`` says where the word table of a small text
+    encoder starts: MiniLM's vectors (an optional package), or chance.
     """
 
     model: str
     size: str
     pairs: PairConfig = field(default_factory=PairConfig)
     losses: LossWeights = field(default_factory=LossWeights)
-    steps: int = 4800
+    steps: int = 5400
     batch: int = 16
     learning_rate: float = 1e-3
     stem_rate: float = 0.1
@@ -51,6 +54,9 @@ class TrainConfig:
     select_share: float = 0.5
     plateau_patience: int = 3
     plateau_delta: float = 0.01
+    later_from: int = 0
+    later_scene_share: float = 0.35
+    later_text_share: float = 0.35
     seed: int = 1
     save_every: int = 250
     validate_every: int = 1000
@@ -62,7 +68,7 @@ class TrainConfig:
 
 def litetrack_tiny() -> TrainConfig:
     """The recipe of the weights that ship (about two hours on two CPU cores)."""
-    return TrainConfig(model="litetrack", size="tiny")
+    return TrainConfig(model="litetrack", size="tiny", steps=5400, later_from=3250)
 
 
 def litetrack_base() -> TrainConfig:

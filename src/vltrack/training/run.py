@@ -25,6 +25,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vltrack.core.errors import DataError, Diverged, StateError
+from vltrack.core.files import write_text
+from vltrack.datasets.cutouts import build_cutouts
+from vltrack.datasets.pictures import PictureSet
 from vltrack.models import build, config_of, split_name
 from vltrack.nn.device import choose_device, mixed_precision, use_threads
 from vltrack.nn.stems import MobileStem
@@ -97,7 +100,10 @@ def train(
     here = place(device)
     use_threads(1 if here.device.type == "cpu" and here.world > 1 else torch.get_num_threads())
     out.mkdir(parents=True, exist_ok=True)
-    _claim(config, out, resume=resume, write=here.rank == 0)
+    if here.rank == 0:
+        _claim(config, out, resume=resume)
+    if here.world > 1:
+        dist.barrier()
     torch.manual_seed(config.seed)
     model = fresh_model(config, data)
     unfreezer = _freezing(model, config)
@@ -148,11 +154,17 @@ class _Loop:
     ) -> None:
         self.config, self.state, self.here, self.out = config, state, here, out
         self.workers, self.tell = workers, tell
-        pairs = replace(
-            config.pairs, template_size=state.model.template_size, search_size=state.model.search_size
-        )
-        cache = out.parent / "cutouts.npz"
-        self.dataset = PairDataset(pairs, data, cache, config.seed, state.model.max_words)
+        model = state.model
+        pairs = replace(config.pairs, template_size=model.template_size, search_size=model.search_size)
+        wordy = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
+        later = (config.later_from * config.batch, wordy) if config.later_from else None
+        cache = out / "cutouts.npz"
+        if here.rank == 0 and not cache.exists():
+            log.info("cutting objects out of the pictures, once a run (a few minutes)")
+            build_cutouts(PictureSet.load(data), cache)
+        if here.world > 1:
+            dist.barrier()
+        self.dataset = PairDataset(pairs, data, cache, config.seed, model.max_words, later)
         self.period_loss: list[float] = []
         self.skipped = 0
 
@@ -325,7 +337,7 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas)
 
 
-def _claim(config: TrainConfig, out: Path, *, resume: bool, write: bool) -> None:
+def _claim(config: TrainConfig, out: Path, *, resume: bool) -> None:
     path = out / "config.json"
     wanted = json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
     if path.exists() and not resume:
@@ -340,5 +352,5 @@ def _claim(config: TrainConfig, out: Path, *, resume: bool, write: bool) -> None
             raise StateError(
                 f"{out} was started with other values of {', '.join(changed)}.", hint="Use another --out."
             )
-    elif write:
-        path.write_text(wanted + "\n")
+    else:
+        write_text(path, wanted + "\n")
