@@ -20,6 +20,11 @@ from vltrack.tracking.engine import Engine
 from vltrack.tracking.policy import Policy
 from vltrack.tracking.tracker import Tracker
 
+EAGER = Policy(
+    lost_below=0.0, visible_above=0.0, refresh_above=0.0, refresh_every=2, smooth=1.0, search_again_every=0
+)
+"""Random weights are never sure of anything: with this policy all parts of a step take part."""
+
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 GREY = 90
 Fault = Callable[[], None]
@@ -172,6 +177,16 @@ def scene(
         pure[COLOURS[colour]] = 255
         image[y1:y2, x1:x2] = pure
     return image
+
+
+def moving(count: int = 12) -> list[np.ndarray]:
+    """A red rectangle of 16 x 12 that starts at (20, 20) and moves two pixels a frame right, one down."""
+    return [scene((20 + 2 * i, 20 + i, 16, 12)) for i in range(count)]
+
+
+def boxes(following: Tracker, images: list[np.ndarray], box: tuple[int, int, int, int]) -> np.ndarray:
+    """(N, 4) boxes of a tracker over a clip."""
+    return np.array([step.box for step in following.stream(images, box=box)])
 
 
 def tiny_weights(folder: Path) -> Path:

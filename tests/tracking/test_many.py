@@ -5,17 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripted import Spotter, clip, scene, tiny_weights, tracker
+from scripted import EAGER, Spotter, clip, scene, tiny_weights, tracker
 from vltrack.core.errors import BoxOutside, StateError, UsageError
 from vltrack.core.types import Frame, Target
 from vltrack.tracking.many import MultiTracker
-from vltrack.tracking.policy import Policy
 from vltrack.tracking.tracker import Tracker
-
-# Random weights are never sure of anything: every frame counts here, so that all parts of a step take part.
-EAGER = Policy(
-    lost_below=0.0, visible_above=0.0, refresh_above=0.0, refresh_every=2, smooth=1.0, search_again_every=0
-)
 
 
 def test_many_equal_single_ones_in_mixed_modes(tmp_path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vltrack
-from scripted import Spotter, clip, one_box, scene, tiny_weights, tracker
+from scripted import Spotter, clip, moving, one_box, scene, tiny_weights, tracker
 from vltrack.core.errors import (
     BoxFrameOutOfRange,
     ImageError,
@@ -22,11 +22,6 @@ from vltrack.core.types import Frame, Status, Step
 from vltrack.tracking.policy import Policy
 from vltrack.tracking.tracker import Tracker
 from vltrack.video.contract import FrameSource, ReadReport, SourceInfo
-
-
-def moving(count: int = 12) -> list[np.ndarray]:
-    """A red rectangle of 16 x 12 that moves two pixels a frame to the right, one down."""
-    return [scene((20 + 2 * i, 20 + i, 16, 12)) for i in range(count)]
 
 
 def frames_of(images: list[np.ndarray | None], first: int = 0) -> list[Frame]:
