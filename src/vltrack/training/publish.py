@@ -11,13 +11,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load as load_bytes
-
 from vltrack.checkpoints import store
-from vltrack.core.errors import CheckpointCorrupt, StateError
-from vltrack.core.files import sha256_bytes
 from vltrack.models import build, config_of, split_name
 from vltrack.prep.tokens import WordPieces
+from vltrack.training.state import averaged
 
 # What the material of docs/train.md is, for the card of weights that were trained on it: what, licence.
 MATERIAL = {
@@ -40,19 +37,12 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
         StateError: a folder without a run.
         CheckpointCorrupt: a damaged one.
     """
-    if not (run / "last.json").exists():
-        raise StateError(f"{run} holds no checkpoint.", hint="Train first: vltrack train.")
+    tensors = averaged(run)
     record = json.loads((run / "last.json").read_text())
-    path = run / record["file"]
-    data = path.read_bytes()
-    if sha256_bytes(data) != record["sha256"]:
-        raise CheckpointCorrupt(f"{path} is damaged (sha256 differs).", hint="Resume the run.")
     recipe = record["config"]
     model_card, size = split_name(f"{recipe['model']}-{recipe['size']}")
     model = build(model_card, config_of(model_card, size))
-    prefix = "average."
-    tensors = {k[len(prefix) :]: v for k, v in load_bytes(data).items() if k.startswith(prefix)}
-    store.load_strictly(model, tensors, path)
+    store.load_strictly(model, tensors, run)
     about = {
         "recipe": recipe,
         "steps": record["step"],

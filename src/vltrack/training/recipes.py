@@ -19,6 +19,7 @@ class LossWeights:
     l1: float = 5.0
     layer_contrast: float = 0.1
     prompt_contrast: float = 1.0
+    word_contrast: float = 1.0
     selection: float = 1.0
     keep_ratio: float = 0.7
     box_cells: float = 0.5
@@ -32,7 +33,9 @@ class TrainConfig:
     ``later_from`` on (0: never) the shares of samples with words are the later ones: a network learns to
     follow a box first and to listen afterwards. ``select_share`` is the share of steps in which token
     selection is on, so that weights work either way. ``words`` says where the word table of a small text
-    encoder starts: MiniLM's vectors (an optional package), or chance.
+    encoder starts: MiniLM's vectors (an optional package), or chance. ``start`` is the folder of an earlier
+    run whose averaged weights to start from, and ``only`` the beginnings of the names of the parameters that
+    are then trained: everything else stays as it is to the bit (parameters of these names may be new).
     """
 
     model: str
@@ -57,6 +60,8 @@ class TrainConfig:
     later_from: int = 0
     later_scene_share: float = 0.35
     later_text_share: float = 0.35
+    start: str = ""
+    only: tuple[str, ...] = ()
     seed: int = 1
     save_every: int = 250
     validate_every: int = 1000
@@ -69,6 +74,32 @@ class TrainConfig:
 def litetrack_tiny() -> TrainConfig:
     """The recipe of the weights that ship (about two hours on two CPU cores)."""
     return TrainConfig(model="litetrack", size="tiny", steps=5400, later_from=3250)
+
+
+LISTENING = (
+    "word_matcher.",
+    "bert.encoder.",
+    "bert.embeddings.embeddings_project.",
+    "star_text.",
+    "head.conv_bbox_grounding.",
+)
+
+
+def litetrack_tiny_words(start: str) -> TrainConfig:
+    """The second part: the text side learns on whole scenes; what follows a box stays as it is.
+
+    Half of the scenes hold look-alikes that only the words tell apart; a scene comes with two sentences.
+    """
+    return TrainConfig(
+        model="litetrack",
+        size="tiny",
+        start=start,
+        only=LISTENING,
+        pairs=PairConfig(scene_share=0.75, text_share=0.25),
+        steps=1600,
+        warmup=50,
+        seed=2,
+    )
 
 
 def litetrack_base() -> TrainConfig:

@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from vltrack.checkpoints import store
 from vltrack.core.errors import DataError, Diverged, StateError
 from vltrack.core.files import write_text
 from vltrack.datasets.cutouts import build_cutouts
@@ -35,7 +36,7 @@ from vltrack.training.batches import Batch, PairDataset, loader
 from vltrack.training.freeze import PlateauUnfreezer, freeze
 from vltrack.training.objective import PairObjective
 from vltrack.training.recipes import TrainConfig
-from vltrack.training.state import RunState, restore_state, save_state
+from vltrack.training.state import RunState, averaged, restore_state, save_state
 from vltrack.training.validate import validate
 from vltrack.training.words import minilm_word_table
 
@@ -49,6 +50,7 @@ COLUMNS = (
     "l1",
     "layer_contrast",
     "prompt_contrast",
+    "word_contrast",
     "selection",
     "iou",
     "pairs_per_s",
@@ -106,6 +108,8 @@ def train(
         dist.barrier()
     torch.manual_seed(config.seed)
     model = fresh_model(config, data)
+    if config.start:
+        continue_from(Path(config.start), model, config.only)
     unfreezer = _freezing(model, config)
     average = _copy_of(model)
     model.to(here.device)
@@ -172,6 +176,7 @@ class _Loop:
         """All remaining steps."""
         objective = PairObjective(self.state.model, self.config.losses)
         objective.train()
+        _still(self.state.model)
         wrapped = self._wrap(objective)
         batches = loader(
             self.dataset,
@@ -310,10 +315,32 @@ def schedule(config: TrainConfig, step: int) -> float:
     return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+def continue_from(run: Path, model: Any, fresh: tuple[str, ...]) -> None:
+    """Take the averaged weights of another run; parameters named like ``fresh`` may be missing there.
+
+    Raises:
+        StateError: no run there. CheckpointCorrupt, CheckpointMismatch: it is damaged or of another shape.
+    """
+    tensors = averaged(run)
+    own = {k: v for k, v in model.state_dict().items() if k not in tensors and k.startswith(fresh)}
+    store.load_strictly(model, tensors | own, run)
+
+
 def _freezing(model: Any, config: TrainConfig) -> PlateauUnfreezer:
     frozen, order = model.freeze_plan()
     freeze(frozen)
+    if config.only:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name.startswith(config.only))
+        order = []
     return PlateauUnfreezer(order, config.plateau_patience, config.plateau_delta)
+
+
+def _still(model: nn.Module) -> None:
+    """Batch norms that are not trained keep their statistics too."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()
 
 
 def _copy_of(model: Any) -> Any:

@@ -61,20 +61,38 @@ def restore_state(out: Path, state: RunState) -> None:
     """
     if not (out / "last.json").exists():
         return
-    record = json.loads((out / "last.json").read_text())
-    path = out / record["file"]
-    if not path.exists():
-        raise StateError(f"{path} is missing, but last.json names it.", hint="Start a new run.")
-    data = path.read_bytes()
-    if sha256_bytes(data) != record["sha256"]:
-        raise CheckpointCorrupt(f"{path} is damaged (sha256 differs).", hint="Start a new run.")
-    tensors = load_bytes(data)
+    record, tensors = _read(out)
     state.unfreezer.restore(record["unfreezer"])
     _fill(state.model, tensors, "model.")
     _fill(state.average, tensors, "average.")
     _fill_optimizer(state, tensors)
     state.step = record["step"]
     _cut_log(out / "log.csv", state.step)
+
+
+def averaged(run: Path) -> dict[str, Tensor]:
+    """The averaged weights of a run's last checkpoint, under the model's own names.
+
+    Raises:
+        StateError: ``run`` holds no checkpoint, or names one that is gone.
+        CheckpointCorrupt: it is not the one that was written.
+    """
+    if not (run / "last.json").exists():
+        raise StateError(f"{run} holds no checkpoint.", hint="Train first: vltrack train.")
+    prefix = "average."
+    return {k[len(prefix) :]: v for k, v in _read(run)[1].items() if k.startswith(prefix)}
+
+
+def _read(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """last.json and the tensors of the checkpoint that it names."""
+    record = json.loads((run / "last.json").read_text())
+    path = run / record["file"]
+    if not path.exists():
+        raise StateError(f"{path} is missing, but last.json names it.", hint="Start a new run.")
+    data = path.read_bytes()
+    if sha256_bytes(data) != record["sha256"]:
+        raise CheckpointCorrupt(f"{path} is damaged (sha256 differs).", hint="Start a new run.")
+    return record, load_bytes(data)
 
 
 def _fill(module: Any, tensors: dict[str, Tensor], prefix: str) -> None:
