@@ -36,12 +36,14 @@ def small(config: Any) -> Any:
 
 
 def make(config: Any, seed: int = 0) -> LiteTrack:
-    """The network with random weights in eval mode; adapters that start as the identity are woken up."""
+    """The network with random weights in eval mode; parts that start without effect are woken up."""
     card = MODELS["litetrack"]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model: LiteTrack = build(card, config).eval()
-    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1 and not bool(parameter.any()):
+                parameter.normal_(std=0.05)
         for module in model.modules():
             if isinstance(module, StarAdapter):
                 module.alpha.fill_(0.3)

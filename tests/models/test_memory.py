@@ -144,6 +144,8 @@ def test_padding_changes_nothing(scene: Scene) -> None:
     memory = scene.memory("nlbbox")
     longer = replace(memory, text=memory.text.padded(scene.model.max_words))
     assert apart(scene.model.locate(scene.search, memory), scene.model.locate(scene.search, longer)) <= EXACT
+    grounded = scene.model.ground(scene.search, longer.text)
+    assert apart(scene.see("nl"), grounded) <= EXACT
 
 
 def test_grounded_boxes_come_from_their_own_tower(scene: Scene) -> None:

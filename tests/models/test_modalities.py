@@ -60,11 +60,11 @@ def template_stays_out(scene: Scene) -> bool:
 
 
 def padding_stays_out(scene: Scene) -> bool:
-    before, ids = scene.see("nlbbox"), scene.ids
+    before, ids = [scene.see(mode) for mode in ("nlbbox", "nl")], scene.ids
     scene.ids = torch.where(scene.valid, ids, torch.full_like(ids, 2417))
-    after = scene.see("nlbbox")
+    after = [scene.see(mode) for mode in ("nlbbox", "nl")]
     scene.ids = ids
-    return equal(before, after)
+    return all(equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])

@@ -112,7 +112,8 @@ def test_matching_points_at_the_cell_that_holds_the_target() -> None:
     torch.testing.assert_close(fine_pooled[0], torch.nn.functional.normalize(four, dim=0))
 
 
-def test_matching_two_templates_is_matching_each() -> None:
+@torch.no_grad()
+def test_two_templates_are_matched_each_in_its_place() -> None:
     random = torch.Generator().manual_seed(1)
     net = matcher(templates=2)
     parts = []

@@ -29,8 +29,8 @@ SECOND: dict[str, Callable[[str], TrainConfig]] = {"litetrack-tiny": recipes.lit
 def main_train(options: dict[str, Any]) -> int:
     """Train as asked and write the weights beside the run; returns the exit code.
 
-    ``options``: model, size, data, out, start, resume, settings (text by name), steps, batch, seed, processes,
-    device.
+    ``options``: model, size, data, out, start, resume, settings (text by name), steps, batch, seed,
+    processes, device.
     Raises ``ConfigError`` for an unknown setting, and what ``run.train`` raises.
     """
     config = configured(options)
