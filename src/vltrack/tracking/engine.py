@@ -160,16 +160,17 @@ class Engine:
         choice = choose(maps, size, policy, window=window)
         if choice is None:
             return replace(state, age=age, score=0.0, status=Status.INVALID, lost_for=state.lost_for + 1)
-        if choice.score < policy.lost_below:
-            return self._held(state, region, choice)
         box = self._placed(state, region, choice)
-        return replace(state, box=box, age=age, score=choice.score, status=Status.OK, lost_for=0)
-
-    def _held(self, state: State, region: Crop, choice: Choice) -> State:
-        """The target was not seen: its box stays, so that rows tell where it was last."""
-        return replace(
-            state, age=state.age + 1, score=choice.score, status=Status.LOST, lost_for=state.lost_for + 1
-        )
+        if choice.score >= policy.lost_below:
+            return replace(state, box=box, age=age, score=choice.score, status=Status.OK, lost_for=0)
+        if choice.score < policy.hold_below:
+            box = state.box
+        else:
+            centre = box[:2] + box[2:] / 2
+            held = cxcywh_to_xywh(np.concatenate([centre, state.box[2:]]))
+            box = self._inside(held, state.frame_size)
+        lost_for = state.lost_for + 1
+        return replace(state, box=box, age=age, score=choice.score, status=Status.LOST, lost_for=lost_for)
 
     def _placed(self, state: State, region: Crop, choice: Choice) -> Box:
         named = region.to_frame(_crop_xywh(choice.box, region))
@@ -209,7 +210,7 @@ class Engine:
         if best is None or best[0] < self.policy.search_again_above:
             return state
         box = self._placed(state, best[1], best[2])
-        return replace(state, box=box, score=best[0], status=Status.OK, lost_for=0)
+        return replace(state, box=box, score=best[0], status=Status.OK, lost_for=0, tile=0)
 
     # -- memory -----------------------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ class Policy:
         refresh_above: a frame must score above this to refresh the memory.
         refresh_template: whether a refresh takes a new recent template too, beside new prompts.
         visible_above: a target scoring below this is reported as not visible.
-        lost_below: below this score the size is held and the search region grows.
+        lost_below: below this score the target counts as lost: its size is held, the search region grows.
+        hold_below: below this score its place is held too.
         grow: factor a frame by which the search region grows while lost.
         grow_limit: largest search region, as a multiple of the usual one.
         search_again_every: while lost, frames between searches of the whole frame; 0 never.
@@ -49,10 +50,11 @@ class Policy:
     smooth: float = 0.6
     presence_power: float = 1.0
     refresh_every: int = 10
-    refresh_above: float = 0.7
+    refresh_above: float = 0.5
     refresh_template: bool = True
-    visible_above: float = 0.2
-    lost_below: float = 0.25
+    visible_above: float = 0.3
+    lost_below: float = 0.3
+    hold_below: float = 0.1
     grow: float = 1.03
     grow_limit: float = 3.0
     search_again_every: int = 5
@@ -88,6 +90,7 @@ _RANGES = {
     "refresh_above": (0.0, 1.0),
     "visible_above": (0.0, 1.0),
     "lost_below": (0.0, 1.0),
+    "hold_below": (0.0, 1.0),
     "grow": (1.0, math.inf),
     "grow_limit": (1.0, math.inf),
     "search_again_above": (0.0, 1.0),
@@ -169,8 +172,7 @@ def choose(maps: Maps, size: Array | None, policy: Policy, *, window: float) -> 
         steadiness = np.exp(-(change * aspect - 1) * policy.penalty)
     ranked = confidence * steadiness * (1 - window) + hann(len(confidence)) * window
     best = np.unravel_index(np.argmax(np.where(usable, ranked, -np.inf)), ranked.shape)
-    # Square root: both maps say "the target", so their product would count one doubt twice.
-    score = float(np.clip(np.sqrt(maps.centre[best] * maps.presence[best]), 0.0, 1.0))
+    score = float(np.clip(maps.centre[best] * maps.presence[best], 0.0, 1.0))
     return Choice(box=maps.boxes[best].astype(np.float64), score=score, steadiness=float(steadiness[best]))
 
 
