@@ -90,7 +90,7 @@ class Engine:
         return State(box=box, memory=memory, frame_size=(width, height), score=score), remarks
 
     def _read(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
-        tokens = _word_pieces().encode(sentence, self.model.max_words)
+        tokens = word_pieces().encode(sentence, self.model.max_words)
         ids, mask = (torch.from_numpy(a)[None].to(self.device) for a in (tokens.ids, tokens.mask))
         return self.model.read_text(ids, mask), tokens.warnings
 
@@ -267,7 +267,7 @@ def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:
 
 
 @cache
-def _word_pieces() -> WordPieces:
+def word_pieces() -> WordPieces:
     """The packaged vocabulary, read with the first sentence of the process; it never changes."""
     return WordPieces.load()
 

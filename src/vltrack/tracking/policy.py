@@ -45,7 +45,7 @@ class Policy:
         margin: pixels of the box that stay inside the frame.
     """
 
-    window: float = 0.35
+    window: float = 0.25
     penalty: float = 0.1
     smooth: float = 0.6
     presence_power: float = 1.0

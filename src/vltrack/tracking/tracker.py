@@ -18,7 +18,7 @@ from vltrack.core.errors import BoxFrameOutOfRange, UsageError, VltrackError
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Image, Step, Target
 from vltrack.nn.device import choose_device, use_threads
-from vltrack.tracking.engine import Engine
+from vltrack.tracking.engine import Engine, word_pieces
 from vltrack.tracking.policy import Policy
 from vltrack.tracking.session import Session
 from vltrack.video.source import FrameSource, open_source
@@ -64,6 +64,8 @@ class Tracker(Session):
         """
         chosen = choose_device(device)
         model, card = store.load(name_or_path)
+        vocabulary = word_pieces()
+        store.check_vocabulary(card, model, sha256=vocabulary.sha256, pieces=vocabulary.size)
         if threads is not None:
             use_threads(threads)
         elif chosen.type == "cpu" and card["size"] == "tiny":

@@ -43,6 +43,10 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
     model_card, size = split_name(f"{recipe['model']}-{recipe['size']}")
     model = build(model_card, config_of(model_card, size))
     store.load_strictly(model, tensors, run)
+    if recipe.get("start"):
+        # The earlier part by its own recipe, not by where it lay on somebody's disk.
+        first = json.loads((Path(recipe["start"]) / "last.json").read_text())
+        recipe = {**recipe, "start": {"recipe": first["config"], "steps": first["step"]}}
     about = {
         "recipe": recipe,
         "steps": record["step"],

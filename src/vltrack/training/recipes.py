@@ -96,7 +96,7 @@ def litetrack_tiny_words(start: str) -> TrainConfig:
         start=start,
         only=LISTENING,
         pairs=PairConfig(scene_share=0.75, text_share=0.25),
-        steps=1600,
+        steps=700,
         warmup=50,
         seed=2,
     )
