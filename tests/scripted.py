@@ -154,7 +154,9 @@ def prediction(boxes: list[tuple[float, float, float, float]], scores: list[floa
         column, row = (min(max(int(v * side), 0), side - 1) for v in box[:2])
         peak[b, row, column] = score
     named = torch.tensor(boxes, dtype=torch.float64)[:, None, None].expand(count, side, side, 4)
-    return Prediction(centre_BSS=peak, presence_BSS=torch.ones_like(peak), boxes_BSS4=named, tokens=_no_tokens(count))
+    return Prediction(
+        centre_BSS=peak, presence_BSS=torch.ones_like(peak), boxes_BSS4=named, tokens=_no_tokens(count)
+    )
 
 
 def tracker(model: Spotter, **options: object) -> Tracker:
