@@ -32,10 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vltrack.datasets.sequences import Sequence, read_sequences
 
 from vltrack.core.boxes import iou_xywh
 from vltrack.core.files import write_text
+from vltrack.datasets.sequences import Sequence, read_sequences
 from vltrack.metrics.success import success
 
 HERE = Path(__file__).resolve().parent

@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from vltrack.tracking.tracker import Tracker
 
 import vltrack
 from vltrack.core.errors import GroundingFailed, VltrackError
+from vltrack.tracking.tracker import Tracker
 
 
 def run(tracker: Tracker, request: dict[str, Any]) -> dict[str, Any]:
