@@ -190,7 +190,7 @@ class Outputs:
         self._warnings = warnings
         self._metas = metas
         alone = len(metas) == 1
-        labels = [meta["sentence"] or ("" if alone else name) for name, meta in metas.items()]
+        labels = [meta["sentence"] or "" if alone else name for name, meta in metas.items()]
         self._tables = [path for path in paths if path.suffix.lower() in TABLES]
         self._pictures: list[Film | Sheet] = [
             *(Film(path, info, labels) for path in paths if path.suffix.lower() in VIDEOS),

@@ -190,7 +190,7 @@ class Track:
         if file.suffix.lower() not in makers:
             raise UsageError(f"cannot write a track as {file.name!r}.", hint="Name it .csv or .json.")
         if file.exists() and not overwrite:
-            raise UsageError(f"{file} exists already.", hint="Choose another name, or allow overwriting.")
+            raise UsageError(f"{file} exists already.", hint="Choose another name, or give overwrite=True.")
         write_text(file, makers[file.suffix.lower()]())
 
     @classmethod
@@ -246,7 +246,10 @@ def _read_csv(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
     meta: dict[str, Any] = {}
     start = 0
     if not lines or not lines[0].startswith(f"# {FORMAT} "):
-        raise DataError(f"{file} is no track: line 1 should be '# {FORMAT} {VERSION}'.")
+        raise DataError(
+            f"{file} is no track of one target: line 1 should be '# {FORMAT} {VERSION}'.",
+            hint="A table of several targets is read as plain CSV; its first column names the target.",
+        )
     _check_version(lines[0].split()[-1], file)
     for start, line in enumerate(lines[1:], start=1):
         if not line.startswith("#"):
@@ -273,7 +276,10 @@ def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is no JSON: {str(error)[:120]}.") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise DataError(f"{file} is no track: its 'format' is not {FORMAT!r}.")
+        raise DataError(
+            f"{file} is no track of one target: its 'format' is not {FORMAT!r}.",
+            hint="A file of several targets holds one such object a target under 'tracks'.",
+        )
     _check_version(data.get("version"), file)
     meta, rows = data.get("meta"), data.get("rows")
     if not isinstance(meta, dict) or not isinstance(rows, list):

@@ -64,7 +64,7 @@ def save_figure(figure: Figure, path: Path | str, overwrite: bool = False) -> No
     if kind not in stamps:
         raise UsageError(f"cannot write a figure as {file.name!r}.", hint="Name it .png, .svg or .pdf.")
     if file.exists() and not overwrite:
-        raise UsageError(f"{file} exists already.", hint="Choose another name, or allow overwriting.")
+        raise UsageError(f"{file} exists already.", hint="Choose another name, or give overwrite=True.")
     # Else matplotlib numbers the parts of an SVG at random.
     with rc_context({"svg.hashsalt": "vltrack"}), atomic_path(file) as temporary:
         figure.savefig(temporary, format=kind[1:], metadata=stamps[kind])

@@ -25,6 +25,8 @@ from vltrack.prep.tensors import images_to_tensor
 from vltrack.prep.tokens import WordPieces
 from vltrack.tracking.policy import Choice, Maps, Policy, blend_size, choose
 
+SURE_OF_WORDS = 0.6
+"""A start by words that scores less gets a remark; tiny is rarely above."""
 MAX_TILES = 6
 MAX_GRID = 48
 """Most places a side of the frame that a lost target is looked for; a smaller target leaves gaps between."""
@@ -84,6 +86,11 @@ class Engine:
             box, remarks = checked.box, remarks + checked.warnings
         elif text is not None:
             box, score = self._find_by_words(image, text)
+            if score < SURE_OF_WORDS:
+                remarks += (
+                    f"the words alone found something with a score of only {score:.2f}: "
+                    "look at the first frame, or name the target with a box too.",
+                )
         else:
             raise UsageError("nothing names the target.", hint="Give a box, a sentence or both.")
         memory = self._remember(image, box, text)

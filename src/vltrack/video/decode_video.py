@@ -348,7 +348,9 @@ class _Reading:
         if media is not None and media.failure:
             raise Refusal("VideoUnreadable", f"cannot be read: {media.failure}")
         raise Refusal(
-            "VideoEmpty", "has a picture track, but not one frame of it decodes", "Record or copy it again."
+            "VideoEmpty",
+            "has a picture track, but not one frame of it decodes",
+            "Record or copy it again; instead of standard input give the path (an MP4's index may be last).",
         )
 
     def _verdict(self) -> dict[str, Any]:
