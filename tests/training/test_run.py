@@ -16,12 +16,18 @@ from torch import nn
 
 from vltrack.checkpoints import store
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diverged, ModelNotFound, StateError
+from vltrack.datasets.cutouts import build_cutouts
+from vltrack.datasets.pictures import PictureSet
+from vltrack.models.base import Flag
 from vltrack.nn.mobilenet import MobileNetV2
 from vltrack.training import run
+from vltrack.training.batches import PairDataset
 from vltrack.training.freeze import PlateauUnfreezer, freeze
 from vltrack.training.launch import configured, main_train
+from vltrack.training.pairs import PairConfig
 from vltrack.training.publish import publish
-from vltrack.training.recipes import TrainConfig, litetrack_tiny
+from vltrack.training.recipes import LISTENING, TrainConfig, litetrack_tiny, litetrack_tiny_words
+from vltrack.training.state import averaged
 
 
 def short(**changes: Any) -> TrainConfig:
@@ -204,6 +210,32 @@ def test_settings_of_the_command_reach_the_recipe_and_unknown_ones_are_named() -
 def test_without_the_stem_the_remedy_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="mobilenet_v2_stem"):
         run.fresh_model(short(), tmp_path)
+
+
+def test_the_second_part_changes_what_listens_and_nothing_else(data: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    run.train(short(), data=data, out=first, resume=False, device="cpu", workers=0)
+    config = replace(
+        litetrack_tiny_words(str(first)), words="random", steps=2, batch=2, save_every=2, warmup=1
+    )
+    run.train(config, data=data, out=second, resume=False, device="cpu", workers=0)
+    before, after = averaged(first), averaged(second)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert {name for name in changed if not name.startswith(LISTENING)} == set()
+    publish(second, tmp_path / "w.safetensors")
+    card = (tmp_path / "w.json").read_text()
+    assert json.loads(card)["recipe"]["start"]["steps"] == 4
+    assert str(tmp_path) not in card
+
+
+def test_later_shares_hold_from_their_index_on(data: Path, tmp_path: Path) -> None:
+    build_cutouts(PictureSet.load(data), tmp_path / "cut.npz")
+    boxes = PairConfig(scene_share=0.0, text_share=0.0, template_size=112, search_size=224)
+    words = replace(boxes, scene_share=1.0)
+    pairs = PairDataset(boxes, data, tmp_path / "cut.npz", 1, 24, later=(4, words))
+    assert [int(pairs[index]["flag"]) for index in range(4)] == [int(Flag.BBOX)] * 4
+    assert int(Flag.NL) in [int(pairs[index]["flag"]) for index in range(4, 8)]
 
 
 @pytest.mark.slow
