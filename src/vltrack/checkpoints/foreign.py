@@ -40,6 +40,10 @@ _DAMAGE = (
     struct.error,
 )
 _REMEDY = "Convert the file to .safetensors where you trust it, and give that."
+_REMEDY_SCRIPT = (
+    "Where you trust it, save its tensors and give those: "
+    "torch.save(torch.jit.load(FILE, 'cpu').state_dict(), OTHER_FILE)."
+)
 
 
 def read_foreign(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
@@ -113,7 +117,7 @@ def _check_archive(path: Path, size: int) -> None:
 def _check_entries(entries: list[zipfile.ZipInfo], path: Path, size: int) -> None:
     names = [entry.filename for entry in entries]
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
-        raise CheckpointUnsafe(f"{path} is a TorchScript program, not weights.", hint=_REMEDY)
+        raise CheckpointUnsafe(f"{path} is a TorchScript program, not weights.", hint=_REMEDY_SCRIPT)
     if len(set(names)) != len(names):
         raise CheckpointUnsafe(f"{path} holds two entries of one name.", hint=_REMEDY)
     if any(
