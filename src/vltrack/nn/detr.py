@@ -1,0 +1,146 @@
+"""DETR's transformer layers (Carion et al., ECCV 2020) as STARK uses them: post-norm, positions on q and k.
+
+Knows tokens; knows no pictures and no tracker. Parameter names are torch's and DETR's
+(``self_attn.in_proj_weight self_attn.out_proj linear1 linear2 norm1 norm2``, in the decoder
+``multihead_attn`` and ``norm3``), so public weights load.
+
+Shapes: B batch, N tokens that ask, M tokens that are asked, C width, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vltrack.nn.attention import attend
+
+
+def detr_positions(width: int, side: int) -> Tensor:
+    """Fixed sines (side * side, width) of a square grid, row by row, as in DETR with ``normalize``.
+
+    Cells count from 1 and are scaled to (0, 2 pi]. The first half of the channels encodes the row, the second
+    the column; within each half sine and cosine alternate over frequencies 10000^(-2 i / (width / 2)).
+
+    Raises:
+        ValueError: ``width`` is no multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"width {width} is not a multiple of 4")
+    half = width // 2
+    place_S = torch.arange(1, side + 1, dtype=torch.float32) / (side + 1e-6) * (2 * math.pi)
+    period_Q = 10000.0 ** (torch.arange(0, half, 2, dtype=torch.float32) / half)
+    angle_SQ = place_S[:, None] / period_Q
+    axis_SH = torch.stack([angle_SQ.sin(), angle_SQ.cos()], dim=-1).flatten(1)
+    rows = axis_SH[:, None, :].expand(side, side, -1)
+    columns = axis_SH[None, :, :].expand(side, side, -1)
+    return torch.cat([rows, columns], dim=-1).reshape(side * side, width)
+
+
+class PackedAttention(nn.Module):
+    """Multi-head attention with q, k and v maps packed in one matrix, as ``torch.nn.MultiheadAttention``."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}")
+        self.heads, self.dropout = heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        _start(self.out_proj)
+
+    def forward(self, q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, N, C) asks (B, M, C) -> (B, N, C). ``bias`` is added to the logits, shaped as (B, H, N, M)."""
+        b, n, c = q_BNC.shape
+        weights, shifts = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (
+            nn.functional.linear(t, weight, shift).view(b, -1, self.heads, c // self.heads).transpose(1, 2)
+            for t, weight, shift in zip((q_BNC, k_BMC, v_BMC), weights, shifts, strict=True)
+        )
+        if self.training and self.dropout > 0:
+            mask = None if bias is None else bias.to(q.dtype)
+            out = nn.functional.scaled_dot_product_attention(q, k, v, mask, dropout_p=self.dropout)
+        else:
+            out = attend(q, k, v, bias)
+        projected: Tensor = self.out_proj(out.transpose(1, 2).reshape(b, n, c))
+        return projected
+
+
+class EncoderLayer(nn.Module):
+    """x = LN(x + SA(x + p; x + p; x)), and with ``hidden`` x = LN(x + FFN(x)); ReLU inside."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.self_attn = PackedAttention(width, heads, dropout)
+        self.norm1 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = hidden
+        if hidden:
+            self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+            self.norm2 = nn.LayerNorm(width)
+            _start(self.linear1, self.linear2)
+
+    def forward(self, x_BNC: Tensor, pos_NC: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, N, C) with positions (N, C) -> (B, N, C). ``bias`` (B, 1, 1, N) hides keys."""
+        asked_BNC = x_BNC + pos_NC
+        x_BNC = self.norm1(x_BNC + self.dropout(self.self_attn(asked_BNC, asked_BNC, x_BNC, bias)))
+        if not self.hidden:
+            return x_BNC
+        inner_BNC = self.linear2(self.dropout(torch.relu(self.linear1(x_BNC))))
+        out: Tensor = self.norm2(x_BNC + self.dropout(inner_BNC))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """The query looks at itself, then at the memory, then through an FFN; post-norm, ReLU inside."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.self_attn = PackedAttention(width, heads, dropout)
+        self.multihead_attn = PackedAttention(width, heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+        _start(self.linear1, self.linear2)
+
+    def forward(
+        self, x_B1C: Tensor, query_1C: Tensor, keys_BMC: Tensor, memory_BMC: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """(B, 1, C) -> (B, 1, C). ``query_1C`` is added where x asks, ``keys_BMC`` is memory + positions."""
+        asking = x_B1C + query_1C
+        x_B1C = self.norm1(x_B1C + self.dropout(self.self_attn(asking, asking, x_B1C)))
+        found = self.multihead_attn(x_B1C + query_1C, keys_BMC, memory_BMC, bias)
+        x_B1C = self.norm2(x_B1C + self.dropout(found))
+        inner = self.linear2(self.dropout(torch.relu(self.linear1(x_B1C))))
+        out: Tensor = self.norm3(x_B1C + self.dropout(inner))
+        return out
+
+
+class QueryDecoder(nn.Module):
+    """STARK's decoder: one learned query reads the encoder's tokens; it starts as zeros plus that query."""
+
+    def __init__(self, width: int, heads: int, hidden: int, layers: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.query_embed = nn.Embedding(1, width)
+        self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, memory_BMC: Tensor, pos_MC: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Encoder tokens (B, M, C) with positions (M, C) -> what the query found (B, C)."""
+        query_1C = self.query_embed.weight
+        x_B1C = memory_BMC.new_zeros(len(memory_BMC), 1, memory_BMC.shape[-1])
+        keys_BMC = memory_BMC + pos_MC
+        for layer in self.layers:
+            x_B1C = layer(x_B1C, query_1C, keys_BMC, memory_BMC, bias)
+        out: Tensor = self.norm(x_B1C)[:, 0]
+        return out
+
+
+def _start(*linears: nn.Linear) -> None:
+    """DETR's start: Xavier weights. Biases start at zero, as torch does for attention."""
+    for linear in linears:
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
