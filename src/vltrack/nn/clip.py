@@ -134,7 +134,7 @@ class ClipVision(nn.Module):
             raise ValueError("this tower has no alpha channel; it cannot take a mask")
         patches_BNC = x_BCHW.flatten(2).transpose(1, 2)
         first_B1C = self.class_embedding.expand(len(patches_BNC), 1, -1)
-        x_BNC = self.ln_pre(torch.cat([first_B1C, patches_BNC], dim=1) + self.positional_embedding)
+        x_BNC: Tensor = self.ln_pre(torch.cat([first_B1C, patches_BNC], dim=1) + self.positional_embedding)
         for block in cast(nn.ModuleList, self.transformer["resblocks"]):
             x_BNC = block(x_BNC)
         return x_BNC

@@ -98,7 +98,7 @@ class WordPieces:
         ids = np.zeros(max_tokens, dtype=np.int64)
         ids[: kept + 2] = [self._start, *encoding.ids[:kept], self._end]
         mask = np.arange(max_tokens) < kept + 2
-        unknown = sum(not _is_latin(piece) for piece in encoding.tokens) / max(1, total)
+        unknown = sum(not is_latin(piece) for piece in encoding.tokens) / max(1, total)
         warnings = []
         if kept < total:
             warnings.append(f"the sentence has {total} word pieces; only the first {kept} are used")
@@ -109,7 +109,7 @@ class WordPieces:
         )
 
 
-def _is_latin(piece: str) -> bool:
+def is_latin(piece: str) -> bool:
     """Whether a piece is something an English model can have learnt: Latin letters, digits, punctuation."""
     if piece == "[UNK]":
         return False

@@ -1,0 +1,216 @@
+"""Byte pairs agree with CLIP's own, both forms of a vocabulary are one, and a wrong vocabulary is refused.
+
+The vocabulary is small and made here, in exactly the two published forms.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vltrack.core.errors import InputError, ModelNotFound, PromptEmpty, TokenizerMismatch
+from vltrack.prep import bpe
+from vltrack.prep.bpe import ARCHIVE, MERGES, VOCABULARY, BytePairs
+
+PAIRS = """t h
+th e</w>
+c a
+ca r</w>
+ca t
+w h
+wh i
+i t
+it e</w>
+whi t
+whit e</w>
+' s</w>
+o n</w>
+Ã ©</w>
+d o
+do n
+' t</w>"""
+
+
+def letters() -> list[str]:
+    """CLIP's 256 signs for bytes in order: printable ones as themselves, then the others from 256 on."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [chr(code) for code in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+
+
+def pieces() -> list[str]:
+    ends = [letter + "</w>" for letter in letters()]
+    merged = [pair.replace(" ", "") for pair in PAIRS.splitlines()]
+    return [*letters(), *ends, *merged, "<|startoftext|>", "<|endoftext|>"]
+
+
+def as_openai(folder: Path, text: str = f"#version: 0.2\n{PAIRS}\n") -> Path:
+    (folder / ARCHIVE).write_bytes(gzip.compress(text.encode("utf-8")))
+    return folder / ARCHIVE
+
+
+def as_hugging_face(folder: Path, numbers: object = None, text: str = f"#version: 0.2\n{PAIRS}\n") -> Path:
+    numbers = {piece: i for i, piece in enumerate(pieces())} if numbers is None else numbers
+    (folder / VOCABULARY).write_text(json.dumps(numbers), encoding="utf-8")
+    (folder / MERGES).write_text(text, encoding="utf-8")
+    return folder / VOCABULARY
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vocabulary")
+    as_openai(path)
+    as_hugging_face(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs(folder: Path) -> BytePairs:
+    return BytePairs.load(folder / ARCHIVE)
+
+
+def test_a_known_sentence(pairs: BytePairs) -> None:
+    numbers = {piece: i for i, piece in enumerate(pieces())}
+    tokens = pairs.encode("The  white CAR's", max_tokens=9)
+    wanted = ["<|startoftext|>", "the</w>", "white</w>", "car</w>", "'s</w>", "<|endoftext|>"]
+    assert tokens.ids.tolist() == [numbers[piece] for piece in wanted] + [0, 0, 0]
+    assert tokens.ids.dtype == np.int64
+    assert tokens.mask.tolist() == [True] * 6 + [False] * 3
+    assert (tokens.kept, tokens.total, tokens.unknown_share, tokens.warnings) == (4, 4, 0.0, ())
+
+
+def test_both_forms_are_one_vocabulary(folder: Path, pairs: BytePairs, tmp_path: Path) -> None:
+    assert pairs.size == len(pieces()) == 531
+    for path in (folder, folder / VOCABULARY, as_hugging_face(tmp_path), tmp_path):
+        other = BytePairs.load(path)
+        assert (other.sha256, other.size) == (pairs.sha256, pairs.size)
+        assert other.encode("a white cat").ids.tolist() == pairs.encode("a white cat").ids.tolist()
+    (tmp_path / "plain.txt").write_text(f"#version: 0.2\n{PAIRS}\n", encoding="utf-8")
+    assert BytePairs.load(tmp_path / "plain.txt").sha256 == pairs.sha256
+    changed = as_openai(tmp_path, f"#version: 0.2\n{PAIRS}\no o\n")
+    assert BytePairs.load(changed).sha256 != pairs.sha256
+
+
+def test_the_archive_has_more_merges_than_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published file has 262,144, the model reads 48,894: with those it has 49,408 pieces."""
+    assert 256 + 256 + bpe._USED_MERGES + 2 == 49408
+    monkeypatch.setattr(bpe, "_USED_MERGES", 3)
+    assert BytePairs.load(as_openai(tmp_path)).size == 512 + 3 + 2
+
+
+def test_agreement_with_the_reference(folder: Path, pairs: BytePairs) -> None:
+    transformers = pytest.importorskip("transformers")
+    merges = [tuple(pair.split()) for pair in PAIRS.splitlines()]
+    reference = transformers.CLIPTokenizer(vocab=json.loads((folder / VOCABULARY).read_text()), merges=merges)
+    for text in (
+        "the black-and-white dog's tail, running on the ground.",
+        "Person no. 7 (t-shirt: 'red')",
+        "a café crème",
+        "don't can't they'll we've I'm '''s",
+        "UAV123_car 50% off!",
+        "x" * 60,
+        "naïve Ångström, ΣΊΣΥΦΟΣ",
+        "²³ ½ ٣٤ 狗 ☃☃",
+    ):
+        tokens = pairs.encode(text, max_tokens=200)
+        assert tokens.ids[: tokens.kept + 2].tolist() == reference(text)["input_ids"], text
+
+
+def test_specials_in_a_sentence_are_signs(pairs: BytePairs) -> None:
+    tokens = pairs.encode("the <|endoftext|> car")
+    assert tokens.ids.max() == pairs.size - 1
+    assert (tokens.ids >= pairs.size - 2).sum() == 2
+
+
+def test_warnings(pairs: BytePairs) -> None:
+    tokens = pairs.encode("car " * 30, max_tokens=10)
+    assert (tokens.kept, tokens.total) == (8, 30)
+    assert "30 word pieces; only the first 8" in tokens.warnings[0]
+    assert tokens.ids[9] == pairs.size - 1  # the end is kept where the sentence is cut
+    tokens = pairs.encode("追踪 a 白色的汽车")
+    assert tokens.unknown_share > 0.9
+    assert "unknown" in tokens.warnings[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=80))
+def test_any_sentence_gives_a_well_formed_row(pairs: BytePairs, text: str) -> None:
+    try:
+        tokens = pairs.encode(text, max_tokens=20)
+    except InputError:
+        return
+    assert tokens.ids[0] == pairs.size - 2
+    assert tokens.ids[tokens.mask.sum() - 1] == pairs.size - 1 == tokens.ids.max()
+    assert (tokens.ids[~tokens.mask] == 0).all()
+    assert tokens.mask.sum() == tokens.kept + 2 <= 20
+    assert 0 < tokens.kept <= tokens.total
+
+
+@pytest.mark.fault("C13")
+def test_a_missing_vocabulary_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"no CLIP vocabulary in .*vocab\.json") as caught:
+        BytePairs.load(tmp_path)
+    assert ARCHIVE in caught.value.hint
+    assert "box" in caught.value.hint
+    for name in ("none.txt.gz", "none.json"):
+        with pytest.raises(ModelNotFound, match=name):
+            BytePairs.load(tmp_path / name)
+    as_hugging_face(tmp_path)
+    (tmp_path / MERGES).unlink()
+    with pytest.raises(ModelNotFound, match=MERGES):
+        BytePairs.load(tmp_path)
+
+
+@pytest.mark.fault("C12")
+def test_a_wrong_vocabulary_is_refused(tmp_path: Path) -> None:
+    known = pieces()
+    for numbers, said in (
+        ({piece: i + 1 for i, piece in enumerate(known)}, "numbered"),
+        ({**{piece: i for i, piece in enumerate(known)}, "a": 1.0}, "numbered"),
+        ({**{piece: i for i, piece in enumerate(known)}, "a": True}, "numbered"),
+        (known, "numbered"),
+        ({piece: i for i, piece in enumerate([*known[2:], *known[:2]])}, "last two"),
+        ({piece: i for i, piece in enumerate(known[1:])}, "single bytes"),
+        ({piece: i for i, piece in enumerate([p for p in known if p != "white</w>"])}, "a merge names"),
+    ):
+        with pytest.raises(TokenizerMismatch, match=said):
+            BytePairs.load(as_hugging_face(tmp_path, numbers))
+    for text, said in (
+        (f"#version: 0.2\n{PAIRS}\nt h\n", "repeat: th"),
+        (f"#version: 0.2\n{PAIRS}\nth e c\n", "line 19 is not two"),
+        (f"#version: 0.2\n{PAIRS}\n\n", "line 19 is not two"),
+        (f"#version: 0.2\n{PAIRS}\nzz e\n", "a merge names"),
+    ):
+        with pytest.raises(TokenizerMismatch, match=said):
+            BytePairs.load(as_openai(tmp_path, text))
+
+
+@pytest.mark.fault("C12")
+def test_a_damaged_or_endless_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = as_openai(tmp_path)
+    whole = path.read_bytes()
+    for data in (whole[: len(whole) // 2], b"no gzip", whole[:30] + b"\xff\xff" + whole[32:]):
+        path.write_bytes(data)
+        with pytest.raises(TokenizerMismatch):
+            BytePairs.load(path)
+    path.write_bytes(gzip.compress(b"\xff\xfe\n"))
+    with pytest.raises(TokenizerMismatch, match="UTF-8"):
+        BytePairs.load(path)
+    (tmp_path / "vocab.json").write_text("{")
+    with pytest.raises(TokenizerMismatch, match="JSON"):
+        BytePairs.load(tmp_path / "vocab.json")
+    monkeypatch.setattr(bpe, "_MAX_BYTES", 50)
+    with pytest.raises(TokenizerMismatch, match="over 50 bytes"):
+        BytePairs.load(as_openai(tmp_path))
+
+
+def test_faults_of_the_call(pairs: BytePairs) -> None:
+    with pytest.raises(PromptEmpty):
+        pairs.encode("...")
+    with pytest.raises(ValueError, match="max_tokens"):
+        pairs.encode("car", max_tokens=2)
