@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vltrack.models import MODELS, build, config_of
-from vltrack.models.base import Memory, Prediction, Text
-from vltrack.models.litetrack import LiteTrack, LiteTrackConfig, base, tiny, uvltrack_base
-from vltrack.nn.star import StarAdapter
+from vltrack.models import MODELS, ModelCard, build, config_of
+from vltrack.models.base import Flag, Memory, Prediction, Text
+from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base
 
 # The shapes of base and uvltrack-base (layers, sides, patch stem) with every width cut down.
 _NARROW = {"width": 64, "heads": 4, "text_hidden": 128, "table_width": 64, "head_channels": (32, 16)}
@@ -28,6 +27,8 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "litetrack narrow base": narrow_base,
     "litetrack narrow uvltrack-base": lambda: replace(uvltrack_base(), **_NARROW),
 }
+"""By "TRACKER SIZE" or "TRACKER narrow SIZE": a function that makes the configuration."""
+LITETRACK = {name: config for name, config in CONFIGS.items() if name.startswith("litetrack ")}
 
 
 def small(config: Any) -> Any:
@@ -35,18 +36,22 @@ def small(config: Any) -> Any:
     return replace(config, template_size=64, search_size=128)
 
 
-def make(config: Any, seed: int = 0) -> LiteTrack:
+def card_of(config: Any) -> ModelCard:
+    """The tracker that a configuration is of."""
+    module = type(config).__module__.rpartition(".")[2]
+    return next(card for card in MODELS.values() if card.module == module)
+
+
+def make(config: Any, seed: int = 0) -> Any:
     """The network with random weights in eval mode; parts that start without effect are woken up."""
-    card = MODELS["litetrack"]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model: LiteTrack = build(card, config).eval()
+        model = build(card_of(config), config).eval()
         for parameter in model.parameters():
             if parameter.ndim > 1 and not bool(parameter.any()):
                 parameter.normal_(std=0.05)
-        for module in model.modules():
-            if isinstance(module, StarAdapter):
-                module.alpha.fill_(0.3)
+            elif parameter.ndim == 0 and not bool(parameter):
+                parameter.fill_(0.3)  # gates that start closed
     return model
 
 
@@ -99,7 +104,44 @@ class Scene:
         """What the model says in the mode bbox, nl or nlbbox."""
         if mode == "nl":
             return self.model.ground(self.search, self.text())
-        return self.model.locate(self.search, self.memory(mode))
+        return self.locate(self.search, self.memory(mode))
+
+    def past(self) -> Tensor | None:
+        """Where the target was, as far as the model wants to know: about where its box is."""
+        if not self.model.history:
+            return None
+        drift = torch.linspace(-0.05, 0.0, self.model.history)[None, :, None]
+        return self.box[:, None] + drift
+
+    def locate(self, search: Tensor, memory: Memory) -> Prediction:
+        """``model.locate`` with a past, where the model asks for one."""
+        past = self.past()
+        seen: Prediction = self.model.locate(search, memory, None if past is None else past[: len(search)])
+        return seen
+
+
+def random_batch(config: Any, seed: int = 0) -> dict[str, Tensor]:
+    """A training batch: one sample of each mode, two views each; the target is absent in one view."""
+    random, samples = generator(seed), len(Flag)
+    t, s = config.template_size, config.search_size
+
+    def image(*shape: int) -> Tensor:
+        return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=random)
+
+    ids, words = sentences(samples, config.max_words, words=7, seed=seed)
+    by_box = torch.tensor([int(flag) == Flag.BBOX for flag in Flag])[:, None]
+    return {
+        "template": image(samples, t, t),
+        "template_box": boxes(samples, seed + 1),
+        "search": image(samples, 2, s, s),
+        "box": boxes(samples * 2, seed + 2).view(samples, 2, 4),
+        "recent": image(samples, 2, t, t),
+        "recent_box": boxes(samples * 2, seed + 3).view(samples, 2, 4),
+        "present": torch.tensor([[True, True], [True, True], [True, False]]),
+        "ids": ids.masked_fill(by_box, 0),
+        "words": words & ~by_box,
+        "flag": torch.tensor([int(flag) for flag in Flag]),
+    }
 
 
 def outputs(seen: Prediction) -> list[Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vltrack.models.base import Memory, Prediction, Template, Text, Tokens
+from vltrack.models.base import Memory, Prediction, Text
 from vltrack.prep.tokens import WordPieces
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.policy import Policy
@@ -41,6 +41,7 @@ class Spotter:
     search_size, search_factor = 64, 4.0
     max_words = 12
     pixel_mean, pixel_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    history, training_only = 0, ()
     side = 8
 
     def __init__(self, *, floor: float = 0.2) -> None:
@@ -68,21 +69,8 @@ class Spotter:
         middle = self.template_size // 2
         channel_B = template_B3SS[:, :, middle, middle].argmax(dim=1)
         nothing = torch.zeros(1, 0, 1)
-        template = Template(
-            tokens_BMC=nothing,
-            inside_BM=torch.zeros(1, 0),
-            keys_BKPF=nothing[..., None],
-            pooled_BKF=nothing,
-            fine_BKF=nothing,
-        )
         text = text or Text(tokens_BLC=nothing, valid_BL=torch.zeros(1, 0, dtype=torch.bool))
-        return Memory(
-            flag_B=channel_B,
-            first=template,
-            recent=template,
-            text=text,
-            prompts_B3C=channel_B[:, None, None].float().expand(1, 3, 1),
-        )
+        return Memory(flag_B=channel_B, text=text)
 
     def refresh(
         self,
@@ -95,7 +83,7 @@ class Spotter:
         self.refreshed += 1
         return memory
 
-    def locate(self, search_B3SS: Tensor, memory: Memory) -> Prediction:
+    def locate(self, search_B3SS: Tensor, memory: Memory, past_BH4: Tensor | None = None) -> Prediction:
         self.searched.append(len(search_B3SS))
         if self.fault is not None:
             self.fault()
@@ -136,7 +124,6 @@ class Puppet(Spotter):
             centre_BSS=centre.expand(count, -1, -1),
             presence_BSS=presence.expand(count, -1, -1),
             boxes_BSS4=boxes.expand(count, -1, -1, -1),
-            tokens=_no_tokens(count),
         )
 
 
@@ -154,9 +141,7 @@ def prediction(boxes: list[tuple[float, float, float, float]], scores: list[floa
         column, row = (min(max(int(v * side), 0), side - 1) for v in box[:2])
         peak[b, row, column] = score
     named = torch.tensor(boxes, dtype=torch.float64)[:, None, None].expand(count, side, side, 4)
-    return Prediction(
-        centre_BSS=peak, presence_BSS=torch.ones_like(peak), boxes_BSS4=named, tokens=_no_tokens(count)
-    )
+    return Prediction(centre_BSS=peak, presence_BSS=torch.ones_like(peak), boxes_BSS4=named)
 
 
 def tracker(model: Spotter, **options: object) -> Tracker:
@@ -215,15 +200,6 @@ def clip(frames: int = 5, size: tuple[int, int] = (160, 120), seed: int = 0) -> 
 
 def _piece(word: str) -> int:
     return int(_VOCABULARY.encode(word).ids[1])
-
-
-def _no_tokens(count: int) -> Tokens:
-    return Tokens(
-        vision_BC=torch.zeros(count, 1),
-        template_BMC=torch.zeros(count, 0, 1),
-        search_BNC=torch.zeros(count, 0, 1),
-        words_BC=torch.zeros(count, 1),
-    )
 
 
 _VOCABULARY = WordPieces.load()

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scripted import Puppet, Spotter, clip, one_box, scene, tiny_weights, tracker
 from vltrack.core.errors import BoxFrameOutOfRange, GroundingFailed, StateError
 from vltrack.core.types import Frame, Status, Step, Target
-from vltrack.models.base import cell_inside
+from vltrack.nn.cells import cell_inside
 from vltrack.tracking.policy import Policy
 from vltrack.tracking.tracker import Tracker, track
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from torch import nn
 
-from model_cases import CONFIGS, make, narrow_base
+from model_cases import LITETRACK, make, narrow_base
 from vltrack.models.litetrack import LiteTrack, tiny
 from vltrack.training.freeze import PlateauUnfreezer, freeze
 
@@ -53,7 +53,7 @@ def test_tiny_freezes_the_lower_stem_and_the_word_table() -> None:
 
 
 def test_a_size_without_the_idea_freezes_nothing() -> None:
-    model = make(CONFIGS["litetrack narrow uvltrack-base"]())
+    model = make(LITETRACK["litetrack narrow uvltrack-base"]())
     assert model.freeze_plan() == ([], [])
     assert not frozen_names(model)
 

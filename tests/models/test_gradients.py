@@ -7,8 +7,7 @@ import re
 import pytest
 import torch
 
-from model_cases import CONFIGS, boxes, generator, make, narrow_base, sentences, small
-from vltrack.models.base import Flag
+from model_cases import LITETRACK, make, narrow_base, random_batch, small
 from vltrack.models.litetrack import LiteTrack, tiny
 from vltrack.training.freeze import freeze
 from vltrack.training.objective import PairObjective
@@ -19,30 +18,6 @@ SPARE = re.compile(r"head\.prompter\.(q|kv|proj)\.")
 # What mathematics makes zero: a constant added to all keys leaves the softmax, one added to a channel before
 # batch norm is taken away by the mean. They have a gradient, of rounding errors.
 NEUTRAL = re.compile(r".*attention\.self\.key\.bias|head\.conv_\w+\.body\.(0|3|6|9)\.bias")
-
-
-def random_batch(config, seed: int = 0) -> dict[str, torch.Tensor]:
-    """One sample of each mode, two views each; the target is absent in one view."""
-    random, samples = generator(seed), len(Flag)
-    t, s = config.template_size, config.search_size
-
-    def image(*shape: int) -> torch.Tensor:
-        return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=random)
-
-    ids, words = sentences(samples, config.max_words, words=7, seed=seed)
-    by_box = torch.tensor([int(flag) == Flag.BBOX for flag in Flag])[:, None]
-    return {
-        "template": image(samples, t, t),
-        "template_box": boxes(samples, seed + 1),
-        "search": image(samples, 2, s, s),
-        "box": boxes(samples * 2, seed + 2).view(samples, 2, 4),
-        "recent": image(samples, 2, t, t),
-        "recent_box": boxes(samples * 2, seed + 3).view(samples, 2, 4),
-        "present": torch.tensor([[True, True], [True, True], [True, False]]),
-        "ids": ids.masked_fill(by_box, 0),
-        "words": words & ~by_box,
-        "flag": torch.tensor([int(flag) for flag in Flag]),
-    }
 
 
 def step(
@@ -61,9 +36,9 @@ def dead(model: LiteTrack) -> set[str]:
     return {n for n, grad in grads.items() if not float(grad.abs().max()) > 0 and not NEUTRAL.fullmatch(n)}
 
 
-@pytest.mark.parametrize("name", CONFIGS, ids=lambda name: name.replace(" ", "-"))
+@pytest.mark.parametrize("name", LITETRACK, ids=lambda name: name.replace(" ", "-"))
 def test_every_parameter_gets_a_gradient(name: str) -> None:
-    model = make(small(CONFIGS[name]()))
+    model = make(small(LITETRACK[name]()))
     terms = step(model)
     assert all(bool(torch.isfinite(value)) for value in terms.values())
     without = {n for n, p in model.named_parameters() if p.grad is None}

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model_cases import CONFIGS, Scene, apart, boxes, outputs, pictures, sentences, small
+from model_cases import LITETRACK, Scene, apart, boxes, outputs, pictures, sentences, small
 from vltrack.models.base import Flag, Memory, Prediction
 
 EXACT = 1e-5
 
 
-@pytest.fixture(scope="module", params=CONFIGS, ids=lambda name: name.replace(" ", "-"))
+@pytest.fixture(scope="module", params=LITETRACK, ids=lambda name: name.replace(" ", "-"))
 def scene(request: pytest.FixtureRequest) -> Scene:
-    return Scene(small(CONFIGS[request.param]()))
+    return Scene(small(LITETRACK[request.param]()))
 
 
 @pytest.fixture(autouse=True)

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from model_cases import CONFIGS, Scene, equal, generator, outputs, small
+from model_cases import LITETRACK, Scene, equal, generator, outputs, small
 from vltrack.models import litetrack
 from vltrack.models.base import Flag, Memory, Prediction, Text
 from vltrack.models.litetrack import LiteTrack
 from vltrack.nn.attention import ChannelGate
 
 
-@pytest.fixture(scope="module", params=CONFIGS, ids=lambda name: name.replace(" ", "-"))
+@pytest.fixture(scope="module", params=LITETRACK, ids=lambda name: name.replace(" ", "-"))
 def scene(request: pytest.FixtureRequest) -> Scene:
-    return Scene(small(CONFIGS[request.param]()))
+    return Scene(small(LITETRACK[request.param]()))
 
 
 def some_text(scene: Scene, seed: int) -> Text:

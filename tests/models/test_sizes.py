@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from model_cases import CONFIGS, Scene, equal, make, small
+from model_cases import LITETRACK, Scene, equal, make, small
 from vltrack.models.litetrack import base, tiny, uvltrack_base
 
 
@@ -43,9 +43,9 @@ def test_tiny_is_tiny(model_size: ModuleType) -> None:
     assert model_size.count_parameters(tiny()).total * 2 < 12e6
 
 
-@pytest.mark.parametrize("name", CONFIGS, ids=lambda name: name.replace(" ", "-"))
+@pytest.mark.parametrize("name", LITETRACK, ids=lambda name: name.replace(" ", "-"))
 def test_what_only_training_reads_has_no_say(name: str, model_size: ModuleType) -> None:
-    scene = Scene(small(CONFIGS[name]()))
+    scene = Scene(small(LITETRACK[name]()))
     before = [scene.see(mode) for mode in ("bbox", "nl", "nlbbox")]
     with torch.no_grad():
         for key, parameter in scene.model.named_parameters():
@@ -57,7 +57,7 @@ def test_what_only_training_reads_has_no_say(name: str, model_size: ModuleType) 
 def test_dropping_saves_work(model_size: ModuleType) -> None:
     """Counted by torch: fewer multiplications with fewer tokens, and none saved without selection."""
     for name, saves in (("litetrack narrow base", True), ("litetrack narrow uvltrack-base", False)):
-        work = model_size.count_work(make(CONFIGS[name]()))
+        work = model_size.count_work(make(LITETRACK[name]()))
         assert (work.frame_kept < 0.85 * work.frame) == saves
         assert work.frame_kept <= work.frame
         assert work.text > 0

@@ -12,54 +12,30 @@ cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vltrack.models.base import (
-    Flag,
-    Memory,
-    Prediction,
-    Template,
-    Text,
-    Tokens,
-    cell_inside,
-    cell_share,
-)
+from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Tokens, Views
 from vltrack.models.modality_head import ModalityHead, by_flag
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
+from vltrack.nn.cells import cell_inside
+from vltrack.nn.front import TINY, Front, FrontConfig
 from vltrack.nn.heads import BoxCode
-from vltrack.nn.match import TemplateMatch, WordMatch
 from vltrack.nn.prompt import cosine, temperature_parameter
 from vltrack.nn.select import Selection, TokenSelector, put_back, restore, take
 from vltrack.nn.star import StarAdapter
-from vltrack.nn.stems import MobileStem, PatchStem
-from vltrack.nn.vit import sincos_positions
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from vltrack.nn.stems import MobileStem
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiteTrackConfig:
+class LiteTrackConfig(FrontConfig):
     """All sizes and switches. The defaults are ``base``."""
 
-    stem: Literal["patch16", "mobilenet"] = "patch16"
-    template_size: int = 128
-    template_factor: float = 2.0
-    search_size: int = 256
-    search_factor: float = 4.0
-    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
-    pixel_std: tuple[float, float, float] = IMAGENET_STD
-    width: int = 768
-    heads: int = 12
-    mlp_ratio: float = 4.0
     split_layers: int = 6
     joint_layers: int = 6
-    text_hidden: int = 3072
-    table_width: int = 768
-    max_words: int = 40
     head_channels: tuple[int, ...] = (256, 128, 64, 32)
     contrast_from: int = 3
     box_code: BoxCode = "cell"
@@ -72,29 +48,27 @@ class LiteTrackConfig:
     gate: bool = True
     star: bool = True
     star_width: int = 85
-    # ours, off in base
-    match: bool = False
-    word_match: bool = False
-    recent_template: bool = False
-    detail: bool = False
     # published but without effect; only so that UVLTrack's own checkpoints load strictly
     prompter_spare: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("template_size", "search_size"):
-            if getattr(self, name) < 16 or getattr(self, name) % 16:
-                raise ValueError(f"{name} must be a multiple of 16, got {getattr(self, name)}")
-        for name in ("heads", "split_layers", "joint_layers", "select_bucket", "star_width", "table_width"):
+        super().__post_init__()
+        for name in ("split_layers", "joint_layers", "select_bucket", "star_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.width < 4 or self.width % 4 or self.width % self.heads:
-            raise ValueError(f"width must be a multiple of 4 and of heads ({self.heads}), got {self.width}")
         if not 0 <= self.contrast_from < self.split_layers + self.joint_layers:
             raise ValueError(f"contrast_from must name one of the layers, got {self.contrast_from}")
         if not -1.0 < self.select_threshold < 1.0:
             raise ValueError(f"select_threshold is a cosine, got {self.select_threshold}")
-        if self.stem == "patch16" and (self.match or self.word_match or self.detail):
-            raise ValueError("match, word_match and detail need the features of the mobilenet stem")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptMemory(Memory):
+    """Two templates and the contrastive prompts (B, 3, C)."""
+
+    first: Template
+    recent: Template
+    prompts_B3C: Tensor
 
 
 def base() -> LiteTrackConfig:
@@ -110,53 +84,26 @@ def uvltrack_base() -> LiteTrackConfig:
 def tiny() -> LiteTrackConfig:
     """Runs live on one thread of a laptop (unpublished; our design)."""
     return LiteTrackConfig(
-        stem="mobilenet",
-        template_size=112,
-        search_size=224,
-        pixel_mean=(0.5, 0.5, 0.5),
-        pixel_std=(0.5, 0.5, 0.5),
-        width=128,
-        heads=4,
-        mlp_ratio=3.0,
+        **TINY,
         split_layers=2,
         joint_layers=2,
-        text_hidden=384,
-        table_width=64,
-        max_words=24,
         head_channels=(96, 48),
         contrast_from=1,
         box_code="free",
         frozen_blocks=0,
         star_width=32,
-        match=True,
-        word_match=True,
-        recent_template=True,
-        detail=True,
     )
 
 
-class LiteTrack(nn.Module):
+class LiteTrack(Front):
     """See the module's docstring. Implements ``models.base.TrackerModel``."""
 
-    def __init__(self, config: LiteTrackConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.template_size, self.search_size = config.template_size, config.search_size
-        self.template_factor, self.search_factor = config.template_factor, config.search_factor
-        self.max_words, self.pixel_mean, self.pixel_std = (
-            config.max_words,
-            config.pixel_mean,
-            config.pixel_std,
-        )
-        self.template_side, self.search_side = config.template_size // 16, config.search_size // 16
-        self.templates = 2 if config.recent_template else 1
-        width, depth = config.width, config.split_layers + config.joint_layers
+    training_only = ("log_contrast", "head.prompter.q.", "head.prompter.kv.", "head.prompter.proj.")
 
-        self.stem: MobileStem | PatchStem = (
-            MobileStem(width) if config.stem == "mobilenet" else PatchStem(width)
-        )
-        self.register_buffer("template_pos", sincos_positions(width, self.template_side), persistent=False)
-        self.register_buffer("search_pos", sincos_positions(width, self.search_side), persistent=False)
+    def __init__(self, config: LiteTrackConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        width, depth = config.width, config.split_layers + config.joint_layers
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.mlp_ratio, gate=config.gate) for _ in range(depth)
@@ -182,14 +129,6 @@ class LiteTrack(nn.Module):
             if config.select
             else None
         )
-        if config.match:
-            cells = self.template_side**2
-            self.matcher = TemplateMatch(self.stem.coarse, self.stem.fine, cells, self.templates, width)
-            self.inside_embed = nn.Parameter(torch.randn(2, width) * 0.02)
-        if config.word_match:
-            self.word_matcher = WordMatch(self.stem.coarse, self.stem.fine, width)
-        if config.detail:
-            self.detail = nn.Linear(self.stem.coarse + 4 * self.stem.fine, width)
         self.log_contrast = temperature_parameter()
         self.head = ModalityHead(
             width,
@@ -212,39 +151,6 @@ class LiteTrack(nn.Module):
             x_BLC = layer(x_BLC, bias)
         return Text(tokens_BLC=x_BLC, valid_BL=valid_BL)
 
-    def no_text(self, batch: int) -> Text:
-        """A sentence of no words for ``batch`` targets."""
-        device = self.cls_token.device
-        return Text(
-            tokens_BLC=torch.zeros(batch, 0, self.config.width, device=device),
-            valid_BL=torch.zeros(batch, 0, dtype=torch.bool, device=device),
-        )
-
-    def embed_template(self, image_B3SS: Tensor, box_B4: Tensor) -> Template:
-        """One template crop (B, 3, Sz, Sz) with its box (cx, cy, w, h in units of the crop)."""
-        patches = self.stem(image_B3SS)
-        inside_BP = cell_share(box_B4, self.template_side)
-        tokens_BPC = patches.tokens_BNC + self.template_pos
-        if not self.config.match:
-            none = tokens_BPC.new_zeros(len(tokens_BPC), 1, 0)
-            return Template(
-                tokens_BMC=tokens_BPC,
-                inside_BM=inside_BP,
-                keys_BKPF=none[..., None],
-                pooled_BKF=none,
-                fine_BKF=none,
-            )
-        share = inside_BP[..., None]
-        tokens_BPC = tokens_BPC + share * self.inside_embed[0] + (1 - share) * self.inside_embed[1]
-        keys, pooled, fine = self.matcher.describe(patches.coarse_BNF, patches.fine_B4NF, inside_BP)
-        return Template(
-            tokens_BMC=tokens_BPC,
-            inside_BM=inside_BP,
-            keys_BKPF=keys[:, None],
-            pooled_BKF=pooled[:, None],
-            fine_BKF=fine[:, None],
-        )
-
     # -- the trunk --------------------------------------------------------------------------------
 
     def observe(
@@ -254,34 +160,15 @@ class LiteTrack(nn.Module):
 
         ``select=False`` keeps all tokens in this pass; the threshold still learns its budget.
         """
-        patches = self.stem(search_B3SS)
-        x_BNC = patches.tokens_BNC + self.search_pos
-        by_words_B = flag_B == Flag.NL
-        if self.config.match:
-            found = self.matcher(
-                patches.coarse_BNF,
-                patches.fine_B4NF,
-                template.keys_BKPF,
-                template.pooled_BKF,
-                template.fine_BKF,
-            )
-            x_BNC = x_BNC + torch.where(by_words_B[:, None, None], torch.zeros_like(found), found)
-        similar_BN = None
-        if self.config.word_match and text.valid_BL.shape[1] and (self.training or by_words_B.any()):
-            heard, similar_BN = self.word_matcher(
-                patches.coarse_BNF, patches.fine_B4NF, text.tokens_BLC, text.valid_BL
-            )
-            x_BNC = x_BNC + torch.where(by_words_B[:, None, None], heard, torch.zeros_like(heard))
+        search = self.embed_search(search_B3SS, template, text, flag_B == Flag.NL)
+        x_BNC = search.tokens_BNC
         selection = None
         if self.selector is not None and (select or self.training):
             selection = self.selector(x_BNC)
         tokens, aux = self._trunk(x_BNC, template, text, flag_B, selection if select else None)
-        aux["selection"], aux["heard"] = selection, similar_BN
-        if self.config.detail:
-            fine = torch.cat(
-                [patches.coarse_BNF, patches.fine_B4NF.flatten(1).view(*x_BNC.shape[:2], -1)], dim=-1
-            )
-            aux["detail"] = self.detail(fine)
+        aux["selection"], aux["heard"] = selection, search.heard_BN
+        if search.detail_BNC is not None:
+            aux["detail"] = search.detail_BNC
         return tokens, aux
 
     def _trunk(
@@ -359,7 +246,7 @@ class LiteTrack(nn.Module):
         context_B3SS: Tensor,
         context_box_B4: Tensor,
         text: Text | None = None,
-    ) -> Memory:
+    ) -> PromptMemory:
         """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX."""
         first = self.embed_template(template_B3SS, template_box_B4)
         flag = Flag.BBOX if text is None else Flag.NLBBOX
@@ -368,27 +255,33 @@ class LiteTrack(nn.Module):
         both = self.pair(first, first)
         tokens, _ = self.observe(context_B3SS, both, text, flag_B)
         prompts = self.prompt(tokens, both, context_box_B4, flag_B)
-        return Memory(flag_B=flag_B, first=first, recent=first, text=text, prompts_B3C=prompts)
+        return PromptMemory(flag_B=flag_B, first=first, recent=first, text=text, prompts_B3C=prompts)
 
     def refresh(
         self,
-        memory: Memory,
+        memory: PromptMemory,
         seen: Prediction,
         box_B4: Tensor,
         template_B3SS: Tensor | None = None,
         template_box_B4: Tensor | None = None,
-    ) -> Memory:
-        """New prompts from a confident frame (published) and, where given, a new recent template (ours)."""
+    ) -> PromptMemory:
+        """New prompts from a confident frame (published) and, where given, a new recent template (ours).
+
+        Raises:
+            ValueError: ``seen`` is no prediction of this model.
+        """
+        if seen.tokens is None:
+            raise ValueError("the prediction holds no tokens to build prompts from")
         both = self.pair(memory.first, memory.recent)
         prompts = self.prompt(seen.tokens, both, box_B4, memory.flag_B)
         recent = memory.recent
         if template_B3SS is not None and template_box_B4 is not None and self.config.recent_template:
             recent = self.embed_template(template_B3SS, template_box_B4)
-        return Memory(
+        return PromptMemory(
             flag_B=memory.flag_B, first=memory.first, recent=recent, text=memory.text, prompts_B3C=prompts
         )
 
-    def locate(self, search_B3SS: Tensor, memory: Memory) -> Prediction:
+    def locate(self, search_B3SS: Tensor, memory: PromptMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one a target of the memory."""
         both = self.pair(memory.first, memory.recent)
         tokens, aux = self.observe(search_B3SS, both, memory.text, memory.flag_B)
@@ -396,18 +289,32 @@ class LiteTrack(nn.Module):
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target by words in letterboxed frames (B, 3, Sx, Sx); the template is masked."""
-        b = len(scene_B3SS)
-        blank = scene_B3SS.new_zeros(b, 3, self.template_size, self.template_size)
-        nothing = self.embed_template(blank, blank.new_zeros(b, 4))
-        both = self.pair(nothing, nothing)
+        nothing, b = self.no_template(scene_B3SS), len(scene_B3SS)
         flag_B = torch.full((b,), int(Flag.NL), device=scene_B3SS.device)
-        tokens, aux = self.observe(scene_B3SS, both, text, flag_B)
-        prompts = self.prompt(tokens, both, blank.new_zeros(b, 4), flag_B)
+        tokens, aux = self.observe(scene_B3SS, nothing, text, flag_B)
+        prompts = self.prompt(tokens, nothing, scene_B3SS.new_zeros(b, 4), flag_B)
         return self.decode(tokens, aux, prompts, flag_B)
 
-    def pair(self, first: Template, recent: Template) -> Template:
-        """The templates that the trunk sees: both, or the first alone where ``recent_template`` is off."""
-        return first.beside(recent) if self.config.recent_template else first
+    def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
+        """The training pass (see the protocol).
+
+        The views of a target are each other's context: prompts for one are built from the other (UVLTrack),
+        and its recent template is cut from the other (ours).
+        """
+        each_B, count = views.each(), views.present_BV.shape[1]
+        flag_B, present_B = views.flag_B[each_B], views.present_BV.flatten()
+        box_B4 = views.box_BV4.flatten(0, 1)
+        text = self.read_text(views.ids_BL, views.readable_BL).pick(each_B)
+        template = self.embed_template(views.template_B3SS, views.template_box_B4).pick(each_B)
+        if self.config.recent_template:
+            recent = self.embed_template(views.recent_BV3SS.flatten(0, 1), views.recent_box_BV4.flatten(0, 1))
+            template = template.beside(recent)
+        tokens, aux = self.observe(views.search_BV3SS.flatten(0, 1), template, text, flag_B, select=select)
+        known_B4 = torch.where(present_B[:, None], box_B4, torch.zeros_like(box_B4))
+        prompts = self.prompt(tokens, template, known_B4, flag_B)
+        other_B = torch.arange(len(flag_B), device=flag_B.device).view(-1, count).flip(1).flatten()
+        seen = self.decode(tokens, aux, prompts[other_B], flag_B)
+        return {"boxes": seen.boxes_BSS4, **seen.logits}
 
     def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """Modules frozen at the start, and the order in which plateaus of the loss free them (paper idea 1).
@@ -419,10 +326,7 @@ class LiteTrack(nn.Module):
         if not self.config.freeze:
             return [], []
         if isinstance(self.stem, MobileStem):
-            convs = list(self.stem.trunk.convs[:18])
-            return [*convs, self.bert.embeddings.word_embeddings], [
-                nn.ModuleList(convs[9:]),
-                nn.ModuleList(convs[:9]),
-            ]
+            frozen, order = self.stem_freeze_plan()
+            return [*frozen, self.bert.embeddings.word_embeddings], order
         lowest = list(self.blocks[: self.config.frozen_blocks])
         return [self.stem, self.bert.embeddings, self.bert.layers[0], *lowest], lowest[:0:-1]

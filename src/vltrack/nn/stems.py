@@ -5,6 +5,7 @@ Shapes: B batch, N = (S / 16)^2 cells row by row, C width, F coarse channels, F'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -60,3 +61,7 @@ class MobileStem(nn.Module):
         fine = fine_map.view(b, f, s, 2, s, 2).permute(0, 2, 4, 3, 5, 1).reshape(b, 4 * s * s, f)
         tokens = self.project(torch.cat([coarse, fine.reshape(b, s * s, 4 * f)], dim=-1))
         return Patches(tokens_BNC=tokens, coarse_BNF=coarse, fine_B4NF=fine)
+
+
+STEMS: dict[str, Callable[[int], PatchStem | MobileStem]] = {"patch16": PatchStem, "mobilenet": MobileStem}
+"""By configuration name: a function from the width to a stem."""

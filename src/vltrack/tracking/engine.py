@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ class State:
 class Engine:
     """A model on a device with a policy. Holds no target."""
 
-    def __init__(self, model: TrackerModel, device: torch.device, policy: Policy) -> None:
+    def __init__(self, model: TrackerModel[Any], device: torch.device, policy: Policy) -> None:
         self.model, self.device, self.policy = model, device, policy
 
     # -- start ------------------------------------------------------------------------------------

@@ -1,36 +1,95 @@
-"""One training step of a LiteTrack-like model: the parts that run at test time, in the order in which they
-run.
+"""One training step of any tracker: its rehearsal over a batch, and the loss of everything that it emits.
 
-The two search views of a sample are each other's context: prompts for one are built from the other
-(UVLTrack), and the recent template of one is cut from the other (ours).
+Knows the names of outputs (``TERMS``), no tracker. A term is there if the model emits what it needs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vltrack.models.base import Flag
-from vltrack.models.litetrack import LiteTrack
+from vltrack.models.base import Flag, TrackerModel, Views
+from vltrack.training import losses
 from vltrack.training.batches import Batch
-from vltrack.training.losses import (
-    box_losses,
-    focal,
-    gaussian_centres,
-    giou,
-    inner_cells,
-    layer_contrast,
-    prompt_contrast,
-)
 from vltrack.training.recipes import LossWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What is true of the B * V search views of a batch, and what a loss may be told.
+
+    Attributes:
+        box_B4: the target, cx, cy, w, h in units of the crop.
+        present_B: whether it is in the view.
+        with_words_B: whether the sample has a sentence.
+        weights: of the recipe.
+    """
+
+    box_B4: Tensor
+    present_B: Tensor
+    with_words_B: Tensor
+    weights: LossWeights
+
+    @property
+    def weight_B(self) -> Tensor:
+        """1 where the target is in the view, else 0."""
+        return self.present_B.float()
+
+
+Outs = dict[str, Any]
+Term = Callable[[Outs, Labels], Tensor]
+
+
+def _centre(outs: Outs, labels: Labels) -> Tensor:
+    side = outs["centre"].shape[-1]
+    target = losses.gaussian_centres(labels.box_B4, side) * labels.present_B[:, None, None]
+    return losses.focal(outs["centre"], target)
+
+
+def _box(which: int) -> Term:
+    def term(outs: Outs, labels: Labels) -> Tensor:
+        boxes_BSS4 = outs["boxes"]
+        cells = losses.inner_cells(labels.box_B4, boxes_BSS4.shape[1], labels.weights.box_cells)
+        return losses.box_losses(boxes_BSS4, labels.box_B4, cells, labels.weight_B)[which]
+
+    return term
+
+
+def _layer_contrast(outs: Outs, labels: Labels) -> Tensor:
+    found = [losses.layer_contrast(c, labels.box_B4, labels.weight_B) for c in outs["contrasts"]]
+    return torch.stack(found).mean()
+
+
+def _word_contrast(outs: Outs, labels: Labels) -> Tensor:
+    return losses.layer_contrast(outs["heard"], labels.box_B4, labels.weight_B * labels.with_words_B)
+
+
+def _selection(outs: Outs, labels: Labels) -> Tensor:
+    kept_B: Tensor = outs["selection"].soft_BN.mean(dim=1)
+    return (kept_B - labels.weights.keep_ratio).square().mean()
+
+
+TERMS: dict[str, tuple[str, Term]] = {
+    "centre": ("centre", _centre),
+    "giou": ("boxes", _box(0)),
+    "l1": ("boxes", _box(1)),
+    "layer_contrast": ("contrasts", _layer_contrast),
+    "prompt_contrast": ("prompt", lambda o, of: losses.prompt_contrast(o["prompt"], of.box_B4, of.present_B)),
+    "word_contrast": ("heard", _word_contrast),
+    "selection": ("selection", _selection),
+}
+"""Loss terms by name: the output that a term needs, and the term. A weight of that name is in
+``LossWeights``; a weight of 0 switches it off."""
 
 
 class PairObjective(nn.Module):
     """Wraps a model; ``forward`` turns a batch into named loss terms, so that DDP sees one module."""
 
-    def __init__(self, model: LiteTrack, weights: LossWeights) -> None:
+    def __init__(self, model: TrackerModel[Any], weights: LossWeights) -> None:
         super().__init__()
         self.model = model
         self.weights = weights
@@ -41,66 +100,56 @@ class PairObjective(nn.Module):
         ``batch``: template (B, T, T, 3) uint8, search (B, 2, S, S, 3) uint8, recent (B, 2, T, T, 3) uint8,
         boxes as cx, cy, w, h in units of their crop, present (B, 2), ids and words (B, L), flag (B,).
         """
-        model, views = self.model, batch["search"].shape[1]
-        first = model.embed_template(self._pixels(batch["template"]), batch["template_box"])
-        flag_B = batch["flag"].repeat_interleave(views)
-        text = model.read_text(batch["ids"], batch["words"] | (batch["flag"] == Flag.BBOX)[:, None])
-        index = torch.arange(len(batch["flag"]), device=flag_B.device).repeat_interleave(views)
-        both = first.pick(index)
-        if model.config.recent_template:
-            recent = model.embed_template(
-                self._pixels(batch["recent"].flatten(0, 1)), batch["recent_box"].flatten(0, 1)
-            )
-            both = both.beside(recent)
-        box_B4 = batch["box"].flatten(0, 1)
-        present_B = batch["present"].flatten(0, 1)
-        search = self._pixels(batch["search"].flatten(0, 1))
-        tokens, aux = model.observe(search, both, text.pick(index), flag_B, select=select)
-        known_B4 = torch.where(present_B[:, None], box_B4, torch.zeros_like(box_B4))
-        prompts = model.prompt(tokens, both, known_B4, flag_B)
-        other = torch.arange(len(flag_B), device=flag_B.device).view(-1, views).flip(1).flatten()
-        seen = model.decode(tokens, aux, prompts[other], flag_B)
-        return self._terms(seen.boxes_BSS4, seen.logits, box_B4, present_B, flag_B != Flag.BBOX)
-
-    def _pixels(self, image_BSS3: Tensor) -> Tensor:
-        mean = torch.tensor(self.model.pixel_mean, device=image_BSS3.device) * 255
-        std = torch.tensor(self.model.pixel_std, device=image_BSS3.device) * 255
-        return ((image_BSS3.float() - mean) / std).permute(0, 3, 1, 2)
-
-    def _terms(
-        self,
-        boxes_BSS4: Tensor,
-        logits: dict[str, Any],
-        box_B4: Tensor,
-        present_B: Tensor,
-        with_words_B: Tensor,
-    ) -> dict[str, Tensor]:
-        weights, side, weight_B = self.weights, boxes_BSS4.shape[1], present_B.float()
-        target = gaussian_centres(box_B4, side) * present_B[:, None, None]
-        overlap, error = box_losses(
-            boxes_BSS4, box_B4, inner_cells(box_B4, side, weights.box_cells), weight_B
+        views = self._views(batch)
+        each_B = views.each()
+        labels = Labels(
+            box_B4=views.box_BV4.flatten(0, 1),
+            present_B=views.present_BV.flatten(),
+            with_words_B=views.flag_B[each_B] != Flag.BBOX,
+            weights=self.weights,
         )
-        contrasts = [layer_contrast(c, box_B4, weight_B) for c in logits["contrasts"]]
-        terms: dict[str, Tensor] = {
-            "centre": focal(logits["centre"], target),
-            "giou": overlap,
-            "l1": error,
-            "layer_contrast": torch.stack(contrasts).mean(),
-            "prompt_contrast": prompt_contrast(logits["prompt"], box_B4, present_B),
-        }
-        if logits["heard"] is not None:
-            terms["word_contrast"] = layer_contrast(logits["heard"], box_B4, weight_B * with_words_B)
-        if logits["selection"] is not None:
-            kept_B = logits["selection"].soft_BN.mean(dim=1)
-            terms["selection"] = (kept_B - weights.keep_ratio).square().mean()
-        terms["total"] = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
-        terms["iou"] = _overlap_at_peak(logits["centre"], boxes_BSS4, box_B4, weight_B)
+        outs = self.model.rehearse(views, select=select)
+        terms: dict[str, Tensor] = {}
+        for name, (needed, term) in TERMS.items():
+            if getattr(self.weights, name) and outs.get(needed) is not None:
+                terms[name] = term(outs, labels)
+        terms["total"] = torch.stack(
+            [getattr(self.weights, name) * value for name, value in terms.items()]
+        ).sum()
+        terms["iou"] = _overlap_at_peak(outs, labels)
         return terms
+
+    def _views(self, batch: Batch) -> Views:
+        return Views(
+            template_B3SS=self._pixels(batch["template"]),
+            template_box_B4=batch["template_box"],
+            recent_BV3SS=self._pixels(batch["recent"]),
+            recent_box_BV4=batch["recent_box"],
+            search_BV3SS=self._pixels(batch["search"]),
+            box_BV4=batch["box"],
+            present_BV=batch["present"],
+            ids_BL=batch["ids"],
+            words_BL=batch["words"],
+            flag_B=batch["flag"],
+        )
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        """(..., S, S, 3) uint8 -> (..., 3, S, S) normalised as the model wants it."""
+        mean = torch.tensor(self.model.pixel_mean, device=image.device) * 255
+        std = torch.tensor(self.model.pixel_std, device=image.device) * 255
+        return ((image.float() - mean) / std).movedim(-1, -3)
 
 
 @torch.no_grad()
-def _overlap_at_peak(centre_BSS: Tensor, boxes_BSS4: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tensor:
-    """Mean overlap of the box that the peak of the centre map names, over samples with a target."""
-    best_B = centre_BSS.flatten(1).argmax(dim=1)
-    named_B4 = boxes_BSS4.flatten(1, 2)[torch.arange(len(best_B), device=best_B.device), best_B]
-    return (giou(named_B4, box_B4)[1] * weight_B).sum() / weight_B.sum().clamp_min(1)
+def _overlap_at_peak(outs: Outs, labels: Labels) -> Tensor:
+    """Mean overlap of the box that the peak of the centre map names, over samples with a target.
+
+    A model without such a map names one box.
+    """
+    boxes_BN4 = outs["boxes"].flatten(1, 2)
+    best_B = torch.zeros(len(boxes_BN4), dtype=torch.long, device=boxes_BN4.device)
+    if outs.get("centre") is not None:
+        best_B = outs["centre"].flatten(1).argmax(dim=1)
+    named_B4 = boxes_BN4[torch.arange(len(best_B), device=best_B.device), best_B]
+    overlap_B = losses.giou(named_B4, labels.box_B4)[1]
+    return (overlap_B * labels.weight_B).sum() / labels.weight_B.sum().clamp_min(1)
