@@ -1,0 +1,66 @@
+"""How far several trackers agree on one target. Knows boxes of many trackers; knows no truth and no file.
+
+Agreement is the intersection over union of the boxes that two trackers report for one frame, whatever they
+say of their own certainty: a held box of a lost tracker counts with the place where it is held. Where a
+tracker has no box in a frame its row is NaN and the frame says nothing about it.
+
+Shapes: T trackers, N frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vltrack.core.boxes import iou_xywh
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """Agreement of T trackers over N frames; NaN where there is nothing to compare.
+
+    Attributes:
+        mean_N: mean overlap of all pairs, frame by frame.
+        each_TN: each tracker's mean overlap with the others, frame by frame.
+        matrix_TT: mean overlap of each pair over the frames that both have a box in; NaN on the diagonal.
+        overall_T: mean of ``each_TN`` over the frames.
+    """
+
+    mean_N: Floats
+    each_TN: Floats
+    matrix_TT: Floats
+    overall_T: Floats
+
+
+def agreement(boxes_TN4: ArrayLike) -> Agreement:
+    """Compare the boxes (T, N, 4) xywh of T trackers; a row with NaN is a frame without a box.
+
+    Raises:
+        ValueError: not three axes with four numbers in the last.
+    """
+    boxes = np.asarray(boxes_TN4, dtype=np.float64)
+    if boxes.ndim != 3 or boxes.shape[2] != 4:
+        raise ValueError(f"boxes of several trackers are (T, N, 4), got {boxes.shape}")
+    there_TN = np.isfinite(boxes).all(axis=2)
+    overlap_TTN = iou_xywh(np.nan_to_num(boxes)[:, None], np.nan_to_num(boxes)[None])
+    other_TT1 = ~np.eye(len(boxes), dtype=bool)[..., None]
+    counts_TTN = there_TN[:, None] & there_TN[None] & other_TT1
+    each_TN = _mean(overlap_TTN, counts_TTN, axis=1)
+    return Agreement(
+        mean_N=_mean(overlap_TTN, counts_TTN, axis=(0, 1)),
+        each_TN=each_TN,
+        matrix_TT=_mean(overlap_TTN, counts_TTN, axis=2),
+        overall_T=_mean(np.nan_to_num(each_TN), np.isfinite(each_TN), axis=1),
+    )
+
+
+def _mean(values: Floats, counts: NDArray[np.bool_], axis: int | tuple[int, ...]) -> Floats:
+    """Mean of the values that count; NaN where none does."""
+    number = counts.sum(axis=axis)
+    total = np.where(counts, values, 0.0).sum(axis=axis)
+    mean: Floats = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    return mean
