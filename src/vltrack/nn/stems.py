@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from vltrack.nn.mobilenet import STRIDE8_CHANNELS, STRIDE16_CHANNELS, MobileNetV2
+from vltrack.nn.resnet import CHANNELS, ResNet
 from vltrack.nn.vit import PatchEmbed
 
 
@@ -63,5 +65,28 @@ class MobileStem(nn.Module):
         return Patches(tokens_BNC=tokens, coarse_BNF=coarse, fine_B4NF=fine)
 
 
-STEMS: dict[str, Callable[[int], PatchStem | MobileStem]] = {"patch16": PatchStem, "mobilenet": MobileStem}
+class ResNetStem(nn.Module):
+    """ResNet to stride 16 with frozen batch norm, then a 1x1 convolution to the width (STARK's bottleneck)."""
+
+    coarse = 0
+    fine = 0
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.body = ResNet(depth)
+        self.project = nn.Conv2d(CHANNELS, width, 1)
+
+    def forward(self, image_B3SS: Tensor) -> Patches:
+        """(B, 3, S, S) -> ``Patches`` with empty features."""
+        tokens = self.project(self.body(image_B3SS)).flatten(2).transpose(1, 2)
+        none = tokens[..., :0]
+        return Patches(tokens_BNC=tokens, coarse_BNF=none, fine_B4NF=none)
+
+
+STEMS: dict[str, Callable[[int], PatchStem | MobileStem | ResNetStem]] = {
+    "patch16": PatchStem,
+    "mobilenet": MobileStem,
+    "resnet50": partial(ResNetStem, depth=50),
+    "resnet101": partial(ResNetStem, depth=101),
+}
 """By configuration name: a function from the width to a stem."""
