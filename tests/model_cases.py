@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vltrack.models import MODELS, ModelCard, build, config_of
+from vltrack.models import MODELS, ModelCard, all_in_one, build, config_of, sa_tracker
 from vltrack.models.base import Flag, Memory, Prediction, Text
 from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base
 
@@ -26,6 +26,11 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "litetrack tiny": tiny,
     "litetrack narrow base": narrow_base,
     "litetrack narrow uvltrack-base": lambda: replace(uvltrack_base(), **_NARROW),
+    "sa-tracker tiny": sa_tracker.tiny,
+    "sa-tracker narrow base": lambda: replace(sa_tracker.base(), **_NARROW, match_width=16),
+    "all-in-one tiny": all_in_one.tiny,
+    "all-in-one narrow base": lambda: replace(all_in_one.base(), **_NARROW),
+    "all-in-one narrow ostrack-base": lambda: replace(all_in_one.ostrack_base(), **_NARROW),
 }
 """By "TRACKER SIZE" or "TRACKER narrow SIZE": a function that makes the configuration."""
 LITETRACK = {name: config for name, config in CONFIGS.items() if name.startswith("litetrack ")}

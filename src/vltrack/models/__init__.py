@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +20,7 @@ class ModelCard:
         modes: what can name the target.
         claims: the paper's ideas, each a switch of the configuration.
         ours: what is not published and was designed here.
+        policies: by size, the options of the tracking policy that differ from the house's.
     """
 
     name: str
@@ -31,6 +33,22 @@ class ModelCard:
     modes: tuple[str, ...]
     claims: str
     ours: str
+    policies: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
+
+
+# The rules of the published code: the peak under a Hann window as it is, crops of whole pixels.
+PUBLISHED: Mapping[str, float | bool] = {
+    "window": 1.0,
+    "window_product": True,
+    "penalty": 0.0,
+    "damp": False,
+    "refresh_every": 0,
+    "lost_below": 0.0,
+    "hold_below": 0.0,
+    "search_again_every": 0,
+    "published_crops": True,
+}
+_UVLTRACK = {**PUBLISHED, "window_rims": True, "refresh_every": 20, "refresh_template": False}
 
 
 MODELS: dict[str, ModelCard] = {
@@ -45,6 +63,32 @@ MODELS: dict[str, ModelCard] = {
         modes=("nl", "bbox", "nlbbox"),
         claims="layer freezing, cosine token selection, channel gate, star adapter",
         ours="learned threshold, restoring dropped tokens, the gate's mask, the tiny size",
+        policies={"base": _UVLTRACK, "uvltrack-base": _UVLTRACK},
+    ),
+    "all-in-one": ModelCard(
+        name="all-in-one",
+        title="All-in-One",
+        paper="Zhang et al., ACM MM 2023, arXiv 2307.03373; on OSTrack (ECCV 2022)",
+        year=2023,
+        module="all_in_one",
+        network="AllInOne",
+        sizes={"tiny": "tiny", "base": "base", "ostrack-base": "ostrack_base"},
+        modes=("nl", "bbox", "nlbbox"),
+        claims="language-injected vision tokens, multi-modal alignment in training, candidate elimination",
+        ours="a sentence vector that differs between sentences, BBOX exact, start by words, the tiny size",
+    ),
+    "sa-tracker": ModelCard(
+        name="sa-tracker",
+        title="SATracker",
+        paper="Ge et al., ACM TOMM 2025, arXiv 2311.17085; only the abstract is public",
+        year=2023,
+        module="sa_tracker",
+        network="SATracker",
+        sizes={"tiny": "tiny", "base": "base"},
+        modes=("nl", "bbox", "nlbbox"),
+        claims="synchronous learning backbone, target enhance module, semantic aware module, dense matching",
+        ours="all but the names of its parts and what they are for",
+        policies={"base": PUBLISHED},
     ),
 }
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.models.base import Flag, TrackerModel, Views
-from vltrack.training import losses
+from vltrack.training import losses, losses_align
 from vltrack.training.batches import Batch
 from vltrack.training.recipes import LossWeights
 
@@ -26,12 +26,14 @@ class Labels:
         box_B4: the target, cx, cy, w, h in units of the crop.
         present_B: whether it is in the view.
         with_words_B: whether the sample has a sentence.
+        target_B: the number of the target; its views share it.
         weights: of the recipe.
     """
 
     box_B4: Tensor
     present_B: Tensor
     with_words_B: Tensor
+    target_B: Tensor
     weights: LossWeights
 
     @property
@@ -73,6 +75,20 @@ def _selection(outs: Outs, labels: Labels) -> Tensor:
     return (kept_B - labels.weights.keep_ratio).square().mean()
 
 
+def _aligned(one: str, other: str) -> Term:
+    """NT-Xent of two of All-in-One's vectors, over samples that have both things in them (published: all)."""
+
+    def term(outs: Outs, labels: Labels) -> Tensor:
+        vectors, used_B = outs["vectors"], torch.ones_like(labels.present_B)
+        if "a_x" in (one, other):
+            used_B = used_B & labels.present_B
+        if "a_l" in (one, other):
+            used_B = used_B & labels.with_words_B
+        return losses_align.nt_xent(vectors[one], vectors[other], used_B=used_B, target_B=labels.target_B)
+
+    return term
+
+
 TERMS: dict[str, tuple[str, Term]] = {
     "centre": ("centre", _centre),
     "giou": ("boxes", _box(0)),
@@ -81,6 +97,9 @@ TERMS: dict[str, tuple[str, Term]] = {
     "prompt_contrast": ("prompt", lambda o, of: losses.prompt_contrast(o["prompt"], of.box_B4, of.present_B)),
     "word_contrast": ("heard", _word_contrast),
     "selection": ("selection", _selection),
+    "alignment_search_words": ("vectors", _aligned("a_x", "a_l")),
+    "alignment_template_words": ("vectors", _aligned("a_z", "a_l")),
+    "alignment_views": ("vectors", _aligned("a_x", "a_z")),
 }
 """Loss terms by name: the output that a term needs, and the term. A weight of that name is in
 ``LossWeights``; a weight of 0 switches it off."""
@@ -106,6 +125,7 @@ class PairObjective(nn.Module):
             box_B4=views.box_BV4.flatten(0, 1),
             present_B=views.present_BV.flatten(),
             with_words_B=views.flag_B[each_B] != Flag.BBOX,
+            target_B=each_B,
             weights=self.weights,
         )
         outs = self.model.rehearse(views, select=select)

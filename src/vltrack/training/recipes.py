@@ -21,6 +21,9 @@ class LossWeights:
     prompt_contrast: float = 1.0
     word_contrast: float = 1.0
     selection: float = 1.0
+    alignment_search_words: float = 0.25
+    alignment_template_words: float = 0.25
+    alignment_views: float = 0.5
     keep_ratio: float = 0.7
     box_cells: float = 0.5
 
