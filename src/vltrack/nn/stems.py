@@ -66,7 +66,7 @@ class MobileStem(nn.Module):
 
 
 class ResNetStem(nn.Module):
-    """ResNet to stride 16 with frozen batch norm, then a 1x1 convolution to the width (STARK's bottleneck)."""
+    """ResNet to stride 16 with frozen batch norm, then a 1x1 convolution to the width (as STARK)."""
 
     coarse = 0
     fine = 0
