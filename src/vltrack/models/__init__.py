@@ -76,6 +76,7 @@ MODELS: dict[str, ModelCard] = {
         modes=("nl", "bbox", "nlbbox"),
         claims="language-injected vision tokens, multi-modal alignment in training, candidate elimination",
         ours="a sentence vector that differs between sentences, BBOX exact, start by words, the tiny size",
+        policies={"base": PUBLISHED, "ostrack-base": PUBLISHED},
     ),
     "sa-tracker": ModelCard(
         name="sa-tracker",
