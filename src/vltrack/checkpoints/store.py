@@ -180,8 +180,17 @@ def load_strictly(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path
             own.copy_(tensors[name])
 
 
-def check_vocabulary(card: dict[str, Any], model: torch.nn.Module, *, sha256: str, pieces: int) -> None:
-    """That a tokenizer's vocabulary (its file's sha256, its number of pieces) is the one of the weights.
+def check_vocabulary(
+    card: dict[str, Any],
+    model: torch.nn.Module,
+    *,
+    sha256: str,
+    pieces: int,
+    table: str = "embeddings.word_embeddings.weight",
+) -> None:
+    """That a tokenizer's vocabulary (its sha256, its number of pieces) is the one of the weights.
+
+    ``table`` is how the names of parameters end that have a row for each piece.
 
     Raises:
         TokenizerMismatch: another file, or more pieces than the word table has rows.
@@ -193,9 +202,9 @@ def check_vocabulary(card: dict[str, Any], model: torch.nn.Module, *, sha256: st
             f"the one at hand is {sha256[:12]}...",
             hint="Use the vocabulary that came with the weights.",
         )
-    for name, table in model.state_dict().items():
-        if name.endswith("word_embeddings.weight") and len(table) != pieces:
-            raise TokenizerMismatch(f"the vocabulary has {pieces} pieces, {name} has {len(table)} rows.")
+    for name, rows in model.state_dict().items():
+        if name.endswith(table) and len(rows) != pieces:
+            raise TokenizerMismatch(f"the vocabulary has {pieces} pieces, {name} has {len(rows)} rows.")
 
 
 def _read_checked(path: Path, card: dict[str, Any]) -> bytes:

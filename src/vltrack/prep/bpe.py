@@ -39,6 +39,8 @@ class BytePairs:
     ``sha256`` is that of the pieces and merges, so both forms of one vocabulary have the same.
     """
 
+    table = "token_embedding.weight"
+
     def __init__(self, pieces: list[str], merges: list[tuple[str, str]]) -> None:
         numbers = {piece: number for number, piece in enumerate(pieces)}
         self.size = len(pieces)

@@ -49,6 +49,8 @@ class Tokens:
 class WordPieces:
     """BERT's uncased WordPiece tokenizer over one vocabulary file. Make it with ``WordPieces.load``."""
 
+    table = "embeddings.word_embeddings.weight"
+
     def __init__(self, vocabulary: dict[str, int], sha256: str) -> None:
         self.sha256 = sha256
         self.size = len(vocabulary)
