@@ -33,7 +33,7 @@ class SATrackerConfig(FrontConfig):
     """All sizes and switches. The defaults are ``base``.
 
     Attributes:
-        layers: blocks of the ViT, and layers of the BERT beside them.
+        layers: blocks of the ViT; the BERT beside it has as many, up to the last level.
         tem, tem_after: target enhance modules, and the layers (from 0) after which they act.
         sam, sam_after: semantic aware modules, likewise.
         dense: similarities of all levels for the dense matching loss.
@@ -154,8 +154,8 @@ class TargetEnhance(nn.Module):
 class SemanticAware(nn.Module):
     """SAM: vision asks the words and the words ask vision at once, each from the other's old values.
 
-    v' = v + g_v MHA(LN v; LN t), t' = t + g_t MHA(LN t; LN v), both gates from 0. After the last layer nobody
-    reads the words any more: there ``both`` is False. Unpublished; our design.
+    v' = v + g_v MHA(LN v; LN t), t' = t + g_t MHA(LN t; LN v), both gates from 0. At the last level
+    nobody will read the words any more: there ``both`` is False. Unpublished; our design.
     """
 
     def __init__(self, width: int, heads: int, *, both: bool) -> None:
@@ -184,29 +184,31 @@ class SATracker(Front):
     def __init__(self, config: SATrackerConfig) -> None:
         super().__init__(config)
         self.config = config
-        width, heads, last = config.width, config.heads, config.layers - 1
+        width, heads = config.width, config.heads
+        # The words are on their own up to the first level: that far they are read once a sentence. Above the
+        # last level nobody reads them.
+        self.alone, self.reach = ((config.levels[i] + 1) if config.levels else 0 for i in (0, -1))
         self.blocks = nn.ModuleList(Block(width, heads, config.mlp_ratio) for _ in range(config.layers))
         self.bert = Bert(
             width=width,
-            layers=config.layers,
+            layers=self.reach,
             heads=heads,
             hidden=config.text_hidden,
             table_width=config.table_width,
             positions=512 if config.stem != "mobilenet" else config.max_words,
         )
-        self.tem = nn.ModuleDict(
-            {str(i): TargetEnhance(width, heads, config.match_width) for i in config.tem_after * config.tem}
-        )
-        self.sam = nn.ModuleDict(
-            {str(i): SemanticAware(width, heads, both=i < last) for i in config.sam_after * config.sam}
-        )
+        self.tem = nn.ModuleDict()
+        for i in config.tem_after * config.tem:
+            self.tem[str(i)] = TargetEnhance(width, heads, config.match_width)
+        self.sam = nn.ModuleDict()
+        for i in config.sam_after * config.sam:
+            self.sam[str(i)] = SemanticAware(width, heads, both=i + 1 < self.reach)
         self.log_match = temperature_parameter()
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = CenterHead(
             width, side=self.search_side, channels=config.head_channels, code=config.box_code
         )
-        # The words are on their own up to the first level: that far they are read once a sentence.
-        self.alone = config.levels[0] + 1 if config.levels else config.layers
+        self.training_only = () if config.tem else ("log_match",)
 
     # -- once a sentence --------------------------------------------------------------------------------
 
@@ -243,10 +245,10 @@ class SATracker(Front):
         vision = torch.cat([template.tokens_BMC, search.tokens_BNC], dim=1)
         m, scale = template.tokens_BMC.shape[1], self.log_match.exp()
         dense: list[Tensor] = []
-        for i, (block, layer) in enumerate(zip(self.blocks, self.bert.layers, strict=True)):
+        for i, block in enumerate(self.blocks):
             vision = block(vision, who.vision_bias)
-            if i >= self.alone and words.shape[1]:
-                words = layer(words, who.words_bias)
+            if self.alone <= i < self.reach and words.shape[1]:
+                words = self.bert.layers[i](words, who.words_bias)
             if str(i) in self.tem:
                 vision, logits_BN2 = self.tem[str(i)](vision, words, who, scale)
                 dense += self._dense(logits_BN2, who)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.models.base import Flag, TrackerModel, Views
-from vltrack.training import losses, losses_align
+from vltrack.training import losses, losses_align, losses_match
 from vltrack.training.batches import Batch
 from vltrack.training.recipes import LossWeights
 
@@ -97,6 +97,7 @@ TERMS: dict[str, tuple[str, Term]] = {
     "prompt_contrast": ("prompt", lambda o, of: losses.prompt_contrast(o["prompt"], of.box_B4, of.present_B)),
     "word_contrast": ("heard", _word_contrast),
     "selection": ("selection", _selection),
+    "dense_match": ("dense", lambda o, of: losses_match.dense_match(o["dense"], of.box_B4, of.present_B)),
     "alignment_search_words": ("vectors", _aligned("a_x", "a_l")),
     "alignment_template_words": ("vectors", _aligned("a_z", "a_l")),
     "alignment_views": ("vectors", _aligned("a_x", "a_z")),

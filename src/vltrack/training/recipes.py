@@ -21,6 +21,7 @@ class LossWeights:
     prompt_contrast: float = 1.0
     word_contrast: float = 1.0
     selection: float = 1.0
+    dense_match: float = 1.0
     alignment_search_words: float = 0.25
     alignment_template_words: float = 0.25
     alignment_views: float = 0.5
