@@ -84,6 +84,49 @@ def test_safetensors(tmp_path: Path) -> None:
         read_foreign(tmp_path / "bad.safetensors")
 
 
+def test_numpy_archives(tmp_path: Path) -> None:
+    arrays: dict[str, Any] = {
+        "a.b": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "big": np.arange(3, dtype=">f4"),
+        "half": np.ones(2, np.float16),
+        "count": np.array(3),
+        "none": np.zeros((0, 3), np.float32),
+    }
+    np.savez(tmp_path / "m.npz", **arrays)
+    tensors = read_foreign(tmp_path / "m.npz")
+    assert tensors.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert tensors[name].shape == array.shape
+        assert np.array_equal(tensors[name].numpy(), array)
+
+
+@pytest.mark.fault("C01")
+def test_numpy_archives_with_objects_or_more_than_they_hold_are_refused(tmp_path: Path) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "m.npz"
+    np.savez(path, w=np.array([Malicious(mark)], dtype=object))
+    with pytest.raises(CheckpointUnsafe, match="array w holds other things"):
+        read_foreign(path)
+    np.savez(path, w=np.ones(3, np.complex64))
+    with pytest.raises(CheckpointUnsafe, match="array w holds other things"):
+        read_foreign(path)
+    np.savez_compressed(path, w=np.zeros(2_000_000))
+    with pytest.raises(CheckpointUnsafe, match="compressed"):
+        read_foreign(path)
+    for header in (b"(1099511627776,), }", b"(-1, -3), }", b"(__import__('os').system('x'),), }"):
+        text = b"{'descr': '<f4', 'fortran_order': False, 'shape': " + header
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(
+                "w.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text) + 1) + text + b"\n" + bytes(12)
+            )
+        with pytest.raises(CheckpointCorrupt, match=r"broken archive of numpy\.savez"):
+            read_foreign(path)
+    path.write_bytes(pickle.dumps(Malicious(mark)))
+    with pytest.raises(CheckpointCorrupt):
+        read_foreign(path)
+    assert not mark.exists()
+
+
 @pytest.mark.fault("C13")
 def test_a_missing_file_is_not_fetched(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match=str(tmp_path / "gone.pth")):

@@ -1,0 +1,284 @@
+"""The tensors of a foreign file that holds more than tensors: read as bytes, with nothing of the rest built.
+
+Knows the three ways in which ``torch.save`` and TorchScript lay a file out: the archive of today, the row of
+pickles of before 2020, and a program's archive, of which the code is not read. The pickles are read by
+``inert``, which calls nothing; what is recognised in its marks is a handful of names by which torch writes
+dense tensors. Knows no model.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vltrack.checkpoints.foreign import DAMAGE, MAX_BYTES, PICKLE_BYTES, check_growth
+from vltrack.checkpoints.inert import Outside, Thing, read_pickle
+from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelNotFound
+
+_KINDS = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+_DEPTH = 16
+_ENTRIES = 100_000
+_DIMENSIONS = 16
+_CHUNK = 1 << 20
+# The first number of the files of before 2020, and the version of their layout.
+_MAGIC, _LAYOUT = 0x1950A86A20F9469CFC6C, 1001
+
+
+def extract_tensors(
+    path: Path, *, wanted: Callable[[str], bool] = lambda name: True, max_bytes: int = MAX_BYTES
+) -> dict[str, Tensor]:
+    """The dense tensors of a file of ``torch.save`` or TorchScript by name; all else in it is left out.
+
+    Dictionaries and the attributes of foreign objects become names with dots. ``wanted`` is asked for each
+    name, also that of a dictionary or object: what it does not want is neither entered nor read.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        CheckpointUnsafe: a file whose tensors are larger than their bytes or compressed; over ``max_bytes``.
+        CheckpointCorrupt: another kind of file, a damaged one, one without tensors.
+    """
+    try:
+        if path.is_dir():
+            raise CheckpointCorrupt(f"{path} is a folder, not a file.")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise CheckpointUnsafe(f"{path} has {size} bytes, more than the limit of {max_bytes}.")
+        with _opened(path, size) as archive:
+            tensors = _tensors(archive, path, wanted)
+    except FileNotFoundError:
+        raise ModelNotFound(
+            f"there is no file {path}.", hint="Nothing is downloaded: fetch it first."
+        ) from None
+    except OSError as error:
+        raise CheckpointCorrupt(f"{path} cannot be read ({error.strerror}).") from None
+    except (zipfile.BadZipFile, NotImplementedError, *DAMAGE) as error:
+        raise CheckpointCorrupt(f"{path} is damaged or no file of torch.save ({error}).") from None
+    if not tensors:
+        raise CheckpointCorrupt(f"{path} holds no tensors.")
+    check_growth(tensors, size, path)
+    return tensors
+
+
+class _Archive(Protocol):
+    """Either layout: what its pickle holds, and the bytes of a tensor's storage by key."""
+
+    content: Any
+
+    def read(self, key: str, length: int) -> Tensor: ...
+
+
+@contextmanager
+def _opened(path: Path, size: int) -> Iterator[_Archive]:
+    with path.open("rb") as file:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                yield _ZipArchive(archive, path, size)
+        else:
+            file.seek(0)
+            yield _RowOfPickles(file, size)
+
+
+class _ZipArchive:
+    """``NAME/data.pkl`` and ``NAME/data/KEY``, neither compressed. Other entries are not read."""
+
+    def __init__(self, archive: zipfile.ZipFile, path: Path, size: int) -> None:
+        self._archive, self._path = archive, path
+        self._entries = {entry.filename: entry for entry in archive.infolist()}
+        pickles = [name for name in self._entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(self._entries) != len(archive.infolist()) or len(pickles) != 1:
+            raise CheckpointUnsafe(f"{path} is no archive of torch.save, or holds two entries of one name.")
+        self._folder = pickles[0].removesuffix("data.pkl")
+        needed = [self._entries[pickles[0]]]
+        needed += [e for name, e in self._entries.items() if name.startswith(f"{self._folder}data/")]
+        if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in needed):
+            raise CheckpointUnsafe(f"{path} is compressed and could grow without bound.")
+        if needed[0].file_size > PICKLE_BYTES or sum(entry.file_size for entry in needed) > size:
+            raise CheckpointUnsafe(f"{path} is no archive of torch.save.")
+        order = self._entries.get(f"{self._folder}byteorder")
+        if order is not None and (order.file_size > 6 or archive.read(order) != b"little"):
+            raise CheckpointCorrupt(f"{path} was written on a machine with another order of bytes.")
+        with archive.open(needed[0]) as file:
+            self.content, _ = read_pickle(file)
+            while file.read(_CHUNK):  # to the end, where the checksum is compared
+                pass
+
+    def read(self, key: str, length: int) -> Tensor:
+        """Raises ``LookupError``, ``ValueError``, ``BadZipFile``: missing, of another size, damaged."""
+        entry = self._entries[f"{self._folder}data/{key}"]
+        if entry.file_size != length:
+            raise ValueError(f"the bytes {key} are {entry.file_size}, not {length}")
+        with self._archive.open(entry) as file:
+            raw = _read(file, length)
+            if file.read(1):  # also compares the checksum
+                raise ValueError(f"the bytes {key} go on")
+        return raw
+
+
+class _RowOfPickles:
+    """Magic number, layout, machine, content and keys (a pickle each), then the bytes of the storages."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        reader: Any = _Bounded(file, PICKLE_BYTES)
+        magic, _ = read_pickle(reader)
+        layout, _ = read_pickle(reader)
+        if (magic, layout) != (_MAGIC, _LAYOUT):
+            raise ValueError("not the first number of such a file")
+        machine, _ = read_pickle(reader)
+        if machine.get("little_endian") is not True:
+            raise ValueError("another order of bytes")
+        self.content, outside = read_pickle(reader)
+        keys, _ = read_pickle(reader)
+        sizes = {storage.key: storage.kind.itemsize for each in outside if (storage := _storage(each))}
+        self._places: dict[str, tuple[int, int]] = {}
+        place = file.tell()
+        for key in keys:
+            file.seek(place)
+            (count,) = struct.unpack("<q", file.read(8))
+            length = count * sizes[key]
+            if count < 0 or place + 8 + length > size:
+                raise ValueError("the file breaks off")
+            self._places[key] = (place + 8, length)
+            place += 8 + length
+
+    def read(self, key: str, length: int) -> Tensor:
+        """Raises ``LookupError``, ``ValueError`` where there are no such bytes or not as many."""
+        place, there = self._places[key]
+        if there != length:
+            raise ValueError(f"the bytes {key} are {there}, not {length}")
+        self._file.seek(place)
+        return _read(self._file, length)
+
+
+class _Bounded:
+    """A file of which only so many bytes are read."""
+
+    def __init__(self, file: IO[bytes], left: int) -> None:
+        self._file, self._left = file, left
+
+    def read(self, count: int = -1) -> bytes:
+        return self._count(self._file.read(self._left if count < 0 else min(count, self._left)))
+
+    def readline(self) -> bytes:
+        return self._count(self._file.readline(self._left))
+
+    def _count(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        return data
+
+
+def _read(file: IO[bytes], length: int) -> Tensor:
+    """(length,) uint8, read piece by piece into the memory where it stays."""
+    raw = torch.empty(length, dtype=torch.uint8)
+    into, at = memoryview(raw.numpy().data), 0
+    while at < length:
+        chunk = file.read(min(_CHUNK, length - at))
+        if not chunk:
+            raise ValueError("the file breaks off")
+        into[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    return raw
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    key: str
+    kind: torch.dtype
+    count: int
+
+
+def _storage(outside: Outside) -> _Storage | None:
+    """The storage that a reference means: ("storage", kind, key, device, count); None for other things."""
+    match outside.key:
+        case ("storage", kind, str(key), _, int(count), *view) if not any(view) and count >= 0:
+            name = str(kind).removeprefix("torch.")
+            return _Storage(key, _KINDS[name], count) if name in _KINDS else None
+    return None
+
+
+def _tensors(archive: _Archive, path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    read: dict[_Storage, Tensor] = {}
+    visited, waiting = 0, [("", archive.content, 0)]
+    while waiting:
+        name, value, depth = waiting.pop()
+        tensor = _as_tensor(value)
+        if tensor is not None:
+            found[name] = _build(archive, tensor, read, f"{path}: tensor {name}")
+            continue
+        inside = _inside(value)
+        visited += len(inside) + 1
+        if depth >= _DEPTH or visited > _ENTRIES:
+            raise CheckpointUnsafe(f"{path} is nested too deeply or has too many entries.")
+        named = [(f"{name}.{key}" if name else str(key), entry, depth + 1) for key, entry in inside]
+        waiting.extend(entry for entry in reversed(named) if wanted(entry[0]))
+    return found
+
+
+def _inside(value: object) -> list[tuple[Any, Any]]:
+    """What of a dictionary or a foreign object can be walked into: entries and attributes."""
+    if isinstance(value, Thing):
+        states = value.state if isinstance(value.state, tuple) else (value.state,)
+        parts = [value.items, *(state for state in states if isinstance(state, dict))]
+    else:
+        parts = [value] if isinstance(value, dict) else []
+    entries = [entry for part in parts for entry in part.items()]
+    return [(key, entry) for key, entry in entries if isinstance(entry, dict | Thing)]
+
+
+def _as_tensor(value: object) -> Thing | None:
+    """The call that would make a tensor, where ``value`` is one or a parameter around one."""
+    for _ in range(2):
+        if not isinstance(value, Thing):
+            return None
+        if value.is_made_by("torch._utils", "_rebuild_tensor_v2") or value.is_made_by(
+            "torch._utils", "_rebuild_tensor"
+        ):
+            return value
+        parameter = value.is_made_by("torch._utils", "_rebuild_parameter")
+        if not (parameter and isinstance(value.arguments, tuple) and value.arguments):
+            return None
+        value = value.arguments[0]
+    return None
+
+
+def _build(archive: _Archive, tensor: Thing, read: dict[_Storage, Tensor], named: str) -> Tensor:
+    match tensor.arguments:
+        case (Outside() as outside, int(offset), tuple(shape), tuple(stride), *_):
+            storage = _storage(outside)
+        case _:
+            raise CheckpointCorrupt(f"{named} is not written as a tensor.")
+    numbers = (offset, *shape, *stride)
+    if storage is None or any(type(number) is not int or number < 0 for number in numbers):
+        raise CheckpointUnsafe(f"{named} is not a dense tensor of real numbers.")
+    if len(shape) != len(stride) or len(shape) > _DIMENSIONS:
+        raise CheckpointCorrupt(f"{named} is not written as a tensor.")
+    count, last = 1, offset
+    for side, step in zip(shape, stride, strict=True):
+        count, last = count * side, last + (side - 1) * step
+    if count > storage.count or (count and last >= storage.count):
+        raise CheckpointUnsafe(f"{named} is larger than its bytes.")
+    if storage not in read:
+        read[storage] = archive.read(storage.key, storage.count * storage.kind.itemsize).view(storage.kind)
+    if count == 0:
+        return torch.empty(shape, dtype=storage.kind)
+    return read[storage].as_strided(shape, stride, offset)
