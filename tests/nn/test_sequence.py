@@ -1,0 +1,240 @@
+"""Fusion encoder and word decoder against plain references; the cached decoder against the uncached."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vltrack.nn.positions import RelativeBias, relative_index
+from vltrack.nn.sequence import FusionEncoder, SequenceDecoder
+from vltrack.nn.vocabulary import Vocabulary
+
+C, HEADS = 32, 4
+WORDS = Vocabulary(bins=40)
+
+
+def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=0.3, generator=generator)
+    return module.eval()
+
+
+def decoder(history: int = 7, layers: int = 2) -> SequenceDecoder:
+    module = SequenceDecoder(C, HEADS, 2.0, layers, vocabulary=WORDS, history=history)
+    randomised(module)
+    return module
+
+
+def picture(batch: int = 3, cells: int = 10) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, cells, C, generator=generator), torch.randn(1, cells, C, generator=generator)
+
+
+def past(batch: int = 3, history: int = 7) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return 0.2 + 0.4 * torch.rand(batch, history, 4, generator=generator)
+
+
+# -- positions and the encoder --------------------------------------------------------------------------
+
+
+def test_relative_numbers_ascend_with_the_offset() -> None:
+    """The published tables are in the order of ``torch.unique`` over (rows, columns)."""
+    for side, other in ((3, 3), (2, 4), (4, 2)):
+        first = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+        second = torch.cartesian_prod(torch.arange(other), torch.arange(other))
+        offsets = (first[:, None] - second[None]).flatten(0, 1)
+        _, numbers = torch.unique(offsets, dim=0, return_inverse=True)
+        assert torch.equal(relative_index(side, other).flatten(), numbers)
+        assert RelativeBias(HEADS, side, other).relative_position_bias_table.shape == (
+            HEADS,
+            (side + other - 1) ** 2,
+        )
+
+
+def plain_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Head by head."""
+    heads = []
+    for h, (q, k, v) in enumerate(zip(*(t.chunk(HEADS, dim=-1) for t in (query, key, value)), strict=True)):
+        heads.append(((q @ k.transpose(1, 2)) / (C / HEADS) ** 0.5 + bias[h]).softmax(-1) @ v)
+    return torch.cat(heads, dim=-1)
+
+
+def test_encoder_follows_the_published_order_of_updates() -> None:
+    torch.manual_seed(3)
+    encoder = FusionEncoder(C, HEADS, 2.0, 1, template_side=2, search_side=3)
+    randomised(encoder)
+    z, x = torch.randn(2, 4, C), torch.randn(2, 9, C)
+    found_z, found_x = encoder(z, x)
+
+    def places(part: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        side = len(part.pos.w_pos)
+        grid = torch.stack([part.pos.h_pos[i] + part.pos.w_pos[j] for i in range(side) for j in range(side)])
+        grid = part.norm(grid)
+        q, k = part.pos_q_linear(grid) / (C / HEADS) ** 0.5, part.pos_k_linear(grid)
+        return list(q.chunk(HEADS, dim=-1)), list(k.chunk(HEADS, dim=-1))
+
+    def bias(a: nn.Module, b: nn.Module, table: nn.Module) -> Tensor:
+        (q, _), (_, k) = places(a), places(b)
+        return torch.stack([q[h] @ k[h].T for h in range(HEADS)]) + table()
+
+    zp, xp, layer = encoder.z_pos_enc, encoder.x_pos_enc, encoder.layers[0]
+
+    def itself(part: nn.Module, t: Tensor, b: Tensor) -> Tensor:
+        return part.proj(plain_attention(*part.qkv(t).chunk(3, dim=-1), b))
+
+    def other(part: nn.Module, t: Tensor, u: Tensor, b: Tensor) -> Tensor:
+        return part.proj(plain_attention(part.q(t), *part.kv(u).chunk(2, dim=-1), b))
+
+    z = z + itself(layer.z_self_attn, layer.z_norm1(z), bias(zp, zp, encoder.z_rel_pos_bias_table))
+    x = x + itself(layer.x_self_attn, layer.x_norm1(x), bias(xp, xp, encoder.x_rel_pos_bias_table))
+    zx, xz = bias(zp, xp, encoder.z_x_rel_pos_bias_table), bias(xp, zp, encoder.x_z_rel_pos_bias_table)
+    z = z + other(layer.z_x_cross_attention, layer.z_norm2_1(z), layer.x_norm2_1(x), zx)
+    x = x + other(layer.x_z_cross_attention, layer.x_norm2_2(x), layer.z_norm2_2(z), xz)
+    z = z + layer.z_mlp(layer.z_norm3(z))
+    x = x + layer.x_mlp(layer.x_norm3(x))
+    assert torch.allclose(found_z, z, atol=1e-5)
+    assert torch.allclose(found_x, x, atol=1e-5)
+
+
+def test_two_equal_templates_are_seen_like_one() -> None:
+    """Softmax over twice the same keys is the same mean: the second template only shares the weight."""
+    one = FusionEncoder(C, HEADS, 2.0, 2, template_side=2, search_side=3)
+    two = FusionEncoder(C, HEADS, 2.0, 2, template_side=2, search_side=3, templates=2)
+    randomised(one)
+    two.load_state_dict(one.state_dict())
+    torch.manual_seed(4)
+    z, x = torch.randn(2, 4, C), torch.randn(2, 9, C)
+    z_one, x_one = one(z, x)
+    z_two, x_two = two.eval()(torch.cat([z, z], dim=1), x)
+    assert torch.allclose(x_one, x_two, atol=1e-4)
+    assert torch.allclose(torch.cat([z_one, z_one], dim=1), z_two, atol=1e-4)
+
+
+# -- the decoder ----------------------------------------------------------------------------------------
+
+
+def reference(module: SequenceDecoder, words: Tensor, memory: Tensor, places: Tensor) -> Tensor:
+    """With torch's own multi-head attention, over the whole sequence at once."""
+
+    def attention(part: nn.Module) -> nn.MultiheadAttention:
+        own = nn.MultiheadAttention(C, HEADS, batch_first=True)
+        own.load_state_dict(
+            {
+                "in_proj_weight": part.in_proj.weight,
+                "in_proj_bias": part.in_proj.bias,
+                "out_proj.weight": part.out_proj.weight,
+                "out_proj.bias": part.out_proj.bias,
+            }
+        )
+        return own
+
+    table = module.word_embeddings.weight.detach().clone()
+    logits_table = table.clone()
+    x = nn.functional.embedding(words, table, max_norm=1.0)  # scales ``table`` in place
+    positions = torch.cat([module.prev_position_embeddings.weight, module.position_embeddings.weight])
+    positions = positions[: words.shape[1]]
+    later = torch.ones(words.shape[1], words.shape[1]).triu(1).bool()
+    for layer in module.layers:
+        q = layer.norm_1(x) + positions
+        x = x + attention(layer.self_attn1)(q, q, x, attn_mask=later, need_weights=False)[0]
+        k = layer.norm_2_memory(memory) + places
+        q = layer.norm_2_query(x) + positions
+        x = x + attention(layer.multihead_attn)(q, k, memory, need_weights=False)[0]
+        x = x + layer.mlpz(layer.norm_3(x))
+    return module.norm(x) @ logits_table.T + module.output_bias
+
+
+@torch.no_grad()
+def test_decoder_equals_the_reference() -> None:
+    module, (memory, places) = decoder(), picture()
+    words = torch.randint(0, WORDS.coordinates, (3, 33), generator=torch.Generator().manual_seed(5))
+    found = module(words, module.picture(memory, places))
+    assert float(module.word_embeddings.weight.norm(dim=1).min()) > 1  # every row is scaled down when read
+    assert torch.allclose(found, reference(module, words, memory, places), atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("history", [7, 2, 0])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_cached_writing_equals_reading_the_whole_sequence_again(history: int, batch: int) -> None:
+    module, (memory, places) = decoder(history), picture(batch)
+    seen = module.picture(memory, places)
+    prompt = module.prompt(past(batch, history))
+    words, logits = module.write(prompt, seen)
+    sequence = prompt
+    for i in range(4):
+        again = module(sequence, seen)[:, -1]
+        assert torch.allclose(again, logits[:, i], atol=1e-5)
+        assert torch.equal(again.argmax(dim=-1), words[:, i])
+        sequence = torch.cat([sequence, words[:, i : i + 1]], dim=1)
+    # One causal pass over what was written gives the same four again: how training sees it.
+    whole = module(sequence[:, :-1], seen)[:, -4:]
+    assert torch.allclose(whole, logits, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_batch_equals_its_singles_and_words_depend_on_what_they_should() -> None:
+    module, (memory, places) = decoder(), picture()
+    prompt = module.prompt(past())
+    words, logits = module.write(prompt, module.picture(memory, places))
+    for i in range(3):
+        one = module.write(prompt[i : i + 1], module.picture(memory[i : i + 1], places))
+        assert torch.equal(one[0], words[i : i + 1])
+        assert torch.allclose(one[1], logits[i : i + 1], atol=1e-5)
+    moved = module.write(module.prompt(past() + 0.1), module.picture(memory, places))[1]
+    assert float((moved - logits).abs().max()) > 1e-3
+    other = module.write(prompt, module.picture(memory.flip(1), places))[1]
+    assert float((other - logits).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def test_no_word_sees_a_later_one() -> None:
+    module, (memory, places) = decoder(), picture()
+    seen = module.picture(memory, places)
+    words = torch.randint(0, 80, (3, 33), generator=torch.Generator().manual_seed(6))
+    changed = words.clone()
+    changed[:, 30] = (changed[:, 30] + 1) % 80
+    before, after = module(words, seen), module(changed, seen)
+    assert torch.equal(before[:, :30], after[:, :30])
+    assert float((before[:, 30:] - after[:, 30:]).abs().max()) > 1e-4
+
+
+def test_prompt_is_the_past_boxes_then_the_start_word() -> None:
+    module = decoder(history=2)
+    boxes = past(1, 2)
+    prompt = module.prompt(boxes)
+    assert prompt.shape == (1, 9)
+    assert torch.equal(prompt[0, :4], WORDS.words(boxes[0, 0]))
+    assert torch.equal(prompt[0, 4:8], WORDS.words(boxes[0, 1]))
+    assert int(prompt[0, 8]) == WORDS.start
+
+
+def test_reading_words_writes_nothing() -> None:
+    module, (memory, places) = decoder(), picture()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.write(module.prompt(past()), module.picture(memory, places))
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_sureness_counts_near_words_only() -> None:
+    module = SequenceDecoder(C, HEADS, 2.0, 1, vocabulary=Vocabulary(), history=0)
+    logits = torch.full((1, 4, 802), -100.0)
+    logits[0, :, 400] = logits[0, :, 408] = 0.0
+    words = torch.full((1, 4), 400)
+    assert float(module.sureness(words, logits)) == pytest.approx(1.0)
+    logits[0, 0, 408], logits[0, 0, 409] = -100.0, 0.0
+    assert float(module.sureness(words, logits)) == pytest.approx((0.5 + 3) / 4)
+
+
+def test_every_parameter_learns_from_a_teacher_forced_pass() -> None:
+    module, (memory, places) = decoder(), picture()
+    module.train()
+    target = torch.randint(0, 80, (3, 4), generator=torch.Generator().manual_seed(7))
+    words = torch.cat([module.prompt(past()), target], dim=1)
+    logits = module(words, module.picture(memory, places))[:, -5:]
+    logits.square().mean().backward()
+    assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in module.parameters())
