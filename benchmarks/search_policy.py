@@ -21,7 +21,6 @@ import numpy as np
 
 from vltrack.datasets.sequences import read_sequence, read_sequences
 from vltrack.metrics.success import success
-from vltrack.tracking.policy import Policy
 from vltrack.tracking.tracker import Tracker
 
 Job = tuple[str, str, str, tuple[tuple[str, str], ...]]
@@ -31,7 +30,7 @@ def follow(job: Job) -> tuple[float, float]:
     """AUC and SR0.5 of one target under one policy."""
     folder, weights, mode, settings = job
     sequence = read_sequence(Path(folder))
-    tracker = Tracker.load(weights, threads=1, policy=Policy().changed(dict(settings)))
+    tracker = Tracker.load(weights, threads=1, policy=dict(settings))
     boxes = []
     for number, frame in enumerate(sequence.frames()):
         if number == 0:

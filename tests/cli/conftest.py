@@ -47,6 +47,6 @@ def clip() -> Path:
 def stub(monkeypatch: pytest.MonkeyPatch) -> StubFollower:
     """The network replaced by a stub, and the check for weights with it."""
     follower = StubFollower()
-    monkeypatch.setattr(job, "_load", lambda request, policy: follower)
+    monkeypatch.setattr(job, "_load", lambda request: follower)
     monkeypatch.setattr(job, "check_model", lambda name: None)
     return follower

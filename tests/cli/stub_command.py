@@ -21,7 +21,7 @@ class SlowFollower(StubFollower):
 
 
 job.check_model = lambda name: None
-job._load = lambda request, policy: SlowFollower()
+job._load = lambda request: SlowFollower()
 
 if __name__ == "__main__":
     main.run()

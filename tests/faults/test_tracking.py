@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from scripted import Puppet, Spotter, clip, one_box, scene, tiny_weights, tracker
 from vltrack.core.errors import BoxFrameOutOfRange, GroundingFailed, StateError
-from vltrack.core.types import Frame, Status, Step, Target
+from vltrack.core.types import Frame, Status, Step
 from vltrack.nn.cells import cell_inside
 from vltrack.tracking.policy import Policy
 from vltrack.tracking.tracker import Tracker, track
@@ -257,9 +257,7 @@ def test_however_long_it_is_away_the_region_has_its_limit(grow) -> None:
     state = following._now.states["target"]
     object.__setattr__(state, "lost_for", 10_000_000)
     assert_sound(following.update(scene()), 96, 72)
-    region = following.engine._region(state)
-    usual = following.engine._region(following.engine.start(scene(RED), Target(box=RED))[0])
-    assert usual.scale / region.scale == pytest.approx(Policy().grow_limit, rel=0.02)
+    assert following.engine._grown(state) == pytest.approx(Policy().grow_limit)
 
 
 # -- B10, B11: the first frame --------------------------------------------------------------------

@@ -31,7 +31,6 @@ from vltrack.core.errors import BoxFrameOutOfRange, ConfigError, PartialResult, 
 if TYPE_CHECKING:
     from vltrack.core.types import Frame, Step, Target
     from vltrack.tracking.many import MultiTracker
-    from vltrack.tracking.policy import Policy
     from vltrack.video.contract import FrameSource, SourceInfo
 
 PREFETCHED = 8
@@ -68,7 +67,7 @@ def run(request: Request) -> int:
     """
     from vltrack.video.source import open_source
 
-    policy = policy_from(request.settings)
+    check_policy(request.settings)
     check_model(request.model)
     tally = Tally()
     stopped: KeyboardInterrupt | None = None
@@ -84,7 +83,7 @@ def run(request: Request) -> int:
         report = source.report
         try:
             with shielded() as shield, _outputs(request, source, metas, shield) as outputs:
-                trackers = _load(request, policy)
+                trackers = _load(request)
                 began = time.monotonic()
                 with closing(_follow(request, source, trackers, targets, metas)) as followed:
                     for frame, steps in followed:
@@ -120,17 +119,19 @@ def _outputs(
     )
 
 
-def _load(request: Request, policy: Policy) -> MultiTracker:
+def _load(request: Request) -> MultiTracker:
     """The tracker for all targets. Torch is loaded here and not before."""
     from vltrack.tracking.many import MultiTracker
     from vltrack.tracking.tracker import Tracker
 
-    tracker = Tracker.load(request.model, device=request.device, threads=request.threads, policy=policy)
+    tracker = Tracker.load(
+        request.model, device=request.device, threads=request.threads, policy=request.settings
+    )
     return MultiTracker(tracker)
 
 
-def policy_from(settings: Mapping[str, object]) -> Policy:
-    """The tracking policy with ``--set policy.key=value`` applied.
+def check_policy(settings: Mapping[str, object]) -> None:
+    """That ``--set policy.key=value`` names what there is, before anything is loaded.
 
     Raises:
         UsageError: an unknown key (names the nearest), or a value that the policy refuses.
@@ -138,7 +139,7 @@ def policy_from(settings: Mapping[str, object]) -> Policy:
     from vltrack.tracking.policy import Policy
 
     try:
-        return Policy().changed(dict(settings))
+        Policy().changed(settings)
     except ConfigError as error:
         raise UsageError(f"--set: {error.message}", hint=error.hint) from error
 

@@ -139,6 +139,33 @@ def cut(image: Image, crop: Crop, border: tuple[float, float, float] | None = No
     return cast(Image, warped)
 
 
+def cut_published(image: Image, box_xywh: ArrayLike, factor: float, size: int) -> Image:
+    """The crop of ``region_for`` to the letter of the code that STARK's descendants share.
+
+    The region is moved to whole pixels, what lies outside is black, and where the region reaches the right or
+    lower edge the frame's last column or row is black too. The way back ignores the move, as there: boxes are
+    mapped by ``region_for``. For weights that were trained so; ``cut`` is exact.
+
+    Returns:
+        (size, size, 3) RGB uint8.
+
+    Raises:
+        BoxInvalid: as ``region_for``.
+    """
+    region_for(box_xywh, factor, size)
+    x, y, w, h = (float(v) for v in np.asarray(box_xywh, dtype=np.float64))
+    side = max(1, math.ceil(math.sqrt(w * h) * factor))
+    left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
+    height, width = image.shape[:2]
+    right = left + side - max(left + side - width + 1, 0)
+    bottom = top + side - max(top + side - height + 1, 0)
+    patch = np.zeros((side, side, 3), dtype=np.uint8)
+    low_x, low_y = max(left, 0), max(top, 0)
+    if right > low_x and bottom > low_y:
+        patch[low_y - top : bottom - top, low_x - left : right - left] = image[low_y:bottom, low_x:right]
+    return cast(Image, cv2.resize(patch, (size, size)))
+
+
 def _reduce(image: Image, crop: Crop) -> tuple[Image, NDArray[np.float64]] | None:
     """The shown part of the frame shrunk by a whole factor, and the map from there to the crop, or None."""
     height, width = image.shape[:2]

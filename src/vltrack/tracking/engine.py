@@ -20,7 +20,7 @@ from vltrack.core.boxes import clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
 from vltrack.core.errors import GroundingFailed, UsageError
 from vltrack.core.types import Box, Image, Status, Target
 from vltrack.models.base import Memory, Prediction, Text, TrackerModel
-from vltrack.prep.crops import Crop, cut, letterbox, mean_colour, region_for
+from vltrack.prep.crops import Crop, cut, cut_published, letterbox, mean_colour, region_for
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tensors import images_to_tensor
 from vltrack.prep.tokens import WordPieces
@@ -28,6 +28,8 @@ from vltrack.tracking.policy import Choice, Maps, Policy, blend_size, choose
 
 SURE_OF_WORDS = 0.6
 """A start by words that scores less gets a remark; tiny is rarely above."""
+Colour = tuple[float, float, float]
+BLACK: Colour = (0.0, 0.0, 0.0)
 MAX_TILES = 6
 MAX_GRID = 48
 """Most places a side of the frame that a lost target is looked for; a smaller target leaves gaps between."""
@@ -47,11 +49,13 @@ class State:
         age: frames since the start.
         refreshed: age of the last refresh.
         tile: where the search of the whole frame goes on.
+        past: (H, 4) the last boxes, oldest first, xywh in frame pixels; H is the model's ``history``.
     """
 
     box: Box
     memory: Memory
     frame_size: tuple[int, int]
+    past: Box
     score: float = 1.0
     status: Status = Status.OK
     lost_for: int = 0
@@ -95,7 +99,8 @@ class Engine:
         else:
             raise UsageError("nothing names the target.", hint="Give a box, a sentence or both.")
         memory = self._remember(image, box, text)
-        return State(box=box, memory=memory, frame_size=(width, height), score=score), remarks
+        past = np.tile(box, (self.model.history, 1))
+        return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score), remarks
 
     def _read(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
         tokens = word_pieces().encode(sentence, self.model.max_words)
@@ -105,7 +110,8 @@ class Engine:
     def _find_by_words(self, image: Image, text: Text) -> tuple[Box, float]:
         height, width = image.shape[:2]
         scene = letterbox(width, height, self.model.search_size)
-        maps = _maps(self.model.ground(self._tensor([cut(image, scene)]), text), 0)
+        border = BLACK if self.policy.published_crops else None
+        maps = _maps(self.model.ground(self._tensor([cut(image, scene, border)]), text), 0)
         usable = _in_frame(scene.to_frame(_crop_xywh(maps.boxes, scene)), width, height)
         maps = replace(maps, boxes=np.where(usable[..., None], maps.boxes, np.nan))
         choice = choose(maps, None, self.policy, window=0)
@@ -116,16 +122,40 @@ class Engine:
         return clip_xywh(scene.to_frame(_crop_xywh(choice.box, scene)), width, height), choice.score
 
     def _remember(self, image: Image, box: Box, text: Text | None) -> Memory:
-        template = region_for(box, self.model.template_factor, self.model.template_size)
-        context = region_for(box, self.model.search_factor, self.model.search_size)
         border = mean_colour(image)
-        return self.model.remember(
-            self._tensor([cut(image, template, border)]),
-            self._unit_box(box, template),
-            self._tensor([cut(image, context, border)]),
-            self._unit_box(box, context),
+        template, template_crop = self._template(image, border, box)
+        context, context_crop = self._search(image, border, box)
+        memory: Memory = self.model.remember(
+            self._tensor([template_crop]),
+            self._unit_boxes(box[None], template),
+            self._tensor([context_crop]),
+            self._unit_boxes(box[None], context),
             text,
         )
+        return memory
+
+    # -- crops ------------------------------------------------------------------------------------
+
+    def _template(self, image: Image, border: Colour, box: Box) -> tuple[Crop, Image]:
+        return self._view(image, border, box, self.model.template_factor, self.model.template_size)
+
+    def _search(self, image: Image, border: Colour, box: Box, grown: float = 1.0) -> tuple[Crop, Image]:
+        return self._view(image, border, box, self.model.search_factor * grown, self.model.search_size)
+
+    def _view(self, image: Image, border: Colour, box: Box, factor: float, size: int) -> tuple[Crop, Image]:
+        """The region around a box, and its picture."""
+        region = region_for(box, factor, size)
+        if self.policy.published_crops:
+            return region, cut_published(image, box, factor, size)
+        return region, cut(image, region, border)
+
+    def _tensor(self, crops: list[Image]) -> Tensor:
+        return images_to_tensor(crops, self.model.pixel_mean, self.model.pixel_std).to(self.device)
+
+    def _unit_boxes(self, boxes_xywh: Box, crop: Crop) -> Tensor:
+        """(N, 4) xywh in frame pixels -> (N, 4) cx, cy, w, h in units of the crop."""
+        unit = xywh_to_cxcywh(crop.to_crop(boxes_xywh)) / crop.size
+        return torch.from_numpy(unit.astype(np.float32)).to(self.device)
 
     # -- each frame -------------------------------------------------------------------------------
 
@@ -135,13 +165,16 @@ class Engine:
         height, width = image.shape[:2]
         states = [self._rescaled(s, (width, height)) for s in states]
         border = mean_colour(image)
-        regions = [self._region(s) for s in states]
-        crops = self._tensor([cut(image, r, border) for r in regions])
-        seen = self.model.locate(crops, _joined([s.memory for s in states]))
+        regions, crops = zip(
+            *(self._search(image, border, s.box, self._grown(s)) for s in states), strict=True
+        )
+        past = self._past([s.past for s in states], regions)
+        seen = self.model.locate(self._tensor(list(crops)), _joined([s.memory for s in states]), past)
         after = [
             self._advance(s, r, _maps(seen, i)) for i, (s, r) in enumerate(zip(states, regions, strict=True))
         ]
         after = [self._search_again(image, border, s) for s in after]
+        after = [replace(s, past=np.concatenate([s.past, s.box[None]])[1:]) for s in after]
         return [
             self._refreshed(image, border, s, r, seen, i)
             for i, (s, r) in enumerate(zip(after, regions, strict=True))
@@ -152,14 +185,20 @@ class Engine:
         if state.frame_size == frame_size:
             return state
         ratio = np.array(frame_size, dtype=np.float64) / np.array(state.frame_size, dtype=np.float64)
-        box = self._inside(state.box * np.concatenate([ratio, ratio]), frame_size)
-        return replace(state, box=box, frame_size=frame_size)
+        scale = np.concatenate([ratio, ratio])
+        box = self._inside(state.box * scale, frame_size)
+        return replace(state, box=box, frame_size=frame_size, past=state.past * scale)
 
-    def _region(self, state: State) -> Crop:
+    def _past(self, pasts: Sequence[Box], regions: Sequence[Crop]) -> Tensor | None:
+        """(B, H, 4) where each target was, in units of its search crop; None if the model does not ask."""
+        if not self.model.history:
+            return None
+        return torch.stack([self._unit_boxes(p, r) for p, r in zip(pasts, regions, strict=True)])
+
+    def _grown(self, state: State) -> float:
         # In logarithms: the plain power overflows once a target has been away for long enough.
         most = math.log(self.policy.grow_limit)
-        grown = math.exp(min(state.lost_for * math.log(self.policy.grow), most))
-        return region_for(state.box, self.model.search_factor * grown, self.model.search_size)
+        return math.exp(min(state.lost_for * math.log(self.policy.grow), most))
 
     def _advance(self, state: State, region: Crop, maps: Maps) -> State:
         policy, age = self.policy, state.age + 1
@@ -188,6 +227,8 @@ class Engine:
 
     def _inside(self, box: Box, frame_size: tuple[int, int]) -> Box:
         width, height = frame_size
+        if self.policy.published_crops:
+            return _cut_to_frame(box, width, height, self.policy.margin)
         size = np.clip(box[2:], 1.0, [width, height])
         centre = box[:2] + box[2:] / 2
         margin = np.minimum(self.policy.margin, size / 2)
@@ -197,7 +238,7 @@ class Engine:
 
     # -- lost targets -----------------------------------------------------------------------------
 
-    def _search_again(self, image: Image, border: tuple[float, float, float], state: State) -> State:
+    def _search_again(self, image: Image, border: Colour, state: State) -> State:
         """While lost, look at a few other places of the frame with words and remembered appearance."""
         every = self.policy.search_again_every
         if not every or state.lost_for < every or state.lost_for % every:
@@ -205,9 +246,9 @@ class Engine:
         tiles = _tiles(state, self.model.search_factor)
         count = min(MAX_TILES, len(tiles))
         chosen = [tiles[(state.tile + k) % len(tiles)] for k in range(count)]
-        regions = [region_for(t, self.model.search_factor, self.model.search_size) for t in chosen]
-        crops = self._tensor([cut(image, r, border) for r in regions])
-        seen = self.model.locate(crops, _joined([state.memory] * count))
+        regions, crops = zip(*(self._search(image, border, tile) for tile in chosen), strict=True)
+        past = self._past([np.tile(tile, (self.model.history, 1)) for tile in chosen], regions)
+        seen = self.model.locate(self._tensor(list(crops)), _joined([state.memory] * count), past)
         state = replace(state, tile=(state.tile + count) % len(tiles))
         best: tuple[float, Crop, Choice] | None = None
         for i, region in enumerate(regions):
@@ -225,7 +266,7 @@ class Engine:
     def _refreshed(
         self,
         image: Image,
-        border: tuple[float, float, float],
+        border: Colour,
         state: State,
         region: Crop,
         seen: Prediction,
@@ -235,27 +276,26 @@ class Engine:
         due = policy.refresh_every and state.age - state.refreshed >= policy.refresh_every
         if not due or state.status != Status.OK or state.score < policy.refresh_above:
             return state
-        in_region = self._unit_box(state.box, region)
+        in_region = self._unit_boxes(state.box[None], region)
         if bool((in_region[0, :2] < 0).any()) or bool((in_region[0, :2] > 1).any()):
             return state  # found elsewhere in this frame: these tokens do not show the target
         template_crop = template_box = None
         if policy.refresh_template:
-            template = region_for(state.box, self.model.template_factor, self.model.template_size)
-            template_crop = self._tensor([cut(image, template, border)])
-            template_box = self._unit_box(state.box, template)
+            template, picture = self._template(image, border, state.box)
+            template_crop, template_box = self._tensor([picture]), self._unit_boxes(state.box[None], template)
         memory = self.model.refresh(state.memory, seen.pick([index]), in_region, template_crop, template_box)
         return replace(state, memory=memory, refreshed=state.age)
-
-    def _tensor(self, crops: list[Image]) -> Tensor:
-        return images_to_tensor(crops, self.model.pixel_mean, self.model.pixel_std).to(self.device)
-
-    def _unit_box(self, box_xywh: Box, crop: Crop) -> Tensor:
-        unit = xywh_to_cxcywh(crop.to_crop(box_xywh)) / crop.size
-        return torch.from_numpy(unit.astype(np.float32))[None].to(self.device)
 
 
 def _crop_xywh(box_cxcywh: Box, crop: Crop) -> Box:
     return cxcywh_to_xywh(np.asarray(box_cxcywh)) * crop.size
+
+
+def _cut_to_frame(box: Box, width: int, height: int, margin: float) -> Box:
+    """xywh cut to the frame, at least ``margin`` pixels each way: ``clip_box`` of the published code."""
+    x1, y1 = np.minimum(np.maximum(box[:2], 0.0), [width - margin, height - margin])
+    x2, y2 = np.minimum(np.maximum(box[:2] + box[2:], margin), [width, height])
+    return np.array([x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)])
 
 
 def _maps(seen: Prediction, index: int) -> Maps:
@@ -284,7 +324,7 @@ def _joined(memories: Sequence[Memory]) -> Memory:
     if len(memories) == 1:
         return memories[0]
     longest = max(m.text.valid_BL.shape[1] for m in memories)
-    return Memory.join([replace(m, text=m.text.padded(longest)) for m in memories])
+    return type(memories[0]).join([replace(m, text=m.text.padded(longest)) for m in memories])
 
 
 def _tiles(state: State, factor: float) -> list[Box]:

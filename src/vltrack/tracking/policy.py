@@ -29,8 +29,12 @@ class Policy:
 
     Attributes:
         window: weight of the Hann window that favours small motion, in [0, 1).
+        window_product: multiply scores by the window instead, as OSTrack and UVLTrack do; ``window`` then
+            tells only whether there is one.
+        window_rims: the window is zero in the outermost cells, as UVLTrack's.
         penalty: strength of the penalty on changes of size and aspect; 0 is none.
         smooth: how much of a new size is taken at full confidence, in (0, 1].
+        damp: whether confidence and steadiness slow a change of size; published trackers take it at once.
         presence_power: exponent of the presence map in the score that chooses the box.
         refresh_every: frames between refreshes of the memory; 0 never refreshes.
         refresh_above: a frame must score above this to refresh the memory.
@@ -43,11 +47,16 @@ class Policy:
         search_again_every: while lost, frames between searches of the whole frame; 0 never.
         search_again_above: score that a find elsewhere needs.
         margin: pixels of the box that stay inside the frame.
+        published_crops: crops of whole pixels, black beyond the frame, and boxes cut to it, to the letter of
+            the code that the published trackers share (see ``prep.crops.cut_published``).
     """
 
     window: float = 0.25
+    window_product: bool = False
+    window_rims: bool = False
     penalty: float = 0.1
     smooth: float = 0.6
+    damp: bool = True
     presence_power: float = 1.0
     refresh_every: int = 10
     refresh_above: float = 0.5
@@ -60,6 +69,7 @@ class Policy:
     search_again_every: int = 5
     search_again_above: float = 0.6
     margin: float = 10.0
+    published_crops: bool = False
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -143,9 +153,9 @@ class Choice:
 
 
 @lru_cache(maxsize=8)
-def hann(side: int) -> Array:
-    """(side, side) Hann window without zero rims."""
-    line = np.hanning(side + 2)[1:-1]
+def hann(side: int, *, rims: bool = False) -> Array:
+    """(side, side) Hann window, with its zeros in the outermost cells (``rims``) or beyond them."""
+    line = np.hanning(side) if rims else np.hanning(side + 2)[1:-1]
     window: Array = np.outer(line, line)
     window.setflags(write=False)
     return window
@@ -170,7 +180,11 @@ def choose(maps: Maps, size: Array | None, policy: Policy, *, window: float) -> 
             change = np.exp(np.abs(np.log(_padded(extent) / _padded(size))))
             aspect = np.exp(np.abs(np.log((extent[..., 0] / extent[..., 1]) / (size[0] / size[1]))))
         steadiness = np.exp(-(change * aspect - 1) * policy.penalty)
-    ranked = confidence * steadiness * (1 - window) + hann(len(confidence)) * window
+    likely, near = confidence * steadiness, hann(len(confidence), rims=policy.window_rims)
+    if policy.window_product:
+        ranked = likely * near if window else likely
+    else:
+        ranked = likely * (1 - window) + near * window
     best = np.unravel_index(np.argmax(np.where(usable, ranked, -np.inf)), ranked.shape)
     score = float(np.clip(maps.centre[best] * maps.presence[best], 0.0, 1.0))
     return Choice(box=maps.boxes[best].astype(np.float64), score=score, steadiness=float(steadiness[best]))
@@ -185,6 +199,8 @@ def _padded(size: Array) -> Array:
 
 def blend_size(old: Array, new: Array, choice: Choice, policy: Policy) -> Array:
     """(w, h) that moves towards the new size as far as confidence and steadiness allow."""
+    if not policy.damp:
+        return new
     rate = policy.smooth * choice.steadiness * choice.score
     blended: Array = old * (1 - rate) + new * rate
     return blended

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from vltrack.checkpoints import store
 from vltrack.core.errors import BoxFrameOutOfRange, UsageError, VltrackError
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Image, Step, Target
+from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
 from vltrack.tracking.engine import Engine, word_pieces
 from vltrack.tracking.policy import Policy
@@ -50,16 +51,18 @@ class Tracker(Session):
         *,
         device: str = "auto",
         threads: int | None = None,
-        policy: Policy | None = None,
+        policy: Policy | Mapping[str, Any] | None = None,
     ) -> Self:
         """A tracker with the weights of that name (in the package) or path (.safetensors).
 
+        ``policy`` is a whole one, or the options that shall differ from the tracker's own (``house_policy``).
         ``threads`` sets torch's threads for the whole process; None leaves them alone on a GPU and takes 1
         for the tiny sizes, which is fastest.
 
         Raises:
             ModelNotFound, CheckpointCorrupt, CheckpointMismatch, CheckpointNonFinite, CheckpointVersion: see
                 ``checkpoints.store.load``.
+            ConfigError: the policy has no such option, or not with that value.
             ResourceError: this machine has no such device.
         """
         chosen = choose_device(device)
@@ -71,7 +74,9 @@ class Tracker(Session):
         elif chosen.type == "cpu" and card["size"] == "tiny":
             use_threads(1)
         model = model.to(chosen, memory_format=torch.channels_last)
-        return cls(Engine(model, chosen, policy or Policy()), card)
+        if not isinstance(policy, Policy):
+            policy = house_policy(card["tracker"], card["size"]).changed(policy or {})
+        return cls(Engine(model, chosen, policy), card)
 
     def with_policy(self, policy: Policy) -> Tracker:
         """Another tracker with the same weights (shared) and another policy; it starts without a target."""
@@ -142,6 +147,11 @@ class Tracker(Session):
                     )
 
 
+def house_policy(tracker: str, size: str) -> Policy:
+    """The policy of a tracker's size: the house's, with what ``models.ModelCard.policies`` says of it."""
+    return Policy().changed(MODELS[tracker].policies.get(size, {}))
+
+
 def track(
     source: str | Path | int | Iterable[Frame | Image],
     *,
@@ -151,7 +161,7 @@ def track(
     start: int = 0,
     end: int | None = None,
     device: str = "auto",
-    policy: Policy | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
 ) -> Track:
     """Follow one target through a whole video: ``Tracker.load`` and ``Tracker.stream`` in one.
 

@@ -18,12 +18,12 @@ from vltrack.tracking.policy import Policy
 CLIPS, FRAMES, FIRST_SEED = 6, 24, 7_000
 
 
-def validate(model: Any, device: torch.device) -> dict[str, float]:
+def validate(model: Any, device: torch.device, policy: Policy | None = None) -> dict[str, float]:
     """Mean overlap over all frames with a visible target, by mode: ``bbox``, ``nlbbox``, ``nl``.
 
     The model must be in eval mode; it is not changed.
     """
-    engine = Engine(model, device, Policy())
+    engine = Engine(model, device, policy or Policy())
     clips = [synthesize_clip(FIRST_SEED + i, FRAMES) for i in range(CLIPS)]
     return {str(mode): float(np.mean([_overlap(engine, clip, mode) for clip in clips])) for mode in Mode}
 
