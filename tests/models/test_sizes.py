@@ -1,64 +1,139 @@
-"""Parameter counts against the published ones, and that what is called unused when running is unused."""
+"""Parameter counts against the published ones; what is called unused when running is unused; counting without
+memory counts what a real pass does.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from model_cases import LITETRACK, Scene, equal, make, small
-from vltrack.models.litetrack import base, tiny, uvltrack_base
+from model_cases import CONFIGS, Scene, all_sizes, card_of, equal, make, small
+from vltrack.models import MODELS, build
+from vltrack.models.sizes import Size, count_parameters, count_work, multiplications, without_memory
 
-
-@pytest.fixture(scope="module")
-def model_size() -> ModuleType:
-    """benchmarks/model_size.py, which is no part of the package."""
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "model_size.py"
-    spec = importlib.util.spec_from_file_location("model_size", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["model_size"] = module
-    spec.loader.exec_module(module)
-    return module
+MODES = ("bbox", "nl", "nlbbox")
+NAMES = pytest.mark.parametrize("name", CONFIGS, ids=lambda name: name.replace(" ", "-"))
 
 
-def test_counts_are_the_published_ones_within_a_hundredth(model_size: ModuleType) -> None:
-    parent = model_size.count_parameters(uvltrack_base())
+def size_of(tracker: str, size: str) -> Size:
+    return count_parameters(without_memory(MODELS[tracker], size))
+
+
+def hollow(config: Any) -> Any:
+    """A configuration's network without memory."""
+    with torch.device("meta"):
+        return build(card_of(config), config).eval()
+
+
+def test_litetrack_has_the_published_counts_within_a_hundredth() -> None:
+    parent = size_of("litetrack", "uvltrack-base")
     assert parent.total == pytest.approx(167.73e6, rel=0.01)
     assert parent.trainable == parent.total
-    ours = model_size.count_parameters(base())
+    ours = size_of("litetrack", "base")
     assert ours.trainable == pytest.approx(108.4e6, rel=0.01)
     assert ours.total == pytest.approx(169.5e6, rel=0.01)
     # It is not smaller when it runs: freezing saves training, not work.
     assert ours.running == pytest.approx(ours.total, rel=0.001)
 
 
-def test_tiny_is_tiny(model_size: ModuleType) -> None:
+def test_all_in_one_leaves_its_aligners_behind() -> None:
+    """About 116 M when it runs (computed from the released code), and 63 M that only training has."""
+    ours = size_of("all-in-one", "base")
+    assert ours.running == pytest.approx(116e6, rel=0.01)
+    assert ours.total - ours.running == pytest.approx(63e6, rel=0.01)
+
+
+@pytest.mark.parametrize("tracker", MODELS)
+def test_tiny_is_tiny(tracker: str) -> None:
     """At most 12 MB in fp16, the text side included."""
-    assert model_size.count_parameters(tiny()).total * 2 < 12e6
+    assert size_of(tracker, "tiny").total * 2 < 12e6
 
 
-@pytest.mark.parametrize("name", LITETRACK, ids=lambda name: name.replace(" ", "-"))
-def test_what_only_training_reads_has_no_say(name: str, model_size: ModuleType) -> None:
-    scene = Scene(small(LITETRACK[name]()))
-    before = [scene.see(mode) for mode in ("bbox", "nl", "nlbbox")]
+@pytest.mark.parametrize(("tracker", "size"), all_sizes())
+def test_every_size_can_be_counted(tracker: str, size: str) -> None:
+    model = without_memory(MODELS[tracker], size)
+    counts, work = count_parameters(model), count_work(model)
+    assert 0 < counts.trainable <= counts.total
+    assert 0 < counts.running <= counts.total
+    assert work.frame > 0
+    assert work.frame_kept is None or 0 < work.frame_kept < work.frame
+    assert work.ground > 0
+    assert work.start >= 0 <= work.text
+
+
+@NAMES
+def test_what_only_training_reads_has_no_say(name: str) -> None:
+    scene = Scene(small(CONFIGS[name]()))
+    before = [scene.see(mode) for mode in MODES]
     with torch.no_grad():
         for key, parameter in scene.model.named_parameters():
-            if key.startswith(model_size.TRAINING_ONLY):
+            if key.startswith(scene.model.training_only):
                 parameter.fill_(7.0)
-    assert all(equal(a, scene.see(mode)) for a, mode in zip(before, ("bbox", "nl", "nlbbox"), strict=True))
+    assert all(equal(a, scene.see(mode)) for a, mode in zip(before, MODES, strict=True))
 
 
-def test_dropping_saves_work(model_size: ModuleType) -> None:
+@pytest.mark.parametrize("tracker", MODELS)
+def test_every_name_that_only_training_reads_is_there(tracker: str) -> None:
+    models = [without_memory(MODELS[tracker], size) for size in MODELS[tracker].sizes]
+    names = [name for model in models for name, _ in model.named_parameters()]
+    for start in models[0].training_only:
+        assert any(name.startswith(start) for name in names), start
+
+
+@NAMES
+def test_without_memory_counts_what_a_real_pass_does(name: str) -> None:
+    """Sentence, start, a frame by both, a frame by words: the same sums with numbers and without."""
+    config = small(CONFIGS[name]())
+    real, empty = make(config), hollow(config)
+    stay: list[int] = []
+    if getattr(real, "selector", None) is not None:
+        real.selector.register_forward_hook(lambda _, __, chosen: stay.append(chosen.order_BK.shape[1]))
+    text = None
+    for step in ("text", "start", "frame", "ground"):
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            result = _step(real, step, text, "cpu")()
+        told = multiplications(
+            _step(empty, step, text if text is None else _meta(text), "meta"),
+            by_words=step == "ground",
+            tokens=stay[-1] if stay else 0,
+        )
+        assert told[1] == counter.get_total_flops() // 2, step
+        text = result if step == "text" else text
+
+
+def _meta(text: Any) -> Any:
+    return replace(text, tokens_BLC=text.tokens_BLC.to("meta"), valid_BL=text.valid_BL.to("meta"))
+
+
+def _step(model: Any, step: str, text: Any, device: str) -> Callable[[], Any]:
+    """One step with a grey picture; a start by box and sentence comes before a frame."""
+    search = torch.zeros(1, 3, model.search_size, model.search_size, device=device)
+    template = torch.zeros(1, 3, model.template_size, model.template_size, device=device)
+    box = torch.full((1, 4), 0.5, device=device)
+    ids = torch.ones(1, model.max_words, dtype=torch.long, device=device)
+    past = torch.full((1, model.history, 4), 0.5, device=device) if model.history else None
+
+    def start() -> Any:
+        return model.remember(template, box, search, box, text)
+
+    return {
+        "text": lambda: model.read_text(ids, torch.ones_like(ids, dtype=torch.bool)),
+        "start": start,
+        "frame": lambda: model.locate(search, start(), past),
+        "ground": lambda: model.ground(search, text),
+    }[step]
+
+
+def test_dropping_saves_work() -> None:
     """Counted by torch: fewer multiplications with fewer tokens, and none saved without selection."""
     for name, saves in (("litetrack narrow base", True), ("litetrack narrow uvltrack-base", False)):
-        work = model_size.count_work(make(LITETRACK[name]()))
-        assert (work.frame_kept < 0.85 * work.frame) == saves
-        assert work.frame_kept <= work.frame
+        work = count_work(hollow(CONFIGS[name]()))
+        assert (work.frame_kept is not None) == saves
+        assert not saves or work.frame_kept < 0.85 * work.frame
         assert work.text > 0
         assert work.ground > 0.9 * work.frame

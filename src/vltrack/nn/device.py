@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -36,6 +36,12 @@ def mixed_precision(device: torch.device, *, enabled: bool = True) -> AbstractCo
     if device.type == "mps":
         enabled = False
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast in here: a threshold on rounded numbers would be another one."""
+    # Tensors without memory (``meta``) have no autocast to switch off.
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def _cpu_has_bf16() -> bool:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vltrack.nn.device import full_precision
+
 TEMPERATURE = 0.1
 
 
@@ -54,7 +56,7 @@ class TokenSelector(nn.Module):
 
     def forward(self, x_BNC: Tensor) -> Selection:
         """Choose among (B, N, C), N a square number; the similarity itself carries no gradient."""
-        with torch.autocast(x_BNC.device.type, enabled=False):
+        with full_precision(x_BNC.device):
             fixed_BNC = x_BNC.detach().float()
             unit_BNC = nn.functional.normalize(fixed_BNC, dim=-1)
             similar_BNN = unit_BNC @ unit_BNC.transpose(1, 2)

@@ -12,14 +12,13 @@ from typing import Any
 
 from torch import nn
 
+from vltrack.nn.frozen import freezable
+
 
 def freeze(modules: list[nn.Module]) -> None:
     """Stop the gradients of all parameters but those of normalisation layers."""
-    for module in modules:
-        for part in module.modules():
-            if not isinstance(part, nn.LayerNorm):
-                for parameter in part.parameters(recurse=False):
-                    parameter.requires_grad_(False)
+    for parameter in freezable(modules):
+        parameter.requires_grad_(False)
 
 
 @dataclass
