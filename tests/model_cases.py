@@ -9,12 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vltrack.models import MODELS, ModelCard, all_in_one, build, config_of, sa_tracker
+from vltrack.models import MODELS, ModelCard, all_in_one, bit_tracker, build, config_of, sa_tracker
 from vltrack.models.base import Flag, Memory, Prediction, Text
 from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base
 
 # The shapes of base and uvltrack-base (layers, sides, patch stem) with every width cut down.
 _NARROW = {"width": 64, "heads": 4, "text_hidden": 128, "table_width": 64, "head_channels": (32, 16)}
+_NARROW_BIT = {
+    "stem": "resnet50",
+    "template_size": 32,
+    "search_size": 64,
+    "width": 32,
+    "heads": 4,
+    "mlp_ratio": 2.0,
+    "corner_channels": (16, 8),
+    "text_width": 32,
+    "text_heads": 4,
+    "text_layers": 2,
+    "text_hidden": 64,
+    "table_width": 32,
+}
 
 
 def narrow_base(**changes: Any) -> LiteTrackConfig:
@@ -26,6 +40,13 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "litetrack tiny": tiny,
     "litetrack narrow base": narrow_base,
     "litetrack narrow uvltrack-base": lambda: replace(uvltrack_base(), **_NARROW),
+    "bit-tracker tiny": bit_tracker.tiny,
+    "bit-tracker narrow base": lambda: replace(bit_tracker.base(), **_NARROW_BIT, text="bert"),
+    "bit-tracker narrow base-r50": lambda: replace(bit_tracker.base_r50(), **_NARROW_BIT),
+    "bit-tracker narrow stark-base": lambda: replace(bit_tracker.stark_base(), **_NARROW_BIT),
+    "bit-tracker narrow stark-r50": lambda: replace(
+        bit_tracker.stark_r50(), **_NARROW_BIT, layers=2, taps=(1, 2)
+    ),
     "sa-tracker tiny": sa_tracker.tiny,
     "sa-tracker narrow base": lambda: replace(sa_tracker.base(), **_NARROW, match_width=16),
     "all-in-one tiny": all_in_one.tiny,
@@ -95,6 +116,12 @@ class Scene:
         self.search = pictures(config.search_size, batch, 20 + seed)
         self.box = boxes(batch, 30 + seed)
         self.ids, self.valid = sentences(batch, seed=40 + seed)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What can name the target: published parents without a text side know boxes only."""
+        deaf = getattr(self.model.config, "text", "") == "none"
+        return ("bbox",) if deaf else ("bbox", "nl", "nlbbox")
 
     def text(self) -> Text:
         return self.model.read_text(self.ids, self.valid)

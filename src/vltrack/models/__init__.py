@@ -49,6 +49,7 @@ PUBLISHED: Mapping[str, float | bool] = {
     "published_crops": True,
 }
 _UVLTRACK = {**PUBLISHED, "window_rims": True, "refresh_every": 20, "refresh_template": False}
+_STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200}
 
 
 MODELS: dict[str, ModelCard] = {
@@ -77,6 +78,26 @@ MODELS: dict[str, ModelCard] = {
         claims="language-injected vision tokens, multi-modal alignment in training, candidate elimination",
         ours="a sentence vector that differs between sentences, BBOX exact, start by words, the tiny size",
         policies={"base": PUBLISHED, "ostrack-base": PUBLISHED},
+    ),
+    "bit-tracker": ModelCard(
+        name="bit-tracker",
+        title="BIT-Tracker",
+        paper="IEEE TCSVT 34(8):7259, 2024; no code; on STARK (ICCV 2021)",
+        year=2024,
+        module="bit_tracker",
+        network="BITTracker",
+        sizes={
+            "tiny": "tiny",
+            "base": "base",
+            "base-r50": "base_r50",
+            "stark-base": "stark_base",
+            "stark-r50": "stark_r50",
+        },
+        modes=("nl", "bbox", "nlbbox"),
+        claims="multi-level aggregation (DSA, DCA), CNN-transformer interaction, gated dynamic template",
+        ours="the inside of MDAI and CTIF, words (tiny alone reads them), the tiny size",
+        policies={size: _STARK for size in ("base", "base-r50", "stark-base", "stark-r50")}
+        | {"tiny": {"window": 0.0, "penalty": 0.0}},
     ),
     "sa-tracker": ModelCard(
         name="sa-tracker",
