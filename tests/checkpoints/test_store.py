@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as write_safetensors
 
 from model_cases import make, narrow_base, small
 from vltrack.checkpoints import store
 from vltrack.core import files
 from vltrack.core.errors import (
     CheckpointCorrupt,
+    CheckpointIncomplete,
     CheckpointMismatch,
     CheckpointNonFinite,
     ModelNotFound,
@@ -71,13 +79,15 @@ def test_either_file_names_the_checkpoint(tmp_path, model: LiteTrack, name: str)
 
 
 @pytest.mark.fault("C18")
-@pytest.mark.parametrize("failing", ["write", "flush"])
+@pytest.mark.parametrize("failing", ["write", "card", "flush"])
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, model: LiteTrack, monkeypatch, failing: str) -> None:
     path = save(tmp_path, model)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with monkeypatch.context() as patch, pytest.raises(ResourceError, match="disk is full"):
         if failing == "write":
-            patch.setattr(Path, "write_bytes", _disk_full)
+            patch.setattr(store, "_bytes_of", _disk_full)
+        elif failing == "card":
+            patch.setattr(Path, "write_text", _disk_full)
         else:
             patch.setattr(files.os, "fsync", _disk_full)
         save(tmp_path, make(little_config(), seed=1))
@@ -85,8 +95,75 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, model: LiteTrack, monke
     store.load(path)
 
 
-def _disk_full(*arguments: object) -> int:
+def _disk_full(*arguments: object, **named: object) -> int:
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.fault("C18")
+def test_a_real_limit_on_file_size_leaves_the_old_checkpoint(tmp_path, model: LiteTrack) -> None:
+    """The system's own error, half-way through the tensors."""
+    path = save(tmp_path, model)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, hard))
+    try:
+        with pytest.raises(ResourceError, match="size limit"):
+            save(tmp_path, make(little_config(), seed=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from vltrack.checkpoints import store
+path = Path(sys.argv[1])
+model, card = store.load(path)
+store._bytes_of = lambda tensor: os.kill(os.getpid(), signal.SIGKILL)
+store.save(path, model, tracker="litetrack", size="base", card={})
+"""
+
+
+@pytest.mark.fault("C18")
+def test_a_kill_leaves_the_old_checkpoint_and_the_next_run_cleans_up(tmp_path, model: LiteTrack) -> None:
+    path = save(tmp_path, model)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=110)
+    assert killed.returncode == -signal.SIGKILL
+    left = {file for file in tmp_path.iterdir() if file.name not in before}
+    assert len(left) == 2
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    save(tmp_path, model)
+    assert left <= set(tmp_path.iterdir())  # young: they might be those of another run
+    for file in left:
+        os.utime(file, (0, 0))
+    save(tmp_path, model)
+    assert {file.name for file in tmp_path.iterdir()} == before.keys()
+
+
+def test_the_file_is_what_the_library_would_write(tmp_path, model: LiteTrack) -> None:
+    path = save(tmp_path, model, half=True)
+    assert path.read_bytes() == write_safetensors(load_file(path))
+    kinds = (torch.float64, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    tensors = {str(kind): torch.arange(3).to(kind) for kind in kinds} | {
+        "flags": torch.tensor([True, False]),
+        "one": torch.tensor(2.0),
+        "none": torch.zeros(0, 3),
+    }
+    store._write(tensors, tmp_path / "kinds.safetensors")
+    loaded = load_file(tmp_path / "kinds.safetensors")
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_start_for_training_is_no_tracker(tmp_path, model: LiteTrack) -> None:
+    path = save(tmp_path, model, card={"complete": False})
+    with pytest.raises(CheckpointIncomplete, match="only a start") as caught:
+        store.load(path)
+    assert caught.value.exit_code == 5
+    assert store.load(path, start=True)[1]["complete"] is False
+    assert store.load(save(tmp_path, model, card={"complete": True}))
 
 
 def test_a_stop_between_the_two_renames_is_noticed(tmp_path, model: LiteTrack) -> None:

@@ -7,8 +7,11 @@ the reason.
 from __future__ import annotations
 
 import dataclasses
+import glob
+import hashlib
 import json
 import math
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,11 +19,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
-from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from vltrack.core.errors import (
     CheckpointCorrupt,
+    CheckpointIncomplete,
     CheckpointMismatch,
     CheckpointNonFinite,
     CheckpointUnsafe,
@@ -36,6 +39,19 @@ FORMAT = 1
 PACKAGED = Path(__file__).parent.parent / "weights"
 _CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}
 _CARD_BYTES = 1 << 20
+_ABANDONED = 3600  # seconds
+_KINDS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def save(
@@ -55,20 +71,53 @@ def save(
         raise UsageError(f"weights end in .safetensors, not {path.name}.")
     tensors = {k: _stored(v, half) for k, v in model.state_dict().items()}
     _check_finite(tensors, path)
-    data = save_bytes(tensors)
-    record = {
-        "format": FORMAT,
-        "tracker": tracker,
-        "size": size,
-        "sha256": sha256_bytes(data),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "config": dataclasses.asdict(model.config),
-        **card,
-    }
-    text = json.dumps(record, indent=2) + "\n"
+    _remove_leftovers(path)
     with atomic_path(path.with_suffix(".json")) as card_part, atomic_path(path) as data_part:
-        card_part.write_text(text, encoding="utf-8")
-        data_part.write_bytes(data)
+        record = {
+            "format": FORMAT,
+            "tracker": tracker,
+            "size": size,
+            "sha256": _write(tensors, data_part),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "config": dataclasses.asdict(model.config),
+            **card,
+        }
+        card_part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> str:
+    """The safetensors file of these tensors, and its sha256.
+
+    Tensor by tensor: the library's own function needs the memory of all of them twice more for a moment, or
+    replaces ``path`` by a file of its own.
+    """
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header, at = {}, 0
+    for name in order:
+        tensor = tensors[name]
+        end = at + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    head = memoryview(len(text).to_bytes(8, "little") + text)
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in (head, *(_bytes_of(tensors[name]) for name in order)):
+            file.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What killed runs left half written; younger files may be those of a run that goes on."""
+    for part in path.parent.glob(f".{glob.escape(path.stem[:40])}.*.part.*"):
+        if time.time() - part.stat().st_mtime > _ABANDONED:
+            part.unlink(missing_ok=True)
 
 
 def find(name_or_path: str | Path) -> Path:
@@ -133,17 +182,25 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load(name_or_path: str | Path, *, tracker: str | None = None) -> tuple[Any, dict[str, Any]]:
+def load(
+    name_or_path: str | Path, *, tracker: str | None = None, start: bool = False
+) -> tuple[Any, dict[str, Any]]:
     """The model in eval mode on the CPU, in float32, and its card.
 
     ``card["dtypes"]`` tells how many tensors of each number type the file holds; all are cast to the model's.
+    ``start`` takes weights that are only a start for training, too.
 
     Raises:
         ModelNotFound, CheckpointUnsafe, CheckpointCorrupt, CheckpointVersion, CheckpointMismatch,
-        CheckpointNonFinite: see the classes.
+        CheckpointNonFinite, CheckpointIncomplete: see the classes.
     """
     path = find(name_or_path)
     card = read_card(path)
+    if card.get("complete") is False and not start:
+        raise CheckpointIncomplete(
+            f"{path} is only a start for training: parts of it are still random.",
+            hint="Train it first; its card says which parts (`kept_fresh`).",
+        )
     data = _read_checked(path, card)
     if card["tracker"] not in MODELS or (tracker is not None and card["tracker"] != tracker):
         raise CheckpointMismatch(

@@ -130,6 +130,10 @@ class CheckpointNonFinite(ModelError):
     """A tensor holds NaN or infinity."""
 
 
+class CheckpointIncomplete(ModelError):
+    """The weights are only a start for training: parts of them are still random."""
+
+
 class CheckpointVersion(ModelError):
     """The file was written by a newer version of vltrack."""
 
