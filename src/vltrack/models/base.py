@@ -128,6 +128,7 @@ class TrackerModel(Protocol[M]):
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
     history: int
+    vocabulary: str
     training_only: tuple[str, ...]
 
     def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:

@@ -162,6 +162,8 @@ class Front(nn.Module):
 
     history = 0
     """How many past boxes ``locate`` wants to know."""
+    vocabulary = "bert"
+    """Whose word pieces ``read_text`` takes, ``bert`` or ``clip`` (``prep.vocabularies``)."""
     training_only: tuple[str, ...] = ()
     """Beginnings of the names of parameters that a running tracker never reads."""
     template_pos: Tensor

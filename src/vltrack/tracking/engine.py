@@ -6,9 +6,9 @@ Works on immutable states: a step returns new ones and changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from vltrack.models.base import Memory, Prediction, Text, TrackerModel
 from vltrack.prep.crops import Crop, cut, cut_published, letterbox, mean_colour, region_for
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tensors import images_to_tensor
-from vltrack.prep.tokens import WordPieces
+from vltrack.prep.vocabularies import Reader, open_vocabulary
 from vltrack.tracking.policy import Choice, Maps, Policy, blend_size, choose
 
 SURE_OF_WORDS = 0.6
@@ -67,8 +67,16 @@ class State:
 class Engine:
     """A model on a device with a policy. Holds no target."""
 
-    def __init__(self, model: TrackerModel[Any], device: torch.device, policy: Policy) -> None:
+    def __init__(
+        self,
+        model: TrackerModel[Any],
+        device: torch.device,
+        policy: Policy,
+        reader: Callable[[], Reader] | None = None,
+    ) -> None:
         self.model, self.device, self.policy = model, device, policy
+        # Called with the first sentence only: a target named by a box needs no vocabulary.
+        self.reader = reader or partial(open_vocabulary, model.vocabulary)
 
     # -- start ------------------------------------------------------------------------------------
 
@@ -79,6 +87,7 @@ class Engine:
         Raises:
             UsageError: neither box nor words.
             BoxInvalid, BoxOutside, PromptEmpty, PromptTooLong, PromptInvalid: see ``prep.prompts``.
+            ModelNotFound, TokenizerMismatch: the vocabulary of the words, see ``prep.vocabularies``.
             GroundingFailed: the words gave no usable box.
         """
         height, width = image.shape[:2]
@@ -103,7 +112,7 @@ class Engine:
         return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score), remarks
 
     def _read(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
-        tokens = word_pieces().encode(sentence, self.model.max_words)
+        tokens = self.reader().encode(sentence, self.model.max_words)
         ids, mask = (torch.from_numpy(a)[None].to(self.device) for a in (tokens.ids, tokens.mask))
         return self.model.read_text(ids, mask), tokens.warnings
 
@@ -312,12 +321,6 @@ def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:
         high = (boxes_xywh[..., :2] + boxes_xywh[..., 2:]).clip(0, (width, height))
         inside: NDArray[np.bool_] = (high - low >= 1).all(axis=-1)
     return inside
-
-
-@cache
-def word_pieces() -> WordPieces:
-    """The packaged vocabulary, read with the first sentence of the process; it never changes."""
-    return WordPieces.load()
 
 
 def _joined(memories: Sequence[Memory]) -> Memory:

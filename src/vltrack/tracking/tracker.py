@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,8 @@ from vltrack.core.track import Track
 from vltrack.core.types import Frame, Image, Step, Target
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
-from vltrack.tracking.engine import Engine, word_pieces
+from vltrack.prep.vocabularies import Reader, open_vocabulary
+from vltrack.tracking.engine import Engine
 from vltrack.tracking.policy import Policy
 from vltrack.tracking.session import Session
 from vltrack.video.source import FrameSource, open_source
@@ -66,9 +68,11 @@ class Tracker(Session):
             ResourceError: this machine has no such device.
         """
         chosen = choose_device(device)
-        model, card = store.load(name_or_path)
-        vocabulary = word_pieces()
-        store.check_vocabulary(card, model, sha256=vocabulary.sha256, pieces=vocabulary.size)
+        path = store.find(name_or_path)
+        model, card = store.load(path)
+        reader = partial(_reader, model, card, path.parent)
+        if model.vocabulary == "bert":
+            reader()  # it ships, so a wrong one is told at once; any other when the first sentence comes
         if threads is not None:
             use_threads(threads)
         elif chosen.type == "cpu" and card["size"] == "tiny":
@@ -76,11 +80,12 @@ class Tracker(Session):
         model = model.to(chosen, memory_format=torch.channels_last)
         if not isinstance(policy, Policy):
             policy = house_policy(card["tracker"], card["size"]).changed(policy or {})
-        return cls(Engine(model, chosen, policy), card)
+        return cls(Engine(model, chosen, policy, reader), card)
 
     def with_policy(self, policy: Policy) -> Tracker:
         """Another tracker with the same weights (shared) and another policy; it starts without a target."""
-        return Tracker(Engine(self.engine.model, self.engine.device, policy), self.card)
+        engine = self.engine
+        return Tracker(Engine(engine.model, engine.device, policy, engine.reader), self.card)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -145,6 +150,13 @@ class Tracker(Session):
                         f"{frames.info.name} ends before the frame where the target is to be named.",
                         hint="Choose a smaller start; frames count from 0.",
                     )
+
+
+def _reader(model: Any, card: dict[str, Any], folder: Path) -> Reader:
+    """The vocabulary that a model reads sentences with, from the folder of its weights, and that it fits."""
+    reader = open_vocabulary(model.vocabulary, folder)
+    store.check_vocabulary(card, model, sha256=reader.sha256, pieces=reader.size, table=reader.table)
+    return reader
 
 
 def house_policy(tracker: str, size: str) -> Policy:

@@ -20,7 +20,7 @@ from vltrack.datasets.cutouts import CutoutSet
 from vltrack.datasets.pictures import PictureSet
 from vltrack.models.base import Flag
 from vltrack.prep.crops import cut, region_for
-from vltrack.prep.tokens import WordPieces
+from vltrack.prep.vocabularies import Reader, open_vocabulary
 from vltrack.training.pairs import PairConfig, PairSampler, Sample
 
 _FLAGS = {"bbox": Flag.BBOX, "nl": Flag.NL, "nlbbox": Flag.NLBBOX}
@@ -30,7 +30,8 @@ Batch = dict[str, Tensor]
 class PairDataset(Dataset[dict[str, Any]]):
     """Rendered samples as arrays. Opens pictures on first use, in whichever process that is.
 
-    ``later`` is another configuration and the index from which it holds.
+    ``later`` is another configuration and the index from which it holds. A vocabulary that does not ship is
+    looked for in ``data``.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class PairDataset(Dataset[dict[str, Any]]):
         seed: int,
         max_words: int,
         later: tuple[int, PairConfig] | None = None,
+        vocabulary: str = "bert",
     ) -> None:
         self.config, self.data, self.cache, self.seed, self.max_words = config, data, cache, seed, max_words
-        self.later = later
+        self.later, self.vocabulary = later, vocabulary
         self._samplers: list[PairSampler] = []
-        self._pieces: WordPieces | None = None
+        self._pieces: Reader | None = None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Sample ``index`` of the endless stream of this seed."""
@@ -53,7 +55,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             cv2.setNumThreads(0)
             configs = [self.config] if self.later is None else [self.config, self.later[1]]
             self._samplers = open_samplers(configs, self.data, self.cache)
-            self._pieces = WordPieces.load()
+            self._pieces = open_vocabulary(self.vocabulary, self.data)
         is_later = self.later is not None and index >= self.later[0]
         sample = self._samplers[-1 if is_later else 0].sample(self.seed, 0, index)
         rng = np.random.default_rng([self.seed, 1, index])
