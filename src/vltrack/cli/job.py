@@ -31,6 +31,7 @@ from vltrack.core.errors import BoxFrameOutOfRange, ConfigError, PartialResult, 
 if TYPE_CHECKING:
     from vltrack.core.types import Frame, Step, Target
     from vltrack.tracking.many import MultiTracker
+    from vltrack.tracking.side_by_side import SideBySide
     from vltrack.video.contract import FrameSource, SourceInfo
 
 PREFETCHED = 8
@@ -78,14 +79,14 @@ def run(request: Request) -> int:
         stride=request.stride,
         allow_network=request.allow_network,
     ) as source:
-        targets = _pixel_targets(request, source.info)
-        metas = {name: _meta(request, source.info, target) for name, target in targets.items()}
+        targets = pixel_targets(request, source.info)
+        metas = {name: meta_of(request, source.info, target) for name, target in targets.items()}
         report = source.report
         try:
             with shielded() as shield, _outputs(request, source, metas, shield) as outputs:
                 trackers = _load(request)
                 began = time.monotonic()
-                with closing(_follow(request, source, trackers, targets, metas)) as followed:
+                with closing(follow(request, source, trackers, targets, metas)) as followed:
                     for frame, steps in followed:
                         with shield:
                             outputs.add(frame, steps)
@@ -144,7 +145,7 @@ def check_policy(settings: Mapping[str, object]) -> None:
         raise UsageError(f"--set: {error.message}", hint=error.hint) from error
 
 
-def _pixel_targets(request: Request, info: SourceInfo) -> dict[str, Target]:
+def pixel_targets(request: Request, info: SourceInfo) -> dict[str, Target]:
     """The targets with boxes as x, y, w, h in pixels of the frame. Raises ``BoxInvalid``, ``BoxOutside``."""
     from vltrack.core.types import Target
     from vltrack.prep.prompts import check_box, convert_box
@@ -159,7 +160,7 @@ def _pixel_targets(request: Request, info: SourceInfo) -> dict[str, Target]:
     return targets
 
 
-def _meta(request: Request, info: SourceInfo, target: Target) -> dict[str, Any]:
+def meta_of(request: Request, info: SourceInfo, target: Target) -> dict[str, Any]:
     """What the head of a target's table tells of the run."""
     from vltrack import __version__
 
@@ -178,7 +179,7 @@ def _meta(request: Request, info: SourceInfo, target: Target) -> dict[str, Any]:
     }
 
 
-def _total(request: Request, frames: int | None) -> int | None:
+def total_frames(request: Request, frames: int | None) -> int | None:
     """How many frames will come, where that is known."""
     if frames is None:
         return None if request.end is None else -(-(request.end - request.start) // request.stride)
@@ -186,10 +187,10 @@ def _total(request: Request, frames: int | None) -> int | None:
     return max(0, -(-(last - request.start) // request.stride))
 
 
-def _follow(
+def follow(
     request: Request,
     source: FrameSource,
-    trackers: MultiTracker,
+    trackers: MultiTracker | SideBySide,
     targets: dict[str, Target],
     metas: dict[str, dict[str, Any]],
 ) -> Generator[tuple[Frame, dict[str, Step]], None, None]:
@@ -201,7 +202,7 @@ def _follow(
     started = False
     with (
         prefetch(source, PREFETCHED) as frames,
-        progress("tracking", _total(request, source.info.frames), quiet=request.quiet) as advance,
+        progress("tracking", total_frames(request, source.info.frames), quiet=request.quiet) as advance,
     ):
         for frame in frames:
             if started:

@@ -88,13 +88,12 @@ def read_sequences(root: Path) -> list[Sequence]:
 def read_sequence(folder: Path) -> Sequence:
     """The sequence of one folder. Raises ``DataError`` as ``read_sequences``."""
     source, count = _source_of(folder)
-    boxes = _read_boxes(folder / "groundtruth.txt")
+    boxes, absent = read_truth(folder / "groundtruth.txt")
     if count is not None and count != len(boxes):
         raise DataError(
             f"{folder / 'groundtruth.txt'} has {len(boxes)} rows, {source} has {count} images.",
             hint="Every frame needs one row.",
         )
-    absent = _read_absent(folder / "absent.txt", len(boxes)) | (boxes[:, 2:].min(axis=1) <= 0)
     words = folder / "nlp.txt"
     sentence = " ".join(_lines(words)).strip() if words.is_file() else ""
     return Sequence(
@@ -104,6 +103,17 @@ def read_sequence(folder: Path) -> Sequence:
         absent=absent,
         sentence=sentence,
     )
+
+
+def read_truth(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Boxes (N, 4) and absences (N,) from a file like ``groundtruth.txt``, and ``absent.txt`` beside it.
+
+    Raises:
+        DataError: a row that is not four numbers (file:line), or counts that disagree.
+    """
+    boxes = _read_boxes(path)
+    absent = _read_absent(path.parent / "absent.txt", len(boxes)) | (boxes[:, 2:].min(axis=1) <= 0)
+    return boxes, absent
 
 
 def _source_of(folder: Path) -> tuple[Path, int | None]:

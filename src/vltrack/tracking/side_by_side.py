@@ -75,8 +75,7 @@ class SideBySide:
         failures: dict[str, Failure] = {}
         for name, source in weights.items():
             try:
-                loaded = Tracker.load(source, device=device, threads=threads)
-                trackers[name] = _with_settings(loaded, settings or {})
+                trackers[name] = Tracker.load(source, device=device, threads=threads, policy=settings)
             except Exception as error:  # noqa: BLE001 - kept and reported; the others are not its victims
                 failures[name] = Failure(error=error)
         return cls(trackers, failures)
@@ -169,7 +168,3 @@ def modes_of(tracker: Tracker) -> tuple[str, ...]:
     """The modes of a loaded tracker, from the registry; all for one that the registry does not know."""
     card = MODELS.get(tracker.card.get("tracker", ""))
     return card.modes if card is not None else tuple(Mode)
-
-
-def _with_settings(tracker: Tracker, settings: Mapping[str, Any]) -> Tracker:
-    return tracker.with_policy(tracker.engine.policy.changed(settings)) if settings else tracker
