@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vltrack.models import MODELS, ModelCard, all_in_one, bit_tracker, build, config_of, sa_tracker
+from vltrack.models import MODELS, ModelCard, aitrack, all_in_one, bit_tracker, build, config_of, sa_tracker
 from vltrack.models.base import Flag, Memory, Prediction, Text
 from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base
 
@@ -29,6 +29,16 @@ _NARROW_BIT = {
     "text_hidden": 64,
     "table_width": 32,
 }
+_NARROW_AITRACK = {
+    "width": 64,
+    "heads": 4,
+    "layers": 4,
+    "table_width": 64,
+    "text_layers": 2,
+    "roi_size": 56,
+    "roi_width": 64,
+    "roi_layers": 2,
+}
 
 
 def narrow_base(**changes: Any) -> LiteTrackConfig:
@@ -40,6 +50,9 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "litetrack tiny": tiny,
     "litetrack narrow base": narrow_base,
     "litetrack narrow uvltrack-base": lambda: replace(uvltrack_base(), **_NARROW),
+    "aitrack tiny": aitrack.tiny,
+    "aitrack narrow base": lambda: replace(aitrack.base(), **_NARROW_AITRACK),
+    "aitrack narrow artrack-base": lambda: replace(aitrack.artrack_base(), **_NARROW_AITRACK),
     "bit-tracker tiny": bit_tracker.tiny,
     "bit-tracker narrow base": lambda: replace(bit_tracker.base(), **_NARROW_BIT, text="bert"),
     "bit-tracker narrow base-r50": lambda: replace(bit_tracker.base_r50(), **_NARROW_BIT),
@@ -107,6 +120,12 @@ def sentences(batch: int, length: int = 9, words: int = 6, seed: int = 3) -> tup
     return ids.masked_fill(~valid, 0), valid
 
 
+def modes_of(config: Any) -> tuple[str, ...]:
+    """What can name the target: published parents without a text side know boxes only."""
+    deaf = getattr(config, "text", "") == "none"
+    return ("bbox",) if deaf else ("bbox", "nl", "nlbbox")
+
+
 class Scene:
     """A model with a template, a search region, their boxes and a sentence for each target."""
 
@@ -119,9 +138,8 @@ class Scene:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """What can name the target: published parents without a text side know boxes only."""
-        deaf = getattr(self.model.config, "text", "") == "none"
-        return ("bbox",) if deaf else ("bbox", "nl", "nlbbox")
+        """See ``modes_of``."""
+        return modes_of(self.model.config)
 
     def text(self) -> Text:
         return self.model.read_text(self.ids, self.valid)

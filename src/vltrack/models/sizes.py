@@ -8,6 +8,7 @@ Knows the protocol, no tracker.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from vltrack.core.errors import ConfigError
 from vltrack.models import ModelCard, build, config_of
 from vltrack.nn.front import STRIDE
 from vltrack.nn.frozen import freezable
@@ -45,13 +47,13 @@ class Work:
     Attributes:
         frame: a tracked frame by box and sentence, with all search tokens that the picture may leave.
         frame_kept: the same with ``KEPT_SHARE`` of them; None in trackers where the picture has no say in it.
-        ground: a frame searched by words alone.
+        ground: a frame searched by words alone; None in sizes that no words alone can start.
         text, start: once a target: its sentence; its template and whatever else is remembered.
     """
 
     frame: int
     frame_kept: int | None
-    ground: int
+    ground: int | None
     text: int
     start: int
 
@@ -94,7 +96,9 @@ def count_work(model: Any) -> Work:
     bucket = getattr(model.config, "select_bucket", 1)
     some = -(-int(KEPT_SHARE * cells) // bucket) * bucket
     _, kept = multiplications(lambda: model.locate(search, memory, past), tokens=some)
-    _, ground = multiplications(lambda: model.ground(search, text), by_words=True, tokens=cells)
+    ground: int | None = None
+    with suppress(ConfigError):  # published parents without a text side refuse
+        _, ground = multiplications(lambda: model.ground(search, text), by_words=True, tokens=cells)
     return Work(frame=frame, frame_kept=kept if kept < frame else None, ground=ground, text=read, start=start)
 
 

@@ -130,7 +130,7 @@ class QueryDecoder(nn.Module):
 
     def forward(self, memory_BMC: Tensor, pos_MC: Tensor, bias: Tensor | None = None) -> Tensor:
         """Encoder tokens (B, M, C) with positions (M, C) -> what the query found (B, C)."""
-        query_1C = self.query_embed.weight
+        query_1C = self.query_embed(torch.zeros(1, dtype=torch.long, device=memory_BMC.device))
         x_B1C = memory_BMC.new_zeros(len(memory_BMC), 1, memory_BMC.shape[-1])
         keys_BMC = memory_BMC + pos_MC
         for layer in self.layers:
