@@ -112,7 +112,8 @@ def test_saved_and_loaded_is_the_same_model(scene: Scene, half: bool, tmp_path) 
     assert torch.equal(global_state, torch.random.get_rng_state())  # loading draws nothing from the caller
     assert not loaded.training
     assert card["steps"] == 3
-    assert set(card["dtypes"]) == {"float32", "int64"} | ({"float16"} if half else set())
+    counted = {"int64"} if any(t.dtype == torch.int64 for t in expected.values()) else set()  # batch norm
+    assert set(card["dtypes"]) == {"float32"} | counted | ({"float16"} if half else set())
     assert loaded.config == scene.model.config
     state = loaded.state_dict()
     assert state.keys() == expected.keys()

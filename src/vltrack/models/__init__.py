@@ -50,6 +50,7 @@ PUBLISHED: Mapping[str, float | bool] = {
 }
 _UVLTRACK = {**PUBLISHED, "window_rims": True, "refresh_every": 20, "refresh_template": False}
 _STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200}
+_ARTRACK = {**PUBLISHED, "window": 0.0, "window_product": False}
 
 
 MODELS: dict[str, ModelCard] = {
@@ -65,6 +66,20 @@ MODELS: dict[str, ModelCard] = {
         claims="layer freezing, cosine token selection, channel gate, star adapter",
         ours="learned threshold, restoring dropped tokens, the gate's mask, the tiny size",
         policies={"base": _UVLTRACK, "uvltrack-base": _UVLTRACK},
+    ),
+    "aitrack": ModelCard(
+        name="aitrack",
+        title="AITrack",
+        paper="IEEE Access 2025, doi 10.1109/ACCESS.2025.3555816; on ARTrack (CVPR 2023)",
+        year=2025,
+        module="aitrack",
+        network="AITrack",
+        sizes={"tiny": "tiny", "base": "base", "artrack-base": "artrack_base"},
+        modes=("nl", "bbox", "nlbbox"),
+        claims="ROI-based text-guided encoder (Alpha-CLIP), additive alignment, a box written as four words",
+        ours="sentences in CLIP's space, a learned scale, the key-value cache, the score, the tiny size",
+        policies={size: _ARTRACK for size in ("base", "artrack-base")}
+        | {"tiny": {"window": 0.0, "penalty": 0.0}},
     ),
     "all-in-one": ModelCard(
         name="all-in-one",

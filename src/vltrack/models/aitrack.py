@@ -1,0 +1,407 @@
+"""AITrack: ARTrack's box-writing decoder over a ViT, aligned with what CLIP sees in the target's region.
+
+Sources: AITrack (Alawode and Javed, IEEE Access 2025, and its released code) on top of ARTrack-Seq (CVPR
+2023). The ideas are switches of the configuration: ``roi`` (the ROI-based text-guided encoder), ``history``
+(past boxes as prompt), ``text`` (sentences in the same space; ours). The released code has defects that ours
+has not: docs/trackers/aitrack.md. ``base`` has the published sizes, ``artrack_base`` is ARTrack-Seq-256
+itself, ``tiny`` is our own.
+
+Shapes: B batch, L word pieces, C width, P = Sz*Sz template cells, K templates, M = K*P, N = Sx*Sx search
+cells, H past boxes, V vocabulary. Boxes are cx, cy, w, h in units of the crop's side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Views
+from vltrack.nn.attention import Block, key_bias
+from vltrack.nn.bert import Bert
+from vltrack.nn.clip import ClipText, ClipVision
+from vltrack.nn.front import TINY, Front, FrontConfig, Search
+from vltrack.nn.history import anywhere, rehearsed, unmoved
+from vltrack.nn.naming import Alignment, Name, clip_region, pooled_region
+from vltrack.nn.sequence import FusionEncoder, KeysValues, SequenceDecoder
+from vltrack.nn.vit import sincos_positions
+from vltrack.nn.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class AITrackConfig(FrontConfig):
+    """All sizes and switches. The defaults are ``base``.
+
+    Attributes:
+        layers, fusion_layers, decoder_layers: of the trunk, the z/x fusion encoder and the decoder.
+        bins, reach: words a crop's side, and how many sides they span.
+        learned_positions: positions are parameters that start as sines (ARTrack), or fixed sines.
+        history: past boxes before the start word.
+        roi: the region's vector: Alpha-CLIP's picture tower (frozen), the stem's tokens pooled (ours), none.
+        roi_size, roi_patch, roi_width, roi_layers: of that tower.
+        text: the sentence's vector: CLIP's text tower (frozen), BERT, or none. Ours: none is published.
+        text_layers: of either; CLIP's is ``table_width`` wide.
+    """
+
+    layers: int = 12
+    fusion_layers: int = 3
+    decoder_layers: int = 6
+    bins: int = 400
+    reach: int = 2
+    learned_positions: bool = True
+    max_words: int = 77
+    # the papers' ideas
+    history: int = 7
+    roi: Literal["clip", "pool", "none"] = "clip"
+    roi_size: int = 224
+    roi_patch: int = 14
+    roi_width: int = 1024
+    roi_layers: int = 24
+    # ours
+    text: Literal["clip", "bert", "none"] = "clip"
+    text_layers: int = 12
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("layers", "fusion_layers", "decoder_layers", "text_layers", "roi_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.history < 0:
+            raise ValueError(f"history must not be negative, got {self.history}")
+        if self.word_match and self.text != "bert":
+            raise ValueError("word_match compares cells with single words; only bert gives them")
+        for name, wanted in (("roi_width", self.roi), ("table_width", self.text)):
+            if wanted == "clip" and (getattr(self, name) < 64 or getattr(self, name) % 64):
+                raise ValueError(f"CLIP's heads are 64 wide; {name} is {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionMemory(Memory):
+    """Templates without positions, and what names the target: vectors of unit length in one space.
+
+    Attributes:
+        first, recent: the first template and the last sure one (the first again without ``recent_template``).
+        roi_BC: the first template's region.
+        words_BC, heard_B: the sentence, and whether there is one.
+        size_B2: width and height of the target at the start, in units of a search crop around it.
+    """
+
+    first: Template
+    recent: Template
+    roi_BC: Tensor
+    words_BC: Tensor
+    heard_B: Tensor
+    size_B2: Tensor
+
+
+def base() -> AITrackConfig:
+    """The published sizes: ViT-B/16 at 128/256 px, Alpha-CLIP L/14; with CLIP's text tower (ours)."""
+    return AITrackConfig()
+
+
+def artrack_base() -> AITrackConfig:
+    """The parent, ARTrack-Seq-256: AITrack without a region's or a sentence's vector."""
+    return AITrackConfig(roi="none", text="none")
+
+
+def tiny() -> AITrackConfig:
+    """Runs live on one thread of a laptop (unpublished; our design)."""
+    return AITrackConfig(
+        **TINY,
+        layers=4,
+        fusion_layers=1,
+        decoder_layers=2,
+        learned_positions=False,
+        roi="pool",
+        text="bert",
+        text_layers=2,
+    )
+
+
+class AITrack(Front):
+    """See the module's docstring. Implements ``models.base.TrackerModel``."""
+
+    pos_embed_z: Tensor
+    pos_embed_x: Tensor
+
+    def __init__(self, config: AITrackConfig) -> None:
+        super().__init__(config)
+        self.config, self.history = config, config.history
+        self.vocabulary = "clip" if config.text == "clip" else "bert"
+        width, heads = config.width, config.heads
+        # Regions are pooled from tokens without positions: the front lays none, the trunk does.
+        self.register_buffer("template_pos", torch.zeros(()), persistent=False)
+        self.register_buffer("search_pos", torch.zeros(()), persistent=False)
+        for name, side in (("pos_embed_z", self.template_side), ("pos_embed_x", self.search_side)):
+            sines_1NC = sincos_positions(width, side)[None]
+            if config.learned_positions:
+                self.register_parameter(name, nn.Parameter(sines_1NC))
+            else:
+                self.register_buffer(name, sines_1NC, persistent=False)
+        self.identity = nn.Parameter(torch.randn(1, 2, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, heads, config.mlp_ratio) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.encoder = FusionEncoder(
+            width,
+            heads,
+            config.mlp_ratio,
+            config.fusion_layers,
+            template_side=self.template_side,
+            search_side=self.search_side,
+            templates=self.templates,
+        )
+        self.decoder = SequenceDecoder(
+            width,
+            heads,
+            config.mlp_ratio,
+            config.decoder_layers,
+            vocabulary=Vocabulary(bins=config.bins, reach=config.reach),
+            history=config.history,
+        )
+        self.align = None if config.roi == config.text == "none" else Alignment(width)
+        self._build_names(config)
+
+    def _build_names(self, config: AITrackConfig) -> None:
+        """What gives regions and sentences their vectors; CLIP's towers are frozen, as published."""
+        width = config.width
+        self.roi: ClipVision | None = None
+        self.roi_pool = nn.Linear(width, width) if config.roi == "pool" else None
+        if config.roi == "clip":
+            sizes = {"size": config.roi_size, "patch": config.roi_patch, "layers": config.roi_layers}
+            heads = config.roi_width // 64
+            self.roi = ClipVision(**sizes, width=config.roi_width, heads=heads, out=width, alpha=True)
+            self.roi.requires_grad_(False)
+        self.clip_text: ClipText | None = None
+        self.bert: Bert | None = None
+        self.words = nn.Linear(width, width) if config.text == "bert" else None
+        if config.text == "clip":
+            self.clip_text = ClipText(
+                length=config.max_words,
+                width=config.table_width,
+                layers=config.text_layers,
+                heads=config.table_width // 64,
+                out=width,
+            )
+            self.clip_text.requires_grad_(False)
+        elif config.text == "bert":
+            self.bert = Bert(
+                width=width,
+                layers=config.text_layers,
+                heads=config.heads,
+                hidden=config.text_hidden,
+                table_width=config.table_width,
+                positions=512 if config.stem == "patch16" else config.max_words,
+            )
+
+    # -- names: sentences and regions in one space --------------------------------------------------------
+
+    def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
+        """Word pieces (B, L) int64 of ``vocabulary``, and which are not padding -> ``Text``.
+
+        CLIP's tower gives one vector for the whole sentence: a text of one word. A model without a text side
+        reads nothing: its features are zero.
+        """
+        if self.clip_text is not None:
+            with torch.no_grad():
+                pooled_BC = self.clip_text(ids_BL, valid_BL)
+            return Text(tokens_BLC=pooled_BC[:, None], valid_BL=valid_BL.any(dim=1, keepdim=True))
+        if self.bert is not None:
+            return Text(tokens_BLC=self.bert(ids_BL, key_bias(valid_BL)), valid_BL=valid_BL)
+        nothing_BLC = torch.zeros(*ids_BL.shape, self.width, device=ids_BL.device)
+        return Text(tokens_BLC=nothing_BLC, valid_BL=valid_BL)
+
+    def sentence(self, text: Text, flag_B: Tensor) -> Name:
+        """The sentence as a name: the mean of its words, of unit length (ours); none where there is none."""
+        heard_BL = text.valid_BL & (flag_B != Flag.BBOX)[:, None]
+        if self.config.text == "none":
+            heard_BL = torch.zeros_like(heard_BL)
+        sum_BC = text.tokens_BLC.masked_fill(~heard_BL[..., None], 0.0).sum(dim=1)
+        mean_BC = sum_BC / heard_BL.sum(dim=1, keepdim=True).clamp_min(1)
+        if self.words is not None:
+            mean_BC = self.words(mean_BC)
+        return Name.of(mean_BC, heard_BL.any(dim=1))
+
+    def region(self, image_B3SS: Tensor, tokens_BNC: Tensor, box_B4: Tensor, known_B: Tensor) -> Name:
+        """What lies in the box (paper: ROI-based text-guided encoder), for samples where it is known.
+
+        ``tokens_BNC`` are the stem's, without positions.
+        """
+        if self.roi is not None:
+            vector_BC = clip_region(self.roi, image_B3SS, box_B4, self.pixel_mean, self.pixel_std)
+        elif self.roi_pool is not None:
+            vector_BC = self.roi_pool(pooled_region(tokens_BNC, box_B4))
+        else:
+            vector_BC, known_B = tokens_BNC.new_zeros(len(box_B4), self.width), torch.zeros_like(known_B)
+        return Name.of(vector_BC, known_B)
+
+    # -- the trunk, the alignment, the fusion -------------------------------------------------------------
+
+    def see(
+        self, search: Search, template: Template, named_z: Name, named_x: Name, by_words_B: Tensor | None
+    ) -> list[KeysValues]:
+        """Tokens of both regions, aligned with their names and fused -> what the decoder asks.
+
+        ``by_words_B`` marks starts by words, None where there is none: there the template is masked in the
+        trunk, and after it the template's tokens hold the sentence alone (ours).
+        """
+        pos_z = self.pos_embed_z.repeat(1, self.templates, 1)
+        z_BMC = template.tokens_BMC + pos_z + self.identity[:, :1]
+        x_BNC = search.tokens_BNC + self.pos_embed_x + self.identity[:, 1:]
+        (b, m), n = z_BMC.shape[:2], x_BNC.shape[1]
+        bias = None
+        if by_words_B is not None:
+            bias = key_bias(nn.functional.pad(~by_words_B[:, None].expand(b, m), (0, n), value=True))
+        tokens = torch.cat([z_BMC, x_BNC], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens, bias)
+        z_BMC, x_BNC = self.norm(tokens).split([m, n], dim=1)
+        if by_words_B is not None:
+            z_BMC = torch.where(by_words_B[:, None, None], 0.0, z_BMC)
+        if search.detail_BNC is not None:
+            x_BNC = x_BNC + search.detail_BNC
+        if self.align is not None:
+            z_BMC, x_BNC = self.align(z_BMC, named_z), self.align(x_BNC, named_x)
+        both = torch.cat(self.encoder(z_BMC, x_BNC), dim=1)
+        places = torch.cat([pos_z + self.identity[:, :1], self.pos_embed_x + self.identity[:, 1:]], dim=1)
+        return self.decoder.picture(both, places)
+
+    # -- the protocol -------------------------------------------------------------------------------------
+
+    def remember(
+        self,
+        template_B3SS: Tensor,
+        template_box_B4: Tensor,
+        context_B3SS: Tensor,
+        context_box_B4: Tensor,
+        text: Text | None = None,
+    ) -> RegionMemory:
+        """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX.
+
+        Of the context only the box is needed: the size in which a still target will appear.
+        """
+        b = len(template_B3SS)
+        first = self.embed_template(template_B3SS, template_box_B4)
+        flag = Flag.BBOX if text is None else Flag.NLBBOX
+        flag_B = torch.full((b,), int(flag), device=template_B3SS.device)
+        text = self.no_text(b) if text is None else text
+        said = self.sentence(text, flag_B)
+        known_B = torch.ones_like(said.known_B)
+        return RegionMemory(
+            flag_B=flag_B,
+            text=text,
+            first=first,
+            recent=first,
+            roi_BC=self.region(template_B3SS, first.tokens_BMC, template_box_B4, known_B).vector_BC,
+            words_BC=said.vector_BC,
+            heard_B=said.known_B,
+            size_B2=context_box_B4[:, 2:],
+        )
+
+    def refresh(
+        self,
+        memory: RegionMemory,
+        seen: Prediction,
+        box_B4: Tensor,
+        template_B3SS: Tensor | None = None,
+        template_box_B4: Tensor | None = None,
+    ) -> RegionMemory:
+        """A new recent template where the model has one (ours); published memory is the past boxes alone."""
+        if template_B3SS is None or template_box_B4 is None or not self.config.recent_template:
+            return memory
+        return replace(memory, recent=self.embed_template(template_B3SS, template_box_B4))
+
+    def locate(self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor | None = None) -> Prediction:
+        """Search crops (B, 3, Sx, Sx), one a target of the memory; without a past it has not moved."""
+        return self._write(*self._prompted(search_B3SS, memory, past_BH4))
+
+    def follow(self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor) -> Tensor:
+        """The expected box (B, 4) of the words that ``locate`` writes, with a gradient: for stage two."""
+        prompt_BT, picture = self._prompted(search_B3SS, memory, past_BH4)
+        with torch.no_grad():
+            words_B4, _ = self.decoder.write(prompt_BT, picture)
+        logits_BTV = self.decoder(torch.cat([prompt_BT, words_B4[:, :-1]], dim=1), picture)
+        return self.decoder.vocabulary.expected(logits_BTV[:, -4:])
+
+    def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
+        """Find the target by words in letterboxed frames (B, 3, Sx, Sx) (ours).
+
+        The template is masked, the past is the whole picture, and the sentence alone names both regions.
+        """
+        nothing, b = self.no_template(scene_B3SS), len(scene_B3SS)
+        flag_B = torch.full((b,), int(Flag.NL), device=scene_B3SS.device)
+        by_words_B, said = torch.ones_like(flag_B, dtype=torch.bool), self.sentence(text, flag_B)
+        search = self.embed_search(scene_B3SS, nothing, text, by_words_B)
+        picture = self.see(search, nothing, said, said, by_words_B)
+        return self._write(self.decoder.prompt(anywhere(b, self.history, scene_B3SS)), picture)
+
+    def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
+        """The first stage's training pass (see the protocol): pairs, all words at once from the true ones.
+
+        The past is made up (``nn.history.rehearsed``); where words alone name the target it is the whole
+        picture, as at test. ``select`` has no meaning here. ``sequence`` (B * V, 5, V) are the logits of the
+        four coordinates and of the end word, ``expected`` the box of the former's expectations.
+        """
+        each_B = views.each()
+        flag_B, box_B4 = views.flag_B[each_B], views.box_BV4.flatten(0, 1)
+        by_words_B, b = flag_B == Flag.NL, len(flag_B)
+        text = self.read_text(views.ids_BL, views.readable_BL).pick(each_B)
+        said = self.sentence(text, flag_B)
+        first = self.embed_template(views.template_B3SS, views.template_box_B4)
+        known_B = torch.ones_like(views.flag_B, dtype=torch.bool)
+        roi = self.region(views.template_B3SS, first.tokens_BMC, views.template_box_B4, known_B)
+        region_z = Name(vector_BC=roi.vector_BC[each_B], known_B=roi.known_B[each_B] & ~by_words_B)
+        template = first.pick(each_B)
+        if self.config.recent_template:
+            recent = self.embed_template(views.recent_BV3SS.flatten(0, 1), views.recent_box_BV4.flatten(0, 1))
+            template = template.beside(recent)
+        past_BH4 = rehearsed(box_B4, self.search_factor, max(1, self.history))
+        past_BH4 = torch.where(by_words_B[:, None, None], anywhere(b, past_BH4.shape[1], box_B4), past_BH4)
+        image = views.search_BV3SS.flatten(0, 1)
+        search = self.embed_search(image, template, text, by_words_B)
+        region_x = self.region(image, search.plain_BNC, past_BH4[:, -1], ~by_words_B)
+        hidden_B = by_words_B if bool(by_words_B.any()) else None
+        picture = self.see(search, template, region_z.beside(said), region_x.beside(said), hidden_B)
+        prompt_BT = self.decoder.prompt(past_BH4[:, : self.history])
+        words_BT = torch.cat([prompt_BT, self.decoder.vocabulary.words(box_B4)], dim=1)
+        logits_BTV = self.decoder(words_BT, picture)[:, -5:]
+        expected_B4 = self.decoder.vocabulary.expected(logits_BTV)
+        shown_B4 = torch.cat([expected_B4[:, :2], expected_B4[:, 2:].clamp_min(1e-3)], dim=1)
+        return {
+            "sequence": logits_BTV,
+            "expected": expected_B4,
+            "boxes": shown_B4[:, None, None],
+            "heard": search.heard_BN,
+        }
+
+    def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """CLIP's towers for good (published); at ``tiny`` the stem's start and the word table too."""
+        frozen, order = self.stem_freeze_plan()
+        towers: list[nn.Module] = [tower for tower in (self.roi, self.clip_text) if tower is not None]
+        table = [self.bert.embeddings.word_embeddings] if self.bert is not None and frozen else []
+        return [*towers, *frozen, *table], order
+
+    def _prompted(
+        self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor | None
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """A search crop and a past -> the decoder's prompt and picture."""
+        past_BH4 = unmoved(memory.size_B2, max(1, self.history)) if past_BH4 is None else past_BH4
+        both, never_B = self.pair(memory.first, memory.recent), torch.zeros_like(memory.heard_B)
+        search = self.embed_search(search_B3SS, both, memory.text, never_B)
+        said = Name(vector_BC=memory.words_BC, known_B=memory.heard_B)
+        known_B = ~never_B if self.config.roi != "none" else never_B
+        region_z = Name(vector_BC=memory.roi_BC, known_B=known_B)
+        region_x = self.region(search_B3SS, search.plain_BNC, past_BH4[:, -1], ~never_B)
+        picture = self.see(search, both, region_z.beside(said), region_x.beside(said), None)
+        return self.decoder.prompt(past_BH4[:, : self.history]), picture
+
+    def _write(self, prompt_BT: Tensor, picture: list[KeysValues]) -> Prediction:
+        """Four words, greedily -> one box. The score is how sure the words are (ours: there is no head)."""
+        words_B4, logits_B4V = self.decoder.write(prompt_BT, picture)
+        score_B11 = self.decoder.sureness(words_B4, logits_B4V)[:, None, None]
+        return Prediction(
+            centre_BSS=score_B11,
+            presence_BSS=torch.ones_like(score_B11),
+            boxes_BSS4=self.decoder.vocabulary.box(words_B4)[:, None, None],
+        )
