@@ -1,4 +1,4 @@
-"""Whose word pieces a model gets is its own say: the engine opens that vocabulary, and only for a sentence."""
+"""Whose word pieces a model gets is its own say; the engine opens that vocabulary only for a sentence."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ class PairDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.config, self.data, self.cache, self.seed, self.max_words = config, data, cache, seed, max_words
         self.later, self.vocabulary = later, vocabulary
+        open_vocabulary(vocabulary, data)  # a missing one is told here, not by a worker
         self._samplers: list[PairSampler] = []
         self._pieces: Reader | None = None
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from vltrack.checkpoints import store
 from vltrack.models import build, config_of, split_name
-from vltrack.prep.tokens import WordPieces
+from vltrack.prep.vocabularies import open_vocabulary
 from vltrack.training.state import averaged
 
 # What the material of docs/train.md is, for the card of weights that were trained on it: what, licence.
@@ -51,7 +51,7 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
         "recipe": recipe,
         "steps": record["step"],
         "unfrozen_at": record["unfreezer"]["history"],
-        "vocabulary_sha256": WordPieces.load().sha256,
+        "vocabulary_sha256": open_vocabulary(model.vocabulary, out.parent).sha256,
         **(card or {}),
     }
     store.save(out, model, tracker=model_card.name, size=size, card=about, half=True)
