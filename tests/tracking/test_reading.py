@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 
+from model_cases import CONFIGS, make, small
 from scripted import GREY, Spotter, tracker
-from vltrack.core.errors import ModelNotFound
+from vltrack.checkpoints import store
+from vltrack.core.errors import ModelNotFound, TokenizerMismatch
 from vltrack.core.types import Target
-from vltrack.prep.bpe import ARCHIVE
+from vltrack.prep.bpe import ARCHIVE, BytePairs
 from vltrack.prep.vocabularies import open_vocabulary
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.policy import Policy
+from vltrack.tracking.tracker import Tracker
 
 BOX = (20.0, 20.0, 12.0, 12.0)
 
@@ -53,6 +58,34 @@ def test_the_vocabulary_beside_the_weights_is_read(tmp_path: Path) -> None:
     engine.start(scene(), Target(box=BOX, text="Car car"))
     assert model.ids.tolist() == [[514, 513, 513, 515] + [0] * 8]
     assert model.valid.tolist() == [[True] * 4 + [False] * 8]
+
+
+def whole_vocabulary(folder: Path) -> Path:
+    """As many pieces as CLIP has, 49,408, in OpenAI's form; the merges are made up."""
+    letters = sorted(ByteLevel.alphabet())
+    merges = [f"{a} {b}</w>" for a in letters for b in letters][:48_894]
+    (folder / ARCHIVE).write_bytes(gzip.compress("\n".join(["#version: 0.2", *merges, ""]).encode(), 1))
+    return folder / ARCHIVE
+
+
+@pytest.mark.fault("C12")
+def test_aitrack_reads_with_the_vocabulary_that_its_weights_know(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    model = make(small(CONFIGS["aitrack narrow base"]()))
+    assert model.vocabulary == "clip"
+    sha256 = BytePairs.load(whole_vocabulary(tmp_path)).sha256
+    for known, fits in ((sha256, True), ("ab" * 32, False)):
+        store.save(path, model, tracker="aitrack", size="base", card={"vocabulary_sha256": known})
+        follower = Tracker.load(path)
+        follower.init(scene(), box=BOX)
+        with nullcontext() if fits else pytest.raises(TokenizerMismatch, match="abababababab"):
+            follower.init(scene(), box=BOX, text="the car")
+    (tmp_path / ARCHIVE).unlink()
+    open_vocabulary.cache_clear()
+    follower = Tracker.load(path)
+    follower.init(scene(), box=BOX)
+    with pytest.raises(ModelNotFound, match=str(tmp_path)):
+        follower.init(scene(), box=BOX, text="the car")
 
 
 def test_another_policy_keeps_the_reader(tmp_path: Path) -> None:
