@@ -11,7 +11,20 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from model_cases import CONFIGS, Scene, apart, boxes, equal, make, pictures, random_batch, sentences, small
+from model_cases import (
+    CONFIGS,
+    Scene,
+    apart,
+    boxes,
+    equal,
+    make,
+    modes_of,
+    pictures,
+    random_batch,
+    sentences,
+    small,
+)
+from vltrack.core.errors import ConfigError
 from vltrack.models import all_in_one
 from vltrack.models.all_in_one import AllInOne, AllInOneConfig, base, ostrack_base, tiny
 from vltrack.models.base import Flag, Prediction, Text, Views
@@ -278,8 +291,7 @@ def test_the_aligner_is_no_part_of_what_runs(case: str) -> None:
 # -- memory, batches, sizes --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["bbox", "nl", "nlbbox"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "mode"), [(c, m) for c in CASES for m in modes_of(config_of(c))])
 def test_a_batch_of_three_is_three_singles(case: str, mode: str) -> None:
     scene = small_scene(case, batch=3)
     together = scene.see(mode)
@@ -378,6 +390,11 @@ def test_configurations_that_cannot_be(changes: dict[str, Any], named: str) -> N
 )
 def test_every_idea_is_a_switch(changes: dict[str, Any]) -> None:
     scene = small_scene("narrow base", **changes)
-    assert all(bool(torch.isfinite(scene.see(mode).boxes_BSS4).all()) for mode in ("bbox", "nl", "nlbbox"))
+    assert all(bool(torch.isfinite(scene.see(mode).boxes_BSS4).all()) for mode in ("bbox", "nlbbox"))
+    if scene.model.config.mixup:
+        assert bool(torch.isfinite(scene.see("nl").boxes_BSS4).all())
+    else:
+        with pytest.raises(ConfigError, match="words alone"):
+            scene.see("nl")
     outs = scene.model.rehearse(views_of(scene.model.config))
     assert ("vectors" in outs) == (scene.model.config.align != "none")

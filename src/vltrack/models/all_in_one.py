@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from vltrack.core.errors import ConfigError
 from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Views
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
@@ -256,7 +257,16 @@ class AllInOne(Front):
         return _prediction(self.see(search, both, memory.gain_BC, None, select=True))
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
-        """Find the target by words in letterboxed frames (B, 3, Sx, Sx): the template is masked (ours)."""
+        """Find the target by words in letterboxed frames (B, 3, Sx, Sx): the template is masked (ours).
+
+        Raises:
+            ConfigError: no word reaches the trunk of this model.
+        """
+        if not (self.config.mixup or self.config.word_match):
+            raise ConfigError(
+                f"this All-in-One has text={self.config.text!r} and no mix-up: words alone cannot start it.",
+                hint="Give a box, or use the size tiny or base.",
+            )
         nothing = self.no_template(scene_B3SS)
         flag_B = torch.full((len(scene_B3SS),), int(Flag.NL), device=scene_B3SS.device)
         by_words_B = torch.ones_like(flag_B, dtype=torch.bool)
