@@ -197,7 +197,7 @@ class AllInOne(Front):
         """Tokens with positions -> (B, N, C) search tokens after the final norm, zero where eliminated."""
         m = z_BMC.shape[1]
         # the middle cell of each template, the order of tokens is [template; search]
-        middles = range(centre_cell(self.template_side), m, self.template_side**2)
+        middles = slice(centre_cell(self.template_side), m, self.template_side**2)
         left = Candidates.all_of(x_BNC, in_place=by_words_B is not None)
         both_BTC = torch.cat([z_BMC, x_BNC], dim=1)
         for i, module in enumerate(self.blocks):

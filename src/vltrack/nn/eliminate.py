@@ -10,7 +10,6 @@ still there, R template tokens that are asked, T = M + K.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,9 +82,7 @@ class Candidates:
         return x_BKC if self.count == self.cells else put_back(x_BKC, self.order_BK, self.cells)
 
 
-def attend_and_score(
-    block: Block, x_BTC: Tensor, bias: Tensor | None, rows: Sequence[int]
-) -> tuple[Tensor, Tensor]:
+def attend_and_score(block: Block, x_BTC: Tensor, bias: Tensor | None, rows: slice) -> tuple[Tensor, Tensor]:
     """The first half of a block, and how much its ``rows`` attend to each token: (B, T, C) and (B, T).
 
     The score is the attention after the softmax over all T keys, a mean over heads and rows (released code,
@@ -96,7 +93,7 @@ def attend_and_score(
     qkv = attention.qkv(block.norm1(x_BTC)).view(b, t, 3, attention.heads, c // attention.heads)
     q_BHTD, k_BHTD, v_BHTD = qkv.permute(2, 0, 3, 1, 4)
     out_BTC = attend(q_BHTD, k_BHTD, v_BHTD, bias).transpose(1, 2).reshape(b, t, c)
-    asked_BHRD = q_BHTD[:, :, list(rows)].detach().float() * q_BHTD.shape[-1] ** -0.5
+    asked_BHRD = q_BHTD[:, :, rows].detach().float() * q_BHTD.shape[-1] ** -0.5
     logits_BHRT = asked_BHRD @ k_BHTD.detach().float().transpose(-2, -1)
     if bias is not None:
         logits_BHRT = logits_BHRT + bias
