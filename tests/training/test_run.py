@@ -27,6 +27,7 @@ from vltrack.training.launch import configured, main_train
 from vltrack.training.pairs import PairConfig
 from vltrack.training.publish import publish
 from vltrack.training.recipes import LISTENING, TrainConfig, litetrack_tiny, litetrack_tiny_words
+from vltrack.training.start import fresh_model
 from vltrack.training.state import averaged
 
 
@@ -63,7 +64,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "validate", lambda model, device: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5})
+    monkeypatch.setattr(
+        run, "validate", lambda model, device, policy: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5}
+    )
 
 
 def bytes_of(out: Path) -> bytes:
@@ -209,7 +212,7 @@ def test_settings_of_the_command_reach_the_recipe_and_unknown_ones_are_named() -
 
 def test_without_the_stem_the_remedy_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="mobilenet_v2_stem"):
-        run.fresh_model(short(), tmp_path)
+        fresh_model(short(), tmp_path)
 
 
 def test_the_second_part_changes_what_listens_and_nothing_else(data: Path, tmp_path: Path) -> None:

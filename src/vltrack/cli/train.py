@@ -15,13 +15,16 @@ from vltrack.cli.names import nearest
 from vltrack.cli.track import AsJson, Debug, Device, Quiet
 from vltrack.core.errors import DataError, ResourceError, UsageError
 
-Name = Annotated[str, typer.Argument(help="Which tracker: litetrack.")]
+Name = Annotated[str, typer.Argument(help="aitrack, all-in-one, bit-tracker, litetrack or sa-tracker.")]
 Size = Annotated[str, typer.Option(help="tiny or base.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder of training pictures (docs/train.md).")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of this run: log, checkpoints, weights.")]
 Start = Annotated[
     Path | None,
-    typer.Option("--start", help="Folder of a finished run: train the second part (words) on it."),
+    typer.Option(
+        "--start",
+        help="Weights (.safetensors) to start from, or the folder of a run to follow up.",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 Set = Annotated[

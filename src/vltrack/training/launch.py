@@ -21,6 +21,13 @@ from vltrack.training.recipes import LossWeights, TrainConfig
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "litetrack-tiny": recipes.litetrack_tiny,
     "litetrack-base": recipes.litetrack_base,
+    "aitrack-tiny": recipes.aitrack_tiny,
+    "aitrack-base": recipes.aitrack_base,
+    "all-in-one-tiny": recipes.all_in_one_tiny,
+    "all-in-one-base": recipes.all_in_one_base,
+    "bit-tracker-tiny": recipes.bit_tracker_tiny,
+    "sa-tracker-tiny": recipes.sa_tracker_tiny,
+    "sa-tracker-base": recipes.sa_tracker_base,
 }
 # Second parts: they start from the folder of an earlier run.
 SECOND: dict[str, Callable[[str], TrainConfig]] = {"litetrack-tiny": recipes.litetrack_tiny_words}
@@ -52,10 +59,15 @@ def main_train(options: dict[str, Any]) -> int:
 
 def configured(options: dict[str, Any]) -> TrainConfig:
     """The recipe with the command's overrides. ConfigError names an unknown key and the nearest known one."""
-    name, start = f"{options['model']}-{options['size']}", options.get("start")
-    if name not in (SECOND if start else RECIPES):
-        raise ModelNotFound(f"there is no recipe for {name}.", hint=f"Known: {', '.join(RECIPES)}.")
-    config: TrainConfig = SECOND[name](str(start)) if start else RECIPES[name]()
+    name, start = f"{options['model']}-{options['size']}", str(options.get("start") or "")
+    weights = start.endswith(".safetensors")
+    known = SECOND if start and not weights else RECIPES
+    if name not in known:
+        part = "second part" if known is SECOND else "recipe"
+        raise ModelNotFound(f"there is no {part} for {name}.", hint=f"Known: {', '.join(known)}.")
+    config: TrainConfig = SECOND[name](start) if known is SECOND else RECIPES[name]()
+    if weights:
+        config = replace(config, borrow=start, borrowed=("",), words="random")
     for key in ("steps", "batch", "seed"):
         if options.get(key) is not None:
             config = replace(config, **{key: options[key]})
@@ -108,8 +120,7 @@ def _run(job: dict[str, Any]) -> int:
             **job["config"],
             "pairs": PairConfig(**job["config"]["pairs"]),
             "losses": LossWeights(**job["config"]["losses"]),
-            "betas": tuple(job["config"]["betas"]),
-            "only": tuple(job["config"]["only"]),
+            **{name: tuple(job["config"][name]) for name in ("betas", "only", "slow", "borrowed")},
         }
     )
     train(

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vltrack.models.base import Flag, TrackerModel, Views
-from vltrack.training import losses, losses_align, losses_match
+from vltrack.training import losses, losses_align, losses_match, losses_sequence
 from vltrack.training.batches import Batch
 from vltrack.training.recipes import LossWeights
 
@@ -75,6 +76,19 @@ def _selection(outs: Outs, labels: Labels) -> Tensor:
     return (kept_B - labels.weights.keep_ratio).square().mean()
 
 
+def _score(outs: Outs, labels: Labels) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(outs["score"].float(), labels.weight_B)
+
+
+def _sequence(outs: Outs, labels: Labels) -> Tensor:
+    logits_BTV, vocabulary = outs["sequence"], outs["vocabulary"]
+    return losses_sequence.word_loss(logits_BTV, labels.box_B4, labels.weight_B, vocabulary)
+
+
+def _siou(outs: Outs, labels: Labels) -> Tensor:
+    return losses_sequence.siou_loss(outs["expected"], labels.box_B4, labels.weight_B)
+
+
 def _aligned(one: str, other: str) -> Term:
     """NT-Xent of two of All-in-One's vectors, over samples that have both things in them (published: all)."""
 
@@ -97,6 +111,9 @@ TERMS: dict[str, tuple[str, Term]] = {
     "prompt_contrast": ("prompt", lambda o, of: losses.prompt_contrast(o["prompt"], of.box_B4, of.present_B)),
     "word_contrast": ("heard", _word_contrast),
     "selection": ("selection", _selection),
+    "score": ("score", _score),
+    "sequence": ("sequence", _sequence),
+    "siou": ("expected", _siou),
     "dense_match": ("dense", lambda o, of: losses_match.dense_match(o["dense"], of.box_B4, of.present_B)),
     "alignment_search_words": ("vectors", _aligned("a_x", "a_l")),
     "alignment_template_words": ("vectors", _aligned("a_z", "a_l")),

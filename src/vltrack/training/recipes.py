@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from vltrack.training.pairs import PairConfig
 
@@ -21,6 +21,9 @@ class LossWeights:
     prompt_contrast: float = 1.0
     word_contrast: float = 1.0
     selection: float = 1.0
+    score: float = 1.0
+    sequence: float = 2.0
+    siou: float = 2.0
     dense_match: float = 1.0
     alignment_search_words: float = 0.25
     alignment_template_words: float = 0.25
@@ -40,6 +43,9 @@ class TrainConfig:
     encoder starts: MiniLM's vectors (an optional package), or chance. ``start`` is the folder of an earlier
     run whose averaged weights to start from, and ``only`` the beginnings of the names of the parameters that
     are then trained: everything else stays as it is to the bit (parameters of these names may be new).
+    ``borrow`` names weights of another tracker to start parts from, those whose names match ``borrowed``
+    (regular expressions; every parameter of ours that matches must be there). Parameters whose names begin as
+    in ``slow`` learn at ``slow_rate`` times the rate.
     """
 
     model: str
@@ -49,7 +55,8 @@ class TrainConfig:
     steps: int = 5400
     batch: int = 16
     learning_rate: float = 1e-3
-    stem_rate: float = 0.1
+    slow: tuple[str, ...] = ("stem.trunk.",)
+    slow_rate: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.02
     clip: float = 1.0
@@ -64,6 +71,8 @@ class TrainConfig:
     later_from: int = 0
     later_scene_share: float = 0.35
     later_text_share: float = 0.35
+    borrow: str = ""
+    borrowed: tuple[str, ...] = ()
     start: str = ""
     only: tuple[str, ...] = ()
     seed: int = 1
@@ -73,6 +82,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or not self.learning_rate > 0:
             raise ValueError("steps, batch and learning_rate must be positive")
+
+
+TRUNK = ("stem.", "blocks.", "bert.")
+"""What the papers call the backbone: it learns at a tenth of the rate."""
 
 
 def litetrack_tiny() -> TrainConfig:
@@ -106,6 +119,99 @@ def litetrack_tiny_words(start: str) -> TrainConfig:
     )
 
 
+FRONT = (r"stem\.", r"matcher\.", r"inside_embed", r"word_matcher\.", r"detail\.")
+BLOCKS = (r"blocks\.\d\.(norm[12]|mlp|attn\.(qkv|proj))\.",)
+WORDS = (r"bert\.embeddings\.", r"bert\.encoder\.layer\.[01]\.")
+"""Parts of the tiny sizes that all trackers have alike: stem and matching, ViT blocks, the text side."""
+
+
+def _beside_litetrack(model: str, borrowed: tuple[str, ...], **changes: Any) -> TrainConfig:
+    """A tiny tracker that starts from the parts of LiteTrack tiny and learns its own (ours)."""
+    recipe = TrainConfig(
+        model=model,
+        size="tiny",
+        pairs=PairConfig(text_share=0.35, scene_share=0.25, negative_share=0.1),
+        steps=1500,
+        learning_rate=7e-4,
+        warmup=100,
+        words="random",
+        borrow="litetrack-tiny",
+        borrowed=borrowed,
+        seed=3,
+        validate_every=500,
+    )
+    return replace(recipe, **changes)
+
+
+def all_in_one_tiny() -> TrainConfig:
+    """First weights of All-in-One tiny: candidates are eliminated in most steps."""
+    return _beside_litetrack("all-in-one", FRONT + BLOCKS + WORDS, select_share=0.75)
+
+
+def sa_tracker_tiny() -> TrainConfig:
+    """First weights of SATracker tiny."""
+    return _beside_litetrack("sa-tracker", FRONT + BLOCKS + WORDS)
+
+
+def bit_tracker_tiny() -> TrainConfig:
+    """First weights of BIT-Tracker tiny: box and score learn together (ours)."""
+    return _beside_litetrack("bit-tracker", FRONT + WORDS)
+
+
+# A box written as words learns by the words and by SIoU; GIoU and L1 are not published for it.
+BY_WORDS = LossWeights(giou=0.0, l1=0.0)
+
+
+def aitrack_tiny() -> TrainConfig:
+    """First weights of AITrack tiny. A view without the target teaches it nothing: there are none."""
+    pairs = PairConfig(text_share=0.35, scene_share=0.25, negative_share=0.0)
+    return _beside_litetrack("aitrack", FRONT + BLOCKS + WORDS, losses=BY_WORDS, pairs=pairs)
+
+
+def aitrack_base() -> TrainConfig:
+    """The published numbers of ARTrack's first stage (TRACKERS.md 1.3), on the pictures given.
+
+    The batch is the one of a single device. Start from MAE ViT-B and CLIP; the second stage is
+    ``training.rollout``.
+    """
+    return TrainConfig(
+        model="aitrack",
+        size="base",
+        pairs=PairConfig(template_size=128, search_size=256, negative_share=0.0),
+        losses=BY_WORDS,
+        slow=TRUNK,
+        steps=240 * 60_000 // 50,
+        batch=50,
+        learning_rate=8e-5,
+        betas=(0.9, 0.999),
+        weight_decay=1e-4,
+        clip=0.1,
+    )
+
+
+def all_in_one_base() -> TrainConfig:
+    """The published numbers of ``vitb_256_mae_ce_32x4_ep300`` (TRACKERS.md 3.3), on the pictures given."""
+    return TrainConfig(
+        model="all-in-one",
+        size="base",
+        pairs=PairConfig(template_size=128, search_size=256),
+        losses=LossWeights(box_cells=0.0),
+        slow=("stem.", "blocks.", "pos_embed_", "norm.", "language.", "aligner."),
+        steps=300 * 60_000 // 128,
+        batch=128,
+        learning_rate=4e-4,
+        betas=(0.9, 0.999),
+        weight_decay=1e-4,
+        clip=0.1,
+        select_share=1.0,
+    )
+
+
+def sa_tracker_base() -> TrainConfig:
+    """Nothing is published: the schedule of OSTrack (TRACKERS.md 5.2; ours)."""
+    return replace(all_in_one_base(), model="sa-tracker", slow=TRUNK)
+
+
 def litetrack_base() -> TrainConfig:
     """The published sizes and rates (TRACKERS.md 2.1), on whatever pictures are given.
 
@@ -118,6 +224,7 @@ def litetrack_base() -> TrainConfig:
         size="base",
         pairs=PairConfig(template_size=128, search_size=256),
         losses=LossWeights(box_cells=0.0),
+        slow=TRUNK,
         steps=300 * 30_000 // 128,
         batch=128,
         learning_rate=4e-4,

@@ -24,37 +24,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vltrack.checkpoints import store
-from vltrack.core.errors import DataError, Diverged, StateError
+from vltrack.core.errors import Diverged, StateError
 from vltrack.core.files import write_text
 from vltrack.datasets.cutouts import build_cutouts
 from vltrack.datasets.pictures import PictureSet
-from vltrack.models import build, config_of, split_name
 from vltrack.nn.device import choose_device, mixed_precision, use_threads
-from vltrack.nn.stems import MobileStem
+from vltrack.tracking.tracker import house_policy
 from vltrack.training.batches import Batch, PairDataset, loader
-from vltrack.training.freeze import PlateauUnfreezer, freeze
-from vltrack.training.objective import PairObjective
+from vltrack.training.objective import TERMS, PairObjective
 from vltrack.training.recipes import TrainConfig
-from vltrack.training.state import RunState, averaged, restore_state, save_state
+from vltrack.training.start import freezing, starting_model
+from vltrack.training.state import RunState, restore_state, save_state
 from vltrack.training.validate import validate
-from vltrack.training.words import minilm_word_table
 
 log = logging.getLogger(__name__)
-COLUMNS = (
-    "step",
-    "rate",
-    "total",
-    "centre",
-    "giou",
-    "l1",
-    "layer_contrast",
-    "prompt_contrast",
-    "word_contrast",
-    "selection",
-    "iou",
-    "pairs_per_s",
-)
+COLUMNS = ("step", "rate", "total", *TERMS, "iou", "pairs_per_s")
 LOG_EVERY = 25
 SKIPS_ALLOWED = 3
 
@@ -107,10 +91,8 @@ def train(
     if here.world > 1:
         dist.barrier()
     torch.manual_seed(config.seed)
-    model = fresh_model(config, data)
-    if config.start:
-        continue_from(Path(config.start), model, config.only)
-    unfreezer = _freezing(model, config)
+    model = starting_model(config, data)
+    unfreezer = freezing(model, config)
     average = _copy_of(model)
     model.to(here.device)
     average.to(here.device)
@@ -120,27 +102,6 @@ def train(
         restore_state(out, state)
     with _progress(config, state, shown=bar and here.rank == 0) as tell:
         _Loop(config, state, here, data, out, workers, tell).run()
-
-
-def fresh_model(config: TrainConfig, data: Path) -> Any:
-    """The network before the first step: ImageNet stem and MiniLM word vectors where the size uses them."""
-    from numpy import load as load_arrays
-
-    card, size = split_name(f"{config.model}-{config.size}")
-    model = build(card, config_of(card, size))
-    if isinstance(model.stem, MobileStem):
-        stem = data / "mobilenet_v2_stem.npz"
-        if not stem.is_file():
-            raise DataError(f"{stem} is missing: the ImageNet stem to start from.", hint="See docs/train.md.")
-        arrays = load_arrays(stem, allow_pickle=False)
-        model.stem.trunk.load_numbered(
-            {k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")}
-        )
-        table = model.bert.embeddings.word_embeddings.weight
-        if config.words == "minilm":
-            with torch.no_grad():
-                table.copy_(minilm_word_table(table.shape[1]))
-    return model
 
 
 class _Loop:
@@ -168,7 +129,7 @@ class _Loop:
             build_cutouts(PictureSet.load(data), cache)
         if here.world > 1:
             dist.barrier()
-        self.dataset = PairDataset(pairs, data, cache, config.seed, model.max_words, later)
+        self.dataset = PairDataset(pairs, data, cache, config.seed, model.max_words, later, model.vocabulary)
         self.period_loss: list[float] = []
         self.skipped = 0
 
@@ -266,7 +227,8 @@ class _Loop:
 
     def _validate(self) -> None:
         if self.here.rank == 0:
-            row = {"step": self.state.step, **validate(self.state.average, self.here.device)}
+            policy = house_policy(self.config.model, self.config.size)
+            row = {"step": self.state.step, **validate(self.state.average, self.here.device, policy)}
             _append(self.out / "validation.csv", ("step", "bbox", "nlbbox", "nl"), row)
 
     def _save(self) -> None:
@@ -315,27 +277,6 @@ def schedule(config: TrainConfig, step: int) -> float:
     return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def continue_from(run: Path, model: Any, fresh: tuple[str, ...]) -> None:
-    """Take the averaged weights of another run; parameters named like ``fresh`` may be missing there.
-
-    Raises:
-        StateError: no run there. CheckpointCorrupt, CheckpointMismatch: it is damaged or of another shape.
-    """
-    tensors = averaged(run)
-    own = {k: v for k, v in model.state_dict().items() if k not in tensors and k.startswith(fresh)}
-    store.load_strictly(model, tensors | own, run)
-
-
-def _freezing(model: Any, config: TrainConfig) -> PlateauUnfreezer:
-    frozen, order = model.freeze_plan()
-    freeze(frozen)
-    if config.only:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name.startswith(config.only))
-        order = []
-    return PlateauUnfreezer(order, config.plateau_patience, config.plateau_delta)
-
-
 def _still(model: nn.Module) -> None:
     """Batch norms that are not trained keep their statistics too."""
     for module in model.modules():
@@ -352,14 +293,14 @@ def _copy_of(model: Any) -> Any:
 def _optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith("stem.trunk"), parameter.ndim > 1), []).append(parameter)
+        groups.setdefault((name.startswith(config.slow), parameter.ndim > 1), []).append(parameter)
     settings = [
         {
             "params": parameters,
-            "full_rate": config.learning_rate * (config.stem_rate if stem else 1.0),
+            "full_rate": config.learning_rate * (config.slow_rate if slow else 1.0),
             "weight_decay": config.weight_decay if matrix else 0.0,
         }
-        for (stem, matrix), parameters in groups.items()
+        for (slow, matrix), parameters in groups.items()
     ]
     return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas)
 

@@ -1,0 +1,153 @@
+"""What a run starts with: parts of other weights by name, whole weights; every tracker trains and goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_cases import make
+from vltrack.checkpoints import store
+from vltrack.core.errors import CheckpointMismatch, ModelNotFound
+from vltrack.models import MODELS, build, config_of
+from vltrack.models.litetrack import tiny
+from vltrack.training import run
+from vltrack.training.batches import PairDataset
+from vltrack.training.launch import RECIPES, configured
+from vltrack.training.recipes import BLOCKS, FRONT
+from vltrack.training.start import borrow_parts, freezing, starting_model
+
+TINY = [f"{name}-tiny" for name in MODELS]
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """LiteTrack tiny with random weights."""
+    path = tmp_path / "other.safetensors"
+    store.save(path, make(tiny(), seed=4), tracker="litetrack", size="tiny", card={})
+    return path
+
+
+def fresh(name: str) -> torch.nn.Module:
+    card = MODELS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        model: torch.nn.Module = build(card, config_of(card, "tiny"))
+    return model
+
+
+def test_borrowed_parts_are_copied_and_nothing_else(other: Path) -> None:
+    given, model = store.load(other)[0].state_dict(), fresh("all-in-one")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    names = borrow_parts(str(other), model, FRONT + BLOCKS)
+    after = model.state_dict()
+    assert any(name.startswith("stem.") for name in names)
+    assert any(name.startswith("blocks.3.") for name in names)
+    for name, tensor in after.items():
+        assert torch.equal(tensor, given[name] if name in names else before[name]), name
+
+
+def test_what_is_not_there_cannot_be_borrowed(other: Path) -> None:
+    model = fresh("all-in-one")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(CheckpointMismatch, match=r"norm\.weight"):
+        borrow_parts(str(other), model, (r"stem\.", r"norm\."))
+    with pytest.raises(CheckpointMismatch, match="no_such_part"):
+        borrow_parts(str(other), model, (r"stem\.", "no_such_part"))
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    with pytest.raises(ModelNotFound):
+        borrow_parts("litetrack-base", model, FRONT)
+
+
+def test_weights_can_be_the_start_of_a_run(other: Path, tmp_path: Path) -> None:
+    config = configured({"model": "litetrack", "size": "tiny", "start": other})
+    assert config.words == "random"
+    source = store.load(other)[0].state_dict()
+    np.savez(tmp_path / "mobilenet_v2_stem.npz", **_stem())
+    model = starting_model(config, tmp_path)
+    assert all(torch.equal(source[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_there_is_a_recipe_for_every_tracker() -> None:
+    for name in MODELS:
+        for size in ("tiny", "base"):
+            assert RECIPES[f"{name}-{size}"]().model == name
+    with pytest.raises(ModelNotFound, match="second part for sa-tracker-tiny"):
+        configured({"model": "sa-tracker", "size": "tiny", "start": "some/run"})
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if name != "litetrack-tiny"])
+def test_recipes_of_the_tiny_sizes_borrow_what_is_there(name: str) -> None:
+    """With the shipped weights; what is borrowed fits, and what is left fresh is the tracker's own."""
+    config = RECIPES[name]()
+    model = fresh(config.model)
+    names = borrow_parts(config.borrow, model, config.borrowed)
+    assert sum(model.state_dict()[n].numel() for n in names) > 2_000_000
+    unfreezer = freezing(model, config)
+    assert not model.stem.trunk.convs[0].weight.requires_grad
+    assert len(unfreezer.order) == 2
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_tracker_trains_and_a_stopped_run_goes_on_to_the_bit(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "validate", lambda *given: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5})
+    monkeypatch.setattr(run, "build_cutouts", lambda pictures, cache: None)
+    monkeypatch.setattr(run.PictureSet, "load", lambda data: None)
+    monkeypatch.setattr(PairDataset, "__getitem__", _random_sample)
+    np.savez(tmp_path / "mobilenet_v2_stem.npz", **_stem())
+    config = replace(
+        RECIPES[name](), words="random", steps=2, batch=2, save_every=1, validate_every=99, warmup=1
+    )
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run.train(config, data=tmp_path, out=whole, resume=False, device="cpu", workers=0)
+    real_step, calls = run._Loop._step, []
+
+    def stops(self, *given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real_step(self, *given)
+
+    monkeypatch.setattr(run._Loop, "_step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(config, data=tmp_path, out=broken, resume=False, device="cpu", workers=0)
+    monkeypatch.setattr(run._Loop, "_step", real_step)
+    run.train(config, data=tmp_path, out=broken, resume=True, device="cpu", workers=0)
+    first, second = ((out / "step-2.safetensors").read_bytes() for out in (whole, broken))
+    assert first == second
+
+
+def _random_sample(self: PairDataset, index: int) -> dict[str, np.ndarray]:
+    """A sample of noise; every second one has a sentence."""
+    rng = np.random.default_rng(index)
+    t, s, n = self.config.template_size, self.config.search_size, self.max_words
+    flag = index % 3
+    words = np.arange(n) < (6 if flag else 0)
+    box = np.array([0.5, 0.5, 0.3, 0.2], dtype=np.float32)
+    return {
+        "template": rng.integers(0, 256, (t, t, 3), dtype=np.uint8),
+        "template_box": box,
+        "search": rng.integers(0, 256, (2, s, s, 3), dtype=np.uint8),
+        "box": np.stack([box, box * 0.9]),
+        "recent": rng.integers(0, 256, (2, t, t, 3), dtype=np.uint8),
+        "recent_box": np.stack([box, box]),
+        "present": np.array([True, index % 2 == 0]),
+        "ids": np.where(words, rng.integers(1996, 30000, n), 0),
+        "words": words,
+        "flag": np.int64(flag),
+    }
+
+
+def _stem() -> dict[str, np.ndarray]:
+    """ImageNet's stem is not at hand in tests: random numbers of its shapes."""
+    convs = fresh("litetrack").stem.trunk.convs
+    return {
+        f"{number:02d}.{name}": parameter.detach().numpy()
+        for number, conv in enumerate(convs)
+        for name, parameter in conv.named_parameters()
+    }
