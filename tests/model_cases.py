@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vltrack.models import MODELS, ModelCard, aitrack, all_in_one, bit_tracker, build, config_of, sa_tracker
 from vltrack.models.base import Flag, Memory, Prediction, Text
-from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base
+from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base, uvltrack_large
 
 # The shapes of base and uvltrack-base (layers, sides, patch stem) with every width cut down.
 _NARROW = {"width": 64, "heads": 4, "text_hidden": 128, "table_width": 64, "head_channels": (32, 16)}
@@ -50,6 +50,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "litetrack tiny": tiny,
     "litetrack narrow base": narrow_base,
     "litetrack narrow uvltrack-base": lambda: replace(uvltrack_base(), **_NARROW),
+    "litetrack narrow uvltrack-large": lambda: replace(uvltrack_large(), **_NARROW),
     "aitrack tiny": aitrack.tiny,
     "aitrack narrow base": lambda: replace(aitrack.base(), **_NARROW_AITRACK),
     "aitrack narrow artrack-base": lambda: replace(aitrack.artrack_base(), **_NARROW_AITRACK),

@@ -1,7 +1,8 @@
 """Published weights into our models by name: declarative maps, and the one function that applies them.
 
-A map reads from our names to the published ones. Every name of ours that it covers must come, every published
-name must be used or be listed as ignored: nothing is skipped in silence. Knows tensors, not files.
+A map reads from our names to the published ones. Every name of ours that it covers must come, every other one
+must be listed as fresh; every published name must be used or be listed as ignored: nothing is skipped in
+silence. Knows tensors, not files.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class KeyMap:
         aliases: (pattern, replacement) that bring older published names to the current ones, tried in turn.
         names: (pattern of our name, template of the published one); the first that matches counts.
         ignored: patterns of published names that have no place with us.
+        fresh: patterns of our names for which this checkpoint has nothing. One of a part of the model (a ViT,
+            a BERT) leaves all the rest as it is; one of a whole tracker says what it leaves.
     """
 
     title: str
@@ -33,6 +36,7 @@ class KeyMap:
     aliases: tuple[tuple[str, str], ...] = ()
     names: tuple[tuple[str, str], ...]
     ignored: tuple[str, ...]
+    fresh: tuple[str, ...] = (r".*",)
 
     def published(self, own: str) -> str | None:
         """The published name of one of ours; None where this checkpoint has nothing for it."""
@@ -53,11 +57,16 @@ class KeyMap:
         """Whether a published name (current spelling) is known to have no place with us."""
         return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
+    def keeps(self, own: str) -> bool:
+        """Whether one of our names is known to have nothing in this checkpoint."""
+        return any(re.fullmatch(pattern, own) for pattern in self.fresh)
 
-# facebookresearch/mae, mae_pretrain_vit_base.pth: one dictionary "model". Our positions are fixed (the same
-# sines, for other grids), there is no final norm, and of the visualisation file the decoder is not needed.
+
+# facebookresearch/mae, mae_pretrain_vit_base.pth and _large.pth: one dictionary "model". Our positions are
+# fixed (the same sines, for other grids), there is no final norm, and of the visualisation files the decoder
+# is not needed.
 MAE_VIT = KeyMap(
-    title="MAE ViT-B",
+    title="MAE ViT",
     wrapper="model.",
     names=(
         (r"cls_token", r"cls_token"),
@@ -67,19 +76,38 @@ MAE_VIT = KeyMap(
     ignored=(r"pos_embed", r"norm\.(weight|bias)", r"mask_token", r"decoder_.*"),
 )
 
-# Hugging Face, bert-base-uncased. Layers above ours and the heads of the training tasks have no place here.
-BERT_BASE = KeyMap(
-    title="BERT-base",
-    wrapper="bert.",
-    aliases=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
-    names=((r"bert\.((?:embeddings|encoder\.layer\.\d+)\..+)", r"\1"),),
-    ignored=(
-        r"encoder\.layer\.([6-9]|1[01])\..+",
-        r"embeddings\.position_ids",
-        r"pooler\.dense\.(weight|bias)",
-        r"cls\.(predictions|seq_relationship)\..+",
-    ),
-)
+
+def bert_base(layers: int) -> KeyMap:
+    """Hugging Face, bert-base-uncased, onto a model that has its embeddings and its lowest ``layers``."""
+    return _bert("BERT-base", layers, 12)
+
+
+def bert_large(layers: int) -> KeyMap:
+    """Hugging Face, bert-large-uncased, likewise."""
+    return _bert("BERT-large", layers, 24)
+
+
+def _bert(title: str, layers: int, there: int) -> KeyMap:
+    """Layers above ours and the heads of the training tasks have no place here."""
+    if not 0 <= layers <= there:
+        raise ValueError(f"{title} has {there} layers, {layers} are asked for")
+    above = "|".join(str(i) for i in range(layers, there))
+    return KeyMap(
+        title=title,
+        wrapper="bert.",
+        aliases=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
+        names=((r"bert\.((?:embeddings|encoder\.layer\.\d+)\..+)", r"\1"),),
+        ignored=(
+            *([rf"encoder\.layer\.({above})\..+"] if above else []),
+            r"embeddings\.position_ids",
+            r"pooler\.dense\.(weight|bias)",
+            r"cls\.(predictions|seq_relationship)\..+",
+        ),
+    )
+
+
+# For models with six layers: LiteTrack and UVLTrack-B.
+BERT_BASE = bert_base(6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +123,9 @@ def initialise(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMap) 
     """Copy published tensors into ``model``; nothing is copied unless everything fits.
 
     Raises:
-        CheckpointMismatch: names of ours without a published tensor, published names that are neither used
-            nor known to be ignored, two published names for one, other shapes or number types (ten each).
+        CheckpointMismatch: names of ours without a published tensor or of which the map knows nothing,
+            published names that are neither used nor known to be ignored, two published names for one, other
+            shapes or number types (ten each).
         CheckpointNonFinite: a tensor that would be loaded holds NaN or infinity.
     """
     given, faults = _by_current_name(tensors, keymap)
@@ -104,6 +133,7 @@ def initialise(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMap) 
     wanted = {name: source for name in own if (source := keymap.published(name)) is not None}
     used = set(wanted.values())
     faults["missing"] = [f"{name} (there {source})" for name, source in wanted.items() if source not in given]
+    faults["unknown to the map"] = [n for n in own if n not in wanted and not keymap.keeps(n)]
     faults["unexpected"] = [n for n in given if n not in used and not keymap.ignores(n)]
     fitting = {name: given[source] for name, source in wanted.items() if source in given}
     faults["of another shape"] = [

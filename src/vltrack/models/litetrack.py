@@ -11,7 +11,7 @@ cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,6 +48,8 @@ class LiteTrackConfig(FrontConfig):
     gate: bool = True
     star: bool = True
     star_width: int = 85
+    # ours, off in base: a start by words, too, may answer that no cell is the target
+    neither_by_words: bool = False
     # published but without effect; only so that UVLTrack's own checkpoints load strictly
     prompter_spare: bool = False
 
@@ -60,6 +62,13 @@ class LiteTrackConfig(FrontConfig):
             raise ValueError(f"contrast_from must name one of the layers, got {self.contrast_from}")
         if not -1.0 < self.select_threshold < 1.0:
             raise ValueError(f"select_threshold is a cosine, got {self.select_threshold}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayeredText(Text):
+    """In training also the sentence's [CLS] (B, I, C) after each split layer from ``contrast_from`` on."""
+
+    layers_BIC: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +90,21 @@ def uvltrack_base() -> LiteTrackConfig:
     return LiteTrackConfig(freeze=False, select=False, gate=False, star=False, prompter_spare=True)
 
 
+def uvltrack_large() -> LiteTrackConfig:
+    """UVLTrack-L: ViT-L/16 and the lower half of BERT-large, in a wider search region (released code)."""
+    return replace(
+        uvltrack_base(),
+        search_factor=5.0,
+        width=1024,
+        heads=16,
+        text_hidden=4096,
+        table_width=1024,
+        split_layers=12,
+        joint_layers=12,
+        contrast_from=8,
+    )
+
+
 def tiny() -> LiteTrackConfig:
     """Runs live on one thread of a laptop (unpublished; our design)."""
     return LiteTrackConfig(
@@ -92,6 +116,7 @@ def tiny() -> LiteTrackConfig:
         box_code="free",
         frozen_blocks=0,
         star_width=32,
+        neither_by_words=True,
     )
 
 
@@ -137,6 +162,7 @@ class LiteTrack(Front):
             code=config.box_code,
             mlp_ratio=config.mlp_ratio,
             spare=config.prompter_spare,
+            neither_by_words=config.neither_by_words,
         )
 
     # -- once a sentence, once a template ---------------------------------------------------------
@@ -144,12 +170,28 @@ class LiteTrack(Front):
     def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
         """Word-piece ids (B, L) int64 with [CLS] first, and which are not padding -> ``Text``."""
         bias = key_bias(valid_BL)
-        x_BLC = self.bert.embeddings(ids_BL)
+        x_BLC, firsts = self.bert.embeddings(ids_BL), []
         for i, layer in enumerate(self.bert.layers):
             if self.config.star:
                 x_BLC = self.star_text[i](x_BLC)
             x_BLC = layer(x_BLC, bias)
+            if i >= self.config.contrast_from:
+                firsts.append(x_BLC[:, 0])
+        if self.training and firsts:
+            return LayeredText(tokens_BLC=x_BLC, valid_BL=valid_BL, layers_BIC=torch.stack(firsts, dim=1))
         return Text(tokens_BLC=x_BLC, valid_BL=valid_BL)
+
+    def embed_template(self, image_B3SS: Tensor, box_B4: Tensor) -> Template:
+        """One template crop (B, 3, Sz, Sz) with its box.
+
+        Without explicit matching a cell is the target's or it is not, by its centre (released code); with it
+        ``inside_BM`` stays the share of its area (ours).
+        """
+        template = super().embed_template(image_B3SS, box_B4)
+        if self.matcher is not None:
+            return template
+        inside_BM = cell_inside(box_B4, self.template_side).to(template.inside_BM.dtype)
+        return replace(template, inside_BM=inside_BM)
 
     # -- the trunk --------------------------------------------------------------------------------
 
@@ -209,7 +251,10 @@ class LiteTrack(Front):
                 )
                 vision, words = joint.split([vision.shape[1], words.shape[1]], dim=1)
             if self.training and i >= config.contrast_from:
-                contrasts.append(self._contrast(vision, words, m, flag_B))
+                first_B1C = words[:, :1]
+                if i < config.split_layers and isinstance(text, LayeredText):
+                    first_B1C = text.layers_BIC[:, i - config.contrast_from, None]
+                contrasts.append(self._contrast(vision, first_B1C, m, flag_B))
         vision_BC, template_BMC, x_BNC = vision[:, 0], vision[:, 1 : 1 + m], vision[:, 1 + m :]
         if selection is not None:
             if dropping:
@@ -219,10 +264,10 @@ class LiteTrack(Front):
         tokens = Tokens(vision_BC=vision_BC, template_BMC=template_BMC, search_BNC=x_BNC, words_BC=words_BC)
         return tokens, {"contrasts": contrasts}
 
-    def _contrast(self, vision: Tensor, words: Tensor, m: int, flag_B: Tensor) -> Tensor:
+    def _contrast(self, vision: Tensor, first_B1C: Tensor, m: int, flag_B: Tensor) -> Tensor:
         """Layer contrast (B, N): cosine of search tokens to the class token, the sentence's, or both."""
         by_vision = cosine(vision[:, 1 + m :], vision[:, :1])[..., 0]
-        by_words = cosine(vision[:, 1 + m :], words[:, :1])[..., 0] if words.shape[1] else by_vision
+        by_words = cosine(vision[:, 1 + m :], first_B1C)[..., 0] if first_B1C.shape[1] else by_vision
         return by_flag(flag_B, by_vision, by_words) * self.log_contrast.exp()
 
     # -- prompts, boxes, the protocol ----------------------------------------------------------------

@@ -28,9 +28,10 @@ class ModalityHead(nn.Module):
         code: BoxCode,
         mlp_ratio: float = 4.0,
         spare: bool = False,
+        neither_by_words: bool = False,
     ) -> None:
         super().__init__()
-        self.side, self.code = side, code
+        self.side, self.code, self.neither_by_words = side, code, neither_by_words
         self.prompter = ContrastivePrompter(width, mlp_ratio, spare=spare)
         self.conv_cls = ConvTower(width, channels, 1)
         self.conv_offset = ConvTower(width, channels, 2)
@@ -48,12 +49,13 @@ class ModalityHead(nn.Module):
         centre = self.conv_cls(map_BCSS)[:, 0].float()
         by_words_B = flag_B == Flag.NL
         size = self._size(map_BCSS, by_words_B)
+        sure_B = None if self.neither_by_words else by_words_B
         logits = {}
         if self.training:
             logits = {"centre": centre, "prompt": contrast_BN2, **aux}
         return Prediction(
             centre_BSS=centre.sigmoid(),
-            presence_BSS=presence(contrast_BN2).view(b, self.side, self.side),
+            presence_BSS=presence(contrast_BN2, sure_B).view(b, self.side, self.side),
             boxes_BSS4=decode_boxes(self.conv_offset(map_BCSS), size, self.code),
             tokens=tokens,
             logits=logits,

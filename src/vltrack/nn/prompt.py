@@ -42,8 +42,8 @@ class ContrastivePrompter(nn.Module):
         self.log_build = temperature_parameter()
         self.log_score = temperature_parameter()
         if spare:
-            self.q = nn.Linear(width, width)
-            self.kv = nn.Linear(width, 2 * width)
+            self.q = nn.Linear(width, width, bias=False)
+            self.kv = nn.Linear(width, 2 * width, bias=False)
             self.proj = nn.Linear(width, width)
 
     def build(self, reference_BC: Tensor, keys_BMC: Tensor, inside_BM: Tensor, by_words_B: Tensor) -> Tensor:
@@ -69,10 +69,17 @@ class ContrastivePrompter(nn.Module):
         return torch.stack([a_BN3[..., 0], other_BN], dim=-1)
 
 
-def presence(logits_BN2: Tensor) -> Tensor:
-    """(B, N, 2) -> (B, N) probability of the target; a third logit of 0 is for neither (test time only)."""
+def presence(logits_BN2: Tensor, without_neither_B: Tensor | None = None) -> Tensor:
+    """(B, N, 2) -> (B, N) probability of the target; a third logit of 0 is for neither (test time only).
+
+    The released code has no such third way out where it grounds a sentence: samples that are marked in
+    ``without_neither_B`` have to choose between the target and the rest.
+    """
     three = torch.cat([logits_BN2, torch.zeros_like(logits_BN2[..., :1])], dim=-1)
-    return three.softmax(dim=-1)[..., 0]
+    probability_BN = three.softmax(dim=-1)[..., 0]
+    if without_neither_B is None:
+        return probability_BN
+    return torch.where(without_neither_B[:, None], logits_BN2.softmax(dim=-1)[..., 0], probability_BN)
 
 
 def _three_groups(logits_BM: Tensor, inside_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
