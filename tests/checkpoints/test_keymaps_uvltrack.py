@@ -17,19 +17,24 @@ from uvltrack_published import (
     Published,
     Sizes,
     Tensors,
+    bert_shapes,
     box_mask,
     filled,
     litetrack_shapes,
     shapes_of,
+    vit_shapes,
 )
 
 from model_cases import boxes, make, pictures, sentences
 from vltrack.checkpoints.foreign import read_foreign
-from vltrack.checkpoints.keymaps import bert_base, bert_large, initialise
+from vltrack.checkpoints.keymaps import MAE_VIT, bert_base, bert_large, initialise
+from vltrack.checkpoints.keymaps_ostrack import MAE_TRUNK
 from vltrack.checkpoints.keymaps_uvltrack import LITETRACK, UVLTRACK
 from vltrack.core.errors import CheckpointMismatch
+from vltrack.models import sa_tracker
 from vltrack.models.base import Flag, Prediction
 from vltrack.models.litetrack import LiteTrack, LiteTrackConfig, base, uvltrack_base, uvltrack_large
+from vltrack.models.sa_tracker import SATracker
 
 NARROW = Sizes(width=32, heads=4, layers=12, split=6, hidden=64, channel=32, template=64, search=128)
 SMALL = {
@@ -198,6 +203,36 @@ def test_a_bert_ignores_the_layers_above_ours(function: Any, there: int) -> None
         assert ignored == list(range(layers, there))
     with pytest.raises(ValueError, match=f"has {there} layers"):
         function(there + 1)
+
+
+@pytest.mark.parametrize(
+    ("network", "config", "bert", "sizes"),
+    [
+        (LiteTrack, uvltrack_base, bert_base, BASE),
+        (LiteTrack, uvltrack_large, bert_large, LARGE),
+        (SATracker, sa_tracker.base, bert_base, replace(BASE, split=12)),
+    ],
+    ids=["uvltrack-base", "uvltrack-large", "sa-tracker-base"],
+)
+def test_a_training_starts_from_mae_and_bert_of_its_size(
+    network: Any, config: Any, bert: Any, sizes: Sizes
+) -> None:
+    """Every block and every layer that the network has is there, in its shape; those above are left out."""
+    with torch.device("meta"):
+        ours = {name: tuple(tensor.shape) for name, tensor in network(config()).state_dict().items()}
+    there = {"bert_base": 12, "bert_large": 24}[bert.__name__]
+    whole = replace(sizes, split=there)
+    for keymap, prefix, file in (
+        (MAE_TRUNK if network is SATracker else MAE_VIT, "backbone.vit.", vit_shapes(sizes)),
+        (bert(sizes.split), "backbone.bert.", bert_shapes(whole)),
+    ):
+        given = {name.removeprefix(prefix): shape for name, shape in file.items()}
+        wanted = {own: source for own in ours if (source := keymap.published(own))}
+        assert {own: given[source] for own, source in wanted.items()} == {own: ours[own] for own in wanted}
+        left = {name for name in given.keys() - set(wanted.values()) if not keymap.ignores(name)}
+        assert {re.sub(r"_[zx]$", "", name) for name in left} <= {"pos_embed", "modal_embed"}
+        parts = ("bert.",) if "bert" in prefix else ("blocks.", "stem.")
+        assert {own for own in ours if own.startswith(parts)} <= wanted.keys()
 
 
 # -- what is computed ---------------------------------------------------------------------------------
