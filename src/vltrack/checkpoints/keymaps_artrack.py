@@ -35,6 +35,7 @@ ARTRACK = KeyMap(
         r"pix_head\.identity_search",  # handed on from layer to layer and never read
         r"(optimizer|lr_scheduler)\..+",  # the state of a training
     ),
+    fresh=(r"(align|roi|clip_text)\..+",),  # of ``base``, which may start from such a file
 )
 
 _TEXT = r"(?:token_embedding|transformer|ln_final|positional_embedding|text_projection)"
@@ -56,4 +57,5 @@ AITRACK = KeyMap(
         # For models without a text side.
         rf"lang_embedding\.clip_model\.{_TEXT}.*",
     ),
+    fresh=(r"align\..+",),
 )

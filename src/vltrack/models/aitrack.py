@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vltrack.core.errors import ConfigError
 from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Views
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
@@ -328,7 +329,15 @@ class AITrack(Front):
         """Find the target by words in letterboxed frames (B, 3, Sx, Sx) (ours).
 
         The template is masked, the past is the whole picture, and the sentence alone names both regions.
+
+        Raises:
+            ConfigError: this model has no text side.
         """
+        if self.config.text == "none":
+            raise ConfigError(
+                "this AITrack has no text side: words alone cannot start it.",
+                hint="Give a box, or use the size tiny or base.",
+            )
         nothing, b = self.no_template(scene_B3SS), len(scene_B3SS)
         flag_B = torch.full((b,), int(Flag.NL), device=scene_B3SS.device)
         by_words_B, said = torch.ones_like(flag_B, dtype=torch.bool), self.sentence(text, flag_B)
@@ -341,7 +350,8 @@ class AITrack(Front):
 
         The past is made up (``nn.history.rehearsed``); where words alone name the target it is the whole
         picture, as at test. ``select`` has no meaning here. ``sequence`` (B * V, 5, V) are the logits of the
-        four coordinates and of the end word, ``expected`` the box of the former's expectations.
+        four coordinates and of the end word (``vocabulary`` tells their meaning), ``expected`` the box of the
+        former's expectations.
         """
         each_B = views.each()
         flag_B, box_B4 = views.flag_B[each_B], views.box_BV4.flatten(0, 1)
@@ -371,6 +381,7 @@ class AITrack(Front):
         return {
             "sequence": logits_BTV,
             "expected": expected_B4,
+            "vocabulary": self.decoder.vocabulary,
             "boxes": shown_B4[:, None, None],
             "heard": search.heard_BN,
         }
