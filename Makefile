@@ -57,5 +57,5 @@ weights: setup  ## train litetrack-tiny again, with the shipped recipe (two hour
 	$(BIN)/python -m vltrack.training.publish $(RUN)-words $(WEIGHTS)
 
 clean:  ## remove what the tools and the demo left behind (not .venv, not runs)
-	rm -rf build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf build dist demo-output compare-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -115,7 +115,7 @@ def track(
     checks.check_choice("--device", device, DEVICES)
     checks.check_range(start, end, stride)
     targets, warnings = checks.read_targets(
-        text=_sentence(text, text_file, line),
+        text=sentence_of(text, text_file, line),
         boxes=box or (),
         named=target or (),
         box_format=box_format,
@@ -154,7 +154,7 @@ def track(
     raise typer.Exit(job.run(request))
 
 
-def _sentence(text: str | None, text_file: Path | None, line: int | None) -> str | None:
+def sentence_of(text: str | None, text_file: Path | None, line: int | None) -> str | None:
     """The sentence from ``--text`` or from line ``--line`` of ``--text-file``. Raises ``UsageError`` for
     both.
     """

@@ -47,7 +47,7 @@ def agreement(boxes_TN4: ArrayLike) -> Agreement:
         raise ValueError(f"boxes of several trackers are (T, N, 4), got {boxes.shape}")
     there_TN = np.isfinite(boxes).all(axis=2)
     overlap_TTN = iou_xywh(np.nan_to_num(boxes)[:, None], np.nan_to_num(boxes)[None])
-    other_TT1 = ~np.eye(len(boxes), dtype=bool)[..., None]
+    other_TT1 = np.eye(len(boxes))[..., None] == 0
     counts_TTN = there_TN[:, None] & there_TN[None] & other_TT1
     each_TN = _mean(overlap_TTN, counts_TTN, axis=1)
     return Agreement(

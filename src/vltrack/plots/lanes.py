@@ -57,17 +57,17 @@ def draw_boxes(
     """
     boxes = np.asarray(boxes_T4, dtype=np.float64)
     picture = image.copy()
-    unit = float(np.clip(max(image.shape[:2]) / 640, 0.6, 8))
-    line = max(2, round(1.8 * unit))
+    line = max(2, round(1.8 * _unit(image)))
     drawn = [t for t in range(len(boxes)) if np.isfinite(boxes[t]).all()]
     for thickness, rim in ((line + max(1, line // 2), True), (line, False)):
         for t in drawn:  # all rims lie below all lines: where boxes coincide no rim hides a neighbour
             _outline(
                 picture, boxes[t], RIM if rim else COLOURS[t], thickness, dashed=not visible[t], line=line
             )
+    plates: list[tuple[int, int, int, int]] = []
     for t in drawn:
         if tagged[t]:
-            _tag(picture, boxes[t], names[t], COLOURS[t], max(10, round(11 * unit)), line)
+            plates.append(_tag(picture, boxes[t], names[t], COLOURS[t], line, plates))
     return picture
 
 
@@ -86,18 +86,38 @@ def _outline(image: Image, box: Box, colour: Colour, thickness: int, *, dashed: 
             cv2.line(image, a, b, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
-def _tag(image: Image, box: Box, name: str, colour: Colour, size: int, line: int) -> None:
-    """The name on a plate in the tracker's colour above the box, or below where there is no room."""
+def _tag(
+    image: Image, box: Box, name: str, colour: Colour, line: int, taken: Sequence[tuple[int, int, int, int]]
+) -> tuple[int, int, int, int]:
+    """The name on a plate in the tracker's colour, above the box or below it, off the plates that are there.
+
+    Returns the plate's left, top, right and bottom.
+    """
     height, width = image.shape[:2]
+    size = max(10, round(11 * _unit(image)))
     margin = max(2, size // 4)
     text = lettering.shortened(name, size, max(1, width - 2 * margin), bold=True)
-    plate = (lettering.width_of(text, size, bold=True) + 2 * margin, round(size * 1.3))
-    x = int(np.clip(box[0] - line / 2, 0, max(0, width - plate[0])))
-    above, below = box[1] - line - plate[1], box[1] + box[3] + line
-    y = int(np.clip(above if above >= 0 else below, 0, max(0, height - plate[1])))
-    image[y : y + plate[1], x : x + plate[0]] = colour
+    wide, high = lettering.width_of(text, size, bold=True) + 2 * margin, round(size * 1.3)
+    x = int(np.clip(box[0] - line / 2, 0, max(0, width - wide)))
+    above, below = round(box[1] - line - high), round(box[1] + box[3] + line)
+    steps = range(len(taken) + 1)
+    tops = [*(above - k * high for k in steps), *(below + k * high for k in steps)]
+    inside = [y for y in tops if 0 <= y <= height - high] or [int(np.clip(above, 0, max(0, height - high)))]
+    free = [
+        y
+        for y in inside
+        if all(x >= r or x + wide <= left or y >= bottom or y + high <= top for left, top, r, bottom in taken)
+    ]
+    y = (free or inside)[0]
+    image[y : y + high, x : x + wide] = colour
     ink = RIM if 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 110 else (255, 255, 255)
     lettering.write(image, text, (x + margin, y), size, ink, bold=True)
+    return x, y, x + wide, y + high
+
+
+def _unit(image: Image) -> float:
+    """How much larger than 640 pixels the picture's longer side is."""
+    return float(np.clip(max(image.shape[:2]) / 640, 0.6, 8))
 
 
 class Band:
