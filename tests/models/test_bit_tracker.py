@@ -456,13 +456,18 @@ def test_frozen_from_the_start() -> None:
 
 
 def test_counts_against_the_published_ones() -> None:
-    """STARK-ST101 47.2 M, ST50 28.2 M. Base: less the decoder (9.5 M), plus MDAI, CTIF, a wider score."""
+    """STARK-ST101 47.2 M; base: less the decoder (9.5 M), plus MDAI, CTIF and a wider score.
+
+    STARK's own table is quoted with 42.4 M and 23.5 M, which leaves out the matrices of attention.
+    """
     counts = {
         size: count_parameters(without_memory(MODELS["bit-tracker"], size)).total
         for size in MODELS["bit-tracker"].sizes
     }
     assert counts["stark-base"] == pytest.approx(47.2e6, rel=0.001)
-    assert counts["stark-r50"] == pytest.approx(28.2e6, rel=0.002)
+    attention = 18 * 4 * (256 * 256 + 256)
+    assert counts["stark-base"] - attention == pytest.approx(42.4e6, rel=0.002)
+    assert counts["stark-r50"] - attention == pytest.approx(23.5e6, rel=0.002)
     with torch.device("meta"):
         parent, ours = BITTracker(stark_base()), BITTracker(base())
     parts = {
