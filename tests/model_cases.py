@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -136,6 +137,13 @@ class Scene:
         self.search = pictures(config.search_size, batch, 20 + seed)
         self.box = boxes(batch, 30 + seed)
         self.ids, self.valid = sentences(batch, seed=40 + seed)
+
+    def alone(self, index: int) -> Scene:
+        """The same model with one of the targets."""
+        one = copy(self)
+        for name in ("template", "search", "box", "ids", "valid"):
+            setattr(one, name, getattr(self, name)[index : index + 1])
+        return one
 
     @property
     def modes(self) -> tuple[str, ...]:

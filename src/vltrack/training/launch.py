@@ -26,11 +26,15 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "all-in-one-tiny": recipes.all_in_one_tiny,
     "all-in-one-base": recipes.all_in_one_base,
     "bit-tracker-tiny": recipes.bit_tracker_tiny,
+    "bit-tracker-base": recipes.bit_tracker_base,
     "sa-tracker-tiny": recipes.sa_tracker_tiny,
     "sa-tracker-base": recipes.sa_tracker_base,
 }
 # Second parts: they start from the folder of an earlier run.
-SECOND: dict[str, Callable[[str], TrainConfig]] = {"litetrack-tiny": recipes.litetrack_tiny_words}
+SECOND: dict[str, Callable[[str], TrainConfig]] = {
+    "litetrack-tiny": recipes.litetrack_tiny_words,
+    "bit-tracker-base": recipes.bit_tracker_base_score,
+}
 
 
 def main_train(options: dict[str, Any]) -> int:

@@ -150,12 +150,12 @@ def all_in_one_tiny() -> TrainConfig:
 
 def sa_tracker_tiny() -> TrainConfig:
     """First weights of SATracker tiny."""
-    return _beside_litetrack("sa-tracker", FRONT + BLOCKS + WORDS)
+    return _beside_litetrack("sa-tracker", FRONT + BLOCKS + WORDS, steps=1000)
 
 
 def bit_tracker_tiny() -> TrainConfig:
     """First weights of BIT-Tracker tiny: box and score learn together (ours)."""
-    return _beside_litetrack("bit-tracker", FRONT + WORDS)
+    return _beside_litetrack("bit-tracker", FRONT + WORDS, steps=800)
 
 
 # A box written as words learns by the words and by SIoU; GIoU and L1 are not published for it.
@@ -165,7 +165,7 @@ BY_WORDS = LossWeights(giou=0.0, l1=0.0)
 def aitrack_tiny() -> TrainConfig:
     """First weights of AITrack tiny. A view without the target teaches it nothing: there are none."""
     pairs = PairConfig(text_share=0.35, scene_share=0.25, negative_share=0.0)
-    return _beside_litetrack("aitrack", FRONT + BLOCKS + WORDS, losses=BY_WORDS, pairs=pairs)
+    return _beside_litetrack("aitrack", FRONT + BLOCKS + WORDS, losses=BY_WORDS, pairs=pairs, steps=900)
 
 
 def aitrack_base() -> TrainConfig:
@@ -210,6 +210,38 @@ def all_in_one_base() -> TrainConfig:
 def sa_tracker_base() -> TrainConfig:
     """Nothing is published: the schedule of OSTrack (TRACKERS.md 5.2; ours)."""
     return replace(all_in_one_base(), model="sa-tracker", slow=TRUNK)
+
+
+def bit_tracker_base() -> TrainConfig:
+    """Stage 1 of STARK, on which BIT-Tracker stands (TRACKERS.md 4.2), with a cosine instead of one drop."""
+    return TrainConfig(
+        model="bit-tracker",
+        size="base",
+        pairs=PairConfig(
+            template_size=128, search_size=320, search_factor=5.0, text_share=0.0, scene_share=0.0
+        ),
+        losses=LossWeights(score=0.0),
+        slow=("stem.",),
+        steps=500 * 60_000 // 128,
+        batch=128,
+        learning_rate=1e-4,
+        betas=(0.9, 0.999),
+        weight_decay=1e-4,
+        clip=0.1,
+    )
+
+
+def bit_tracker_base_score(start: str) -> TrainConfig:
+    """Stage 2: the score head alone, half of the views without the target."""
+    first = bit_tracker_base()
+    return replace(
+        first,
+        start=start,
+        only=("score_head.",),
+        losses=LossWeights(giou=0.0, l1=0.0),
+        pairs=replace(first.pairs, negative_share=0.5),
+        steps=50 * 60_000 // 128,
+    )
 
 
 def litetrack_base() -> TrainConfig:
