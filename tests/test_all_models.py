@@ -300,6 +300,7 @@ def test_names_of_models() -> None:
     for tracker, size in all_sizes():
         card, found = split_name(f"{tracker}-{size}")
         assert (card.name, found) == (tracker, size)
+        assert split_name(tracker)[1] == "tiny"
     with pytest.raises(ModelNotFound, match="litetrack-tini") as caught:
         split_name("litetrack-tini")
     assert "litetrack-tiny" in caught.value.hint

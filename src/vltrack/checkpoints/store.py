@@ -140,8 +140,8 @@ def find(name_or_path: str | Path) -> Path:
                 f"there are no weights at {path}.", hint="Check the path, or use `vltrack models`."
             )
         return path
-    split_name(str(name_or_path))
-    packaged = PACKAGED / f"{name_or_path}.safetensors"
+    card, size = split_name(str(name_or_path))
+    packaged = PACKAGED / f"{card.name}-{size}.safetensors"
     if not packaged.is_file():
         raise ModelNotFound(
             f"no weights for {name_or_path} ship with vltrack (looked for {packaged}).",
@@ -345,7 +345,8 @@ def _config(model_card: ModelCard, card: dict[str, Any], path: Path) -> Any:
 
 def _same_kind(value: object, default: object) -> bool:
     if isinstance(default, tuple):
-        return isinstance(value, tuple) and bool(value) and all(_same_kind(v, default[0]) for v in value)
+        # None of them may be a choice, too: layers after which something happens.
+        return isinstance(value, tuple) and all(_same_kind(v, (*default, 0)[0]) for v in value)
     if isinstance(default, float):
         return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
     return type(value) is type(default)

@@ -40,9 +40,10 @@ def check_model(name: str) -> None:
             f"there are no weights at {shown(name)}.", hint="Check the path, or: vltrack models."
         )
     known = model_names()
-    if name not in known:
+    whole = name if name in known else f"{name}-tiny"  # as models.split_name
+    if whole not in known:
         raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))
-    if known[name] is None:
+    if known[whole] is None:
         at_hand = [other for other, file in known.items() if file is not None]
         hint = f"At hand: {', '.join(at_hand)}." if at_hand else "Train them: vltrack train --help."
-        raise ModelNotFound(f"no weights for {name} ship with vltrack.", hint=hint)
+        raise ModelNotFound(f"no weights for {whole} ship with vltrack.", hint=hint)

@@ -21,6 +21,7 @@ class ModelCard:
         claims: the paper's ideas, each a switch of the configuration.
         ours: what is not published and was designed here.
         policies: by size, the options of the tracking policy that differ from the house's.
+        boxes_only: sizes without a text side, as some were published.
     """
 
     name: str
@@ -34,6 +35,11 @@ class ModelCard:
     claims: str
     ours: str
     policies: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
+    boxes_only: tuple[str, ...] = ()
+
+    def modes_of(self, size: str) -> tuple[str, ...]:
+        """What can name the target of this size."""
+        return ("bbox",) if size in self.boxes_only else self.modes
 
 
 # The rules of the published code: the peak under a Hann window as it is, crops of whole pixels.
@@ -85,6 +91,7 @@ MODELS: dict[str, ModelCard] = {
         ours="sentences in CLIP's space, a learned scale, the key-value cache, the score, the tiny size",
         policies={size: _ARTRACK for size in ("base", "artrack-base")}
         | {"tiny": {"window": 0.0, "penalty": 0.0}},
+        boxes_only=("artrack-base",),
     ),
     "all-in-one": ModelCard(
         name="all-in-one",
@@ -98,6 +105,7 @@ MODELS: dict[str, ModelCard] = {
         claims="language-injected vision tokens, multi-modal alignment in training, candidate elimination",
         ours="a sentence vector that differs between sentences, BBOX exact, start by words, the tiny size",
         policies={"base": PUBLISHED, "ostrack-base": PUBLISHED},
+        boxes_only=("ostrack-base",),
     ),
     "bit-tracker": ModelCard(
         name="bit-tracker",
@@ -118,6 +126,7 @@ MODELS: dict[str, ModelCard] = {
         ours="the inside of MDAI and CTIF, words (tiny alone reads them), the tiny size",
         policies={size: _STARK for size in ("base", "base-r50", "stark-base", "stark-r50")}
         | {"tiny": {"window": 0.0, "penalty": 0.0}},
+        boxes_only=("base", "base-r50", "stark-base", "stark-r50"),
     ),
     "sa-tracker": ModelCard(
         name="sa-tracker",
@@ -136,11 +145,13 @@ MODELS: dict[str, ModelCard] = {
 
 
 def split_name(name: str) -> tuple[ModelCard, str]:
-    """``litetrack-tiny`` -> its card and ``tiny``.
+    """``litetrack-tiny`` -> its card and ``tiny``; a tracker's name alone means its ``tiny`` size.
 
     Raises:
         ModelNotFound: with the nearest name.
     """
+    if name in MODELS:
+        return MODELS[name], "tiny"
     for card in MODELS.values():
         for size in card.sizes:
             if name == f"{card.name}-{size}":
