@@ -121,6 +121,9 @@ def test_modes_come_from_the_registry() -> None:
     one.card["tracker"] = "litetrack"
     team = SideBySide({"one": one})
     assert team.suited(BOTH) == ({"one": BOTH}, {})
+    one.card.update(tracker="all-in-one", size="ostrack-base")
+    targets, remarks = team.suited(BOTH)
+    assert (targets, list(remarks)) == ({"one": Target(box=BOX)}, ["one"])
 
 
 def test_a_failure_without_words_names_its_kind() -> None:

@@ -167,4 +167,4 @@ def part_for(target: Target, modes: Collection[str]) -> tuple[Target | None, str
 def modes_of(tracker: Tracker) -> tuple[str, ...]:
     """The modes of a loaded tracker, from the registry; all for one that the registry does not know."""
     card = MODELS.get(tracker.card.get("tracker", ""))
-    return card.modes if card is not None else tuple(Mode)
+    return card.modes_of(tracker.card["size"]) if card is not None else tuple(Mode)
