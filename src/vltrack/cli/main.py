@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vltrack import __version__
-from vltrack.cli import data, demo, doctor, models, track, train
+from vltrack.cli import compare, data, demo, doctor, import_weights, models, track, train
 from vltrack.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
@@ -41,6 +41,7 @@ Examples:
   vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
   vltrack track clip.mp4 --box 120,40,60,80
 """
+VERBS = ("track", "compare", "demo", "train", "import-weights", "models", "doctor", "data")
 
 
 def _version(wanted: bool) -> None:
@@ -73,9 +74,9 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for verb in (track, demo, train, models, doctor):
+    for verb in (track, compare, demo, train, import_weights, models, doctor):
         name = verb.__name__.rpartition(".")[2]
-        app.command(name)(getattr(verb, name))
+        app.command(name.replace("_", "-"))(getattr(verb, name))
     app.add_typer(data.app, name="data")
     return app
 
@@ -97,11 +98,7 @@ def main(words: Sequence[str]) -> int:
         full.__cause__ = error
         return report_error(full, as_json=as_json, debug=debug)
     except _CommandLineError as error:
-        verb = (
-            f" {words[0]}"
-            if words and words[0] in ("track", "demo", "train", "models", "doctor", "data")
-            else ""
-        )
+        verb = f" {words[0]}" if words and words[0] in VERBS else ""
         usage = UsageError(_sentence(error), hint=f"See vltrack{verb} --help.")
         return report_error(usage, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as stop:

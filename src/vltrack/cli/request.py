@@ -178,7 +178,7 @@ def check_outputs(outputs: Sequence[Path], source: str, *, overwrite: bool) -> N
             raise UsageError(f"-o {shown(path)} was given twice.")
         seen.add(place)
         _check_not_input(path, source)
-        _check_writable(path, overwrite=overwrite)
+        check_writable(path, overwrite=overwrite)
 
 
 def _check_not_input(path: Path, source: str) -> None:
@@ -194,7 +194,7 @@ def _check_not_input(path: Path, source: str) -> None:
         )
 
 
-def _check_writable(path: Path, *, overwrite: bool) -> None:
+def check_writable(path: Path, *, overwrite: bool) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise ResourceError(

@@ -1,0 +1,160 @@
+"""``vltrack import-weights``: flags to one call. Knows no format, no network; ``checkpoints.importing`` does.
+
+What was brought, left out and left fresh is told in numbers, never passed over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vltrack.cli.console import emit, say, shown, warn
+from vltrack.cli.names import model_names, nearest
+from vltrack.cli.request import check_writable
+from vltrack.cli.track import Debug
+from vltrack.core.errors import ModelNotFound, UsageError
+
+if TYPE_CHECKING:
+    from vltrack.checkpoints.importing import Imported, Part
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help=".pth, .pt, .bin, .safetensors or .npz; one or several."),
+]
+Name = Annotated[str, typer.Option("--as", metavar="NAME", help="Which model: litetrack-base, ...")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Weights to write; else NAME.safetensors here.")
+]
+Kind = Annotated[
+    list[str] | None,
+    typer.Option("--kind", metavar="KIND", help="What a file is, where its names do not tell; one a file."),
+]
+Partial = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--partial",
+        metavar="PREFIX",
+        help="Leave out what begins so, by our names or theirs; repeat for several.",
+    ),
+]
+Extract = Annotated[
+    bool,
+    typer.Option("--extract-tensors", help="Read the tensors of a file that holds other things, too."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace weights that exist.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")]
+SHOWN = 10
+
+
+def import_weights(
+    files: Files,
+    name: Name,
+    out: Out = None,
+    kind: Kind = None,
+    partial: Partial = None,
+    extract_tensors: Extract = False,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Turn published weights into weights of ours: safetensors with a card. See docs/import-weights.md.
+
+    Nothing in a file is run. Licences of weights are their authors': the card names them.
+
+    \b
+    vltrack import-weights OSTrack_ep0300.pth.tar --as all-in-one-ostrack-base --extract-tensors
+    vltrack import-weights mae_pretrain_vit_base.pth bert.safetensors --as litetrack-base
+    """
+    known = model_names()
+    if name not in known:
+        raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))
+    target = out if out is not None else Path(f"{name}.safetensors")
+    if target.suffix != ".safetensors":
+        raise UsageError(f"--out {shown(target)} does not end in .safetensors.")
+    for path in (target, target.with_suffix(".json")):
+        check_writable(path, overwrite=overwrite)
+    for file in files:
+        if not file.exists():
+            raise ModelNotFound(
+                f"there is no file {shown(file)}.", hint="Nothing is downloaded: fetch it first."
+            )
+        if target.exists() and file.samefile(target):
+            raise UsageError(f"--out {shown(target)} is one of the files to read.", hint="Choose another.")
+
+    from vltrack.checkpoints.importing import import_weights as bring
+    from vltrack.prep.vocabularies import open_vocabulary
+
+    done = bring(
+        files,
+        name,
+        target,
+        kinds=kind or (),
+        partial=partial or (),
+        extract=extract_tensors,
+        vocabulary_sha256=open_vocabulary("bert").sha256,
+    )
+    if json:
+        emit(_record(done))
+    if not quiet:
+        _tell(done, name)
+
+
+def _tell(done: Imported, name: str) -> None:
+    for part in done.parts:
+        say(
+            f"{part.file} is {part.title}: {_count(len(part.loaded), 'parameter')} set"
+            f"{_ignored(part)}. Its licence: {part.licence}."
+        )
+        if part.prepared:
+            say(f"  {part.prepared}")
+    if done.kept_fresh:
+        warn(f"from no file, as it starts: {_grouped(done.kept_fresh)}.")
+    say(f"wrote {done.path} and its card {done.path.with_suffix('.json').name}")
+    if not done.complete:
+        warn(f"this is a start for training {name}, not a tracker yet: vltrack track refuses it.")
+    elif set(done.modes) != {"nl", "bbox", "nlbbox"}:
+        say(f"trained for targets named by {'box' if done.modes == ('bbox',) else ', '.join(done.modes)}.")
+
+
+def _ignored(part: Part) -> str:
+    if not part.ignored:
+        return ""
+    first = ", ".join(part.ignored[:SHOWN]) + (", ..." if len(part.ignored) > SHOWN else "")
+    return f", {len(part.ignored)} without a place here ({first})"
+
+
+def _grouped(names: Sequence[str]) -> str:
+    """``head. 45, cls_token`` for names by what they begin with."""
+    counts = Counter(name.partition(".")[0] + ("." if "." in name else "") for name in names)
+    return ", ".join(begin if not begin.endswith(".") else f"{begin}* ({n})" for begin, n in counts.items())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _record(done: Imported) -> dict[str, object]:
+    return {
+        "weights": shown(done.path),
+        "complete": done.complete,
+        "modes": list(done.modes),
+        "files": [
+            {
+                "file": shown(part.file),
+                "kind": part.kind,
+                "sha256": part.sha256,
+                "licence": part.licence,
+                "loaded": len(part.loaded),
+                "ignored": list(part.ignored),
+                "number_types": part.number_types,
+            }
+            for part in done.parts
+        ],
+        "kept_fresh": list(done.kept_fresh),
+    }
