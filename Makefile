@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test test-all check bench weights clean
+.PHONY: help setup demo test test-all check bench weights weights-others clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -55,6 +55,16 @@ weights: setup  ## train litetrack-tiny again, with the shipped recipe (two hour
 	$(BIN)/vltrack train litetrack --size tiny --start $(RUN) --data $(DATA) --out $(RUN)-words --processes 2 \
 		$$(test -f $(RUN)-words/config.json && echo --resume)
 	$(BIN)/python -m vltrack.training.publish $(RUN)-words $(WEIGHTS)
+
+# The other tiny sizes start from parts of the weights above. TRACKERS="aitrack sa-tracker" makes only those.
+TRACKERS ?= aitrack all-in-one bit-tracker sa-tracker
+weights-others: setup  ## train the other four tiny sizes again (about half an hour each on two cores)
+	for name in $(TRACKERS); do \
+		$(BIN)/vltrack train $$name --size tiny --data $(DATA) --out runs/$$name-tiny --processes 2 \
+			$$(test -f runs/$$name-tiny/config.json && echo --resume) && \
+		$(BIN)/python -m vltrack.training.publish runs/$$name-tiny src/vltrack/weights/$$name-tiny.safetensors \
+			|| exit 1; \
+	done
 
 clean:  ## remove what the tools and the demo left behind (not .venv, not runs)
 	rm -rf build dist demo-output compare-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -51,7 +51,9 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "litetrack tiny": tiny,
     "litetrack narrow base": narrow_base,
     "litetrack narrow uvltrack-base": lambda: replace(uvltrack_base(), **_NARROW),
-    "litetrack narrow uvltrack-large": lambda: replace(uvltrack_large(), **_NARROW),
+    "litetrack narrow uvltrack-large": lambda: replace(
+        uvltrack_large(), **_NARROW, split_layers=3, joint_layers=3
+    ),
     "aitrack tiny": aitrack.tiny,
     "aitrack narrow base": lambda: replace(aitrack.base(), **_NARROW_AITRACK),
     "aitrack narrow artrack-base": lambda: replace(aitrack.artrack_base(), **_NARROW_AITRACK),

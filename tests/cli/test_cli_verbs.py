@@ -84,14 +84,6 @@ def test_synthesize(command, tmp_path: Path) -> None:
     assert "--overwrite" in done.err
 
 
-def test_models_lists_every_size(command) -> None:
-    lines = command("models").out.splitlines()
-    assert lines[0].split()[0] == "name"
-    assert {line.split()[0] for line in lines[1:]} == set(model_names())
-    rows = [json.loads(line) for line in command("models", "--json").out.splitlines()]
-    assert {row["name"] for row in rows} == set(model_names())
-
-
 def test_train_checks_before_it_starts(command, tmp_path: Path) -> None:
     done = command("train", "litetrack", "--data", tmp_path / "no", "--out", tmp_path / "run")
     assert done.code == 4

@@ -283,7 +283,10 @@ def test_refresh_takes_a_recent_template_where_there_is_room() -> None:
 
 @torch.no_grad()
 def test_the_parent_is_the_parts_in_the_published_order() -> None:
-    """ARTrack by its parts: (patches + position) + identity, blocks over [z; x], norm, encoder, decoder."""
+    """ARTrack by its parts: (patches + position) + identity, blocks over [z; x], norm, encoder, decoder.
+
+    Past boxes are half a pixel of the crop to the upper left, as in the released test code.
+    """
     scene = small_scene("narrow artrack-base")
     model, past = scene.model, scene.past()
     z = model.stem(scene.template).tokens_BNC + model.pos_embed_z + model.identity[:, 0]
@@ -296,7 +299,8 @@ def test_the_parent_is_the_parts_in_the_published_order() -> None:
         [model.pos_embed_z + model.identity[:, 0], model.pos_embed_x + model.identity[:, 1]], 1
     )
     picture = model.decoder.picture(torch.cat([z, x], dim=1), places)
-    words, logits = model.decoder.write(model.decoder.prompt(past), picture)
+    half = torch.tensor([0.5, 0.5, 0.0, 0.0]) / model.search_size
+    words, logits = model.decoder.write(model.decoder.prompt(past - half), picture)
     seen = scene.see("bbox")
     assert torch.equal(seen.boxes_BSS4[:, 0, 0], model.decoder.vocabulary.box(words))
     assert torch.allclose(seen.centre_BSS[:, 0, 0], model.decoder.sureness(words, logits), atol=1e-6)
@@ -312,10 +316,10 @@ def test_training_sees_what_runs() -> None:
         model = make(small(config_of(case)))
         views = views_of(model)
         pasts: list[Tensor] = []
-        prompt = model.decoder.prompt
-        model.decoder.prompt = lambda past, prompt=prompt, pasts=pasts: pasts.append(past) or prompt(past)
+        prompt = model._prompt
+        model._prompt = lambda past, prompt=prompt, pasts=pasts: pasts.append(past) or prompt(past)
         outs = model.rehearse(views)
-        del model.decoder.prompt
+        del model._prompt
         i = list(Flag).index(Flag.BBOX)
         memory = model.remember(
             views.template_B3SS[[i]],

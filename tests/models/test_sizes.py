@@ -16,7 +16,10 @@ from model_cases import CONFIGS, Scene, all_sizes, card_of, equal, make, modes_o
 from vltrack.models import MODELS, build, config_of
 from vltrack.models.sizes import Size, count_parameters, count_work, multiplications, without_memory
 
-NAMES = pytest.mark.parametrize("name", CONFIGS, ids=lambda name: name.replace(" ", "-"))
+# The large size has base's parts, only more of them.
+NAMES = pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if "large" not in name], ids=lambda name: name.replace(" ", "-")
+)
 
 
 def size_of(tracker: str, size: str) -> Size:
@@ -55,14 +58,20 @@ def test_tiny_is_tiny(tracker: str) -> None:
 
 @pytest.mark.parametrize(("tracker", "size"), all_sizes())
 def test_every_size_can_be_counted(tracker: str, size: str) -> None:
-    model = without_memory(MODELS[tracker], size)
-    counts, work = count_parameters(model), count_work(model)
+    card = MODELS[tracker]
+    counts = size_of(tracker, size)
     assert 0 < counts.trainable <= counts.total
     assert 0 < counts.running <= counts.total
+    assert set(card.modes_of(size)) == set(modes_of(config_of(card, size)))
+
+
+@pytest.mark.parametrize("name", [*(f"{tracker} tiny" for tracker in MODELS), "aitrack narrow artrack-base"])
+def test_work_is_counted_for_each_thing_that_a_tracker_does(name: str) -> None:
+    config = small(CONFIGS[name]())
+    work = count_work(hollow(config))
     assert work.frame > 0
     assert work.frame_kept is None or 0 < work.frame_kept < work.frame
-    if "nl" in modes_of(config_of(MODELS[tracker], size)):
-        assert work.ground is not None
+    assert (work.ground is not None) == ("nl" in modes_of(config))
     assert work.ground is None or work.ground > 0
     assert work.start >= 0 <= work.text
 

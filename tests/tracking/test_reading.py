@@ -15,12 +15,13 @@ from tokenizers.pre_tokenizers import ByteLevel
 from model_cases import CONFIGS, make, small
 from scripted import GREY, Spotter, tracker
 from vltrack.checkpoints import store
-from vltrack.core.errors import ModelNotFound, TokenizerMismatch
+from vltrack.core.errors import ModelNotFound, TokenizerMismatch, UsageError
 from vltrack.core.types import Target
 from vltrack.prep.bpe import ARCHIVE, BytePairs
 from vltrack.prep.vocabularies import open_vocabulary
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.policy import Policy
+from vltrack.tracking.side_by_side import modes_of
 from vltrack.tracking.tracker import Tracker
 
 BOX = (20.0, 20.0, 12.0, 12.0)
@@ -91,3 +92,18 @@ def test_aitrack_reads_with_the_vocabulary_that_its_weights_know(tmp_path: Path)
 def test_another_policy_keeps_the_reader(tmp_path: Path) -> None:
     follower = tracker(Reading())
     assert follower.with_policy(Policy()).engine.reader is follower.engine.reader
+
+
+def test_weights_that_never_learnt_words_say_so() -> None:
+    follower = tracker(Spotter())
+    follower.card = {**follower.card, "modes": ["bbox"]}
+    follower.init(scene(), box=BOX)
+    assert follower.remarks == ()
+    follower.init(scene(), box=BOX, text="the car")
+    assert "never learnt words" in follower.remarks[-1]
+    with pytest.raises(UsageError, match="never learnt words"):
+        follower.init(scene(), text="the car")
+    assert modes_of(follower) == ("bbox",)
+    follower.card = {**follower.card, "modes": ["nl", "bbox", "nlbbox"]}
+    follower.init(scene(), box=BOX, text="the car")
+    assert follower.remarks == ()

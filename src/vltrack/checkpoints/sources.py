@@ -63,6 +63,8 @@ _TRUNKS = (
     "aitrack-base",
     "aitrack-artrack-base",
 )
+_STARK = ("bit-tracker-stark-base", "bit-tracker-stark-r50")
+_BIT = ("bit-tracker-base", "bit-tracker-base-r50")
 MODES = ("nl", "bbox", "nlbbox")
 
 
@@ -128,6 +130,15 @@ SOURCES: dict[str, Source] = {
         trained=("bbox",),
         starts=("aitrack-base",),
     ),
+    "stark": Source(
+        title="STARK",
+        file="STARKST_ep0050.pth.tar of baseline_R101, or of baseline for the sizes with ResNet-50",
+        mark=r"box_head\.conv1_tl\.",
+        licence="MIT",
+        maps={**dict.fromkeys(_STARK, STARK), **dict.fromkeys(_BIT, STARK_START)},
+        trained=("bbox",),
+        starts=_BIT,
+    ),
     "alpha-clip": Source(
         title="Alpha-CLIP",
         file="clip_l14_grit20m_fultune_2xe.pth",
@@ -163,6 +174,13 @@ SOURCES: dict[str, Source] = {
             "all-in-one-base": bert_base(0),
             "sa-tracker-base": bert_base(12),
         },
+    ),
+    "resnet": Source(
+        title="ResNet",
+        file="torchvision's resnet101-63fe2227.pth, resnet50-0676ba61.pth or their kin",
+        mark=r"^layer3\.0\.conv1\.weight$",
+        licence="BSD-3-Clause",
+        maps=dict.fromkeys((*_STARK, *_BIT), RESNET),
     ),
     "mae": Source(
         title="MAE",

@@ -40,6 +40,8 @@ class AITrackConfig(FrontConfig):
         bins, reach: words a crop's side, and how many sides they span.
         learned_positions: positions are parameters that start as sines (ARTrack), or fixed sines.
         history: past boxes before the start word.
+        past_offset: pixels of the crop that past boxes are moved up and left before they become words: half a
+            one in the released test code.
         roi: the region's vector: Alpha-CLIP's picture tower (frozen), the stem's tokens pooled (ours), none.
         roi_size, roi_patch, roi_width, roi_layers: of that tower.
         text: the sentence's vector: CLIP's text tower (frozen), BERT, or none. Ours: none is published.
@@ -55,6 +57,7 @@ class AITrackConfig(FrontConfig):
     max_words: int = 77
     # the papers' ideas
     history: int = 7
+    past_offset: float = 0.5
     roi: Literal["clip", "pool", "none"] = "clip"
     roi_size: int = 224
     roi_patch: int = 14
@@ -115,6 +118,7 @@ def tiny() -> AITrackConfig:
         fusion_layers=1,
         decoder_layers=2,
         learned_positions=False,
+        past_offset=0.0,
         roi="pool",
         text="bert",
         text_layers=2,
@@ -343,7 +347,7 @@ class AITrack(Front):
         by_words_B, said = torch.ones_like(flag_B, dtype=torch.bool), self.sentence(text, flag_B)
         search = self.embed_search(scene_B3SS, nothing, text, by_words_B)
         picture = self.see(search, nothing, said, said, by_words_B)
-        return self._write(self.decoder.prompt(anywhere(b, self.history, scene_B3SS)), picture)
+        return self._write(self._prompt(anywhere(b, self.history, scene_B3SS)), picture)
 
     def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
         """The first stage's training pass (see the protocol): pairs, all words at once from the true ones.
@@ -373,7 +377,7 @@ class AITrack(Front):
         region_x = self.region(image, search.plain_BNC, past_BH4[:, -1], ~by_words_B)
         hidden_B = by_words_B if bool(by_words_B.any()) else None
         picture = self.see(search, template, region_z.beside(said), region_x.beside(said), hidden_B)
-        prompt_BT = self.decoder.prompt(past_BH4[:, : self.history])
+        prompt_BT = self._prompt(past_BH4)
         words_BT = torch.cat([prompt_BT, self.decoder.vocabulary.words(box_B4)], dim=1)
         logits_BTV = self.decoder(words_BT, picture)[:, -5:]
         expected_B4 = self.decoder.vocabulary.expected(logits_BTV)
@@ -405,7 +409,12 @@ class AITrack(Front):
         region_z = Name(vector_BC=memory.roi_BC, known_B=known_B)
         region_x = self.region(search_B3SS, search.plain_BNC, past_BH4[:, -1], ~never_B)
         picture = self.see(search, both, region_z.beside(said), region_x.beside(said), None)
-        return self.decoder.prompt(past_BH4[:, : self.history]), picture
+        return self._prompt(past_BH4), picture
+
+    def _prompt(self, past_BH4: Tensor) -> Tensor:
+        """The words before the box."""
+        offset = self.config.past_offset / self.search_size
+        return self.decoder.prompt(past_BH4[:, : self.history] - past_BH4.new_tensor([offset, offset, 0, 0]))
 
     def _write(self, prompt_BT: Tensor, picture: list[KeysValues]) -> Prediction:
         """Four words, greedily -> one box. The score is how sure the words are (ours: there is no head)."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from vltrack.core.errors import ImageError, StateError
+from vltrack.core.errors import ImageError, StateError, UsageError
 from vltrack.core.types import Frame, Image, Status, Step, Target
 from vltrack.prep.prompts import check_image
 from vltrack.tracking.engine import Engine, State
@@ -53,10 +53,11 @@ class Session:
                     f"frame {index}, where the target is named, could not be decoded.",
                     hint="Start at a later frame.",
                 )
+            untaught = {name: _untaught(self.card, target) for name, target in targets.items()}
             started = {name: self.engine.start(image, target) for name, target in targets.items()}
             states = {name: state for name, (state, _) in started.items()}
             steps = {name: self._told(state, index, seconds) for name, state in states.items()}
-            remarks = {name: said for name, (_, said) in started.items()}
+            remarks = {name: said + untaught[name] for name, (_, said) in started.items()}
             self._now = _Now(states=states, remarks=remarks, index=index)
             return steps
 
@@ -103,6 +104,19 @@ class Session:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be pickled or copied; load it where it is needed")
+
+
+def _untaught(card: Mapping[str, Any], target: Target) -> tuple[str, ...]:
+    """What to say where imported weights learnt to follow a box and no words: their card names the modes.
+
+    Raises:
+        UsageError: the target is named by words alone.
+    """
+    if target.text is None or "nlbbox" in card.get("modes", ("nlbbox",)):
+        return ()
+    if target.box is None:
+        raise UsageError("these weights never learnt words.", hint="Name the target by a box.")
+    return ("these weights never learnt words: what the sentence does to the result means nothing.",)
 
 
 def _missed(state: State) -> State:

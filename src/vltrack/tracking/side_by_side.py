@@ -165,6 +165,10 @@ def part_for(target: Target, modes: Collection[str]) -> tuple[Target | None, str
 
 
 def modes_of(tracker: Tracker) -> tuple[str, ...]:
-    """The modes of a loaded tracker, from the registry; all for one that the registry does not know."""
+    """The modes of a loaded tracker, from the registry; all for one that the registry does not know.
+
+    Of imported weights only those in which they were trained.
+    """
     card = MODELS.get(tracker.card.get("tracker", ""))
-    return card.modes_of(tracker.card["size"]) if card is not None else tuple(Mode)
+    modes = card.modes_of(tracker.card["size"]) if card is not None else tuple(Mode)
+    return tuple(mode for mode in modes if mode in tracker.card.get("modes", modes))

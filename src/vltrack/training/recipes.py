@@ -155,7 +155,7 @@ def sa_tracker_tiny() -> TrainConfig:
 
 def bit_tracker_tiny() -> TrainConfig:
     """First weights of BIT-Tracker tiny: box and score learn together (ours)."""
-    return _beside_litetrack("bit-tracker", FRONT + WORDS, steps=800)
+    return _beside_litetrack("bit-tracker", FRONT + WORDS, steps=1000)
 
 
 # A box written as words learns by the words and by SIoU; GIoU and L1 are not published for it.
@@ -165,7 +165,7 @@ BY_WORDS = LossWeights(giou=0.0, l1=0.0)
 def aitrack_tiny() -> TrainConfig:
     """First weights of AITrack tiny. A view without the target teaches it nothing: there are none."""
     pairs = PairConfig(text_share=0.35, scene_share=0.25, negative_share=0.0)
-    return _beside_litetrack("aitrack", FRONT + BLOCKS + WORDS, losses=BY_WORDS, pairs=pairs, steps=900)
+    return _beside_litetrack("aitrack", FRONT + BLOCKS + WORDS, losses=BY_WORDS, pairs=pairs, steps=1400)
 
 
 def aitrack_base() -> TrainConfig:
