@@ -52,7 +52,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "litetrack narrow base": narrow_base,
     "litetrack narrow uvltrack-base": lambda: replace(uvltrack_base(), **_NARROW),
     "litetrack narrow uvltrack-large": lambda: replace(
-        uvltrack_large(), **_NARROW, split_layers=3, joint_layers=3
+        uvltrack_large(), **_NARROW, split_layers=3, joint_layers=3, contrast_from=2
     ),
     "aitrack tiny": aitrack.tiny,
     "aitrack narrow base": lambda: replace(aitrack.base(), **_NARROW_AITRACK),
