@@ -26,7 +26,11 @@ the whole network has about 169.5 M). The LiteTrack authors' table gives 47.2 G 
 grounding for LiteTrack, 43.7 G and 36.7 G for UVLTrack. How they counted is not told; ours leaves out what
 is computed once a target. Their star layers of full width are drawn anew at every call and are no
 parameters; ours are, with a bottleneck of 85. Our base leaves out the three layers of UVLTrack's prompter
-that have no effect.
+that have no effect. All-in-One: about 116 M when it runs and 63 M of aligners in training; OSTrack-256 with
+candidate elimination 21.5 G, which leaves out the products inside attention (1.1 G). STARK-ST101 47.2 M and
+20.4 G, and about 4.8 M of new parts for BIT-Tracker, which has no decoder (9.5 M). AITrack about 199 M that
+train; CLIP's two towers are frozen. SATracker: nothing is published. Every difference is explained on the
+tracker's page in docs/trackers/.
 
 - *in all*: every parameter; *training*: those that train from the start under the freeze plan; *running*:
   those that a tracker reads. Freezing does not make the network smaller when it runs.
