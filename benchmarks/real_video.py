@@ -1,9 +1,10 @@
-"""Our tracker beside OpenCV's CSRT, KCF, MIL and NanoTrack v2 on real video: quality, speed as ratios.
+"""Our trackers beside OpenCV's CSRT, KCF, MIL and NanoTrack v2 on real video: quality, speed as ratios.
 
-Everything (sets up the peers' environment if need be), and a quick look at other weights:
+Everything (sets up the peers' environment if need be), a quick look at other weights, and several of ours:
 
     python benchmarks/real_video.py --out benchmarks/results
     python benchmarks/real_video.py --trackers bbox --weights w.safetensors --sequences otb_Dog tld_david
+    python benchmarks/real_video.py --only ours --weights litetrack-tiny aitrack-tiny --out benchmarks/results
 
 Knows the protocol (which targets, which modes, how scored and timed); the trackers run in child processes.
 See benchmarks/README.md for the material. Scores: ``vltrack.metrics.success``. Speed: each sequence is given
@@ -42,8 +43,18 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 PEERS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "NanoTrack v2"}
 OURS = {"bbox": "ours, box", "nlbbox": "ours, box + sentence", "nl": "ours, sentence"}
-NAMES = PEERS | OURS
+CHOICES = PEERS | OURS
 PEER_PACKAGES = ("opencv-contrib-python-headless>=4.9", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A tracker of the table: a peer, or weights of ours (name or path) started in a mode."""
+
+    name: str
+    title: str
+    mode: str = "bbox"
+    weights: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +122,15 @@ def arguments() -> argparse.Namespace:
         "--models", type=Path, default=shared / "peers" / "nanotrack_v2", help="NanoTrack's networks"
     )
     parser.add_argument("--only", choices=("ours", "peers"), help="leave out the others")
-    parser.add_argument("--trackers", nargs="+", choices=list(NAMES), default=list(NAMES), help="which rows")
+    parser.add_argument(
+        "--trackers", nargs="+", choices=list(CHOICES), default=list(CHOICES), help="which columns"
+    )
     parser.add_argument(
         "--sequences", nargs="+", metavar="NAME", help="which targets (default: all that compare)"
     )
-    parser.add_argument("--weights", default="litetrack-tiny", metavar="NAME|PATH", help="our model")
+    parser.add_argument(
+        "--weights", nargs="+", default=["litetrack-tiny"], metavar="NAME|PATH", help="our models"
+    )
     parser.add_argument(
         "--peer-python", type=Path, help="interpreter with opencv-contrib (default: set one up)"
     )
@@ -127,9 +142,35 @@ def arguments() -> argparse.Namespace:
     if options.only:
         kept = OURS if options.only == "ours" else PEERS
         options.trackers = [name for name in options.trackers if name in kept]
+    if len({stem(weights) for weights in options.weights}) < len(options.weights):
+        parser.error("--weights must have different file names: the columns are called after them")
     if not options.root.is_dir():
         parser.error(f"no folder {options.root}; set VLTRACK_SHARED or --root (see benchmarks/README.md)")
     return options
+
+
+def stem(weights: str) -> str:
+    """A name for weights that were given by name or path."""
+    return Path(weights).name.removesuffix(".safetensors")
+
+
+def columns(options: argparse.Namespace) -> list[Column]:
+    """The table's columns: peers, then each of our weights in each mode."""
+    peers = [Column(name=name, title=PEERS[name]) for name in options.trackers if name in PEERS]
+    modes = [name for name in options.trackers if name in OURS]
+    if len(options.weights) == 1:
+        (weights,) = options.weights
+        return peers + [Column(name=mode, title=OURS[mode], mode=mode, weights=weights) for mode in modes]
+    return peers + [
+        Column(
+            name=f"{stem(weights)} {mode}",
+            title=OURS[mode].replace("ours", stem(weights)),
+            mode=mode,
+            weights=weights,
+        )
+        for weights in options.weights
+        for mode in modes
+    ]
 
 
 def comparable(root: Path, wanted: list[str] | None) -> list[Sequence]:
@@ -164,20 +205,21 @@ def peer_python(options: argparse.Namespace) -> Path:
     return python
 
 
-def start_workers(options: argparse.Namespace, stack: ExitStack) -> dict[str, Worker]:
-    """Tracker name -> the process that runs it. OpenCV's trackers share one, our three modes another."""
+def start_workers(options: argparse.Namespace, shown: list[Column], stack: ExitStack) -> dict[str, Worker]:
+    """Column -> the process that runs it. OpenCV's trackers share one, the modes of one weights another."""
     workers: dict[str, Worker] = {}
     threads = str(options.threads)
-    if set(options.trackers) & set(PEERS):
-        command = [str(peer_python(options)), str(HERE / "peers" / "run_opencv.py"), threads]
-        worker = stack.enter_context(Worker(command, options.threads))
-        lacking = [name for name in options.trackers if name in PEERS and name not in worker.trackers]
-        if lacking:
-            raise SystemExit(f"that OpenCV {worker.versions['opencv']} has no {', '.join(lacking)}")
-        workers |= dict.fromkeys(PEERS, worker)
-    if set(options.trackers) & set(OURS):
-        command = [sys.executable, str(HERE / "peers" / "run_vltrack.py"), options.weights, threads]
-        workers |= dict.fromkeys(OURS, stack.enter_context(Worker(command, options.threads)))
+    started: dict[str, Worker] = {}
+    for column in shown:
+        if column.weights not in started:
+            script = [sys.executable, str(HERE / "peers" / "run_vltrack.py"), column.weights]
+            if not column.weights:
+                script = [str(peer_python(options)), str(HERE / "peers" / "run_opencv.py")]
+            worker = Worker([*script, threads], options.threads)
+            started[column.weights] = stack.enter_context(worker)
+        workers[column.name] = started[column.weights]
+        if not column.weights and column.name not in workers[column.name].trackers:
+            raise SystemExit(f"that OpenCV {workers[column.name].versions['opencv']} has no {column.name}")
     return workers
 
 
@@ -193,21 +235,21 @@ def dump_frames(sequence: Sequence, path: Path) -> None:
 
 
 def measure(
-    sequences: list[Sequence], workers: dict[str, Worker], options: argparse.Namespace
+    sequences: list[Sequence], shown: list[Column], workers: dict[str, Worker], models: Path
 ) -> Iterator[Result]:
     """All results, a sequence at a time, its trackers in turn."""
     with tempfile.TemporaryDirectory(prefix="vltrack-bench-") as folder:
         path = Path(folder) / "frames.npy"
         for sequence in sequences:
             dump_frames(sequence, path)
-            for name in options.trackers:
+            for column in shown:
                 request: dict[str, Any] = {"frames": str(path), "box": [float(v) for v in sequence.boxes[0]]}
-                if name in PEERS:
-                    request |= {"tracker": name, "models": str(options.models)}
+                if not column.weights:
+                    request |= {"tracker": column.name, "models": str(models)}
                 else:
-                    request["box"] = None if name == "nl" else request["box"]
-                    request["text"] = None if name == "bbox" else sequence.sentence
-                yield judge(name, sequence, workers[name].ask(request))
+                    request["box"] = None if column.mode == "nl" else request["box"]
+                    request["text"] = None if column.mode == "bbox" else sequence.sentence
+                yield judge(column.name, sequence, workers[column.name].ask(request))
 
 
 def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
@@ -231,38 +273,38 @@ def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
     )
 
 
-def table(results: list[Result], trackers: list[str]) -> str:
+def table(results: list[Result], shown: list[Column]) -> str:
     """A Markdown table: a row a target, then the means and the speeds."""
     cells = {(r.target, r.tracker): r for r in results}
     targets = list(dict.fromkeys(r.target for r in results))
+    names = [column.name for column in shown]
     lines = [
-        "| target | frames | " + " | ".join(NAMES[t] for t in trackers) + " |",
-        "|---|---|" + "---|" * len(trackers),
+        "| target | frames | " + " | ".join(column.title for column in shown) + " |",
+        "|---|---|" + "---|" * len(shown),
     ]
 
     def row(title: str, frames: str, values: list[str]) -> None:
         lines.append(f"| {title} | {frames} | " + " | ".join(values) + " |")
 
     for target in targets:
-        own = [cells[target, t] for t in trackers]
+        own = [cells[target, name] for name in names]
         row(target, str(own[0].frames), ["failed" if r.note else f"{r.auc:.3f}" for r in own])
 
-    def mean(field: str, tracker: str) -> float:
-        return statistics.fmean(getattr(r, field) for r in results if r.tracker == tracker)
+    def mean(field: str, name: str) -> float:
+        return statistics.fmean(getattr(r, field) for r in results if r.tracker == name)
 
-    row("**mean success AUC**", "", [f"**{mean('auc', t):.3f}**" for t in trackers])
-    row("mean SR0.5", "", [f"{mean('sr50', t):.3f}" for t in trackers])
-    row("mean IoU", "", [f"{mean('mean_iou', t):.3f}" for t in trackers])
-    found = sum(r.first >= 0.5 for r in results if r.tracker == "nl")
-    row(
-        "first frame at IoU 0.5",
-        "",
-        [f"{found} of {len(targets)}" if t == "nl" else "given" for t in trackers],
-    )
-    row("ms a frame (median of targets)", "", [f"{speed(results, t):.2f}" for t in trackers])
-    base = next((t for t in OURS if t in trackers), trackers[-1])
-    ratios = [f"{ratio(cells, targets, t, base):.2f}" for t in trackers]
-    row(f"time relative to {NAMES[base]}", "", ratios)
+    def found(column: Column) -> str:
+        right = sum(cells[target, column.name].first >= 0.5 for target in targets)
+        return f"{right} of {len(targets)}" if column.mode == "nl" else "given"
+
+    row("**mean success AUC**", "", [f"**{mean('auc', name):.3f}**" for name in names])
+    row("mean SR0.5", "", [f"{mean('sr50', name):.3f}" for name in names])
+    row("mean IoU", "", [f"{mean('mean_iou', name):.3f}" for name in names])
+    row("first frame at IoU 0.5", "", [found(column) for column in shown])
+    row("ms a frame (median of targets)", "", [f"{speed(results, name):.2f}" for name in names])
+    base = next((column for column in shown if column.weights), shown[-1])
+    ratios = [f"{ratio(cells, targets, name, base.name):.2f}" for name in names]
+    row(f"time relative to {base.title}", "", ratios)
     return "\n".join(lines) + "\n"
 
 
@@ -282,15 +324,17 @@ def about(options: argparse.Namespace, workers: dict[str, Worker]) -> dict[str, 
     command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     git = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    weights = Path(options.weights)
+    files = [Path(weights) for weights in options.weights]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": f"python benchmarks/real_video.py {command}".strip(),
         "commit": commit or "unknown",
         "machine": f"{cpu_name()}, {os.cpu_count()} logical cores, {platform.system()}",
         "threads": options.threads,
-        "weights": weights.name,
-        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "",
+        "weights": ", ".join(file.name for file in files),
+        "weights_sha256": ", ".join(
+            hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "by name" for file in files
+        ),
         "versions": {"python": platform.python_version()}
         | {k: v for w in workers.values() for k, v in w.versions.items()},
     }
@@ -306,22 +350,22 @@ def cpu_name() -> str:
 
 
 def write(folder: Path, facts: dict[str, Any], text: str, results: list[Result]) -> None:
-    """``real_video-<date>.md`` and ``.json`` in the folder."""
+    """``real_video-<date>.md`` and ``.json`` in the folder; ``side_by_side-...`` of several weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / f"real_video-{facts['date'][:10]}"
+    report = folder / f"{'side_by_side' if ', ' in facts['weights'] else 'real_video'}-{facts['date'][:10]}"
     head = "\n".join(f"- {key}: {value}" for key, value in facts.items())
-    notes = "".join(f"- {r.target}, {NAMES[r.tracker]}: {r.note}\n" for r in results if r.note)
+    notes = "".join(f"- {r.target}, {r.tracker}: {r.note}\n" for r in results if r.note)
     protocol = (
         "Success AUC over 21 strict thresholds; frames without the target are left out; the first counts "
         "(in the box modes it is given). Times: `update` only, every sequence through all trackers in turn.\n"
     )
     write_text(
-        stem.with_suffix(".md"),
+        report.with_suffix(".md"),
         f"# Real video\n\n{head}\n\n{protocol}\n{text}" + (f"\n{notes}" if notes else ""),
     )
     data = {"about": facts, "results": [asdict(result) for result in results]}
-    write_text(stem.with_suffix(".json"), json.dumps(data, indent=1) + "\n")
-    say(f"written: {stem}.md and .json")
+    write_text(report.with_suffix(".json"), json.dumps(data, indent=1) + "\n")
+    say(f"written: {report}.md and .json")
 
 
 def say(text: str) -> None:
@@ -334,20 +378,21 @@ def main() -> int:
     sequences = comparable(options.root, options.sequences)
     results: list[Result] = []
     begin = time.monotonic()
+    shown = columns(options)
     with ExitStack() as stack:
-        workers = start_workers(options, stack)
-        for result in measure(sequences, workers, options):
+        workers = start_workers(options, shown, stack)
+        for result in measure(sequences, shown, workers, options.models):
             results.append(result)
             note = f"  {result.note}" if result.note else ""
-            name = NAMES[result.tracker]
-            say(f"{result.target:22} {name:22} AUC {result.auc:.3f}  {result.ms:7.2f} ms{note}")
-        text = table(results, options.trackers)
+            say(f"{result.target:22} {result.tracker:22} AUC {result.auc:.3f}  {result.ms:7.2f} ms{note}")
+        text = table(results, shown)
         facts = about(options, workers)
     print(text)
     say(f"{len(sequences)} targets, {time.monotonic() - begin:.0f} s")
     if options.out:
         write(options.out, facts, text, results)
-    return int(any(result.note and result.tracker != "nl" for result in results))
+    by_words = {column.name for column in shown if column.mode == "nl"}
+    return int(any(result.note and result.tracker not in by_words for result in results))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ says.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -73,3 +74,49 @@ def test_unknown_targets_and_missing_folders_are_said(root) -> None:
     done = run("--root", str(root / "none"))
     assert done.returncode == 2
     assert "VLTRACK_SHARED" in done.stderr
+
+
+def test_several_weights_are_columns_of_their_own(monkeypatch: pytest.MonkeyPatch, root) -> None:
+    spec = importlib.util.spec_from_file_location("real_video", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    real_video = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "real_video", real_video)
+    spec.loader.exec_module(real_video)
+    names = ["made-up-tiny", "runs/other.safetensors"]
+    given = ["real_video.py", "--root", str(root), "--trackers", "mil", "bbox", "nl", "--weights", *names]
+    monkeypatch.setattr(sys, "argv", given)
+    shown = real_video.columns(real_video.arguments())
+    assert [column.name for column in shown] == [
+        "mil",
+        "made-up-tiny bbox",
+        "made-up-tiny nl",
+        "other bbox",
+        "other nl",
+    ]
+    assert [column.weights for column in shown] == ["", names[0], names[0], names[1], names[1]]
+    results = [
+        real_video.Result(
+            tracker=column.name,
+            target="one",
+            frames=5,
+            auc=0.1 * index,
+            sr50=0.5,
+            mean_iou=0.5,
+            first=0.2 * index,
+            init_ms=1.0,
+            ms=2.0 + index,
+        )
+        for index, column in enumerate(shown)
+    ]
+    rows = [line[2:-2].split(" | ") for line in real_video.table(results, shown).splitlines()]
+    assert rows[0][2:] == [
+        "MIL",
+        *(f"{n}, {m}" for n in ("made-up-tiny", "other") for m in ("box", "sentence")),
+    ]
+    first = next(row for row in rows if row[0].startswith("first frame"))
+    assert first[2:] == ["given", "given", "0 of 1", "given", "1 of 1"]
+    assert rows[-1][2:] == ["0.67", "1.00", "1.33", "1.67", "2.00"]
+    monkeypatch.setattr(sys, "argv", [*given, "more/made-up-tiny.safetensors"])
+    with pytest.raises(SystemExit):
+        real_video.arguments()
