@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vltrack.checkpoints import store
@@ -57,6 +58,30 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
     store.save(out, model, tracker=model_card.name, size=size, card=about, half=True)
 
 
+def figures(report: Path, name: str) -> dict[str, Any]:
+    """Means over the targets of a report of ``benchmarks/real_video.py``, by mode, of the weights ``name``.
+
+    Raises:
+        ValueError: the report has nothing of them.
+    """
+    told = json.loads(report.read_text())
+    found: dict[str, Any] = {}
+    for mode in ("bbox", "nlbbox", "nl"):
+        rows = [row for row in told["results"] if row["tracker"] in (mode, f"{name} {mode}")]
+        if rows:
+            found[mode] = {
+                "success_auc": round(fmean(row["auc"] for row in rows), 4),
+                "sr50": round(fmean(row["sr50"] for row in rows), 4),
+                "first_frame_at_iou_0.5": sum(row["first"] >= 0.5 for row in rows),
+                "targets": len(rows),
+            }
+    if not found:
+        raise ValueError(f"{report} has no figures of {name}")
+    about = told["about"]
+    what = "open real targets (validation: the tracking policy was chosen on them)"
+    return {"what": what, "command": about["command"], "date": about["date"], "results": report.name, **found}
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command in this file's docstring: publish with material, licence, commit and, where given,
     figures.
@@ -64,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vltrack.training.publish")
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
-    parser.add_argument("--figures", type=Path, help="JSON of benchmarks/real_video.py for these weights")
+    parser.add_argument("--figures", type=Path, help="JSON of benchmarks/real_video.py with these weights")
     parser.add_argument("--note", action="append", default=[], help="a remark for the card; may be repeated")
     given = parser.parse_args(arguments)
     card: dict[str, Any] = {
@@ -74,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         "notes": given.note,
     }
     if given.figures is not None:
-        card["figures"] = json.loads(given.figures.read_text())
+        card["figures"] = figures(given.figures, given.out.stem)
     publish(given.run, given.out, card)
 
 
