@@ -1,9 +1,10 @@
-"""The tensors of a foreign file that holds more than tensors: read as bytes, with nothing of the rest built.
+"""The tensors of a file of torch: read as bytes, with nothing of what else it holds built.
 
 Knows the three ways in which ``torch.save`` and TorchScript lay a file out: the archive of today, the row of
 pickles of before 2020, and a program's archive, of which the code is not read. The pickles are read by
 ``inert``, which calls nothing; what is recognised in its marks is a handful of names by which torch writes
-dense tensors. Knows no model.
+dense tensors. Torch's own reader is not used: its restricted mode, too, hangs on a crafted file of a few
+hundred bytes. Knows no model.
 """
 
 from __future__ import annotations
@@ -13,14 +14,23 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 
-from vltrack.checkpoints.foreign import DAMAGE, MAX_BYTES, PICKLE_BYTES, check_growth
-from vltrack.checkpoints.inert import Outside, Thing, read_pickle
+from vltrack.checkpoints.inert import Name, Outside, Thing, read_pickle
+from vltrack.checkpoints.limits import (
+    DAMAGE,
+    ENTRIES,
+    MAX_BYTES,
+    PICKLE_BYTES,
+    REMEDY,
+    check_growth,
+    open_zip,
+)
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelNotFound
 
 _KINDS = {
@@ -36,24 +46,46 @@ _KINDS = {
     "BoolStorage": torch.bool,
 }
 _DEPTH = 16
-_ENTRIES = 100_000
 _DIMENSIONS = 16
+_NAME = 1000
+_MOST = 1 << 62
 _CHUNK = 1 << 20
+_TENSORS = ("tensor_v2", "tensor")
+_PARAMETERS = ("parameter", "parameter_with_state")
+# By which torch writes dictionaries of dense tensors; a file that names nothing else is plain.
+_PLAIN = frozenset(
+    (
+        *(f"torch.{name}" for name in (*_KINDS, "Size", "device")),
+        *(f"torch.{str(kind).removeprefix('torch.')}" for kind in _KINDS.values()),
+        *(f"torch._utils._rebuild_{what}" for what in (*_TENSORS, *_PARAMETERS)),
+        *("collections.OrderedDict", "collections.defaultdict"),
+    )
+)
+REMEDY_EXTRACT = (
+    "Let `vltrack import-weights --extract-tensors` read nothing but its tensors, or convert it to "
+    ".safetensors where you trust it."
+)
 # The first number of the files of before 2020, and the version of their layout.
 _MAGIC, _LAYOUT = 0x1950A86A20F9469CFC6C, 1001
 
 
 def extract_tensors(
-    path: Path, *, wanted: Callable[[str], bool] = lambda name: True, max_bytes: int = MAX_BYTES
+    path: Path,
+    *,
+    wanted: Callable[[str], bool] = lambda name: True,
+    max_bytes: int = MAX_BYTES,
+    plain: bool = False,
 ) -> dict[str, Tensor]:
     """The dense tensors of a file of ``torch.save`` or TorchScript by name; all else in it is left out.
 
     Dictionaries and the attributes of foreign objects become names with dots. ``wanted`` is asked for each
-    name, also that of a dictionary or object: what it does not want is neither entered nor read.
+    name, also that of a dictionary or object: what it does not want is neither entered nor read. ``plain``
+    refuses a file that holds more than dictionaries of dense tensors, numbers and texts.
 
     Raises:
         ModelNotFound: there is no such file.
-        CheckpointUnsafe: a file whose tensors are larger than their bytes or compressed; over ``max_bytes``.
+        CheckpointUnsafe: a file whose tensors are larger than their bytes or compressed; over ``max_bytes``;
+            one that is not ``plain``.
         CheckpointCorrupt: another kind of file, a damaged one, one without tensors.
     """
     try:
@@ -63,6 +95,8 @@ def extract_tensors(
         if size > max_bytes:
             raise CheckpointUnsafe(f"{path} has {size} bytes, more than the limit of {max_bytes}.")
         with _opened(path, size) as archive:
+            if plain:
+                _check_plain(archive, path)
             tensors = _tensors(archive, path, wanted)
     except FileNotFoundError:
         raise ModelNotFound(
@@ -71,7 +105,7 @@ def extract_tensors(
     except OSError as error:
         raise CheckpointCorrupt(f"{path} cannot be read ({error.strerror}).") from None
     except (zipfile.BadZipFile, NotImplementedError, *DAMAGE) as error:
-        raise CheckpointCorrupt(f"{path} is damaged or no file of torch.save ({error}).") from None
+        raise CheckpointCorrupt(f"{path} is damaged or no file of torch.save ({str(error)[:200]}).") from None
     if not tensors:
         raise CheckpointCorrupt(f"{path} holds no tensors.")
     check_growth(tensors, size, path)
@@ -82,19 +116,28 @@ class _Archive(Protocol):
     """Either layout: what its pickle holds, and the bytes of a tensor's storage by key."""
 
     content: Any
+    names: set[str]
 
     def read(self, key: str, length: int) -> Tensor: ...
 
 
 @contextmanager
 def _opened(path: Path, size: int) -> Iterator[_Archive]:
-    with path.open("rb") as file:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                yield _ZipArchive(archive, path, size)
-        else:
-            file.seek(0)
+    if zipfile.is_zipfile(path):
+        with open_zip(path) as archive:
+            yield _ZipArchive(archive, path, size)
+    else:
+        with path.open("rb") as file:
             yield _RowOfPickles(file, size)
+
+
+def _check_plain(archive: _Archive, path: Path) -> None:
+    more = sorted(archive.names - _PLAIN)
+    if more:
+        raise CheckpointUnsafe(
+            f"{path} holds more than plain tensors and could run code (first: {more[0]}).",
+            hint=REMEDY_EXTRACT,
+        )
 
 
 class _ZipArchive:
@@ -116,10 +159,13 @@ class _ZipArchive:
         order = self._entries.get(f"{self._folder}byteorder")
         if order is not None and (order.file_size > 6 or archive.read(order) != b"little"):
             raise CheckpointCorrupt(f"{path} was written on a machine with another order of bytes.")
-        with archive.open(needed[0]) as file:
-            self.content, _ = read_pickle(file)
-            while file.read(_CHUNK):  # to the end, where the checksum is compared
-                pass
+        self.names: set[str] = set()
+        try:
+            self.content, _ = read_pickle(BytesIO(archive.read(needed[0])), names=self.names)
+        except DAMAGE as error:  # though its checksum is right
+            raise CheckpointUnsafe(
+                f"{path} holds a pickle that torch did not write ({str(error)[:100]}).", hint=REMEDY
+            ) from None
 
     def read(self, key: str, length: int) -> Tensor:
         """Raises ``LookupError``, ``ValueError``, ``BadZipFile``: missing, of another size, damaged."""
@@ -146,12 +192,15 @@ class _RowOfPickles:
         machine, _ = read_pickle(reader)
         if machine.get("little_endian") is not True:
             raise ValueError("another order of bytes")
-        self.content, outside = read_pickle(reader)
+        self.names: set[str] = set()
+        self.content, outside = read_pickle(reader, names=self.names)
         keys, _ = read_pickle(reader)
         sizes = {storage.key: storage.kind.itemsize for each in outside if (storage := _storage(each))}
         self._places: dict[str, tuple[int, int]] = {}
         place = file.tell()
         for key in keys:
+            if not isinstance(key, str):
+                raise ValueError("a key that is no text")
             file.seek(place)
             (count,) = struct.unpack("<q", file.read(8))
             length = count * sizes[key]
@@ -209,9 +258,8 @@ class _Storage:
 def _storage(outside: Outside) -> _Storage | None:
     """The storage that a reference means: ("storage", kind, key, device, count); None for other things."""
     match outside.key:
-        case ("storage", kind, str(key), _, int(count), *view) if not any(view) and count >= 0:
-            name = str(kind).removeprefix("torch.")
-            return _Storage(key, _KINDS[name], count) if name in _KINDS else None
+        case ("storage", Name("torch", name), str(key), _, int(count), *view) if not any(view):
+            return _Storage(key, _KINDS[name], count) if name in _KINDS and 0 <= count < _MOST else None
     return None
 
 
@@ -227,7 +275,7 @@ def _tensors(archive: _Archive, path: Path, wanted: Callable[[str], bool]) -> di
             continue
         inside = _inside(value)
         visited += len(inside) + 1
-        if depth >= _DEPTH or visited > _ENTRIES:
+        if depth >= _DEPTH or visited > ENTRIES or len(name) > _NAME:
             raise CheckpointUnsafe(f"{path} is nested too deeply or has too many entries.")
         named = [(f"{name}.{key}" if name else str(key), entry, depth + 1) for key, entry in inside]
         waiting.extend(entry for entry in reversed(named) if wanted(entry[0]))
@@ -247,18 +295,15 @@ def _inside(value: object) -> list[tuple[Any, Any]]:
 
 def _as_tensor(value: object) -> Thing | None:
     """The call that would make a tensor, where ``value`` is one or a parameter around one."""
-    for _ in range(2):
-        if not isinstance(value, Thing):
-            return None
-        if value.is_made_by("torch._utils", "_rebuild_tensor_v2") or value.is_made_by(
-            "torch._utils", "_rebuild_tensor"
-        ):
-            return value
-        parameter = value.is_made_by("torch._utils", "_rebuild_parameter")
-        if not (parameter and isinstance(value.arguments, tuple) and value.arguments):
-            return None
+    if _is_made(value, _PARAMETERS) and isinstance(value.arguments, tuple) and value.arguments:
         value = value.arguments[0]
-    return None
+    return value if _is_made(value, _TENSORS) else None
+
+
+def _is_made(value: object, how: tuple[str, ...]) -> TypeGuard[Thing]:
+    return isinstance(value, Thing) and any(
+        value.is_made_by("torch._utils", f"_rebuild_{what}") for what in how
+    )
 
 
 def _build(archive: _Archive, tensor: Thing, read: dict[_Storage, Tensor], named: str) -> Tensor:
@@ -268,7 +313,7 @@ def _build(archive: _Archive, tensor: Thing, read: dict[_Storage, Tensor], named
         case _:
             raise CheckpointCorrupt(f"{named} is not written as a tensor.")
     numbers = (offset, *shape, *stride)
-    if storage is None or any(type(number) is not int or number < 0 for number in numbers):
+    if storage is None or any(type(number) is not int or not 0 <= number < _MOST for number in numbers):
         raise CheckpointUnsafe(f"{named} is not a dense tensor of real numbers.")
     if len(shape) != len(stride) or len(shape) > _DIMENSIONS:
         raise CheckpointCorrupt(f"{named} is not written as a tensor.")

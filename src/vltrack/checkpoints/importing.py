@@ -21,7 +21,7 @@ from vltrack.checkpoints import store
 from vltrack.checkpoints.extract import extract_tensors
 from vltrack.checkpoints.foreign import read_foreign
 from vltrack.checkpoints.keymaps import KeyMap, initialise
-from vltrack.checkpoints.sources import MODES, SOURCES, Fit, Source, fit, partial_map
+from vltrack.checkpoints.sources import MODES, SOURCES, Fit, Source, bare, fit, partial_map
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,
@@ -88,6 +88,11 @@ class _Work:
     extract: bool
     set_by: dict[str, str] = field(default_factory=dict)
     met: set[str] = field(default_factory=set)
+
+    @property
+    def wrappers(self) -> tuple[str, ...]:
+        """Those of ``partial`` that leave out a whole network of a file with several, such as ``model.``."""
+        return tuple(prefix for prefix in self.partial if not bare(prefix))
 
 
 def import_weights(
@@ -161,7 +166,8 @@ def _check_request(files: Sequence[Path], name: str, kinds: Sequence[str], parti
 def _bring(work: _Work, file: Path, kind: str | None) -> Part:
     """One file into the network; its tensors are forgotten before the next is read."""
     tensors, sha256, size = _read(file, extract=work.extract)
-    given = {name: tensor for name, tensor in tensors.items() if not _TRAINING.fullmatch(name)}
+    left_out = {n: t for n, t in tensors.items() if _TRAINING.fullmatch(n) or n.startswith(work.wrappers)}
+    given = _unwrapped({name: tensor for name, tensor in tensors.items() if name not in left_out}, file)
     kind, keymap, prepared = _choose(work, file, given, kind)
     source = SOURCES[kind]
     own = work.model.state_dict()
@@ -176,10 +182,13 @@ def _bring(work: _Work, file: Path, kind: str | None) -> Part:
     try:
         report = initialise(work.model, prepared, keymap)
     except (CheckpointMismatch, CheckpointNonFinite) as error:
-        raise type(error)(f"{file}: {error.message}", hint=error.hint) from None
+        raise type(error)(f"{file}: {error.message}", hint=error.hint or _wanted(work)) from None
     work.set_by.update(dict.fromkeys(report.loaded, str(file)))
     names = (*own, *given, *map(keymap.current, given))
-    work.met.update(p for p in work.partial if any(name.startswith(p) for name in names))
+    for prefix in work.partial:
+        known, begin = (tensors, prefix) if prefix in work.wrappers else (names, bare(prefix))
+        if any(name.startswith(begin) for name in known):
+            work.met.add(prefix)
     return Part(
         file=file.name,
         sha256=sha256,
@@ -188,9 +197,31 @@ def _bring(work: _Work, file: Path, kind: str | None) -> Part:
         title=keymap.title,
         licence=source.licence,
         loaded=report.loaded,
-        ignored=(*report.ignored, *(tensors.keys() - given.keys())),
+        ignored=(*report.ignored, *left_out),
         number_types=dict(Counter(str(t.dtype).removeprefix("torch.") for t in given.values())),
         prepared=source.prepared,
+    )
+
+
+def _unwrapped(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """By the network's own names. CheckpointMismatch: two of one name, as in a file with two networks."""
+    first: dict[str, str] = {}
+    for name in tensors:
+        if bare(name) in first:
+            raise CheckpointMismatch(
+                f"{file} holds two networks: {first[bare(name)]} and {name}.",
+                hint="Leave one out by how it begins: --partial model.",
+            )
+        first[bare(name)] = name
+    return {own: tensors[name] for own, name in first.items()}
+
+
+def _wanted(work: _Work) -> str:
+    """What fits, in a sentence."""
+    config = work.model.config
+    return (
+        f"{work.name} has a width of {config.width}, templates of {config.template_size} pixels and search "
+        f"regions of {config.search_size}."
     )
 
 
@@ -269,7 +300,7 @@ def _check_words(keymap: KeyMap, own: Mapping[str, Tensor], given: Mapping[str, 
         if there is not None and there.ndim == 2 and len(there) != len(table):
             raise TokenizerMismatch(
                 f"{file} has a word table of {len(there)} rows; our vocabulary has {len(table)} pieces.",
-                hint="BERT must be bert-base-uncased.",
+                hint="BERT must be an uncased one." if "bert" in name else "CLIP must be OpenAI's ViT-L/14.",
             )
 
 

@@ -49,33 +49,38 @@ class Outside:
     key: object
 
 
-def read_pickle(file: IO[bytes], *, max_steps: int = MAX_STEPS) -> tuple[Any, list[Outside]]:
+def read_pickle(
+    file: IO[bytes], *, max_steps: int = MAX_STEPS, names: set[str] | None = None
+) -> tuple[Any, list[Outside]]:
     """What one pickle holds, and its references to the outside; ``file`` then stands behind it.
 
-    Dictionaries keep only entries whose key is text, a number, bytes or None; sets come out empty.
+    Dictionaries keep only entries whose key is text, a number, bytes or None; sets come out empty. What would
+    have been looked up goes into ``names``, such as "os.system".
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError: no pickle, a damaged one, one of more than
             ``max_steps`` instructions, or one with instructions that only running programs need.
     """
-    return _Machine().run(file, max_steps)
+    machine = _Machine(set() if names is None else names)
+    return machine.run(file, max_steps), machine.outside
 
 
 class _Machine:
     """A stack, the stacks below its marks, and a memory by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memory: dict[int, Any] = {}
         self.outside: list[Outside] = []
 
-    def run(self, file: IO[bytes], max_steps: int) -> tuple[Any, list[Outside]]:
+    def run(self, file: IO[bytes], max_steps: int) -> Any:
         for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if step >= max_steps:
                 raise ValueError(f"more than {max_steps} instructions")
             if opcode.name == "STOP":
-                return self.stack.pop(), self.outside
+                return self.stack.pop()
             if opcode.name in _VALUES:
                 self.push(argument)
             elif opcode.name in _FRESH:
@@ -130,10 +135,14 @@ class _Machine:
     def name(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
         self.push(Name(module, name))
+        self.names.add(f"{module}.{name}")
 
     def stack_name(self, _: Any) -> None:
         module, name = self.take(2)
-        self.push(Name(str(module), str(name)))
+        if not (isinstance(module, str) and isinstance(name, str)):
+            # Not turned into text: that of a tuple of tuples of tuples ... can end a process.
+            raise TypeError("a name that is no text")
+        self.name(f"{module} {name}")
 
     def call(self, _: Any) -> None:
         what, arguments = self.take(2)

@@ -5,6 +5,7 @@ Knows families of checkpoints and their key maps, no files and no numbers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
@@ -195,6 +196,17 @@ SOURCES: dict[str, Source] = {
 }
 
 
+# Under which programs file a network, and what torch's DataParallel and compile put before its names.
+_WRAPPERS = re.compile(r"(?:(?:state_dict|model_state_dict|model|net|network|module)\.)+")
+_COMPILED = "_orig_mod."
+
+
+def bare(name: str) -> str:
+    """A name in a file without what stands before it in wrapped files: ``net.module.x`` -> ``x``."""
+    name = name.replace(_COMPILED, "")
+    return name.removeprefix(found[0]) if (found := _WRAPPERS.match(name)) else name
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartialMap(KeyMap):
     """A key map without some of its names: ours that begin with ``without`` stay fresh, theirs stay out.
@@ -222,7 +234,7 @@ def partial_map(keymap: KeyMap, own: Iterable[str], without: tuple[str, ...]) ->
     """``keymap`` without what begins with one of ``without``, be it a name of ours or a published one."""
     if not without:
         return keymap
-    unwrapped = (prefix.removeprefix(keymap.wrapper) for prefix in without)
+    unwrapped = (bare(prefix).removeprefix(keymap.wrapper) for prefix in without)
     without = (*without, *(prefix for prefix in unwrapped if prefix))
     spared = {keymap.published(name) for name in own if name.startswith(without)}
     parts = {part.name: getattr(keymap, part.name) for part in fields(keymap)}

@@ -31,7 +31,11 @@ Out = Annotated[
 ]
 Kind = Annotated[
     list[str] | None,
-    typer.Option("--kind", metavar="KIND", help="What a file is, where its names do not tell; one a file."),
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="What a file is, where its names do not tell (the list above); one a file.",
+    ),
 ]
 Partial = Annotated[
     list[str] | None,
@@ -49,6 +53,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace weights th
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")]
 SHOWN = 10
+COUNTS = ".num_batches_tracked"  # of training steps, in batch norms: nothing that a tracker reads
 
 
 def import_weights(
@@ -70,10 +75,34 @@ def import_weights(
     \b
     vltrack import-weights OSTrack_ep0300.pth.tar --as all-in-one-ostrack-base --extract-tensors
     vltrack import-weights mae_pretrain_vit_base.pth bert.safetensors --as litetrack-base
+
+    \b
+    What fits which model (in brackets: as a start for training, no tracker yet):
+      ostrack     all-in-one-ostrack-base [all-in-one-base]
+      all-in-one  all-in-one-base
+      uvltrack    litetrack-uvltrack-base litetrack-uvltrack-large
+      litetrack   litetrack-base
+      artrack     aitrack-artrack-base [aitrack-base]
+      aitrack     aitrack-base
+      stark       bit-tracker-stark-base bit-tracker-stark-r50
+                  [bit-tracker-base bit-tracker-base-r50]
+      mae         [litetrack-base litetrack-uvltrack-base litetrack-uvltrack-large
+                  all-in-one-base all-in-one-ostrack-base sa-tracker-base
+                  aitrack-base aitrack-artrack-base]
+      bert        [litetrack-base litetrack-uvltrack-base litetrack-uvltrack-large
+                  all-in-one-base sa-tracker-base]
+      resnet      [bit-tracker-base bit-tracker-base-r50
+                  bit-tracker-stark-base bit-tracker-stark-r50]
+      alpha-clip  [aitrack-base]
+      clip        [aitrack-base]
+      clip-both   [aitrack-base]
     """
     known = model_names()
     if name not in known:
-        raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))
+        raise ModelNotFound(
+            f"no model is called {shown(name)!r}.",
+            hint=f"{nearest(name, known)} What fits which: vltrack import-weights --help.",
+        )
     target = out if out is not None else Path(f"{name}.safetensors")
     if target.suffix != ".safetensors":
         raise UsageError(f"--out {shown(target)} does not end in .safetensors.")
@@ -108,13 +137,14 @@ def import_weights(
 def _tell(done: Imported, name: str) -> None:
     for part in done.parts:
         say(
-            f"{part.file} is {part.title}: {_count(len(part.loaded), 'parameter')} set"
+            f"{part.file} is {part.title}: {_count(len(part.loaded), 'tensor')} set"
             f"{_ignored(part)}. Its licence: {part.licence}."
         )
         if part.prepared:
             say(f"  {part.prepared}")
-    if done.kept_fresh:
-        warn(f"from no file, as it starts: {_grouped(done.kept_fresh)}.")
+    fresh = [name for name in done.kept_fresh if not name.endswith(COUNTS)]
+    if fresh:
+        warn(f"from no file, as it starts: {_grouped(fresh)}.")
     say(f"wrote {done.path} and its card {done.path.with_suffix('.json').name}")
     if not done.complete:
         warn(f"this is a start for training {name}, not a tracker yet: vltrack track refuses it.")
