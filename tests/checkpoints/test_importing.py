@@ -181,6 +181,26 @@ def test_what_is_left_out_is_left_out_by_name(tmp_path: Path, out: Path) -> None
         assert "head.size.out.weight" in done.parts[0].loaded
 
 
+def test_one_network_of_a_file_with_two(tmp_path: Path, out: Path) -> None:
+    """Training code may keep a running mean of the network beside it."""
+    name = "all-in-one-ostrack-base"
+    given = published("ostrack", name)
+    mean = {f"model.module.{key.removeprefix('net.')}": tensor + 1 for key, tensor in given.items()}
+    file = saved(tmp_path / "two.safetensors", given | mean)
+    with pytest.raises(CheckpointMismatch, match=r"holds two networks: .*net\..* and model\.") as caught:
+        import_weights([file], name, out)
+    assert "--partial model." in caught.value.hint
+    for left_out, sign in (("model.", 0), ("net.", 1)):
+        done = import_weights([file], name, out, partial=[left_out])
+        assert done.complete
+        assert len(done.parts[0].ignored) == len(given)
+        assert all(key.startswith(left_out) for key in done.parts[0].ignored)
+        state = store.load(out)[0].state_dict()
+        assert torch.equal(state["norm.weight"], given["net.backbone.norm.weight"] + sign)
+    with pytest.raises(UsageError, match=r"no name begins with 'module\.'"):
+        import_weights([saved(tmp_path / "one.safetensors", given)], name, out, partial=["module."])
+
+
 def test_what_was_asked_for_wrongly(tmp_path: Path, out: Path) -> None:
     file = saved(tmp_path / "f.safetensors", published("ostrack", "all-in-one-ostrack-base"))
     name = "all-in-one-ostrack-base"

@@ -276,7 +276,7 @@ def test_published_names_and_shapes_fit_aitrack(shapes: Shapes, keymap: KeyMap, 
 
 @pytest.mark.fault("C01")
 def test_the_archive_of_openai_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    """ViT-L-14.pt is a program; reading its tensors means running it, so that is left to the user."""
+    """ViT-L-14.pt is a program, of which only ``extract`` reads the tensors; torch would run it."""
     path = tmp_path / "ViT-L-14.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,0 +1,154 @@
+"""Files of exactly the published names and shapes, all against all of our names: what fits is taken for what
+it is, everything else is refused. Without memory: tensors have their published shapes and no numbers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import stark_published as stark
+import torch
+import uvltrack_published as uvltrack
+from test_keymaps import bert_shapes, mae_shapes
+from test_keymaps_artrack import artrack_shapes, clip_shapes
+from test_keymaps_clip import LARGE as CLIP_LARGE
+from test_keymaps_clip import alpha_shapes, hugging_shapes
+from test_keymaps_clip import clip_shapes as openai_shapes
+from test_keymaps_ostrack import all_in_one_shapes, ostrack_shapes
+from torch import Tensor, nn
+
+from vltrack.checkpoints import importing
+from vltrack.checkpoints.sources import SOURCES, bare, fit
+from vltrack.core.errors import CheckpointMismatch
+from vltrack.models import aitrack, split_name
+from vltrack.models.sizes import without_memory
+
+NAMES = sorted({name for source in SOURCES.values() for name in source.maps})
+CHANNELS = (256, 128, 64, 32)
+VIT_B = {name for name in SOURCES["mae"].maps if not name.endswith("-large")}
+BERT_B = {name for name in SOURCES["bert"].maps if not name.endswith("-large")}
+R101, R50 = {"bit-tracker-stark-base", "bit-tracker-base"}, {"bit-tracker-stark-r50", "bit-tracker-base-r50"}
+
+
+def large(shapes: dict[str, tuple[int, ...]], layers: str) -> dict[str, tuple[int, ...]]:
+    """BERT-large's names: 24 layers."""
+    more = {
+        name.replace(".layer.11.", f".layer.{i}."): shape
+        for name, shape in shapes.items()
+        if layers in name
+        for i in range(12, 24)
+    }
+    return shapes | more
+
+
+FILES: dict[str, tuple[str, dict[str, tuple[int, ...]], set[str]]] = {
+    "mae_pretrain_vit_base.pth": ("mae", mae_shapes(768), VIT_B),
+    "mae_pretrain_vit_large.pth": ("mae", mae_shapes(1024, layers=24), {"litetrack-uvltrack-large"}),
+    "bert-base-uncased, model.safetensors": ("bert", bert_shapes(768, 3072, old=True), BERT_B),
+    "bert-base-uncased, saved again": ("bert", bert_shapes(768, 3072, wrapper=""), BERT_B),
+    "bert-large-uncased": (
+        "bert",
+        large(bert_shapes(1024, 4096, old=True), ".layer.11."),
+        {"litetrack-uvltrack-large"},
+    ),
+    "OSTrack_ep0300.pth.tar": (
+        "ostrack",
+        ostrack_shapes(768, CHANNELS),
+        {"all-in-one-ostrack-base", "all-in-one-base"},
+    ),
+    "All-in-One": ("all-in-one", all_in_one_shapes(768, CHANNELS, 256), {"all-in-one-base"}),
+    "UVLTrack-B": ("uvltrack", uvltrack.shapes_of(uvltrack.BASE), {"litetrack-uvltrack-base"}),
+    "UVLTrack-L": ("uvltrack", uvltrack.shapes_of(uvltrack.LARGE), {"litetrack-uvltrack-large"}),
+    "LiteTrack": ("litetrack", uvltrack.litetrack_shapes(uvltrack.BASE), {"litetrack-base"}),
+    "ARTrackSeq_ep0060.pth.tar": (
+        "artrack",
+        artrack_shapes(aitrack.artrack_base()),
+        {"aitrack-artrack-base", "aitrack-base"},
+    ),
+    "AITrack": (
+        "aitrack",
+        artrack_shapes(aitrack.base()) | clip_shapes(aitrack.base()),
+        {"aitrack-base"},
+    ),
+    "STARKST_ep0050.pth.tar, R101": ("stark", stark.stark_shapes(stark.Sizes(depth=101)), R101),
+    "STARKST_ep0050.pth.tar, R50": ("stark", stark.stark_shapes(stark.Sizes(depth=50)), R50),
+    "ViT-L-14.pt": ("clip", openai_shapes(CLIP_LARGE), {"aitrack-base"}),
+    "clip-vit-large-patch14, model.safetensors": ("clip", hugging_shapes(CLIP_LARGE), {"aitrack-base"}),
+    "clip_l14_grit20m_fultune_2xe.pth": ("alpha-clip", alpha_shapes(CLIP_LARGE), {"aitrack-base"}),
+    "resnet101-63fe2227.pth": ("resnet", stark.resnet_shapes(101, counters=True), R101),
+    "resnet50-19c8e357.pth": ("resnet", stark.resnet_shapes(50), R50),
+}
+# What programs put around these names.
+WRAPPED = {
+    "as it is": lambda name: name,
+    "DataParallel": lambda name: f"module.{bare(name)}",
+    "compiled": lambda name: f"_orig_mod.{bare(name)}",
+    "compiled inside": lambda name: bare(name).replace("blocks.", "blocks._orig_mod."),
+    "Lightning": lambda name: f"state_dict.model.{bare(name)}",
+    "all at once": lambda name: f"net.module._orig_mod.{bare(name)}",
+}
+
+
+@cache
+def ours(name: str) -> nn.Module:
+    return without_memory(*split_name(name))
+
+
+def given(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return {
+            name: torch.empty(shape) for name, shape in shapes.items() if not name.startswith("optimizer.")
+        }
+
+
+def taken_for(name: str, tensors: dict[str, Tensor]) -> str | None:
+    """The kind, where every name and shape goes together; None where the file is refused."""
+    own = ours(name).state_dict()
+    work = importing._Work(name=name, model=ours(name), partial=(), extract=False)
+    file = importing.Path("file")
+    try:
+        kind, keymap, prepared = importing._choose(work, file, importing._unwrapped(tensors, file), None)
+    except CheckpointMismatch:
+        return None
+    current = {keymap.current(there): tensor.shape for there, tensor in prepared.items()}
+    sources = {key: source for key in own if (source := keymap.published(key)) is not None}
+    fits = fit(keymap, own, prepared).odd == 0
+    return kind if fits and all(current[there] == own[key].shape for key, there in sources.items()) else None
+
+
+def test_every_kind_has_its_file() -> None:
+    kinds = {kind for kind, _, _ in FILES.values()}
+    assert kinds == {kind for kind, source in SOURCES.items() if not source.asked}
+    for kind, source in SOURCES.items():
+        met = {name for other, _, names in FILES.values() if other == kind for name in names}
+        assert met == set(source.maps) or source.asked, kind
+
+
+@pytest.mark.fault("C07")
+@pytest.mark.parametrize("file", FILES)
+def test_each_file_is_taken_for_what_it_is_and_fits_nothing_else(file: str) -> None:
+    kind, shapes, names = FILES[file]
+    tensors = given(shapes)
+    assert {name: taken_for(name, tensors) for name in NAMES} == {
+        name: kind if name in names else None for name in NAMES
+    }
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED.keys())
+@pytest.mark.parametrize("file", ["OSTrack_ep0300.pth.tar", "All-in-One", "UVLTrack-B", "ViT-L-14.pt"])
+def test_what_programs_put_around_a_network_is_taken_off(file: str, wrapped) -> None:
+    kind, shapes, names = FILES[file]
+    tensors = given({wrapped(name): shape for name, shape in shapes.items()})
+    assert all(taken_for(name, tensors) == kind for name in names)
+
+
+def test_half_as_many_layers_or_another_width_fit_nothing() -> None:
+    for shapes in (
+        mae_shapes(768, layers=6),
+        mae_shapes(384),
+        ostrack_shapes(1024, CHANNELS),
+        {**ostrack_shapes(768, CHANNELS), "net.backbone.pos_embed_x": (1, 576, 768)},
+        {name: s for name, s in ostrack_shapes(768, CHANNELS).items() if "pos_embed_z" not in name},
+    ):
+        assert {taken_for(name, given(shapes)) for name in NAMES} == {None}
