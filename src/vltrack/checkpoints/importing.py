@@ -207,12 +207,14 @@ def _unwrapped(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     """By the network's own names. CheckpointMismatch: two of one name, as in a file with two networks."""
     first: dict[str, str] = {}
     for name in tensors:
-        if bare(name) in first:
+        own = bare(name)
+        if own in first:
+            begins = (given.removesuffix(own) for given in (first[own], name))
             raise CheckpointMismatch(
-                f"{file} holds two networks: {first[bare(name)]} and {name}.",
-                hint="Leave one out by how it begins: --partial model.",
+                f"{file} holds two networks: {first[own]} and {name}.",
+                hint=f"Leave one out by how it begins: --partial {max(begins, key=len)}",
             )
-        first[bare(name)] = name
+        first[own] = name
     return {own: tensors[name] for own, name in first.items()}
 
 
