@@ -6,12 +6,15 @@ timed here.
 
     python benchmarks/model_size.py
     python benchmarks/model_size.py --out benchmarks/results
+    python benchmarks/model_size.py --record                 # what `vltrack models` shows, after a change
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
+import json
 from pathlib import Path
 
 import torch
@@ -20,6 +23,7 @@ from vltrack.core.files import write_text
 from vltrack.models import MODELS
 from vltrack.models.sizes import Size, Work, count_parameters, count_work, without_memory
 
+RECORD = Path(__file__).resolve().parents[1] / "src" / "vltrack" / "models" / "counted.json"
 PUBLISHED = """
 Published: UVLTrack-B 167.7 M parameters; LiteTrack 108.4 M, which counts what trains (by the released code
 the whole network has about 169.5 M). The LiteTrack authors' table gives 47.2 G tracking and 39.8 G
@@ -64,17 +68,28 @@ def counted(names: list[str]) -> list[tuple[str, Size, Work]]:
     return sizes
 
 
+def record(sizes: list[tuple[str, Size, Work]]) -> dict[str, dict[str, object]]:
+    """The counts by name, as ``vltrack models`` reads them."""
+    return {name: dataclasses.asdict(size) | {"work": dataclasses.asdict(work)} for name, size, work in sizes}
+
+
 def main() -> None:
     """Count every size of every tracker, print the table, and write it where asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these, for example litetrack-tiny")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write model_size.md there")
+    parser.add_argument("--record", action="store_true", help="write the counts beside the models")
     options = parser.parse_args()
+    if options.record and options.names:
+        parser.error("--record takes all sizes")
     command = "python benchmarks/model_size.py" + (" --out benchmarks/results" if options.out else "")
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     facts = f"{date}, torch {torch.__version__}: `{command}`"
-    text = f"# Sizes of the trackers\n\n{facts}\n\n{table(counted(options.names))}\n{PUBLISHED}"
+    sizes = counted(options.names)
+    text = f"# Sizes of the trackers\n\n{facts}\n\n{table(sizes)}\n{PUBLISHED}"
     print(text)
+    if options.record:
+        write_text(RECORD, json.dumps(record(sizes), indent=1) + "\n")
     if options.out is not None:
         write_text(options.out / "model_size.md", text)
 

@@ -4,8 +4,10 @@ memory counts what a real pass does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from model_cases import CONFIGS, Scene, all_sizes, card_of, equal, make, modes_o
 from vltrack.models import MODELS, build, config_of
 from vltrack.models.sizes import Size, count_parameters, count_work, multiplications, without_memory
 
+RECORDED = json.loads((files("vltrack.models") / "counted.json").read_text())
 # The large size has base's parts, only more of them.
 NAMES = pytest.mark.parametrize(
     "name", [name for name in CONFIGS if "large" not in name], ids=lambda name: name.replace(" ", "-")
@@ -57,9 +60,12 @@ def test_tiny_is_tiny(tracker: str) -> None:
 
 
 @pytest.mark.parametrize(("tracker", "size"), all_sizes())
-def test_every_size_can_be_counted(tracker: str, size: str) -> None:
+def test_what_is_recorded_is_what_is_counted(tracker: str, size: str) -> None:
+    """After a change: ``python benchmarks/model_size.py --record``."""
     card = MODELS[tracker]
-    counts = size_of(tracker, size)
+    model = without_memory(card, size)
+    counts, work = count_parameters(model), count_work(model)
+    assert RECORDED[f"{tracker}-{size}"] == asdict(counts) | {"work": asdict(work)}
     assert 0 < counts.trainable <= counts.total
     assert 0 < counts.running <= counts.total
     assert set(card.modes_of(size)) == set(modes_of(config_of(card, size)))

@@ -1,16 +1,16 @@
 """``vltrack models``: which trackers there are, whose weights are at hand, and how large they are.
 
-Knows the list. Loads torch only where sizes are asked for.
+Knows the list and the table of counts beside it; loads no torch.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json as json_format
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,14 +27,12 @@ if TYPE_CHECKING:
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these trackers or sizes of trackers.")
 ]
-Sizes = Annotated[
-    bool,
-    typer.Option(
-        "--sizes", help="Count parameters and work of every size (loads torch; a second or two each)."
-    ),
-]
-LISTED = {"name": "name", "year": "year", "modes": "modes", "weights": "weights", "parameters": "parameters"}
-COUNTED = {
+HEADS = {
+    "name": "name",
+    "year": "year",
+    "modes": "modes",
+    "weights": "weights",
+    "parameters": "parameters",
     "parameters_trained": "trained",
     "parameters_running": "running",
     "frame": "frame",
@@ -46,24 +44,22 @@ LEGEND = (
 )
 
 
-def models(names: Names = None, sizes: Sizes = False, json: AsJson = False, debug: Debug = False) -> None:
-    """List the trackers: paper, modes, weights at hand, parameters, what each claims and what is ours."""
-    rows = _rows(names or [], count=sizes)
+def models(names: Names = None, json: AsJson = False, debug: Debug = False) -> None:
+    """List the trackers: paper, modes, weights at hand, how large, what each claims and what is ours."""
+    rows = list(_rows(names or []))
     if json:
         for row in rows:
             emit(row)
         return
-    kept = list(rows)
-    heads = LISTED | (COUNTED if sizes else {})
-    for line in _table([{**row, **(row["multiplications"] or {})} for row in kept], heads):
+    for line in _table([{**row, **(row["multiplications"] or {})} for row in rows]):
         sys.stdout.write(line + "\n")
-    for line in _notes(kept):
+    for line in _notes(rows):
         sys.stdout.write(line + "\n")
-    say(LEGEND if sizes else "parameters and work of every size: vltrack models --sizes")
+    say(LEGEND)
 
 
-def _rows(names: list[str], *, count: bool) -> Iterator[dict[str, Any]]:
-    """One row a size that is asked for; each as soon as it is counted, so that JSON does not wait for all."""
+def _rows(names: list[str]) -> Iterator[dict[str, Any]]:
+    """One row a size that is asked for."""
     from vltrack.models import MODELS
 
     weights = model_names()
@@ -71,14 +67,15 @@ def _rows(names: list[str], *, count: bool) -> Iterator[dict[str, Any]]:
     for name in names:
         if name not in known:
             raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))
+    counted = json_format.loads((files("vltrack.models") / "counted.json").read_text(encoding="utf-8"))
     for card in MODELS.values():
         for size in card.sizes:
             name = f"{card.name}-{size}"
             if not names or name in names or card.name in names:
-                yield _row(card, size, weights[name]) | (_counted(card, size) if count else {})
+                yield _row(card, size, weights[name], counted.get(name, {}))
 
 
-def _row(card: ModelCard, size: str, file: Path | None) -> dict[str, Any]:
+def _row(card: ModelCard, size: str, file: Path | None, counts: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": f"{card.name}-{size}",
         "tracker": card.title,
@@ -87,49 +84,30 @@ def _row(card: ModelCard, size: str, file: Path | None) -> dict[str, Any]:
         "modes": list(card.modes_of(size)),
         "size": size,
         "weights": None if file is None else str(file),
-        "parameters": None if file is None else _parameters(file),
-        "parameters_trained": None,
-        "parameters_running": None,
-        "multiplications": None,
+        "parameters": counts.get("total"),
+        "parameters_trained": counts.get("trainable"),
+        "parameters_running": counts.get("running"),
+        "multiplications": counts.get("work"),
         "claims": card.claims,
         "ours": card.ours,
     }
 
 
-def _counted(card: ModelCard, size: str) -> dict[str, Any]:
-    """What torch says of the network itself; nothing of it is written down anywhere."""
-    from vltrack.models.sizes import count_parameters, count_work, without_memory
-
-    model = without_memory(card, size)
-    counts = count_parameters(model)
-    return {
-        "parameters": counts.total,
-        "parameters_trained": counts.trainable,
-        "parameters_running": counts.running,
-        "multiplications": dataclasses.asdict(count_work(model)),
-    }
-
-
-def _parameters(weights: Path) -> int | None:
-    """How many, from the card beside the weights; None where it does not say."""
-    card = weights.with_suffix(".json")
-    if not card.is_file():
-        return None
-    count = json_format.loads(card.read_bytes()).get("parameters")
-    return count if isinstance(count, int) else None
-
-
-def _table(rows: list[dict[str, Any]], heads: Mapping[str, str]) -> Iterator[str]:
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Columns of equal width, numbers to the right."""
-    cells = [tuple(heads.values()), *(tuple(_cell(key, row[key]) for key in heads) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
-    right = [key.startswith("parameters") or key in ("frame", "ground") for key in heads]
+    cells = [tuple(HEADS.values()), *(tuple(_cell(key, row.get(key)) for key in HEADS) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADS))]
+    right = [_is_count(key) for key in HEADS]
     for line in cells:
         aligned = (
             cell.rjust(width) if number else cell.ljust(width)
             for cell, width, number in zip(line, widths, right, strict=True)
         )
         yield "  ".join(aligned).rstrip()
+
+
+def _is_count(key: str) -> bool:
+    return key.startswith("parameters") or key in ("frame", "ground")
 
 
 def _cell(key: str, value: Any) -> str:
