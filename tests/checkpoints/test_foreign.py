@@ -77,8 +77,9 @@ def test_tied_weights_and_half_precision(tmp_path: Path) -> None:
 def test_safetensors(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    save_file({"a.b": torch.ones(2)}, tmp_path / "m.safetensors")
-    assert list(read_foreign(tmp_path / "m.safetensors")) == ["a.b"]
+    names = [f"a.{letter}" for letter in "qwertyuiopasdfghjklzxcvbnm"]
+    save_file({name: torch.ones(2) for name in names}, tmp_path / "m.safetensors")
+    assert list(read_foreign(tmp_path / "m.safetensors")) == sorted(names)
     (tmp_path / "bad.safetensors").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(CheckpointCorrupt, match="no safetensors"):
         read_foreign(tmp_path / "bad.safetensors")

@@ -64,7 +64,8 @@ def _safetensors(path: Path, _: int) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_bytes(path.read_bytes())
     except (SafetensorError, KeyError, ValueError) as error:
         raise CheckpointCorrupt(f"{path} is no safetensors file ({error}).") from None
-    return tensors
+    # The library gives them in another order in every process, and the card keeps lists of names.
+    return {name: tensors[name] for name in sorted(tensors)}
 
 
 def _numpy_archive(path: Path, size: int) -> dict[str, Tensor]:

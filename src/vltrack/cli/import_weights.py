@@ -153,10 +153,9 @@ def _tell(done: Imported, name: str) -> None:
 
 
 def _ignored(part: Part) -> str:
-    if not part.ignored:
-        return ""
-    first = ", ".join(part.ignored[:SHOWN]) + (", ..." if len(part.ignored) > SHOWN else "")
-    return f", {len(part.ignored)} without a place here ({first})"
+    names = [name for name in part.ignored if not name.endswith(COUNTS)]
+    first = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return f", {len(names)} without a place here ({first})" if names else ""
 
 
 def _grouped(names: Sequence[str]) -> str:
