@@ -108,7 +108,7 @@ def test_padding_is_no_word(case: str) -> None:
     memory = scene.memory("nlbbox")
     longer = scene.text().padded(memory.text.valid_BL.shape[1] + 4)
     again = scene.model.remember(scene.template, scene.box, scene.search, scene.box, longer)
-    assert torch.allclose(memory.words_BC, again.words_BC, atol=1e-6)
+    assert torch.allclose(memory.said.vector_BC, again.said.vector_BC, atol=1e-6)
     assert apart(scene.locate(scene.search, memory), scene.locate(scene.search, again)) < 1e-4
 
 
@@ -142,6 +142,8 @@ def test_the_mean_of_those_names_that_are_there() -> None:
     half = 0.5**0.5
     assert both.known_B.tolist() == [True, True, True, False]
     assert torch.allclose(both.vector_BC[:3], torch.tensor([[half, half], [1.0, 0.0], [0.0, 1.0]]))
+    hidden = both.unless(torch.tensor([False, True, False, True]))
+    assert hidden.known_B.tolist() == [True, False, True, False]
 
 
 def test_alignment_by_the_definition_and_alive_after_one_step() -> None:
@@ -166,18 +168,18 @@ def test_regions_are_read_in_their_box_and_remembered(case: str) -> None:
     scene = small_scene(case)
     model, memory = scene.model, scene.memory("bbox")
     tokens = model.embed_template(scene.template, scene.box).tokens_BMC
-    known = torch.ones(2, dtype=torch.bool)
-    again = model.region(scene.template, tokens, scene.box, known)
-    assert torch.equal(memory.roi_BC, again.vector_BC)
+    again = model.region(scene.template, tokens, scene.box)
+    assert torch.equal(memory.region.vector_BC, again.vector_BC)
     assert torch.allclose(again.vector_BC.norm(dim=1), torch.ones(2), atol=1e-5)
-    other = model.region(scene.template, tokens, scene.box + torch.tensor([0.2, 0, 0, 0]), known)
+    other = model.region(scene.template, tokens, scene.box + torch.tensor([0.2, 0, 0, 0]))
     assert float((other.vector_BC - again.vector_BC).abs().max()) > 1e-4
     # The search region's vector is read where the target was last.
     past = scene.past()
     moved = past.clone()
     moved[:, -1, 0] += 0.02  # half a word: the prompt may or may not change, the mask does
-    search = model.embed_search(scene.search, model.pair(memory.first, memory.recent), memory.text, ~known)
-    vectors = [model.region(scene.search, search.plain_BNC, p[:, -1], known).vector_BC for p in (past, moved)]
+    by_words = torch.zeros(2, dtype=torch.bool)
+    search = model.embed_search(scene.search, model.pair(memory.first, memory.recent), memory.text, by_words)
+    vectors = [model.region(scene.search, search.plain_BNC, p[:, -1]).vector_BC for p in (past, moved)]
     assert float((vectors[0] - vectors[1]).abs().max()) > 1e-5
 
 
@@ -276,7 +278,7 @@ def test_refresh_takes_a_recent_template_where_there_is_room() -> None:
         size = scene.model.template_size
         after = scene.model.refresh(memory, seen, scene.box, pictures(size, 2, 77), scene.box)
         assert torch.equal(after.first.tokens_BMC, memory.first.tokens_BMC)
-        assert torch.equal(after.roi_BC, memory.roi_BC)
+        assert torch.equal(after.region.vector_BC, memory.region.vector_BC)
         assert (after is not memory) == takes
         assert equal(seen, scene.locate(scene.search, after)) != takes
 

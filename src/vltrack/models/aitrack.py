@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.core.errors import ConfigError
-from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Views
+from vltrack.models.base import Flag, Prediction, Template, Text, Views, audible
+from vltrack.models.templates import TemplateMemory, TemplateTracker
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
-from vltrack.nn.clip import ClipText, ClipVision
-from vltrack.nn.front import TINY, Front, FrontConfig, Search
+from vltrack.nn.clip import HEAD_WIDTH, ClipText, ClipVision
+from vltrack.nn.front import TINY, FrontConfig, Search, sentence_mean, sentence_reader
 from vltrack.nn.history import anywhere, rehearsed, unmoved
 from vltrack.nn.naming import Alignment, Name, clip_region, pooled_region
 from vltrack.nn.sequence import FusionEncoder, KeysValues, SequenceDecoder
-from vltrack.nn.vit import sincos_positions
 from vltrack.nn.vocabulary import Vocabulary
 
 
@@ -77,26 +77,23 @@ class AITrackConfig(FrontConfig):
         if self.word_match and self.text != "bert":
             raise ValueError("word_match compares cells with single words; only bert gives them")
         for name, wanted in (("roi_width", self.roi), ("table_width", self.text)):
-            if wanted == "clip" and (getattr(self, name) < 64 or getattr(self, name) % 64):
-                raise ValueError(f"CLIP's heads are 64 wide; {name} is {getattr(self, name)}")
+            if wanted == "clip" and (getattr(self, name) < 1 or getattr(self, name) % HEAD_WIDTH):
+                raise ValueError(f"CLIP's heads are {HEAD_WIDTH} wide; {name} is {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionMemory(Memory):
+class RegionMemory(TemplateMemory):
     """Templates without positions, and what names the target: vectors of unit length in one space.
 
+    Published memory is the past boxes alone; a recent template is ours.
+
     Attributes:
-        first, recent: the first template and the last sure one (the first again without ``recent_template``).
-        roi_BC: the first template's region.
-        words_BC, heard_B: the sentence, and whether there is one.
+        region, said: the first template's region, and the sentence.
         size_B2: width and height of the target at the start, in units of a search crop around it.
     """
 
-    first: Template
-    recent: Template
-    roi_BC: Tensor
-    words_BC: Tensor
-    heard_B: Tensor
+    region: Name
+    said: Name
     size_B2: Tensor
 
 
@@ -125,46 +122,23 @@ def tiny() -> AITrackConfig:
     )
 
 
-class AITrack(Front):
+class AITrack(TemplateTracker[RegionMemory]):
     """See the module's docstring. Implements ``models.base.TrackerModel``."""
-
-    pos_embed_z: Tensor
-    pos_embed_x: Tensor
 
     def __init__(self, config: AITrackConfig) -> None:
         super().__init__(config)
         self.config, self.history = config, config.history
         self.vocabulary = "clip" if config.text == "clip" else "bert"
-        width, heads = config.width, config.heads
+        shape = width, heads, mlp_ratio = config.width, config.heads, config.mlp_ratio
+        sides = {"template_side": self.template_side, "search_side": self.search_side}
+        words = Vocabulary(bins=config.bins, reach=config.reach)
         # Regions are pooled from tokens without positions: the front lays none, the trunk does.
-        self.register_buffer("template_pos", torch.zeros(()), persistent=False)
-        self.register_buffer("search_pos", torch.zeros(()), persistent=False)
-        for name, side in (("pos_embed_z", self.template_side), ("pos_embed_x", self.search_side)):
-            sines_1NC = sincos_positions(width, side)[None]
-            if config.learned_positions:
-                self.register_parameter(name, nn.Parameter(sines_1NC))
-            else:
-                self.register_buffer(name, sines_1NC, persistent=False)
+        self.lay_positions_later(learned=config.learned_positions)
         self.identity = nn.Parameter(torch.randn(1, 2, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, config.mlp_ratio) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.encoder = FusionEncoder(
-            width,
-            heads,
-            config.mlp_ratio,
-            config.fusion_layers,
-            template_side=self.template_side,
-            search_side=self.search_side,
-            templates=self.templates,
-        )
-        self.decoder = SequenceDecoder(
-            width,
-            heads,
-            config.mlp_ratio,
-            config.decoder_layers,
-            vocabulary=Vocabulary(bins=config.bins, reach=config.reach),
-            history=config.history,
-        )
+        self.encoder = FusionEncoder(*shape, config.fusion_layers, **sides, templates=self.templates)
+        self.decoder = SequenceDecoder(*shape, config.decoder_layers, vocabulary=words, history=self.history)
         self.align = None if config.roi == config.text == "none" else Alignment(width)
         self._build_names(config)
 
@@ -175,30 +149,16 @@ class AITrack(Front):
         self.roi_pool = nn.Linear(width, width) if config.roi == "pool" else None
         if config.roi == "clip":
             sizes = {"size": config.roi_size, "patch": config.roi_patch, "layers": config.roi_layers}
-            heads = config.roi_width // 64
-            self.roi = ClipVision(**sizes, width=config.roi_width, heads=heads, out=width, alpha=True)
-            self.roi.requires_grad_(False)
+            tower = ClipVision(**sizes, width=config.roi_width, out=width, alpha=True)
+            self.roi = tower.requires_grad_(False)
         self.clip_text: ClipText | None = None
         self.bert: Bert | None = None
         self.words = nn.Linear(width, width) if config.text == "bert" else None
         if config.text == "clip":
-            self.clip_text = ClipText(
-                length=config.max_words,
-                width=config.table_width,
-                layers=config.text_layers,
-                heads=config.table_width // 64,
-                out=width,
-            )
-            self.clip_text.requires_grad_(False)
+            sizes = {"length": config.max_words, "width": config.table_width, "layers": config.text_layers}
+            self.clip_text = ClipText(**sizes, out=width).requires_grad_(False)
         elif config.text == "bert":
-            self.bert = Bert(
-                width=width,
-                layers=config.text_layers,
-                heads=config.heads,
-                hidden=config.text_hidden,
-                table_width=config.table_width,
-                positions=512 if config.stem == "patch16" else config.max_words,
-            )
+            self.bert = sentence_reader(config, config.text_layers)
 
     # -- names: sentences and regions in one space --------------------------------------------------------
 
@@ -219,17 +179,16 @@ class AITrack(Front):
 
     def sentence(self, text: Text, flag_B: Tensor) -> Name:
         """The sentence as a name: the mean of its words, of unit length (ours); none where there is none."""
-        heard_BL = text.valid_BL & (flag_B != Flag.BBOX)[:, None]
+        hears_B, heard_BL = audible(flag_B, text.valid_BL)
         if self.config.text == "none":
-            heard_BL = torch.zeros_like(heard_BL)
-        sum_BC = text.tokens_BLC.masked_fill(~heard_BL[..., None], 0.0).sum(dim=1)
-        mean_BC = sum_BC / heard_BL.sum(dim=1, keepdim=True).clamp_min(1)
+            hears_B, heard_BL = torch.zeros_like(hears_B), torch.zeros_like(heard_BL)
+        mean_BC = sentence_mean(replace(text, valid_BL=heard_BL))
         if self.words is not None:
             mean_BC = self.words(mean_BC)
-        return Name.of(mean_BC, heard_BL.any(dim=1))
+        return Name.of(mean_BC, hears_B)
 
-    def region(self, image_B3SS: Tensor, tokens_BNC: Tensor, box_B4: Tensor, known_B: Tensor) -> Name:
-        """What lies in the box (paper: ROI-based text-guided encoder), for samples where it is known.
+    def region(self, image_B3SS: Tensor, tokens_BNC: Tensor, box_B4: Tensor) -> Name:
+        """What lies in the box (paper: ROI-based text-guided encoder); nothing where that is switched off.
 
         ``tokens_BNC`` are the stem's, without positions.
         """
@@ -238,8 +197,9 @@ class AITrack(Front):
         elif self.roi_pool is not None:
             vector_BC = self.roi_pool(pooled_region(tokens_BNC, box_B4))
         else:
-            vector_BC, known_B = tokens_BNC.new_zeros(len(box_B4), self.width), torch.zeros_like(known_B)
-        return Name.of(vector_BC, known_B)
+            vector_BC = tokens_BNC.new_zeros(len(box_B4), self.width)
+        known = self.config.roi != "none"
+        return Name.of(vector_BC, torch.full((len(box_B4),), known, device=box_B4.device))
 
     # -- the trunk, the alignment, the fusion -------------------------------------------------------------
 
@@ -286,36 +246,13 @@ class AITrack(Front):
 
         Of the context only the box is needed: the size in which a still target will appear.
         """
-        b = len(template_B3SS)
-        first = self.embed_template(template_B3SS, template_box_B4)
-        flag = Flag.BBOX if text is None else Flag.NLBBOX
-        flag_B = torch.full((b,), int(flag), device=template_B3SS.device)
-        text = self.no_text(b) if text is None else text
-        said = self.sentence(text, flag_B)
-        known_B = torch.ones_like(said.known_B)
+        start = super().remember(template_B3SS, template_box_B4, context_B3SS, context_box_B4, text)
         return RegionMemory(
-            flag_B=flag_B,
-            text=text,
-            first=first,
-            recent=first,
-            roi_BC=self.region(template_B3SS, first.tokens_BMC, template_box_B4, known_B).vector_BC,
-            words_BC=said.vector_BC,
-            heard_B=said.known_B,
+            **vars(start),
+            region=self.region(template_B3SS, start.first.tokens_BMC, template_box_B4),
+            said=self.sentence(start.text, start.flag_B),
             size_B2=context_box_B4[:, 2:],
         )
-
-    def refresh(
-        self,
-        memory: RegionMemory,
-        seen: Prediction,
-        box_B4: Tensor,
-        template_B3SS: Tensor | None = None,
-        template_box_B4: Tensor | None = None,
-    ) -> RegionMemory:
-        """A new recent template where the model has one (ours); published memory is the past boxes alone."""
-        if template_B3SS is None or template_box_B4 is None or not self.config.recent_template:
-            return memory
-        return replace(memory, recent=self.embed_template(template_B3SS, template_box_B4))
 
     def locate(self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one a target of the memory; without a past it has not moved."""
@@ -323,11 +260,7 @@ class AITrack(Front):
 
     def follow(self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor) -> Tensor:
         """The expected box (B, 4) of the words that ``locate`` writes, with a gradient: for stage two."""
-        prompt_BT, picture = self._prompted(search_B3SS, memory, past_BH4)
-        with torch.no_grad():
-            words_B4, _ = self.decoder.write(prompt_BT, picture)
-        logits_BTV = self.decoder(torch.cat([prompt_BT, words_B4[:, :-1]], dim=1), picture)
-        return self.decoder.vocabulary.expected(logits_BTV[:, -4:])
+        return self.decoder.expect(*self._prompted(search_B3SS, memory, past_BH4))
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target by words in letterboxed frames (B, 3, Sx, Sx) (ours).
@@ -362,24 +295,16 @@ class AITrack(Front):
         by_words_B, b = flag_B == Flag.NL, len(flag_B)
         text = self.read_text(views.ids_BL, views.readable_BL).pick(each_B)
         said = self.sentence(text, flag_B)
-        first = self.embed_template(views.template_B3SS, views.template_box_B4)
-        known_B = torch.ones_like(views.flag_B, dtype=torch.bool)
-        roi = self.region(views.template_B3SS, first.tokens_BMC, views.template_box_B4, known_B)
-        region_z = Name(vector_BC=roi.vector_BC[each_B], known_B=roi.known_B[each_B] & ~by_words_B)
-        template = first.pick(each_B)
-        if self.config.recent_template:
-            recent = self.embed_template(views.recent_BV3SS.flatten(0, 1), views.recent_box_BV4.flatten(0, 1))
-            template = template.beside(recent)
+        first, template = self.templates_of(views)
+        region_z = self.region(views.template_B3SS, first.tokens_BMC, views.template_box_B4).pick(each_B)
         past_BH4 = rehearsed(box_B4, self.search_factor, max(1, self.history))
         past_BH4 = torch.where(by_words_B[:, None, None], anywhere(b, past_BH4.shape[1], box_B4), past_BH4)
         image = views.search_BV3SS.flatten(0, 1)
         search = self.embed_search(image, template, text, by_words_B)
-        region_x = self.region(image, search.plain_BNC, past_BH4[:, -1], ~by_words_B)
-        hidden_B = by_words_B if bool(by_words_B.any()) else None
-        picture = self.see(search, template, region_z.beside(said), region_x.beside(said), hidden_B)
-        prompt_BT = self._prompt(past_BH4)
-        words_BT = torch.cat([prompt_BT, self.decoder.vocabulary.words(box_B4)], dim=1)
-        logits_BTV = self.decoder(words_BT, picture)[:, -5:]
+        region_x = self.region(image, search.plain_BNC, past_BH4[:, -1])
+        named_z, named_x = (region.unless(by_words_B).beside(said) for region in (region_z, region_x))
+        picture = self.see(search, template, named_z, named_x, by_words_B if by_words_B.any() else None)
+        logits_BTV = self.decoder.retell(self._prompt(past_BH4), box_B4, picture)
         expected_B4 = self.decoder.vocabulary.expected(logits_BTV)
         shown_B4 = torch.cat([expected_B4[:, :2], expected_B4[:, 2:].clamp_min(1e-3)], dim=1)
         return {
@@ -402,13 +327,11 @@ class AITrack(Front):
     ) -> tuple[Tensor, list[KeysValues]]:
         """A search crop and a past -> the decoder's prompt and picture."""
         past_BH4 = unmoved(memory.size_B2, max(1, self.history)) if past_BH4 is None else past_BH4
-        both, never_B = self.pair(memory.first, memory.recent), torch.zeros_like(memory.heard_B)
+        both, never_B = self.pair(memory.first, memory.recent), torch.zeros_like(memory.said.known_B)
         search = self.embed_search(search_B3SS, both, memory.text, never_B)
-        said = Name(vector_BC=memory.words_BC, known_B=memory.heard_B)
-        known_B = ~never_B if self.config.roi != "none" else never_B
-        region_z = Name(vector_BC=memory.roi_BC, known_B=known_B)
-        region_x = self.region(search_B3SS, search.plain_BNC, past_BH4[:, -1], ~never_B)
-        picture = self.see(search, both, region_z.beside(said), region_x.beside(said), None)
+        region_x = self.region(search_B3SS, search.plain_BNC, past_BH4[:, -1])
+        named_z, named_x = memory.region.beside(memory.said), region_x.beside(memory.said)
+        picture = self.see(search, both, named_z, named_x, None)
         return self._prompt(past_BH4), picture
 
     def _prompt(self, past_BH4: Tensor) -> Tensor:

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.core.errors import ConfigError
-from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Views
+from vltrack.models.base import Flag, Prediction, Template, Text, Views, audible
+from vltrack.models.templates import TemplateMemory, TemplateTracker
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
 from vltrack.nn.center import CenterHead, CentreMaps
 from vltrack.nn.eliminate import Candidates, attend_and_score, centre_cell, digest
-from vltrack.nn.front import TINY, Front, FrontConfig, Search
+from vltrack.nn.front import TINY, FrontConfig, Search, sentence_mean, sentence_reader
 from vltrack.nn.heads import BoxCode
-from vltrack.nn.vit import sincos_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +70,12 @@ class AllInOneConfig(FrontConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixedMemory(Memory):
-    """Two templates without positions, and what the sentence adds to each channel's gain (B, C)."""
+class MixedMemory(TemplateMemory):
+    """Templates without positions, and what the sentence adds to each channel's gain (B, C).
 
-    first: Template
-    recent: Template
+    Published memory never changes; a recent template is ours.
+    """
+
     gain_BC: Tensor
 
 
@@ -104,26 +105,17 @@ def tiny() -> AllInOneConfig:
     )
 
 
-class AllInOne(Front):
+class AllInOne(TemplateTracker[MixedMemory]):
     """See the module's docstring. Implements ``models.base.TrackerModel``."""
 
     training_only = ("aligner.",)
-    pos_embed_z: Tensor
-    pos_embed_x: Tensor
 
     def __init__(self, config: AllInOneConfig) -> None:
         super().__init__(config)
         self.config = config
         width = config.width
         # Mix-up comes before the positions (released code): the front lays none, the trunk does.
-        self.register_buffer("template_pos", torch.zeros(()), persistent=False)
-        self.register_buffer("search_pos", torch.zeros(()), persistent=False)
-        for name, side in (("pos_embed_z", self.template_side), ("pos_embed_x", self.search_side)):
-            sines_1NC = sincos_positions(width, side)[None]
-            if config.learned_positions:
-                self.register_parameter(name, nn.Parameter(sines_1NC))
-            else:
-                self.register_buffer(name, sines_1NC, persistent=False)
+        self.lay_positions_later(learned=config.learned_positions)
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.mlp_ratio) for _ in range(config.layers)
         )
@@ -133,14 +125,7 @@ class AllInOne(Front):
         )
         self.bert: Bert | None = None
         if config.text != "none":
-            self.bert = Bert(
-                width=width,
-                layers=config.text_layers,
-                heads=config.heads,
-                hidden=config.text_hidden,
-                table_width=config.table_width,
-                positions=512 if config.stem == "patch16" else config.max_words,
-            )
+            self.bert = sentence_reader(config, config.text_layers)
         self.language = nn.Linear(width, width) if config.mixup or config.align != "none" else None
         self.aligner: Aligner | None = None
         if config.align != "none":
@@ -166,7 +151,7 @@ class AllInOne(Front):
         normalise(W mean of the words), over words and no padding (ours; the paper's code has the mean of all
         as a comment and takes the [CLS] row of an embedding table, which is the same for every sentence).
         """
-        hears_B1 = (text.valid_BL.any(dim=1) & (flag_B != Flag.BBOX))[:, None]
+        hears_B1 = audible(flag_B, text.valid_BL)[0][:, None]
         if self.language is None:
             return torch.zeros(len(hears_B1), self.width, device=hears_B1.device)
         gain_BC = nn.functional.normalize(self.language(sentence_mean(text)).float(), dim=-1)
@@ -224,37 +209,14 @@ class AllInOne(Front):
         text: Text | None = None,
     ) -> MixedMemory:
         """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX. Needs no context."""
-        first, b = self.embed_template(template_B3SS, template_box_B4), len(template_B3SS)
-        flag = Flag.BBOX if text is None else Flag.NLBBOX
-        flag_B = torch.full((b,), int(flag), device=template_B3SS.device)
-        text = self.no_text(b) if text is None else text
-        gain_BC = self.listen(text, flag_B)
-        return MixedMemory(flag_B=flag_B, first=first, recent=first, text=text, gain_BC=gain_BC)
-
-    def refresh(
-        self,
-        memory: MixedMemory,
-        seen: Prediction,
-        box_B4: Tensor,
-        template_B3SS: Tensor | None = None,
-        template_box_B4: Tensor | None = None,
-    ) -> MixedMemory:
-        """A new recent template where the model has one (ours); published memory never changes."""
-        if template_B3SS is None or template_box_B4 is None or not self.config.recent_template:
-            return memory
-        return MixedMemory(
-            flag_B=memory.flag_B,
-            first=memory.first,
-            recent=self.embed_template(template_B3SS, template_box_B4),
-            text=memory.text,
-            gain_BC=memory.gain_BC,
-        )
+        start = super().remember(template_B3SS, template_box_B4, context_B3SS, context_box_B4, text)
+        return MixedMemory(**vars(start), gain_BC=self.listen(start.text, start.flag_B))
 
     def locate(self, search_B3SS: Tensor, memory: MixedMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one a target of the memory."""
         both = self.pair(memory.first, memory.recent)
         search = self.embed_search(search_B3SS, both, memory.text, torch.zeros_like(memory.flag_B).bool())
-        return _prediction(self.see(search, both, memory.gain_BC, None, select=True))
+        return Prediction.of(self.see(search, both, memory.gain_BC, None, select=True))
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target by words in letterboxed frames (B, 3, Sx, Sx): the template is masked (ours).
@@ -271,7 +233,7 @@ class AllInOne(Front):
         flag_B = torch.full((len(scene_B3SS),), int(Flag.NL), device=scene_B3SS.device)
         by_words_B = torch.ones_like(flag_B, dtype=torch.bool)
         search = self.embed_search(scene_B3SS, nothing, text, by_words_B)
-        return _prediction(self.see(search, nothing, self.listen(text, flag_B), by_words_B, select=False))
+        return Prediction.of(self.see(search, nothing, self.listen(text, flag_B), by_words_B, select=False))
 
     def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
         """The training pass (see the protocol), and the vectors of the alignment."""
@@ -280,10 +242,7 @@ class AllInOne(Front):
         text = self.read_text(views.ids_BL, views.readable_BL)
         gain_BC = self.listen(text, views.flag_B)[each_B]
         first = self.embed_template(views.template_B3SS, views.template_box_B4).pick(each_B)
-        template = first
-        if self.config.recent_template:
-            recent = self.embed_template(views.recent_BV3SS.flatten(0, 1), views.recent_box_BV4.flatten(0, 1))
-            template = self.pair(first, recent)
+        template = self.beside_recent(first, views)
         by_words_B = flag_B == Flag.NL
         search = self.embed_search(views.search_BV3SS.flatten(0, 1), template, text.pick(each_B), by_words_B)
         maps = self.see(search, template, gain_BC, by_words_B if by_words_B.any() else None, select=select)
@@ -318,18 +277,3 @@ class Aligner(nn.Module):
         x_BE, z_BE = (t.flatten(1) if self.flat else t.mean(dim=1) for t in (x_BNC, z_BPC))
         vectors = {"a_x": self.search(x_BE), "a_z": self.template(z_BE), "a_l": self.words(gain_BC)}
         return {name: nn.functional.normalize(vector.float(), dim=-1) for name, vector in vectors.items()}
-
-
-def sentence_mean(text: Text) -> Tensor:
-    """(B, C) mean over words, not padding; 0 for a sentence of none."""
-    kept_BLC = text.tokens_BLC.masked_fill(~text.valid_BL[..., None], 0.0)
-    return kept_BLC.sum(dim=1) / text.valid_BL.sum(dim=1, keepdim=True).clamp_min(1)
-
-
-def _prediction(maps: CentreMaps) -> Prediction:
-    """OSTrack has one score: what it says of the centre is all it says of the presence."""
-    return Prediction(
-        centre_BSS=maps.centre_BSS,
-        presence_BSS=torch.ones_like(maps.centre_BSS),
-        boxes_BSS4=maps.boxes_BSS4,
-    )

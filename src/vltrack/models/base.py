@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.nn.batched import Batched
+from vltrack.nn.center import CentreMaps
 from vltrack.nn.front import Template, Text
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Tokens",
     "TrackerModel",
     "Views",
+    "audible",
 ]
 
 
@@ -34,6 +36,15 @@ class Flag(IntEnum):
     BBOX = 0
     NL = 1
     NLBBOX = 2
+
+
+def audible(flag_B: Tensor, valid_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Which samples hear their sentence (B,), and which word pieces they hear (B, L).
+
+    ``valid_BL`` are words, not padding; a sample that is named by a box alone hears none of them.
+    """
+    heard_BL = valid_BL & (flag_B != Flag.BBOX)[:, None]
+    return heard_BL.any(dim=1), heard_BL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +85,15 @@ class Prediction(Batched):
     boxes_BSS4: Tensor
     tokens: Tokens | None = None
     logits: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, maps: CentreMaps) -> Prediction:
+        """From OSTrack's head: what it says of the centre is all it says of the presence, which is 1."""
+        return cls(
+            centre_BSS=maps.centre_BSS,
+            presence_BSS=torch.ones_like(maps.centre_BSS),
+            boxes_BSS4=maps.boxes_BSS4,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

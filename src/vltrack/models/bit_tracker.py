@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.core.errors import ConfigError
-from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Views
+from vltrack.models.base import Flag, Prediction, Template, Text, Views, audible
 from vltrack.models.bit_parts import Interaction, LevelAggregation, ScoreHead
+from vltrack.models.templates import TemplateMemory, TemplateTracker
 from vltrack.nn.attention import key_bias
 from vltrack.nn.bert import Bert
 from vltrack.nn.corner import CornerHead, corners_to_box
 from vltrack.nn.detr import EncoderLayer, QueryDecoder, detr_positions
-from vltrack.nn.front import TINY, Front, FrontConfig
+from vltrack.nn.front import TINY, FrontConfig
 from vltrack.nn.stems import ResNetStem
 
 SMALLEST = 1e-3
@@ -96,14 +97,6 @@ class BITTrackerConfig(FrontConfig):
         return int(self.width * self.mlp_ratio)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TwoTemplates(Memory):
-    """The first template, and the dynamic one, which a confident frame replaces."""
-
-    first: Template
-    recent: Template
-
-
 def base() -> BITTrackerConfig:
     """BIT-101: the sizes of STARK-ST101."""
     return BITTrackerConfig()
@@ -148,8 +141,12 @@ class Seen:
     heard_BN: Tensor | None
 
 
-class BITTracker(Front):
-    """See the module's docstring. Implements ``models.base.TrackerModel``."""
+class BITTracker(TemplateTracker[TemplateMemory]):
+    """See the module's docstring. Implements ``models.base.TrackerModel``.
+
+    It remembers templates only: the first, and the dynamic one, which is replaced when the caller gives
+    another, as the score allows (published: above 0.5).
+    """
 
     places_TC: Tensor
 
@@ -158,8 +155,7 @@ class BITTracker(Front):
         self.config = config
         width, heads, dropout = config.width, config.heads, config.dropout
         # Positions enter at every layer's queries and keys (DETR), never the tokens: the front lays none.
-        self.register_buffer("template_pos", torch.zeros(()), persistent=False)
-        self.register_buffer("search_pos", torch.zeros(()), persistent=False)
+        self.lay_no_positions()
         sides = [self.template_side] * self.templates + [self.search_side]
         places = torch.cat([detr_positions(width, side) for side in sides])
         self.register_buffer("places_TC", places, persistent=False)
@@ -234,9 +230,9 @@ class BITTracker(Front):
     @staticmethod
     def _key_bias(m: int, n: int, text: Text, flag_B: Tensor) -> Tensor:
         """(B, 1, 1, T): hides templates where words alone name the target, words where a box alone does."""
-        by_box_B1, by_words_B1 = (flag_B != Flag.NL)[:, None], (flag_B != Flag.BBOX)[:, None]
+        by_box_B1, (_, heard_BL) = (flag_B != Flag.NL)[:, None], audible(flag_B, text.valid_BL)
         seen_BN = torch.ones(len(flag_B), n, dtype=torch.bool, device=flag_B.device)
-        valid_BT = torch.cat([by_box_B1.expand(-1, m), seen_BN, text.valid_BL & by_words_B1], dim=1)
+        valid_BT = torch.cat([by_box_B1.expand(-1, m), seen_BN, heard_BL], dim=1)
         return key_bias(valid_BT)
 
     @staticmethod
@@ -248,35 +244,9 @@ class BITTracker(Front):
 
     # -- the protocol -----------------------------------------------------------------------------------
 
-    def remember(
-        self,
-        template_B3SS: Tensor,
-        template_box_B4: Tensor,
-        context_B3SS: Tensor,
-        context_box_B4: Tensor,
-        text: Text | None = None,
-    ) -> TwoTemplates:
-        """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX. Needs no context."""
-        first = self.embed_template(template_B3SS, template_box_B4)
-        flag = Flag.BBOX if text is None else Flag.NLBBOX
-        flag_B = torch.full((len(template_B3SS),), int(flag), device=template_B3SS.device)
-        text = self.no_text(len(template_B3SS)) if text is None else text
-        return TwoTemplates(flag_B=flag_B, text=text, first=first, recent=first)
-
-    def refresh(
-        self,
-        memory: TwoTemplates,
-        seen: Prediction,
-        box_B4: Tensor,
-        template_B3SS: Tensor | None = None,
-        template_box_B4: Tensor | None = None,
-    ) -> TwoTemplates:
-        """A new dynamic template; the caller gives one when the score allows (published: above 0.5)."""
-        if template_B3SS is None or template_box_B4 is None or not self.config.recent_template:
-            return memory
-        return replace(memory, recent=self.embed_template(template_B3SS, template_box_B4))
-
-    def locate(self, search_B3SS: Tensor, memory: TwoTemplates, past_BH4: Tensor | None = None) -> Prediction:
+    def locate(
+        self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None
+    ) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one a target of the memory -> one box each, maps of one cell."""
         both = self.pair(memory.first, memory.recent)
         return _prediction(self.observe(search_B3SS, both, memory.text, memory.flag_B))
@@ -306,10 +276,7 @@ class BITTracker(Front):
         flag_B = views.flag_B[each_B]
         self.head.train(self.training and any(p.requires_grad for p in self.head.parameters()))
         text = self.read_text(views.ids_BL, views.readable_BL).pick(each_B)
-        template = self.embed_template(views.template_B3SS, views.template_box_B4).pick(each_B)
-        if self.config.recent_template:
-            recent = self.embed_template(views.recent_BV3SS.flatten(0, 1), views.recent_box_BV4.flatten(0, 1))
-            template = template.beside(recent)
+        _, template = self.templates_of(views)
         seen = self.observe(views.search_BV3SS.flatten(0, 1), template, text, flag_B)
         boxes = corners_to_box(seen.corners_B4)[:, None, None]
         return {"boxes": boxes, "score": seen.score_B, "heard": seen.heard_BN}

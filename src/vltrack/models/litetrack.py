@@ -2,7 +2,7 @@
 
 Sources: LiteTrack (Yang L., unpublished paper, released code) on top of UVLTrack (AAAI 2024). The four ideas
 of the paper are switches of the configuration: ``freeze`` (see ``freeze_plan``), ``select``, ``gate``,
-``star``. What is published and what is ours: docs/published-and-ours.md. ``base`` has the published sizes;
+``star``. What is published and what is ours: docs/trackers/litetrack.md. ``base`` has the published sizes;
 ``tiny`` runs the same code on a MobileNetV2 stem with explicit matching.
 
 Shapes: B batch, L word pieces, C width, P = Sz*Sz template cells, K templates, M = K*P, N = Sx*Sx search
@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Tokens, Views
+from vltrack.models.base import Flag, Prediction, Template, Text, Tokens, Views, audible
 from vltrack.models.modality_head import ModalityHead, by_flag
+from vltrack.models.templates import TemplateMemory, TemplateTracker
 from vltrack.nn.attention import Block, key_bias
-from vltrack.nn.bert import Bert
 from vltrack.nn.cells import cell_inside
-from vltrack.nn.front import TINY, Front, FrontConfig
+from vltrack.nn.front import TINY, FrontConfig, sentence_reader
 from vltrack.nn.heads import BoxCode
 from vltrack.nn.prompt import cosine, temperature_parameter
-from vltrack.nn.select import Selection, TokenSelector, put_back, restore, take
+from vltrack.nn.select import Selection, TokenSelector, put_back, restore, soften, straight_through, take
 from vltrack.nn.star import StarAdapter
 from vltrack.nn.stems import MobileStem
 
@@ -72,11 +72,9 @@ class LayeredText(Text):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptMemory(Memory):
-    """Two templates and the contrastive prompts (B, 3, C)."""
+class PromptMemory(TemplateMemory):
+    """Templates and the contrastive prompts (B, 3, C)."""
 
-    first: Template
-    recent: Template
     prompts_B3C: Tensor
 
 
@@ -120,7 +118,7 @@ def tiny() -> LiteTrackConfig:
     )
 
 
-class LiteTrack(Front):
+class LiteTrack(TemplateTracker[PromptMemory]):
     """See the module's docstring. Implements ``models.base.TrackerModel``."""
 
     training_only = ("log_contrast", "head.prompter.q.", "head.prompter.kv.", "head.prompter.proj.")
@@ -134,26 +132,15 @@ class LiteTrack(Front):
             Block(width, config.heads, config.mlp_ratio, gate=config.gate) for _ in range(depth)
         )
         self.modal_embed = nn.Parameter(torch.randn(2, width) * 0.02)
-        self.bert = Bert(
-            width=width,
-            layers=config.split_layers,
-            heads=config.heads,
-            hidden=config.text_hidden,
-            table_width=config.table_width,
-            positions=512 if config.stem == "patch16" else config.max_words,
-        )
+        self.bert = sentence_reader(config, config.split_layers)
         if config.star:
-            self.star_vision = nn.ModuleList(
-                StarAdapter(width, config.star_width) for _ in range(config.split_layers)
-            )
-            self.star_text = nn.ModuleList(
-                StarAdapter(width, config.star_width) for _ in range(config.split_layers)
-            )
-        self.selector = (
-            TokenSelector(width, threshold=config.select_threshold, bucket=config.select_bucket)
-            if config.select
-            else None
-        )
+            split = range(config.split_layers)
+            self.star_vision = nn.ModuleList(StarAdapter(width, config.star_width) for _ in split)
+            self.star_text = nn.ModuleList(StarAdapter(width, config.star_width) for _ in split)
+        self.selector: TokenSelector | None = None
+        if config.select:
+            threshold, bucket = config.select_threshold, config.select_bucket
+            self.selector = TokenSelector(width, threshold=threshold, bucket=bucket)
         self.log_contrast = temperature_parameter()
         self.head = ModalityHead(
             width,
@@ -222,18 +209,18 @@ class LiteTrack(Front):
         if selection is not None and dropping:
             x_BNC, seen_BN = take(x_BNC, selection.order_BK), ~selection.filler_BK
         elif selection is not None:
-            soft = selection.soft_BN[..., None].to(x_BNC.dtype)
-            x_BNC, seen_BN = soft * x_BNC + (1 - soft) * x_BNC.detach(), selection.keep_BN
+            x_BNC, seen_BN = soften(x_BNC, selection), selection.keep_BN
         b, m = template.tokens_BMC.shape[:2]
         by_box_B1 = (flag_B != Flag.NL)[:, None]
         vision_valid = torch.cat([by_box_B1.expand(b, 1 + m), seen_BN], dim=1)
-        text_valid = text.valid_BL & (flag_B != Flag.BBOX)[:, None]
+        _, text_valid = audible(flag_B, text.valid_BL)
         vision_bias = key_bias(vision_valid)
         if selection is not None and self.training:
-            # Straight through: the value is 0, the gradient reaches the threshold through kept keys.
-            pull_BN = torch.log1p(selection.soft_BN - selection.soft_BN.detach())
-            vision_bias = vision_bias + nn.functional.pad(pull_BN, (1 + m, 0))[:, None, None, :]
+            # The gradient reaches the threshold through kept keys.
+            pull_BT = nn.functional.pad(straight_through(selection), (1 + m, 0))
+            vision_bias = vision_bias + pull_BT[:, None, None]
         text_bias = key_bias(text_valid)
+        joint_valid = torch.cat([vision_valid, text_valid], dim=1)
         vision = torch.cat([self.cls_token.expand(b, -1, -1), template.tokens_BMC, x_BNC], dim=1)
         words = text.tokens_BLC
         contrasts: list[Tensor] = []
@@ -244,11 +231,7 @@ class LiteTrack(Front):
                 vision = block(vision, vision_bias, vision_valid)
             else:
                 joint = torch.cat([vision + self.modal_embed[0], words + self.modal_embed[1]], dim=1)
-                joint = block(
-                    joint,
-                    torch.cat([vision_bias, text_bias], dim=-1),
-                    torch.cat([vision_valid, text_valid], dim=1),
-                )
+                joint = block(joint, torch.cat([vision_bias, text_bias], dim=-1), joint_valid)
                 vision, words = joint.split([vision.shape[1], words.shape[1]], dim=1)
             if self.training and i >= config.contrast_from:
                 first_B1C = words[:, :1]
@@ -293,14 +276,11 @@ class LiteTrack(Front):
         text: Text | None = None,
     ) -> PromptMemory:
         """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX."""
-        first = self.embed_template(template_B3SS, template_box_B4)
-        flag = Flag.BBOX if text is None else Flag.NLBBOX
-        flag_B = torch.full((len(template_B3SS),), int(flag), device=template_B3SS.device)
-        text = self.no_text(len(template_B3SS)) if text is None else text
-        both = self.pair(first, first)
-        tokens, _ = self.observe(context_B3SS, both, text, flag_B)
-        prompts = self.prompt(tokens, both, context_box_B4, flag_B)
-        return PromptMemory(flag_B=flag_B, first=first, recent=first, text=text, prompts_B3C=prompts)
+        start = super().remember(template_B3SS, template_box_B4, context_B3SS, context_box_B4, text)
+        both = self.pair(start.first, start.recent)
+        tokens, _ = self.observe(context_B3SS, both, start.text, start.flag_B)
+        prompts = self.prompt(tokens, both, context_box_B4, start.flag_B)
+        return PromptMemory(**vars(start), prompts_B3C=prompts)
 
     def refresh(
         self,
@@ -319,12 +299,8 @@ class LiteTrack(Front):
             raise ValueError("the prediction holds no tokens to build prompts from")
         both = self.pair(memory.first, memory.recent)
         prompts = self.prompt(seen.tokens, both, box_B4, memory.flag_B)
-        recent = memory.recent
-        if template_B3SS is not None and template_box_B4 is not None and self.config.recent_template:
-            recent = self.embed_template(template_B3SS, template_box_B4)
-        return PromptMemory(
-            flag_B=memory.flag_B, first=memory.first, recent=recent, text=memory.text, prompts_B3C=prompts
-        )
+        memory = super().refresh(memory, seen, box_B4, template_B3SS, template_box_B4)
+        return replace(memory, prompts_B3C=prompts)
 
     def locate(self, search_B3SS: Tensor, memory: PromptMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one a target of the memory."""
@@ -350,10 +326,7 @@ class LiteTrack(Front):
         flag_B, present_B = views.flag_B[each_B], views.present_BV.flatten()
         box_B4 = views.box_BV4.flatten(0, 1)
         text = self.read_text(views.ids_BL, views.readable_BL).pick(each_B)
-        template = self.embed_template(views.template_B3SS, views.template_box_B4).pick(each_B)
-        if self.config.recent_template:
-            recent = self.embed_template(views.recent_BV3SS.flatten(0, 1), views.recent_box_BV4.flatten(0, 1))
-            template = template.beside(recent)
+        _, template = self.templates_of(views)
         tokens, aux = self.observe(views.search_BV3SS.flatten(0, 1), template, text, flag_B, select=select)
         known_B4 = torch.where(present_B[:, None], box_B4, torch.zeros_like(box_B4))
         prompts = self.prompt(tokens, template, known_B4, flag_B)

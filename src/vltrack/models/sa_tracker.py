@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vltrack.models.base import Flag, Memory, Prediction, Template, Text, Views
+from vltrack.models.base import Flag, Prediction, Template, Text, Views, audible
+from vltrack.models.templates import TemplateMemory, TemplateTracker
 from vltrack.nn.attention import Block, key_bias
-from vltrack.nn.bert import Bert
 from vltrack.nn.center import CenterHead, CentreMaps
 from vltrack.nn.cross import CrossAttention, CrossBlock
-from vltrack.nn.front import TINY, Front, FrontConfig, Search
+from vltrack.nn.front import TINY, FrontConfig, Search, sentence_reader
 from vltrack.nn.heads import BoxCode
 from vltrack.nn.prompt import cosine, temperature_parameter
 
@@ -108,12 +108,6 @@ class Hearing:
     words_bias: Tensor
 
 
-def audible(flag_B: Tensor, valid_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """Which samples hear their sentence (B,), and which word pieces they hear (B, L)."""
-    heard_BL = valid_BL & (flag_B != Flag.BBOX)[:, None]
-    return heard_BL.any(dim=1), heard_BL
-
-
 class TargetEnhance(nn.Module):
     """TEM: the target as two queries, and what they say added where the search region resembles them.
 
@@ -170,16 +164,8 @@ class SemanticAware(nn.Module):
         return torch.where(who.hears_B[:, None, None], told, vision), asked
 
 
-@dataclass(frozen=True, kw_only=True)
-class TemplateMemory(Memory):
-    """The first template and the most recent sure one (the first again without ``recent_template``)."""
-
-    first: Template
-    recent: Template
-
-
-class SATracker(Front):
-    """See the module's docstring. Implements ``models.base.TrackerModel``."""
+class SATracker(TemplateTracker[TemplateMemory]):
+    """See the module's docstring. Implements ``models.base.TrackerModel``; templates are all it remembers."""
 
     def __init__(self, config: SATrackerConfig) -> None:
         super().__init__(config)
@@ -189,14 +175,7 @@ class SATracker(Front):
         # last level nobody reads them.
         self.alone, self.reach = ((config.levels[i] + 1) if config.levels else 0 for i in (0, -1))
         self.blocks = nn.ModuleList(Block(width, heads, config.mlp_ratio) for _ in range(config.layers))
-        self.bert = Bert(
-            width=width,
-            layers=self.reach,
-            heads=heads,
-            hidden=config.text_hidden,
-            table_width=config.table_width,
-            positions=512 if config.stem != "mobilenet" else config.max_words,
-        )
+        self.bert = sentence_reader(config, self.reach)
         self.tem = nn.ModuleDict()
         for i in config.tem_after * config.tem:
             self.tem[str(i)] = TargetEnhance(width, heads, config.match_width)
@@ -289,55 +268,23 @@ class SATracker(Front):
 
     # -- the protocol -----------------------------------------------------------------------------------
 
-    def remember(
-        self,
-        template_B3SS: Tensor,
-        template_box_B4: Tensor,
-        context_B3SS: Tensor,
-        context_box_B4: Tensor,
-        text: Text | None = None,
-    ) -> TemplateMemory:
-        """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX. Needs no context."""
-        first = self.embed_template(template_B3SS, template_box_B4)
-        flag = Flag.BBOX if text is None else Flag.NLBBOX
-        flag_B = torch.full((len(template_B3SS),), int(flag), device=template_B3SS.device)
-        text = self.no_text(len(template_B3SS)) if text is None else text
-        return TemplateMemory(flag_B=flag_B, text=text, first=first, recent=first)
-
-    def refresh(
-        self,
-        memory: TemplateMemory,
-        seen: Prediction,
-        box_B4: Tensor,
-        template_B3SS: Tensor | None = None,
-        template_box_B4: Tensor | None = None,
-    ) -> TemplateMemory:
-        """A new recent template where one is given and the size has room for it (ours); else the same."""
-        if template_B3SS is None or template_box_B4 is None or not self.config.recent_template:
-            return memory
-        recent = self.embed_template(template_B3SS, template_box_B4)
-        return TemplateMemory(flag_B=memory.flag_B, text=memory.text, first=memory.first, recent=recent)
-
     def locate(
         self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None
     ) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one a target of the memory."""
         both = self.pair(memory.first, memory.recent)
-        return _prediction(self.observe(search_B3SS, both, memory.text, memory.flag_B)[0])
+        return Prediction.of(self.observe(search_B3SS, both, memory.text, memory.flag_B)[0])
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target by words in letterboxed frames (B, 3, Sx, Sx); the template is masked."""
         flag_B = torch.full((len(scene_B3SS),), int(Flag.NL), device=scene_B3SS.device)
-        return _prediction(self.observe(scene_B3SS, self.no_template(scene_B3SS), text, flag_B)[0])
+        return Prediction.of(self.observe(scene_B3SS, self.no_template(scene_B3SS), text, flag_B)[0])
 
     def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
         """The training pass (see the protocol): ``boxes``, ``centre``, ``dense`` and ``heard``."""
         each_B = views.each()
         text = self.read_text(views.ids_BL, views.readable_BL).pick(each_B)
-        template = self.embed_template(views.template_B3SS, views.template_box_B4).pick(each_B)
-        if self.config.recent_template:
-            recent = self.embed_template(views.recent_BV3SS.flatten(0, 1), views.recent_box_BV4.flatten(0, 1))
-            template = template.beside(recent)
+        _, template = self.templates_of(views)
         maps, aux = self.observe(views.search_BV3SS.flatten(0, 1), template, text, views.flag_B[each_B])
         return {"boxes": maps.boxes_BSS4, "centre": maps.logits_BSS, **aux}
 
@@ -356,12 +303,3 @@ def mean_inside(z_BMC: Tensor, inside_BM: Tensor) -> Tensor:
 def first_word(words_BLC: Tensor, like: Tensor) -> Tensor:
     """(B, C) the sentence's [CLS]; zeros where there are no words at all."""
     return words_BLC[:, 0] if words_BLC.shape[1] else torch.zeros_like(like[:, 0])
-
-
-def _prediction(maps: CentreMaps) -> Prediction:
-    """There is no score of presence beside the centre's: it is 1 everywhere."""
-    return Prediction(
-        centre_BSS=maps.centre_BSS,
-        presence_BSS=torch.ones_like(maps.centre_BSS),
-        boxes_BSS4=maps.boxes_BSS4,
-    )

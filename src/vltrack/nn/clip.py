@@ -19,6 +19,8 @@ from vltrack.nn.attention import attend
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 ALPHA_MEAN, ALPHA_STD = 0.5, 0.26
+HEAD_WIDTH = 64
+"""Channels of a head in all published towers; ``heads`` need not be given where this holds."""
 
 
 def clip_picture(image_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float, ...], size: int) -> Tensor:
@@ -84,7 +86,8 @@ class ClipBlock(nn.Module):
         return out
 
 
-def _layers(width: int, heads: int, layers: int) -> nn.ModuleDict:
+def _layers(width: int, heads: int | None, layers: int) -> nn.ModuleDict:
+    heads = width // HEAD_WIDTH if heads is None else heads
     return nn.ModuleDict({"resblocks": nn.ModuleList(ClipBlock(width, heads) for _ in range(layers))})
 
 
@@ -98,7 +101,7 @@ class ClipVision(nn.Module):
         patch: int = 14,
         width: int = 1024,
         layers: int = 24,
-        heads: int = 16,
+        heads: int | None = None,
         out: int = 768,
         alpha: bool = False,
     ) -> None:
@@ -157,7 +160,7 @@ class ClipText(nn.Module):
         length: int = 77,
         width: int = 768,
         layers: int = 12,
-        heads: int = 12,
+        heads: int | None = None,
         out: int = 768,
     ) -> None:
         super().__init__()

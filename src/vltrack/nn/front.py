@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.nn.batched import Batched
+from vltrack.nn.bert import Bert
 from vltrack.nn.cells import cell_share
 from vltrack.nn.match import TemplateMatch, WordMatch
 from vltrack.nn.stems import STEMS, MobileStem, Patches
@@ -92,6 +93,21 @@ TINY: dict[str, Any] = {
 """What every tiny size shares: it runs live on one thread of a laptop (unpublished; our design)."""
 
 
+def sentence_reader(config: FrontConfig, layers: int) -> Bert:
+    """A BERT of the trunk's width and heads.
+
+    It has BERT's own 512 positions, so that its published table loads; at the tiny sizes as many as words.
+    """
+    return Bert(
+        width=config.width,
+        layers=layers,
+        heads=config.heads,
+        hidden=config.text_hidden,
+        table_width=config.table_width,
+        positions=config.max_words if config.stem == "mobilenet" else 512,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Text(Batched):
     """A sentence, read once: token features (B, L, C) and which of them are words (B, L)."""
@@ -112,6 +128,12 @@ class Text(Batched):
             tokens_BLC=nn.functional.pad(self.tokens_BLC, (0, 0, 0, missing)),
             valid_BL=nn.functional.pad(self.valid_BL, (0, missing)),
         )
+
+
+def sentence_mean(text: Text) -> Tensor:
+    """(B, C) mean over words, not padding; 0 for a sentence of none."""
+    kept_BLC = text.tokens_BLC.masked_fill(~text.valid_BL[..., None], 0.0)
+    return kept_BLC.sum(dim=1) / text.valid_BL.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +190,9 @@ class Front(nn.Module):
     """Beginnings of the names of parameters that a running tracker never reads."""
     template_pos: Tensor
     search_pos: Tensor
+    pos_embed_z: Tensor
+    pos_embed_x: Tensor
+    """These two only after ``lay_positions_later``."""
 
     def __init__(self, config: FrontConfig) -> None:
         super().__init__()
@@ -192,6 +217,24 @@ class Front(nn.Module):
             self.inside_embed = nn.Parameter(torch.randn(2, config.width) * 0.02)
         self.word_matcher = WordMatch(coarse, fine, config.width) if config.word_match else None
         self.detail = nn.Linear(coarse + 4 * fine, config.width) if config.detail else None
+
+    def lay_no_positions(self) -> None:
+        """For a trunk that adds positions itself, later than here: tokens leave the front without."""
+        self.register_buffer("template_pos", torch.zeros(()), persistent=False)
+        self.register_buffer("search_pos", torch.zeros(()), persistent=False)
+
+    def lay_positions_later(self, *, learned: bool) -> None:
+        """``pos_embed_z`` (1, P, C) and ``pos_embed_x`` (1, N, C) for the trunk to add, none laid here.
+
+        They are parameters that start as sines (OSTrack's names), or fixed sines.
+        """
+        self.lay_no_positions()
+        for name, side in (("pos_embed_z", self.template_side), ("pos_embed_x", self.search_side)):
+            sines_1NC = sincos_positions(self.width, side)[None]
+            if learned:
+                self.register_parameter(name, nn.Parameter(sines_1NC))
+            else:
+                self.register_buffer(name, sines_1NC, persistent=False)
 
     def no_text(self, batch: int) -> Text:
         """A sentence of no words for ``batch`` targets."""

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vltrack.nn.batched import Batched
 from vltrack.nn.cells import cell_share
 from vltrack.nn.clip import ClipVision, clip_picture
 
 
 @dataclass(frozen=True, kw_only=True)
-class Name:
+class Name(Batched):
     """What is said of a region: a vector (B, C) of unit length, and whether anything is said at all (B,)."""
 
     vector_BC: Tensor
@@ -28,6 +29,10 @@ class Name:
     def of(cls, vector_BC: Tensor, known_B: Tensor) -> Name:
         """From a vector of any length."""
         return cls(vector_BC=nn.functional.normalize(vector_BC.float(), dim=-1), known_B=known_B)
+
+    def unless(self, hidden_B: Tensor) -> Name:
+        """Nothing is said of the samples that are hidden."""
+        return Name(vector_BC=self.vector_BC, known_B=self.known_B & ~hidden_B)
 
     def beside(self, other: Name) -> Name:
         """normalise(mean of those that are there); ``where``, so that nothing of an absent one can pass."""

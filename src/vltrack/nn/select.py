@@ -2,7 +2,7 @@
 
 Published code marks a token as redundant when an earlier one is more similar than a fixed 0.8, and then only
 stops its gradient. "Learnable dynamic threshold" is claimed but not in the code; threshold, budget, dropping
-and restoring here are our design (docs/published-and-ours.md).
+and restoring here are our design (docs/trackers/litetrack.md).
 
 Shapes: B batch, N tokens of the whole map, K kept ones, C width.
 """
@@ -96,6 +96,17 @@ def _largest_earlier(similar_BNN: Tensor) -> Tensor:
     n = similar_BNN.shape[1]
     later = torch.ones(n, n, dtype=torch.bool, device=similar_BNN.device).triu()
     return similar_BNN.masked_fill(later, -1.0).amax(dim=2)
+
+
+def soften(x_BNC: Tensor, selection: Selection) -> Tensor:
+    """In training nothing is dropped: the value stays, a redundant token's gradient is cut by its gate."""
+    soft_BN1 = selection.soft_BN[..., None].to(x_BNC.dtype)
+    return soft_BN1 * x_BNC + (1 - soft_BN1) * x_BNC.detach()
+
+
+def straight_through(selection: Selection) -> Tensor:
+    """(B, N) to add to attention logits: the value is 0, the gradient reaches the threshold."""
+    return torch.log1p(selection.soft_BN - selection.soft_BN.detach())
 
 
 def take(x_BNC: Tensor, order_BK: Tensor) -> Tensor:

@@ -220,6 +220,12 @@ class SequenceDecoder(nn.Module):
         logits_BTV, _ = self._read(words_BT, picture, None)
         return logits_BTV
 
+    def retell(self, prompt_BT: Tensor, box_B4: Tensor, picture: list[KeysValues]) -> Tensor:
+        """Teacher forced over a known box (B, 4): logits (B, 5, V) of its four words and of the end word."""
+        words_BT = torch.cat([prompt_BT, self.vocabulary.words(box_B4)], dim=1)
+        logits_BTV: Tensor = self(words_BT, picture)
+        return logits_BTV[:, -(COORDINATES + 1) :]
+
     def write(self, prompt_BT: Tensor, picture: list[KeysValues]) -> tuple[Tensor, Tensor]:
         """The likeliest four words after a prompt, each read back: words (B, 4), logits (B, 4, V).
 
@@ -233,6 +239,13 @@ class SequenceDecoder(nn.Module):
             found.append(logits_BTV)
             words.append(logits_BTV.argmax(dim=-1))
         return torch.cat(words, dim=1), torch.cat(found, dim=1)
+
+    def expect(self, prompt_BT: Tensor, picture: list[KeysValues]) -> Tensor:
+        """The expected box (B, 4) of the words that ``write`` writes, with a gradient."""
+        with torch.no_grad():
+            words_B4, _ = self.write(prompt_BT, picture)
+        logits_BTV = self(torch.cat([prompt_BT, words_B4[:, :-1]], dim=1), picture)
+        return self.vocabulary.expected(logits_BTV[:, -COORDINATES:])
 
     def sureness(self, words_B4: Tensor, logits_B4V: Tensor) -> Tensor:
         """(B,) in 0..1: mean probability of the chosen words and their near neighbours (ours).
