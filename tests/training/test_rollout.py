@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,14 +11,20 @@ import pytest
 import torch
 
 from model_cases import make, small
-from vltrack.core.errors import Diverged
+from vltrack.core.errors import ConfigError
 from vltrack.models import aitrack
 from vltrack.models.aitrack import AITrack
+from vltrack.models.base import Memory
 from vltrack.prep.crops import region_for
 from vltrack.prep.tokens import WordPieces
-from vltrack.training.clip_views import Clip, clips_of, drawn, wandered
+from vltrack.training.batches import ClipDataset
+from vltrack.training.clip_views import Clip, ClipConfig, clips_of, drawn, wandered
+from vltrack.training.launch import configured
 from vltrack.training.losses_sequence import siou
-from vltrack.training.rollout import ClipStage, clip_loss, roll, train_clips
+from vltrack.training.recipes import LossWeights
+from vltrack.training.rollout import ClipObjective, Rolled, clip_loss, roll
+from vltrack.training.run import train
+from vltrack.training.state import averaged
 
 CPU = torch.device("cpu")
 FRAMES = 5
@@ -75,9 +82,7 @@ def test_its_own_boxes_lead(model: AITrack, clip: Clip) -> None:
     assert rolled.past_TH4.shape == (t, 7, 4)
     assert not rolled.search_T3SS.requires_grad
     box, past = clip.boxes[0], [clip.boxes[0]] * 7
-    memory = model.remember(
-        rolled.template_B3SS, rolled.template_box_B4, rolled.context_B3SS, rolled.context_box_B4
-    )
+    memory = memory_of(model, rolled)
     for i in range(t):
         region = region_for(box, model.search_factor, model.search_size)
         unit = np.stack([region.to_crop(b) / region.size for b in past])
@@ -100,22 +105,30 @@ def test_its_own_boxes_lead(model: AITrack, clip: Clip) -> None:
         box, past = rolled.named_T4[i], [*past[1:], rolled.named_T4[i]]
 
 
-def test_the_loss_is_siou_of_what_it_expected_over_usable_frames(model: AITrack, clip: Clip) -> None:
+def memory_of(model: AITrack, rolled: Rolled) -> Memory:
+    return model.remember(
+        rolled.template_B3SS, rolled.template_box_B4, rolled.context_B3SS, rolled.context_box_B4
+    )
+
+
+def test_the_loss_is_siou_of_what_it_expected_over_usable_frames(
+    model: AITrack, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rolled = roll(model, clip, CPU)
     usable = torch.tensor([True, False, True, False])
     rolled = replace(rolled, usable_T=usable)
-    loss = clip_loss(model, rolled)
+    loss, _ = clip_loss(model, rolled)
     with torch.no_grad():
-        memory = model.remember(
-            rolled.template_B3SS, rolled.template_box_B4, rolled.context_B3SS, rolled.context_box_B4
-        )
+        memory = memory_of(model, rolled)
         each = [
             model.follow(rolled.search_T3SS[i : i + 1], memory, rolled.past_TH4[i : i + 1]) for i in (0, 2)
         ]
         expected = siou(torch.cat(each), rolled.box_T4[usable]).mean()
     assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-4)
     none = clip_loss(model, replace(rolled, usable_T=torch.zeros(4, dtype=torch.bool)))
-    assert float(none.detach()) == 0.0
+    assert [float(part.detach()) for part in none] == [0.0, 0.0]
+    monkeypatch.setattr(model, "follow", lambda *_: rolled.box_T4)
+    assert [float(part) for part in clip_loss(model, rolled)] == pytest.approx([0.0, 1.0], abs=1e-4)
 
 
 def test_frames_without_the_target_or_with_it_out_of_sight_teach_nothing(model: AITrack, clip: Clip) -> None:
@@ -129,11 +142,11 @@ def test_frames_without_the_target_or_with_it_out_of_sight_teach_nothing(model: 
 
 
 def test_a_sentence_may_join(model: AITrack, clip: Clip) -> None:
-    reader = WordPieces.load()
-    spoken = roll(model, clip, CPU, reader)
-    assert spoken.words is not None
+    tokens = WordPieces.load().encode(clip.sentence, model.max_words)
+    words = torch.from_numpy(tokens.ids)[None], torch.from_numpy(tokens.mask)[None]
+    spoken = roll(model, clip, CPU, words)
     model.zero_grad()
-    clip_loss(model, spoken).backward()
+    clip_loss(model, spoken)[0].backward()
     assert float(model.words.weight.grad.abs().max()) > 0
     model.zero_grad()
 
@@ -145,61 +158,83 @@ def test_the_loss_of_one_rollout_goes_down(clip: Clip) -> None:
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
-        loss = clip_loss(model, rolled)
+        loss, _ = clip_loss(model, rolled)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[3] < losses[0] - 1e-3
 
 
-def test_the_stage_moves_what_is_free_and_holds_what_is_frozen(clip: Clip) -> None:
+def batch_of(*clips: Clip, words: bool = False) -> dict[str, torch.Tensor]:
+    tokens = WordPieces.load().encode(clips[0].sentence, 24)
+    return {
+        "frames": torch.from_numpy(np.stack([clip.frames for clip in clips])),
+        "boxes": torch.from_numpy(np.stack([clip.boxes for clip in clips])),
+        "absent": torch.from_numpy(np.stack([clip.absent for clip in clips])),
+        "ids": torch.from_numpy(np.stack([tokens.ids] * len(clips))),
+        "words": torch.from_numpy(np.stack([tokens.mask * words] * len(clips))),
+    }
+
+
+def test_a_batch_is_the_mean_of_its_clips(clip: Clip) -> None:
     model: AITrack = make(small(aitrack.tiny()), seed=2)
-    frozen = {id(p) for module in model.freeze_plan()[0] for p in module.parameters()}
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    heard: list[tuple[int, float]] = []
-    asked: list[int] = []
-    stage = ClipStage(frames=FRAMES, steps=2, clips_a_step=2, learning_rate=1e-4, text_share=0.5)
-
-    def numbered(k: int) -> Clip:
-        asked.append(k)
-        return replace(clip, frames=clip.frames[:3], boxes=clip.boxes[:3], absent=clip.absent[:3])
-
-    train_clips(
-        model,
-        numbered,
-        stage,
-        device=CPU,
-        reader=WordPieces.load(),
-        tell=lambda step, loss: heard.append((step, loss)),
+    model.train()
+    model.norm.eval()  # a part that training keeps at rest
+    other = drawn(8, FRAMES)
+    length = min(len(clip.frames), len(other.frames))
+    clips = [
+        replace(each, frames=each.frames[:length], boxes=each.boxes[:length], absent=each.absent[:length])
+        for each in (clip, other)
+    ]
+    objective = ClipObjective(model, LossWeights(siou=3.0))
+    both = objective(batch_of(*clips), False)
+    each = [objective(batch_of(one), False) for one in clips]
+    assert float(both["siou"].detach()) == pytest.approx(
+        float((each[0]["siou"] + each[1]["siou"]).detach()) / 2
     )
-    assert asked == [0, 1, 2, 3]
-    assert [step for step, _ in heard] == [0, 1]
-    assert not model.training
-    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    held = {name for name, p in model.named_parameters() if id(p) in frozen}
-    assert held
-    assert not moved & held
-    assert {"decoder.word_embeddings.weight", "identity", "roi_pool.weight", "words.weight"} <= moved
-    slow = (
-        dict(model.named_parameters())["blocks.0.mlp.fc1.weight"] - before["blocks.0.mlp.fc1.weight"]
-    ).abs()
-    fast = (model.decoder.output_bias - before["decoder.output_bias"]).abs()
-    assert 0 < float(slow.detach().max()) < 0.2 * float(fast.detach().max())
+    assert float(both["total"].detach()) == pytest.approx(3 * float(both["siou"].detach()))
+    assert float(both["iou"]) == pytest.approx(float(each[0]["iou"] + each[1]["iou"]) / 2)
+    assert model.training
+    assert not model.norm.training
+    spoken = objective(batch_of(*clips, words=True), False)
+    assert float(spoken["siou"].detach()) != float(both["siou"].detach())
+
+
+def test_clips_of_a_data_set_are_of_one_length_and_some_are_named(data: Path) -> None:
+    made = ClipDataset(ClipConfig(frames=FRAMES, text_share=0.5), data, 4, 24)
+    clips = [made[index] for index in range(6)]
+    assert {clip["frames"].shape for clip in clips} == {(FRAMES, 240, 320, 3)}
+    assert [bool(clip["words"].any()) for clip in clips] == [False, True] * 3
+    assert all(np.array_equal(made[2][name], clips[2][name]) for name in clips[2])
+    for clip in clips:
+        assert not clip["absent"][0]
+        assert (clip["boxes"][~clip["absent"], 2:] > 0).all()
+
+
+def test_the_second_stage_is_a_run_like_any_other(data: Path, tmp_path: Path) -> None:
+    """Pairs first, then clips from where they ended; what is frozen stays, and it can be resumed."""
+    small_run = {"steps": "2", "batch": "2", "save_every": "1", "words": "random", "borrow": ""}
+    first = configured({"model": "aitrack", "size": "tiny", "settings": small_run})
+    first = replace(first, borrowed=())
+    train(first, data=data, out=tmp_path / "pairs", resume=False, device="cpu", workers=0)
+    settings = {"steps": "1", "batch": "2", "save_every": "1", "clips.frames": "3"}
+    options = {"model": "aitrack", "size": "tiny", "start": tmp_path / "pairs", "settings": settings}
+    second = configured(options)
+    assert second.clips == ClipConfig(frames=3, text_share=0.35)
+    train(second, data=data, out=tmp_path / "clips", resume=False, device="cpu", workers=0)
+    before, after = averaged(tmp_path / "pairs"), averaged(tmp_path / "clips")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"decoder.word_embeddings.weight", "identity", "words.weight"} <= moved
+    assert "bert.embeddings.word_embeddings.weight" not in moved
+    rows = (tmp_path / "clips" / "validation.csv").read_text().splitlines()
+    assert len(rows) == 2
 
 
 def test_what_cannot_be_trained_is_told(model: AITrack, clip: Clip) -> None:
-    with pytest.raises(ValueError, match="past boxes"):
-        train_clips(make(small(replace(aitrack.tiny(), history=0))), lambda k: clip, ClipStage(), device=CPU)
-    with pytest.raises(ValueError, match="vocabulary"):
-        train_clips(model, lambda k: clip, ClipStage(text_share=0.5), device=CPU)
+    with pytest.raises(ConfigError, match="no past boxes"):
+        ClipObjective(make(small(replace(aitrack.tiny(), history=0))), LossWeights())
     with pytest.raises(ValueError, match="nothing to follow"):
         roll(model, replace(clip, frames=clip.frames[:1]), CPU)
-    with pytest.raises(ValueError, match="least"):
-        ClipStage(frames=1)
-    broken: AITrack = make(small(aitrack.tiny()), seed=3)
-    with torch.no_grad():
-        broken.decoder.norm.weight.fill_(float("nan"))
-    kept = broken.norm.weight.detach().clone()
-    with pytest.raises(Diverged):
-        train_clips(broken, lambda k: clip, ClipStage(frames=FRAMES, clips_a_step=1), device=CPU)
-    assert torch.equal(broken.norm.weight, kept)
+    for numbers in ({"frames": 1}, {"frames": 3, "text_share": 1.5}):
+        with pytest.raises(ConfigError):
+            ClipConfig(**numbers)

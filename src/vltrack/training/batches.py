@@ -4,7 +4,7 @@ byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from vltrack.datasets.pictures import PictureSet
 from vltrack.models.base import Flag
 from vltrack.prep.crops import cut, region_for
 from vltrack.prep.vocabularies import Reader, open_vocabulary
+from vltrack.training.clip_views import Clip, ClipConfig, clips_of
 from vltrack.training.pairs import PairConfig, PairSampler, Sample
 
 _FLAGS = {"bbox": Flag.BBOX, "nl": Flag.NL, "nlbbox": Flag.NLBBOX}
@@ -77,6 +78,40 @@ class PairDataset(Dataset[dict[str, Any]]):
         }
 
 
+class ClipDataset(Dataset[dict[str, Any]]):
+    """Clips as arrays, all of the same length: one that is short ends with frames without the target."""
+
+    def __init__(
+        self, config: ClipConfig, data: Path, seed: int, max_words: int, vocabulary: str = "bert"
+    ) -> None:
+        self.config, self.data, self.seed, self.max_words = config, data, seed, max_words
+        self.vocabulary = vocabulary
+        if config.text_share:
+            open_vocabulary(vocabulary, data)  # a missing one is told here, not by a worker
+        self._clips: Callable[[int], Clip] | None = None
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Clip ``index`` of the endless stream of this seed (see ``training.rollout.ClipObjective``)."""
+        if self._clips is None:
+            cv2.setNumThreads(0)
+            self._clips = clips_of(PictureSet.load(self.data), self.config.frames, self.seed)
+        clip, share = self._clips(index), self.config.text_share
+        ids = np.zeros(self.max_words, dtype=np.int64)
+        words = ids.astype(bool)
+        # Spread evenly, so that the share holds in every stretch of clips.
+        if int((index + 1) * share) > int(index * share):
+            tokens = open_vocabulary(self.vocabulary, self.data).encode(clip.sentence, self.max_words)
+            ids, words = tokens.ids, tokens.mask
+        missing = self.config.frames - len(clip.frames)
+        return {
+            "frames": np.concatenate([clip.frames, np.repeat(clip.frames[-1:], missing, axis=0)]),
+            "boxes": np.concatenate([clip.boxes, np.zeros((missing, 4))]),
+            "absent": np.concatenate([clip.absent, np.ones(missing, dtype=bool)]),
+            "ids": ids,
+            "words": words,
+        }
+
+
 def open_samplers(configs: list[PairConfig], data: Path, cache: Path) -> list[PairSampler]:
     """A sampler a configuration, over the same ``data`` and the cut-outs in ``cache``."""
     pictures, cutouts = PictureSet.load(data), CutoutSet.load(cache)
@@ -84,7 +119,14 @@ def open_samplers(configs: list[PairConfig], data: Path, cache: Path) -> list[Pa
 
 
 def loader(
-    dataset: PairDataset, *, batch: int, first: int, steps: int, rank: int, world: int, workers: int
+    dataset: Dataset[dict[str, Any]],
+    *,
+    batch: int,
+    first: int,
+    steps: int,
+    rank: int,
+    world: int,
+    workers: int,
 ) -> DataLoader[Any]:
     """Batches of steps ``first`` to ``steps`` for one process of ``world``; each process takes its own
     indices.

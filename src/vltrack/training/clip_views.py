@@ -13,12 +13,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.core.errors import ConfigError
 from vltrack.core.types import Box, Image
 from vltrack.datasets.clips import synthesize_clip
 from vltrack.datasets.pictures import PictureSet
 
 _SIZE = (320, 240)
 _LEAST_SIDE = 24.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """Numbers of a stage on clips.
+
+    Attributes:
+        frames: of a clip, the first among them; 0: the stage is not on clips but on pairs.
+        text_share: of the clips are named by a sentence too (ours; published: none).
+    """
+
+    frames: int = 0
+    text_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.frames < 0 or self.frames == 1:
+            raise ConfigError(f"a clip has two frames or more, got {self.frames}.")
+        if not 0 <= self.text_share <= 1:
+            raise ConfigError(f"text_share is a share, got {self.text_share}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

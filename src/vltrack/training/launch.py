@@ -14,6 +14,7 @@ from typing import Any
 
 from vltrack.core.errors import ConfigError, ModelNotFound
 from vltrack.training import recipes
+from vltrack.training.clip_views import ClipConfig
 from vltrack.training.pairs import PairConfig
 from vltrack.training.publish import publish
 from vltrack.training.recipes import LossWeights, TrainConfig
@@ -33,8 +34,12 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 # Second parts: they start from the folder of an earlier run.
 SECOND: dict[str, Callable[[str], TrainConfig]] = {
     "litetrack-tiny": recipes.litetrack_tiny_words,
+    "aitrack-tiny": recipes.aitrack_tiny_clips,
+    "aitrack-base": recipes.aitrack_base_clips,
     "bit-tracker-base": recipes.bit_tracker_base_score,
 }
+PARTS = {"pairs": PairConfig, "clips": ClipConfig, "losses": LossWeights}
+"""Settings of ``TrainConfig`` that have settings of their own."""
 
 
 def main_train(options: dict[str, Any]) -> int:
@@ -83,7 +88,7 @@ def configured(options: dict[str, Any]) -> TrainConfig:
 def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:
     """One setting changed: ``steps=900`` or one level down ``pairs.negative_share=0.1``, by the old type."""
     group, _, name = key.rpartition(".")
-    owner: Any = config if not group else {"pairs": config.pairs, "losses": config.losses}.get(group)
+    owner: Any = config if not group else {name: getattr(config, name) for name in PARTS}.get(group)
     known = (
         [] if owner is None else [f.name for f in fields(owner) if not is_dataclass(getattr(owner, f.name))]
     )
@@ -122,8 +127,7 @@ def _run(job: dict[str, Any]) -> int:
     config = TrainConfig(
         **{
             **job["config"],
-            "pairs": PairConfig(**job["config"]["pairs"]),
-            "losses": LossWeights(**job["config"]["losses"]),
+            **{name: kind(**job["config"][name]) for name, kind in PARTS.items()},
             **{name: tuple(job["config"][name]) for name in ("betas", "only", "slow", "borrowed")},
         }
     )

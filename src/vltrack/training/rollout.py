@@ -2,7 +2,7 @@
 
 As published (ARTrack-Seq, AITrack): a clip is run greedily without a gradient, its crops and past boxes are
 kept, then the same crops are read with one, and the SIoU of the expected boxes is the whole loss. Knows clips
-and models that write boxes as words; knows no files.
+and models that write boxes as words; knows no files and no loop (``training.run`` is the one for this too).
 
 Shapes: T frames after the first, H past boxes. Boxes are cx, cy, w, h in units of the search crop, in frames
 x, y, w, h in pixels.
@@ -10,25 +10,27 @@ x, y, w, h in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vltrack.core.boxes import clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
-from vltrack.core.errors import Diverged
+from vltrack.core.errors import ConfigError
 from vltrack.core.types import Box, Image
 from vltrack.models.base import TrackerModel
 from vltrack.prep.crops import Crop, cut, mean_colour, region_for
 from vltrack.prep.tensors import images_to_tensor
-from vltrack.prep.vocabularies import Reader
+from vltrack.training.batches import Batch
 from vltrack.training.clip_views import Clip
-from vltrack.training.freeze import freeze
+from vltrack.training.losses import giou
 from vltrack.training.losses_sequence import siou_loss
-from vltrack.training.recipes import TRUNK
+from vltrack.training.recipes import LossWeights
 
 _MARGIN = 10.0
 """Least side of a box and what of it stays in the frame, in pixels (published)."""
@@ -40,33 +42,6 @@ class Follower(TrackerModel[Any], Protocol):
     def follow(self, search_B3SS: Tensor, memory: Any, past_BH4: Tensor) -> Tensor:
         """The expected box (B, 4) of what ``locate`` would answer, with a gradient."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipStage:
-    """Numbers of the stage; the published ones at ``base`` (60 epochs of 1000 clips of 36 frames).
-
-    ``text_share`` of the clips are named by a sentence too (ours; published: none). The published ``clip``
-    of 100 bounds hardly anything. Parameters whose names begin as in ``slow`` learn at ``slow_rate`` times
-    the rate.
-    """
-
-    frames: int = 36
-    steps: int = 60 * 1000 // 8
-    clips_a_step: int = 8
-    learning_rate: float = 4e-6
-    slow: tuple[str, ...] = TRUNK
-    slow_rate: float = 0.1
-    weight_decay: float = 0.05
-    clip: float = 100.0
-    weight: float = 2.0
-    text_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.frames < 2 or self.steps < 1 or self.clips_a_step < 1 or not self.learning_rate > 0:
-            raise ValueError("two frames, a step, a clip and a learning rate above 0 are the least")
-        if not 0 <= self.text_share <= 1:
-            raise ValueError(f"text_share is a share, got {self.text_share}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +90,16 @@ class _Eye:
 
 
 @torch.no_grad()
-def roll(model: Follower, clip: Clip, device: torch.device, reader: Reader | None = None) -> Rolled:
-    """Run a clip from the true box of its first frame. ``reader`` makes its sentence count too.
+def roll(
+    model: Follower,
+    clip: Clip,
+    device: torch.device,
+    words: tuple[Tensor, Tensor] | None = None,
+) -> Rolled:
+    """Run a clip from the true box of its first frame.
 
-    The model must be in eval mode; nothing here has a gradient.
+    ``words`` name the target too: ids and which of them are words, (1, L). The model must be in eval mode;
+    nothing here has a gradient.
 
     Raises:
         ValueError: a clip of fewer than two frames.
@@ -129,10 +110,7 @@ def roll(model: Follower, clip: Clip, device: torch.device, reader: Reader | Non
     region, template = eye.look(clip.frames[0], box, model.template_factor, model.template_size)
     template_box = eye.inside(box[None], region)
     region, context = eye.search(clip.frames[0], box)
-    context_box, words = eye.inside(box[None], region), None
-    if reader is not None:
-        tokens = reader.encode(clip.sentence, model.max_words)
-        words = tuple(torch.from_numpy(part)[None].to(device) for part in (tokens.ids, tokens.mask))
+    context_box = eye.inside(box[None], region)
     text = None if words is None else model.read_text(*words)
     memory = model.remember(template, template_box, context, context_box, text)
     past = np.tile(box, (model.history, 1))
@@ -154,7 +132,7 @@ def roll(model: Follower, clip: Clip, device: torch.device, reader: Reader | Non
         template_box_B4=template_box,
         context_B3SS=context,
         context_box_B4=context_box,
-        words=None if words is None else (words[0], words[1]),
+        words=words,
         search_T3SS=torch.cat(searches),
         past_TH4=torch.cat(pasts),
         box_T4=torch.cat(truths),
@@ -169,68 +147,65 @@ def _in_frame(region: Crop, unit_box: Box, image: Image) -> Box:
     return clip_xywh(box, width, height, margin=_MARGIN, min_side=_MARGIN)
 
 
-def clip_loss(model: Follower, rolled: Rolled) -> Tensor:
-    """SIoU of the expected boxes over a clip's usable frames, with a gradient; 0 where there is none."""
+def clip_loss(model: Follower, rolled: Rolled) -> tuple[Tensor, Tensor]:
+    """SIoU loss of the expected boxes over a clip's usable frames, with a gradient, and their mean overlap.
+
+    Both are 0 where no frame is usable.
+    """
     text = None if rolled.words is None else model.read_text(*rolled.words)
     memory = model.remember(
         rolled.template_B3SS, rolled.template_box_B4, rolled.context_B3SS, rolled.context_box_B4, text
     )
     every = memory.pick(torch.zeros(len(rolled.search_T3SS), dtype=torch.long))
     expected_T4 = model.follow(rolled.search_T3SS, every, rolled.past_TH4)
-    return siou_loss(expected_T4, rolled.box_T4, rolled.usable_T.float())
+    weight_T = rolled.usable_T.float()
+    overlap_T = giou(expected_T4, rolled.box_T4)[1]
+    loss = siou_loss(expected_T4, rolled.box_T4, weight_T)
+    return loss, (overlap_T * weight_T).sum() / weight_T.sum().clamp_min(1)
 
 
-def train_clips(
-    model: Any,
-    clips: Callable[[int], Clip],
-    stage: ClipStage,
-    *,
-    device: torch.device,
-    reader: Reader | None = None,
-    tell: Callable[[int, float], None] = lambda step, loss: None,
-) -> None:
-    """Train ``model`` in place for ``stage.steps``; ``tell`` hears the mean SIoU of every step.
+class ClipObjective(nn.Module):
+    """Wraps a model as ``PairObjective`` does, for batches of clips."""
 
-    ``clips`` gives clip number k. What the freeze plan holds stays as it is.
+    def __init__(self, model: Any, weights: LossWeights) -> None:
+        """``model`` is a ``Follower``. ConfigError: it has no past boxes, so nothing to learn from here."""
+        super().__init__()
+        if not getattr(model, "history", 0):
+            raise ConfigError(
+                "this tracker reads no past boxes: on clips it has nothing to learn.",
+                hint="Leave clips.frames at 0.",
+            )
+        self.model = model
+        self.weights = weights
 
-    Raises:
-        ValueError: the model has no past boxes to learn from, or sentences are wanted without a ``reader``.
-        Diverged: a gradient was not finite; the weights are those before that step.
-    """
-    if not model.history:
-        raise ValueError("this model has no past boxes; there is nothing to roll out")
-    if stage.text_share and reader is None:
-        raise ValueError("a share of clips with sentences needs a vocabulary to read them")
-    freeze(model.freeze_plan()[0])
-    optimizer = _optimizer(model, stage)
-    for step in range(stage.steps):
-        optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for k in range(step * stage.clips_a_step, (step + 1) * stage.clips_a_step):
-            # Spread evenly, so that the share holds in every stretch of clips.
-            spoken = int((k + 1) * stage.text_share) > int(k * stage.text_share)
-            model.eval()
-            rolled = roll(model, clips(k), device, reader if spoken else None)
-            model.train()
-            loss = clip_loss(model, rolled)
-            (stage.weight * loss / stage.clips_a_step).backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach()) / stage.clips_a_step
-        norm = nn.utils.clip_grad_norm_(model.parameters(), stage.clip)
-        if not bool(torch.isfinite(norm)):
-            raise Diverged(f"the gradient was not finite at step {step}.", hint="Lower the learning rate.")
-        optimizer.step()
-        tell(step, total)
+    def forward(self, batch: Batch, select: bool) -> dict[str, Tensor]:
+        """``siou``, the weighted ``total``, and ``iou``: mean overlap of the expected boxes (no gradient).
+
+        ``batch`` (``training.batches.ClipDataset``): frames (B, T, H, W, 3) uint8, boxes (B, T, 4) x, y, w, h
+        in pixels, absent (B, T), ids and words (B, L); a clip without words is named by its box alone.
+        ``select`` is for pairs.
+        """
+        device = next(self.model.parameters()).device
+        terms = []
+        for index in range(len(batch["frames"])):
+            given = {name: part[index] for name, part in batch.items()}
+            words = (given["ids"][None], given["words"][None]) if bool(given["words"].any()) else None
+            with _running(self.model), torch.autocast(device.type, enabled=False):
+                arrays = {name: given[name].cpu().numpy() for name in ("frames", "boxes", "absent")}
+                rolled = roll(self.model, Clip(**arrays, sentence=""), device, words)
+            # What the backward pass needs of one clip would not leave room for the next.
+            terms.append(checkpoint(clip_loss, self.model, rolled, use_reentrant=False))
+        siou, overlap = (torch.stack(each).mean() for each in zip(*terms, strict=True))
+        return {"siou": siou, "total": self.weights.siou * siou, "iou": overlap.detach()}
+
+
+@contextmanager
+def _running(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; every part goes back to the mode it had."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
-
-
-def _optimizer(model: nn.Module, stage: ClipStage) -> torch.optim.AdamW:
-    slow: list[nn.Parameter] = []
-    fast: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (slow if name.startswith(stage.slow) else fast).append(parameter)
-    groups = [
-        {"params": slow, "lr": stage.learning_rate * stage.slow_rate},
-        {"params": fast, "lr": stage.learning_rate},
-    ]
-    return torch.optim.AdamW(groups, weight_decay=stage.weight_decay)
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

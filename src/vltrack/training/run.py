@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from vltrack.core.errors import Diverged, StateError
 from vltrack.core.files import write_text
@@ -30,9 +31,10 @@ from vltrack.datasets.cutouts import build_cutouts
 from vltrack.datasets.pictures import PictureSet
 from vltrack.nn.device import choose_device, mixed_precision, use_threads
 from vltrack.tracking.tracker import house_policy
-from vltrack.training.batches import Batch, PairDataset, loader
+from vltrack.training.batches import Batch, ClipDataset, PairDataset, loader
 from vltrack.training.objective import TERMS, PairObjective
 from vltrack.training.recipes import TrainConfig
+from vltrack.training.rollout import ClipObjective
 from vltrack.training.start import freezing, starting_model
 from vltrack.training.state import RunState, restore_state, save_state
 from vltrack.training.validate import validate
@@ -119,26 +121,22 @@ class _Loop:
     ) -> None:
         self.config, self.state, self.here, self.out = config, state, here, out
         self.workers, self.tell = workers, tell
-        model = state.model
-        pairs = replace(config.pairs, template_size=model.template_size, search_size=model.search_size)
-        wordy = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
-        later = (config.later_from * config.batch, wordy) if config.later_from else None
-        cache = out / "cutouts.npz"
-        if here.rank == 0 and not cache.exists():
-            log.info("cutting objects out of the pictures, once a run (a few minutes)")
-            build_cutouts(PictureSet.load(data), cache)
-        if here.world > 1:
-            dist.barrier()
-        self.dataset = PairDataset(pairs, data, cache, config.seed, model.max_words, later, model.vocabulary)
+        self.dataset: Dataset[dict[str, Any]]
+        if config.clips.frames:
+            words, vocabulary = state.model.max_words, state.model.vocabulary
+            self.dataset = ClipDataset(config.clips, data, config.seed, words, vocabulary)
+            self.objective: nn.Module = ClipObjective(state.model, config.losses)
+        else:
+            self.dataset = _pairs(config, state.model, here, data, out / "cutouts.npz")
+            self.objective = PairObjective(state.model, config.losses)
         self.period_loss: list[float] = []
         self.skipped = 0
 
     def run(self) -> None:
         """All remaining steps."""
-        objective = PairObjective(self.state.model, self.config.losses)
-        objective.train()
+        self.objective.train()
         _still(self.state.model)
-        wrapped = self._wrap(objective)
+        wrapped = self._wrap()
         batches = loader(
             self.dataset,
             batch=self.config.batch,
@@ -157,17 +155,19 @@ class _Loop:
                 self._log(terms, speed)
                 began, since = time.monotonic(), self.state.step
             if self._unfreeze(float(terms["total"].detach())):
-                wrapped = self._wrap(objective)
+                wrapped = self._wrap()
             last = self.state.step == self.config.steps
             if self.state.step % self.config.save_every == 0 or last:
                 self._save()
             if self.state.step % self.config.validate_every == 0 or last:
                 self._validate()
 
-    def _wrap(self, objective: PairObjective) -> nn.Module:
+    def _wrap(self) -> nn.Module:
         if self.here.world == 1:
-            return objective
-        return nn.parallel.DistributedDataParallel(objective)
+            return self.objective
+        # A batch of clips may have no sentence: then what reads sentences has no gradient.
+        some = bool(self.config.clips.frames)
+        return nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=some)
 
     def _step(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         config, state = self.config, self.state
@@ -236,6 +236,19 @@ class _Loop:
             save_state(self.out, self.state, self.config)
         if self.here.world > 1:
             dist.barrier()
+
+
+def _pairs(config: TrainConfig, model: Any, here: Place, data: Path, cache: Path) -> PairDataset:
+    """Samples of the sizes that the model wants; makes the cache of cut-out objects where there is none."""
+    pairs = replace(config.pairs, template_size=model.template_size, search_size=model.search_size)
+    wordy = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
+    later = (config.later_from * config.batch, wordy) if config.later_from else None
+    if here.rank == 0 and not cache.exists():
+        log.info("cutting objects out of the pictures, once a run (a few minutes)")
+        build_cutouts(PictureSet.load(data), cache)
+    if here.world > 1:
+        dist.barrier()
+    return PairDataset(pairs, data, cache, config.seed, model.max_words, later, model.vocabulary)
 
 
 def _append(path: Path, columns: tuple[str, ...], row: dict[str, Any]) -> None:
