@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test test-all check bench weights weights-others clean
+.PHONY: help setup demo test test-all check bench docs weights weights-others clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -44,6 +44,9 @@ check: setup  ## style, types and import contracts (under a minute)
 bench: setup  ## quality and speed on real video (needs the material that benchmarks/README.md names)
 	$(BIN)/python benchmarks/real_video.py
 
+docs: setup  ## draw the trackers' pictures again (docs/trackers/*.svg)
+	$(BIN)/python docs/draw_trackers.py
+
 # The recipe of the shipped weights. DATA is the folder of training pictures (docs/train.md); a stopped run goes on.
 DATA ?= ../shared/train
 RUN ?= runs/litetrack-tiny
@@ -68,4 +71,4 @@ weights-others: setup  ## train the other four tiny sizes again (about half an h
 
 clean:  ## remove what the tools and the demo left behind (not .venv, not runs)
 	rm -rf build dist demo-output compare-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} +
