@@ -44,8 +44,9 @@ check: setup  ## style, types and import contracts (under a minute)
 bench: setup  ## quality and speed on real video (needs the material that benchmarks/README.md names)
 	$(BIN)/python benchmarks/real_video.py
 
-docs: setup  ## draw the trackers' pictures again (docs/trackers/*.svg)
+docs: setup  ## draw the trackers' pictures (docs/trackers/*.svg) and count their sizes again
 	$(BIN)/python docs/draw_trackers.py
+	$(BIN)/python benchmarks/model_size.py --record --out benchmarks/results
 
 # The recipe of the shipped weights. DATA is the folder of training pictures (docs/train.md); a stopped run goes on.
 DATA ?= ../shared/train
