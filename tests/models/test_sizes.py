@@ -61,7 +61,7 @@ def test_tiny_is_tiny(tracker: str) -> None:
 
 @pytest.mark.parametrize(("tracker", "size"), all_sizes())
 def test_what_is_recorded_is_what_is_counted(tracker: str, size: str) -> None:
-    """After a change: ``python benchmarks/model_size.py --record``."""
+    """After a change: ``make docs``."""
     card = MODELS[tracker]
     model = without_memory(card, size)
     counts, work = count_parameters(model), count_work(model)
