@@ -59,8 +59,10 @@ def test_inside_the_frame_it_shows_what_our_crop_shows() -> None:
     smooth = cv2.GaussianBlur(picture(), (15, 15), 5)
     box = (35, 25, 20, 20)  # on whole pixels: nothing is moved
     ours = cut(smooth, region_for(box, 2.0, 64), (0, 0, 0)).astype(int)
-    apart = np.abs(ours - cut_published(smooth, box, 2.0, 64))
-    assert apart[2:-2, 2:-2].max() <= 1  # at its rim the published crop does not look beyond itself
+    # At its rim the published crop does not look beyond itself; elsewhere the two round their weights apart.
+    apart = np.abs(ours - cut_published(smooth, box, 2.0, 64))[2:-2, 2:-2]
+    assert apart.max() <= 2
+    assert apart.mean() < 0.5
 
 
 def test_a_box_without_size_is_refused() -> None:

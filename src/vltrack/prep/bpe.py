@@ -15,7 +15,6 @@ import zlib
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.normalizers import Lowercase
@@ -23,7 +22,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from vltrack.core.errors import ModelNotFound, TokenizerMismatch
 from vltrack.prep.prompts import clean_text
-from vltrack.prep.tokens import Tokens, is_latin
+from vltrack.prep.tokens import Tokens, framed
 
 ARCHIVE, VOCABULARY, MERGES = "bpe_simple_vocab_16e6.txt.gz", "vocab.json", "merges.txt"
 _START, _END, _LAST = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -88,28 +87,10 @@ class BytePairs:
             PromptEmpty, PromptTooLong, PromptInvalid: from ``clean_text``.
             ValueError: ``max_tokens`` leaves no room for a piece.
         """
-        if max_tokens < 3:
-            raise ValueError(f"max_tokens is {max_tokens}; start, end and one piece need 3")
         sentence = clean_text(text)
         encoding = self._tokenizer.encode(sentence, add_special_tokens=False)
-        total = len(encoding.ids)
-        kept = min(total, max_tokens - 2)
-        ids = np.zeros(max_tokens, dtype=np.int64)
-        ids[: kept + 2] = [self._start, *encoding.ids[:kept], self._end]
-        unknown = sum(not is_latin(sentence[a:b]) for a, b in encoding.offsets) / max(1, total)
-        warnings = []
-        if kept < total:
-            warnings.append(f"the sentence has {total} word pieces; only the first {kept} are used")
-        if unknown > 0.5:
-            warnings.append(f"{unknown:.0%} of the sentence is unknown; the model knows English only")
-        return Tokens(
-            ids=ids,
-            mask=np.arange(max_tokens) < kept + 2,
-            kept=kept,
-            total=total,
-            unknown_share=unknown,
-            warnings=tuple(warnings),
-        )
+        written = [sentence[a:b] for a, b in encoding.offsets]
+        return framed(encoding.ids, (self._start, self._end), max_tokens, written=written)
 
 
 def _openai(file: Path) -> tuple[list[str], list[tuple[str, str]]]:

@@ -92,23 +92,36 @@ class WordPieces:
             PromptEmpty, PromptTooLong, PromptInvalid: from ``clean_text``.
             ValueError: ``max_tokens`` leaves no room for a piece.
         """
-        if max_tokens < 3:
-            raise ValueError(f"max_tokens is {max_tokens}; [CLS], [SEP] and one piece need 3")
         encoding = self._tokenizer.encode(clean_text(text), add_special_tokens=False)
-        total = len(encoding.ids)
-        kept = min(total, max_tokens - 2)
-        ids = np.zeros(max_tokens, dtype=np.int64)
-        ids[: kept + 2] = [self._start, *encoding.ids[:kept], self._end]
-        mask = np.arange(max_tokens) < kept + 2
-        unknown = sum(not is_latin(piece) for piece in encoding.tokens) / max(1, total)
-        warnings = []
-        if kept < total:
-            warnings.append(f"the sentence has {total} word pieces; only the first {kept} are used")
-        if unknown > 0.5:
-            warnings.append(f"{unknown:.0%} of the sentence is unknown; the model knows English only")
-        return Tokens(
-            ids=ids, mask=mask, kept=kept, total=total, unknown_share=unknown, warnings=tuple(warnings)
-        )
+        return framed(encoding.ids, (self._start, self._end), max_tokens, written=encoding.tokens)
+
+
+def framed(pieces: list[int], ends: tuple[int, int], max_tokens: int, *, written: list[str]) -> Tokens:
+    """``start pieces end``, cut and zero-padded to ``max_tokens``; ``written`` is how each piece looks.
+
+    Raises:
+        ValueError: ``max_tokens`` leaves no room for a piece.
+    """
+    if max_tokens < 3:
+        raise ValueError(f"max_tokens is {max_tokens}; start, end and one piece need 3")
+    total = len(pieces)
+    kept = min(total, max_tokens - 2)
+    ids = np.zeros(max_tokens, dtype=np.int64)
+    ids[: kept + 2] = [ends[0], *pieces[:kept], ends[1]]
+    unknown = sum(not is_latin(piece) for piece in written) / max(1, total)
+    warnings = []
+    if kept < total:
+        warnings.append(f"the sentence has {total} word pieces; only the first {kept} are used")
+    if unknown > 0.5:
+        warnings.append(f"{unknown:.0%} of the sentence is unknown; the model knows English only")
+    return Tokens(
+        ids=ids,
+        mask=np.arange(max_tokens) < kept + 2,
+        kept=kept,
+        total=total,
+        unknown_share=unknown,
+        warnings=tuple(warnings),
+    )
 
 
 def is_latin(piece: str) -> bool:
