@@ -132,7 +132,7 @@ def find(name_or_path: str | Path) -> Path:
         if path.suffix not in (".safetensors", ".json"):
             raise CheckpointUnsafe(
                 f"{path} is no .safetensors file; other formats can run code and are not opened.",
-                hint="Give the .safetensors file of the weights.",
+                hint="Give a .safetensors file; `vltrack import-weights` makes one of others.",
             )
         path = path.with_suffix(".safetensors")
         if not path.is_file():
@@ -145,7 +145,7 @@ def find(name_or_path: str | Path) -> Path:
     if not packaged.is_file():
         raise ModelNotFound(
             f"no weights for {name_or_path} ship with vltrack (looked for {packaged}).",
-            hint="Train them (`vltrack train`) and give the path of the .safetensors file.",
+            hint="Train them (`vltrack train`) or import them (`vltrack import-weights`).",
         )
     return packaged
 

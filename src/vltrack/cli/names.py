@@ -45,5 +45,5 @@ def check_model(name: str) -> None:
         raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))
     if known[whole] is None:
         at_hand = [other for other, file in known.items() if file is not None]
-        hint = f"At hand: {', '.join(at_hand)}." if at_hand else "Train them: vltrack train --help."
+        hint = f"At hand: {', '.join(at_hand)}. Others come in by vltrack train or vltrack import-weights."
         raise ModelNotFound(f"no weights for {whole} ship with vltrack.", hint=hint)
