@@ -240,7 +240,8 @@ def test_cached_writing_is_reading_everything_again(case: str) -> None:
         sequence = torch.cat([sequence, again.argmax(dim=-1, keepdim=True)], dim=1)
     assert torch.equal(sequence[:, -4:], words)
     seen = model.locate(scene.search, memory, scene.past())
-    assert torch.equal(seen.boxes_BSS4[:, 0, 0], model.decoder.vocabulary.box(words))
+    named = model.decoder.answer(prompt, picture, expected=model.config.expected)[0]
+    assert torch.equal(seen.boxes_BSS4[:, 0, 0], named)
 
 
 @torch.no_grad()
@@ -399,6 +400,7 @@ def test_tiny_is_tiny() -> None:
         {"learned_positions": False},
         {"recent_template": True},
         {"bins": 200, "reach": 3},
+        {"expected": True},
     ],
     ids=str,
 )

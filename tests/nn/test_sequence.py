@@ -220,6 +220,27 @@ def test_reading_words_writes_nothing() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
+def test_the_answer_is_of_the_likeliest_words_or_of_what_they_lead_to_expect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Words 420 to 560 of 800 are 0.05 to 0.40 of the crop; the third is torn between 500 and 540."""
+    module = SequenceDecoder(C, HEADS, 2.0, 1, vocabulary=Vocabulary(), history=0)
+    logits = torch.full((1, 4, 802), -1e4)
+    for place, word in enumerate((420, 440, 500, 560)):
+        logits[0, place, word] = 1.0
+    logits[0, 2, 540] = 1.0
+    words = torch.tensor([[420, 440, 500, 560]])
+    monkeypatch.setattr(module, "write", lambda prompt, picture: (words, logits))
+    greedy, sure = module.answer(torch.zeros(1, 1), [])
+    assert torch.equal(greedy, module.vocabulary.box(words))
+    assert torch.equal(sure, module.sureness(words, logits))
+    expected, _ = module.answer(torch.zeros(1, 1), [], expected=True)
+    assert torch.allclose(expected, module.vocabulary.box(torch.tensor([[420, 440, 520, 560]])), atol=1e-6)
+    logits[0, 2] = logits[0, 0]  # corners in one place
+    thin, _ = module.answer(torch.zeros(1, 1), [], expected=True)
+    assert float(thin[0, 2]) == pytest.approx(1 / 399)
+
+
 def test_sureness_counts_near_words_only() -> None:
     module = SequenceDecoder(C, HEADS, 2.0, 1, vocabulary=Vocabulary(), history=0)
     logits = torch.full((1, 4, 802), -100.0)

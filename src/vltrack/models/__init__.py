@@ -57,6 +57,8 @@ PUBLISHED: Mapping[str, float | bool] = {
 _UVLTRACK = {**PUBLISHED, "window_rims": True, "refresh_every": 20, "refresh_template": False}
 _STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200}
 _ARTRACK = {**PUBLISHED, "window": 0.0, "window_product": False}
+# There is no score head: how sure the words are tells neither that the target is lost nor when to look anew.
+_ARTRACK_TINY = {**_ARTRACK, "published_crops": False, "visible_above": 0.0}
 
 
 MODELS: dict[str, ModelCard] = {
@@ -89,8 +91,7 @@ MODELS: dict[str, ModelCard] = {
         modes=("nl", "bbox", "nlbbox"),
         claims="ROI-based text-guided encoder (Alpha-CLIP), additive alignment, a box written as four words",
         ours="sentences in CLIP's space, a learned scale, the key-value cache, the score, the tiny size",
-        policies={size: _ARTRACK for size in ("base", "artrack-base")}
-        | {"tiny": {"window": 0.0, "penalty": 0.0}},
+        policies={"tiny": _ARTRACK_TINY, "base": _ARTRACK, "artrack-base": _ARTRACK},
         boxes_only=("artrack-base",),
     ),
     "all-in-one": ModelCard(

@@ -46,6 +46,7 @@ class AITrackConfig(FrontConfig):
         roi_size, roi_patch, roi_width, roi_layers: of that tower.
         text: the sentence's vector: CLIP's text tower (frozen), BERT, or none. Ours: none is published.
         text_layers: of either; CLIP's is ``table_width`` wide.
+        expected: the answer is the box that the words lead to expect, not that of the likeliest words (ours).
     """
 
     layers: int = 12
@@ -66,6 +67,7 @@ class AITrackConfig(FrontConfig):
     # ours
     text: Literal["clip", "bert", "none"] = "clip"
     text_layers: int = 12
+    expected: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +121,7 @@ def tiny() -> AITrackConfig:
         roi="pool",
         text="bert",
         text_layers=2,
+        expected=True,
     )
 
 
@@ -341,10 +344,7 @@ class AITrack(TemplateTracker[RegionMemory]):
 
     def _write(self, prompt_BT: Tensor, picture: list[KeysValues]) -> Prediction:
         """Four words, greedily -> one box. The score is how sure the words are (ours: there is no head)."""
-        words_B4, logits_B4V = self.decoder.write(prompt_BT, picture)
-        score_B11 = self.decoder.sureness(words_B4, logits_B4V)[:, None, None]
-        return Prediction(
-            centre_BSS=score_B11,
-            presence_BSS=torch.ones_like(score_B11),
-            boxes_BSS4=self.decoder.vocabulary.box(words_B4)[:, None, None],
-        )
+        box_B4, score_B = self.decoder.answer(prompt_BT, picture, expected=self.config.expected)
+        score_B11 = score_B[:, None, None]
+        sure = torch.ones_like(score_B11)
+        return Prediction(centre_BSS=score_B11, presence_BSS=sure, boxes_BSS4=box_B4[:, None, None])

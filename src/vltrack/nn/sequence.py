@@ -240,6 +240,21 @@ class SequenceDecoder(nn.Module):
             words.append(logits_BTV.argmax(dim=-1))
         return torch.cat(words, dim=1), torch.cat(found, dim=1)
 
+    def answer(
+        self, prompt_BT: Tensor, picture: list[KeysValues], *, expected: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The box (B, 4) of the words that ``write`` writes, and how sure they are (B,).
+
+        ``expected``: the box of their expectations instead (ours), with sides of at least one word.
+        """
+        words_B4, logits_B4V = self.write(prompt_BT, picture)
+        box_B4 = self.vocabulary.box(words_B4)
+        if expected:
+            box_B4 = self.vocabulary.expected(logits_B4V)
+            least = 1 / (self.vocabulary.bins - 1)
+            box_B4 = torch.cat([box_B4[:, :2], box_B4[:, 2:].clamp_min(least)], dim=1)
+        return box_B4, self.sureness(words_B4, logits_B4V)
+
     def expect(self, prompt_BT: Tensor, picture: list[KeysValues]) -> Tensor:
         """The expected box (B, 4) of the words that ``write`` writes, with a gradient."""
         with torch.no_grad():

@@ -197,13 +197,13 @@ def aitrack_tiny_clips(start: str) -> TrainConfig:
         aitrack_base_clips(start),
         size="tiny",
         clips=ClipConfig(frames=12, text_share=0.35),
-        steps=150,
+        steps=100,
         batch=4,
         learning_rate=4e-5,
         slow=("stem.trunk.",),
         words="random",
         validate_every=50,
-        save_every=50,
+        save_every=25,
     )
 
 
