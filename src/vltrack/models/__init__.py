@@ -58,7 +58,7 @@ _UVLTRACK = {**PUBLISHED, "window_rims": True, "refresh_every": 20, "refresh_tem
 _STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200}
 _ARTRACK = {**PUBLISHED, "window": 0.0, "window_product": False}
 # There is no score head: how sure the words are tells neither that the target is lost nor when to look anew.
-_ARTRACK_TINY = {**_ARTRACK, "published_crops": False, "visible_above": 0.0}
+_ARTRACK_TINY = {**_ARTRACK, "damp": True, "published_crops": False, "visible_above": 0.0}
 
 
 MODELS: dict[str, ModelCard] = {
