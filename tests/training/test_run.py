@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from model_cases import CONFIGS, make
 from vltrack.checkpoints import store
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diverged, ModelNotFound, StateError
 from vltrack.datasets.cutouts import build_cutouts
@@ -222,3 +223,12 @@ def test_two_processes_train_and_publish(data: Path, tmp_path: Path) -> None:
     settings = {"words": "random", "save_every": "2"}
     assert main_train({**options, "steps": 2, "batch": 2, "device": "cpu", "settings": settings}) == 0
     assert (tmp_path / "r" / "litetrack-tiny.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["litetrack narrow base", "bit-tracker tiny", "bit-tracker narrow base"])
+def test_pairs_are_cut_as_the_model_cuts(name: str) -> None:
+    model = make(CONFIGS[name]())
+    pairs = run.cut_for(model, PairConfig(negative_share=0.25, search_factor=3.0, search_size=100))
+    assert (pairs.template_size, pairs.template_factor) == (model.template_size, model.template_factor)
+    assert (pairs.search_size, pairs.search_factor) == (model.search_size, model.search_factor)
+    assert pairs.negative_share == 0.25

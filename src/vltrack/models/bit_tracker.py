@@ -121,6 +121,7 @@ def tiny() -> BITTrackerConfig:
     """Runs live on one thread of a laptop (unpublished; our design)."""
     return BITTrackerConfig(
         **TINY,
+        search_factor=4.0,
         layers=3,
         taps=(1, 2, 3),
         corner_channels=(96, 64, 32),

@@ -37,17 +37,18 @@ class LossWeights:
 class TrainConfig:
     """Everything that decides the outcome of a training.
 
-    ``batch`` counts samples (one template, two search views; or one clip) a step over all processes. With
-    ``clips.frames`` it is a stage on clips (``training.rollout``), else one on pairs. From step
-    ``later_from`` on (0: never) the shares of samples with words are the later ones: a network learns to
-    follow a box first and to listen afterwards. ``select_share`` is the share of steps in which token
-    selection is on, so that weights work either way. ``words`` says where the word table of a small text
-    encoder starts: MiniLM's vectors (an optional package), or chance. ``start`` is the folder of an earlier
-    run whose averaged weights to start from, and ``only`` the beginnings of the names of the parameters that
-    are then trained: everything else stays as it is to the bit (parameters of these names may be new).
-    ``borrow`` names weights of another tracker to start parts from, those whose names match ``borrowed``
-    (regular expressions; every parameter of ours that matches must be there). Parameters whose names begin as
-    in ``slow`` learn at ``slow_rate`` times the rate.
+    Crops are as large as the model's, whatever ``pairs`` says. ``batch`` counts samples (one template,
+    two search views; or one clip) a step over all processes. With ``clips.frames`` it is a stage on clips
+    (``training.rollout``), else one on pairs. From step ``later_from`` on (0: never) the shares of
+    samples with words are the later ones: a network learns to follow a box first and to listen
+    afterwards. ``select_share`` is the share of steps in which token selection is on, so that weights
+    work either way. ``words`` says where the word table of a small text encoder starts: MiniLM's vectors
+    (an optional package), or chance. ``start`` is the folder of an earlier run whose averaged weights to
+    start from, and ``only`` the beginnings of the names of the parameters that are then trained:
+    everything else stays as it is to the bit (parameters of these names may be new). ``borrow`` names
+    weights of another tracker to start parts from, those whose names match ``borrowed`` (regular
+    expressions; every parameter of ours that matches must be there). Parameters whose names begin as in
+    ``slow`` learn at ``slow_rate`` times the rate.
     """
 
     model: str
@@ -179,7 +180,7 @@ def aitrack_base() -> TrainConfig:
     return TrainConfig(
         model="aitrack",
         size="base",
-        pairs=PairConfig(template_size=128, search_size=256, negative_share=0.0),
+        pairs=PairConfig(negative_share=0.0),
         losses=BY_WORDS,
         slow=TRUNK,
         steps=240 * 60_000 // 50,
@@ -235,7 +236,6 @@ def all_in_one_base() -> TrainConfig:
     return TrainConfig(
         model="all-in-one",
         size="base",
-        pairs=PairConfig(template_size=128, search_size=256),
         losses=LossWeights(box_cells=0.0),
         slow=("stem.", "blocks.", "pos_embed_", "norm.", "language.", "aligner."),
         steps=300 * 60_000 // 128,
@@ -258,9 +258,7 @@ def bit_tracker_base() -> TrainConfig:
     return TrainConfig(
         model="bit-tracker",
         size="base",
-        pairs=PairConfig(
-            template_size=128, search_size=320, search_factor=5.0, text_share=0.0, scene_share=0.0
-        ),
+        pairs=PairConfig(text_share=0.0, scene_share=0.0),
         losses=LossWeights(score=0.0),
         slow=("stem.",),
         steps=500 * 60_000 // 128,
@@ -295,7 +293,6 @@ def litetrack_base() -> TrainConfig:
     return TrainConfig(
         model="litetrack",
         size="base",
-        pairs=PairConfig(template_size=128, search_size=256),
         losses=LossWeights(box_cells=0.0),
         slow=TRUNK,
         steps=300 * 30_000 // 128,

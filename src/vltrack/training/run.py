@@ -33,6 +33,7 @@ from vltrack.nn.device import choose_device, mixed_precision, use_threads
 from vltrack.tracking.tracker import house_policy
 from vltrack.training.batches import Batch, ClipDataset, PairDataset, loader
 from vltrack.training.objective import TERMS, PairObjective
+from vltrack.training.pairs import PairConfig
 from vltrack.training.recipes import TrainConfig
 from vltrack.training.rollout import ClipObjective
 from vltrack.training.start import freezing, starting_model
@@ -238,9 +239,15 @@ class _Loop:
             dist.barrier()
 
 
+def cut_for(model: Any, pairs: PairConfig) -> PairConfig:
+    """``pairs`` with the model's own sizes and factors: training sees what running sees."""
+    names = ("template_size", "search_size", "template_factor", "search_factor")
+    return replace(pairs, **{name: getattr(model, name) for name in names})
+
+
 def _pairs(config: TrainConfig, model: Any, here: Place, data: Path, cache: Path) -> PairDataset:
-    """Samples of the sizes that the model wants; makes the cache of cut-out objects where there is none."""
-    pairs = replace(config.pairs, template_size=model.template_size, search_size=model.search_size)
+    """Samples cut as the model cuts; makes the cache of cut-out objects where there is none."""
+    pairs = cut_for(model, config.pairs)
     wordy = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
     later = (config.later_from * config.batch, wordy) if config.later_from else None
     if here.rank == 0 and not cache.exists():
