@@ -62,7 +62,7 @@ weights: setup  ## train litetrack-tiny again, with the shipped recipe (two hour
 
 # The other tiny sizes start from parts of the weights above. TRACKERS="aitrack sa-tracker" makes only those.
 TRACKERS ?= aitrack all-in-one bit-tracker sa-tracker
-weights-others: setup  ## train the other four tiny sizes again (about half an hour each on two cores)
+weights-others: setup  ## train the other four tiny sizes again (about an hour each on one core)
 	for name in $(TRACKERS); do \
 		$(BIN)/vltrack train $$name --size tiny --data $(DATA) --out runs/$$name-tiny --processes 2 \
 			$$(test -f runs/$$name-tiny/config.json && echo --resume) && \

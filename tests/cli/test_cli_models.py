@@ -7,7 +7,8 @@ import json
 import pytest
 
 from vltrack.cli import models as verb
-from vltrack.cli.names import model_names
+from vltrack.cli.names import check_model, model_names
+from vltrack.core.errors import ModelNotFound
 from vltrack.models import MODELS
 
 FIELDS = {
@@ -81,3 +82,18 @@ def test_only_what_is_asked_for(command) -> None:
     done = command("models", "aitrak")
     assert (done.code, done.out) == (5, "")
     assert "aitrack" in done.err
+
+
+@pytest.mark.parametrize("word", ["bit-tracker", "BIT-Tracker", "bittracker", "bit-tracker-tiny"])
+def test_a_tracker_is_known_by_its_title_too(word: str) -> None:
+    assert check_model(word) == "bit-tracker-tiny"
+
+
+def test_what_is_no_model_is_refused(command) -> None:
+    for word in ("bit", "ostrack", "bit-tracker-tiny-tiny"):
+        with pytest.raises(ModelNotFound, match=word):
+            check_model(word)
+    with pytest.raises(ModelNotFound, match="no weights for bit-tracker-base"):
+        check_model("BIT-Tracker-base")
+    names = [json.loads(line)["name"] for line in command("models", "SATracker", "--json").out.splitlines()]
+    assert names == ["sa-tracker-tiny", "sa-tracker-base"]

@@ -95,7 +95,7 @@ def test_no_verb_shows_help(command) -> None:
     [
         (["trakc", "x"], 2, "track"),
         (["track", "x", "--text", "dog", "--boxx", "1"], 2, "--box"),
-        (["track", "x", "--text", "dog", "--model", "lite-track-tiny"], 5, "litetrack-tiny"),
+        (["track", "x", "--text", "dog", "--model", "litetrak-tiny"], 5, "litetrack-tiny"),
         (["train", "litetrak", "--data", ".", "--out", "x"], 2, "litetrack"),
         (["track", "x", "--text", "dog", "--device", "cude"], 2, "cuda"),
         (["track", "x", "--text", "dog", "--box-format", "xyhw"], 2, "xywh"),

@@ -97,6 +97,24 @@ def test_train_checks_before_it_starts(command, tmp_path: Path) -> None:
     assert command("train", "litetrack", "--data", tmp_path, "--out", "x", "--size", "tinny").code == 2
 
 
+@pytest.mark.parametrize(
+    ("kept", "says"), [(False, "before the first checkpoint"), (True, "--resume goes on")]
+)
+def test_a_stopped_training_says_what_is_kept(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, says: str
+) -> None:
+    def stopped(options: dict[str, object]) -> int:
+        (tmp_path / "run").mkdir()
+        if kept:
+            (tmp_path / "run" / "last.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vltrack.training.launch.main_train", stopped)
+    done = command("train", "litetrack", "--data", tmp_path, "--out", tmp_path / "run")
+    assert done.code == 130
+    assert says in done.err
+
+
 def test_doctor_finds_the_codec_and_one_opencv(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         doctor, "_self_test", lambda seconds: doctor.Finding(name="self test", good=True, found="")

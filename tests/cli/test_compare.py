@@ -42,7 +42,7 @@ def team(monkeypatch: pytest.MonkeyPatch) -> dict[str, Spotter]:
         return SideBySide({name: tracker(models[name]) for name in job.models})
 
     monkeypatch.setattr(side_job, "_load", load)
-    monkeypatch.setattr(compare, "check_model", lambda name: None)
+    monkeypatch.setattr(compare, "check_model", lambda name: name)
     # Charts take most of the time; tests/plots looks at them, and one test below draws them.
     charts = np.zeros((9, WIDTH, 3), np.uint8)
     monkeypatch.setattr("vltrack.plots.agreement._charts", lambda story, moments: charts)
@@ -206,6 +206,7 @@ def test_a_picture_that_does_not_decode_says_nothing(command, team, pictures: Pa
     ("more", "code", "says"),
     [
         (["stray"], 2, "belongs to no flag"),
+        (["--models", "one", "."], 2, "input comes first"),
         (["--models", "good", "good"], 2, "named twice"),
         (["--models", *"abcdefgh"], 2, "at most 7"),
         (["--models", "good", "--truth", "gone.txt"], 4, "gone.txt"),

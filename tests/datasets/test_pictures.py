@@ -63,7 +63,9 @@ def test_missing_root_file_and_damaged_picture(tmp_path: Path) -> None:
 def test_cutouts_round_trip_and_are_the_shapes(picture_root: Path, tmp_path: Path) -> None:
     pictures = PictureSet.load(picture_root)
     cache = tmp_path / "cut.npz"
-    made = build_cutouts(pictures, cache)
+    told: list[tuple[int, int]] = []
+    made = build_cutouts(pictures, cache, tell=lambda done, of: told.append((done, of)))
+    assert told == [(number, len(pictures)) for number in range(1, len(pictures) + 1)]
     again = CutoutSet.load(cache)
     assert [c for c in made] == [c for c in again]
     assert [c.name for c in made].count("balls") == 3  # grabCut found the disc in every one

@@ -370,7 +370,7 @@ def millions(module: torch.nn.Module | None) -> float:
 
 
 def test_parameters_of_the_published_sizes() -> None:
-    """TRACKERS.md counts 199 M without the positions of the encoder (2.4 M) and some tables: see the docs."""
+    """About 199 M are expected without the positions of the encoder (2.4 M) and some tables: see the docs."""
     with torch.device("meta"):
         model, parent = AITrack(aitrack.base()), AITrack(aitrack.artrack_base())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6

@@ -11,7 +11,7 @@ import torch
 
 from model_cases import make
 from vltrack.checkpoints import store
-from vltrack.core.errors import CheckpointMismatch, ModelNotFound
+from vltrack.core.errors import CheckpointMismatch, CheckpointUnsafe, ModelNotFound
 from vltrack.models import MODELS, build, config_of
 from vltrack.models.litetrack import tiny
 from vltrack.training import run
@@ -71,6 +71,19 @@ def test_weights_can_be_the_start_of_a_run(other: Path, tmp_path: Path) -> None:
     assert all(torch.equal(source[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_what_is_no_start_is_told_and_leaves_nothing(other: Path, tmp_path: Path) -> None:
+    """The folder of the run stays free, so that the corrected command can use it."""
+    np.savez(tmp_path / "mobilenet_v2_stem.npz", **_stem())
+    foreign = tmp_path / "theirs.pth"
+    foreign.write_bytes(b"x")
+    with pytest.raises(CheckpointUnsafe, match="import-weights"):
+        configured({"model": "aitrack", "size": "tiny", "start": foreign})
+    config = configured({"model": "aitrack", "size": "tiny", "start": other})
+    with pytest.raises(CheckpointMismatch, match="weights of litetrack"):
+        run.train(config, data=tmp_path, out=tmp_path / "run", resume=False, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def test_there_is_a_recipe_for_every_tracker() -> None:
     for name in MODELS:
         for size in ("tiny", "base"):
@@ -96,7 +109,7 @@ def test_every_tracker_trains_and_a_stopped_run_goes_on_to_the_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "validate", lambda *given: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5})
-    monkeypatch.setattr(run, "build_cutouts", lambda pictures, cache: None)
+    monkeypatch.setattr(run, "build_cutouts", lambda pictures, cache, tell: None)
     monkeypatch.setattr(run.PictureSet, "load", lambda data: None)
     monkeypatch.setattr(PairDataset, "__getitem__", _random_sample)
     np.savez(tmp_path / "mobilenet_v2_stem.npz", **_stem())

@@ -146,8 +146,12 @@ def _chosen(models: list[str] | None, more: list[str] | None) -> list[str]:
             hint='A sentence with spaces is written in quotes: --text "the white car".',
         )
     names = [*(models or ()), *(more or ())]
-    for name in names:
-        check_model(name)
+    if more and Path(more[-1]).exists() and not Path(more[-1]).name.endswith(".safetensors"):
+        raise UsageError(
+            f"{shown(more[-1])!r} is no model.",
+            hint="The input comes first: vltrack compare INPUT --models ...",
+        )
+    names = [check_model(name) for name in names]
     if not names:
         names = [name for name, weights in model_names().items() if weights is not None]
     if not names:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vltrack.cli.console import (
@@ -69,7 +69,7 @@ def run(request: Request) -> int:
     from vltrack.video.source import open_source
 
     check_policy(request.settings)
-    check_model(request.model)
+    request = replace(request, model=check_model(request.model))
     tally = Tally()
     stopped: KeyboardInterrupt | None = None
     with open_source(

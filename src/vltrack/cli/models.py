@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vltrack.cli.console import emit, say, shown
-from vltrack.cli.names import model_names, nearest
+from vltrack.cli.names import meant, model_names, nearest
 from vltrack.cli.track import AsJson, Debug
 from vltrack.core.errors import ModelNotFound
 
@@ -64,6 +64,7 @@ def _rows(names: list[str]) -> Iterator[dict[str, Any]]:
 
     weights = model_names()
     known = [*MODELS, *weights]
+    names = [meant(name, known) for name in names]
     for name in names:
         if name not in known:
             raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))

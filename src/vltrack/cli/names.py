@@ -30,20 +30,33 @@ def model_names() -> dict[str, Path | None]:
     return {name: file if file.is_file() else None for name, file in files.items()}
 
 
-def check_model(name: str) -> None:
-    """Raise ``ModelNotFound`` where ``name`` is neither a file nor a model with weights at hand."""
+def meant(name: str, known: Iterable[str]) -> str:
+    """The known name that ``name`` is but for case and hyphens (``SATracker``); else ``name`` as it is."""
+    plain = name.lower().replace("-", "")
+    return next((other for other in known if other.replace("-", "") == plain), name)
+
+
+def check_model(name: str) -> str:
+    """The whole name of a model with weights at hand (a tracker alone means its tiny size), or the path.
+
+    Raises:
+        ModelNotFound: ``name`` is neither a file nor such a model.
+    """
     path = Path(name)
     if path.is_file():
-        return
+        return name
     if path.suffix == ".safetensors" or path.name != name:
         raise ModelNotFound(
             f"there are no weights at {shown(name)}.", hint="Check the path, or: vltrack models."
         )
     known = model_names()
-    whole = name if name in known else f"{name}-tiny"  # as models.split_name
+    whole = meant(name, known)
+    if whole not in known:
+        whole = meant(f"{name}-tiny", known)  # as models.split_name
     if whole not in known:
         raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))
     if known[whole] is None:
         at_hand = [other for other, file in known.items() if file is not None]
         hint = f"At hand: {', '.join(at_hand)}. Others come in by vltrack train or vltrack import-weights."
         raise ModelNotFound(f"no weights for {whole} ship with vltrack.", hint=hint)
+    return whole

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from vltrack.cli import request as checks
-from vltrack.cli.console import shown
-from vltrack.cli.names import nearest
+from vltrack.cli.console import say, shown
+from vltrack.cli.names import meant, nearest
 from vltrack.cli.track import AsJson, Debug, Device, Quiet
 from vltrack.core.errors import DataError, ResourceError, UsageError
 
 Name = Annotated[str, typer.Argument(help="aitrack, all-in-one, bit-tracker, litetrack or sa-tracker.")]
-Size = Annotated[str, typer.Option(help="tiny or base.")]
+Size = Annotated[str, typer.Option(help="tiny, base, or another that `vltrack models` lists.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder of training pictures (docs/train.md).")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of this run: log, checkpoints, weights.")]
 Start = Annotated[
@@ -34,7 +34,7 @@ Set = Annotated[
     ),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Pairs a step and process.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Samples (or clips) a step, over all processes.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Processes that train or make pairs.")]
 
@@ -63,6 +63,7 @@ def train(
     """
     from vltrack.models import MODELS
 
+    name = meant(name, MODELS)
     if name not in MODELS:
         raise UsageError(f"no tracker is called {shown(name)!r}.", hint=nearest(name, MODELS))
     checks.check_choice("--size", size, tuple(MODELS[name].sizes))
@@ -94,4 +95,14 @@ def train(
         "json": json,
         "quiet": quiet,
     }
-    raise typer.Exit(main_train(options))
+    try:
+        code = main_train(options)
+    except KeyboardInterrupt:
+        kept = (out / "last.json").exists()
+        say(
+            f"the same command with --resume goes on from the last checkpoint in {shown(out)}."
+            if kept
+            else "stopped before the first checkpoint: with --resume it starts over."
+        )
+        raise
+    raise typer.Exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from vltrack.core.errors import ConfigError, ModelNotFound
+from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound
 from vltrack.training import recipes
 from vltrack.training.clip_views import ClipConfig
 from vltrack.training.pairs import PairConfig
@@ -70,6 +71,11 @@ def configured(options: dict[str, Any]) -> TrainConfig:
     """The recipe with the command's overrides. ConfigError names an unknown key and the nearest known one."""
     name, start = f"{options['model']}-{options['size']}", str(options.get("start") or "")
     weights = start.endswith(".safetensors")
+    if start and not weights and Path(start).is_file():
+        raise CheckpointUnsafe(
+            f"{start} is no .safetensors file; other formats can run code and are not opened.",
+            hint="`vltrack import-weights` makes one of it.",
+        )
     known = SECOND if start and not weights else RECIPES
     if name not in known:
         part = "second part" if known is SECOND else "recipe"
@@ -124,6 +130,8 @@ def _torchrun(job: dict[str, Any], processes: int) -> int:
 def _run(job: dict[str, Any]) -> int:
     from vltrack.training.run import train
 
+    if job["bar"]:
+        _speak()
     config = TrainConfig(
         **{
             **job["config"],
@@ -140,6 +148,16 @@ def _run(job: dict[str, Any]) -> int:
         bar=job["bar"],
     )
     return 0
+
+
+def _speak() -> None:
+    """Progress goes to standard error, line by line, where no bar shows it."""
+    voice = logging.getLogger("vltrack")
+    if not voice.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        voice.addHandler(handler)
+    voice.setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

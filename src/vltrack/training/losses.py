@@ -1,8 +1,7 @@
 """Labels and losses on maps and boxes. Knows no model's insides.
 
 Shapes: B batch, S side of the map, N = S * S cells. Boxes are cx, cy, w, h in units of the crop's side.
-Sources: centre focal loss, GIoU and L1 as in OSTrack; layer and prompt contrast as in UVLTrack (TRACKERS.md
-2.1).
+Sources: centre focal loss, GIoU and L1 as in OSTrack; layer and prompt contrast as in UVLTrack.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from vltrack.training.pairs import PairConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the loss terms (TRACKERS.md 2.1); ``box_cells`` is the share of the box whose cells learn
+    """Weights of the loss terms; ``box_cells`` is the share of the box whose cells learn
     boxes.
     """
 
@@ -173,7 +173,7 @@ def aitrack_tiny() -> TrainConfig:
 
 
 def aitrack_base() -> TrainConfig:
-    """The published numbers of ARTrack's first stage (TRACKERS.md 1.3), on the pictures given.
+    """The published numbers of ARTrack's first stage, on the pictures given.
 
     The batch is the one of a single device. Start from MAE ViT-B and CLIP.
     """
@@ -232,7 +232,7 @@ def aitrack_base_clips(start: str) -> TrainConfig:
 
 
 def all_in_one_base() -> TrainConfig:
-    """The published numbers of ``vitb_256_mae_ce_32x4_ep300`` (TRACKERS.md 3.3), on the pictures given."""
+    """The published numbers of ``vitb_256_mae_ce_32x4_ep300``, on the pictures given."""
     return TrainConfig(
         model="all-in-one",
         size="base",
@@ -249,12 +249,12 @@ def all_in_one_base() -> TrainConfig:
 
 
 def sa_tracker_base() -> TrainConfig:
-    """Nothing is published: the schedule of OSTrack (TRACKERS.md 5.2; ours)."""
+    """Nothing is published: the schedule of OSTrack (ours)."""
     return replace(all_in_one_base(), model="sa-tracker", slow=TRUNK)
 
 
 def bit_tracker_base() -> TrainConfig:
-    """Stage 1 of STARK, on which BIT-Tracker stands (TRACKERS.md 4.2), with a cosine instead of one drop."""
+    """Stage 1 of STARK, on which BIT-Tracker stands, with a cosine instead of one drop."""
     return TrainConfig(
         model="bit-tracker",
         size="base",
@@ -284,7 +284,7 @@ def bit_tracker_base_score(start: str) -> TrainConfig:
 
 
 def litetrack_base() -> TrainConfig:
-    """The published sizes and rates (TRACKERS.md 2.1), on whatever pictures are given.
+    """The published sizes and rates, on whatever pictures are given.
 
     The published data (five video sets, COCO, RefCOCOg) and 300 epochs of 30,000 samples are a matter of a
     cluster; this is the same loop with the published batch and learning rate. Start from MAE ViT-B and

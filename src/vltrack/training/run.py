@@ -88,13 +88,15 @@ def train(
     """
     here = place(device)
     use_threads(1 if here.device.type == "cpu" and here.world > 1 else torch.get_num_threads())
-    out.mkdir(parents=True, exist_ok=True)
     if here.rank == 0:
-        _claim(config, out, resume=resume)
-    if here.world > 1:
-        dist.barrier()
+        _check_claim(config, out, resume=resume)
     torch.manual_seed(config.seed)
     model = starting_model(config, data)
+    if here.rank == 0 and not resume:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "config.json", _settings(config))
+    if here.world > 1:
+        dist.barrier()
     unfreezer = freezing(model, config)
     average = _copy_of(model)
     model.to(here.device)
@@ -251,11 +253,16 @@ def _pairs(config: TrainConfig, model: Any, here: Place, data: Path, cache: Path
     wordy = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
     later = (config.later_from * config.batch, wordy) if config.later_from else None
     if here.rank == 0 and not cache.exists():
-        log.info("cutting objects out of the pictures, once a run (a few minutes)")
-        build_cutouts(PictureSet.load(data), cache)
+        log.info("cutting objects out of the pictures, once a run: some minutes")
+        build_cutouts(PictureSet.load(data), cache, tell=_tell_cut)
     if here.world > 1:
         dist.barrier()
     return PairDataset(pairs, data, cache, config.seed, model.max_words, later, model.vocabulary)
+
+
+def _tell_cut(done: int, pictures: int) -> None:
+    if done % 500 == 0 or done == pictures:
+        log.info("cut out of %d of %d pictures", done, pictures)
 
 
 def _append(path: Path, columns: tuple[str, ...], row: dict[str, Any]) -> None:
@@ -325,20 +332,22 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas)
 
 
-def _claim(config: TrainConfig, out: Path, *, resume: bool) -> None:
+def _settings(config: TrainConfig) -> str:
+    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
+
+
+def _check_claim(config: TrainConfig, out: Path, *, resume: bool) -> None:
+    """Whether ``out`` is free, or holds this very run to be resumed. Writes nothing."""
     path = out / "config.json"
-    wanted = json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
     if path.exists() and not resume:
         raise StateError(f"{out} holds a run already.", hint="Give --resume to go on, or another --out.")
     if resume and not path.exists():
         raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
     if resume:
         old = json.loads(path.read_text())
-        new = json.loads(wanted)
+        new = json.loads(_settings(config))
         changed = sorted(k for k in new if new[k] != old.get(k) and k not in ("save_every", "validate_every"))
         if changed:
             raise StateError(
                 f"{out} was started with other values of {', '.join(changed)}.", hint="Use another --out."
             )
-    else:
-        write_text(path, wanted + "\n")

@@ -76,7 +76,12 @@ def borrow_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tupl
         ModelNotFound and the other errors of ``checkpoints.store.load``: no such weights.
         CheckpointMismatch: a parameter that matches is not there, or of another shape; or nothing matches.
     """
-    source, _ = store.load(name, start=True)
+    source, card = store.load(name, start=True)
+    if not any(patterns) and type(source) is not type(model):
+        raise CheckpointMismatch(
+            f"{name} are weights of {card['tracker']}, another tracker.",
+            hint="Start from weights of the same tracker and size.",
+        )
     given, own = source.state_dict(), model.state_dict()
     wanted = [key for key in own if any(re.match(pattern, key) for pattern in patterns)]
     odd = [key for key in wanted if key not in given or given[key].shape != own[key].shape]
