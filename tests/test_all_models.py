@@ -239,9 +239,11 @@ def test_trackers_with_parts_for_training_alone_name_them() -> None:
     assert any(name.startswith(model.training_only) for name, _ in model.named_parameters())
 
 
-# What mathematics makes zero: a constant added to all keys leaves the softmax, one added to a channel before
-# batch norm is taken away by the mean. They have a gradient, of rounding errors.
-NEUTRAL = re.compile(r".*(attention\.self\.key\.bias|body\.(0|3|6|9)\.bias|(tl|br)\.conv\d(\.\d)?\.bias)")
+# What mathematics makes zero: a constant added to all keys, or to all weights of a pooling, leaves the softmax,
+# one added to a channel before batch norm is taken away by the mean. They have a gradient, of rounding errors.
+NEUTRAL = re.compile(
+    r".*(attention\.self\.key\.bias|body\.(0|3|6|9)\.bias|(tl|br)\.conv\d(\.\d)?\.bias|score_head\.pool\.bias)"
+)
 # Registered for UVLTrack's own checkpoints, without effect there and here (see nn/test_prompt.py). STARK's
 # query enters the decoder as zero: the first self-attention sees nothing but biases, at the start zero too.
 SPARE = re.compile(
