@@ -239,8 +239,9 @@ def test_trackers_with_parts_for_training_alone_name_them() -> None:
     assert any(name.startswith(model.training_only) for name, _ in model.named_parameters())
 
 
-# What mathematics makes zero: a constant added to all keys, or to all weights of a pooling, leaves the softmax,
-# one added to a channel before batch norm is taken away by the mean. They have a gradient, of rounding errors.
+# What mathematics makes zero: a constant added to all keys, or to all weights of a pooling, leaves the
+# softmax, one added to a channel before batch norm is taken away by the mean. They have a gradient, of rounding
+# errors.
 NEUTRAL = re.compile(
     r".*(attention\.self\.key\.bias|body\.(0|3|6|9)\.bias|(tl|br)\.conv\d(\.\d)?\.bias|score_head\.pool\.bias)"
 )
