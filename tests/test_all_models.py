@@ -240,8 +240,7 @@ def test_trackers_with_parts_for_training_alone_name_them() -> None:
 
 
 # What mathematics makes zero: a constant added to all keys, or to all weights of a pooling, leaves the
-# softmax, one added to a channel before batch norm is taken away by the mean. They have a gradient, of rounding
-# errors.
+# softmax, one added to a channel before batch norm is taken away by the mean. Their gradient is rounding.
 NEUTRAL = re.compile(
     r".*(attention\.self\.key\.bias|body\.(0|3|6|9)\.bias|(tl|br)\.conv\d(\.\d)?\.bias|score_head\.pool\.bias)"
 )
