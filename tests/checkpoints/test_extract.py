@@ -21,20 +21,11 @@ import numpy as np
 import pytest
 import torch
 
+from hostile import Malicious
 from vltrack.checkpoints.extract import extract_tensors
 from vltrack.checkpoints.foreign import read_foreign
 from vltrack.checkpoints.inert import Name, Outside, Thing, read_pickle
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelError, ModelNotFound
-
-
-class Malicious:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.mark}",)
 
 
 class Settings:

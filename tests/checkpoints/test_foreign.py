@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import struct
 import tarfile
@@ -17,18 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from hostile import Malicious
 from vltrack.checkpoints.foreign import read_foreign
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelNotFound
-
-
-class Malicious:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.mark}",)
 
 
 class Built:

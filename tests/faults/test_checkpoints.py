@@ -5,7 +5,6 @@ used.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hostile import Malicious
 from model_cases import make, narrow_base, small
 from vltrack.checkpoints import store
 from vltrack.core.errors import (
@@ -329,16 +329,6 @@ def test_missing_weights_are_named_with_their_path(tmp_path: Path, monkeypatch) 
     with pytest.raises(ModelNotFound, match=str(tmp_path / "litetrack-tiny.safetensors")) as caught:
         store.load("litetrack-tiny")
     assert "vltrack train" in caught.value.hint
-
-
-class Malicious:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.mark}",)
 
 
 @pytest.mark.fault("C01")

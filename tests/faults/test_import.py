@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import resource
 from collections import OrderedDict
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hostile import Malicious
 from vltrack.checkpoints import importing, store
 from vltrack.checkpoints.importing import import_weights
 from vltrack.checkpoints.sources import SOURCES
@@ -78,16 +78,6 @@ def out(tmp_path: Path) -> Path:
 
 def nothing_written(out: Path) -> bool:
     return list(out.parent.iterdir()) == []
-
-
-class Malicious:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.mark}",)
 
 
 class Settings:
