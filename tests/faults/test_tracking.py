@@ -251,13 +251,23 @@ def test_a_target_that_was_away_for_a_thousand_frames_is_found_when_it_comes_bac
 
 @pytest.mark.fault("B09")
 @pytest.mark.parametrize("grow", [1.03, 100.0])
-def test_however_long_it_is_away_the_region_has_its_limit(grow) -> None:
+def test_however_long_it_is_away_the_region_has_its_limit(grow, monkeypatch: pytest.MonkeyPatch) -> None:
     following = tracker(Spotter(), grow=grow, search_again_every=0)
     following.init(scene(RED), box=RED)
+    cut_around, regions = following.engine._search, []
+
+    def watched(*given):
+        region, picture = cut_around(*given)
+        regions.append(region)
+        return region, picture
+
+    monkeypatch.setattr(following.engine, "_search", watched)
+    assert_sound(following.update(scene(RED)), 96, 72)
     state = following._now.states["target"]
     object.__setattr__(state, "lost_for", 10_000_000)
     assert_sound(following.update(scene()), 96, 72)
-    assert following.engine._grown(state) == pytest.approx(Policy().grow_limit)
+    usual, region = regions
+    assert usual.scale / region.scale == pytest.approx(Policy().grow_limit, rel=0.02)
 
 
 # -- B10, B11: the first frame --------------------------------------------------------------------
