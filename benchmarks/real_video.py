@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -34,8 +33,9 @@ from typing import Any
 
 import numpy as np
 
+from vltrack.checkpoints.store import find
 from vltrack.core.boxes import iou_xywh
-from vltrack.core.files import write_text
+from vltrack.core.files import sha256_of, write_text
 from vltrack.datasets.sequences import Sequence, read_sequences
 from vltrack.metrics.success import success
 
@@ -324,17 +324,15 @@ def about(options: argparse.Namespace, workers: dict[str, Worker]) -> dict[str, 
     command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     git = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    files = [Path(weights) for weights in options.weights]
+    files = [find(weights) for weights in options.weights] if set(options.trackers) & set(OURS) else []
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": f"python benchmarks/real_video.py {command}".strip(),
         "commit": commit or "unknown",
         "machine": f"{cpu_name()}, {os.cpu_count()} logical cores, {platform.system()}",
         "threads": options.threads,
-        "weights": ", ".join(file.name for file in files),
-        "weights_sha256": ", ".join(
-            hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "by name" for file in files
-        ),
+        "weights": ", ".join(file.stem for file in files),
+        "weights_sha256": ", ".join(sha256_of(file) for file in files),
         "versions": {"python": platform.python_version()}
         | {k: v for w in workers.values() for k, v in w.versions.items()},
     }
