@@ -104,7 +104,7 @@ def extract_tensors(
         ) from None
     except OSError as error:
         raise CheckpointCorrupt(f"{path} cannot be read ({error.strerror}).") from None
-    except (zipfile.BadZipFile, NotImplementedError, *DAMAGE) as error:
+    except (zipfile.BadZipFile, *DAMAGE) as error:
         raise CheckpointCorrupt(f"{path} is damaged or no file of torch.save ({str(error)[:200]}).") from None
     if not tensors:
         raise CheckpointCorrupt(f"{path} holds no tensors.")

@@ -80,7 +80,7 @@ def _numpy_archive(path: Path, size: int) -> dict[str, Tensor]:
             return {
                 name: _array(archive.read(entry), f"{path}: array {name}") for name, entry in named.items()
             }
-    except (zipfile.BadZipFile, NotImplementedError, *DAMAGE) as error:
+    except (zipfile.BadZipFile, *DAMAGE) as error:
         raise CheckpointCorrupt(f"{path} is a broken archive of numpy.savez ({error}).") from None
 
 

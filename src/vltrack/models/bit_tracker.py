@@ -16,6 +16,7 @@ T = M + N + L tokens in the order [first template, dynamic template, search, wor
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -81,7 +82,7 @@ class BITTrackerConfig(FrontConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rising = all(a < b for a, b in zip((0, *self.taps), self.taps, strict=False))
+        rising = all(a < b for a, b in pairwise((0, *self.taps)))
         if not self.taps or not rising or self.taps[-1] != self.layers:
             raise ValueError(f"taps must rise to the last of the {self.layers} layers, got {self.taps}")
         if not 0.0 <= self.dropout < 1.0:
