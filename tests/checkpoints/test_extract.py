@@ -24,7 +24,7 @@ import torch
 from hostile import Malicious
 from vltrack.checkpoints.extract import extract_tensors
 from vltrack.checkpoints.foreign import read_foreign
-from vltrack.checkpoints.inert import Name, Outside, Thing, read_pickle
+from vltrack.core.inert import Name, Outside, Thing, read_pickle
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelError, ModelNotFound
 
 

@@ -21,7 +21,7 @@ from typing import IO, Any, Protocol, TypeGuard
 import torch
 from torch import Tensor
 
-from vltrack.checkpoints.inert import Name, Outside, Thing, read_pickle
+from vltrack.core.inert import Name, Outside, Thing, read_pickle
 from vltrack.checkpoints.limits import (
     DAMAGE,
     ENTRIES,
