@@ -1,0 +1,215 @@
+"""JSON from outside, read strictly and within bounds. Knows the grammar and its dangers, no data set.
+
+Refused are ``NaN`` and ``Infinity``, a key given twice, nesting that could end the process, text that is not
+UTF-8 and files above a cap. ``read_json`` takes a small file whole; ``walk_json`` goes through a large one
+element by element and never holds more of it than one element.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from vltrack.core.errors import DataError
+
+MAX_BYTES = 256 << 20
+MAX_WALKED_BYTES = 4 << 30
+_ELEMENT = 16 << 20
+_CHUNK = 1 << 20
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class _Refused(ValueError):
+    """JSON that Python would take, but a strict reader does not."""
+
+
+def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
+    """The value of a JSON file as dictionaries, lists, text, numbers, booleans and None.
+
+    Memory is at most about twenty times the file's size (a list of empty lists), usually three to six times.
+    A number beyond float64 (``1e999``) comes as infinity: ask for finite numbers where they are used.
+
+    Raises:
+        DataError: no such file, larger than ``max_bytes``, not UTF-8 or no strict JSON; names the place.
+    """
+    _check_size(path, max_bytes)
+    try:
+        data = path.read_bytes()
+        return parse_json(data.decode("utf-8-sig"), str(path))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error.start) from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value of one JSON text; ``where`` names it in the error, such as ``refs.jsonl line 7``.
+
+    Raises:
+        DataError: no strict JSON.
+    """
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise _no_json(where, error) from error
+
+
+def walk_json(path: Path, *, max_bytes: int = MAX_WALKED_BYTES) -> Iterator[tuple[str, Any]]:
+    """Yield ``(key, element)`` for each element of each list that the file's top object has under ``key``.
+
+    A value that is no list is yielded whole under its key. Where the file is one list, its elements come
+    under the key "". No element may take more than 16 MiB of text; memory does not grow with the file.
+
+    Raises:
+        DataError: no such file, larger than ``max_bytes``, not UTF-8 or no strict JSON; names the place.
+    """
+    _check_size(path, max_bytes)
+    try:
+        with path.open("rb") as file:
+            yield from _Walk(file, path).run()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _refuse(name: str) -> NoReturn:
+    raise _Refused(f"{name} is no number of JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Refused(f"the key {twice[:60]!r} is given twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_once)
+
+
+class _Walk:
+    """A window of text that slides over the file: ``text`` from ``at`` on is still to be read."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")()
+        self._bytes, self._before = 0, 0
+        self._text, self._at, self._ended = "", 0, False
+
+    def run(self) -> Iterator[tuple[str, Any]]:
+        if self._next() == "[":
+            for element in self._elements():
+                yield "", element
+        else:
+            self._expect("{")
+            yield from self._members()
+        if self._next():
+            raise self._fault("there is more after the end")
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        seen: set[str] = set()
+        more = self._next() != "}"
+        while more:
+            key = self._value()
+            if not isinstance(key, str) or key in seen:
+                raise self._fault(f"a key that is no text or is given twice: {str(key)[:60]!r}")
+            seen.add(key)
+            self._next()
+            self._expect(":")
+            if self._next() == "[":
+                for element in self._elements():
+                    yield key, element
+            else:
+                yield key, self._value()
+            more = self._next() == ","
+            if more:
+                self._expect(",")
+                self._next()
+        self._expect("}")
+
+    def _elements(self) -> Iterator[Any]:
+        self._expect("[")
+        more = self._next() != "]"
+        while more:
+            yield self._value()
+            more = self._next() == ","
+            if more:
+                self._expect(",")
+                self._next()
+        self._expect("]")
+
+    def _next(self) -> str:
+        """The next character that is no space, which ``_at`` then points to; "" at the end."""
+        while True:
+            found = _SPACE.match(self._text, self._at)
+            self._at = found.end() if found else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read():
+                return ""
+
+    def _expect(self, character: str) -> None:
+        if self._text[self._at : self._at + 1] != character:
+            found = self._text[self._at : self._at + 20]
+            raise self._fault(f"{character!r} expected, found {found!r}" if found else "it breaks off")
+        self._at += 1
+
+    def _value(self) -> Any:
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+                if end < len(self._text) or self._ended:  # else a number may go on
+                    self._at = end
+                    return value
+            except (_Refused, RecursionError, MemoryError) as error:
+                raise self._fault(str(error)) from error
+            except ValueError as error:
+                if len(self._text) - self._at >= _ELEMENT:
+                    raise self._fault(f"one element has more than {_ELEMENT} characters") from error
+                if self._ended:
+                    raise self._fault(str(error)) from error
+            self._read()
+
+    def _read(self) -> bool:
+        """Take in more, as much again as is unread; whether there was any."""
+        data = self._file.read(max(_CHUNK, len(self._text) - self._at))
+        self._ended = not data
+        try:
+            more = self._decode.decode(data, final=self._ended)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(self._path, self._bytes + error.start) from error
+        self._bytes += len(data)
+        self._before += self._at
+        self._text, self._at = self._text[self._at :] + more, 0
+        return not self._ended
+
+    def _fault(self, reason: str) -> DataError:
+        return _no_json(f"{self._path} at character {self._before + self._at}", ValueError(reason))
+
+
+def _check_size(path: Path, max_bytes: int) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if size > max_bytes:
+        raise DataError(
+            f"{path} has {size} bytes, more than the limit of {max_bytes}.", hint="Is it the right file?"
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot read {path}: {error.strerror}.", hint="Check the path and its permissions.")
+
+
+def _not_utf8(path: Path, byte: int) -> DataError:
+    return DataError(f"{path} is not UTF-8 text (byte {byte}).", hint="Save it as UTF-8.")
+
+
+def _no_json(where: str, error: BaseException) -> DataError:
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error) or "out of memory"
+    return DataError(f"{where} is no strict JSON: {reason[:160]}.", hint="Fetch the file again.")
