@@ -61,7 +61,7 @@ def draw_boxes(
     drawn = [t for t in range(len(boxes)) if np.isfinite(boxes[t]).all()]
     for thickness, rim in ((line + max(1, line // 2), True), (line, False)):
         for t in drawn:  # all rims lie below all lines: where boxes coincide no rim hides a neighbour
-            _outline(
+            outline(
                 picture, boxes[t], RIM if rim else COLOURS[t], thickness, dashed=not visible[t], line=line
             )
     plates: list[tuple[int, int, int, int]] = []
@@ -71,7 +71,8 @@ def draw_boxes(
     return picture
 
 
-def _outline(image: Image, box: Box, colour: Colour, thickness: int, *, dashed: bool, line: int) -> None:
+def outline(image: Image, box: Box, colour: Colour, thickness: int, *, dashed: bool, line: int) -> None:
+    """One box x, y, w, h into ``image``; ``line`` is the width that dashes are measured by."""
     height, width = image.shape[:2]
     far = 4 * thickness
     # Clipped a little outside: sides beyond the frame stay unseen, and cv2 gets no number that it would wrap.

@@ -55,7 +55,7 @@ class Moments:
         """Take the next frame (number, seconds) with all boxes; as ``lanes.draw_boxes`` and ``Band.draw``."""
 
         def moment() -> Moment:
-            picture = _cut(image, np.asarray(boxes_T4, dtype=np.float64))
+            picture = cut(image, np.asarray(boxes_T4, dtype=np.float64))
             tile = draw_boxes(*picture, visible, self._names, [bool(value < STRAY) for value in each])
             return Moment(tile=tile, index=frame[0], seconds=frame[1], mean=mean)
 
@@ -84,7 +84,7 @@ class Moments:
         return sorted(moments, key=lambda moment: moment.index)
 
 
-def _cut(image: Image, boxes_T4: Box) -> tuple[Image, Box]:
+def cut(image: Image, boxes_T4: Box) -> tuple[Image, Box]:
     """The part of a frame that shows all boxes, at the tile's width, and the boxes in it."""
     height, width = image.shape[:2]
     aspect = float(np.clip(width / height, 1.0, 16 / 9))
