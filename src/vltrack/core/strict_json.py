@@ -17,7 +17,7 @@ from typing import IO, Any, NoReturn
 from vltrack.core.errors import DataError
 
 MAX_BYTES = 256 << 20
-MAX_WALKED_BYTES = 4 << 30
+MAX_WALKED_BYTES = 2 << 30
 _ELEMENT = 16 << 20
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -167,21 +167,25 @@ class _Walk:
                     return value
             except (_Refused, RecursionError, MemoryError) as error:
                 raise self._fault(str(error)) from error
-            except ValueError as error:
-                if len(self._text) - self._at >= _ELEMENT:
-                    raise self._fault(f"one element has more than {_ELEMENT} characters") from error
-                if self._ended:
-                    raise self._fault(str(error)) from error
+            except json.JSONDecodeError as error:
+                near_end = error.pos + 16 > len(self._text) or error.msg.startswith("Unterminated")
+                if self._ended or not near_end:
+                    raise self._fault(error.msg) from error
+            except ValueError as error:  # a number of thousands of digits
+                raise self._fault(str(error)) from error
+            if len(self._text) - self._at >= _ELEMENT:
+                raise self._fault(f"one element has more than {_ELEMENT} characters")
             self._read()
 
     def _read(self) -> bool:
         """Take in more, as much again as is unread; whether there was any."""
         data = self._file.read(max(_CHUNK, len(self._text) - self._at))
         self._ended = not data
+        held = len(self._decode.getstate()[0])  # the first bytes of a character
         try:
             more = self._decode.decode(data, final=self._ended)
         except UnicodeDecodeError as error:
-            raise _not_utf8(self._path, self._bytes + error.start) from error
+            raise _not_utf8(self._path, self._bytes - held + error.start) from error
         self._bytes += len(data)
         self._before += self._at
         self._text, self._at = self._text[self._at :] + more, 0
