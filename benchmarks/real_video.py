@@ -36,7 +36,8 @@ import numpy as np
 from vltrack.checkpoints.store import find
 from vltrack.core.boxes import iou_xywh
 from vltrack.core.files import sha256_of, write_text
-from vltrack.datasets.sequences import Sequence, read_sequences
+from vltrack.datasets.opening import read_sequences
+from vltrack.datasets.sequences import Sequence
 from vltrack.metrics.success import success
 
 HERE = Path(__file__).resolve().parent

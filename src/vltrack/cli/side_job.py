@@ -175,7 +175,7 @@ def _read_truth(path: Path | None) -> Truth | None:
     """True boxes of every frame of the input. Raises ``DataError``."""
     if path is None:
         return None
-    from vltrack.datasets.sequences import read_truth
+    from vltrack.datasets.opening import read_truth
 
     return read_truth(path)
 

@@ -1,29 +1,88 @@
-"""What a look at a data set finds. Knows no layout and no reader; all checks speak through it."""
+"""What is wrong with a data set: single findings and the list that collects them. Knows no file format."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, ParamSpec, TypeVar
 
+from vltrack.core.errors import DataError
+from vltrack.core.text import printable
 
-class Severity(StrEnum):
-    """How bad a finding is: an ``error`` makes a check fail (exit 4), a ``warning`` and a ``note`` do not."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
+Severity = Literal["error", "warning"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing that a check has to say.
+    """One thing that is wrong.
 
     Attributes:
-        severity: error, warning or note.
-        where: the file or folder, with the line where there is one: ``lasot/dog/dog-1/nlp.txt:1``.
-        message: one sentence that says what was found and what to do.
+        kind: short name, the same for findings of one sort ("rows", "text", "sentence", ...).
+        severity: "error" stops strict reading; "warning" is told and does not stop it.
+        where: file, file:line or file:line:column, or the folder.
+        message: what was found there.
+        hint: what to do.
     """
 
+    kind: str
     severity: Severity
     where: str
     message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{printable(self.where)}: {printable(self.message)}"
+
+
+def wrong(kind: str, where: object, message: str, hint: str = "") -> DataError:
+    """The error that a reader raises for one finding; ``Findings.attempt`` turns it into the finding."""
+    return DataError(f"{printable(str(where))}: {printable(message)}", hint=hint, kind=kind, where=str(where))
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects findings while reading goes on."""
+
+    found: list[Finding] = field(default_factory=list)
+
+    def error(self, kind: str, where: object, message: str, hint: str = "") -> None:
+        """Note something that stops strict reading."""
+        self.found.append(Finding(kind=kind, severity="error", where=str(where), message=message, hint=hint))
+
+    def warn(self, kind: str, where: object, message: str, hint: str = "") -> None:
+        """Note something that a reader has to know and can live with."""
+        self.found.append(
+            Finding(kind=kind, severity="warning", where=str(where), message=message, hint=hint)
+        )
+
+    def attempt(self, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What ``read`` returns, or None where it raises ``DataError``: then that is a finding."""
+        try:
+            return read(*args, **kwargs)
+        except DataError as error:
+            where = str(error.context.get("where", ""))
+            message = error.message.removeprefix(f"{printable(where)}: ")
+            self.error(str(error.context.get("kind", "data")), where, message, error.hint)
+            return None
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Those that stop strict reading."""
+        return [finding for finding in self.found if finding.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """Those that do not."""
+        return [finding for finding in self.found if finding.severity == "warning"]
+
+    def raise_errors(self, remedy: str) -> None:
+        """Raises ``DataError`` that names the first error and counts the others; nothing where none is."""
+        errors = self.errors
+        if not errors:
+            return
+        others = len(errors) - 1
+        more = f" (and {others} more finding{'s' * (others > 1)})" if others else ""
+        hint = f"{errors[0].hint} {remedy if others else ''}".strip() or remedy
+        raise DataError(f"{errors[0]}{more}", hint=hint, findings=tuple(errors))

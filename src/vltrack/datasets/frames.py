@@ -1,0 +1,86 @@
+"""The images of a sequence in their order. Knows file names and numbers; decodes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from vltrack.datasets.findings import Findings
+from vltrack.datasets.layout import Span
+from vltrack.video.formats import IMAGE_SUFFIXES
+from vltrack.video.images import natural_key
+
+_NUMBER = re.compile(r"\d+")
+
+
+def list_images(folder: Path, span: Span | None, first: int | None, findings: Findings) -> tuple[Path, ...]:
+    """The images of ``folder``, those of ``span`` only, in the order of their numbers.
+
+    ``first`` is the number that the first image has to carry. A number twice is an error, a gap or a foreign
+    file a warning; hidden files are passed over. Names need not be padded: 2.jpg comes before 10.jpg.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError as error:
+        findings.error("unreadable", folder, f"cannot be listed ({error.strerror}).")
+        return ()
+    images = [
+        name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and name[0] != "."
+    ]
+    if foreign := sum(name[0] != "." for name in names) - len(images):
+        findings.warn("foreign", folder, f"{foreign} files that are no images; they are not read.")
+    images.sort()
+    if not _is_plain(images):
+        images.sort(key=natural_key)
+        images = _unique(images, folder, span, first, findings)
+    elif span is not None:
+        images = [name for name in images if span.first <= int(name.partition(".")[0]) <= span.last]
+    elif images and first is not None and int(images[0].partition(".")[0]) != first:
+        findings.error("numbers", folder, f"the first image is {images[0]}, not number {first}.")
+    return tuple(folder / name for name in images)
+
+
+def _is_plain(images: list[str]) -> bool:
+    """Whether the sorted names are one number each, padded alike, without gap and of one type: then their
+    order is right.
+    """
+    if not images:
+        return True
+    low, suffix = os.path.splitext(images[0])
+    high, other = os.path.splitext(images[-1])
+    return (
+        low.isdecimal()
+        and high.isdecimal()
+        and len(low) == len(high)
+        and suffix == other
+        and int(high) - int(low) + 1 == len(images)
+        and all(len(name) == len(images[0]) for name in images)
+    )
+
+
+def _unique(
+    images: list[str], folder: Path, span: Span | None, first: int | None, findings: Findings
+) -> list[str]:
+    """The images in natural order, with what is odd about their numbers told."""
+    numbered = [(int(found[-1]), name) for name in images if (found := _NUMBER.findall(name))]
+    if len(numbered) < len(images):
+        if span is not None or first is not None:
+            findings.error("numbers", folder, f"{len(images) - len(numbered)} images carry no number.")
+        return images
+    if span is not None:
+        numbered = [(number, name) for number, name in numbered if span.first <= number <= span.last]
+    seen: dict[int, str] = {}
+    for number, name in numbered:
+        if number in seen:
+            findings.error("numbers", folder, f"{seen[number]} and {name} carry the same number.")
+            return [name for _, name in numbered]
+        seen[number] = name
+    if not seen:
+        return []
+    low, high = min(seen), max(seen)
+    if first is not None and span is None and low != first:
+        findings.error("numbers", folder, f"the first image is {seen[low]}, not number {first}.")
+    if gaps := high - low + 1 - len(seen):
+        findings.warn("numbers", folder, f"{gaps} numbers are missing between {low} and {high}.")
+    return [name for _, name in numbered]

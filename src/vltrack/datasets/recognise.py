@@ -1,0 +1,171 @@
+"""Which data set a folder holds, and at which level. Knows layouts and paths; reads no annotation."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain, islice
+from pathlib import Path
+
+from vltrack.core.errors import DataError
+from vltrack.datasets.layout import ALL, Layout, Patterns, Split
+from vltrack.datasets.layouts import LAYOUTS
+from vltrack.datasets.tree import globbed
+
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".mdb", ".lmdb", ".zst")
+_LIST = "`vltrack datasets list` names the known ones, `vltrack datasets fetch-help NAME` their folders."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """What was recognised: ``layout`` at ``root``, its ``split``; ``only`` one sequence where that was
+    named."""
+
+    layout: Layout
+    root: Path
+    split: Split
+    only: str | None = None
+
+
+def recognise(path: Path, name: str | None = None, split: str | None = None) -> Place:
+    """What lies at ``path`` (resolved).
+
+    Raises:
+        DataError: nothing that is known, or at another level: the message says where.
+    """
+    layouts = _called(name)
+    if path.is_file():
+        return _recognise_file(path, layouts, split)
+    published = [layout for layout in layouts if not layout.own]
+    for layout in published:
+        if _fits(layout, path):
+            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+    if found := _of_parent(path, published, split):
+        return found
+    for layout in layouts:
+        if layout.own and (path / "groundtruth.txt").is_file():
+            return Place(layout=layout, root=path.parent, split=layout.splits[0], only=path.name)
+        if layout.own and _fits(layout, path):
+            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+    if name is not None:  # by its name, so that what is missing can be told
+        for layout in layouts:
+            if any(_has(path, pattern) for pattern in layout.truth):
+                return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+    raise _unknown(path, layouts, name)
+
+
+def choose_split(layout: Layout, root: Path, wanted: str | None) -> Split:
+    """The split called ``wanted``; without it the first that is there, else all sequences that are."""
+    everything = Split(
+        name=ALL,
+        folders=tuple(chain.from_iterable(split.folders for split in layout.splits)),
+        held_back=any(split.held_back for split in layout.splits),
+    )
+    known = {split.name: split for split in layout.splits} | {ALL: everything}
+    if wanted is None:
+        return next((split for split in layout.splits if _is_there(split, root)), everything)
+    if wanted not in known:
+        raise DataError(f"{layout.title} has no split {wanted!r}.", hint=f"It has {', '.join(known)}.")
+    return known[wanted]
+
+
+def _called(name: str | None) -> list[Layout]:
+    if name is None:
+        return list(LAYOUTS)
+    layouts = [layout for layout in LAYOUTS if layout.name == name]
+    if not layouts:
+        names = sorted({layout.name for layout in LAYOUTS})
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(names)}."
+        raise DataError(f"no data set is called {name!r}.", hint=hint)
+    return layouts
+
+
+def _recognise_file(path: Path, layouts: Iterable[Layout], split: str | None) -> Place:
+    for layout in layouts:
+        if layout.json and layout.json.casefold() == path.name.casefold():
+            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+        if layout.archive and path.suffix == ".zip":
+            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+    if path.suffix.lower() in _ARCHIVES:
+        raise DataError(f"{path} is an archive.", hint="Unpack it first and name the folder.")
+    raise DataError(f"{path} is a file, not the folder of a data set.", hint=_LIST)
+
+
+def _is_there(split: Split, root: Path) -> bool:
+    """Whether the split's list is there, or its folder."""
+    wanted = split.listed or split.folders
+    return any(not pattern or _has(root, pattern.replace("{split}/", "*/")) for pattern in wanted)
+
+
+def _has(root: Path, pattern: str) -> bool:
+    return next(iter(root.glob(globbed(pattern))), None) is not None
+
+
+def _fits(layout: Layout, root: Path) -> bool:
+    return any(all(_has(root, mark) for mark in group) for group in layout.marks)
+
+
+def _fits_through(layout: Layout, parent: Path, rest: Sequence[str]) -> bool:
+    """Whether ``parent`` holds the data set and what is asked for (parent/rest...) is part of it."""
+    for group in layout.marks:
+        through = [mark for mark in group if _passes(mark, parent, rest)]
+        if through and all(mark in through or _has(parent, mark) for mark in group):
+            return True
+    return False
+
+
+def _passes(mark: str, parent: Path, rest: Sequence[str]) -> bool:
+    parts = mark.split("/")
+    if len(parts) < len(rest) or not all(fnmatchcase(a, b) for a, b in zip(rest, parts, strict=False)):
+        return False
+    beyond = "/".join(parts[len(rest) :])
+    inside = parent.joinpath(*rest)
+    return _has(inside, beyond) if beyond else inside.exists()
+
+
+def _of_parent(path: Path, layouts: Iterable[Layout], split: str | None) -> Place | None:
+    """``path`` as the folder of one split; raises ``DataError`` where it is some other part of a data set."""
+    parts = path.parts
+    for depth in (1, 2):
+        parent, rest = Path(*parts[:-depth]), parts[-depth:]
+        if len(parts) <= depth + 1:
+            break
+        for layout in layouts:
+            if not _fits_through(layout, parent, rest):
+                continue
+            mine = [one for one in layout.splits if _holds("/".join(rest), one.folders)]
+            mine = [one for one in mine if split is None or one.name == split]
+            if mine:
+                return Place(layout=layout, root=parent, split=mine[0])
+            raise DataError(
+                f"{path} is a part of {layout.title}, which begins at {parent}.",
+                hint=f"Open {parent}, or give --name folder for a clip of your own.",
+            )
+    return None
+
+
+def _holds(folder: str, patterns: Patterns) -> bool:
+    return any(pattern and fnmatchcase(folder, pattern) for pattern in patterns)
+
+
+def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
+    """The error for a folder in which nothing is known: says what is in it instead."""
+    below = [child for child in chain(path.glob("*"), path.glob("*/*")) if child.is_dir()]
+    for child in islice(below, 200):
+        for layout in layouts:
+            if _fits(layout, child):
+                return DataError(
+                    f"no data set in {path} itself; {layout.title} is in {child}.", hint=f"Open {child}."
+                )
+    archives = sorted(child.name for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
+    if archives:
+        return DataError(f"{path} holds archives ({archives[0]}).", hint="Unpack them first.")
+    if not any(path.iterdir()):
+        return DataError(f"{path} is empty: no sequence is in it.", hint=_LIST)
+    if name is not None:
+        wanted = " or ".join(layouts[0].truth)
+        return DataError(f"no sequence of {layouts[0].title} in {path}: no {wanted}.", hint=_LIST)
+    return DataError(f"no sequence in {path}: its folders are none that are known.", hint=_LIST)

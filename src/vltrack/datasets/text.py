@@ -1,0 +1,147 @@
+"""Numbers, flags and sentences in text files. Knows separators, encodings and where a mistake stands; knows
+no data set.
+
+Accepted: commas, tabs, spaces or several of them between numbers, one separator at the end of a row, Unix and
+Windows line ends, a byte order mark, empty lines at the end, "nan". Anything else is an error that names
+file:line:column. Good files go through numpy's C reader; only where that fails, or would drop a line (it
+drops empty ones), is a file read with care.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.datasets.findings import wrong
+
+MAX_BYTES = 256 * 2**20
+_BOM = b"\xef\xbb\xbf"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan", re.ASCII | re.IGNORECASE)
+_FIELD = re.compile(r"[^\s,]+")
+_ROW = "Write one row a frame, numbers between commas, tabs or spaces."
+_SEPARATORS = np.frombuffer(b", \t\r\n", dtype=np.uint8)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file. Raises ``DataError`` where it cannot be read or is larger than 256 MiB."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise wrong("size", path, f"{size:,} bytes are no annotation.", "Check the file.")
+        return path.read_bytes()
+    except OSError as error:
+        raise wrong("unreadable", path, f"cannot be read ({error.strerror}).", "Check the file.") from error
+
+
+def decode(data: bytes, where: object) -> str:
+    """UTF-8 text without byte order mark. Raises ``DataError`` that names the first wrong byte."""
+    data = data.removeprefix(_BOM)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = error.start - (before.rfind(b"\n") + 1) + 1
+        raise wrong(
+            "encoding",
+            f"{where}:{line}:{column}",
+            f"byte 0x{data[error.start]:02X} is not UTF-8.",
+            "Save the file as UTF-8 (it may be GBK or Latin-1).",
+        ) from error
+
+
+def read_table(
+    path: Path, columns: Sequence[int] = (0, 1, 2, 3), *, width: int | None = None
+) -> NDArray[np.float64]:
+    """Columns of a text table, (R, len(columns)) float64, NaN kept.
+
+    ``width`` is how many fields a row has; by default as many as there are ``columns``. Other fields may be
+    words. Raises ``DataError`` that names file:line:column.
+    """
+    return parse_table(read_bytes(path), path, columns, width=width)
+
+
+def parse_table(
+    data: bytes, where: object, columns: Sequence[int] = (0, 1, 2, 3), *, width: int | None = None
+) -> NDArray[np.float64]:
+    """As ``read_table``, from bytes; ``where`` is what an error calls them."""
+    text = decode(data, where).rstrip()
+    if not text:
+        raise wrong("empty", where, "has no row.", _ROW)
+    width = len(columns) if width is None else width
+    table = _quick(text, columns, width)
+    return _careful(text, where, columns, width) if table is None else table
+
+
+def _quick(text: str, columns: Sequence[int], width: int) -> NDArray[np.float64] | None:
+    """The table where the file is in good order, else None."""
+    head = text[: text.find("\n")] if "\n" in text else text
+    comma = "," in head
+    if not text.isascii() or len(_FIELD.findall(head)) != width or (not comma and "," in text):
+        return None
+    usecols = None if width == len(columns) else tuple(columns)
+    try:
+        table: NDArray[np.float64] = np.loadtxt(
+            io.StringIO(text), delimiter="," if comma else None, comments=None, usecols=usecols, ndmin=2
+        )
+    except ValueError:
+        return None
+    good = table.shape == (text.count("\n") + 1, len(columns)) and not np.isinf(table).any()
+    return table if good else None
+
+
+def _careful(text: str, where: object, columns: Sequence[int], width: int) -> NDArray[np.float64]:
+    """Row by row; the first mistake is named by line and column."""
+    table = np.empty((len(lines := text.splitlines()), len(columns)))
+    for number, line in enumerate(lines, 1):
+        fields = list(_FIELD.finditer(line))
+        if len(fields) != width:
+            said = "an empty line" if not line.strip() else f"{line.strip()[:60]!r} has {len(fields)} values"
+            raise wrong("text", f"{where}:{number}", f"{said}, {width} are needed.", _ROW)
+        empty = re.search(r",\s*,", line)
+        if empty or line.lstrip().startswith(","):
+            column = (empty.end() if empty else 1) + 0
+            raise wrong("text", f"{where}:{number}:{column}", "a value is missing.", _ROW)
+        for k, column in enumerate(columns):
+            found = fields[column]
+            value = float(found[0]) if _NUMBER.fullmatch(found[0]) else np.inf
+            if np.isinf(value):
+                spot = f"{where}:{number}:{found.start() + 1}"
+                raise wrong("text", spot, f"{found[0][:40]!r} is not a number.", _ROW)
+            table[number - 1, k] = value
+    return table
+
+
+def read_digits(path: Path, high: int = 1) -> NDArray[np.uint8]:
+    """Small whole numbers 0 .. ``high`` <= 9, one a line or all in one line, as (N,) uint8.
+
+    Raises ``DataError`` that names file:line:column of the first other value.
+    """
+    data = read_bytes(path).removeprefix(_BOM)
+    raw = np.frombuffer(data, dtype=np.uint8)
+    digit = (raw >= ord("0")) & (raw <= ord("0") + high)
+    alone = not (digit[1:] & digit[:-1]).any()
+    if alone and (digit | np.isin(raw, _SEPARATORS)).all():
+        return raw[digit] - ord("0")
+    values = []
+    for number, line in enumerate(decode(data, path).splitlines(), 1):
+        for found in _FIELD.finditer(line):
+            value = float(found[0]) if _NUMBER.fullmatch(found[0]) else -1.0
+            if value not in range(high + 1):
+                spot = f"{path}:{number}:{found.start() + 1}"
+                raise wrong("text", spot, f"{found[0][:40]!r} is not in 0..{high}.", "Correct the value.")
+            values.append(int(value))
+    return np.array(values, dtype=np.uint8)
+
+
+def read_names(path: Path) -> list[str]:
+    """The lines of a list, without white space at their ends and without empty ones at the end of the file.
+
+    Raises ``DataError`` where it is not UTF-8 or cannot be read.
+    """
+    return [line.strip() for line in decode(read_bytes(path), path).rstrip().splitlines()]
