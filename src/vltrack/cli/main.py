@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vltrack import __version__
-from vltrack.cli import compare, data, demo, doctor, import_weights, models, track, train
+from vltrack.cli import audit, compare, data, demo, doctor, import_weights, models, track, train
 from vltrack.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
@@ -41,7 +41,7 @@ Examples:
   vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
   vltrack track clip.mp4 --box 120,40,60,80
 """
-VERBS = ("track", "compare", "demo", "train", "import-weights", "models", "doctor", "data")
+VERBS = ("track", "compare", "demo", "train", "import-weights", "models", "doctor", "data", "audit")
 
 
 def _version(wanted: bool) -> None:
@@ -74,7 +74,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for verb in (track, compare, demo, train, import_weights, models, doctor):
+    for verb in (track, compare, audit, demo, train, import_weights, models, doctor):
         name = verb.__name__.rpartition(".")[2]
         app.command(name.replace("_", "-"))(getattr(verb, name))
     app.add_typer(data.app, name="data")

@@ -1,0 +1,257 @@
+"""One run of ``vltrack audit``: targets from data or clip, every sentence followed, results told and written.
+
+Knows the order of things. A target whose video fails does not keep the others back; the exit code is then 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vltrack.cli import audit_tables
+from vltrack.cli.console import emit, progress, say, shown
+from vltrack.cli.job import check_policy
+from vltrack.cli.request import NamedTarget, Request
+from vltrack.core.errors import DataError, ResourceError, UsageError, VltrackError
+from vltrack.core.types import Mode
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vltrack.evaluation.audit import Failed, Frames, Heard, Subject
+    from vltrack.tracking.many import MultiTracker
+    from vltrack.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What was asked: a model, and a data set, a clip with its target, or a number of twin scenes."""
+
+    model: str
+    data: str | None = None
+    split: str | None = None
+    targets: tuple[NamedTarget, ...] = ()
+    box_format: str = "xywh"
+    box_unit: str = "px"
+    twins: int | None = None
+    modes: tuple[str, ...] | None = None
+    limit: int | None = None
+    end: int | None = None
+    frames: int = 20
+    seed: int = 0
+    out: Path | None = None
+    as_json: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    quiet: bool = False
+
+
+def run(job: Job) -> int:
+    """Do what ``job`` asks; return 0.
+
+    Raises:
+        UsageError: the model claims no mode with text, or not the one that is asked for.
+        PartialResult: the model ignores the sentence, or targets failed; what was found is told and written.
+        VltrackError: what stops it before that.
+    """
+    check_policy(job.settings)
+    subjects, left_out = ([], {}) if job.twins is not None else _subjects(job)
+    tracker = _load(job)
+    modes = _chosen_modes(job, tracker)
+    head = _head(job, tracker)
+    from vltrack.tracking.many import MultiTracker
+
+    follower = MultiTracker(tracker)
+    if job.twins is not None:
+        return _twins(job, follower, head)
+    return _sentences(job, follower, head, subjects, left_out, modes)
+
+
+def _load(job: Job) -> Tracker:
+    """Torch is loaded here and not before."""
+    from vltrack.tracking.tracker import Tracker
+
+    return Tracker.load(job.model, device=job.device, threads=job.threads, policy=job.settings)
+
+
+def _chosen_modes(job: Job, tracker: Tracker) -> tuple[Mode, ...]:
+    """The modes to audit. Raises ``UsageError`` where the model does not claim them."""
+    from vltrack.tracking.side_by_side import modes_of
+
+    claimed = [mode for mode in (Mode.NL, Mode.NLBBOX) if mode in modes_of(tracker)]
+    if job.twins is not None:
+        claimed = [mode for mode in claimed if mode is Mode.NL]
+    name = shown(job.model)
+    if not claimed:
+        how = " alone, which twins need" if job.twins is not None else ""
+        raise UsageError(f"{name} claims to read no sentence{how}: there is nothing to audit.")
+    missing = [mode for mode in job.modes or () if mode not in claimed]
+    if missing:
+        raise UsageError(f"{name} has no mode {', '.join(missing)}.", hint=f"It has {', '.join(claimed)}.")
+    if job.targets and job.targets[0].box is None:
+        if job.modes and Mode.NLBBOX in job.modes:
+            raise UsageError("--modes nlbbox needs --box, which is missing.")
+        claimed = [mode for mode in claimed if mode is Mode.NL]
+        if not claimed:
+            raise UsageError(f"{name} cannot start by words alone.", hint="Give --box too.")
+    return tuple(mode for mode in claimed if job.modes is None or mode in job.modes)
+
+
+def _head(job: Job, tracker: Tracker) -> dict[str, Any]:
+    """What a file of results tells of the run."""
+    from vltrack import __version__
+
+    return {
+        "model": job.model,
+        "weights_sha256": tracker.card.get("sha256"),
+        "data": None if job.data is None else Path(job.data).name,
+        "split": job.split,
+        "seed": job.seed,
+        "versions": {"vltrack": __version__},
+    }
+
+
+# -- targets --------------------------------------------------------------------------------------------
+
+
+def _subjects(job: Job) -> tuple[list[Subject], dict[str, str]]:
+    """The targets to audit with, and why others are left out.
+
+    Raises:
+        DataError: no sequence has a sentence; and what ``datasets.opening.open_dataset`` raises.
+    """
+    from vltrack.datasets.opening import open_dataset
+    from vltrack.evaluation.audit import shortened
+    from vltrack.evaluation.audit_subjects import subjects_of
+
+    if job.data is None:
+        raise UsageError("an audit needs --data.")
+    if job.targets:
+        return [_clip(job, job.data)], {}
+    path = Path(job.data)
+    if path.is_file():
+        raise UsageError(
+            f"{shown(path)} is one file: nothing says what to follow in it.",
+            hint='Add --text "the white car", and --box where it is known.',
+        )
+    found, left_out = subjects_of(open_dataset(path, split=job.split).sequences)
+    if not found:
+        raise DataError(f"no sequence in {shown(path)} has a sentence.", hint="An audit needs sentences.")
+    found = found[: job.limit]
+    end = job.end
+    return ([shortened(one, end) for one in found] if end is not None else found), left_out
+
+
+def _clip(job: Job, source: str) -> Subject:
+    """One video with its target as given on the command line."""
+    from vltrack.cli.job import pixel_targets
+    from vltrack.evaluation.audit import Subject
+    from vltrack.video.source import open_source
+
+    request = Request(source=source, targets=job.targets, box_format=job.box_format, box_unit=job.box_unit)
+    with open_source(source, end=job.end) as video:
+        info = video.info
+        target = pixel_targets(request, info)["1"]
+
+    def frames() -> Frames:
+        with open_source(source, end=job.end) as again:
+            yield from again
+            if again.report.failure is not None:
+                raise again.report.failure
+
+    return Subject(name=info.name, sentence=target.text or "", frames=frames, start=target.box)
+
+
+# -- runs -----------------------------------------------------------------------------------------------
+
+
+def _sentences(
+    job: Job,
+    follower: MultiTracker,
+    head: dict[str, Any],
+    subjects: Sequence[Subject],
+    left_out: dict[str, str],
+    modes: tuple[Mode, ...],
+) -> int:
+    from vltrack.evaluation import audit_report
+    from vltrack.evaluation.audit import Failed, audit_one
+    from vltrack.evaluation.audit_sentences import wordings
+
+    heard: list[Heard] = []
+    failed: list[Failed] = []
+    said = wordings([subject.sentence for subject in subjects], job.seed)
+    with progress("auditing", len(subjects), quiet=job.quiet) as advance:
+        for subject, wording in zip(subjects, said, strict=True):
+            try:
+                heard.append(audit_one(follower, subject, wording, modes))
+            except VltrackError as error:
+                if len(subjects) == 1:
+                    raise
+                failed.append(Failed(name=subject.name, error=error))
+            advance(subject.name)
+    found = audit_report.summarise(heard, modes, failed=failed, left_out=left_out, seed=job.seed)
+    if job.as_json:
+        emit(audit_report.document(found, head))
+    if not job.quiet:
+        for line in audit_tables.sentences(found):
+            say(line)
+    if job.out is not None:
+        with _folder(job.out) as folder:
+            audit_report.save(found, head, folder)
+            _draw(folder, audit_tables.panels_of(found, job.model), quiet=job.quiet)
+    audit_report.judge(found, shown(job.model))
+    return 0
+
+
+def _twins(job: Job, follower: MultiTracker, head: dict[str, Any]) -> int:
+    from vltrack.evaluation import audit_twins
+
+    scenes: list[audit_twins.Twins] = []
+    count = job.twins or 0
+    with progress("auditing", count, quiet=job.quiet) as advance:
+        for seed, clip in audit_twins.twin_scenes(count, job.frames, job.seed):
+            scenes.append(audit_twins.audit_scene(follower, seed, clip))
+            advance()
+    found = audit_twins.summarise_twins(scenes, job.seed)
+    head = head | {"frames": job.frames}
+    if job.as_json:
+        emit(audit_twins.document(found, head))
+    if not job.quiet:
+        for line in audit_tables.twins(found):
+            say(line)
+    if job.out is not None:
+        with _folder(job.out) as folder:
+            audit_twins.save(found, head, folder)
+            _draw(folder, audit_tables.twin_panels(found, job.model), quiet=job.quiet)
+    audit_twins.judge_twins(found, shown(job.model))
+    return 0
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """The folder of the results, made if it is not there. Raises ``ResourceError``."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot make the folder {shown(path)}: {error.strerror}.", hint="Choose another --out."
+        ) from error
+    yield path
+
+
+def _draw(folder: Path, figure: Figure | None, *, quiet: bool) -> None:
+    """Write the picture, where there is something to show, and say where everything is."""
+    from vltrack.core.files import write_bytes
+    from vltrack.plots import paper
+
+    if figure is not None:
+        for kind in ("png", "svg"):
+            write_bytes(folder / f"audit.{kind}", paper.encoded(figure, kind))
+    if not quiet:
+        for name in ("audit.json", "audit.csv", "audit.png", "audit.svg"):
+            if (folder / name).exists():
+                say(f"wrote {shown(folder / name)}")

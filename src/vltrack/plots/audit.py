@@ -1,0 +1,121 @@
+"""What the sentence did, target by target, sorted: the picture of a language audit. Knows numbers and names.
+
+S bars a panel. Means and intervals come from the caller, who knows how they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from vltrack.plots import paper
+
+ALL_NAMED = 40
+"""So many bars have their names beside them; more are thin and nameless."""
+_ROW, _PROFILE = 0.135, 2.2
+_NAMES, _EDGE = 1.45, 0.12
+_HEAD = 0.78
+_FOR, _AGAINST = paper.colour(2), paper.colour(5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Panel:
+    """One comparison.
+
+    Attributes:
+        title: what is compared.
+        told: its mean with the interval, in words.
+        unit: of the bars, below the axis.
+        names: of the S bars.
+        values_S: the bars; those with NaN are left out.
+        interval: low and high end of the interval of the mean, or None where there is none.
+    """
+
+    title: str
+    told: str
+    unit: str
+    names: Sequence[str]
+    values_S: ArrayLike
+    interval: tuple[float, float] | None = None
+
+
+def audit_figure(title: str, verdict: str, panels: Sequence[Panel]) -> Figure:
+    """Panels side by side, the largest bar on top; the mean is a line, its interval a band.
+
+    Raises:
+        ValueError: no panel, or one without as many names as values or without any finite value.
+    """
+    if not panels:
+        raise ValueError("an audit without a panel has nothing to show")
+    sorted_panels = [_sorted(panel) for panel in panels]
+    heights = [len(values) * _ROW if names else _PROFILE for names, values in sorted_panels]
+    wide = paper.PAGE if len(panels) > 1 else paper.PAGE * 0.62
+    room = wide / len(panels)
+    with paper.look():
+        made = paper.figure(wide, _HEAD + 0.34 + max(heights) + 0.42)
+        text = paper.fitted(title, wide - 2 * _EDGE, paper.LARGE, bold=True)
+        paper.write(made, text, _EDGE, 0.08, size=paper.LARGE, weight="bold")
+        paper.write(made, paper.fitted(verdict, wide - 2 * _EDGE), _EDGE, 0.28)
+        for place, (panel, rows, height) in enumerate(zip(panels, sorted_panels, heights, strict=True)):
+            left = place * room
+            inside = room - 2 * _EDGE
+            paper.write(
+                made, paper.fitted(panel.title, inside, bold=True), left + _EDGE, _HEAD - 0.2, weight="bold"
+            )
+            told = paper.fitted(panel.told, inside, paper.SMALL)
+            paper.write(made, told, left + _EDGE, _HEAD - 0.04, size=paper.SMALL, color=paper.FAINT)
+            _panel(made, panel, rows, (left, _HEAD + 0.2, room, height))
+    return made
+
+
+def _sorted(panel: Panel) -> tuple[list[str], NDArray[np.float64]]:
+    """Names (none where there are too many) and values, the largest first."""
+    values = np.asarray(panel.values_S, dtype=np.float64)
+    if values.shape != (len(panel.names),) or not np.isfinite(values).any():
+        raise ValueError(f"{len(panel.names)} names and values of shape {values.shape}, finite at least one")
+    there = [i for i in range(len(values)) if np.isfinite(values[i])]
+    order = sorted(there, key=lambda i: (-values[i], panel.names[i]))
+    names = [panel.names[i] for i in order] if len(order) <= ALL_NAMED else []
+    return names, values[order]
+
+
+def _panel(
+    made: Figure,
+    panel: Panel,
+    rows: tuple[list[str], NDArray[np.float64]],
+    place: tuple[float, float, float, float],
+) -> None:
+    names, values = rows
+    left, top, width, height = place
+    margin = _NAMES if names else 0.35
+    axes = paper.axes_at(made, left + margin, top, width - margin - _EDGE - 0.05, height)
+    places = np.arange(len(values))
+    shades = [_FOR if value > 0 else _AGAINST for value in values]
+    axes.barh(places, values, height=0.74 if names else 1.0, color=shades, linewidth=0, gid="bars")
+    _mean(axes, panel, values)
+    axes.axvline(0, color=paper.INK, linewidth=0.7)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    margin_x = 0.05 * max(high - low, 1e-3)
+    axes.set_xlim(low - (margin_x if low < 0 else 0), high + margin_x)
+    axes.set_yticks([])
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(panel.unit, labelpad=1)
+    for number, name in enumerate(names):
+        shown = paper.fitted(name, _NAMES - 0.22, paper.SMALL)
+        y = top + _ROW * (number + 0.5)
+        x = left + _NAMES - 0.06
+        paper.write(made, shown, x, y, size=paper.SMALL, ha="right", va="center_baseline")
+
+
+def _mean(axes: Axes, panel: Panel, values: NDArray[np.float64]) -> None:
+    """The mean as a line and its interval as a band behind the bars."""
+    if panel.interval is None:
+        return
+    axes.axvspan(*panel.interval, color=paper.colour(0), alpha=0.3, linewidth=0, zorder=0.5, gid="interval")
+    axes.axvline(float(values.mean()), color=paper.colour(6), linewidth=1.1, linestyle=(0, (4, 1.5)))
