@@ -10,13 +10,25 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType, TracebackType
+from types import FrameType, ModuleType, TracebackType
 from typing import Annotated, NoReturn
 
 import typer
 
 from vltrack import __version__
-from vltrack.cli import audit, compare, data, demo, doctor, import_weights, models, track, train
+from vltrack.cli import (
+    audit,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    import_weights,
+    models,
+    track,
+    train,
+    which_rule,
+)
 from vltrack.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
@@ -41,7 +53,8 @@ Examples:
   vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
   vltrack track clip.mp4 --box 120,40,60,80
 """
-VERBS = ("track", "compare", "demo", "train", "import-weights", "models", "doctor", "data", "audit")
+_COMMANDS = (track, compare, evaluate, which_rule, audit, demo, train, import_weights, models, doctor)
+_GROUPS = (data,)
 
 
 def _version(wanted: bool) -> None:
@@ -64,6 +77,11 @@ def _root(
         typer.echo(context.get_help())
 
 
+def _name(module: ModuleType) -> str:
+    """What a verb is called on the command line."""
+    return module.__name__.rpartition(".")[2].replace("_", "-")
+
+
 def build() -> typer.Typer:
     """The command with all its verbs."""
     app = typer.Typer(
@@ -74,10 +92,10 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for verb in (track, compare, audit, demo, train, import_weights, models, doctor):
-        name = verb.__name__.rpartition(".")[2]
-        app.command(name.replace("_", "-"))(getattr(verb, name))
-    app.add_typer(data.app, name="data")
+    for verb in _COMMANDS:
+        app.command(_name(verb))(getattr(verb, verb.__name__.rpartition(".")[2]))
+    for group in _GROUPS:
+        app.add_typer(group.app, name=_name(group))
     return app
 
 
@@ -98,7 +116,7 @@ def main(words: Sequence[str]) -> int:
         full.__cause__ = error
         return report_error(full, as_json=as_json, debug=debug)
     except _CommandLineError as error:
-        verb = f" {words[0]}" if words and words[0] in VERBS else ""
+        verb = f" {words[0]}" if words and words[0] in map(_name, (*_COMMANDS, *_GROUPS)) else ""
         usage = UsageError(_sentence(error), hint=f"See vltrack{verb} --help.")
         return report_error(usage, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as stop:

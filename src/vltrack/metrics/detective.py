@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,10 @@ class Fit:
     value: float
     off: float
 
+    def told(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
 
 def which_rule(
     number: float,
@@ -63,7 +68,7 @@ def _all(
     for rule in rules:
         ways = {rule.name: rule}
         if rule.first == "truth":
-            ways[f"{rule.name} + own first frame"] = replace(rule, first="keep")
+            ways[f"{rule.name} + own first frame"] = replace(rule, first="keep", drops_empty=False)
         for name, way in ways.items():
             try:
                 laid, boxes = align(truth, results, way)

@@ -151,7 +151,7 @@ def score(truth: Truth, boxes: ArrayLike, rule: Rule) -> Scores:
     if predicted.shape != truth.boxes.shape:
         raise DataError(f"{predicted.shape} predicted numbers for {truth.boxes.shape} annotated ones.")
     if rule.bad_prediction == "carry":
-        predicted = carried(truth, predicted)
+        predicted = carried(truth, predicted, first=rule.first)
     bins = [rule.success_thresholds, rule.precision_thresholds, rule.norm_thresholds]
     counted = np.zeros(truth.frames, dtype=bool)
     found = [np.zeros(truth.frames, dtype=np.intp) for _ in bins]
@@ -187,23 +187,23 @@ def ceiling(truth: Truth, rule: Rule) -> Scores:
     return score(truth, truth.boxes, replace(rule, bad_prediction="keep"))
 
 
-def carried(truth: Truth, boxes: Floats) -> Floats:
+def carried(truth: Truth, boxes: Floats, *, first: str = "truth") -> Floats:
     """(F, 4) with every prediction that is no box replaced by the one before it, from the second frame on.
 
-    Where the annotation itself is NaN nothing is replaced. The same array if there is nothing to do.
+    What the first frame hands on is what is scored there (``Rule.first``). Where the annotation itself is NaN
+    nothing is replaced. The same array if there is nothing to do.
     """
     fine = np.isfinite(boxes).all() and bool((boxes[:, 2:] > 0).all())
     if fine:
         return boxes
+    starts = truth.starts[:-1]
     good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
     bad = np.array(~good & ~np.isnan(truth.boxes).any(axis=1))
-    bad[truth.starts[:-1]] = False
-    rows = np.maximum.accumulate(np.where(bad, 0, np.arange(len(boxes))))
-    # What the first frame hands on is what stands in it when it is scored: the truth.
-    filled = boxes.copy()
-    filled[truth.starts[:-1]] = truth.boxes[truth.starts[:-1]]
-    repaired: Floats = filled[rows]
-    repaired[truth.starts[:-1]] = boxes[truth.starts[:-1]]
+    bad[starts] = False
+    handed = boxes.copy()
+    if first == "truth":
+        handed[starts] = truth.boxes[starts]
+    repaired: Floats = handed[np.maximum.accumulate(np.where(bad, 0, np.arange(len(boxes))))]
     return repaired
 
 

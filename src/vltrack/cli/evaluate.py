@@ -1,0 +1,204 @@
+"""``vltrack evaluate``: flags to a checked request. Knows every flag; ``evaluate_job.run`` does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vltrack.cli import request as checks
+from vltrack.cli.console import shown
+from vltrack.cli.names import check_model, nearest
+from vltrack.cli.track import DEVICES, AsJson, Debug, Quiet, Set
+from vltrack.core.errors import DataError, UsageError
+
+MODES = ("nl", "bbox", "nlbbox")
+ENGINES = ("local", "ray")
+MISSING = ("refuse", "skip", "box")
+SHORT = ("refuse", "misses", "cut")
+SERVERS = ("got10k", "trackingnet")
+FOLDER = Path("evaluation")
+
+What = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL|RESULTS...",
+        help="Names of models or paths of weights, which are run; results of any tracker, which are scored.",
+    ),
+]
+Data = Annotated[Path, typer.Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", metavar="NAME", help="What the data is, if not told by its form.")
+]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="test, val, train ... of the data set.")]
+Modes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", help="Some of nl,bbox,nlbbox; default: all that model and data have words for."
+    ),
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help="Where results and scores go [evaluation]."),
+]
+Engine = Annotated[str, typer.Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Start afresh where older results lie.")]
+MissingSentence = Annotated[
+    str, typer.Option(help="Sequences without a sentence: refuse, skip, or start them by their box.")
+]
+ShortResults = Annotated[
+    str, typer.Option("--short", help="Results with too few rows: refuse, count as misses, or cut the truth.")
+]
+Subset = Annotated[
+    str | None,
+    typer.Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result."),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option("--rule", metavar="NAME", help="Score by this convention too; all: by every one. Repeat."),
+]
+Attributes = Annotated[bool, typer.Option("--attributes", help="A table for every attribute too.")]
+Pack = Annotated[
+    str | None, typer.Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """A checked ``vltrack evaluate``: what is run, what is scored, over what, and how."""
+
+    models: tuple[str, ...]
+    results: tuple[Path, ...]
+    data: Path
+    dataset: str | None
+    split: str | None
+    modes: tuple[str, ...] | None
+    jobs: int
+    out: Path | None
+    engine: str
+    rerun: bool
+    missing_sentence: str
+    short: str
+    subset: str | None
+    rules: tuple[str, ...]
+    attributes: bool
+    pack: str | None
+    policy: dict[str, Any]
+    device: str
+    as_json: bool
+    quiet: bool
+
+
+def evaluate(
+    what: What,
+    data: Data,
+    dataset: Dataset = None,
+    split: Split = None,
+    modes: Modes = None,
+    jobs: Jobs = 1,
+    out: Out = None,
+    engine: Engine = "local",
+    rerun: Rerun = False,
+    missing_sentence: MissingSentence = "refuse",
+    short: ShortResults = "refuse",
+    subset: Subset = None,
+    rule: Rules = None,
+    attributes: Attributes = False,
+    pack: Pack = None,
+    set_: Set = None,
+    device: Device = "cpu",
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run trackers over a data set, or take anybody's results, and score them by the benchmark's own rule.
+
+    What papers of this field report is printed beside it wherever it differs, and why.
+
+    \b
+    vltrack evaluate litetrack-tiny --data LaSOT --modes bbox,nlbbox -j 4
+    vltrack evaluate results/ATOM results/SiamRPN++.npz --data lasot_annotations
+    """
+    checks.check_choice("--engine", engine, ENGINES)
+    checks.check_choice("--missing-sentence", missing_sentence, MISSING)
+    checks.check_choice("--short", short, SHORT)
+    checks.check_choice("--device", device, DEVICES)
+    if pack is not None:
+        checks.check_choice("--pack", pack, SERVERS)
+    models, results = sorted_out(what)
+    if not data.exists():
+        raise DataError(f"{shown(data)}: no such file or folder.", hint="Name the data set with --data.")
+    settings = {
+        key: checks.read_value(raw) for key, raw in checks.read_settings(set_ or (), "policy.").items()
+    }
+    request = Request(
+        models=models,
+        results=results,
+        data=data,
+        dataset=dataset,
+        split=split,
+        modes=_modes(modes),
+        jobs=jobs,
+        out=out,
+        engine=engine,
+        rerun=rerun,
+        missing_sentence=missing_sentence,
+        short=short,
+        subset=subset,
+        rules=check_rules(rule or []),
+        attributes=attributes,
+        pack=pack,
+        policy=settings,
+        device=device,
+        as_json=json,
+        quiet=quiet,
+    )
+
+    from vltrack.cli import evaluate_job
+
+    raise typer.Exit(evaluate_job.run(request))
+
+
+def sorted_out(what: list[str]) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """The models and the results among what was named.
+
+    Raises:
+        ModelNotFound: neither a model nor a file or folder.
+        UsageError: something is named twice.
+    """
+    if len(set(what)) < len(what):
+        raise UsageError("something is named twice.", hint="Name each model and each folder of results once.")
+    results = tuple(Path(name) for name in what if _is_results(Path(name)))
+    models = tuple(check_model(name) for name in what if not _is_results(Path(name)))
+    return models, results
+
+
+def _is_results(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", ".zip"))
+
+
+def check_rules(names: list[str]) -> tuple[str, ...]:
+    """Names of rules; ``all`` stands for every one. Raises ``UsageError``."""
+    from vltrack.metrics.rules import RULES
+
+    if "all" in names:
+        return tuple(RULES)
+    for name in names:
+        if name not in RULES:
+            raise UsageError(f"there is no rule {shown(name)!r}.", hint=nearest(name, [*RULES, "all"]))
+    return tuple(dict.fromkeys(names))
+
+
+def _modes(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    modes = tuple(mode.strip() for mode in text.split(",") if mode.strip())
+    for mode in modes:
+        checks.check_choice("--modes", mode, MODES)
+    if not modes or len(set(modes)) < len(modes):
+        raise UsageError("--modes names each of nl,bbox,nlbbox at most once.", hint="--modes bbox,nlbbox")
+    return modes

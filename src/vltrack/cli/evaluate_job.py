@@ -1,0 +1,187 @@
+"""One ``vltrack evaluate``: trackers are run, results are read, scored, told and kept. Knows the order of it.
+
+A sequence that fails keeps nothing back but the score: it is told, the rest is run, and the exit code is 7.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from vltrack.cli import score_table
+from vltrack.cli.console import emit, say, shown, warn
+from vltrack.cli.evaluate import FOLDER, Request
+from vltrack.core.errors import DataError, PartialResult, UsageError
+from vltrack.datasets.opening import Dataset, open_dataset
+from vltrack.datasets.text import read_names
+from vltrack.evaluation.foreign import Results
+from vltrack.evaluation.results import of_run, open_results
+from vltrack.evaluation.store import read_results
+from vltrack.evaluation.submission import pack
+from vltrack.evaluation.summary import Short, Subset, renamed, summarise, truth_of, write_scores
+
+if TYPE_CHECKING:
+    from vltrack.evaluation.run import RunReport
+    from vltrack.metrics.truth import Truth
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """Results to be scored, and the folder where they lie if they are of a run of ours."""
+
+    folder: Path | None
+    results: Results
+
+
+def run(request: Request) -> int:
+    """Do what ``request`` asks; return the exit code.
+
+    Raises:
+        VltrackError: with its exit code; results that are finished are kept.
+    """
+    dataset = open_dataset(request.data, name=request.dataset, split=request.split)
+    for warning in dataset.warnings[:5]:
+        warn(str(warning))
+    if len(dataset.warnings) > 5:
+        warn(f"{len(dataset.warnings) - 5} more: vltrack datasets check {shown(request.data)}.")
+    runs = [_run(request, dataset, model) for model in request.models]
+    entries = [
+        Entry(folder=folder, results=of_run(read_results(folder)))
+        for report in runs
+        for folder in report.folders.values()
+    ]
+    entries += [Entry(folder=None, results=open_results(path)) for path in request.results]
+    names = [sequence.name for sequence in dataset.sequences]
+    entries = [replace(entry, results=renamed(names, entry.results)) for entry in entries]
+    for report in runs:
+        _tell_failures(report)
+    broken = any(report.failed for report in runs)
+    if request.pack is not None:
+        _pack(request, dataset, entries)
+    if any(sequence.truth_held_back for sequence in dataset.sequences):
+        if request.pack is None:
+            say("the truth of this split is held back: nothing to score. Write an archive with --pack.")
+    elif not broken or request.subset is not None:
+        _score(request, dataset, entries)
+    if broken:
+        raise PartialResult(
+            f"{sum(len(report.failed) for report in runs)} sequences have no result.",
+            hint="Run the command again to try them again; --subset present scores what is there.",
+        )
+    return max((report.exit_code for report in runs), default=0)
+
+
+def _run(request: Request, dataset: Dataset, model: str) -> RunReport:
+    from vltrack.cli.evaluate_progress import showing
+    from vltrack.evaluation.plan import Missing, make_plan
+    from vltrack.evaluation.run import run as run_plan
+
+    plan = make_plan(
+        dataset,
+        model,
+        request.modes or _modes_for(dataset, model),
+        request.out or FOLDER,
+        request.policy,
+        cast("Missing", request.missing_sentence),
+        device=request.device,
+    )
+    with showing(plan.tracker, quiet=request.quiet) as progress:
+        return run_plan(
+            plan,
+            jobs=request.jobs,
+            engine="ray" if request.engine == "ray" else "local",
+            rerun=request.rerun,
+            progress=progress,
+        )
+
+
+def _modes_for(dataset: Dataset, model: str) -> tuple[str, ...]:
+    """All modes that the weights have learnt; without the words where the data has none."""
+    from vltrack.evaluation.weights import find_weights
+
+    learnt = find_weights(model).modes
+    if any(sequence.sentence.strip() for sequence in dataset.sequences):
+        return tuple(str(mode) for mode in learnt)
+    return tuple(str(mode) for mode in learnt if mode == "bbox")
+
+
+def _tell_failures(report: RunReport) -> None:
+    for failure in report.failed:
+        warn(f"{failure.name}, {failure.mode}: {failure.message}")
+    for one in report.degraded:
+        warn(
+            f"{one.name}, {one.mode}: {one.missing} frames did not decode, in {one.invalid} the network gave"
+            " no finite box; the last box was kept there."
+        )
+
+
+def _score(request: Request, dataset: Dataset, entries: list[Entry]) -> None:
+    truth = truth_of(dataset)
+    summaries = []
+    for entry in entries:
+        part, subset = _part(request, truth, entry.results)
+        told = summarise(
+            entry.results,
+            part,
+            data=dataset.name,
+            split=dataset.split,
+            subset=subset,
+            short=cast("Short", request.short),
+            more_rules=request.rules,
+        )
+        place = entry.folder or _place(request.out, told)
+        if place is not None:
+            write_scores(place, told)
+        summaries.append(told)
+    if request.as_json:
+        for told in summaries:
+            emit(told)
+        return
+    for group in _alike(summaries):
+        for line in score_table.lines(group, attributes=request.attributes):
+            sys.stdout.write(shown(line) + "\n")
+
+
+def _alike(summaries: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Those scored over the same sequences stand in one table."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for told in summaries:
+        groups.setdefault(tuple(row["name"] for row in told["sequences"]), []).append(told)
+    yield from groups.values()
+
+
+def _place(out: Path | None, told: Mapping[str, Any]) -> Path | None:
+    """Where the scores of other people's results go: nowhere unless a folder was named."""
+    if out is None:
+        return None
+    return out / str(told["tracker"]) / "_".join(filter(None, (told["data"], told["mode"])))
+
+
+def _part(request: Request, truth: Truth, results: Results) -> tuple[Truth, Subset | None]:
+    """The sequences that are scored. Raises ``DataError`` where a listed one is not there."""
+    wanted = request.subset
+    if wanted is None:
+        return truth, None
+    names = sorted(results.boxes) if wanted == "present" else read_names(Path(wanted))
+    if not names:
+        raise DataError("no sequence of the data set has a result.", hint="Check the names of the files.")
+    part = truth.only(names)
+    name = "present" if wanted == "present" else Path(wanted).stem
+    return part, Subset(name=name, n=len(part), of=len(truth))
+
+
+def _pack(request: Request, dataset: Dataset, entries: list[Entry]) -> None:
+    frames = {sequence.name: len(sequence) for sequence in dataset.sequences}
+    folder = request.out or FOLDER
+    for entry in entries:
+        results = entry.results
+        if not results.boxes:
+            raise UsageError(f"{results.tracker} has no results to pack.")
+        name = "_".join(filter(None, (results.tracker, dataset.name, dataset.split, results.mode)))
+        path = (entry.folder.parent if entry.folder else folder) / f"{name}.zip"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        manifest = pack(str(request.pack), frames, results.boxes, results.seconds, path)
+        say(f"wrote {shown(path)} and {shown(manifest.name)}")

@@ -1,0 +1,115 @@
+"""Archives for the servers of GOT-10k and TrackingNet. Knows their file names and number formats only.
+
+The same results give the same bytes: names sorted, time stamps fixed, nothing compressed (compressors differ
+between machines). A manifest with the sha256 of every member stands beside the archive.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core.errors import PartialResult, UsageError
+from vltrack.core.files import sha256_bytes, write_bytes, write_text
+
+Floats = NDArray[np.float64]
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+SERVERS = ("got10k", "trackingnet")
+"""Data sets that have a server with an archive format of its own."""
+
+
+def pack(
+    server: str,
+    frames: Mapping[str, int],
+    boxes: Mapping[str, Floats],
+    seconds: Mapping[str, Floats],
+    path: Path,
+) -> Path:
+    """Write the archive, and its manifest as ``<path>.manifest.json``.
+
+    Args:
+        server: one of ``SERVERS``.
+        frames: how many frames each sequence of the split has; all of them have to be there.
+        boxes: (N, 4) xywh by sequence.
+        seconds: (N,) seconds a frame by sequence (GOT-10k asks for them).
+        path: of the zip.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        UsageError: no such server.
+        PartialResult: a sequence is missing or has another number of rows; nothing is written.
+        ResourceError: the disk is full or the folder cannot be written.
+    """
+    if server not in SERVERS:
+        raise UsageError(f"there is no archive format for {server!r}.", hint=f"Known: {', '.join(SERVERS)}.")
+    _check(server, frames, boxes, seconds)
+    members = dict(_got10k(frames, boxes, seconds) if server == "got10k" else _trackingnet(frames, boxes))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.create_system = 3
+            archive.writestr(entry, members[name])
+    data = buffer.getvalue()
+    write_bytes(path, data)
+    manifest = path.with_name(path.name + ".manifest.json")
+    told = {
+        "archive": path.name,
+        "sha256": sha256_bytes(data),
+        "server": server,
+        "sequences": len(frames),
+        "members": {name: sha256_bytes(members[name]) for name in sorted(members)},
+    }
+    write_text(manifest, json.dumps(told, indent=1) + "\n")
+    return manifest
+
+
+def _check(
+    server: str, frames: Mapping[str, int], boxes: Mapping[str, Floats], seconds: Mapping[str, Floats]
+) -> None:
+    timed = server == "got10k"
+    wrong = [
+        name
+        for name, count in frames.items()
+        if len(boxes.get(name, ())) != count or (timed and len(seconds.get(name, ())) != count)
+    ]
+    if wrong:
+        what = "results or times" if timed else "results"
+        raise PartialResult(
+            f"{len(wrong)} of {len(frames)} sequences have no whole {what}: {', '.join(wrong[:5])}."
+            " No archive was written.",
+            hint="Run the evaluation again; what is finished is not run twice.",
+        )
+    broken = [name for name in frames if not np.isfinite(boxes[name]).all()]
+    if broken:
+        raise PartialResult(f"the boxes of {broken[0]} are not all finite. No archive was written.")
+
+
+def _got10k(
+    frames: Mapping[str, int], boxes: Mapping[str, Floats], seconds: Mapping[str, Floats]
+) -> Iterator[tuple[str, bytes]]:
+    """``<seq>/<seq>_001.txt`` and ``<seq>/<seq>_time.txt``, as the got10k toolkit writes them."""
+    for name in frames:
+        yield f"{name}/{name}_001.txt", _text(boxes[name], "%.3f")
+        yield f"{name}/{name}_time.txt", _text(seconds[name][:, None], "%.8f")
+
+
+def _trackingnet(frames: Mapping[str, int], boxes: Mapping[str, Floats]) -> Iterator[tuple[str, bytes]]:
+    """``<seq>.txt``, numbers between commas."""
+    for name in frames:
+        yield f"{name}.txt", _text(boxes[name], "%.3f")
+
+
+def _text(rows: Floats, form: str) -> bytes:
+    out = io.StringIO()
+    np.savetxt(out, rows, fmt=form, delimiter=",")
+    return out.getvalue().encode()
