@@ -1,0 +1,167 @@
+"""A tracker of a few lines and painted sequences, so that tests of whole evaluations are quick; and a command
+that evaluates them in a process of its own, which tests may kill.
+
+The sentence of a sequence tells the stub what to do: ``"a03"`` is followed, ``"a03 raise at 4"`` goes wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vltrack.core.types import Frame, Status, Step
+from vltrack.evaluation.worker import Loading
+
+LOADER = "stub_runs:load"
+LOG, PAUSE = "VLTRACK_STUB_LOG", "VLTRACK_STUB_PAUSE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painted:
+    """A sequence of small frames of noise; what a data set's ``Sequence`` is to an evaluation."""
+
+    name: str
+    boxes: np.ndarray
+    absent: np.ndarray
+    sentence: str
+    files: None = None
+    gap: int = -1
+    promised: int = 0
+
+    def __len__(self) -> int:
+        return self.promised or len(self.boxes)
+
+    def frames(self) -> Generator[Frame, None, None]:
+        rng = np.random.default_rng(list(self.name.encode()))
+        for index in range(len(self.boxes)):
+            image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            yield Frame(image=None if index == self.gap else image, index=index, seconds=index / 30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painting:
+    """A data set of painted sequences."""
+
+    sequences: tuple[Painted, ...]
+    name: str = "painted"
+    split: str = "test"
+
+
+@dataclass
+class Stub:
+    """Adds what it sees to the last box; does what the sentence says at a frame."""
+
+    box: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    orders: dict[int, str] = field(default_factory=dict)
+    number: int = 0
+
+    def init(self, frame: Frame, box: Any = None, text: str | None = None) -> Step:
+        if LOG in os.environ:
+            with open(os.environ[LOG], "a", encoding="utf-8") as log:
+                log.write(f"{text or box}\n")
+        self.orders = {int(at): what for what, at in re.findall(r"(\w+) at (\d+)", text or "")}
+        self.box, self.number = np.array(box if box is not None else (1.5, 2.5, 3.0, 4.0), dtype=float), -1
+        return self.update(frame)
+
+    def update(self, frame: Frame) -> Step:
+        self.number += 1
+        time.sleep(float(os.environ.get(PAUSE, "0")))
+        status = Status.OK
+        if frame.image is None:
+            status = Status.MISSING
+        else:
+            self.box = self.box + frame.image[0, 0].mean() / 1000 * np.array([1, -1, 0, 0])
+        box, score = obey(self.orders.get(self.number), self.box)
+        return Step(
+            box=box, score=score, visible=True, index=frame.index, seconds=frame.seconds, status=status
+        )
+
+
+def obey(order: str | None, box: np.ndarray) -> tuple[np.ndarray, float]:
+    """Do what is ordered; the box and the score to tell."""
+    if order == "raise":
+        raise RuntimeError("the stub was told to raise")
+    if order in ("kill", "segfault", "stop"):
+        number = {"kill": signal.SIGKILL, "segfault": signal.SIGSEGV, "stop": signal.SIGSTOP}[order]
+        os.kill(os.getpid(), number)
+    if order == "hang":
+        time.sleep(600)
+    if order == "leave":
+        sys.exit(3)
+    bad = {
+        "nan": (np.nan, 1, 2, 3),
+        "negative": (1, 1, -2, 3),
+        "flat": (1, 1, 2, 0),
+        "endless": (1, 1, np.inf, 2),
+    }
+    return np.array(bad.get(order or "", box)), 2.0 if order == "overdo" else 1 / 3
+
+
+def load(loading: Loading) -> Stub:
+    """The stub; ``loading`` has nothing that it needs."""
+    return Stub()
+
+
+def painting(count: int = 6, orders: dict[int, str] | None = None, **more: Any) -> Painting:
+    """``count`` sequences of 3, 5, 7, ... frames, each named and described by its number."""
+    sequences = []
+    for n in range(count):
+        frames = 3 + 2 * n
+        boxes = np.tile([10.0 + n, 20.0, 8.0, 6.0], (frames, 1))
+        words = f"a{n:02d} {(orders or {}).get(n, '')}".strip()
+        absent = np.zeros(frames, dtype=bool)
+        sequences.append(Painted(name=f"a{n:02d}", boxes=boxes, absent=absent, sentence=words, **more))
+    return Painting(sequences=tuple(sequences))
+
+
+def stub_weights(folder: Path) -> Path:
+    """A file of weights that nobody loads, and its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "stub.safetensors"
+    path.write_bytes(b"no tensors")
+    card = {
+        "format": 1,
+        "tracker": "litetrack",
+        "size": "tiny",
+        "sha256": hashlib.sha256(b"no tensors").hexdigest(),
+    }
+    path.with_suffix(".json").write_text(json.dumps(card))
+    return path
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """sha256 of every file below a folder but those of times."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.parent.name != "times"
+    }
+
+
+def main(out: str, weights: str, jobs: str, count: str) -> int:
+    """Evaluate ``count`` painted sequences in two modes; the exit code of the run."""
+    from vltrack.evaluation.plan import make_plan
+    from vltrack.evaluation.run import run
+
+    plan = make_plan(painting(int(count)), weights, ("bbox", "nlbbox"), Path(out), loader=LOADER)
+    try:
+        return run(plan, jobs=int(jobs)).exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    from stub_runs import main as as_imported
+
+    sys.exit(as_imported(*sys.argv[1:]))
