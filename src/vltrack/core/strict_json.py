@@ -162,8 +162,9 @@ class _Walk:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:  # else a number may go on
-                    self._at = end
+                following = self._text[end : end + 3]
+                if self._ended or len(following) == 3 or (following and following[0] not in ".eE"):
+                    self._at = end  # else a number may go on
                     return value
             except (_Refused, RecursionError, MemoryError) as error:
                 raise self._fault(str(error)) from error

@@ -1,0 +1,226 @@
+"""Pictures with phrases: every miniature opens, is checked, and says what is wrong when it is spoiled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vltrack.core.errors import DataError, ResourceError
+from vltrack.datasets.clips import COLOURS, SHAPES
+from vltrack.datasets.phrases import open_phrases, recognise
+from vltrack.datasets.phrases_check import check_phrases
+from vltrack.datasets.phrases_layouts import LAYOUTS
+from vltrack.datasets.phrases_mimic import mimic_phrases
+
+PHRASES = {"coco2017": 13, "visual-genome": 5}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the miniature of each set under its name."""
+    root = tmp_path_factory.mktemp("phrases")
+    for name in LAYOUTS:
+        mimic_phrases(name, root / name)
+    return root
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path):
+    def take(name: str) -> Path:
+        return Path(shutil.copytree(made / name, tmp_path / name))
+
+    return take
+
+
+def messages(path: Path, severity: str = "error", name: str | None = None) -> str:
+    return "\n".join(f"{f} {f.hint}" for f in check_phrases(path, name) if f.severity == severity)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_miniature_opens_under_its_name_and_is_in_order(made: Path, name: str) -> None:
+    phrases = open_phrases(made / name)
+    assert phrases.name == name
+    assert [split.split for split in phrases.splits] == list(LAYOUTS[name].splits)
+    assert len(list(phrases)) == len(phrases) > 4
+    for one in phrases:
+        assert one.box.dtype == np.float64
+        assert one.box.shape == (4,)
+        assert one.box[2:].min() > 0
+        assert one.image().shape == (240, 320, 3)
+    assert messages(made / name) == ""
+    assert messages(made / name, "warning").count("\n") == 0  # Visual Genome has one
+
+
+@pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "refcocog-umd", "visual-genome"])
+def test_the_box_holds_what_the_phrase_says(made: Path, name: str) -> None:
+    told = 0
+    for image, phrase, box in open_phrases(made / name).samples():
+        colours = [colour for colour in COLOURS if colour in phrase]
+        if colours:
+            x, y, w, h = np.round(box).astype(int)
+            off = np.abs(image[y : y + h, x : x + w].astype(int) - COLOURS[colours[0]]).max(axis=-1)
+            assert (off < 60).mean() > 0.2, phrase
+            told += 1
+    assert told > 2
+
+
+def test_a_miniature_has_the_same_bytes_each_time(made: Path, tmp_path: Path) -> None:
+    for name in ("coco2017", "refcoco", "visual-genome"):
+        again = mimic_phrases(name, tmp_path / name)
+        files = sorted(file.relative_to(again) for file in again.rglob("*") if file.is_file())
+        assert files == sorted(
+            file.relative_to(made / name) for file in (made / name).rglob("*") if file.is_file()
+        )
+        assert all((again / file).read_bytes() == (made / name / file).read_bytes() for file in files)
+    with pytest.raises(ResourceError, match="not empty"):
+        mimic_phrases("coco2017", tmp_path / "coco2017")
+    with pytest.raises(DataError, match="There are coco2017, refcoco"):
+        mimic_phrases("coco", tmp_path / "x")
+
+
+def test_coco_leaves_out_crowds_and_on_demand_small_boxes(made: Path) -> None:
+    whole = open_phrases(made / "coco2017", split="val")
+    assert dict(whole.left_out) == {"a crowd": 1}
+    assert {one.phrase for one in whole} <= set(SHAPES)
+    large = open_phrases(made / "coco2017", split="val", min_side=50)
+    sides = np.concatenate([split.boxes[:, 2:] for split in whole.splits])
+    assert len(large) == int((sides > 50).all(axis=1).sum()) < len(whole)
+    assert large.left_out["a box of 50 pixels or less"] == len(whole) - len(large)
+    assert min(one.box[2:].min() for one in large) > 50
+
+
+def test_coco_opens_with_either_place_of_its_pictures(copy) -> None:
+    root = copy("coco2017")
+    (root / "images" / "train2017").rename(root / "train2017")
+    first = open_phrases(root, split="train")[0]
+    assert first.file.parent == root / "train2017"
+    assert first.image().any()
+
+
+def test_both_ways_in_which_refcoco_is_written_hold_the_same(made: Path, copy) -> None:
+    lists = [(one.file.name, *one.box, one.phrase, one.split) for one in open_phrases(made / "refcoco")]
+    root = copy("refcoco")
+    shutil.rmtree(root / "split")
+    refs = open_phrases(root)
+    assert [(one.file.name, *one.box, one.phrase, one.split) for one in refs] == lists
+    assert refs.splits[0].annotations.name == "refs(unc).jsonl"
+    assert refs[0].reference == refs[1].reference != refs[4].reference
+
+
+def test_index_out_of_range(made: Path) -> None:
+    phrases = open_phrases(made / "visual-genome")
+    for index in (-1, len(phrases)):
+        with pytest.raises(IndexError):
+            phrases[index]
+
+
+def test_a_picture_that_serves_several_phrases_is_decoded_once(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vltrack.datasets.phrases as module
+
+    read: list[Path] = []
+    decode = module.read_rgb
+    monkeypatch.setattr(module, "read_rgb", lambda path: (read.append(path), decode(path))[1])
+    count = sum(1 for _ in open_phrases(made / "refcoco", split="train").samples())
+    assert len(read) == 3 < count
+
+
+def test_which_set_it_is_follows_from_its_files(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder"):
+        open_phrases(tmp_path / "no")
+    with pytest.raises(DataError, match=r"packed.*Unpack"):
+        open_phrases(tmp_path / "train2017.zip")
+    with pytest.raises(DataError, match="none of the sets coco2017"):
+        recognise(tmp_path)
+    with pytest.raises(DataError, match="no set of pictures is called 'cocoa'"):
+        open_phrases(made / "coco2017", name="cocoa")
+    with pytest.raises(DataError, match=r"no split 'test'.*train, val, testA"):
+        open_phrases(made / "refcoco", split="test")
+    with pytest.raises(DataError, match=r"no annotations of RefCOCO\b.*fetch-help refcoco"):
+        open_phrases(made / "coco2017", name="refcoco")
+    shutil.copytree(made / "refcoco" / "refcoco", tmp_path / "both" / "refcoco")
+    shutil.copytree(made / "refcocog" / "refcocog", tmp_path / "both" / "refcocog")
+    with pytest.raises(DataError, match="may be refcoco, refcocog"):
+        recognise(tmp_path / "both")
+
+
+@pytest.mark.fault("D13")
+@pytest.mark.parametrize("kind", [".p", ".pth"])
+def test_a_pickle_is_not_read_but_the_converter_is_named(copy, kind: str) -> None:
+    root = copy("refcoco")
+    for file in root.rglob("*.jsonl"):
+        file.unlink()
+    for file in root.rglob("*.p" if kind == ".pth" else "*.pth"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"is a pickle.*vltrack datasets convert '.*\." + kind[1:]) as caught:
+        open_phrases(root)
+    assert caught.value.exit_code == 4
+    assert "vltrack datasets convert" in messages(root)
+
+
+def test_the_check_tells_everything_at_once(copy) -> None:
+    root = copy("refcoco")
+    lists = root / "split" / "data" / "unc"
+    (lists / "unc_testA.jsonl").unlink()
+    shutil.rmtree(root / "refcoco")
+    (lists / "unc_val.jsonl").write_text('{"image": 3}\n')
+    pictures = sorted((root / "train2014").iterdir())
+    pictures[0].unlink()
+    pictures[1].write_bytes(b"no picture")
+    errors, warnings = messages(root), messages(root, "warning")
+    assert "unc_val.jsonl line 1: not the keys image, box" in errors
+    assert "1 of 3 pictures are missing, first COCO_train2014_000000000001.jpg" in errors
+    assert "no image that can be decoded" in errors
+    assert errors.count("\n") == 2
+    assert "split testA has no annotations" in warnings
+    assert "unc_testA.pth" in warnings
+
+
+def test_the_check_tells_odd_annotations(copy) -> None:
+    root = copy("coco2017")
+    file = root / "annotations" / "instances_val2017.json"
+    made = json.loads(file.read_text())
+    made["annotations"][0]["bbox"] = [300, 10, 90, 40]
+    made["annotations"][1]["bbox"] = [3, 10, 0, 40]
+    made["annotations"][2]["image_id"] = 77
+    made["categories"].append({"id": 99, "name": "12, 7"})
+    made["annotations"][3]["category_id"] = 99
+    file.write_text(json.dumps(made))
+    cv2.imwrite(str(next((root / "images" / "val2017").iterdir())), np.zeros((50, 60, 3), np.uint8))
+    warnings = messages(root, "warning")
+    assert "val: 1 boxes reach over the edge" in warnings
+    assert "val: 1 times a box without size" in warnings
+    assert "val: 1 times an annotation of a picture or category that is not listed" in warnings
+    assert "val: 1 phrases are only numbers" in warnings
+    assert "it is 60x50, its annotation says 320x240" in messages(root)
+
+
+def test_the_check_of_what_is_no_set(tmp_path: Path) -> None:
+    assert "no folder" in messages(tmp_path / "no")
+    assert "none of the sets" in messages(tmp_path)
+    assert "no set of pictures is called 'x'" in messages(tmp_path, name="x")
+    assert "fetch-help coco2017" in messages(tmp_path, name="coco2017")
+
+
+def test_nothing_is_written_beside_the_data(copy) -> None:
+    root = copy("refcocog")
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*")}
+    check_phrases(root)
+    list(open_phrases(root).samples())
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
+
+
+def test_phrases_need_no_torch() -> None:
+    code = (
+        "import sys, vltrack.datasets.phrases_mimic, vltrack.datasets.phrases_check; "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

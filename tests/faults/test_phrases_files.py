@@ -1,0 +1,330 @@
+"""Rows D12 and D13 of the fault table (and C01 for files of phrases): hostile JSON, hostile pickles."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hostile import Malicious
+from vltrack.core.errors import DataError
+from vltrack.datasets import phrases_container
+from vltrack.datasets.phrases import open_phrases
+from vltrack.datasets.phrases_check import check_phrases
+from vltrack.datasets.phrases_container import open_plain
+from vltrack.datasets.phrases_convert import convert
+from vltrack.datasets.phrases_mimic import mimic_phrases
+from vltrack.datasets.phrases_pickle import torch_archive
+
+ROW = ("a.jpg", "m", [1.0, 2.0, 3.0, 4.0], "a man", [])
+_EVENTS = ("pickle.find_class", "import", "exec", "compile", "os.system", "os.exec", "os.posix_spawn")
+_watched: list[list[str]] = []
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watched and (event in _EVENTS or event.startswith("subprocess")):
+        _watched[-1].append(f"{event} {str(arguments)[:80]}")
+
+
+@contextmanager
+def nothing_runs() -> Iterator[None]:
+    """Within it nothing may be looked up, imported, compiled or started."""
+    if not hasattr(sys, "_phrases_hook"):
+        sys.addaudithook(_hook)
+        sys._phrases_hook = True  # a hook stays for the life of the process
+    _watched.append([])
+    try:
+        yield
+        seen = list(_watched[-1])
+    finally:
+        _watched.pop()
+    assert not seen, ", ".join(seen)
+
+
+def test_the_watch_sees_what_runs(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"pickle\.find_class.*os\.system"), nothing_runs():
+        pickle.loads(pickle.dumps(Malicious(tmp_path / "mark")))  # noqa: S301
+    assert (tmp_path / "mark").exists()
+
+
+class BySetState:
+    """Restores itself by a call."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BySetState, (self.mark,), {"mark": self.mark}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state["mark"].touch()
+
+
+def pickles(mark: Path) -> dict[str, bytes]:
+    evil = Malicious(mark)
+    command = f"touch {mark}".encode()
+    found = {f"call, protocol {n}": pickle.dumps([(*ROW[:4], evil)], protocol=n) for n in range(6)}
+    found |= {
+        "call instead of a list": pickle.dumps(evil),
+        "state": pickle.dumps([BySetState(mark)]),
+        "as a key": pickle.dumps([{evil: 1}]),
+        "as a box": pickle.dumps([("a.jpg", "m", evil, "x", [])]),
+        "INST": b"(S'" + command + b"'\nios\nsystem\n.",
+        "OBJ": b"(cos\nsystem\nS'" + command + b"'\no.",
+        "NEWOBJ": b"\x80\x02cos\nsystem\nX" + struct.pack("<I", len(command)) + command + b"\x85\x81.",
+        "STACK_GLOBAL": b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+        "only a name": b"cbuiltins\neval\n.",
+        "a name of torch's that calls": b"ctorch._utils\n_import_dotted_name\n(S'os.system'\ntR.",
+        "a registered number": b"\x80\x02\x82\x01.",
+        "a reference to the outside": b"(lPos.system\na.",
+        "numpy objects": pickle.dumps([(*ROW[:2], np.array([1, 2, 3, None]), "x", [])]),
+        "nested names": b"\x80\x04" + b"((" * 40 + b"t" * 79 + b"\x8c\x01x\x93.",
+        "a tuple of tuples": b"\x80\x02]" + b"(" + b"N\x85" + b"2\x86" * 60 + b"ta.",
+        "deep": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+        "deep with names": b"\x80\x02" + b"(" * 50_000 + b"cos\nsystem\n" + b"t" * 50_000 + b".",
+        "a list in itself": b"\x80\x02]q\x00h\x00a.",
+        "two pickles": pickle.dumps([ROW]) + pickle.dumps([ROW]),
+        "no end": pickle.dumps([ROW])[:-1],
+        "a number of 10,000 digits": b"(lI" + b"9" * 10_000 + b"\na.",
+        "a text longer than the file": b"\x80\x02]X\xff\xff\xff\x7fabca.",
+        "nothing": b"",
+        "noise": bytes(range(256)) * 4,
+    }
+    return found
+
+
+@pytest.mark.fault("D13")
+@pytest.mark.parametrize("name", pickles(Path("mark")))
+def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path: Path, name: str) -> None:
+    mark = tmp_path / "mark"
+    data = pickles(mark)[name]
+    (tmp_path / "instances.json").write_text('{"images": [], "annotations": []}')
+    for file in ("unc_train.pth", "refs(unc).p"):
+        (tmp_path / file).write_bytes(data)
+        with nothing_runs(), pytest.raises(DataError) as caught:
+            convert(tmp_path / file, boxes="xywh")
+        assert caught.value.exit_code == 4
+        assert len(str(caught.value)) < 600
+    assert not mark.exists()
+    assert not list(tmp_path.glob("*.jsonl"))
+    if name.startswith("call"):
+        assert "could run code" in str(caught.value)
+        assert "posix.system" in str(caught.value)
+
+
+@pytest.mark.fault("D13")
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_hostile_file_of_torch_is_refused_and_runs_nothing(tmp_path: Path, zipped: bool) -> None:
+    mark, file = tmp_path / "mark", tmp_path / "unc_train.pth"
+    for evil in (Malicious(mark), BySetState(mark)):
+        torch.save([(*ROW[:4], evil)], file, _use_new_zipfile_serialization=zipped)
+        with nothing_runs(), pytest.raises(DataError, match="Nothing of it was run"):
+            convert(file)
+    assert not mark.exists()
+
+
+@pytest.mark.fault("D13")
+def test_the_first_pickles_of_the_old_layout_run_nothing_either(tmp_path: Path) -> None:
+    mark, file = tmp_path / "mark", tmp_path / "unc_train.pth"
+    torch.save([ROW], file, _use_new_zipfile_serialization=False)
+    whole = io.BytesIO(file.read_bytes())
+    parts = []
+    for _ in range(5):
+        start = whole.tell()
+        pickle.load(whole)  # noqa: S301
+        parts.append(whole.getvalue()[start : whole.tell()])
+    for place in range(5):
+        file.write_bytes(b"".join([*parts[:place], pickle.dumps(Malicious(mark)), *parts[place + 1 :]]))
+        with nothing_runs(), pytest.raises(DataError, match=r"posix\.system"):
+            convert(file)
+    file.write_bytes(b"".join(parts))
+    assert convert(file).phrases == 1
+    assert not mark.exists()
+
+
+def archive(entries: list[tuple[str, bytes]], kind: int = zipfile.ZIP_STORED) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", kind) as file:
+        for name, data in entries:
+            file.writestr(name, data)
+    return made.getvalue()
+
+
+@pytest.mark.fault("D13")
+@pytest.mark.parametrize(
+    "data",
+    [
+        archive([("x/data.pkl", pickle.dumps([ROW]))], zipfile.ZIP_DEFLATED),
+        archive([("x/data.pkl", pickle.dumps([ROW])), ("y/data.pkl", pickle.dumps([ROW]))]),
+        archive([("x/y/data.pkl", pickle.dumps([ROW]))]),
+        archive([("x/data.pkl", pickle.dumps([ROW])), ("x/byteorder", b"big")]),
+        archive([]),
+        b"PK\x03\x04 not an archive",
+        archive([("x/data.pkl", pickle.dumps([ROW]))])[:-30],
+    ],
+    ids=["compressed", "two", "elsewhere", "byte order", "empty", "no archive", "cut"],
+)
+def test_an_archive_that_torch_did_not_write_is_refused(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "unc_train.pth"
+    file.write_bytes(data)
+    with nothing_runs(), pytest.raises(DataError, match="no file of pickle or torch"):
+        convert(file)
+
+
+@pytest.mark.fault("D13")
+def test_a_flipped_byte_never_does_more_than_an_error(tmp_path: Path) -> None:
+    rng, file = np.random.default_rng(4), tmp_path / "unc_train.pth"
+    boxed = [("a.jpg", "m", torch.tensor([1.0, 2, 3, 4]), "a man", [])]
+    torch.save(boxed, file, _use_new_zipfile_serialization=False)
+    for good in (file.read_bytes(), pickle.dumps([ROW] * 3, protocol=0), pickle.dumps([ROW] * 3, protocol=4)):
+        for _ in range(150):
+            data = bytearray(good)
+            data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+            file.write_bytes(data)
+            with nothing_runs():
+                try:
+                    convert(file)
+                except DataError as error:
+                    assert len(str(error)) < 600
+
+
+@pytest.mark.fault("D13")
+def test_size_and_steps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "unc_train.pth"
+    file.write_bytes(b"\x80\x02" + b"N0" * 1000 + b"].")
+    with pytest.raises(DataError, match="more than 1000 instructions"):
+        open_plain(file, max_steps=1000)
+    with pytest.raises(DataError, match="2004 bytes, more than the limit of 2000"):
+        open_plain(file, max_bytes=2000)
+    with file.open("wb") as large:
+        large.truncate(4 << 30)
+    with pytest.raises(DataError, match="4294967296 bytes, more than the limit"):
+        convert(file)
+    monkeypatch.setattr(phrases_container._Guarded, "most", 1000)
+    file.write_bytes(archive([("x/data.pkl", pickle.dumps([ROW])), *((f"x/{n}", b"") for n in range(50))]))
+    with pytest.raises(DataError, match="too many entries"):
+        convert(file)
+
+
+@pytest.mark.fault("D13")
+def test_a_tensor_larger_than_its_bytes_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "unc_train.pth"
+    torch.save([("a.jpg", "m", torch.arange(8.0)[::2], "x", [])], file)
+    convert(file)
+    row = ("a.jpg", "m", torch.arange(8.0)[4:], "x", [])
+    torch.save([row], file, _use_new_zipfile_serialization=False)
+    data = file.read_bytes()
+    assert data.count(b"K\x04K\x04\x85") == 1  # offset and shape
+    file.write_bytes(data.replace(b"K\x04K\x04\x85", b"K\x05K\x04\x85"))
+    with pytest.raises(DataError, match="larger than its bytes"):
+        convert(file)
+    torch.save([row], file)
+    with zipfile.ZipFile(file) as opened:
+        entries = [(name, opened.read(name)) for name in opened.namelist()]
+    for old, new in ((b"K\x04K\x04\x85", b"K\x05K\x04\x85"), (b"K\x08tq", b"K\x09tq")):
+        changed = [(name, data.replace(old, new)) for name, data in entries]
+        assert changed != entries
+        file.write_bytes(archive(changed))
+        with pytest.raises(DataError, match=r"larger than its bytes|not as many as it says"):
+            convert(file)
+
+
+NESTED = "[" * 100_000
+COCO = '{"images": [%s], "annotations": [%s], "categories": [%s]}'
+IMAGE = '{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}'
+THING = '{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 0}'
+KIND = '{"id": 1, "name": "dog"}'
+JSONS: dict[str, dict[str, str]] = {
+    "coco2017": {
+        "NaN": COCO % (IMAGE, THING.replace("2,", "NaN,"), KIND),
+        "a key twice": COCO % (IMAGE, THING.replace("{", '{"id": 2, '), KIND),
+        "depth": COCO % (IMAGE, NESTED, KIND),
+        "a box of three": COCO % (IMAGE, THING.replace("1, 2, 3, 4", "1, 2, 3"), KIND),
+        "a box of texts": COCO % (IMAGE, THING.replace("1, 2, 3, 4", '1, 2, 3, "4"'), KIND),
+        "a box that is an object": COCO % (IMAGE, THING.replace("[1, 2, 3, 4]", "{}"), KIND),
+        "a name that is a number": COCO % (IMAGE, THING, KIND.replace('"dog"', "7")),
+        "a name that leads out": COCO % (IMAGE.replace("a.jpg", "../../a.jpg"), THING, KIND),
+        "a number that is true": COCO % (IMAGE, THING.replace('"id": 1', '"id": true'), KIND),
+        "a huge number": COCO % (IMAGE, THING.replace('"id": 1', '"id": ' + "9" * 30), KIND),
+        "entries that are lists": COCO % (IMAGE, "[], []", KIND),
+        "a list": "[]",
+        "a number": "3",
+        "nothing": "",
+        "no annotations": '{"images": [], "categories": []}',
+        "an object for a list": '{"images": {}, "annotations": {}, "categories": {}}',
+        "GBK": "\udcb9\udcb7",
+    },
+    "visual-genome": {
+        "NaN": '[{"id": 1, "regions": [{"region_id": 1, "x": NaN}]}]',
+        "depth": "[" + NESTED,
+        "regions that are a text": '[{"id": 1, "regions": "x"}]',
+        "an object": '{"id": 1}',
+        "a phrase that is null": '[{"id": 1, "regions": [{"region_id": 1, "x": 1, "y": 1, "width": 2, '
+        '"height": 2, "phrase": null}]}]',
+        "a picture that is a path": '[{"id": "../x", "regions": []}]',
+    },
+    "refcoco": {
+        "NaN": '{"image": "a.jpg", "box": [1, 2, NaN, 4], "phrase": "x", "split": "train", "reference": "1"}',
+        "other keys": '{"image": "a.jpg"}',
+        "a list": "[1]",
+        "depth": NESTED,
+        "a name that leads out": '{"image": "../a.jpg", "box": [1, 2, 3, 4], "phrase": "x", '
+        '"split": "train", "reference": "1"}',
+        "a line without end": '"' + "x" * (1 << 20) + '"',
+    },
+}
+
+
+@pytest.mark.fault("D12")
+@pytest.mark.parametrize(("name", "what"), [(name, what) for name, files in JSONS.items() for what in files])
+def test_hostile_annotations_are_refused_with_the_file_named(tmp_path: Path, name: str, what: str) -> None:
+    root = mimic_phrases(name, tmp_path / name)
+    file = open_phrases(root).splits[0].annotations
+    file.write_bytes(JSONS[name][what].encode(errors="surrogateescape"))
+    with nothing_runs(), pytest.raises(DataError, match=file.name.replace("(", r"\(")) as caught:
+        open_phrases(root)
+    assert caught.value.exit_code == 4
+    assert len(str(caught.value)) < 600
+    assert any(finding.severity == "error" and file.name in finding.where for finding in check_phrases(root))
+
+
+@pytest.mark.fault("D12")
+@pytest.mark.fault("D08")
+def test_numbers_that_are_no_box_are_left_out_and_counted(tmp_path: Path) -> None:
+    root = mimic_phrases("coco2017", tmp_path / "coco")
+    things = [THING, THING.replace("3, 4", "1e999, 4"), THING.replace("1, 2", "-1e12, 2")]
+    things += [THING.replace("3, 4", "0, 4"), THING.replace("3, 4", "3, -4")]
+    (root / "annotations" / "instances_val2017.json").write_text(COCO % (IMAGE, ",".join(things), KIND))
+    found = open_phrases(root, split="val")
+    assert [tuple(one.box) for one in found] == [(1, 2, 3, 4)]
+    assert dict(found.left_out) == {"a box without size": 4}
+
+
+@pytest.mark.fault("D12")
+def test_a_phrase_that_is_no_text_of_unicode_is_left_out(tmp_path: Path) -> None:
+    root = mimic_phrases("refcoco", tmp_path / "refcoco")
+    file = root / "split" / "data" / "unc" / "unc_val.jsonl"
+    row = json.loads(file.read_text().splitlines()[0])
+    words = ["\ud800 man", "...", " ", "the man"]
+    file.write_text("\n".join(json.dumps(row | {"phrase": phrase}) for phrase in words))
+    found = open_phrases(root, split="val")
+    assert [one.phrase for one in found] == ["the man"]
+    assert found.left_out["a phrase without a word"] == 3
+
+
+def test_an_archive_of_ours_is_opened_with_nothing_running(tmp_path: Path) -> None:
+    file = tmp_path / "unc_train.pth"
+    file.write_bytes(torch_archive([ROW], "unc_train"))
+    with nothing_runs():
+        assert convert(file).phrases == 1
