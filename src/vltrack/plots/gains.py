@@ -57,13 +57,10 @@ def gain_figure(
         if profile:
             _profile(made, gains[order], top, profile - 0.3, colours)
             top += profile
-        most = max(float(np.abs(gains).max()), 1.0) * 1.2
         heads = ["", ""] if every else [f"the {_WORST} worst", f"the {_BEST} best"]
         for part, head in zip(parts, heads, strict=False):
             top += gap
-            paper.write(
-                made, head, _NAMES, top - 0.04, size=paper.SMALL, color=paper.FAINT, va="bottom"
-            )
+            paper.write(made, head, _NAMES, top - 0.04, size=paper.SMALL, color=paper.FAINT, va="bottom")
             height = len(part) * _ROW
             axes = paper.axes_at(made, _NAMES, top, _WIDTH - _NAMES - 0.15, height)
             _bars(made, axes, [(names[s], gains[s]) for s in part], (_limits(gains), top), colours)
@@ -84,9 +81,7 @@ def _head(made: Figure, a: tuple[int, str], b: tuple[int, str], title: str, note
         x += paper.inches(text, paper.LARGE, bold=True) + 0.06
     room = _WIDTH - 0.24
     paper.write(made, paper.fitted(title, room), 0.12, 0.24)
-    paper.write(
-        made, paper.fitted(note, room, paper.SMALL), 0.12, 0.4, size=paper.SMALL, color=paper.FAINT
-    )
+    paper.write(made, paper.fitted(note, room, paper.SMALL), 0.12, 0.4, size=paper.SMALL, color=paper.FAINT)
 
 
 def _profile(

@@ -46,7 +46,9 @@ def table(
         rf"  \label{{{label}}}",
         rf"  \begin{{tabular}}{{l{'r' * count}}}",
         r"    \toprule",
-        "    " + "".join(rf" & \multicolumn{{{len(c)}}}{{c}}{{{escaped(g)}}}" for g, c in groups).strip() + r" \\",
+        "    "
+        + "".join(rf" & \multicolumn{{{len(c)}}}{{c}}{{{escaped(g)}}}" for g, c in groups).strip()
+        + r" \\",
         "    " + " ".join(_rules(groups)),
         "    tracker & " + " & ".join(escaped(name) for _, names in groups for name in names) + r" \\",
         r"    \midrule",

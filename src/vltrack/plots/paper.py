@@ -1,8 +1,8 @@
 """Figures for paper: one look, sizes in inches, the same bytes every time. Knows matplotlib; knows no score.
 
 A figure is put together inside ``look()``, so that no machine's own settings or fonts matter, and laid out in
-inches from its top left corner, so that nothing overlaps whatever is written. Names are data: they are shown as
-they are (no formulas, control characters as escapes) and cut to the room there is.
+inches from its top left corner, so that nothing overlaps whatever is written. Names are data: they are shown
+as they are (no formulas, control characters as escapes) and cut to the room there is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two small pictures of all trackers: speed against quality, and how alike their boxes are. Knows numbers only.
+"""Two small pictures of all trackers: speed against quality, and how alike boxes are. Knows numbers only.
 
 T trackers.
 """
@@ -17,7 +17,9 @@ from numpy.typing import ArrayLike
 
 from vltrack.plots import paper
 
-_SHADES = LinearSegmentedColormap.from_list("overlap", [(0.97, 0.975, 0.98), (0.45, 0.62, 0.76), (0.05, 0.25, 0.42)])
+_SHADES = LinearSegmentedColormap.from_list(
+    "overlap", [(0.97, 0.975, 0.98), (0.45, 0.62, 0.76), (0.05, 0.25, 0.42)]
+)
 _ROUND = (1, 1.5, 2, 3, 5, 7)
 
 
@@ -102,7 +104,12 @@ def matrix_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike,
         made = paper.figure(width, top + count * cell + 0.12)
         paper.write(made, "How alike the boxes are", 0.12, 0.05, size=paper.LARGE, weight="bold")
         paper.write(
-            made, paper.fitted(note, width - 0.24, paper.SMALL), 0.12, 0.22, size=paper.SMALL, color=paper.FAINT
+            made,
+            paper.fitted(note, width - 0.24, paper.SMALL),
+            0.12,
+            0.22,
+            size=paper.SMALL,
+            color=paper.FAINT,
         )
         axes = paper.axes_at(made, left, top, count * cell, count * cell)
         axes.imshow(np.ma.masked_invalid(matrix), vmin=0, vmax=1, cmap=_SHADES, aspect="auto")

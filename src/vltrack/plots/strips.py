@@ -22,7 +22,7 @@ _LEFT = 0.42
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Lane:
-    """One tracker: (K,) overlap with the truth in [0, 1] and (K,) what it said of itself; NaN where there is none."""
+    """One tracker: (K,) overlap with the truth and (K,) its own score, 0 to 1; NaN where there is none."""
 
     tracker: int
     name: str
@@ -112,5 +112,3 @@ def thinned(values: Floats, most: int) -> Floats:
     count = np.add.reduceat(known.astype(np.float64), edges[:-1])
     means: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return means
-
-

@@ -1,7 +1,7 @@
 """A contact sheet of one sequence: truth and every tracker's box on moments of it. Knows pixels and boxes.
 
-Moments are cut out once (``snapshot``) and kept as compressed pictures with their boxes, so that the sheet can
-be drawn again without the data. T trackers.
+Moments are cut out once (``snapshot``) and kept as compressed pictures with their boxes, so that the sheet
+can be drawn again without the data. T trackers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WHITE, _INK, _FAINT = (255, 255, 255), (26, 28, 33), (107, 115, 128)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Snapshot:
-    """One moment: a JPEG of ``TILE`` pixels' width and the boxes in its pixels; a box that is not there is NaN.
+    """One moment: a JPEG as wide as ``TILE`` and the boxes in its pixels; a box that is not there is NaN.
 
     Attributes:
         frame: number of the frame.
@@ -70,8 +70,9 @@ def snapshot(
 
 
 def moments_of(overlaps_TN: ArrayLike, count: int = SHOWN) -> list[int]:
-    """Which frames to show: evenly spread, and the first in which all trackers have lost the target (IoU < 0.1)
-    or else the one of least mean overlap.
+    """Which frames to show: evenly spread ones, and the first in which all trackers have lost the target.
+
+    Lost means an overlap below 0.1; where that never happens it is the frame of least mean overlap.
 
     Args:
         overlaps_TN: (T, N) overlap with the truth; NaN where the target is absent.
@@ -81,7 +82,7 @@ def moments_of(overlaps_TN: ArrayLike, count: int = SHOWN) -> list[int]:
     frames = overlaps.shape[1]
     steps = max(1, min(count, frames) - 1)
     picks = sorted({round(step * (frames - 1) / steps) for step in range(steps + 1)})[:count]
-    there = np.isfinite(overlaps).all(axis=0)
+    there = np.asarray(np.isfinite(overlaps).all(axis=0))
     if len(picks) < 3 or not there[1:-1].any():
         return picks
     mean = np.where(there, np.nan_to_num(overlaps).mean(axis=0), np.inf)
@@ -146,7 +147,9 @@ def _tile(shot: Snapshot, names: Sequence[str]) -> Image:
     """The moment with its boxes; below it the frame's number and each tracker's overlap."""
     read = cv2.imdecode(np.frombuffer(shot.jpeg, dtype=np.uint8), cv2.IMREAD_COLOR)
     if read is None or read.shape[1] != TILE or shot.boxes_T4.shape != (len(names), 4):
-        raise DataError(f"the picture of frame {shot.frame} is damaged.", hint="Make the report from the data.")
+        raise DataError(
+            f"the picture of frame {shot.frame} is damaged.", hint="Make the report from the data."
+        )
     picture = cast(Image, read[:, :, ::-1].copy())
     if np.isfinite(shot.truth_4).all() and (shot.truth_4[2:] > 0).all():
         for thickness, shade in ((5, RIM), (3, TRUTH)):
@@ -158,7 +161,9 @@ def _tile(shot: Snapshot, names: Sequence[str]) -> Image:
     absent = not np.isfinite(shot.overlaps_T).any()
     x = TILE
     if absent:
-        lettering.write(strip, "target absent", (TILE - lettering.width_of("target absent", 15), 4), 15, _FAINT)
+        lettering.write(
+            strip, "target absent", (TILE - lettering.width_of("target absent", 15), 4), 15, _FAINT
+        )
     for t in reversed(range(0 if absent else len(names))):
         value = shot.overlaps_T[t]
         text = f"{value:.2f}" if np.isfinite(value) else "\u2013"

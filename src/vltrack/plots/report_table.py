@@ -1,0 +1,262 @@
+"""The numbers of a report put side by side, and what may be said of them. Knows a ``Report``; draws nothing.
+
+Honesty: a tracker stands before another only where the paired interval of their difference excludes 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vltrack.plots import latex
+from vltrack.plots.report_data import MEASURES, Pair, Report, Ruled
+
+LEADING = "auc"
+"""The measure by which trackers are placed."""
+SIDES = ("official", "vlt-python", "own first frame")
+"""The conventions that stand side by side, where a score has them; of the last only ``LEADING``."""
+_CAUSES = {
+    "frames": "frames in all",
+    "absent": "frames in which the target is absent",
+    "absent_with_box": "of these, frames that carry a box all the same",
+    "no_size": "frames in which the target is seen but its box has no size",
+    "xy_not_positive": "frames with a box whose x or y is 0 or less (no box for the official toolkits)",
+    "nan": "frames annotated as NaN",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One measure under one convention (``rule`` is its key), a number a tracker; None where it has none."""
+
+    measure: str
+    title: str
+    rule: str
+    head: str
+    values: list[float | None]
+    ceiling: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A tracker's place: those surely better and surely worse leave it between ``first`` and ``last``."""
+
+    tracker: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}\u2013{self.last}"
+
+
+def rules_of(report: Report) -> list[str]:
+    """The conventions to show: the one that was asked for, then those of ``SIDES`` that any tracker has."""
+    sides = [key for key in SIDES if any(key in entry.rules for entry in report.entries)]
+    return [report.rule, *(key for key in sides if key != report.rule)]
+
+
+def columns_of(report: Report, measures: list[str] | None = None) -> list[Column]:
+    """A column for each measure (of ``measures``, or all); beside it those of the other conventions where any
+    number differs. Normalised precision is not repeated under a second name where that is the same.
+    """
+    columns: list[Column] = []
+    for measure in measures or _measures(report):
+        kept = [c for c in (_column(report, measure, key) for key in rules_of(report)) if _any(c)]
+        if not kept or (measure.startswith("norm_precision_") and _is_repeated(kept, columns)):
+            continue
+        same = [c for c in kept[1:] if _written(c) == _written(kept[0])]
+        others = [c for c in kept[1:] if c not in same]
+        head = " = ".join(c.head for c in [kept[0], *same])
+        columns += [replace(kept[0], head=head), *others]
+    return columns
+
+
+def _measures(report: Report) -> list[str]:
+    """Those of ``MEASURES``, then whatever else any rule has."""
+    found = list(MEASURES)
+    for entry in report.entries:
+        for ruled in entry.rules.values():
+            found += [m for m in ruled.numbers if m not in found]
+    return found
+
+
+def _is_repeated(kept: list[Column], columns: list[Column]) -> bool:
+    plain = [c for c in columns if c.measure == "norm_precision"]
+    return bool(plain) and all(any(_written(c) == _written(p) for p in plain) for c in kept)
+
+
+def _any(column: Column) -> bool:
+    if column.rule == SIDES[2] and column.measure != LEADING:
+        return False
+    return any(value is not None for value in column.values)
+
+
+def _column(report: Report, measure: str, key: str) -> Column:
+    ruled = [entry.rules.get(key) for entry in report.entries]
+    return Column(
+        measure=measure,
+        title=MEASURES.get(measure, measure.replace("_", " ")),
+        rule=key,
+        head=key,
+        values=[None if r is None else r.numbers.get(measure) for r in ruled],
+        ceiling=next((r.ceiling.get(measure) for r in ruled if r is not None), None),
+    )
+
+
+def _written(column: Column) -> list[str]:
+    """The numbers as a reader sees them, the ceiling among them."""
+    return [number(v) for v in [*column.values, column.ceiling]]
+
+
+def number(value: float | None) -> str:
+    """Two decimals, or a dash."""
+    return "\u2013" if value is None else f"{value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """Two decimals with a sign, or a dash."""
+    return "\u2013" if value is None or value != value else f"{value:+.2f}".replace("-", "\u2212")
+
+
+def grouped(columns: list[Column]) -> list[tuple[str, list[Column]]]:
+    """Columns of one measure together, under its title."""
+    groups: list[tuple[str, list[Column]]] = []
+    for column in columns:
+        if groups and groups[-1][1][0].measure == column.measure:
+            groups[-1][1].append(column)
+        else:
+            groups.append((column.title, [column]))
+    return groups
+
+
+def pair_of(report: Report, a: int, b: int, measure: str = LEADING) -> Pair | None:
+    """A minus B, turned round where it is kept the other way."""
+    for pair in report.pairs:
+        if pair.measure != measure:
+            continue
+        if (pair.a, pair.b) == (a, b):
+            return pair
+        if (pair.a, pair.b) == (b, a):
+            return Pair(
+                a=a, b=b, measure=measure, mean=-pair.mean,
+                low=None if pair.high is None else -pair.high,
+                high=None if pair.low is None else -pair.low,
+                sequences=pair.sequences, excludes_zero=pair.excludes_zero,
+            )  # fmt: skip
+    return None
+
+
+def surely_above(report: Report, a: int, b: int) -> bool:
+    """Whether the interval of A minus B lies above 0."""
+    pair = pair_of(report, a, b)
+    return pair is not None and pair.excludes_zero and pair.mean > 0
+
+
+def places(report: Report) -> list[Place]:
+    """The place of each tracker, in the order of their numbers (best first)."""
+    everyone = range(len(report.entries))
+    made = []
+    for t in everyone:
+        above = sum(surely_above(report, u, t) for u in everyone if u != t)
+        below = sum(surely_above(report, t, u) for u in everyone if u != t)
+        made.append(Place(tracker=t, first=1 + above, last=len(everyone) - below))
+    return sorted(made, key=lambda p: (-_leading(report, p.tracker), p.tracker))
+
+
+def _leading(report: Report, tracker: int) -> float:
+    return report.entries[tracker].rules[report.rule].numbers.get(LEADING, float("-inf"))
+
+
+def verdict(report: Report) -> str:
+    """One or two sentences on who leads, by success AUC under the report's rule."""
+    entries, order = report.entries, places(report)
+    first = order[0].tracker
+    score = number(entries[first].rules[report.rule].numbers.get(LEADING))
+    if len(entries) == 1:
+        return f"{entries[first].name}: success AUC {score} on {report.count}."
+    unsure = [p.tracker for p in order[1:] if not surely_above(report, first, p.tracker)]
+    if not unsure:
+        others = "the other" if len(entries) == 2 else f"all {len(entries) - 1} others"
+        return (
+            f"{entries[first].name} is ahead of {others} in success AUC ({score}): every paired interval of "
+            f"the difference excludes 0 on {report.count}."
+        )
+    names = _listed([entries[t].name for t in (first, *unsure)])
+    lead = f"Highest success AUC: {entries[first].name} ({score})."
+    return f"{lead} {names} are not told apart on {_these(report)}."
+
+
+def pair_verdict(report: Report, pair: Pair) -> str:
+    """What may be said of one pair."""
+    if not pair.excludes_zero:
+        return f"not told apart on {_these(report)}"
+    return f"{report.entries[pair.a if pair.mean > 0 else pair.b].name} ahead"
+
+
+def _these(report: Report) -> str:
+    return "this 1 sequence" if report.count == "1 sequence" else f"these {report.count}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def causes_of(report: Report) -> list[tuple[str, int]]:
+    """What makes conventions differ and how often it is there, as far as it was counted."""
+    counts = report.entries[0].causes
+    rows = [(_CAUSES.get(cause, cause.replace("_", " ")), count) for cause, count in counts.items()]
+    for key in rules_of(report):
+        ruled = report.entries[0].rules.get(key)
+        for measure, count in ({} if ruled is None else ruled.free_hits).items():
+            what = MEASURES.get(measure, measure)
+            rows.append((f"frames that count as hits in {what} whatever a tracker says ({key})", count))
+    return rows
+
+
+def attributes_of(report: Report) -> list[tuple[str, int]]:
+    """Short names of the attributes that every tracker has a number for, with their sequences."""
+    ruled: list[Ruled] = [entry.rules[report.rule] for entry in report.entries]
+    return [
+        (name, count)
+        for name, (count, _) in ruled[0].attributes.items()
+        if all(LEADING in r.attributes.get(name, (0, {}))[1] for r in ruled)
+    ]
+
+
+def titles_of(report: Report) -> dict[str, str]:
+    """What people call each convention that is shown."""
+    return {
+        key: next(entry.rules[key].title for entry in report.entries if key in entry.rules)
+        for key in rules_of(report)
+    }
+
+
+def latex_of(report: Report) -> str:
+    """The overall table for a paper."""
+    columns, entries = columns_of(report, report.main), report.entries
+    order = [place.tracker for place in places(report)]
+    first = order[0]
+    marked = [
+        [c.measure == LEADING and c.rule == report.rule and t != first and not surely_above(report, first, t)
+         for c in columns]
+        for t in order
+    ]  # fmt: skip
+    titles = "; ".join(f"{key}: {title}" for key, title in titles_of(report).items())
+    caption = f"{set_of(report)}, {report.count}. {titles}. Highest number in bold."
+    if any(any(row) for row in marked):
+        caption += (
+            f" A dagger: not told apart from {entries[first].name} on {_these(report)} "
+            "(paired 95% bootstrap interval of the difference in AUC includes 0)."
+        )
+    return latex.table(
+        [(title, [c.head for c in group]) for title, group in grouped(columns)],
+        [(entries[t].name, [c.values[t] for c in columns]) for t in order],
+        marked=marked,
+        last=("perfect tracker", [c.ceiling for c in columns]) if any(c.ceiling for c in columns) else None,
+        caption=caption,
+        label="tab:vltrack",
+    )
+
+
+def set_of(report: Report) -> str:
+    """The data set and its split."""
+    return " ".join(part for part in (report.data, report.split) if part)
