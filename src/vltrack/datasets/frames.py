@@ -7,17 +7,17 @@ import re
 from pathlib import Path
 
 from vltrack.datasets.findings import Findings
-from vltrack.datasets.layout import Span
+from vltrack.datasets.layout import Layout, Span
 from vltrack.video.formats import IMAGE_SUFFIXES
 from vltrack.video.images import natural_key
 
 _NUMBER = re.compile(r"\d+")
 
 
-def list_images(folder: Path, span: Span | None, first: int | None, findings: Findings) -> tuple[Path, ...]:
+def list_images(folder: Path, layout: Layout, span: Span | None, findings: Findings) -> tuple[Path, ...]:
     """The images of ``folder``, those of ``span`` only, in the order of their numbers.
 
-    ``first`` is the number that the first image has to carry. A number twice is an error, a gap or a foreign
+    Their first number is that of the layout. A number twice is an error, a gap or a foreign
     file a warning; hidden files are passed over. Names need not be padded: 2.jpg comes before 10.jpg.
     """
     try:
@@ -28,8 +28,12 @@ def list_images(folder: Path, span: Span | None, first: int | None, findings: Fi
     images = [
         name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and name[0] != "."
     ]
-    if foreign := sum(name[0] != "." for name in names) - len(images):
-        findings.warn("foreign", folder, f"{foreign} files that are no images; they are not read.")
+    first, beside = layout.first, re.compile(layout.beside or "(?!)")
+    foreign = {name for name in names if name[0] != "." and not beside.fullmatch(name)} - set(images)
+    if foreign:
+        findings.warn(
+            "foreign", folder, f"{len(foreign)} files that are no images ({min(foreign)}); they are not read."
+        )
     images.sort()
     if not _is_plain(images):
         images.sort(key=natural_key)

@@ -135,6 +135,7 @@ class Layout:
         more_attributes: numbers that stand behind the flags and are not read.
         spans, aliases, cuts: what is odd about single sequences: their images; other names of theirs on disk;
             how many rows count (None: as many as the shorter of rows, flags and images).
+        beside: regular expression of other files that lie in the folder of the images.
         json: name of the one file of a pysot annotation.
         archive: may be read from a .zip of ``truth`` files as it is.
         source: where to get it.
@@ -163,6 +164,7 @@ class Layout:
     spans: Mapping[str, Span] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cuts: Mapping[str, int | None] = field(default_factory=dict)
+    beside: str = ""
     json: str = ""
     archive: bool = False
     source: Source | None = None

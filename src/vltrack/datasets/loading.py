@@ -179,7 +179,7 @@ def _find_images(tree: Tree, name: str, findings: Findings) -> tuple[Path, tuple
         if others:
             findings.error("duplicate", path, f"there is {others[0]} beside it.", "Keep one video.")
         return path, None
-    files = list_images(path, layout.spans.get(name), layout.first, findings)
+    files = list_images(path, layout, layout.spans.get(name), findings)
     if not files:
         findings.error("empty", path, "holds no images.", "Unpack the sequence again.")
         return None

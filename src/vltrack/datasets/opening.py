@@ -1,10 +1,11 @@
 """The door to data sets of videos: reads a folder strictly, or tells all that is wrong with it.
 
-Knows the order of things only: ``recognise`` finds out what it is, ``tree`` its files, ``loading`` reads them.
+Knows only the order of things: ``recognise`` tells what it is, ``tree`` finds files, ``loading`` reads them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.datasets.archives import read_zip
 from vltrack.datasets.findings import Finding, Findings, wrong
 from vltrack.datasets.loading import load_sequence
-from vltrack.datasets.recognise import recognise
+from vltrack.datasets.pysot import read_pysot
+from vltrack.datasets.recognise import Place, recognise
 from vltrack.datasets.sequences import Sequence
 from vltrack.datasets.text import read_digits, read_table
 from vltrack.datasets.tree import Tree
@@ -70,16 +73,39 @@ def read_dataset(
         DataError: there is no data set here to look into.
     """
     place = recognise(_resolved(path), name, split)
-    tree = Tree(place.root, place.layout, place.split, findings)
-    names = tree.names if place.only is None else [place.only]
-    loaded = [load_sequence(tree, sequence, findings) for sequence in names]
+    sequences = _read(place, findings)
+    if not findings.errors:
+        for one, two in _same_names(sequences):
+            findings.error("duplicate", place.root, f"{one} and {two} differ in upper and lower case only.")
     return Dataset(
         name=place.layout.name,
         split=place.split.name,
         root=place.root,
-        sequences=tuple(sequence for sequence in loaded if sequence is not None),
+        sequences=tuple(sequences),
         warnings=tuple(findings.warnings),
     )
+
+
+def _read(place: Place, findings: Findings) -> list[Sequence]:
+    """The sequences at a place: one file's, or those of a tree of folders."""
+    layout, root = place.layout, place.root
+    if layout.json:
+        return read_pysot(root if root.is_file() else root / layout.json, layout, findings)
+    if root.is_file():
+        return read_zip(root, layout, findings)
+    tree = Tree(root, layout, place.split, findings)
+    names = tree.names if place.only is None else [place.only]
+    loaded = (load_sequence(tree, name, findings) for name in names)
+    return [sequence for sequence in loaded if sequence is not None]
+
+
+def _same_names(sequences: Iterable[Sequence]) -> Iterator[tuple[str, str]]:
+    """Names that would be one file on a disk that does not tell upper from lower case."""
+    seen: dict[str, str] = {}
+    for sequence in sequences:
+        other = seen.setdefault(sequence.name.casefold(), sequence.name)
+        if other != sequence.name:
+            yield other, sequence.name
 
 
 def read_sequences(root: Path) -> list[Sequence]:

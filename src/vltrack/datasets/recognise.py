@@ -60,7 +60,7 @@ def choose_split(layout: Layout, root: Path, wanted: str | None) -> Split:
     """The split called ``wanted``; without it the first that is there, else all sequences that are."""
     everything = Split(
         name=ALL,
-        folders=tuple(chain.from_iterable(split.folders for split in layout.splits)),
+        folders=tuple({folder: "" for split in layout.splits for folder in (*split.folders, "")}),
         held_back=any(split.held_back for split in layout.splits),
     )
     known = {split.name: split for split in layout.splits} | {ALL: everything}
@@ -96,8 +96,10 @@ def _recognise_file(path: Path, layouts: Iterable[Layout], split: str | None) ->
 
 def _is_there(split: Split, root: Path) -> bool:
     """Whether the split's list is there, or its folder."""
-    wanted = split.listed or split.folders
-    return any(not pattern or _has(root, pattern.replace("{split}/", "*/")) for pattern in wanted)
+    if not split.listed:
+        return any(not folder or _has(root, folder) for folder in split.folders)
+    lists = (pattern.replace("{split}", folder) for pattern in split.listed for folder in split.folders)
+    return any(_has(root, pattern) for pattern in lists)
 
 
 def _has(root: Path, pattern: str) -> bool:
@@ -147,6 +149,10 @@ def _of_parent(path: Path, layouts: Iterable[Layout], split: str | None) -> Plac
     return None
 
 
+def _readable(pattern: str) -> str:
+    return pattern.replace("{", "<").replace("}", ">")
+
+
 def _holds(folder: str, patterns: Patterns) -> bool:
     return any(pattern and fnmatchcase(folder, pattern) for pattern in patterns)
 
@@ -154,18 +160,17 @@ def _holds(folder: str, patterns: Patterns) -> bool:
 def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
     """The error for a folder in which nothing is known: says what is in it instead."""
     below = [child for child in chain(path.glob("*"), path.glob("*/*")) if child.is_dir()]
-    for child in islice(below, 200):
-        for layout in layouts:
-            if _fits(layout, child):
-                return DataError(
-                    f"no data set in {path} itself; {layout.title} is in {child}.", hint=f"Open {child}."
-                )
+    there = [(child, layout) for child in islice(below, 200) for layout in layouts if _fits(layout, child)]
+    if there:
+        known = dict(reversed(there))  # the first layout that fits a folder
+        listed = ", ".join(f"{layout.title} in {child}" for child, layout in list(known.items())[:8])
+        return DataError(f"no data set in {path} itself, but {listed}.", hint="Name one of these folders.")
     archives = sorted(child.name for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
     if archives:
         return DataError(f"{path} holds archives ({archives[0]}).", hint="Unpack them first.")
     if not any(path.iterdir()):
         return DataError(f"{path} is empty: no sequence is in it.", hint=_LIST)
     if name is not None:
-        wanted = " or ".join(layouts[0].truth)
+        wanted = " or ".join(_readable(pattern) for pattern in layouts[0].truth)
         return DataError(f"no sequence of {layouts[0].title} in {path}: no {wanted}.", hint=_LIST)
     return DataError(f"no sequence in {path}: its folders are none that are known.", hint=_LIST)

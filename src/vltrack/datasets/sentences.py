@@ -73,8 +73,8 @@ def _from_meta(path: Path) -> str:
 def _from_sheet(path: Path) -> str:
     """The last row's column 14 of an .xlsx table: the sentence of the whole video (MGIT)."""
     try:
-        from openpyxl import load_workbook
-        from openpyxl.utils.exceptions import InvalidFileException
+        from openpyxl import load_workbook  # type: ignore[import-untyped]
+        from openpyxl.utils.exceptions import InvalidFileException  # type: ignore[import-untyped]
     except ImportError as error:
         raise wrong(
             "extra", path, "the sentences of MGIT are tables.", "Install them: pip install 'vltrack[mgit]'"

@@ -60,8 +60,8 @@ def read_table(
 ) -> NDArray[np.float64]:
     """Columns of a text table, (R, len(columns)) float64, NaN kept.
 
-    ``width`` is how many fields a row has; by default as many as there are ``columns``. Other fields may be
-    words. Raises ``DataError`` that names file:line:column.
+    ``width`` is how many fields a row has at least, where only some are read and others may be words; by
+    default there are no others. Raises ``DataError`` that names file:line:column.
     """
     return parse_table(read_bytes(path), path, columns, width=width)
 
@@ -82,7 +82,8 @@ def _quick(text: str, columns: Sequence[int], width: int) -> NDArray[np.float64]
     """The table where the file is in good order, else None."""
     head = text[: text.find("\n")] if "\n" in text else text
     comma = "," in head
-    if not text.isascii() or len(_FIELD.findall(head)) != width or (not comma and "," in text):
+    count = len(_FIELD.findall(head))
+    if not text.isascii() or not _is_wide(count, columns, width) or (not comma and "," in text):
         return None
     usecols = None if width == len(columns) else tuple(columns)
     try:
@@ -95,12 +96,16 @@ def _quick(text: str, columns: Sequence[int], width: int) -> NDArray[np.float64]
     return table if good else None
 
 
+def _is_wide(count: int, columns: Sequence[int], width: int) -> bool:
+    return count == width if width == len(columns) else count >= width
+
+
 def _careful(text: str, where: object, columns: Sequence[int], width: int) -> NDArray[np.float64]:
     """Row by row; the first mistake is named by line and column."""
     table = np.empty((len(lines := text.splitlines()), len(columns)))
     for number, line in enumerate(lines, 1):
         fields = list(_FIELD.finditer(line))
-        if len(fields) != width:
+        if not _is_wide(len(fields), columns, width):
             said = "an empty line" if not line.strip() else f"{line.strip()[:60]!r} has {len(fields)} values"
             raise wrong("text", f"{where}:{number}", f"{said}, {width} are needed.", _ROW)
         empty = re.search(r",\s*,", line)

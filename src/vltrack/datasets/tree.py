@@ -70,7 +70,7 @@ class Tree:
                 "folder": (span.folder if span else "") or spelled,
             }
             for pattern in patterns:
-                path = self.root / pattern.format_map(fields)
+                path = self.root / pattern.format_map(fields).lstrip("/")
                 yield from sorted(path.parent.glob(path.name)) if "*" in path.name else (path,)
 
     def _split_folders(self) -> list[str]:
@@ -87,7 +87,7 @@ class Tree:
         seen: dict[str, Path] = {}
         for folder in self._folders:
             for pattern in (*self.layout.truth, *self.layout.frames):
-                if "{folder}" in pattern:
+                if "{seq}" not in pattern and "{k}" not in pattern:
                     continue
                 mine: dict[str, Path] = {}
                 for name, path in _matches(self.root, _within(pattern, folder)):
@@ -100,7 +100,9 @@ class Tree:
                     mine[name] = path
                     self._home.setdefault(name, folder)
                 seen = mine | seen
-        return sorted(seen)
+        truths = {name for name in seen if self.find(self.layout.truth, name)}
+        parents = {name.rpartition("-")[0] for name in truths}  # a video with several targets is none itself
+        return sorted(truths | (seen.keys() - parents))
 
     def _listed(self, there: list[str], findings: Findings) -> list[str]:
         """The names of the split's list, each of which has to be there."""
@@ -118,7 +120,8 @@ class Tree:
     def _list(self, findings: Findings) -> list[str] | None:
         for pattern in self.split.listed:
             if "{seq}" in pattern:
-                found = [name for name, _ in _matches(self.root, pattern)]
+                within = [_within(pattern, folder) for folder in self._folders]
+                found = [name for one in within for name, _ in _matches(self.root, one)]
                 if found:
                     return sorted(self._official.get(name, name) for name in found)
                 continue

@@ -1,0 +1,139 @@
+"""The annotation of a test set in pysot's one JSON file. Knows its fields; trusts none of them.
+
+Of each video: ``gt_rect`` (rows of x, y, w, h, NaN where UAV123 has none), ``img_names``, and where known
+``attr`` (names of attributes) and ``absent`` (1 = the target is *visible*). Pictures beside the file are
+used.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.datasets.findings import Findings, wrong
+from vltrack.datasets.layout import Layout
+from vltrack.datasets.sequences import Sequence
+from vltrack.datasets.text import decode, read_bytes
+from vltrack.datasets.tree import is_safe
+
+_SHAPE = "A pysot file has, of each video, gt_rect and img_names."
+
+
+def read_pysot(path: Path, layout: Layout, findings: Findings) -> list[Sequence]:
+    """The sequences of a file, in its order; what is wrong goes to ``findings``."""
+    videos = findings.attempt(_parse, path)
+    sequences = []
+    for name, video in (videos or {}).items():
+        if not is_safe(name):
+            findings.error("name", path, f"{name[:80]!r} is no name of a sequence.")
+            continue
+        sequence = findings.attempt(_sequence, path, layout, name, video)
+        if sequence is not None:
+            sequences.append(sequence)
+    return sequences
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    """The videos by name. Raises ``DataError`` for anything else, however it was made."""
+    data = read_bytes(path)
+    # Four numbers take more room than the brackets around them: a file of brackets would fill the memory.
+    if data.count(b"[") + data.count(b"{") > len(data) // 6 + 100:
+        raise wrong("json", path, "is mostly brackets.", _SHAPE)
+    text = decode(data, path)
+    try:
+        videos = json.loads(text, object_pairs_hook=_once, parse_constant=_constant)
+    except RecursionError as error:
+        raise wrong("json", path, "is nested too deeply.", _SHAPE) from error
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}:{error.colno}"
+        raise wrong("json", where, f"is no JSON ({error.msg}).", "Download the file again.") from error
+    except ValueError as error:
+        raise wrong("json", path, f"{error}", _SHAPE) from error
+    if not isinstance(videos, dict) or not videos:
+        raise wrong("json", path, "holds no videos by name.", _SHAPE)
+    return videos
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ; rows of numbers become arrays at once, a tenth of their size as lists."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:60]!r} stands twice in one object.")
+    for key in ("gt_rect", "absent"):
+        if isinstance(found.get(key), list):
+            found[key] = _numbers(found[key])
+    return found
+
+
+def _constant(word: str) -> float:
+    if word == "NaN":
+        return float("nan")
+    raise ValueError(f"{word} is no number that a box can have.")
+
+
+def _numbers(rows: list[Any]) -> NDArray[np.float64] | str:
+    """The array, or what is wrong with it (only the video that has it is at fault then)."""
+    flat = [value for row in rows for value in (row if isinstance(row, list) else [row])]
+    if not all(type(value) in (int, float) for value in flat):
+        return "something that is no number"
+    try:
+        table = np.array(rows, dtype=np.float64)
+    except (ValueError, OverflowError):
+        return "rows of different length"
+    return "a number beyond all bounds" if np.isinf(table).any() else table
+
+
+def _sequence(path: Path, layout: Layout, name: str, video: Any) -> Sequence:
+    boxes = video.get("gt_rect") if isinstance(video, dict) else None
+    if not isinstance(boxes, np.ndarray) or boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+        said = boxes if isinstance(boxes, str) else "no rows of four numbers"
+        raise wrong("json", path, f"{name}: gt_rect has {said}.", _SHAPE)
+    visible = video.get("absent")
+    if visible is None:
+        absent = np.isnan(boxes).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
+    elif isinstance(visible, np.ndarray) and visible.shape == (len(boxes),):
+        absent = visible == 0
+    else:
+        raise wrong("rows", path, f"{name}: absent is not one number for each of {len(boxes)} boxes.", _SHAPE)
+    return Sequence(
+        name=name,
+        source=path,
+        files=_images(path.parent, name, video.get("img_names"), len(boxes), path),
+        boxes=boxes,
+        absent=np.asarray(absent),
+        attributes=_attributes(video.get("attr"), layout.attributes),
+    )
+
+
+def _images(root: Path, name: str, names: Any, count: int, path: Path) -> tuple[Path, ...]:
+    """The pictures, if they lie beside the file; else ()."""
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        raise wrong("json", path, f"{name}: img_names is no list of names.", _SHAPE)
+    if len(names) != count:
+        raise wrong("rows", path, f"{name}: {count} boxes for {len(names)} images.", _SHAPE)
+    if not all(map(is_safe, (part for one in names for part in one.split("/")))):
+        raise wrong("name", path, f"{name}: an image's name leads out of the folder.", _SHAPE)
+    files = tuple(root / PurePosixPath(one) for one in names)
+    return files if files[0].is_file() else ()
+
+
+def _attributes(titles: Any, short: tuple[str, ...]) -> tuple[str, ...]:
+    """Short names: "Scale Variation" is SV, "Full Occlusion" FOC, "Deformation" DEF."""
+    if not isinstance(titles, list) or not all(isinstance(title, str) for title in titles):
+        return ()
+    return tuple(_short(title, short) for title in titles)
+
+
+def _short(title: str, known: tuple[str, ...]) -> str:
+    words = [word for word in title.replace("-", " ").split() if word != "of"]
+    initials = "".join(word[0] for word in words).upper() if len(words) > 1 else title[:3].upper()
+    if title in known or initials in known:
+        return title if title in known else initials
+    longer = [one for one in known if one.startswith(initials)]
+    return longer[0] if len(longer) == 1 else initials
