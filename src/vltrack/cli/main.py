@@ -25,6 +25,7 @@ from vltrack.cli import (
     evaluate,
     import_weights,
     models,
+    report,
     track,
     train,
     which_rule,
@@ -53,7 +54,7 @@ Examples:
   vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
   vltrack track clip.mp4 --box 120,40,60,80
 """
-_COMMANDS = (track, compare, evaluate, which_rule, audit, demo, train, import_weights, models, doctor)
+_COMMANDS = (track, compare, evaluate, which_rule, report, audit, demo, train, import_weights, models, doctor)
 _GROUPS = (data,)
 
 

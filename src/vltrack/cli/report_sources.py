@@ -1,0 +1,250 @@
+"""What a report is made of: scores of trackers, read, named and checked to be of one kind. Draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import fsum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vltrack.cli.console import shown
+from vltrack.core.errors import DataError, UsageError
+from vltrack.core.strict_json import read_json
+
+if TYPE_CHECKING:
+    from vltrack.datasets.opening import Dataset
+    from vltrack.evaluation.foreign import Results
+
+SCORES, REPORT = "vltrack.scores", "vltrack.report"
+VERSION = 1
+FILE = "scores.json"
+_COMMON = "Add --subset-common to compare what all have; n/N then stands beside every number."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Source:
+    """One tracker: its name in the report, its scores (as ``scores.json``), the folder of its boxes."""
+
+    name: str
+    scores: dict[str, Any]
+    folder: Path | None
+
+    @property
+    def sequences(self) -> list[str]:
+        """Names of its sequences."""
+        return [row["name"] for row in self.scores["sequences"]]
+
+
+def report_document(words: Sequence[str]) -> dict[str, Any] | None:
+    """The document, where the only thing given is a ``report.json``; None where it is results.
+
+    Raises:
+        DataError: a file that is no JSON.
+        UsageError: a report among other things.
+    """
+    found = [word for word in words if Path(word).is_file() and _kind(Path(word)) == REPORT]
+    if not found:
+        return None
+    if len(words) > 1:
+        raise UsageError(
+            f"{shown(found[0])} is a whole report; nothing else can be drawn with it.",
+            hint="Give scores.json files or folders of results, or one report.json alone.",
+        )
+    document: dict[str, Any] = read_json(Path(found[0]))
+    return document
+
+
+def _kind(path: Path) -> str:
+    document = read_json(path) if path.suffix.lower() == ".json" else None
+    return str(document.get("format")) if isinstance(document, dict) else ""
+
+
+def read_sources(words: Sequence[str], dataset: Dataset | None) -> list[Source]:
+    """The trackers in the order given; names that occur twice get their mode.
+
+    Args:
+        words: ``scores.json`` files or folders of results, each as ``PATH`` or ``NAME=PATH``.
+        dataset: with it, a folder that has not been scored yet is scored.
+
+    Raises:
+        UsageError: two that cannot be told apart by name.
+        DataError: no scores there, or scores of another format.
+    """
+    named = [_split(word) for word in words]
+    read = [_read(path, dataset) for _, path in named]
+    trackers = [name or source.name for (name, _), source in zip(named, read, strict=True)]
+    sources = []
+    for (given, _), tracker, source in zip(named, trackers, read, strict=True):
+        mode = source.scores.get("mode") or ""
+        twice = trackers.count(tracker) > 1 and not given
+        sources.append(replace(source, name=f"{tracker} ({mode})" if twice and mode else tracker))
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"{names.count(name)} results are called {shown(name)}.",
+                hint=f"Name them: first={shown(words[names.index(name)])}",
+            )
+    return sources
+
+
+def _split(word: str) -> tuple[str, Path]:
+    """Name and path of ``NAME=PATH``; a path that exists as it stands has no name."""
+    name, sign, path = word.partition("=")
+    if Path(word).exists() or not sign or not name:
+        return "", Path(word)
+    return name, Path(path)
+
+
+def _read(path: Path, dataset: Dataset | None) -> Source:
+    if not path.exists():
+        raise DataError(f"{shown(path)} is not there.", hint="Give a scores.json or a folder of results.")
+    file = path / FILE if path.is_dir() else path
+    if file.is_file() and file.suffix.lower() == ".json":
+        scores = _checked(read_json(file), file)
+        beside = path if path.is_dir() else path.parent
+        folder = beside if path.is_dir() or (beside / "run.json").is_file() else None
+        return Source(name=scores["tracker"], scores=scores, folder=folder)
+    if dataset is None:
+        raise DataError(
+            f"{shown(path)} has no {FILE}.",
+            hint="Add --data PATH to score it, or run vltrack evaluate first.",
+        )
+    return _scored(path, dataset)
+
+
+def _scored(path: Path, dataset: Dataset) -> Source:
+    """A folder of boxes, scored here."""
+    from vltrack.evaluation.results import open_results
+    from vltrack.evaluation.summary import renamed, summarise, truth_of
+
+    truth = truth_of(dataset)
+    results: Results = renamed(truth.names, open_results(path))
+    scores = summarise(results, truth, data=dataset.name, split=dataset.split)
+    return Source(name=results.tracker, scores=scores, folder=path)
+
+
+def _checked(document: Any, file: Path) -> dict[str, Any]:
+    """The scores, as far as they are looked at before the report is put together."""
+    if not isinstance(document, dict) or document.get("format") != SCORES:
+        raise DataError(f"{shown(file)} is no {SCORES}.", hint="vltrack evaluate writes scores.json.")
+    if document.get("version") != VERSION:
+        raise DataError(
+            f"{shown(file)} has version {shown(str(document.get('version')))}; this vltrack reads {VERSION}.",
+            hint="Score the results again with vltrack evaluate.",
+        )
+    rows, rules = document.get("sequences"), document.get("rules")
+    names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    sound = names and all(isinstance(name, str) for name in names) and len(names) == len(rows or ())
+    texts = all(isinstance(document.get(key), str) for key in ("tracker", "mode", "data", "split"))
+    if not (sound and texts and isinstance(rules, dict) and rules):
+        raise DataError(f"{shown(file)} lacks sequences, rules or names.", hint="Score the results again.")
+    if len(set(names)) < len(names):
+        raise DataError(f"{shown(file)} names a sequence twice.", hint="Score the results again.")
+    return document
+
+
+def check_one_data(sources: Sequence[Source], dataset: Dataset | None) -> None:
+    """That all scores, and the data where there are any, are of one data set and split.
+
+    Raises:
+        UsageError: they are not.
+    """
+    first = sources[0]
+    for source in sources[1:]:
+        if _set(source) != _set(first):
+            raise UsageError(
+                f"{shown(first.name)} is on {_set(first)}, {shown(source.name)} on {_set(source)}.",
+                hint="One report is about one data set and split.",
+            )
+    if dataset is not None and dataset.name != first.scores["data"]:
+        raise UsageError(
+            f"--data is {dataset.name}, the scores are of {_set(first)}.",
+            hint="Give the data set that was scored.",
+        )
+
+
+def _set(source: Source) -> str:
+    return shown(" ".join(part for part in (source.scores["data"], source.scores["split"]) if part))
+
+
+def common(sources: Sequence[Source], *, wanted: bool) -> tuple[list[Source], str, int]:
+    """The trackers on the sequences that all have, the subset's name ("" for none), and N of n/N.
+
+    Raises:
+        UsageError: they have different sequences and it was not ``wanted`` to keep the common ones; or they
+            have none in common; or a score cannot be taken over some of its sequences.
+    """
+    first = sources[0]
+    sets = [source.sequences for source in sources]
+    subsets = [source.scores.get("subset") for source in sources]
+    if all(names == sets[0] for names in sets):
+        named = [s for s in subsets if isinstance(s, dict)]
+        size = len(sets[0])
+        if not named:
+            return list(sources), "", size
+        of = named[0].get("of")
+        return list(sources), str(named[0].get("name", "")), of if isinstance(of, int) else size
+    every = {name for names in sets for name in names}
+    kept = [name for name in first.sequences if all(name in names for names in map(set, sets))]
+    if not wanted:
+        raise UsageError(
+            f"the trackers have different sequences: {len(kept)} of {len(every)} in all of them.",
+            hint=_COMMON,
+        )
+    if not kept:
+        raise UsageError("the trackers have no sequence in common.", hint="Score them on the same data.")
+    totals = [s["of"] for s in subsets if isinstance(s, dict) and isinstance(s.get("of"), int)]
+    # The same sequences in another order are no subset.
+    name = "" if len(kept) == len(every) and not any(subsets) else "common"
+    restricted = [replace(s, scores=_restricted(s.scores, kept, name)) for s in sources]
+    return restricted, name, max([len(every), *totals])
+
+
+def _restricted(scores: dict[str, Any], kept: Sequence[str], subset: str) -> dict[str, Any]:
+    """The scores over some sequences: means of the numbers of each. What those do not tell is left out."""
+    place = {row["name"]: k for k, row in enumerate(scores["sequences"])}
+    rows = [scores["sequences"][place[name]] for name in kept]
+    rules = {}
+    for key, ruled in scores["rules"].items():
+        each = {m: [row[place[n]] for n in kept] for m, row in (ruled.get("per_sequence") or {}).items()}
+        if len(kept) == len(place):
+            rules[key] = ruled | {"per_sequence": each}
+            continue
+        if _pooled(ruled):
+            raise UsageError(
+                f"scores of {shown(str(ruled.get('title')))} are over all frames together.",
+                hint="Score every tracker on the same sequences: vltrack evaluate --subset.",
+            )
+        names = list(ruled.get("attributes") or {})
+        having = {a: [k for k, row in enumerate(rows) if a in (row.get("attributes") or ())] for a in names}
+        rules[key] = {
+            "rule": ruled.get("rule"),
+            "title": ruled.get("title"),
+            **{m: _mean(row) for m, row in each.items()},
+            "per_sequence": each,
+            "attributes": {
+                a: {"sequences": len(some), **{m: _mean([row[k] for k in some]) for m, row in each.items()}}
+                for a, some in having.items()
+                if len(some) > 1
+            },
+        }
+    if len(kept) == len(place):
+        return scores | {"sequences": rows, "rules": rules}
+    return scores | {
+        "sequences": rows, "rules": rules, "causes": None,
+        "subset": {"name": subset, "n": len(kept), "of": len(place)},
+    }  # fmt: skip
+
+
+def _mean(row: Sequence[float | None]) -> float | None:
+    known = [value for value in row if value is not None]
+    return fsum(known) / len(known) if known else None
+
+
+def _pooled(ruled: dict[str, Any]) -> bool:
+    from vltrack.metrics.rules import RULES
+
+    rule = RULES.get(str(ruled.get("rule")))
+    return rule is not None and rule.pooled == "frames"
