@@ -154,7 +154,7 @@ def columns_of(data: str, mode: str = "") -> dict[str, Rule]:
 def _with_short(rule: Rule, short: Short) -> Rule:
     if short == "refuse" or rule.short != "refuse":
         return rule
-    return replace(rule, short="nan" if short == "misses" else "cut")
+    return replace(rule, short=short)
 
 
 def _scored(truth: Truth, results: Results, rule: Rule) -> Scores:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.metrics.rules import Rule
+from vltrack.metrics.scoring import NO_ROW, ZERO_ROW
 from vltrack.metrics.truth import Floats, Truth
 
 _SHOWN = 8
@@ -45,7 +46,8 @@ def align(truth: Truth, results: Mapping[str, Floats], rule: Rule) -> tuple[Trut
                 f"results without a row: {_listed(empty)}.", hint="Run the tracker on them again."
             )
         truth = truth.cut(np.minimum(there, truth.lengths))
-    boxes = np.full(truth.boxes.shape, np.nan if rule.short == "nan" else 0.0)
+    boxes = np.empty(truth.boxes.shape)
+    boxes[:] = ZERO_ROW if rule.short == "zeros" else NO_ROW
     for index, name in enumerate(truth.names):
         rows = truth.rows(index)
         part = whole[name][: rows.stop - rows.start]

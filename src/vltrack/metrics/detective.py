@@ -121,7 +121,7 @@ def causes(truth: Truth) -> Causes:
 def free_hits(truth: Truth, rule: Rule) -> dict[str, int]:
     """Frames that count as hits in ``precision`` and ``norm_precision`` whatever the tracker says."""
     nothing = np.full(truth.boxes.shape, np.nan)
-    scores = score(truth, nothing, replace(rule, first="keep", bad_prediction="keep", short="nan"))
+    scores = score(truth, nothing, replace(rule, first="keep", bad_prediction="keep", short="misses"))
     return {
         "precision": round(float((scores.precision[:, 0] * scores.frames).sum())),
         "norm_precision": round(float((scores.norm_precision[:, 0] * scores.frames).sum())),

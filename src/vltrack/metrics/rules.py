@@ -30,7 +30,7 @@ class Rule:
         invalid_centre, invalid_norm: what an invalid frame counts for in precision, normalised precision.
         bad_prediction: a prediction that is no box is replaced by the one before it, or taken as it is.
         missing: no result for a sequence: an error, or all zeros.
-        short, long: fewer or more rows than the annotation: an error; zeros or NaN to fill; cut.
+        short, long: fewer or more rows than the annotation: an error; filled with zeros or misses; cut.
         reach: an overlap counts at a threshold if it is above it, or at least it.
         success_steps, success_score: thresholds k/steps, k = 0..steps; their mean, or the area under them.
         precision_step, precision_score: thresholds 0..50 pixels; the value at 20, or the area (0..1).
@@ -57,7 +57,7 @@ class Rule:
     invalid_norm: Literal["hit", "miss", "scored"] = "hit"
     bad_prediction: Literal["carry", "keep"] = "carry"
     missing: Literal["refuse", "zeros"] = "refuse"
-    short: Literal["refuse", "zeros", "nan", "cut"] = "refuse"
+    short: Literal["refuse", "zeros", "misses", "cut"] = "refuse"
     long: Literal["refuse", "cut"] = "cut"
     reach: Literal["above", "at least"] = "above"
     success_steps: int = 20
@@ -169,7 +169,7 @@ _ROWS = (
         invalid_norm="scored",
         bad_prediction="keep",
         missing="zeros",
-        short="nan",
+        short="misses",
         reach="at least",
         success_score="area",
         precision_step=2.5,

@@ -25,6 +25,12 @@ CURVES: tuple[Curve, ...] = ("success", "precision", "norm_precision")
 _Pick = Callable[[Rule, Floats], Floats]
 _BLOCK = 1 << 14
 _MISS = -1.0
+NO_ROW = (np.inf,) * 4
+"""A frame for which the results have no row: a miss in everything."""
+ZERO_ROW = (0.0, 0.0, 5e-324, 5e-324)
+"""A frame without a row that counts as a box of zeros: of the smallest size there is, so that it is not taken
+for a broken prediction and repaired.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +175,7 @@ def score(truth: Truth, boxes: ArrayLike, rule: Rule) -> Scores:
             np.maximum(values[0], 0, out=overlaps[part])
             for here, thresholds, value, side in zip(found, bins, values, sides, strict=True):
                 here[part] = np.searchsorted(thresholds, value, side)
+    overlaps[~counted] = 0
     frames, curves = _summed(truth, counted, found, [len(row) for row in bins])
     total = np.bincount(_owner(truth), weights=overlaps, minlength=len(truth))
     return Scores(
@@ -190,15 +197,16 @@ def ceiling(truth: Truth, rule: Rule) -> Scores:
 def carried(truth: Truth, boxes: Floats, *, first: str = "truth") -> Floats:
     """(F, 4) with every prediction that is no box replaced by the one before it, from the second frame on.
 
-    What the first frame hands on is what is scored there (``Rule.first``). Where the annotation itself is NaN
-    nothing is replaced. The same array if there is nothing to do.
+    What the first frame hands on is what is scored there (``Rule.first``). Where the annotation itself is
+    NaN, or there is no prediction at all (``NO_ROW``), nothing is replaced. The same array if there is
+    nothing to do.
     """
     fine = np.isfinite(boxes).all() and bool((boxes[:, 2:] > 0).all())
     if fine:
         return boxes
     starts = truth.starts[:-1]
     good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
-    bad = np.array(~good & ~np.isnan(truth.boxes).any(axis=1))
+    bad = np.array(~good & ~np.isnan(truth.boxes).any(axis=1) & ~np.isposinf(boxes[:, 0]))
     bad[starts] = False
     handed = boxes.copy()
     if first == "truth":
@@ -211,8 +219,8 @@ def _block(
     truth: Truth, boxes: Floats, sizes: Floats | None, part: slice, rule: Rule
 ) -> tuple[Flags, Floats, Floats, Floats]:
     """Of some frames in a row: which count, their overlaps, centre errors and normalised centre errors."""
-    t = np.ascontiguousarray(truth.boxes[part].T)
-    p = np.ascontiguousarray(boxes[part].T)
+    t = truth.boxes[part].T.copy(order="C")
+    p = boxes[part].T.copy(order="C")
     starts = truth.starts[np.searchsorted(truth.starts, part.start) :]
     first = starts[starts < part.stop] - part.start
     if rule.first == "truth":
