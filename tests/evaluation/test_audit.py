@@ -1,0 +1,424 @@
+"""The language audit: who reads passes and flips, who does not is caught; what the numbers mean."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from listeners import NAMES, Deaf, Reader
+from scripted import EAGER, Puppet, clip, prediction, tiny_weights, tracker
+from vltrack.core.errors import GroundingFailed, PartialResult
+from vltrack.core.types import Frame, Mode, Target
+from vltrack.datasets.clips import synthesize_clip
+from vltrack.evaluation import audit_report, audit_twins
+from vltrack.evaluation.audit import Failed, Heard, Subject, Variant, audit_one, follow, movement, shortened
+from vltrack.evaluation.audit_report import Verdict, judge, summarise
+from vltrack.evaluation.audit_sentences import (
+    PLAIN,
+    Wording,
+    content_words,
+    contradict,
+    opposites,
+    plain_phrase,
+    shuffled,
+    wordings,
+)
+from vltrack.evaluation.audit_subjects import subjects_of
+from vltrack.evaluation.audit_twins import TwinVerdict, audit_scene, judge_twins, summarise_twins, twin_scenes
+from vltrack.models.base import Memory
+from vltrack.tracking.many import MultiTracker
+from vltrack.tracking.tracker import Tracker
+
+BOTH = (Mode.NL, Mode.NLBBOX)
+
+
+def frames_of(images: np.ndarray | list[np.ndarray]) -> Iterator[Frame]:
+    for index, image in enumerate(images):
+        yield Frame(image=image, index=index, seconds=index / 25)
+
+
+def subjects(count: int, frames: int = 5) -> list[Subject]:
+    """Twin clips as targets: the words decide in NL, and the rival has the colour that contradicts."""
+    return [
+        Subject(
+            name=f"clip-{seed}",
+            sentence=made.sentence,
+            frames=lambda made=made: frames_of(made.frames),
+            start=tuple(made.boxes[0]),
+            boxes=made.boxes,
+            absent=made.absent,
+        )
+        for seed, made in twin_scenes(count, frames)
+    ]
+
+
+def audited(model: Reader, count: int = 6) -> audit_report.Audit:
+    follower = MultiTracker(tracker(model))
+    found = subjects(count)
+    said = wordings([one.sentence for one in found])
+    return summarise([audit_one(follower, one, w, BOTH) for one, w in zip(found, said, strict=True)], BOTH)
+
+
+@pytest.fixture(scope="module")
+def reader() -> audit_report.Audit:
+    """The audit of a model that reads."""
+    return audited(Reader(), 5)
+
+
+# -- twins ----------------------------------------------------------------------------------------------
+
+
+def twin_audit(model: Reader, count: int = 6) -> audit_twins.TwinAudit:
+    follower = MultiTracker(tracker(model))
+    return summarise_twins([audit_scene(follower, s, c) for s, c in twin_scenes(count, 5)])
+
+
+def test_a_reader_of_colours_follows_the_sentence_on_twins() -> None:
+    found = twin_audit(Reader())
+    assert found.verdict is TwinVerdict.FOLLOWS
+    assert found.flip.mean == 1.0
+    assert found.lead.mean > 0.95
+    assert found.moved.mean > 0.9
+    judge_twins(found, "reader")
+
+
+def test_a_model_that_ignores_the_sentence_is_caught_on_twins() -> None:
+    found = twin_audit(Deaf())
+    assert found.verdict is TwinVerdict.IGNORES
+    assert (found.flip.mean, found.lead.mean) == (0.0, 0.0)
+    assert found.moved.mean == pytest.approx(0, abs=1e-9)
+    assert found.named.mean == found.other.mean > 0.25  # on one of the twins, half of the time rightly
+    with pytest.raises(PartialResult, match="does not follow the sentence on twins") as caught:
+        judge_twins(found, "deaf")
+    assert caught.value.exit_code == 7
+
+
+def test_a_model_that_goes_to_the_other_twin_is_caught() -> None:
+    class Contrary(Reader):
+        """Reads the sentence and follows the other twin."""
+
+        def _named(self, text):
+            return self.swap[super()._named(text)]
+
+    model = Contrary()
+    follower, scenes = MultiTracker(tracker(model)), []
+    for seed, made in twin_scenes(4, 4):
+        words = [Reader()._named(model_text(s)) for s in (made.sentence, made.rival_sentence)]
+        model.swap = {words[0]: words[1], words[1]: words[0]}
+        scenes.append(audit_scene(follower, seed, made))
+    found = summarise_twins(scenes)
+    assert found.verdict is TwinVerdict.ASTRAY
+    assert found.lead.mean < -0.95
+    with pytest.raises(PartialResult):
+        judge_twins(found, "contrary")
+
+
+def model_text(sentence: str):
+    import torch
+
+    from vltrack.prep.tokens import WordPieces
+
+    tokens = WordPieces.load().encode(sentence, 12)
+    return Reader().read_text(torch.from_numpy(tokens.ids)[None], torch.from_numpy(tokens.mask)[None])
+
+
+def test_twin_scenes_are_fair_and_always_the_same() -> None:
+    scenes = list(twin_scenes(5, 6))
+    again = list(twin_scenes(5, 6))
+    assert [seed for seed, _ in scenes] == [seed for seed, _ in again]
+    assert all(seed >= audit_twins.FIRST_SEED for seed, _ in scenes)
+    assert {seed for seed, _ in twin_scenes(5, 6, seed=1)}.isdisjoint(seed for seed, _ in scenes)
+    for _, made in scenes:
+        assert made.rival_boxes is not None
+        assert not made.absent.any()
+        assert made.sentence.split()[1] != made.rival_sentence.split()[1]
+        assert made.sentence.split()[2] == made.rival_sentence.split()[2]
+
+
+def test_a_clip_without_twins_is_refused() -> None:
+    lonely = next(c for seed in range(20) if (c := synthesize_clip(seed, 2)).rival_boxes is None)
+    with pytest.raises(ValueError, match="no twins"):
+        audit_scene(MultiTracker(tracker(Reader())), 0, lonely)
+
+
+def test_twin_files_tell_every_scene(tmp_path: Path) -> None:
+    found = twin_audit(Reader(), 3)
+    audit_twins.save(found, {"model": "reader"}, tmp_path)
+    told = json.loads((tmp_path / "audit.json").read_text())
+    assert (told["kind"], told["verdict"], len(told["scenes"])) == ("twins", "follows the sentence", 3)
+    rows = list(csv.DictReader((tmp_path / "audit.csv").read_text().splitlines()))
+    assert len(rows) == 6
+    assert {row["flipped"] for row in rows} == {"1"}
+
+
+# -- sequences ------------------------------------------------------------------------------------------
+
+
+def test_a_reader_listens(reader: audit_report.Audit) -> None:
+    found = reader
+    nl = found.modes[Mode.NL]
+    assert nl.verdict is Verdict.LISTENS
+    assert nl.auc is not None
+    assert nl.auc > 60
+    against = nl.totals[Variant.CONTRADICTING]
+    assert against.moved.mean > 0.5
+    assert against.gain is not None
+    assert against.gain.low > 0
+    assert Variant.NONE not in nl.totals  # nothing would name the target
+    box = found.modes[Mode.NLBBOX].totals
+    assert box[Variant.NONE].moved.mean < 0.5 * box[Variant.CONTRADICTING].moved.mean  # the box helps, too
+    judge(found, "reader")
+
+
+def test_a_model_that_ignores_the_sentence_is_caught() -> None:
+    found = audited(Deaf(), 3)
+    assert found.deaf == BOTH
+    for result in found.modes.values():
+        assert result.verdict is Verdict.IGNORES
+        assert all(total.moved.mean < 1e-9 for total in result.totals.values())
+    with pytest.raises(PartialResult, match=r"deaf ignores the sentence \(nl and nlbbox\)") as caught:
+        judge(found, "deaf")
+    assert caught.value.exit_code == 7
+
+
+def test_hearing_only_that_there_is_a_sentence_is_ignoring_it() -> None:
+    class Flag(Deaf):
+        """Follows another colour as soon as there is a sentence, whatever it says."""
+
+        def remember(self, *inputs):
+            memory = super().remember(*inputs[:4])
+            heard = inputs[4] is not None
+            return Memory(flag_B=(memory.flag_B + heard) % len(NAMES), text=memory.text)
+
+    found = audited(Flag(), 3)
+    nlbbox = found.modes[Mode.NLBBOX]
+    assert nlbbox.totals[Variant.NONE].moved.mean > 0.1
+    assert nlbbox.verdict is Verdict.IGNORES
+
+
+def test_one_batched_pass_gives_the_boxes_of_separate_passes(tmp_path: Path) -> None:
+    """With a real network (random weights), all sentences and modes at once."""
+    single = Tracker.load(tiny_weights(tmp_path), policy=EAGER)
+    images = clip(3)
+    box = (30.0, 20.0, 40.0, 30.0)
+    wording = Wording(shuffled="a bus", contradicting=contradict("the red thing on the left side"))
+    sentence = "the red thing on the left side"
+    texts = {
+        Variant.TRUE: sentence,
+        Variant.NONE: None,
+        Variant.SHUFFLED: wording.shuffled,
+        Variant.CONTRADICTING: wording.contradicting.text,
+    }
+    targets = {(Mode.NLBBOX, variant): Target(box=box, text=text) for variant, text in texts.items()}
+    targets |= {(Mode.NL, variant): Target(text=text) for variant, text in texts.items() if text}
+    together, count = follow(MultiTracker(single), frames_of(images), targets)
+    assert count == 3
+    moved = []
+    for run, target in targets.items():
+        alone, _ = follow(MultiTracker(single), frames_of(images), {run: target})
+        np.testing.assert_allclose(together[run], alone[run], atol=1e-3, rtol=0)
+        moved.append(alone[run])
+    assert len({rows.round(2).tobytes() for rows in moved}) > 1, "all runs are the same: nothing is proved"
+
+
+def test_every_frame_is_decoded_once_and_all_runs_share_a_batch() -> None:
+    model, opened = Reader(), []
+    (one,) = subjects(1)
+
+    def counted() -> Iterator[Frame]:
+        for frame in one.frames():
+            opened.append(frame.index)
+            yield frame
+
+    subject = Subject(
+        name="once",
+        sentence=one.sentence,
+        frames=counted,
+        start=one.start,
+        boxes=one.boxes,
+        absent=one.absent,
+    )
+    audit_one(MultiTracker(tracker(model)), subject, wordings([one.sentence])[0], BOTH)
+    assert opened == [0, 1, 2, 3, 4]
+    assert set(model.searched) == {7}
+
+
+class Picky(Reader):
+    """Refuses to start by words that name no colour."""
+
+    def ground(self, scene_B3SS, text):
+        if self._named(text) < 0:
+            raise GroundingFailed("no colour is named.")
+        return super().ground(scene_B3SS, text)
+
+
+def test_a_refused_start_counts_as_no_box_and_keeps_nobody_back() -> None:
+    (one,) = subjects(1)
+    wording = Wording(shuffled="the dog", contradicting=contradict(one.sentence))
+    heard = audit_one(MultiTracker(tracker(Picky())), one, wording, (Mode.NL,))
+    effects = {effect.variant: effect for effect in heard.effects}
+    refused = effects[Variant.SHUFFLED]
+    assert refused.refused
+    assert (refused.moved, refused.auc) == (1.0, 0.0)
+    assert np.isnan(refused.distance)
+    assert not effects[Variant.CONTRADICTING].refused
+    assert heard.auc[Mode.NL] is not None
+    assert heard.auc[Mode.NL] > 60
+
+
+def test_a_model_that_starts_nowhere_gets_no_verdict_of_ignoring() -> None:
+    (one,) = subjects(1)
+    silent = Subject(name="x", sentence="the dog", frames=one.frames, boxes=one.boxes, absent=one.absent)
+    wording = Wording(shuffled="the cat", contradicting=contradict("the dog"))
+    heard = audit_one(MultiTracker(tracker(Picky())), silent, wording, BOTH)
+    assert heard.skipped == {Mode.NLBBOX: "no box in the first frame to start with"}
+    assert heard.refused == (Mode.NL,)
+    found = summarise([heard], BOTH)
+    assert found.modes[Mode.NL].verdict is Verdict.NOTHING
+    assert found.modes[Mode.NLBBOX].verdict is Verdict.NOTHING
+    judge(found, "picky")
+
+
+def test_without_truth_only_the_movement_is_told() -> None:
+    (one,) = subjects(1)
+    bare = Subject(name="bare", sentence=one.sentence, frames=one.frames, start=one.start)
+    heard = audit_one(MultiTracker(tracker(Reader())), bare, wordings([one.sentence])[0], BOTH)
+    found = summarise([heard], BOTH)
+    assert found.modes[Mode.NL].verdict is Verdict.UNKNOWN
+    assert found.modes[Mode.NL].auc is None
+    assert all(total.gain is None for result in found.modes.values() for total in result.totals.values())
+    text = json.dumps(audit_report.document(found, {"model": "reader"}), allow_nan=False)
+    assert json.loads(text)["sequences"][0]["runs"][0]["gain"] is None
+
+
+def test_movement_by_hand() -> None:
+    one = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
+    two = np.array([[0.0, 0, 10, 10], [5, 0, 10, 10], [np.nan] * 4])
+    moved, distance = movement(one, two)
+    assert moved == pytest.approx((0 + (1 - 50 / 150) + 1) / 3)
+    assert distance == pytest.approx((0 + 0.5) / 2)
+    assert np.isnan(movement(one[:0], two[:0])).all()
+    assert np.isnan(movement(two[2:], two[2:])).all()
+
+
+def test_a_failed_target_is_told_and_never_leaves_with_0(reader: audit_report.Audit) -> None:
+    error = GroundingFailed("no.")
+    found = summarise(reader.heard[:2], BOTH, failed=[Failed(name="bad", error=error)])
+    with pytest.raises(PartialResult, match=r"1 of 3 targets failed; bad: no\."):
+        judge(found, "reader")
+    assert audit_report.document(found, {})["failed"] == [
+        {"name": "bad", "code": "GroundingFailed", "message": "no."}
+    ]
+
+
+def test_files_have_a_row_a_run(tmp_path: Path, reader: audit_report.Audit) -> None:
+    found = summarise(reader.heard[:2], BOTH)
+    audit_report.save(found, {"model": "reader", "data": "twins"}, tmp_path)
+    told = json.loads((tmp_path / "audit.json").read_text())
+    assert (told["format"], told["version"], told["kind"]) == ("vltrack.audit", 1, "sentences")
+    assert told["modes"]["nl"]["variants"]["shuffled"]["gain"]["sequences"] == 2
+    rows = list(csv.DictReader((tmp_path / "audit.csv").read_text().splitlines()))
+    assert len(rows) == 2 * 5
+    first = rows[0]
+    assert float(first["gain"]) == pytest.approx(float(first["auc_true"]) - float(first["auc"]), abs=1e-3)
+
+
+def test_fewer_frames_on_demand() -> None:
+    (one,) = subjects(1)
+    short = shortened(one, 3)
+    assert [frame.index for frame in short.frames()] == [0, 1, 2]
+    assert short.boxes is not None
+    assert len(short.boxes) == 3
+
+
+def test_the_same_audit_twice_is_the_same(reader: audit_report.Audit) -> None:
+    again = audited(Reader(), 5)
+    assert audit_report.document(again, {}) == audit_report.document(reader, {})
+
+
+def test_a_puppet_that_never_moves_is_caught() -> None:
+    """The verdict comes from the boxes, not from the kind of stub."""
+    seen = prediction([(0.5, 0.5, 0.3, 0.3)], [1.0], 8)
+    model = Puppet(seen.centre_BSS[0].numpy(), seen.presence_BSS[0].numpy(), seen.boxes_BSS4[0].numpy())
+    follower = MultiTracker(tracker(model))
+    found = subjects(2)
+    said = wordings([one.sentence for one in found])
+    heard: list[Heard] = [audit_one(follower, s, w, BOTH) for s, w in zip(found, said, strict=True)]
+    assert summarise(heard, BOTH).deaf == BOTH
+
+
+def test_sequences_become_targets(tmp_path: Path) -> None:
+    from vltrack.datasets.clips import write_clip
+    from vltrack.datasets.opening import open_dataset
+
+    for number, (_, made) in enumerate(twin_scenes(2, 3)):
+        write_clip(made, tmp_path / f"clip-{number}")
+    (tmp_path / "clip-1" / "nlp.txt").unlink()
+    found, left_out = subjects_of(open_dataset(tmp_path).sequences)
+    assert [one.name for one in found] == ["clip-0"]
+    assert left_out == {"clip-1": "no sentence"}
+    assert found[0].start is not None
+    assert len(list(found[0].frames())) == 3
+
+
+# -- sentences ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "contradicted", "how"),
+    [
+        ("the red car on the left", "the blue car on the right", "attribute"),
+        ("a man in Red", "a woman in Blue", "attribute"),
+        ("the small dog", "the large dog", "attribute"),
+        ("big brown horse, second from the left", "small white horse, second from the right", "attribute"),
+        ("the black and white dog", "the red and blue dog", "attribute"),
+        ("red-haired girl", "blue-haired boy", "attribute"),
+        ("the dog", "the cat", "class"),
+        ("basketball player", "basketball ball", "class"),
+    ],
+)
+def test_contradictions(said: str, contradicted: str, how: str) -> None:
+    found = contradict(said)
+    assert (found.text, found.how) == (contradicted, how)
+    assert found.swapped
+
+
+def test_what_cannot_be_contradicted_gives_way_to_another_thing() -> None:
+    found = contradict("the zorb")
+    assert found.how == "object"
+    assert found.swapped == ()
+    assert found.text in PLAIN
+    assert found.text != plain_phrase("the zorb")  # the shuffled one says something else
+
+
+def test_opposites_never_keep_a_word() -> None:
+    assert all(word != other for word, other in opposites().items())
+    for pair in ("left right", "small large", "man woman", "first last"):
+        one, other = pair.split()
+        assert (opposites()[one], opposites()[other]) == (other, one)
+
+
+def test_shuffling_is_a_derangement_and_always_the_same() -> None:
+    said = [f"the {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("dog", "bus", "cup")]
+    others = shuffled(said)
+    assert others == shuffled(said)
+    assert sorted(others) == sorted(said)
+    shared = [len(content_words(a) & content_words(b)) for a, b in zip(said, others, strict=True)]
+    assert all(a != b for a, b in zip(said, others, strict=True))
+    assert sum(shared) <= 3
+    assert shuffled(said, seed=1) != others
+
+
+def test_nobody_keeps_the_own_words() -> None:
+    others = shuffled(["the dog", "The dog", "the dog"])
+    assert all(other in PLAIN for other in others)
+    (alone,) = shuffled(["the red umbrella"])
+    assert not content_words(alone) & {"red", "umbrella"}
+    assert shuffled([]) == []
+    everything = " ".join(PLAIN)
+    assert plain_phrase(everything) in PLAIN
