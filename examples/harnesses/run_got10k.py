@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
+from vltrack.core.errors import VltrackError
 from vltrack.evaluation.harnesses.got10k import Got10kTracker
 
 matplotlib.use("Agg")  # the report draws curves; no window is needed
@@ -49,4 +51,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VltrackError as error:
+        sys.exit(f"{error.code}: {error}")

@@ -1,0 +1,321 @@
+"""The adapters for got10k and the VOT toolkit against their contracts, written down here by hand; the real
+harnesses are run in ``test_interop.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from vltrack.core.errors import DataError, GroundingFailed, UsageError
+from vltrack.core.types import Step
+from vltrack.datasets.clips import ProceduralClip, synthesize_clip, write_clip
+from vltrack.evaluation.harnesses import vot_folder
+from vltrack.evaluation.harnesses.got10k import Got10kTracker
+from vltrack.evaluation.harnesses.vot_folder import main
+from vltrack.evaluation.harnesses.vot_python import VotTracker
+from vltrack.evaluation.harnesses.vot_regions import box_around
+from vltrack.metrics.regions import Mask, Rectangle, Special, parse_region, read_regions
+from vltrack.tracking.tracker import Tracker
+
+FRAMES = 5
+
+
+@pytest.fixture(scope="module")
+def clip() -> ProceduralClip:
+    return synthesize_clip(4, FRAMES)
+
+
+@pytest.fixture(scope="module")
+def files(clip: ProceduralClip, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The pictures of a sequence called ``walker``."""
+    folder = tmp_path_factory.mktemp("data") / "walker"
+    write_clip(clip, folder)
+    return sorted((folder / "img").iterdir())
+
+
+@pytest.fixture(scope="module")
+def start(clip: ProceduralClip) -> tuple[float, float, float, float]:
+    x, y, w, h = (float(value) for value in clip.boxes[0])
+    return x, y, w, h
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Tracker:
+    return Tracker.load("litetrack-tiny", device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def load_once(loaded: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are read once for all tests here; a name that is none still fails."""
+    load = Tracker.load
+
+    def once(name: str | Path, *, device: str = "auto") -> Tracker:
+        return loaded if str(name) == "litetrack-tiny" else load(name, device=device)
+
+    monkeypatch.setattr(Tracker, "load", once)
+
+
+def direct(loaded: Tracker, files: list[Path], **target: Any) -> list[Step]:
+    frames = [cv2.imread(str(file))[..., ::-1] for file in files]
+    tracker = loaded.with_policy(loaded.engine.policy)
+    return [tracker.init(frames[0], **target), *(tracker.update(frame) for frame in frames[1:])]
+
+
+# --- got10k: name, is_deterministic, track(img_files, box, visualize) -> boxes (N, 4), times (N,)
+
+
+class TheirTracker:
+    """What ``got10k.trackers.Tracker`` promises: pictures by PIL in RGB, row 0 is the box that was given."""
+
+    def track(
+        self: Any, img_files: list[str], box: NDArray[np.float64], visualize: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        boxes, times = np.zeros((len(img_files), 4)), np.zeros(len(img_files))
+        boxes[0] = box
+        for number, name in enumerate(img_files):
+            with Image.open(name) as picture:
+                image = picture.convert("RGB")
+            if number == 0:
+                self.init(image, box)
+            else:
+                boxes[number, :] = self.update(image)
+            times[number] = 0.5
+        return boxes, times
+
+
+@pytest.fixture
+def got10k(monkeypatch: pytest.MonkeyPatch) -> None:
+    package, trackers = ModuleType("got10k"), ModuleType("got10k.trackers")
+    trackers.Tracker = TheirTracker  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "got10k", package)
+    monkeypatch.setitem(sys.modules, "got10k.trackers", trackers)
+
+
+@pytest.mark.usefixtures("got10k")
+def test_got10k_gets_the_boxes_that_a_tracker_gives(
+    files: list[Path], start: tuple[float, ...], clip: ProceduralClip, loaded: Tracker
+) -> None:
+    names = [str(file) for file in files]
+    plain = Got10kTracker("litetrack-tiny")
+    assert (plain.name, plain.is_deterministic) == ("litetrack-tiny_bbox", True)
+    boxes, times = plain.track(names, np.array(start))
+    np.testing.assert_array_equal(boxes, [step.box for step in direct(loaded, files, box=start)])
+    assert times.tolist() == [0.5] * FRAMES
+    told = Got10kTracker("litetrack-tiny", mode="nlbbox", sentences={"walker": clip.sentence})
+    expected = [step.box for step in direct(loaded, files, box=start, text=clip.sentence)]
+    np.testing.assert_array_equal(told.track(names, np.array(start))[0], expected)
+
+
+@pytest.mark.usefixtures("got10k")
+def test_got10k_by_words_alone_keeps_the_box_that_the_words_found(
+    files: list[Path], loaded: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def init(frame: Any, box: Any = None, text: str | None = None) -> Step:
+        seen.append((np.asarray(frame)[0, 0].tolist(), box, text))
+        return Step(box=np.array([1.0, 2.0, 3.0, 4.0]), score=1.0, visible=True, index=0, seconds=0.0)
+
+    monkeypatch.setattr(loaded, "init", init)
+    monkeypatch.setattr(loaded, "update", lambda frame: init(frame))
+    told = Got10kTracker("litetrack-tiny", mode="nl", name="mine", sentences={"walker": "the walker"})
+    boxes, _ = told.track([str(file) for file in files], np.array([9.0, 9.0, 9.0, 9.0]))
+    assert told.name == "mine"
+    assert boxes[0].tolist() == [1.0, 2.0, 3.0, 4.0]
+    # RGB, as cv2's BGR turned; the given box is not looked at.
+    assert seen[0] == (cv2.imread(str(files[0]))[0, 0, ::-1].tolist(), None, "the walker")
+
+
+def test_got10k_is_told_what_is_missing(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="no mode 'both'"):
+        Got10kTracker("litetrack-tiny", mode="both")
+    with pytest.raises(UsageError, match="needs sentences"):
+        Got10kTracker("litetrack-tiny", mode="nl")
+    other = Got10kTracker("litetrack-tiny", mode="nl", sentences={"runner": "the runner"})
+    with pytest.raises(DataError, match=r"no sentence.*Name one of 'img', 'walker'"):
+        other.track([str(file) for file in files], np.zeros(4))
+    monkeypatch.setitem(sys.modules, "got10k.trackers", None)
+    with pytest.raises(UsageError, match="got10k package cannot be imported"):
+        Got10kTracker("litetrack-tiny").track([str(file) for file in files], np.ones(4))
+
+
+# --- VOT, protocol python: an object a frame's file goes to; answers are plain tuples and dicts
+
+
+def test_vot_object_gives_the_boxes_that_a_tracker_gives(
+    files: list[Path], start: tuple[float, ...], clip: ProceduralClip, loaded: Tracker
+) -> None:
+    harnessed = VotTracker(model="litetrack-tiny", device="cpu")
+    assert harnessed.multiobject is True
+    answers = [harnessed.init(str(files[0]), [(start, {})], {})]
+    x, y, w, h = start
+    corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+    answers.append(
+        harnessed.update({"depth": "none", "color": str(files[1])}, [(corners, {"prompt": clip.sentence})])
+    )
+    answers += [harnessed.update(str(file), [], {}) for file in files[2:]]
+    assert [len(answer) for answer in answers] == [1] + [2] * (FRAMES - 1)
+    for (box, facts), step in zip(
+        (answer[0] for answer in answers), direct(loaded, files, box=start), strict=True
+    ):
+        assert type(box) is tuple
+        assert [type(value) for value in box] == [float] * 4
+        assert box == tuple(step.box)
+        assert facts == {"score": step.score}
+    late = direct(loaded, files[1:], box=around(corners), text=clip.sentence)
+    assert [answer[1][0] for answer in answers[1:]] == [tuple(step.box) for step in late]
+    # A new start forgets; the toolkit hands a single object over without a list.
+    assert harnessed.init(str(files[0]), (start, {})) == answers[0]
+
+
+def around(corners: list[tuple[float, float]]) -> tuple[float, float, float, float]:
+    (x, y), _, (right, bottom), _ = corners
+    return x, y, right - x, bottom - y
+
+
+def test_vot_object_fails_in_the_words_that_the_toolkit_passes_on(
+    files: list[Path], start: tuple[float, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="ModelNotFound: no model is called 'nope'"):
+        VotTracker(model="nope")
+    harnessed = VotTracker(model="litetrack-tiny")
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(files[0].read_bytes()[:-400])
+    for frame, region, words in (
+        (str(files[0]), (5.0, 5.0), "DataError: .*convert = rectangle"),
+        (str(files[0]), (5.0, 5.0, 0.0, 5.0), "BoxInvalid"),
+        (str(tmp_path / "gone.jpg"), start, "ImageError: cannot read the frame"),
+        (str(cut), start, "ImageError: .* is damaged"),
+        ({"depth": str(files[0])}, start, "DataError: the frame has the channels depth"),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            harnessed.init(frame, [(region, {})], {})
+
+
+# --- VOT, protocol folder: files in, files out, an exit code
+
+
+def lay_out(folder: Path, files: list[Path], **queries: str) -> Path:
+    """What the toolkit leaves for the command; paths relative to the folder."""
+    folder.mkdir()
+    (folder / "pictures").symlink_to(files[0].parent)
+    (folder / "frames_color.txt").write_text("".join(f"pictures/{file.name}\n" for file in files))
+    for key, text in queries.items():
+        (folder / f"query_{key}.txt").write_text(text)
+    return folder
+
+
+def test_vot_folder_is_answered(
+    files: list[Path],
+    start: tuple[float, ...],
+    clip: ProceduralClip,
+    loaded: Tracker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    region = ",".join(map(repr, start))
+    folder = lay_out(
+        tmp_path / "run",
+        files,
+        obj0=f"0\n{region}\n",
+        obj1=f"2\n{region}\ncolour=a=b\nprompt={clip.sentence}\n",
+    )
+    monkeypatch.chdir(folder)
+    assert main(["--model", "litetrack-tiny", "--device", "cpu"]) == 0
+    early, late = direct(loaded, files, box=start), direct(loaded, files[2:], box=start, text=clip.sentence)
+    assert read_regions(folder / "output_obj0.txt") == tuple(Rectangle(*step.box) for step in early)
+    assert read_regions(folder / "output_obj1.txt")[:2] == (Special(0), Special(0))
+    assert read_regions(folder / "output_obj1.txt")[2:] == tuple(Rectangle(*step.box) for step in late)
+    scores = np.loadtxt(folder / "output_obj1_score.txt")
+    assert scores.tolist() == [0.0, 0.0, *(step.score for step in late)]
+
+
+def test_vot_folder_in_masks_says_nothing_of_what_is_not_seen(
+    files: list[Path], tmp_path: Path, loaded: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lay_out(tmp_path / "run", files[:3], a="0\n0\nprompt=the walker\n")
+    given: list[Any] = []
+    rows = iter([(2.4, -3.0, 4.0, 5.2, True), (7.0, 8.0, 2.0, 2.0, False), (-9.0, -9.0, 5.0, 5.0, True)])
+
+    def step(*words: Any, **target: Any) -> Step:
+        given.append(target)
+        *box, visible = next(rows)
+        return Step(box=np.array(box), score=0.25, visible=visible, index=0, seconds=0.0)
+
+    monkeypatch.setattr(Tracker, "init", step)
+    monkeypatch.setattr(Tracker, "update", step)
+    vot_folder.run(folder, model="litetrack-tiny", output="mask")
+    assert given[0] == {"box": None, "text": "the walker"}
+    first, *others = read_regions(folder / "output_a.txt")
+    assert isinstance(first, Mask)
+    assert (first.x, first.y, first.pixels.shape) == (2, 0, (2, 4))
+    assert first.pixels.all()
+    assert others == [Special(0), Special(0)]
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "words"),
+    [
+        ("0\n0\n", 4, "neither a region nor a prompt"),
+        ("0\n", 4, "query_a.txt:2: '' is no"),
+        ("one\n1,2,3,4\n", 4, "line 1: 'one' is no frame number"),
+        ("5\n1,2,3,4\n", 4, "frame 5 of 5 (they count from 0)"),
+        ("0\n1,2,x,4\n", 4, "query_a.txt:2"),
+        ("0\n1,2,0,4\n", 3, "BoxInvalid"),
+        ("", 4, "a frame number and a region are needed"),
+    ],
+)
+def test_vot_folder_fails_with_a_code_and_a_sentence(
+    query: str, code: int, words: str, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = lay_out(tmp_path / "run", files, a=query)
+    assert main(["--folder", str(folder), "--model", "litetrack-tiny"]) == code
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.startswith("vltrack: error[")
+    assert told.count("\n") == 1
+    assert not list(folder.glob("output_*"))
+
+
+def test_vot_folder_refuses_a_hole_in_the_frames(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = lay_out(tmp_path / "run", files, a="0\n50,50,40,40\n")
+    (folder / "cut.jpg").write_bytes(files[2].read_bytes()[:-400])
+    lines = (folder / "frames_color.txt").read_text().splitlines()
+    (folder / "frames_color.txt").write_text("\n".join([*lines[:2], "cut.jpg", *lines[3:]]) + "\n")
+    assert main(["--folder", str(folder), "--model", "litetrack-tiny"]) == 3
+    assert "cut.jpg: the file was cut" in capsys.readouterr().err
+    (folder / "frames_color.txt").rename(folder / "frames_ir.txt")
+    assert len(vot_folder.read_frames(folder)) == FRAMES
+    (folder / "frames_depth.txt").write_text("x\n")
+    with pytest.raises(DataError, match=r"frames_depth\.txt, frames_ir\.txt, not frames_color"):
+        vot_folder.read_frames(folder)
+
+
+def test_box_around_regions() -> None:
+    assert box_around(parse_region("1.5,2,3,4")) == (1.5, 2.0, 3.0, 4.0)
+    assert box_around(parse_region("3,1,7,2,6,9,1,8")) == (1.0, 1.0, 6.0, 8.0)
+    assert box_around(parse_region("m10,20,4,3,5,2,2,1,2")) == (11.0, 21.0, 2.0, 2.0)
+    assert box_around(parse_region("m10,20,4,3,12")) is None
+    assert box_around(parse_region("0")) is None
+
+
+def test_grounding_that_fails_is_not_hidden(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*words: Any, **target: Any) -> Step:
+        raise GroundingFailed("nothing like it is in the picture.")
+
+    monkeypatch.setattr(Tracker, "init", refuse)
+    folder = lay_out(tmp_path / "run", files, a="0\n0\nprompt=the walker\n")
+    assert main(["--folder", str(folder), "--model", "litetrack-tiny"]) == 3
