@@ -129,6 +129,7 @@ def _movements(audit: Audit, mode: Mode) -> Panel | None:
         unit="1 - overlap with the true run",
         names=list(values),
         values_S=list(values.values()),
+        limits=(0.0, 1.0),
     )
 
 
@@ -141,8 +142,16 @@ def twin_panels(audit: TwinAudit, model: str) -> Figure:
         title="twins: frames on the named one minus frames on the other",
         told=lead.told().replace("sequences", "scenes"),
         unit="share of frames, mean of both sentences",
-        names=[f"{' / '.join(scene.sentences)}" for scene in audit.scenes],
+        names=[_twin_name(*scene.sentences) for scene in audit.scenes],
         values_S=[scene.lead for scene in audit.scenes],
         interval=(lead.low, lead.high) if lead.is_interval else None,
+        limits=(-1.0, 1.0),
     )
     return audit_figure(f"Does {model} follow the words?", f"{audit.verdict}", [panel])
+
+
+def _twin_name(one: str, two: str) -> str:
+    """``the red star``, ``the blue star`` -> ``red, blue star``."""
+    first, second = one.split(), two.split()
+    own = " ".join(word for word in first if word not in second)
+    return f"{own}, {' '.join(second[1:])}"

@@ -34,6 +34,7 @@ class Panel:
         names: of the S bars.
         values_S: the bars; those with NaN are left out.
         interval: low and high end of the interval of the mean, or None where there is none.
+        limits: of the axis; None fits the bars.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Panel:
     names: Sequence[str]
     values_S: ArrayLike
     interval: tuple[float, float] | None = None
+    limits: tuple[float, float] | None = None
 
 
 def audit_figure(title: str, verdict: str, panels: Sequence[Panel]) -> Figure:
@@ -100,9 +102,7 @@ def _panel(
     _mean(axes, panel, values)
     axes.axvline(0, color=paper.INK, linewidth=0.7)
     axes.set_ylim(len(values) - 0.5, -0.5)
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    margin_x = 0.05 * max(high - low, 1e-3)
-    axes.set_xlim(low - (margin_x if low < 0 else 0), high + margin_x)
+    axes.set_xlim(*(panel.limits or _limits(values)))
     axes.set_yticks([])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(panel.unit, labelpad=1)
@@ -111,6 +111,13 @@ def _panel(
         y = top + _ROW * (number + 0.5)
         x = left + _NAMES - 0.06
         paper.write(made, shown, x, y, size=paper.SMALL, ha="right", va="center_baseline")
+
+
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """From the smallest bar to the largest, 0 among them, with a little room."""
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    room = 0.05 * (high - low) or 1.0
+    return (low - room if low < 0 else low), high + room
 
 
 def _mean(axes: Axes, panel: Panel, values: NDArray[np.float64]) -> None:

@@ -1,0 +1,190 @@
+"""``vltrack audit`` as a command: what it prints, writes, refuses, and with which exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from listeners import Deaf, Reader
+from scripted import tracker
+from vltrack.cli import audit_job
+from vltrack.datasets.clips import write_clip
+from vltrack.evaluation.audit_twins import twin_scenes
+from vltrack.tracking.tracker import Tracker
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three twin clips on disk."""
+    root = tmp_path_factory.mktemp("clips")
+    for number, (_, made) in enumerate(twin_scenes(3, 4)):
+        write_clip(made, root / f"clip-{number}")
+    return root
+
+
+def use(monkeypatch: pytest.MonkeyPatch, model: Reader, **card: object) -> None:
+    """Put ``model`` where the network would be."""
+    stand_in = tracker(model)
+    stand_in.card = {**stand_in.card, **card}
+    monkeypatch.setattr(audit_job, "_load", lambda job: stand_in)
+
+
+def test_a_reader_passes_on_twins(command, monkeypatch, tmp_path) -> None:
+    use(monkeypatch, Reader())
+    done = command("audit", "litetrack-tiny", "--twins", "4", "--frames", "4", "--out", tmp_path / "a")
+    assert done.code == 0, done.err
+    assert "twins: follows the sentence" in done.err
+    assert "scenes that flip with the sentence  1.000" in done.err
+    assert done.out == ""
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
+        "audit.csv",
+        "audit.json",
+        "audit.png",
+        "audit.svg",
+    ]
+
+
+def test_a_model_that_ignores_text_leaves_with_7_and_the_results_are_kept(
+    command, monkeypatch, tmp_path
+) -> None:
+    use(monkeypatch, Deaf())
+    done = command("audit", "litetrack-tiny", "--twins", "3", "--frames", "4", "--out", tmp_path, "--json")
+    assert done.code == 7
+    told = json.loads(done.out)
+    assert (told["verdict"], told["flip"]["mean"]) == ("ignores the sentence", 0.0)
+    assert "does not follow the sentence on twins" in done.err
+    assert json.loads((tmp_path / "audit.json").read_text()) == told
+
+
+def test_a_data_set(command, monkeypatch, clips, tmp_path) -> None:
+    use(monkeypatch, Reader(), sha256="ab" * 32)
+    done = command("audit", "litetrack-tiny", "--data", clips, "--out", tmp_path, "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["model"] == "litetrack-tiny"
+    assert told["weights_sha256"] == "ab" * 32
+    assert told["data"] == clips.name
+    assert told["modes"]["nl"]["verdict"] == "listens"
+    assert [one["name"] for one in told["sequences"]] == ["clip-0", "clip-1", "clip-2"]
+    assert "nlbbox: " in done.err
+    assert "contradicting" in done.err
+    rows = list(csv.DictReader((tmp_path / "audit.csv").read_text().splitlines()))
+    assert len(rows) == 3 * 5
+    assert (tmp_path / "audit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_data_set_that_is_ignored(command, monkeypatch, clips) -> None:
+    use(monkeypatch, Deaf())
+    done = command("audit", "litetrack-tiny", "--data", clips, "--limit", "2", "--end", "3", "--quiet")
+    assert done.code == 7
+    assert done.err.count("\n") == 1
+    assert "litetrack-tiny ignores the sentence (nl and nlbbox)" in done.err
+
+
+def test_modes_are_chosen(command, monkeypatch, clips) -> None:
+    use(monkeypatch, Reader())
+    done = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl", "--limit", "1", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert list(told["modes"]) == ["nl"]
+    assert told["modes"]["nl"]["verdict"] == "moves; nothing is known of its use"  # one target is too few
+
+
+def test_a_clip_has_movement_only(command, monkeypatch, clips, tmp_path) -> None:
+    use(monkeypatch, Reader())
+    source = clips / "clip-0" / "img"
+    sentence = (clips / "clip-0" / "nlp.txt").read_text().strip()
+    box = (clips / "clip-0" / "groundtruth.txt").read_text().split()[0]
+    done = command(
+        "audit", "litetrack-tiny", "--data", source, "--text", sentence, "--box", box, "--out", tmp_path
+    )
+    assert done.code == 0, done.err
+    assert "no truth" in done.err
+    told = json.loads((tmp_path / "audit.json").read_text())
+    assert set(told["modes"]) == {"nl", "nlbbox"}
+    words = command("audit", "litetrack-tiny", "--data", source, "--text", sentence, "--json")
+    assert set(json.loads(words.out)["modes"]) == {"nl"}
+
+
+def test_a_model_without_words_is_told_so(command, monkeypatch, clips) -> None:
+    use(monkeypatch, Reader(), modes=("bbox",))
+    done = command("audit", "litetrack-tiny", "--data", clips)
+    assert done.code == 2
+    assert "claims to read no sentence" in done.err
+    twins = command("audit", "litetrack-tiny", "--twins", "2")
+    assert twins.code == 2
+
+
+def test_a_mode_that_the_model_has_not_is_told(command, monkeypatch, clips) -> None:
+    use(monkeypatch, Reader(), modes=("bbox", "nlbbox"))
+    done = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl")
+    assert done.code == 2
+    assert "has no mode nl" in done.err
+
+
+def test_a_broken_sequence_is_named_and_the_others_are_kept(command, monkeypatch, tmp_path) -> None:
+    use(monkeypatch, Reader())
+    for number, (_, made) in enumerate(twin_scenes(2, 3)):
+        write_clip(made, tmp_path / "data" / f"clip-{number}")
+    (tmp_path / "data" / "clip-1" / "img" / "00000002.jpg").write_bytes(b"no picture")
+    done = command("audit", "litetrack-tiny", "--data", tmp_path / "data", "--json", "--modes", "nl")
+    assert done.code == 7
+    told = json.loads(done.out)
+    assert [one["name"] for one in told["sequences"]] == ["clip-0"]
+    assert [one["name"] for one in told["failed"]] == ["clip-1"]
+    assert "1 of 2 targets failed" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "either --data or --twins"),
+        (["--data", "x", "--twins", "2"], "either --data or --twins"),
+        (["--twins", "2", "--text", "the dog"], "--twins takes no other"),
+        (["--data", "x", "--modes", "bbox"], "--modes 'bbox'"),
+        (["--data", "x", "--box", "1,2,3,4"], "needs --text"),
+        (["--data", "x", "--text", "the dog", "--limit", "2"], "belong to a data set"),
+        (["--data", "x", "--device", "tpu"], "--device"),
+    ],
+)
+def test_flags_that_do_not_fit(command, words, said) -> None:
+    done = command("audit", "litetrack-tiny", *words)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_input_that_cannot_be_audited(command, monkeypatch, clips, tmp_path) -> None:
+    use(monkeypatch, Reader())
+    film = tmp_path / "clip.mp4"
+    film.write_bytes(b"")
+    alone = command("audit", "litetrack-tiny", "--data", film)
+    assert alone.code == 2
+    assert "nothing says what to follow" in alone.err
+    assert command("audit", "litetrack-tiny", "--data", tmp_path / "nothing").code == 4
+    for number, (_, made) in enumerate(twin_scenes(1, 2)):
+        write_clip(made, tmp_path / "mute" / f"clip-{number}")
+        (tmp_path / "mute" / f"clip-{number}" / "nlp.txt").unlink()
+    mute = command("audit", "litetrack-tiny", "--data", tmp_path / "mute")
+    assert mute.code == 4
+    assert "has a sentence" in mute.err
+
+
+def test_nothing_is_overwritten_unasked(command, monkeypatch, tmp_path) -> None:
+    use(monkeypatch, Reader())
+    (tmp_path / "audit.csv").write_text("mine")
+    done = command("audit", "litetrack-tiny", "--twins", "1", "--out", tmp_path)
+    assert done.code == 2
+    assert (tmp_path / "audit.csv").read_text() == "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["litetrack", "all-in-one", "aitrack", "bit-tracker", "sa-tracker"])
+def test_shipped_models_are_audited_to_the_end(name: str, command) -> None:
+    """Whatever the verdict is, it is one of the known ones and the exit code agrees with it."""
+    done = command("audit", f"{name}-tiny", "--twins", "3", "--frames", "4", "--json")
+    told = json.loads(done.out)
+    assert done.code == (0 if told["verdict"] == "follows the sentence" else 7)
+    assert Tracker.load(f"{name}-tiny").card["sha256"] == told["weights_sha256"]
