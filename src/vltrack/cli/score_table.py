@@ -69,6 +69,10 @@ def _block(column: str, summaries: Sequence[Told]) -> Iterator[str]:
     names = _measures(summaries[0], column)
     more = ", the box that the words found scored as it is" if column == OWN_FIRST else ""
     yield f"{column}: {rule['title']}{more}"
+    if rule["measures"]:
+        yield "  " + "; ".join(
+            f"{names[key]}: {words}" for key, words in rule["measures"].items() if key in names
+        )
     rows = [["tracker", "mode", *names.values()]]
     for told in summaries:
         rows.append([told["tracker"], told["mode"] or "-", *_cells(told["rules"][column], names)])

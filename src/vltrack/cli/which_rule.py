@@ -46,19 +46,22 @@ def which_rule(
     from vltrack.datasets.opening import open_dataset
     from vltrack.evaluation.results import open_results
     from vltrack.evaluation.summary import renamed, truth_of
+    from vltrack.metrics.benchmarks import benchmark_of
     from vltrack.metrics.detective import CHANGES
     from vltrack.metrics.detective import which_rule as find
 
-    truth = truth_of(open_dataset(data, name=dataset, split=split))
-    laid = renamed(truth.names, open_results(results))
-    fits = find(published, truth, laid.boxes, tolerance=within)
+    opened = open_dataset(data, name=dataset, split=split)
+    truth = truth_of(opened)
+    fits = find(published, truth, renamed(truth.names, open_results(results)).boxes, tolerance=within)
     if json:
         emit({"number": published, "tolerance": within, "fits": [fit.told() for fit in fits]})
-    else:
-        for fit in fits:
-            sys.stdout.write(f"{fit.value:7.3f}  {fit.measure:<22}{fit.rule:<34}{CHANGES[fit.change][0]}\n")
+        return
+    official = {rule.name: column for column, rule in benchmark_of(opened.name).rules.items()}
+    for fit in fits:
+        rules = ", ".join(f"{name} ({official[name]})" if name in official else name for name in fit.rules)
+        sys.stdout.write(f"{fit.value:7.3f}  {fit.measure:<21} {CHANGES[fit.change][0]}: {rules}\n")
     if not fits:
-        say(f"no convention gives {number} within {within:.3g}; see vltrack evaluate --rule all.")
+        say(f"no convention gives {shown(number)} within {within:.3g}; see vltrack evaluate --rule all.")
 
 
 def _published(text: str) -> tuple[float, int]:

@@ -113,7 +113,6 @@ def summarise(
     columns |= {name: RULES[name] for name in more_rules if RULES[name] not in columns.values()}
     rules = {column: _with_short(rule, short) for column, rule in columns.items()}
     scored = {column: _scored(truth, results, rule) for column, rule in rules.items()}
-    official = scored["official"]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -123,7 +122,7 @@ def summarise(
         "split": split,
         "subset": None if subset is None else asdict(subset),
         "note": benchmark_of(data).note,
-        "notes": list(results.notes),
+        "notes": [*results.notes, *_absences(results, truth)],
         "sequences": _sequences(truth, results),
         "causes": asdict(causes(truth)),
         "speed": _speed(results),
@@ -131,7 +130,6 @@ def summarise(
             column: _told(truth, scores, rules[column], _extra(truth, results, data, rules[column]))
             for column, scores in scored.items()
         },
-        "measures": _names(official.rule),
     }
 
 
@@ -167,6 +165,7 @@ def _told(truth: Truth, scores: Scores, rule: Rule, extra: dict[str, float]) -> 
     return {
         "rule": rule.name,
         "title": rule.title,
+        "measures": _unusual(rule),
         **_values(scores),
         **{f"{curve}_curve": _plain(scores.curve(curve)) for curve in CURVES},
         "success_thresholds": _plain(rule.success_thresholds),
@@ -196,15 +195,22 @@ def _extra(truth: Truth, results: Results, data: str, rule: Rule) -> dict[str, f
     return {"mean_accuracy": 100 * own.accuracy, "complete_auc": 100 * own.complete_auc}
 
 
-def _names(rule: Rule) -> dict[str, str]:
-    """What the rule calls its measures."""
-    norm = {"at 0.20": "at 0.20", "mean": "mean to 0.5", "area": "area to 0.5"}[rule.norm_score]
-    return {
-        "auc": "success, area" if rule.success_score == "area" else "success AUC",
-        "precision": "precision, area to 50 px" if rule.precision_score == "area" else "precision at 20 px",
-        "norm_precision": f"normalised precision, {norm}",
-        "overlap": "mean overlap (AO)",
+def _unusual(rule: Rule) -> dict[str, str]:
+    """What the rule means by its measures, where it is not what most toolkits mean."""
+    unusual = {
+        "auc": rule.success_score == "area" and "area under the success curve",
+        "precision": rule.precision_score == "area" and "area under the precision curve to 50 px",
+        "norm_precision": {"mean": "mean of the curve to 0.5", "area": "area under the curve to 0.5"}.get(
+            rule.norm_score
+        ),
     }
+    return {name: words for name, words in unusual.items() if isinstance(words, str)}
+
+
+def _absences(results: Results, truth: Truth) -> list[str]:
+    """Sequences that a rule scores though they have no result."""
+    missing = [name for name in truth.names if name not in results.boxes]
+    return [f"{len(missing)} sequences have no result and count as boxes of zeros."] if missing else []
 
 
 def _sequences(truth: Truth, results: Results) -> list[dict[str, Any]]:

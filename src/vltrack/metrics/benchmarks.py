@@ -29,8 +29,6 @@ class Benchmark:
         return {"official": RULES[self.official], "vlt-python": RULES[self.papers]}
 
 
-_SERVER = "The truth of the test split is held back: write an archive and send it to the benchmark's server."
-
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {
         "lasot": Benchmark(official="lasot", papers="vlt-python-lasot"),
@@ -49,8 +47,8 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
         "uav123": Benchmark(official="otb", papers="vlt-python-uav"),
         "uav123_10fps": Benchmark(official="otb", papers="vlt-python-uav"),
         "webuav3m": Benchmark(official="webuav"),
-        "got10k": Benchmark(official="got10k", papers="got10k", note=_SERVER),
-        "trackingnet": Benchmark(official="trackingnet", papers="trackingnet", note=_SERVER),
+        "got10k": Benchmark(official="got10k", papers="got10k"),
+        "trackingnet": Benchmark(official="trackingnet", papers="trackingnet"),
         "mgit": Benchmark(
             official="otb",
             note="MGIT's own server scores other errors and restarts; this is plain one-pass evaluation.",

@@ -27,9 +27,17 @@ CHANGES: Mapping[str, tuple[str, Callable[[Floats], Floats]]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """One way to the number: ``value`` in percent, ``off`` = value minus the published one."""
+    """One way to the number.
 
-    rule: str
+    Attributes:
+        rules: the rules that agree on it (to a thousandth); ``lasot + own first frame`` is a rule whose first
+            frame is what the tracker gave there.
+        measure: one of ``scoring.MEASURES``.
+        change: one of ``CHANGES``.
+        value: in percent; ``off`` is value minus the published number.
+    """
+
+    rules: tuple[str, ...]
     measure: str
     change: str
     value: float
@@ -50,34 +58,53 @@ def which_rule(
 ) -> list[Fit]:
     """Every rule, measure and change of boxes whose score is within ``tolerance`` of ``number`` (percent).
 
-    The closest without a change of the boxes come first. Each rule is also tried with the tracker's own first
-    frame (``+own first frame``). A rule that refuses these results is passed over.
+    Those without a change of the boxes come first, the closest first of all. Each rule is also tried with the
+    tracker's own first frame. A rule that refuses these results is passed over.
     """
-    fits = [
-        Fit(rule=name, measure=measure, change=change, value=value, off=value - number)
-        for name, measure, change, value in _all(truth, results, rules)
-        if abs(value - number) <= tolerance
+    found: dict[tuple[int, str, float], list[str]] = {}
+    exact: dict[tuple[int, str, float], float] = {}
+    for place, change in enumerate(CHANGES):
+        for name, measure, value in _all(truth, results, rules, CHANGES[change][1]):
+            if abs(value - number) <= tolerance:
+                key = (place, measure, round(value, 3))
+                found.setdefault(key, []).append(name)
+                exact.setdefault(key, value)
+    order = sorted(found, key=lambda key: (key[0], abs(exact[key] - number), key[1]))
+    names = tuple(CHANGES)
+    return [
+        Fit(
+            rules=tuple(found[key]),
+            measure=key[1],
+            change=names[key[0]],
+            value=exact[key],
+            off=exact[key] - number,
+        )
+        for key in order
     ]
-    order = list(CHANGES)
-    return sorted(fits, key=lambda fit: (order.index(fit.change), abs(fit.off), fit.rule))
 
 
 def _all(
-    truth: Truth, results: Mapping[str, Floats], rules: Iterable[Rule]
-) -> Iterable[tuple[str, str, str, float]]:
+    truth: Truth, results: Mapping[str, Floats], rules: Iterable[Rule], change: Callable[[Floats], Floats]
+) -> Iterable[tuple[str, str, float]]:
     for rule in rules:
-        ways = {rule.name: rule}
+        try:
+            laid, boxes = align(truth, results, rule)
+        except DataError:
+            continue
+        changed = change(boxes)
+        values = _values(laid, changed, rule)
+        for measure, value in values.items():
+            yield rule.name, measure, value
         if rule.first == "truth":
-            ways[f"{rule.name} + own first frame"] = replace(rule, first="keep", drops_empty=False)
-        for name, way in ways.items():
-            try:
-                laid, boxes = align(truth, results, way)
-            except DataError:
-                continue
-            for change, (_, change_of) in CHANGES.items():
-                scores = score(laid, change_of(boxes), way)
-                for measure in MEASURES:
-                    yield name, measure, change, 100 * scores.value(measure)
+            own = _values(laid, changed, replace(rule, first="keep", drops_empty=False))
+            for measure, value in own.items():
+                if round(value, 3) != round(values[measure], 3):
+                    yield f"{rule.name} + own first frame", measure, value
+
+
+def _values(truth: Truth, boxes: Floats, rule: Rule) -> dict[str, float]:
+    scores = score(truth, boxes, rule)
+    return {measure: 100 * scores.value(measure) for measure in MEASURES}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -158,6 +158,8 @@ def score(truth: Truth, boxes: ArrayLike, rule: Rule) -> Scores:
         raise DataError(f"{predicted.shape} predicted numbers for {truth.boxes.shape} annotated ones.")
     if rule.bad_prediction == "carry":
         predicted = carried(truth, predicted, first=rule.first)
+    if np.isposinf(predicted[:, 0]).any():
+        predicted = np.where(np.isposinf(predicted), np.nan, predicted)
     bins = [rule.success_thresholds, rule.precision_thresholds, rule.norm_thresholds]
     counted = np.zeros(truth.frames, dtype=bool)
     found = [np.zeros(truth.frames, dtype=np.intp) for _ in bins]
