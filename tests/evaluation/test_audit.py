@@ -281,7 +281,8 @@ def test_a_model_that_starts_nowhere_gets_no_verdict_of_ignoring() -> None:
     found = summarise([heard], BOTH)
     assert found.modes[Mode.NL].verdict is Verdict.NOTHING
     assert found.modes[Mode.NLBBOX].verdict is Verdict.NOTHING
-    judge(found, "picky")
+    with pytest.raises(PartialResult, match=r"could not follow one target \(nl and nlbbox\)"):
+        judge(found, "picky")
 
 
 def test_without_truth_only_the_movement_is_told() -> None:

@@ -149,7 +149,7 @@ def judge(audit: Audit, model: str) -> None:
     """Raise what the audit has to say against the model, or against its own completeness.
 
     Raises:
-        PartialResult: a mode that claims to read text ignores it, or a target failed.
+        PartialResult: a mode that claims to read text ignores it, a target failed, or a mode started nowhere.
     """
     if audit.deaf:
         modes = " and ".join(audit.deaf)
@@ -162,6 +162,12 @@ def judge(audit: Audit, model: str) -> None:
         first, count = audit.failed[0], len(audit.failed)
         raise PartialResult(
             f"{count} of {count + len(audit.heard)} targets failed; {first.name}: {first.error.message}"
+        )
+    idle = [mode for mode, result in audit.modes.items() if result.verdict is Verdict.NOTHING]
+    if idle:
+        raise PartialResult(
+            f"{model} could not follow one target ({' and '.join(idle)}): there is nothing to judge by.",
+            hint="Audit it with targets that it can start with.",
         )
 
 
