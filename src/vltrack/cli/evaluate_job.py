@@ -57,7 +57,7 @@ def run(request: Request) -> int:
     names = [sequence.name for sequence in dataset.sequences]
     entries = [replace(entry, results=renamed(names, entry.results)) for entry in entries]
     for report in runs:
-        _tell_failures(report)
+        _tell_degraded(report)
     broken = any(report.failed for report in runs)
     if request.pack is not None:
         _pack(request, dataset, entries)
@@ -75,7 +75,7 @@ def run(request: Request) -> int:
 
 
 def _run(request: Request, dataset: Dataset, model: str) -> RunReport:
-    from vltrack.cli.evaluate_progress import showing
+    from vltrack.cli.evaluate_progress import RunProgress
     from vltrack.evaluation.plan import Missing, make_plan
     from vltrack.evaluation.run import run as run_plan
 
@@ -88,7 +88,7 @@ def _run(request: Request, dataset: Dataset, model: str) -> RunReport:
         cast("Missing", request.missing_sentence),
         device=request.device,
     )
-    with showing(plan.tracker, quiet=request.quiet) as progress:
+    with RunProgress(quiet=request.quiet) as progress:
         return run_plan(
             plan,
             jobs=request.jobs,
@@ -108,9 +108,7 @@ def _modes_for(dataset: Dataset, model: str) -> tuple[str, ...]:
     return tuple(str(mode) for mode in learnt if mode == "bbox")
 
 
-def _tell_failures(report: RunReport) -> None:
-    for failure in report.failed:
-        warn(f"{failure.name}, {failure.mode}: {failure.message}")
+def _tell_degraded(report: RunReport) -> None:
     for one in report.degraded:
         warn(
             f"{one.name}, {one.mode}: {one.missing} frames did not decode, in {one.invalid} the network gave"

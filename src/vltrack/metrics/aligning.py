@@ -68,7 +68,7 @@ def _refuse(truth: Truth, there: NDArray[np.int64], rule: Rule) -> None:
             raise DataError(
                 f"{len(told)} results have {how} rows than the annotation, which {rule.title} refuses:"
                 f" {_listed(told)}.",
-                hint="Run the tracker on them again, or check that results and annotations belong together.",
+                hint="Do results and annotations belong together? Run the tracker again, or see --short.",
             )
 
 
