@@ -10,7 +10,7 @@ import typer
 
 from vltrack.cli.console import emit, say, shown
 from vltrack.cli.request import check_writable
-from vltrack.cli.track import AsJson, Debug
+from vltrack.cli.track import Debug
 from vltrack.core.errors import UsageError
 
 
@@ -32,6 +32,7 @@ Instances = Annotated[
     Path | None,
     typer.Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not beside it."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace lines that exist.")]
 
 

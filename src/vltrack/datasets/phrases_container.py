@@ -21,7 +21,7 @@ from vltrack.core.errors import DataError
 from vltrack.core.inert import Name, Outside, Thing, read_pickle
 
 MAX_BYTES = 256 << 20
-MAX_STEPS = 16_000_000
+MAX_STEPS = 20_000_000
 _TABLE_BYTES = 16 << 20
 _KINDS = {
     "FloatStorage": "<f4",

@@ -7,10 +7,11 @@ without size, a phrase without a word) is left out and counted.
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -73,7 +74,7 @@ def read_coco(path: Path, split: str) -> Columns:
         DataError: no strict JSON, or an entry of a wrong type.
     """
     found, waiting = Columns(), _Instances()
-    _each(
+    read_entries(
         path, {"images": waiting.picture, "annotations": waiting.annotation, "categories": waiting.category}
     )
     found.left_out["a crowd"] += waiting.crowds
@@ -94,7 +95,7 @@ def read_coco(path: Path, split: str) -> Columns:
 def read_instances(path: Path, wanted: set[int]) -> dict[int, tuple[str, FourNumbers]]:
     """Picture and box of the ``wanted`` annotations of a file like COCO's. Raises ``DataError``."""
     waiting = _Instances(wanted)
-    _each(path, {"images": waiting.picture, "annotations": waiting.annotation})
+    read_entries(path, {"images": waiting.picture, "annotations": waiting.annotation})
     found: dict[int, tuple[str, FourNumbers]] = {}
     for row, (number, picture) in enumerate(zip(waiting.numbers, waiting.of_picture, strict=True)):
         name = waiting.pictures.get(picture)
@@ -118,7 +119,7 @@ def read_regions(path: Path, split: str) -> Columns:
             x, y, w, h = (number(region, key) for key in ("x", "y", "width", "height"))
             found.add(name, (x, y, w, h), text(region, "phrase"), str(whole(region, "region_id")))
 
-    _each(path, {"": picture})
+    read_entries(path, {"": picture})
     return found
 
 
@@ -140,6 +141,33 @@ def read_lines(path: Path, split: str) -> Columns:
         except Wrong as error:
             raise DataError(f"{place}: {error}.", hint="Convert the original file again.") from error
     return found
+
+
+def read_entries(
+    path: Path, readers: dict[str, Callable[[dict[str, Any]], None]], may_lack: Collection[str] = ()
+) -> None:
+    """Give each entry of the file's lists to the list's reader, if it has one.
+
+    Raises:
+        DataError: no strict JSON, an entry that its reader finds wrong (told with list and number), or a list
+            that is missing or empty, other than those that ``may_lack``.
+    """
+    counts: Counter[str] = Counter()
+    for key, entry in walk_json(path):
+        reader = readers.get(key)
+        if reader is None:
+            continue
+        counts[key] += 1
+        try:
+            if not isinstance(entry, dict):
+                raise Wrong(f"{shown(entry)} where an object should be")
+            reader(entry)
+        except Wrong as error:
+            place = f"{key} entry {counts[key]}" if key else f"entry {counts[key]}"
+            raise DataError(f"{path}, {place}: {error}.", hint="Fetch the file again.") from error
+    missing = [key or "entries" for key in readers if not counts[key] and key not in may_lack]
+    if missing:
+        raise DataError(f"{path} has no {' and no '.join(missing)}.", hint="Is it the right file?")
 
 
 def whole(entry: dict[str, Any], key: str) -> int:
@@ -178,6 +206,17 @@ def box_of(entry: dict[str, Any], key: str) -> FourNumbers:
         raise Wrong(f"{key} is {shown(value)}, not four numbers")
     a, b, c, d = (_float(part, key) for part in value)
     return a, b, c, d
+
+
+def numbers_of(entry: dict[str, Any], key: str) -> list[float]:
+    """Finite numbers. Raises ``Wrong``."""
+    value = entry.get(key)
+    if not isinstance(value, list):
+        raise Wrong(f"{key} is {shown(value)}, not a list of numbers")
+    found = [_float(part, key) for part in value]
+    if not all(map(math.isfinite, found)):
+        raise Wrong(f"{key} has a number that is not finite")
+    return found
 
 
 def file_name(name: str) -> str:
@@ -251,26 +290,6 @@ class _Instances:
         self.of_picture.append(whole(entry, "image_id"))
         self.of_category.append(whole(entry, "category_id"))
         self.boxes.extend(box)
-
-
-def _each(path: Path, readers: dict[str, Callable[[dict[str, Any]], None]]) -> None:
-    """Give each entry of the lists that have a reader to it; a fault is told with list and entry."""
-    counts: Counter[str] = Counter()
-    for key, entry in walk_json(path):
-        reader = readers.get(key)
-        if reader is None:
-            continue
-        counts[key] += 1
-        try:
-            if not isinstance(entry, dict):
-                raise Wrong(f"{shown(entry)} where an object should be")
-            reader(entry)
-        except Wrong as error:
-            place = f"{key} entry {counts[key]}" if key else f"entry {counts[key]}"
-            raise DataError(f"{path}, {place}: {error}.", hint="Fetch the file again.") from error
-    missing = [key or "entries" for key in readers if not counts[key]]
-    if missing:
-        raise DataError(f"{path} has no {' and no '.join(missing)}.", hint="Is it the right file?")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,7 @@ class PhraseLayout:
         pictures: folders of pictures below the root; a picture is looked for in one after the other.
         raw: files that are there before conversion (pickles); empty where nothing is to convert.
         fetch: what to fetch from where, and how it is unpacked; a line each.
+        tree: how the root has to look, a line each.
     """
 
     name: str
@@ -40,6 +41,7 @@ class PhraseLayout:
     pictures: tuple[str, ...]
     raw: tuple[str, ...] = ()
     fetch: tuple[str, ...] = ()
+    tree: tuple[str, ...] = ()
 
 
 _TRAIN_2014 = (
@@ -73,6 +75,11 @@ def _refer(
             f"or: the data split of github.com/yangli18/VLTVG, unpacked to ROOT/split/data/{short}/",
             f"then, for each of these pickles: vltrack datasets convert 'ROOT/{folder}/{refs}.p'",
         ),
+        tree=(
+            "ROOT/train2014/COCO_train2014_000000000009.jpg",
+            f"ROOT/{folder}/{refs}.p and ROOT/{folder}/instances.json",
+            f"or ROOT/split/data/{short}/{short}_<split>.pth",
+        ),
     )
 
 
@@ -91,6 +98,10 @@ LAYOUTS: dict[str, PhraseLayout] = {
             fetch=(
                 "train2017.zip and val2017.zip from cocodataset.org, unpacked to ROOT/images/ or to ROOT/",
                 "annotations_trainval2017.zip from cocodataset.org, unpacked to ROOT/",
+            ),
+            tree=(
+                "ROOT/images/<split>2017/000000000009.jpg or ROOT/<split>2017/000000000009.jpg",
+                "ROOT/annotations/instances_<split>2017.json",
             ),
         ),
         _refer("refcoco", "RefCOCO", "refcoco", "refs(unc)", "unc", _TEST_AB),
@@ -111,6 +122,7 @@ LAYOUTS: dict[str, PhraseLayout] = {
                 "Washington, unpacked to ROOT/ (makes ROOT/VG_100K/ and ROOT/VG_100K_2/)",
                 "region_descriptions.json.zip from the same page, unpacked to ROOT/",
             ),
+            tree=("ROOT/VG_100K/2.jpg", "ROOT/VG_100K_2/1.jpg", "ROOT/region_descriptions.json"),
         ),
     )
 }
