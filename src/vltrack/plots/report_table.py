@@ -80,8 +80,8 @@ def _measures(report: Report) -> list[str]:
 
 
 def _is_repeated(kept: list[Column], columns: list[Column]) -> bool:
-    plain = [c for c in columns if c.measure == "norm_precision"]
-    return bool(plain) and all(any(_written(c) == _written(p) for p in plain) for c in kept)
+    plain = [list(map(number, c.values)) for c in columns if c.measure == "norm_precision"]
+    return all(list(map(number, c.values)) in plain for c in kept)
 
 
 def _any(column: Column) -> bool:

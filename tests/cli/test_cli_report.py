@@ -1,0 +1,333 @@
+"""``vltrack report``: what is written, that JSON redraws the same bytes, what is refused and how it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from report_cases import SEQUENCES, scores, spread
+from vltrack.cli import report_evidence, report_job
+from vltrack.datasets.opening import Dataset
+from vltrack.datasets.sequences import Sequence
+from vltrack.plots import report_pictures
+
+FRAMES = 20
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pictures, which take most of the time; tests/plots looks at them."""
+    monkeypatch.setattr(report_pictures, "draw_pictures", lambda told: [])
+
+
+def saved(folder: Path, name: str, *arguments: Any, **more: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(scores(name, *arguments, **more)))
+    return path
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_report_writes_everything_and_json_redraws_the_same_bytes(command: Any, tmp_path: Path) -> None:
+    one, two = saved(tmp_path, "one", spread(50)), saved(tmp_path, "two", spread(40))
+    done = command("report", one, two, "--out", tmp_path / "out", "--json")
+    assert done.code == 0, done.err
+    files = tree(tmp_path / "out")
+    names = ("success", "precision", "norm-precision", "gain-1-over-2", "attributes", "speed")
+    pictures = {f"pictures/{name}.{kind}" for name in names for kind in ("svg", "png")}
+    assert set(files) == {"report.html", "report.json", "table.tex"} | pictures
+    told = json.loads(done.out)
+    assert sorted(files) == told["files"] and told["verdict"].startswith("one is ahead of the other")
+    assert told["places"] == [
+        {"tracker": "one", "first": 1, "last": 1},
+        {"tracker": "two", "first": 2, "last": 2},
+    ]
+    pair = told["pairs"][0]
+    assert (pair["a"], pair["b"], pair["mean"], pair["verdict"]) == ("one", "two", 10.0, "one ahead")
+    assert "vltrack report" in files["report.html"].decode() and "--json" not in files["report.html"].decode()
+
+    again = command("report", tmp_path / "out" / "report.json", "--out", tmp_path / "again")
+    assert again.code == 0, again.err
+    assert tree(tmp_path / "again") == files
+
+
+def test_intervals_are_paired_over_sequences(command: Any, tmp_path: Path, quick: None) -> None:
+    """Two trackers that differ by a constant are told apart however wide their sequences spread; shuffled
+    numbers with the same means are not."""
+    one, two = saved(tmp_path, "one", spread(50, 60)), saved(tmp_path, "two", spread(49, 60))
+    shuffled = saved(tmp_path, "shuffled", np.random.default_rng(0).permutation(spread(49, 60)).tolist())
+    first = json.loads(command("report", one, two, "--out", tmp_path / "a", "--json").out)
+    assert first["pairs"][0]["verdict"] == "one ahead" and first["pairs"][0]["low"] == pytest.approx(1.0)
+    second = json.loads(command("report", one, shuffled, "--out", tmp_path / "b", "--json").out)
+    assert second["pairs"][0]["mean"] == pytest.approx(1.0)
+    assert second["pairs"][0]["verdict"] == "not told apart on these 12 sequences"
+    assert [place["last"] for place in second["places"]] == [2, 2]
+
+
+def test_nothing_is_replaced_without_being_told_to(command: Any, tmp_path: Path, quick: None) -> None:
+    one = saved(tmp_path, "one", spread(50))
+    out = tmp_path / "out"
+    assert command("report", one, "--out", out).code == 0
+    (out / "pictures" / "gain-1-over-9.svg").write_text("of an earlier report")
+    (out / "pictures" / "mine.svg").write_text("not ours")
+    before = tree(out)
+    refused = command("report", one, "--out", out)
+    assert refused.code == 2 and "is there already" in refused.err and "--overwrite" in refused.err
+    assert tree(out) == before
+    assert command("report", one, "--out", out, "--overwrite").code == 0
+    assert {p.name for p in (out / "pictures").iterdir()} == {"mine.svg"}
+    (tmp_path / "file").write_text("")
+    assert command("report", one, "--out", tmp_path / "file").code == 6
+
+
+def test_a_full_disk_leaves_no_half_file(
+    command: Any, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = saved(tmp_path, "one", spread(50))
+    real = report_job.write_bytes
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "report.html":
+            raise report_job.ResourceError("the disk is full.")
+        real(path, data)
+
+    monkeypatch.setattr(report_job, "write_bytes", full)
+    assert command("report", one, "--out", tmp_path / "out").code == 6
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_other_data_is_refused(command: Any, tmp_path: Path, quick: None) -> None:
+    one, two = saved(tmp_path, "one", spread(50)), saved(tmp_path, "two", spread(40), split="train")
+    done = command("report", one, two, "--out", tmp_path / "out")
+    assert done.code == 2 and "lasot test" in done.err and "lasot train" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.fault("E10")
+def test_different_sequences_need_a_word_and_show_n_of_n(command: Any, tmp_path: Path, quick: None) -> None:
+    one = saved(tmp_path, "one", spread(50))
+    two = saved(tmp_path, "two", [10.0, 20.0, 60.0], [SEQUENCES[5], SEQUENCES[0], "other"])
+    refused = command("report", one, two, "--out", tmp_path / "out")
+    assert refused.code == 2 and "2 of 13 in all of them" in refused.err and "--subset-common" in refused.err
+    done = command("report", one, two, "--out", tmp_path / "out", "--subset-common", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert (told["sequences"], told["of"]) == (2, 13)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "15.00<small>2/13</small>" in page  # the mean of two's numbers of the common ones
+    kept = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [row["name"] for row in kept["scores"][1]["sequences"]] == [SEQUENCES[0], SEQUENCES[5]]
+    assert kept["scores"][1]["rules"]["official"]["per_sequence"]["auc"] == [20.0, 10.0]
+    assert "success_curve" not in kept["scores"][1]["rules"]["official"]  # not known of a part
+
+
+def test_the_same_sequences_in_another_order_are_no_subset(command: Any, tmp_path: Path, quick: None) -> None:
+    one = saved(tmp_path, "one", spread(50))
+    two = saved(tmp_path, "two", spread(40)[::-1], SEQUENCES[::-1])
+    done = command("report", one, two, "--out", tmp_path / "out", "--subset-common", "--json")
+    told = json.loads(done.out)
+    assert (told["sequences"], told["of"]) == (12, 12)
+    assert told["pairs"][0]["low"] == pytest.approx(10.0)  # matched by name
+    kept = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "success_curve" in kept["scores"][1]["rules"]["official"]
+
+
+def test_pooled_scores_cannot_be_had_of_a_part(command: Any, tmp_path: Path, quick: None) -> None:
+    paths = []
+    for name, names in (("one", SEQUENCES), ("two", SEQUENCES[:6])):
+        told = scores(name, spread(50, count=len(names)), names)
+        told["rules"]["official"]["rule"] = "got10k"
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(told))
+    done = command("report", *paths, "--out", tmp_path / "out", "--subset-common")
+    assert done.code == 2 and "over all frames together" in done.err
+
+
+def test_a_subset_of_the_evaluation_is_passed_on(command: Any, tmp_path: Path, quick: None) -> None:
+    one = saved(tmp_path, "one", spread(50), subset={"name": "day", "n": 12, "of": 280})
+    command("report", one, "--out", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Subset: day." in page and "50.00<small>12/280</small>" in page
+
+
+def test_names_are_told_apart(command: Any, tmp_path: Path, quick: None) -> None:
+    one, two = saved(tmp_path / "a", "same", spread(50)), saved(tmp_path / "b", "same", spread(40))
+    done = command("report", one, two, "--out", tmp_path / "out")
+    assert done.code == 2 and "2 results are called same" in done.err
+    done = command("report", f"ours={one}", two, "--out", tmp_path / "out", "--against", "ours", "--json")
+    told = json.loads(done.out)
+    assert [place["tracker"] for place in told["places"]] == ["ours", "same"]
+    other = saved(tmp_path / "c", "same", spread(40), mode="nl")
+    done = command("report", one, other, "--out", tmp_path / "modes", "--json")
+    assert {place["tracker"] for place in json.loads(done.out)["places"]} == {"same (nlbbox)", "same (nl)"}
+    done = command("report", one, "--out", tmp_path / "x", "--against", "nobody")
+    assert done.code == 2 and "none of the trackers" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("{", 4, "no strict JSON"),
+        ("[]", 4, "is no vltrack.scores"),
+        ('{"format": "vltrack.scores", "version": 9}', 4, "version 9"),
+        ('{"format": "vltrack.scores", "version": 1}', 4, "lacks sequences"),
+        ('{"format": "vltrack.report", "version": 1}', 4, "report.json"),
+    ],
+)
+def test_other_files_are_refused(command: Any, tmp_path: Path, text: str, code: int, words: str) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(text)
+    done = command("report", path, "--out", tmp_path / "out")
+    assert done.code == code and words in done.err, done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags_that_make_no_sense(command: Any, tmp_path: Path, quick: None) -> None:
+    one = saved(tmp_path, "one", spread(50))
+    assert command("report", one, "--out", tmp_path / "o", "--format", "gif").code == 2
+    assert "There is: official" in command("report", one, "--out", tmp_path / "o", "--rule", "pysot").err
+    assert "too many" in command("report", *[one] * 8, "--out", tmp_path / "o").err
+    assert "has no scores.json" in command("report", tmp_path, "--out", tmp_path / "o").err
+    assert command("report", tmp_path / "none", "--out", tmp_path / "o").code == 4
+    assert command("report", one, "--out", tmp_path / "o").code == 0
+    both = command("report", tmp_path / "o" / "report.json", one, "--out", tmp_path / "p")
+    assert both.code == 2 and "whole report" in both.err
+    assert (
+        command("report", tmp_path / "o" / "report.json", "--against", "one", "--out", tmp_path / "p").code
+        == 2
+    )
+
+
+# -- with frames ------------------------------------------------------------------------------------
+
+
+def clip(folder: Path, name: str, seed: int) -> Sequence:
+    """A clip of its own: a bright target that moves, absent in two frames."""
+    images = folder / name
+    images.mkdir(parents=True)
+    files, boxes = [], np.zeros((FRAMES, 4))
+    for k in range(FRAMES):
+        x, y = 10 + 2 * k, 20 + seed
+        picture = np.full((96, 128, 3), 60, np.uint8)
+        picture[y : y + 20, x : x + 24] = (30, 160, 240)
+        files.append(images / f"{k + 1:04d}.png")
+        cv2.imwrite(str(files[-1]), picture)
+        boxes[k] = (x, y, 24, 20)
+    absent = np.zeros(FRAMES, bool)
+    absent[5:7] = True
+    boxes[5:7] = 0
+    return Sequence(
+        name=name,
+        source=images,
+        files=tuple(files),
+        boxes=boxes,
+        absent=absent,
+        sentence="the <b>bright</b> one",
+    )
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    clips = tuple(clip(tmp_path / "data", name, seed) for seed, name in enumerate(SEQUENCES[:3]))
+    data = Dataset(name="lasot", split="test", root=tmp_path / "data", sequences=clips)
+    monkeypatch.setattr("vltrack.datasets.opening.open_dataset", lambda path: data)
+    return data
+
+
+def boxes_folder(folder: Path, dataset: Dataset, shift: float, aucs: list[float]) -> Path:
+    """Result files of others, with scores beside them."""
+    folder.mkdir()
+    for sequence in dataset.sequences:
+        moved = sequence.boxes + np.array([shift, 0, 0, 0])
+        moved[5:7] = (5, 5, 24, 20)
+        np.savetxt(folder / f"{sequence.name}.txt", moved, delimiter=",", fmt="%.3f")
+    (folder / "scores.json").write_text(json.dumps(scores(folder.name, aucs, SEQUENCES[:3])))
+    return folder
+
+
+def test_worst_sequences_get_strips_and_sheets_and_redraw_without_the_data(
+    command: Any, tmp_path: Path, dataset: Dataset
+) -> None:
+    one = boxes_folder(tmp_path / "one", dataset, 12.0, [50.0, 20.0, 60.0])
+    two = boxes_folder(tmp_path / "two", dataset, 0.0, [55.0, 90.0, 59.0])
+    out = tmp_path / "out"
+    done = command(
+        "report", one, two, "--data", tmp_path / "data", "--worst", "2", "--out", out, "--format", "svg"
+    )
+    assert done.code == 0, done.err
+    kept = json.loads((out / "report.json").read_text())
+    assert [film["name"] for film in kept["films"]] == [
+        "clip-1",
+        "clip-0",
+    ]  # where one loses most against two
+    film = kept["films"][0]
+    assert film["absent"] == [[5, 7]] and film["sentence"] == "the <b>bright</b> one"
+    lane, other = (lane["overlaps"] for lane in film["lanes"])
+    assert lane[5] is None and lane[0] == pytest.approx(12 / 36, abs=1e-4) and other[0] == 1.0
+    assert np.array(kept["likeness"]).reshape(3, 3)[0, 1:].tolist() == pytest.approx([1 / 3, 1.0], abs=1e-4)
+    frames = [shot["frame"] for shot in film["snapshots"]]
+    assert frames[0] == 0 and frames[-1] == FRAMES - 1 and len(frames) == 8
+    written = {path.name for path in (out / "pictures").iterdir()}
+    assert {"strip-1.svg", "sheet-1.svg", "strip-2.svg", "sheet-2.svg", "likeness.svg"} <= written
+    page = (out / "report.html").read_text()
+    assert "where the others lose most success AUC against two" in page
+
+    shutil.rmtree(tmp_path / "data")
+    shutil.rmtree(one)
+    again = command("report", out / "report.json", "--out", tmp_path / "again", "--format", "svg")
+    assert again.code == 0, again.err
+    assert tree(tmp_path / "again") == tree(out)
+
+
+def test_without_pictures_there_are_strips_only_and_it_is_said(
+    command: Any, tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    bare = tuple(
+        Sequence(name=c.name, source=c.source, files=(), boxes=c.boxes, absent=c.absent)
+        for c in dataset.sequences
+    )
+    data = Dataset(name="lasot", split="test", root=dataset.root, sequences=bare)
+    monkeypatch.setattr("vltrack.datasets.opening.open_dataset", lambda path: data)
+    one = boxes_folder(tmp_path / "one", dataset, 12.0, [50.0, 20.0, 60.0])
+    done = command("report", one, "--data", tmp_path / "data", "--worst", "1", "--out", tmp_path / "out")
+    assert done.code == 0 and "only the annotation is there" in done.err
+    film = json.loads((tmp_path / "out" / "report.json").read_text())["films"][0]
+    assert (
+        film["name"] == "clip-1" and film["snapshots"] == [] and len(film["lanes"][0]["overlaps"]) == FRAMES
+    )
+
+
+def test_data_that_was_not_scored_is_refused(
+    command: Any, tmp_path: Path, dataset: Dataset, quick: None
+) -> None:
+    other = saved(tmp_path, "one", spread(50), data="tnl2k")
+    done = command("report", other, "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert done.code == 2 and "--data is lasot, the scores are of tnl2k test" in done.err
+
+
+def test_a_folder_without_scores_is_scored(
+    command: Any, tmp_path: Path, dataset: Dataset, quick: None
+) -> None:
+    """The boxes are 12 of 24 pixels off: overlap 1/3, above 7 of 21 thresholds, the first frame given."""
+    one = boxes_folder(tmp_path / "one", dataset, 12.0, [0.0] * 3)
+    (one / "scores.json").unlink()
+    done = command(
+        "report", one, "--data", tmp_path / "data", "--worst", "0", "--out", tmp_path / "out", "--json"
+    )
+    assert done.code == 0, done.err
+    kept = json.loads((tmp_path / "out" / "report.json").read_text())["scores"][0]["rules"]["official"]
+    assert kept["auc"] == pytest.approx(100 * (20 / 21 + 17 * 7 / 21) / FRAMES)
+
+
+def test_short_results_are_no_crash() -> None:
+    rows = report_evidence._fitted(np.ones((3, 4)), 5)
+    assert rows.shape == (5, 4) and np.isnan(rows[3:]).all() and (rows[:3] == 1).all()

@@ -1,0 +1,206 @@
+"""The page of a report: one file that asks for nothing, says what may be said, and keeps names inert."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from report_cases import document, pair, scores, spread
+from vltrack.core.errors import DataError
+from vltrack.plots import report_table as tables
+from vltrack.plots.report_data import Report, read_report, snapshot_record
+from vltrack.plots.report_page import report_page
+from vltrack.plots.report_pictures import draw_pictures
+from vltrack.plots.worst import snapshot
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}\u202e"
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text between them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def report(*trackers: dict[str, Any], **more: Any) -> Report:
+    return read_report(document(*trackers, **more), "report.json")
+
+
+def three(**more: Any) -> Report:
+    """Two that are not told apart, one surely below them."""
+    pairs = [pair(0, 1, 1.0, -0.5, 2.5), pair(0, 2, 20.0, 15.0, 25.0), pair(1, 2, 19.0, 14.0, 24.0)]
+    names = [scores("best", spread(51)), scores("near", spread(50)), scores("far", spread(31))]
+    return report(*names, pairs=pairs, **more)
+
+
+def film() -> dict[str, Any]:
+    shot = snapshot(np.full((90, 120, 3), 80, np.uint8), 7, [10, 10, 30, 30], [[12, 10, 30, 30]], [0.8])
+    return {
+        "name": "clip-3",
+        "sentence": HOSTILE,
+        "frames": 30,
+        "absent": [[4, 9]],
+        "lanes": [{"overlaps": [0.5] * 30, "scores": [None] * 30}],
+        "snapshots": [snapshot_record(shot)],
+    }
+
+
+def test_only_what_an_interval_tells_apart_is_ranked() -> None:
+    told = three()
+    assert [(p.tracker, str(p)) for p in tables.places(told)] == [(0, "1\u20132"), (1, "1\u20132"), (2, "3")]
+    assert tables.verdict(told) == (
+        "Highest success AUC: best (51.00). best and near are not told apart on these 12 sequences."
+    )
+    page = Page(report_page(told, []))
+    assert page.text.count("not told apart on these 12 sequences") == 2
+    assert "best ahead" in page.text and "near ahead" in page.text and "far ahead" not in page.text
+    assert "+1.00 [\u22120.50, +2.50]" in page.text
+
+
+def test_a_clear_lead_is_said() -> None:
+    told = report(scores("a", spread(40)), scores("b", spread(60)), pairs=[pair(0, 1, -20.0, -22.0, -18.0)])
+    assert tables.verdict(told).startswith("b is ahead of the other in success AUC (60.00)")
+    assert [(p.tracker, str(p)) for p in tables.places(told)] == [(1, "1"), (0, "2")]
+    turned = tables.pair_of(told, 1, 0)
+    assert turned is not None and (turned.mean, turned.low, turned.high) == (20.0, 18.0, 22.0)
+    assert "not told apart" not in report_page(told, [])
+
+
+def test_without_an_interval_nobody_is_ahead() -> None:
+    told = report(
+        scores("a", [40.0], ["x"]), scores("b", [60.0], ["x"]), pairs=[pair(0, 1, -20.0, None, None)]
+    )
+    assert [str(p) for p in tables.places(told)] == ["1\u20132", "1\u20132"]
+    assert "not told apart on this 1 sequence" in report_page(told, [])
+
+
+def test_conventions_stand_side_by_side_only_where_they_differ() -> None:
+    columns = {(c.measure, c.head): c for c in tables.columns_of(three())}
+    assert ("auc", "official = vlt-python") in columns and ("auc", "vlt-python") not in columns
+    assert columns["precision", "official"].values == [46.0, 45.0, 26.0]
+    assert columns["precision", "vlt-python"].values == [48.0, 47.0, 28.0]
+    assert columns["norm_precision", "vlt-python"].ceiling == pytest.approx(99.4)
+    assert not any(measure == "norm_precision_at_20" for measure, _ in columns)  # the same number again
+    page = Page(report_page(three(), []))
+    for words in ("LaSOT toolkit", "Python code of papers", "a perfect tracker", "92.77", "99.40"):
+        assert words in page.text
+    assert "x or y is 0 or less" in page.text and "34" in page.text
+    assert "count as hits in NP whatever a tracker says (vlt-python)11" in page.text
+
+
+def test_a_subset_says_so_beside_every_number() -> None:
+    page = Page(report_page(three(subset="common", of=280), []))
+    cells = re.findall(r"\d\d\.\d\d12/280", page.text)
+    assert len(cells) == 3 * len(tables.columns_of(three()))
+    assert "not told apart on these 12/280 sequences" in page.text and "Subset: common" in page.text
+    assert "12/280 sequences" in tables.latex_of(three(subset="common", of=280))
+
+
+@pytest.mark.fault("W22")
+@pytest.mark.fault("P07")
+def test_hostile_names_and_sentences_stay_inert() -> None:
+    trackers = [
+        scores(HOSTILE, spread(50), [HOSTILE, *(f"c{k}" for k in range(11))], mode=HOSTILE, split=HOSTILE)
+    ]
+    told = report(*trackers, films=[film()], command=HOSTILE, notes=[HOSTILE], worst_by=HOSTILE)
+    pictures = draw_pictures(told)
+    html = report_page(told, pictures)
+    page = Page(html)
+    assert not [tag for tag, _ in page.elements if tag in ("script", "iframe", "object", "embed", "link")]
+    assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
+    assert "<script>alert(1)</script>" in page.text and "{{ 7 * 7 }}" in page.text and "\u202e" not in html
+    for picture in pictures:
+        svg = re.sub(r"<!--.*?-->", "", picture.data["svg"].decode(), flags=re.S)
+        assert "<script" not in svg and "onerror" not in svg
+
+
+def test_the_page_asks_for_nothing() -> None:
+    told = report(scores("a", spread(50)), films=[film()])
+    pictures = draw_pictures(told)
+    page = Page(report_page(told, pictures))
+    policy = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    sources = [a.get("src") or "" for tag, a in page.elements if "src" in a or "href" in a]
+    assert len(sources) == len(pictures) and all(source.startswith("data:image/") for source in sources)
+    shown = [base64.b64decode(source.partition(",")[2]) for source in sources]
+    assert shown == [picture.data[picture.page] for picture in pictures]
+    assert all(a.get("alt") for tag, a in page.elements if tag == "img")
+    assert "url(" not in report_page(told, []) and "prefers-color-scheme: dark" in report_page(told, [])
+
+
+def test_same_document_same_page() -> None:
+    first, second = (report(scores("a", spread(50)), films=[film()]) for _ in range(2))
+    assert report_page(first, draw_pictures(first)) == report_page(second, draw_pictures(second))
+
+
+def test_pictures_that_belong_to_a_report() -> None:
+    names = [picture.name for picture in draw_pictures(three())]
+    assert names == [
+        "success",
+        "precision",
+        "norm-precision",
+        "gain-1-over-3",
+        "gain-2-over-3",
+        "attributes",
+        "speed",
+    ]
+    alone = draw_pictures(
+        report(scores("a", spread(50), speed=None), films=[film()], likeness=[None, 0.5, 0.5, None])
+    )
+    assert [p.name for p in alone][3:] == ["attributes", "strip-1", "sheet-1", "likeness"]
+    for picture in alone:
+        assert picture.data["png"].startswith(b"\x89PNG") and b"<svg" in picture.data["svg"]
+
+
+DAMAGES = [
+    (("format",), "vltrack.scores", "no vltrack.report"),
+    (("version",), 2, "version 1"),
+    (("rule",), "pysot", "'pysot' is not among"),
+    (("scores", 0, "rules", "official", "auc"), "high", "auc is text"),
+    (("scores", 0, "rules", "official", "success_curve"), [1.0], "success_curve is not a row of 21"),
+    (("scores", 0, "rules", "official", "per_sequence", "auc"), [1.0], "has 1 numbers, not 12"),
+    (("scores", 1, "sequences", 0, "name"), "other", "not the same as those of the first"),
+    (("scores", 0, "sequences"), {}, "is an object, not a list"),
+    (("pairs", 0, "a"), 9, "a is 9, but there are 2"),
+    (("films",), [{"name": "x"}], "lanes is missing"),
+    (("of",), True, "of is true or false"),
+    (("likeness",), [1.0, 2.0], "likeness is not a row of 9"),
+    (("scores",), [], "0 trackers"),
+    (("main",), None, "main is missing"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "words"), DAMAGES, ids=[words for *_, words in DAMAGES])
+def test_damaged_documents_are_refused_by_place(place: tuple[Any, ...], value: Any, words: str) -> None:
+    told = document(scores("a", spread(50)), scores("b", spread(40)), pairs=[pair(0, 1, 1.0, 0.5, 2.0)])
+    told = copy.deepcopy(told)
+    at: Any = told
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_report(told, "report.json")
+
+
+def test_a_damaged_picture_is_refused() -> None:
+    broken = film()
+    broken["snapshots"][0]["jpeg"] = "\u00e9"
+    with pytest.raises(DataError, match="no base64"):
+        report(scores("a", spread(50)), films=[broken])

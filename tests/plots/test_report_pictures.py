@@ -1,0 +1,301 @@
+"""The pictures of a report: what lines and words they hold, in which order, and the same bytes every time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from vltrack.core.errors import DataError, UsageError
+from vltrack.plots import gains, latex, paper, radar, report_curves, standing, strips, worst
+from vltrack.plots.lanes import COLOURS
+
+SUCCESS, PRECISION, _ = report_curves.KINDS
+STEPS = np.linspace(0, 1, 21)
+HOSTILE = "<script>$\\frac{1}$_x</script>\x1b[31m"
+
+
+def lines(count: int) -> list[report_curves.Line]:
+    """The best last, so that an order by number differs from the order given."""
+    return [
+        report_curves.Line(
+            tracker=t,
+            name=f"tracker-{t}",
+            thresholds=STEPS,
+            shares=(1 - STEPS) * (t + 1) / count,
+            number=50.0 + t,
+        )
+        for t in range(count)
+    ]
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+def boxes_of(figure: Figure) -> list[tuple[str, Any]]:
+    """Words outside the axes, each with its box in pixels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in figure.texts if t.get_text()]
+
+
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Words that lie on each other, or out of the picture."""
+    boxes = boxes_of(figure)
+    width, height = (v * figure.dpi for v in figure.get_size_inches())
+    found = [
+        (name, "outside")
+        for name, b in boxes
+        if b.x0 < -1 or b.x1 > width + 1 or b.y0 < -1 or b.y1 > height + 1
+    ]
+    for k, (name, a) in enumerate(boxes):
+        for other, b in boxes[k + 1 :]:
+            across = min(a.x1, b.x1) - max(a.x0, b.x0)
+            down = min(a.y1, b.y1) - max(a.y0, b.y0)
+            if across > 1 and down > 3:
+                found.append((name, other))
+    return found
+
+
+def curves(count: int) -> Figure:
+    return report_curves.curve_figure(SUCCESS, lines(count), "rule \u00b7 data \u00b7 3 sequences", 92.77)
+
+
+def gain(count: int) -> Figure:
+    values = np.linspace(-30, 40, count) if count > 1 else np.array([0.0])
+    names = [f"a-sequence-with-a-long-name-that-goes-on-{k}" for k in range(count)]
+    return gains.gain_figure(
+        (0, "one" * 30), (1, HOSTILE), names, values, "mean +5.00 [+1.00, +9.00]", "note"
+    )
+
+
+def around(count: int) -> Figure:
+    scores = np.linspace(10, 90, count * 14).reshape(count, 14)
+    attributes = [(f"A{k}", k + 2) for k in range(14)]
+    return radar.radar_figure(attributes, [(t, "n" * 90) for t in range(count)], scores, "Title", "note")
+
+
+def speeds(count: int) -> Figure:
+    points = [
+        standing.Point(tracker=t, name="n" * 90, fps=3.0 * 2**t, score=40.0 + t % 3) for t in range(count)
+    ]
+    return standing.speed_figure(points, "success AUC", "note")
+
+
+def alike(count: int) -> Figure:
+    names: list[tuple[int | None, str]] = [(None, "truth"), *((t, "n" * 60) for t in range(count))]
+    return standing.matrix_figure(names, np.full((count + 1, count + 1), 0.5), "note")
+
+
+def strip(count: int) -> Figure:
+    values = np.linspace(0, 1, 50)
+    lanes = [strips.Lane(tracker=t, name="n" * 200, overlaps=values, scores=1 - values) for t in range(count)]
+    return strips.strip_figure("title" * 30, "sentence " * 40, 500, [(100, 150), (490, 500)], lanes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 7])
+@pytest.mark.parametrize("make", [curves, around, speeds, alike, strip])
+def test_no_words_lie_on_each_other(make: Callable[[int], Figure], count: int) -> None:
+    assert not overlapping(make(count))
+
+
+@pytest.mark.parametrize("count", [1, 12, 31, 280])
+def test_gains_have_room_for_their_words(count: int) -> None:
+    assert not overlapping(gain(count))
+
+
+def test_overlap_would_be_seen() -> None:
+    figure = curves(2)
+    paper.write(figure, "tracker-1", 0.5, 0.1)
+    assert overlapping(figure)
+
+
+def test_curves_are_drawn_as_they_are_and_the_legend_is_sorted_by_number() -> None:
+    figure = curves(3)
+    drawn = {line.get_gid(): line for line in figure.axes[0].lines}
+    for line in lines(3):
+        curve = drawn[f"curve-{line.tracker}"]
+        np.testing.assert_array_equal(curve.get_ydata(), line.shares)
+        np.testing.assert_array_equal(curve.get_xdata(), STEPS)
+        assert curve.get_color() == paper.colour(line.tracker)
+    legend = [w for w in words(figure) if w.startswith("tracker-")]
+    assert legend == ["tracker-2", "tracker-1", "tracker-0"]
+    assert [w for w in words(figure) if re.fullmatch(r"\d\d\.\d\d", w)] == ["52.00", "51.00", "50.00"]
+
+
+def test_ceiling_is_the_level_of_a_perfect_trackers_curve() -> None:
+    """A perfect tracker whose frames are all valid gets 20/21 and has a flat curve at 1; 92.77 lies lower."""
+
+    def level(kind: report_curves.Kind, ceiling: float) -> float:
+        figure = report_curves.curve_figure(kind, lines(1), "note", ceiling)
+        line = next(line for line in figure.axes[0].lines if line.get_gid() == "ceiling")
+        return float(np.asarray(line.get_ydata())[0])
+
+    assert level(SUCCESS, 100 * 20 / 21) == pytest.approx(1.0)
+    assert level(SUCCESS, 92.77) == pytest.approx(0.9277 * 21 / 20)
+    assert level(PRECISION, 97.4) == pytest.approx(0.974)
+    assert any("92.77" in word for word in words(curves(1)))
+    none = report_curves.curve_figure(SUCCESS, lines(1), "note", None)
+    assert all(line.get_gid() != "ceiling" for line in none.axes[0].lines)
+
+
+def test_gains_are_sorted_worst_first() -> None:
+    figure = gains.gain_figure((0, "a"), (1, "b"), ["up", "down", "same"], [5.0, -7.5, 0.0], "title", "note")
+    assert [w for w in words(figure) if w in ("up", "down", "same")] == ["down", "same", "up"]
+    bars = figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == [-7.5, 0.0, 5.0]
+    assert bars[0].get_facecolor()[:3] == paper.colour(1) and bars[2].get_facecolor()[:3] == paper.colour(0)
+    assert {text.get_text() for text in figure.axes[0].texts} == {"\u22127.5", "+0.0", "+5.0"}
+
+
+def test_many_gains_show_all_as_a_profile_and_name_the_ends() -> None:
+    values = np.random.default_rng(0).permutation(np.linspace(-40, 60, 200))
+    names = [f"s{k}" for k in range(200)]
+    figure = gains.gain_figure((0, "a"), (1, "b"), names, values, "title", "note")
+    assert len(figure.axes) == 3
+    first, worst_one = words(figure).index("the 16 worst"), names[int(values.argmin())]
+    assert words(figure)[first + 1] == worst_one
+    assert "80 worse, 0 equal, 120 better" in figure.axes[0].get_xlabel()
+    with pytest.raises(ValueError, match="as many gains"):
+        gains.gain_figure((0, "a"), (1, "b"), ["x"], [1.0, 2.0], "title", "note")
+
+
+def test_radar_closes_its_lines_and_refuses_what_spans_no_area() -> None:
+    figure = around(2)
+    line = next(line for line in figure.axes[0].lines if line.get_gid() == "radar-1")
+    radii = np.asarray(line.get_ydata())
+    assert len(radii) == 15 and radii[0] == radii[-1]
+    with pytest.raises(ValueError, match="2 attributes"):
+        radar.radar_figure([("A", 2), ("B", 3)], [(0, "n")], [[1.0, 2.0]], "t", "n")
+
+
+def test_strips_shade_absent_spans_in_every_lane() -> None:
+    figure = strip(2)
+    for axes in figure.axes:
+        spans = [patch.get_extents() for patch in axes.patches if patch.get_gid() == "absent"]
+        edges = [axes.transData.inverted().transform(span)[:, 0].round(6).tolist() for span in spans]
+        assert edges == [[100.0, 150.0], [490.0, 500.0]]
+    scores = [line for axes in figure.axes for line in axes.lines if str(line.get_gid()).startswith("score")]
+    np.testing.assert_allclose(np.asarray(scores[1].get_ydata()), 1 - np.linspace(0, 1, 50))
+
+
+def test_thinning_keeps_the_mean_and_leaves_gaps() -> None:
+    values = np.concatenate([np.zeros(50), np.ones(50), np.full(100, np.nan)])
+    thin = strips.thinned(values, 4)
+    np.testing.assert_array_equal(thin, [0, 1, np.nan, np.nan])
+    assert strips.thinned(values, 200) is values
+    assert strips.spans(np.array([True, False, True, True])) == [(0, 1), (2, 4)]
+
+
+def test_speed_is_logarithmic_only_where_it_must_be() -> None:
+    assert speeds(7).axes[0].get_xscale() == "log"
+    assert speeds(1).axes[0].get_xscale() == "linear"
+    points = [standing.Point(tracker=0, name="n", fps=0.0, score=1.0)]
+    with pytest.raises(ValueError, match="frames a second"):
+        standing.speed_figure(points, "AUC", "note")
+
+
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
+def test_same_bytes_whatever_the_machine_is_set_to(kind: str) -> None:
+    first = paper.encoded(curves(2), kind)
+    with matplotlib.rc_context(
+        {"axes.linewidth": 5, "font.size": 20, "lines.linewidth": 9, "svg.hashsalt": "x"}
+    ):
+        assert paper.encoded(curves(2), kind) == first
+    assert b"20" + b"26-" not in first
+    with pytest.raises(UsageError):
+        paper.encoded(curves(1), "bmp")
+
+
+@pytest.mark.fault("P07")
+def test_names_are_shown_as_they_are_and_cannot_leave_their_place_in_an_svg() -> None:
+    name = HOSTILE + "--><script>alert(1)</script>"
+    line = report_curves.Line(tracker=0, name=name, thresholds=STEPS, shares=1 - STEPS, number=1.0)
+    figure = report_curves.curve_figure(SUCCESS, [line], name, None)
+    svg = paper.encoded(figure, "svg").decode()
+    outside_comments = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
+    assert "<script" not in outside_comments and "\x1b" not in svg
+    assert any("\\x1b" in word or "\u2026" in word for word in words(figure))
+
+
+def test_long_names_keep_their_ends() -> None:
+    short = paper.fitted("litetrack-base-" + "x" * 100 + "-run-17", 1.0)
+    assert short.startswith("lite") and short.endswith("17") and paper.inches(short) <= 1.0
+    assert paper.fitted("short", 1.0) == "short"
+
+
+def test_colours_on_paper_are_those_of_the_boxes_and_all_differ() -> None:
+    shades = [paper.colour(t) for t in range(len(COLOURS))]
+    assert len(set(shades)) == len(paper.DASHES) == len(COLOURS)
+    kept = [s for s, c in zip(shades, COLOURS, strict=True) if np.allclose(np.array(s) * 255, c)]
+    assert len(kept) == len(COLOURS) - 1  # yellow is darker: on white it would not be seen
+
+
+def moment(frame: int, boxes: np.ndarray, overlaps: np.ndarray) -> worst.Snapshot:
+    image = np.full((240, 320, 3), 90, np.uint8)
+    return worst.snapshot(image, frame, [100, 100, 60, 40], boxes, overlaps)
+
+
+def test_contact_sheet_draws_truth_and_predictions_and_again_the_same() -> None:
+    boxes = np.array([[100.0, 100, 60, 40], [200, 60, 40, 40]])
+    shots = [moment(k, boxes, np.array([1.0, 0.0])) for k in range(3)]
+    sheet = worst.worst_sheet("clip", "the red car", ["a", "b"], shots)
+    assert sheet.shape[1] == worst.WIDTH
+    np.testing.assert_array_equal(sheet, worst.worst_sheet("clip", "the red car", ["a", "b"], shots))
+    for colour in (worst.TRUTH, COLOURS[0], COLOURS[1]):
+        tile = sheet[110:340, : worst.TILE + 20]
+        assert (np.abs(tile.astype(int) - colour).max(axis=2) < 12).sum() > 100, colour
+    _, _, w, h = shots[0].truth_4  # moved along with the cut
+    assert w / h == pytest.approx(1.5) and shots[0].boxes_T4[0] == pytest.approx(shots[0].truth_4)
+
+
+def test_contact_sheet_says_where_the_target_is_absent_and_refuses_damage() -> None:
+    gone = moment(5, np.array([[1.0, 2, 30, 40]]), np.array([np.nan]))
+    seen = moment(5, np.array([[1.0, 2, 30, 40]]), np.array([0.0]))
+    first, second = (worst.worst_sheet("clip", "", ["a"], [shot]) for shot in (gone, seen))
+    assert (first != second).any()
+    damaged = worst.Snapshot(
+        frame=5, jpeg=b"nothing", truth_4=gone.truth_4, boxes_T4=gone.boxes_T4, overlaps_T=gone.overlaps_T
+    )
+    with pytest.raises(DataError, match="frame 5 is damaged"):
+        worst.worst_sheet("clip", "", ["a"], [damaged])
+    with pytest.raises(DataError, match="no frame"):
+        worst.worst_sheet("clip", "", ["a"], [])
+    assert cv2.imdecode(np.frombuffer(gone.jpeg, np.uint8), cv2.IMREAD_COLOR).shape[1] == worst.TILE
+
+
+def test_moments_hold_both_ends_and_the_first_frame_where_all_have_lost_it() -> None:
+    overlaps = np.ones((2, 100))
+    overlaps[0, 30:] = 0.0
+    overlaps[1, 37:] = 0.05
+    picks = worst.moments_of(overlaps)
+    assert picks[0] == 0 and picks[-1] == 99 and 37 in picks and len(picks) == worst.SHOWN
+    assert worst.moments_of(np.full((1, 3), np.nan)) == [0, 1, 2]
+    assert worst.moments_of(np.ones((1, 1))) == [0]
+
+
+def test_latex_escapes_names_and_marks_the_best() -> None:
+    text = latex.table(
+        [("AUC", ["official", "vlt-python"]), ("P", ["official"])],
+        [("a_b & 50% {x} \\y <z>", [51.434, 60.0, None]), ("c", [51.426, 61.0, 3.0])],
+        marked=[[False] * 3, [True, False, False]],
+        last=("perfect tracker", [95.24, 95.24, 100.0]),
+        caption="LaSOT_test #1",
+        label="tab:x",
+    )
+    assert (
+        r"a\_b \& 50\% \{x\} \textbackslash{}y \textless{}z\textgreater{} & \textbf{51.43} & 60.00 & --"
+        in text
+    )
+    assert r"c & \textbf{51.43}$^\dagger$ & \textbf{61.00} & 3.00" in text  # alone is not best
+    assert r"\multicolumn{2}{c}{AUC}" in text and r"\cmidrule(lr){2-3} \cmidrule(lr){4-4}" in text
+    assert r"\caption{LaSOT\_test \#1}" in text and r"perfect tracker & 95.24" in text
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
