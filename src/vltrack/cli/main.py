@@ -20,6 +20,7 @@ from vltrack.cli import (
     audit,
     compare,
     data,
+    datasets,
     demo,
     doctor,
     evaluate,
@@ -55,7 +56,7 @@ Examples:
   vltrack track clip.mp4 --box 120,40,60,80
 """
 _COMMANDS = (track, compare, evaluate, which_rule, report, audit, demo, train, import_weights, models, doctor)
-_GROUPS = (data,)
+_GROUPS = (data, datasets)
 
 
 def _version(wanted: bool) -> None:

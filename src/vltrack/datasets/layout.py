@@ -136,6 +136,7 @@ class Layout:
         spans, aliases, cuts: what is odd about single sequences: their images; other names of theirs on disk;
             how many rows count (None: as many as the shorter of rows, flags and images).
         beside: regular expression of other files that lie in the folder of the images.
+        spans_file: file that holds the spans instead, where it is there.
         json: name of the one file of a pysot annotation.
         archive: may be read from a .zip of ``truth`` files as it is.
         source: where to get it.
@@ -165,6 +166,7 @@ class Layout:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cuts: Mapping[str, int | None] = field(default_factory=dict)
     beside: str = ""
+    spans_file: str = ""
     json: str = ""
     archive: bool = False
     source: Source | None = None

@@ -137,7 +137,7 @@ def _fit(
     Raises ``DataError`` with both counts where they disagree.
     """
     layout, truth = tree.layout, series[0]
-    span = layout.spans.get(name)
+    span = tree.spans.get(name)
     if span is not None:  # rows may be counted from the first image of the folder
         for one in series:
             if len(one) == span.last:
@@ -179,7 +179,7 @@ def _find_images(tree: Tree, name: str, findings: Findings) -> tuple[Path, tuple
         if others:
             findings.error("duplicate", path, f"there is {others[0]} beside it.", "Keep one video.")
         return path, None
-    files = list_images(path, layout, layout.spans.get(name), findings)
+    files = list_images(path, layout, tree.spans.get(name), findings)
     if not files:
         findings.error("empty", path, "holds no images.", "Unpack the sequence again.")
         return None

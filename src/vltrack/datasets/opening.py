@@ -72,7 +72,11 @@ def read_dataset(
     Raises:
         DataError: there is no data set here to look into.
     """
-    place = recognise(_resolved(path), name, split)
+    return read_place(recognise(resolved(path), name, split), findings)
+
+
+def read_place(place: Place, findings: Findings) -> Dataset:
+    """The sound sequences of a place; what is wrong goes to ``findings``."""
     sequences = _read(place, findings)
     if not findings.errors:
         for one, two in _same_names(sequences):
@@ -143,7 +147,7 @@ def read_truth(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     return boxes, absent
 
 
-def _resolved(path: Path) -> Path:
+def resolved(path: Path) -> Path:
     """The real path. Raises ``DataError`` where there is none, or links lead in a circle."""
     try:
         return path.resolve(strict=True)

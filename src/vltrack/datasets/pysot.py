@@ -7,7 +7,6 @@ used.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.datasets.findings import Findings, wrong
+from vltrack.datasets.json_text import read_json
 from vltrack.datasets.layout import Layout
 from vltrack.datasets.sequences import Sequence
-from vltrack.datasets.text import decode, read_bytes
-from vltrack.datasets.tree import is_safe
+from vltrack.datasets.text import is_safe
 
 _SHAPE = "A pysot file has, of each video, gt_rect and img_names."
 
 
 def read_pysot(path: Path, layout: Layout, findings: Findings) -> list[Sequence]:
     """The sequences of a file, in its order; what is wrong goes to ``findings``."""
-    videos = findings.attempt(_parse, path)
+    videos = findings.attempt(read_json, path, _arrays)
     sequences = []
+    if videos == {}:
+        findings.error("empty", path, "holds no videos.")
     for name, video in (videos or {}).items():
         if not is_safe(name):
             findings.error("name", path, f"{name[:80]!r} is no name of a sequence.")
@@ -37,44 +38,12 @@ def read_pysot(path: Path, layout: Layout, findings: Findings) -> list[Sequence]
     return sequences
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    """The videos by name. Raises ``DataError`` for anything else, however it was made."""
-    data = read_bytes(path)
-    # Four numbers take more room than the brackets around them: a file of brackets would fill the memory.
-    if data.count(b"[") + data.count(b"{") > len(data) // 6 + 100:
-        raise wrong("json", path, "is mostly brackets.", _SHAPE)
-    text = decode(data, path)
-    try:
-        videos = json.loads(text, object_pairs_hook=_once, parse_constant=_constant)
-    except RecursionError as error:
-        raise wrong("json", path, "is nested too deeply.", _SHAPE) from error
-    except json.JSONDecodeError as error:
-        where = f"{path}:{error.lineno}:{error.colno}"
-        raise wrong("json", where, f"is no JSON ({error.msg}).", "Download the file again.") from error
-    except ValueError as error:
-        raise wrong("json", path, f"{error}", _SHAPE) from error
-    if not isinstance(videos, dict) or not videos:
-        raise wrong("json", path, "holds no videos by name.", _SHAPE)
-    return videos
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ; rows of numbers become arrays at once, a tenth of their size as lists."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:60]!r} stands twice in one object.")
+def _arrays(found: dict[str, Any]) -> dict[str, Any]:
+    """Rows of numbers become arrays at once: they take a tenth of the room of lists."""
     for key in ("gt_rect", "absent"):
         if isinstance(found.get(key), list):
             found[key] = _numbers(found[key])
     return found
-
-
-def _constant(word: str) -> float:
-    if word == "NaN":
-        return float("nan")
-    raise ValueError(f"{word} is no number that a box can have.")
 
 
 def _numbers(rows: list[Any]) -> NDArray[np.float64] | str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import chain, islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from vltrack.core.errors import DataError
 from vltrack.datasets.layout import ALL, Layout, Patterns, Split
 from vltrack.datasets.layouts import LAYOUTS
-from vltrack.datasets.tree import globbed
+from vltrack.datasets.tree import globbed, matches
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".mdb", ".lmdb", ".zst")
 _LIST = "`vltrack datasets list` names the known ones, `vltrack datasets fetch-help NAME` their folders."
@@ -71,6 +72,12 @@ def choose_split(layout: Layout, root: Path, wanted: str | None) -> Split:
     return known[wanted]
 
 
+def splits_there(place: Place) -> list[Place]:
+    """The place once for every split that is there; lists of places in another split are passed over."""
+    splits = [split for split in place.layout.splits if not split.indices and _is_there(split, place.root)]
+    return [replace(place, split=split) for split in splits] or [place]
+
+
 def _called(name: str | None) -> list[Layout]:
     if name is None:
         return list(LAYOUTS)
@@ -107,25 +114,31 @@ def _has(root: Path, pattern: str) -> bool:
 
 
 def _fits(layout: Layout, root: Path) -> bool:
-    return any(all(_has(root, mark) for mark in group) for group in layout.marks)
+    if not any(all(_has(root, mark) for mark in group) for group in layout.marks):
+        return False
+    found = islice((name for pattern in layout.truth for name, _ in matches(root, pattern)), 10)
+    return not layout.truth or all(re.fullmatch(layout.names, name) for name in found)
 
 
 def _fits_through(layout: Layout, parent: Path, rest: Sequence[str]) -> bool:
     """Whether ``parent`` holds the data set and what is asked for (parent/rest...) is part of it."""
+    inside = parent.joinpath(*rest)
     for group in layout.marks:
-        through = [mark for mark in group if _passes(mark, parent, rest)]
-        if through and all(mark in through or _has(parent, mark) for mark in group):
+        beyond = [_beyond(mark, rest) for mark in group]
+        if any(mark is not None for mark in beyond) and all(
+            _has(parent, mark) if further is None else not further or _has(inside, further)
+            for mark, further in zip(group, beyond, strict=True)
+        ):
             return True
     return False
 
 
-def _passes(mark: str, parent: Path, rest: Sequence[str]) -> bool:
+def _beyond(mark: str, rest: Sequence[str]) -> str | None:
+    """What of a mark lies behind the folders ``rest``; None where it does not lead through them."""
     parts = mark.split("/")
     if len(parts) < len(rest) or not all(fnmatchcase(a, b) for a, b in zip(rest, parts, strict=False)):
-        return False
-    beyond = "/".join(parts[len(rest) :])
-    inside = parent.joinpath(*rest)
-    return _has(inside, beyond) if beyond else inside.exists()
+        return None
+    return "/".join(parts[len(rest) :])
 
 
 def _of_parent(path: Path, layouts: Iterable[Layout], split: str | None) -> Place | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Frame
+
+if TYPE_CHECKING:
+    from vltrack.video.source import FrameSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,12 +70,15 @@ class Sequence:
             )
         return self._from_images(self.files)
 
-    def _from_images(self, files: tuple[Path, ...]) -> Generator[Frame, None, None]:
-        from vltrack.video.contract import Limits
+    def open_frames(self) -> FrameSource:
+        """The source that ``frames`` reads, for those who want to see its gaps; close it."""
         from vltrack.video.images import ImagesSource
+        from vltrack.video.source import Limits, open_source
 
-        source = ImagesSource(
-            files,
+        if self.files is None:
+            return open_source(self.source)
+        return ImagesSource(
+            self.files,
             kind="folder",
             name=str(self.source),
             ignored=0,
@@ -80,7 +87,9 @@ class Sequence:
             stride=1,
             limits=Limits(),
         )
-        with source:
+
+    def _from_images(self, files: tuple[Path, ...]) -> Generator[Frame, None, None]:
+        with self.open_frames() as source:
             for frame in source:
                 if frame.image is None:
                     raise DataError(
@@ -89,10 +98,8 @@ class Sequence:
                 yield frame
 
     def _from_video(self) -> Generator[Frame, None, None]:
-        from vltrack.video.source import open_source
-
         count = 0
-        with open_source(self.source) as frames:
+        with self.open_frames() as frames:
             for frame in frames:
                 count += 1
                 if count <= len(self.boxes):

@@ -23,8 +23,14 @@ MAX_BYTES = 256 * 2**20
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan", re.ASCII | re.IGNORECASE)
 _FIELD = re.compile(r"[^\s,]+")
+_UNSAFE = re.compile(r"[/\\:\x00-\x1f\x7f]")
 _ROW = "Write one row a frame, numbers between commas, tabs or spaces."
 _SEPARATORS = np.frombuffer(b", \t\r\n", dtype=np.uint8)
+
+
+def is_safe(name: str) -> bool:
+    """Whether a name can be part of a path on every system without leaving its folder."""
+    return bool(name) and name not in (".", "..") and not _UNSAFE.search(name)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vltrack.datasets.findings import Findings, wrong
-from vltrack.datasets.layout import ALL, Layout, Patterns, Split
-from vltrack.datasets.text import read_names
+from vltrack.datasets.layout import ALL, Layout, Patterns, Span, Split
+from vltrack.datasets.spans import read_spans
+from vltrack.datasets.text import is_safe, read_names
 
 _FIELDS = {"seq": r"(?P<seq>[^/]+)", "stem": r"(?P<stem>[^/]+)", "k": r"(?P<k>\d+)"}
-_UNSAFE = re.compile(r"[/\\:\x00-\x1f\x7f]")
-
-
-def is_safe(name: str) -> bool:
-    """Whether a name can be part of a path on every system without leaving its folder."""
-    return bool(name) and name not in (".", "..") and not _UNSAFE.search(name)
 
 
 def globbed(pattern: str) -> str:
@@ -30,6 +25,7 @@ class Tree:
     Attributes:
         root, layout, split: what was asked for.
         names: the sequences, in order.
+        spans: which images belong to which sequence.
     """
 
     def __init__(self, root: Path, layout: Layout, split: Split, findings: Findings) -> None:
@@ -39,6 +35,7 @@ class Tree:
         self._folders = self._split_folders()
         self._official = {other: name for name, others in layout.aliases.items() for other in others}
         self._home: dict[str, str] = {}
+        self.spans = self._read_spans(findings)
         there = self._there(findings)
         self.names = self._listed(there, findings) if split.listed else there
         if not self.names and not findings.errors:
@@ -57,7 +54,7 @@ class Tree:
         return next((path for path in paths if path.parent.is_dir()), paths[0])
 
     def _candidates(self, patterns: Patterns, name: str) -> Iterator[Path]:
-        span = self.layout.spans.get(name)
+        span = self.spans.get(name)
         stem, _, number = name.rpartition("-")
         split = self._home.get(name, self._folders[0])
         for spelled in (name, *self.layout.aliases.get(name, ())):
@@ -72,6 +69,11 @@ class Tree:
             for pattern in patterns:
                 path = self.root / pattern.format_map(fields).lstrip("/")
                 yield from sorted(path.parent.glob(path.name)) if "*" in path.name else (path,)
+
+    def _read_spans(self, findings: Findings) -> Mapping[str, Span]:
+        path = self.root / self.layout.spans_file
+        found = findings.attempt(read_spans, path, self.layout.title) if path.is_file() else None
+        return found or self.layout.spans
 
     def _split_folders(self) -> list[str]:
         """The folders of the split below the root, "" for the root itself; of "all", those of every split."""
@@ -90,7 +92,7 @@ class Tree:
                 if "{seq}" not in pattern and "{k}" not in pattern:
                     continue
                 mine: dict[str, Path] = {}
-                for name, path in _matches(self.root, _within(pattern, folder)):
+                for name, path in matches(self.root, _within(pattern, folder)):
                     name = self._official.get(name, name)
                     if not is_safe(name) or not re.fullmatch(self.layout.names, name):
                         continue
@@ -121,7 +123,7 @@ class Tree:
         for pattern in self.split.listed:
             if "{seq}" in pattern:
                 within = [_within(pattern, folder) for folder in self._folders]
-                found = [name for one in within for name, _ in _matches(self.root, one)]
+                found = [name for one in within for name, _ in matches(self.root, one)]
                 if found:
                     return sorted(self._official.get(name, name) for name in found)
                 continue
@@ -164,12 +166,15 @@ def _within(pattern: str, folder: str) -> str:
     return pattern.replace("{split}", folder).replace("{part}", folder.rpartition("/")[2]).lstrip("/")
 
 
-def _matches(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
-    """(name, path) of everything that fits a pattern with {seq}, or with {stem} and {k}."""
+def matches(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    """(name, path) of everything below ``root`` that fits a pattern with {seq}, or with {stem} and {k}."""
     parts = re.split(r"\{(\w+)\}", pattern)
-    text = "".join(
-        _FIELDS[part] if k % 2 else re.escape(part).replace(r"\*", "[^/]*") for k, part in enumerate(parts)
-    )
+    text = ""
+    for number, part in enumerate(parts):
+        if number % 2 == 0:
+            text += re.escape(part).replace(r"\*", "[^/]*")
+        else:
+            text += f"(?P={part})" if f"?P<{part}>" in text else _FIELDS.get(part, "[^/]+")
     shape = re.compile(text)
     for path in sorted(root.glob(globbed(pattern))):
         match = shape.fullmatch(path.relative_to(root).as_posix())
