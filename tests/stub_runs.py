@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from vltrack.core.types import Frame, Status, Step
-from vltrack.evaluation.worker import Loading
+from vltrack.evaluation.worker import Loading, load_tracker
 
 LOADER = "stub_runs:load"
 LOG, PAUSE = "VLTRACK_STUB_LOG", "VLTRACK_STUB_PAUSE"
@@ -53,7 +53,7 @@ class Painted:
 class Painting:
     """A data set of painted sequences."""
 
-    sequences: tuple[Painted, ...]
+    sequences: tuple[Any, ...]
     name: str = "painted"
     split: str = "test"
 
@@ -67,9 +67,7 @@ class Stub:
     number: int = 0
 
     def init(self, frame: Frame, box: Any = None, text: str | None = None) -> Step:
-        if LOG in os.environ:
-            with open(os.environ[LOG], "a", encoding="utf-8") as log:
-                log.write(f"{text or box}\n")
+        tell(text or box)
         self.orders = {int(at): what for what, at in re.findall(r"(\w+) at (\d+)", text or "")}
         self.box, self.number = np.array(box if box is not None else (1.5, 2.5, 3.0, 4.0), dtype=float), -1
         return self.update(frame)
@@ -113,6 +111,26 @@ def load(loading: Loading) -> Stub:
     return Stub()
 
 
+def load_and_tell(loading: Loading) -> Any:
+    """One of our trackers, which tells of its starts as the stub does."""
+    tracker = load_tracker(loading)
+    real = tracker.init
+
+    def init(frame: Frame, box: Any = None, text: str | None = None) -> Step:
+        tell(text or box)
+        return real(frame, box=box, text=text)
+
+    tracker.init = init
+    return tracker
+
+
+def tell(named: Any) -> None:
+    """Add a line to the log, if there is one: what a sequence started with."""
+    if LOG in os.environ:
+        with open(os.environ[LOG], "a", encoding="utf-8") as log:
+            log.write(f"{named}\n")
+
+
 def painting(count: int = 6, orders: dict[int, str] | None = None, **more: Any) -> Painting:
     """``count`` sequences of 3, 5, 7, ... frames, each named and described by its number."""
     sequences = []
@@ -123,6 +141,22 @@ def painting(count: int = 6, orders: dict[int, str] | None = None, **more: Any) 
         absent = np.zeros(frames, dtype=bool)
         sequences.append(Painted(name=f"a{n:02d}", boxes=boxes, absent=absent, sentence=words, **more))
     return Painting(sequences=tuple(sequences))
+
+
+def drawn(folder: Path, count: int, frames: int) -> Painting:
+    """A data set of real pictures on disk: procedural clips of 96 x 72."""
+    from vltrack.datasets.clips import synthesize_clip, write_clip
+    from vltrack.datasets.sequences import Sequence
+
+    sequences = []
+    for seed in range(count):
+        clip, place = synthesize_clip(seed, frames + seed, (96, 72)), folder / f"clip-{seed}"
+        if not place.exists():
+            write_clip(clip, place)
+        pictures = tuple(sorted((place / "img").iterdir()))
+        named = {"name": place.name, "source": place / "img", "files": pictures, "sentence": clip.sentence}
+        sequences.append(Sequence(boxes=clip.boxes, absent=clip.absent, **named))
+    return Painting(sequences=tuple(sequences), name="drawn")
 
 
 def stub_weights(folder: Path) -> Path:
@@ -150,13 +184,24 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def main(out: str, weights: str, jobs: str, count: str) -> int:
-    """Evaluate ``count`` painted sequences in two modes; the exit code of the run."""
+    """Evaluate ``count`` sequences in two modes: painted ones by the stub or, where ``weights`` is the name
+    of a shipped tracker, drawn ones that lie beside ``out``. Returns the exit code.
+    """
+    from vltrack.cli.interrupts import Terminated, shielded
     from vltrack.evaluation.plan import make_plan
     from vltrack.evaluation.run import run
 
-    plan = make_plan(painting(int(count)), weights, ("bbox", "nlbbox"), Path(out), loader=LOADER)
+    modes = ("bbox", "nlbbox")
+    if Path(weights).exists():
+        plan = make_plan(painting(int(count)), weights, modes, Path(out), loader=LOADER)
+    else:
+        data = drawn(Path(out).parent / "clips", int(count), 6)
+        plan = make_plan(data, weights, modes, Path(out), loader="stub_runs:load_and_tell")
     try:
-        return run(plan, jobs=int(jobs)).exit_code
+        with shielded():
+            return run(plan, jobs=int(jobs)).exit_code
+    except Terminated:
+        return 143
     except KeyboardInterrupt:
         return 130
 

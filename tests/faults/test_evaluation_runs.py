@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import stub_runs
-from stub_runs import LOADER, LOG, PAUSE, Painted, Painting, painting, stub_weights, tree
+from stub_runs import LOADER, LOG, PAUSE, Painted, Painting, drawn, painting, stub_weights, tree
 from vltrack.core.errors import DataError, ResourceError, StateError
 from vltrack.evaluation import recording
 from vltrack.evaluation.outcome import Patience
@@ -27,7 +28,7 @@ from vltrack.evaluation.rows import read_boxes, read_scores
 from vltrack.evaluation.run import RunReport, run
 from vltrack.evaluation.store import check_names, file_of, read_results, verify
 
-QUICK = Patience(start=60, first=1.0, next=1.0)
+QUICK = Patience(start=60, first=3, next=3)
 
 
 @pytest.fixture(scope="session")
@@ -100,24 +101,20 @@ def test_a_failure_is_forgotten_when_the_sequence_succeeds(planned, monkeypatch,
 
 
 @pytest.mark.fault("E02")
-@pytest.mark.parametrize(
-    ("order", "kind", "sign"),
-    [
-        ("hang at 2", "silent", ""),
-        ("stop at 0", "silent", ""),
-        ("kill at 2", "died", "SIGKILL"),
-        ("segfault at 0", "died", "SIGSEGV"),
-        ("leave at 3", "died", ""),
-    ],
-)
-def test_a_worker_that_hangs_or_dies_is_replaced(planned, order: str, kind: str, sign: str) -> None:
-    report = run(planned(painting(4, orders={3: order})), jobs=1, patience=QUICK)
+def test_workers_that_hang_or_die_are_replaced(planned) -> None:
+    orders = ["hang at 2", "stop at 0", "kill at 2", "segfault at 0", "leave at 1"]
+    report = run(planned(painting(7, orders=dict(enumerate(orders)))), jobs=2, patience=QUICK)
     assert report.exit_code == 7
-    assert names(report) == ["a00", "a01", "a02"]
-    (failure,) = report.failed
-    assert (failure.name, failure.kind, failure.exit_signal) == ("a03", kind, sign)
-    assert failure.frame == int(order[-1])
-    assert not file_of(report.folders["nlbbox"], "boxes", "a03").exists()
+    assert names(report) == ["a05", "a06"]
+    failed = {f.name: (f.kind, f.exit_signal, f.frame) for f in report.failed}
+    assert failed == {
+        "a00": ("silent", "", 2),
+        "a01": ("silent", "", 0),
+        "a02": ("died", "SIGKILL", 2),
+        "a03": ("died", "SIGSEGV", 0),
+        "a04": ("died", "", 1),
+    }
+    assert len(list((report.folders["nlbbox"] / "boxes").iterdir())) == 2
 
 
 @pytest.mark.fault("E02")
@@ -136,7 +133,7 @@ def test_a_tracker_that_cannot_be_loaded_stops_the_run(planned) -> None:
 # -- E03: killed at any point ----------------------------------------------------------------------
 
 
-def start(out: Path, weights: Path, log: Path, *, jobs: int = 2, count: int = 6, pause: float = 0.01):
+def start(out: Path, weights: Path | str, log: Path, *, jobs: int = 2, count: int = 6, pause: float = 0.01):
     """A process of its own, and of its own group, that evaluates."""
     tests = Path(stub_runs.__file__).parent
     environment = os.environ | {LOG: str(log), PAUSE: str(pause)}
@@ -155,35 +152,58 @@ def children(process: subprocess.Popen[bytes]) -> list[int]:
         return []
 
 
-def finished_now(out: Path) -> list[str]:
-    return sorted(str(path.relative_to(out)) for path in out.rglob("done/*.json"))
+def finished_now(out: Path) -> dict[str, tuple[int, int]]:
+    """The records of finished sequences; a record that was written again is another file."""
+    found = sorted(path for path in out.rglob("done/*.json") if path.name[0] != ".")
+    return {str(path.relative_to(out)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
-def kill_at_random(out: Path, weights: Path, log: Path, kills: int, seed: int) -> int:
-    """Start and kill evaluations until ``kills`` have met; the number of sequences done before the last."""
-    chance, met = random.Random(seed), 0
-    while met < kills:
-        process = start(out, weights, log)
-        before = set(finished_now(out))
-        started = log.read_text().count("\n") if log.exists() else 0
-        deadline = time.monotonic() + 60
-        while log.exists() is False or log.read_text().count("\n") == started:  # a worker has begun
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.25))
-        workers = children(process)
-        if chance.random() < 0.4 and workers:
-            try:
-                os.kill(chance.choice(workers), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            time.sleep(chance.uniform(0, 0.1))
+def kill_once(process: subprocess.Popen[bytes], log: Path, chance: random.Random) -> None:
+    """Wait until a sequence has begun, then kill a worker now and then, and in the end all of them."""
+    deadline = time.monotonic() + 60
+    while not log.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.3))
+    workers = children(process)
+    if chance.random() < 0.4 and workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        time.sleep(chance.uniform(0, 0.1))
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        met += 1
-        assert before <= set(finished_now(out))
-    return len(finished_now(out))
+    process.wait()
+
+
+def killed_until_done(
+    out: Path, weights: Path | str, log: Path, kills: int, seed: int, count: int = 6
+) -> int:
+    """Kill an evaluation up to ``kills`` times, then let it end; how many kills it met."""
+    chance = random.Random(seed)
+    for met in range(kills + 1):
+        before = finished_now(out)
+        log.unlink(missing_ok=True)
+        if met == kills or len(before) == 2 * count:
+            assert start(out, weights, log, count=count, pause=0).wait() == 0
+        else:
+            kill_once(start(out, weights, log, count=count), log, chance)
+        after = finished_now(out)
+        assert before.items() <= after.items()
+        if isinstance(weights, Path):
+            assert_not_again(log, set(before))
+        if len(before) == 2 * count:
+            break
+    assert len(after) == 2 * count
+    return met
+
+
+def assert_not_again(log: Path, done: set[str]) -> None:
+    """No sequence that was finished was begun: the stub has told of every start, by box or by words."""
+    for line in log.read_text().splitlines() if log.exists() else []:
+        number = int(line[1:3]) if line.startswith("a") else int(float(line[1:].split(",")[0])) - 10
+        mode = "nlbbox" if line.startswith("a") else "bbox"
+        assert f"stub/painted_{mode}/done/a{number:02d}.json" not in done
 
 
 @pytest.mark.fault("E03")
@@ -192,38 +212,24 @@ def kill_at_random(out: Path, weights: Path, log: Path, kills: int, seed: int) -
 def test_killed_at_random_moments_the_results_are_the_same(kills: int, weights: Path, tmp_path: Path) -> None:
     smooth, log = tmp_path / "smooth", tmp_path / "log"
     assert start(smooth, weights, tmp_path / "other", pause=0).wait() == 0
-    out, seed = tmp_path / "killed", 0
-    met = 0
-    while met < kills:
-        # A run that is through has nothing left to kill: go on with an empty folder.
+    met = seed = 0
+    while met < kills:  # a run that is through has nothing left to kill: on with an empty folder
         out = tmp_path / f"killed-{seed}"
-        for _ in range(min(4, kills - met)):
-            if len(finished_now(out)) == 12:
-                break
-            done = set(finished_now(out))
-            log.unlink(missing_ok=True)
-            kill_at_random(out, weights, log, 1, seed=seed * 100 + met)
-            assert_not_again(log, done)
-            met += 1
-        done = set(finished_now(out))
-        log.unlink(missing_ok=True)
-        # The first run after a kill may find the failure of a killed worker in the record: it tries again.
-        assert start(out, weights, log, pause=0).wait() == 0
-        assert_not_again(log, done)
+        met += killed_until_done(out, weights, log, min(4, kills - met), seed)
         assert tree(out) == tree(smooth)
         seed += 1
 
 
-def assert_not_again(log: Path, done: set[str]) -> None:
-    """No sequence that was finished was begun: the stub has told of every start, by box or by words."""
-    begun = log.read_text().splitlines() if log.exists() else []
-    for line in begun:
-        mode, name = (
-            ("nlbbox", line)
-            if line.startswith("a")
-            else ("bbox", f"a{int(float(line[1:].split(',')[0])) - 10:02d}")
-        )
-        assert f"stub/painted_{mode}/done/{name}.json" not in done
+@pytest.mark.slow
+@pytest.mark.fault("E03")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["litetrack", "aitrack", "all-in-one", "bit-tracker", "sa-tracker"])
+def test_the_shipped_trackers_survive_kills(name: str, tmp_path: Path) -> None:
+    drawn(tmp_path / "clips", 3, 6)
+    smooth, log = tmp_path / "smooth", tmp_path / "log"
+    assert start(smooth, name, log, count=3).wait() == 0
+    assert killed_until_done(tmp_path / "killed", name, log, 4, seed=len(name), count=3) > 1
+    assert tree(tmp_path / "killed") == tree(smooth)
 
 
 @pytest.mark.fault("E03")
@@ -244,8 +250,8 @@ def test_workers_end_with_the_process_that_started_them(weights: Path, tmp_path:
 
 
 @pytest.mark.fault("E03")
-@pytest.mark.parametrize("number", [signal.SIGINT])
-def test_ctrl_c_keeps_what_is_finished(number: signal.Signals, weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_keeps_what_is_finished(number, code: int, weights: Path, tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     process = start(out, weights, log, pause=0.02)
     while not finished_now(out):
@@ -253,7 +259,7 @@ def test_ctrl_c_keeps_what_is_finished(number: signal.Signals, weights: Path, tm
         time.sleep(0.01)
     workers = children(process)
     os.killpg(process.pid, number)  # as a terminal does: to all of them
-    assert process.wait(20) == 130
+    assert process.wait(20) == code
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     for folder in (out / "stub").iterdir():
         assert not (folder / "claims").exists()

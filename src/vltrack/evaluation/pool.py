@@ -20,7 +20,7 @@ from typing import Any, cast
 from vltrack.core import errors
 from vltrack.core.errors import ResourceError, VltrackError
 from vltrack.evaluation.outcome import Beat, Failed, Failure, Finished, News, Patience
-from vltrack.evaluation.worker import ENVIRONMENT, Loading, Row, Task, serve
+from vltrack.evaluation.worker import ENVIRONMENT, NOT_FOR_WORKERS, Loading, Row, Task, serve
 
 _BURIAL = 5.0
 _STILLBORN = 3
@@ -233,10 +233,10 @@ def _end(hand: _Hand) -> None:
 
 @contextmanager
 def _surroundings() -> Iterator[None]:
-    """One thread for the child's libraries, and Ctrl-C is not for it: its parent decides."""
+    """One thread for the child's libraries, and it hears of no signal that is its parent's."""
     before = {key: os.environ.get(key) for key in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)
     try:
         yield
     finally:

@@ -36,6 +36,9 @@ ENVIRONMENT = {
 """Set before torch and numpy are loaded: several processes with one thread are faster than the reverse, and
 sums come out the same however many there are."""
 
+NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGTERM)
+"""A terminal or a batch system sends these to all processes; the one that started the workers decides."""
+
 OUR_LOADER = "vltrack.evaluation.worker:load_tracker"
 PIECE = 900
 """Characters of a trace a message: a pipe takes up to 4096 bytes at once, whole or not at all."""
@@ -141,7 +144,8 @@ def serve(tasks: Connection, news: Connection, loading: Loading) -> None:
 
     It ends when ``tasks`` is closed, and at once when the process that started it dies.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in NOT_FOR_WORKERS:
+        signal.signal(number, signal.SIG_IGN)
     os.dup2(2, 1)  # what a tracker prints must not mix with the data that the command prints
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
