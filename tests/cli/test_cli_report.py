@@ -23,7 +23,7 @@ FRAMES = 20
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pictures, which take most of the time; tests/plots looks at them."""
-    monkeypatch.setattr(report_pictures, "draw_pictures", lambda told: [])
+    monkeypatch.setattr(report_pictures, "draw_pictures", lambda told, kinds: [])
 
 
 def saved(folder: Path, name: str, *arguments: Any, **more: Any) -> Path:

@@ -71,7 +71,7 @@ def run(job: Job) -> dict[str, Any]:
     from vltrack.plots.report_table import latex_of, pair_verdict, places, verdict
 
     report = read_report(parse_json(text, DOCUMENT), DOCUMENT)
-    pictures = draw_pictures(report)
+    pictures = draw_pictures(report, job.formats)
     files = {
         f"{PICTURES}/{picture.name}.{kind}": picture.data[kind]
         for picture in pictures

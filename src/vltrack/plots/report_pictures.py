@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -33,14 +33,42 @@ class Picture:
     page: str
 
 
-def draw_pictures(report: Report) -> list[Picture]:
-    """Everything that can be drawn of the report, in the order of a page. The same report, the same bytes."""
-    return [*_curves(report), *_gains(report), *_attributes(report), *_films(report), *_speed(report)]
+def draw_pictures(report: Report, kinds: Sequence[str] = ("svg", "png")) -> list[Picture]:
+    """Everything that can be drawn of the report, in the order of a page. The same report, the same bytes.
+
+    Args:
+        report: what is drawn.
+        kinds: of files that are wanted, ``svg`` and ``png``; what a page shows is always among the bytes.
+    """
+    drawings = (_curves, _gains, _attributes, _films, _speed)
+    return [_encoded(drawing, kinds) for draw in drawings for drawing in draw(report)]
 
 
-def _picture(name: str, section: str, alt: str, figure: Figure, caption: str = "") -> Picture:
-    data = {kind: paper.encoded(figure, kind) for kind in ("svg", "png")}
-    return Picture(name=name, section=section, alt=alt, caption=caption, data=data, page="svg")
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Drawing:
+    """A picture before it has bytes: ``made`` is a figure, or the pixels of a sheet of photographs."""
+
+    name: str
+    section: str
+    alt: str
+    made: Figure | Image
+    caption: str = ""
+
+
+def _encoded(drawing: _Drawing, kinds: Sequence[str]) -> Picture:
+    if isinstance(drawing.made, Figure):
+        page = "svg"
+        data = {kind: paper.encoded(drawing.made, kind) for kind in dict.fromkeys(("svg", *kinds))}
+    else:
+        page, data = "jpeg", _photographs(drawing.made)
+    return Picture(
+        name=drawing.name,
+        section=drawing.section,
+        alt=drawing.alt,
+        caption=drawing.caption,
+        data=data,
+        page=page,
+    )
 
 
 def _note(report: Report) -> str:
@@ -49,7 +77,7 @@ def _note(report: Report) -> str:
     return f"{title} \u00b7 {set_of(report)} \u00b7 {report.count}"
 
 
-def _curves(report: Report) -> Iterator[Picture]:
+def _curves(report: Report) -> Iterator[_Drawing]:
     for kind in report_curves.KINDS:
         key = kind.curve.removesuffix("_curve")
         lines = []
@@ -69,10 +97,10 @@ def _curves(report: Report) -> Iterator[Picture]:
         if lines:
             ceiling = report.entries[0].rules[report.rule].ceiling.get(kind.number)
             figure = report_curves.curve_figure(kind, lines, _note(report), ceiling)
-            yield _picture(kind.key, "curves", f"{kind.title} curves", figure)
+            yield _Drawing(name=kind.key, section="curves", alt=f"{kind.title} curves", made=figure)
 
 
-def _gains(report: Report) -> Iterator[Picture]:
+def _gains(report: Report) -> Iterator[_Drawing]:
     b = report.against
     if b is None:
         return
@@ -98,10 +126,10 @@ def _gains(report: Report) -> Iterator[Picture]:
             f"success AUC a sequence, worst first \u00b7 {_note(report)}",
         )
         alt = f"Gain of {entry.name} over {report.entries[b].name} by sequence"
-        yield _picture(f"gain-{a + 1}-over-{b + 1}", "gains", alt, figure)
+        yield _Drawing(name=f"gain-{a + 1}-over-{b + 1}", section="gains", alt=alt, made=figure)
 
 
-def _attributes(report: Report) -> Iterator[Picture]:
+def _attributes(report: Report) -> Iterator[_Drawing]:
     attributes = attributes_of(report)
     if len(attributes) < radar.FEWEST:
         return
@@ -109,10 +137,10 @@ def _attributes(report: Report) -> Iterator[Picture]:
     scores = [[ruled.attributes[name][1][LEADING] for name, _ in attributes] for ruled in rules]
     names = [(t, entry.name) for t, entry in enumerate(report.entries)]
     figure = radar.radar_figure(attributes, names, scores, "Success AUC by attribute", _note(report))
-    yield _picture("attributes", "attributes", "Success AUC by attribute", figure)
+    yield _Drawing(name="attributes", section="attributes", alt="Success AUC by attribute", made=figure)
 
 
-def _films(report: Report) -> Iterator[Picture]:
+def _films(report: Report) -> Iterator[_Drawing]:
     names = [entry.name for entry in report.entries]
     for place, film in enumerate(report.films, 1):
         note = f"\u201c{film.sentence}\u201d \u00b7 " if film.sentence else ""
@@ -122,12 +150,16 @@ def _films(report: Report) -> Iterator[Picture]:
             for t in range(len(names))
         ]
         figure = strips.strip_figure(film.name, note, film.frames, film.absent, lanes)
-        yield _picture(
-            f"strip-{place}", "films", f"Overlap and score over time: {film.name}", figure, _points(film)
+        yield _Drawing(
+            name=f"strip-{place}",
+            section="films",
+            alt=f"Overlap and score over time: {film.name}",
+            made=figure,
+            caption=_points(film),
         )
         if film.snapshots:
             sheet = worst.worst_sheet(film.name, note, names, film.snapshots)
-            yield _photographs(f"sheet-{place}", f"Moments of {film.name}", sheet)
+            yield _Drawing(name=f"sheet-{place}", section="films", alt=f"Moments of {film.name}", made=sheet)
 
 
 def _points(film: Film) -> str:
@@ -138,7 +170,8 @@ def _points(film: Film) -> str:
     )
 
 
-def _photographs(name: str, alt: str, sheet: Image) -> Picture:
+def _photographs(sheet: Image) -> dict[str, bytes]:
+    """A sheet as PNG, as an SVG that holds the PNG, and as the JPEG that a page shows."""
     bgr = sheet[:, :, ::-1]
     png = cv2.imencode(".png", bgr)[1].tobytes()
     jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
@@ -148,11 +181,10 @@ def _photographs(name: str, alt: str, sheet: Image) -> Picture:
         f'viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
         f'href="data:image/png;base64,{base64.b64encode(png).decode("ascii")}"/></svg>\n'
     )
-    data = {"svg": svg.encode("ascii"), "png": png, "jpeg": jpeg}
-    return Picture(name=name, section="films", alt=alt, caption="", data=data, page="jpeg")
+    return {"svg": svg.encode("ascii"), "png": png, "jpeg": jpeg}
 
 
-def _speed(report: Report) -> Iterator[Picture]:
+def _speed(report: Report) -> Iterator[_Drawing]:
     points = []
     for tracker, entry in enumerate(report.entries):
         score = entry.rules[report.rule].numbers.get(LEADING)
@@ -162,12 +194,14 @@ def _speed(report: Report) -> Iterator[Picture]:
         figure = standing.speed_figure(points, "success AUC", _note(report))
         left = len(report.entries) - len(points)
         caption = f"{left} of {len(report.entries)} trackers have no times." if left else ""
-        yield _picture("speed", "speed", "Speed against success AUC", figure, caption)
+        yield _Drawing(
+            name="speed", section="speed", alt="Speed against success AUC", made=figure, caption=caption
+        )
     if report.likeness is not None:
         names: list[tuple[int | None, str]] = [(None, "truth")]
         names += [(t, entry.name) for t, entry in enumerate(report.entries)]
         figure = standing.matrix_figure(names, _half(report.likeness), report.likeness_note)
-        yield _picture("likeness", "speed", "Mean overlap of each pair", figure)
+        yield _Drawing(name="likeness", section="speed", alt="Mean overlap of each pair", made=figure)
 
 
 def _half(matrix: Floats) -> Floats:
