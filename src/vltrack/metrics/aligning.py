@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.metrics.frame_errors import NO_ROW, ZERO_ROW
 from vltrack.metrics.rules import Rule
-from vltrack.metrics.scoring import NO_ROW, ZERO_ROW
 from vltrack.metrics.truth import Floats, Truth
 
 _SHOWN = 8
@@ -46,7 +46,7 @@ def align(truth: Truth, results: Mapping[str, Floats], rule: Rule) -> tuple[Trut
                 f"results without a row: {_listed(empty)}.", hint="Run the tracker on them again."
             )
         truth = truth.cut(np.minimum(there, truth.lengths))
-    boxes = np.empty(truth.boxes.shape)
+    boxes = np.empty(truth.boxes.shape, order="F")  # a column is one piece of memory: the scorer's form
     boxes[:] = ZERO_ROW if rule.short == "zeros" else NO_ROW
     for index, name in enumerate(truth.names):
         rows = truth.rows(index)

@@ -94,7 +94,7 @@ class Truth:
         return cls(
             names=names,
             starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            boxes=np.concatenate([np.asarray(part.boxes, dtype=np.float64) for part in parts]),
+            boxes=np.asfortranarray(np.concatenate([part.boxes for part in parts]), dtype=np.float64),
             absent=np.concatenate([np.asarray(part.absent, dtype=bool) for part in parts]),
             cover=np.concatenate(
                 [np.full(n, 8.0) if p.cover is None else p.cover for p, n in zip(parts, lengths, strict=True)]

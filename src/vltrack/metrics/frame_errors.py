@@ -1,0 +1,192 @@
+"""Overlap and errors of the centre, frame by frame, as a rule counts them. Knows frames; knows no curve.
+
+Arrays are columns, (4, N) x, y, w, h: a block of whole sequences that fits the processor's cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.metrics.rules import Rule
+from vltrack.metrics.truth import Flags, Floats, Truth
+
+MISS = -1.0
+"""Overlap of a frame that no tracker gets: below every threshold. As an error it is a hit at every one."""
+NO_ROW = (np.inf,) * 4
+"""A frame for which the results have no row: a miss in everything."""
+ZERO_ROW = (0.0, 0.0, 5e-324, 5e-324)
+"""A frame without a row that counts as a box of zeros: of the smallest size there is, so that it is not taken
+for a broken prediction and repaired.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Some whole sequences in a row: their annotation, and where each of them begins.
+
+    Attributes:
+        truth, boxes: (4, N) columns. ``boxes`` may be changed.
+        absent, cover: (N,).
+        sizes: (2, N) of the frames, or None where the rule does not ask.
+        first: (S,) the first frame of each sequence.
+    """
+
+    truth: Floats
+    boxes: Floats
+    absent: Flags
+    cover: Floats
+    sizes: Floats | None
+    first: NDArray[np.int64]
+
+    @classmethod
+    def cut(cls, truth: Truth, boxes: Floats, rows: slice, first: NDArray[np.int64], rule: Rule) -> Block:
+        """Frames ``rows`` of a truth and of predictions (F, 4); what is changed is a copy."""
+        sizes = None
+        if rule.clipped:
+            begin, end = np.searchsorted(truth.starts, (rows.start, rows.stop))
+            sizes = np.repeat(truth.sizes[begin:end], truth.lengths[begin:end], axis=0).T
+        return cls(
+            truth=truth.boxes[rows].T,
+            boxes=boxes[rows].T.copy(order="C"),
+            absent=truth.absent[rows],
+            cover=truth.cover[rows],
+            sizes=sizes,
+            first=first,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What the rule makes of N frames.
+
+    Attributes:
+        counted: (N,) the frames that count; None where all do.
+        overlap: (N,) 0 to 1, or ``MISS``.
+        centre, norm: (N,) errors in pixels and in sizes of the target; infinite for a miss, ``MISS`` for a
+            hit whatever the tracker says. Never NaN.
+    """
+
+    counted: Flags | None
+    overlap: Floats
+    centre: Floats
+    norm: Floats
+
+
+def measure(block: Block, rule: Rule) -> Measured:
+    """Overlap and errors of a block's frames under a rule (``rules.Rule`` says what each switch does)."""
+    t, p = block.truth, _repaired(block, rule)
+    if rule.rounded:
+        t, p = np.rint(t), np.rint(p)
+    if block.sizes is not None:
+        t, p = _clipped(t, block.sizes), _clipped(p, block.sizes)
+    invalid = ~((t[2] > 0) & (t[3] > 0))
+    if rule.valid == "xywh":
+        invalid |= ~((t[0] > 0) & (t[1] > 0))
+    if rule.absent == "invalid":
+        invalid |= block.absent
+    tx, ty = _centre(t)
+    centre, norm = _errors(t, p, (tx, ty), rule)
+    nowhere = invalid if rule.centre_valid == "box" else ~((tx > 0) & (ty > 0))
+    _settle(centre, nowhere, rule.invalid_centre)
+    _settle(norm, nowhere, rule.invalid_norm)
+    overlap = _overlap(t, p)
+    np.copyto(overlap, MISS, where=invalid)
+    if rule.absent == "miss":
+        np.copyto(overlap, MISS, where=block.absent)
+        np.copyto(centre, np.inf, where=block.absent)
+        np.copyto(norm, np.inf, where=block.absent)
+    return Measured(counted=_counted(block, invalid, rule), overlap=overlap, centre=centre, norm=norm)
+
+
+def _counted(block: Block, invalid: Flags, rule: Rule) -> Flags | None:
+    left_out = [
+        rule.first == "drop" and _at(block.first, len(invalid)),
+        rule.uncovered == "drop" and ~(block.cover > 0),
+        rule.nan == "drop" and np.isnan(block.truth).any(axis=0),
+        rule.absent == "drop" and block.absent,
+        rule.invalid == "drop" and invalid,
+    ]
+    found = [flags for flags in left_out if flags is not False]
+    return ~np.logical_or.reduce(found) if found else None
+
+
+def _at(places: NDArray[np.int64], count: int) -> Flags:
+    flags = np.zeros(count, dtype=bool)
+    flags[places] = True
+    return flags
+
+
+def _repaired(block: Block, rule: Rule) -> Floats:
+    """The predictions with the first frame as the rule has it, and broken ones repeated from before.
+
+    Where the annotation itself is NaN, or the results have no row (``NO_ROW``), nothing is repeated.
+    """
+    p, first = block.boxes, block.first
+    if rule.first == "truth":
+        p[:, first] = block.truth[:, first]
+    fine = (p[2] > 0) & (p[3] > 0) & np.isfinite(p[0] + p[1] + p[2] + p[3])
+    if fine.all():
+        return p
+    if rule.bad_prediction == "carry":
+        broken = ~fine & ~np.isnan(block.truth).any(axis=0) & ~np.isposinf(p[0])
+        broken[first] = False
+        p = p[:, np.maximum.accumulate(np.where(broken, 0, np.arange(p.shape[1])))]
+    p[:, np.isposinf(p[0])] = np.nan
+    return p
+
+
+def _centre(boxes: Floats) -> tuple[Floats, Floats]:
+    """Centres as toolkits that count pixels from 1 have them."""
+    return boxes[0] + (boxes[2] - 1) / 2, boxes[1] + (boxes[3] - 1) / 2
+
+
+def _overlap(t: Floats, p: Floats) -> Floats:
+    """Intersection over union, at most 1; a miss where a prediction is no box."""
+    width = np.minimum(t[0] + t[2], p[0] + p[2])
+    width -= np.maximum(t[0], p[0])
+    height = np.minimum(t[1] + t[3], p[1] + p[3])
+    height -= np.maximum(t[1], p[1])
+    inter = np.maximum(width, 0, out=width)
+    inter *= np.maximum(height, 0, out=height)
+    union = t[2] * t[3]
+    union += p[2] * p[3]
+    union -= inter
+    overlap: Floats = np.divide(inter, union, out=union)
+    np.minimum(np.maximum(overlap, 0, out=overlap), 1, out=overlap)
+    np.copyto(overlap, MISS, where=np.isnan(overlap))
+    return overlap
+
+
+def _errors(t: Floats, p: Floats, true: tuple[Floats, Floats], rule: Rule) -> tuple[Floats, Floats]:
+    """Distance of the centres in pixels, and in sizes of the true box."""
+    (tx, ty), (px, py) = true, _centre(p)
+    dx, dy = px - tx, py - ty
+    centre = _length(dx, dy)
+    if rule.norm_by == "each centre":
+        # Divided first: boxes of whole pixels lie exactly on thresholds k/100, and rounding decides.
+        return centre, _length(px / t[2] - tx / t[2], py / t[3] - ty / t[3])
+    return centre, _length(dx / np.maximum(t[2], 1), dy / np.maximum(t[3], 1))
+
+
+def _length(x: Floats, y: Floats) -> Floats:
+    square = x * x
+    square += y * y
+    length: Floats = np.sqrt(square, out=square)
+    np.copyto(length, np.inf, where=np.isnan(length))
+    return length
+
+
+def _settle(errors: Floats, where: Flags, how: Literal["hit", "miss", "scored"]) -> None:
+    if how != "scored":
+        np.copyto(errors, MISS if how == "hit" else np.inf, where=where)
+
+
+def _clipped(boxes: Floats, sizes: Floats) -> Floats:
+    """Boxes cut to frames of (2, N) sizes: first the corner is moved inside, then the size is cut."""
+    width, height = sizes
+    x, y = np.clip(boxes[0], 0, width), np.clip(boxes[1], 0, height)
+    return np.stack([x, y, np.clip(boxes[2], 0, width - x), np.clip(boxes[3], 0, height - y)])
