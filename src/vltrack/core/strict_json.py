@@ -58,11 +58,14 @@ def parse_json(text: str, where: str) -> Any:
         raise _no_json(where, error) from error
 
 
-def walk_json(path: Path, *, max_bytes: int = MAX_WALKED_BYTES) -> Iterator[tuple[str, Any]]:
+def walk_json(
+    path: Path, *, max_bytes: int = MAX_WALKED_BYTES, nan: bool = False
+) -> Iterator[tuple[str, Any]]:
     """Yield ``(key, element)`` for each element of each list that the file's top object has under ``key``.
 
     A value that is no list is yielded whole under its key. Where the file is one list, its elements come
     under the key "". No element may take more than 16 MiB of text; memory does not grow with the file.
+    ``nan`` lets the word NaN through, which some annotations write where there is no box.
 
     Raises:
         DataError: no such file, larger than ``max_bytes``, not UTF-8 or no strict JSON; names the place.
@@ -70,7 +73,7 @@ def walk_json(path: Path, *, max_bytes: int = MAX_WALKED_BYTES) -> Iterator[tupl
     _check_size(path, max_bytes)
     try:
         with path.open("rb") as file:
-            yield from _Walk(file, path).run()
+            yield from _Walk(file, path, _WITH_NAN if nan else _DECODER).run()
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -88,14 +91,19 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _only_nan(name: str) -> float:
+    return float("nan") if name == "NaN" else _refuse(name)
+
+
 _DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_once)
+_WITH_NAN = json.JSONDecoder(parse_constant=_only_nan, object_pairs_hook=_once)
 
 
 class _Walk:
     """A window of text that slides over the file: ``text`` from ``at`` on is still to be read."""
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: IO[bytes], path: Path, decoder: json.JSONDecoder) -> None:
+        self._file, self._path, self._decoder = file, path, decoder
         self._decode = codecs.getincrementaldecoder("utf-8-sig")()
         self._bytes, self._before = 0, 0
         self._text, self._at, self._ended = "", 0, False
@@ -161,7 +169,7 @@ class _Walk:
     def _value(self) -> Any:
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = self._decoder.raw_decode(self._text, self._at)
                 following = self._text[end : end + 3]
                 if self._ended or len(following) == 3 or (following and following[0] not in ".eE"):
                     self._at = end  # else a number may go on

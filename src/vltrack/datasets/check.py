@@ -63,8 +63,8 @@ def _look_at_boxes(sequence: Sequence, findings: Findings) -> None:
     flat = seen & ~(boxes[:, 2:] > 0).all(axis=1)
     if flat.any():
         first = int(np.argmax(flat)) + 1
-        said = f"{int(flat.sum())} boxes without width or height in frames where the target is not absent"
-        findings.warn("box", where, f"{said}, first frame {first}.", "Scoring counts them by its own rule.")
+        said = f"in {int(flat.sum())} frames the target is not absent, but its box has no width or no height"
+        findings.warn("box", where, f"{said}; first frame {first}.", "Scoring counts them by its own rule.")
     if not seen[0] or flat[0]:
         said = "the first frame has no box to start from."
         findings.warn("start", where, said, "A tracker cannot be started there by a box.")

@@ -175,3 +175,8 @@ class Layout:
 def short_names(text: str) -> tuple[str, ...]:
     """The names in ``text``, in its order."""
     return tuple(text.split())
+
+
+def inside(homes: Patterns, *names: str) -> Patterns:
+    """Each of ``names`` in each of the folders ``homes``."""
+    return tuple(f"{home}/{name}" for home in homes for name in names)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.core.errors import DataError
+from vltrack.core.strict_json import walk_json
 from vltrack.datasets.findings import Findings, wrong
-from vltrack.datasets.json_text import read_json
 from vltrack.datasets.layout import Layout
 from vltrack.datasets.sequences import Sequence
 from vltrack.datasets.text import is_safe
@@ -24,30 +25,23 @@ _SHAPE = "A pysot file has, of each video, gt_rect and img_names."
 
 def read_pysot(path: Path, layout: Layout, findings: Findings) -> list[Sequence]:
     """The sequences of a file, in its order; what is wrong goes to ``findings``."""
-    videos = findings.attempt(read_json, path, _arrays)
-    sequences = []
-    if videos == {}:
-        findings.error("empty", path, "holds no videos.")
-    for name, video in (videos or {}).items():
-        if not is_safe(name):
-            findings.error("name", path, f"{name[:80]!r} is no name of a sequence.")
-            continue
-        sequence = findings.attempt(_sequence, path, layout, name, video)
-        if sequence is not None:
-            sequences.append(sequence)
+    sequences: list[Sequence] = []
+    try:
+        for name, video in walk_json(path, nan=True):
+            sequence = findings.attempt(_sequence, path, layout, name, video)
+            sequences += [] if sequence is None else [sequence]
+    except DataError as error:  # no JSON: what was read before it may be wrong as well
+        findings.error("json", path, error.message.removeprefix(f"{path} "), error.hint)
+        return []
+    if not sequences and not findings.errors:
+        findings.error("empty", path, "holds no videos.", _SHAPE)
     return sequences
 
 
-def _arrays(found: dict[str, Any]) -> dict[str, Any]:
-    """Rows of numbers become arrays at once: they take a tenth of the room of lists."""
-    for key in ("gt_rect", "absent"):
-        if isinstance(found.get(key), list):
-            found[key] = _numbers(found[key])
-    return found
-
-
-def _numbers(rows: list[Any]) -> NDArray[np.float64] | str:
-    """The array, or what is wrong with it (only the video that has it is at fault then)."""
+def _numbers(rows: Any) -> NDArray[np.float64] | str:
+    """The rows as an array, or what is wrong with them."""
+    if not isinstance(rows, list):
+        return "no rows"
     flat = [value for row in rows for value in (row if isinstance(row, list) else [row])]
     if not all(type(value) in (int, float) for value in flat):
         return "something that is no number"
@@ -59,11 +53,15 @@ def _numbers(rows: list[Any]) -> NDArray[np.float64] | str:
 
 
 def _sequence(path: Path, layout: Layout, name: str, video: Any) -> Sequence:
-    boxes = video.get("gt_rect") if isinstance(video, dict) else None
+    if not is_safe(name):
+        raise wrong("name", path, f"{name[:80]!r} is no name of a sequence.")
+    if not isinstance(video, dict):
+        raise wrong("json", path, f"{name} is no object.", _SHAPE)
+    boxes = _numbers(video.get("gt_rect"))
     if not isinstance(boxes, np.ndarray) or boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
         said = boxes if isinstance(boxes, str) else "no rows of four numbers"
         raise wrong("json", path, f"{name}: gt_rect has {said}.", _SHAPE)
-    visible = video.get("absent")
+    visible = None if video.get("absent") is None else _numbers(video["absent"])
     if visible is None:
         absent = np.isnan(boxes).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
     elif isinstance(visible, np.ndarray) and visible.shape == (len(boxes),):

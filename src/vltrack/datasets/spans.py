@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vltrack.core.strict_json import read_json
 from vltrack.datasets.findings import wrong
-from vltrack.datasets.json_text import read_json
 from vltrack.datasets.layout import Span
 from vltrack.datasets.text import is_safe
 
@@ -17,7 +17,8 @@ def read_spans(path: Path, title: str) -> Mapping[str, Span]:
 
     Raises ``DataError`` that names the sequence at fault.
     """
-    parts = read_json(path).get(title)
+    sets = read_json(path)
+    parts = sets.get(title) if isinstance(sets, dict) else None
     if not isinstance(parts, dict):
         return {}
     return {name: _span(path, name, part) for name, part in parts.items()}
