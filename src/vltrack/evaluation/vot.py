@@ -35,7 +35,7 @@ def score_vot(
     """Score one tracker's results of the VOT challenge.
 
     Args:
-        results: the tracker's folder (with ``baseline`` in it), or the folder that holds a folder a sequence.
+        results: the tracker's folder (with ``baseline`` in it), or the folder with a folder a sequence.
         truth: the data set: the toolkit's folder of sequences, or pysot's ``VOT2018.json``.
         year: of the challenge; it decides the experiment and the lengths that EAO is averaged over. None:
             what the name of ``truth`` says.
@@ -53,6 +53,7 @@ def score_vot(
         UsageError: the year is needed and cannot be told, or year and kind contradict each other.
     """
     sequences = read_truth(truth)
+    truth = truth.parent if truth.name == "sequences" else truth
     year = year if year is not None else _year_in(truth)
     kind = _kind(sequences, year, kind)
     root = results_root(results, experiment)
@@ -68,7 +69,7 @@ def score_vot(
     return {
         "format": "vltrack.vot",
         "version": 1,
-        "tracker": results.parent.name if results.name == experiment else results.name,
+        "tracker": root.parent.name if root.name == experiment else root.name,
         "data": truth.stem if truth.is_file() else truth.name,
         "year": year,
         **scores,
@@ -78,7 +79,7 @@ def score_vot(
 
 def _year_in(truth: Path) -> int | None:
     """The year in the name of the data set or of its only JSON file."""
-    names = [truth.name, *(path.name for path in sorted(truth.glob("*.json")) if truth.is_dir())]
+    names = [truth.name, *(path.name for path in sorted(truth.glob("*.json")))]
     found = (re.search(r"vots?[-_]?(?:st|lt)?[-_]?(20\d\d)", name, re.IGNORECASE) for name in names)
     return next((int(match[1]) for match in found if match), None)
 

@@ -226,19 +226,28 @@ def _json_size(entry: Mapping[str, Any], folder: Path) -> Size | None:
         return width, height
     names = entry.get("img_names")
     if isinstance(names, list) and names and isinstance(names[0], str) and ".." not in Path(names[0]).parts:
-        return _picture_size(folder / names[0])
+        home = entry.get("video_dir")
+        inside = folder / home if isinstance(home, str) and ".." not in Path(home).parts else folder
+        return _picture_size(folder / names[0]) or _picture_size(inside / names[0])
     return None
 
 
 def results_root(path: Path, experiment: str) -> Path:
-    """The folder that holds a folder a sequence: ``path/experiment``, else ``path`` itself.
+    """The folder with a folder a sequence: ``path/experiment``, that of the only tracker in ``path``, or
+    ``path`` itself.
 
     Raises:
-        DataError: no such folder.
+        DataError: no such folder, or one with several trackers.
     """
     if not path.is_dir():
         raise DataError(f"{path} is no folder.", hint="Give one tracker's folder of VOT results.")
-    return path / experiment if (path / experiment).is_dir() else path
+    if (path / experiment).is_dir():
+        return path / experiment
+    trackers = sorted(child for child in path.iterdir() if (child / experiment).is_dir())
+    if len(trackers) > 1:
+        names = _some([tracker.name for tracker in trackers])
+        raise DataError(f"{path} holds {len(trackers)} trackers: {names}.", hint="Give the folder of one.")
+    return trackers[0] / experiment if trackers else path
 
 
 def repetitions(root: Path, sequence: str) -> list[Path]:

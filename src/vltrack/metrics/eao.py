@@ -16,8 +16,8 @@ the VOT papers (Kristan et al., TPAMI 2016; reports of VOT2015 to VOT2019) and t
 Details, so that nobody has to guess: the fragment of a failure reaches up to the frame ``failure + 5``
 inclusive, all zero from the failure on, and the next begins in that very frame. A failure so late that this
 frame is more than one past the end leaves its fragment unpadded: it ends with the sequence. Frames without
-a known overlap inside a fragment count as 0. Repetitions of a sequence share its weight. Lengths that no
-fragment reaches are left out of the mean.
+a known overlap inside a fragment count as 0. Repetitions of a sequence share its weight. Lengths beyond
+the longest sequence are left out of the mean.
 """
 
 from __future__ import annotations
@@ -217,7 +217,8 @@ def supervised(
         for run in group
         for fragment in fragments_of(run, weight=1 / len(group), restart=restart)
     ]
-    curve = expected_overlap(fragments)
+    longest = int(lengths.max())
+    curve = expected_overlap(fragments, longest)
     tags = sorted(set.intersection(*(set(run.tags) for group in by_name.values() for run in group)))
     return Supervised(
         accuracy=_mean(np.concatenate(pooled)),
@@ -225,7 +226,7 @@ def supervised(
         failures=float(failures.sum()),
         robustness=float(100 * failures.sum() / total),
         eao=windowed(curve, window),
-        eao_by_tag={tag: windowed(expected_overlap(fragments, tag), window) for tag in tags},
+        eao_by_tag={tag: windowed(expected_overlap(fragments, longest, tag), window) for tag in tags},
         window=window,
         curve=curve,
         sequences=tuple(by_name),
@@ -286,14 +287,14 @@ def fragments_of(run: Run, *, weight: float = 1.0, restart: int = RESTART) -> li
     return fragments
 
 
-def expected_overlap(fragments: Sequence[Fragment], tag: str | None = None) -> Floats:
-    """(L,) expected overlap at lengths 1..L, L the longest fragment; NaN where none has weight.
+def expected_overlap(fragments: Sequence[Fragment], longest: int, tag: str | None = None) -> Floats:
+    """(L,) expected overlap at lengths 1..L; NaN where no fragment has weight.
 
     Args:
         fragments: of all runs.
+        longest: L, the frames of the longest sequence.
         tag: weight each fragment by its share of frames with this tag as well.
     """
-    longest = max(len(fragment.overlaps) for fragment in fragments)
     total, weights = np.zeros(longest), np.zeros(longest)
     counted = np.maximum(np.arange(longest), 1)
     for fragment in fragments:

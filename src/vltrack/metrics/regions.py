@@ -259,7 +259,8 @@ def _binary_region(cursor: _Bytes, where: str) -> Region:
     if kind == 0:
         return _special(cursor.take("I")[0], where)
     if kind == 1:
-        return Special(UNKNOWN) if _any_nan(box := cursor.take("4f")) else Rectangle(*box)
+        box = cursor.take("4f")
+        return Special(UNKNOWN) if _any_nan(box, where) else Rectangle(*box)
     if kind == 2:
         (count,) = cursor.take("H")
         if count < 3:
@@ -267,7 +268,7 @@ def _binary_region(cursor: _Bytes, where: str) -> Region:
         values = cursor.take(f"{2 * int(count)}f")
         return (
             Special(UNKNOWN)
-            if _any_nan(values)
+            if _any_nan(values, where)
             else Polygon(tuple(zip(values[::2], values[1::2], strict=True)))
         )
     if kind == 3:
@@ -277,7 +278,7 @@ def _binary_region(cursor: _Bytes, where: str) -> Region:
     raise DataError(f"{where}: unknown kind of region {kind}.", hint="Write the results as text.")
 
 
-def _any_nan(values: tuple[float, ...]) -> bool:
+def _any_nan(values: tuple[float, ...], where: str) -> bool:
     if any(map(math.isinf, values)):
-        raise DataError("a binary VOT file holds an infinite number.", hint="Run it again.")
+        raise DataError(f"{where}: a coordinate is infinite.", hint="Run it again.")
     return any(map(math.isnan, values))
