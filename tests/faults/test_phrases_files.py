@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import pickle
@@ -30,6 +31,8 @@ from vltrack.datasets.phrases_pickle import torch_archive
 ROW = ("a.jpg", "m", [1.0, 2.0, 3.0, 4.0], "a man", [])
 _EVENTS = ("pickle.find_class", "import", "exec", "compile", "os.system", "os.exec", "os.posix_spawn")
 _watched: list[list[str]] = []
+for _name in ("ascii", "latin-1", "utf-8", "utf-8-sig", "raw-unicode-escape", "cp437"):
+    codecs.lookup(_name)  # Python imports a codec when it is first used: not while we watch
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -197,6 +200,21 @@ def test_a_flipped_byte_never_does_more_than_an_error(tmp_path: Path) -> None:
                     convert(file)
                 except DataError as error:
                     assert len(str(error)) < 600
+
+
+@pytest.mark.fault("D13")
+def test_a_damaged_entry_of_an_archive_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "unc_train.pth"
+    torch.save([("a.jpg", "m", torch.tensor([1.0, 2, 3, 4]), "a man", [])], file)
+    good = file.read_bytes()
+    with zipfile.ZipFile(file) as opened:
+        start = opened.getinfo("unc_train/data/0").header_offset
+    numbers = np.array([1, 2, 3, 4], dtype="<f4").tobytes()
+    for old, new in ((good[start : start + 4], b"noPK"), (numbers, numbers[::-1])):
+        place = good.index(old, start)
+        file.write_bytes(good[:place] + new + good[place + len(new) :])
+        with pytest.raises(DataError, match="entry 1: a tensor whose bytes are damaged"):
+            convert(file)
 
 
 @pytest.mark.fault("D13")

@@ -69,7 +69,7 @@ class Opened:
         """The numbers of a tensor of four as a list; anything else as it came.
 
         Raises:
-            ValueError, LookupError, TypeError: a tensor of another shape or without its bytes.
+            ValueError: a tensor of another shape or without its bytes.
         """
         if not isinstance(value, Thing):
             return value
@@ -81,7 +81,10 @@ class Opened:
         if min(offset, step) < 0 or offset + 3 * step >= count:
             raise ValueError("a tensor larger than its bytes")
         if key not in self._read:
-            self._read[key] = np.frombuffer(self._raw(key, count * kind.itemsize), dtype=kind)
+            try:
+                self._read[key] = np.frombuffer(self._raw(key, count * kind.itemsize), dtype=kind)
+            except _DAMAGE as error:  # such as the archive's entry
+                raise ValueError(f"a tensor whose bytes are damaged ({str(error)[:80]})") from None
         return [float(self._read[key][offset + k * step]) for k in range(4)]
 
 

@@ -109,7 +109,7 @@ def _list_rows(opened: Opened, file: Path, form: BoxFormat, split: str) -> Itera
             name, words, (a, b, c, d) = file_name(text(row, "image")), text(row, "phrase"), _finite(row)
             placed = (a, b, c, d) if form == "xywh" else (a, b, c - a, d - b)
             yield name, placed, words, split, things.setdefault((name, placed), str(count))
-        except (ValueError, LookupError, TypeError) as error:
+        except ValueError as error:
             raise _fault(file, count, error) from None
 
 
