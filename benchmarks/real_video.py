@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from child import Worker, environment
 
 from vltrack.checkpoints.store import find
 from vltrack.core.boxes import iou_xywh
@@ -72,44 +73,6 @@ class Result:
     init_ms: float
     ms: float
     note: str = ""
-
-
-class Worker:
-    """A child process that tracks: one JSON line asked, one answered."""
-
-    def __init__(self, command: list[str], threads: int) -> None:
-        quiet = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "OPENCV_LOG_LEVEL": "ERROR"}
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | quiet
-        )
-        if process.stdin is None or process.stdout is None:
-            raise SystemExit("no pipes to the tracking process")
-        self._process, self._in, self._out = process, process.stdin, process.stdout
-        hello = self._read()
-        self.versions: dict[str, str] = hello["versions"]
-        self.trackers: list[str] = hello["trackers"]
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one request."""
-        self._in.write(json.dumps(request) + "\n")
-        self._in.flush()
-        return self._read()
-
-    def _read(self) -> dict[str, Any]:
-        line = self._out.readline()
-        if not line:
-            raise SystemExit(
-                f"a tracking process ended with code {self._process.wait()}; see its message above"
-            )
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._in.close()
-        self._process.wait(timeout=30)
 
 
 def arguments() -> argparse.Namespace:
@@ -192,20 +155,6 @@ def comparable(root: Path, wanted: list[str] | None) -> list[Sequence]:
     return [sequence for name, sequence in sequences.items() if name not in skipped]
 
 
-def peer_python(options: argparse.Namespace) -> Path:
-    """An interpreter with opencv-contrib; made once under build/ where none is given."""
-    if options.peer_python:
-        return Path(options.peer_python)
-    folder = REPOSITORY / "build" / "peers-venv"
-    python = folder / "bin" / "python"
-    if not (folder / ".ready").exists():
-        say(f"setting up the peers' own environment in {folder.relative_to(REPOSITORY)} (once) ...")
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES], check=True)
-        (folder / ".ready").touch()
-    return python
-
-
 def start_workers(options: argparse.Namespace, shown: list[Column], stack: ExitStack) -> dict[str, Worker]:
     """Column -> the process that runs it. OpenCV's trackers share one, the modes of one weights another."""
     workers: dict[str, Worker] = {}
@@ -215,7 +164,10 @@ def start_workers(options: argparse.Namespace, shown: list[Column], stack: ExitS
         if column.weights not in started:
             script = [sys.executable, str(HERE / "peers" / "run_vltrack.py"), column.weights]
             if not column.weights:
-                script = [str(peer_python(options)), str(HERE / "peers" / "run_opencv.py")]
+                script = [
+                    str(options.peer_python or environment("peers-venv", *PEER_PACKAGES)),
+                    str(HERE / "peers" / "run_opencv.py"),
+                ]
             worker = Worker([*script, threads], options.threads)
             started[column.weights] = stack.enter_context(worker)
         workers[column.name] = started[column.weights]
