@@ -67,7 +67,8 @@ def test_mask_lines_are_rows_of_runs_background_first() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "x", "3", "-1", "1.5", "1,2", "1,2,3", "1,2,3,4,5", "1,2,3,4,5,6,7", "inf,1,2,3", "1,2,3,4,",
-     "1e999", "m1,2,3", "m0,0,2,2,5", "m0,0,2,2,1.5", "m0,0,2,2,-1", "m0,0,-2,2", "m0,0,nan,2", "m0,0,99999,99999"],
+     "1e999", "m1,2,3", "m0,0,2,2,5", "m0,0,2,2,1.5", "m0,0,2,2,-1", "m0,0,-2,2", "m0,0,nan,2",
+     "m0,0,99999,99999"],
 )  # fmt: skip
 def test_what_is_no_region_is_refused_by_name(text: str) -> None:
     with pytest.raises(DataError, match=r"ants1_001\.txt:7: "):

@@ -7,7 +7,8 @@ all its sentences and annotated frames; over sequences it is weighted by their n
 or not. A prediction that is no mask counts as empty, so a box tracker must write its boxes as masks
 (``regions.box_mask``); ``boxes_as_masks`` tells what its boxes would have got.
 
-Ours: a sequence without any annotated frame is left out instead of counted as 0.
+Ours: a sequence without any annotated frame is left out instead of counted as 0, and a mask of one row or
+column is a mask (the toolkit 0.9.0 reads it as empty).
 """
 
 from __future__ import annotations
