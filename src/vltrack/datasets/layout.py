@@ -48,15 +48,13 @@ class Rows:
     """How a row of the truth file reads.
 
     Attributes:
-        width: fields in a row.
-        box: which of them are the box.
+        box: which fields of a row are the box; where others come before it, others may come behind.
         corners: the box is xmin, ymin, xmax, ymax instead of x, y, w, h.
         lost: the field that is 1 where the target is absent.
         rate: rows an image, where the boxes may have been drawn at a higher rate (8 for NFS).
         slack: by how many rows truth and images may differ; both are cut to the shorter.
     """
 
-    width: int = 4
     box: tuple[int, int, int, int] = (0, 1, 2, 3)
     corners: bool = False
     lost: int | None = None

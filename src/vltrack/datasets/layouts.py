@@ -1,8 +1,8 @@
 """All layouts of data sets of videos, in the order in which they are tried. Knows no data set's files.
 
 A new data set is one more row (docs/add-a-dataset.md). Where two fit one folder, the first is taken: the
-narrow before the wide, clips of one's own last. Boxes are read as annotated: nobody in this field shifts those
-that were counted from 1.
+narrow before the wide, clips of one's own last. Boxes are read as annotated: nobody in this field shifts
+those that were counted from 1.
 """
 
 from __future__ import annotations

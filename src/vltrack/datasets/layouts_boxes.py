@@ -147,7 +147,7 @@ NFS_ORIGINAL = Layout(
     frames=("{seq}/30/{seq}",),
     marks=(("*/30/*.txt",),),
     # id xmin ymin xmax ymax frame lost occluded generated "label", often drawn at 240 frames a second
-    rows=Rows(width=10, box=(1, 2, 3, 4), corners=True, lost=6, rate=8, slack=1),
+    rows=Rows(box=(1, 2, 3, 4), corners=True, lost=6, rate=8, slack=1),
     source=Source(
         page="the Need for Speed (NFS) project page",
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/30/",),

@@ -88,7 +88,7 @@ def _read_truth(tree: Tree, name: str, findings: Findings) -> _Series | None:
         )
         return None
     columns = rows.box if rows.lost is None else (*rows.box, rows.lost)
-    table = findings.attempt(read_table, path, columns, width=rows.width)
+    table = findings.attempt(read_table, path, columns)
     if table is None:
         return None
     if rows.corners:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vltrack.datasets.findings import wrong
 
+BOX = (0, 1, 2, 3)  # the columns of x, y, w, h
 MAX_BYTES = 256 * 2**20
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan", re.ASCII | re.IGNORECASE)
@@ -61,37 +62,32 @@ def decode(data: bytes, where: object) -> str:
         ) from error
 
 
-def read_table(
-    path: Path, columns: Sequence[int] = (0, 1, 2, 3), *, width: int | None = None
-) -> NDArray[np.float64]:
+def read_table(path: Path, columns: Sequence[int] = BOX) -> NDArray[np.float64]:
     """Columns of a text table, (R, len(columns)) float64, NaN kept.
 
-    ``width`` is how many fields a row has at least, where only some are read and others may be words; by
-    default there are no others. Raises ``DataError`` that names file:line:column.
+    Where only some columns are read, there may be more behind them, words too; else there may be no more.
+    Raises ``DataError`` that names file:line:column.
     """
-    return parse_table(read_bytes(path), path, columns, width=width)
+    return parse_table(read_bytes(path), path, columns)
 
 
-def parse_table(
-    data: bytes, where: object, columns: Sequence[int] = (0, 1, 2, 3), *, width: int | None = None
-) -> NDArray[np.float64]:
+def parse_table(data: bytes, where: object, columns: Sequence[int] = BOX) -> NDArray[np.float64]:
     """As ``read_table``, from bytes; ``where`` is what an error calls them."""
     text = decode(data, where).rstrip()
     if not text:
         raise wrong("empty", where, "has no row.", _ROW)
-    width = len(columns) if width is None else width
-    table = _quick(text, columns, width)
-    return _careful(text, where, columns, width) if table is None else table
+    table = _quick(text, columns)
+    return _careful(text, where, columns) if table is None else table
 
 
-def _quick(text: str, columns: Sequence[int], width: int) -> NDArray[np.float64] | None:
+def _quick(text: str, columns: Sequence[int]) -> NDArray[np.float64] | None:
     """The table where the file is in good order, else None."""
     head = text[: text.find("\n")] if "\n" in text else text
     comma = "," in head
     count = len(_FIELD.findall(head))
-    if not text.isascii() or not _is_wide(count, columns, width) or (not comma and "," in text):
+    if not text.isascii() or not _is_wide(count, columns) or (not comma and "," in text):
         return None
-    usecols = None if width == len(columns) else tuple(columns)
+    usecols = None if _is_whole(columns) else tuple(columns)
     try:
         table: NDArray[np.float64] = np.loadtxt(
             io.StringIO(text), delimiter="," if comma else None, comments=None, usecols=usecols, ndmin=2
@@ -102,18 +98,23 @@ def _quick(text: str, columns: Sequence[int], width: int) -> NDArray[np.float64]
     return table if good else None
 
 
-def _is_wide(count: int, columns: Sequence[int], width: int) -> bool:
-    return count == width if width == len(columns) else count >= width
+def _is_whole(columns: Sequence[int]) -> bool:
+    return list(columns) == list(range(len(columns)))
 
 
-def _careful(text: str, where: object, columns: Sequence[int], width: int) -> NDArray[np.float64]:
+def _is_wide(count: int, columns: Sequence[int]) -> bool:
+    """Whether a row of ``count`` fields has the columns, and no more where all are wanted."""
+    return count == len(columns) if _is_whole(columns) else count > max(columns)
+
+
+def _careful(text: str, where: object, columns: Sequence[int]) -> NDArray[np.float64]:
     """Row by row; the first mistake is named by line and column."""
     table = np.empty((len(lines := text.splitlines()), len(columns)))
     for number, line in enumerate(lines, 1):
         fields = list(_FIELD.finditer(line))
-        if not _is_wide(len(fields), columns, width):
+        if not _is_wide(len(fields), columns):
             said = "an empty line" if not line.strip() else f"{line.strip()[:60]!r} has {len(fields)} values"
-            raise wrong("text", f"{where}:{number}", f"{said}, {width} are needed.", _ROW)
+            raise wrong("text", f"{where}:{number}", f"{said}, {max(columns) + 1} are needed.", _ROW)
         empty = re.search(r",\s*,", line)
         if empty or line.lstrip().startswith(","):
             column = (empty.end() if empty else 1) + 0

@@ -57,17 +57,11 @@ class Tree:
         span = self.spans.get(name)
         stem, _, number = name.rpartition("-")
         split = self._home.get(name, self._folders[0])
-        for spelled in (name, *self.layout.aliases.get(name, ())):
-            fields = {
-                "seq": spelled,
-                "stem": stem or name,
-                "k": number,
-                "split": split,
-                "part": split.rpartition("/")[2],
-                "folder": (span.folder if span else "") or spelled,
-            }
-            for pattern in patterns:
-                path = self.root / pattern.format_map(fields).lstrip("/")
+        fields = {"stem": stem or name, "k": number, "split": split, "part": split.rpartition("/")[2]}
+        for pattern in patterns:
+            for spelled in (name, *self.layout.aliases.get(name, ())):
+                own = {"seq": spelled, "folder": (span.folder if span else "") or spelled}
+                path = self.root / pattern.format_map(fields | own).lstrip("/")
                 yield from sorted(path.parent.glob(path.name)) if "*" in path.name else (path,)
 
     def _read_spans(self, findings: Findings) -> Mapping[str, Span]:

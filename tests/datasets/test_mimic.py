@@ -1,0 +1,113 @@
+"""Miniatures of all data sets: the same bytes for a seed, nothing wrong in them, and read back as drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vltrack.core.errors import DataError, ResourceError
+from vltrack.datasets.catalogue import mimic, rows, videos
+from vltrack.datasets.check import check_dataset
+from vltrack.datasets.mimic import draw, mimic_videos
+from vltrack.datasets.mimic_recipes import RECIPES
+from vltrack.datasets.opening import open_dataset
+from vltrack.datasets.phrases_check import check_phrases
+
+WARNED = {  # what is odd in the real ones, too
+    "lasot": {"box"},
+    "tnl2k": {"sentence"},
+    "folder": {"sentence"},
+}
+
+
+drawn_of = cache(lambda name: draw(name, seed=5))
+
+
+def tree_hash(root: Path) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        whole.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return whole.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def miniatures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("mimic")
+    return {name: mimic_videos(name, root / name, seed=5) for name in RECIPES}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_nothing_is_wrong_and_all_is_read_back_as_drawn(miniatures: dict[str, Path], name: str) -> None:
+    report = check_dataset(miniatures[name])
+    assert report.findings.errors == []
+    assert {finding.kind for finding in report.findings.warnings} == WARNED.get(name, set())
+    assert report.place.layout.name == name.removesuffix("-original")
+    drawn = drawn_of(name)
+    assert len(drawn) == sum(len(dataset.sequences) for dataset in report.datasets)
+    for one in drawn:
+        dataset = open_dataset(miniatures[name], split=one.clip.split)
+        (read,) = (sequence for sequence in dataset.sequences if sequence.name == one.clip.name)
+        assert np.array_equal(read.boxes, one.boxes, equal_nan=True)
+        assert np.array_equal(read.absent, one.absent)
+        assert (read.sentence, read.attributes) == (one.sentence, one.attributes)
+        assert (read.cover is None) == (one.cover is None)
+        assert one.cover is None or np.array_equal(read.cover, one.cover)
+        assert len(read) == len(one.frames)
+        assert read.truth_held_back == (len(one.boxes) == 1)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_frames_are_those_that_were_drawn(miniatures: dict[str, Path], name: str) -> None:
+    one = drawn_of(name)[-1]
+    dataset = open_dataset(miniatures[name], split=one.clip.split)
+    (read,) = (sequence for sequence in dataset.sequences if sequence.name == one.clip.name)
+    images = [frame.image for frame in read.frames()]
+    for image, wanted in zip(images, one.frames, strict=True):
+        wanted = wanted if wanted.ndim == 3 else np.repeat(wanted[..., None], 3, axis=2)
+        assert np.abs(image.astype(int) - wanted).mean() < 6
+
+
+def test_a_set_has_what_makes_it_odd() -> None:
+    """Every quirk that a reader has to know is in one of the miniatures."""
+    clips = {name: recipe.clips for name, recipe in RECIPES.items()}
+    boxes = {name: np.concatenate([one.boxes for one in drawn_of(name)]) for name in ("tnl2k", "uav123")}
+    assert (boxes["tnl2k"][:, 0] == 0).sum() > (boxes["tnl2k"] == 0).all(axis=1).sum()  # x = 0, not absent
+    assert np.isnan(boxes["uav123"]).all(axis=1).any()
+    assert any((one.boxes[one.absent, 2] > 0).any() for one in drawn_of("lasot"))  # absent, with a box
+    assert any(clip.folder for clip in clips["uav123"])
+    assert any(clip.mute for clip in clips["tnl2k"])
+    assert [len(one.boxes) for one in drawn_of("got10k")][:2] == [1, 1]
+    assert any(clip.grey for clip in clips["webuav3m"])
+    assert any("," in one.sentence for one in drawn_of("tnl2k"))
+
+
+def test_every_set_of_the_catalogue_has_one() -> None:
+    assert {name.removesuffix("-original") for name in RECIPES} == set(videos())
+    pictures = [row["name"] for row in rows() if row["what"] == "pictures"]
+    assert {"coco2017", "refcoco", "refcoco+", "refcocog", "visual-genome"} <= set(pictures)
+
+
+@pytest.mark.parametrize("name", ["tnl2k", "mgit", "nfs-original"])
+def test_a_seed_gives_its_bytes(tmp_path: Path, miniatures: dict[str, Path], name: str) -> None:
+    again = mimic_videos(name, tmp_path / "again", seed=5)
+    assert tree_hash(again) == tree_hash(miniatures[name])
+    other = mimic_videos(name, tmp_path / "other", seed=6)
+    assert tree_hash(other) != tree_hash(miniatures[name])
+
+
+def test_pictures_with_phrases_go_through_the_same_door(tmp_path: Path) -> None:
+    made = mimic("refcoco", tmp_path / "refcoco", seed=1)
+    assert [finding for finding in check_phrases(made) if finding.severity == "error"] == []
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(ResourceError, match="not empty"):
+        mimic_videos("lasot", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(DataError, match=r"no data set is called 'lassot'.*Did you mean lasot"):
+        mimic("lassot", tmp_path / "x")
