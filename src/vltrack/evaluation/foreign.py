@@ -105,7 +105,7 @@ def _of_texts(tracker: str, files: Iterable[tuple[str, bytes]], where: str = "")
                 continue
         elif _BESIDE.search(name):
             if name.endswith("_time") and data.strip():
-                seconds[name.removesuffix("_time")] = parse_table(data, spot, (0,), width=1)[:, 0]
+                seconds[name.removesuffix("_time")] = parse_table(data, spot, (0,))[:, 0]
             continue
         if name in boxes:
             raise DataError(f"{spot}: there are two results for {name}.", hint="Keep one of them.")
