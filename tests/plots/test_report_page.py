@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from report_cases import document, pair, scores, spread
+from report_cases import document, pair, ruled, scores, spread
 from vltrack.core.errors import DataError
 from vltrack.plots import report_table as tables
 from vltrack.plots.report_data import Report, read_report, snapshot_record
@@ -105,10 +105,21 @@ def test_conventions_stand_side_by_side_only_where_they_differ() -> None:
     assert "count as hits in NP whatever a tracker says (vlt-python)11" in page.text
 
 
+def test_a_start_by_words_shows_its_own_first_frame() -> None:
+    words = scores("words", spread(50), mode="nl")
+    words["rules"]["own first frame"] = ruled("lasot", "LaSOT toolkit", spread(45))
+    told = report(words, scores("box", spread(50)))
+    columns = {(c.measure, c.head): c.values for c in tables.columns_of(told)}
+    assert columns["auc", "own first frame"] == [45.0, None]
+    assert ("precision", "own first frame") not in columns  # one measure says it
+    page = Page(report_page(told, []))
+    assert "first box" in page.text and "own first frame" in page.text
+
+
 def test_a_subset_says_so_beside_every_number() -> None:
     page = Page(report_page(three(subset="common", of=280), []))
     cells = re.findall(r"\d\d\.\d\d12/280", page.text)
-    assert len(cells) == 3 * len(tables.columns_of(three()))
+    assert len(cells) == 3 * len(tables.columns_of(three()))  # main and other measures
     assert "not told apart on these 12/280 sequences" in page.text and "Subset: common" in page.text
     assert "12/280 sequences" in tables.latex_of(three(subset="common", of=280))
 

@@ -61,7 +61,7 @@ def open_evidence(folder: Path, names: Sequence[str]) -> Evidence:
 
 
 def film_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any], str]:
-    """One sequence as ``report.json`` holds it, and why it has no pictures ("" where it has them)."""
+    """One sequence as ``report.json`` holds it, and why it has no pictures ("" where it has)."""
     boxes_TN4 = _boxes(clip, evidence)
     overlaps_TN = _overlaps(clip, boxes_TN4)
     count = overlaps_TN.shape[1]
@@ -89,7 +89,7 @@ def film_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any
 
 def _snapshots(clip: Clip, boxes_TN4: Floats, overlaps_TN: Floats) -> tuple[list[Snapshot], str]:
     if clip.files == ():
-        return [], "only the annotation is there, no pictures"
+        return [], "only the annotation is there, no pictures."
     picks = moments_of(overlaps_TN)
     some = clip if clip.files is None else replace(clip, files=tuple(clip.files[pick] for pick in picks))
     shots = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.cli.console import shown, warn
+from vltrack.cli.console import shown
 from vltrack.cli.report_sources import Source, check_one_data, common, read_sources, report_document
 from vltrack.core.errors import ResourceError, UsageError
 from vltrack.core.files import as_resource_error, write_bytes
@@ -28,6 +29,16 @@ _OURS = re.compile(
 )
 _MAIN = {True: ["overlap", "op50", "op75"], False: ["auc", "norm_precision", "precision"]}
 _DRAWS = 10_000
+_MEASURES = {
+    "auc": "success: mean over thresholds of the share of frames whose overlap is above them",
+    "precision": "precision: share of frames whose centre is within 20 pixels",
+    "norm_precision": "normalised precision: the same within 0.20 of the target's width and height",
+    "norm_precision_mean": "normalised precision: mean over thresholds up to 0.5",
+    "op50": "share of frames whose overlap is above 0.50",
+    "op75": "share of frames whose overlap is above 0.75",
+    "overlap": "mean overlap",
+}
+"""What the measures are, unless a convention says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +167,6 @@ def _document(job: Job) -> dict[str, Any]:
         shown_of = _shown(job, sources, dataset.sequences, against, notes)
     elif job.worst:
         notes.append("No strips and contact sheets: they need --data and folders of results.")
-    first = sources[0].scores
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -171,7 +181,7 @@ def _document(job: Job) -> dict[str, Any]:
         **shown_of,
         "notes": notes,
         **_rule_words(sources, job.rule),
-        "measures": first.get("measures") or {"auc": "success AUC", "precision": "precision"},
+        "measures": _MEASURES | (sources[0].scores["rules"][job.rule].get("measures") or {}),
     }
 
 
@@ -267,13 +277,13 @@ def _shown(
         )
     evidence = [open_evidence(source.folder, names) for source in sources if source.folder is not None]
     picked, words = _worst(sources, job.rule, against, job.worst)
-    films = []
+    films, reasons = [], defaultdict(list)
     for name in picked:
         record, reason = film_record(by_name[name], evidence)
         films.append(record)
         if reason:
-            warn(f"{name}: no contact sheet: {reason}.")
-            notes.append(f"{name}: no contact sheet: {reason}.")
+            reasons[reason].append(name)
+    notes += [f"No contact sheet of {', '.join(some)}: {reason}" for reason, some in reasons.items()]
     matrix = likeness([by_name[name] for name in names], evidence)
     note = (
         f"mean overlap where the target is there \u00b7 {len(names)} sequence{'s' if len(names) != 1 else ''}"

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from vltrack.datasets.opening import Dataset
     from vltrack.evaluation.foreign import Results
 
-SCORES, REPORT = "vltrack.scores", "vltrack.report"
-VERSION = 1
+REPORT = "vltrack.report"
 FILE = "scores.json"
 _COMMON = "Add --subset-common to compare what all have; n/N then stands beside every number."
 
@@ -102,7 +101,9 @@ def _read(path: Path, dataset: Dataset | None) -> Source:
         raise DataError(f"{shown(path)} is not there.", hint="Give a scores.json or a folder of results.")
     file = path / FILE if path.is_dir() else path
     if file.is_file() and file.suffix.lower() == ".json":
-        scores = _checked(read_json(file), file)
+        from vltrack.evaluation.summary import read_scores
+
+        scores = _checked(read_scores(file), file)
         beside = path if path.is_dir() else path.parent
         folder = beside if path.is_dir() or (beside / "run.json").is_file() else None
         return Source(name=scores["tracker"], scores=scores, folder=folder)
@@ -125,15 +126,8 @@ def _scored(path: Path, dataset: Dataset) -> Source:
     return Source(name=results.tracker, scores=scores, folder=path)
 
 
-def _checked(document: Any, file: Path) -> dict[str, Any]:
+def _checked(document: dict[str, Any], file: Path) -> dict[str, Any]:
     """The scores, as far as they are looked at before the report is put together."""
-    if not isinstance(document, dict) or document.get("format") != SCORES:
-        raise DataError(f"{shown(file)} is no {SCORES}.", hint="vltrack evaluate writes scores.json.")
-    if document.get("version") != VERSION:
-        raise DataError(
-            f"{shown(file)} has version {shown(str(document.get('version')))}; this vltrack reads {VERSION}.",
-            hint="Score the results again with vltrack evaluate.",
-        )
     rows, rules = document.get("sequences"), document.get("rules")
     names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     sound = names and all(isinstance(name, str) for name in names) and len(names) == len(rows or ())

@@ -33,15 +33,15 @@ def report_page(report: Report, pictures: Sequence[Picture]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": tables.number, "signed": tables.signed, "shown": printable}
-    columns = tables.columns_of(report)
     places = tables.places(report)
+    groups = tables.grouped(tables.columns_of(report))
     return environment.get_template("report.html").render(
         report=report,
         set_name=tables.set_of(report),
         verdict=tables.verdict(report),
         places=places,
-        columns=columns,
-        groups=tables.grouped(columns),
+        main_groups=[group for group in groups if group[1][0].measure in report.main],
+        other_groups=[group for group in groups if group[1][0].measure not in report.main],
         titles=tables.titles_of(report),
         causes=tables.causes_of(report),
         attributes=tables.attributes_of(report),

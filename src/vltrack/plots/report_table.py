@@ -201,14 +201,15 @@ def _listed(names: list[str]) -> str:
 
 
 def causes_of(report: Report) -> list[tuple[str, int]]:
-    """What makes conventions differ and how often it is there, as far as it was counted."""
-    counts = report.entries[0].causes
+    """What makes conventions differ and how often it is there, as far as it was counted and is."""
+    counts = {cause: count for cause, count in report.entries[0].causes.items() if count}
     rows = [(_CAUSES.get(cause, cause.replace("_", " ")), count) for cause, count in counts.items()]
     for key in rules_of(report):
         ruled = report.entries[0].rules.get(key)
         for measure, count in ({} if ruled is None else ruled.free_hits).items():
             what = MEASURES.get(measure, measure)
-            rows.append((f"frames that count as hits in {what} whatever a tracker says ({key})", count))
+            if count:
+                rows.append((f"frames that count as hits in {what} whatever a tracker says ({key})", count))
     return rows
 
 
