@@ -10,6 +10,7 @@ import pytest
 
 from hostile import Malicious
 from vltrack.cli.main import main
+from vltrack.datasets.pictures import PictureSet
 
 
 def test_a_miniature_is_made_checked_and_converted_again(
@@ -54,3 +55,15 @@ def test_what_cannot_be_converted(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["datasets", "convert", str(file), "--boxes", "xyxy"]) == 0
     assert json.loads(file.with_suffix(".jsonl").read_text())["box"] == [1, 2, 10, 20]
     assert not (tmp_path / "mark").exists()
+
+
+def test_coco_becomes_pictures_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco, out = str(tmp_path / "coco"), tmp_path / "made" / "pictures"
+    assert main(["datasets", "mimic", "coco2017", "--out", coco]) == 0
+    command = ["datasets", "export-pictures", coco, "--out", str(out), "--min-side", "15"]
+    assert main(command) == 0
+    assert "listed 3 pictures" in capsys.readouterr().err
+    assert len(PictureSet.load(out)) == 3
+    assert main(command) == 2
+    assert main([*command, "--overwrite", "--split", "test"]) == 4
+    assert "no annotations of the split test" in capsys.readouterr().err

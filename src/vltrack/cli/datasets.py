@@ -15,6 +15,7 @@ import typer
 
 from vltrack.cli.console import emit, say, shown
 from vltrack.cli.datasets_convert import convert
+from vltrack.cli.datasets_export import export_pictures
 from vltrack.cli.track import AsJson, Debug
 from vltrack.core.errors import DataError, ResourceError, UsageError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Data sets: list, get, check, imitate.", no_args_is_help=True)
 app.command("convert")(convert)
+app.command("export-pictures")(export_pictures)
 
 _SHOWN = 20
 
