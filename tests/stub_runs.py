@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from vltrack.core.errors import ImageError
 from vltrack.core.types import Frame, Status, Step
 from vltrack.evaluation.worker import Loading, load_tracker
+from vltrack.video.contract import FrameSource, ReadReport
 
 LOADER = "stub_runs:load"
 LOG, PAUSE = "VLTRACK_STUB_LOG", "VLTRACK_STUB_PAUSE"
@@ -42,11 +44,31 @@ class Painted:
     def __len__(self) -> int:
         return self.promised or len(self.boxes)
 
+    def open_frames(self) -> Painter:
+        return Painter(self)
+
     def frames(self) -> Generator[Frame, None, None]:
         rng = np.random.default_rng(list(self.name.encode()))
         for index in range(len(self.boxes)):
             image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             yield Frame(image=None if index == self.gap else image, index=index, seconds=index / 30)
+
+
+class Painter(FrameSource):
+    """The frames of a painted sequence, as if they were read."""
+
+    def __init__(self, sequence: Painted) -> None:
+        self.report = ReadReport()
+        self._frames = sequence.frames()
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def cancel(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._frames.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +90,8 @@ class Stub:
 
     def init(self, frame: Frame, box: Any = None, text: str | None = None) -> Step:
         tell(text or box)
+        if frame.image is None:
+            raise ImageError("the first frame could not be decoded.")
         self.orders = {int(at): what for what, at in re.findall(r"(\w+) at (\d+)", text or "")}
         self.box, self.number = np.array(box if box is not None else (1.5, 2.5, 3.0, 4.0), dtype=float), -1
         return self.update(frame)

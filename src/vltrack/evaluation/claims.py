@@ -48,10 +48,14 @@ class FolderLock:
 
     def share(self) -> None:
         """Be at work beside others; waits while one is alone. Raises ``ResourceError``."""
-        if self._handle is None:
-            self._handle = _locked(self._claims / _FOLDER, fcntl.LOCK_SH)
-        else:
+        path = self._claims / _FOLDER
+        if self._handle is not None:
+            # From one kind to the other is no single act: who came between may have removed the file.
             fcntl.flock(self._handle, fcntl.LOCK_SH)
+            if _is_at(self._handle, path):
+                return
+            self.close()
+        self._handle = _locked(path, fcntl.LOCK_SH)
 
     def claim(self, name: str) -> Claim | None:
         """The lock on a sequence, None while another evaluator has it. Raises ``ResourceError``."""
@@ -91,14 +95,20 @@ def _locked(path: Path, how: int) -> int | None:
             raise as_resource_error(error, path) from error
         try:
             fcntl.flock(handle, how)
-            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            if _is_at(handle, path):
                 return handle
         except BlockingIOError:
             os.close(handle)
             return None
-        except FileNotFoundError:
-            pass
         except OSError as error:
             os.close(handle)
             raise as_resource_error(error, path) from error
         os.close(handle)  # the file was removed while we waited for it: take the new one
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether this open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

@@ -9,6 +9,10 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -34,6 +38,7 @@ from vltrack.evaluation.worker import (
 RETRIES = 1
 """A sequence is tried once more when the process or the machine that had it dies."""
 
+_POLL = 0.05
 _BANNER = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Without it Ray warns of a change to come in how it hides GPUs from tasks that asked for none."""
 
@@ -56,7 +61,8 @@ class RayCrew:
         os.environ.update({k: v for k, v in _BANNER.items() if k not in os.environ})
         if self._ours:
             try:
-                ray.init(log_to_driver=False, logging_level="ERROR")
+                with _own_signals():
+                    ray.init(log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ResourceError(
                     f"Ray cannot be reached or started: {error}.", hint="Check RAY_ADDRESS, or ray status."
@@ -83,8 +89,13 @@ class RayCrew:
         Raises:
             VltrackError: the tracker cannot be loaded there, or that machine has other code or packages.
         """
-        done, _ = self._ray.wait(list(self._at_work), num_returns=1, timeout=timeout)
-        return [news for reference in done for news in self._fetch(reference)]
+        until = time.monotonic() + timeout
+        while True:
+            # Ray turns every signal into a bare KeyboardInterrupt while it waits: so the waiting is ours.
+            done, _ = self._ray.wait(list(self._at_work), num_returns=len(self._at_work), timeout=0)
+            if done or time.monotonic() > until:
+                return [news for reference in done for news in self._fetch(reference)]
+            time.sleep(_POLL)
 
     def close(self) -> None:
         """Cancel what is under way, and leave the cluster if it was joined here."""
@@ -126,6 +137,15 @@ class RayCrew:
             return [Beat(task=task, frames=frame), Failed(task=task, failure=failure)]
         rows: list[Row] = rest[0]
         return [Beat(task=task, frames=len(rows)), Finished(task=task, rows=rows)]
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and leaves at once; what it means for a run is decided elsewhere."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _follow(loading: Loading, task: Task, patience: Patience, there: dict[str, Any]) -> tuple[Any, ...]:

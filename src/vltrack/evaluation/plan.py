@@ -134,7 +134,7 @@ def make_plan(
             "tracker": found.tracker,
             "size": found.size,
             "sha256": found.sha256,
-            "card_sha256": found.card_sha256,
+            "config_sha256": found.config_sha256,
         },
         "policy": asdict(options),
         "missing_sentence": missing_sentence,

@@ -18,6 +18,7 @@ from vltrack.core.files import sha256_bytes, sha256_of
 from vltrack.models import MODELS, split_name
 
 _CARD_BYTES = 1 << 20
+_BINDING = ("format", "tracker", "size", "config", "vocabulary_sha256", "modes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +29,9 @@ class Weights:
         path: the .safetensors file.
         name: how the results are called: ``litetrack-tiny``, or the file's name without ending.
         tracker, size: which network they are of.
-        sha256: of the file; card_sha256: of the JSON beside it.
+        sha256: of the file.
+        config_sha256: of what the card beside it says of the network and its vocabulary; measured figures
+            and remarks on the card do not count.
         modes: how a target can be named.
     """
 
@@ -37,7 +40,7 @@ class Weights:
     tracker: str
     size: str
     sha256: str
-    card_sha256: str
+    config_sha256: str
     modes: tuple[str, ...]
 
 
@@ -51,7 +54,7 @@ def find_weights(name_or_path: str | Path) -> Weights:
         CheckpointMismatch: they are of a tracker or size that this vltrack does not know.
     """
     path = _path_of(name_or_path)
-    data, card = _card(path)
+    card = _card(path)
     sha256 = sha256_of(path)
     if sha256 != card["sha256"]:
         raise CheckpointCorrupt(
@@ -69,7 +72,7 @@ def find_weights(name_or_path: str | Path) -> Weights:
         tracker=known.name,
         size=card["size"],
         sha256=sha256,
-        card_sha256=sha256_bytes(data),
+        config_sha256=sha256_bytes(json.dumps({key: card.get(key) for key in _BINDING}).encode()),
         modes=tuple(card.get("modes", known.modes_of(card["size"]))),
     )
 
@@ -93,13 +96,12 @@ def _path_of(name_or_path: str | Path) -> Path:
     return packaged
 
 
-def _card(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """The JSON beside the weights, as bytes and read."""
+def _card(path: Path) -> dict[str, Any]:
+    """The JSON beside the weights."""
     beside = path.with_suffix(".json")
     try:
         with beside.open("rb") as file:
-            data = file.read(_CARD_BYTES)
-        card = json.loads(data)
+            card = json.loads(file.read(_CARD_BYTES))
     except OSError as error:
         raise CheckpointCorrupt(
             f"{path} has no card ({beside.name}) beside it.", hint="Copy both files together."
@@ -110,4 +112,4 @@ def _card(path: Path) -> tuple[bytes, dict[str, Any]]:
         isinstance(card.get(k), str) for k in ("tracker", "size", "sha256")
     ):
         raise CheckpointCorrupt(f"{beside} is not a card of vltrack weights.", hint="Copy the file again.")
-    return data, card
+    return card

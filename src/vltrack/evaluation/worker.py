@@ -136,7 +136,14 @@ def follow(tracker: Follower, task: Task) -> Generator[Row, None, None]:
 
 
 def _frames(task: Task) -> Generator[Frame, None, None]:
-    yield from task.sequence.frames()
+    """All frames; one that cannot be decoded is a gap, which the tracker answers with status ``missing``.
+
+    Raises what ``Sequence.open_frames`` raises, and in the end what broke the reading off.
+    """
+    with task.sequence.open_frames() as source:
+        yield from source
+        if source.report.failure is not None:
+            raise source.report.failure
 
 
 def serve(tasks: Connection, news: Connection, loading: Loading) -> None:
