@@ -77,6 +77,7 @@ def test_unknown_targets_and_missing_folders_are_said(root) -> None:
 
 
 def test_several_weights_are_columns_of_their_own(monkeypatch: pytest.MonkeyPatch, root) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("real_video", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

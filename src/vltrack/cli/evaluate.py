@@ -18,6 +18,7 @@ MODES = ("nl", "bbox", "nlbbox")
 ENGINES = ("local", "ray")
 MISSING = ("refuse", "skip", "box")
 SHORT = ("refuse", "misses", "cut")
+VOT = ("auto", "supervised", "multistart", "referral")
 SERVERS = ("got10k", "trackingnet")
 FOLDER = Path("evaluation")
 
@@ -64,6 +65,13 @@ Attributes = Annotated[bool, typer.Option("--attributes", help="A table for ever
 Pack = Annotated[
     str | None, typer.Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")
 ]
+Vot = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND", help="Results of a VOT challenge: auto, supervised, multistart or referral."
+    ),
+]
+Year = Annotated[int | None, typer.Option(help="With --vot: which year's rules, if not in the data's name.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 
 
@@ -109,6 +117,8 @@ def evaluate(
     rule: Rules = None,
     attributes: Attributes = False,
     pack: Pack = None,
+    vot: Vot = None,
+    year: Year = None,
     set_: Set = None,
     device: Device = "cpu",
     json: AsJson = False,
@@ -122,6 +132,7 @@ def evaluate(
     \b
     vltrack evaluate litetrack-tiny --data LaSOT --modes bbox,nlbbox -j 4
     vltrack evaluate results/ATOM results/SiamRPN++.npz --data lasot_annotations
+    vltrack evaluate results/LightTrack --data VOT2018.json --vot supervised
     """
     checks.check_choice("--engine", engine, ENGINES)
     checks.check_choice("--missing-sentence", missing_sentence, MISSING)
@@ -129,7 +140,13 @@ def evaluate(
     checks.check_choice("--device", device, DEVICES)
     if pack is not None:
         checks.check_choice("--pack", pack, SERVERS)
+    if vot is not None:
+        checks.check_choice("--vot", vot, VOT)
     models, results = sorted_out(what)
+    if vot is not None and models:
+        raise UsageError(
+            "--vot scores results that the VOT toolkit wrote.", hint="docs/harnesses.md tells how to run it."
+        )
     if not data.exists():
         raise DataError(f"{shown(data)}: no such file or folder.", hint="Name the data set with --data.")
     settings = {
@@ -157,6 +174,11 @@ def evaluate(
         as_json=json,
         quiet=quiet,
     )
+
+    if vot is not None:
+        from vltrack.cli import vot_job
+
+        raise typer.Exit(vot_job.run(request, None if vot == "auto" else vot, year))
 
     from vltrack.cli import evaluate_job
 

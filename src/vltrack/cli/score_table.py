@@ -77,7 +77,7 @@ def _block(column: str, summaries: Sequence[Told]) -> Iterator[str]:
     for told in summaries:
         rows.append([told["tracker"], told["mode"] or "-", *_cells(told["rules"][column], names)])
     rows.append(["a perfect tracker", "", *_cells({**rule["ceiling"], "extra": {}}, names)])
-    yield from _aligned(rows)
+    yield from aligned(rows)
     if column == "vlt-python":
         yield from _why(summaries[0])
 
@@ -118,7 +118,7 @@ def _attributes(column: str, summaries: Sequence[Told]) -> Iterator[str]:
     for told in summaries:
         own = told["rules"][column]["attributes"]
         rows.append([told["tracker"], told["mode"] or "-", *(f"{own[name]['auc']:.2f}" for name in known)])
-    yield from _aligned(rows)
+    yield from aligned(rows)
 
 
 def _remarks(told: Told) -> Iterator[str]:
@@ -141,7 +141,7 @@ def _subset(subset: Mapping[str, Any]) -> str:
     )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Columns of equal width: names to the left, numbers to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -1,0 +1,76 @@
+"""Which convention a number comes from, and what is counted as the cause of a difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vltrack.metrics.benchmarks import BENCHMARKS, benchmark_of
+from vltrack.metrics.detective import causes, free_hits, which_rule
+from vltrack.metrics.rules import RULES
+from vltrack.metrics.scoring import score
+from vltrack.metrics.truth import Annotation, Truth
+from vltrack.metrics.webuav import complete_iou, webuav
+
+
+@pytest.fixture
+def truth() -> Truth:
+    box = (10.0, 10.0, 20.0, 20.0)
+    rows = [box, box, (0, 10, 20, 20), (0, 0, 0, 0), (30, 30, 20, 20), box, (np.nan,) * 4, (40, 40, 0, 9)]
+    absent = [0, 0, 0, 1, 1, 0, 0, 0]
+    return Truth.join([Annotation(name="a", boxes=np.array(rows), absent=np.array(absent, dtype=bool))])
+
+
+def test_causes_are_counted(truth: Truth) -> None:
+    found = causes(truth)
+    assert (found.frames, found.absent, found.absent_with_box) == (8, 2, 1)
+    assert (found.no_size, found.xy_not_positive, found.nan) == (1, 1, 1)
+
+
+def test_hits_for_nothing_are_counted(truth: Truth) -> None:
+    # The toolkit: x = 0, NaN and no size, which are seen; papers' code: absent (0,0,0,0), NaN, no size.
+    assert free_hits(truth, RULES["tnl2k"]) == {"precision": 3, "norm_precision": 3}
+    assert free_hits(truth, RULES["vlt-python"]) == {"precision": 0, "norm_precision": 3}
+    assert free_hits(truth, RULES["visible-only"]) == {"precision": 0, "norm_precision": 0}
+
+
+def test_the_convention_behind_a_number_is_named(truth: Truth) -> None:
+    boxes = np.nan_to_num(truth.boxes) + np.array([3.4, 0, 0.4, 0.4])
+    results = {"a": boxes}
+    for name in ("tnl2k", "vlt-python", "visible-only"):
+        number = round(100 * score(truth, boxes, RULES[name]).value("auc"), 2)
+        fits = which_rule(number, truth, results, tolerance=0.005)
+        assert any(name in fit.rules and fit.measure == "auc" and fit.change == "as given" for fit in fits)
+    cut = 100 * score(truth, np.trunc(boxes), RULES["tnl2k"]).value("auc")
+    assert cut != pytest.approx(100 * score(truth, boxes, RULES["tnl2k"]).value("auc"))
+    fits = which_rule(cut, truth, results, tolerance=1e-6)
+    assert any("tnl2k" in fit.rules and fit.change == "truncated" for fit in fits)
+    assert which_rule(99.123456, truth, results, tolerance=1e-9) == []
+
+
+def test_every_data_set_has_its_rules() -> None:
+    for name, benchmark in BENCHMARKS.items():
+        assert set(benchmark.rules) == {"official", "vlt-python"}, name
+    assert benchmark_of("never heard of") is BENCHMARKS["folder"]
+
+
+def test_webuav_asks_for_silence_where_the_target_is_gone() -> None:
+    box = (10.0, 10.0, 20.0, 20.0)
+    boxes = np.array([box, box, (0, 0, 0, 0), (0, 0, 0, 0)])
+    truth = Truth.join([Annotation(name="a", boxes=boxes, absent=np.zeros(4, dtype=bool))])
+    silent = np.array([False, False, True, False])
+    found = webuav(truth, np.where(silent[:, None], np.nan, [box] * 4), silent)
+    assert found.accuracy == 3 / 4  # a box where there is no target is wrong, however it looks
+    assert found.complete_auc == pytest.approx(2 / 4 * 20 / 21)
+    assert webuav(truth, np.array([box] * 4)).accuracy == 2 / 4
+
+
+def test_complete_iou_by_hand() -> None:
+    same = np.array([[0.0, 0, 4, 2]])
+    assert complete_iou(same, same)[0] == pytest.approx(1.0)
+    # Side by side: no overlap, centres 4 apart, the box around both is 8 by 2, the shapes are alike.
+    assert complete_iou(same, same + np.array([4.0, 0, 0, 0]))[0] == pytest.approx(-(4**2) / (8**2 + 2**2))
+    # A square of half the width inside: IoU 1/2, centres 1 apart, diagonal² 20, shapes differ.
+    shape = 4 / np.pi**2 * (np.arctan(2) - np.arctan(1)) ** 2
+    weight = shape / (1 - 0.5 + shape)
+    assert complete_iou(np.array([[0.0, 0, 2, 2]]), same)[0] == pytest.approx(0.5 - 1 / 20 - weight * shape)
