@@ -180,6 +180,27 @@ def test_nothing_is_overwritten_unasked(command, monkeypatch, tmp_path) -> None:
     assert (tmp_path / "audit.csv").read_text() == "mine"
 
 
+def test_ctrl_c_keeps_the_targets_that_are_done(command, monkeypatch, clips, tmp_path) -> None:
+    model = Reader()
+    use(monkeypatch, model)
+
+    def stop() -> None:
+        if len(model.searched) > 4:  # in the second target: each has three frames after the first
+            raise KeyboardInterrupt
+
+    model.fault = stop
+    done = command("audit", "litetrack-tiny", "--data", clips, "--out", tmp_path / "a")
+    assert done.code == 130
+    assert "interrupted after 1 of 3 targets" in done.err
+    told = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert told["complete"] is False
+    assert [one["name"] for one in told["sequences"]] == ["clip-0"]
+    model.searched.clear()
+    twins = command("audit", "litetrack-tiny", "--twins", "3", "--frames", "4", "--out", tmp_path / "b")
+    assert twins.code == 130
+    assert "interrupted after 1 of 3 scenes" in twins.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["litetrack", "all-in-one", "aitrack", "bit-tracker", "sa-tracker"])
 def test_shipped_models_are_audited_to_the_end(name: str, command) -> None:

@@ -1,6 +1,7 @@
 """One run of ``vltrack audit``: targets from data or clip, every sentence followed, results told and written.
 
 Knows the order of things. A target whose video fails does not keep the others back; the exit code is then 7.
+Ctrl-C keeps the targets that are done.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltrack.cli import audit_tables
-from vltrack.cli.console import emit, progress, say, shown
+from vltrack.cli.console import EXIT_INTERRUPTED, EXIT_TERMINATED, emit, progress, say, shown
+from vltrack.cli.interrupts import Terminated
 from vltrack.cli.job import check_policy
 from vltrack.cli.request import NamedTarget, Request
 from vltrack.core.errors import DataError, ResourceError, UsageError, VltrackError
@@ -51,7 +53,7 @@ class Job:
 
 
 def run(job: Job) -> int:
-    """Do what ``job`` asks; return 0.
+    """Do what ``job`` asks; return 0, or 130 / 143 where the user stopped it (what was done is kept).
 
     Raises:
         UsageError: the model claims no mode with text, or not the one that is asked for.
@@ -184,7 +186,7 @@ def _sentences(
     heard: list[Heard] = []
     failed: list[Failed] = []
     said = wordings([subject.sentence for subject in subjects], job.seed)
-    with progress("auditing", len(subjects), quiet=job.quiet) as advance:
+    with _until_stopped() as stop, progress("auditing", len(subjects), quiet=job.quiet) as advance:
         for subject, wording in zip(subjects, said, strict=True):
             try:
                 heard.append(audit_one(follower, subject, wording, modes))
@@ -193,6 +195,7 @@ def _sentences(
                     raise
                 failed.append(Failed(name=subject.name, error=error))
             advance(subject.name)
+    head = head | {"complete": not stop.code}
     found = audit_report.summarise(heard, modes, failed=failed, left_out=left_out, seed=job.seed)
     if job.as_json:
         emit(audit_report.document(found, head))
@@ -203,6 +206,9 @@ def _sentences(
         with _folder(job.out) as folder:
             audit_report.save(found, head, folder)
             _draw(folder, audit_tables.panels_of(found, job.model), quiet=job.quiet)
+    if stop.code:
+        say(f"interrupted after {len(heard)} of {len(subjects)} targets; what was done is kept.")
+        return stop.code
     audit_report.judge(found, shown(job.model))
     return 0
 
@@ -212,12 +218,12 @@ def _twins(job: Job, follower: MultiTracker, head: dict[str, Any]) -> int:
 
     scenes: list[audit_twins.Twins] = []
     count = job.twins or 0
-    with progress("auditing", count, quiet=job.quiet) as advance:
+    with _until_stopped() as stop, progress("auditing", count, quiet=job.quiet) as advance:
         for seed, clip in audit_twins.twin_scenes(count, job.frames, job.seed):
             scenes.append(audit_twins.audit_scene(follower, seed, clip))
             advance()
     found = audit_twins.summarise_twins(scenes, job.seed)
-    head = head | {"frames": job.frames}
+    head = head | {"frames": job.frames, "complete": not stop.code}
     if job.as_json:
         emit(audit_twins.document(found, head))
     if not job.quiet:
@@ -226,9 +232,30 @@ def _twins(job: Job, follower: MultiTracker, head: dict[str, Any]) -> int:
     if job.out is not None:
         with _folder(job.out) as folder:
             audit_twins.save(found, head, folder)
-            _draw(folder, audit_tables.twin_panels(found, job.model), quiet=job.quiet)
+            if scenes:
+                _draw(folder, audit_tables.twin_panels(found, job.model), quiet=job.quiet)
+    if stop.code:
+        say(f"interrupted after {len(scenes)} of {count} scenes; what was done is kept.")
+        return stop.code
     audit_twins.judge_twins(found, shown(job.model))
     return 0
+
+
+@dataclass(kw_only=True, slots=True)
+class _Stop:
+    """The exit code of whoever stopped the run; 0 while nobody did."""
+
+    code: int = 0
+
+
+@contextmanager
+def _until_stopped() -> Iterator[_Stop]:
+    """Ctrl-C and SIGTERM end the block, not the run."""
+    stop = _Stop()
+    try:
+        yield stop
+    except KeyboardInterrupt as signal:
+        stop.code = EXIT_TERMINATED if isinstance(signal, Terminated) else EXIT_INTERRUPTED
 
 
 @contextmanager
