@@ -191,7 +191,7 @@ def test_a_flipped_byte_never_does_more_than_an_error(tmp_path: Path) -> None:
     boxed = [("a.jpg", "m", torch.tensor([1.0, 2, 3, 4]), "a man", [])]
     torch.save(boxed, file, _use_new_zipfile_serialization=False)
     for good in (file.read_bytes(), pickle.dumps([ROW] * 3, protocol=0), pickle.dumps([ROW] * 3, protocol=4)):
-        for _ in range(150):
+        for _ in range(80):
             data = bytearray(good)
             data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
             file.write_bytes(data)
