@@ -24,9 +24,7 @@ def sentences(audit: Audit) -> list[str]:
         auc = "" if result.auc is None else f"; success AUC with the true sentence {result.auc:.2f}"
         refused = f"; {result.refused} starts by words refused" if result.refused else ""
         lines.append(f"{mode}: {result.verdict}{auc}{refused}")
-        rows = [
-            ["instead of the sentence", "box moved by 1 - overlap", "target sizes", "gain of the sentence"]
-        ]
+        rows = [["instead of the sentence", "moved (1 - overlap)", "in target sizes", "gain of the sentence"]]
         for variant, total in result.totals.items():
             gain = "no truth" if total.gain is None else total.gain.told()
             rows.append([str(variant), _ends(total.moved, 3), _ends(total.distance, 2), gain])
@@ -45,7 +43,7 @@ def twins(audit: TwinAudit) -> list[str]:
         ["frames on the other one", _ends(audit.other, 3)],
         ["lead (0: does not read, 1: reads)", _ends(audit.lead, 3)],
         ["scenes that flip with the sentence", _ends(audit.flip, 3)],
-        ["box moved by 1 - overlap", _ends(audit.moved, 3)],
+        ["moved (1 - overlap)", _ends(audit.moved, 3)],
         ["starts refused", f"{audit.refused} of {2 * len(audit.scenes)}"],
     ]
     count = len(audit.scenes)
