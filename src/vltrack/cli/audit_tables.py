@@ -29,7 +29,9 @@ def sentences(audit: Audit) -> list[str]:
             gain = "no truth" if total.gain is None else total.gain.told()
             rows.append([str(variant), _ends(total.moved, 3), _ends(total.distance, 2), gain])
         lines += [f"  {line}" for line in columns(rows)]
-    lines.append(f"{len(audit.heard)} targets; intervals: 95 %, paired bootstrap over targets.")
+    count = len(audit.heard)
+    told = f"{count} targets; intervals: 95 %, paired bootstrap over targets."
+    lines.append(told if count != 1 else "one target: no interval.")
     if audit.left_out:
         lines.append(f"left out, no sentence: {len(audit.left_out)}")
     lines += [f"failed: {shown(one.name)}: {shown(one.error.message)}" for one in audit.failed]
