@@ -108,7 +108,7 @@ def make_plan(
         missing_sentence: what to do in modes with words where a sequence has none: ``refuse``; ``skip`` the
             sequence; or name its target by the ``box`` of frame 1 alone.
         name: how the tracker's folder is called, if not like the weights.
-        device: ``cpu``, ``cuda`` or ``mps``.
+        device: ``cpu``, ``cuda`` or ``mps``; ``auto`` is one of them and loads torch to find out which.
         loader: ``module:function`` that makes the tracker in each worker; another one is for tests and for
             trackers that are not ours.
 
@@ -125,6 +125,10 @@ def make_plan(
     found = find_weights(weights)
     options = Policy().changed(MODELS[found.tracker].policies.get(found.size, {})).changed(policy or {})
     _check_learnt(found, wanted)
+    if device == "auto":
+        from vltrack.nn.device import choose_device
+
+        device = choose_device().type
     _check_sequences(dataset)
     tracker = name or found.name
     check_names([tracker, dataset.name])

@@ -211,9 +211,9 @@ def verify(folder: Path) -> list[Finding]:
             found += _damages(folder, name)
         except (StateError, DataError) as error:
             found.append(Finding(path=file_of(folder, "done", name), name=name, message=error.message))
-    known = {file_of(folder, kind, name) for kind in SUFFIXES for name in names} | {folder / "run.json"}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path not in known and path.parent.name != "claims":
+    for kind in SUFFIXES:
+        known = {file_of(folder, kind, name) for name in names}
+        for path in sorted(set((folder / kind).glob("*")) - known):
             found.append(Finding(path=path, name="", message=f"{path} belongs to no sequence of this run."))
     return found
 
