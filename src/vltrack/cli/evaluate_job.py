@@ -167,6 +167,8 @@ def _part(request: Request, truth: Truth, results: Results) -> tuple[Truth, Subs
     if not names:
         raise DataError("no sequence of the data set has a result.", hint="Check the names of the files.")
     part = truth.only(names)
+    if len(part) == len(truth):
+        return truth, None
     name = "present" if wanted == "present" else Path(wanted).stem
     return part, Subset(name=name, n=len(part), of=len(truth))
 

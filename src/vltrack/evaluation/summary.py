@@ -188,7 +188,7 @@ def _values(scores: Scores, among: Flags | None = None) -> dict[str, float | Non
 
 
 def _extra(truth: Truth, results: Results, data: str, rule: Rule) -> dict[str, float]:
-    if rule.name != "webuav" or data != "webuav3m":
+    if rule.name != "webuav" or rule.first != "truth" or data != "webuav3m":
         return {}
     laid, boxes = align(truth, results.boxes, rule)
     own = webuav(laid, boxes, np.isnan(boxes).all(axis=1))

@@ -1,0 +1,186 @@
+"""``vltrack evaluate`` and ``which-rule`` as a user calls them, over miniatures of real data sets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vltrack.datasets.catalogue import mimic
+from vltrack.datasets.opening import open_dataset
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def tnl2k(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mimic("tnl2k", tmp_path_factory.mktemp("data") / "tnl2k")
+
+
+@pytest.fixture
+def results(tnl2k: Path, tmp_path: Path) -> Path:
+    """A tracker that is two pixels off, as text files."""
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for sequence in open_dataset(tnl2k).sequences:
+        boxes = sequence.boxes + np.array([2.0, 0, 0, 0])
+        np.savetxt(folder / f"{sequence.name}.txt", boxes, fmt="%.3f", delimiter=",")
+    return folder
+
+
+def test_both_conventions_and_the_cause_of_their_difference(
+    command: Command, tnl2k: Path, results: Path
+) -> None:
+    done = command("evaluate", results, "--data", tnl2k)
+    assert done.code == 0, done.err
+    blocks = done.out.split("\n\n")
+    assert blocks[1].startswith("official: TNL2K toolkit")
+    assert blocks[2].startswith("vlt-python: ")
+    ceilings = [block.splitlines()[-1 if "official:" in block else -2].split()[3:] for block in blocks[1:3]]
+    assert ceilings[0] != ceilings[1]
+    assert ceilings[1][2] == "100.00"  # normalised precision of the perfect tracker, absent frames as hits
+    assert "frames without the target" in blocks[2]
+
+
+def test_json_and_scores_file_tell_the_same(
+    command: Command, tnl2k: Path, results: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores"
+    done = command("evaluate", results, "--data", tnl2k, "--json", "--out", out)
+    told = json.loads(done.out)
+    kept = json.loads((out / "others" / "tnl2k" / "scores.json").read_text())
+    assert told["speed"] is None
+    assert kept == {key: value for key, value in told.items() if key != "speed"}
+    assert told["rules"]["official"]["rule"] == "tnl2k"
+    assert len(told["rules"]["official"]["success_curve"]) == 21
+    assert len(told["sequences"]) == len(told["rules"]["official"]["per_sequence"]["auc"])
+
+
+@pytest.mark.fault("E10")
+def test_missing_results_are_no_score(command: Command, tnl2k: Path, results: Path, tmp_path: Path) -> None:
+    gone = sorted(results.glob("*.txt"))[0]
+    gone.unlink()
+    refused = command("evaluate", results, "--data", tnl2k)
+    assert refused.code == 4
+    assert gone.stem in refused.err
+    assert "--subset" in refused.err
+    assert refused.out == ""
+    part = command("evaluate", results, "--data", tnl2k, "--subset", "present")
+    total = len(open_dataset(tnl2k).sequences)
+    assert part.code == 0
+    assert f"ONLY {total - 1} of {total} sequences (present)" in part.out
+    listed = tmp_path / "easy.txt"
+    listed.write_text(gone.stem + "\n")
+    assert command("evaluate", results, "--data", tnl2k, "--subset", listed).code == 4
+
+
+@pytest.mark.fault("E11")
+def test_short_results_are_refused_or_counted_as_asked(command: Command, tnl2k: Path, results: Path) -> None:
+    file = sorted(results.glob("*.txt"))[0]
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-2]))
+    refused = command("evaluate", results, "--data", tnl2k)
+    assert refused.code == 4
+    assert file.stem in refused.err
+    scores = {}
+    for short in ("misses", "cut"):
+        done = command("evaluate", results, "--data", tnl2k, "--short", short, "--json")
+        scores[short] = json.loads(done.out)["rules"]["official"]["op50"]
+    assert scores["misses"] < scores["cut"]
+
+
+def test_more_rules_attributes_and_several_trackers(command: Command, tnl2k: Path, results: Path) -> None:
+    other = results.with_name("exact")
+    other.mkdir()
+    for sequence in open_dataset(tnl2k).sequences:
+        np.savetxt(other / f"{sequence.name}.txt", sequence.boxes, fmt="%.3f", delimiter="\t")
+    done = command("evaluate", results, other, "--data", tnl2k, "--rule", "pysot", "--attributes")
+    assert done.code == 0, done.err
+    assert "pysot: pysot toolkit" in done.out
+    assert "AUC by attribute" in done.out
+    table = [line.split() for line in done.out.splitlines() if line.startswith(("  others", "  exact"))]
+    assert {row[0] for row in table} == {"others", "exact"}
+    wrong = command("evaluate", results, "--data", tnl2k, "--rule", "pysott")
+    assert wrong.code == 2
+    assert "Did you mean pysot?" in wrong.err
+
+
+def test_which_rule_names_the_convention(command: Command, tnl2k: Path, results: Path) -> None:
+    told = json.loads(command("evaluate", results, "--data", tnl2k, "--json").out)
+    number = f"{told['rules']['official']['auc']:.2f}"
+    done = command("which-rule", number, results, "--data", tnl2k)
+    assert done.code == 0, done.err
+    assert "tnl2k (official)" in done.out
+    assert command("which-rule", "0.631", results, "--data", tnl2k).code == 0
+    assert command("which-rule", "631", results, "--data", tnl2k).code == 2
+    assert command("which-rule", "many", results, "--data", tnl2k).code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("litetrak-tiny",), 5, "Did you mean litetrack"),
+        (("litetrack-tiny", "litetrack-tiny"), 2, "named twice"),
+        (("litetrack-tiny", "--modes", "nl,box"), 2, "Did you mean bbox"),
+        (("litetrack-tiny", "--modes", "nl,nl"), 2, "at most once"),
+        (("litetrack-tiny", "--vot", "auto"), 2, "--vot scores results"),
+        (("litetrack-tiny", "--pack", "lasot"), 2, "--pack"),
+    ],
+)
+def test_what_cannot_be_asked(
+    command: Command, tnl2k: Path, words: tuple[str, ...], code: int, told: str
+) -> None:
+    done = command("evaluate", *words, "--data", tnl2k)
+    assert done.code == code
+    assert told in done.err
+
+
+def test_data_that_is_not_there(command: Command, results: Path, tmp_path: Path) -> None:
+    assert command("evaluate", results, "--data", tmp_path / "nowhere").code == 4
+
+
+def test_a_real_run_is_kept_scored_and_not_run_twice(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = mimic("got10k", tmp_path / "got10k")
+    monkeypatch.chdir(tmp_path)
+    words = ("evaluate", "litetrack-tiny", "--data", data, "--split", "val", "--modes", "bbox")
+    first = command(*words)
+    assert first.code == 0, first.err
+    assert "AO" in first.out
+    assert "SR 0.75" in first.out
+    assert "frames a second" in first.out
+    folder = tmp_path / "evaluation" / "litetrack-tiny" / "got10k_bbox"
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.txt")}
+    scores = (folder / "scores.json").read_bytes()
+    assert before
+    again = command(*words)
+    assert again.code == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*.txt")} == before
+    assert (folder / "scores.json").read_bytes() == scores
+    assert command("evaluate", folder, "--data", data, "--split", "val").code == 0
+
+    held_back = command(
+        "evaluate", "litetrack-tiny", "--data", data, "--modes", "bbox", "--out", "t", "--pack", "got10k"
+    )
+    assert held_back.code == 0, held_back.err
+    (archive,) = (tmp_path / "t").glob("*/*.zip")
+    names = zipfile.ZipFile(archive).namelist()
+    assert all(name.endswith(("_001.txt", "_time.txt")) for name in names)
+    assert len(names) == 2 * len(open_dataset(data).sequences)
+
+
+def test_scoring_loads_no_torch(tnl2k: Path, results: Path) -> None:
+    script = (
+        "import sys; from vltrack.cli import main; code = main.main(sys.argv[1:]);"
+        "sys.exit(9 if {'torch', 'cv2'} & set(sys.modules) else code)"
+    )
+    words = [sys.executable, "-c", script, "evaluate", str(results), "--data", str(tnl2k)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
