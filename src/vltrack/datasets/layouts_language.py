@@ -11,6 +11,13 @@ LASOT_EXT_CLASSES = short_names(
     "atv badminton cosplay dancingshoe footbag frisbee jianzi lantern misc opossum paddle raccoon rhino "
     "skatingshoe wingsuit"
 )
+
+
+def _marks(folders: Patterns, *files: str) -> tuple[Patterns, ...]:
+    """Marks of sequences with ``files`` in one of ``folders``, or in the root itself."""
+    return tuple(tuple(f"{up}*/{file}" for file in files) for up in (*(f"{one}/" for one in folders), ""))
+
+
 _BY_CLASS: Patterns = ("{stem}/{seq}", "{seq}")
 _BY_SPLIT_AND_CLASS: Patterns = ("{split}/{stem}/{seq}", "{split}/{seq}")
 
@@ -73,7 +80,9 @@ TNL2K = Layout(
     ),
     truth=("{split}/{seq}/groundtruth.txt",),
     frames=("{split}/{seq}/imgs",),
-    marks=(("*/*/language.txt", "*/*/imgs"), ("*/language.txt", "*/imgs")),
+    marks=_marks(
+        ("test", "Test", "TNL2K_test_subset", "train", "Train", "TNL2K_train_subset"), "language.txt", "imgs"
+    ),
     first=None,
     empty="zero",
     sentence=("{split}/{seq}/language.txt",),
@@ -127,7 +136,11 @@ WEBUAV = Layout(
     ),
     truth=("{split}/{seq}/groundtruth_rect.txt",),
     frames=("{split}/{seq}/img",),
-    marks=tuple((f"{up}groundtruth_rect.txt", f"{up}absent.txt") for up in ("*/*/", "*/*/*/", "*/")),
+    marks=_marks(
+        ("Test", "Val", "Train", "test", "val", "train", "test/Test", "val/Val", "train/Train"),
+        "groundtruth_rect.txt",
+        "absent.txt",
+    ),
     flags=(Flags(files=("{split}/{seq}/absent.txt",)),),
     empty="zero",
     sentence=("{split}/{seq}/language.txt", "language/Language/{part}/{seq}/language.txt"),
@@ -148,8 +161,8 @@ VASTTRACK = Layout(
     truth=inside(_BY_SPLIT_AND_CLASS, "Groundtruth.txt", "groundtruth.txt"),
     frames=inside(_BY_SPLIT_AND_CLASS, "imgs", "img"),
     marks=(
-        *((f"{up}Groundtruth.txt",) for up in ("*/*/*/", "*/*/", "*/")),
-        *((f"{up}nlp.txt", f"{up}imgs") for up in ("*/*/*/", "*/*/", "*/")),
+        *_marks(("test/*", "Test/*", "train/*", "Train/*", "*", "test", "Test"), "Groundtruth.txt"),
+        *_marks(("test/*", "Test/*", "train/*", "Train/*", "*", "test", "Test"), "nlp.txt", "imgs"),
     ),
     names=r".+-\d+",
     empty="zero",

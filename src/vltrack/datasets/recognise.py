@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import chain, islice
 from pathlib import Path
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.layout import ALL, Layout, Patterns, Split
+from vltrack.datasets.layout import ALL, Layout, Split
 from vltrack.datasets.layouts import LAYOUTS
-from vltrack.datasets.tree import globbed, matches
+from vltrack.datasets.tree import globbed, is_telling, matches, within
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".mdb", ".lmdb", ".zst")
 _LIST = "`vltrack datasets list` names the known ones, `vltrack datasets fetch-help NAME` their folders."
@@ -40,11 +40,13 @@ def recognise(path: Path, name: str | None = None, split: str | None = None) -> 
     if path.is_file():
         return _recognise_file(path, layouts, split)
     published = [layout for layout in layouts if not layout.own]
+    if found := _as_split(path, published, split):
+        return found
     for layout in published:
         if _fits(layout, path):
             return Place(layout=layout, root=path, split=choose_split(layout, path, split))
-    if found := _of_parent(path, published, split):
-        return found
+    for layout, parent, _ in _around(path, published):
+        raise _part(path, layout, parent)
     for layout in layouts:
         if layout.own and (path / "groundtruth.txt").is_file():
             return Place(layout=layout, root=path.parent, split=layout.splits[0], only=path.name)
@@ -116,8 +118,12 @@ def _has(root: Path, pattern: str) -> bool:
 def _fits(layout: Layout, root: Path) -> bool:
     if not any(all(_has(root, mark) for mark in group) for group in layout.marks):
         return False
-    found = islice((name for pattern in layout.truth for name, _ in matches(root, pattern)), 10)
-    return not layout.truth or all(re.fullmatch(layout.names, name) for name in found)
+    folders = dict.fromkeys(folder for split in layout.splits for folder in (*split.folders, ""))
+    telling = [pattern for pattern in (*layout.truth, *layout.frames) if is_telling(pattern)]
+    patterns = dict.fromkeys(within(pattern, folder) for pattern in telling for folder in folders)
+    found = list(islice((name for pattern in patterns for name, _ in matches(root, pattern)), 10))
+    fitting = sum(re.fullmatch(layout.names, name) is not None for name in found)
+    return not patterns or 2 * fitting > len(found)
 
 
 def _fits_through(layout: Layout, parent: Path, rest: Sequence[str]) -> bool:
@@ -141,33 +147,36 @@ def _beyond(mark: str, rest: Sequence[str]) -> str | None:
     return "/".join(parts[len(rest) :])
 
 
-def _of_parent(path: Path, layouts: Iterable[Layout], split: str | None) -> Place | None:
-    """``path`` as the folder of one split; raises ``DataError`` where it is some other part of a data set."""
-    parts = path.parts
+def _around(path: Path, layouts: Iterable[Layout]) -> Iterator[tuple[Layout, Path, str]]:
+    """Data sets that ``path`` is a folder of: layout, where it begins, and ``path`` from there."""
     for depth in (1, 2):
-        parent, rest = Path(*parts[:-depth]), parts[-depth:]
-        if len(parts) <= depth + 1:
-            break
-        for layout in layouts:
-            if not _fits_through(layout, parent, rest):
-                continue
-            mine = [one for one in layout.splits if _holds("/".join(rest), one.folders)]
-            mine = [one for one in mine if split is None or one.name == split]
-            if mine:
-                return Place(layout=layout, root=parent, split=mine[0])
-            raise DataError(
-                f"{path} is a part of {layout.title}, which begins at {parent}.",
-                hint=f"Open {parent}, or give --name folder for a clip of your own.",
-            )
+        if len(path.parts) > depth + 1:
+            parent, rest = Path(*path.parts[:-depth]), path.parts[-depth:]
+            for layout in layouts:
+                if _fits_through(layout, parent, rest):
+                    yield layout, parent, "/".join(rest)
+
+
+def _as_split(path: Path, layouts: Iterable[Layout], split: str | None) -> Place | None:
+    """``path`` as the folder of one split of a data set; raises ``DataError`` where another is asked for."""
+    for layout, parent, folder in _around(path, layouts):
+        for one in layout.splits:
+            if any(pattern and fnmatchcase(folder, pattern) for pattern in one.folders):
+                if split in (None, one.name):
+                    return Place(layout=layout, root=parent, split=one)
+                raise _part(path, layout, parent)
     return None
+
+
+def _part(path: Path, layout: Layout, root: Path) -> DataError:
+    return DataError(
+        f"{path} is a part of {layout.title}, which begins at {root}.",
+        hint=f"Open {root}, or give --name folder for a clip of your own.",
+    )
 
 
 def _readable(pattern: str) -> str:
     return pattern.replace("{", "<").replace("}", ">")
-
-
-def _holds(folder: str, patterns: Patterns) -> bool:
-    return any(pattern and fnmatchcase(folder, pattern) for pattern in patterns)
 
 
 def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
@@ -176,7 +185,8 @@ def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
     there = [(child, layout) for child in islice(below, 200) for layout in layouts if _fits(layout, child)]
     if there:
         known = dict(reversed(there))  # the first layout that fits a folder
-        listed = ", ".join(f"{layout.title} in {child}" for child, layout in list(known.items())[:8])
+        known = {child: layout for child, layout in known.items() if child.parent not in known}
+        listed = ", ".join(f"{known[child].title} in {child}" for child in sorted(known)[:8])
         return DataError(f"no data set in {path} itself, but {listed}.", hint="Name one of these folders.")
     archives = sorted(child.name for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
     if archives:

@@ -14,6 +14,11 @@ from vltrack.datasets.text import is_safe, read_names
 _FIELDS = {"seq": r"(?P<seq>[^/]+)", "stem": r"(?P<stem>[^/]+)", "k": r"(?P<k>\d+)"}
 
 
+def is_telling(pattern: str) -> bool:
+    """Whether a path that fits the pattern tells the name of its sequence."""
+    return "{seq}" in pattern or ("{stem}" in pattern and "{k}" in pattern)
+
+
 def globbed(pattern: str) -> str:
     """The pattern with "*" for every field that is still open."""
     return re.sub(r"\*+", "*", re.sub(r"\{\w+\}", "*", pattern))
@@ -83,10 +88,10 @@ class Tree:
         seen: dict[str, Path] = {}
         for folder in self._folders:
             for pattern in (*self.layout.truth, *self.layout.frames):
-                if "{seq}" not in pattern and "{k}" not in pattern:
+                if not is_telling(pattern):
                     continue
                 mine: dict[str, Path] = {}
-                for name, path in matches(self.root, _within(pattern, folder)):
+                for name, path in matches(self.root, within(pattern, folder)):
                     name = self._official.get(name, name)
                     if not is_safe(name) or not re.fullmatch(self.layout.names, name):
                         continue
@@ -116,12 +121,12 @@ class Tree:
     def _list(self, findings: Findings) -> list[str] | None:
         for pattern in self.split.listed:
             if "{seq}" in pattern:
-                within = [_within(pattern, folder) for folder in self._folders]
-                found = [name for one in within for name, _ in matches(self.root, one)]
+                places = [within(pattern, folder) for folder in self._folders]
+                found = [name for place in places for name, _ in matches(self.root, place)]
                 if found:
                     return sorted(self._official.get(name, name) for name in found)
                 continue
-            for path in sorted({self.root / _within(pattern, folder) for folder in self._folders}):
+            for path in sorted({self.root / within(pattern, folder) for folder in self._folders}):
                 if path.is_file():
                     names = findings.attempt(read_names, path)
                     return None if names is None else self._sound(names, path, findings)
@@ -156,12 +161,13 @@ class Tree:
         return [names[int(line)] for line in lines]
 
 
-def _within(pattern: str, folder: str) -> str:
+def within(pattern: str, folder: str) -> str:
+    """The pattern with the folder of a split filled in, "" for the root itself."""
     return pattern.replace("{split}", folder).replace("{part}", folder.rpartition("/")[2]).lstrip("/")
 
 
 def matches(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
-    """(name, path) of everything below ``root`` that fits a pattern with {seq}, or with {stem} and {k}."""
+    """(name, path) of everything below ``root`` that fits a telling pattern."""
     parts = re.split(r"\{(\w+)\}", pattern)
     text = ""
     for number, part in enumerate(parts):
@@ -175,4 +181,6 @@ def matches(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
         if match is None:
             continue
         fields = match.groupdict()
-        yield fields.get("seq") or f"{fields['stem']}-{fields['k']}", path
+        name = fields.get("seq") or f"{fields['stem']}-{fields['k']}"
+        if fields.get("stem", name.rpartition("-")[0]) == name.rpartition("-")[0]:
+            yield name, path
