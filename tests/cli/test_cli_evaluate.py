@@ -184,3 +184,18 @@ def test_scoring_loads_no_torch(tnl2k: Path, results: Path) -> None:
     words = [sys.executable, "-c", script, "evaluate", str(results), "--data", str(tnl2k)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.fault("E07")
+def test_verify_tells_what_was_changed(command: Command, tmp_path: Path) -> None:
+    data = mimic("otb99", tmp_path / "otb99")
+    out = tmp_path / "out"
+    assert command("evaluate", "bit-tracker-tiny", "--data", data, "--modes", "bbox", "--out", out).code == 0
+    assert command("verify", out).code == 0
+    boxes = sorted(out.glob("*/*/boxes/*.txt"))[0]
+    boxes.write_text(boxes.read_text().replace("1", "2", 1))
+    done = command("verify", out, "--json")
+    assert done.code == 9
+    assert boxes.name in json.loads(done.out)["findings"][0]["path"]
+    assert command("evaluate", boxes.parents[1], "--data", data).code == 9
+    assert command("verify", data).code == 4

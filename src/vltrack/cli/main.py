@@ -29,6 +29,7 @@ from vltrack.cli import (
     report,
     track,
     train,
+    verify,
     which_rule,
 )
 from vltrack.cli.console import (
@@ -55,7 +56,20 @@ Examples:
   vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
   vltrack track clip.mp4 --box 120,40,60,80
 """
-_COMMANDS = (track, compare, evaluate, which_rule, report, audit, demo, train, import_weights, models, doctor)
+_COMMANDS = (
+    track,
+    compare,
+    evaluate,
+    which_rule,
+    verify,
+    report,
+    audit,
+    demo,
+    train,
+    import_weights,
+    models,
+    doctor,
+)
 _GROUPS = (data, datasets)
 
 
