@@ -91,6 +91,15 @@ def test_without_an_interval_nobody_is_ahead() -> None:
     assert "not told apart on this 1 sequence" in report_page(told, [])
 
 
+def test_few_sequences_tell_nothing_however_clear_the_interval() -> None:
+    for count, apart in ((5, False), (6, True)):
+        names = [f"c{k}" for k in range(count)]
+        trackers = [scores(n, spread(m, count=count), names) for n, m in (("a", 60), ("b", 40))]
+        told = report(*trackers, pairs=[pair(0, 1, 20.0, 19.0, 21.0) | {"sequences": count}])
+        assert [str(p) for p in tables.places(told)] == (["1", "2"] if apart else ["1\u20132"] * 2)
+        assert ("fewer than 6 tell nothing" in report_page(told, [])) is not apart
+
+
 def test_conventions_stand_side_by_side_only_where_they_differ() -> None:
     columns = {(c.measure, c.head): c for c in tables.columns_of(three())}
     assert ("auc", "official = vlt-python") in columns and ("auc", "vlt-python") not in columns

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vltrack.cli.console import emit, say, shown
-from vltrack.cli.track import AsJson, Debug
+from vltrack.cli.track import Debug
 from vltrack.core.errors import UsageError
 
 KINDS = ("svg", "png")
@@ -46,6 +46,7 @@ Common = Annotated[
     bool,
     typer.Option("--subset-common", help="Compare the sequences that all have; n/N beside every number."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="One summary object on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")]
 
 

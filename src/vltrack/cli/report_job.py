@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.cli.console import shown
-from vltrack.cli.report_sources import Source, check_one_data, common, read_sources, report_document
+from vltrack.cli.report_sources import Source, check_one_data, common, read_sources, report_document, split_of
 from vltrack.core.errors import ResourceError, UsageError
 from vltrack.core.files import as_resource_error, write_bytes
 from vltrack.core.strict_json import parse_json
@@ -153,7 +153,7 @@ def _document(job: Job) -> dict[str, Any]:
     if job.data is not None:
         from vltrack.datasets.opening import open_dataset
 
-        dataset = open_dataset(job.data)
+        dataset = open_dataset(job.data, split=split_of(job.results))
     sources = read_sources(job.results, dataset)
     check_one_data(sources, dataset)
     sources, subset, of = common(sources, wanted=job.subset_common)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vltrack.datasets.opening import Dataset
     from vltrack.evaluation.foreign import Results
 
-REPORT = "vltrack.report"
+SCORES, REPORT = "vltrack.scores", "vltrack.report"
 FILE = "scores.json"
 _COMMON = "Add --subset-common to compare what all have; n/N then stands beside every number."
 
@@ -86,6 +86,20 @@ def read_sources(words: Sequence[str], dataset: Dataset | None) -> list[Source]:
                 hint=f"Name them: first={shown(words[names.index(name)])}",
             )
     return sources
+
+
+def split_of(words: Sequence[str]) -> str | None:
+    """The split that the first scored results are of; None where none are scored yet.
+
+    Raises:
+        DataError: a score file that does not read.
+    """
+    for _, path in map(_split, words):
+        file = path / FILE if path.is_dir() else path
+        if file.is_file() and file.suffix.lower() == ".json":
+            split = read_json(file).get("split") if _kind(file) == SCORES else None
+            return split if isinstance(split, str) and split else None
+    return None
 
 
 def _split(word: str) -> tuple[str, Path]:

@@ -70,7 +70,7 @@ def _pairs(report: Report) -> list[tuple[int, int, list[object], str, bool]]:
             first = tables.pair_of(report, a, b)
             if first is not None:
                 each: list[object] = [tables.pair_of(report, a, b, measure) for measure in PAIRED]
-                rows.append((a, b, each, tables.pair_verdict(report, first), first.excludes_zero))
+                rows.append((a, b, each, tables.pair_verdict(report, first), tables.told_apart(first)))
     return rows
 
 

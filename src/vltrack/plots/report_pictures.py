@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from vltrack.core.types import Image
 from vltrack.plots import gains, paper, radar, report_curves, standing, strips, worst
 from vltrack.plots.report_data import Film, Floats, Report
-from vltrack.plots.report_table import LEADING, attributes_of, pair_of, set_of, signed
+from vltrack.plots.report_table import LEADING, attributes_of, pair_of, set_of, signed, told_apart
 
 SECTIONS = ("curves", "gains", "attributes", "films", "speed")
 
@@ -116,7 +116,7 @@ def _gains(report: Report) -> Iterator[_Drawing]:
         mean = f"mean {signed(pair.mean)}"
         if pair.low is not None and pair.high is not None:
             mean += f" [{signed(pair.low)}, {signed(pair.high)}]"
-            mean += "" if pair.excludes_zero else ": not told apart"
+            mean += "" if told_apart(pair) else ": not told apart"
         figure = gains.gain_figure(
             (a, entry.name),
             (b, report.entries[b].name),

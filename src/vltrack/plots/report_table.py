@@ -1,6 +1,7 @@
 """The numbers of a report put side by side, and what may be said of them. Knows a ``Report``; draws nothing.
 
-Honesty: a tracker stands before another only where the paired interval of their difference excludes 0.
+Honesty: a tracker stands before another only where the paired interval of their difference excludes 0, over
+enough sequences that one being better in all of them is no mere chance.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from vltrack.plots.report_data import MEASURES, Pair, Report, Ruled
 
 LEADING = "auc"
 """The measure by which trackers are placed."""
+FEWEST = 6
+"""Sequences below which nobody is ahead: of two equal trackers one is better in all of n sequences with
+probability 2 ** (1 - n), which is more than one in twenty up to n = 5. A bootstrap would call them apart.
+"""
 SIDES = ("official", "vlt-python", "own first frame")
 """The conventions that stand side by side, where a score has them; of the last only ``LEADING``."""
 _CAUSES = {
@@ -145,10 +150,15 @@ def pair_of(report: Report, a: int, b: int, measure: str = LEADING) -> Pair | No
     return None
 
 
+def told_apart(pair: Pair) -> bool:
+    """Whether the interval excludes 0 and rests on ``FEWEST`` sequences or more."""
+    return pair.excludes_zero and pair.sequences >= FEWEST
+
+
 def surely_above(report: Report, a: int, b: int) -> bool:
-    """Whether the interval of A minus B lies above 0."""
+    """Whether A is told apart from B and above it."""
     pair = pair_of(report, a, b)
-    return pair is not None and pair.excludes_zero and pair.mean > 0
+    return pair is not None and told_apart(pair) and pair.mean > 0
 
 
 def places(report: Report) -> list[Place]:
@@ -175,9 +185,11 @@ def verdict(report: Report) -> str:
         return f"{entries[first].name}: success AUC {score} on {report.count}."
     unsure = [p.tracker for p in order[1:] if not surely_above(report, first, p.tracker)]
     if not unsure:
-        others = "the other" if len(entries) == 2 else f"all {len(entries) - 1} others"
+        alone = len(entries) == 2
+        others = "the other" if alone else f"all {len(entries) - 1} others"
+        intervals = "the paired interval" if alone else "every paired interval"
         return (
-            f"{entries[first].name} is ahead of {others} in success AUC ({score}): every paired interval of "
+            f"{entries[first].name} is ahead of {others} in success AUC ({score}): {intervals} of "
             f"the difference excludes 0 on {report.count}."
         )
     names = _listed([entries[t].name for t in (first, *unsure)])
@@ -187,8 +199,9 @@ def verdict(report: Report) -> str:
 
 def pair_verdict(report: Report, pair: Pair) -> str:
     """What may be said of one pair."""
-    if not pair.excludes_zero:
-        return f"not told apart on {_these(report)}"
+    if not told_apart(pair):
+        few = f" (fewer than {FEWEST} tell nothing)" if pair.sequences < FEWEST else ""
+        return f"not told apart on {_these(report)}{few}"
     return f"{report.entries[pair.a if pair.mean > 0 else pair.b].name} ahead"
 
 
@@ -246,7 +259,7 @@ def latex_of(report: Report) -> str:
     if any(any(row) for row in marked):
         caption += (
             f" A dagger: not told apart from {entries[first].name} on {_these(report)} "
-            "(paired 95% bootstrap interval of the difference in AUC includes 0)."
+            "(paired 95% bootstrap interval of the difference in AUC over sequences)."
         )
     return latex.table(
         [(title, [c.head for c in group]) for title, group in grouped(columns)],
