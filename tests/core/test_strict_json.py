@@ -141,3 +141,14 @@ def test_one_element_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.
     path.write_text('{"a": [' + '"' + "x" * 1_000_000 + '"]}')
     with pytest.raises(DataError, match="one element has more than 65536"):
         list(walk_json(path))
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_a_character_cut_short_is_named_by_its_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(strict_json, "_CHUNK", chunk)
+    path = tmp_path / "x.json"
+    path.write_bytes(b'["\xe7\x8bX"]')
+    with pytest.raises(DataError, match=r"UTF-8 text \(byte 2\)"):
+        list(walk_json(path))
