@@ -180,8 +180,10 @@ def evaluate(
 
         raise typer.Exit(vot_job.run(request, None if vot == "auto" else vot, year))
 
-    from vltrack.cli import evaluate_job
+    from vltrack.cli import evaluate_job, grounding_job
 
+    if grounding_job.holds_phrases(data, dataset):
+        raise typer.Exit(grounding_job.run(request))
     raise typer.Exit(evaluate_job.run(request))
 
 
