@@ -26,6 +26,10 @@ Start = Annotated[
         help="Weights (.safetensors) to start from, or the folder of a run to follow up.",
     ),
 ]
+Part = Annotated[
+    str | None,
+    typer.Option("--part", help="twins: the last part, in which words learn to tell look-alikes apart."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 Set = Annotated[
     list[str] | None,
@@ -45,6 +49,7 @@ def train(
     out: Out,
     size: Size = "tiny",
     start: Start = None,
+    part: Part = None,
     resume: Resume = False,
     set_: Set = None,
     steps: Steps = None,
@@ -67,6 +72,8 @@ def train(
     if name not in MODELS:
         raise UsageError(f"no tracker is called {shown(name)!r}.", hint=nearest(name, MODELS))
     checks.check_choice("--size", size, tuple(MODELS[name].sizes))
+    if part is not None:
+        checks.check_choice("--part", part, ("twins",))
     settings = checks.read_settings(set_ or ())
     if not data.is_dir():
         raise DataError(f"{shown(data)} is no folder of training pictures.", hint="See docs/train.md.")
@@ -85,6 +92,7 @@ def train(
         "data": data,
         "out": out,
         "start": start,
+        "part": part,
         "resume": resume,
         "settings": settings,
         "steps": steps,

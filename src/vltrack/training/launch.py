@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound
-from vltrack.training import recipes
+from vltrack.training import recipes, recipes_twins
 from vltrack.training.clip_views import ClipConfig
 from vltrack.training.pairs import PairConfig
 from vltrack.training.publish import publish
@@ -39,6 +39,14 @@ SECOND: dict[str, Callable[[str], TrainConfig]] = {
     "aitrack-base": recipes.aitrack_base_clips,
     "bit-tracker-base": recipes.bit_tracker_base_score,
 }
+# The last part of the tiny sizes, ``part="twins"``: starts from a run or from weights.
+TWINS: dict[str, Callable[[], TrainConfig]] = {
+    "litetrack-tiny": recipes_twins.litetrack_tiny,
+    "aitrack-tiny": recipes_twins.aitrack_tiny,
+    "all-in-one-tiny": recipes_twins.all_in_one_tiny,
+    "bit-tracker-tiny": recipes_twins.bit_tracker_tiny,
+    "sa-tracker-tiny": recipes_twins.sa_tracker_tiny,
+}
 PARTS = {"pairs": PairConfig, "clips": ClipConfig, "losses": LossWeights}
 """Settings of ``TrainConfig`` that have settings of their own."""
 
@@ -46,7 +54,7 @@ PARTS = {"pairs": PairConfig, "clips": ClipConfig, "losses": LossWeights}
 def main_train(options: dict[str, Any]) -> int:
     """Train as asked and write the weights beside the run; returns the exit code.
 
-    ``options``: model, size, data, out, start, resume, settings (text by name), steps, batch, seed,
+    ``options``: model, size, data, out, start, part, resume, settings (text by name), steps, batch, seed,
     processes, device.
     Raises ``ConfigError`` for an unknown setting, and what ``run.train`` raises.
     """
@@ -76,12 +84,8 @@ def configured(options: dict[str, Any]) -> TrainConfig:
             f"{start} is no .safetensors file; other formats can run code and are not opened.",
             hint="`vltrack import-weights` makes one of it.",
         )
-    known = SECOND if start and not weights else RECIPES
-    if name not in known:
-        part = "second part" if known is SECOND else "recipe"
-        raise ModelNotFound(f"there is no {part} for {name}.", hint=f"Known: {', '.join(known)}.")
-    config: TrainConfig = SECOND[name](start) if known is SECOND else RECIPES[name]()
-    if weights:
+    config = _recipe(name, start, twins=options.get("part") == "twins")
+    if weights and not config.start:
         config = replace(config, borrow=start, borrowed=("",), words="random")
     for key in ("steps", "batch", "seed"):
         if options.get(key) is not None:
@@ -89,6 +93,22 @@ def configured(options: dict[str, Any]) -> TrainConfig:
     for key, text in (options.get("settings") or {}).items():
         config = _with(config, key, text)
     return config
+
+
+def _recipe(name: str, start: str, *, twins: bool) -> TrainConfig:
+    """The first part of a model's training; the second where ``start`` is a run; the last for ``twins``."""
+    if twins and not start:
+        raise ConfigError(
+            "the part twins goes on from finished weights.", hint="Name them, or their run, with --start."
+        )
+    run = bool(start) and not start.endswith(".safetensors")
+    known: dict[str, Any] = TWINS if twins else SECOND if run else RECIPES
+    if name not in known:
+        part = "part twins" if twins else "second part" if run else "recipe"
+        raise ModelNotFound(f"there is no {part} for {name}.", hint=f"Known: {', '.join(known)}.")
+    if twins:
+        return replace(TWINS[name](), start=start)
+    return SECOND[name](start) if run else RECIPES[name]()
 
 
 def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:

@@ -19,8 +19,9 @@ from vltrack.datasets.cutouts import CutoutSet
 from vltrack.datasets.pictures import PictureSet
 from vltrack.training.pairs_library import Library
 from vltrack.training.pairs_render import Sensor
-from vltrack.training.pairs_scene import Scene, render
+from vltrack.training.pairs_scene import Rendered, Scene, render
 from vltrack.training.pairs_track import compose_track
+from vltrack.training.pairs_twins import render_twins
 from vltrack.training.pairs_whole import compose_scene
 
 Tokenise = Callable[[str], NDArray[np.int64]]
@@ -34,6 +35,8 @@ class PairConfig:
         template_size, search_size: sides of the views in pixels.
         template_factor, search_factor: side of the crop over sqrt(w * h) of the target.
         text_share, scene_share: of samples with box and sentence, and with the sentence alone.
+        twin_share: of samples with the sentence alone that are drawn scenes with twins (``pairs_twins``).
+        recolour_share: of pasted scenes whose second thing is the first in another clear colour.
         cutout_share, own_share: of targets cut out onto another picture, and shown in their own; the rest are
             textured pieces.
         negative_share: of search views without the target.
@@ -49,6 +52,8 @@ class PairConfig:
     search_factor: float = 4.0
     text_share: float = 0.44
     scene_share: float = 0.11
+    twin_share: float = 0.0
+    recolour_share: float = 0.0
     cutout_share: float = 0.45
     own_share: float = 0.35
     negative_share: float = 0.06
@@ -59,8 +64,10 @@ class PairConfig:
         if self.split not in ("train", "val", "all"):
             raise ConfigError(f"split is {self.split!r}.", hint="Use train, val or all.")
         shares = (self.text_share, self.scene_share, self.cutout_share, self.own_share, self.negative_share)
+        alone = (self.twin_share, self.recolour_share)
         if (
-            min(shares) < 0
+            min(*shares, *alone) < 0
+            or max(alone) > 1
             or self.text_share + self.scene_share > 1
             or self.cutout_share + self.own_share > 1
         ):
@@ -120,27 +127,39 @@ class PairSampler:
         shared = np.random.default_rng([seed, epoch, index // 2, 1])
         rng = np.random.default_rng([seed, epoch, index])
         chance = shared.random()
+        if chance < self.config.scene_share * self.config.twin_share:
+            return self._sample(render_twins(self.config, self._sensor, shared, rng, index % 2))
         if chance < self.config.scene_share:
             scene = compose_scene(self.config, self._library, shared, rng, index % 2)
         else:
             talk = chance < self.config.scene_share + self.config.text_share
             scene = compose_track(self.config, self._library, rng, talk=talk)
-        return self._finish(scene, rng)
+        return self._sample(self._rendered(scene, rng))
 
-    def _finish(self, scene: Scene, rng: np.random.Generator) -> Sample:
+    def _rendered(self, scene: Scene, rng: np.random.Generator) -> Rendered:
         images, boxes = zip(
             *(render(view, self._library, self._sensor, rng) for view in scene.views), strict=True
         )
-        size = self.config.search_size
-        nominal = np.array([size * 0.375, size * 0.375, size / 4, size / 4])
-        present = np.array([view.present for view in scene.views[1:]])
-        return Sample(
-            template=images[0],
-            template_box=scene.given.astype(np.float32),
-            searches=np.stack(images[1:]),
-            boxes=np.where(present[:, None], np.stack(boxes[1:]), nominal).astype(np.float32),
-            present=present,
+        return Rendered(
+            images=(images[0], images[1], images[2]),
+            boxes=np.stack(boxes),
+            given=scene.given,
+            present=(scene.views[1].present, scene.views[2].present),
             text=scene.text,
             mode=scene.mode,
-            tokens=self._tokenise(scene.text) if self._tokenise is not None else None,
+        )
+
+    def _sample(self, seen: Rendered) -> Sample:
+        size = self.config.search_size
+        nominal = np.array([size * 0.375, size * 0.375, size / 4, size / 4])
+        present = np.array(seen.present)
+        return Sample(
+            template=seen.images[0],
+            template_box=seen.given.astype(np.float32),
+            searches=np.stack(seen.images[1:]),
+            boxes=np.where(present[:, None], seen.boxes[1:], nominal).astype(np.float32),
+            present=present,
+            text=seen.text,
+            mode=seen.mode,
+            tokens=self._tokenise(seen.text) if self._tokenise is not None else None,
         )

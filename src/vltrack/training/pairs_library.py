@@ -99,6 +99,18 @@ class Library:
                 return changed
         return self._actor(int(rng.choice(family))) if family else None
 
+    def draw_recoloured(self, rng: np.random.Generator) -> tuple[Actor, Actor] | None:
+        """A cut-out and the same one with another hue, each of one clear colour and not the same; None where
+        a few draws find none. Never a person, of whom only the clothes' colour is said."""
+        for _ in range(20):
+            first = self.draw_object(rng)
+            if first.name in ("", "person") or not first.colour or " " in first.colour:
+                continue
+            second = recoloured(first, rng)
+            if second is not None and second.colour not in ("", first.colour) and " " not in second.colour:
+                return first, second
+        return None
+
     def draw_texture(self, rng: np.random.Generator) -> Actor:
         """A textured piece: a rectangle of a picture (in place), or a blob cut from one."""
         picture, box = 0, np.zeros(4)

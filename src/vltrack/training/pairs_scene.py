@@ -55,6 +55,19 @@ class Scene:
     mode: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendered:
+    """A scene's pixels: template and two searches with their boxes (3, 4), the template box as given, whether
+    the target is in each search, sentence and mode."""
+
+    images: tuple[Image, Image, Image]
+    boxes: Floats
+    given: Floats
+    present: tuple[bool, bool]
+    text: str
+    mode: str
+
+
 def render(view: View, library: Library, sensor: Sensor, rng: np.random.Generator) -> tuple[Image, Floats]:
     """Pixels (size, size, 3) of a view and the target's box cut where the frame ends."""
     picture, matrix, mirrored = view.base

@@ -36,7 +36,7 @@ def compose_scene(
 def _pasted_scene(
     config: PairConfig, library: Library, shared: np.random.Generator, rng: np.random.Generator, which: int
 ) -> Scene:
-    actors = _cast(library, shared)
+    actors = _cast(library, shared, config.recolour_share)
     target = actors[which % 2]
     size = config.search_size
     ratio = float(shared.choice((1.0, 4 / 3, 16 / 9, 3 / 4)))
@@ -170,12 +170,13 @@ def _letterbox(
     return matrix
 
 
-def _cast(library: Library, rng: np.random.Generator) -> list[Actor]:
+def _cast(library: Library, rng: np.random.Generator, recolour_share: float) -> list[Actor]:
     """Two to five things; half of the time the second is a look-alike of the first, of another colour if
-    possible."""
-    first = library.draw_object(rng)
-    second: Actor | None = None
-    if rng.random() < 0.5:
+    possible. In ``recolour_share`` of the casts it is the first itself, in another clear colour."""
+    twins = library.draw_recoloured(rng) if recolour_share and rng.random() < recolour_share else None
+    first = library.draw_object(rng) if twins is None else twins[0]
+    second: Actor | None = None if twins is None else twins[1]
+    if twins is None and rng.random() < 0.5:
         for _ in range(8):
             second = library.draw_like(first, rng)
             if second is None or (second.colour and first.colour and second.colour != first.colour):

@@ -44,10 +44,7 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
     model_card, size = split_name(f"{recipe['model']}-{recipe['size']}")
     model = build(model_card, config_of(model_card, size))
     store.load_strictly(model, tensors, run)
-    if recipe.get("start"):
-        # The earlier part by its own recipe, not by where it lay on somebody's disk.
-        first = json.loads((Path(recipe["start"]) / "last.json").read_text())
-        recipe = {**recipe, "start": {"recipe": first["config"], "steps": first["step"]}}
+    recipe = {**recipe, **_earlier(recipe)}
     about = {
         "recipe": recipe,
         "steps": record["step"],
@@ -56,6 +53,20 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
         **(card or {}),
     }
     store.save(out, model, tracker=model_card.name, size=size, card=about, half=True)
+
+
+def _earlier(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe started from, by its own recipe and not by where it lay on somebody's disk."""
+    start, told = Path(recipe.get("start") or ""), dict[str, Any]()
+    if start.suffix == ".safetensors":
+        card = json.loads(start.with_suffix(".json").read_text())
+        kept = ("sha256", "recipe", "steps", "commit", "notes")
+        told["start"] = {"weights": start.stem, **{key: card[key] for key in kept if key in card}}
+    elif recipe.get("start"):
+        first = json.loads((start / "last.json").read_text())
+        config = first["config"]
+        told["start"] = {"recipe": {**config, **_earlier(config)}, "steps": first["step"]}
+    return told
 
 
 def figures(report: Path, name: str) -> dict[str, Any]:

@@ -44,9 +44,9 @@ class TrainConfig:
     afterwards. ``select_share`` is the share of steps in which token selection is on, so that weights
     work either way. ``words`` says where the word table of a small text encoder starts: MiniLM's vectors
     (an optional package), or chance. ``start`` is the folder of an earlier run whose averaged weights to
-    start from, and ``only`` the beginnings of the names of the parameters that are then trained:
-    everything else stays as it is to the bit (parameters of these names may be new). ``borrow`` names
-    weights of another tracker to start parts from, those whose names match ``borrowed`` (regular
+    start from, or a file of weights, and ``only`` the beginnings of the names of the parameters that are
+    then trained: everything else stays as it is to the bit (parameters of these names may be new). ``borrow``
+    names weights of another tracker to start parts from, those whose names match ``borrowed`` (regular
     expressions; every parameter of ours that matches must be there). Parameters whose names begin as in
     ``slow`` learn at ``slow_rate`` times the rate.
     """

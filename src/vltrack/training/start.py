@@ -28,10 +28,10 @@ def starting_model(config: TrainConfig, data: Path) -> Any:
     Raises what ``fresh_model``, ``borrow_parts`` and ``continue_from`` raise.
     """
     model = fresh_model(config, data)
-    if config.borrow:
-        borrow_parts(config.borrow, model, config.borrowed)
     if config.start:
         continue_from(Path(config.start), model, config.only)
+    if config.borrow:
+        borrow_parts(config.borrow, model, config.borrowed)
     return model
 
 
@@ -59,9 +59,14 @@ def fresh_model(config: TrainConfig, data: Path) -> Any:
 def continue_from(run: Path, model: Any, fresh: tuple[str, ...]) -> None:
     """Take the averaged weights of another run; parameters named like ``fresh`` may be missing there.
 
+    A file of weights (.safetensors) is taken as a whole.
+
     Raises:
         StateError: no run there. CheckpointCorrupt, CheckpointMismatch: it is damaged or of another shape.
     """
+    if run.suffix == ".safetensors":
+        borrow_parts(str(run), model, ("",))
+        return
     tensors = averaged(run)
     own = {k: v for k, v in model.state_dict().items() if k not in tensors and k.startswith(fresh)}
     store.load_strictly(model, tensors | own, run)
