@@ -43,12 +43,18 @@ def read_scores(data: bytes, path: Path, rows: int) -> Floats:
 
 def read_times(data: bytes, path: Path, rows: int) -> Floats:
     """(rows,) seconds, sealed by the last line. Raises ``DataError``; ``StateError`` if they were changed."""
-    body, _, seal = data.removesuffix(b"\n").rpartition(b"\n")
-    if seal.decode(errors="replace") != times_seal(body + b"\n"):
-        raise StateError(f"{path} was changed after it was written.", hint=AGAIN)
+    body = unsealed_times(data, path)
     seconds = _table(body, path, rows, 1)[:, 0]
     _all_good(np.isfinite(seconds) & (seconds >= 0), path, "is no time")
     return seconds
+
+
+def unsealed_times(data: bytes, path: Path) -> bytes:
+    """The lines above the seal. Raises ``StateError`` if they are not the ones that were sealed."""
+    body, mark, seal = data.rpartition(b"# sha256 ")
+    if (mark + seal).decode(errors="replace") != times_seal(body) + "\n":
+        raise StateError(f"{path} was changed after it was written.", hint=AGAIN)
+    return body
 
 
 def times_seal(body: bytes) -> str:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError, StateError
 from vltrack.core.files import sha256_bytes
-from vltrack.evaluation.rows import AGAIN, Floats, read_boxes, read_scores, read_times
+from vltrack.evaluation.rows import AGAIN, Floats, read_boxes, read_scores, read_times, unsealed_times
 from vltrack.evaluation.sealed import read_sealed
 
 RUN, DONE, FAILED = "vltrack.run", "vltrack.done", "vltrack.failure"
@@ -186,7 +186,7 @@ def is_finished(folder: Path, name: str) -> bool:
         if record is None:
             return False
         files = {kind: _bytes(file_of(folder, kind, name)) for kind in ("boxes", "scores", "times")}
-        read_times(files["times"], file_of(folder, "times", name), record["rows"])
+        unsealed_times(files["times"], file_of(folder, "times", name))
     except (StateError, DataError):
         return False
     return all(sha256_bytes(files[kind]) == record["sha256"][kind] for kind in ("boxes", "scores"))
