@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import pytest
 import stub_runs
 from stub_runs import LOADER, LOG, drawn, painting, stub_weights, tree
 from vltrack.core.errors import UsageError
+from vltrack.evaluation import engine_ray
+from vltrack.evaluation.fingerprint import code_sha256, versions
 from vltrack.evaluation.outcome import Patience
 from vltrack.evaluation.plan import make_plan
 from vltrack.evaluation.run import run
+from vltrack.evaluation.worker import OUR_LOADER
 
 WITHOUT = find_spec("ray") is None
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]
@@ -118,3 +122,22 @@ def test_without_ray_the_command_to_install_it_is_told(tmp_path: Path) -> None:
         run(plan, engine="ray")
     assert caught.value.hint == 'pip install "vltrack[ray]"'
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_machine_of_the_cluster_does(tmp_path: Path) -> None:
+    """The function that runs there, called here: it needs no Ray."""
+    here = {"code": code_sha256(), "versions": dict(versions())}
+    plan = make_plan(painting(2, {1: "raise at 2"}), stub_weights(tmp_path), ("nl",), tmp_path, loader=LOADER)
+    good, bad = plan.modes[0].tasks
+    kind, rows = engine_ray._follow(plan.loading, good, Patience(), here)
+    assert (kind, len(rows)) == ("done", 3)
+    kind, code, message, frame, trace = engine_ray._follow(plan.loading, bad, Patience(), here)
+    assert (kind, code, frame) == ("failed", "RuntimeError", 2)
+    assert "told to raise" in message
+    assert "in obey" in trace
+    other = {**here, "versions": {**here["versions"], "torch": "1.0"}}
+    kind, code, message, _ = engine_ray._follow(plan.loading, good, Patience(), other)
+    assert (kind, code) == ("refused", "StateError")
+    assert "versions.torch: 1.0, now" in message
+    wrong = replace(plan.loading, loader=OUR_LOADER, weights=str(tmp_path / "none.safetensors"))
+    assert engine_ray._follow(wrong, good, Patience(), here)[:2] == ("refused", "ModelNotFound")
