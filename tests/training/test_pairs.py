@@ -291,6 +291,7 @@ def test_poses_keep_to_their_spread() -> None:
     assert near[:, 4].std() < 0.07
 
 
+@pytest.mark.fault("D14")
 def test_library_without_objects_is_refused(material: tuple[PictureSet, CutoutSet]) -> None:
     bare = PictureSet(
         material[0].root, tuple(dataclasses.replace(p, instances=(), whole=None) for p in material[0])

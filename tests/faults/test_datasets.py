@@ -1,0 +1,477 @@
+"""Rows D01-D11 and D15-D18 of the fault table: every way in which a data set of videos is wrong on disk.
+
+What is wrong is told by ``open_dataset`` as an error of exit code 4 and listed by ``check_dataset``, at the
+place where it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import time
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vltrack.core.errors import DataError
+from vltrack.datasets.check import check_dataset
+from vltrack.datasets.findings import Finding
+from vltrack.datasets.mimic import mimic_videos
+from vltrack.datasets.opening import Dataset, open_dataset, read_dataset
+from vltrack.datasets.text import MAX_BYTES
+
+ROW = "10,20,30,40\n"
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("faults")
+    for name in ("tnl2k", "lasot", "trackingnet", "folder"):
+        mimic_videos(name, root / name)
+    return root
+
+
+@pytest.fixture
+def tnl2k(originals: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(originals / "tnl2k", tmp_path / "tnl2k")
+
+
+@pytest.fixture
+def lasot(originals: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(originals / "lasot", tmp_path / "lasot")
+
+
+@pytest.fixture
+def clips(originals: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(originals / "folder", tmp_path / "clips")
+
+
+def refused(path: Path, match: str, **choice: str) -> DataError:
+    """The error of strict reading, which says ``match``."""
+    with pytest.raises(DataError, match=match) as caught:
+        open_dataset(path, **choice)
+    assert caught.value.exit_code == 4
+    assert caught.value.hint
+    return caught.value
+
+
+def told(path: Path, kind: str, severity: str = "error") -> list[Finding]:
+    """The findings of a kind; strict reading refuses exactly where there is an error."""
+    report = check_dataset(path)
+    found = [one for one in report.findings.found if (one.kind, one.severity) == (kind, severity)]
+    assert found, report.findings.found
+    if severity == "error":
+        assert any(is_refused(path, dataset.split) for dataset in report.datasets)
+    return found
+
+
+def is_refused(path: Path, split: str) -> bool:
+    try:
+        open_dataset(path, split=split)
+    except DataError:
+        return True
+    return False
+
+
+def sequence_of(dataset: Dataset, name: str) -> object:
+    return next(sequence for sequence in dataset.sequences if sequence.name == name)
+
+
+# -- the root ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("D01")
+def test_no_root(tmp_path: Path) -> None:
+    refused(tmp_path / "gone", "gone is no folder and no file")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "empty is empty: no sequence")
+    refused(tmp_path / "empty", "is empty", name="lasot")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "x.md").write_text("x")
+    assert "fetch-help" in refused(tmp_path / "notes", "no sequence in").hint
+
+
+@pytest.mark.fault("D01")
+def test_links_in_a_circle(tmp_path: Path, clips: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    refused(tmp_path / "a", "links in a circle")
+    (clips / "my-dog" / "again").symlink_to(clips)  # inside of the tree it does no harm
+    assert len(open_dataset(clips).sequences) == 3
+
+
+@pytest.mark.fault("D01")
+def test_wrong_level_says_the_right_one(lasot: Path) -> None:
+    refused(lasot.parent, rf"LaSOT in {lasot}")
+    refused(lasot / "airplane" / "airplane-1", f"which begins at {lasot}")
+
+
+# -- annotation as text --------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("D02")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace(",", " "),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", ",\n"),
+        lambda text: text.replace(",", "\t", 5),
+    ],
+    ids=["tab", "space", "CRLF", "BOM", "trailing comma", "mixed"],
+)
+def test_spellings_that_are_accepted(tnl2k: Path, change: object) -> None:
+    path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "groundtruth.txt"
+    before = open_dataset(tnl2k).sequences[0].boxes
+    path.write_bytes(change(path.read_text()).encode())
+    assert np.array_equal(open_dataset(tnl2k).sequences[0].boxes, before)
+
+
+@pytest.mark.fault("D02")
+@pytest.mark.parametrize(
+    ("row", "spot"),
+    [
+        ("# a comment", "3"),
+        ("1;2;3;4", "3"),
+        ("1,2,3,\uff14", "3:7"),
+        ("1,2,x,4", "3:5"),
+        ("1,2,inf,4", "3:5"),
+    ],
+)
+def test_spellings_that_are_not(tnl2k: Path, row: str, spot: str) -> None:
+    path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "groundtruth.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], row, *lines[3:]]) + "\n")
+    (finding,) = told(tnl2k, "text")
+    assert finding.where == f"{path}:{spot}"
+
+
+@pytest.mark.fault("D03")
+@pytest.mark.parametrize("row", ["", "   ", "1,2,3", "1,2,3,4,5"])
+def test_an_empty_or_ragged_row_is_never_dropped(clips: Path, row: str) -> None:
+    path = clips / "my-dog" / "groundtruth.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], row, *lines[2:]]) + "\n")
+    (finding,) = told(clips, "text")
+    assert finding.where == f"{path}:2"
+
+
+@pytest.mark.fault("D04")
+@pytest.mark.parametrize("change", [-2, 3])
+def test_other_rows_than_frames(tnl2k: Path, change: int) -> None:
+    path = tnl2k / "train" / "Fight_video_6-Done" / "groundtruth.txt"
+    path.write_text("".join([*path.read_text().splitlines(keepends=True), *[ROW] * 9][: 12 + change]))
+    (finding,) = told(tnl2k, "rows")
+    assert f"{12 + change} rows for the 12 images" in finding.message
+    assert open_dataset(tnl2k, split="test").sequences  # the other split is whole
+
+
+@pytest.mark.fault("D04")
+def test_only_documented_sequences_are_cut(tnl2k: Path) -> None:
+    home = tnl2k / "test" / "advSamp_monitor_bikeyellow"
+    assert len(list((home / "imgs").iterdir())) == 13
+    read = sequence_of(open_dataset(tnl2k), "advSamp_monitor_bikeyellow")
+    assert len(read) == len(read.boxes) == 12
+    home.rename(home.with_name("another"))
+    told(tnl2k, "rows")
+
+
+@pytest.mark.fault("D04")
+@pytest.mark.parametrize("name", ["full_occlusion.txt", "out_of_view.txt"])
+def test_other_flags_than_frames(lasot: Path, name: str) -> None:
+    path = lasot / "airplane" / "airplane-1" / name
+    path.write_text("0,0,1")
+    (finding,) = told(lasot, "rows")
+    assert (finding.where, "3 values for 12 boxes" in finding.message) == (str(path), True)
+    path.unlink()
+    assert told(lasot, "missing")[0].where == str(path)
+
+
+@pytest.mark.fault("D05")
+@pytest.mark.parametrize("text", ["", "\n", " \n \n", None])
+def test_an_empty_sentence_is_listed_and_loads(tnl2k: Path, text: str | None) -> None:
+    path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "language.txt"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    assert str(path) in {finding.where for finding in told(tnl2k, "sentence", "warning")}
+    dataset = open_dataset(tnl2k)
+    assert sequence_of(dataset, "Cat_BBC_video_01-Done").sentence == ""
+    assert [finding.where for finding in dataset.warnings] == [str(path)]
+    assert check_dataset(tnl2k).findings.errors == []
+
+
+@pytest.mark.fault("D06")
+@pytest.mark.parametrize("text", ["10,20,30,40", "366\t103\t45 16", "1, nan, 3"])
+def test_boxes_pasted_into_the_sentence(tnl2k: Path, text: str) -> None:
+    path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "language.txt"
+    path.write_text(text)
+    found = [one for one in told(tnl2k, "sentence", "warning") if one.where == str(path)]
+    assert "numbers" in found[0].message
+    path.write_text("car number 7, the 2nd from the left")
+    assert not any(one.where == str(path) for one in check_dataset(tnl2k).findings.found)
+
+
+# -- pictures ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("D07")
+def test_a_truncated_image_has_its_path_told(tnl2k: Path) -> None:
+    path = tnl2k / "test" / "test_015_Sord_video_Q01_done" / "imgs" / "00007.png"
+    path.write_bytes(path.read_bytes()[:900])
+    assert check_dataset(tnl2k, split="test").findings.errors == []  # no picture is decoded unless asked
+    (finding,) = check_dataset(tnl2k, split="test", images=True).findings.errors
+    assert (finding.kind, finding.where) == ("image", str(path))
+    with pytest.raises(DataError, match=r"00007\.png cannot be decoded"):
+        list(sequence_of(open_dataset(tnl2k), "test_015_Sord_video_Q01_done").frames())
+
+
+@pytest.mark.fault("D07")
+def test_a_first_image_that_is_none_is_seen_without_decoding(clips: Path) -> None:
+    (clips / "my-dog" / "img" / "00000001.jpg").write_bytes(b"no image")
+    assert told_without_refusal(clips, "image")[0].where.endswith("00000001.jpg")
+
+
+def told_without_refusal(path: Path, kind: str) -> list[Finding]:
+    return [one for one in check_dataset(path).findings.errors if one.kind == kind]
+
+
+@pytest.mark.fault("D07")
+def test_images_of_another_size_are_told(clips: Path) -> None:
+    path = clips / "my-dog" / "img" / "00000005.jpg"
+    cv2.imwrite(str(path), np.zeros((60, 80, 3), dtype=np.uint8))
+    found = check_dataset(clips, images=True).findings.warnings
+    assert any("1 images differ in size" in one.message for one in found)
+
+
+@pytest.mark.fault("D08")
+def test_boxes_that_are_none_are_absent_or_counted(lasot: Path, clips: Path) -> None:
+    (zebra,) = [one for one in told(lasot, "box", "warning") if "zebra-10" in one.where]
+    assert "in 1 frames the target is not absent" in zebra.message
+    path = clips / "my-dog" / "groundtruth.txt"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(["500,500,9,9", "nan,nan,nan,nan", "3,3,0,7", *rows[3:]]) + "\n")
+    read = open_dataset(clips)
+    assert sequence_of(read, "my-dog").absent.tolist() == [False, True, True] + [False] * 9
+    assert "1 boxes lie wholly outside of 160x120" in told(clips, "box", "warning")[0].message
+    path.write_text("\n".join(["0,0,0,0", *rows[1:]]) + "\n")
+    assert "no box to start from" in told(clips, "start", "warning")[0].message
+    path.write_text("\n".join([*rows[:3], "3,3,-1,7", *rows[4:]]) + "\n")
+    assert told(clips, "box")[0].where == f"{path}:4"
+
+
+@pytest.mark.fault("D09")
+def test_unpadded_names_come_in_the_order_of_their_numbers(originals: Path) -> None:
+    for sequence in open_dataset(originals / "trackingnet").sequences:
+        assert [int(file.stem) for file in sequence.files] == list(range(len(sequence)))
+
+
+@pytest.mark.fault("D09")
+def test_files_that_are_no_frames(clips: Path) -> None:
+    folder = clips / "my-dog" / "img"
+    (folder / ".hidden.jpg").touch()
+    (folder / "Thumbs.db").touch()
+    assert "1 files that are no images (Thumbs.db)" in told(clips, "foreign", "warning")[0].message
+    assert len(sequence_of(open_dataset(clips), "my-dog")) == 12
+    (folder / "00000012.jpg").rename(folder / "00000099.jpg")
+    assert "87 numbers are missing" in told(clips, "numbers", "warning")[0].message
+    shutil.copy(folder / "00000003.jpg", folder / "3.png")
+    assert "carry the same number" in told(clips, "numbers")[0].message
+
+
+@pytest.mark.fault("D09")
+def test_a_first_number_that_is_not_the_data_sets(lasot: Path) -> None:
+    folder = lasot / "airplane" / "airplane-1" / "img"
+    (folder / "00000001.jpg").rename(folder / "00000013.jpg")
+    assert "the first image is 00000002.jpg, not number 1" in told(lasot, "numbers")[0].message
+
+
+# -- names and lists -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("D10")
+@pytest.mark.parametrize("name", ["../airplane-1", "a/b", "..", "C:x-1", "a\\b-1", "", "a\x00b"])
+def test_a_name_that_leads_elsewhere_is_never_joined_to_a_path(lasot: Path, name: str) -> None:
+    (lasot / "testing_set.txt").write_text(f"airplane-1\n{name}\nzebra-10\n")
+    (finding,) = told(lasot, "name")
+    assert finding.where == f"{lasot / 'testing_set.txt'}:2"
+
+
+@pytest.mark.fault("D10")
+def test_names_twice_or_in_other_letters(lasot: Path) -> None:
+    (lasot / "testing_set.txt").write_text("airplane-1\nzebra-10\nairplane-1\n")
+    assert "stands in line 1 too" in told(lasot, "duplicate")[0].message
+    (lasot / "testing_set.txt").write_text("airplane-1\nrubiccube-1\n")
+    assert "there is rubicCube-1, in other letters" in told(lasot, "missing")[0].message
+    (lasot / "testing_set.txt").unlink()
+    shutil.copytree(lasot / "rubicCube", lasot / "RUBICCUBE")
+    (lasot / "RUBICCUBE" / "rubicCube-1").rename(lasot / "RUBICCUBE" / "RUBICCUBE-1")
+    refused(lasot, "rubicCube-1.* differ in upper and lower case only|differ in", split="all")
+
+
+@pytest.mark.fault("D11")
+def test_every_listed_sequence_that_is_missing_is_named(lasot: Path) -> None:
+    shutil.rmtree(lasot / "zebra")
+    shutil.rmtree(lasot / "rubicCube" / "rubicCube-1" / "img")
+    (lasot / "airplane" / "airplane-1" / "groundtruth.txt").unlink()
+    found = told(lasot, "missing")
+    assert len(found) == 3
+    assert {"zebra-10 is listed for test, but it is not here."} <= {one.message for one in found}
+    error = refused(lasot, r"and 2 more findings")
+    assert "vltrack datasets check" in error.hint
+    assert len(error.context["findings"]) == 3
+
+
+@pytest.mark.fault("D11")
+def test_everything_is_told_at_once(lasot: Path) -> None:
+    (lasot / "airplane" / "airplane-1" / "groundtruth.txt").write_text("1,2,3\n")
+    (lasot / "zebra" / "zebra-10" / "full_occlusion.txt").write_text("7")
+    (lasot / "rubicCube" / "rubicCube-1" / "nlp.txt").write_text("")
+    (lasot / "airplane" / "airplane-2" / "out_of_view.txt").unlink()
+    report = check_dataset(lasot)
+    assert [one.kind for one in report.findings.errors] == ["text", "text", "missing"]
+    assert {one.kind for one in report.findings.warnings} == {"sentence"}
+
+
+# -- the disk ------------------------------------------------------------------------------------------------
+
+
+def state(root: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in [root, *root.rglob("*")]}
+
+
+@pytest.mark.fault("D15")
+def test_nothing_is_written_beside_the_data(lasot: Path) -> None:
+    before = state(lasot)
+    folders = [path for path in [lasot, *lasot.rglob("*")] if path.is_dir()]
+    for folder in folders:
+        folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        for sequence in open_dataset(lasot).sequences:
+            next(iter(sequence.frames()))
+        check_dataset(lasot, images=True)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert state(lasot) == before
+
+
+@pytest.mark.fault("D16")
+def test_a_change_of_the_data_is_seen_at_once(clips: Path) -> None:
+    """Nothing is kept from one opening to the next, so nothing can be stale: not even same size and time."""
+    path = clips / "my-dog" / "groundtruth.txt"
+    before = open_dataset(clips).sequences[0].boxes
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[1], lines[0], *lines[2:]]))
+    os.utime(path, ns=times)
+    after = open_dataset(clips).sequences[0].boxes
+    assert np.array_equal(after, before[[1, 0, *range(2, 12)]])
+
+
+@pytest.mark.fault("D17")
+@pytest.mark.parametrize("name", ["lasot.zip", "got10k.tar.gz", "data.mdb", "x.tar"])
+def test_an_archive_is_to_be_unpacked_first(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("airplane-1/groundtruth.txt", ROW)
+    assert "npack it" in refused(path, name).hint
+    assert "npack" in refused(tmp_path, "holds archives").hint
+
+
+@pytest.mark.fault("D17")
+def test_members_that_lead_out_of_an_archive(tmp_path: Path) -> None:
+    for number, name in enumerate(("../../aaaaaaaaaaa_0.txt", "/aaaaaaaaaaa_0.txt", "a/aaaaaaaaaaa_0.txt")):
+        path = tmp_path / f"{number}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, ROW)
+        refused(path, "no boxes")
+    link = zipfile.ZipInfo("aaaaaaaaaaa_0.txt")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    refused(tmp_path / "link.zip", "is a link")
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "link.zip").read_bytes()[:-30])
+    refused(tmp_path / "cut.zip", r"no \.zip that can be read")
+
+
+@pytest.mark.fault("D17")
+def test_an_archive_that_grows_beyond_bounds_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("aaaaaaaaaaa_0.txt", b"0,0,0,0\n" * 2_000_000)
+    refused(path, "16,000,000 bytes when unpacked")
+
+
+@pytest.mark.fault("D18")
+@pytest.mark.parametrize("name", ["language.txt", "groundtruth.txt"])
+def test_the_byte_that_is_not_utf8_is_named(tnl2k: Path, name: str) -> None:
+    path = tnl2k / "test" / "Cat_BBC_video_01-Done" / name
+    path.write_bytes(b"1,2,3,4\nthe " + "狗".encode("gbk"))
+    (finding,) = told(tnl2k, "encoding")
+    assert finding.where == f"{path}:2:5"
+    assert "byte 0xB9 is not UTF-8" in finding.message
+
+
+# -- hostile JSON --------------------------------------------------------------------------------------------
+
+GOOD = {"img_names": ["a/1.jpg"], "gt_rect": [[1, 2, 3, 4]]}
+
+
+@pytest.mark.fault("D12")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"a": 1}',
+        '{"a": {"gt_rect": [[1,2,3,4]]}}',
+        '{"a": {"gt_rect": [[1,2,3]], "img_names": ["a/1.jpg"]}}',
+        '{"a": {"gt_rect": [[1,2,3,"4"]], "img_names": ["a/1.jpg"]}}',
+        '{"a": {"gt_rect": [[1,2,3,true]], "img_names": ["a/1.jpg"]}}',
+        '{"a": {"gt_rect": [[1,2,3,1e999]], "img_names": ["a/1.jpg"]}}',
+        '{"a": {"gt_rect": [[1,2,3,Infinity]], "img_names": ["a/1.jpg"]}}',
+        '{"a": {"gt_rect": [[1,2,3,4],[1,2]], "img_names": ["a/1.jpg", "a/2.jpg"]}}',
+        '{"a": {"gt_rect": [[1,2,3,4]], "img_names": [1]}}',
+        '{"a": {"gt_rect": [[1,2,3,4]], "img_names": ["a/1.jpg", "a/2.jpg"]}}',
+        '{"a": {"gt_rect": [[1,2,3,4]], "img_names": ["../../etc/passwd"]}}',
+        '{"a": {"gt_rect": [[1,2,3,4]], "img_names": ["/etc/passwd"]}}',
+        '{"a": {"gt_rect": [[1,2,3,4]], "img_names": ["a/1.jpg"], "absent": [1, 1]}}',
+        '{"../a": {"gt_rect": [[1,2,3,4]], "img_names": ["a/1.jpg"]}}',
+        '{"a": ' + json.dumps(GOOD) + ', "a": ' + json.dumps(GOOD) + "}",
+        '{"a": ' + "[" * 100_000,
+        '{"a": ' + '{"b":' * 100_000,
+    ],
+)
+def test_a_pysot_json_is_not_trusted(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "OTB100.json"
+    path.write_text(text)
+    start = time.process_time()
+    refused(path, r"OTB100\.json")
+    assert time.process_time() - start < 5  # no bound on speed: it must not go on for ever
+
+
+@pytest.mark.fault("D12")
+def test_annotation_of_gigabytes_is_refused_by_its_size(lasot: Path) -> None:
+    path = lasot / "airplane" / "airplane-1" / "groundtruth.txt"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # takes no room on the disk
+    assert "bytes are no annotation" in told(lasot, "size")[0].message
+
+
+def test_reading_with_findings_gives_the_sound_ones(lasot: Path) -> None:
+    from vltrack.datasets.findings import Findings
+
+    (lasot / "airplane" / "airplane-1" / "groundtruth.txt").write_text("1,2,3\n")
+    findings = Findings()
+    dataset = read_dataset(lasot, findings, split="test")
+    assert [sequence.name for sequence in dataset.sequences] == ["rubicCube-1", "zebra-10"]
+    assert len(findings.errors) == 1
