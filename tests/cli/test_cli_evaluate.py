@@ -199,3 +199,14 @@ def test_verify_tells_what_was_changed(command: Command, tmp_path: Path) -> None
     assert boxes.name in json.loads(done.out)["findings"][0]["path"]
     assert command("evaluate", boxes.parents[1], "--data", data).code == 9
     assert command("verify", data).code == 4
+
+
+def test_without_a_tracker_it_tells_the_ceiling(command: Command, tnl2k: Path, results: Path) -> None:
+    done = command("evaluate", "--data", tnl2k)
+    assert done.code == 0
+    lines = [line for line in done.out.splitlines() if line.startswith("  a perfect tracker")]
+    beside = command("evaluate", results, "--data", tnl2k).out.splitlines()
+    assert [line.split() for line in lines] == [
+        line.split() for line in beside if line.startswith("  a perfect tracker")
+    ]
+    assert len(lines) == 2

@@ -23,10 +23,11 @@ SERVERS = ("got10k", "trackingnet")
 FOLDER = Path("evaluation")
 
 What = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="MODEL|RESULTS...",
-        help="Names of models or paths of weights, which are run; results of any tracker, which are scored.",
+        metavar="[MODEL|RESULTS]...",
+        help="Names of models or paths of weights, which are run; results of any tracker, which are scored;"
+        " none: what a perfect tracker reaches.",
     ),
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")]
@@ -102,8 +103,8 @@ class Request:
 
 
 def evaluate(
-    what: What,
     data: Data,
+    what: What = None,
     dataset: Dataset = None,
     split: Split = None,
     modes: Modes = None,
@@ -132,6 +133,7 @@ def evaluate(
     \b
     vltrack evaluate litetrack-tiny --data LaSOT --modes bbox,nlbbox -j 4
     vltrack evaluate results/ATOM results/SiamRPN++.npz --data lasot_annotations
+    vltrack evaluate --data tnl2k_annotations --rule all
     vltrack evaluate results/LightTrack --data VOT2018.json --vot supervised
     """
     checks.check_choice("--engine", engine, ENGINES)
@@ -142,7 +144,7 @@ def evaluate(
         checks.check_choice("--pack", pack, SERVERS)
     if vot is not None:
         checks.check_choice("--vot", vot, VOT)
-    models, results = sorted_out(what)
+    models, results = sorted_out(what or [])
     if vot is not None and models:
         raise UsageError(
             "--vot scores results that the VOT toolkit wrote.", hint="docs/harnesses.md tells how to run it."
@@ -180,10 +182,14 @@ def evaluate(
 
         raise typer.Exit(vot_job.run(request, None if vot == "auto" else vot, year))
 
-    from vltrack.cli import evaluate_job, grounding_job
+    if models:
+        from vltrack.cli import grounding_job
 
-    if grounding_job.holds_phrases(data, dataset):
-        raise typer.Exit(grounding_job.run(request))
+        if grounding_job.holds_phrases(data, dataset):
+            raise typer.Exit(grounding_job.run(request))
+
+    from vltrack.cli import evaluate_job
+
     raise typer.Exit(evaluate_job.run(request))
 
 

@@ -54,6 +54,8 @@ def run(request: Request) -> int:
         for folder in report.folders.values()
     ]
     entries += [Entry(folder=None, results=open_results(path)) for path in request.results]
+    if not entries:
+        entries = [Entry(folder=None, results=_annotation(dataset))]
     names = [sequence.name for sequence in dataset.sequences]
     entries = [replace(entry, results=renamed(names, entry.results)) for entry in entries]
     for report in runs:
@@ -72,6 +74,12 @@ def run(request: Request) -> int:
             hint="Run the command again to try them again; --subset present scores what is there.",
         )
     return max((report.exit_code for report in runs), default=0)
+
+
+def _annotation(dataset: Dataset) -> Results:
+    """The results of a perfect tracker."""
+    say("no tracker was named: this is what the annotation itself reaches")
+    return Results(tracker=score_table.PERFECT, boxes={one.name: one.boxes for one in dataset.sequences})
 
 
 def _run(request: Request, dataset: Dataset, model: str) -> RunReport:

@@ -8,6 +8,7 @@ from typing import Any
 from vltrack.evaluation.summary import OWN_FIRST, differing, first_frames
 
 Told = Mapping[str, Any]
+PERFECT = "a perfect tracker"
 _OPE = {
     "auc": "AUC",
     "precision": "P",
@@ -75,8 +76,9 @@ def _block(column: str, summaries: Sequence[Told]) -> Iterator[str]:
         )
     rows = [["tracker", "mode", *names.values()]]
     for told in summaries:
-        rows.append([told["tracker"], told["mode"] or "-", *_cells(told["rules"][column], names)])
-    rows.append(["a perfect tracker", "", *_cells({**rule["ceiling"], "extra": {}}, names)])
+        if told["tracker"] != PERFECT:
+            rows.append([told["tracker"], told["mode"] or "-", *_cells(told["rules"][column], names)])
+    rows.append([PERFECT, "", *_cells({**rule["ceiling"], "extra": {}}, names)])
     yield from aligned(rows)
     if column == "vlt-python":
         yield from _why(summaries[0])
