@@ -179,7 +179,7 @@ def test_names_are_told_apart(command: Any, tmp_path: Path, quick: None) -> None
         ("{", 4, "no strict JSON"),
         ("[]", 4, "holds no scores"),
         ('{"format": "vltrack.scores", "version": 9}', 4, "holds no scores"),
-        ('{"format": "vltrack.scores", "version": 1}', 4, "lacks sequences"),
+        ('{"format": "vltrack.scores", "version": 1}', 4, "tracker is missing"),
         ('{"format": "vltrack.report", "version": 1}', 4, "report.json"),
     ],
 )

@@ -204,6 +204,10 @@ DAMAGES = [
     (("likeness",), [1.0, 2.0], "likeness is not a row of 9"),
     (("scores",), [], "0 trackers"),
     (("main",), None, "main is missing"),
+    (("scores", 0, "rules", "official", "op50"), 10**400, "not a number"),
+    (("scores", 0, "rules", "official", "precision_curve", 3), True, "holds true or false at 3"),
+    (("scores", 0, "sequences", 1, "name"), "clip-0", "one is named twice"),
+    (("scores", 0, "sequences", 1, "attributes"), 5, "attributes is 5"),
 ]
 
 

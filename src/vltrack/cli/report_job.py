@@ -89,7 +89,7 @@ def run(job: Job) -> dict[str, Any]:
         for kind in job.formats
     }
     files[TABLE] = latex_of(report).encode()
-    files[DOCUMENT] = text.encode("utf-8", "surrogateescape")
+    files[DOCUMENT] = text.encode("utf-8", "backslashreplace")  # a lone surrogate: JSON knows the same escape
     files[PAGE] = report_page(report, pictures).encode("utf-8", "backslashreplace")
     _write(job, files)
     return {

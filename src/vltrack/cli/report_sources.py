@@ -116,8 +116,10 @@ def _read(path: Path, dataset: Dataset | None) -> Source:
     file = path / FILE if path.is_dir() else path
     if file.is_file() and file.suffix.lower() == ".json":
         from vltrack.evaluation.summary import read_scores
+        from vltrack.plots.report_data import check_scores
 
-        scores = _checked(read_scores(file), file)
+        scores = read_scores(file)
+        check_scores(scores, shown(file))
         beside = path if path.is_dir() else path.parent
         folder = beside if path.is_dir() or (beside / "run.json").is_file() else None
         return Source(name=scores["tracker"], scores=scores, folder=folder)
@@ -138,19 +140,6 @@ def _scored(path: Path, dataset: Dataset) -> Source:
     results: Results = renamed(truth.names, open_results(path))
     scores = summarise(results, truth, data=dataset.name, split=dataset.split)
     return Source(name=results.tracker, scores=scores, folder=path)
-
-
-def _checked(document: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The scores, as far as they are looked at before the report is put together."""
-    rows, rules = document.get("sequences"), document.get("rules")
-    names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    sound = names and all(isinstance(name, str) for name in names) and len(names) == len(rows or ())
-    texts = all(isinstance(document.get(key), str) for key in ("tracker", "mode", "data", "split"))
-    if not (sound and texts and isinstance(rules, dict) and rules):
-        raise DataError(f"{shown(file)} lacks sequences, rules or names.", hint="Score the results again.")
-    if len(set(names)) < len(names):
-        raise DataError(f"{shown(file)} names a sequence twice.", hint="Score the results again.")
-    return document
 
 
 def check_one_data(sources: Sequence[Source], dataset: Dataset | None) -> None:

@@ -166,14 +166,10 @@ def read_report(document: Mapping[str, Any], where: str) -> Report:
     if not 0 < len(scores) <= MOST:
         top.fault("scores", f"{len(scores)} trackers; 1 to {MOST} can be told apart")
     entries = [_entry(node) for node in scores]
-    sequences = [node.text("name") for node in scores[0].nodes("sequences")]
-    for entry, node in zip(entries, scores, strict=True):
-        if [row.text("name") for row in node.nodes("sequences")] != sequences:
+    sequences = _names(scores[0])
+    for node in scores[1:]:
+        if _names(node) != sequences:
             node.fault("sequences", "are not the same as those of the first tracker")
-        for ruled in entry.rules.values():
-            for measure, row in ruled.per_sequence.items():
-                if len(row) != len(sequences):
-                    node.fault(f"per_sequence.{measure}", f"has {len(row)} numbers, not {len(sequences)}")
     rule = top.text("rule")
     if any(rule not in entry.rules for entry in entries):
         top.fault("rule", f"{rule!r} is not among the rules of every tracker")
@@ -201,13 +197,39 @@ def read_report(document: Mapping[str, Any], where: str) -> Report:
     )
 
 
-def _entry(node: Fields) -> Entry:
+def check_scores(document: Any, where: str) -> None:
+    """That a document of format ``vltrack.scores`` holds what a report asks of it.
+
+    Raises:
+        DataError: any value is not what it must be; names its place.
+    """
+    node = Fields(document, where)
+    for key in ("tracker", "data", "split"):
+        node.text(key)
+    _entry(node, name="tracker")
+
+
+def _names(node: Fields) -> list[str]:
+    return [row.text("name") for row in node.nodes("sequences")]
+
+
+def _entry(node: Fields, name: str = "name") -> Entry:
     rules = {key: _ruled(ruled) for key, ruled in node.node("rules").items()}
     speed = node.value.get("speed")
-    overlaps = [row.number("first_overlap") for row in node.nodes("sequences")]
+    names, rows = _names(node), node.nodes("sequences")
+    if not names or len(set(names)) < len(names):
+        node.fault("sequences", "are none, or one is named twice")
+    for ruled in rules.values():
+        for measure, row in ruled.per_sequence.items():
+            if len(row) != len(names):
+                node.fault(f"per_sequence.{measure}", f"has {len(row)} numbers, not {len(names)}")
+    for each in rows:
+        if each.value.get("attributes") is not None:
+            each.listed("attributes")
+    overlaps = [each.number("first_overlap") for each in rows]
     known = [value for value in overlaps if value is not None]
     return Entry(
-        name=node.text("name"),
+        name=node.text(name),
         mode=node.text("mode"),
         fps=None if speed is None else node.node("speed").number("fps"),
         first_overlap=sum(known) / len(known) if known else None,

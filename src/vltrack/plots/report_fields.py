@@ -13,6 +13,9 @@ from vltrack.core.errors import DataError
 
 Floats = NDArray[np.float64]
 
+LARGEST = 1e9
+"""No score, time, pixel or count in a report is larger; sums of such numbers stay finite."""
+
 
 class Fields:
     """An object of the document, and where it stands. What does not fit raises ``DataError``."""
@@ -37,7 +40,7 @@ class Fields:
     def whole(self, key: str) -> int:
         """A whole number from 0."""
         value = self.value.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
             self.fault(key, f"is {kind_of(value)}, not a whole number")
         return value
 
@@ -49,11 +52,11 @@ class Fields:
         return value
 
     def number(self, key: str) -> float | None:
-        """A finite number; None where it is null or not there."""
+        """A number of at most ``LARGEST``; None where it is null or not there."""
         value = self.value.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number(value):
             self.fault(key, f"is {kind_of(value)}, not a number")
         return float(value)
 
@@ -79,13 +82,12 @@ class Fields:
     def row(self, key: str, count: int | None = None) -> Floats:
         """(K,) numbers, null as NaN."""
         values = self.listed(key)
-        try:
-            row = np.array([math.nan if v is None else v for v in values], dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{self.where}: {key} holds something that is no number.") from error
-        if row.ndim != 1 or (count is not None and len(row) != count) or np.isinf(row).any():
-            self.fault(key, f"is not a row of {'finite' if count is None else count} numbers")
-        return row
+        if count is not None and len(values) != count:
+            self.fault(key, f"is not a row of {count} numbers")
+        for place, value in enumerate(values):
+            if value is not None and not is_number(value):
+                self.fault(key, f"holds {kind_of(value)} at {place}, not a number")
+        return np.array([math.nan if v is None else v for v in values], dtype=np.float64)
 
     def numbers(self) -> dict[str, float]:
         """All values that are there; objects and lists are not asked for here."""
@@ -99,6 +101,11 @@ class Fields:
     def texts(self) -> dict[str, str]:
         """All values, each text."""
         return {key: self.text(key) for key in self.value}
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number of at most ``LARGEST``; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 def kind_of(value: Any) -> str:
