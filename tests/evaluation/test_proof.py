@@ -14,7 +14,7 @@ import pytest
 
 from vltrack.datasets.opening import open_dataset
 from vltrack.evaluation.results import open_results
-from vltrack.evaluation.summary import renamed, truth_of
+from vltrack.evaluation.summary import renamed, summarise, truth_of
 from vltrack.metrics.aligning import align
 from vltrack.metrics.benchmarks import benchmark_of
 from vltrack.metrics.rules import RULES, Rule
@@ -99,6 +99,9 @@ def test_trackingnet_to_a_thousandth(raw: Path) -> None:
     scores = scored(truth, folder / "dummy_subm.zip", RULES["trackingnet"])
     found = percent(scores, "auc", "precision", "norm_precision")
     assert found == pytest.approx([88.0796, 87.8025, 87.8025], abs=1e-3)
+    results = renamed(truth.names, open_results(folder / "dummy_subm.zip"))
+    told = summarise(results, truth, data="trackingnet", split="test")["rules"]["official"]
+    assert told["extra"]["coverage"] == pytest.approx(88.9556, abs=1e-3)
 
 
 @pytest.mark.parametrize("attribute", ["BC", "LR", "OV", "SV"])

@@ -283,3 +283,16 @@ def test_the_folder_and_the_arrays_agree(supervised_tree: Path) -> None:
     ]
     assert len(runs) == 4
     assert supervised(runs, (46, 291)).eao == told["eao"]
+
+
+def test_the_command_scores_them(supervised_tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vltrack.cli import main
+
+    words = ["evaluate", str(supervised_tree / "results" / "ours"), "--data"]
+    assert main.main([*words, str(supervised_tree / "VOT2019.json")]) == 0  # the name says which
+    table = capsys.readouterr().out
+    assert "EAO" in table
+    assert main.main([*words, str(supervised_tree), "--vot", "supervised", "--year", "2019", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert f"{told['eao']:.3f}" in table
+    assert told["failures"] == 1

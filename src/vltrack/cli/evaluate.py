@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from vltrack.core.errors import DataError, UsageError
 MODES = ("nl", "bbox", "nlbbox")
 ENGINES = ("local", "ray")
 MISSING = ("refuse", "skip", "box")
+_VOT_NAME = re.compile(r"vots?-?20\d\d", re.IGNORECASE)
 SHORT = ("refuse", "misses", "cut")
 VOT = ("auto", "supervised", "multistart", "referral")
 SERVERS = ("got10k", "trackingnet")
@@ -142,6 +144,8 @@ def evaluate(
     checks.check_choice("--device", device, DEVICES)
     if pack is not None:
         checks.check_choice("--pack", pack, SERVERS)
+    if vot is None and _VOT_NAME.match(data.resolve().name):
+        vot = "auto"
     if vot is not None:
         checks.check_choice("--vot", vot, VOT)
     models, results = sorted_out(what or [])

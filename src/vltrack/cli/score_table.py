@@ -25,7 +25,7 @@ _CAUSES = {
     "xy_not_positive": "seen frames with x or y at 0 or less, which toolkits take for no box",
     "nan": "frames annotated as NaN",
 }
-_EXTRA = {"mean_accuracy": "mAcc", "complete_auc": "cAUC"}
+_EXTRA = {"mean_accuracy": "mAcc", "complete_auc": "cAUC", "coverage": "coverage"}
 
 
 def lines(summaries: Sequence[Told], *, attributes: bool = False) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Trackers over annotated sequences: runs that resume, results that prove themselves, tables, the language audit."""
+"""Trackers over sequences: runs that resume, results that can be proved, tables, the language audit."""

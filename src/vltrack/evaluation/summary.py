@@ -127,7 +127,7 @@ def summarise(
         "causes": asdict(causes(truth)),
         "speed": _speed(results),
         "rules": {
-            column: _told(truth, scores, rules[column], _extra(truth, results, data, rules[column]))
+            column: _told(truth, scores, rules[column], _extra(truth, results, rules[column]))
             for column, scores in scored.items()
         },
     }
@@ -187,10 +187,15 @@ def _values(scores: Scores, among: Flags | None = None) -> dict[str, float | Non
     return {name: _number(100 * scores.value(name, among)) for name in MEASURES}
 
 
-def _extra(truth: Truth, results: Results, data: str, rule: Rule) -> dict[str, float]:
-    if rule.name != "webuav" or rule.first != "truth" or data != "webuav3m":
+def _extra(truth: Truth, results: Results, rule: Rule) -> dict[str, float]:
+    """What only one benchmark has, in percent."""
+    if rule.name not in ("webuav", "trackingnet") or rule.first != "truth":
         return {}
     laid, boxes = align(truth, results.boxes, rule)
+    if rule.name == "trackingnet":
+        there = (boxes[:, 2:] > 0).all(axis=1) & np.isfinite(boxes).all(axis=1)
+        there[laid.starts[:-1]] = True
+        return {"coverage": 100 * float(there.mean())}
     own = webuav(laid, boxes, np.isnan(boxes).all(axis=1))
     return {"mean_accuracy": 100 * own.accuracy, "complete_auc": 100 * own.complete_auc}
 
