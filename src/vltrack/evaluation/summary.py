@@ -193,7 +193,7 @@ def _extra(truth: Truth, results: Results, rule: Rule) -> dict[str, float]:
         return {}
     laid, boxes = align(truth, results.boxes, rule)
     if rule.name == "trackingnet":
-        there = (boxes[:, 2:] > 0).all(axis=1) & np.isfinite(boxes).all(axis=1)
+        there = np.array((boxes[:, 2:] > 0).all(axis=1) & np.isfinite(boxes).all(axis=1))
         there[laid.starts[:-1]] = True
         return {"coverage": 100 * float(there.mean())}
     own = webuav(laid, boxes, np.isnan(boxes).all(axis=1))
