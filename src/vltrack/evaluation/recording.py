@@ -135,7 +135,8 @@ def _prepare(folder: Path, record: Mapping[str, Any], *, rerun: bool) -> None:
     try:
         if rerun:
             # The record goes first: what is left of a broken removal is nobody's result.
-            (folder / "run.json").unlink(missing_ok=True)
+            for name in ("run.json", "scores.json"):
+                (folder / name).unlink(missing_ok=True)
             for kind in SUFFIXES:
                 shutil.rmtree(folder / kind, ignore_errors=True)
         _sweep(folder)
