@@ -13,18 +13,18 @@ import pytest
 from matplotlib.figure import Figure
 
 from vltrack.core.errors import DataError, UsageError
-from vltrack.plots import gains, latex, paper, radar, report_curves, standing, strips, worst
+from vltrack.plots import curves, gains, latex, paper, radar, standing, strips, worst
 from vltrack.plots.lanes import COLOURS
 
-SUCCESS, PRECISION, _ = report_curves.KINDS
+SUCCESS, PRECISION, _ = curves.KINDS
 STEPS = np.linspace(0, 1, 21)
 HOSTILE = "<script>$\\frac{1}$_x</script>\x1b[31m"
 
 
-def lines(count: int) -> list[report_curves.Line]:
+def lines(count: int) -> list[curves.Line]:
     """The best last, so that an order by number differs from the order given."""
     return [
-        report_curves.Line(
+        curves.Line(
             tracker=t,
             name=f"tracker-{t}",
             thresholds=STEPS,
@@ -65,8 +65,8 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
     return found
 
 
-def curves(count: int) -> Figure:
-    return report_curves.curve_figure(SUCCESS, lines(count), "rule \u00b7 data \u00b7 3 sequences", 92.77)
+def drawn(count: int) -> Figure:
+    return curves.curve_figure(SUCCESS, lines(count), "rule \u00b7 data \u00b7 3 sequences", 92.77)
 
 
 def gain(count: int) -> Figure:
@@ -102,7 +102,7 @@ def strip(count: int) -> Figure:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7])
-@pytest.mark.parametrize("make", [curves, around, speeds, alike, strip])
+@pytest.mark.parametrize("make", [drawn, around, speeds, alike, strip])
 def test_no_words_lie_on_each_other(make: Callable[[int], Figure], count: int) -> None:
     assert not overlapping(make(count))
 
@@ -113,16 +113,16 @@ def test_gains_have_room_for_their_words(count: int) -> None:
 
 
 def test_overlap_would_be_seen() -> None:
-    figure = curves(2)
+    figure = drawn(2)
     paper.write(figure, "tracker-1", 0.5, 0.1)
     assert overlapping(figure)
 
 
 def test_curves_are_drawn_as_they_are_and_the_legend_is_sorted_by_number() -> None:
-    figure = curves(3)
-    drawn = {line.get_gid(): line for line in figure.axes[0].lines}
+    figure = drawn(3)
+    by_name = {line.get_gid(): line for line in figure.axes[0].lines}
     for line in lines(3):
-        curve = drawn[f"curve-{line.tracker}"]
+        curve = by_name[f"curve-{line.tracker}"]
         np.testing.assert_array_equal(curve.get_ydata(), line.shares)
         np.testing.assert_array_equal(curve.get_xdata(), STEPS)
         assert curve.get_color() == paper.colour(line.tracker)
@@ -134,16 +134,16 @@ def test_curves_are_drawn_as_they_are_and_the_legend_is_sorted_by_number() -> No
 def test_ceiling_is_the_level_of_a_perfect_trackers_curve() -> None:
     """A perfect tracker whose frames are all valid gets 20/21 and has a flat curve at 1; 92.77 lies lower."""
 
-    def level(kind: report_curves.Kind, ceiling: float) -> float:
-        figure = report_curves.curve_figure(kind, lines(1), "note", ceiling)
+    def level(kind: curves.Kind, ceiling: float) -> float:
+        figure = curves.curve_figure(kind, lines(1), "note", ceiling)
         line = next(line for line in figure.axes[0].lines if line.get_gid() == "ceiling")
         return float(np.asarray(line.get_ydata())[0])
 
     assert level(SUCCESS, 100 * 20 / 21) == pytest.approx(1.0)
     assert level(SUCCESS, 92.77) == pytest.approx(0.9277 * 21 / 20)
     assert level(PRECISION, 97.4) == pytest.approx(0.974)
-    assert any("92.77" in word for word in words(curves(1)))
-    none = report_curves.curve_figure(SUCCESS, lines(1), "note", None)
+    assert any("92.77" in word for word in words(drawn(1)))
+    none = curves.curve_figure(SUCCESS, lines(1), "note", None)
     assert all(line.get_gid() != "ceiling" for line in none.axes[0].lines)
 
 
@@ -205,21 +205,21 @@ def test_speed_is_logarithmic_only_where_it_must_be() -> None:
 
 @pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
 def test_same_bytes_whatever_the_machine_is_set_to(kind: str) -> None:
-    first = paper.encoded(curves(2), kind)
+    first = paper.encoded(drawn(2), kind)
     with matplotlib.rc_context(
         {"axes.linewidth": 5, "font.size": 20, "lines.linewidth": 9, "svg.hashsalt": "x"}
     ):
-        assert paper.encoded(curves(2), kind) == first
+        assert paper.encoded(drawn(2), kind) == first
     assert b"20" + b"26-" not in first
     with pytest.raises(UsageError):
-        paper.encoded(curves(1), "bmp")
+        paper.encoded(drawn(1), "bmp")
 
 
 @pytest.mark.fault("P07")
 def test_names_are_shown_as_they_are_and_cannot_leave_their_place_in_an_svg() -> None:
     name = HOSTILE + "--><script>alert(1)</script>"
-    line = report_curves.Line(tracker=0, name=name, thresholds=STEPS, shares=1 - STEPS, number=1.0)
-    figure = report_curves.curve_figure(SUCCESS, [line], name, None)
+    line = curves.Line(tracker=0, name=name, thresholds=STEPS, shares=1 - STEPS, number=1.0)
+    figure = curves.curve_figure(SUCCESS, [line], name, None)
     svg = paper.encoded(figure, "svg").decode()
     outside_comments = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
     assert "<script" not in outside_comments and "\x1b" not in svg

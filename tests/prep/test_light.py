@@ -21,6 +21,7 @@ LIGHT = (
     "plots.overlay",
     "plots.sheet",
     "plots.curves",
+    "plots.report_page",
 )
 CHECK = """
 import sys

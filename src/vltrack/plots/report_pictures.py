@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vltrack.core.types import Image
-from vltrack.plots import gains, paper, radar, report_curves, standing, strips, worst
+from vltrack.plots import curves, gains, paper, radar, standing, strips, worst
 from vltrack.plots.report_data import Film, Floats, Report
 from vltrack.plots.report_table import LEADING, attributes_of, pair_of, set_of, signed, told_apart
 
@@ -78,7 +78,7 @@ def _note(report: Report) -> str:
 
 
 def _curves(report: Report) -> Iterator[_Drawing]:
-    for kind in report_curves.KINDS:
+    for kind in curves.KINDS:
         key = kind.curve.removesuffix("_curve")
         lines = []
         for tracker, entry in enumerate(report.entries):
@@ -86,7 +86,7 @@ def _curves(report: Report) -> Iterator[_Drawing]:
             if key in ruled.curves and kind.number in ruled.numbers:
                 thresholds, shares = ruled.curves[key]
                 lines.append(
-                    report_curves.Line(
+                    curves.Line(
                         tracker=tracker,
                         name=entry.name,
                         thresholds=thresholds,
@@ -96,7 +96,7 @@ def _curves(report: Report) -> Iterator[_Drawing]:
                 )
         if lines:
             ceiling = report.entries[0].rules[report.rule].ceiling.get(kind.number)
-            figure = report_curves.curve_figure(kind, lines, _note(report), ceiling)
+            figure = curves.curve_figure(kind, lines, _note(report), ceiling)
             yield _Drawing(name=kind.key, section="curves", alt=f"{kind.title} curves", made=figure)
 
 
