@@ -198,6 +198,7 @@ _ROWS = (
         valid="wh",
         invalid="drop",
         nan="drop",
+        bad_prediction="keep",
     ),
 )
 RULES = {row.name: row for row in _ROWS}

@@ -1,17 +1,13 @@
-"""Success scores of one target in one video. Knows boxes and which frames count; knows no file and no
-tracker.
+"""Success of one target in one video, by the rule ``visible-only``. Knows boxes; no file and no tracker.
 
-The convention of our table over real video (``benchmarks/real_video.py``), stated once here:
+The convention of our table over real video (``benchmarks/real_video.py``) and of clips of one's own:
 
 - frames where the target is absent (annotation ``0, 0, 0, 0``, any side not positive, or ``absent`` set) are
-left
-  out, of the numerator and of the count;
+  left out, of the numerator and of the count;
 - the first frame counts with whatever box the tracker gave there: in the box modes that is the start box
-itself,
-  in the mode by words it is what the words found;
+  itself, in the mode by words it is what the words found;
 - success at t is the share of frames with overlap strictly above t; 21 thresholds 0, 0.05, ..., 1; the AUC is
-their
-  mean. A perfect tracker therefore gets 20/21: nothing is above 1.
+  their mean. A perfect tracker therefore gets 20/21: nothing is above 1.
 """
 
 from __future__ import annotations
@@ -19,13 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.errors import DataError
+from vltrack.metrics.rules import RULES
+from vltrack.metrics.scoring import score
+from vltrack.metrics.truth import Annotation, Floats, Truth
 
-THRESHOLDS: NDArray[np.float64] = np.arange(21) / 20
-Floats = NDArray[np.float64]
+_RULE = RULES["visible-only"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +30,7 @@ class Success:
     """The scores of one target.
 
     Attributes:
-        curve: (21,) success at ``THRESHOLDS``.
+        curve: (21,) success at the rule's thresholds.
         auc: mean of the curve.
         mean_iou: mean overlap.
         sr50: success at 0.5.
@@ -47,8 +44,8 @@ class Success:
     frames: int
 
 
-def overlaps(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> Floats:
-    """Overlap of each frame that counts, in order.
+def success(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> Success:
+    """All scores of one target at once.
 
     Args:
         pred: (N, 4) xywh; rows that are not finite or have no size count as overlap 0.
@@ -61,46 +58,20 @@ def overlaps(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) ->
     boxes, truth = np.asarray(pred, dtype=np.float64), np.asarray(gt, dtype=np.float64)
     if boxes.shape != truth.shape or truth.ndim != 2 or truth.shape[1] != 4:
         raise DataError(f"predictions {boxes.shape} and annotations {truth.shape} must both be (N, 4).")
-    counts: NDArray[np.bool_] = np.array(np.isfinite(truth).all(axis=1) & (truth[:, 2:] > 0).all(axis=1))
-    if absent is not None:
-        gone = np.asarray(absent, dtype=bool)
-        if gone.shape != counts.shape:
-            raise DataError(f"absent has shape {gone.shape}, there are {len(counts)} frames.")
-        counts[gone] = False
-    if not counts.any():
+    gone = np.zeros(len(truth), dtype=bool) if absent is None else np.asarray(absent, dtype=bool)
+    one = Truth.join([Annotation(name="the target", boxes=truth, absent=gone)])
+    scores = score(one, boxes, _RULE)
+    if not scores.frames[0]:
         raise DataError("the target is absent in every frame; there is nothing to score.")
-    boxes, truth = boxes[counts], truth[counts]
-    usable: NDArray[np.bool_] = np.array(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
-    # A stand-in where the prediction is unusable: its overlap is set to zero below.
-    values = iou_xywh(np.where(usable[:, None], boxes, truth), truth)
-    # Rounding can lift a perfect overlap just above 1, where no threshold may count it.
-    return np.where(usable, np.minimum(values, 1.0), 0.0)
-
-
-def curve_of(values: ArrayLike) -> Floats:
-    """(N,) overlaps -> (21,) share strictly above each threshold."""
-    curve: Floats = (np.asarray(values, dtype=np.float64)[:, None] > THRESHOLDS).mean(axis=0)
-    return curve
-
-
-def success_curve(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> Floats:
-    """(21,) success at ``THRESHOLDS``. Arguments and errors as in ``overlaps``."""
-    return curve_of(overlaps(pred, gt, absent))
+    return Success(
+        curve=scores.success[0],
+        auc=scores.value("auc"),
+        mean_iou=scores.value("overlap"),
+        sr50=scores.value("op50"),
+        frames=int(scores.frames[0]),
+    )
 
 
 def success_auc(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> float:
-    """Mean of ``success_curve``: the number that the tracking papers call AUC."""
-    return float(success_curve(pred, gt, absent).mean())
-
-
-def success(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> Success:
-    """All scores of one target at once. Arguments and errors as in ``overlaps``."""
-    values = overlaps(pred, gt, absent)
-    curve = curve_of(values)
-    return Success(
-        curve=curve,
-        auc=float(curve.mean()),
-        mean_iou=float(values.mean()),
-        sr50=float(curve[10]),
-        frames=len(values),
-    )
+    """The number that tracking papers call AUC. Arguments and errors as in ``success``."""
+    return success(pred, gt, absent).auc
