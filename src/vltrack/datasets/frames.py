@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from vltrack.datasets.findings import Findings
 from vltrack.datasets.layout import Layout, Span
@@ -14,20 +17,38 @@ from vltrack.video.images import natural_key
 _NUMBER = re.compile(r"\d+")
 
 
-def list_images(folder: Path, layout: Layout, span: Span | None, findings: Findings) -> tuple[Path, ...]:
+@dataclass(frozen=True, slots=True)
+class ImageList(Sequence[Path]):
+    """Images of one folder. A path is made when it is asked for: a data set has up to millions."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> ImageList: ...
+    def __getitem__(self, index: int | slice) -> Path | ImageList:
+        if isinstance(index, slice):
+            return ImageList(self.folder, self.names[index])
+        return self.folder / self.names[index]
+
+
+def list_images(folder: Path, layout: Layout, span: Span | None, findings: Findings) -> ImageList:
     """The images of ``folder``, those of ``span`` only, in the order of their numbers.
 
     Their first number is that of the layout. A number twice is an error, a gap or a foreign
     file a warning; hidden files are passed over. Names need not be padded: 2.jpg comes before 10.jpg.
     """
     try:
-        names = [entry.name for entry in os.scandir(folder)]
+        names = os.listdir(folder)
     except OSError as error:
         findings.error("unreadable", folder, f"cannot be listed ({error.strerror}).")
-        return ()
-    images = [
-        name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and name[0] != "."
-    ]
+        return ImageList(folder, ())
+    images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES and name[0] != "."]
     first, beside = layout.first, re.compile(layout.beside or "(?!)")
     foreign = {name for name in names if name[0] != "." and not beside.fullmatch(name)} - set(images)
     if foreign:
@@ -42,7 +63,11 @@ def list_images(folder: Path, layout: Layout, span: Span | None, findings: Findi
         images = [name for name in images if span.first <= int(name.partition(".")[0]) <= span.last]
     elif images and first is not None and int(images[0].partition(".")[0]) != first:
         findings.error("numbers", folder, f"the first image is {images[0]}, not number {first}.")
-    return tuple(folder / name for name in images)
+    return ImageList(folder, tuple(images))
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :].lower() if "." in name else ""
 
 
 def _is_plain(images: list[str]) -> bool:

@@ -5,6 +5,7 @@ set's name.
 from __future__ import annotations
 
 import re
+from collections import abc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,8 +131,8 @@ def _empty(boxes: Boxes, layout: Layout) -> NDArray[np.bool_]:
 
 
 def _fit(
-    tree: Tree, name: str, series: list[_Series], files: tuple[Path, ...] | None
-) -> tuple[Path, ...] | None:
+    tree: Tree, name: str, series: list[_Series], files: abc.Sequence[Path] | None
+) -> abc.Sequence[Path] | None:
     """Bring boxes, flags and images to one length, as far as the layout lets it; returns the images.
 
     Raises ``DataError`` with both counts where they disagree.
@@ -164,7 +165,7 @@ def _fit(
     return files
 
 
-def _find_images(tree: Tree, name: str, findings: Findings) -> tuple[Path, tuple[Path, ...] | None] | None:
+def _find_images(tree: Tree, name: str, findings: Findings) -> tuple[Path, abc.Sequence[Path] | None] | None:
     """Where the pictures are, and the images of a folder (None: a video, (): only the annotation)."""
     layout = tree.layout
     if not layout.frames:

@@ -147,10 +147,10 @@ def read_truth(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     return boxes, absent
 
 
-def resolved(path: Path) -> Path:
+def resolved(path: str | Path) -> Path:
     """The real path. Raises ``DataError`` where there is none, or links lead in a circle."""
     try:
-        return path.resolve(strict=True)
+        return Path(path).resolve(strict=True)
     except FileNotFoundError as error:
         raise DataError(f"{path} is no folder and no file.", hint="Check the path.") from error
     except (OSError, RuntimeError) as error:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from xml.etree.ElementTree import ParseError
+from zipfile import BadZipFile, ZipFile
 
 from vltrack.datasets.findings import Findings, wrong
 from vltrack.datasets.text import decode, read_bytes
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _META = ("root_class", "major_class", "object_class", "motion_class", "motion_adverb")
 _MGIT_COLUMN = 14
+_MAX_SHEET = 32 << 20
 _NUMBERS_ONLY = re.compile(r"[\d\s.,;:+\-]*(nan[\d\s.,;:+\-]*)*", re.IGNORECASE)
 
 
@@ -80,10 +82,15 @@ def _from_sheet(path: Path) -> str:
             "extra", path, "the sentences of MGIT are tables.", "Install them: pip install 'vltrack[mgit]'"
         ) from error
     try:
+        with ZipFile(path) as archive:  # a table of text is small; a bomb is not
+            if sum(part.file_size for part in archive.infolist()) > _MAX_SHEET:
+                raise wrong("size", path, "is too large for a table of sentences.")
         book = load_workbook(path, read_only=True, data_only=True)
-        rows = [row for row in book.active.iter_rows(values_only=True) if any(v is not None for v in row)]
+        rows = [
+            row for row in book.worksheets[0].iter_rows(values_only=True) if any(v is not None for v in row)
+        ]
         book.close()
-    except (OSError, KeyError, ValueError, InvalidFileException, BadZipFile) as error:
+    except (OSError, LookupError, ValueError, InvalidFileException, BadZipFile, ParseError) as error:
         raise wrong("text", path, f"is no .xlsx table ({error}).") from error
     if not rows or len(rows[-1]) <= _MGIT_COLUMN:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ class Sequence:
     Attributes:
         name: official name, as result files are called.
         source: folder of images, or video file; the annotation where there are no pictures.
-        files: the images in order; None for a video file; () where only the annotation is there.
+        files: the images in order (a tuple, or ``frames.ImageList`` that makes paths when asked); None for a
+            video file; () where only the annotation is there.
         boxes: (R, 4) float64 x, y, w, h in pixels as annotated: NaN rows and zeros are kept, and nothing is
             shifted, even where the authors counted pixels from 1.
         absent: (R,) bool by the data set's own rule.
@@ -36,7 +38,7 @@ class Sequence:
 
     name: str
     source: Path
-    files: tuple[Path, ...] | None
+    files: abc.Sequence[Path] | None
     boxes: NDArray[np.float64]
     absent: NDArray[np.bool_]
     sentence: str = ""
@@ -88,7 +90,7 @@ class Sequence:
             limits=Limits(),
         )
 
-    def _from_images(self, files: tuple[Path, ...]) -> Generator[Frame, None, None]:
+    def _from_images(self, files: abc.Sequence[Path]) -> Generator[Frame, None, None]:
         with self.open_frames() as source:
             for frame in source:
                 if frame.image is None:
