@@ -61,6 +61,13 @@ def test_nothing_is_wrong_and_all_is_read_back_as_drawn(miniatures: dict[str, Pa
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_all_splits_are_read_as_one(miniatures: dict[str, Path], name: str) -> None:
+    dataset = open_dataset(miniatures[name], split="all")
+    drawn = {one.clip.name: len(one.frames) for one in drawn_of(name)}
+    assert {sequence.name: len(sequence) for sequence in dataset.sequences} == drawn
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_frames_are_those_that_were_drawn(miniatures: dict[str, Path], name: str) -> None:
     one = drawn_of(name)[-1]
     dataset = open_dataset(miniatures[name], split=one.clip.split)

@@ -64,18 +64,16 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flags:
-    """A file with one small number a frame.
+    """A file with 0 or 1 for every frame.
 
     Attributes:
         files: where it lies.
         absent: the number that says "absent".
-        high: the largest number there may be.
         needed: a sequence without the file is at fault.
     """
 
     files: Patterns
     absent: int = 1
-    high: int = 1
     needed: bool = True
 
 
@@ -130,7 +128,6 @@ class Layout:
         meta: file of "key: value" lines with the frames' size.
         attributes: short names of the flags, in the file's order.
         attribute_files: where the flags of a sequence lie.
-        more_attributes: numbers that stand behind the flags and are not read.
         spans, aliases, cuts: what is odd about single sequences: their images; other names of theirs on disk;
             how many rows count (None: as many as the shorter of rows, flags and images).
         beside: regular expression of other files that lie in the folder of the images.
@@ -159,7 +156,6 @@ class Layout:
     meta: Patterns = ()
     attributes: tuple[str, ...] = ()
     attribute_files: Patterns = ()
-    more_attributes: int = 0
     spans: Mapping[str, Span] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cuts: Mapping[str, int | None] = field(default_factory=dict)

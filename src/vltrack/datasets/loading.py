@@ -102,7 +102,7 @@ def _read_flags(tree: Tree, name: str, findings: Findings) -> list[tuple[int, _S
     found = []
     for flags in tree.layout.flags:
         needed = flags.needed and not tree.split.held_back
-        series = _read_digits(tree, name, flags.files, flags.high, findings, needed=needed)
+        series = _read_digits(tree, name, flags.files, 1, findings, needed=needed)
         if series is not None:
             found.append((flags.absent, series))
     return found
@@ -150,11 +150,13 @@ def _fit(
         files = files and files[:count]
         for one in series:
             one.values = one.values[:count]
+    held_back = tree.split.held_back and len(truth) == 1
     for one in series[1:]:
+        one.values = one.values[:1] if held_back else one.values
         if len(one) != len(truth):
             said = f"{len(one)} values for {len(truth)} boxes."
             raise wrong("rows", one.path, said, "Every frame needs one; download the file again.")
-    if not files or (tree.split.held_back and len(truth) == 1):
+    if not files or held_back:
         return files
     if 0 < abs(len(files) - len(truth)) <= layout.rows.slack:
         files = files[: len(truth)]
@@ -193,11 +195,11 @@ def _read_attributes(tree: Tree, name: str, findings: Findings) -> tuple[str, ..
     found = _read_digits(tree, name, layout.attribute_files, 9, findings)
     if found is None:
         return ()
-    if len(found) not in (len(layout.attributes), len(layout.attributes) + layout.more_attributes):
+    if len(found) != len(layout.attributes):
         said = f"{len(found)} flags, {len(layout.attributes)} are needed ({' '.join(layout.attributes)})."
         findings.error("rows", found.path, said)
         return ()
-    return tuple(short for short, flag in zip(layout.attributes, found.values, strict=False) if flag)
+    return tuple(short for short, flag in zip(layout.attributes, found.values, strict=True) if flag)
 
 
 def _read_size(tree: Tree, name: str) -> tuple[int, int] | None:

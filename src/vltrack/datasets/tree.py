@@ -99,7 +99,8 @@ class Tree:
                         both = f"{name} is here and in {mine[name].parent}."
                         findings.error("duplicate", path, both, "Keep one of them.")
                     mine[name] = path
-                    self._home.setdefault(name, folder)
+                    if "{split}" in pattern:
+                        self._home.setdefault(name, folder)
                 seen = mine | seen
         truths = {name for name in seen if self.find(self.layout.truth, name)}
         parents = {name.rpartition("-")[0] for name in truths}  # a video with several targets is none itself
