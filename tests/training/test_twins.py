@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from vltrack.training.pairs import PairConfig, PairSampler, Sample
 from vltrack.training.pairs_library import Library
 from vltrack.training.pairs_twins import SEEDS
 from vltrack.training.publish import publish
+from vltrack.training.start import freezing, starting_model
 from vltrack.training.state import averaged
 
 ONLY = PairConfig(scene_share=1.0, text_share=0.0, twin_share=1.0, split="all")
@@ -164,6 +166,26 @@ def test_the_part_starts_from_weights_or_a_run_and_from_nothing_else(tmp_path: P
     assert by_run.only == by_file.only != ()
     with pytest.raises(ModelNotFound, match="part twins for litetrack-base"):
         configured({**options, "size": "base", "start": file})
+
+
+@pytest.mark.parametrize("name", sorted(set(TWINS) - {"litetrack-tiny"}))
+def test_the_others_start_from_their_own_weights_with_ears_of_litetrack(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    config = configured(
+        {"model": name[: -len("-tiny")], "size": "tiny", "part": "twins", "start": store.find(name)}
+    )
+    own, ears = (store.load(of)[0].state_dict() for of in (name, "litetrack-tiny"))
+    model = starting_model(config, data)
+    for key, tensor in model.state_dict().items():
+        source = ears if any(re.match(pattern, key) for pattern in config.borrowed) else own
+        assert torch.equal(tensor, source[key]), key
+    assert any(key.startswith("word_matcher.") for key in own)
+    assert all(parameter.requires_grad for parameter in model.word_matcher.parameters())
+    freezing(model, config)
+    trained = {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert {"word_matcher", "bert"} < trained
+    assert not trained & {"stem", "blocks", "encoder", "decoder", "head", "score_head", "matcher"}
 
 
 def test_the_part_trains_from_a_file_and_its_card_says_from_which(data: Path, tmp_path: Path) -> None:
