@@ -58,15 +58,20 @@ weights: setup  ## train litetrack-tiny again, with the shipped recipe (two hour
 		$$(test -f $(RUN)/config.json && echo --resume)
 	$(BIN)/vltrack train litetrack --size tiny --start $(RUN) --data $(DATA) --out $(RUN)-words --processes 2 \
 		$$(test -f $(RUN)-words/config.json && echo --resume)
-	$(BIN)/python -m vltrack.training.publish $(RUN)-words $(WEIGHTS)
+	$(BIN)/vltrack train litetrack --size tiny --part twins --start $(RUN)-words --data $(DATA) \
+		--out $(RUN)-twins --processes 2 $$(test -f $(RUN)-twins/config.json && echo --resume)
+	$(BIN)/python -m vltrack.training.publish $(RUN)-twins $(WEIGHTS)
 
 # The other tiny sizes start from parts of the weights above. TRACKERS="aitrack sa-tracker" makes only those.
 TRACKERS ?= aitrack all-in-one bit-tracker sa-tracker
 weights-others: setup  ## train the other four tiny sizes again (about an hour each on one core)
 	for name in $(TRACKERS); do \
-		$(BIN)/vltrack train $$name --size tiny --data $(DATA) --out runs/$$name-tiny --processes 2 \
-			$$(test -f runs/$$name-tiny/config.json && echo --resume) && \
-		$(BIN)/python -m vltrack.training.publish runs/$$name-tiny src/vltrack/weights/$$name-tiny.safetensors \
+		run=runs/$$name-tiny; \
+		$(BIN)/vltrack train $$name --size tiny --data $(DATA) --out $$run --processes 2 \
+			$$(test -f $$run/config.json && echo --resume) && \
+		$(BIN)/vltrack train $$name --size tiny --part twins --start $$run --data $(DATA) \
+			--out $$run-twins --processes 2 $$(test -f $$run-twins/config.json && echo --resume) && \
+		$(BIN)/python -m vltrack.training.publish $$run-twins src/vltrack/weights/$$name-tiny.safetensors \
 			|| exit 1; \
 	done
 
