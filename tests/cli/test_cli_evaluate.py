@@ -210,3 +210,35 @@ def test_without_a_tracker_it_tells_the_ceiling(command: Command, tnl2k: Path, r
         line.split() for line in beside if line.startswith("  a perfect tracker")
     ]
     assert len(lines) == 2
+
+
+def test_words_that_find_nothing_are_misses_and_no_sentence_is_no_miss(
+    command: Command, tnl2k: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AITrack refuses a start where its words agree on no box; a sequence without words cannot be run."""
+    from vltrack.evaluation.results import open_results
+
+    out = tmp_path / "out"
+    words = ("evaluate", "aitrack-tiny", "--data", tnl2k, "--split", "train", "--modes", "nl", "--out", out)
+    assert command(*words).code == 4  # INF_run1 has no sentence
+    done = command(*words, "--missing-sentence", "skip")
+    total = len(open_dataset(tnl2k, split="train").sequences)
+    assert f"ONLY {total - 1} of {total} sequences (with a sentence)" in done.out
+    results = open_results(out / "aitrack-tiny" / "tnl2k_nl")
+    assert len(results.boxes) + len(results.nothing) == total - 1
+    assert done.code == (7 if results.nothing else 0)
+
+
+def test_a_start_that_finds_nothing_scores_nothing(tnl2k: Path) -> None:
+    from vltrack.evaluation.foreign import Results
+    from vltrack.evaluation.summary import summarise, truth_of
+
+    truth = truth_of(open_dataset(tnl2k))
+    boxes = {name: truth.boxes[truth.rows(k)] for k, name in enumerate(truth.names)}
+    name, *others = truth.names
+    found = Results(tracker="t", mode="nl", boxes={other: boxes[other] for other in others}, nothing=(name,))
+    told = summarise(found, truth, data="tnl2k", split="test")["rules"]
+    # The toolkit gives the first frame away even then; the tracker's own first frame is a miss.
+    assert told["own first frame"]["per_sequence"]["op50"][0] == 0
+    assert told["official"]["per_sequence"]["op50"][0] <= 100 / len(boxes[name])
+    assert told["official"]["per_sequence"]["op50"][1] > 50

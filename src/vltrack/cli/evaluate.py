@@ -43,7 +43,10 @@ Modes = Annotated[
         metavar="LIST", help="Some of nl,bbox,nlbbox; default: all that model and data have words for."
     ),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all]."),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="FOLDER", help="Where results and scores go [evaluation]."),
@@ -110,7 +113,7 @@ def evaluate(
     dataset: Dataset = None,
     split: Split = None,
     modes: Modes = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     out: Out = None,
     engine: Engine = "local",
     rerun: Rerun = False,
@@ -165,7 +168,7 @@ def evaluate(
         dataset=dataset,
         split=split,
         modes=_modes(modes),
-        jobs=jobs,
+        jobs=(0 if engine == "ray" else 1) if jobs is None else jobs,
         out=out,
         engine=engine,
         rerun=rerun,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from vltrack.cli import score_table
 from vltrack.cli.console import emit, say, shown, warn
 from vltrack.cli.evaluate import FOLDER, Request
-from vltrack.core.errors import DataError, PartialResult, UsageError
+from vltrack.core.errors import DataError, GroundingFailed, PartialResult, UsageError
 from vltrack.datasets.opening import Dataset, open_dataset
 from vltrack.datasets.text import read_names
 from vltrack.evaluation.foreign import Results
@@ -48,32 +48,41 @@ def run(request: Request) -> int:
     if len(dataset.warnings) > 5:
         warn(f"{len(dataset.warnings) - 5} more: vltrack datasets check {shown(request.data)}.")
     runs = [_run(request, dataset, model) for model in request.models]
-    entries = [
-        Entry(folder=folder, results=of_run(read_results(folder)))
-        for report in runs
-        for folder in report.folders.values()
-    ]
+    broken = sum(len(_without_result(report)) for report in runs)
+    entries = [entry for report in runs for entry in _entries(report, partial=request.subset is not None)]
     entries += [Entry(folder=None, results=open_results(path)) for path in request.results]
-    if not entries:
+    if not entries and not runs:
         entries = [Entry(folder=None, results=_annotation(dataset))]
     names = [sequence.name for sequence in dataset.sequences]
     entries = [replace(entry, results=renamed(names, entry.results)) for entry in entries]
     for report in runs:
         _tell_degraded(report)
-    broken = any(report.failed for report in runs)
     if request.pack is not None:
         _pack(request, dataset, entries)
     if any(sequence.truth_held_back for sequence in dataset.sequences):
         if request.pack is None:
             say("the truth of this split is held back: nothing to score. Write an archive with --pack.")
-    elif not broken or request.subset is not None:
+    elif entries:
         _score(request, dataset, entries)
     if broken:
         raise PartialResult(
-            f"{sum(len(report.failed) for report in runs)} sequences have no result.",
+            f"{broken} sequences have no result; their trackers have no score in that mode.",
             hint="Run the command again to try them again; --subset present scores what is there.",
         )
     return max((report.exit_code for report in runs), default=0)
+
+
+def _without_result(report: RunReport) -> list[tuple[str, str]]:
+    """(mode, name) of the sequences that failed. Words that find nothing are an answer, if a poor one."""
+    return [(one.mode, one.name) for one in report.failed if one.error != GroundingFailed.code]
+
+
+def _entries(report: RunReport, *, partial: bool) -> Iterator[Entry]:
+    """The results of a run by mode; a mode in which a sequence failed only if ``partial``."""
+    broken = {mode for mode, _ in _without_result(report)}
+    for mode, folder in report.folders.items():
+        if partial or mode not in broken:
+            yield Entry(folder=folder, results=of_run(read_results(folder)))
 
 
 def _annotation(dataset: Dataset) -> Results:
@@ -169,9 +178,12 @@ def _place(out: Path | None, told: Mapping[str, Any]) -> Path | None:
 def _part(request: Request, truth: Truth, results: Results) -> tuple[Truth, Subset | None]:
     """The sequences that are scored. Raises ``DataError`` where a listed one is not there."""
     wanted = request.subset
-    if wanted is None:
+    if wanted is None and not results.left_out:
         return truth, None
-    names = sorted(results.boxes) if wanted == "present" else read_names(Path(wanted))
+    if wanted is None:
+        part = truth.only(set(truth.names) - set(results.left_out))
+        return part, Subset(name="with a sentence", n=len(part), of=len(truth))
+    names = sorted({*results.boxes, *results.nothing}) if wanted == "present" else read_names(Path(wanted))
     if not names:
         raise DataError("no sequence of the data set has a result.", hint="Check the names of the files.")
     part = truth.only(names)

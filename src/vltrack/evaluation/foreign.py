@@ -50,6 +50,8 @@ class Results:
         mode: "nl", "bbox" or "nlbbox" where it is known, else "".
         boxes: (N, 4) xywh by sequence, as written; NaN where the tracker said "absent".
         seconds: (N,) seconds a frame by sequence, where they are known.
+        nothing: sequences in which the words found nothing to start with: a miss in every frame.
+        left_out: sequences that were not to be run, because they have no sentence.
         notes: what a reader should know of what was read.
     """
 
@@ -57,6 +59,8 @@ class Results:
     boxes: Mapping[str, Floats]
     mode: str = ""
     seconds: Mapping[str, Floats] = field(default_factory=dict)
+    nothing: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

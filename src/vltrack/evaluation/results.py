@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vltrack.core.errors import PartialResult
+from vltrack.core.errors import GroundingFailed
 from vltrack.evaluation.foreign import Results, read_foreign
 from vltrack.evaluation.store import StoredResults, read_results
 
@@ -27,6 +27,13 @@ def of_run(stored: StoredResults) -> Results:
     by_box = sum(stored.named(name) == "box" for name in stored.names)
     if stored.mode != "bbox" and by_box:
         notes.append(f"{by_box} sequences without a sentence were started by the box alone.")
+    nothing = tuple(
+        name for name, failure in stored.failures.items() if failure["error"] == GroundingFailed.code
+    )
+    if nothing:
+        notes.append(
+            f"in {len(nothing)} sequences the words found nothing to start with; their frames are misses."
+        )
     missing = sum(stored.statuses(name).get("missing", 0) for name in stored.names)
     if missing:
         notes.append(f"{missing} frames could not be decoded.")
@@ -35,22 +42,7 @@ def of_run(stored: StoredResults) -> Results:
         mode=stored.mode,
         boxes={name: stored.boxes(name) for name in stored.names},
         seconds={name: stored.seconds(name) for name in stored.names},
+        nothing=nothing,
+        left_out=stored.left_out,
         notes=tuple(notes),
-    )
-
-
-def whole(stored: StoredResults) -> StoredResults:
-    """The run itself, if every sequence of it is finished.
-
-    Raises:
-        PartialResult: sequences failed or were not run; all are named.
-    """
-    if stored.complete:
-        return stored
-    open_ones = [name for name in stored.planned if name not in stored.records]
-    failed = [name for name in open_ones if name in stored.failures]
-    raise PartialResult(
-        f"{stored.tracker}, {stored.mode}: {len(open_ones)} of {len(stored.planned)} sequences have no result"
-        f" ({len(failed)} failed): {', '.join(open_ones[:5])}.",
-        hint="Run the evaluation again, or score what is there with --subset present.",
     )

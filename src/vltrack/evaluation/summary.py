@@ -6,7 +6,7 @@ Knows scores and how they are put into words; draws and prints nothing, and need
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from vltrack.evaluation.store import read_results
 from vltrack.metrics.aligning import align
 from vltrack.metrics.benchmarks import benchmark_of
 from vltrack.metrics.detective import causes, free_hits
+from vltrack.metrics.frame_errors import NO_ROW
 from vltrack.metrics.rules import RULES, Rule
 from vltrack.metrics.scoring import CURVES, MEASURES, Scores, ceiling, score
 from vltrack.metrics.truth import Annotation, Flags, Floats, Truth
@@ -75,11 +76,12 @@ def truth_of(dataset: Dataset) -> Truth:
     )
 
 
-def renamed(names_of_data: Iterable[str], results: Results) -> Results:
+def renamed(names_of_data: Collection[str], results: Results) -> Results:
     """The same results under the data set's names. Raises ``DataError`` where two fit one name."""
     names = matched(names_of_data, results.boxes)
     return replace(
         results,
+        nothing=tuple(matched(names_of_data, results.nothing)),
         boxes={name: results.boxes[other] for name, other in names.items()},
         seconds={name: results.seconds[other] for name, other in names.items() if other in results.seconds},
     )
@@ -109,6 +111,7 @@ def summarise(
     Raises:
         DataError: results are missing or do not fit the annotation.
     """
+    results = _with_misses(results, truth)
     columns = columns_of(data, results.mode)
     columns |= {name: RULES[name] for name in more_rules if RULES[name] not in columns.values()}
     rules = {column: _with_short(rule, short) for column, rule in columns.items()}
@@ -131,6 +134,13 @@ def summarise(
             for column, scores in scored.items()
         },
     }
+
+
+def _with_misses(results: Results, truth: Truth) -> Results:
+    """The results with rows for the sequences in which nothing was found."""
+    lengths = dict(zip(truth.names, truth.lengths.tolist(), strict=True))
+    missed = {name: np.full((lengths[name], 4), NO_ROW) for name in results.nothing if name in lengths}
+    return replace(results, boxes={**results.boxes, **missed})
 
 
 def columns_of(data: str, mode: str = "") -> dict[str, Rule]:
