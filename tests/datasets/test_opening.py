@@ -155,6 +155,13 @@ def test_lasot_counts_2260_frames_of_monkey_17(tmp_path: Path) -> None:
     assert (len(sequence), len(sequence.boxes), len(sequence.absent)) == (2260, 2260, 2260)
 
 
+def test_the_toolkits_annotation_of_lasot_ext_is_told_from_that_of_lasot(tmp_path: Path) -> None:
+    write(tmp_path / "annos" / "paddle-1.txt", f"{BOX}\n" * 30)
+    write(tmp_path / "absent" / "paddle-1.txt", "0\n" * 25)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.name, len(dataset.sequences[0])) == ("lasot_ext", 25)
+
+
 def test_webuav_in_doubled_folders_with_sentences_elsewhere(tmp_path: Path, small: Path) -> None:
     for split in ("Train", "Test"):
         shutil.copytree(small / "data" / "webuav3m" / split, tmp_path / split.lower() / split)

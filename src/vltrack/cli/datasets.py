@@ -126,13 +126,16 @@ def _check(
         if name is None and _are_phrases(path):
             return _check_phrases(path, None)
         raise error
+    spoken = bool(report.place.layout.sentence)
     splits = [
         {
             "split": dataset.split,
             "sequences": len(dataset.sequences),
             "frames": sum(len(sequence) for sequence in dataset.sequences),
             "absent": int(sum(sequence.absent.sum() for sequence in dataset.sequences)),
-            "without_sentence": sum(not sequence.sentence for sequence in dataset.sequences),
+            "without_sentence": sum(not sequence.sentence for sequence in dataset.sequences)
+            if spoken
+            else None,
         }
         for dataset in report.datasets
     ]
@@ -180,7 +183,9 @@ def _report_lines(record: dict[str, Any], findings: list[Finding]) -> Iterable[s
     yield f"{record['title']}{form} in {record['path']}"
     for split in record["splits"]:
         line = f"  {split['split']}: {split['sequences']} sequences, {split['frames']:,} frames"
-        yield f"{line}, absent in {split['absent']:,}; {split['without_sentence']} without a sentence"
+        line += f", absent in {split['absent']:,}"
+        mute = split["without_sentence"]
+        yield line if mute is None else f"{line}; {mute} without a sentence"
     told: Counter[tuple[str, str]] = Counter()
     for finding in findings:
         told[finding.severity, finding.kind] += 1

@@ -6,6 +6,7 @@ Enough to score results with; a tracker cannot be run over it.
 from __future__ import annotations
 
 from vltrack.datasets.layout import Flags, Layout, Patterns, Split
+from vltrack.datasets.layouts_language import LASOT, LASOT_EXT, LASOT_EXT_CLASSES
 from vltrack.datasets.layouts_words import LASOT_14, OTB_11, TNL2K_17, UAV123_12, VASTTRACK_10
 
 _TEST = Split(name="test")
@@ -29,6 +30,19 @@ def _pysot(name: str, title: str, file: str, attributes: Patterns = ()) -> Layou
 
 ANNOTATIONS: tuple[Layout, ...] = (
     Layout(
+        name="lasot_ext",
+        title="LaSOT_ext",
+        form=_TOOLKIT,
+        splits=(_TEST,),
+        truth=("annos/{seq}.txt",),
+        marks=tuple((f"annos/{one}-*.txt", "absent/*.txt") for one in LASOT_EXT_CLASSES),
+        names=LASOT_EXT.names,
+        flags=(Flags(files=("absent/{seq}.txt",)),),
+        attributes=LASOT_14,
+        attribute_files=("att/{seq}.txt",),
+        cuts=LASOT_EXT.cuts,
+    ),
+    Layout(
         name="lasot",
         title="LaSOT",
         form=_TOOLKIT,
@@ -39,7 +53,7 @@ ANNOTATIONS: tuple[Layout, ...] = (
         flags=(Flags(files=("absent/{seq}.txt",)),),
         attributes=LASOT_14,
         attribute_files=("att/{seq}.txt",),
-        cuts={"monkey-17": 2260, "paddle-1": None},
+        cuts=LASOT.cuts,
     ),
     Layout(
         name="vasttrack",
