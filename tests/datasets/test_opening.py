@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
+from vltrack.datasets.frames import ImageList
 from vltrack.datasets.layouts_parts import OTB_SPANS, UAV123_10FPS_SPANS, UAV123_SPANS
 from vltrack.datasets.mimic import draw, mimic_videos
 from vltrack.datasets.opening import open_dataset, read_truth
@@ -263,6 +265,13 @@ def test_the_truth_beside_an_absent_txt(tmp_path: Path) -> None:
     boxes, absent = read_truth(path)
     assert absent.tolist() == [False, True, True]
     assert boxes.shape == (3, 4)
+
+
+def test_paths_of_images_are_made_when_asked_for(tmp_path: Path) -> None:
+    found = ImageList(tmp_path, ("1.jpg", "2.jpg", "3.jpg"))
+    assert (len(found), found[-1], list(found[1:])) == (3, tmp_path / "3.jpg", list(found)[1:])
+    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301
+    assert found != found[:2]
 
 
 def test_frames_of_a_held_back_truth_are_counted_by_images() -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import time
 import zipfile
 from pathlib import Path
 
@@ -454,9 +453,7 @@ GOOD = {"img_names": ["a/1.jpg"], "gt_rect": [[1, 2, 3, 4]]}
 def test_a_pysot_json_is_not_trusted(tmp_path: Path, text: str) -> None:
     path = tmp_path / "OTB100.json"
     path.write_text(text)
-    start = time.process_time()
     refused(path, r"OTB100\.json")
-    assert time.process_time() - start < 5  # no bound on speed: it must not go on for ever
 
 
 @pytest.mark.fault("D12")
