@@ -193,6 +193,7 @@ def stub_weights(folder: Path) -> Path:
         "tracker": "litetrack",
         "size": "tiny",
         "sha256": hashlib.sha256(b"no tensors").hexdigest(),
+        "config": {},
     }
     path.with_suffix(".json").write_text(json.dumps(card))
     return path

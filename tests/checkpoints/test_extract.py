@@ -24,8 +24,8 @@ import torch
 from hostile import Malicious
 from vltrack.checkpoints.extract import extract_tensors
 from vltrack.checkpoints.foreign import read_foreign
-from vltrack.core.inert import Name, Outside, Thing, read_pickle
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelError, ModelNotFound
+from vltrack.core.inert import Name, Outside, Thing, read_pickle
 
 
 class Settings:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as write_safetensors
 
 from model_cases import make, narrow_base, small
-from vltrack.checkpoints import store
+from vltrack.checkpoints import cards, store
 from vltrack.core import files
 from vltrack.core.errors import (
     CheckpointCorrupt,
@@ -191,7 +191,7 @@ def test_only_safetensors_are_written(tmp_path, model: LiteTrack) -> None:
 
 
 def test_names_without_weights(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(store, "PACKAGED", tmp_path)
+    monkeypatch.setattr(cards, "PACKAGED", tmp_path)
     with pytest.raises(ModelNotFound, match="litetrack-base"):
         store.find("litetrack-base")
     with pytest.raises(ModelNotFound, match="litetrak-tiny") as caught:
@@ -200,7 +200,7 @@ def test_names_without_weights(tmp_path, monkeypatch) -> None:
 
 
 def test_packaged_weights_are_those_of_their_name(tmp_path, model: LiteTrack, monkeypatch) -> None:
-    monkeypatch.setattr(store, "PACKAGED", tmp_path)
+    monkeypatch.setattr(cards, "PACKAGED", tmp_path)
     store.save(tmp_path / "litetrack-base.safetensors", model, tracker="litetrack", size="base", card={})
     assert store.load("litetrack-base")[1]["size"] == "base"
     for suffix in (".safetensors", ".json"):

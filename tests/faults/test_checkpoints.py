@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from hostile import Malicious
 from model_cases import make, narrow_base, small
-from vltrack.checkpoints import store
+from vltrack.checkpoints import cards, store
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,
@@ -325,7 +325,7 @@ def test_missing_weights_are_named_with_their_path(tmp_path: Path, monkeypatch) 
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(ModelNotFound, match="folder"):
         store.load(tmp_path / "folder.safetensors")
-    monkeypatch.setattr(store, "PACKAGED", tmp_path)
+    monkeypatch.setattr(cards, "PACKAGED", tmp_path)
     with pytest.raises(ModelNotFound, match=str(tmp_path / "litetrack-tiny.safetensors")) as caught:
         store.load("litetrack-tiny")
     assert "vltrack train" in caught.value.hint

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import vltrack
-from vltrack.checkpoints import store
+from vltrack.checkpoints.cards import PACKAGED
 from vltrack.core.boxes import iou_xywh
 from vltrack.tracking.tracker import DEFAULT_MODEL
 
@@ -20,7 +20,7 @@ def texture(rng: np.random.Generator, width: int, height: int, grain: int) -> np
 
 
 def test_a_moving_target_is_followed_and_its_leaving_shows() -> None:
-    if not (store.PACKAGED / f"{DEFAULT_MODEL}.safetensors").is_file():
+    if not (PACKAGED / f"{DEFAULT_MODEL}.safetensors").is_file():
         pytest.skip("no weights in the package yet (make weights)")
     rng = np.random.default_rng(0)
     ground, target = texture(rng, 320, 240, 24), texture(rng, *SIZE, 10)

@@ -21,7 +21,6 @@ from typing import IO, Any, Protocol, TypeGuard
 import torch
 from torch import Tensor
 
-from vltrack.core.inert import Name, Outside, Thing, read_pickle
 from vltrack.checkpoints.limits import (
     DAMAGE,
     ENTRIES,
@@ -32,6 +31,7 @@ from vltrack.checkpoints.limits import (
     open_zip,
 )
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelNotFound
+from vltrack.core.inert import Name, Outside, Thing, read_pickle
 
 _KINDS = {
     "FloatStorage": torch.float32,

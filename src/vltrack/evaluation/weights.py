@@ -5,19 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import vltrack
-from vltrack.core.errors import (
-    CheckpointCorrupt,
-    CheckpointIncomplete,
-    CheckpointMismatch,
-    ModelNotFound,
-)
+from vltrack.checkpoints.cards import find, read_card
+from vltrack.core.errors import CheckpointCorrupt, CheckpointIncomplete, CheckpointMismatch
 from vltrack.core.files import sha256_bytes, sha256_of
-from vltrack.models import MODELS, split_name
+from vltrack.models import MODELS
 
-_CARD_BYTES = 1 << 20
 _BINDING = ("format", "tracker", "size", "config", "vocabulary_sha256", "modes")
 
 
@@ -48,13 +41,13 @@ def find_weights(name_or_path: str | Path) -> Weights:
     """The weights for a model's name or a path. ``checkpoints.store.load`` checks the rest when it loads.
 
     Raises:
-        ModelNotFound: no such file or model.
+        ModelNotFound, CheckpointUnsafe, CheckpointVersion: see ``checkpoints.cards``.
         CheckpointCorrupt: there is no card, or the file is not the one that it was made for.
         CheckpointIncomplete: they are only a start for training.
         CheckpointMismatch: they are of a tracker or size that this vltrack does not know.
     """
-    path = _path_of(name_or_path)
-    card = _card(path)
+    path = find(name_or_path)
+    card = read_card(path)
     sha256 = sha256_of(path)
     if sha256 != card["sha256"]:
         raise CheckpointCorrupt(
@@ -75,41 +68,3 @@ def find_weights(name_or_path: str | Path) -> Weights:
         config_sha256=sha256_bytes(json.dumps({key: card.get(key) for key in _BINDING}).encode()),
         modes=tuple(card.get("modes", known.modes_of(card["size"]))),
     )
-
-
-def _path_of(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix == ".safetensors" or path.is_file():
-        path = path.with_suffix(".safetensors")
-        if not path.is_file():
-            raise ModelNotFound(
-                f"there are no weights at {path}.", hint="Check the path, or: vltrack models."
-            )
-        return path
-    card, size = split_name(str(name_or_path))
-    packaged = Path(vltrack.__file__).resolve().parent / "weights" / f"{card.name}-{size}.safetensors"
-    if not packaged.is_file():
-        raise ModelNotFound(
-            f"no weights for {card.name}-{size} ship with vltrack.",
-            hint="Train them (vltrack train) or import them (vltrack import-weights).",
-        )
-    return packaged
-
-
-def _card(path: Path) -> dict[str, Any]:
-    """The JSON beside the weights."""
-    beside = path.with_suffix(".json")
-    try:
-        with beside.open("rb") as file:
-            card = json.loads(file.read(_CARD_BYTES))
-    except OSError as error:
-        raise CheckpointCorrupt(
-            f"{path} has no card ({beside.name}) beside it.", hint="Copy both files together."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{beside} is no JSON ({error}).", hint="Copy the file again.") from error
-    if not isinstance(card, dict) or not all(
-        isinstance(card.get(k), str) for k in ("tracker", "size", "sha256")
-    ):
-        raise CheckpointCorrupt(f"{beside} is not a card of vltrack weights.", hint="Copy the file again.")
-    return card
