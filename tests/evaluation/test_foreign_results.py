@@ -85,6 +85,10 @@ def test_what_is_no_result(tmp_path: Path) -> None:
         read_foreign(tmp_path)
     with pytest.raises(DataError, match="there are no results here"):
         read_foreign(tmp_path / "nowhere")
+    (tmp_path / "trackers" / "ATOM").mkdir(parents=True)
+    (tmp_path / "trackers" / "ATOM" / "x.txt").write_text(rows())
+    with pytest.raises(DataError, match="holds folders of results, such as ATOM"):
+        read_foreign(tmp_path / "trackers")
     (tmp_path / "a.npz").write_bytes(b"not a zip")
     with pytest.raises(DataError, match="names, lens and boxes"):
         read_foreign(tmp_path / "a.npz")

@@ -111,6 +111,11 @@ def _of_texts(tracker: str, files: Iterable[tuple[str, bytes]], where: str = "")
             if name.endswith("_time") and data.strip():
                 seconds[name.removesuffix("_time")] = parse_table(data, spot, (0,))[:, 0]
             continue
+        elif where and inside.parent.name:
+            raise DataError(
+                f"{where} holds folders of results, such as {inside.parent}.",
+                hint="Name one tracker's folder.",
+            )
         if name in boxes:
             raise DataError(f"{spot}: there are two results for {name}.", hint="Keep one of them.")
         boxes[name] = read_boxes(data, spot)
