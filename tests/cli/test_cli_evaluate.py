@@ -15,6 +15,7 @@ import pytest
 
 from vltrack.datasets.catalogue import mimic
 from vltrack.datasets.opening import open_dataset
+from vltrack.metrics.rules import RULES
 
 Command = Callable[..., Any]
 
@@ -106,6 +107,9 @@ def test_more_rules_attributes_and_several_trackers(command: Command, tnl2k: Pat
     assert "AUC by attribute" in done.out
     table = [line.split() for line in done.out.splitlines() if line.startswith(("  others", "  exact"))]
     assert {row[0] for row in table} == {"others", "exact"}
+    every = command("evaluate", results, "--data", tnl2k, "--rule", "all", "--json")
+    told = json.loads(every.out)["rules"]
+    assert {rule["rule"] for rule in told.values()} == set(RULES)
     wrong = command("evaluate", results, "--data", tnl2k, "--rule", "pysott")
     assert wrong.code == 2
     assert "Did you mean pysot?" in wrong.err
