@@ -1,4 +1,4 @@
-"""Text that came from outside, made safe to show. Knows Unicode; knows no terminal and no page."""
+"""Text that came from outside, made safe to show, and counts in words. Knows no terminal and no page."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return "".join(
         _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _TURNING else c for c in text
     )
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """The number with its noun: "1 sequence", "1,300 sequences"; ``plural`` where an "s" does not make it."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _escaped(character: str) -> str:
