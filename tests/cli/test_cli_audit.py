@@ -10,7 +10,7 @@ import pytest
 
 from listeners import Deaf, Reader
 from scripted import tracker
-from vltrack.cli import audit_job
+from vltrack.cli import audit_job, audit_progress
 from vltrack.datasets.clips import write_clip
 from vltrack.evaluation.audit_twins import twin_scenes
 from vltrack.tracking.tracker import Tracker
@@ -67,7 +67,8 @@ def test_a_data_set(command, monkeypatch, clips, tmp_path) -> None:
     assert told["model"] == "litetrack-tiny"
     assert told["weights_sha256"] == "ab" * 32
     assert told["data"] == clips.name
-    assert told["modes"]["nl"]["verdict"] == "listens"
+    assert told["modes"]["nl"]["verdict"] == "too few targets to tell"
+    assert "nl: too few targets to tell (3, 6 are needed)" in done.err
     assert [one["name"] for one in told["sequences"]] == ["clip-0", "clip-1", "clip-2"]
     assert "nlbbox: " in done.err
     assert "contradicting" in done.err
@@ -90,7 +91,7 @@ def test_modes_are_chosen(command, monkeypatch, clips) -> None:
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert list(told["modes"]) == ["nl"]
-    assert told["modes"]["nl"]["verdict"] == "moves; nothing is known of its use"  # one target is too few
+    assert told["modes"]["nl"]["verdict"] == "too few targets to tell"
 
 
 def test_a_clip_has_movement_only(command, monkeypatch, clips, tmp_path) -> None:
@@ -164,12 +165,40 @@ def test_input_that_cannot_be_audited(command, monkeypatch, clips, tmp_path) -> 
     assert alone.code == 2
     assert "nothing says what to follow" in alone.err
     assert command("audit", "litetrack-tiny", "--data", tmp_path / "nothing").code == 4
+    (tmp_path / "OTB100.json").write_text("{}")
+    for more in ([], ["--text", "the dog"]):
+        boxes = command("audit", "litetrack-tiny", "--data", tmp_path / "OTB100.json", *more)
+        assert boxes.code == 2
+        assert "OTB100.json is an annotation without pictures" in boxes.err
     for number, (_, made) in enumerate(twin_scenes(1, 2)):
         write_clip(made, tmp_path / "mute" / f"clip-{number}")
         (tmp_path / "mute" / f"clip-{number}" / "nlp.txt").unlink()
     mute = command("audit", "litetrack-tiny", "--data", tmp_path / "mute")
     assert mute.code == 4
     assert "has a sentence" in mute.err
+
+
+def test_one_scene_gives_no_interval(command, monkeypatch) -> None:
+    use(monkeypatch, Deaf())
+    done = command("audit", "litetrack-tiny", "--twins", "1", "--frames", "4")
+    assert done.code == 7
+    assert "one scene: no interval." in done.err
+    assert "of 1 scene each" in done.err
+    assert "1 scenes" not in done.err
+
+
+def test_a_line_now_and_then_tells_how_far_it_is(command, monkeypatch, clips) -> None:
+    use(monkeypatch, Reader())
+    monkeypatch.setattr(audit_progress, "EVERY", 0.0)
+    done = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl")
+    lines = [line for line in done.err.splitlines() if "frames/s" in line]
+    assert lines[0].startswith("0/3 targets, 1/12 frames, ")
+    assert lines[-1].startswith("3/3 targets, 12/12 frames, ")
+    assert [int(line.partition(" targets, ")[2].partition("/")[0]) for line in lines] == sorted(
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    )
+    quiet = command("audit", "litetrack-tiny", "--twins", "1", "--frames", "4", "--quiet")
+    assert "frames/s" not in quiet.err
 
 
 def test_nothing_is_overwritten_unasked(command, monkeypatch, tmp_path) -> None:

@@ -16,7 +16,17 @@ from vltrack.core.errors import GroundingFailed, PartialResult
 from vltrack.core.types import Frame, Mode, Target
 from vltrack.datasets.clips import synthesize_clip
 from vltrack.evaluation import audit_report, audit_twins
-from vltrack.evaluation.audit import Failed, Heard, Subject, Variant, audit_one, follow, movement, shortened
+from vltrack.evaluation.audit import (
+    Effect,
+    Failed,
+    Heard,
+    Subject,
+    Variant,
+    audit_one,
+    follow,
+    movement,
+    shortened,
+)
 from vltrack.evaluation.audit_report import Verdict, judge, summarise
 from vltrack.evaluation.audit_sentences import (
     PLAIN,
@@ -67,7 +77,7 @@ def audited(model: Reader, count: int = 6) -> audit_report.Audit:
 @pytest.fixture(scope="module")
 def reader() -> audit_report.Audit:
     """The audit of a model that reads."""
-    return audited(Reader(), 5)
+    return audited(Reader(), 6)
 
 
 # -- twins ----------------------------------------------------------------------------------------------
@@ -173,6 +183,45 @@ def test_a_reader_listens(reader: audit_report.Audit) -> None:
     box = found.modes[Mode.NLBBOX].totals
     assert box[Variant.NONE].moved.mean < 0.5 * box[Variant.CONTRADICTING].moved.mean  # the box helps, too
     judge(found, "reader")
+
+
+def gaining(gains: list[float]) -> audit_report.ModeResult:
+    """A mode in which the shuffled sentence costs so many points, target by target, and the contradicting one
+    costs nothing."""
+    heard = [
+        Heard(
+            name=f"t{number}",
+            sentence="the dog",
+            wording=Wording(shuffled="a bus", contradicting=contradict("the dog")),
+            frames=5,
+            auc={Mode.NL: 50.0},
+            refused=(),
+            effects=tuple(
+                Effect(mode=Mode.NL, variant=variant, sentence="", moved=0.5, distance=1.0, auc=50.0 - worth,
+                       gain=worth, refused=False)
+                for variant, worth in ((Variant.SHUFFLED, gain), (Variant.CONTRADICTING, 0.0))
+            ),
+            skipped={},
+        )
+        for number, gain in enumerate(gains)
+    ]  # fmt: skip
+    return summarise(heard, (Mode.NL,)).modes[Mode.NL]
+
+
+def test_few_targets_and_small_gains_are_no_listening() -> None:
+    few = gaining([20.0, 21.0, 22.0])
+    assert few.verdict is Verdict.FEW
+    assert few.told == "too few targets to tell (3, 6 are needed)"
+    assert few.totals[Variant.SHUFFLED].gain is not None
+    assert few.totals[Variant.SHUFFLED].gain.to_dict()["p_value"] is None
+    assert gaining([20.0] * 5).verdict is Verdict.FEW
+    enough = gaining([20.0] * 6)
+    assert (enough.verdict, enough.decided_by, enough.told) == (Verdict.LISTENS, Variant.SHUFFLED, "listens")
+    small = gaining([0.26, 0.28, 0.30] * 4)
+    assert small.totals[Variant.SHUFFLED].gain is not None
+    assert small.totals[Variant.SHUFFLED].gain.low > 0  # surely above 0, and still nothing to rely on
+    assert small.verdict is Verdict.NO_HELP
+    assert gaining([0.6, 0.7] * 4).verdict is Verdict.LISTENS
 
 
 def test_a_model_that_ignores_the_sentence_is_caught() -> None:
@@ -338,7 +387,7 @@ def test_fewer_frames_on_demand() -> None:
 
 
 def test_the_same_audit_twice_is_the_same(reader: audit_report.Audit) -> None:
-    again = audited(Reader(), 5)
+    again = audited(Reader(), 6)
     assert audit_report.document(again, {}) == audit_report.document(reader, {})
 
 

@@ -99,7 +99,8 @@ def test_no_difference_at_all_is_no_finding() -> None:
 
 
 def test_p_is_never_zero() -> None:
-    assert paired_bootstrap([1.0, 2.0, 3.0], draws=500).p_value == 1 / 500
+    assert paired_bootstrap([1.0, 2.0, 3.0] * 2, draws=500).p_value == 1 / 500
+    assert math.isnan(paired_bootstrap([1.0, 2.0, 3.0, 2.0, 1.0], draws=500).p_value)  # fewer than six
 
 
 def test_memory_stays_bounded() -> None:

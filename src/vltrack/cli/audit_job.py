@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltrack.cli import audit_tables
-from vltrack.cli.console import EXIT_INTERRUPTED, EXIT_TERMINATED, emit, progress, say, shown
+from vltrack.cli.audit_progress import AuditProgress
+from vltrack.cli.console import EXIT_INTERRUPTED, EXIT_TERMINATED, emit, say, shown
 from vltrack.cli.interrupts import Terminated
 from vltrack.cli.job import check_policy
 from vltrack.cli.request import NamedTarget, Request
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from vltrack.evaluation.audit import Failed, Frames, Heard, Subject
     from vltrack.tracking.many import MultiTracker
     from vltrack.tracking.tracker import Tracker
+
+
+_ANNOTATIONS = (".json", ".npz", ".csv", ".txt")
+"""Endings of files that hold boxes or sentences and no frame."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,9 +137,14 @@ def _subjects(job: Job) -> tuple[list[Subject], dict[str, str]]:
 
     if job.data is None:
         raise UsageError("an audit needs --data.")
+    path = Path(job.data)
+    if path.suffix.lower() in _ANNOTATIONS and path.is_file():
+        raise UsageError(
+            f"{shown(path)} is an annotation without pictures: an audit follows frames.",
+            hint="Give the folder that holds the pictures.",
+        )
     if job.targets:
         return [_clip(job, job.data)], {}
-    path = Path(job.data)
     if path.is_file():
         raise UsageError(
             f"{shown(path)} is one file: nothing says what to follow in it.",
@@ -186,15 +196,17 @@ def _sentences(
     heard: list[Heard] = []
     failed: list[Failed] = []
     said = wordings([subject.sentence for subject in subjects], job.seed)
-    with _until_stopped() as stop, progress("auditing", len(subjects), quiet=job.quiet) as advance:
+    lengths = [None if one.boxes is None else len(one.boxes) for one in subjects]
+    watch = AuditProgress(follower, "targets", lengths, quiet=job.quiet)
+    with _until_stopped() as stop, watch:
         for subject, wording in zip(subjects, said, strict=True):
             try:
-                heard.append(audit_one(follower, subject, wording, modes))
+                heard.append(audit_one(watch.watched, subject, wording, modes))
             except VltrackError as error:
                 if len(subjects) == 1:
                     raise
                 failed.append(Failed(name=subject.name, error=error))
-            advance(subject.name)
+            watch.finished(subject.name)
     head = head | {"complete": not stop.code}
     found = audit_report.summarise(heard, modes, failed=failed, left_out=left_out, seed=job.seed)
     if job.as_json:
@@ -218,10 +230,11 @@ def _twins(job: Job, follower: MultiTracker, head: dict[str, Any]) -> int:
 
     scenes: list[audit_twins.Twins] = []
     count = job.twins or 0
-    with _until_stopped() as stop, progress("auditing", count, quiet=job.quiet) as advance:
+    watch = AuditProgress(follower, "scenes", [job.frames] * count, quiet=job.quiet)
+    with _until_stopped() as stop, watch:
         for seed, clip in audit_twins.twin_scenes(count, job.frames, job.seed):
-            scenes.append(audit_twins.audit_scene(follower, seed, clip))
-            advance()
+            scenes.append(audit_twins.audit_scene(watch.watched, seed, clip))
+            watch.finished()
     found = audit_twins.summarise_twins(scenes, job.seed)
     head = head | {"frames": job.frames, "complete": not stop.code}
     if job.as_json:

@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from vltrack.cli.console import shown
-from vltrack.core.types import Mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vltrack.core.types import Mode
     from vltrack.evaluation.audit_report import Audit
     from vltrack.evaluation.audit_twins import TwinAudit
     from vltrack.metrics.bootstrap import Interval
@@ -23,15 +23,18 @@ def sentences(audit: Audit) -> list[str]:
     for mode, result in audit.modes.items():
         auc = "" if result.auc is None else f"; success AUC with the true sentence {result.auc:.2f}"
         refused = f"; {result.refused} starts by words refused" if result.refused else ""
-        lines.append(f"{mode}: {result.verdict}{auc}{refused}")
+        lines.append(f"{mode}: {result.told}{auc}{refused}")
         rows = [["instead of the sentence", "moved (1 - overlap)", "in target sizes", "gain of the sentence"]]
         for variant, total in result.totals.items():
             gain = "no truth" if total.gain is None else total.gain.told()
             rows.append([str(variant), _ends(total.moved, 3), _ends(total.distance, 2), gain])
         lines += [f"  {line}" for line in columns(rows)]
     count = len(audit.heard)
-    told = f"{count} targets; intervals: 95 %, paired bootstrap over targets."
-    lines.append(told if count != 1 else "one target: no interval.")
+    lines.append(
+        "one target: no interval."
+        if count == 1
+        else f"{count} targets; intervals: 95 %, paired bootstrap over targets."
+    )
     if audit.left_out:
         lines.append(f"left out, no sentence: {len(audit.left_out)}")
     lines += [f"failed: {shown(one.name)}: {shown(one.error.message)}" for one in audit.failed]
@@ -49,7 +52,11 @@ def twins(audit: TwinAudit) -> list[str]:
         ["starts refused", f"{audit.refused} of {2 * len(audit.scenes)}"],
     ]
     count = len(audit.scenes)
-    last = f"{count} scenes; intervals: 95 %, bootstrap over scenes."
+    last = (
+        "one scene: no interval."
+        if count == 1
+        else f"{count} scenes; intervals: 95 %, bootstrap over scenes."
+    )
     return [f"twins: {audit.verdict}", *(f"  {line}" for line in columns(rows)), last]
 
 
@@ -70,24 +77,20 @@ def _ends(interval: Interval, digits: int) -> str:
 
 
 def panels_of(audit: Audit, model: str) -> Figure | None:
-    """The picture: gain of the true sentence target by target, over none (with a box) or over the shuffled
-    one (without); without truth the movement by every other sentence. None where nothing was followed."""
-    from vltrack.evaluation.audit import Variant
+    """The picture: gain of the true sentence target by target over the other one that the verdict rests on;
+    without truth the movement by every other sentence. None where nothing was followed."""
     from vltrack.plots.audit import audit_figure
 
     panels: list[Panel] = []
     for mode, result in audit.modes.items():
-        against = Variant.SHUFFLED if mode is Mode.NL else Variant.NONE
-        total = result.totals.get(against)
-        if total is None:
-            continue
-        panel = _gains(audit, mode, against, total.gain) if total.gain is not None else None
-        panel = panel or _movements(audit, mode)
+        against = result.decided_by
+        gain = None if against is None else result.totals[against].gain
+        panel = _movements(audit, mode) if gain is None else _gains(audit, mode, str(against), gain)
         if panel is not None:
             panels.append(panel)
     if not panels:
         return None
-    verdict = "; ".join(f"{mode}: {result.verdict}" for mode, result in audit.modes.items())
+    verdict = "; ".join(f"{mode}: {result.told}" for mode, result in audit.modes.items())
     return audit_figure(f"What the sentence does for {model}", verdict, panels)
 
 
@@ -100,10 +103,9 @@ def _gains(audit: Audit, mode: Mode, against: str, gain: Interval) -> Panel:
         for effect in one.effects
         if (effect.mode, effect.variant) == (mode, against)
     }
-    over = "no sentence" if against == "none" else f"a {against} one"
     return Panel(
-        title=f"{mode}: the true sentence over {over}",
-        told=gain.told(),
+        title=f"{mode}: the true sentence over a {against} one",
+        told=gain.told().replace("sequence", "target"),
         unit="points of success AUC",
         names=list(values),
         values_S=list(values.values()),
@@ -140,7 +142,7 @@ def twin_panels(audit: TwinAudit, model: str) -> Figure:
     lead = audit.lead
     panel = Panel(
         title="twins: frames on the named one minus frames on the other",
-        told=lead.told().replace("sequences", "scenes"),
+        told=lead.told().replace("sequence", "scene"),
         unit="share of frames, mean of both sentences",
         names=[_twin_name(*scene.sentences) for scene in audit.scenes],
         values_S=[scene.lead for scene in audit.scenes],

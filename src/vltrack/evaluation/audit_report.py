@@ -4,9 +4,11 @@ The verdict of a mode, in this order:
 
 - ``ignores the sentence``: with another sentence (shuffled, contradicting) the box moves less than ``TINY``
   on average. A run without any may differ: a model that hears only *that* there is one ignores what it says.
-- ``listens``: the true sentence beats the shuffled or the contradicting one: the gain's interval is above 0.
+- ``moves; nothing is known of its use``: there is no truth.
+- ``too few targets to tell``: the gain is of fewer than ``FEWEST`` targets.
+- ``listens``: the true sentence beats the shuffled or the contradicting one: the whole interval of the gain
+  is above ``LEAST_GAIN``.
 - ``moves but does not help``: another sentence moves the box, and no such gain is seen.
-- ``moves; nothing is known of its use``: there is no truth, or it is of one target only.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ from vltrack.core.errors import PartialResult
 from vltrack.core.files import write_text
 from vltrack.core.types import Mode
 from vltrack.evaluation.audit import OTHER_WORDS, VARIANTS, Effect, Failed, Heard, Variant
-from vltrack.metrics.bootstrap import Interval, paired_bootstrap
+from vltrack.metrics.bootstrap import FEWEST, Interval, paired_bootstrap
 
 TINY = 0.01
 """Below this mean of 1 - overlap the boxes of two runs are taken to be the same."""
+LEAST_GAIN = 0.5
+"""Points of success AUC that a sentence must surely be worth. A choice, not a measurement: papers print one
+decimal, and for less than half a point nobody would write sentences."""
 
 FORMAT, VERSION = "vltrack.audit", 1
 _COLUMNS = (
@@ -44,6 +49,7 @@ class Verdict(StrEnum):
     IGNORES = "ignores the sentence"
     LISTENS = "listens"
     NO_HELP = "moves but does not help"
+    FEW = "too few targets to tell"
     UNKNOWN = "moves; nothing is known of its use"
     NOTHING = "nothing could be followed"
 
@@ -62,12 +68,25 @@ class Total:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModeResult:
     """One mode over all targets: verdict, mean success AUC of the true runs in percent (None without truth),
-    how many true starts were refused, and every other kind of run."""
+    how many true starts were refused, and every other kind of run.
+
+    ``decided_by`` is the other sentence over which the gain is surest, the one that the verdict on the gain
+    looks at; None without truth.
+    """
 
     verdict: Verdict
+    decided_by: Variant | None
     auc: float | None
     refused: int
     totals: Mapping[Variant, Total]
+
+    @property
+    def told(self) -> str:
+        """The verdict in words; where targets are too few, how many there are."""
+        gain = None if self.decided_by is None else self.totals[self.decided_by].gain
+        if self.verdict is not Verdict.FEW or gain is None:
+            return str(self.verdict)
+        return f"{self.verdict} ({gain.sequences}, {FEWEST} are needed)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +129,10 @@ def _mode_result(heard: Sequence[Heard], mode: Mode, seed: int) -> ModeResult:
         for variant in VARIANTS[mode]
         if variant is not Variant.TRUE and there
     }
+    decided_by = _surest(totals)
     return ModeResult(
-        verdict=_verdict(totals),
+        verdict=_verdict(totals, decided_by),
+        decided_by=decided_by,
         auc=float(np.mean(aucs)) if aucs else None,
         refused=sum(mode in one.refused for one in there),
         totals=totals,
@@ -133,16 +154,24 @@ def _total(effects: Sequence[Effect], seed: int) -> Total:
     )
 
 
-def _verdict(totals: Mapping[Variant, Total]) -> Verdict:
+def _surest(totals: Mapping[Variant, Total]) -> Variant | None:
+    """The other sentence over which the gain is surest: highest lower end, or mean without an interval."""
+    gains = {v: gain for v in OTHER_WORDS if v in totals and (gain := totals[v].gain) is not None}
+    return max(gains, key=lambda v: gains[v].low if gains[v].is_interval else gains[v].mean, default=None)
+
+
+def _verdict(totals: Mapping[Variant, Total], decided_by: Variant | None) -> Verdict:
     others = [totals[variant] for variant in OTHER_WORDS if variant in totals]
     if not any(total.moved.sequences for total in others):
         return Verdict.NOTHING
     if all(total.moved.mean < TINY for total in others):
         return Verdict.IGNORES
-    gains = [total.gain for total in others if total.gain is not None and total.gain.is_interval]
-    if not gains:
+    gain = None if decided_by is None else totals[decided_by].gain
+    if gain is None:
         return Verdict.UNKNOWN
-    return Verdict.LISTENS if any(gain.low > 0 for gain in gains) else Verdict.NO_HELP
+    if gain.sequences < FEWEST:
+        return Verdict.FEW
+    return Verdict.LISTENS if gain.low > LEAST_GAIN else Verdict.NO_HELP
 
 
 def judge(audit: Audit, model: str) -> None:
@@ -182,6 +211,8 @@ def document(audit: Audit, head: Mapping[str, Any]) -> dict[str, Any]:
         "kind": "sentences",
         **head,
         "threshold": TINY,
+        "least_gain": LEAST_GAIN,
+        "fewest_targets": FEWEST,
         "modes": {str(mode): _mode_record(result) for mode, result in audit.modes.items()},
         "sequences": [_heard_record(one) for one in audit.heard],
         "failed": [
@@ -202,6 +233,7 @@ def save(audit: Audit, head: Mapping[str, Any], folder: Path) -> list[Path]:
 def _mode_record(result: ModeResult) -> dict[str, Any]:
     return {
         "verdict": str(result.verdict),
+        "decided_by": None if result.decided_by is None else str(result.decided_by),
         "auc": result.auc,
         "refused": result.refused,
         "variants": {

@@ -175,7 +175,8 @@ def judge_twins(audit: TwinAudit, model: str) -> None:
     flips = sum(scene.flipped for scene in audit.scenes)
     raise PartialResult(
         f"{model} does not follow the sentence on twins ({audit.verdict}): in {flips} of "
-        f"{len(audit.scenes)} scenes each sentence has the box on its own twin.",
+        f"{len(audit.scenes)} scene{'' if len(audit.scenes) == 1 else 's'} each sentence has the box on its "
+        "own twin.",
         hint="Do not rely on words to tell look-alikes apart, or train on scenes where only words decide.",
     )
 

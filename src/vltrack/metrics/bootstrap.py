@@ -19,6 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+FEWEST = 6
+"""Sequences below which nothing is told apart: of two equal trackers one is better in all of n sequences with
+probability 2 ** (1 - n), which is more than one in twenty up to n = 5. A bootstrap would call them apart.
+"""
 CHUNK = 1 << 20
 """Numbers drawn at once: bounds the memory (about 16 MB), whatever the number of sequences and draws."""
 
@@ -60,8 +64,8 @@ class Interval:
     @property
     def p_value(self) -> float:
         """Two-sided: twice the smaller share of redrawn means on one side of 0, at least 1 / draws; NaN
-        without an interval."""
-        if not self.is_interval:
+        below ``FEWEST`` sequences, where it would be far too small."""
+        if self.sequences < FEWEST:
             return math.nan
         smaller = min(self.share_above_zero, 1 - self.share_above_zero)
         return min(1.0, max(2 * smaller, 1 / self.draws))
