@@ -44,7 +44,8 @@ def test_both_conventions_and_the_cause_of_their_difference(
     blocks = done.out.split("\n\n")
     assert blocks[1].startswith("official: TNL2K toolkit")
     assert blocks[2].startswith("vlt-python: ")
-    ceilings = [block.splitlines()[-1 if "official:" in block else -2].split()[3:] for block in blocks[1:3]]
+    tops = [line for line in done.out.splitlines() if line.startswith("  a perfect tracker")]
+    ceilings = [line.split()[3:] for line in tops]
     assert ceilings[0] != ceilings[1]
     assert ceilings[1][2] == "100.00"  # normalised precision of the perfect tracker, absent frames as hits
     assert "frames without the target" in blocks[2]
@@ -160,7 +161,7 @@ def test_a_real_run_is_kept_scored_and_not_run_twice(
     assert "AO" in first.out
     assert "SR 0.75" in first.out
     assert "frames a second" in first.out
-    folder = tmp_path / "evaluation" / "litetrack-tiny" / "got10k_bbox"
+    folder = tmp_path / "evaluation" / "litetrack-tiny" / "got10k-val_bbox"
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.txt")}
     scores = (folder / "scores.json").read_bytes()
     assert before
@@ -228,7 +229,7 @@ def test_words_that_find_nothing_are_misses_and_no_sentence_is_no_miss(
     done = command(*words, "--missing-sentence", "skip")
     total = len(open_dataset(tnl2k, split="train").sequences)
     assert f"ONLY {total - 1} of {total} sequences (with a sentence)" in done.out
-    results = open_results(out / "aitrack-tiny" / "tnl2k_nl")
+    results = open_results(out / "aitrack-tiny" / "tnl2k-train_nl")
     assert len(results.boxes) + len(results.nothing) == total - 1
     assert done.code == (7 if results.nothing else 0)
 
@@ -246,3 +247,72 @@ def test_a_start_that_finds_nothing_scores_nothing(tnl2k: Path) -> None:
     assert told["own first frame"]["per_sequence"]["op50"][0] == 0
     assert told["official"]["per_sequence"]["op50"][0] <= 100 / len(boxes[name])
     assert told["official"]["per_sequence"]["op50"][1] > 50
+
+
+def test_what_is_odd_about_the_rows_is_said(command: Command, tnl2k: Path, results: Path) -> None:
+    """Too many rows, too few, and rows that are no boxes: scored as asked, and told beside the score."""
+    long, short, broken = sorted(results.glob("*.txt"))[:3]
+    long.write_text(long.read_text() * 2)
+    short.write_text("".join(short.read_text().splitlines(keepends=True)[:-1]))
+    rows = broken.read_text().splitlines()
+    broken.write_text("\n".join([rows[0], "nan,nan,nan,nan", *rows[2:]]) + "\n")
+    refused = command("evaluate", results, "--data", tnl2k)
+    assert refused.code == 4
+    assert "others: " in refused.err  # whose results they are
+    done = command("evaluate", results, "--data", tnl2k, "--short", "misses")
+    assert done.code == 0
+    assert f"1 result with too many rows, cut: {long.stem}" in done.out
+    assert f"1 result with too few rows, frames without a row are misses: {short.stem}" in done.out
+    assert "1 row without a box (NaN, or no width or height) in 1 result" in done.out
+    which = command("which-rule", "50", results, "--data", tnl2k)
+    assert "not tried: " in which.err
+    assert "tnl2k (official)" in which.err
+    every = command("which-rule", "50", results, "--data", tnl2k, "--short", "misses", "--tolerance", "50")
+    assert "not tried" not in every.err
+    assert "tnl2k (official)" in every.out
+
+
+def test_folders_too_high_single_files_and_names(
+    command: Command, tnl2k: Path, results: Path, tmp_path: Path
+) -> None:
+    named = command("evaluate", f"mine={results}", "--data", tnl2k, "--json")
+    assert json.loads(named.out)["tracker"] == "mine"
+    one = command("evaluate", sorted(results.glob("*.txt"))[0], "--data", tnl2k)
+    assert one.code == 2
+    assert "Name the folder" in one.err
+    (tmp_path / "evaluation" / "t" / "tnl2k_nl").mkdir(parents=True)
+    (tmp_path / "evaluation" / "t" / "tnl2k_nl" / "run.json").write_text("{}")
+    high = command("evaluate", tmp_path / "evaluation", "--data", tnl2k)
+    assert high.code == 4
+    assert "tnl2k_nl" in high.err
+    wrong = command("evaluate", results, "--data", tnl2k, "--pack", "got10k")
+    assert wrong.code == 2
+    assert "this is tnl2k" in wrong.err
+
+
+def test_clips_of_ones_own_are_called_after_their_folder(command: Command, tmp_path: Path) -> None:
+    from vltrack.datasets.clips import synthesize
+
+    clips = tmp_path / "my clips"
+    clips.mkdir()
+    synthesize(clips, 2, 6, 3)
+    done = command(
+        "evaluate", "bit-tracker-tiny", "--data", clips, "--modes", "nl", "--out", tmp_path / "out"
+    )
+    assert done.out.startswith("my clips (clips of your own), all: 2 sequences, 12 frames")
+    assert "vlt-python takes the truth for the tracker's box" in done.out
+    assert (tmp_path / "out" / "bit-tracker-tiny" / "my clips_nl" / "scores.json").is_file()
+
+
+def test_a_damaged_result_is_said_to_be_run_again(command: Command, tmp_path: Path) -> None:
+    data = mimic("otb99", tmp_path / "otb99")
+    words = ("evaluate", "bit-tracker-tiny", "--data", data, "--modes", "bbox", "--out", tmp_path / "out")
+    assert command(*words).code == 0
+    boxes = sorted((tmp_path / "out").glob("*/*/boxes/*.txt"))[0]
+    whole = boxes.read_bytes()
+    boxes.write_bytes(whole.replace(b"1", b"2", 1))
+    again = command(*words)
+    assert again.code == 0
+    assert f"{boxes.stem} in" in again.err
+    assert "it is run again" in again.err
+    assert boxes.read_bytes() == whole

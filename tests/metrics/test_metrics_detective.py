@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,13 +41,24 @@ def test_the_convention_behind_a_number_is_named(truth: Truth) -> None:
     results = {"a": boxes}
     for name in ("tnl2k", "vlt-python", "visible-only"):
         number = round(100 * score(truth, boxes, RULES[name]).value("auc"), 2)
-        fits = which_rule(number, truth, results, tolerance=0.005)
+        fits = which_rule(number, truth, results, tolerance=0.005).fits
         assert any(name in fit.rules and fit.measure == "auc" and fit.change == "as given" for fit in fits)
     cut = 100 * score(truth, np.trunc(boxes), RULES["tnl2k"]).value("auc")
     assert cut != pytest.approx(100 * score(truth, boxes, RULES["tnl2k"]).value("auc"))
-    fits = which_rule(cut, truth, results, tolerance=1e-6)
+    fits = which_rule(cut, truth, results, tolerance=1e-6).fits
     assert any("tnl2k" in fit.rules and fit.change == "truncated" for fit in fits)
-    assert which_rule(99.123456, truth, results, tolerance=1e-9) == []
+    assert which_rule(99.123456, truth, results, tolerance=1e-9).fits == ()
+
+
+def test_rules_that_refuse_are_named_and_nothing_is_told_twice(truth: Truth) -> None:
+    short = {"a": np.nan_to_num(truth.boxes)[:-1]}
+    search = which_rule(50.0, truth, short, tolerance=50.0)
+    assert {"otb", "tnl2k", "pysot"} <= set(search.refused)
+    assert "a (7 for 8 frames)" in search.refused["otb"]
+    ways = [(rule, fit.measure, round(fit.value, 3)) for fit in search.fits for rule in fit.rules]
+    assert len(ways) == len(set(ways))
+    rules = [replace(rule, short="misses") for rule in RULES.values()]
+    assert which_rule(50.0, truth, short, tolerance=50.0, rules=rules).refused == {}
 
 
 def test_every_data_set_has_its_rules() -> None:

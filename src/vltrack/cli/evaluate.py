@@ -12,7 +12,7 @@ import typer
 from vltrack.cli import request as checks
 from vltrack.cli.console import shown
 from vltrack.cli.names import check_model, nearest
-from vltrack.cli.track import DEVICES, AsJson, Debug, Quiet, Set
+from vltrack.cli.track import DEVICES, Debug, Quiet, Set
 from vltrack.core.errors import DataError, UsageError
 
 MODES = ("nl", "bbox", "nlbbox")
@@ -28,8 +28,8 @@ What = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[MODEL|RESULTS]...",
-        help="Names of models or paths of weights, which are run; results of any tracker, which are scored;"
-        " none: what a perfect tracker reaches.",
+        help="Names of models or paths of weights, which are run; results of any tracker (NAME=PATH gives"
+        " them a name), which are scored; none: what a perfect tracker reaches.",
     ),
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")]
@@ -78,6 +78,7 @@ Vot = Annotated[
     ),
 ]
 Year = Annotated[int | None, typer.Option(help="With --vot: which year's rules, if not in the data's name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="A JSON object a line on standard output.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 
 
@@ -86,7 +87,7 @@ class Request:
     """A checked ``vltrack evaluate``: what is run, what is scored, over what, and how."""
 
     models: tuple[str, ...]
-    results: tuple[Path, ...]
+    results: tuple[tuple[str, Path], ...]
     data: Path
     dataset: str | None
     split: str | None
@@ -200,18 +201,29 @@ def evaluate(
     raise typer.Exit(evaluate_job.run(request))
 
 
-def sorted_out(what: list[str]) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """The models and the results among what was named.
+def sorted_out(what: list[str]) -> tuple[tuple[str, ...], tuple[tuple[str, Path], ...]]:
+    """The models, and the results with the name that they were given ("" if none), among what was named.
 
     Raises:
         ModelNotFound: neither a model nor a file or folder.
-        UsageError: something is named twice.
+        UsageError: something is named twice, or is one file of results.
     """
     if len(set(what)) < len(what):
         raise UsageError("something is named twice.", hint="Name each model and each folder of results once.")
-    results = tuple(Path(name) for name in what if _is_results(Path(name)))
-    models = tuple(check_model(name) for name in what if not _is_results(Path(name)))
-    return models, results
+    models, results = [], []
+    for word in what:
+        name, sign, path = word.partition("=")
+        if not Path(word).exists() and sign and Path(path).exists():
+            results.append((name, Path(path)))
+        elif _is_results(Path(word)):
+            results.append(("", Path(word)))
+        elif Path(word).suffix.lower() in (".txt", ".csv", ".json"):
+            raise UsageError(
+                f"{shown(word)} is one file.", hint="Name the folder that holds a file a sequence."
+            )
+        else:
+            models.append(check_model(word))
+    return tuple(models), tuple(results)
 
 
 def _is_results(path: Path) -> bool:

@@ -6,7 +6,7 @@ A sequence that fails keeps nothing back but the score: it is told, the rest is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +19,7 @@ from vltrack.datasets.opening import Dataset, open_dataset
 from vltrack.datasets.text import read_names
 from vltrack.evaluation.foreign import Results
 from vltrack.evaluation.results import of_run, open_results
-from vltrack.evaluation.store import read_results
+from vltrack.evaluation.store import RUN_FILE, label_of, read_results, verify
 from vltrack.evaluation.submission import pack
 from vltrack.evaluation.summary import Short, Subset, renamed, summarise, truth_of, write_scores
 
@@ -43,6 +43,11 @@ def run(request: Request) -> int:
         VltrackError: with its exit code; results that are finished are kept.
     """
     dataset = open_dataset(request.data, name=request.dataset, split=request.split)
+    if request.pack is not None and dataset.name != request.pack:
+        raise UsageError(
+            f"--pack {request.pack} makes archives of {request.pack}, but this is {dataset.name}.",
+            hint="Leave --pack out, or name that data set with --data.",
+        )
     for warning in dataset.warnings[:5]:
         warn(str(warning))
     if len(dataset.warnings) > 5:
@@ -50,7 +55,7 @@ def run(request: Request) -> int:
     runs = [_run(request, dataset, model) for model in request.models]
     broken = sum(len(_without_result(report)) for report in runs)
     entries = [entry for report in runs for entry in _entries(report, partial=request.subset is not None)]
-    entries += [Entry(folder=None, results=open_results(path)) for path in request.results]
+    entries += [Entry(folder=None, results=_opened(name, path)) for name, path in request.results]
     if not entries and not runs:
         entries = [Entry(folder=None, results=_annotation(dataset))]
     names = [sequence.name for sequence in dataset.sequences]
@@ -70,6 +75,11 @@ def run(request: Request) -> int:
             hint="Run the command again to try them again; --subset present scores what is there.",
         )
     return max((report.exit_code for report in runs), default=0)
+
+
+def _opened(name: str, path: Path) -> Results:
+    results = open_results(path)
+    return replace(results, tracker=name) if name else results
 
 
 def _without_result(report: RunReport) -> list[tuple[str, str]]:
@@ -105,7 +115,9 @@ def _run(request: Request, dataset: Dataset, model: str) -> RunReport:
         cast("Missing", request.missing_sentence),
         device=request.device,
     )
-    with RunProgress(quiet=request.quiet) as progress:
+    if not request.rerun:
+        _tell_damage(plan.folders.values())
+    with RunProgress(plan.tracker, modes=len(plan.modes), quiet=request.quiet) as progress:
         return run_plan(
             plan,
             jobs=request.jobs,
@@ -113,6 +125,14 @@ def _run(request: Request, dataset: Dataset, model: str) -> RunReport:
             rerun=request.rerun,
             progress=progress,
         )
+
+
+def _tell_damage(folders: Iterable[Path]) -> None:
+    """Results that are not as they were written are run again; that is said."""
+    for folder in folders:
+        if (folder / RUN_FILE).is_file():
+            for name in dict.fromkeys(one.name for one in verify(folder) if one.name and not one.unfinished):
+                warn(f"{name} in {shown(folder)} was changed after it was written; it is run again.")
 
 
 def _modes_for(dataset: Dataset, model: str) -> tuple[str, ...]:
@@ -138,16 +158,19 @@ def _score(request: Request, dataset: Dataset, entries: list[Entry]) -> None:
     summaries = []
     for entry in entries:
         part, subset = _part(request, truth, entry.results)
-        told = summarise(
+        told = _summary(
             entry.results,
             part,
             data=dataset.name,
             split=dataset.split,
+            place=dataset.root.resolve().name,
             subset=subset,
             short=cast("Short", request.short),
             more_rules=request.rules,
         )
-        place = entry.folder or _place(request.out, told)
+        place = entry.folder or _place(
+            request.out, told, label_of(dataset.name, dataset.split, dataset.root.resolve().name)
+        )
         if place is not None:
             write_scores(place, told)
         summaries.append(told)
@@ -160,6 +183,15 @@ def _score(request: Request, dataset: Dataset, entries: list[Entry]) -> None:
             sys.stdout.write(shown(line) + "\n")
 
 
+def _summary(results: Results, truth: Truth, **more: Any) -> dict[str, Any]:
+    """The summary; an error names whose results it is about."""
+    try:
+        return summarise(results, truth, **more)
+    except DataError as error:
+        who = " ".join(filter(None, (results.tracker, results.mode)))
+        raise DataError(f"{who}: {error.message}", hint=error.hint) from error
+
+
 def _alike(summaries: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Those scored over the same sequences stand in one table."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -168,11 +200,11 @@ def _alike(summaries: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     yield from groups.values()
 
 
-def _place(out: Path | None, told: Mapping[str, Any]) -> Path | None:
+def _place(out: Path | None, told: Mapping[str, Any], data: str) -> Path | None:
     """Where the scores of other people's results go: nowhere unless a folder was named."""
     if out is None:
         return None
-    return out / str(told["tracker"]) / "_".join(filter(None, (told["data"], told["mode"])))
+    return out / str(told["tracker"]) / "_".join(filter(None, (data, told["mode"])))
 
 
 def _part(request: Request, truth: Truth, results: Results) -> tuple[Truth, Subset | None]:
@@ -204,4 +236,4 @@ def _pack(request: Request, dataset: Dataset, entries: list[Entry]) -> None:
         path = (entry.folder.parent if entry.folder else folder) / f"{name}.zip"
         path.parent.mkdir(parents=True, exist_ok=True)
         manifest = pack(str(request.pack), frames, results.boxes, results.seconds, path)
-        say(f"wrote {shown(path)} and {shown(manifest.name)}")
+        say(f"wrote {shown(path)} and {shown(manifest.name)}; the server scores it")

@@ -21,15 +21,17 @@ EVERY = 5.0
 
 
 class RunProgress(AbstractContextManager["RunProgress"]):
-    """Shows the events of ``evaluation.run``; ``with RunProgress() as shown: run(plan, progress=shown)``.
+    """Shows the events of ``evaluation.run``; ``with RunProgress(name) as shown: run(plan, progress=shown)``.
 
     On a terminal a bar over the frames of all sequences, with their number, rate and time left. Elsewhere a
     line for a finished sequence, at most every ``EVERY`` seconds, and one for the last. Failures are always
     told, unless ``quiet``.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, tracker: str = "", *, modes: int = 1, quiet: bool = False) -> None:
         self._quiet = quiet
+        self._of = f"sequences in {modes} modes" if modes > 1 else "sequences"
+        self._who = f"{tracker}: " if tracker else ""
         self._told = time.monotonic()
         self._bar: Any = None
         self._row: Any = None
@@ -58,7 +60,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
                 self._row,
                 total=event.frames_total,
                 completed=event.frames_done,
-                sequences=f"{event.sequences_done}/{event.sequences_total} sequences",
+                sequences=f"{self._who}{event.sequences_done}/{event.sequences_total} {self._of}",
                 rate=f"{event.frames_per_second:.1f} frames/s" if event.frames_per_second else "",
                 left=_left(event),
                 note=_note(event),
@@ -69,13 +71,14 @@ class RunProgress(AbstractContextManager["RunProgress"]):
     def _line(self, event: Event) -> None:
         """One line, if it is time for one."""
         if event.kind == "looked" and event.sequences_done:
-            say(f"{event.sequences_done} of {event.sequences_total} sequences have results already")
+            done = f"{event.sequences_done} of {event.sequences_total}"
+            say(f"{self._who}{done} {self._of} have results already")
         last = event.sequences_done == event.sequences_total
         now = time.monotonic()
         if event.kind == "finished" and (last or now - self._told >= EVERY):
             self._told = now
             parts = [
-                f"{event.sequences_done}/{event.sequences_total} sequences",
+                f"{self._who}{event.sequences_done}/{event.sequences_total} {self._of}",
                 f"{event.frames_per_second:.1f} frames/s" if event.frames_per_second else "",
                 _left(event),
                 f"{event.failures} failed" if event.failures else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vltrack.core.text import counted
 from vltrack.evaluation.summary import OWN_FIRST, differing, first_frames
 
 Told = Mapping[str, Any]
@@ -17,6 +18,8 @@ _OPE = {
     "op50": "OP50",
     "op75": "OP75",
 }
+NAMES = {**_OPE, "norm_precision_at_20": "NP 0.20", "overlap": "AO"}
+"""How measures are called in tables."""
 _POOLED = {"overlap": "AO", "op50": "SR 0.50", "op75": "SR 0.75"}
 _CAUSES = {
     "absent": "frames without the target",
@@ -25,6 +28,12 @@ _CAUSES = {
     "xy_not_positive": "seen frames with x or y at 0 or less, which toolkits take for no box",
     "nan": "frames annotated as NaN",
 }
+_BOTH = ("official", "vlt-python")
+_FIRST = {
+    "truth": "{} takes the truth for the tracker's box",
+    "keep": "{} takes the tracker's own box",
+    "drop": "{} counts nothing",
+}
 _EXTRA = {"mean_accuracy": "mAcc", "complete_auc": "cAUC", "coverage": "coverage"}
 
 
@@ -32,9 +41,10 @@ def lines(summaries: Sequence[Told], *, attributes: bool = False) -> Iterator[st
     """All that is said of trackers on one data set."""
     first = summaries[0]
     count = first["causes"]
+    name = first["data"] if first["data"] != "folder" else f"{first['place']} (clips of your own)"
     yield (
-        f"{first['data']}, {first['split']}: {len(first['sequences'])} sequences, {count['frames']:,} frames,"
-        f" target absent in {count['absent']:,}"
+        f"{name}, {first['split']}: {counted(len(first['sequences']), 'sequence')},"
+        f" {counted(count['frames'], 'frame')}, target absent in {count['absent']:,}"
     )
     if first["subset"]:
         yield _subset(first["subset"])
@@ -70,7 +80,7 @@ def _block(column: str, summaries: Sequence[Told]) -> Iterator[str]:
     names = _measures(summaries[0], column)
     more = ", the box that the words found scored as it is" if column == OWN_FIRST else ""
     yield f"{column}: {rule['title']}{more}"
-    if rule["measures"]:
+    if any(key in names for key in rule["measures"]):
         yield "  " + "; ".join(
             f"{names[key]}: {words}" for key, words in rule["measures"].items() if key in names
         )
@@ -103,7 +113,9 @@ def _cells(values: Told, names: Mapping[str, str]) -> list[str]:
 def _why(told: Told) -> Iterator[str]:
     """What makes the conventions differ, counted."""
     found = [f"{told['causes'][key]:,} {words}" for key, words in _CAUSES.items() if told["causes"][key]]
-    for column in ("official", "vlt-python"):
+    if len({told["rules"][column]["first"] for column in _BOTH}) > 1:
+        found += [f"in the first frame {_FIRST[told['rules'][c]['first']].format(c)}" for c in _BOTH]
+    for column in _BOTH:
         hits = told["rules"][column]["free_hits"]
         found += [
             f"{column} takes {hits[key]:,} frames for hits in {name} whatever the box"

@@ -10,6 +10,7 @@ import typer
 from vltrack.cli.console import emit, say, shown, warn
 from vltrack.cli.track import AsJson, Debug
 from vltrack.core.errors import DataError, StateError
+from vltrack.core.text import counted
 
 Folders = Annotated[
     list[Path],
@@ -25,6 +26,7 @@ def verify(folders: Folders, json: AsJson = False, debug: Debug = False) -> None
     \b
     vltrack verify evaluation
     """
+    from vltrack.evaluation.store import read_results
     from vltrack.evaluation.store import verify as look
 
     runs = [run for folder in folders for run in _runs(folder)]
@@ -41,15 +43,21 @@ def verify(folders: Folders, json: AsJson = False, debug: Debug = False) -> None
             warn(finding.message)
     if findings:
         raise StateError(
-            f"{len(findings)} files are not as they were written.",
+            f"{counted(len(findings), 'file')} not as written.",
             hint="Run the evaluation again: it redoes what is damaged.",
         )
-    say(f"{len(runs)} folders of results are as they were written")
+    say(f"{counted(len(runs), 'folder')} of results: as written")
+    for run in runs:
+        stored = read_results(run)
+        if not stored.complete:
+            say(f"{shown(run)}: {len(stored.names)} of {len(stored.planned)} sequences are finished")
 
 
 def _runs(folder: Path) -> list[Path]:
     """The folders of results at or under ``folder``. Raises ``DataError`` where there is none."""
-    runs = sorted(path.parent for path in folder.glob("**/run.json"))
+    from vltrack.evaluation.store import RUN_FILE
+
+    runs = sorted(path.parent for path in folder.glob(f"**/{RUN_FILE}"))
     if not runs:
         raise DataError(f"{shown(folder)}: no results of vltrack evaluate here.", hint="Name their folder.")
     return runs

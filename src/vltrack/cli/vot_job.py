@@ -17,7 +17,7 @@ Kind = Literal["supervised", "multistart", "referral"]
 
 def run(request: Request, kind: str | None, year: int | None) -> int:
     """Score every folder of results; return 0. Raises ``DataError``, ``UsageError`` as ``score_vot``."""
-    found = [_scored(path, request.data, kind, year) for path in request.results]
+    found = [_scored(name, path, request.data, kind, year) for name, path in request.results]
     if request.as_json:
         for told in found:
             emit(told)
@@ -35,8 +35,9 @@ def run(request: Request, kind: str | None, year: int | None) -> int:
     return 0
 
 
-def _scored(results: Path, truth: Path, kind: str | None, year: int | None) -> dict[str, Any]:
-    return score_vot(results, truth, year=year, kind=cast("Kind | None", kind))
+def _scored(name: str, results: Path, truth: Path, kind: str | None, year: int | None) -> dict[str, Any]:
+    told = score_vot(results, truth, year=year, kind=cast("Kind | None", kind))
+    return told | {"tracker": name or told["tracker"]}
 
 
 def _cell(value: float | None) -> str:

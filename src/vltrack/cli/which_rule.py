@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from vltrack.cli.console import emit, say, shown
-from vltrack.cli.evaluate import Data, Dataset, Split
-from vltrack.cli.track import AsJson, Debug
+from vltrack.cli import request as checks
+from vltrack.cli.console import emit, say, shown, warn
+from vltrack.cli.evaluate import SHORT, AsJson, Data, Dataset, ShortResults, Split
+from vltrack.cli.track import Debug
 from vltrack.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from vltrack.evaluation.summary import Short
 
 Number = Annotated[str, typer.Argument(metavar="NUMBER", help="As published, in percent: 63.1")]
 Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="The tracker's: folder, zip or npz.")]
@@ -27,6 +31,7 @@ def which_rule(
     dataset: Dataset = None,
     split: Split = None,
     tolerance: Tolerance = None,
+    short: ShortResults = "refuse",
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -38,30 +43,45 @@ def which_rule(
     \b
     vltrack which-rule 49.6 results/SiamRPN++.npz --data lasot_annotations
     """
+    checks.check_choice("--short", short, SHORT)
     published, digits = _published(number)
     within = 0.5 * 10**-digits + 1e-9 if tolerance is None else tolerance
     if not data.exists():
         raise DataError(f"{shown(data)}: no such file or folder.", hint="Name the data set with --data.")
 
+    from vltrack.cli.score_table import NAMES
     from vltrack.datasets.opening import open_dataset
     from vltrack.evaluation.results import open_results
-    from vltrack.evaluation.summary import renamed, truth_of
+    from vltrack.evaluation.summary import renamed, truth_of, with_short
     from vltrack.metrics.benchmarks import benchmark_of
     from vltrack.metrics.detective import CHANGES
     from vltrack.metrics.detective import which_rule as find
+    from vltrack.metrics.rules import RULES
 
     opened = open_dataset(data, name=dataset, split=split)
     truth = truth_of(opened)
-    fits = find(published, truth, renamed(truth.names, open_results(results)).boxes, tolerance=within)
+    boxes = renamed(truth.names, open_results(results)).boxes
+    rules = [with_short(rule, cast("Short", short)) for rule in RULES.values()]
+    search = find(published, truth, boxes, tolerance=within, rules=rules)
     if json:
-        emit({"number": published, "tolerance": within, "fits": [fit.told() for fit in fits]})
+        fits = [fit.told() for fit in search.fits]
+        emit({"number": published, "tolerance": within, "fits": fits, "refused": dict(search.refused)})
         return
     official = {rule.name: column for column, rule in benchmark_of(opened.name).rules.items()}
-    for fit in fits:
-        rules = ", ".join(f"{name} ({official[name]})" if name in official else name for name in fit.rules)
-        sys.stdout.write(f"{fit.value:7.3f}  {fit.measure:<21} {CHANGES[fit.change][0]}: {rules}\n")
-    if not fits:
-        say(f"no convention gives {shown(number)} within {within:.3g}; see vltrack evaluate --rule all.")
+
+    def named(rule: str) -> str:
+        return f"{rule} ({official[rule]})" if rule in official else rule
+
+    for fit in search.fits:
+        rules_told = ", ".join(map(named, fit.rules))
+        name = NAMES.get(fit.measure, fit.measure)
+        sys.stdout.write(f"{fit.value:7.3f}  {name:<8} {CHANGES[fit.change][0]}: {rules_told}\n")
+    for said in sorted(set(search.refused.values())):
+        who = ", ".join(named(rule) for rule in search.refused if search.refused[rule] == said)
+        warn(f"not tried: {who}. {said}")
+    if not search.fits:
+        hint = "Is it in percent?" if published < 1 else "See vltrack evaluate --rule all."
+        say(f"no convention gives {shown(number)} within {within:.3g}. {hint}")
 
 
 def _published(text: str) -> tuple[float, int]:

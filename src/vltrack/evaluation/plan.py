@@ -15,7 +15,7 @@ import numpy as np
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.types import Mode
 from vltrack.evaluation.fingerprint import code_sha256, data_sha256, versions
-from vltrack.evaluation.store import check_names
+from vltrack.evaluation.store import check_names, label_of
 from vltrack.evaluation.weights import Weights, find_weights
 from vltrack.evaluation.worker import OUR_LOADER, THREADS, Loading, Task
 from vltrack.models import MODELS
@@ -131,7 +131,9 @@ def make_plan(
         device = choose_device().type
     _check_sequences(dataset)
     tracker = name or found.name
-    check_names([tracker, dataset.name])
+    root = getattr(dataset, "root", None)
+    label = label_of(dataset.name, dataset.split, root.resolve().name if isinstance(root, Path) else "")
+    check_names([tracker, label])
     depends = {
         "weights": {
             "name": found.name,
@@ -164,7 +166,7 @@ def make_plan(
             "sequences": [task.sequence.name for task in tasks],
             "left_out": list(left_out),
         }
-        folder = out / tracker / f"{dataset.name}_{mode}"
+        folder = out / tracker / f"{label}_{mode}"
         parts.append(ModePlan(mode=mode, folder=folder, run=run, tasks=tasks, left_out=left_out))
     loading = Loading(weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader)
     return Plan(tracker=tracker, loading=loading, modes=tuple(parts))
@@ -193,11 +195,25 @@ def _check_sequences(dataset: Data) -> None:
     if not dataset.sequences:
         raise DataError(f"{dataset.name} has no sequence.", hint="Check the path and the split.")
     check_names(sequence.name for sequence in dataset.sequences)
-    empty = [s.name for s in dataset.sequences if len(s) < 1 or s.files == ()]
+    bare = [s.name for s in dataset.sequences if s.files == ()]
+    if bare:
+        which = "this" if len(bare) == len(dataset.sequences) else _listed(bare)
+        said = f"{which} is annotation without pictures; a tracker needs the pictures."
+        raise DataError(said, hint=_where_from(dataset.name))
+    empty = [s.name for s in dataset.sequences if len(s) < 1]
     if empty:
         raise DataError(
             f"no pictures of {_listed(empty)}.", hint="Check the data set: vltrack datasets check."
         )
+
+
+def _where_from(name: str) -> str:
+    """What tells where the pictures of a data set are from."""
+    from vltrack.datasets.catalogue import videos
+
+    if name in videos():
+        return f"Where they are from: vltrack datasets fetch-help {name}"
+    return "Give the folder that holds them too."
 
 
 def _tasks(dataset: Data, mode: Mode, missing: Missing) -> tuple[tuple[Task, ...], tuple[str, ...]]:

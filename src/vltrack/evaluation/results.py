@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vltrack.core.errors import GroundingFailed
+from vltrack.core.errors import DataError, GroundingFailed
 from vltrack.evaluation.foreign import Results, read_foreign
-from vltrack.evaluation.store import StoredResults, read_results
+from vltrack.evaluation.store import RUN_FILE, StoredResults, read_results
 
 
 def open_results(path: Path) -> Results:
@@ -16,7 +16,13 @@ def open_results(path: Path) -> Results:
         DataError: nothing there that is known, or a file that does not read.
         StateError: a file of ours was changed after it was written.
     """
-    return of_run(read_results(path)) if (path / "run.json").is_file() else read_foreign(path)
+    if (path / RUN_FILE).is_file():
+        return of_run(read_results(path))
+    runs = sorted(run.parent for depth in ("*", "*/*") for run in path.glob(f"{depth}/{RUN_FILE}"))
+    if runs:
+        named = ", ".join(str(run) for run in runs[:3])
+        raise DataError(f"{path} holds folders of results: {named}.", hint="Name one of them.")
+    return read_foreign(path)
 
 
 def of_run(stored: StoredResults) -> Results:

@@ -32,6 +32,7 @@ from vltrack.core.files import sha256_bytes
 from vltrack.evaluation.rows import AGAIN, Floats, read_boxes, read_scores, read_times, unsealed_times
 from vltrack.evaluation.sealed import read_sealed
 
+RUN_FILE = "run.json"
 RUN, DONE, FAILED = "vltrack.run", "vltrack.done", "vltrack.failure"
 SUFFIXES = {"boxes": ".txt", "scores": ".txt", "times": ".txt", "done": ".json", "failures": ".json"}
 _LONGEST = 200
@@ -39,11 +40,16 @@ _LONGEST = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Something wrong in a folder of results. ``name`` is the sequence's, "" where it is none's."""
+    """Something wrong in a folder of results.
+
+    ``name`` is the sequence's, "" where it is none's; ``unfinished``: not damaged, but left behind where a
+    run was broken off.
+    """
 
     path: Path
     name: str
     message: str
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +145,7 @@ def read_results(folder: Path) -> StoredResults:
         StateError: a record in it was changed after it was written.
     """
     try:
-        run = read_sealed(folder / "run.json", RUN)
+        run = read_sealed(folder / RUN_FILE, RUN)
     except OSError as error:
         raise DataError(
             f"{folder} holds no results of vltrack evaluate (no run.json).",
@@ -201,7 +207,7 @@ def verify(folder: Path) -> list[Finding]:
     Raises:
         DataError, StateError: there is no readable ``run.json``.
     """
-    run = read_sealed(folder / "run.json", RUN) if (folder / "run.json").is_file() else None
+    run = read_sealed(folder / RUN_FILE, RUN) if (folder / RUN_FILE).is_file() else None
     if run is None:
         raise DataError(f"{folder} holds no results of vltrack evaluate (no run.json).")
     names = check_names(run["sequences"])
@@ -227,7 +233,12 @@ def _damages(folder: Path, name: str) -> list[Finding]:
         if failure.is_file():
             read_sealed(failure, FAILED)
         return [
-            Finding(path=path, name=name, message=f"{path} has no record in done/ and does not count.")
+            Finding(
+                path=path,
+                name=name,
+                message=f"{path} has no record in done/ and does not count.",
+                unfinished=True,
+            )
             for path in paths.values()
             if path.is_file()
         ]
@@ -242,6 +253,14 @@ def _damages(folder: Path, name: str) -> list[Finding]:
         except (StateError, DataError) as error:
             found.append(Finding(path=path, name=name, message=error.message))
     return found
+
+
+def label_of(data: str, split: str, place: str) -> str:
+    """What folders of results are called after: the data set, its split where that is not the usual one; for
+    clips of one's own the folder ``place`` that they lie in.
+    """
+    name = place if data == "folder" and place else data
+    return name if split in ("test", "all") else f"{name}-{split}"
 
 
 def file_of(folder: Path, kind: str, name: str) -> Path:

@@ -17,6 +17,7 @@ from vltrack.core.boxes import iou_xywh
 from vltrack.core.errors import DataError
 from vltrack.core.files import as_resource_error, write_text
 from vltrack.core.strict_json import read_json
+from vltrack.core.text import counted
 from vltrack.datasets.opening import Dataset
 from vltrack.evaluation.foreign import Results
 from vltrack.evaluation.naming import matched
@@ -93,6 +94,7 @@ def summarise(
     *,
     data: str,
     split: str,
+    place: str = "",
     subset: Subset | None = None,
     short: Short = "refuse",
     more_rules: Iterable[str] = (),
@@ -103,6 +105,7 @@ def summarise(
         results: boxes under the data set's names (``renamed``).
         truth: of the sequences that are scored.
         data, split: names of the data set and its part.
+        place: what its folder is called; it tells two sets of clips of one's own apart.
         subset: said beside every number where ``truth`` is not the whole data set.
         short: what to do with results that have fewer rows than a rule wants: an error; the frames that are
             not there count as misses; or both are cut to the shorter.
@@ -116,7 +119,7 @@ def summarise(
     for name in more_rules:
         if RULES[name] not in columns.values():  # the column vlt-python is another rule for some data sets
             columns[f"{name}, plain" if name in columns else name] = RULES[name]
-    rules = {column: _with_short(rule, short) for column, rule in columns.items()}
+    rules = {column: with_short(rule, short) for column, rule in columns.items()}
     scored = {column: _scored(truth, results, rule) for column, rule in rules.items()}
     return {
         "format": FORMAT,
@@ -125,9 +128,10 @@ def summarise(
         "mode": results.mode,
         "data": data,
         "split": split,
+        "place": place,
         "subset": None if subset is None else asdict(subset),
         "note": benchmark_of(data).note,
-        "notes": [*results.notes, *_absences(results, truth)],
+        "notes": [*results.notes, *remarks(results, truth, short)],
         "sequences": _sequences(truth, results),
         "causes": asdict(causes(truth)),
         "speed": _speed(results),
@@ -161,8 +165,9 @@ def columns_of(data: str, mode: str = "") -> dict[str, Rule]:
     return columns
 
 
-def _with_short(rule: Rule, short: Short) -> Rule:
-    if short == "refuse" or rule.short != "refuse":
+def with_short(rule: Rule, short: Short) -> Rule:
+    """The rule with another answer to results that have too few rows; a cut is the same for every rule."""
+    if short == "refuse" or (short == "misses" and rule.short != "refuse"):
         return rule
     return replace(rule, short=short)
 
@@ -178,6 +183,7 @@ def _told(truth: Truth, scores: Scores, rule: Rule, extra: dict[str, float]) -> 
         "rule": rule.name,
         "title": rule.title,
         "measures": _unusual(rule),
+        "first": rule.first,
         **_values(scores),
         **{f"{curve}_curve": _plain(scores.curve(curve)) for curve in CURVES},
         "success_thresholds": _plain(rule.success_thresholds),
@@ -224,10 +230,43 @@ def _unusual(rule: Rule) -> dict[str, str]:
     return {name: words for name, words in unusual.items() if isinstance(words, str)}
 
 
-def _absences(results: Results, truth: Truth) -> list[str]:
-    """Sequences that a rule scores though they have no result."""
-    missing = [name for name in truth.names if name not in results.boxes]
-    return [f"{len(missing)} sequences have no result and count as boxes of zeros."] if missing else []
+def remarks(results: Results, truth: Truth, short: Short) -> list[str]:
+    """What a reader of the score has to know of the rows: those that are missing, too many, or no box."""
+    rows = {name: len(results.boxes[name]) for name in truth.names if name in results.boxes}
+    lengths = dict(zip(truth.names, truth.lengths.tolist(), strict=True))
+    missing = [name for name in truth.names if name not in rows]
+    fewer = [f"{name} {rows[name]:,} of {lengths[name]:,}" for name in rows if rows[name] < lengths[name]]
+    more = [f"{name} {rows[name]:,} for {lengths[name]:,}" for name in rows if rows[name] > lengths[name]]
+    broken = {name: _broken(results.boxes[name][: lengths[name]]) for name in rows}
+    broken = {name: count for name, count in broken.items() if count}
+    told = []
+    if missing:
+        told.append(f"{counted(len(missing), 'sequence')} without a result, zeros: {_some(missing)}.")
+    if fewer:
+        how = {"cut": "the annotation is cut to them", "misses": "frames without a row are misses"}
+        fate = how.get(short, "each rule fills them in its own way")
+        told.append(f"{counted(len(fewer), 'result')} with too few rows, {fate}: {_some(fewer)}.")
+    if more:
+        other = sum(rows[name] > 1.5 * lengths[name] for name in rows) > len(rows) / 2
+        hint = " Most have far more: is this another version of the data?" if other else ""
+        told.append(f"{counted(len(more), 'result')} with too many rows, cut: {_some(more)}.{hint}")
+    if broken:
+        told.append(
+            f"{counted(sum(broken.values()), 'row')} without a box (NaN, or no width or height) in"
+            f" {counted(len(broken), 'result')}; the box before is repeated or it is a miss: {_some(broken)}."
+        )
+    return told
+
+
+def _broken(boxes: Floats) -> int:
+    """Rows after the first that are no box; ``NO_ROW`` is told elsewhere."""
+    rows = boxes[1:][~np.isposinf(boxes[1:, 0])]
+    return int((~(np.isfinite(rows).all(axis=1) & (rows[:, 2:] > 0).all(axis=1))).sum())
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
 def _sequences(truth: Truth, results: Results) -> list[dict[str, Any]]:

@@ -48,6 +48,14 @@ class Fit:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """What came of ``which_rule``: the ways, and the rules that refuse these results with what they say."""
+
+    fits: tuple[Fit, ...]
+    refused: Mapping[str, str]
+
+
 def which_rule(
     number: float,
     truth: Truth,
@@ -55,51 +63,66 @@ def which_rule(
     *,
     tolerance: float = 0.05,
     rules: Iterable[Rule] = tuple(RULES.values()),
-) -> list[Fit]:
+) -> Search:
     """Every rule, measure and change of boxes whose score is within ``tolerance`` of ``number`` (percent).
 
-    Those without a change of the boxes come first, the closest first of all. Each rule is also tried with the
-    tracker's own first frame. A rule that refuses these results is passed over.
+    Those without a change of the boxes come first, the closest first of all; a change that leaves the number
+    as it is is not told again. Each rule is also tried with the tracker's own first frame.
     """
     found: dict[tuple[int, str, float], list[str]] = {}
     exact: dict[tuple[int, str, float], float] = {}
-    for place, change in enumerate(CHANGES):
-        for name, measure, value in _all(truth, results, rules, CHANGES[change][1]):
-            if abs(value - number) <= tolerance:
-                key = (place, measure, round(value, 3))
-                found.setdefault(key, []).append(name)
-                exact.setdefault(key, value)
+    told: set[tuple[str, str, float]] = set()
+    refused: dict[str, str] = {}
+    for alike in _alike(rules):
+        try:
+            laid, boxes = align(truth, results, alike[0])
+        except DataError as error:
+            refused |= {rule.name: error.message for rule in alike}
+            continue
+        for place, (_, change) in enumerate(CHANGES.values()):
+            for suffix, measure, value in _all(laid, change(boxes), alike[0]):
+                for name in (rule.name + suffix for rule in alike):
+                    key = (place, measure, round(value, 3))
+                    if abs(value - number) <= tolerance and (name, *key[1:]) not in told:
+                        told.add((name, *key[1:]))
+                        found.setdefault(key, []).append(name)
+                        exact.setdefault(key, value)
     order = sorted(found, key=lambda key: (key[0], abs(exact[key] - number), key[1]))
-    names = tuple(CHANGES)
-    return [
+    changes = tuple(CHANGES)
+    fits = (
         Fit(
             rules=tuple(found[key]),
             measure=key[1],
-            change=names[key[0]],
+            change=changes[key[0]],
             value=exact[key],
             off=exact[key] - number,
         )
         for key in order
-    ]
+    )
+    return Search(fits=tuple(fits), refused=refused)
 
 
-def _all(
-    truth: Truth, results: Mapping[str, Floats], rules: Iterable[Rule], change: Callable[[Floats], Floats]
-) -> Iterable[tuple[str, str, float]]:
+def _alike(rules: Iterable[Rule]) -> list[list[Rule]]:
+    """Rules that differ by name only, together."""
+    groups: dict[Rule, list[Rule]] = {}
     for rule in rules:
-        try:
-            laid, boxes = align(truth, results, rule)
-        except DataError:
-            continue
-        changed = change(boxes)
-        values = _values(laid, changed, rule)
-        for measure, value in values.items():
-            yield rule.name, measure, value
-        if rule.first == "truth":
-            own = _values(laid, changed, replace(rule, first="keep", drops_empty=False))
-            for measure, value in own.items():
-                if round(value, 3) != round(values[measure], 3):
-                    yield f"{rule.name} + own first frame", measure, value
+        groups.setdefault(replace(rule, name="", title="", source=""), []).append(rule)
+    return list(groups.values())
+
+
+def _all(truth: Truth, boxes: Floats, rule: Rule) -> Iterable[tuple[str, str, float]]:
+    """(ending of the rule's name, measure, value) of the boxes; each value of a measure once."""
+    values = _values(truth, boxes, rule)
+    for measure, value in values.items():
+        # The rule's own normalised precision is one of the two that are always known.
+        if not measure.startswith("norm_precision_") or round(value, 3) != round(values["norm_precision"], 3):
+            yield "", measure, value
+    starts = truth.starts[:-1]
+    if rule.first == "truth" and not np.array_equal(boxes[starts], truth.boxes[starts], equal_nan=True):
+        own = _values(truth, boxes, replace(rule, first="keep", drops_empty=False))
+        for measure, value in own.items():
+            if round(value, 3) != round(values[measure], 3):
+                yield " + own first frame", measure, value
 
 
 def _values(truth: Truth, boxes: Floats, rule: Rule) -> dict[str, float]:

@@ -112,9 +112,17 @@ _ROWS = (
     replace(LASOT, name="tnl2k", title="TNL2K toolkit", source="TNL2K_evaluation_toolkit"),
     replace(LASOT, name="vasttrack", title="VastTrack toolkit", source="VastTrack's toolkit"),
     VLT_PYTHON,
-    replace(VLT_PYTHON, name="vlt-python-visible", title=VLT_PYTHON.title, absent="invalid"),
-    replace(VLT_PYTHON, name="vlt-python-lasot", title=VLT_PYTHON.title, absent="miss", short="refuse"),
-    replace(VLT_PYTHON, name="vlt-python-uav", title=VLT_PYTHON.title, invalid_centre="hit"),
+    replace(
+        VLT_PYTHON, name="vlt-python-visible", title=f"{VLT_PYTHON.title}, given presence", absent="invalid"
+    ),
+    replace(
+        VLT_PYTHON,
+        name="vlt-python-lasot",
+        title=f"{VLT_PYTHON.title}, for LaSOT",
+        absent="miss",
+        short="refuse",
+    ),
+    replace(VLT_PYTHON, name="vlt-python-uav", title=f"{VLT_PYTHON.title}, for UAV123", invalid_centre="hit"),
     replace(
         VLT_PYTHON,
         name="pytracking",
