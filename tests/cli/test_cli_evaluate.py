@@ -263,7 +263,8 @@ def test_what_is_odd_about_the_rows_is_said(command: Command, tnl2k: Path, resul
     assert done.code == 0
     assert f"1 result with too many rows, cut: {long.stem}" in done.out
     assert f"1 result with too few rows, frames without a row are misses: {short.stem}" in done.out
-    assert "1 row without a box (NaN, or no width or height) in 1 result" in done.out
+    assert "without a box (NaN, or no width or height) in 2 results" in done.out
+    assert broken.stem in done.out
     which = command("which-rule", "50", results, "--data", tnl2k)
     assert "not tried: " in which.err
     assert "tnl2k (official)" in which.err

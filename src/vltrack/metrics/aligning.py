@@ -66,8 +66,8 @@ def _refuse(truth: Truth, there: NDArray[np.int64], rule: Rule) -> None:
                 f"{truth.names[s]} ({there[s]} for {truth.lengths[s]} frames)" for s in np.flatnonzero(which)
             ]
             raise DataError(
-                f"{len(told)} of {len(truth)} results have {how} rows than the annotation, which the rule"
-                f" {rule.name} refuses: {_listed(told)}.",
+                f"{len(told)} of {len(truth)} results have {how} rows than the annotation, which this"
+                f" rule refuses: {_listed(told)}.",
                 hint="Do results and annotations belong together? Run the tracker again, or see --short.",
             )
 
