@@ -71,7 +71,7 @@ def test_too_low_says_where_it_begins(small: Path, inside: str) -> None:
 
 
 def test_a_split_that_is_not_known_or_not_there(small: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no split 'tets'.*test, train, all"):
+    with pytest.raises(DataError, match=r"has no split 'tets'.*Did you mean test\? It has test, train, all"):
         open_dataset(small / "data" / "lasot", split="tets")
     shutil.copytree(small / "data" / "lasot", tmp_path / "lasot")
     (tmp_path / "lasot" / "testing_set.txt").unlink()
@@ -95,6 +95,9 @@ def test_a_name_overrides(small: Path) -> None:
         open_dataset(small / "data" / "got10k" / "val" / "GOT-10k_Val_000001", name="tnl2k")
     with pytest.raises(DataError, match="Did you mean lasot"):
         open_dataset(clip, name="lasott")
+    with pytest.raises(DataError, match=r"tnl2k looks like TNL2K, not LaSOT\. .*--name tnl2k"):
+        open_dataset(small / "data" / "tnl2k", name="lasot")
+    assert open_dataset(clip.parent, name="folder").name == "folder"
 
 
 # -- odd starts, shared folders, other names -----------------------------------------------------------------
@@ -257,6 +260,22 @@ def test_an_archive_of_boxes_as_the_devkit_ships_it(tmp_path: Path) -> None:
     assert dataset.name == "trackingnet"
     assert dataset.sequences[0].boxes.tolist() == [[1, 102, 245, 174], [0.43, 102.17, 245.73, 176.1]]
     assert not dataset.sequences[0].truth_held_back
+    with pytest.raises(DataError, match=r"holds archives.*GT\.zip opens as it is: give .*/GT\.zip"):
+        open_dataset(tmp_path)
+    shutil.copy(path, tmp_path / "results.zip")
+    (tmp_path / "frames.zip").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"as they are: GT\.zip, results\.zip\. Give the one with the truth"):
+        open_dataset(tmp_path)
+    with pytest.raises(DataError, match="Unpack them first"):
+        open_dataset(tmp_path, name="lasot")
+
+
+def test_the_toolkits_annotation_says_that_train_is_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path / "annos" / "zebra-1.txt", f"{BOX}\n")
+    write(tmp_path / "absent" / "zebra-1.txt", "0\n")
+    said = r"holds no split 'train' of LaSOT \(the toolkit's annotation, no pictures\).*fetch-help lasot"
+    with pytest.raises(DataError, match=said):
+        open_dataset(tmp_path, split="train")
 
 
 def test_the_truth_beside_an_absent_txt(tmp_path: Path) -> None:

@@ -247,19 +247,19 @@ def test_images_of_another_size_are_told(clips: Path) -> None:
     path = clips / "my-dog" / "img" / "00000005.jpg"
     cv2.imwrite(str(path), np.zeros((60, 80, 3), dtype=np.uint8))
     found = check_dataset(clips, images=True).findings.warnings
-    assert any("1 images differ in size" in one.message for one in found)
+    assert any("1 image of another size" in one.message for one in found)
 
 
 @pytest.mark.fault("D08")
 def test_boxes_that_are_none_are_absent_or_counted(lasot: Path, clips: Path) -> None:
     (zebra,) = [one for one in told(lasot, "box", "warning") if "zebra-10" in one.where]
-    assert "in 1 frames the target is not absent" in zebra.message
+    assert "in 1 frame the target is not absent" in zebra.message
     path = clips / "my-dog" / "groundtruth.txt"
     rows = path.read_text().splitlines()
     path.write_text("\n".join(["500,500,9,9", "nan,nan,nan,nan", "3,3,0,7", *rows[3:]]) + "\n")
     read = open_dataset(clips)
     assert sequence_of(read, "my-dog").absent.tolist() == [False, True, True] + [False] * 9
-    assert "1 boxes lie wholly outside of 160x120" in told(clips, "box", "warning")[0].message
+    assert "wholly outside of 160x120: 1 box, first frame 1." in told(clips, "box", "warning")[0].message
     path.write_text("\n".join(["0,0,0,0", *rows[1:]]) + "\n")
     assert "no box to start from" in told(clips, "start", "warning")[0].message
     path.write_text("\n".join([*rows[:3], "3,3,-1,7", *rows[4:]]) + "\n")
@@ -277,7 +277,7 @@ def test_files_that_are_no_frames(clips: Path) -> None:
     folder = clips / "my-dog" / "img"
     (folder / ".hidden.jpg").touch()
     (folder / "Thumbs.db").touch()
-    assert "1 files that are no images (Thumbs.db)" in told(clips, "foreign", "warning")[0].message
+    assert "1 file besides the images (Thumbs.db)" in told(clips, "foreign", "warning")[0].message
     assert len(sequence_of(open_dataset(clips), "my-dog")) == 12
     (folder / "00000012.jpg").rename(folder / "00000099.jpg")
     assert "87 numbers are missing" in told(clips, "numbers", "warning")[0].message

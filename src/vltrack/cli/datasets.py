@@ -18,6 +18,7 @@ from vltrack.cli.datasets_convert import convert
 from vltrack.cli.datasets_export import export_pictures
 from vltrack.cli.track import AsJson, Debug
 from vltrack.core.errors import DataError, ResourceError, UsageError
+from vltrack.core.text import counted
 
 if TYPE_CHECKING:
     from vltrack.datasets.findings import Finding
@@ -89,7 +90,7 @@ def check(
         emit(record | {"findings": [_as_row(finding) for finding in findings]})
     else:
         sys.stdout.write("".join(f"{line}\n" for line in _report_lines(record, findings)))
-    say(f"{shown(path)}: {errors} errors, {len(findings) - errors} warnings")
+    say(f"{shown(path)}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}")
     if errors:
         raise typer.Exit(DataError.exit_code)
 
@@ -111,7 +112,7 @@ def mimic(name: Name, out: Out, seed: Seed = 0, json: AsJson = False, debug: Deb
     files = sum(path.is_file() for path in made.rglob("*"))
     if json:
         emit({"name": name, "out": shown(made), "files": files, "seed": seed})
-    say(f"wrote a miniature of {name} to {shown(made)}: {files} files")
+    say(f"wrote a miniature of {name} to {shown(made)}: {counted(files, 'file')}")
 
 
 def _check(
@@ -182,7 +183,8 @@ def _report_lines(record: dict[str, Any], findings: list[Finding]) -> Iterable[s
     form = f" ({record['form']})" if record["form"] else ""
     yield f"{record['title']}{form} in {record['path']}"
     for split in record["splits"]:
-        line = f"  {split['split']}: {split['sequences']} sequences, {split['frames']:,} frames"
+        sequences, frames = counted(split["sequences"], "sequence"), counted(split["frames"], "frame")
+        line = f"  {split['split']}: {sequences}, {frames}"
         line += f", absent in {split['absent']:,}"
         mute = split["without_sentence"]
         yield line if mute is None else f"{line}; {mute} without a sentence"

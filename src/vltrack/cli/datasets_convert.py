@@ -12,6 +12,7 @@ from vltrack.cli.console import emit, say, shown
 from vltrack.cli.request import check_writable
 from vltrack.cli.track import Debug
 from vltrack.core.errors import UsageError
+from vltrack.core.text import counted
 
 
 class Boxes(StrEnum):
@@ -62,4 +63,4 @@ def convert(
     if json:
         emit({"lines": shown(done.path), "phrases": done.phrases, "splits": done.splits})
     parts = ", ".join(f"{split} {count}" for split, count in done.splits.items())
-    say(f"wrote {done.phrases} phrases ({parts}) to {shown(done.path)}")
+    say(f"wrote {counted(done.phrases, 'phrase')} ({parts}) to {shown(done.path)}")

@@ -11,6 +11,7 @@ from vltrack.cli.console import emit, say, shown
 from vltrack.cli.datasets_convert import AsJson, Overwrite
 from vltrack.cli.request import check_writable
 from vltrack.cli.track import Debug
+from vltrack.core.text import counted
 
 Root = Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of COCO 2017.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for index.jsonl; made if need be.")]
@@ -47,4 +48,4 @@ def export_pictures(
     listed = bring(root, out, split=split, min_side=min_side)
     if json:
         emit({"index": shown(out / "index.jsonl"), "pictures": listed})
-    say(f"listed {listed} pictures in {shown(out / 'index.jsonl')}")
+    say(f"listed {counted(listed, 'picture')} in {shown(out / 'index.jsonl')}")

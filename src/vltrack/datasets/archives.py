@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vltrack.core.errors import DataError
 from vltrack.datasets.findings import Findings, wrong
 from vltrack.datasets.layout import Layout
 from vltrack.datasets.sequences import Sequence
@@ -28,6 +29,16 @@ def read_zip(path: Path, layout: Layout, findings: Findings) -> list[Sequence]:
         findings.error("archive", path, f"is no .zip that can be read ({error}).", "Copy it again.")
         return []
     return sorted((one for one in found if one is not None), key=lambda one: one.name)
+
+
+def opens(path: Path, layout: Layout) -> bool:
+    """Whether the archive holds boxes of the layout's sequences and nothing else; reads its index only."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _members(path, archive, layout)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, DataError):
+        return False
+    return True
 
 
 def _members(path: Path, archive: zipfile.ZipFile, layout: Layout) -> list[zipfile.ZipInfo]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vltrack.core.errors import VltrackError
+from vltrack.core.text import counted
 from vltrack.datasets.findings import Findings
 from vltrack.datasets.opening import Dataset, read_place, resolved
 from vltrack.datasets.recognise import Place, recognise, splits_there
@@ -41,12 +42,15 @@ def check_dataset(
 ) -> Report:
     """Look at every split that is there, or at ``split``; with ``images`` every picture is decoded.
 
+    The folder of one split, and the folder of one clip, is looked at alone.
+
     Raises:
         DataError: there is no data set here to look into.
     """
-    place = recognise(resolved(path), name, split)
+    path = resolved(path)
+    place = recognise(path, name, split)
     findings = Findings()
-    places = [place] if split is not None or place.only else splits_there(place)
+    places = splits_there(place) if split is None and place.root == path else [place]
     datasets = [read_place(one, findings) for one in places]
     for dataset in datasets:
         for sequence in dataset.sequences:
@@ -63,7 +67,8 @@ def _look_at_boxes(sequence: Sequence, findings: Findings) -> None:
     flat = seen & ~(boxes[:, 2:] > 0).all(axis=1)
     if flat.any():
         first = int(np.argmax(flat)) + 1
-        said = f"in {int(flat.sum())} frames the target is not absent, but its box has no width or no height"
+        frames = counted(int(flat.sum()), "frame")
+        said = f"in {frames} the target is not absent, but its box has no width or no height"
         findings.warn("box", where, f"{said}; first frame {first}.", "Scoring counts them by its own rule.")
     if not seen[0] or flat[0]:
         said = "the first frame has no box to start from."
@@ -76,7 +81,8 @@ def _look_at_boxes(sequence: Sequence, findings: Findings) -> None:
     outside = seen & ~flat & ((boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (ends <= 0).any(axis=1))
     if outside.any():
         first = int(np.argmax(outside)) + 1
-        said = f"{int(outside.sum())} boxes lie wholly outside of {width}x{height}, first frame {first}."
+        count = counted(int(outside.sum()), "box", "boxes")
+        said = f"wholly outside of {width}x{height}: {count}, first frame {first}."
         findings.warn("box", where, said, "Boxes or images may be those of another version.")
 
 
@@ -115,7 +121,7 @@ def _decode(sequence: Sequence, findings: Findings) -> None:
         findings.error("image", sequence.source, error.message, error.hint)
         return
     if sequence.files is None and count != len(sequence.boxes):
-        said = f"has {count} frames for {len(sequence.boxes)} boxes."
+        said = f"has {counted(count, 'frame')} for {counted(len(sequence.boxes), 'box', 'boxes')}."
         findings.error("rows", sequence.source, said, "Every frame needs one row.")
     if odd:
-        findings.warn("image", sequence.source, f"{odd} images differ in size from the first.")
+        findings.warn("image", sequence.source, f"{counted(odd, 'image')} of another size than the first.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, ParamSpec, TypeVar
 
 from vltrack.core.errors import DataError
-from vltrack.core.text import printable
+from vltrack.core.text import counted, printable
 
 Severity = Literal["error", "warning"]
 P = ParamSpec("P")
@@ -83,6 +83,6 @@ class Findings:
         if not errors:
             return
         others = len(errors) - 1
-        more = f" (and {others} more finding{'s' * (others > 1)})" if others else ""
+        more = f" (and {counted(others, 'more finding')})" if others else ""
         hint = f"{errors[0].hint} {remedy if others else ''}".strip() or remedy
         raise DataError(f"{errors[0]}{more}", hint=hint, findings=tuple(errors))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from vltrack.core.text import counted
 from vltrack.datasets.findings import Findings
 from vltrack.datasets.layout import Layout, Span
 from vltrack.video.formats import IMAGE_SUFFIXES
@@ -52,9 +53,8 @@ def list_images(folder: Path, layout: Layout, span: Span | None, findings: Findi
     first, beside = layout.first, re.compile(layout.beside or "(?!)")
     foreign = {name for name in names if name[0] != "." and not beside.fullmatch(name)} - set(images)
     if foreign:
-        findings.warn(
-            "foreign", folder, f"{len(foreign)} files that are no images ({min(foreign)}); they are not read."
-        )
+        others = f"{counted(len(foreign), 'file')} besides the images ({min(foreign)}), not read."
+        findings.warn("foreign", folder, others)
     images.sort()
     if not _is_plain(images):
         images.sort(key=natural_key)

@@ -92,7 +92,7 @@ class Source:
     """Where people get the data set.
 
     Attributes:
-        page: the project's name or a repository that its authors keep.
+        page: an address; where it may move, what to search for instead.
         parts: what to download, a line each.
         size: how large, roughly; "" where we do not know.
     """

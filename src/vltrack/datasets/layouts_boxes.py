@@ -27,7 +27,7 @@ OTB100 = Layout(
     spans=OTB_SPANS,
     aliases=OTB_ALIASES,
     source=Source(
-        page="the Visual Tracker Benchmark page (TB-100)",
+        page="cvlab.hanyang.ac.kr/tracker_benchmark; else search for Visual Tracker Benchmark TB-100",
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/",),
         size="98 videos with 100 targets",
     ),
@@ -58,7 +58,7 @@ GOT10K = Layout(
     meta=("{split}/{seq}/meta_info.ini",),
     beside=r".*\.(txt|label|ini)",
     source=Source(
-        page="the GOT-10k project page; toolkit: github.com/got-10k/toolkit",
+        page="got-10k.aitestunion.com; toolkit: github.com/got-10k/toolkit",
         parts=("the parts train, val and test, unpacked to ROOT/train/, ROOT/val/, ROOT/test/",),
         size="9,335 training, 180 validation and 180 test videos",
     ),
@@ -98,7 +98,7 @@ UAV123 = Layout(
     spans=UAV123_SPANS,
     spans_file="uav123_frames.json",
     source=Source(
-        page="the UAV123 project page (Image and Video Understanding Lab, KAUST)",
+        page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
         parts=("the archive UAV123, unpacked so that ROOT has anno/ and data_seq/",),
         size="123 sequences, 112,578 frames",
     ),
@@ -116,7 +116,7 @@ UAV123_10FPS = Layout(
     spans=UAV123_10FPS_SPANS,
     spans_file="uav123_frames.json",
     source=Source(
-        page="the UAV123 project page (Image and Video Understanding Lab, KAUST)",
+        page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
         parts=("the archive UAV123_10fps, unpacked so that ROOT has anno/ and data_seq/",),
         size="123 sequences",
     ),
@@ -149,7 +149,7 @@ NFS_ORIGINAL = Layout(
     # id xmin ymin xmax ymax frame lost occluded generated "label", often drawn at 240 frames a second
     rows=Rows(box=(1, 2, 3, 4), corners=True, lost=6, rate=8, slack=1),
     source=Source(
-        page="the Need for Speed (NFS) project page",
+        page="ci2cv.net/nfs; else search for Need for Speed tracking data set",
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/30/",),
         size="100 sequences; 30 frames a second are what everyone reports",
     ),

@@ -41,7 +41,7 @@ LASOT = Layout(
     attribute_files=("att/{seq}.txt",),
     cuts={"monkey-17": 2260},
     source=Source(
-        page="the LaSOT project page; lists and attributes: github.com/HengLan/LaSOT_Evaluation_Toolkit",
+        page="the links in github.com/HengLan/LaSOT_Evaluation_Toolkit (lists and attributes too)",
         parts=(
             "the archives of all 70 classes, unpacked to ROOT/<class>/",
             "testing_set.txt and training_set.txt, to ROOT/",
@@ -65,7 +65,7 @@ LASOT_EXT = Layout(
     attribute_files=LASOT.attribute_files,
     cuts={"paddle-1": None},
     source=Source(
-        page="the LaSOT project page (LaSOT Extension Subset)",
+        page="the project page (LaSOT Extension Subset) in github.com/HengLan/LaSOT_Evaluation_Toolkit",
         parts=("the archives of all 15 classes, unpacked to ROOT/<class>/",),
         size="150 videos",
     ),
@@ -90,7 +90,7 @@ TNL2K = Layout(
     attribute_files=("{split}/{seq}/attributes.txt", "att/{seq}_attribute.txt"),
     cuts={"advSamp_monitor_bikeyellow": None},
     source=Source(
-        page="the TNL2K project page; toolkit: github.com/wangxiao5791509/TNL2K_evaluation_toolkit",
+        page="the links in github.com/wangxiao5791509/TNL2K_evaluation_toolkit",
         parts=(
             "the test videos, unpacked to ROOT/test/<sequence>/",
             "the training videos, unpacked to ROOT/train/<sequence>/",
@@ -118,7 +118,7 @@ OTB99 = Layout(
     spans=OTB_SPANS,
     aliases=OTB_ALIASES,
     source=Source(
-        page="the page of the paper Tracking by Natural Language Specification (OTB99)",
+        page="github.com/QUVA-Lab/lang-tracker",
         parts=(
             "the sentences, unpacked to ROOT/OTB_query_train/ and ROOT/OTB_query_test/",
             "the videos, unpacked to ROOT/OTB_videos/<sequence>/ (damaged ones: those of OTB100)",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.core.text import counted
 from vltrack.datasets.findings import Findings, wrong
 from vltrack.datasets.frames import list_images
 from vltrack.datasets.layout import Layout, Patterns
@@ -154,7 +155,7 @@ def _fit(
     for one in series[1:]:
         one.values = one.values[:1] if held_back else one.values
         if len(one) != len(truth):
-            said = f"{len(one)} values for {len(truth)} boxes."
+            said = f"{counted(len(one), 'value')} for {counted(len(truth), 'box', 'boxes')}."
             raise wrong("rows", one.path, said, "Every frame needs one; download the file again.")
     if not files or held_back:
         return files
@@ -162,7 +163,7 @@ def _fit(
         files = files[: len(truth)]
         truth.values = truth.values[: len(files)]
     if len(files) != len(truth):
-        said = f"{len(truth)} rows for the {len(files)} images in {files[0].parent}."
+        said = f"{counted(len(truth), 'row')} for the {counted(len(files), 'image')} in {files[0].parent}."
         raise wrong("rows", truth.path, said, "Every frame needs one row; unpack the sequence again.")
     return files
 

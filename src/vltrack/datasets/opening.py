@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.core.text import counted
 from vltrack.datasets.archives import read_zip
 from vltrack.datasets.findings import Finding, Findings, wrong
 from vltrack.datasets.loading import load_sequence
@@ -140,9 +141,8 @@ def read_truth(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     if beside.is_file():
         flags = read_digits(beside)
         if len(flags) != len(boxes):
-            raise wrong(
-                "rows", beside, f"{len(flags)} values for {len(boxes)} boxes.", "Every frame needs one."
-            )
+            said = f"{counted(len(flags), 'value')} for {counted(len(boxes), 'box', 'boxes')}."
+            raise wrong("rows", beside, said, "Every frame needs one.")
         absent |= flags == 1
     return boxes, absent
 

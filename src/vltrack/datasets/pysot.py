@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.strict_json import walk_json
+from vltrack.core.text import counted
 from vltrack.datasets.findings import Findings, wrong
 from vltrack.datasets.layout import Layout
 from vltrack.datasets.sequences import Sequence
@@ -83,7 +84,8 @@ def _images(root: Path, name: str, names: Any, count: int, path: Path) -> tuple[
     if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         raise wrong("json", path, f"{name}: img_names is no list of names.", _SHAPE)
     if len(names) != count:
-        raise wrong("rows", path, f"{name}: {count} boxes for {len(names)} images.", _SHAPE)
+        said = f"{name}: {counted(count, 'box', 'boxes')} for {counted(len(names), 'image')}."
+        raise wrong("rows", path, said, _SHAPE)
     if not all(map(is_safe, (part for one in names for part in one.split("/")))):
         raise wrong("name", path, f"{name}: an image's name leads out of the folder.", _SHAPE)
     files = tuple(root / PurePosixPath(one) for one in names)

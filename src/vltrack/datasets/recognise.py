@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from vltrack.core.errors import DataError
+from vltrack.datasets.archives import opens
 from vltrack.datasets.layout import ALL, Layout, Split
 from vltrack.datasets.layouts import LAYOUTS
 from vltrack.datasets.tree import globbed, is_telling, matches, within
@@ -34,7 +35,8 @@ def recognise(path: Path, name: str | None = None, split: str | None = None) -> 
     """What lies at ``path`` (resolved).
 
     Raises:
-        DataError: nothing that is known, or at another level: the message says where.
+        DataError: nothing that is known, another data set than ``name``, or at another level: the message
+            says which and where.
     """
     layouts = _called(name)
     if path.is_file():
@@ -52,11 +54,23 @@ def recognise(path: Path, name: str | None = None, split: str | None = None) -> 
             return Place(layout=layout, root=path.parent, split=layout.splits[0], only=path.name)
         if layout.own and _fits(layout, path):
             return Place(layout=layout, root=path, split=choose_split(layout, path, split))
-    if name is not None:  # by its name, so that what is missing can be told
-        for layout in layouts:
-            if any(_has(path, pattern) for pattern in layout.truth):
-                return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+    if name is not None and (found := _by_name(path, layouts, split)):
+        return found
     raise _unknown(path, layouts, name)
+
+
+def _by_name(path: Path, layouts: list[Layout], split: str | None) -> Place | None:
+    """``path`` as the data set that was named though its marks are missing, so that what else is can be told.
+
+    Raises ``DataError`` where another data set lies there.
+    """
+    if other := next((one for one in LAYOUTS if not one.own and _fits(one, path)), None):
+        said = f"{path} looks like {other.title}, not {layouts[0].title}."
+        raise DataError(said, hint=f"Leave --name out, or give --name {other.name}.")
+    for layout in layouts:
+        if any(_has(path, pattern) for pattern in layout.truth):
+            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+    return None
 
 
 def choose_split(layout: Layout, root: Path, wanted: str | None) -> Split:
@@ -70,8 +84,22 @@ def choose_split(layout: Layout, root: Path, wanted: str | None) -> Split:
     if wanted is None:
         return next((split for split in layout.splits if _is_there(split, root)), everything)
     if wanted not in known:
-        raise DataError(f"{layout.title} has no split {wanted!r}.", hint=f"It has {', '.join(known)}.")
+        raise _no_split(layout, root, wanted, list(known))
     return known[wanted]
+
+
+def _no_split(layout: Layout, root: Path, wanted: str, known: list[str]) -> DataError:
+    """The error for a split that is not to be had: of the data set, or only of the form that is here."""
+    for whole in LAYOUTS:
+        if whole.name == layout.name and wanted in (split.name for split in whole.splits):
+            return DataError(
+                f"{root} holds no split {wanted!r} of {layout.title} ({layout.form}).",
+                hint=f"It has {', '.join(known)}. Where the whole data set is from: "
+                f"vltrack datasets fetch-help {layout.name}",
+            )
+    near = difflib.get_close_matches(wanted, known, 1)
+    meant = f"Did you mean {near[0]}? " if near else ""
+    return DataError(f"{layout.title} has no split {wanted!r}.", hint=f"{meant}It has {', '.join(known)}.")
 
 
 def splits_there(place: Place) -> list[Place]:
@@ -175,6 +203,18 @@ def _part(path: Path, layout: Layout, root: Path) -> DataError:
     )
 
 
+def _with_archives(archives: list[Path], layouts: Iterable[Layout]) -> str:
+    """What to do with archives: some hold boxes and open as they are."""
+    plain = [layout for layout in layouts if layout.archive]
+    ready = [path for path in archives if path.suffix == ".zip" and any(opens(path, one) for one in plain)]
+    if not ready:
+        return "Unpack them first."
+    if len(ready) == 1:
+        return f"{ready[0].name} opens as it is: give {ready[0]}"
+    names = ", ".join(path.name for path in ready[:8])
+    return f"These open as they are: {names}. Give the one with the truth, such as {ready[0]}"
+
+
 def _readable(pattern: str) -> str:
     return pattern.replace("{", "<").replace("}", ">")
 
@@ -188,9 +228,10 @@ def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
         known = {child: layout for child, layout in known.items() if child.parent not in known}
         listed = ", ".join(f"{known[child].title} in {child}" for child in sorted(known)[:8])
         return DataError(f"no data set in {path} itself, but {listed}.", hint="Name one of these folders.")
-    archives = sorted(child.name for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
+    archives = sorted(child for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
     if archives:
-        return DataError(f"{path} holds archives ({archives[0]}).", hint="Unpack them first.")
+        said = f"{path} holds archives ({archives[0].name})."
+        return DataError(said, hint=_with_archives(archives, layouts))
     if not any(path.iterdir()):
         return DataError(f"{path} is empty: no sequence is in it.", hint=_LIST)
     if name is not None:

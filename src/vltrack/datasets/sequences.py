@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.core.text import counted
 from vltrack.core.types import Frame
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Sequence:
                 if count <= len(self.boxes):
                     yield frame
         if count != len(self.boxes):
+            rows = counted(len(self.boxes), "row")
             raise DataError(
-                f"{self.source} has {count} frames, its groundtruth.txt has {len(self.boxes)} rows.",
+                f"{self.source} has {counted(count, 'frame')}, its groundtruth.txt {rows}.",
                 hint="Every frame needs one row.",
             )
