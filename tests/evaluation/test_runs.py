@@ -157,8 +157,10 @@ def test_what_is_wrong_is_told_before_anything_runs(weights: Path, tmp_path: Pat
     with pytest.raises(CheckpointCorrupt, match="damaged"):
         make_plan(data, broken, ("nl",), tmp_path)
     bare = replace(data.sequences[0], files=())
-    with pytest.raises(DataError, match="no pictures of a00"):
+    with pytest.raises(DataError, match="this is annotation without pictures; a tracker needs the pictures"):
         make_plan(Painting(sequences=(bare,)), weights, ("nl",), tmp_path)
+    with pytest.raises(DataError, match=r"a00 is annotation .* Where they are from: .* fetch-help lasot"):
+        make_plan(Painting(name="lasot", sequences=(bare, *data.sequences[1:])), weights, ("nl",), tmp_path)
     plan = make_plan(data, weights, ("nl",), tmp_path / "out", loader=LOADER)
     with pytest.raises(UsageError, match="negative"):
         run(plan, jobs=-1)
