@@ -78,7 +78,7 @@ def which_rule(
         sys.stdout.write(f"{fit.value:7.3f}  {name:<8} {CHANGES[fit.change][0]}: {rules_told}\n")
     for said in sorted(set(search.refused.values())):
         who = ", ".join(named(rule) for rule in search.refused if search.refused[rule] == said)
-        warn(f"not tried: {who}. {said} See --short.")
+        warn(f"not tried: {who}. {said}{' See --short.' if 'fewer' in said else ''}")
     if not search.fits:
         hint = "Is it in percent?" if published < 1 else "See vltrack evaluate --rule all."
         say(f"no convention gives {shown(number)} within {within:.3g}. {hint}")
