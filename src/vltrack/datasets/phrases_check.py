@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vltrack.core.errors import DataError
+from vltrack.core.text import counted
 from vltrack.datasets.findings import Finding, Findings
 from vltrack.datasets.phrases import (
     PhraseSplit,
@@ -70,7 +71,9 @@ def _annotations(findings: Findings, read: PhraseSplit) -> None:
             findings.warn("unusable", read.annotations, f"{read.split}: {count} times {why}; left out.")
     pasted = sum(_NUMBERS.fullmatch(phrase) is not None for phrase in read.phrases)
     if pasted:
-        findings.warn("sentence", read.annotations, f"{read.split}: {pasted} phrases are only numbers.")
+        findings.warn(
+            "sentence", read.annotations, f"{read.split}: only numbers in {counted(pasted, 'phrase')}."
+        )
     sizes = np.array([read.sizes.get(name, (0, 0)) for name in read.names], dtype=np.float64)[read.image]
     corner = read.boxes[:, :2] + read.boxes[:, 2:]
     over = (read.boxes[:, :2] < -1) | (corner > sizes + 1)
