@@ -199,7 +199,7 @@ def test_the_check_tells_odd_annotations(copy) -> None:
     assert "val: 1 boxes reach over the edge" in warnings
     assert "val: 1 times a box without size" in warnings
     assert "val: 1 times an annotation of a picture or category that is not listed" in warnings
-    assert "val: 1 phrases are only numbers" in warnings
+    assert "val: only numbers in 1 phrase" in warnings
     assert "it is 60x50, its annotation says 320x240" in messages(root)
 
 
