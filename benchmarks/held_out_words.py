@@ -1,0 +1,87 @@
+"""Are words read on pictures that no training saw? Pairs of questions to one picture, before and after.
+
+    python benchmarks/held_out_words.py litetrack-tiny sa-tracker-tiny --data ../shared/train
+
+The pictures are those of the ``val`` split of a folder of training pictures (docs/train.md), real ones and
+pasted scenes, in which the sentence alone names the target; samples 2k and 2k + 1 are one picture with two
+sentences. Knows the samples and the public tracker; nothing here depends on time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from vltrack import Tracker
+from vltrack.core.boxes import iou_xywh
+from vltrack.core.errors import GroundingFailed
+from vltrack.core.types import Box
+from vltrack.datasets.cutouts import CutoutSet, build_cutouts
+from vltrack.datasets.pictures import PictureSet
+from vltrack.training.pairs import PairConfig, PairSampler, Sample
+
+SEED = 77
+APART = 0.5
+"""Two targets of one picture count as a pair below this overlap."""
+
+
+def samples(data: Path, cutouts: Path | None, count: int) -> list[Sample]:
+    """``count`` samples of the held-out pictures; objects are cut out where no file of them is given."""
+    config = PairConfig(scene_share=1.0, text_share=0.0, negative_share=0.0, recolour_share=0.35, split="val")
+    pictures = PictureSet.load(data)
+    with tempfile.TemporaryDirectory() as folder:
+        cut = CutoutSet.load(cutouts) if cutouts else build_cutouts(pictures, Path(folder) / "cutouts.npz")
+        sampler = PairSampler(config, pictures, cut)
+        return [sampler.sample(SEED, 0, index) for index in range(count)]
+
+
+def found(tracker: Tracker, sample: Sample) -> Box:
+    """x, y, w, h of what the sentence finds in the first view; zeros where it finds nothing."""
+    try:
+        return np.asarray(tracker.init(sample.searches[0], text=sample.text).box, dtype=np.float64)
+    except GroundingFailed:
+        return np.zeros(4)
+
+
+def measure(weights: str, asked: list[Sample]) -> dict[str, float]:
+    """Mean overlap, share at 0.5, and of pairs the share in which each sentence has the box on its own."""
+    tracker = Tracker.load(weights)
+    boxes = np.stack([found(tracker, sample) for sample in asked])
+    truth = np.stack([sample.boxes[0] for sample in asked]).astype(np.float64)
+    own = np.asarray(iou_xywh(boxes, truth))
+    other = np.asarray(iou_xywh(boxes, truth[np.arange(len(asked)) ^ 1]))
+    pairs = np.asarray(iou_xywh(truth[0::2], truth[1::2])) < APART
+    right = np.asarray(own > other)
+    both = right[0::2] & right[1::2]
+    return {
+        "overlap": float(own.mean()),
+        "at_0.5": float((own >= 0.5).mean()),
+        "pairs": int(pairs.sum()),
+        "both_right": float(both[pairs].mean()),
+    }
+
+
+def main() -> int:
+    """Print one line for each of the weights."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("weights", nargs="+", metavar="NAME|PATH", help="our models")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training pictures")
+    parser.add_argument("--cutouts", type=Path, help="cutouts.npz of an earlier run, which saves minutes")
+    parser.add_argument("--samples", type=int, default=160, help="an even number")
+    options = parser.parse_args()
+    asked = samples(options.data, options.cutouts, options.samples // 2 * 2)
+    sys.stdout.write("| weights | overlap | at 0.5 | pairs | both right |\n|---|---|---|---|---|\n")
+    for weights in options.weights:
+        row = measure(weights, asked)
+        told = f"{row['overlap']:.3f} | {row['at_0.5']:.3f} | {row['pairs']} | {row['both_right']:.3f}"
+        sys.stdout.write(f"| {Path(weights).stem} | {told} |\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
