@@ -207,6 +207,17 @@ def test_flags_that_make_no_sense(command: Any, tmp_path: Path, quick: None) -> 
     )
 
 
+def test_a_folder_of_folders_names_those_with_results(command: Any, tmp_path: Path, quick: None) -> None:
+    for name, file in (("one", "scores.json"), ("two", "run.json")):
+        (tmp_path / "evaluation" / name / "lasot_nl").mkdir(parents=True)
+        (tmp_path / "evaluation" / name / "lasot_nl" / file).write_text("{}")
+    for folder in (tmp_path / "evaluation", tmp_path / "evaluation" / "two"):
+        done = command("report", folder, "--out", tmp_path / "o")
+        assert done.code == 4 and "holds folders of results" in done.err and "--data" not in done.err
+        assert f"{tmp_path}/evaluation/two/lasot_nl" in done.err
+    assert f"{tmp_path}/evaluation/one/lasot_nl" not in done.err
+
+
 # -- with frames ------------------------------------------------------------------------------------
 
 
@@ -286,6 +297,34 @@ def test_worst_sequences_get_strips_and_sheets_and_redraw_without_the_data(
     again = command("report", out / "report.json", "--out", tmp_path / "again", "--format", "svg")
     assert again.code == 0, again.err
     assert tree(tmp_path / "again") == tree(out)
+
+
+def test_results_that_do_not_fit_are_scored_as_asked_or_the_way_is_told(
+    command: Any, tmp_path: Path, dataset: Dataset, quick: None
+) -> None:
+    folder = boxes_folder(tmp_path / "one", dataset, 12.0, [50.0, 20.0, 60.0])
+    (folder / "scores.json").unlink()
+    short = folder / f"{SEQUENCES[1]}.txt"
+    short.write_text("".join(short.read_text().splitlines(keepends=True)[:15]))
+    words = ("report", folder, "--data", tmp_path / "data", "--out", tmp_path / "out", "--worst", "0")
+    done = command(*words)
+    assert done.code == 4 and "see --short" in done.err
+    aucs = {}
+    for way in ("misses", "cut"):
+        done = command(*words, "--short", way, "--overwrite")
+        assert done.code == 0, done.err
+        kept = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert f"--short {way}" in kept["command"] and kept["scores"][0]["place"] == "data"
+        aucs[way] = kept["scores"][0]["rules"]["official"]["per_sequence"]["auc"]
+    assert aucs["cut"][1] > aucs["misses"][1] and aucs["cut"][0] == aucs["misses"][0]
+    assert command(*words, "--short", "never").code == 2
+    again = command("report", tmp_path / "out" / "report.json", "--out", tmp_path / "p", "--short", "cut")
+    assert again.code == 2 and "--short" in again.err
+
+    short.unlink()
+    done = command(*words, "--overwrite")
+    assert done.code == 4 and "has no result of 1 of 3 sequences" in done.err
+    assert "--subset present --out FOLDER; then report the scores.json" in done.err
 
 
 def test_without_pictures_there_are_strips_only_and_it_is_said(

@@ -165,6 +165,52 @@ def test_the_page_asks_for_nothing() -> None:
     assert "url(" not in report_page(told, []) and "prefers-color-scheme: dark" in report_page(told, [])
 
 
+def test_only_what_is_there_has_a_column_or_a_heading() -> None:
+    bare = report(scores("a", spread(50), mode="", speed=None), likeness=[None, 0.5, 0.5, None])
+    page = Page(report_page(bare, draw_pictures(bare)))
+    for words in ("mode", "frames/s", "Speed", "Frames a second"):
+        assert words not in page.text
+    assert "Likeness" in page.text
+    full = report(scores("a", spread(50)), likeness=[None, 0.5, 0.5, None])
+    page = Page(report_page(full, draw_pictures(full)))
+    for words in ("mode", "frames/s", "Speed and likeness", "Frames a second"):
+        assert words in page.text
+
+
+def test_attributes_are_spelled_out() -> None:
+    page = Page(report_page(three(), []))
+    assert "IV illumination variation, OCC occlusion, SV scale variation, LR low resolution." in page.text
+    assert "motion blur" not in page.text  # only those that occur
+
+
+def test_names_of_all_attributes_are_known() -> None:
+    from vltrack.datasets import layouts_words
+
+    lists = [value for value in vars(layouts_words).values() if isinstance(value, tuple)]
+    codes = sorted({code for names in lists for code in names})
+    assert len(codes) > 20 and [code for code, _ in tables.spelled(codes)] == codes
+
+
+def test_own_clips_are_called_after_their_folder() -> None:
+    told = report(scores("a", spread(50), data="folder", split="all", place="my-<b>clips"))
+    assert tables.set_of(told) == "my-<b>clips all"
+    assert "my-<b>clips all, 12 sequences" in Page(report_page(told, [])).text
+    assert tables.set_of(report(scores("a", spread(50), data="folder", split="all"))) == "folder all"
+    assert tables.set_of(report(scores("a", spread(50), place="LaSOT-copy"))) == "lasot test"
+
+
+def test_remarks_stand_by_the_scores_and_pictures_are_of_one_size() -> None:
+    told = report(scores("a", spread(50)), films=[film()], notes=["3 results were cut."])
+    html = report_page(told, draw_pictures(told))
+    assert html.index("Scores</h2>") < html.index("3 results were cut.") < html.index("Curves</h2>")
+    assert "invert(" not in html  # what is dark in a picture is called so
+    wide = {p.name: p.width for p in draw_pictures(told)}
+    assert wide["success"] == wide["speed"] and wide["strip-1"] == pytest.approx(
+        2 * wide["success"], rel=0.05
+    )
+    assert f"width: {6.8 * wide['success']:.2f}rem" in html
+
+
 def test_same_document_same_page() -> None:
     first, second = (report(scores("a", spread(50)), films=[film()]) for _ in range(2))
     assert report_page(first, draw_pictures(first)) == report_page(second, draw_pictures(second))

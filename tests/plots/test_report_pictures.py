@@ -187,6 +187,34 @@ def test_strips_shade_absent_spans_in_every_lane() -> None:
     np.testing.assert_allclose(np.asarray(scores[1].get_ydata()), 1 - np.linspace(0, 1, 50))
 
 
+def test_the_key_of_a_strip_names_only_what_is_there() -> None:
+    nothing = np.full(5, np.nan)
+    for scores, absent in ((nothing, []), (np.ones(5), []), (nothing, [(1, 2)])):
+        lane = strips.Lane(tracker=0, name="n", overlaps=np.ones(5), scores=scores)
+        told = " ".join(words(strips.strip_figure("title", "", 5, absent, [lane])))
+        assert "area: overlap" in told
+        assert ("own score" in told) is bool(np.isfinite(scores).all())
+        assert ("absent" in told) is bool(absent)
+
+
+def test_a_sheet_without_a_title_has_no_room_for_one() -> None:
+    shots = [moment(0, np.array([[1.0, 2, 30, 40]]), np.array([0.0]))]
+    first, bare = (worst.worst_sheet(title, "", ["a"], shots) for title in ("clip", ""))
+    assert len(bare) < len(first)
+    np.testing.assert_array_equal(bare[40:], first[len(first) - len(bare) + 40 :])
+
+
+def test_moments_are_never_nearly_the_same() -> None:
+    for lost in range(1, 39):
+        overlaps = np.ones((1, 40))
+        overlaps[0, lost] = 0.0
+        picks = worst.moments_of(overlaps)
+        assert lost in picks and len(picks) == worst.SHOWN
+        assert min(np.diff(picks)) > 1, (lost, picks)
+    overlaps[0, 1:38] = 1.0
+    assert worst.moments_of(overlaps)[-1] == 38  # in place of 39, the last
+
+
 def test_thinning_keeps_the_mean_and_leaves_gaps() -> None:
     values = np.concatenate([np.zeros(50), np.ones(50), np.full(100, np.nan)])
     thin = strips.thinned(values, 4)

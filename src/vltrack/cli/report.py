@@ -5,15 +5,20 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from vltrack.cli import request as checks
 from vltrack.cli.console import emit, say, shown
 from vltrack.cli.track import Debug
 from vltrack.core.errors import UsageError
 
+if TYPE_CHECKING:
+    from vltrack.evaluation.summary import Short
+
 KINDS = ("svg", "png")
+SHORT = ("refuse", "misses", "cut")
 
 Results = Annotated[
     list[str],
@@ -46,6 +51,10 @@ Common = Annotated[
     bool,
     typer.Option("--subset-common", help="Compare the sequences that all have; n/N beside every number."),
 ]
+ShortResults = Annotated[
+    str,
+    typer.Option("--short", help="Results scored here with too few rows: refuse, count as misses, or cut."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One summary object on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")]
 
@@ -59,6 +68,7 @@ def report(
     rule: Rule = "official",
     format: Format = "svg,png",
     subset_common: Common = False,
+    short: ShortResults = "refuse",
     overwrite: Overwrite = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -73,6 +83,7 @@ def report(
     kinds = tuple(dict.fromkeys(part.strip().lower() for part in format.split(",") if part.strip()))
     if not kinds or any(kind not in KINDS for kind in kinds):
         raise UsageError(f"--format {shown(format)!r} is not known.", hint="Known: svg, png.")
+    checks.check_choice("--short", short, SHORT)
 
     from vltrack.cli import report_job
 
@@ -83,6 +94,7 @@ def report(
         "--worst": worst if worst != 4 else None,
         "--rule": rule if rule != "official" else None,
         "--format": format if format != "svg,png" else None,
+        "--short": short if short != "refuse" else None,
     }
     words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
     words += ["--subset-common"] if subset_common else []
@@ -95,6 +107,7 @@ def report(
         rule=rule,
         formats=kinds,
         subset_common=subset_common,
+        short=cast("Short", short),
         overwrite=overwrite,
         command=shlex.join(["vltrack", "report", *results, *words]),
         date=time.strftime("%Y-%m-%d"),

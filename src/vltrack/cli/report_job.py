@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from vltrack.cli.report_sources import Source, check_one_data, common, read_sour
 from vltrack.core.errors import ResourceError, UsageError
 from vltrack.core.files import as_resource_error, write_bytes
 from vltrack.core.strict_json import parse_json
+
+if TYPE_CHECKING:
+    from vltrack.evaluation.summary import Short
 
 PAGE, DOCUMENT, TABLE, PICTURES = "report.html", "report.json", "table.tex", "pictures"
 _OURS = re.compile(
@@ -53,6 +56,7 @@ class Job:
     rule: str
     formats: tuple[str, ...]
     subset_common: bool
+    short: Short
     overwrite: bool
     command: str
     date: str
@@ -70,9 +74,10 @@ def run(job: Job) -> dict[str, Any]:
     document = report_document(job.results)
     if document is None:
         document = _document(job)
-    elif job.data is not None or job.against is not None or job.subset_common:
+    elif job.data is not None or job.against is not None or job.subset_common or job.short != "refuse":
         raise UsageError(
-            "a report.json is drawn again as it is.", hint="Leave out --data, --against and --subset-common."
+            "a report.json is drawn again as it is.",
+            hint="Leave out --data, --against, --short and --subset-common.",
         )
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
@@ -154,7 +159,7 @@ def _document(job: Job) -> dict[str, Any]:
         from vltrack.datasets.opening import open_dataset
 
         dataset = open_dataset(job.data, split=split_of(job.results))
-    sources = read_sources(job.results, dataset)
+    sources = read_sources(job.results, dataset, job.short)
     check_one_data(sources, dataset)
     sources, subset, of = common(sources, wanted=job.subset_common)
     _check_rule(sources, job.rule)
@@ -197,10 +202,10 @@ def _check_rule(sources: Sequence[Source], rule: str) -> None:
 def _notes(sources: Sequence[Source]) -> list[str]:
     """What the evaluations had to say; what all say is said once."""
     notes = []
-    for source in sources:
-        said = [source.scores.get("note"), *(source.scores.get("notes") or [])]
-        for note in (str(n) for n in said if n):
-            everyone = all(note == str(s.scores.get("note")) for s in sources)
+    said = [[s.scores.get("note"), *(s.scores.get("notes") or [])] for s in sources]
+    for source, own in zip(sources, said, strict=True):
+        for note in (str(n) for n in own if n):
+            everyone = all(note in map(str, other) for other in said)
             line = note if everyone else f"{source.name}: {note}"
             if line not in notes:
                 notes.append(line)

@@ -15,9 +15,12 @@ from vltrack.core.strict_json import read_json
 if TYPE_CHECKING:
     from vltrack.datasets.opening import Dataset
     from vltrack.evaluation.foreign import Results
+    from vltrack.evaluation.summary import Short
 
 SCORES, REPORT = "vltrack.scores", "vltrack.report"
-FILE = "scores.json"
+FILE, RUN = "scores.json", "run.json"
+_NAMED = 8
+"""Folders that a hint names at most."""
 _COMMON = "Add --subset-common to compare what all have; n/N then stands beside every number."
 
 
@@ -59,19 +62,20 @@ def _kind(path: Path) -> str:
     return str(document.get("format")) if isinstance(document, dict) else ""
 
 
-def read_sources(words: Sequence[str], dataset: Dataset | None) -> list[Source]:
+def read_sources(words: Sequence[str], dataset: Dataset | None, short: Short = "refuse") -> list[Source]:
     """The trackers in the order given; names that occur twice get their mode.
 
     Args:
         words: ``scores.json`` files or folders of results, each as ``PATH`` or ``NAME=PATH``.
         dataset: with it, a folder that has not been scored yet is scored.
+        short: what is then done with results that have too few rows, as in ``evaluation.summary``.
 
     Raises:
         UsageError: two that cannot be told apart by name.
         DataError: no scores there, or scores of another format.
     """
     named = [_split(word) for word in words]
-    read = [_read(path, dataset) for _, path in named]
+    read = [_read(path, dataset, short) for _, path in named]
     trackers = [name or source.name for (name, _), source in zip(named, read, strict=True)]
     sources = []
     for (given, _), tracker, source in zip(named, trackers, read, strict=True):
@@ -110,7 +114,7 @@ def _split(word: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _read(path: Path, dataset: Dataset | None) -> Source:
+def _read(path: Path, dataset: Dataset | None, short: Short) -> Source:
     if not path.exists():
         raise DataError(f"{shown(path)} is not there.", hint="Give a scores.json or a folder of results.")
     file = path / FILE if path.is_dir() else path
@@ -121,24 +125,49 @@ def _read(path: Path, dataset: Dataset | None) -> Source:
         scores = read_scores(file)
         check_scores(scores, shown(file))
         beside = path if path.is_dir() else path.parent
-        folder = beside if path.is_dir() or (beside / "run.json").is_file() else None
+        folder = beside if path.is_dir() or (beside / RUN).is_file() else None
         return Source(name=scores["tracker"], scores=scores, folder=folder)
+    _check_depth(path)
     if dataset is None:
         raise DataError(
             f"{shown(path)} has no {FILE}.",
             hint="Add --data PATH to score it, or run vltrack evaluate first.",
         )
-    return _scored(path, dataset)
+    return _scored(path, dataset, short)
 
 
-def _scored(path: Path, dataset: Dataset) -> Source:
+def _check_depth(path: Path) -> None:
+    """That ``path`` is no folder of folders of results. Raises ``DataError``, which names those below it."""
+    if not path.is_dir() or (path / RUN).is_file():
+        return
+    files = [file for depth in ("*", "*/*") for name in (FILE, RUN) for file in path.glob(f"{depth}/{name}")]
+    below = sorted({file.parent for file in files})
+    if not below:
+        return
+    more = f" and {len(below) - _NAMED} more" if len(below) > _NAMED else ""
+    raise DataError(
+        f"{shown(path)} holds folders of results, no results itself.",
+        hint=f"Give those of one data set: {' '.join(shown(folder) for folder in below[:_NAMED])}{more}",
+    )
+
+
+def _scored(path: Path, dataset: Dataset, short: Short) -> Source:
     """A folder of boxes, scored here."""
     from vltrack.evaluation.results import open_results
-    from vltrack.evaluation.summary import renamed, summarise, truth_of
+    from vltrack.evaluation.summary import columns_of, renamed, summarise, truth_of
 
     truth = truth_of(dataset)
     results: Results = renamed(truth.names, open_results(path))
-    scores = summarise(results, truth, data=dataset.name, split=dataset.split)
+    missing = len(set(truth.names) - {*results.boxes, *results.nothing})
+    if missing and any(r.missing == "refuse" for r in columns_of(dataset.name, results.mode).values()):
+        how = f"vltrack evaluate {shown(path)} --data {shown(dataset.root)} --subset present --out FOLDER"
+        raise DataError(
+            f"{shown(path)} has no result of {missing} of {len(truth)} sequences.",
+            hint=f"Score what is there first: {how}; then report the scores.json within FOLDER.",
+        )
+    scores = summarise(
+        results, truth, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name
+    )
     return Source(name=results.tracker, scores=scores, folder=path)
 
 

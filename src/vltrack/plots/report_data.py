@@ -114,9 +114,13 @@ class Film:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Report:
-    """Everything that is drawn and said; see ``read_report``. ``rule`` is the key that pictures follow."""
+    """Everything that is drawn and said; see ``read_report``. ``rule`` is the key that pictures follow.
+
+    ``place`` is what the folder of one's own clips is called, "" where the scores do not tell.
+    """
 
     data: str
+    place: str
     split: str
     subset: str
     of: int
@@ -176,6 +180,7 @@ def read_report(document: Mapping[str, Any], where: str) -> Report:
     likeness = top.value.get("likeness")
     return Report(
         data=scores[0].text("data"),
+        place=scores[0].text("place") if scores[0].value.get("place") else "",
         split=scores[0].text("split"),
         subset=top.text("subset"),
         of=top.whole("of"),
@@ -204,7 +209,7 @@ def check_scores(document: Any, where: str) -> None:
         DataError: any value is not what it must be; names its place.
     """
     node = Fields(document, where)
-    for key in ("tracker", "data", "split"):
+    for key in ("tracker", "data", "split", *(("place",) if node.value.get("place") else ())):
         node.text(key)
     _entry(node, name="tracker")
 

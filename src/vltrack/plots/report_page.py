@@ -18,6 +18,8 @@ from vltrack.plots.report_data import MEASURES, Report
 from vltrack.plots.report_pictures import Picture
 
 _MIMES = {"svg": "image/svg+xml", "png": "image/png", "jpeg": "image/jpeg"}
+_INCH = 6.8
+"""rem on the page for an inch of a picture: three curves stand beside each other."""
 PAIRED = ("auc", "precision", "norm_precision")
 """The measures whose differences have intervals."""
 
@@ -57,6 +59,10 @@ def report_page(report: Report, pictures: Sequence[Picture]) -> str:
         },
         latex=tables.latex_of(report),
         rows=_rows(report),
+        spelled=tables.spelled([name for name, _ in tables.attributes_of(report)]),
+        inch=_INCH,
+        has_mode=any(entry.mode for entry in report.entries),
+        has_fps=any(entry.fps is not None for entry in report.entries),
         has_first=any(entry.mode == "nl" for entry in report.entries),
     )
 

@@ -13,8 +13,19 @@ from matplotlib.figure import Figure
 from vltrack.core.types import Image
 from vltrack.plots import curves, gains, paper, radar, standing, strips, worst
 from vltrack.plots.report_data import Film, Floats, Report
-from vltrack.plots.report_table import LEADING, attributes_of, pair_of, set_of, signed, told_apart
+from vltrack.plots.report_table import (
+    FEWEST,
+    LEADING,
+    TOO_FEW,
+    attributes_of,
+    pair_of,
+    set_of,
+    signed,
+    told_apart,
+)
 
+_SHEET = worst.WIDTH / worst.LETTERS * paper.PLAIN / 72
+"""Inches: so wide its letters are those of the other pictures."""
 SECTIONS = ("curves", "gains", "attributes", "films", "speed")
 
 
@@ -22,7 +33,8 @@ SECTIONS = ("curves", "gains", "attributes", "films", "speed")
 class Picture:
     """One picture: its file's name without ending, where it belongs, what it shows, and its bytes by kind.
 
-    ``page`` is the kind that a page shows; a sheet of photographs has a JPEG for that.
+    ``page`` is the kind that a page shows; a sheet of photographs has a JPEG for that, without its title.
+    ``width`` is that of the paper in inches: shown by it, letters are of one size in all pictures.
     """
 
     name: str
@@ -31,6 +43,7 @@ class Picture:
     caption: str
     data: dict[str, bytes]
     page: str
+    width: float
 
 
 def draw_pictures(report: Report, kinds: Sequence[str] = ("svg", "png")) -> list[Picture]:
@@ -46,21 +59,23 @@ def draw_pictures(report: Report, kinds: Sequence[str] = ("svg", "png")) -> list
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Drawing:
-    """A picture before it has bytes: ``made`` is a figure, or the pixels of a sheet of photographs."""
+    """A picture before it has bytes: ``made`` is a figure, or the pixels of a sheet of photographs, with and
+    without its title.
+    """
 
     name: str
     section: str
     alt: str
-    made: Figure | Image
+    made: Figure | tuple[Image, Image]
     caption: str = ""
 
 
 def _encoded(drawing: _Drawing, kinds: Sequence[str]) -> Picture:
     if isinstance(drawing.made, Figure):
-        page = "svg"
+        page, width = "svg", float(drawing.made.get_size_inches()[0])
         data = {kind: paper.encoded(drawing.made, kind) for kind in dict.fromkeys(("svg", *kinds))}
     else:
-        page, data = "jpeg", _photographs(drawing.made)
+        page, width, data = "jpeg", _SHEET, _photographs(*drawing.made)
     return Picture(
         name=drawing.name,
         section=drawing.section,
@@ -68,6 +83,7 @@ def _encoded(drawing: _Drawing, kinds: Sequence[str]) -> Picture:
         caption=drawing.caption,
         data=data,
         page=page,
+        width=width,
     )
 
 
@@ -116,13 +132,18 @@ def _gains(report: Report) -> Iterator[_Drawing]:
         mean = f"mean {signed(pair.mean)}"
         if pair.low is not None and pair.high is not None:
             mean += f" [{signed(pair.low)}, {signed(pair.high)}]"
+        mean += f" on {report.count}"
+        if pair.sequences < FEWEST:
+            mean += f": not told apart, {TOO_FEW}"
+        else:
             mean += "" if told_apart(pair) else ": not told apart"
+            mean += "; paired 95 % bootstrap interval"
         figure = gains.gain_figure(
             (a, entry.name),
             (b, report.entries[b].name),
             [report.sequences[s] for s in both],
             ours[both] - theirs[both],
-            f"{mean} on {report.count}; paired 95 % bootstrap interval",
+            mean,
             f"success AUC a sequence, worst first \u00b7 {_note(report)}",
         )
         alt = f"Gain of {entry.name} over {report.entries[b].name} by sequence"
@@ -158,7 +179,10 @@ def _films(report: Report) -> Iterator[_Drawing]:
             caption=_points(film),
         )
         if film.snapshots:
-            sheet = worst.worst_sheet(film.name, note, names, film.snapshots)
+            sheet = (
+                worst.worst_sheet(film.name, note, names, film.snapshots),
+                worst.worst_sheet("", "", names, film.snapshots),
+            )
             yield _Drawing(name=f"sheet-{place}", section="films", alt=f"Moments of {film.name}", made=sheet)
 
 
@@ -170,11 +194,13 @@ def _points(film: Film) -> str:
     )
 
 
-def _photographs(sheet: Image) -> dict[str, bytes]:
-    """A sheet as PNG, as an SVG that holds the PNG, and as the JPEG that a page shows."""
+def _photographs(sheet: Image, bare: Image) -> dict[str, bytes]:
+    """A sheet as PNG, as an SVG that holds the PNG, and as the JPEG that a page shows: without its title, as
+    the strip above says the same.
+    """
     bgr = sheet[:, :, ::-1]
     png = cv2.imencode(".png", bgr)[1].tobytes()
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    jpeg = cv2.imencode(".jpg", bare[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
     height, width = sheet.shape[:2]
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '

@@ -17,8 +17,36 @@ FEWEST = 6
 """Sequences below which nobody is ahead: of two equal trackers one is better in all of n sequences with
 probability 2 ** (1 - n), which is more than one in twenty up to n = 5. A bootstrap would call them apart.
 """
+TOO_FEW = f"fewer than {FEWEST} tell nothing"
 SIDES = ("official", "vlt-python", "own first frame")
 """The conventions that stand side by side, where a score has them; of the last only ``LEADING``."""
+_OWN = "folder"
+"""What the data set of somebody's own clips is called."""
+_ATTRIBUTES = {
+    "ARC": "aspect ratio change",
+    "AS": "adversarial sample",
+    "BC": "background clutter",
+    "CM": "camera motion",
+    "DEF": "deformation",
+    "FM": "fast motion",
+    "FOC": "full occlusion",
+    "INV": "invisibility",
+    "IPR": "in-plane rotation",
+    "IV": "illumination variation",
+    "LR": "low resolution",
+    "MB": "motion blur",
+    "MS": "modality switch",
+    "OCC": "occlusion",
+    "OPR": "out-of-plane rotation",
+    "OV": "out of view",
+    "POC": "partial occlusion",
+    "ROT": "rotation",
+    "SOB": "similar object",
+    "SV": "scale variation",
+    "TC": "thermal crossover",
+    "VC": "viewpoint change",
+}
+"""The short names of attributes, spelled out as the papers of the data sets do."""
 _CAUSES = {
     "frames": "frames in all",
     "absent": "frames in which the target is absent",
@@ -200,7 +228,7 @@ def verdict(report: Report) -> str:
 def pair_verdict(report: Report, pair: Pair) -> str:
     """What may be said of one pair."""
     if not told_apart(pair):
-        few = f" (fewer than {FEWEST} tell nothing)" if pair.sequences < FEWEST else ""
+        few = f" ({TOO_FEW})" if pair.sequences < FEWEST else ""
         return f"not told apart on {_these(report)}{few}"
     return f"{report.entries[pair.a if pair.mean > 0 else pair.b].name} ahead"
 
@@ -234,6 +262,11 @@ def attributes_of(report: Report) -> list[tuple[str, int]]:
         for name, (count, _) in ruled[0].attributes.items()
         if all(LEADING in r.attributes.get(name, (0, {}))[1] for r in ruled)
     ]
+
+
+def spelled(names: list[str]) -> list[tuple[str, str]]:
+    """The short names that are known, each with what it stands for."""
+    return [(name, _ATTRIBUTES[name]) for name in names if name in _ATTRIBUTES]
 
 
 def titles_of(report: Report) -> dict[str, str]:
@@ -272,5 +305,6 @@ def latex_of(report: Report) -> str:
 
 
 def set_of(report: Report) -> str:
-    """The data set and its split."""
-    return " ".join(part for part in (report.data, report.split) if part)
+    """The data set and its split; own clips by the name of their folder, where that is known."""
+    name = report.place if report.data == _OWN and report.place else report.data
+    return " ".join(part for part in (name, report.split) if part)

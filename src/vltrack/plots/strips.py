@@ -48,7 +48,7 @@ def strip_figure(
     if not lanes or frames < 1:
         raise ValueError(f"{len(lanes)} trackers over {frames} frames; there must be one of each")
     top = 0.5
-    total = top + len(lanes) * (_LANE + _GAP) + 0.34
+    total = top + len(lanes) * (_LANE + _GAP) + 0.2
     wide = paper.PAGE - _LEFT - 0.22
     with paper.look():
         made = paper.figure(paper.PAGE, total)
@@ -61,7 +61,11 @@ def strip_figure(
             paper.fitted(note, room, paper.SMALL),
             beside, 0.072, size=paper.SMALL, color=paper.FAINT,
         )  # fmt: skip
-        key = "area: overlap with the truth; dark line: the tracker's own score; grey: target absent"
+        key = "area: overlap with the truth"
+        if any(np.isfinite(lane.scores).any() for lane in lanes):
+            key += "; dark line: the tracker's own score"
+        if absent:
+            key += "; grey: target absent"
         paper.write(made, key, _LEFT, 0.21, size=paper.SMALL, color=paper.FAINT)
         for place, lane in enumerate(lanes):
             y = top + place * (_LANE + _GAP)

@@ -28,6 +28,8 @@ SHOWN = 8
 TRUTH: Colour = (255, 255, 255)
 _GAP = 14
 WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _GAP
+LETTERS = 15
+"""Pixels: the height of letters below a moment."""
 _QUALITY = 88
 _WHITE, _INK, _FAINT = (255, 255, 255), (26, 28, 33), (107, 115, 128)
 
@@ -72,7 +74,8 @@ def snapshot(
 def moments_of(overlaps_TN: ArrayLike, count: int = SHOWN) -> list[int]:
     """Which frames to show: evenly spread ones, and the first in which all trackers have lost the target.
 
-    Lost means an overlap below 0.1; where that never happens it is the frame of least mean overlap.
+    Lost means an overlap below 0.1; where that never happens it is the frame of least mean overlap. It takes
+    the place of the evenly spread one next to it; of the first or last only where it is nearly the same.
 
     Args:
         overlaps_TN: (T, N) overlap with the truth; NaN where the target is absent.
@@ -90,7 +93,9 @@ def moments_of(overlaps_TN: ArrayLike, count: int = SHOWN) -> list[int]:
     lost = np.flatnonzero(np.where(there, np.nan_to_num(overlaps).max(axis=0), 1.0)[1:-1] < 0.1) + 1
     moment = int(lost[0]) if lost.size else int(mean.argmin())
     if moment not in picks:
-        nearest = min(range(1, len(picks) - 1), key=lambda k: abs(picks[k] - moment))
+        near = (frames - 1) / steps / 4
+        ends = [k for k in (0, len(picks) - 1) if abs(picks[k] - moment) < near]
+        nearest = min(ends or range(1, len(picks) - 1), key=lambda k: abs(picks[k] - moment))
         picks[nearest] = moment
     return sorted(picks)
 
@@ -100,7 +105,7 @@ def worst_sheet(title: str, note: str, names: Sequence[str], snapshots: Sequence
 
     Args:
         title: the sequence.
-        note: its sentence, or whatever else stands below the title.
+        note: its sentence, or whatever else stands below the title; without both there is no room for them.
         names: one a tracker, whose colours are those of their places.
         snapshots: in the order of time.
 
@@ -124,18 +129,19 @@ def worst_sheet(title: str, note: str, names: Sequence[str], snapshots: Sequence
 
 
 def _head(title: str, note: str, names: Sequence[str]) -> Image:
-    """Title, sentence, and a legend of the boxes."""
+    """Title and sentence, where there are any, and a legend of the boxes."""
     cells = ["truth", *names]
     columns = 4
     rows = -(-len(cells) // columns)
-    head = np.full((72 + 26 * rows + 12, WIDTH, 3), _WHITE, dtype=np.uint8)
+    top = 72 if title or note else 6
+    head = np.full((top + 26 * rows + 12, WIDTH, 3), _WHITE, dtype=np.uint8)
     room = WIDTH - 2 * _GAP
     title = lettering.shortened(title, 26, room, bold=True)
     lettering.write(head, title, (_GAP, 8), 26, _INK, bold=True)
     lettering.write(head, lettering.shortened(note, 18, room), (_GAP, 42), 18, _FAINT)
     step = room // columns
     for number, name in enumerate(cells):
-        x, y = _GAP + (number % columns) * step, 74 + 26 * (number // columns)
+        x, y = _GAP + (number % columns) * step, top + 2 + 26 * (number // columns)
         shade = TRUTH if number == 0 else COLOURS[number - 1]
         cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), shade, cv2.FILLED)
         cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), RIM, 1)
@@ -157,17 +163,17 @@ def _tile(shot: Snapshot, names: Sequence[str]) -> Image:
     nothing = [False] * len(names)
     picture = draw_boxes(picture, shot.boxes_T4, [True] * len(names), names, nothing)
     strip = np.full((26, TILE, 3), _WHITE, dtype=np.uint8)
-    lettering.write(strip, f"frame {shot.frame}", (0, 4), 15, _FAINT)
+    lettering.write(strip, f"frame {shot.frame}", (0, 4), LETTERS, _FAINT)
     absent = not np.isfinite(shot.overlaps_T).any()
     x = TILE
     if absent:
         lettering.write(
-            strip, "target absent", (TILE - lettering.width_of("target absent", 15), 4), 15, _FAINT
+            strip, "target absent", (TILE - lettering.width_of("target absent", LETTERS), 4), LETTERS, _FAINT
         )
     for t in reversed(range(0 if absent else len(names))):
         value = shot.overlaps_T[t]
         text = f"{value:.2f}" if np.isfinite(value) else "\u2013"
         ink = cast(Colour, tuple(round(255 * part) for part in paper.colour(t)))
-        lettering.numerals(strip, text, x, 4, 15, ink, bold=True)
-        x -= sum(lettering.width_of(c, 15, bold=True) + 1 for c in text) + 9
+        lettering.numerals(strip, text, x, 4, LETTERS, ink, bold=True)
+        x -= sum(lettering.width_of(c, LETTERS, bold=True) + 1 for c in text) + 9
     return cast(Image, np.vstack([picture, strip]))
