@@ -117,7 +117,7 @@ def test_a_model_that_goes_to_the_other_twin_is_caught() -> None:
 
     model = Contrary()
     follower, scenes = MultiTracker(tracker(model)), []
-    for seed, made in twin_scenes(4, 4):
+    for seed, made in twin_scenes(6, 4):
         words = [Reader()._named(model_text(s)) for s in (made.sentence, made.rival_sentence)]
         model.swap = {words[0]: words[1], words[1]: words[0]}
         scenes.append(audit_scene(follower, seed, made))
@@ -157,12 +157,15 @@ def test_a_clip_without_twins_is_refused() -> None:
 
 
 def test_twin_files_tell_every_scene(tmp_path: Path) -> None:
-    found = twin_audit(Reader(), 3)
+    few = twin_audit(Reader(), 5)
+    assert few.told == "too few scenes to tell (5, 6 are needed)"
+    judge_twins(few, "reader")
+    found = summarise_twins([*few.scenes, few.scenes[0]])
     audit_twins.save(found, {"model": "reader"}, tmp_path)
     told = json.loads((tmp_path / "audit.json").read_text())
-    assert (told["kind"], told["verdict"], len(told["scenes"])) == ("twins", "follows the sentence", 3)
+    assert (told["kind"], told["verdict"], len(told["scenes"])) == ("twins", "follows the sentence", 6)
     rows = list(csv.DictReader((tmp_path / "audit.csv").read_text().splitlines()))
-    assert len(rows) == 6
+    assert len(rows) == 12
     assert {row["flipped"] for row in rows} == {"1"}
 
 

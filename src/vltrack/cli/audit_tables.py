@@ -57,7 +57,7 @@ def twins(audit: TwinAudit) -> list[str]:
         if count == 1
         else f"{count} scenes; intervals: 95 %, bootstrap over scenes."
     )
-    return [f"twins: {audit.verdict}", *(f"  {line}" for line in columns(rows)), last]
+    return [f"twins: {audit.told}", *(f"  {line}" for line in columns(rows)), last]
 
 
 def columns(rows: list[list[str]]) -> list[str]:
@@ -149,7 +149,7 @@ def twin_panels(audit: TwinAudit, model: str) -> Figure:
         interval=(lead.low, lead.high) if lead.is_interval else None,
         limits=(-1.0, 1.0),
     )
-    return audit_figure(f"Does {model} follow the words?", f"{audit.verdict}", [panel])
+    return audit_figure(f"Does {model} follow the words?", audit.told, [panel])
 
 
 def _twin_name(one: str, two: str) -> str:

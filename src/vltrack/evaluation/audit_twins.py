@@ -27,7 +27,7 @@ from vltrack.core.types import Frame, Mode, Target
 from vltrack.datasets.clips import ProceduralClip, synthesize_clip
 from vltrack.evaluation.audit import Follower, Run, Variant, follow, movement
 from vltrack.evaluation.audit_report import FORMAT, TINY, VERSION
-from vltrack.metrics.bootstrap import Interval, paired_bootstrap
+from vltrack.metrics.bootstrap import FEWEST, Interval, paired_bootstrap
 
 FIRST_SEED = 1_000_000
 """Scenes are drawn from this seed on; training uses others."""
@@ -46,6 +46,7 @@ class TwinVerdict(StrEnum):
     IGNORES = "ignores the sentence"
     FOLLOWS = "follows the sentence"
     ASTRAY = "moves, but not to the twin that is named"
+    FEW = "too few scenes to tell"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +94,13 @@ class TwinAudit:
     refused: int
     scenes: Sequence[Twins]
 
+    @property
+    def told(self) -> str:
+        """The verdict in words; where scenes are too few, how many there are."""
+        if self.verdict is not TwinVerdict.FEW:
+            return str(self.verdict)
+        return f"{self.verdict} ({len(self.scenes)}, {FEWEST} are needed)"
+
 
 def twin_scenes(count: int, frames: int = FRAMES, seed: int = 0) -> Iterator[tuple[int, ProceduralClip]]:
     """``count`` scenes and the seeds of their clips: both twins always in view, apart in the first frame."""
@@ -139,17 +147,19 @@ def audit_scene(follower: Follower, seed: int, clip: ProceduralClip) -> Twins:
 
 
 def summarise_twins(scenes: Sequence[Twins], seed: int = 0) -> TwinAudit:
-    """All scenes together; ``seed`` is of the bootstrap. A positive verdict needs two scenes at least."""
+    """All scenes together; ``seed`` is of the bootstrap. Below ``FEWEST`` no scene tells whether it follows."""
 
     def over(values: Iterable[float]) -> Interval:
         return paired_bootstrap(list(values), seed=seed)
 
     lead = over(scene.lead for scene in scenes)
     moved = over(scene.moved for scene in scenes)
-    if lead.low > 0:
-        verdict = TwinVerdict.FOLLOWS
-    elif moved.sequences and moved.mean < TINY:
+    if moved.sequences and moved.mean < TINY:
         verdict = TwinVerdict.IGNORES
+    elif len(scenes) < FEWEST:
+        verdict = TwinVerdict.FEW
+    elif lead.low > 0:
+        verdict = TwinVerdict.FOLLOWS
     else:
         verdict = TwinVerdict.ASTRAY
     return TwinAudit(
@@ -165,12 +175,12 @@ def summarise_twins(scenes: Sequence[Twins], seed: int = 0) -> TwinAudit:
 
 
 def judge_twins(audit: TwinAudit, model: str) -> None:
-    """Raise unless the box follows the sentence: here nothing else names the target.
+    """Raise where the box does not follow the sentence: here nothing else names the target.
 
     Raises:
         PartialResult: it does not.
     """
-    if audit.verdict is TwinVerdict.FOLLOWS:
+    if audit.verdict in (TwinVerdict.FOLLOWS, TwinVerdict.FEW):
         return
     flips = sum(scene.flipped for scene in audit.scenes)
     raise PartialResult(
