@@ -147,7 +147,7 @@ def audit_scene(follower: Follower, seed: int, clip: ProceduralClip) -> Twins:
 
 
 def summarise_twins(scenes: Sequence[Twins], seed: int = 0) -> TwinAudit:
-    """All scenes together; ``seed`` is of the bootstrap. Below ``FEWEST`` there is no verdict on following."""
+    """All scenes together; ``seed`` is of the bootstrap. Below ``FEWEST`` nothing is said of following."""
 
     def over(values: Iterable[float]) -> Interval:
         return paired_bootstrap(list(values), seed=seed)
