@@ -193,9 +193,11 @@ def test_names_of_all_attributes_are_known() -> None:
 
 def test_own_clips_are_called_after_their_folder() -> None:
     told = report(scores("a", spread(50), data="folder", split="all", place="my-<b>clips"))
-    assert tables.set_of(told) == "my-<b>clips all"
-    assert "my-<b>clips all, 12 sequences" in Page(report_page(told, [])).text
+    assert tables.set_of(told) == "my-<b>clips"
+    assert "my-<b>clips, 12 sequences" in Page(report_page(told, [])).text
     assert tables.set_of(report(scores("a", spread(50), data="folder", split="all"))) == "folder all"
+    half = report(scores("a", spread(50), data="folder", split="val", place="mine"))
+    assert tables.set_of(half) == "mine val"
     assert tables.set_of(report(scores("a", spread(50), place="LaSOT-copy"))) == "lasot test"
 
 

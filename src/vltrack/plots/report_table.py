@@ -306,5 +306,6 @@ def latex_of(report: Report) -> str:
 
 def set_of(report: Report) -> str:
     """The data set and its split; own clips by the name of their folder, where that is known."""
-    name = report.place if report.data == _OWN and report.place else report.data
-    return " ".join(part for part in (name, report.split) if part)
+    if report.data == _OWN and report.place:
+        return report.place if report.split in ("", "all") else f"{report.place} {report.split}"
+    return " ".join(part for part in (report.data, report.split) if part)
