@@ -68,10 +68,10 @@ def all_in_one_tiny() -> TrainConfig:
 
 
 def aitrack_tiny() -> TrainConfig:
-    """With the layer that names the target by the sentence; the decoder's words stay what they mean."""
+    """With the layer that names the target by the sentence. Tried, not shipped: docs/train.md."""
     return _beside_litetrack("aitrack", ("words.",), BY_WORDS)
 
 
 def bit_tracker_tiny() -> TrainConfig:
-    """With what brings the words into the encoder; the score head stays."""
+    """With what brings the words into the encoder; the rest stays. Tried, not shipped: docs/train.md."""
     return _beside_litetrack("bit-tracker", ("text_project.", "text_type"), LossWeights())
