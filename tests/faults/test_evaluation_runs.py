@@ -307,6 +307,17 @@ def test_a_partial_result_is_redone_and_nothing_else(planned, whole: Path, kind:
     assert verify(folder) == []
 
 
+@pytest.mark.fault("E03")
+def test_a_failure_that_a_killed_run_left_beside_a_result_goes(planned, whole: Path) -> None:
+    """Killed after the record and before the old failure was removed."""
+    plan = planned()
+    folder = copied(whole, plan.folders["nlbbox"])
+    (folder / "failures").mkdir(exist_ok=True)
+    (folder / "failures" / "a01.json").write_text("{}")
+    assert run(plan).finished == ()
+    assert tree(folder) == tree(whole)
+
+
 @pytest.mark.fault("E07")
 def test_verify_finds_every_bit(whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "results")

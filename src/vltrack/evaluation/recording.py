@@ -172,9 +172,14 @@ def _check_same(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed runs left half written; only while nobody else is at work."""
+    """Remove what killed runs left half written, and failures of what has a result since; only while nobody
+    else is at work.
+    """
     for place in (folder, *(folder / kind for kind in SUFFIXES)):
         if place.is_dir():
             for path in place.iterdir():
                 if _HALF_WRITTEN.fullmatch(path.name):
                     path.unlink(missing_ok=True)
+    for failure in (folder / "failures").glob("*.json"):
+        if (folder / "done" / failure.name).is_file():  # killed between the two lines at the end of ``keep``
+            failure.unlink(missing_ok=True)
