@@ -317,3 +317,21 @@ def test_a_damaged_result_is_said_to_be_run_again(command: Command, tmp_path: Pa
     assert f"{boxes.stem} in" in again.err
     assert "it is run again" in again.err
     assert boxes.read_bytes() == whole
+
+
+def test_all_models_are_checked_before_any_of_them_runs(command: Command, tmp_path: Path) -> None:
+    data = mimic("otb99", tmp_path / "otb99")
+    weights = (
+        Path(__file__).resolve().parents[2] / "src" / "vltrack" / "weights" / "bit-tracker-tiny.safetensors"
+    )
+    other = tmp_path / "other" / weights.name
+    other.parent.mkdir()
+    other.symlink_to(weights)
+    other.with_suffix(".json").symlink_to(weights.with_suffix(".json"))
+    words = ("--data", data, "--modes", "bbox", "--out", tmp_path / "out")
+    twice = command("evaluate", "bit-tracker-tiny", other, *words)
+    assert twice.code == 2
+    assert "two models are called bit-tracker-tiny" in twice.err
+    assert not (tmp_path / "out").exists()
+    assert command("evaluate", f"mine={other}", *words).code == 0
+    assert (tmp_path / "out" / "mine" / "otb99_bbox" / "scores.json").is_file()

@@ -28,8 +28,8 @@ What = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[MODEL|RESULTS]...",
-        help="Names of models or paths of weights, which are run; results of any tracker (NAME=PATH gives"
-        " them a name), which are scored; none: what a perfect tracker reaches.",
+        help="Names of models or paths of weights, which are run; results of any tracker, which are scored"
+        " (NAME=PATH gives either a name); none: what a perfect tracker reaches.",
     ),
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")]
@@ -86,7 +86,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 class Request:
     """A checked ``vltrack evaluate``: what is run, what is scored, over what, and how."""
 
-    models: tuple[str, ...]
+    models: tuple[tuple[str, str], ...]
     results: tuple[tuple[str, Path], ...]
     data: Path
     dataset: str | None
@@ -201,8 +201,8 @@ def evaluate(
     raise typer.Exit(evaluate_job.run(request))
 
 
-def sorted_out(what: list[str]) -> tuple[tuple[str, ...], tuple[tuple[str, Path], ...]]:
-    """The models, and the results with the name that they were given ("" if none), among what was named.
+def sorted_out(what: list[str]) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, Path], ...]]:
+    """The models and the results among what was named, each after the name that it was given ("" if none).
 
     Raises:
         ModelNotFound: neither a model nor a file or folder.
@@ -212,17 +212,17 @@ def sorted_out(what: list[str]) -> tuple[tuple[str, ...], tuple[tuple[str, Path]
         raise UsageError("something is named twice.", hint="Name each model and each folder of results once.")
     models, results = [], []
     for word in what:
-        name, sign, path = word.partition("=")
-        if not Path(word).exists() and sign and Path(path).exists():
-            results.append((name, Path(path)))
-        elif _is_results(Path(word)):
-            results.append(("", Path(word)))
-        elif Path(word).suffix.lower() in (".txt", ".csv", ".json"):
+        name, sign, rest = word.partition("=")
+        if not sign or Path(word).exists():
+            name, rest = "", word
+        if _is_results(Path(rest)):
+            results.append((name, Path(rest)))
+        elif Path(rest).suffix.lower() in (".txt", ".csv", ".json"):
             raise UsageError(
-                f"{shown(word)} is one file.", hint="Name the folder that holds a file a sequence."
+                f"{shown(rest)} is one file.", hint="Name the folder that holds a file a sequence."
             )
         else:
-            models.append(check_model(word))
+            models.append((name, check_model(rest)))
     return tuple(models), tuple(results)
 
 

@@ -24,6 +24,7 @@ from vltrack.evaluation.submission import pack
 from vltrack.evaluation.summary import Short, Subset, renamed, summarise, truth_of, write_scores
 
 if TYPE_CHECKING:
+    from vltrack.evaluation.plan import Missing, Plan
     from vltrack.evaluation.run import RunReport
     from vltrack.metrics.truth import Truth
 
@@ -52,7 +53,9 @@ def run(request: Request) -> int:
         warn(str(warning))
     if len(dataset.warnings) > 5:
         warn(f"{len(dataset.warnings) - 5} more: vltrack datasets check {shown(request.data)}.")
-    runs = [_run(request, dataset, model) for model in request.models]
+    plans = [_plan(request, dataset, name, model) for name, model in request.models]
+    _check_names(plans)
+    runs = [_run(request, plan) for plan in plans]
     broken = sum(len(_without_result(report)) for report in runs)
     entries = [entry for report in runs for entry in _entries(report, partial=request.subset is not None)]
     entries += [Entry(folder=None, results=_opened(name, path)) for name, path in request.results]
@@ -101,20 +104,36 @@ def _annotation(dataset: Dataset) -> Results:
     return Results(tracker=score_table.PERFECT, boxes={one.name: one.boxes for one in dataset.sequences})
 
 
-def _run(request: Request, dataset: Dataset, model: str) -> RunReport:
-    from vltrack.cli.evaluate_progress import RunProgress
-    from vltrack.evaluation.plan import Missing, make_plan
-    from vltrack.evaluation.run import run as run_plan
+def _plan(request: Request, dataset: Dataset, name: str, model: str) -> Plan:
+    """What is to be run of one model; whatever is wrong is told before any of them runs."""
+    from vltrack.evaluation.plan import make_plan
 
-    plan = make_plan(
+    return make_plan(
         dataset,
         model,
         request.modes or _modes_for(dataset, model),
         request.out or FOLDER,
         request.policy,
         cast("Missing", request.missing_sentence),
+        name=name or None,
         device=request.device,
     )
+
+
+def _check_names(plans: list[Plan]) -> None:
+    """That no two models write into one folder. Raises ``UsageError``."""
+    names = [plan.tracker for plan in plans]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"two models are called {shown(name)}.", hint="Name them: first=PATH second=OTHER-PATH."
+            )
+
+
+def _run(request: Request, plan: Plan) -> RunReport:
+    from vltrack.cli.evaluate_progress import RunProgress
+    from vltrack.evaluation.run import run as run_plan
+
     if not request.rerun:
         _tell_damage(plan.folders.values())
     with RunProgress(plan.tracker, modes=len(plan.modes), quiet=request.quiet) as progress:

@@ -42,7 +42,7 @@ def run(request: Request) -> int:
             "pictures with phrases are found by words alone.", hint="Name models, without --modes bbox."
         )
     phrases = open_phrases(request.data, name=request.dataset, split=request.split)
-    told = [_told(request, phrases, model) for model in request.models]
+    told = [_told(request, phrases, name or Path(model).stem, model) for name, model in request.models]
     for one in told:
         _keep(request.out, one)
     if request.as_json:
@@ -60,15 +60,15 @@ def run(request: Request) -> int:
     return 0
 
 
-def _told(request: Request, phrases: PhraseSet, model: str) -> dict[str, Any]:
-    with progress(f"{Path(model).stem} on {phrases.name}", len(phrases), quiet=request.quiet) as advance:
+def _told(request: Request, phrases: PhraseSet, name: str, model: str) -> dict[str, Any]:
+    with progress(f"{name} on {phrases.name}", len(phrases), quiet=request.quiet) as advance:
         scores = evaluate_grounding(
             phrases, model, progress=advance, device=request.device, policy=request.policy
         )
     return {
         "format": "vltrack.grounding",
         "version": 1,
-        "tracker": Path(model).stem,
+        "tracker": name,
         "data": phrases.name,
         "splits": {split: found.told() for split, found in scores.items()},
     }
