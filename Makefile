@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml
 demo: setup  ## track a car in a short real clip; see demo-output/
 	$(BIN)/vltrack demo
 
-test: setup  ## the default tests (under four minutes on two idle cores)
+test: setup  ## the default tests (about five minutes on two idle cores)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-all: setup  ## also training, fuzzing and soak tests
