@@ -116,5 +116,10 @@ def test_names_are_matched_however_they_are_spelt() -> None:
         "car-22": "car-22",
     }
     assert matched(["a"], ["b"]) == {}
+    assert matched(["car-1", "dog_2"], ["car-1_ATOM_x", "dog_2_ATOM_x"]) == {
+        "car-1": "car-1_ATOM_x",
+        "dog_2": "dog_2_ATOM_x",
+    }
+    assert matched(["car_ATOM", "b"], ["car_ATOM", "dog_ATOM"]) == {"car_ATOM": "car_ATOM"}
     with pytest.raises(DataError, match="both fit the sequence car-2"):
         matched(["car-2"], ["car2", "car_2"])

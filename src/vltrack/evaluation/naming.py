@@ -17,19 +17,36 @@ def matched(names: Iterable[str], results: Iterable[str]) -> dict[str, str]:
     """For each of ``names`` that has one, its name among ``results``.
 
     The same name first; else the same letters and digits, whatever their case and the signs between them;
-    with or without a data set's prefix; else OTB's other names.
+    with or without a data set's prefix; else OTB's other names. Where none fits, what all results end in from
+    a "_" on, such as their tracker's name, is left away.
 
     Raises:
         DataError: two results fit one name equally well.
     """
-    there = list(results)
+    wanted, there = list(names), list(results)
+    found = _matched(wanted, there)
+    ending = _shared_ending(there)
+    if found or not ending:
+        return found
+    whole = {result.removesuffix(ending): result for result in there}
+    return {name: whole[short] for name, short in _matched(wanted, list(whole)).items()}
+
+
+def _shared_ending(results: list[str]) -> str:
+    """What all names end in, from a "_" on; "" where there is nothing or one name only."""
+    if len(results) < 2:
+        return ""
+    endings = ("_" + "_".join(results[0].split("_")[k:]) for k in range(1, results[0].count("_") + 1))
+    return next((ending for ending in endings if all(name.endswith(ending) for name in results)), "")
+
+
+def _matched(wanted: list[str], there: list[str]) -> dict[str, str]:
     exact = set(there)
     plain: dict[str, list[str]] = {}
     for result in there:
         for key in _keys(result):
             plain.setdefault(key, []).append(result)
     found: dict[str, str] = {}
-    wanted = list(names)
     taken = exact & set(wanted)
     for name in wanted:
         if name in exact:
