@@ -98,6 +98,13 @@ def test_what_is_no_result(tmp_path: Path) -> None:
     (tmp_path / "c.zip").write_bytes(b"PK\x05\x06")
     with pytest.raises(DataError, match="cannot be read as a zip"):
         read_foreign(tmp_path / "c.zip")
+    with zipfile.ZipFile(tmp_path / "e.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.txt", rows() * 100)
+    damaged = bytearray((tmp_path / "e.zip").read_bytes())
+    damaged[40:52] = bytes(12)  # inside the packed rows
+    (tmp_path / "e.zip").write_bytes(damaged)
+    with pytest.raises(DataError, match="cannot be read as a zip"):
+        read_foreign(tmp_path / "e.zip")
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
         archive.writestr("../x.txt", rows())
     with pytest.raises(DataError, match="leads out of it"):

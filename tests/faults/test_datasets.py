@@ -409,6 +409,17 @@ def test_an_archive_that_grows_beyond_bounds_is_not_unpacked(tmp_path: Path) -> 
     refused(path, "16,000,000 bytes when unpacked")
 
 
+@pytest.mark.fault("D17")
+def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("aaaaaaaaaaa_0.txt", "1,2,30,40\n" * 100)
+    data = bytearray(path.read_bytes())
+    data[50:62] = bytes(12)  # inside the packed rows, whose table of contents stays whole
+    path.write_bytes(data)
+    refused(path, "aaaaaaaaaaa_0.txt is damaged")
+
+
 @pytest.mark.fault("D18")
 @pytest.mark.parametrize("name", ["language.txt", "groundtruth.txt"])
 def test_the_byte_that_is_not_utf8_is_named(tnl2k: Path, name: str) -> None:

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from vltrack.checkpoints.limits import (
-    DAMAGE,
     ENTRIES,
     MAX_BYTES,
     PICKLE_BYTES,
@@ -31,7 +30,7 @@ from vltrack.checkpoints.limits import (
     open_zip,
 )
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelNotFound
-from vltrack.core.inert import Name, Outside, Thing, read_pickle
+from vltrack.core.inert import DAMAGE, Name, Outside, Thing, read_pickle
 
 _KINDS = {
     "FloatStorage": torch.float32,

@@ -21,8 +21,9 @@ from safetensors.torch import load as load_bytes
 from torch import Tensor
 
 from vltrack.checkpoints.extract import REMEDY_EXTRACT, extract_tensors
-from vltrack.checkpoints.limits import DAMAGE, MAX_BYTES, PICKLE_BYTES, REMEDY, open_zip
+from vltrack.checkpoints.limits import MAX_BYTES, PICKLE_BYTES, REMEDY, open_zip
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelNotFound
+from vltrack.core.inert import DAMAGE
 
 _REMEDY_SCRIPT = (
     "Let `vltrack import-weights --extract-tensors` read nothing but its tensors, or, where you trust it: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,19 +17,6 @@ PICKLE_BYTES = 32 << 20
 ENTRIES = 100_000
 _CONTENTS_BYTES = 4 << 20
 _GROWTH = 1.05
-# What readers of damaged archives and pickles raise beside their own errors.
-DAMAGE = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    struct.error,
-)
 REMEDY = "Convert the file to .safetensors where you trust it, and give that."
 
 

@@ -6,11 +6,16 @@ import errno
 import hashlib
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vltrack.core.errors import ResourceError
+
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+"""What reading a zip raises where it is damaged, encrypted, or packed in a way that is not known."""
 
 
 @contextmanager

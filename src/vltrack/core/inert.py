@@ -9,11 +9,27 @@ is not used at all.
 from __future__ import annotations
 
 import pickletools
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 MAX_STEPS = 1_000_000
+DAMAGE = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What readers of damaged pickles, and of archives that hold them, raise beside their own errors."""
 _PLAIN_KEYS = (str, int, float, bytes, type(None))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vltrack.core.errors import DataError
+from vltrack.core.files import ZIP_DAMAGE
 from vltrack.datasets.findings import Findings, wrong
 from vltrack.datasets.layout import Layout
 from vltrack.datasets.sequences import Sequence
@@ -25,7 +26,7 @@ def read_zip(path: Path, layout: Layout, findings: Findings) -> list[Sequence]:
         with zipfile.ZipFile(path) as archive:
             members = findings.attempt(_members, path, archive, layout) or []
             found = [findings.attempt(_sequence, path, archive, member) for member in members]
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except ZIP_DAMAGE as error:
         findings.error("archive", path, f"is no .zip that can be read ({error}).", "Copy it again.")
         return []
     return sorted((one for one in found if one is not None), key=lambda one: one.name)
@@ -36,7 +37,7 @@ def opens(path: Path, layout: Layout) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             _members(path, archive, layout)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, DataError):
+    except (*ZIP_DAMAGE, DataError):
         return False
     return True
 
@@ -65,7 +66,7 @@ def _members(path: Path, archive: zipfile.ZipFile, layout: Layout) -> list[zipfi
 def _sequence(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Sequence:
     try:
         data = archive.read(member)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except ZIP_DAMAGE as error:
         raise wrong("archive", path, f"{member.filename} is damaged.", "Copy the archive again.") from error
     boxes = parse_table(data, f"{path}/{member.filename}")
     return Sequence(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.inert import Name, Outside, Thing, read_pickle
+from vltrack.core.inert import DAMAGE, Name, Outside, Thing, read_pickle
 
 MAX_BYTES = 256 << 20
 MAX_STEPS = 20_000_000
@@ -41,19 +41,7 @@ _PLAIN = frozenset(
 )
 # The first number of torch's files from before 1.6, and the version of their layout.
 _MAGIC, _LAYOUT = 0x1950A86A20F9469CFC6C, 1001
-_DAMAGE = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-)
+_DAMAGE = (zipfile.BadZipFile, *DAMAGE)
 _RawBytes = Callable[[str, int], bytes]
 
 

@@ -170,7 +170,8 @@ def _fits_through(layout: Layout, parent: Path, rest: Sequence[str]) -> bool:
 def _beyond(mark: str, rest: Sequence[str]) -> str | None:
     """What of a mark lies behind the folders ``rest``; None where it does not lead through them."""
     parts = mark.split("/")
-    if len(parts) < len(rest) or not all(fnmatchcase(a, b) for a, b in zip(rest, parts, strict=False)):
+    through = parts[: len(rest)]
+    if len(through) < len(rest) or not all(map(fnmatchcase, rest, through)):
         return None
     return "/".join(parts[len(rest) :])
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.core.files import ZIP_DAMAGE
 from vltrack.core.strict_json import read_json
 from vltrack.core.track import Track
 from vltrack.datasets.text import parse_table, read_bytes
@@ -157,7 +158,7 @@ def _zipped(path: Path) -> Iterable[tuple[str, bytes]]:
                 if inside.is_absolute() or ".." in inside.parts:
                     raise DataError(f"{path} holds {member.filename!r}, which leads out of it.")
                 yield member.filename, archive.read(member)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+    except ZIP_DAMAGE as error:
         raise DataError(f"{path} cannot be read as a zip: {error}.") from error
 
 
@@ -165,7 +166,7 @@ def _read_npz(path: Path) -> dict[str, Floats]:
     try:
         with np.load(path, allow_pickle=False) as file:
             names, lens, boxes = (file[key] for key in ("names", "lens", "boxes"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, *ZIP_DAMAGE) as error:
         raise DataError(f"{path} has no names, lens and boxes: {error}.", hint=_FORMS) from error
     lengths = np.asarray(lens).astype(np.int64)
     if boxes.shape != (lengths.sum(), 4) or len(names) != len(lengths):

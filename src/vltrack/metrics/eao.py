@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 from vltrack.core.errors import DataError
 from vltrack.metrics.overlaps import Size, raster_overlaps
 from vltrack.metrics.regions import FAILED, STARTED, Region, Special
+from vltrack.metrics.telling import told_number
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -154,17 +155,17 @@ class Supervised:
         """For JSON; None where a number is not defined."""
         return {
             "experiment": "supervised",
-            "eao": _told(self.eao),
-            "accuracy": _told(self.accuracy),
-            "accuracy_weighted": _told(self.accuracy_weighted),
-            "robustness": _told(self.robustness),
-            "failures": _told(self.failures),
+            "eao": told_number(self.eao),
+            "accuracy": told_number(self.accuracy),
+            "accuracy_weighted": told_number(self.accuracy_weighted),
+            "robustness": told_number(self.robustness),
+            "failures": told_number(self.failures),
             "window": list(self.window) if self.window else None,
-            "eao_by_tag": {name: _told(value) for name, value in self.eao_by_tag.items()},
+            "eao_by_tag": {name: told_number(value) for name, value in self.eao_by_tag.items()},
             "curve": self.curve.tolist(),
             "frames": self.frames,
             "sequences": [
-                {"name": name, "accuracy": _told(accuracy), "failures": failures}
+                {"name": name, "accuracy": told_number(accuracy), "failures": failures}
                 for name, accuracy, failures in zip(
                     self.sequences,
                     self.sequence_accuracy.tolist(),
@@ -328,7 +329,3 @@ def _frozen(values: ArrayLike, kind: type) -> NDArray[Any]:
     array: NDArray[Any] = np.array(values, dtype=kind)
     array.setflags(write=False)
     return array
-
-
-def _told(value: float) -> float | None:
-    return value if math.isfinite(value) else None

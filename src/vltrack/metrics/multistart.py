@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError
 from vltrack.metrics.masks import Size, is_empty, toolkit_overlaps
 from vltrack.metrics.regions import Region
+from vltrack.metrics.telling import told_number
 
 Floats = NDArray[np.float64]
 
@@ -136,14 +137,14 @@ class MultiStart:
         """For JSON; None where a number is not defined."""
         return {
             "experiment": "multistart",
-            "eao": _told(self.eao),
-            "accuracy": _told(self.accuracy),
-            "robustness": _told(self.robustness),
+            "eao": told_number(self.eao),
+            "accuracy": told_number(self.accuracy),
+            "robustness": told_number(self.robustness),
             "window": list(self.window),
-            "curve": [_told(value) for value in self.curve.tolist()],
+            "curve": [told_number(value) for value in self.curve.tolist()],
             "runs": self.runs,
             "sequences": [
-                {"name": name, "accuracy": _told(accuracy), "robustness": robustness}
+                {"name": name, "accuracy": told_number(accuracy), "robustness": robustness}
                 for name, accuracy, robustness in zip(
                     self.sequences,
                     self.sequence_accuracy.tolist(),
@@ -218,7 +219,3 @@ def _add_curve(run: AnchorRun, progress: int, curve: Floats, active: Floats) -> 
         beyond = np.arange(own, high)
         curve[own:] += (sums[-1] if len(sums) else 0.0) / np.maximum(beyond - 1, 1)
         active[own:] += 1
-
-
-def _told(value: float) -> float | None:
-    return value if math.isfinite(value) else None

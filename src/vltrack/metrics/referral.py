@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError
 from vltrack.metrics.masks import Size, mask_overlap
 from vltrack.metrics.regions import Mask, Polygon, Rectangle, Region, box_mask
+from vltrack.metrics.telling import told_number
 
 Floats = NDArray[np.float64]
 EMPTY = Mask(0, 0, np.zeros((0, 0), dtype=bool))
@@ -98,7 +99,7 @@ class Referred:
                 hint="Run this sentence again; write an empty mask where nothing is found.",
             )
         overlaps, not_masks = [], 0
-        for frame, (found, there) in enumerate(zip(result, truth, strict=False)):
+        for frame, (found, there) in enumerate(zip(result[: len(truth)], truth, strict=True)):
             if not isinstance(there, Mask):
                 continue
             if boxes_as_masks and isinstance(found, Rectangle):
@@ -154,12 +155,12 @@ class Referral:
         """For JSON; None where a number is not defined."""
         return {
             "experiment": "referral",
-            "accuracy": _told(self.accuracy),
-            "accuracy_unweighted": _told(self.accuracy_unweighted),
+            "accuracy": told_number(self.accuracy),
+            "accuracy_unweighted": told_number(self.accuracy_unweighted),
             "pairs": self.pairs,
             "not_masks": self.not_masks,
             "sequences": [
-                {"name": name, "accuracy": _told(accuracy), "frames": frames}
+                {"name": name, "accuracy": told_number(accuracy), "frames": frames}
                 for name, accuracy, frames in zip(
                     self.sequences,
                     self.sequence_accuracy.tolist(),
@@ -194,7 +195,3 @@ def referral(results: Iterable[Referred]) -> Referral:
         pairs=sum(map(len, pooled)),
         not_masks=sum(result.not_masks for group in by_name.values() for result in group),
     )
-
-
-def _told(value: float) -> float | None:
-    return value if math.isfinite(value) else None

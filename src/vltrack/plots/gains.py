@@ -57,8 +57,8 @@ def gain_figure(
         if profile:
             _profile(made, gains[order], top, profile - 0.3, colours)
             top += profile
-        heads = ["", ""] if every else [f"the {_WORST} worst", f"the {_BEST} best"]
-        for part, head in zip(parts, heads, strict=False):
+        heads = [""] * len(parts) if every else [f"the {_WORST} worst", f"the {_BEST} best"]
+        for part, head in zip(parts, heads, strict=True):
             top += gap
             paper.write(made, head, _NAMES, top - 0.04, size=paper.SMALL, color=paper.FAINT, va="bottom")
             height = len(part) * _ROW
