@@ -123,6 +123,14 @@ def test_which_rule_names_the_convention(command: Command, tnl2k: Path, results:
     assert done.code == 0, done.err
     assert "tnl2k (official)" in done.out
     assert command("which-rule", "0.631", results, "--data", tnl2k).code == 0
+    # Without the data: among the conventions that it was scored by, if it was.
+    assert command("which-rule", number, results).code == 2
+    out = results.parent / "scored"
+    command("evaluate", results, "--data", tnl2k, "--out", out)
+    known = command("which-rule", number, out / "others" / "tnl2k")
+    assert known.code == 0
+    assert "tnl2k (official)" in known.out
+    assert "--data PATH tries all" in known.err
     assert command("which-rule", "631", results, "--data", tnl2k).code == 2
     assert command("which-rule", "many", results, "--data", tnl2k).code == 2
 
