@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from vltrack import Tracker
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.errors import GroundingFailed
-from vltrack.core.types import Box
+from vltrack.core.types import Box, iou_xywh
 from vltrack.datasets.cutouts import CutoutSet, build_cutouts
 from vltrack.datasets.pictures import PictureSet
-from vltrack.training.pairs import PairConfig, PairSampler, Sample
+from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
 
 SEED = 77
 APART = 0.5

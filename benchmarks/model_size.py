@@ -1,6 +1,6 @@
 """How large the trackers are: parameters in all, trained and used when they run, and multiplications a frame.
 
-Counted by ``vltrack.models.sizes`` on torch's meta device, without memory and without weights: matrix
+Counted by ``vltrack.models.profile`` on torch's meta device, without memory and without weights: matrix
 products, convolutions and attention; G is 10^9 multiplications with their additions (FLOPs / 2). Nothing is
 timed here.
 
@@ -21,7 +21,7 @@ import torch
 
 from vltrack.core.files import write_text
 from vltrack.models import MODELS
-from vltrack.models.sizes import Size, Work, count_parameters, count_work, without_memory
+from vltrack.models.profile import Size, Work, count_parameters, count_work, without_memory
 
 RECORD = Path(__file__).resolve().parents[1] / "src" / "vltrack" / "models" / "counted.json"
 PUBLISHED = """

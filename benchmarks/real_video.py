@@ -35,9 +35,9 @@ import numpy as np
 from child import Worker, environment
 
 from vltrack.checkpoints.store import find
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.files import sha256_of, write_text
-from vltrack.datasets.opening import read_sequences
+from vltrack.core.types import iou_xywh
+from vltrack.datasets.reader import read_sequences
 from vltrack.datasets.sequences import Sequence
 from vltrack.metrics.success import success
 

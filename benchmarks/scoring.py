@@ -26,13 +26,12 @@ import numpy as np
 from child import REPOSITORY, Worker, environment
 
 from vltrack.core.files import write_text
-from vltrack.datasets.opening import open_dataset
+from vltrack.datasets.reader import open_dataset
 from vltrack.evaluation.results import open_results
 from vltrack.evaluation.summary import renamed, truth_of
-from vltrack.metrics.aligning import align
-from vltrack.metrics.rules import RULES
-from vltrack.metrics.scoring import score
-from vltrack.metrics.truth import Annotation, Floats, Truth
+from vltrack.metrics.annotations import Annotation, Floats, Truth
+from vltrack.metrics.protocols import RULES
+from vltrack.metrics.scoring import align, score
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("got10k==0.1.3", "numpy", "six", "wget", "fire", "shapely", "opencv-python-headless")

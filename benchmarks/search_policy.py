@@ -19,7 +19,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from vltrack.datasets.opening import read_sequence, read_sequences
+from vltrack.datasets.reader import read_sequence, read_sequences
 from vltrack.metrics.success import success
 from vltrack.tracking.tracker import Tracker
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import vltrack
-from vltrack.tracking.many import MultiTracker
+from vltrack.tracking.tracker import MultiTracker
 from vltrack.video.source import open_source
 
 CLIP = Path(__file__).with_name("car-shadow.mp4")

@@ -1,6 +1,6 @@
 """Stand-ins for a network in tests of the audit: one that reads colour words, one that ignores all words.
 
-Both look for the flat shapes of ``datasets.clips`` by the colour of their pixels, without training.
+Both look for the flat shapes of ``datasets.synthetic`` by the colour of their pixels, without training.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from scripted import Spotter
-from vltrack.datasets.clips import COLOURS
+from vltrack.datasets.synthetic import COLOURS
 from vltrack.models.base import Memory, Prediction, Text
-from vltrack.prep.tokens import WordPieces
+from vltrack.prep.tokenizers import WordPieces
 
 NAMES = tuple(COLOURS)
 _PALETTE = np.array(list(COLOURS.values()), dtype=np.float64)

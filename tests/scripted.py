@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from vltrack.models.base import Memory, Prediction, Text
-from vltrack.prep.tokens import WordPieces
+from vltrack.prep.tokenizers import WordPieces
 from vltrack.tracking.engine import Engine
-from vltrack.tracking.policy import Policy
+from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker
 
 EAGER = Policy(

@@ -22,8 +22,8 @@ import numpy as np
 
 from vltrack.core.errors import ImageError
 from vltrack.core.types import Frame, Status, Step
-from vltrack.evaluation.worker import Loading, load_tracker
-from vltrack.video.contract import FrameSource, ReadReport
+from vltrack.evaluation.workers import Loading, load_tracker
+from vltrack.video.base import FrameSource, ReadReport
 
 LOADER = "stub_runs:load"
 LOG, PAUSE = "VLTRACK_STUB_LOG", "VLTRACK_STUB_PAUSE"
@@ -169,8 +169,8 @@ def painting(count: int = 6, orders: dict[int, str] | None = None, **more: Any) 
 
 def drawn(folder: Path, count: int, frames: int) -> Painting:
     """A data set of real pictures on disk: procedural clips of 96 x 72."""
-    from vltrack.datasets.clips import synthesize_clip, write_clip
     from vltrack.datasets.sequences import Sequence
+    from vltrack.datasets.synthetic import synthesize_clip, write_clip
 
     sequences = []
     for seed in range(count):
@@ -212,7 +212,7 @@ def main(out: str, weights: str, jobs: str, count: str) -> int:
     """Evaluate ``count`` sequences in two modes: painted ones by the stub or, where ``weights`` is the name
     of a shipped tracker, drawn ones that lie beside ``out``. Returns the exit code.
     """
-    from vltrack.cli.interrupts import Terminated, shielded
+    from vltrack.api.console import Terminated, shielded
     from vltrack.evaluation.plan import make_plan
     from vltrack.evaluation.run import run
 

@@ -33,8 +33,8 @@ from vltrack.models import MODELS, build, split_name
 from vltrack.models.base import TrackerModel
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.tracker import Tracker
-from vltrack.training.freeze import freeze
-from vltrack.training.objective import PairObjective
+from vltrack.training.checkpoint import freeze
+from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import LossWeights
 
 MODES = ("bbox", "nl", "nlbbox")

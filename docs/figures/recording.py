@@ -1,7 +1,7 @@
 """What really flows through a tracker: shapes in and out of its modules, parameters, multiplications.
 
-A size is built without memory and counted by ``vltrack.models.sizes``; hooks write down what passes. A table
-of a picture asks by text: ``{locate/stem/tokens_BNC}`` is the shape that the stem gave of a frame. Knows the
+A size is built without memory and counted by ``vltrack.models.profile``; hooks write down what passes. A
+table of a picture asks by text: ``{locate/stem/tokens_BNC}`` is the shape that the stem gave of a frame. Knows the
 protocol and the registry; knows no tracker and no drawing.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from vltrack.models import MODELS
 from vltrack.models.base import Flag, Views
-from vltrack.models.sizes import count_parameters, count_work, multiplications, without_memory
-from vltrack.tracking.policy import Policy
+from vltrack.models.profile import count_parameters, count_work, multiplications, without_memory
+from vltrack.tracking.postprocess import Policy
 
 METHODS = ("read_text", "remember", "locate", "ground")
 KEPT, TRAINING = "kept", "rehearse"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     load = Tracker.load
 
 __version__ = "0.1.0"
-__all__ = ["Target", "Track", "Tracker", "__version__", "load", "track"]
+
 
 _HOMES = {
     "Target": "vltrack.core.types",
@@ -45,3 +45,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+__all__ = ["Target", "Track", "Tracker", "__version__", "load", "track"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import GroundingFailed
-from vltrack.training.pairs import Sample
+from vltrack.training.pairs.sampler import Sample
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "held_out_words.py"
 

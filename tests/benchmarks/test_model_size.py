@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from vltrack.models import MODELS
-from vltrack.models.sizes import count_parameters, without_memory
+from vltrack.models.profile import count_parameters, without_memory
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "model_size.py"
 

@@ -22,10 +22,9 @@ import pytest
 import torch
 
 from hostile import Malicious
-from vltrack.checkpoints.extract import extract_tensors
-from vltrack.checkpoints.foreign import read_foreign
+from vltrack.checkpoints.torch_files import extract_tensors, read_foreign
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelError, ModelNotFound
-from vltrack.core.inert import Name, Outside, Thing, read_pickle
+from vltrack.core.unpickle import Name, Outside, Thing, read_pickle
 
 
 class Settings:
@@ -189,7 +188,7 @@ WATCHED = """
 import sys
 from pathlib import Path
 import torch
-from vltrack.checkpoints.extract import extract_tensors
+from vltrack.checkpoints.torch_files import extract_tensors
 first, *rest = map(Path, sys.argv[1:])
 extract_tensors(first)  # what torch and zipfile load lazily is loaded now
 seen, opened = [], []

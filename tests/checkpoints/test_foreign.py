@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from hostile import Malicious
-from vltrack.checkpoints.foreign import read_foreign
+from vltrack.checkpoints.torch_files import read_foreign
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelNotFound
 
 

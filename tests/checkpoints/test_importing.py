@@ -241,7 +241,7 @@ def test_clip_with_both_towers_only_when_asked(tmp_path: Path, out: Path) -> Non
 
 
 def test_a_start_is_for_training(tmp_path: Path) -> None:
-    from vltrack.training.start import borrow_parts
+    from vltrack.training.init import borrow_parts
 
     done = brought(tmp_path, "mae", "sa-tracker-base")
     card, size = split_name("sa-tracker-base")

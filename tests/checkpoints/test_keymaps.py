@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model_cases import make, narrow_base
-from vltrack.checkpoints.keymaps import BERT_BASE, MAE_VIT, KeyMap, Report, initialise
+from vltrack.checkpoints.key_maps import BERT_BASE, MAE_VIT, KeyMap, Report, initialise
 from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite
 from vltrack.models.litetrack import LiteTrack, base, tiny
 

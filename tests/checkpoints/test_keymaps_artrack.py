@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from model_cases import CONFIGS, Scene, boxes, make, pictures
-from vltrack.checkpoints.keymaps import KeyMap, initialise
-from vltrack.checkpoints.keymaps_artrack import AITRACK, ARTRACK
+from vltrack.checkpoints.key_maps import AITRACK, ARTRACK, KeyMap, initialise
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models.aitrack import AITrack, AITrackConfig, artrack_base, base
 

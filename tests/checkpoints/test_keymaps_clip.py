@@ -15,18 +15,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vltrack.checkpoints.foreign import read_foreign
-from vltrack.checkpoints.keymaps import KeyMap, initialise
-from vltrack.checkpoints.keymaps_clip import (
+from vltrack.checkpoints.key_maps import (
     ALPHA_CLIP_L14,
     CLIP_VIT_L14,
+    KeyMap,
     alpha_clip_map,
     clip_map,
     from_hugging_face,
+    initialise,
 )
+from vltrack.checkpoints.torch_files import read_foreign
 from vltrack.core.errors import CheckpointMismatch, CheckpointUnsafe
 from vltrack.models import MODELS
-from vltrack.models.sizes import without_memory
+from vltrack.models.profile import without_memory
 from vltrack.nn.clip import ClipText, ClipVision
 
 Shapes = dict[str, tuple[int, ...]]

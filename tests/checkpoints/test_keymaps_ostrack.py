@@ -16,8 +16,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_cases import make, pictures, sentences
-from vltrack.checkpoints.keymaps import BERT_BASE, KeyMap, initialise
-from vltrack.checkpoints.keymaps_ostrack import ALL_IN_ONE, MAE_TRUNK, OSTRACK, fold_constant_sentence
+from vltrack.checkpoints.key_maps import (
+    ALL_IN_ONE,
+    BERT_BASE,
+    MAE_TRUNK,
+    OSTRACK,
+    KeyMap,
+    fold_constant_sentence,
+    initialise,
+)
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models.all_in_one import AllInOne, AllInOneConfig, base, ostrack_base
 

@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model_cases import make, pictures
-from vltrack.checkpoints.keymaps import initialise
-from vltrack.checkpoints.keymaps_stark import RESNET, STARK, STARK_START
+from vltrack.checkpoints.key_maps import RESNET, STARK, STARK_START, initialise
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models.base import Flag
 from vltrack.models.bit_tracker import (

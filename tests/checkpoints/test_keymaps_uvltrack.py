@@ -26,10 +26,16 @@ from uvltrack_published import (
 )
 
 from model_cases import boxes, make, pictures, sentences
-from vltrack.checkpoints.foreign import read_foreign
-from vltrack.checkpoints.keymaps import MAE_VIT, bert_base, bert_large, initialise
-from vltrack.checkpoints.keymaps_ostrack import MAE_TRUNK
-from vltrack.checkpoints.keymaps_uvltrack import LITETRACK, UVLTRACK
+from vltrack.checkpoints.key_maps import (
+    LITETRACK,
+    MAE_TRUNK,
+    MAE_VIT,
+    UVLTRACK,
+    bert_base,
+    bert_large,
+    initialise,
+)
+from vltrack.checkpoints.torch_files import read_foreign
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models import sa_tracker
 from vltrack.models.base import Flag, Prediction

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from vltrack.checkpoints import limits
-from vltrack.checkpoints.extract import extract_tensors
-from vltrack.checkpoints.foreign import read_foreign
+from vltrack.checkpoints import torch_files as limits
+from vltrack.checkpoints.torch_files import extract_tensors, read_foreign
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe
 
 # A tuple of itself twice, sixty times: to hash, compare or print it takes 2 ** 60 steps.

@@ -22,7 +22,7 @@ from vltrack.checkpoints import importing
 from vltrack.checkpoints.sources import SOURCES, bare, fit
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models import aitrack, split_name
-from vltrack.models.sizes import without_memory
+from vltrack.models.profile import without_memory
 
 NAMES = sorted({name for source in SOURCES.values() for name in source.maps})
 CHANNELS = (256, 128, 64, 32)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from cli_stub import StubFollower
 
-from vltrack.cli import job, main
-from vltrack.cli.demo import CLIP, clip_and_target
+from vltrack.api import track as job
+from vltrack.cli import main
+from vltrack.cli.track import CLIP, clip_and_target
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import time
 
 from cli_stub import StubFollower
 
-from vltrack.cli import job, main
+from vltrack.api import track as job
+from vltrack.cli import main
 
 
 class SlowFollower(StubFollower):

@@ -10,9 +10,10 @@ import pytest
 
 from listeners import Deaf, Reader
 from scripted import tracker
-from vltrack.cli import audit_job, audit_progress
-from vltrack.datasets.clips import write_clip
-from vltrack.evaluation.audit_twins import twin_scenes
+from vltrack.api import audit as audit_job
+from vltrack.api import progress as audit_progress
+from vltrack.datasets.synthetic import write_clip
+from vltrack.evaluation.distractors import twin_scenes
 from vltrack.tracking.tracker import Tracker
 
 

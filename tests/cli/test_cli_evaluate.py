@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vltrack.datasets.catalogue import mimic
-from vltrack.datasets.opening import open_dataset
-from vltrack.metrics.rules import RULES
+from vltrack.datasets.reader import open_dataset
+from vltrack.metrics.protocols import RULES
 
 Command = Callable[..., Any]
 
@@ -243,8 +243,8 @@ def test_words_that_find_nothing_are_misses_and_no_sentence_is_no_miss(
 
 
 def test_a_start_that_finds_nothing_scores_nothing(tnl2k: Path) -> None:
-    from vltrack.evaluation.foreign import Results
     from vltrack.evaluation.summary import summarise, truth_of
+    from vltrack.evaluation.third_party import Results
 
     truth = truth_of(open_dataset(tnl2k))
     boxes = {name: truth.boxes[truth.rows(k)] for k, name in enumerate(truth.names)}
@@ -300,7 +300,7 @@ def test_folders_too_high_single_files_and_names(
 
 
 def test_clips_of_ones_own_are_called_after_their_folder(command: Command, tmp_path: Path) -> None:
-    from vltrack.datasets.clips import synthesize
+    from vltrack.datasets.synthetic import synthesize
 
     clips = tmp_path / "my clips"
     clips.mkdir()

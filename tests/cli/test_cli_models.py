@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from vltrack.cli import models as verb
-from vltrack.cli.names import check_model, model_names
+from vltrack.api.inputs import check_model, model_names
+from vltrack.cli import doctor as verb
 from vltrack.core.errors import ModelNotFound
 from vltrack.models import MODELS
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from report_cases import SEQUENCES, scores, spread
-from vltrack.cli import report_evidence, report_job
-from vltrack.datasets.opening import Dataset
+from vltrack.api import report as report_job
+from vltrack.api import report_sources as report_evidence
+from vltrack.datasets.reader import Dataset
 from vltrack.datasets.sequences import Sequence
-from vltrack.plots import report_pictures
+from vltrack.plots import report as report_pictures
 
 FRAMES = 20
 
@@ -250,7 +251,7 @@ def clip(folder: Path, name: str, seed: int) -> Sequence:
 def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     clips = tuple(clip(tmp_path / "data", name, seed) for seed, name in enumerate(SEQUENCES[:3]))
     data = Dataset(name="lasot", split="test", root=tmp_path / "data", sequences=clips)
-    monkeypatch.setattr("vltrack.datasets.opening.open_dataset", lambda path, split: data)
+    monkeypatch.setattr("vltrack.datasets.reader.open_dataset", lambda path, split: data)
     return data
 
 
@@ -335,7 +336,7 @@ def test_without_pictures_there_are_strips_only_and_it_is_said(
         for c in dataset.sequences
     )
     data = Dataset(name="lasot", split="test", root=dataset.root, sequences=bare)
-    monkeypatch.setattr("vltrack.datasets.opening.open_dataset", lambda path, split: data)
+    monkeypatch.setattr("vltrack.datasets.reader.open_dataset", lambda path, split: data)
     one = boxes_folder(tmp_path / "one", dataset, 12.0, [50.0, 20.0, 60.0])
     done = command("report", one, "--data", tmp_path / "data", "--worst", "1", "--out", tmp_path / "out")
     assert done.code == 0 and "only the annotation is there" in done.err
@@ -351,7 +352,7 @@ def test_data_that_was_not_scored_is_refused(
     other = saved(tmp_path, "one", spread(50), data="tnl2k", split="val")
     opened = []
     monkeypatch.setattr(
-        "vltrack.datasets.opening.open_dataset", lambda path, split: opened.append(split) or dataset
+        "vltrack.datasets.reader.open_dataset", lambda path, split: opened.append(split) or dataset
     )
     done = command("report", other, "--data", tmp_path / "data", "--out", tmp_path / "out")
     assert done.code == 2 and "--data is lasot, the scores are of tnl2k val" in done.err

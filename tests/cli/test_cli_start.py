@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import vltrack
-from vltrack.cli import console
+from vltrack.api import console
 
 HEAVY = ("torch", "cv2", "av", "matplotlib", "numpy", "transformers", "rich")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vltrack.api.inputs import model_names
 from vltrack.cli import doctor
-from vltrack.cli.names import model_names
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.track import Track
+from vltrack.core.types import iou_xywh
 from vltrack.video.source import open_source
 
 HERE = Path(__file__).resolve().parent

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from scripted import Spotter, moving, tiny_weights, tracker
+from vltrack.api import compare as side_job
 from vltrack.checkpoints import store
-from vltrack.cli import compare, side_job
+from vltrack.cli import track as compare
 from vltrack.core.errors import CheckpointCorrupt
 from vltrack.core.track import Track
-from vltrack.plots.agreement import WIDTH
-from vltrack.tracking.side_by_side import SideBySide
+from vltrack.plots.compare import WIDTH
+from vltrack.tracking.compare import SideBySide
 from vltrack.video.source import open_source
 
 BOX = "20,20,16,12"
@@ -45,7 +46,7 @@ def team(monkeypatch: pytest.MonkeyPatch) -> dict[str, Spotter]:
     monkeypatch.setattr(compare, "check_model", lambda name: name)
     # Charts take most of the time; tests/plots looks at them, and one test below draws them.
     charts = np.zeros((9, WIDTH, 3), np.uint8)
-    monkeypatch.setattr("vltrack.plots.agreement._charts", lambda story, moments: charts)
+    monkeypatch.setattr("vltrack.plots.compare._charts", lambda story, moments: charts)
     return models
 
 
@@ -149,7 +150,7 @@ def test_all_fail(command, team, pictures: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_start_is_left_out(command, team, pictures, tmp_path, monkeypatch) -> None:
     takes = {"good": ("nl", "bbox", "nlbbox"), "twin": ("bbox",)}
-    following = "vltrack.tracking.side_by_side.modes_of"
+    following = "vltrack.tracking.compare.modes_of"
     monkeypatch.setattr(following, lambda one: takes["good" if one.engine.model is team["good"] else "twin"])
     out = tmp_path / "out"
     flags = ["compare", pictures, "--text", "the red thing", "--models", "good", "twin", "--out"]

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from vltrack.cli import evaluate_progress
-from vltrack.cli.evaluate_progress import RunProgress
+from vltrack.api import progress as evaluate_progress
+from vltrack.api.progress import RunProgress
 from vltrack.evaluation.run import Event
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vltrack.core.text import counted
+from vltrack.core.files import counted
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vltrack.core import strict_json
+from vltrack.core import json_io as strict_json
 from vltrack.core.errors import DataError
-from vltrack.core.strict_json import parse_json, read_json, walk_json
+from vltrack.core.json_io import parse_json, read_json, walk_json
 
 GOOD = {
     "info": {"année": "2017", "n": 12},

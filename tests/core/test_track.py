@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import DataError, ResourceError, UsageError
-from vltrack.core.text import printable
+from vltrack.core.files import printable
 from vltrack.core.track import COLUMNS, Track
 from vltrack.core.types import Status, Step
 

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.errors import DataError, ResourceError
-from vltrack.datasets.clips import COLOURS, SHAPES, synthesize, synthesize_clip, write_clip
-from vltrack.datasets.opening import read_sequences
+from vltrack.core.types import iou_xywh
+from vltrack.datasets.reader import read_sequences
+from vltrack.datasets.synthetic import COLOURS, SHAPES, synthesize, synthesize_clip, write_clip
 
 
 def test_clips_are_reproducible_and_differ() -> None:

@@ -11,11 +11,9 @@ import pytest
 
 from vltrack.core.errors import DataError, ResourceError
 from vltrack.datasets.catalogue import mimic, rows, videos
-from vltrack.datasets.check import check_dataset
-from vltrack.datasets.mimic import draw, mimic_videos
-from vltrack.datasets.mimic_recipes import RECIPES
-from vltrack.datasets.opening import open_dataset
-from vltrack.datasets.phrases_check import check_phrases
+from vltrack.datasets.check import check_dataset, check_phrases
+from vltrack.datasets.miniatures import RECIPES, draw, mimic_videos
+from vltrack.datasets.reader import open_dataset
 
 WARNED = {  # what is odd in the real ones, too
     "lasot": {"box"},

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.frames import ImageList
-from vltrack.datasets.layouts_parts import OTB_SPANS, UAV123_10FPS_SPANS, UAV123_SPANS
-from vltrack.datasets.mimic import draw, mimic_videos
-from vltrack.datasets.opening import open_dataset, read_truth
-from vltrack.datasets.sequences import Sequence
+from vltrack.datasets.layouts import OTB_SPANS, UAV123_10FPS_SPANS, UAV123_SPANS
+from vltrack.datasets.miniatures import draw, mimic_videos
+from vltrack.datasets.reader import open_dataset, read_truth
+from vltrack.datasets.sequences import ImageList, Sequence
 
 BOX = "10,20,30,40"
 

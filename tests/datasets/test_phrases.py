@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError, ResourceError
-from vltrack.datasets.clips import COLOURS, SHAPES
-from vltrack.datasets.phrases import open_phrases, recognise
-from vltrack.datasets.phrases_check import check_phrases
-from vltrack.datasets.phrases_layouts import LAYOUTS
-from vltrack.datasets.phrases_mimic import mimic_phrases
+from vltrack.datasets.check import check_phrases
+from vltrack.datasets.miniatures_referring import mimic_phrases
+from vltrack.datasets.referring import LAYOUTS, open_phrases, recognise
+from vltrack.datasets.synthetic import COLOURS, SHAPES
 
 PHRASES = {"coco2017": 13, "visual-genome": 5}
 
@@ -124,7 +123,7 @@ def test_index_out_of_range(made: Path) -> None:
 def test_a_picture_that_serves_several_phrases_is_decoded_once(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vltrack.datasets.phrases as module
+    import vltrack.datasets.referring as module
 
     read: list[Path] = []
     decode = module.read_rgb
@@ -220,7 +219,7 @@ def test_nothing_is_written_beside_the_data(copy) -> None:
 
 def test_phrases_need_no_torch() -> None:
     code = (
-        "import sys, vltrack.datasets.phrases_mimic, vltrack.datasets.phrases_check; "
+        "import sys, vltrack.datasets.miniatures_referring, vltrack.datasets.check; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,10 +14,9 @@ import pytest
 import torch
 
 from vltrack.core.errors import DataError, UsageError
-from vltrack.datasets.phrases_container import open_plain
-from vltrack.datasets.phrases_convert import convert
-from vltrack.datasets.phrases_json import read_lines
-from vltrack.datasets.phrases_pickle import plain_pickle, torch_archive
+from vltrack.datasets.miniatures_referring import plain_pickle, torch_archive
+from vltrack.datasets.referring_convert import convert, open_plain
+from vltrack.datasets.referring_json import read_lines
 
 ROWS: list[tuple[Any, ...]] = [
     ("COCO_train2014_000000000009.jpg", "9.pth", [1.5, 2.25, 30.0, 40.0], "the left man", [("r1", ["none"])]),
@@ -199,7 +198,7 @@ def test_converting_loads_no_torch(tmp_path: Path) -> None:
     file = tmp_path / "unc_val.pth"
     torch.save(tensor_rows(torch.float32), file)
     code = (
-        "import sys; from pathlib import Path; from vltrack.datasets.phrases_convert import convert; "
+        "import sys; from pathlib import Path; from vltrack.datasets.referring_convert import convert; "
         "convert(Path(sys.argv[1])); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(file)], check=True)

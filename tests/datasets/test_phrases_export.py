@@ -10,10 +10,10 @@ import pytest
 
 from vltrack.core.errors import DataError, ResourceError
 from vltrack.datasets.cutouts import polygon_mask
-from vltrack.datasets.phrases import open_phrases
-from vltrack.datasets.phrases_export import export_pictures
-from vltrack.datasets.phrases_mimic import mimic_phrases
+from vltrack.datasets.miniatures_referring import mimic_phrases
 from vltrack.datasets.pictures import PictureSet
+from vltrack.datasets.referring import open_phrases
+from vltrack.datasets.referring_convert import export_pictures
 
 
 @pytest.fixture

@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.colours import dominant_colour
-from vltrack.datasets.cutouts import CutoutSet, build_cutouts, make_patch, outline_of, polygon_mask
+from vltrack.datasets.cutouts import (
+    CutoutSet,
+    build_cutouts,
+    dominant_colour,
+    make_patch,
+    outline_of,
+    polygon_mask,
+)
 from vltrack.datasets.pictures import PictureSet, held_out, plain_name
 
 

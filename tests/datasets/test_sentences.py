@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.mimic import mimic_videos
-from vltrack.datasets.mimic_sheet import sheet_bytes
-from vltrack.datasets.opening import open_dataset
+from vltrack.datasets.miniatures import mimic_videos, sheet_bytes
+from vltrack.datasets.reader import open_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 

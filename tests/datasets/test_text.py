@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vltrack.core.errors import DataError
-from vltrack.datasets import text
-from vltrack.datasets.text import parse_table, read_digits, read_names, read_table
+from vltrack.datasets import parsing as text
+from vltrack.datasets.parsing import parse_table, read_digits, read_names, read_table
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.5, 7.0, 8.0]]
 

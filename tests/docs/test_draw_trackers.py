@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from vltrack.models import MODELS
-from vltrack.models.sizes import count_parameters, without_memory
+from vltrack.models.profile import count_parameters, without_memory
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SLOW = {"aitrack", "litetrack", "sa-tracker"}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import vltrack
-from vltrack.datasets.clips import ProceduralClip, synthesize_clip, write_clip
+from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip, write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "harnesses"

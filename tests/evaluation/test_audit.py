@@ -14,8 +14,9 @@ from listeners import NAMES, Deaf, Reader
 from scripted import EAGER, Puppet, clip, prediction, tiny_weights, tracker
 from vltrack.core.errors import GroundingFailed, PartialResult
 from vltrack.core.types import Frame, Mode, Target
-from vltrack.datasets.clips import synthesize_clip
-from vltrack.evaluation import audit_report, audit_twins
+from vltrack.datasets.synthetic import synthesize_clip
+from vltrack.evaluation import audit_report
+from vltrack.evaluation import distractors as audit_twins
 from vltrack.evaluation.audit import (
     Effect,
     Failed,
@@ -26,6 +27,7 @@ from vltrack.evaluation.audit import (
     follow,
     movement,
     shortened,
+    subjects_of,
 )
 from vltrack.evaluation.audit_report import Verdict, judge, summarise
 from vltrack.evaluation.audit_sentences import (
@@ -38,11 +40,9 @@ from vltrack.evaluation.audit_sentences import (
     shuffled,
     wordings,
 )
-from vltrack.evaluation.audit_subjects import subjects_of
-from vltrack.evaluation.audit_twins import TwinVerdict, audit_scene, judge_twins, summarise_twins, twin_scenes
+from vltrack.evaluation.distractors import TwinVerdict, audit_scene, judge_twins, summarise_twins, twin_scenes
 from vltrack.models.base import Memory
-from vltrack.tracking.many import MultiTracker
-from vltrack.tracking.tracker import Tracker
+from vltrack.tracking.tracker import MultiTracker, Tracker
 
 BOTH = (Mode.NL, Mode.NLBBOX)
 
@@ -131,7 +131,7 @@ def test_a_model_that_goes_to_the_other_twin_is_caught() -> None:
 def model_text(sentence: str):
     import torch
 
-    from vltrack.prep.tokens import WordPieces
+    from vltrack.prep.tokenizers import WordPieces
 
     tokens = WordPieces.load().encode(sentence, 12)
     return Reader().read_text(torch.from_numpy(tokens.ids)[None], torch.from_numpy(tokens.mask)[None])
@@ -406,8 +406,8 @@ def test_a_puppet_that_never_moves_is_caught() -> None:
 
 
 def test_sequences_become_targets(tmp_path: Path) -> None:
-    from vltrack.datasets.clips import write_clip
-    from vltrack.datasets.opening import open_dataset
+    from vltrack.datasets.reader import open_dataset
+    from vltrack.datasets.synthetic import write_clip
 
     for number, (_, made) in enumerate(twin_scenes(2, 3)):
         write_clip(made, tmp_path / f"clip-{number}")

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.evaluation.foreign import read_foreign
-from vltrack.evaluation.naming import matched
+from vltrack.evaluation.third_party import matched, read_foreign
 
 BOXES = np.array([[1.0, 2, 30, 40], [1.5, 2.25, 30, 40], [2, 3, 31.125, 40]])
 

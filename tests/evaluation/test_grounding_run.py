@@ -12,7 +12,7 @@ import pytest
 from vltrack.cli import main
 from vltrack.core.errors import GroundingFailed
 from vltrack.datasets.catalogue import mimic
-from vltrack.datasets.phrases import open_phrases
+from vltrack.datasets.referring import open_phrases
 from vltrack.evaluation.grounding import evaluate_grounding
 from vltrack.tracking.tracker import Tracker
 

@@ -17,13 +17,19 @@ from PIL import Image
 
 from vltrack.core.errors import DataError, GroundingFailed, UsageError
 from vltrack.core.types import Step
-from vltrack.datasets.clips import ProceduralClip, synthesize_clip, write_clip
-from vltrack.evaluation.harnesses import vot_folder
+from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip, write_clip
+from vltrack.evaluation.harnesses import vot as vot_folder
 from vltrack.evaluation.harnesses.got10k import Got10kTracker
-from vltrack.evaluation.harnesses.vot_folder import main
-from vltrack.evaluation.harnesses.vot_python import VotTracker
-from vltrack.evaluation.harnesses.vot_regions import box_around
-from vltrack.metrics.regions import Mask, Rectangle, Special, parse_region, read_regions
+from vltrack.evaluation.harnesses.vot import (
+    Mask,
+    Rectangle,
+    Special,
+    VotTracker,
+    box_around,
+    main,
+    parse_region,
+    read_regions,
+)
 from vltrack.tracking.tracker import Tracker
 
 FRAMES = 5

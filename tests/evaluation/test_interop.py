@@ -14,12 +14,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vltrack.core.boxes import iou_xywh
-from vltrack.datasets.clips import ProceduralClip
-from vltrack.metrics.regions import STARTED, UNKNOWN, Rectangle, Special, box_mask, read_regions, region_text
-from vltrack.metrics.rules import RULES
+from vltrack.core.types import iou_xywh
+from vltrack.datasets.synthetic import ProceduralClip
+from vltrack.evaluation.harnesses.vot import (
+    STARTED,
+    UNKNOWN,
+    Rectangle,
+    Special,
+    box_mask,
+    read_regions,
+    region_text,
+)
+from vltrack.metrics.annotations import Annotation, Truth
+from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import Scores, score
-from vltrack.metrics.truth import Annotation, Truth
 from vltrack.tracking.tracker import Tracker
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -12,14 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vltrack.datasets.opening import open_dataset
+from vltrack.datasets.reader import open_dataset
 from vltrack.evaluation.results import open_results
 from vltrack.evaluation.summary import renamed, summarise, truth_of
-from vltrack.metrics.aligning import align
-from vltrack.metrics.benchmarks import benchmark_of
-from vltrack.metrics.rules import RULES, Rule
-from vltrack.metrics.scoring import Scores, ceiling, score
-from vltrack.metrics.truth import Truth
+from vltrack.metrics.annotations import Truth
+from vltrack.metrics.protocols import RULES, Rule, benchmark_of
+from vltrack.metrics.scoring import Scores, align, ceiling, score
 
 CLOSE = 0.1
 """How far a score may be from the published one, in percent: published are one or two digits."""

@@ -15,12 +15,10 @@ import pytest
 import stub_runs
 from stub_runs import LOADER, LOG, drawn, painting, stub_weights, tree
 from vltrack.core.errors import UsageError
-from vltrack.evaluation import engine_ray
-from vltrack.evaluation.fingerprint import code_sha256, versions
-from vltrack.evaluation.outcome import Patience
-from vltrack.evaluation.plan import make_plan
+from vltrack.evaluation import workers_ray as engine_ray
+from vltrack.evaluation.plan import code_sha256, make_plan, versions
 from vltrack.evaluation.run import run
-from vltrack.evaluation.worker import OUR_LOADER
+from vltrack.evaluation.workers import OUR_LOADER, Patience
 
 WITHOUT = find_spec("ray") is None
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 from stub_runs import LOADER, Painting, drawn, painting, stub_weights, tree
+from vltrack.checkpoints.cards import find_weights
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, ModelNotFound, UsageError
-from vltrack.evaluation.fingerprint import data_sha256, differences
-from vltrack.evaluation.plan import make_plan
+from vltrack.evaluation.plan import data_sha256, differences, make_plan
+from vltrack.evaluation.results import read_results, verify
 from vltrack.evaluation.run import Event, run
-from vltrack.evaluation.store import read_results, verify
-from vltrack.evaluation.weights import find_weights
 
 SHIPPED = ("litetrack-tiny", "aitrack-tiny", "all-in-one-tiny", "bit-tracker-tiny", "sa-tracker-tiny")
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError, UsageError
+from vltrack.evaluation.harnesses.vot import Rectangle, Special, parse_regions
 from vltrack.evaluation.vot import score_vot
 from vltrack.evaluation.vot_files import read_truth
 from vltrack.metrics.eao import Run, supervised
 from vltrack.metrics.referral import result_name
-from vltrack.metrics.regions import Rectangle, Special, parse_regions
 
 SQUARE = "10,10,30,10,30,30,10,30"
 # Truth: columns and rows 10..30, 441 pixels. "Half": 10..20, 11 x 21 = 231 of them: overlap 231 / 441.

@@ -18,9 +18,8 @@ import vltrack
 from scripted import EAGER, Spotter, boxes, clip, moving, scene, tiny_weights, tracker
 from vltrack.core.errors import ImageError, StateError
 from vltrack.core.types import Target
-from vltrack.tracking.many import MultiTracker
-from vltrack.tracking.policy import Policy
-from vltrack.tracking.tracker import Tracker, track
+from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.tracker import MultiTracker, Tracker, track
 
 RED = (20, 20, 16, 12)
 BLOCK = (40, 30, 40, 40)

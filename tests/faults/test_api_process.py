@@ -28,9 +28,8 @@ from scripted import EAGER, Spotter, boxes, clip, moving, tiny_weights, tracker
 from vltrack.core.errors import BoxOutside, ImageError
 from vltrack.core.types import Target
 from vltrack.tracking import engine as engine_module
-from vltrack.tracking import session as session_module
-from vltrack.tracking.many import MultiTracker
-from vltrack.tracking.tracker import Tracker, track
+from vltrack.tracking import tracker as session_module
+from vltrack.tracking.tracker import MultiTracker, Tracker, track
 
 RED = (20, 20, 16, 12)
 BLOCK = (40, 30, 40, 40)

@@ -32,7 +32,7 @@ from vltrack.core.errors import (
 )
 from vltrack.core.files import sha256_of
 from vltrack.models.litetrack import LiteTrackConfig
-from vltrack.prep.tokens import WordPieces
+from vltrack.prep.tokenizers import WordPieces
 
 
 def little_config() -> LiteTrackConfig:

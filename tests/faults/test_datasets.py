@@ -19,10 +19,9 @@ import pytest
 
 from vltrack.core.errors import DataError
 from vltrack.datasets.check import check_dataset
-from vltrack.datasets.findings import Finding
-from vltrack.datasets.mimic import mimic_videos
-from vltrack.datasets.opening import Dataset, open_dataset, read_dataset
-from vltrack.datasets.text import MAX_BYTES
+from vltrack.datasets.miniatures import mimic_videos
+from vltrack.datasets.parsing import MAX_BYTES, Finding
+from vltrack.datasets.reader import Dataset, open_dataset, read_dataset
 
 ROW = "10,20,30,40\n"
 
@@ -476,7 +475,7 @@ def test_annotation_of_gigabytes_is_refused_by_its_size(lasot: Path) -> None:
 
 
 def test_reading_with_findings_gives_the_sound_ones(lasot: Path) -> None:
-    from vltrack.datasets.findings import Findings
+    from vltrack.datasets.parsing import Findings
 
     (lasot / "airplane" / "airplane-1" / "groundtruth.txt").write_text("1,2,3\n")
     findings = Findings()

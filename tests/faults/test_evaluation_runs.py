@@ -21,12 +21,11 @@ import pytest
 import stub_runs
 from stub_runs import LOADER, LOG, PAUSE, Painted, Painting, drawn, painting, stub_weights, tree
 from vltrack.core.errors import DataError, ResourceError, StateError
-from vltrack.evaluation import recording
-from vltrack.evaluation.outcome import Patience
+from vltrack.evaluation import writing as recording
 from vltrack.evaluation.plan import Plan, make_plan
-from vltrack.evaluation.rows import read_boxes, read_scores
+from vltrack.evaluation.results import check_names, file_of, read_boxes, read_results, read_scores, verify
 from vltrack.evaluation.run import RunReport, run
-from vltrack.evaluation.store import check_names, file_of, read_results, verify
+from vltrack.evaluation.workers import Patience
 
 QUICK = Patience(start=60, first=3, next=3)
 
@@ -120,7 +119,7 @@ def test_workers_that_hang_or_die_are_replaced(planned) -> None:
 @pytest.mark.fault("E02")
 def test_a_tracker_that_cannot_be_loaded_stops_the_run(planned) -> None:
     plan = planned(painting(2))
-    broken = replace(plan, loading=replace(plan.loading, loader="vltrack.evaluation.worker:load_tracker"))
+    broken = replace(plan, loading=replace(plan.loading, loader="vltrack.evaluation.workers:load_tracker"))
     from vltrack.core.errors import CheckpointCorrupt
 
     with pytest.raises(CheckpointCorrupt, match=r"no safetensors|card"):

@@ -20,13 +20,11 @@ import torch
 
 from hostile import Malicious
 from vltrack.core.errors import DataError
-from vltrack.datasets import phrases_container
-from vltrack.datasets.phrases import open_phrases
-from vltrack.datasets.phrases_check import check_phrases
-from vltrack.datasets.phrases_container import open_plain
-from vltrack.datasets.phrases_convert import convert
-from vltrack.datasets.phrases_mimic import mimic_phrases
-from vltrack.datasets.phrases_pickle import torch_archive
+from vltrack.datasets import referring_convert as phrases_container
+from vltrack.datasets.check import check_phrases
+from vltrack.datasets.miniatures_referring import mimic_phrases, torch_archive
+from vltrack.datasets.referring import open_phrases
+from vltrack.datasets.referring_convert import convert, open_plain
 
 ROW = ("a.jpg", "m", [1.0, 2.0, 3.0, 4.0], "a man", [])
 _EVENTS = ("pickle.find_class", "import", "exec", "compile", "os.system", "os.exec", "os.posix_spawn")

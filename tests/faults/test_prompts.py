@@ -17,7 +17,7 @@ from vltrack.core.errors import (
     VltrackError,
 )
 from vltrack.prep.prompts import clean_text, read_prompt_file
-from vltrack.prep.tokens import WordPieces
+from vltrack.prep.tokenizers import WordPieces
 
 
 @pytest.fixture(scope="module")

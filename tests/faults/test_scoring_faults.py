@@ -12,9 +12,9 @@ import pytest
 from vltrack.core.errors import PartialResult, UsageError
 from vltrack.core.files import sha256_of
 from vltrack.evaluation.submission import pack
-from vltrack.metrics.rules import RULES
+from vltrack.metrics.annotations import Annotation, Truth
+from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import score
-from vltrack.metrics.truth import Annotation, Truth
 
 FRAMES = {"b": 2, "a": 3}
 BOXES = {name: np.arange(4 * n, dtype=float).reshape(n, 4) + 0.12345 for name, n in FRAMES.items()}

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from scripted import Puppet, Spotter, clip, one_box, scene, tiny_weights, tracker
 from vltrack.core.errors import BoxFrameOutOfRange, GroundingFailed, StateError
 from vltrack.core.types import Frame, Status, Step
-from vltrack.nn.cells import cell_inside
-from vltrack.tracking.policy import Policy
+from vltrack.nn.boxes import cell_inside
+from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker, track
 
 RED = (40, 30, 16, 12)

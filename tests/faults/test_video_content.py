@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from video_samples import number_of, picture, write_video
 
 from vltrack.core.types import Frame
-from vltrack.video.pixels import Converter
+from vltrack.video.decode import Converter
 from vltrack.video.source import SourceInfo, open_source
 
 

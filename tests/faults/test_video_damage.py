@@ -15,8 +15,8 @@ from video_samples import number_of, picture, spoil, write_video
 
 from vltrack.core.errors import VideoDecoderCrashed, VideoReadError, VideoTimeout
 from vltrack.core.types import Frame
+from vltrack.video.client import StreamSource
 from vltrack.video.source import FrameSource, Limits, open_source
-from vltrack.video.streams import StreamSource
 
 
 def _aligned(frames: list[Frame], slack: int) -> float:
@@ -268,8 +268,8 @@ def _fake(code: str, tmp_path: Path, limits: Limits) -> FrameSource:
     """A source whose decoder is ``code`` after a good start: it introduces itself and sends one frame."""
     start = """
 import json, os, signal, time
-from vltrack.video.channel import Receiver, Ring
-from vltrack.video.outlet import Outlet
+from vltrack.video.ipc import Receiver, Ring
+from vltrack.video.ipc import Outlet
 receiver = Receiver(0); job = json.loads(receiver.receive())
 outlet = Outlet(1, receiver, Ring(job["ring"], job["slot_bytes"]))
 facts = dict(width=4, height=2, rate=25.0, frames=9, seconds=1.0)

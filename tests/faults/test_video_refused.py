@@ -27,8 +27,8 @@ from vltrack.core.errors import (
     VideoTooLarge,
     VideoUnreadable,
 )
+from vltrack.video.client import StreamSource
 from vltrack.video.source import Limits, open_source
-from vltrack.video.streams import StreamSource
 
 
 @pytest.mark.fault("V01")

@@ -7,12 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vltrack.metrics.benchmarks import BENCHMARKS, benchmark_of
-from vltrack.metrics.detective import causes, free_hits, which_rule
-from vltrack.metrics.rules import RULES
-from vltrack.metrics.scoring import score
-from vltrack.metrics.truth import Annotation, Truth
-from vltrack.metrics.webuav import complete_iou, webuav
+from vltrack.metrics.annotations import Annotation, Truth
+from vltrack.metrics.protocol_search import causes, free_hits, which_rule
+from vltrack.metrics.protocols import BENCHMARKS, RULES, benchmark_of
+from vltrack.metrics.scoring import complete_iou, score, webuav
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.metrics.grounding import THRESHOLDS, grounding
+from vltrack.metrics.success import THRESHOLDS, grounding
 
 
 def test_by_hand_with_ties() -> None:

@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import DataError
-from vltrack.metrics.masks import is_empty, mask_overlap, pixels_in, toolkit_overlaps
-from vltrack.metrics.overlaps import analytic_overlaps, corners, raster_overlaps
-from vltrack.metrics.regions import (
+from vltrack.evaluation.harnesses.vot import (
     Mask,
     Polygon,
     Rectangle,
@@ -25,6 +23,8 @@ from vltrack.metrics.regions import (
     read_regions,
     region_text,
 )
+from vltrack.metrics.masks import is_empty, mask_overlap, pixels_in, toolkit_overlaps
+from vltrack.metrics.overlaps import analytic_overlaps, corners, raster_overlaps
 
 ALL = np.ones((2, 3), dtype=bool)
 

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import DataError
-from vltrack.metrics.aligning import align
-from vltrack.metrics.rules import RULES, Rule
-from vltrack.metrics.scoring import MEASURES, Scores, ceiling, score
-from vltrack.metrics.truth import Annotation, Floats, Truth
+from vltrack.metrics.annotations import Annotation, Floats, Truth
+from vltrack.metrics.protocols import RULES, Rule
+from vltrack.metrics.scoring import MEASURES, Scores, align, ceiling, score
 
 PERFECT = 20 / 21
 

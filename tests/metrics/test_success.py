@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.errors import DataError
+from vltrack.core.types import iou_xywh
 from vltrack.metrics.success import success, success_auc
 
 COORDINATE = st.floats(-100, 300, width=32)

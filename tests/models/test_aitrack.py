@@ -13,12 +13,10 @@ from torch import Tensor
 from model_cases import CONFIGS, Scene, apart, equal, make, modes_of, pictures, random_batch, small
 from vltrack.core.errors import ConfigError
 from vltrack.models import aitrack
-from vltrack.models.aitrack import AITrack, AITrackConfig
+from vltrack.models.aitrack import AITrack, AITrackConfig, Alignment, Name, unmoved
 from vltrack.models.base import Flag, Prediction, Views
-from vltrack.nn.history import unmoved
-from vltrack.nn.naming import Alignment, Name
-from vltrack.training.freeze import freeze
-from vltrack.training.objective import PairObjective
+from vltrack.training.checkpoint import freeze
+from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import BY_WORDS
 
 CASES = [name.removeprefix("aitrack ") for name in CONFIGS if name.startswith("aitrack ")]

@@ -25,7 +25,7 @@ from model_cases import (
 from vltrack.models import all_in_one
 from vltrack.models.all_in_one import AllInOne, AllInOneConfig
 from vltrack.models.base import Flag, Prediction, Text, Views
-from vltrack.training.objective import PairObjective
+from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import LossWeights
 
 CASES = [name.removeprefix("all-in-one ") for name in CONFIGS if name.startswith("all-in-one ")]

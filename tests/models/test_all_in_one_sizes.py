@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from model_cases import CONFIGS, Scene, random_batch, small
 from vltrack.core.errors import ConfigError
 from vltrack.models.all_in_one import AllInOne, AllInOneConfig, base, ostrack_base, tiny
-from vltrack.training.objective import PairObjective
+from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import LossWeights
 
 

@@ -27,11 +27,19 @@ from model_cases import (
 from vltrack.core.errors import ConfigError
 from vltrack.models import MODELS, bit_tracker, config_of
 from vltrack.models.base import Flag, Memory, Prediction, Text
-from vltrack.models.bit_parts import Interaction, LevelAggregation, ScoreHead
-from vltrack.models.bit_tracker import BITTracker, BITTrackerConfig, base, stark_base, tiny
-from vltrack.models.sizes import count_parameters, without_memory
-from vltrack.training.freeze import freeze
-from vltrack.training.objective import PairObjective
+from vltrack.models.bit_tracker import (
+    BITTracker,
+    BITTrackerConfig,
+    Interaction,
+    LevelAggregation,
+    ScoreHead,
+    base,
+    stark_base,
+    tiny,
+)
+from vltrack.models.profile import count_parameters, without_memory
+from vltrack.training.checkpoint import freeze
+from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import LossWeights
 
 HEARING, DEAF = ("bit-tracker tiny", "bit-tracker narrow base"), "bit-tracker narrow stark-base"

@@ -13,7 +13,7 @@ from torch import Tensor
 from model_cases import Scene, apart, equal, narrow_base, pictures
 from vltrack.models.base import Prediction
 from vltrack.models.litetrack import LiteTrack, tiny
-from vltrack.nn.select import Selection
+from vltrack.nn.token_pruning import Selection
 
 MODES = ("bbox", "nl", "nlbbox")
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from model_cases import LITETRACK, make, narrow_base
 from vltrack.models.litetrack import LiteTrack, tiny
-from vltrack.training.freeze import PlateauUnfreezer, freeze
+from vltrack.training.checkpoint import PlateauUnfreezer, freeze
 
 
 def frozen_names(model: LiteTrack) -> set[str]:

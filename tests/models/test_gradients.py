@@ -9,8 +9,8 @@ import torch
 
 from model_cases import LITETRACK, make, narrow_base, random_batch, small
 from vltrack.models.litetrack import LiteTrack, tiny
-from vltrack.training.freeze import freeze
-from vltrack.training.objective import PairObjective
+from vltrack.training.checkpoint import freeze
+from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import LossWeights
 
 # Registered for UVLTrack's own checkpoints, without effect there and here (see nn/test_prompt.py).

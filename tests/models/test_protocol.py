@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model_cases import Scene, narrow_base
 from vltrack.models.base import Memory, Text
 from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base
-from vltrack.nn.cells import cell_inside, cell_share
+from vltrack.nn.boxes import cell_inside, cell_share
 
 box = st.tuples(st.floats(-0.5, 1.5), st.floats(-0.5, 1.5), st.floats(0.01, 2.0), st.floats(0.01, 2.0))
 

@@ -14,7 +14,7 @@ from model_cases import CONFIGS, Scene, apart, equal, generator, make, outputs, 
 from vltrack.models import MODELS, build, sa_tracker
 from vltrack.models.base import Flag, Prediction, Text
 from vltrack.models.sa_tracker import Hearing, SATracker, SATrackerConfig
-from vltrack.training.objective import PairObjective
+from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import LossWeights
 
 NAMES = [name for name in CONFIGS if name.startswith("sa-tracker ")]

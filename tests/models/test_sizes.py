@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model_cases import CONFIGS, Scene, all_sizes, card_of, equal, make, modes_of, small
 from vltrack.models import MODELS, build, config_of
-from vltrack.models.sizes import Size, count_parameters, count_work, multiplications, without_memory
+from vltrack.models.profile import Size, count_parameters, count_work, multiplications, without_memory
 
 RECORDED = json.loads((files("vltrack.models") / "counted.json").read_text())
 # The large size has base's parts, only more of them.

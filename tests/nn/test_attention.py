@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vltrack.nn import attention
 from vltrack.nn.attention import Attention, Block, ChannelGate, attend, key_bias
-from vltrack.nn.vit import PatchEmbed, sincos_positions
+from vltrack.nn.backbones import PatchEmbed, sincos_positions
 
 
 @pytest.fixture

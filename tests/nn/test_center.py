@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vltrack.nn.center import CenterHead, decode_cells
-from vltrack.nn.heads import decode_boxes
+from vltrack.nn.heads import CenterHead, decode_boxes, decode_cells
 
 
 def head(code: str = "cell", side: int = 4) -> CenterHead:

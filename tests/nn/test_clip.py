@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vltrack.checkpoints.keymaps import initialise
-from vltrack.checkpoints.keymaps_clip import clip_map, from_hugging_face
+from vltrack.checkpoints.key_maps import clip_map, from_hugging_face, initialise
 from vltrack.nn.clip import CLIP_MEAN, CLIP_STD, ClipText, ClipVision, clip_picture
 
 END = 299

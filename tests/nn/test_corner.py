@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vltrack.nn.corner import CornerHead, corners_to_box, expected_place
+from vltrack.nn.heads import CornerHead, corners_to_box, expected_place
 
 SIDE = 20
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vltrack.nn.attention import Block, key_bias
-from vltrack.nn.eliminate import Candidates, attend_and_score, centre_cell, digest
+from vltrack.nn.token_pruning import Candidates, attend_and_score, centre_cell, digest
 
 WIDTH, HEADS, M = 16, 4, 9
 

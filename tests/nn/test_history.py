@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vltrack.nn.history import anywhere, rehearsed, unmoved
+from vltrack.models.aitrack import anywhere, rehearsed, unmoved
 
 FACTOR = 4.0
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vltrack.nn.mobilenet import MobileNetV2
-from vltrack.nn.stems import MobileStem, PatchStem
+from vltrack.nn.backbones import MobileNetV2, MobileStem, PatchStem
 
 # From the file's README: the last convolution of each block, and those to which the block's input is added.
 BLOCK_ENDS = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35, 38)

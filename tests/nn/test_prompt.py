@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vltrack.nn.prompt import ContrastivePrompter, cosine, presence, temperature_parameter
+from vltrack.nn.heads import ContrastivePrompter, cosine, presence, temperature_parameter
 
 WIDTH = 12
 

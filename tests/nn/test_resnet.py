@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vltrack.nn.resnet import FrozenBatchNorm, ResNet
+from vltrack.nn.backbones import FrozenBatchNorm, ResNet
 
 # torchvision's names as patterns, transformers' as templates
 _THEIRS = (

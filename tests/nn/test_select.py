@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vltrack.nn.select import Selection, TokenSelector, put_back, restore, take
+from vltrack.nn.token_pruning import Selection, TokenSelector, put_back, restore, take
 
 WIDTH = 16
 

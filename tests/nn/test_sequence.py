@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vltrack.nn.positions import RelativeBias, relative_index
-from vltrack.nn.sequence import FusionEncoder, SequenceDecoder
-from vltrack.nn.vocabulary import Vocabulary
+from vltrack.models.artrack_decoder import (
+    FusionEncoder,
+    RelativeBias,
+    SequenceDecoder,
+    Vocabulary,
+    relative_index,
+)
 
 C, HEADS = 32, 4
 WORDS = Vocabulary(bins=40)

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import ResourceError
+from vltrack.models.litetrack import StarAdapter
+from vltrack.nn.backbones import sincos_positions
+from vltrack.nn.correlation import TemplateMatch
 from vltrack.nn.device import choose_device, mixed_precision
 from vltrack.nn.heads import ConvTower, decode_boxes
-from vltrack.nn.match import TemplateMatch
-from vltrack.nn.star import StarAdapter
-from vltrack.nn.vit import sincos_positions
 
 
 def logit(p: float) -> float:

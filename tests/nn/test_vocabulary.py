@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vltrack.nn.vocabulary import Vocabulary
+from vltrack.models.artrack_decoder import Vocabulary
 
 WORDS = Vocabulary()
 

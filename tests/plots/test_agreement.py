@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.plots import lanes, lettering
-from vltrack.plots.agreement import WIDTH, Story, agreement_picture
-from vltrack.plots.lanes import COLOURS, LANE, PAPER, Band, compose, draw_boxes
-from vltrack.plots.moments import TILE, Moments
+from vltrack.plots import compare_video as lanes
+from vltrack.plots import text as lettering
+from vltrack.plots.compare import TILE, WIDTH, Moments, Story, agreement_picture
+from vltrack.plots.compare_video import COLOURS, LANE, PAPER, Band, compose, draw_boxes
 
 NAN = float("nan")
 NAMES = ("first", "second", "third")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from vltrack.plots import paper
-from vltrack.plots.audit import ALL_NAMED, Panel, audit_figure
+from vltrack.plots import figures as paper
+from vltrack.plots.timelines import ALL_NAMED, Panel, audit_figure
 
 
 def panel(count: int = 8, **changes: Any) -> Panel:

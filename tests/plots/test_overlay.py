@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Status, Step
-from vltrack.plots import pen
-from vltrack.plots.overlay import draw_step, draw_steps, draw_tracks
+from vltrack.plots import draw as pen
+from vltrack.plots.draw import draw_step, draw_steps, draw_tracks
 
 RED = (255, 0, 0)
 

@@ -14,10 +14,9 @@ import pytest
 from report_cases import document, pair, ruled, scores, spread
 from vltrack.core.errors import DataError
 from vltrack.plots import report_table as tables
+from vltrack.plots.contact_sheet import snapshot
+from vltrack.plots.report import draw_pictures, report_page
 from vltrack.plots.report_data import Report, read_report, snapshot_record
-from vltrack.plots.report_page import report_page
-from vltrack.plots.report_pictures import draw_pictures
-from vltrack.plots.worst import snapshot
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}\u202e"
 
@@ -184,7 +183,7 @@ def test_attributes_are_spelled_out() -> None:
 
 
 def test_names_of_all_attributes_are_known() -> None:
-    from vltrack.datasets import layouts_words
+    from vltrack.datasets import layouts as layouts_words
 
     lists = [value for value in vars(layouts_words).values() if isinstance(value, tuple)]
     codes = sorted({code for names in lists for code in names})

@@ -13,8 +13,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from vltrack.core.errors import DataError, UsageError
-from vltrack.plots import curves, gains, latex, paper, radar, standing, strips, worst
-from vltrack.plots.lanes import COLOURS
+from vltrack.plots import contact_sheet as worst
+from vltrack.plots import figures as curves
+from vltrack.plots import figures as gains
+from vltrack.plots import figures as paper
+from vltrack.plots import figures as radar
+from vltrack.plots import figures as standing
+from vltrack.plots import report_table as latex
+from vltrack.plots import timelines as strips
+from vltrack.plots.compare_video import COLOURS
 
 SUCCESS, PRECISION, _ = curves.KINDS
 STEPS = np.linspace(0, 1, 21)

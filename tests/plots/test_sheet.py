@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vltrack.core.errors import DataError
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Step
-from vltrack.plots.sheet import _clock, _evenly, contact_sheet, track_sheet
+from vltrack.plots.contact_sheet import _clock, _evenly, contact_sheet, track_sheet
 
 
 def stream(count: int, lost: tuple[int, ...] = (), targets: int = 1):

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import InputError, ModelNotFound, PromptEmpty, TokenizerMismatch
-from vltrack.prep import bpe
-from vltrack.prep.bpe import ARCHIVE, MERGES, VOCABULARY, BytePairs
+from vltrack.prep import tokenizers as bpe
+from vltrack.prep.tokenizers import ARCHIVE, MERGES, VOCABULARY, BytePairs
 
 PAIRS = """t h
 th e</w>

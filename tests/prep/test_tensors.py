@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vltrack.prep.tensors import IMAGENET_MEAN, IMAGENET_STD, images_to_tensor
+from vltrack.prep.crops import IMAGENET_MEAN, IMAGENET_STD, images_to_tensor
 
 
 def test_formula_and_layout() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import ModelNotFound, PromptEmpty, TokenizerMismatch
-from vltrack.prep.tokens import PACKAGED_VOCABULARY, WordPieces
+from vltrack.prep.tokenizers import PACKAGED_VOCABULARY, WordPieces
 
 PIECES = WordPieces.load()
 

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from vltrack.core.errors import ModelNotFound
-from vltrack.prep.bpe import ARCHIVE
-from vltrack.prep.tokens import WordPieces
-from vltrack.prep.vocabularies import open_vocabulary
+from vltrack.prep.tokenizers import ARCHIVE, WordPieces, open_vocabulary
 
 
 def test_berts_ships_and_is_read_once() -> None:

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripted import Spotter, one_box, scene, tracker
-from vltrack.core.boxes import xywh_to_cxcywh
-from vltrack.core.types import Target
+from vltrack.core.types import Target, xywh_to_cxcywh
 from vltrack.prep.crops import letterbox
 
 EXACT = {"smooth": 1.0, "penalty": 0.0, "window": 0.0, "refresh_every": 0}

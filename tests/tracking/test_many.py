@@ -8,8 +8,7 @@ import pytest
 from scripted import EAGER, Spotter, clip, scene, tiny_weights, tracker
 from vltrack.core.errors import BoxOutside, StateError, UsageError
 from vltrack.core.types import Frame, Target
-from vltrack.tracking.many import MultiTracker
-from vltrack.tracking.tracker import Tracker
+from vltrack.tracking.tracker import MultiTracker, Tracker
 
 
 def test_many_equal_single_ones_in_mixed_modes(tmp_path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vltrack.core.errors import ConfigError
-from vltrack.tracking.policy import Choice, Maps, Policy, blend_size, choose, hann
+from vltrack.tracking.postprocess import Choice, Maps, Policy, blend_size, choose, hann
 
 SIZE = np.array([0.25, 0.25])
 

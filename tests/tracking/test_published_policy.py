@@ -8,7 +8,7 @@ import pytest
 from scripted import Spotter, scene, tracker
 from vltrack.core.errors import ConfigError
 from vltrack.models import MODELS, PUBLISHED
-from vltrack.tracking.policy import Maps, Policy, blend_size, choose, hann
+from vltrack.tracking.postprocess import Maps, Policy, blend_size, choose, hann
 from vltrack.tracking.tracker import house_policy
 
 RULES = Policy().changed(PUBLISHED)

@@ -17,11 +17,10 @@ from scripted import GREY, Spotter, tracker
 from vltrack.checkpoints import store
 from vltrack.core.errors import ModelNotFound, TokenizerMismatch, UsageError
 from vltrack.core.types import Target
-from vltrack.prep.bpe import ARCHIVE, BytePairs
-from vltrack.prep.vocabularies import open_vocabulary
+from vltrack.prep.tokenizers import ARCHIVE, BytePairs, open_vocabulary
+from vltrack.tracking.compare import modes_of
 from vltrack.tracking.engine import Engine
-from vltrack.tracking.policy import Policy
-from vltrack.tracking.side_by_side import modes_of
+from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker
 
 BOX = (20.0, 20.0, 12.0, 12.0)

@@ -8,7 +8,7 @@ import pytest
 from scripted import Spotter, moving, scene, tiny_weights, tracker
 from vltrack.core.errors import CheckpointCorrupt, ModelNotFound, UsageError
 from vltrack.core.types import Frame, Target
-from vltrack.tracking.side_by_side import Failure, SideBySide, modes_of, part_for
+from vltrack.tracking.compare import Failure, SideBySide, modes_of, part_for
 
 BOX = (20, 20, 16, 12)
 BOTH = Target(box=BOX, text="the red thing")

@@ -19,9 +19,9 @@ from vltrack.core.errors import (
     VideoReadError,
 )
 from vltrack.core.types import Frame, Status, Step
-from vltrack.tracking.policy import Policy
+from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker
-from vltrack.video.contract import FrameSource, ReadReport, SourceInfo
+from vltrack.video.base import FrameSource, ReadReport, SourceInfo
 
 
 def frames_of(images: list[np.ndarray | None], first: int = 0) -> list[Frame]:

@@ -8,7 +8,7 @@ import pytest
 
 import vltrack
 from vltrack.checkpoints.cards import PACKAGED
-from vltrack.core.boxes import iou_xywh
+from vltrack.core.types import iou_xywh
 from vltrack.tracking.tracker import DEFAULT_MODEL
 
 SIZE = (52, 40)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vltrack.nn.mobilenet import MobileNetV2
-from vltrack.training import run
+from vltrack.nn.backbones import MobileNetV2
+from vltrack.training import loop as run
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vltrack.training.losses_align import nt_xent
+from vltrack.training.losses import nt_xent
 
 
 def vectors(count: int, seed: int, width: int = 6) -> Tensor:

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from vltrack.training.losses import inner_cells, prompt_contrast
-from vltrack.training.losses_match import dense_match, matching_labels
+from vltrack.training.losses import dense_match, inner_cells, matching_labels, prompt_contrast
 
 # On a map of 8 cells: from 2 to 6 in both directions; its inner three quarters from 2.5 to 5.5.
 BOX = torch.tensor([[0.5, 0.5, 0.5, 0.5]])

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from vltrack.nn.vocabulary import Vocabulary
-from vltrack.training.losses_sequence import siou, siou_loss, word_loss
+from vltrack.models.artrack_decoder import Vocabulary
+from vltrack.training.losses import siou, siou_loss, word_loss
 
 WORDS = Vocabulary()
 

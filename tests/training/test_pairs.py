@@ -14,17 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import ConfigError, DataError
-from vltrack.datasets.colours import COLOURS, dominant_colour
-from vltrack.datasets.cutouts import CutoutSet, build_cutouts
+from vltrack.datasets.cutouts import COLOURS, CutoutSet, build_cutouts, dominant_colour
 from vltrack.datasets.pictures import PictureSet, held_out
-from vltrack.training.pairs import PairConfig, PairSampler, Sample
-from vltrack.training.pairs_geometry import Pose, Wobble, apply, bend, bounds, draw_pose, place
-from vltrack.training.pairs_library import Actor, Library
-from vltrack.training.pairs_render import Sensor, coverage
-from vltrack.training.pairs_scene import PLAIN, View, render
-from vltrack.training.pairs_text import Fact, describe
-from vltrack.training.pairs_track import Moves
-from vltrack.training.pairs_whole import compose_scene
+from vltrack.training.pairs.objects import Actor, Library
+from vltrack.training.pairs.rendering import (
+    Pose,
+    Sensor,
+    Wobble,
+    apply,
+    bend,
+    bounds,
+    coverage,
+    draw_pose,
+    place,
+)
+from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
+from vltrack.training.pairs.scene import PLAIN, View, render
+from vltrack.training.pairs.scenes import compose_scene
+from vltrack.training.pairs.sentences import Fact, describe
+from vltrack.training.pairs.tracking import Moves
 
 SMALL = {"template_size": 48, "search_size": 96, "split": "all"}
 

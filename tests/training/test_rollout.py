@@ -16,15 +16,15 @@ from vltrack.models import aitrack
 from vltrack.models.aitrack import AITrack
 from vltrack.models.base import Memory
 from vltrack.prep.crops import region_for
-from vltrack.prep.tokens import WordPieces
-from vltrack.training.batches import ClipDataset
-from vltrack.training.clip_views import Clip, ClipConfig, clips_of, drawn, wandered
+from vltrack.prep.tokenizers import WordPieces
+from vltrack.training.checkpoint import averaged
+from vltrack.training.clips import Clip, ClipConfig, clips_of, drawn, wandered
+from vltrack.training.data import ClipDataset
 from vltrack.training.launch import configured
-from vltrack.training.losses_sequence import siou
+from vltrack.training.loop import train
+from vltrack.training.losses import siou
 from vltrack.training.recipes import LossWeights
 from vltrack.training.rollout import ClipObjective, Rolled, clip_loss, roll
-from vltrack.training.run import train
-from vltrack.training.state import averaged
 
 CPU = torch.device("cpu")
 FRAMES = 5

@@ -19,15 +19,14 @@ from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diver
 from vltrack.datasets.cutouts import build_cutouts
 from vltrack.datasets.pictures import PictureSet
 from vltrack.models.base import Flag
-from vltrack.training import run
-from vltrack.training.batches import PairDataset
-from vltrack.training.freeze import PlateauUnfreezer, freeze
+from vltrack.training import loop as run
+from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
+from vltrack.training.data import PairDataset
+from vltrack.training.init import fresh_model
 from vltrack.training.launch import configured, main_train
-from vltrack.training.pairs import PairConfig
+from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.publish import publish
 from vltrack.training.recipes import LISTENING, TrainConfig, litetrack_tiny, litetrack_tiny_words
-from vltrack.training.start import fresh_model
-from vltrack.training.state import averaged
 
 
 def short(**changes: Any) -> TrainConfig:

@@ -14,11 +14,11 @@ from vltrack.checkpoints import store
 from vltrack.core.errors import CheckpointMismatch, CheckpointUnsafe, ModelNotFound
 from vltrack.models import MODELS, build, config_of
 from vltrack.models.litetrack import tiny
-from vltrack.training import run
-from vltrack.training.batches import PairDataset
+from vltrack.training import loop as run
+from vltrack.training.data import PairDataset
+from vltrack.training.init import borrow_parts, freezing, starting_model
 from vltrack.training.launch import RECIPES, configured
 from vltrack.training.recipes import BLOCKS, FRONT
-from vltrack.training.start import borrow_parts, freezing, starting_model
 
 TINY = [f"{name}-tiny" for name in MODELS]
 

@@ -14,23 +14,21 @@ import pytest
 import torch
 
 from vltrack.checkpoints import store
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.errors import ConfigError, ModelNotFound
-from vltrack.core.types import Target
-from vltrack.datasets.clips import COLOURS, synthesize_clip
+from vltrack.core.types import Target, iou_xywh
 from vltrack.datasets.cutouts import CutoutSet, build_cutouts
 from vltrack.datasets.pictures import PictureSet
+from vltrack.datasets.synthetic import COLOURS, synthesize_clip
 from vltrack.models import MODELS, build, config_of
 from vltrack.tracking.engine import Engine
-from vltrack.tracking.policy import Policy
-from vltrack.training import run
+from vltrack.tracking.postprocess import Policy
+from vltrack.training import loop as run
+from vltrack.training.checkpoint import averaged
+from vltrack.training.init import freezing, starting_model
 from vltrack.training.launch import TWINS, configured
-from vltrack.training.pairs import PairConfig, PairSampler, Sample
-from vltrack.training.pairs_library import Library
-from vltrack.training.pairs_twins import SEEDS
+from vltrack.training.pairs.objects import Library
+from vltrack.training.pairs.sampler import SEEDS, PairConfig, PairSampler, Sample
 from vltrack.training.publish import publish
-from vltrack.training.start import freezing, starting_model
-from vltrack.training.state import averaged
 
 ONLY = PairConfig(scene_share=1.0, text_share=0.0, twin_share=1.0, split="all")
 
@@ -100,7 +98,7 @@ def test_shares_hold_and_without_twins_nothing_changes(material: tuple[PictureSe
 
 
 def test_training_never_draws_the_scenes_of_validation_and_audit() -> None:
-    from vltrack.training.validate import CLIPS, FIRST_SEED
+    from vltrack.training.loop import CLIPS, FIRST_SEED
 
     assert FIRST_SEED + CLIPS <= SEEDS[0] < SEEDS[1] <= 1_000_000
 

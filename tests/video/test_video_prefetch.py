@@ -11,7 +11,7 @@ import pytest
 
 from vltrack.core.errors import UsageError
 from vltrack.core.types import Frame
-from vltrack.video.prefetch import prefetch
+from vltrack.video.base import prefetch
 
 
 def _frame(index: int) -> Frame:

@@ -13,10 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vltrack.core.errors import UsageError
-from vltrack.video.formats import is_address, playlist_kind, shown
-from vltrack.video.headers import image_size, is_cut
-from vltrack.video.images import natural_key, sort_images
-from vltrack.video.prefetch import prefetch
+from vltrack.video.base import is_address, playlist_kind, prefetch, shown
+from vltrack.video.images import image_size, is_cut, natural_key, sort_images
 from vltrack.video.source import Limits, open_source
 from vltrack.video.writer import VideoWriter
 

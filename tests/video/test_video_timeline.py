@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vltrack.video.avi import AviIndex
-from vltrack.video.timeline import MAX_GAP, Clock, Row, Timeline
+from vltrack.video.decode import AviIndex
+from vltrack.video.timestamps import MAX_GAP, Clock, Row, Timeline
 
 
 def _timeline(**changes: bool) -> Timeline:

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 
 from vltrack.checkpoints import store
-from vltrack.checkpoints.extract import extract_tensors
-from vltrack.checkpoints.foreign import read_foreign
-from vltrack.checkpoints.keymaps import KeyMap, initialise
+from vltrack.checkpoints.key_maps import KeyMap, initialise
 from vltrack.checkpoints.sources import MODES, SOURCES, Fit, Source, bare, fit, partial_map
+from vltrack.checkpoints.torch_files import extract_tensors, read_foreign
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,

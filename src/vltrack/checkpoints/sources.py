@@ -11,12 +11,27 @@ from dataclasses import dataclass, field, fields, replace
 
 from torch import Tensor
 
-from vltrack.checkpoints.keymaps import MAE_VIT, KeyMap, bert_base, bert_large
-from vltrack.checkpoints.keymaps_artrack import AITRACK, ARTRACK
-from vltrack.checkpoints.keymaps_clip import ALPHA_CLIP_L14, CLIP_VIT_L14, clip_map, from_hugging_face
-from vltrack.checkpoints.keymaps_ostrack import ALL_IN_ONE, MAE_TRUNK, OSTRACK, fold_constant_sentence
-from vltrack.checkpoints.keymaps_stark import RESNET, STARK, STARK_START
-from vltrack.checkpoints.keymaps_uvltrack import LITETRACK, UVLTRACK
+from vltrack.checkpoints.key_maps import (
+    AITRACK,
+    ALL_IN_ONE,
+    ALPHA_CLIP_L14,
+    ARTRACK,
+    CLIP_VIT_L14,
+    LITETRACK,
+    MAE_TRUNK,
+    MAE_VIT,
+    OSTRACK,
+    RESNET,
+    STARK,
+    STARK_START,
+    UVLTRACK,
+    KeyMap,
+    bert_base,
+    bert_large,
+    clip_map,
+    fold_constant_sentence,
+    from_hugging_face,
+)
 
 Prepare = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 

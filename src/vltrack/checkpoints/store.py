@@ -22,9 +22,7 @@ from safetensors.torch import load as load_bytes
 from torch import Tensor
 
 from vltrack.checkpoints import cards
-from vltrack.checkpoints.cards import FORMAT as FORMAT
-from vltrack.checkpoints.cards import find as find
-from vltrack.checkpoints.cards import read_card as read_card
+from vltrack.checkpoints.cards import FORMAT, find, read_card
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointIncomplete,

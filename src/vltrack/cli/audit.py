@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from vltrack.cli import request as checks
-from vltrack.cli.console import shown, warn
-from vltrack.cli.names import check_model
+from vltrack.api import inputs as checks
+from vltrack.api.console import shown, warn
+from vltrack.api.inputs import check_model
 from vltrack.cli.track import (
     DEVICES,
     Boxes,
@@ -106,7 +106,7 @@ def audit(
     model = check_model(model)
     _check_folder(out, overwrite=overwrite)
 
-    from vltrack.cli import audit_job
+    from vltrack.api import audit as audit_job
 
     job = audit_job.Job(
         model=model,

@@ -8,20 +8,119 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vltrack.cli.console import emit, say, shown
-from vltrack.cli.datasets_convert import convert
-from vltrack.cli.datasets_export import export_pictures
+from vltrack.api.console import emit, say, shown
+from vltrack.api.inputs import check_writable
 from vltrack.cli.track import AsJson, Debug
 from vltrack.core.errors import DataError, ResourceError, UsageError
-from vltrack.core.text import counted
+from vltrack.core.files import counted
 
 if TYPE_CHECKING:
-    from vltrack.datasets.findings import Finding
+    from vltrack.datasets.parsing import Finding
+
+
+# MERGED cli/datasets.py
+# ``vltrack datasets convert``: flags to one call. Knows no format; ``datasets.referring_convert`` does.
+
+
+class Boxes(StrEnum):
+    """How a list writes boxes."""
+
+    XYWH = "xywh"
+    XYXY = "xyxy"
+
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="refs(unc).p, unc_train.pth, ...")]
+ConvertOut = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE.jsonl", help="Lines to write; else beside FILE.")
+]
+Format = Annotated[
+    Boxes | None, typer.Option("--boxes", help="How a .pth writes boxes, where its name does not tell.")
+]
+Instances = Annotated[
+    Path | None,
+    typer.Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not beside it."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace lines that exist.")]
+
+
+def convert(
+    file: File,
+    out: ConvertOut = None,
+    boxes: Format = None,
+    instances: Instances = None,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Turn pickles of phrases (RefCOCO and its like) into lines of JSON. Nothing in the file is run.
+
+    \b
+    vltrack datasets convert "refcoco/refs(unc).p"
+    vltrack datasets convert split/data/unc/unc_train.pth
+    """
+    target = out if out is not None else file.with_suffix(".jsonl")
+    if target.suffix != ".jsonl":
+        raise UsageError(f"--out {shown(target)} does not end in .jsonl.")
+    check_writable(target, overwrite=overwrite)
+
+    from vltrack.datasets.referring_convert import convert as bring
+
+    done = bring(file, target, boxes=None if boxes is None else boxes.value, instances=instances)
+    if json:
+        emit({"lines": shown(done.path), "phrases": done.phrases, "splits": done.splits})
+    parts = ", ".join(f"{split} {count}" for split, count in done.splits.items())
+    say(f"wrote {counted(done.phrases, 'phrase')} ({parts}) to {shown(done.path)}")
+
+
+# MERGED cli/datasets.py
+# ``vltrack datasets export-pictures``: flags to one call. Knows no format; ``phrases_export`` does.
+
+
+Root = Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of COCO 2017.")]
+ExportOut = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder for index.jsonl; made if need be.")
+]
+ExportSplit = Annotated[str, typer.Option("--split", help="train or val.")]
+MinSide = Annotated[
+    float, typer.Option("--min-side", min=0, help="Only things wider and higher than this, in pixels.")
+]
+
+
+def export_pictures(
+    root: Root,
+    out: ExportOut,
+    split: ExportSplit = "train",
+    min_side: MinSide = 50.0,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List COCO's pictures and outlines so that `vltrack train` reads them. No picture is copied.
+
+    \b
+    vltrack datasets export-pictures coco --out pictures
+    """
+    from vltrack.core.files import as_resource_error
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise as_resource_error(error, out) from error
+    check_writable(out / "index.jsonl", overwrite=overwrite)
+
+    from vltrack.datasets.referring_convert import export_pictures as bring
+
+    listed = bring(root, out, split=split, min_side=min_side)
+    if json:
+        emit({"index": shown(out / "index.jsonl"), "pictures": listed})
+    say(f"listed {counted(listed, 'picture')} in {shown(out / 'index.jsonl')}")
+
 
 app = typer.Typer(help="Data sets: list, get, check, imitate.", no_args_is_help=True)
 app.command("convert")(convert)
@@ -81,7 +180,7 @@ def check(
     vltrack datasets check data/lasot
     vltrack datasets check data/tnl2k --split test --images
     """
-    from vltrack.datasets.phrases_layouts import LAYOUTS as PHRASES
+    from vltrack.datasets.referring import LAYOUTS as PHRASES
 
     findings, record = _check_phrases(path, name) if name in PHRASES else _check(path, name, split, images)
     errors = sum(finding.severity == "error" for finding in findings)
@@ -152,7 +251,7 @@ def _check(
 
 
 def _are_phrases(path: Path) -> bool:
-    from vltrack.datasets.phrases import recognise
+    from vltrack.datasets.referring import recognise
 
     try:
         recognise(path)
@@ -162,7 +261,7 @@ def _are_phrases(path: Path) -> bool:
 
 
 def _check_phrases(path: Path, name: str | None) -> tuple[list[Finding], dict[str, Any]]:
-    from vltrack.datasets.phrases_check import check_phrases
+    from vltrack.datasets.check import check_phrases
 
     record = {"path": shown(path), "name": name or "", "title": name or "pictures with phrases"}
     return check_phrases(path, name), record | {"form": "", "splits": []}
@@ -216,3 +315,53 @@ def _table(rows: list[list[str]]) -> Iterable[str]:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+# MERGED cli/datasets.py
+# ``vltrack data``: things to do with data. Knows flags only.
+
+
+data_app = typer.Typer(help="Make and check data.", no_args_is_help=True)
+
+DataOut = Annotated[Path, typer.Option("--out", help="Folder for the clips.")]
+Count = Annotated[int, typer.Option(min=1, help="How many clips.")]
+Frames = Annotated[int, typer.Option(min=2, help="Frames a clip.")]
+DataSeed = Annotated[int, typer.Option(help="The same seed gives the same clips.")]
+DataOverwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
+
+
+@data_app.callback()
+def _data() -> None:
+    """Make and check data."""
+
+
+@data_app.command("synthesize")
+def synthesize(
+    out: DataOut,
+    count: Count = 4,
+    frames: Frames = 60,
+    seed: DataSeed = 0,
+    overwrite: DataOverwrite = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Draw short clips whose boxes and sentences are known exactly; one folder a clip.
+
+    \b
+    vltrack data synthesize --out clips --count 4 --frames 60
+    """
+    if out.exists() and not out.is_dir():
+        raise ResourceError(f"{shown(out)} is a file.", hint="Choose a folder with --out.")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise UsageError(f"{shown(out)} is not empty.", hint="Add --overwrite, or choose another --out.")
+
+    from vltrack.datasets.synthetic import synthesize as draw
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make the folder {shown(out)}: {error.strerror}.") from error
+    folders = draw(out, count, frames, seed)
+    if json:
+        emit({"clips": [shown(folder) for folder in folders], "frames": frames, "seed": seed})
+    say(f"wrote {len(folders)} clips of {frames} frames to {shown(out)}")

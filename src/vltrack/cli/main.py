@@ -9,38 +9,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from types import FrameType, ModuleType, TracebackType
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
 from typing import Annotated, NoReturn
 
 import typer
 
 from vltrack import __version__
-from vltrack.cli import (
-    audit,
-    compare,
-    data,
-    datasets,
-    demo,
-    doctor,
-    evaluate,
-    import_weights,
-    models,
-    report,
-    track,
-    train,
-    verify,
-    which_rule,
-)
-from vltrack.cli.console import (
+from vltrack.api.console import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
+    Terminated,
     report_error,
     say,
     shown,
     write_crash_report,
 )
-from vltrack.cli.interrupts import Terminated
+from vltrack.cli import audit, datasets, doctor, evaluate, report, track, train
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
 
 # typer re-exports click's errors (and carries its own copy in newer versions); their common base has no
@@ -56,21 +41,21 @@ Examples:
   vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
   vltrack track clip.mp4 --box 120,40,60,80
 """
-_COMMANDS = (
-    track,
-    compare,
-    evaluate,
-    which_rule,
-    verify,
-    report,
-    audit,
-    demo,
-    train,
-    import_weights,
-    models,
-    doctor,
-)
-_GROUPS = (data, datasets)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "track": track.track,
+    "compare": track.compare,
+    "evaluate": evaluate.evaluate,
+    "which-rule": evaluate.which_rule,
+    "verify": evaluate.verify,
+    "report": report.report,
+    "audit": audit.audit,
+    "demo": track.demo,
+    "train": train.train,
+    "import-weights": train.import_weights,
+    "models": doctor.models,
+    "doctor": doctor.doctor,
+}
+GROUPS = {"data": datasets.data_app, "datasets": datasets.app}
 
 
 def _version(wanted: bool) -> None:
@@ -93,11 +78,6 @@ def _root(
         typer.echo(context.get_help())
 
 
-def _name(module: ModuleType) -> str:
-    """What a verb is called on the command line."""
-    return module.__name__.rpartition(".")[2].replace("_", "-")
-
-
 def build() -> typer.Typer:
     """The command with all its verbs."""
     app = typer.Typer(
@@ -108,10 +88,10 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for verb in _COMMANDS:
-        app.command(_name(verb))(getattr(verb, verb.__name__.rpartition(".")[2]))
-    for group in _GROUPS:
-        app.add_typer(group.app, name=_name(group))
+    for name, verb in COMMANDS.items():
+        app.command(name)(verb)
+    for name, group in GROUPS.items():
+        app.add_typer(group, name=name)
     return app
 
 
@@ -132,7 +112,7 @@ def main(words: Sequence[str]) -> int:
         full.__cause__ = error
         return report_error(full, as_json=as_json, debug=debug)
     except _CommandLineError as error:
-        verb = f" {words[0]}" if words and words[0] in map(_name, (*_COMMANDS, *_GROUPS)) else ""
+        verb = f" {words[0]}" if words and words[0] in (*COMMANDS, *GROUPS) else ""
         usage = UsageError(_sentence(error), hint=f"See vltrack{verb} --help.")
         return report_error(usage, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as stop:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from vltrack.cli import request as checks
-from vltrack.cli.console import emit, say, shown
+from vltrack.api import inputs as checks
+from vltrack.api.console import emit, say, shown
 from vltrack.cli.track import Debug
 from vltrack.core.errors import UsageError
 
 if TYPE_CHECKING:
     from vltrack.evaluation.summary import Short
+
 
 KINDS = ("svg", "png")
 SHORT = ("refuse", "misses", "cut")
@@ -85,7 +86,7 @@ def report(
         raise UsageError(f"--format {shown(format)!r} is not known.", hint="Known: svg, png.")
     checks.check_choice("--short", short, SHORT)
 
-    from vltrack.cli import report_job
+    from vltrack.api import report as report_job
 
     flags: dict[str, object] = {
         "--out": out,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vltrack.cli import request as checks
-from vltrack.cli.console import warn
-from vltrack.core.errors import UsageError
+from vltrack.api import inputs as checks
+from vltrack.api.compare import Files
+from vltrack.api.console import say, shown, warn
+from vltrack.api.inputs import check_model, model_names
+from vltrack.core.errors import ModelNotFound, ResourceError, UsageError
 
 Input = Annotated[
     str,
@@ -130,7 +134,7 @@ def track(
     for warning in warnings:
         warn(warning)
 
-    from vltrack.cli import job
+    from vltrack.api import track as job
 
     request = checks.Request(
         source=input,
@@ -167,3 +171,220 @@ def sentence_of(text: str | None, text_file: Path | None, line: int | None) -> s
     from vltrack.prep.prompts import read_prompt_file
 
     return read_prompt_file(text_file, 1 if line is None else line)
+
+
+# MERGED cli/track.py
+# ``vltrack demo``: the main job on the short clip that ships with the package. Knows the clip and nothing
+# else.
+
+
+CLIP = "car-shadow"
+DemoOut = Annotated[
+    Path, typer.Option("--out", help="Folder for the results; files of an earlier demo are replaced.")
+]
+
+
+def demo(
+    out: DemoOut = Path("demo-output"),
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
+    threads: Threads = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Track a car through a short real clip; write the video, the boxes and a contact sheet."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot make the folder {shown(out)}: {error.strerror}.", hint="Choose another with --out."
+        ) from error
+
+    from vltrack.api import track as job
+
+    clip, target = clip_and_target(CLIP)
+    outputs = tuple(out / f"{CLIP}{suffix}" for suffix in (".csv", ".mp4", ".png"))
+    checks.check_outputs(outputs, str(clip), overwrite=True)
+    say(f"{shown(clip)}: {target.text}")
+    request = checks.Request(
+        source=str(clip),
+        targets=(target,),
+        model=model,
+        outputs=outputs,
+        overwrite=True,
+        as_json=json,
+        quiet=quiet,
+        device=device,
+        threads=threads,
+    )
+    code = job.run(request)
+    say(f"Look at {shown(out / f'{CLIP}.mp4')} and {shown(out / f'{CLIP}.png')}.")
+    raise typer.Exit(code)
+
+
+def clip_and_target(name: str) -> tuple[Path, checks.NamedTarget]:
+    """A shipped clip's path, and the target that its card names by a box in the first frame and a
+    sentence.
+    """
+    folder = Path(str(resources.files("vltrack"))) / "clips"
+    card = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    x, y, w, h = (float(number) for number in card["box"])
+    return folder / card["file"], checks.NamedTarget(name="1", box=(x, y, w, h), text=card["text"])
+
+
+# MERGED cli/track.py
+# ``vltrack compare``: flags to a checked comparison. Knows every flag; ``side_job.run`` does it.
+
+
+MOST = 7
+"""As many trackers as there are colours that everybody can tell apart (``plots.compare_video.COLOURS``)."""
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--models",
+        "-m",
+        metavar="NAME ...",
+        help="Names of models (vltrack models) or paths of weights; default: all that have weights.",
+    ),
+]
+More = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="MODEL")]
+CompareOut = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.")]
+Truth = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="True boxes, x,y,w,h a frame of the input: adds success AUC."),
+]
+CompareAsJson = Annotated[bool, typer.Option("--json", help="One summary object on standard output.")]
+CompareNoVideo = Annotated[bool, typer.Option("--no-video", help="Do not write the video.")]
+
+
+def compare(
+    input: Input,
+    more: More = None,
+    models: Models = None,
+    text: Text = None,
+    box: Boxes = None,
+    box_format: BoxFormat = "xywh",
+    box_unit: BoxUnit = "px",
+    text_file: TextFile = None,
+    line: Line = None,
+    start: Start = 0,
+    end: End = None,
+    stride: Stride = 1,
+    out: CompareOut = Path("compare-output"),
+    truth: Truth = None,
+    overwrite: Overwrite = False,
+    json: CompareAsJson = False,
+    no_video: CompareNoVideo = False,
+    allow_network: Network = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    allow_empty_text: AllowEmpty = False,
+    set_: Set = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run several trackers over one video, decoded once: one picture, one video, all boxes, their agreement.
+
+    \b
+    vltrack compare clip.mp4 --box 120,40,60,80 --text "the white car"
+    vltrack compare clip.mp4 --box 120,40,60,80 --models litetrack-tiny runs/mine/best.safetensors
+    """
+    checks.check_choice("--box-format", box_format, ("xywh", "xyxy", "cxcywh"))
+    checks.check_choice("--box-unit", box_unit, ("px", "rel"))
+    checks.check_choice("--device", device, DEVICES)
+    checks.check_range(start, end, stride)
+    targets, warnings = checks.read_targets(
+        text=sentence_of(text, text_file, line),
+        boxes=box or (),
+        named=(),
+        box_format=box_format,
+        allow_empty_text=allow_empty_text,
+    )
+    settings = {
+        key: checks.read_value(raw) for key, raw in checks.read_settings(set_ or (), "policy.").items()
+    }
+    chosen = _named(_chosen(models, more))
+    for warning in warnings:
+        warn(warning)
+
+    files = Files.under(out, list(chosen), video=not no_video)
+    _check_folder(out, files, input, overwrite=overwrite)
+    request = checks.Request(
+        source=input,
+        targets=targets,
+        box_format=box_format,
+        box_unit=box_unit,
+        start=start,
+        end=end,
+        stride=stride,
+        outputs=files.all(),
+        overwrite=overwrite,
+        as_json=json,
+        quiet=quiet,
+        allow_network=allow_network,
+        device=device,
+        threads=threads,
+        settings=settings,
+    )
+
+    from vltrack.api import compare as side_job
+
+    job = side_job.Comparison(request=request, models=chosen, files=files, truth=truth)
+    raise typer.Exit(side_job.run(job))
+
+
+def _chosen(models: list[str] | None, more: list[str] | None) -> list[str]:
+    """The models that were named; else all whose weights are at hand.
+
+    Raises:
+        UsageError: words that belong to no flag, a model given twice, or more than ``MOST``.
+        ModelNotFound: a model that is not there or has no weights, or none with weights at all.
+    """
+    if more and not models:
+        raise UsageError(
+            f"{shown(more[0])!r} belongs to no flag.",
+            hint='A sentence with spaces is written in quotes: --text "the white car".',
+        )
+    names = [*(models or ()), *(more or ())]
+    if more and Path(more[-1]).exists() and not Path(more[-1]).name.endswith(".safetensors"):
+        raise UsageError(
+            f"{shown(more[-1])!r} is no model.",
+            hint="The input comes first: vltrack compare INPUT --models ...",
+        )
+    names = [check_model(name) for name in names]
+    if not names:
+        names = [name for name, weights in model_names().items() if weights is not None]
+    if not names:
+        raise ModelNotFound("no weights ship with vltrack.", hint="Train them: vltrack train --help.")
+    if len(set(names)) < len(names):
+        raise UsageError("a model is named twice in --models.", hint="Name each one once.")
+    if len(names) > MOST:
+        raise UsageError(
+            f"{len(names)} trackers are too many to tell apart; at most {MOST}.",
+            hint="Name some with --models.",
+        )
+    return names
+
+
+def _named(models: list[str]) -> dict[str, str]:
+    """Model or path by its name in the results: a file's name without ending, numbered if taken."""
+    named: dict[str, str] = {}
+    for model in models:
+        path = Path(model)
+        name = first = path.stem[:80] if path.suffix == ".safetensors" or path.is_file() else model
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{first}-{number}"
+        named[name] = model
+    return named
+
+
+def _check_folder(folder: Path, files: Files, source: str, *, overwrite: bool) -> None:
+    """That the results can be written; the folder itself is made once the input has been opened."""
+    if folder.is_dir():
+        checks.check_outputs(files.all(), source, overwrite=overwrite)
+    elif folder.exists():
+        raise ResourceError(f"cannot write to {shown(folder)}: it is a file.", hint="Choose another --out.")

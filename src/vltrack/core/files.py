@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import tempfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from vltrack.core.errors import ResourceError
+from vltrack.core.errors import ResourceError, StateError
 
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 """What reading a zip raises where it is damaged, encrypted, or packed in a way that is not known."""
@@ -86,3 +89,77 @@ def as_resource_error(error: OSError, path: Path) -> ResourceError:
     otherwise = (error.strerror or str(error), "Choose another place to write to.")
     reason, hint = reasons.get(error.errno or 0, otherwise)
     return ResourceError(f"cannot write {path}: {reason}.", hint=hint)
+
+
+# MERGED core/files.py
+# JSON files that tell when they were changed: canonical text with its own sha256. Knows no content.
+
+
+_LARGEST = 1 << 26
+"""No record is larger than 64 MiB; a file that is was not written here."""
+
+
+def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
+    """Write ``record`` (what JSON can hold, finite numbers) as canonical text with a key ``seal``.
+
+    The same record gives the same bytes. Raises ``ResourceError``.
+    """
+    write_text(path, _text({**record, "seal": _seal(record)}))
+
+
+def read_sealed(path: Path, kind: str) -> dict[str, Any]:
+    """The record of a file that ``write_sealed`` wrote; ``kind`` is its ``format``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        StateError: one bit differs from what was written, or it is another kind of file.
+    """
+    hint = "Run the evaluation again with --rerun, or restore the file."
+    with path.open("rb") as file:
+        data = file.read(_LARGEST + 1)
+    try:
+        record = json.loads(data) if len(data) <= _LARGEST else None
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or record.get("format") != kind or "seal" not in record:
+        raise StateError(f"{path} is no {kind} file.", hint=hint)
+    seal = record.pop("seal")
+    if seal != _seal(record) or data != _text({**record, "seal": seal}).encode():
+        raise StateError(f"{path} was changed after it was written.", hint=hint)
+    return record
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    return sha256_bytes(_text(record).encode())
+
+
+# MERGED core/files.py
+# Text that came from outside, made safe to show, and counts in words. Knows no terminal and no page.
+
+
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str) -> str:
+    """The text with control characters, broken Unicode and direction overrides written as escapes.
+
+    For terminals, logs and pictures: an ANSI sequence or a right-to-left override in a sentence or a file
+    name is shown, not obeyed. Everything else stays as it is; pages and CSV need their own quoting besides.
+    """
+    return "".join(
+        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _TURNING else c for c in text
+    )
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """The number with its noun: "1 sequence", "1,300 sequences"; ``plural`` where an "s" does not make it."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

@@ -10,8 +10,8 @@ from typing import Any
 from vltrack.core.errors import DataError
 from vltrack.datasets.layout import Layout, Patterns
 from vltrack.datasets.layouts import LAYOUTS
-from vltrack.datasets.phrases_layouts import LAYOUTS as PHRASE_LAYOUTS
-from vltrack.datasets.phrases_layouts import PhraseLayout
+from vltrack.datasets.referring import LAYOUTS as PHRASE_LAYOUTS
+from vltrack.datasets.referring import PhraseLayout
 
 _STANDS_FOR = {
     "seq": "<sequence>",
@@ -98,9 +98,8 @@ def fetch_help(name: str) -> dict[str, Any]:
 
 def mimic(name: str, out: Path, seed: int = 0) -> Path:
     """Write a miniature of the set into the empty folder ``out``. Raises ``DataError``, ``ResourceError``."""
-    from vltrack.datasets.mimic import mimic_videos
-    from vltrack.datasets.mimic_recipes import RECIPES
-    from vltrack.datasets.phrases_mimic import mimic_phrases
+    from vltrack.datasets.miniatures import RECIPES, mimic_videos
+    from vltrack.datasets.miniatures_referring import mimic_phrases
 
     if name in RECIPES:  # "nfs-original" is a form of nfs
         return mimic_videos(name, out, seed)

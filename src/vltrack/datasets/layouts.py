@@ -7,10 +7,557 @@ those that were counted from 1.
 
 from __future__ import annotations
 
-from vltrack.datasets import layouts_boxes as boxes
-from vltrack.datasets import layouts_language as language
-from vltrack.datasets.layout import Flags, Layout, Source, Split
-from vltrack.datasets.layouts_annotations import ANNOTATIONS
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from vltrack.datasets.layout import Flags, Layout, Patterns, Rows, Source, Span, Split, inside, short_names
+
+# MERGED datasets/layouts.py
+# Short names of attributes in the order of each benchmark's files. Data only.
+
+
+OTB_11 = short_names("IV OPR SV OCC DEF MB FM IPR OV BC LR")
+LASOT_14 = short_names("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC")
+TNL2K_17 = short_names("CM ROT DEF FOC IV OV POC VC SV BC MB ARC LR FM AS TC MS")
+UAV123_12 = short_names("SV ARC LR FM FOC POC OV BC IV VC CM SOB")
+VASTTRACK_10 = short_names("LR SV FM ARC IV INV DEF ROT BC MB")
+
+
+# MERGED datasets/layouts.py
+# Which images belong to which sequence, where the tree itself does not tell: OTB and UAV123. Data only.
+
+
+# The authors annotated only a part of these videos. Tiger1 begins at image 6: its boxes come with 349 rows,
+# or with 354, of which the first five do not count.
+OTB_SPANS: Mapping[str, Span] = MappingProxyType(
+    {
+        "BlurCar1": Span(first=247, last=988),
+        "BlurCar3": Span(first=3, last=359),
+        "BlurCar4": Span(first=18, last=397),
+        "David": Span(first=300, last=770),
+        "Diving": Span(first=1, last=215),
+        "Football1": Span(first=1, last=74),
+        "Freeman3": Span(first=1, last=460),
+        "Freeman4": Span(first=1, last=283),
+        "Tiger1": Span(first=6, last=354),
+    }
+)
+
+# Two targets of one video, and how folders call them.
+OTB_ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Human4-2": ("Human4",),
+        "Jogging-1": ("Jogging1", "Jogging"),
+        "Jogging-2": ("Jogging2",),
+        "Skating2-1": ("Skating2",),
+        "Skating2-2": ("Skating3",),
+    }
+)
+
+# First and last image of each part of a video that several sequences share: bird1_1, bird1_2, ...
+_UAV123_PARTS: Mapping[str, str] = {
+    "bird1": "1-253 775-1477 1573-2437",
+    "car1": "1-751 751-1627 1627-2629",
+    "car6": "1-487 487-1807 1807-2953 2953-3925 3925-4861",
+    "car8": "1-1357 1357-2575",
+    "car16": "1-415 415-1993",
+    "group1": "1-1333 1333-2515 2515-3925 3925-4873",
+    "group2": "1-907 907-1771 1771-2683",
+    "group3": "1-1567 1567-2827 2827-4369 4369-5527",
+    "person2": "1-1189 1189-2623",
+    "person4": "1-1501 1501-2743",
+    "person5": "1-877 877-2101",
+    "person7": "1-1249 1249-2065",
+    "person8": "1-1075 1075-1525",
+    "person12": "1-601 601-1621",
+    "person14": "1-847 847-1813 1813-2923",
+    "person17": "1-1501 1501-2347",
+    "person19": "1-1243 1243-2791 2791-4357",
+    "truck4": "1-577 577-1261",
+    "uav1": "1-1555 1555-2377 2473-3469",
+}
+
+
+def _uav_spans(step: int) -> Mapping[str, Span]:
+    """The parts of UAV123 with every ``step``-th image kept (3 for the version at 10 frames a second)."""
+    spans = {}
+    for folder, parts in _UAV123_PARTS.items():
+        for number, part in enumerate(parts.split(), 1):
+            first, last = ((int(end) - 1) // step + 1 for end in part.split("-"))
+            spans[f"{folder}_{number}"] = Span(first=first, last=last, folder=folder)
+    return MappingProxyType(spans)
+
+
+UAV123_SPANS = _uav_spans(1)
+UAV123_10FPS_SPANS = _uav_spans(3)
+
+
+# MERGED datasets/layouts.py
+# The data sets that come with boxes only, as their authors ship them: one ``Layout`` a row. Data only.
+
+
+def _got10k_part(name: str, file: str) -> Split:
+    """A part of GOT-10k's training set that trackers are trained on, by its list of places."""
+    lists = (f"{file}.txt", f"data_specs/{file}.txt")
+    return Split(name=name, folders=("train",), listed=lists, indices=True)
+
+
+OTB100 = Layout(
+    name="otb100",
+    title="OTB100",
+    splits=(Split(name="test"),),
+    truth=("{seq}/groundtruth_rect.txt", "{stem}/groundtruth_rect.{k}.txt"),
+    frames=("{seq}/img", "{stem}/img", "{seq}/jpg"),
+    marks=(("*/groundtruth_rect.txt", "*/img"), ("*/groundtruth_rect.[0-9].txt", "*/img")),
+    names=r"(?!Human4-1$).+",  # that video has two annotated targets, and only the second is in the benchmark
+    empty="flat",
+    attributes=OTB_11,
+    attribute_files=("att/{seq}.txt",),
+    spans=OTB_SPANS,
+    aliases=OTB_ALIASES,
+    source=Source(
+        page="cvlab.hanyang.ac.kr/tracker_benchmark; else search for Visual Tracker Benchmark TB-100",
+        parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/",),
+        size="98 videos with 100 targets",
+    ),
+)
+
+GOT10K = Layout(
+    name="got10k",
+    title="GOT-10k",
+    splits=(
+        Split(name="test", folders=("test",), listed=("{split}/list.txt",), held_back=True),
+        Split(name="val", folders=("val",), listed=("{split}/list.txt",)),
+        Split(name="train", folders=("train",), listed=("{split}/list.txt",)),
+        _got10k_part("train_full", "got10k_train_full_split"),
+        _got10k_part("train_train", "got10k_train_split"),
+        _got10k_part("train_val", "got10k_val_split"),
+        _got10k_part("vot_train", "got10k_vot_train_split"),
+        _got10k_part("vot_val", "got10k_vot_val_split"),
+        _got10k_part("vot_exclude", "got10k_vot_exclude"),
+    ),
+    truth=("{split}/{seq}/groundtruth.txt",),
+    frames=("{split}/{seq}",),
+    marks=(("*/list.txt", "*/GOT-10k_*"),),
+    names=r"GOT-10k_(Train|Val|Test)_\d{6}",
+    flags=(Flags(files=("{split}/{seq}/absence.label",)),),
+    cover=("{split}/{seq}/cover.label",),
+    sentence=("{split}/{seq}/meta_info.ini",),
+    words="meta",
+    meta=("{split}/{seq}/meta_info.ini",),
+    beside=r".*\.(txt|label|ini)",
+    source=Source(
+        page="got-10k.aitestunion.com; toolkit: github.com/got-10k/toolkit",
+        parts=("the parts train, val and test, unpacked to ROOT/train/, ROOT/val/, ROOT/test/",),
+        size="9,335 training, 180 validation and 180 test videos",
+    ),
+)
+
+TRACKINGNET = Layout(
+    name="trackingnet",
+    title="TrackingNet",
+    splits=(
+        Split(name="test", folders=("TEST",), held_back=True),
+        Split(name="train", folders=("TRAIN_*",)),
+    ),
+    truth=("{split}/anno/{seq}.txt",),
+    frames=("{split}/frames/{seq}",),
+    marks=(("TEST/anno", "TEST/frames"), ("TRAIN_*/anno", "TRAIN_*/frames")),
+    first=0,
+    empty="flat",
+    source=Source(
+        page="github.com/SilvioGiancola/TrackingNet-devkit",
+        parts=(
+            "the chunks TRAIN_0 .. TRAIN_11 and TEST, with the devkit's own download script",
+            "the archives of frames, unpacked to ROOT/<chunk>/frames/<video>/",
+        ),
+        size="30,132 training and 511 test videos",
+    ),
+)
+
+UAV123 = Layout(
+    name="uav123",
+    title="UAV123",
+    splits=(Split(name="test"),),
+    truth=("anno/UAV123/{seq}.txt",),
+    frames=("data_seq/UAV123/{folder}",),
+    marks=(("anno/UAV123/*.txt", "data_seq/UAV123"),),
+    attributes=UAV123_12,
+    attribute_files=("anno/UAV123/att/{seq}.txt", "att/{seq}.txt"),
+    spans=UAV123_SPANS,
+    spans_file="uav123_frames.json",
+    source=Source(
+        page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
+        parts=("the archive UAV123, unpacked so that ROOT has anno/ and data_seq/",),
+        size="123 sequences, 112,578 frames",
+    ),
+)
+
+UAV123_10FPS = Layout(
+    name="uav123_10fps",
+    title="UAV123@10fps",
+    splits=(Split(name="test"),),
+    truth=("anno/UAV123_10fps/{seq}.txt",),
+    frames=("data_seq/UAV123_10fps/{folder}",),
+    marks=(("anno/UAV123_10fps/*.txt", "data_seq/UAV123_10fps"),),
+    attributes=UAV123_12,
+    attribute_files=("anno/UAV123_10fps/att/{seq}.txt", "att/{seq}.txt"),
+    spans=UAV123_10FPS_SPANS,
+    spans_file="uav123_frames.json",
+    source=Source(
+        page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
+        parts=("the archive UAV123_10fps, unpacked so that ROOT has anno/ and data_seq/",),
+        size="123 sequences",
+    ),
+)
+
+NFS = Layout(
+    name="nfs",
+    title="NFS",
+    form="as pytracking repacks it",
+    splits=(Split(name="test"),),
+    truth=("anno/nfs_{seq}.txt",),
+    frames=("sequences/{seq}",),
+    marks=(("anno/nfs_*.txt", "sequences"),),
+    empty="flat",
+    source=Source(
+        page="github.com/visionml/pytracking (its notes on NFS)",
+        parts=("images to ROOT/sequences/<sequence>/, boxes to ROOT/anno/nfs_<sequence>.txt",),
+        size="100 sequences, 30 frames a second",
+    ),
+)
+
+NFS_ORIGINAL = Layout(
+    name="nfs",
+    title="NFS",
+    form="as its authors ship it",
+    splits=(Split(name="test"),),
+    truth=("{seq}/30/{seq}.txt",),
+    frames=("{seq}/30/{seq}",),
+    marks=(("*/30/*.txt",),),
+    # id xmin ymin xmax ymax frame lost occluded generated "label", often drawn at 240 frames a second
+    rows=Rows(box=(1, 2, 3, 4), corners=True, lost=6, rate=8, slack=1),
+    source=Source(
+        page="ci2cv.net/nfs; else search for Need for Speed tracking data set",
+        parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/30/",),
+        size="100 sequences; 30 frames a second are what everyone reports",
+    ),
+)
+
+
+# MERGED datasets/layouts.py
+# The data sets that come with sentences, as their authors ship them: one ``Layout`` a row. Data only.
+
+
+LASOT_EXT_CLASSES = short_names(
+    "atv badminton cosplay dancingshoe footbag frisbee jianzi lantern misc opossum paddle raccoon rhino "
+    "skatingshoe wingsuit"
+)
+
+
+def _marks(folders: Patterns, *files: str) -> tuple[Patterns, ...]:
+    """Marks of sequences with ``files`` in one of ``folders``, or in the root itself."""
+    return tuple(tuple(f"{up}*/{file}" for file in files) for up in (*(f"{one}/" for one in folders), ""))
+
+
+_BY_CLASS: Patterns = ("{stem}/{seq}", "{seq}")
+_BY_SPLIT_AND_CLASS: Patterns = ("{split}/{stem}/{seq}", "{split}/{seq}")
+
+LASOT = Layout(
+    name="lasot",
+    title="LaSOT",
+    splits=(
+        Split(name="test", listed=("testing_set.txt", "lasot_test_split.txt")),
+        Split(name="train", listed=("training_set.txt", "lasot_train_split.txt")),
+    ),
+    truth=inside(_BY_CLASS, "groundtruth.txt"),
+    frames=inside(_BY_CLASS, "img"),
+    marks=(("*/*/full_occlusion.txt",), ("*/full_occlusion.txt",)),
+    names=r".+-\d+",
+    flags=(
+        Flags(files=inside(_BY_CLASS, "full_occlusion.txt")),
+        Flags(files=inside(_BY_CLASS, "out_of_view.txt")),
+    ),
+    sentence=inside(_BY_CLASS, "nlp.txt"),
+    attributes=LASOT_14,
+    attribute_files=("att/{seq}.txt",),
+    cuts={"monkey-17": 2260},
+    source=Source(
+        page="the links in github.com/HengLan/LaSOT_Evaluation_Toolkit (lists and attributes too)",
+        parts=(
+            "the archives of all 70 classes, unpacked to ROOT/<class>/",
+            "testing_set.txt and training_set.txt, to ROOT/",
+            "the toolkit's folder att/, to ROOT/att/ (only for scores by attribute)",
+        ),
+        size="1,400 videos; test: 280 with 685,360 frames",
+    ),
+)
+
+LASOT_EXT = Layout(
+    name="lasot_ext",
+    title="LaSOT_ext",
+    splits=(Split(name="test"),),
+    truth=LASOT.truth,
+    frames=LASOT.frames,
+    marks=tuple((f"{name}/{name}-*/full_occlusion.txt",) for name in LASOT_EXT_CLASSES),
+    names=rf"({'|'.join(LASOT_EXT_CLASSES)})-\d+",
+    flags=LASOT.flags,
+    sentence=LASOT.sentence,
+    attributes=LASOT_14,
+    attribute_files=LASOT.attribute_files,
+    cuts={"paddle-1": None},
+    source=Source(
+        page="the project page (LaSOT Extension Subset) in github.com/HengLan/LaSOT_Evaluation_Toolkit",
+        parts=("the archives of all 15 classes, unpacked to ROOT/<class>/",),
+        size="150 videos",
+    ),
+)
+
+TNL2K = Layout(
+    name="tnl2k",
+    title="TNL2K",
+    splits=(
+        Split(name="test", folders=("test", "Test", "TNL2K_test_subset")),
+        Split(name="train", folders=("train", "Train", "TNL2K_train_subset")),
+    ),
+    truth=("{split}/{seq}/groundtruth.txt",),
+    frames=("{split}/{seq}/imgs",),
+    marks=_marks(
+        ("test", "Test", "TNL2K_test_subset", "train", "Train", "TNL2K_train_subset"), "language.txt", "imgs"
+    ),
+    first=None,
+    empty="zero",
+    sentence=("{split}/{seq}/language.txt",),
+    attributes=TNL2K_17,
+    attribute_files=("{split}/{seq}/attributes.txt", "att/{seq}_attribute.txt"),
+    cuts={"advSamp_monitor_bikeyellow": None},
+    source=Source(
+        page="the links in github.com/wangxiao5791509/TNL2K_evaluation_toolkit",
+        parts=(
+            "the test videos, unpacked to ROOT/test/<sequence>/",
+            "the training videos, unpacked to ROOT/train/<sequence>/",
+            "the toolkit's revised boxes of 12 and sentences of 4 training videos over the old ones",
+        ),
+        size="700 test and 1,300 training videos; test: 516,038 frames",
+    ),
+)
+
+OTB99 = Layout(
+    name="otb99",
+    title="OTB99-Lang",
+    splits=(
+        Split(name="test", listed=("OTB_query_test/{seq}.txt",)),
+        Split(name="train", listed=("OTB_query_train/{seq}.txt",)),
+    ),
+    truth=tuple(f"OTB_videos/{pattern}" for pattern in OTB100.truth),
+    frames=tuple(f"OTB_videos/{pattern}" for pattern in OTB100.frames),
+    marks=(("OTB_videos", "OTB_query_test/*.txt"), ("OTB_videos", "OTB_query_train/*.txt")),
+    names=OTB100.names,
+    empty="flat",
+    sentence=("OTB_query_test/{seq}.txt", "OTB_query_train/{seq}.txt"),
+    attributes=OTB_11,
+    attribute_files=OTB100.attribute_files,
+    spans=OTB_SPANS,
+    aliases=OTB_ALIASES,
+    source=Source(
+        page="github.com/QUVA-Lab/lang-tracker",
+        parts=(
+            "the sentences, unpacked to ROOT/OTB_query_train/ and ROOT/OTB_query_test/",
+            "the videos, unpacked to ROOT/OTB_videos/<sequence>/ (damaged ones: those of OTB100)",
+        ),
+        size="51 training and 48 test sequences",
+    ),
+)
+
+WEBUAV = Layout(
+    name="webuav3m",
+    title="WebUAV-3M",
+    splits=tuple(
+        Split(name=name, folders=(part, f"{name}/{part}", name))
+        for name, part in (("test", "Test"), ("val", "Val"), ("train", "Train"))
+    ),
+    truth=("{split}/{seq}/groundtruth_rect.txt",),
+    frames=("{split}/{seq}/img",),
+    marks=_marks(
+        ("Test", "Val", "Train", "test", "val", "train", "test/Test", "val/Val", "train/Train"),
+        "groundtruth_rect.txt",
+        "absent.txt",
+    ),
+    flags=(Flags(files=("{split}/{seq}/absent.txt",)),),
+    empty="zero",
+    sentence=("{split}/{seq}/language.txt", "language/Language/{part}/{seq}/language.txt"),
+    source=Source(
+        page="github.com/983632847/WebUAV-3M",
+        parts=("the parts Train, Val and Test, unpacked to ROOT/Train/, ROOT/Val/, ROOT/Test/",),
+        size="3,520 training, 200 validation and 780 test videos",
+    ),
+)
+
+VASTTRACK = Layout(
+    name="vasttrack",
+    title="VastTrack",
+    splits=(
+        Split(name="test", folders=("test", "Test")),
+        Split(name="train", folders=("train", "Train")),
+    ),
+    truth=inside(_BY_SPLIT_AND_CLASS, "Groundtruth.txt", "groundtruth.txt"),
+    frames=inside(_BY_SPLIT_AND_CLASS, "imgs", "img"),
+    marks=(
+        *_marks(("test/*", "Test/*", "train/*", "Train/*", "*", "test", "Test"), "Groundtruth.txt"),
+        *_marks(("test/*", "Test/*", "train/*", "Train/*", "*", "test", "Test"), "nlp.txt", "imgs"),
+    ),
+    names=r".+-\d+",
+    empty="zero",
+    sentence=inside(_BY_SPLIT_AND_CLASS, "nlp.txt"),
+    attributes=VASTTRACK_10,
+    attribute_files=("att/{seq}.txt",),
+    source=Source(
+        page="github.com/HengLan/VastTrack",
+        parts=("the test part (and the training part), unpacked to ROOT/test/ (ROOT/train/)",),
+        size="3,500 test videos, 372,133 frames",
+    ),
+)
+
+MGIT = Layout(
+    name="mgit",
+    title="MGIT",
+    splits=tuple(
+        Split(name=name, folders=(f"data/{name}",), listed=("{split}/{seq}",), held_back=name == "test")
+        for name in ("test", "val", "train")
+    ),
+    truth=("attribute/groundtruth/{seq}.txt",),
+    frames=("{split}/{seq}/frame_{seq}",),
+    marks=(("attribute/groundtruth/*.txt", "data/*/*/frame_*"),),
+    first=0,
+    flags=(Flags(files=("attribute/absent/{seq}.txt",), needed=False),),
+    sentence=("mgit_nlp/{seq}.xlsx", "mgit/datasets/mgit_nlp/{seq}.xlsx"),
+    words="sheet",
+    source=Source(
+        page="github.com/huuuuusy/videocube-toolkit",
+        parts=(
+            "VideoCube-Tiny: images to ROOT/data/<split>/<id>/frame_<id>/, annotation to ROOT/attribute/",
+            "the toolkit's folder mgit/datasets/mgit_nlp/, to ROOT/mgit_nlp/",
+            "what reads its tables: pip install 'vltrack[mgit]'",
+        ),
+        size="150 long videos",
+    ),
+)
+
+
+# MERGED datasets/layouts.py
+# The annotation of test sets without pictures, as the official toolkits and pysot carry it. Data only.
+#
+# Enough to score results with; a tracker cannot be run over it.
+
+
+_TEST = Split(name="test")
+_TOOLKIT = "the toolkit's annotation, no pictures"
+_PYSOT = "pysot's annotation, no pictures"
+
+
+def _pysot(name: str, title: str, file: str, attributes: Patterns = ()) -> Layout:
+    """The one JSON file that pysot has of a test set."""
+    return Layout(
+        name=name,
+        title=title,
+        form=_PYSOT,
+        splits=(_TEST,),
+        marks=((file,),),
+        empty="flat",
+        attributes=attributes,
+        json=file,
+    )
+
+
+ANNOTATIONS: tuple[Layout, ...] = (
+    Layout(
+        name="lasot_ext",
+        title="LaSOT_ext",
+        form=_TOOLKIT,
+        splits=(_TEST,),
+        truth=("annos/{seq}.txt",),
+        marks=tuple((f"annos/{one}-*.txt", "absent/*.txt") for one in LASOT_EXT_CLASSES),
+        names=LASOT_EXT.names,
+        flags=(Flags(files=("absent/{seq}.txt",)),),
+        attributes=LASOT_14,
+        attribute_files=("att/{seq}.txt",),
+        cuts=LASOT_EXT.cuts,
+    ),
+    Layout(
+        name="lasot",
+        title="LaSOT",
+        form=_TOOLKIT,
+        splits=(Split(name="test", listed=("testing_set.txt",)),),
+        truth=("annos/{seq}.txt",),
+        marks=(("annos/[a-z]*-*.txt", "absent/*.txt"),),
+        names=r".+-\d+",
+        flags=(Flags(files=("absent/{seq}.txt",)),),
+        attributes=LASOT_14,
+        attribute_files=("att/{seq}.txt",),
+        cuts=LASOT.cuts,
+    ),
+    Layout(
+        name="vasttrack",
+        title="VastTrack",
+        form=_TOOLKIT,
+        splits=(_TEST,),
+        truth=("annos/{seq}.txt",),
+        marks=(("annos/[A-Z]*-*.txt", "absent/*.txt"),),
+        names=r".+-\d+",
+        flags=(Flags(files=("absent/{seq}.txt",)),),
+        attributes=VASTTRACK_10,
+        attribute_files=("att/{seq}.txt",),
+    ),
+    Layout(
+        name="tnl2k",
+        title="TNL2K",
+        form=_TOOLKIT,
+        splits=(Split(name="test", listed=("TNL2K_testing_set.txt", "testing_set.txt")),),
+        truth=("gt_rect/{seq}.txt",),
+        marks=(("gt_rect/*.txt", "absent/*.txt"),),
+        flags=(Flags(files=("absent/{seq}.txt",)),),
+        attributes=TNL2K_17,
+        attribute_files=("att/{seq}_attribute.txt",),
+        cuts={"advSamp_monitor_bikeyellow": None},
+    ),
+    Layout(
+        name="uav123",
+        title="UAV123",
+        form=_TOOLKIT,
+        splits=(_TEST,),
+        truth=("annos/{seq}.txt", "anno/UAV123/{seq}.txt"),
+        marks=(("annos/bike1.txt",), ("annos/*.txt", "uav123_frames.json"), ("anno/UAV123/*.txt",)),
+        attributes=UAV123_12,
+        attribute_files=("att/{seq}.txt", "anno/UAV123/att/{seq}.txt"),
+    ),
+    Layout(
+        name="uav123_10fps",
+        title="UAV123@10fps",
+        form=_TOOLKIT,
+        splits=(_TEST,),
+        truth=("anno/UAV123_10fps/{seq}.txt", "UAV123_10fps/{seq}.txt"),
+        marks=(("anno/UAV123_10fps/*.txt",), ("UAV123_10fps/*.txt",)),
+        attributes=UAV123_12,
+        attribute_files=("anno/UAV123_10fps/att/{seq}.txt", "att/{seq}.txt"),
+    ),
+    Layout(
+        name="trackingnet",
+        title="TrackingNet",
+        form="boxes of a devkit, no pictures",
+        splits=(_TEST,),
+        truth=("{seq}.txt",),
+        marks=(("???????????_[0-9]*.txt",),),
+        names=r"[\w-]{11}_\d+",
+        empty="flat",
+        archive=True,
+    ),
+    _pysot("lasot", "LaSOT", "LaSOT.json", LASOT_14),
+    _pysot("otb100", "OTB100", "OTB100.json", OTB_11),
+    _pysot("uav123", "UAV123", "UAV123.json", UAV123_12),
+    _pysot("dtb70", "DTB70", "DTB70.json"),
+    _pysot("nfs", "NFS", "NFS30.json"),
+)
+
 
 FOLDER = Layout(
     name="folder",
@@ -36,20 +583,20 @@ FOLDER = Layout(
 )
 
 LAYOUTS: tuple[Layout, ...] = (
-    language.LASOT_EXT,
-    language.LASOT,
-    language.TNL2K,
-    language.OTB99,
-    boxes.OTB100,
-    language.WEBUAV,
-    boxes.GOT10K,
-    boxes.TRACKINGNET,
-    boxes.UAV123,
-    boxes.UAV123_10FPS,
-    boxes.NFS,
-    boxes.NFS_ORIGINAL,
-    language.VASTTRACK,
-    language.MGIT,
+    LASOT_EXT,
+    LASOT,
+    TNL2K,
+    OTB99,
+    OTB100,
+    WEBUAV,
+    GOT10K,
+    TRACKINGNET,
+    UAV123,
+    UAV123_10FPS,
+    NFS,
+    NFS_ORIGINAL,
+    VASTTRACK,
+    MGIT,
     *ANNOTATIONS,
     FOLDER,
 )

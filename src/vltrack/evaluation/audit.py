@@ -12,7 +12,8 @@ Box arrays are (N, 4) x, y, w, h in pixels; NaN where a run has no box (the star
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Sequence as AbcSequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -22,9 +23,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.errors import DataError, GroundingFailed, VltrackError
-from vltrack.core.types import Frame, Image, Mode, Step, Target
+from vltrack.core.types import Frame, Image, Mode, Step, Target, iou_xywh
+from vltrack.datasets.sequences import Sequence
 from vltrack.evaluation.audit_sentences import Wording
 from vltrack.metrics.success import success_auc
 
@@ -56,7 +57,7 @@ Run = tuple[Mode, Variant]
 
 
 class Follower(Protocol):
-    """What the audit needs of ``tracking.many.MultiTracker``."""
+    """What the audit needs of ``tracking.tracker.MultiTracker``."""
 
     def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]: ...
 
@@ -134,7 +135,7 @@ class Failed:
     error: VltrackError
 
 
-def audit_one(follower: Follower, subject: Subject, wording: Wording, modes: Sequence[Mode]) -> Heard:
+def audit_one(follower: Follower, subject: Subject, wording: Wording, modes: AbcSequence[Mode]) -> Heard:
     """Follow one target in all modes with all sentences, in one pass over its video.
 
     Raises:
@@ -303,3 +304,35 @@ def shortened(subject: Subject, frames: int) -> Subject:
     boxes = None if subject.boxes is None else subject.boxes[:frames]
     absent = None if subject.absent is None else subject.absent[:frames]
     return replace(subject, frames=some, boxes=boxes, absent=absent)
+
+
+# MERGED evaluation/audit.py
+# From annotated sequences to targets of an audit. Knows what a sequence must have; opens no video.
+
+
+def subjects_of(sequences: Iterable[Sequence]) -> tuple[list[Subject], dict[str, str]]:
+    """Targets with a sentence, and by name why the other sequences are left out."""
+    found: list[Subject] = []
+    left_out: dict[str, str] = {}
+    for sequence in sequences:
+        if not sequence.sentence.strip():
+            left_out[sequence.name] = "no sentence"
+            continue
+        found.append(subject_of(sequence))
+    return found, left_out
+
+
+def subject_of(sequence: Sequence) -> Subject:
+    """One target. Where the truth is held back there is only the box to start from."""
+    box = np.asarray(sequence.boxes[0], dtype=np.float64)
+    usable = bool(np.isfinite(box).all() and (box[2:] > 0).all() and not sequence.absent[0])
+    x, y, w, h = (float(number) for number in box)
+    known = not sequence.truth_held_back
+    return Subject(
+        name=sequence.name,
+        sentence=sequence.sentence,
+        frames=sequence.frames,
+        start=(x, y, w, h) if usable else None,
+        boxes=sequence.boxes if known else None,
+        absent=sequence.absent if known else None,
+    )

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from vltrack.core.errors import DataError, GroundingFailed, PromptEmpty
-from vltrack.datasets.phrases import PhraseSet
-from vltrack.metrics.grounding import Grounding, grounding
+from vltrack.datasets.referring import PhraseSet
+from vltrack.metrics.success import Grounding, grounding
 
 
 def evaluate_grounding(

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vltrack.core.errors import DataError, UsageError
-from vltrack.evaluation.claims import Claim
-from vltrack.evaluation.outcome import Beat, Crew, Failed, Failure, Finished, News, Patience
 from vltrack.evaluation.plan import Plan
-from vltrack.evaluation.recording import Recorder, opened
-from vltrack.evaluation.store import done_record
-from vltrack.evaluation.worker import Row, Task
+from vltrack.evaluation.results import done_record
+from vltrack.evaluation.workers import Beat, Crew, Failed, Failure, Finished, News, Patience, Row, Task
+from vltrack.evaluation.writing import Claim, Recorder, opened
 
 Kind = Literal["looked", "started", "frames", "finished", "failed", "waiting"]
 _WAIT = 0.5
@@ -149,7 +147,7 @@ def _engine(name: str) -> Callable[[Plan, int, Patience], Crew]:
     if name == "local":
         return _local
     if name == "ray":
-        from vltrack.evaluation.engine_ray import RayCrew, check_ray
+        from vltrack.evaluation.workers_ray import RayCrew, check_ray
 
         check_ray()
         return lambda plan, jobs, patience: RayCrew(plan.loading, jobs, patience)
@@ -157,7 +155,7 @@ def _engine(name: str) -> Callable[[Plan, int, Patience], Crew]:
 
 
 def _local(plan: Plan, jobs: int, patience: Patience) -> Crew:
-    from vltrack.evaluation.pool import LocalCrew
+    from vltrack.evaluation.workers import LocalCrew
 
     return LocalCrew(plan.loading, jobs or os.cpu_count() or 1, patience)
 

@@ -13,24 +13,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vltrack.core.boxes import iou_xywh
 from vltrack.core.errors import DataError
-from vltrack.core.files import as_resource_error, write_text
-from vltrack.core.strict_json import read_json
-from vltrack.core.text import counted
-from vltrack.datasets.opening import Dataset
-from vltrack.evaluation.foreign import Results
-from vltrack.evaluation.naming import matched
-from vltrack.evaluation.results import of_run
-from vltrack.evaluation.store import read_results
-from vltrack.metrics.aligning import align
-from vltrack.metrics.benchmarks import benchmark_of
-from vltrack.metrics.detective import causes, free_hits
+from vltrack.core.files import as_resource_error, counted, write_text
+from vltrack.core.json_io import read_json
+from vltrack.core.types import iou_xywh
+from vltrack.datasets.reader import Dataset
+from vltrack.evaluation.results import of_run, read_results
+from vltrack.evaluation.third_party import Results, matched
+from vltrack.metrics.annotations import Annotation, Flags, Floats, Truth
 from vltrack.metrics.frame_errors import NO_ROW
-from vltrack.metrics.rules import RULES, Rule
-from vltrack.metrics.scoring import CURVES, MEASURES, Scores, ceiling, score
-from vltrack.metrics.truth import Annotation, Flags, Floats, Truth
-from vltrack.metrics.webuav import webuav
+from vltrack.metrics.protocol_search import causes, free_hits
+from vltrack.metrics.protocols import RULES, Rule, benchmark_of
+from vltrack.metrics.scoring import CURVES, MEASURES, Scores, align, ceiling, score, webuav
 
 FORMAT = "vltrack.scores"
 VERSION = 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vltrack.core.boxes import iou_xywh
+from vltrack.core.types import iou_xywh
 
 Floats = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.metrics.rules import Rule
-from vltrack.metrics.truth import Flags, Floats, Truth
+from vltrack.metrics.annotations import Flags, Floats, Truth
+from vltrack.metrics.protocols import Rule
 
 MISS = -1.0
 """Overlap of a frame that no tracker gets: below every threshold. As an error it is a hit at every one."""

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.metrics.frame_errors import Block, measure
-from vltrack.metrics.rules import Rule
-from vltrack.metrics.truth import Flags, Floats, Truth
+from vltrack.core.types import iou_xywh
+from vltrack.metrics.annotations import Flags, Floats, Truth
+from vltrack.metrics.frame_errors import NO_ROW, ZERO_ROW, Block, measure
+from vltrack.metrics.protocols import Rule
 
 Curve = Literal["success", "precision", "norm_precision"]
 CURVES: tuple[Curve, ...] = ("success", "precision", "norm_precision")
@@ -220,3 +221,139 @@ def _shares(table: NDArray[np.int64], frames: NDArray[np.int64], *, above: bool)
     reached = frames[:, None] - up_to if above else up_to
     shares: Floats = reached / np.maximum(frames, 1)[:, None]
     return shares
+
+
+# MERGED metrics/scoring.py
+# Results laid beside the annotations as a rule wants it: missing, short and long ones. Knows no file.
+
+
+_SHOWN = 8
+
+
+def align(truth: Truth, results: Mapping[str, Floats], rule: Rule) -> tuple[Truth, Floats]:
+    """The predictions (F, 4) in the order of the truth, and the truth (cut, where the rule cuts it).
+
+    Args:
+        truth: the annotations.
+        results: (N, 4) xywh by the sequence's name; more sequences than the truth has are passed over.
+        rule: says what happens to results with fewer or more rows than the annotation.
+
+    Raises:
+        DataError: results are missing, or too short or too long for the rule; all of them are listed.
+    """
+    missing = [name for name in truth.names if name not in results]
+    if missing and rule.missing == "refuse":
+        raise DataError(
+            f"{len(missing)} of {len(truth)} sequences have no result: {_listed(missing)}.",
+            hint="Run the tracker on them, or score what is there with --subset.",
+        )
+    whole = dict(results) | {
+        name: np.zeros((int(rows), 4))
+        for name, rows in zip(truth.names, truth.lengths, strict=True)
+        if name in set(missing)
+    }
+    there = np.array([len(whole[name]) for name in truth.names], dtype=np.int64)
+    _refuse(truth, there, rule)
+    if rule.short == "cut" and (there < truth.lengths).any():
+        if not there.all():
+            empty = [name for name, rows in zip(truth.names, there, strict=True) if not rows]
+            raise DataError(
+                f"results without a row: {_listed(empty)}.", hint="Run the tracker on them again."
+            )
+        truth = truth.cut(np.minimum(there, truth.lengths))
+    boxes = np.empty(truth.boxes.shape, order="F")  # a column is one piece of memory: the scorer's form
+    boxes[:] = ZERO_ROW if rule.short == "zeros" else NO_ROW
+    for index, name in enumerate(truth.names):
+        rows = truth.rows(index)
+        part = whole[name][: rows.stop - rows.start]
+        boxes[rows.start : rows.start + len(part)] = part
+    return truth, boxes
+
+
+def _refuse(truth: Truth, there: NDArray[np.int64], rule: Rule) -> None:
+    wrong = {
+        "fewer": there < truth.lengths if rule.short == "refuse" else np.zeros(len(truth), dtype=bool),
+        "more": there > truth.lengths if rule.long == "refuse" else np.zeros(len(truth), dtype=bool),
+    }
+    for how, which in wrong.items():
+        if which.any():
+            told = [
+                f"{truth.names[s]} ({there[s]} for {truth.lengths[s]} frames)" for s in np.flatnonzero(which)
+            ]
+            raise DataError(
+                f"{len(told)} of {len(truth)} results have {how} rows than the annotation, which this"
+                f" rule refuses: {_listed(told)}.",
+                hint="Do results and annotations belong together? Run the tracker again, or see --short.",
+            )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+# MERGED metrics/scoring.py
+# The two scores that only WebUAV-3M has: mAcc and cAUC. Knows arrays only.
+#
+# Source: the MMOT toolkit of WebUAV-3M. Its attribute curves keep sequences without the attribute as rows of
+# zeros in the mean, which scales them by their share; ours are means over the sequences that have it.
+
+
+_EPS = np.finfo(np.float64).eps
+_THRESHOLDS = np.arange(21) / 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UavScores:
+    """Shares 0..1; ``accuracy`` (mAcc) and ``complete_auc`` (cAUC) are means of the (S,) rows below them."""
+
+    accuracy: float
+    complete_auc: float
+    accuracy_each: Floats
+    complete_auc_each: Floats
+
+
+def webuav(truth: Truth, boxes: ArrayLike, said_absent: ArrayLike | None = None) -> UavScores:
+    """Score (F, 4) xywh predictions, the first frame of each sequence replaced by the truth.
+
+    ``said_absent`` (F,): frames for which the tracker gave no box. Where the target is absent only such a
+    frame is accurate: a box there scores 0, however small.
+    """
+    predicted = np.array(boxes, dtype=np.float64)
+    predicted[truth.starts[:-1]] = truth.boxes[truth.starts[:-1]]
+    silent: Flags = (
+        np.zeros(truth.frames, dtype=bool) if said_absent is None else np.asarray(said_absent, bool)
+    )
+    gone: Flags = np.array((truth.boxes == 0).all(axis=1))
+    usable = np.isfinite(predicted).all(axis=1) & (predicted[:, 2:] > 0).all(axis=1)
+    overlap = np.where(usable, np.minimum(iou_xywh(np.nan_to_num(predicted), truth.boxes), 1.0), 0.0)
+    accurate = np.where(gone, silent.astype(np.float64), np.where(silent, 0.0, overlap))
+    complete = np.where(usable & ~gone, complete_iou(np.nan_to_num(predicted), truth.boxes), 0.0)
+    owner = np.repeat(np.arange(len(truth)), truth.lengths)
+    accuracy = np.bincount(owner, weights=accurate) / truth.lengths
+    bins = np.searchsorted(_THRESHOLDS, np.clip(complete, 0.0, 1.0), "left")
+    # A frame above k thresholds adds k/21 to the area under the curve of its sequence.
+    area = np.bincount(owner, weights=bins / len(_THRESHOLDS)) / truth.lengths
+    return UavScores(
+        accuracy=float(accuracy.mean()),
+        complete_auc=float(area.mean()),
+        accuracy_each=accuracy,
+        complete_auc_each=area,
+    )
+
+
+def complete_iou(a: Floats, b: Floats) -> Floats:
+    """(N, 4) xywh twice -> (N,) complete IoU: overlap less centre distance and difference of the shapes.
+
+    ``b`` is the truth. Zheng et al., "Distance-IoU Loss", AAAI 2020, eq. 10-12, without the +1 of pixels.
+    """
+    overlap = iou_xywh(a, b)
+    low = np.minimum(a[:, :2], b[:, :2])
+    high = np.maximum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    diagonal = ((high - low) ** 2).sum(axis=1)
+    apart = ((a[:, :2] + a[:, 2:] / 2 - b[:, :2] - b[:, 2:] / 2) ** 2).sum(axis=1)
+    angle = np.arctan2(b[:, 2], b[:, 3]) - np.arctan2(a[:, 2], a[:, 3])
+    shape = 4 / np.pi**2 * angle**2
+    weight = shape / (1 - overlap + shape + _EPS)
+    complete: Floats = overlap - apart / np.maximum(diagonal, _EPS) - weight * shape
+    return complete

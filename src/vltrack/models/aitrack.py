@@ -12,6 +12,7 @@ cells, H past boxes, V vocabulary. Boxes are cx, cy, w, h in units of the crop's
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,16 +20,157 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.core.errors import ConfigError
-from vltrack.models.base import Flag, Prediction, Template, Text, Views, audible
-from vltrack.models.templates import TemplateMemory, TemplateTracker
+from vltrack.models.artrack_decoder import FusionEncoder, KeysValues, SequenceDecoder, Vocabulary
+from vltrack.models.base import (
+    TINY,
+    Batched,
+    Flag,
+    FrontConfig,
+    Prediction,
+    Search,
+    Template,
+    TemplateMemory,
+    TemplateTracker,
+    Text,
+    Views,
+    audible,
+    sentence_mean,
+    sentence_reader,
+)
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
-from vltrack.nn.clip import HEAD_WIDTH, ClipText, ClipVision
-from vltrack.nn.front import TINY, FrontConfig, Search, sentence_mean, sentence_reader
-from vltrack.nn.history import anywhere, rehearsed, unmoved
-from vltrack.nn.naming import Alignment, Name, clip_region, pooled_region
-from vltrack.nn.sequence import FusionEncoder, KeysValues, SequenceDecoder
-from vltrack.nn.vocabulary import Vocabulary
+from vltrack.nn.boxes import cell_share
+from vltrack.nn.clip import HEAD_WIDTH, ClipText, ClipVision, clip_picture
+
+# MERGED models/aitrack.py
+# What names a target beside its picture: vectors of regions and sentences in one space, added to tokens.
+#
+# Knows vectors and boxes, no tracker. Source: AITrack's released code (a region's vector from Alpha-
+# CLIP, added
+# to all tokens of that region); sentences, the mean of both and the learned scale are ours.
+#
+# Shapes: B batch, N = S * S cells, C width. Boxes are cx, cy, w, h in units of the crop's side.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Name(Batched):
+    """What is said of a region: a vector (B, C) of unit length, and whether anything is said at all (B,)."""
+
+    vector_BC: Tensor
+    known_B: Tensor
+
+    @classmethod
+    def of(cls, vector_BC: Tensor, known_B: Tensor) -> Name:
+        """From a vector of any length."""
+        return cls(vector_BC=nn.functional.normalize(vector_BC.float(), dim=-1), known_B=known_B)
+
+    def unless(self, hidden_B: Tensor) -> Name:
+        """Nothing is said of the samples that are hidden."""
+        return Name(vector_BC=self.vector_BC, known_B=self.known_B & ~hidden_B)
+
+    def beside(self, other: Name) -> Name:
+        """normalise(mean of those that are there); ``where``, so that nothing of an absent one can pass."""
+        parts = (torch.where(n.known_B[:, None], n.vector_BC, 0.0) for n in (self, other))
+        known_B = self.known_B | other.known_B
+        mean_BC = torch.where(known_B[:, None], sum(parts, start=torch.zeros_like(self.vector_BC)), 1.0)
+        return Name.of(mean_BC, known_B)
+
+
+class Alignment(nn.Module):
+    """Additive image-text alignment: F + s * Linear(LN(e)) on every token of a region.
+
+    Released code adds e as it is: a unit vector of 768 numbers of about 0.04 beside tokens of about 1, with
+    nearly no effect. Ours is learned: the linear map starts at zero, so that an ARTrack checkpoint starts as
+    what it is, and the scale at one, so that the map has a gradient at once.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.linear = nn.Linear(width, width)
+        self.scale = nn.Parameter(torch.ones(()))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, tokens_BNC: Tensor, name: Name) -> Tensor:
+        """(B, N, C) -> (B, N, C); samples that nothing names stay as they are."""
+        told_BC = self.scale * self.linear(self.norm(name.vector_BC))
+        return tokens_BNC + torch.where(name.known_B[:, None], told_BC, 0.0)[:, None]
+
+
+@torch.no_grad()
+def clip_region(
+    tower: ClipVision,
+    image_B3SS: Tensor,
+    box_B4: Tensor,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Tensor:
+    """(B, C) what Alpha-CLIP sees in the box of a picture that was normalised by ``mean`` and ``std``.
+
+    The mask is the box's rectangle, as in the published training. The class token is read, as CLIP was
+    trained (released code: the last patch's), and no gradient reaches the tower (published).
+    """
+    picture = clip_picture(image_B3SS, mean, std, tower.size)
+    mask_B1SS = cell_share(box_B4, tower.size).view(-1, 1, tower.size, tower.size)
+    seen_BC: Tensor = tower(picture, mask_B1SS.to(picture.dtype))
+    return seen_BC
+
+
+def pooled_region(tokens_BNC: Tensor, box_B4: Tensor) -> Tensor:
+    """(B, C) mean of the tokens in the box, each by its share in it; 0 for a box outside the crop (ours)."""
+    share_BN = cell_share(box_B4, int(tokens_BNC.shape[1] ** 0.5)).to(tokens_BNC.dtype)
+    total_B1 = share_BN.sum(dim=1, keepdim=True).clamp_min(1e-3)
+    return (share_BN[:, None] @ tokens_BNC)[:, 0] / total_B1
+
+
+# MERGED models/aitrack.py
+# Past boxes in units of the search crop: those of a start, and those that training on pairs makes up.
+#
+# A search crop is cut around the last box, so at test the last box is always its middle, of the same area.
+# Knows boxes, no picture. Unpublished; our design (the published first stage has no past at all).
+#
+# Shapes: B batch, H past boxes, oldest first. Boxes are cx, cy, w, h in units of the search crop.
+
+
+_ASPECT, _STEP, _SHAKE, _GROWTH, _STILL = 0.15, 0.02, 0.008, 0.015, 0.25
+
+
+def unmoved(size_B2: Tensor, count: int) -> Tensor:
+    """(B, H, 4): ``count`` times the box of this size in the middle, as at the first frame (published)."""
+    box_B4 = torch.cat([torch.full_like(size_B2, 0.5), size_B2], dim=1)
+    return box_B4[:, None].expand(-1, count, -1)
+
+
+def anywhere(batch: int, count: int, like: Tensor) -> Tensor:
+    """(B, H, 4): the whole picture, for a start by words, which has no past."""
+    return like.new_tensor([0.5, 0.5, 1.0, 1.0]).expand(batch, count, 4)
+
+
+def rehearsed(box_B4: Tensor, factor: float, count: int) -> Tensor:
+    """A made-up past (B, H, 4) of targets whose boxes in the present crop are ``box_B4``.
+
+    The last box is what the crop would have been cut around: its middle, area 1 / factor^2, the true aspect
+    within some 15 %. The older ones lie on a nearly straight way there, drawn without a look at the true box;
+    a quarter of all targets has not moved at all, as at a start. So the past tells the shape, roughly, and
+    not the place: where a target goes on to is learned on clips. Noise is drawn from the boxes' own bytes, so
+    that a training step stays a function of its data.
+    """
+    generator = torch.Generator().manual_seed(zlib.crc32(box_B4.detach().cpu().numpy().tobytes()))
+    b = len(box_B4)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(b, *shape, generator=generator).to(box_B4)
+
+    lean_B = (box_B4[:, 2] / box_B4[:, 3].clamp_min(1e-3)).clamp(1 / 16, 16).log() / 2 + _ASPECT * noise()
+    size_B2 = torch.stack([lean_B, -lean_B], dim=1).exp() / factor
+    age_H1 = torch.arange(count - 1, -1, -1).to(box_B4)[:, None]
+    walk_BH4 = age_H1 * (noise(1, 4) * _STEP) + age_H1.sqrt() * noise(count, 4) * _SHAKE
+    walk_BH4 = walk_BH4 * walk_BH4.new_tensor([1.0, 1.0, _GROWTH / _STEP, _GROWTH / _STEP])
+    moves_B = torch.rand(b, generator=generator) >= _STILL
+    walk_BH4 = walk_BH4 * moves_B.to(box_B4)[:, None, None]
+    last_BH4 = unmoved(size_B2, count)
+    return torch.cat([last_BH4[..., :2] + walk_BH4[..., :2], last_BH4[..., 2:] * walk_BH4[..., 2:].exp()], -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +430,7 @@ class AITrack(TemplateTracker[RegionMemory]):
     def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
         """The first stage's training pass (see the protocol): pairs, all words at once from the true ones.
 
-        The past is made up (``nn.history.rehearsed``); where words alone name the target it is the whole
+        The past is made up (``models.aitrack.rehearsed``); where words alone name the target it is the whole
         picture, as at test. ``select`` has no meaning here. ``sequence`` (B * V, 5, V) are the logits of the
         four coordinates and of the end word (``vocabulary`` tells their meaning), ``expected`` the box of the
         former's expectations.

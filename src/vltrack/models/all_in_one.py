@@ -19,14 +19,25 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.core.errors import ConfigError
-from vltrack.models.base import Flag, Prediction, Template, Text, Views, audible
-from vltrack.models.templates import TemplateMemory, TemplateTracker
+from vltrack.models.base import (
+    TINY,
+    Flag,
+    FrontConfig,
+    Prediction,
+    Search,
+    Template,
+    TemplateMemory,
+    TemplateTracker,
+    Text,
+    Views,
+    audible,
+    sentence_mean,
+    sentence_reader,
+)
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
-from vltrack.nn.center import CenterHead, CentreMaps
-from vltrack.nn.eliminate import Candidates, attend_and_score, centre_cell, digest
-from vltrack.nn.front import TINY, FrontConfig, Search, sentence_mean, sentence_reader
-from vltrack.nn.heads import BoxCode
+from vltrack.nn.heads import BoxCode, CenterHead, CentreMaps
+from vltrack.nn.token_pruning import Candidates, attend_and_score, centre_cell, digest
 
 
 @dataclass(frozen=True, kw_only=True)

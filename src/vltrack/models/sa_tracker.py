@@ -18,14 +18,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vltrack.models.base import Flag, Prediction, Template, Text, Views, audible
-from vltrack.models.templates import TemplateMemory, TemplateTracker
-from vltrack.nn.attention import Block, key_bias
-from vltrack.nn.center import CenterHead, CentreMaps
-from vltrack.nn.cross import CrossAttention, CrossBlock
-from vltrack.nn.front import TINY, FrontConfig, Search, sentence_reader
-from vltrack.nn.heads import BoxCode
-from vltrack.nn.prompt import cosine, temperature_parameter
+from vltrack.models.base import (
+    TINY,
+    Flag,
+    FrontConfig,
+    Prediction,
+    Search,
+    Template,
+    TemplateMemory,
+    TemplateTracker,
+    Text,
+    Views,
+    audible,
+    sentence_reader,
+)
+from vltrack.nn.attention import Block, CrossAttention, CrossBlock, key_bias
+from vltrack.nn.heads import BoxCode, CenterHead, CentreMaps, cosine, temperature_parameter
 
 
 @dataclass(frozen=True, kw_only=True)

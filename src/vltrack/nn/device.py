@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from vltrack.core.errors import ResourceError
 
@@ -52,3 +54,15 @@ def _cpu_has_bf16() -> bool:
 def use_threads(count: int) -> None:
     """Set torch's intra-op threads for this process (1 is best for small networks)."""
     torch.set_num_threads(max(1, count))
+
+
+# MERGED nn/device.py
+# Which parameters of a module are held still when it is frozen. Knows no tracker and no plan.
+
+
+def freezable(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
+    """All parameters of these modules but those of their layer norms, which go on training (LiteTrack)."""
+    for module in modules:
+        for part in module.modules():
+            if not isinstance(part, nn.LayerNorm):
+                yield from part.parameters(recurse=False)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.plots.lanes import COLOURS
-from vltrack.plots.report_fields import Fields
-from vltrack.plots.worst import Snapshot
+from vltrack.core.json_io import Fields
+from vltrack.plots.compare_video import COLOURS
+from vltrack.plots.contact_sheet import Snapshot
 
 Floats = NDArray[np.float64]
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vltrack.core.boxes import clip_xywh, cxcywh_to_xywh, xyxy_to_xywh
 from vltrack.core.errors import (
     BoxInvalid,
     BoxOutside,
@@ -27,7 +26,7 @@ from vltrack.core.errors import (
     PromptTooLong,
     UsageError,
 )
-from vltrack.core.types import Box, Image
+from vltrack.core.types import Box, Image, clip_xywh, cxcywh_to_xywh, xyxy_to_xywh
 
 MAX_BYTES = 4096
 """Longest sentence in UTF-8 bytes. Models read some forty word pieces; more than this is a mistake or an

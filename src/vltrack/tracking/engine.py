@@ -16,15 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vltrack.core.boxes import clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
 from vltrack.core.errors import GroundingFailed, UsageError
-from vltrack.core.types import Box, Image, Status, Target
+from vltrack.core.types import Box, Image, Status, Target, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
 from vltrack.models.base import Memory, Prediction, Text, TrackerModel
-from vltrack.prep.crops import Crop, cut, cut_published, letterbox, mean_colour, region_for
+from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_colour, region_for
 from vltrack.prep.prompts import check_box
-from vltrack.prep.tensors import images_to_tensor
-from vltrack.prep.vocabularies import Reader, open_vocabulary
-from vltrack.tracking.policy import Choice, Maps, Policy, blend_size, choose
+from vltrack.prep.tokenizers import Reader, open_vocabulary
+from vltrack.tracking.postprocess import Choice, Maps, Policy, blend_size, choose
 
 SURE_OF_WORDS = 0.6
 """A start by words that scores less gets a remark; tiny is rarely above."""
@@ -87,7 +85,7 @@ class Engine:
         Raises:
             UsageError: neither box nor words.
             BoxInvalid, BoxOutside, PromptEmpty, PromptTooLong, PromptInvalid: see ``prep.prompts``.
-            ModelNotFound, TokenizerMismatch: the vocabulary of the words, see ``prep.vocabularies``.
+            ModelNotFound, TokenizerMismatch: the vocabulary of the words, see ``prep.tokenizers``.
             GroundingFailed: the words gave no usable box.
         """
         height, width = image.shape[:2]

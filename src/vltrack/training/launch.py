@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound
-from vltrack.training import recipes, recipes_twins
-from vltrack.training.clip_views import ClipConfig
-from vltrack.training.pairs import PairConfig
+from vltrack.training import recipes
+from vltrack.training import recipes as recipes_twins
+from vltrack.training.clips import ClipConfig
+from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.publish import publish
 from vltrack.training.recipes import LossWeights, TrainConfig
 
@@ -148,7 +149,7 @@ def _torchrun(job: dict[str, Any], processes: int) -> int:
 
 
 def _run(job: dict[str, Any]) -> int:
-    from vltrack.training.run import train
+    from vltrack.training.loop import train
 
     if job["bar"]:
         _speak()

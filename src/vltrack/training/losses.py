@@ -1,14 +1,30 @@
-"""Labels and losses on maps and boxes. Knows no model's insides.
+"""One training step of any tracker: its rehearsal over a batch, and the loss of everything that it emits.
 
-Shapes: B batch, S side of the map, N = S * S cells. Boxes are cx, cy, w, h in units of the crop's side.
-Sources: centre focal loss, GIoU and L1 as in OSTrack; layer and prompt contrast as in UVLTrack.
+Knows the names of outputs (``TERMS``), no tracker. A term is there if the model emits what it needs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from vltrack.models.artrack_decoder import COORDINATES, Vocabulary
+from vltrack.models.base import Flag, TrackerModel, Views
+from vltrack.nn.boxes import cell_inside
+from vltrack.training.data import Batch
+from vltrack.training.recipes import LossWeights
+
+# MERGED training/losses.py
+# Labels and losses on maps and boxes. Knows no model's insides.
+#
+# Shapes: B batch, S side of the map, N = S * S cells. Boxes are cx, cy, w, h in units of the crop's side.
+# Sources: centre focal loss, GIoU and L1 as in OSTrack; layer and prompt contrast as in UVLTrack.
+
 
 HARD_NEGATIVES = 9
 
@@ -131,3 +147,333 @@ def prompt_contrast(logits_BN2: Tensor, box_B4: Tensor, present_B: Tensor) -> Te
     labels = (~positive).long()
     loss = functional.cross_entropy(logits_BN2.flatten(0, 1), labels.flatten(), reduction="none").view(b, n)
     return (loss * weights).sum() / weights.sum().clamp_min(1e-6)
+
+
+# MERGED training/losses.py
+# The contrast between two views of the same targets in a batch (NT-Xent). Knows vectors, no model.
+#
+# Shapes: B samples, D channels.
+
+
+TEMPERATURE = 0.5
+
+
+def nt_xent(
+    a_BD: Tensor,
+    b_BD: Tensor,
+    *,
+    used_B: Tensor | None = None,
+    target_B: Tensor | None = None,
+    temperature: float = TEMPERATURE,
+) -> Tensor:
+    """Cross-entropy of finding each vector's partner among all others of both views.
+
+    Of 2B vectors each has its partner in the other view as its positive and all others, those of its own view
+    too, as negatives; similarities are cosines over ``temperature`` (SimCLR; All-in-One, released code). Of a
+    batch of one the loss is 0.
+
+    Ours: ``used_B`` leaves samples out, such as those without a sentence; ``target_B`` numbers the targets,
+    and another sample of the same target is no negative (two search views have one sentence).
+
+    Returns a scalar, the mean over the vectors that are used; 0 where none is.
+    """
+    b = len(a_BD)
+    with torch.autocast(a_BD.device.type, enabled=False):
+        vectors = functional.normalize(torch.cat([a_BD, b_BD]).float(), dim=1)
+        similar = vectors @ vectors.T / temperature
+    place = torch.arange(2 * b, device=a_BD.device)
+    partner = (place + b) % (2 * b)
+    used = torch.ones_like(place, dtype=torch.bool) if used_B is None else used_B.repeat(2)
+    target = place % b if target_B is None else target_B.repeat(2)
+    negative = (target[:, None] != target[None]) & used[None]
+    positive = place[None] == partner[:, None]
+    logits = similar.masked_fill(~(negative | positive), float("-inf"))
+    loss = functional.cross_entropy(logits, partner, reduction="none")
+    kept = torch.where(used, loss, torch.zeros_like(loss))
+    return kept.sum() / used.sum().clamp_min(1)
+
+
+# MERGED training/losses.py
+# Which search cells are the target's, and the loss that makes each cell's similarity to it say so.
+#
+# Knows boxes and logits; knows no tracker. SATracker's dense matching and UVLTrack's prompt contrast
+# share the
+# labels. Shapes: B batch, N = S * S cells. Boxes are cx, cy, w, h in units of the crop's side.
+
+
+INNER = 0.75
+"""Share of the box, in width and height, whose cells are positive (UVLTrack, released code)."""
+POSITIVE, NEGATIVE = 16.0, 0.5625
+"""Weights of the two kinds of cells (UVLTrack, released code)."""
+
+
+def matching_labels(box_B4: Tensor, present_B: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Labels (B, N) bool and weights (B, N) of the cells of a ``side`` x ``side`` map.
+
+    Positive: centre in the inner three quarters of the box, and the cell that holds the box's centre. The
+    rest of the box weighs nothing: its cells hold target and background. Where the target is absent
+    (``present_B``) every cell is negative. Source: UVLTrack, released code.
+    """
+    here_B1 = present_B[:, None]
+    inner_B4 = torch.cat([box_B4[:, :2], box_B4[:, 2:] * INNER], dim=1)
+    positive_BN = cell_inside(inner_B4, side) & here_B1
+    ignored_BN = cell_inside(box_B4, side) & here_B1 & ~positive_BN
+    weights_BN = torch.where(positive_BN, POSITIVE, NEGATIVE).masked_fill(ignored_BN, 0.0)
+    return positive_BN, weights_BN
+
+
+def dense_match(similar: Sequence[Tensor], box_B4: Tensor, present_B: Tensor) -> Tensor:
+    """SATracker's dense matching loss (unpublished; our design).
+
+    Args:
+        similar: logits (B, N), one for each level and each embedding of the target (visual, textual). Where a
+            sample has only one of the two, the model gives that one twice, so that the mean stays a mean.
+        box_B4: the target in the search crop.
+        present_B: whether it is there.
+
+    Returns:
+        The mean over ``similar`` of the weighted binary cross-entropy of their cells, each a mean by weight.
+
+    Raises:
+        ValueError: ``similar`` is empty.
+    """
+    if not similar:
+        raise ValueError("there are no similarities to match")
+    positive_BN, weights_BN = matching_labels(box_B4, present_B, int(similar[0].shape[1] ** 0.5))
+    target_BN, total = positive_BN.float(), weights_BN.sum()
+    terms = [
+        functional.binary_cross_entropy_with_logits(logits_BN.float(), target_BN, weights_BN, reduction="sum")
+        for logits_BN in similar
+    ]
+    return torch.stack(terms).mean() / total
+
+
+# MERGED training/losses.py
+# Losses of a box that is written as words: cross-entropy of the words, SIoU of the box they lead to expect.
+#
+# Sources: released code of ARTrack; SIoU: Gevorgyan, "SIoU Loss: More Powerful Learning for Bounding Box
+# Regression" (arXiv 2205.12740, 2022). Knows logits, words and boxes, no model.
+#
+# Shapes: B batch, T words, V vocabulary. Boxes are cx, cy, w, h in units of the search crop.
+
+
+FRAME_WORDS = 0.1
+"""Weight of the start and the end word in the cross-entropy (published)."""
+_SHAPE_POWER = 4
+_EPS = 1e-9
+
+
+def word_loss(logits_BTV: Tensor, box_B4: Tensor, weight_B: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Cross-entropy of the four words of the true box, and of the end word where T is five.
+
+    A mean over words, each by its class's weight times its sample's ``weight_B``; 0 where all are 0.
+    """
+    words_BT = vocabulary.words(box_B4)
+    if logits_BTV.shape[1] > COORDINATES:
+        words_BT = functional.pad(words_BT, (0, 1), value=vocabulary.end)
+    by_class_V = torch.ones(vocabulary.size, device=logits_BTV.device)
+    by_class_V[vocabulary.coordinates :] = FRAME_WORDS
+    weight_BT = by_class_V[words_BT] * weight_B[:, None]
+    loss_BT = functional.cross_entropy(logits_BTV.float().transpose(1, 2), words_BT, reduction="none")
+    return (loss_BT * weight_BT).sum() / weight_BT.sum().clamp_min(_EPS)
+
+
+def siou_loss(expected_B4: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tensor:
+    """Mean SIoU loss, each sample by ``weight_B``; 0 where all are 0."""
+    return (siou(expected_B4, box_B4) * weight_B).sum() / weight_B.sum().clamp_min(_EPS)
+
+
+def siou(a_B4: Tensor, b_B4: Tensor) -> Tensor:
+    """SIoU loss (B,) of boxes ``a`` against true boxes ``b``: 1 - IoU + (distance + shape) / 2.
+
+    The cost of the angle, 1 - 2 sin^2(arcsin(x) - pi/4) in the paper, equals 2 |dx dy| / (dx^2 + dy^2) and is
+    written so: the arcsine has no gradient where the centres lie side by side. A box of negative size has no
+    overlap; distance and shape still lead it back.
+    """
+    low_a, high_a, low_b, high_b = (c[..., :2] + s * c[..., 2:] / 2 for c in (a_B4, b_B4) for s in (-1, 1))
+    inter_B = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0).prod(dim=-1)
+    area_a, area_b = (c[..., 2:].clamp_min(0).prod(dim=-1) for c in (a_B4, b_B4))
+    iou_B = inter_B / (area_a + area_b - inter_B).clamp_min(_EPS)
+    hull_B2 = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).clamp_min(_EPS)
+    apart_B2 = a_B4[..., :2] - b_B4[..., :2]
+    angle_B = 2 * apart_B2.prod(dim=-1).abs() / apart_B2.square().sum(dim=-1).clamp_min(_EPS)
+    steps_B2 = (apart_B2 / hull_B2).square() * (2 - angle_B)[..., None]
+    distance_B = (1 - (-steps_B2).exp()).sum(dim=-1)
+    widest_B2 = torch.maximum(a_B4[..., 2:], b_B4[..., 2:]).clamp_min(_EPS)
+    other_B2 = (a_B4[..., 2:] - b_B4[..., 2:]).abs() / widest_B2
+    shape_B = (1 - (-other_B2).exp()).pow(_SHAPE_POWER).sum(dim=-1)
+    return 1 - iou_B + (distance_B + shape_B) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What is true of the B * V search views of a batch, and what a loss may be told.
+
+    Attributes:
+        box_B4: the target, cx, cy, w, h in units of the crop.
+        present_B: whether it is in the view.
+        with_words_B: whether the sample has a sentence.
+        target_B: the number of the target; its views share it.
+        weights: of the recipe.
+    """
+
+    box_B4: Tensor
+    present_B: Tensor
+    with_words_B: Tensor
+    target_B: Tensor
+    weights: LossWeights
+
+    @property
+    def weight_B(self) -> Tensor:
+        """1 where the target is in the view, else 0."""
+        return self.present_B.float()
+
+
+Outs = dict[str, Any]
+Term = Callable[[Outs, Labels], Tensor]
+
+
+def _centre(outs: Outs, labels: Labels) -> Tensor:
+    side = outs["centre"].shape[-1]
+    target = gaussian_centres(labels.box_B4, side) * labels.present_B[:, None, None]
+    return focal(outs["centre"], target)
+
+
+def _box(which: int) -> Term:
+    def term(outs: Outs, labels: Labels) -> Tensor:
+        boxes_BSS4 = outs["boxes"]
+        cells = inner_cells(labels.box_B4, boxes_BSS4.shape[1], labels.weights.box_cells)
+        return box_losses(boxes_BSS4, labels.box_B4, cells, labels.weight_B)[which]
+
+    return term
+
+
+def _layer_contrast(outs: Outs, labels: Labels) -> Tensor:
+    found = [layer_contrast(c, labels.box_B4, labels.weight_B) for c in outs["contrasts"]]
+    return torch.stack(found).mean()
+
+
+def _word_contrast(outs: Outs, labels: Labels) -> Tensor:
+    return layer_contrast(outs["heard"], labels.box_B4, labels.weight_B * labels.with_words_B)
+
+
+def _selection(outs: Outs, labels: Labels) -> Tensor:
+    kept_B: Tensor = outs["selection"].soft_BN.mean(dim=1)
+    return (kept_B - labels.weights.keep_ratio).square().mean()
+
+
+def _score(outs: Outs, labels: Labels) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(outs["score"].float(), labels.weight_B)
+
+
+def _sequence(outs: Outs, labels: Labels) -> Tensor:
+    logits_BTV, vocabulary = outs["sequence"], outs["vocabulary"]
+    return word_loss(logits_BTV, labels.box_B4, labels.weight_B, vocabulary)
+
+
+def _siou(outs: Outs, labels: Labels) -> Tensor:
+    return siou_loss(outs["expected"], labels.box_B4, labels.weight_B)
+
+
+def _aligned(one: str, other: str) -> Term:
+    """NT-Xent of two of All-in-One's vectors, over samples that have both things in them (published: all)."""
+
+    def term(outs: Outs, labels: Labels) -> Tensor:
+        vectors, used_B = outs["vectors"], torch.ones_like(labels.present_B)
+        if "a_x" in (one, other):
+            used_B = used_B & labels.present_B
+        if "a_l" in (one, other):
+            used_B = used_B & labels.with_words_B
+        return nt_xent(vectors[one], vectors[other], used_B=used_B, target_B=labels.target_B)
+
+    return term
+
+
+TERMS: dict[str, tuple[str, Term]] = {
+    "centre": ("centre", _centre),
+    "giou": ("boxes", _box(0)),
+    "l1": ("boxes", _box(1)),
+    "layer_contrast": ("contrasts", _layer_contrast),
+    "prompt_contrast": ("prompt", lambda o, of: prompt_contrast(o["prompt"], of.box_B4, of.present_B)),
+    "word_contrast": ("heard", _word_contrast),
+    "selection": ("selection", _selection),
+    "score": ("score", _score),
+    "sequence": ("sequence", _sequence),
+    "siou": ("expected", _siou),
+    "dense_match": ("dense", lambda o, of: dense_match(o["dense"], of.box_B4, of.present_B)),
+    "alignment_search_words": ("vectors", _aligned("a_x", "a_l")),
+    "alignment_template_words": ("vectors", _aligned("a_z", "a_l")),
+    "alignment_views": ("vectors", _aligned("a_x", "a_z")),
+}
+"""Loss terms by name: the output that a term needs, and the term. A weight of that name is in
+``LossWeights``; a weight of 0 switches it off."""
+
+
+class PairObjective(nn.Module):
+    """Wraps a model; ``forward`` turns a batch into named loss terms, so that DDP sees one module."""
+
+    def __init__(self, model: TrackerModel[Any], weights: LossWeights) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = weights
+
+    def forward(self, batch: Batch, select: bool) -> dict[str, Tensor]:
+        """Loss terms by name; ``total`` is their weighted sum, ``iou`` the overlap at the peak (no gradient).
+
+        ``batch``: template (B, T, T, 3) uint8, search (B, 2, S, S, 3) uint8, recent (B, 2, T, T, 3) uint8,
+        boxes as cx, cy, w, h in units of their crop, present (B, 2), ids and words (B, L), flag (B,).
+        """
+        views = self._views(batch)
+        each_B = views.each()
+        labels = Labels(
+            box_B4=views.box_BV4.flatten(0, 1),
+            present_B=views.present_BV.flatten(),
+            with_words_B=views.flag_B[each_B] != Flag.BBOX,
+            target_B=each_B,
+            weights=self.weights,
+        )
+        outs = self.model.rehearse(views, select=select)
+        terms: dict[str, Tensor] = {}
+        for name, (needed, term) in TERMS.items():
+            if getattr(self.weights, name) and outs.get(needed) is not None:
+                terms[name] = term(outs, labels)
+        terms["total"] = torch.stack(
+            [getattr(self.weights, name) * value for name, value in terms.items()]
+        ).sum()
+        terms["iou"] = _overlap_at_peak(outs, labels)
+        return terms
+
+    def _views(self, batch: Batch) -> Views:
+        return Views(
+            template_B3SS=self._pixels(batch["template"]),
+            template_box_B4=batch["template_box"],
+            recent_BV3SS=self._pixels(batch["recent"]),
+            recent_box_BV4=batch["recent_box"],
+            search_BV3SS=self._pixels(batch["search"]),
+            box_BV4=batch["box"],
+            present_BV=batch["present"],
+            ids_BL=batch["ids"],
+            words_BL=batch["words"],
+            flag_B=batch["flag"],
+        )
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        """(..., S, S, 3) uint8 -> (..., 3, S, S) normalised as the model wants it."""
+        mean = torch.tensor(self.model.pixel_mean, device=image.device) * 255
+        std = torch.tensor(self.model.pixel_std, device=image.device) * 255
+        return ((image.float() - mean) / std).movedim(-1, -3)
+
+
+@torch.no_grad()
+def _overlap_at_peak(outs: Outs, labels: Labels) -> Tensor:
+    """Mean overlap of the box that the peak of the centre map names, over samples with a target.
+
+    A model without such a map names one box.
+    """
+    boxes_BN4 = outs["boxes"].flatten(1, 2)
+    best_B = torch.zeros(len(boxes_BN4), dtype=torch.long, device=boxes_BN4.device)
+    if outs.get("centre") is not None:
+        best_B = outs["centre"].flatten(1).argmax(dim=1)
+    named_B4 = boxes_BN4[torch.arange(len(best_B), device=best_B.device), best_B]
+    overlap_B = giou(named_B4, labels.box_B4)[1]
+    return (overlap_B * labels.weight_B).sum() / labels.weight_B.sum().clamp_min(1)

@@ -14,8 +14,8 @@ from typing import Any
 
 from vltrack.checkpoints import store
 from vltrack.models import build, config_of, split_name
-from vltrack.prep.vocabularies import open_vocabulary
-from vltrack.training.state import averaged
+from vltrack.prep.tokenizers import open_vocabulary
+from vltrack.training.checkpoint import averaged
 
 # What the material of docs/train.md is, for the card of weights that were trained on it: what, licence.
 MATERIAL = {

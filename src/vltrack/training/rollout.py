@@ -2,7 +2,7 @@
 
 As published (ARTrack-Seq, AITrack): a clip is run greedily without a gradient, its crops and past boxes are
 kept, then the same crops are read with one, and the SIoU of the expected boxes is the whole loss. Knows clips
-and models that write boxes as words; knows no files and no loop (``training.run`` is the one for this too).
+and models that write boxes as words; knows no files and no loop (``training.loop`` is the one for this too).
 
 Shapes: T frames after the first, H past boxes. Boxes are cx, cy, w, h in units of the search crop, in frames
 x, y, w, h in pixels.
@@ -20,16 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vltrack.core.boxes import clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
 from vltrack.core.errors import ConfigError
-from vltrack.core.types import Box, Image
+from vltrack.core.types import Box, Image, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
 from vltrack.models.base import TrackerModel
-from vltrack.prep.crops import Crop, cut, mean_colour, region_for
-from vltrack.prep.tensors import images_to_tensor
-from vltrack.training.batches import Batch
-from vltrack.training.clip_views import Clip
-from vltrack.training.losses import giou
-from vltrack.training.losses_sequence import siou_loss
+from vltrack.prep.crops import Crop, cut, images_to_tensor, mean_colour, region_for
+from vltrack.training.clips import Clip
+from vltrack.training.data import Batch
+from vltrack.training.losses import giou, siou_loss
 from vltrack.training.recipes import LossWeights
 
 _MARGIN = 10.0
@@ -181,7 +178,7 @@ class ClipObjective(nn.Module):
     def forward(self, batch: Batch, select: bool) -> dict[str, Tensor]:
         """``siou``, the weighted ``total``, and ``iou``: mean overlap of the expected boxes (no gradient).
 
-        ``batch`` (``training.batches.ClipDataset``): frames (B, T, H, W, 3) uint8, boxes (B, T, 4) x, y, w, h
+        ``batch`` (``training.data.ClipDataset``): frames (B, T, H, W, 3) uint8, boxes (B, T, 4) x, y, w, h
         in pixels, absent (B, T), ids and words (B, L); a clip without words is named by its box alone.
         ``select`` is for pairs.
         """

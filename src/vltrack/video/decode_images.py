@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.video import sandbox
-from vltrack.video.complaints import Complaints
-from vltrack.video.outlet import Outlet
+from vltrack.video import decoder_main as sandbox
+from vltrack.video.decoder_main import Complaints
+from vltrack.video.ipc import Outlet
 
 # Many webcams write a byte or two before the end marker.
 _PADDING = re.compile(r"Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9")

@@ -11,20 +11,22 @@ from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 from vltrack.core.errors import VideoForbiddenFormat, VideoNotFound, VideoUnreadable
-from vltrack.video.contract import FrameSource, Kind, Limits, ReadReport, SourceInfo
-from vltrack.video.formats import (
+from vltrack.video.base import (
     CONTAINERS,
     IMAGE_SUFFIXES,
     PIPES,
+    FrameSource,
+    Kind,
+    Limits,
+    ReadReport,
+    SourceInfo,
     is_address,
     is_pattern,
     playlist_kind,
     shown,
 )
+from vltrack.video.client import StreamSource, check_slice
 from vltrack.video.images import ImagesSource, sort_images
-from vltrack.video.streams import StreamSource, check_slice
-
-__all__ = ["FrameSource", "Limits", "ReadReport", "SourceInfo", "open_source"]
 
 _LOCAL = "Give a file, a folder of images, a camera number or - for standard input."
 _CAMERAS = {"linux": ("video4linux2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
@@ -233,3 +235,6 @@ def _without_password(address: str) -> str:
     except ValueError:
         return address.split("@")[-1]
     return urlunsplit(parts._replace(netloc=parts.netloc.split("@")[-1])) if parts.netloc else address
+
+
+__all__ = ["FrameSource", "Limits", "ReadReport", "SourceInfo", "open_source"]

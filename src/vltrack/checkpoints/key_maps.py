@@ -1,0 +1,599 @@
+"""Published weights into our models by name: declarative maps, and the one function that applies them.
+
+A map reads from our names to the published ones. Every name of ours that it covers must come, every other one
+must be listed as fresh; every published name must be used or be listed as ignored: nothing is skipped in
+silence. Knows tensors, not files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyMap:
+    """How a family of published checkpoints names what we name otherwise.
+
+    Attributes:
+        title: what error messages call the checkpoint.
+        wrapper: prefix that all published names may carry; taken off where they do.
+        aliases: (pattern, replacement) that bring older published names to the current ones, tried in turn.
+        names: (pattern of our name, template of the published one); the first that matches counts.
+        ignored: patterns of published names that have no place with us.
+        fresh: patterns of our names for which this checkpoint has nothing. One of a part of the model (a ViT,
+            a BERT) leaves all the rest as it is; one of a whole tracker says what it leaves.
+    """
+
+    title: str
+    wrapper: str
+    aliases: tuple[tuple[str, str], ...] = ()
+    names: tuple[tuple[str, str], ...]
+    ignored: tuple[str, ...]
+    fresh: tuple[str, ...] = (r".*",)
+
+    def published(self, own: str) -> str | None:
+        """The published name of one of ours; None where this checkpoint has nothing for it."""
+        for pattern, template in self.names:
+            found = re.fullmatch(pattern, own)
+            if found:
+                return found.expand(template)
+        return None
+
+    def current(self, name: str) -> str:
+        """A published name without the wrapper and in its current spelling."""
+        name = name.removeprefix(self.wrapper)
+        for pattern, replacement in self.aliases:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def ignores(self, name: str) -> bool:
+        """Whether a published name (current spelling) is known to have no place with us."""
+        return any(re.fullmatch(pattern, name) for pattern in self.ignored)
+
+    def keeps(self, own: str) -> bool:
+        """Whether one of our names is known to have nothing in this checkpoint."""
+        return any(re.fullmatch(pattern, own) for pattern in self.fresh)
+
+
+# facebookresearch/mae, mae_pretrain_vit_base.pth and _large.pth: one dictionary "model". Our positions are
+# fixed (the same sines, for other grids), there is no final norm, and of the visualisation files the decoder
+# is not needed.
+MAE_VIT = KeyMap(
+    title="MAE ViT",
+    wrapper="model.",
+    names=(
+        (r"cls_token", r"cls_token"),
+        (r"stem\.(patch_embed\.proj\.(?:weight|bias))", r"\1"),
+        (r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))", r"\1"),
+    ),
+    ignored=(r"pos_embed", r"norm\.(weight|bias)", r"mask_token", r"decoder_.*"),
+)
+
+
+def bert_base(layers: int) -> KeyMap:
+    """Hugging Face, bert-base-uncased, onto a model that has its embeddings and its lowest ``layers``."""
+    return _bert("BERT-base", layers, 12)
+
+
+def bert_large(layers: int) -> KeyMap:
+    """Hugging Face, bert-large-uncased, likewise."""
+    return _bert("BERT-large", layers, 24)
+
+
+def _bert(title: str, layers: int, there: int) -> KeyMap:
+    """Layers above ours and the heads of the training tasks have no place here."""
+    if not 0 <= layers <= there:
+        raise ValueError(f"{title} has {there} layers, {layers} are asked for")
+    above = "|".join(str(i) for i in range(layers, there))
+    return KeyMap(
+        title=title,
+        wrapper="bert.",
+        aliases=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
+        names=((r"bert\.((?:embeddings|encoder\.layer\.\d+)\..+)", r"\1"),),
+        ignored=(
+            *([rf"encoder\.layer\.({above})\..+"] if above else []),
+            r"embeddings\.position_ids",
+            r"pooler\.dense\.(weight|bias)",
+            r"cls\.(predictions|seq_relationship)\..+",
+        ),
+    )
+
+
+# For models with six layers: LiteTrack and UVLTrack-B.
+BERT_BASE = bert_base(6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What ``initialise`` did: names of ours loaded or left as they were, and published ones ignored."""
+
+    loaded: tuple[str, ...]
+    kept_fresh: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def initialise(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMap) -> Report:
+    """Copy published tensors into ``model``; nothing is copied unless everything fits.
+
+    Raises:
+        CheckpointMismatch: names of ours without a published tensor or of which the map knows nothing,
+            published names that are neither used nor known to be ignored, two published names for one, other
+            shapes or number types (ten each).
+        CheckpointNonFinite: a tensor that would be loaded holds NaN or infinity.
+    """
+    given, faults = _by_current_name(tensors, keymap)
+    own = model.state_dict()
+    wanted = {name: source for name in own if (source := keymap.published(name)) is not None}
+    used = set(wanted.values())
+    faults["missing"] = [f"{name} (there {source})" for name, source in wanted.items() if source not in given]
+    faults["unknown to the map"] = [n for n in own if n not in wanted and not keymap.keeps(n)]
+    faults["unexpected"] = [n for n in given if n not in used and not keymap.ignores(n)]
+    fitting = {name: given[source] for name, source in wanted.items() if source in given}
+    faults["of another shape"] = [
+        f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
+        for name, tensor in fitting.items()
+        if tensor.shape != own[name].shape
+    ]
+    faults["of another kind"] = [
+        f"{name} {tensor.dtype}" for name, tensor in fitting.items() if not tensor.is_floating_point()
+    ]
+    if not wanted:
+        faults["missing"] = ["all names: the model has no part for it"]
+    if any(faults.values()):
+        said = "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
+        raise CheckpointMismatch(f"the {keymap.title} weights do not fit: {said}.")
+    for name, tensor in fitting.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointNonFinite(f"{keymap.title}: tensor {wanted[name]} holds NaN or infinity.")
+    with torch.no_grad():
+        for name, tensor in fitting.items():
+            own[name].copy_(tensor)
+    return Report(
+        loaded=tuple(fitting),
+        kept_fresh=tuple(name for name in own if name not in fitting),
+        ignored=tuple(name for name in given if name not in used),
+    )
+
+
+def _by_current_name(
+    tensors: Mapping[str, Tensor], keymap: KeyMap
+) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    given: dict[str, Tensor] = {}
+    twice: list[str] = []
+    for name, tensor in tensors.items():
+        current = keymap.current(name)
+        if current in given:
+            twice.append(name)
+        given[current] = tensor
+    return given, {"given twice": twice}
+
+
+# MERGED checkpoints/key_maps.py
+# ARTrack's and AITrack's published names onto ours. Knows names, no files.
+#
+# Facts are from the released code of both (MIV-XJTU/ARTrack, BasitAlawode/AITrack): their files hold the
+# network under ``net``, beside the state of the optimizer. No file of AITrack's authors was at hand.
+
+
+# ARTrackSeq_ep0060.pth.tar and its kin for ``artrack_base``. The first stage's files (ARTrack) know no past
+# boxes: they fit the same configuration with ``history=0``.
+ARTRACK = KeyMap(
+    title="ARTrack",
+    wrapper="net.",
+    aliases=((r"attn(1?)\.in_proj_(weight|bias)$", r"attn\1.in_proj.\2"),),
+    names=(
+        (r"identity", r"identity"),
+        (r"stem\.(patch_embed\.proj\.(?:weight|bias))", r"backbone.\1"),
+        (r"(pos_embed_[zx]|norm\.(?:weight|bias))", r"backbone.\1"),
+        (
+            r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))",
+            r"backbone.\1",
+        ),
+        (r"(encoder\..+)", r"pix_head.\1"),
+        (r"(decoder\.(?:layers\..+|norm\.(?:weight|bias)))", r"pix_head.\1"),
+        (
+            r"decoder\.((?:word|position|prev_position)_embeddings\.weight|output_bias)",
+            r"pix_head.\1",
+        ),
+    ),
+    ignored=(
+        r"backbone\.cls_token",  # of the ViT that it started from; no token of that kind enters the trunk
+        r"backbone\.pos_embed",  # the ViT's own grid, from which pos_embed_z and pos_embed_x were cut
+        r"pix_head\.identity_search",  # handed on from layer to layer and never read
+        r"(optimizer|lr_scheduler)\..+",  # the state of a training
+    ),
+    fresh=(r"(align|roi|clip_text)\..+",),  # of ``base``, which may start from such a file
+)
+
+_TEXT = r"(?:token_embedding|transformer|ln_final|positional_embedding|text_projection)"
+
+# AITrack's for ``base``: ARTrack's and all of Alpha-CLIP. The alignment has no parameters there: ours keeps
+# its start, which adds nothing; what the released code adds has nearly no effect.
+AITRACK = KeyMap(
+    title="AITrack",
+    wrapper=ARTRACK.wrapper,
+    aliases=ARTRACK.aliases,
+    names=(
+        *ARTRACK.names,
+        (r"roi\.(.+)", r"lang_embedding.clip_model.visual.\1"),
+        (rf"clip_text\.({_TEXT}.*)", r"lang_embedding.clip_model.\1"),
+    ),
+    ignored=(
+        *ARTRACK.ignored,
+        r"lang_embedding\.clip_model\.logit_scale",  # the temperature of CLIP's own loss
+        # For models without a text side.
+        rf"lang_embedding\.clip_model\.{_TEXT}.*",
+    ),
+    fresh=(r"align\..+",),
+)
+
+
+# MERGED checkpoints/key_maps.py
+# CLIP's and Alpha-CLIP's published names onto our towers. Knows names, no files and no tracker.
+#
+# Three kinds of files hold CLIP ViT-L/14: OpenAI's archive (a TorchScript program, which is not read;
+# its state
+# dictionary is), Hugging Face's ``openai/clip-vit-large-patch14`` (other names, see
+# ``from_hugging_face``), and
+# Alpha-CLIP's, which has the picture's tower alone. Prefixes are those of AITrack: ``roi.`` is the picture's
+# tower, ``clip_text.`` the sentence's; an empty prefix is a tower on its own.
+
+
+_CLIP_TEXT = (
+    r"(?:token_embedding\.weight|positional_embedding|ln_final\.(?:weight|bias)|text_projection"
+    r"|transformer\.resblocks\.(?:\d|1[01])\..+)"
+)
+# The temperature of CLIP's own loss, three sizes that the archive keeps as numbers, and position numbers of
+# older Hugging Face files.
+_SPARE = (r"logit_scale", r"input_resolution", r"context_length", r"vocab_size", r".*position_ids")
+_IN_PROJ = ((r"attn\.in_proj_(weight|bias)$", r"attn.in_proj.\1"),)
+
+
+def clip_map(*, picture: str | None = "roi.", text: str | None = "clip_text.") -> KeyMap:
+    """CLIP ViT-L/14 onto towers under these prefixes; ``None`` where a tower is not wanted.
+
+    A model without a tower for sentences leaves the file's out. ``conv1_alpha`` is not in these files: it
+    keeps its zeros, which is plain CLIP.
+    """
+    names = []
+    if picture is not None:
+        names.append((rf"{re.escape(picture)}((?!conv1_alpha).+)", r"visual.\1"))
+    if text is not None:
+        names.append((rf"{re.escape(text)}({_CLIP_TEXT})", r"\1"))
+    spare = _SPARE + (() if picture is not None else (r"visual\..+",))
+    return KeyMap(
+        title="CLIP ViT-L/14", wrapper="", aliases=_IN_PROJ, names=tuple(names), ignored=(*spare, _CLIP_TEXT)
+    )
+
+
+def alpha_clip_map(*, picture: str = "roi.") -> KeyMap:
+    """Alpha-CLIP L/14 (the picture's tower with ``conv1_alpha``) onto the tower under this prefix."""
+    return KeyMap(
+        title="Alpha-CLIP L/14",
+        wrapper="visual.",
+        aliases=_IN_PROJ,
+        names=((rf"{re.escape(picture)}(.+)", r"\1"),),
+        ignored=(),
+    )
+
+
+CLIP_VIT_L14 = clip_map()
+ALPHA_CLIP_L14 = alpha_clip_map()
+
+_HUGGING_FACE = (
+    (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
+    (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
+    (r"text_model\.final_layer_norm\.(weight|bias)", r"ln_final.\1"),
+    (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
+    (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
+    (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
+    (r"vision_model\.pre_layrnorm\.(weight|bias)", r"visual.ln_pre.\1"),
+    (r"vision_model\.post_layernorm\.(weight|bias)", r"visual.ln_post.\1"),
+)
+_LAYER = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
+_IN_LAYER = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "self_attn.out_proj": "attn.out_proj",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+_TURNED = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
+_PARTS = tuple(f"self_attn.{part}_proj" for part in "qkv")
+
+
+def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A CLIP of Hugging Face under OpenAI's names; any other file is passed on as it is.
+
+    Query, key and value become one matrix, the two projections are turned. Names that are not known stay, and
+    so do the three where one is missing or of another shape: the key map then names what does not fit.
+    """
+    if not any(name.startswith(("text_model.", "vision_model.")) for name in tensors):
+        return dict(tensors)
+    renamed: dict[str, Tensor] = {}
+    joined: dict[str, dict[str, str]] = {}
+    for name, tensor in tensors.items():
+        found = _LAYER.fullmatch(name)
+        if found and found[3] in _PARTS:
+            target = _in_layer(found, "attn.in_proj")
+            joined.setdefault(target, {})[found[3]] = name
+        elif found and found[3] in _IN_LAYER:
+            renamed[_in_layer(found, _IN_LAYER[found[3]])] = tensor
+        elif name in _TURNED and tensor.ndim == 2:
+            renamed[_TURNED[name]] = tensor.T
+        else:
+            renamed[_outside(name)] = tensor
+    for target, parts in joined.items():
+        shapes = {tensors[name].shape for name in parts.values()}
+        if len(parts) == len(_PARTS) and len(shapes) == 1 and shapes != {torch.Size()}:
+            renamed[target] = torch.cat([tensors[parts[part]] for part in _PARTS])
+        else:
+            renamed.update({name: tensors[name] for name in parts.values()})
+    return renamed
+
+
+def _in_layer(found: re.Match[str], part: str) -> str:
+    tower = "visual." if found[1] == "vision" else ""
+    return f"{tower}transformer.resblocks.{found[2]}.{part}.{found[4]}"
+
+
+def _outside(name: str) -> str:
+    for pattern, template in _HUGGING_FACE:
+        found = re.fullmatch(pattern, name)
+        if found:
+            return found.expand(template)
+    return name
+
+
+# MERGED checkpoints/key_maps.py
+# OSTrack's and All-in-One's published names onto ours. Knows names and two facts of arithmetic, no files.
+#
+# Facts are from the released code of both (botaoye/OSTrack, 983632847/All-in-One): their files hold
+# the network
+# under ``net``, beside the state of the optimizer.
+
+
+_OSTRACK_TOWERS = (("centre", "ctr"), ("offset", "offset"), ("size", "size"))
+_BLOCKS = r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))"
+_PATCHES = r"stem\.(patch_embed\.proj\.(?:weight|bias))"
+_CLS, _PREFIX = 101, "net."
+
+
+def _head() -> list[tuple[str, str]]:
+    """Each tower: four layers of convolution (0) and batch norm (1), then a 1x1 convolution (5)."""
+    names = []
+    for ours, theirs in _OSTRACK_TOWERS:
+        for layer in range(4):
+            for part, tensors in enumerate(("weight|bias", "weight|bias|running_mean|running_var")):
+                own = rf"head\.{ours}\.body\.{3 * layer + part}\.({tensors})"
+                names.append((own, rf"box_head.conv{layer + 1}_{theirs}.{part}.\1"))
+        names.append((rf"head\.{ours}\.out\.(weight|bias)", rf"box_head.conv5_{theirs}.\1"))
+    return names
+
+
+# OSTrack_ep0300.pth.tar and its kin, with and without candidate elimination (which has no weights).
+OSTRACK = KeyMap(
+    title="OSTrack",
+    wrapper=_PREFIX,
+    names=(
+        (_PATCHES, r"backbone.\1"),
+        (r"(pos_embed_[zx]|norm\.(?:weight|bias))", r"backbone.\1"),
+        (_BLOCKS, r"backbone.\1"),
+        *_head(),
+    ),
+    ignored=(
+        r"backbone\.cls_token",  # of the ViT that it started from; no token of that kind enters the trunk
+        r"backbone\.pos_embed",  # the ViT's own grid, from which pos_embed_z and pos_embed_x were cut
+        r"box_head\..+\.num_batches_tracked",  # counts of training steps, which evaluation never reads
+        r"(optimizer|lr_scheduler)\..+",  # the state of a training
+    ),
+)
+
+ALL_IN_ONE = KeyMap(
+    title="All-in-One",
+    wrapper=_PREFIX,
+    names=(
+        *OSTRACK.names,
+        (r"language\.(weight|bias)", r"backbone.language_proj.\1"),
+        (r"aligner\.search\.(weight|bias)", r"backbone.vision_x_proj.\1"),
+        (r"aligner\.template\.(weight|bias)", r"backbone.vision_z_proj.\1"),
+        (r"aligner\.words\.(weight|bias)", r"backbone.language_xz_proj.\1"),
+    ),
+    ignored=(
+        *OSTRACK.ignored,
+        # The word table is random: it was used without a gradient. Ours keeps what it has; see BERT_BASE.
+        r"language_embeddings\..+",
+    ),
+)
+"""For ``base``. Give it what ``fold_constant_sentence`` returns: then BBOX mode is the released tracker."""
+
+# As MAE_VIT, for trunks of OSTrack's kind: with the final norm and without a class token.
+MAE_TRUNK = replace(
+    MAE_VIT,
+    title="MAE ViT-B (trunk)",
+    names=((_PATCHES, r"\1"), (_BLOCKS, r"\1"), (r"(norm\.(?:weight|bias))", r"\1")),
+    ignored=(r"cls_token", r"pos_embed", r"mask_token", r"decoder_.*"),
+)
+
+
+def fold_constant_sentence(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A released All-in-One checkpoint with its sentence in the patch embedding, where it changes nothing.
+
+    The released code takes the [CLS] row of an embedding layer, the same vector for every sentence. Its gain
+    of each channel, 1 + normalise(W l + b), is therefore a constant, and scaling the channels of a
+    convolution's output is scaling the convolution. The aligners, which read patches before that gain, are
+    divided by it. The result tracks by box as the released tracker does with any sentence.
+
+    Raises:
+        CheckpointMismatch: a tensor that this needs is missing.
+    """
+    folded = dict(tensors)
+    wrapper = _PREFIX if any(name.startswith(_PREFIX) for name in folded) else ""
+
+    def named(name: str) -> Tensor:
+        if wrapper + name not in folded:
+            raise CheckpointMismatch(f"the All-in-One weights do not fit: {wrapper}{name} is missing.")
+        return folded[wrapper + name].double()
+
+    row_C = (
+        named("language_embeddings.word_embeddings.weight")[_CLS]
+        + named("language_embeddings.position_embeddings.weight")[0]
+        + named("language_embeddings.token_type_embeddings.weight")[0]
+    )
+    scale_C, shift_C = (named(f"language_embeddings.LayerNorm.{name}") for name in ("weight", "bias"))
+    row_C = functional.layer_norm(row_C, row_C.shape, scale_C, shift_C, eps=1e-12)
+    weight_CC, bias_C = (named(f"backbone.language_proj.{name}") for name in ("weight", "bias"))
+    gain_C = 1 + functional.normalize(weight_CC @ row_C + bias_C, dim=0)
+    gains = {"backbone.patch_embed.proj.weight": gain_C[:, None, None, None]}
+    gains["backbone.patch_embed.proj.bias"] = gain_C
+    for name in ("backbone.vision_x_proj.weight", "backbone.vision_z_proj.weight"):
+        gains[name] = 1 / gain_C.repeat(named(name).shape[1] // len(gain_C))
+    for name, gain in gains.items():
+        folded[wrapper + name] = (named(name) * gain).to(folded[wrapper + name].dtype)
+    return {name: t for name, t in folded.items() if not name.startswith(f"{wrapper}language_embeddings.")}
+
+
+# MERGED checkpoints/key_maps.py
+# STARK's and torchvision's ResNet names onto ours. Knows names, no files and no numbers.
+#
+# Facts are from the released code (researchmm/Stark, networks STARK-ST50 and STARK-ST101, stage 1 and
+# 2): files
+# hold the network under ``net``, beside the state of the training. Its batch norms in the ResNet are
+# frozen and
+# have four buffers; its sine positions are computed, not stored.
+
+
+_COUNTERS = r"head\..+\.num_batches_tracked"
+
+_SHARED = (
+    (r"stem\.body\.(.+)", r"backbone.0.body.\1"),
+    (r"stem\.project\.(weight|bias)", r"bottleneck.\1"),
+    (r"encoder\.(\d+\..+)", r"transformer.encoder.layers.\1"),
+    # a tower's name stands behind its layer there: tl.conv1.0.weight, conv1_tl.0.weight
+    (r"head\.(tl|br)\.conv(\d)((?:\.[01])?\.(?!num_batches)\w+)", r"box_head.conv\2_\1\3"),
+)
+_TRAINING = (
+    r"box_head\..+\.num_batches_tracked",  # counts of training steps, which evaluation never reads
+    r"(optimizer|lr_scheduler|stats|settings)\..+",
+)
+
+# STARKST_ep0050.pth.tar of baseline and baseline_R101, onto the presets.
+STARK = KeyMap(
+    title="STARK-ST",
+    wrapper="net.",
+    names=(
+        *_SHARED,
+        (r"decoder\.query_embed\.weight", r"query_embed.weight"),
+        (r"decoder\.((?:layers\.\d+|norm)\..+)", r"transformer.decoder.\1"),
+        (r"score_head\.layers\.(\d\.(?:weight|bias))", r"cls_head.layers.\1"),
+    ),
+    ignored=_TRAINING,
+    fresh=(_COUNTERS,),
+)
+
+STARK_START = KeyMap(
+    title="STARK-ST (start)",
+    wrapper="net.",
+    names=_SHARED,
+    ignored=(
+        *_TRAINING,
+        # BIT-Tracker has no decoder, and its score head reads something else, twice as wide.
+        r"transformer\.decoder\..+",
+        r"query_embed\.weight",
+        r"cls_head\.layers\.\d\.(weight|bias)",
+    ),
+    fresh=(_COUNTERS, r"(mdai|ctif|score_head|bert|text_project)\..+", r"text_type"),
+)
+"""The same files onto ``base`` and ``base-r50``, to start training: all but the decoder and the score."""
+
+# torchvision's resnet50 and resnet101 of any year; newer files count training steps.
+RESNET = KeyMap(
+    title="torchvision ResNet",
+    wrapper="",
+    names=((r"stem\.body\.(.+)", r"\1"),),
+    ignored=(r"layer4\..+", r"fc\.(weight|bias)", r".+\.num_batches_tracked"),
+)
+
+
+# MERGED checkpoints/key_maps.py
+# UVLTrack's and LiteTrack's published names onto our ``LiteTrack``. Knows names, no files.
+#
+# Facts are from the released code of both (OpenSpaceAI/UVLTrack, yll1214/LiteTrack): files hold the network
+# under ``net`` (``model`` in files that were made smaller), beside the state of the training.
+
+
+_TOWERS = "conv_cls|conv_offset|conv_bbox|conv_bbox_grounding"
+_NORMED = "weight|bias|running_mean|running_var"
+
+
+def _towers() -> list[tuple[str, str]]:
+    """Four layers of convolution (0) and batch norm (1) and a ReLU (2) each, then a 1x1 convolution."""
+    names = []
+    for layer in range(4):
+        for part, tensors in enumerate(("weight|bias", _NORMED)):
+            own = rf"head\.({_TOWERS})\.body\.{3 * layer + part}\.({tensors})"
+            names.append((own, rf"box_head.\1.{layer}.{part}.\2"))
+    return [*names, (rf"head\.({_TOWERS})\.out\.(weight|bias)", r"box_head.\1.4.\2")]
+
+
+UVLTRACK = KeyMap(
+    title="UVLTrack",
+    wrapper="",
+    aliases=(
+        (r"^(net|model)\.", ""),
+        (r"^module\.", ""),
+        (r"^box_head\.image_tokenlize\.", "box_head.prompter."),  # an earlier name of the same part
+    ),
+    names=(
+        (r"(cls_token|modal_embed)", r"backbone.vit.\1"),
+        (r"stem\.(patch_embed\.proj\.(?:weight|bias))", r"backbone.vit.\1"),
+        (
+            r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))",
+            r"backbone.vit.\1",
+        ),
+        (r"(bert\.(?:embeddings|encoder\.layer\.\d+)\..+)", r"backbone.\1"),
+        (r"log_contrast", "backbone.logit_scale"),
+        (r"head\.prompter\.queries", "box_head.prompter.query_embed.weight"),
+        (r"head\.prompter\.log_build", "box_head.prompter.logit_scale"),
+        (r"head\.prompter\.log_score", "box_head.logit_scale"),
+        (r"head\.(prompter\.(?:mlp\.fc[12]|q|kv|proj)\.(?:weight|bias))", r"box_head.\1"),
+        *_towers(),
+    ),
+    ignored=(
+        r"backbone\.vit\.pos_embed_[zx]",  # fixed, the sines that we compute
+        r"backbone\.vit\.norm\.(weight|bias)",  # never applied
+        r"backbone\.bert\.pooler\.dense\.(weight|bias)",  # never applied
+        r"box_head\.prompter\.(q|kv|proj|norm)\.(weight|bias)",  # never applied
+        r"box_head\.coodinate",  # the numbers of the cells
+        r"box_head\..+\.num_batches_tracked",  # counts of training steps, which evaluation never reads
+        r"(optimizer|lr_scheduler|stats)\..+",  # the state of a training
+    ),
+    fresh=(r"head\.conv_.+\.num_batches_tracked",),
+)
+"""``UVLTrack_ep0300.pth.tar`` of both sizes onto ``uvltrack-base`` and ``uvltrack-large``."""
+
+LITETRACK = replace(
+    UVLTRACK,
+    title="LiteTrack",
+    names=(*UVLTRACK.names, (r"(blocks\.\d+\.attn)\.gate\.(fc[12]\.(?:weight|bias))", r"backbone.vit.\1.\2")),
+    # A linear layer of 4 C x 4 C beside every MLP of some versions, whose call is commented out.
+    ignored=(*UVLTRACK.ignored, r"backbone\.vit\.blocks\.\d+\.mlp\.dwconv\..+"),
+    fresh=(
+        *UVLTRACK.fresh,
+        r"star_(vision|text)\..+",  # made anew at every call there, so that no file holds them
+        r"selector\..+",  # a fixed threshold there
+    ),
+)
+"""LiteTrack's files onto ``litetrack-base``: the gates come from there, adapters and selector stay as made.
+
+The released network draws the weights of its adapters anew in every pass, and loses its mask in the gated
+attention: what such a file computes there is no function of the file. Here it computes what stands in it.
+"""

@@ -1,0 +1,469 @@
+"""Phrases in pickles, written as lines of JSON: REFER's ``refs(..).p`` and VLTVG's ``.pth``. Runs nothing.
+
+Each line has ``image`` (file name), ``box`` (x, y, w, h in pixels of the picture), ``phrase``, ``split`` and
+``reference`` (the same for all phrases of one thing). Reading the file is ``phrases_container``'s affair.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core.errors import DataError, UsageError
+from vltrack.core.files import atomic_path
+from vltrack.core.unpickle import DAMAGE, Name, Outside, Thing, read_pickle
+from vltrack.datasets.referring import (
+    PhraseLayout,
+    annotation_files,
+    layout_named,
+    missing_annotations,
+    picture_file,
+)
+from vltrack.datasets.referring_json import (
+    FourNumbers,
+    Wrong,
+    box_of,
+    entries,
+    file_name,
+    numbers_of,
+    read_entries,
+    read_instances,
+    shown,
+    text,
+    whole,
+)
+
+# MERGED datasets/referring_convert.py
+# Files of ``pickle`` and ``torch.save`` that hold plain data: opened without running or importing anything.
+#
+# Knows three layouts: one pickle, the archive of torch since 1.6, and torch's row of pickles from before. The
+# pickles are read by ``core.unpickle``, which carries out only the instructions that make plain data.
+# A file that
+# names a class or a function is refused, but for the few names by which torch writes dense tensors.
+
+
+MAX_BYTES = 256 << 20
+MAX_STEPS = 20_000_000
+_TABLE_BYTES = 16 << 20
+_KINDS = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+}
+_REBUILD = ("_rebuild_tensor_v2", "_rebuild_tensor")
+_PLAIN = frozenset(
+    (
+        "collections.OrderedDict",
+        *(f"torch.{kind}" for kind in _KINDS),
+        *(f"torch._utils.{how}" for how in _REBUILD),
+    )
+)
+# The first number of torch's files from before 1.6, and the version of their layout.
+_MAGIC, _LAYOUT = 0x1950A86A20F9469CFC6C, 1001
+_DAMAGE = (zipfile.BadZipFile, *DAMAGE)
+_RawBytes = Callable[[str, int], bytes]
+
+
+class Opened:
+    """What such a file holds: ``content``, plain data with a mark for each tensor."""
+
+    def __init__(self, content: Any, raw: _RawBytes) -> None:
+        self.content = content
+        self._raw = raw
+        self._read: dict[str, NDArray[Any]] = {}
+
+    def four_numbers(self, value: object) -> object:
+        """The numbers of a tensor of four as a list; anything else as it came.
+
+        Raises:
+            ValueError: a tensor of another shape or without its bytes.
+        """
+        if not isinstance(value, Thing):
+            return value
+        match value.arguments:
+            case (Outside() as outside, int(offset), (4,), (int(step),), *_) if _is_tensor(value):
+                kind, key, count = _storage(outside)
+            case _:
+                raise ValueError("not a tensor of four numbers")
+        if min(offset, step) < 0 or offset + 3 * step >= count:
+            raise ValueError("a tensor larger than its bytes")
+        if key not in self._read:
+            try:
+                self._read[key] = np.frombuffer(self._raw(key, count * kind.itemsize), dtype=kind)
+            except _DAMAGE as error:  # such as the archive's entry
+                raise ValueError(f"a tensor whose bytes are damaged ({str(error)[:80]})") from None
+        return [float(self._read[key][offset + k * step]) for k in range(4)]
+
+
+def open_plain(path: Path, *, max_bytes: int = MAX_BYTES, max_steps: int = MAX_STEPS) -> Opened:
+    """Read the file. Nothing that it names is looked up, imported or called.
+
+    Raises:
+        DataError: no such file, larger than ``max_bytes``, more than ``max_steps`` instructions, damaged, or
+            one that names more than plain data and tensors are written with.
+    """
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise DataError(f"{path} has {size} bytes, more than the limit of {max_bytes}.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.", hint="Check the path.") from error
+    names: set[str] = set()
+    try:
+        opened = (_archive if data.startswith(b"PK\x03\x04") else _pickles)(data, names, max_steps)
+    except _DAMAGE as error:
+        _refuse_names(path, names)
+        raise DataError(
+            f"{path} is no file of pickle or torch.save that can be read ({str(error)[:120]}).",
+            hint="Fetch it again.",
+        ) from None
+    _refuse_names(path, names)
+    return opened
+
+
+def _refuse_names(path: Path, names: set[str]) -> None:
+    more = sorted(names - _PLAIN)
+    if more:
+        raise DataError(
+            f"{path} holds more than plain data and could run code if it were unpickled "
+            f"(it names {more[0][:80]}).",
+            hint="Nothing of it was run. Fetch the file from its authors.",
+        )
+
+
+def _archive(data: bytes, names: set[str], max_steps: int) -> Opened:
+    """``NAME/data.pkl`` and ``NAME/data/KEY``, not compressed."""
+    file = _Guarded(data)
+    archive = zipfile.ZipFile(file)
+    file.most = None
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1 or len(entries) != len(archive.infolist()):
+        raise ValueError("an archive that torch did not write")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+        raise ValueError("a compressed archive")
+    if sum(entry.file_size for entry in entries.values()) > len(data):
+        raise ValueError("an archive of entries that overlap")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = entries.get(f"{folder}byteorder")
+    if order is not None and (order.file_size > 6 or archive.read(order) != b"little"):
+        raise ValueError("another order of bytes")
+    content, _ = read_pickle(BytesIO(archive.read(pickles[0])), max_steps=max_steps, names=names)
+
+    def raw(key: str, length: int) -> bytes:
+        entry = entries[f"{folder}data/{key}"]
+        if entry.file_size != length:
+            raise ValueError("a tensor whose bytes are not as many as it says")
+        return archive.read(entry)
+
+    return Opened(content, raw)
+
+
+def _pickles(data: bytes, names: set[str], max_steps: int) -> Opened:
+    """One pickle; or magic number, layout, machine, content and keys, a pickle each, then the bytes."""
+    file = BytesIO(data)
+    content, _ = read_pickle(file, max_steps=max_steps, names=names)
+    if type(content) is not int or content != _MAGIC:
+        if file.tell() != len(data):
+            raise ValueError("more than one pickle")
+        return Opened(content, _no_bytes)
+    layout, _ = read_pickle(file, max_steps=100, names=names)
+    machine, _ = read_pickle(file, max_steps=100, names=names)
+    if type(layout) is not int or layout != _LAYOUT or machine.get("little_endian") is not True:
+        raise ValueError("another version of the layout or order of bytes")
+    content, outside = read_pickle(file, max_steps=max_steps, names=names)
+    keys, _ = read_pickle(file, max_steps=max_steps, names=names)
+    sizes = {key: kind.itemsize for kind, key, _ in map(_storage, outside)}
+    places: dict[str, tuple[int, int]] = {}
+    place = file.tell()
+    for key in keys:
+        if not isinstance(key, str):
+            raise TypeError("a key that is no text")
+        (count,) = struct.unpack_from("<q", data, place)
+        length = count * sizes[key]
+        if count < 0 or place + 8 + length > len(data):
+            raise ValueError("it breaks off")
+        places[key] = (place + 8, length)
+        place += 8 + length
+
+    def raw(key: str, length: int) -> bytes:
+        start, there = places[key]
+        if there != length:
+            raise ValueError("a tensor whose bytes are not as many as it says")
+        return data[start : start + length]
+
+    return Opened(content, raw)
+
+
+class _Guarded(BytesIO):
+    """Bytes of which no more than ``most`` are given at once: an archive's table of contents is read so."""
+
+    most: int | None = _TABLE_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.most is not None and size is not None and size > self.most:
+            raise ValueError("an archive of too many entries")
+        return super().read(size)
+
+
+def _no_bytes(key: str, length: int) -> bytes:
+    raise LookupError("a tensor without its bytes")
+
+
+def _is_tensor(value: Thing) -> bool:
+    return any(value.is_made_by("torch._utils", how) for how in _REBUILD)
+
+
+def _storage(outside: Outside) -> tuple[np.dtype[Any], str, int]:
+    """Number type, key and count of ("storage", kind, key, device, count). Raises ``ValueError``."""
+    match outside.key:
+        case ("storage", Name("torch", name), str(key), _, int(count), *view) if not any(view):
+            if name in _KINDS and 0 <= count < 1 << 40:
+                return np.dtype(_KINDS[name]), key, count
+    raise ValueError("a tensor that is not dense numbers")
+
+
+BoxFormat = Literal["xywh", "xyxy"]
+# How VLTVG's lists write boxes, by what their files are called before the split.
+BOX_FORMATS: dict[str, BoxFormat] = {
+    "unc": "xywh",
+    "unc+": "xywh",
+    "gref": "xywh",
+    "gref_umd": "xywh",
+    "referit": "xyxy",
+    "flickr": "xyxy",
+}
+_Row = tuple[str, FourNumbers, str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Converted:
+    """What was written: the file, how many phrases, and how many of each split."""
+
+    path: Path
+    phrases: int
+    splits: dict[str, int]
+
+
+def convert(
+    file: Path, out: Path | None = None, *, boxes: BoxFormat | None = None, instances: Path | None = None
+) -> Converted:
+    """Write the phrases of a pickle to ``out`` (else beside it, ending in ``.jsonl``), whole or not at all.
+
+    ``boxes`` says how a VLTVG list writes them where the file's name does not tell. ``instances`` is the
+    ``instances.json`` with the boxes of a ``refs(..).p``, else the one beside it.
+
+    Raises:
+        DataError: a file that is damaged, too large or holds more than plain data; an entry at fault.
+        UsageError: a VLTVG list whose name does not tell how it writes boxes.
+        ResourceError: ``out`` cannot be written.
+    """
+    opened = open_plain(file)
+    content = opened.content
+    if not isinstance(content, list) or not content:
+        raise DataError(
+            f"{file} holds {shown(content)}, not a list of phrases.", hint="Is it the right file?"
+        )
+    if isinstance(content[0], dict):
+        rows = _of_refs(content, file, instances or file.with_name("instances.json"))
+    else:
+        rows = _of_list(opened, file, boxes)
+    target = out if out is not None else file.with_suffix(".jsonl")
+    splits: Counter[str] = Counter()
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
+        for image, box, phrase, split, reference in rows:
+            row = {"image": image, "box": box, "phrase": phrase, "split": split, "reference": reference}
+            lines.write(json.dumps(row, allow_nan=False) + "\n")
+            splits[split] += 1
+    return Converted(path=target, phrases=splits.total(), splits=dict(splits))
+
+
+def _of_list(opened: Opened, file: Path, boxes: BoxFormat | None) -> Iterator[_Row]:
+    """Five or three values a phrase: name, (mask), box, phrase, (attributes)."""
+    kind, _, split = file.stem.rpartition("_")
+    form = boxes or BOX_FORMATS.get(kind)
+    if form is None:
+        raise UsageError(
+            f"{file.name} is called like none of {', '.join(f'{each}_SPLIT.pth' for each in BOX_FORMATS)}: "
+            "its boxes may be x,y,w,h or two corners.",
+            hint="Say which with --boxes xywh or --boxes xyxy.",
+        )
+    return _list_rows(opened, file, form, split or file.stem)
+
+
+def _list_rows(opened: Opened, file: Path, form: BoxFormat, split: str) -> Iterator[_Row]:
+    things: dict[tuple[str, FourNumbers], str] = {}
+    for count, entry in enumerate(opened.content, 1):
+        try:
+            match entry:
+                case (image, _, box, phrase, _) | (image, box, phrase):
+                    row = {"image": image, "box": opened.four_numbers(box), "phrase": phrase}
+                case _:
+                    raise Wrong(f"{shown(entry)} where (name, ..., box, phrase, ...) should be")
+            name, words, (a, b, c, d) = file_name(text(row, "image")), text(row, "phrase"), _finite(row)
+            placed = (a, b, c, d) if form == "xywh" else (a, b, c - a, d - b)
+            yield name, placed, words, split, things.setdefault((name, placed), str(count))
+        except ValueError as error:
+            raise _fault(file, count, error) from None
+
+
+def _of_refs(content: list[Any], file: Path, instances: Path) -> Iterator[_Row]:
+    """A dictionary a thing: its annotation's number in ``instances.json``, its split, its sentences."""
+    wanted: set[int] = set()
+    for count, entry in enumerate(content, 1):
+        try:
+            if not isinstance(entry, dict):
+                raise Wrong(f"{shown(entry)} where a dictionary should be")
+            wanted.add(whole(entry, "ann_id"))
+        except Wrong as error:
+            raise _fault(file, count, error) from None
+    if not instances.is_file():
+        raise DataError(
+            f"{file} names things by number; their boxes are in instances.json, which is not at {instances}.",
+            hint="Both files come in one archive: put it there, or name it with --instances.",
+        )
+    return _ref_rows(content, file, instances, wanted)
+
+
+def _ref_rows(content: list[Any], file: Path, instances: Path, wanted: set[int]) -> Iterator[_Row]:
+    found = read_instances(instances, wanted)
+    for count, entry in enumerate(content, 1):
+        try:
+            number, split = whole(entry, "ann_id"), text(entry, "split")
+            if number not in found:
+                raise Wrong(f"its thing {number} is not in {instances.name}")
+            name, box = found[number]
+            _finite({"box": box})
+            for sentence in entries(entry, "sentences"):
+                words = text(sentence, "sent" if "sent" in sentence else "raw")
+                yield name, box, words, split, str(whole(entry, "ref_id"))
+        except Wrong as error:
+            raise _fault(file, count, error) from None
+
+
+def _finite(row: dict[str, Any]) -> FourNumbers:
+    box = box_of(row, "box")
+    if not all(map(math.isfinite, box)):
+        raise Wrong("a box with a number that is not finite")
+    return box
+
+
+def _fault(file: Path, count: int, error: Exception) -> DataError:
+    return DataError(f"{file}, entry {count}: {str(error)[:160]}.", hint="Fetch the file again.")
+
+
+# MERGED datasets/referring_convert.py
+# COCO's annotations as a folder of training pictures (docs/train.md). Knows that index; copies nothing.
+
+
+NAME = "coco2017"
+
+
+def export_pictures(root: Path, out: Path, *, split: str = "train", min_side: float = 50.0) -> int:
+    """Write ``out``/index.jsonl for the pictures of COCO 2017 in ``root``; returns how many it lists.
+
+    Things with width and height above ``min_side`` pixels, no crowds; with their outline, the parts of a
+    thing joined. Files are named relative to ``out``, which must be there; the licence is what COCO
+    says of each.
+
+    Raises:
+        DataError: no annotations of this split, or what is wrong in them.
+        ResourceError: ``out`` cannot be written.
+    """
+    layout = layout_named(NAME)
+    files = annotation_files(layout, root)
+    if split not in files:
+        raise missing_annotations(layout, root, split)
+    index = _Index(min_side)
+    readers = {"images": index.picture, "annotations": index.thing, "categories": index.category}
+    read_entries(files[split], readers | {"licenses": index.licence}, may_lack={"licenses"})
+    listed = 0
+    with atomic_path(out / "index.jsonl") as temporary:
+        with temporary.open("w", encoding="utf-8") as lines:
+            for number in sorted(index.things):
+                row = index.row(number)
+                if row is not None:
+                    row["f"] = _relative(layout, root, split, row["f"], out)
+                    lines.write(json.dumps(row, allow_nan=False) + "\n")
+                    listed += 1
+        if not listed:
+            raise DataError(f"{files[split]} has no thing above {min_side:g} pixels a side.")
+    return listed
+
+
+class _Index:
+    """What the file says so far, by picture."""
+
+    def __init__(self, min_side: float) -> None:
+        self._min_side = min_side
+        self._pictures: dict[int, tuple[str, int, int, int]] = {}
+        self._names: dict[int, str] = {}
+        self._licences: dict[int, str] = {}
+        # Number of the category, box and outline as text: numbers would take four times the memory.
+        self.things: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
+
+    def licence(self, entry: dict[str, Any]) -> None:
+        self._licences[whole(entry, "id")] = text(entry, "name")
+
+    def category(self, entry: dict[str, Any]) -> None:
+        self._names[whole(entry, "id")] = text(entry, "name")
+
+    def picture(self, entry: dict[str, Any]) -> None:
+        licence = whole(entry, "license") if "license" in entry else -1
+        size = whole(entry, "width"), whole(entry, "height")
+        self._pictures[whole(entry, "id")] = (file_name(text(entry, "file_name")), *size, licence)
+
+    def thing(self, entry: dict[str, Any]) -> None:
+        box = box_of(entry, "bbox")
+        if ("iscrowd" in entry and whole(entry, "iscrowd")) or not self._min_side < min(box[2:]) < 1e9:
+            return
+        made: dict[str, Any] = {"b": box}
+        parts = entry.get("segmentation")
+        if isinstance(parts, list) and parts:
+            made["p"] = _joined([numbers_of({"segmentation": part}, "segmentation") for part in parts])
+        self.things[whole(entry, "image_id")].append((whole(entry, "category_id"), json.dumps(made)))
+
+    def row(self, number: int) -> dict[str, Any] | None:
+        """The line of one picture, ``f`` being its bare name; None where the file does not list it."""
+        if number not in self._pictures:
+            return None
+        name, width, height, licence = self._pictures[number]
+        named = [
+            {"c": self._names[category]} | json.loads(made)
+            for category, made in self.things[number]
+            if category in self._names
+        ]
+        outlined = [thing for thing in named if "p" in thing]
+        boxed = [thing for thing in named if "p" not in thing]
+        said = {"src": NAME, "lic": self._licences.get(licence, "")}
+        return {"f": name, "w": width, "h": height, "inst": outlined, "box": boxed} | said
+
+
+def _joined(parts: list[list[float]]) -> list[float]:
+    """One outline x0, y0, x1, y1, ...: each part closed, then back to the first point of all."""
+    if any(len(part) < 6 or len(part) % 2 for part in parts):
+        raise Wrong("segmentation is no list of polygons")
+    if len(parts) == 1:
+        return parts[0]
+    return [side for part in parts for side in (*part, *part[:2])] + parts[0][:2]
+
+
+def _relative(layout: PhraseLayout, root: Path, split: str, name: str, out: Path) -> str:
+    file = picture_file(layout, root, split, name)
+    return Path(os.path.relpath(file.resolve(), out.resolve())).as_posix()

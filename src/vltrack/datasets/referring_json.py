@@ -1,0 +1,312 @@
+"""Annotations of pictures with phrases, from JSON to columns: COCO, Visual Genome, our lines.
+
+Knows no folder. Every value is asked for its type before it is used; a fault is told with file and entry.
+Boxes become x, y, w, h in pixels, float64. What is no fault of the file but cannot be used (a crowd, a box
+without size, a phrase without a word) is left out and counted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vltrack.core.errors import DataError
+from vltrack.core.json_io import parse_json, walk_json
+
+LINE_KEYS = ("image", "box", "phrase", "split", "reference")
+MAX_LINES_BYTES = 2 << 30
+_LINE_BYTES = 1 << 20
+_WORD = re.compile(r"\w")
+_SIDES = 4
+FourNumbers = tuple[float, float, float, float]
+
+
+class Wrong(ValueError):
+    """A value of another type or range than it should have; who knows the place makes it an error."""
+
+
+@dataclass(slots=True)
+class Columns:
+    """N phrases as columns, so that millions fit into memory.
+
+    Attributes:
+        images: names of pictures as the annotations write them.
+        image: N indices into ``images``.
+        boxes: N x 4 numbers, one after the other.
+        phrases, references: N texts; ``references`` name the thing that is meant, so that several phrases of
+            one thing share theirs.
+        sizes: width and height of a picture, where the annotations say so.
+        left_out: why and how often something was not taken.
+    """
+
+    images: dict[str, int] = field(default_factory=dict)
+    image: array[int] = field(default_factory=lambda: array("q"))
+    boxes: array[float] = field(default_factory=lambda: array("d"))
+    phrases: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, image: str, box: FourNumbers, phrase: str, reference: str) -> None:
+        """One more, or one more left out."""
+        plain = " ".join(phrase.split())
+        if not (box[2] > 0 and box[3] > 0 and max(map(abs, box)) < 1e9):
+            self.left_out["a box without size"] += 1
+        elif not _WORD.search(plain) or not is_unicode(plain):
+            self.left_out["a phrase without a word"] += 1
+        else:
+            self.image.append(self.images.setdefault(image, len(self.images)))
+            self.boxes.extend(box)
+            self.phrases.append(plain)
+            self.references.append(reference)
+
+
+def read_coco(path: Path, split: str) -> Columns:
+    """COCO's ``instances_*.json``: a phrase is the name of the category; crowds are left out.
+
+    Raises:
+        DataError: no strict JSON, or an entry of a wrong type.
+    """
+    found, waiting = Columns(), _Instances()
+    read_entries(
+        path, {"images": waiting.picture, "annotations": waiting.annotation, "categories": waiting.category}
+    )
+    found.left_out["a crowd"] += waiting.crowds
+    for row, (number, picture, category) in enumerate(
+        zip(waiting.numbers, waiting.of_picture, waiting.of_category, strict=True)
+    ):
+        name, phrase = waiting.pictures.get(picture), waiting.categories.get(category)
+        if name is None or phrase is None:
+            found.left_out["an annotation of a picture or category that is not listed"] += 1
+            continue
+        x, y, w, h = waiting.boxes[_SIDES * row : _SIDES * row + _SIDES]
+        found.add(name, (x, y, w, h), phrase, str(number))
+    found.sizes = waiting.sizes
+    found.left_out = +found.left_out
+    return found
+
+
+def read_instances(path: Path, wanted: set[int]) -> dict[int, tuple[str, FourNumbers]]:
+    """Picture and box of the ``wanted`` annotations of a file like COCO's. Raises ``DataError``."""
+    waiting = _Instances(wanted)
+    read_entries(path, {"images": waiting.picture, "annotations": waiting.annotation})
+    found: dict[int, tuple[str, FourNumbers]] = {}
+    for row, (number, picture) in enumerate(zip(waiting.numbers, waiting.of_picture, strict=True)):
+        name = waiting.pictures.get(picture)
+        x, y, w, h = waiting.boxes[_SIDES * row : _SIDES * row + _SIDES]
+        if name is not None:
+            found[number] = (name, (x, y, w, h))
+    return found
+
+
+def read_regions(path: Path, split: str) -> Columns:
+    """Visual Genome's ``region_descriptions.json``: a list of pictures with their regions.
+
+    Raises:
+        DataError: no strict JSON, or an entry of a wrong type.
+    """
+    found = Columns()
+
+    def picture(entry: dict[str, Any]) -> None:
+        name = f"{whole(entry, 'id')}.jpg"
+        for region in entries(entry, "regions"):
+            x, y, w, h = (number(region, key) for key in ("x", "y", "width", "height"))
+            found.add(name, (x, y, w, h), text(region, "phrase"), str(whole(region, "region_id")))
+
+    read_entries(path, {"": picture})
+    return found
+
+
+def read_lines(path: Path, split: str) -> Columns:
+    """What the converter writes: one object a line with ``LINE_KEYS``; only those of ``split``.
+
+    Raises:
+        DataError: a line that is no strict JSON, has other keys or a value of a wrong type (file and line).
+    """
+    found = Columns()
+    for place, line in _lines(path):
+        entry = parse_json(line, place)
+        try:
+            if not isinstance(entry, dict) or set(entry) != set(LINE_KEYS):
+                raise Wrong(f"not the keys {', '.join(LINE_KEYS)}")
+            if text(entry, "split") == split:
+                name = file_name(text(entry, "image"))
+                found.add(name, box_of(entry, "box"), text(entry, "phrase"), text(entry, "reference"))
+        except Wrong as error:
+            raise DataError(f"{place}: {error}.", hint="Convert the original file again.") from error
+    return found
+
+
+def read_entries(
+    path: Path, readers: dict[str, Callable[[dict[str, Any]], None]], may_lack: Collection[str] = ()
+) -> None:
+    """Give each entry of the file's lists to the list's reader, if it has one.
+
+    Raises:
+        DataError: no strict JSON, an entry that its reader finds wrong (told with list and number), or a list
+            that is missing or empty, other than those that ``may_lack``.
+    """
+    counts: Counter[str] = Counter()
+    for key, entry in walk_json(path):
+        reader = readers.get(key)
+        if reader is None:
+            continue
+        counts[key] += 1
+        try:
+            if not isinstance(entry, dict):
+                raise Wrong(f"{shown(entry)} where an object should be")
+            reader(entry)
+        except Wrong as error:
+            place = f"{key} entry {counts[key]}" if key else f"entry {counts[key]}"
+            raise DataError(f"{path}, {place}: {error}.", hint="Fetch the file again.") from error
+    missing = [key or "entries" for key in readers if not counts[key] and key not in may_lack]
+    if missing:
+        raise DataError(f"{path} has no {' and no '.join(missing)}.", hint="Is it the right file?")
+
+
+def whole(entry: dict[str, Any], key: str) -> int:
+    """A whole number below 2**63 in size. Raises ``Wrong``."""
+    value = entry.get(key)
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise Wrong(f"{key} is {shown(value)}, not a whole number")
+    return value
+
+
+def number(entry: dict[str, Any], key: str) -> float:
+    """A number as float64; infinity is left to who uses it. Raises ``Wrong``."""
+    return _float(entry.get(key), key)
+
+
+def text(entry: dict[str, Any], key: str) -> str:
+    """Text of at most 64 KiB. Raises ``Wrong``."""
+    value = entry.get(key)
+    if not isinstance(value, str) or len(value) > 1 << 16:
+        raise Wrong(f"{key} is {shown(value)}, not a text")
+    return value
+
+
+def entries(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """A list of objects. Raises ``Wrong``."""
+    value = entry.get(key)
+    if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+        raise Wrong(f"{key} is {shown(value)}, not a list of objects")
+    return value
+
+
+def box_of(entry: dict[str, Any], key: str) -> FourNumbers:
+    """Four numbers. Raises ``Wrong``."""
+    value = entry.get(key)
+    if not isinstance(value, list | tuple) or len(value) != _SIDES:
+        raise Wrong(f"{key} is {shown(value)}, not four numbers")
+    a, b, c, d = (_float(part, key) for part in value)
+    return a, b, c, d
+
+
+def numbers_of(entry: dict[str, Any], key: str) -> list[float]:
+    """Finite numbers. Raises ``Wrong``."""
+    value = entry.get(key)
+    if not isinstance(value, list):
+        raise Wrong(f"{key} is {shown(value)}, not a list of numbers")
+    found = [_float(part, key) for part in value]
+    if not all(map(math.isfinite, found)):
+        raise Wrong(f"{key} has a number that is not finite")
+    return found
+
+
+def file_name(name: str) -> str:
+    """The name, if it cannot lead out of the folder of pictures. Raises ``Wrong``."""
+    parts = PurePosixPath(name).parts
+    if (
+        not parts
+        or ".." in parts
+        or name.startswith("/")
+        or any(c in name for c in "\\:\0")
+        or len(name) > 1000
+    ):
+        raise Wrong(f"{shown(name)} is no file name below a folder")
+    return name
+
+
+def is_unicode(value: str) -> bool:
+    """Whether it can be written as UTF-8 (no half of a surrogate pair)."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def shown(value: object) -> str:
+    """A value for an error message. Nothing nested is turned into text: that could end the process."""
+    if isinstance(value, str):
+        return repr(value[:40])
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, int):
+        return repr(value) if value.bit_length() < 200 else "a huge number"
+    length = f" of {len(value)}" if isinstance(value, list | tuple | dict) else ""
+    return f"a {type(value).__name__}{length}"
+
+
+def _float(value: object, key: str) -> float:
+    if type(value) is int and value.bit_length() < 1000:
+        return float(value)
+    if type(value) is float:
+        return value
+    raise Wrong(f"{key} is {shown(value)}, not a number")
+
+
+class _Instances:
+    """Pictures, annotations and categories as a COCO file lists them, in whatever order."""
+
+    def __init__(self, wanted: set[int] | None = None) -> None:
+        self._wanted = wanted
+        self.pictures: dict[int, str] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}
+        self.categories: dict[int, str] = {}
+        self.numbers, self.of_picture, self.of_category = array("q"), array("q"), array("q")
+        self.boxes = array("d")
+        self.crowds = 0
+
+    def picture(self, entry: dict[str, Any]) -> None:
+        name = file_name(text(entry, "file_name"))
+        self.pictures[whole(entry, "id")] = name
+        self.sizes[name] = (whole(entry, "width"), whole(entry, "height"))
+
+    def category(self, entry: dict[str, Any]) -> None:
+        self.categories[whole(entry, "id")] = text(entry, "name")
+
+    def annotation(self, entry: dict[str, Any]) -> None:
+        this = whole(entry, "id")
+        if self._wanted is not None and this not in self._wanted:
+            return
+        if self._wanted is None and "iscrowd" in entry and whole(entry, "iscrowd"):
+            self.crowds += 1
+            return
+        box = box_of(entry, "bbox")
+        self.numbers.append(this)
+        self.of_picture.append(whole(entry, "image_id"))
+        self.of_category.append(whole(entry, "category_id"))
+        self.boxes.extend(box)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines that are not empty, each with its place."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_LINES_BYTES:
+            raise DataError(f"{path} has {size} bytes, more than the limit of {MAX_LINES_BYTES}.")
+        with path.open("rb") as file:
+            row = 0
+            while line := file.readline(_LINE_BYTES + 1):
+                row += 1
+                if len(line) > _LINE_BYTES:
+                    raise DataError(f"{path} line {row} has more than {_LINE_BYTES} bytes.")
+                if line.strip():
+                    yield f"{path} line {row}", line.decode("utf-8-sig" if row == 1 else "utf-8")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} line {row} is not UTF-8 text (byte {error.start}).") from error

@@ -1,0 +1,308 @@
+"""Stems: an image becomes stride-16 tokens, and where a model matches explicitly, the features to match with.
+
+Shapes: B batch, N = (S / 16)^2 cells row by row, C width, F coarse channels, F' fine channels (four a cell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# MERGED nn/backbones.py
+# What a ViT needs beside its blocks: the patch embedding and fixed two-dimensional sine-cosine positions.
+
+
+def sincos_positions(width: int, side: int) -> Tensor:
+    """Fixed positions (side * side, width) of a square grid, row by row, as in MAE.
+
+    The first half of the channels encodes the column, the second the row; each half is [sin, cos] over
+    frequencies 10000^(-i / (width / 4)).
+    """
+    if width % 4:
+        raise ValueError(f"width {width} is not a multiple of 4")
+    omega = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
+    angles_SQ = torch.arange(side, dtype=torch.float64)[:, None] * omega[None]
+    axis_SH = torch.cat([angles_SQ.sin(), angles_SQ.cos()], dim=1)
+    columns = axis_SH[None, :, :].expand(side, side, -1)
+    rows = axis_SH[:, None, :].expand(side, side, -1)
+    return torch.cat([columns, rows], dim=-1).reshape(side * side, width).float()
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches by one convolution (timm name ``proj``)."""
+
+    def __init__(self, width: int, patch: int = 16) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+
+    def forward(self, image_B3SS: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, (S / patch)^2, C), row by row."""
+        tokens: Tensor = self.proj(image_B3SS).flatten(2).transpose(1, 2)
+        return tokens
+
+
+# MERGED nn/backbones.py
+# The MobileNetV2 1.0 trunk to stride 16, batch norm folded in (public weights: ImageNet, Apache-2.0).
+#
+# Layers are numbered as in the published file (``NN.weight``, ``NN.bias``): 00-02 first block, then three a
+# block. Padding is TensorFlow's SAME: stride 1 one pixel on every side; stride 2 with an even input none left
+# and top, one right and bottom. Input is RGB / 127.5 - 1.
+
+
+# (expansion, channels, repeats, stride) of the inverted residuals up to stride 16 with 96 channels
+_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
+STRIDE8_CHANNELS = 32
+STRIDE16_CHANNELS = 96
+
+
+class MobileNetV2(nn.Module):
+    """Features at strides 8 (32 channels) and 16 (96 channels)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convs: list[nn.Conv2d] = [_conv(3, 32, 3, 2)]
+        # one entry a block: (first conv, one past the last, residual)
+        self._blocks: list[tuple[int, int, bool]] = []
+        channels = 32
+        for expansion, out, repeats, first_stride in _STAGES:
+            for repeat in range(repeats):
+                stride = first_stride if repeat == 0 else 1
+                begin, hidden = len(convs), channels * expansion
+                if expansion > 1:
+                    convs.append(_conv(channels, hidden, 1, 1))
+                convs.append(_conv(hidden, hidden, 3, stride, groups=hidden))
+                convs.append(_conv(hidden, out, 1, 1))
+                self._blocks.append((begin, len(convs), stride == 1 and channels == out))
+                channels = out
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, image_B3SS: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S), S a multiple of 16 -> (B, 32, S/8, S/8) and (B, 96, S/16, S/16)."""
+        x = functional.relu6(_same(self.convs[0], image_B3SS))
+        stride8 = x
+        for begin, end, residual in self._blocks:
+            y = x
+            for i in range(begin, end - 1):
+                y = functional.relu6(_same(self.convs[i], y))
+            y = self.convs[end - 1](y)
+            x = x + y if residual else y
+            if x.shape[1] == STRIDE8_CHANNELS:
+                stride8 = x
+        return stride8, x
+
+    def load_numbered(self, arrays: dict[str, Tensor]) -> None:
+        """Take ``NN.weight`` and ``NN.bias`` for every convolution (00, 01, ...).
+
+        Raises:
+            KeyError: one is missing. ValueError: one has another shape.
+        """
+        with torch.no_grad():
+            for number, conv in enumerate(self.convs):
+                for name, own in conv.named_parameters():
+                    given = arrays[f"{number:02d}.{name}"]
+                    if given.shape != own.shape:  # copy_ would broadcast
+                        raise ValueError(
+                            f"{number:02d}.{name} is {tuple(given.shape)}, not {tuple(own.shape)}"
+                        )
+                    own.copy_(given)
+
+
+def _conv(inside: int, outside: int, kernel: int, stride: int, groups: int = 1) -> nn.Conv2d:
+    padding = kernel // 2 if stride == 1 else 0
+    return nn.Conv2d(inside, outside, kernel, stride=stride, padding=padding, groups=groups)
+
+
+def _same(conv: nn.Module, x: Tensor) -> Tensor:
+    if cast(nn.Conv2d, conv).stride[0] == 2:
+        x = functional.pad(x, (0, 1, 0, 1))
+    out: Tensor = conv(x)
+    return out
+
+
+# MERGED nn/backbones.py
+# ResNet-50 and ResNet-101 to stride 16 (He et al., CVPR 2016): the CNN of STARK and BIT-Tracker.
+#
+# Knows pictures as tensors and nothing of tracking. Parameter names are torchvision's (``conv1 bn1
+# layer1.0.conv1 ... layer3.22.bn3``), so public weights load; the fourth stage and the classifier are left
+# out. The stride sits on the 3x3 convolution, as in torchvision.
+#
+# Shapes: B batch, S side of the picture.
+
+
+STAGES = {50: (3, 4, 6), 101: (3, 4, 23)}
+CHANNELS = 1024
+"""Of the third stage, whose features leave."""
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm with fixed statistics and a fixed scale and shift: four buffers, nothing to train.
+
+    Published in DETR; STARK trains its CNN this way, because a batch of few pictures has no good statistics.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+            self.register_buffer(name, torch.full((channels,), value))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x_BCHW * scale[:, None, None].to(x_BCHW.dtype) + shift[:, None, None].to(x_BCHW.dtype)
+
+
+def _norm(channels: int, frozen: bool) -> nn.Module:
+    return FrozenBatchNorm(channels) if frozen else nn.BatchNorm2d(channels)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; four times ``channels`` leave."""
+
+    def __init__(self, inside: int, channels: int, stride: int, *, frozen: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inside, channels, 1, bias=False)
+        self.bn1 = _norm(channels, frozen)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = _norm(channels, frozen)
+        self.conv3 = nn.Conv2d(channels, 4 * channels, 1, bias=False)
+        self.bn3 = _norm(4 * channels, frozen)
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or inside != 4 * channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inside, 4 * channels, 1, stride=stride, bias=False), _norm(4 * channels, frozen)
+            )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 4 * channels, H / stride, W / stride)."""
+        y = torch.relu(self.bn1(self.conv1(x_BCHW)))
+        y = torch.relu(self.bn2(self.conv2(y)))
+        shortcut = x_BCHW if self.downsample is None else self.downsample(x_BCHW)
+        return torch.relu(self.bn3(self.conv3(y)) + shortcut)
+
+
+class ResNet(nn.Module):
+    """The first three stages.
+
+    Args:
+        depth: 50 or 101.
+        frozen_norm: batch norm with fixed statistics (as STARK), else one that learns.
+
+    Raises:
+        ValueError: another depth.
+    """
+
+    def __init__(self, depth: int, *, frozen_norm: bool = True) -> None:
+        super().__init__()
+        if depth not in STAGES:
+            raise ValueError(f"depth must be one of {', '.join(map(str, STAGES))}, got {depth}")
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = _norm(64, frozen_norm)
+        first, second, third = STAGES[depth]
+        self.layer1 = _stage(64, 64, first, 1, frozen_norm)
+        self.layer2 = _stage(256, 128, second, 2, frozen_norm)
+        self.layer3 = _stage(512, 256, third, 2, frozen_norm)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, image_B3SS: Tensor) -> Tensor:
+        """(B, 3, S, S), normalised as ImageNet, S a multiple of 16 -> (B, 1024, S / 16, S / 16)."""
+        x = torch.relu(self.bn1(self.conv1(image_B3SS)))
+        x = nn.functional.max_pool2d(x, 3, stride=2, padding=1)
+        out: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        return out
+
+
+def _stage(inside: int, channels: int, blocks: int, stride: int, frozen: bool) -> nn.Sequential:
+    first = Bottleneck(inside, channels, stride, frozen=frozen)
+    return nn.Sequential(
+        first, *(Bottleneck(4 * channels, channels, 1, frozen=frozen) for _ in range(blocks - 1))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches:
+    """Tokens (B, N, C), features at stride 16 (B, N, F) and stride 8 (B, 4N, F'), a cell's four together."""
+
+    tokens_BNC: Tensor
+    coarse_BNF: Tensor
+    fine_B4NF: Tensor
+
+
+class PatchStem(nn.Module):
+    """ViT's patch embedding; no features beside the tokens."""
+
+    coarse = 0
+    fine = 0
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(width)
+
+    def forward(self, image_B3SS: Tensor) -> Patches:
+        """(B, 3, S, S) -> ``Patches`` with empty features."""
+        tokens = self.patch_embed(image_B3SS)
+        none = tokens[..., :0]
+        return Patches(tokens_BNC=tokens, coarse_BNF=none, fine_B4NF=none)
+
+
+class MobileStem(nn.Module):
+    """MobileNetV2 to stride 16; tokens are a linear map of both strides' features."""
+
+    coarse = STRIDE16_CHANNELS
+    fine = STRIDE8_CHANNELS
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.trunk = MobileNetV2()
+        self.project = nn.Linear(self.coarse + 4 * self.fine, width)
+
+    def forward(self, image_B3SS: Tensor) -> Patches:
+        """(B, 3, S, S) -> ``Patches``."""
+        fine_map, coarse_map = self.trunk(image_B3SS.contiguous(memory_format=torch.channels_last))
+        b, f, s2, _ = fine_map.shape
+        s = s2 // 2
+        coarse = coarse_map.flatten(2).transpose(1, 2)
+        fine = fine_map.view(b, f, s, 2, s, 2).permute(0, 2, 4, 3, 5, 1).reshape(b, 4 * s * s, f)
+        tokens = self.project(torch.cat([coarse, fine.reshape(b, s * s, 4 * f)], dim=-1))
+        return Patches(tokens_BNC=tokens, coarse_BNF=coarse, fine_B4NF=fine)
+
+
+class ResNetStem(nn.Module):
+    """ResNet to stride 16 with frozen batch norm, then a 1x1 convolution to the width (as STARK)."""
+
+    coarse = 0
+    fine = 0
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.body = ResNet(depth)
+        self.project = nn.Conv2d(CHANNELS, width, 1)
+
+    def forward(self, image_B3SS: Tensor) -> Patches:
+        """(B, 3, S, S) -> ``Patches`` with empty features."""
+        tokens = self.project(self.body(image_B3SS)).flatten(2).transpose(1, 2)
+        none = tokens[..., :0]
+        return Patches(tokens_BNC=tokens, coarse_BNF=none, fine_B4NF=none)
+
+
+STEMS: dict[str, Callable[[int], PatchStem | MobileStem | ResNetStem]] = {
+    "patch16": PatchStem,
+    "mobilenet": MobileStem,
+    "resnet50": partial(ResNetStem, depth=50),
+    "resnet101": partial(ResNetStem, depth=101),
+}
+"""By configuration name: a function from the width to a stem."""

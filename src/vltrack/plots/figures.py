@@ -1,0 +1,647 @@
+"""Figures for paper: one look, sizes in inches, the same bytes every time. Knows matplotlib; knows no score.
+
+A figure is put together inside ``look()``, so that no machine's own settings or fonts matter, and laid out in
+inches from its top left corner, so that nothing overlaps whatever is written. Names are data: they are shown
+as they are (no formulas, control characters as escapes) and cut to the room there is.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextToPath
+from matplotlib.ticker import NullLocator
+from numpy.typing import ArrayLike, NDArray
+
+from vltrack.core.errors import UsageError
+from vltrack.plots import text as lettering
+from vltrack.plots.compare_video import COLOURS
+
+Shade = tuple[float, float, float]
+
+COLUMN = 3.5
+"""Inches: one column of a paper with two."""
+PAGE = 7.16
+"""Inches: the whole width of such a page."""
+INK: Shade = (0.1, 0.11, 0.13)
+FAINT: Shade = (0.42, 0.45, 0.5)
+GRID: Shade = (0.88, 0.89, 0.91)
+ABSENT: Shade = (0.87, 0.88, 0.9)
+DASHES: tuple[Any, ...] = (
+    "-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)),
+    (0, (3, 1)), (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2)), (0, (9, 2)),
+)  # fmt: skip
+"""With the colours, so that lines are told apart in print without colour too."""
+SMALL, PLAIN, LARGE = 6.5, 7.5, 8.5
+"""Points."""
+_LOOK = {
+    "font.family": [lettering.FONT],
+    "font.size": PLAIN,
+    "text.parse_math": False,
+    "axes.unicode_minus": True,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "svg.hashsalt": "vltrack",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}
+_DPI = 200
+_STAMPS: dict[str, dict[str, str | None]] = {
+    "png": {"Software": "vltrack"},
+    "svg": {"Date": None, "Creator": "vltrack"},
+    "pdf": {"CreationDate": None, "Creator": "vltrack", "Producer": "vltrack"},
+}
+KINDS = tuple(_STAMPS)
+"""What a figure can be written as."""
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Within it figures are made and written alike on every machine."""
+    with style.context(["default", _LOOK]):
+        yield
+
+
+def colour(number: int) -> Shade:
+    """The colour of tracker ``number`` (from 0) on white; as in ``lanes.COLOURS``, its yellow dark enough."""
+    r, g, b = COLOURS[number % len(COLOURS)]
+    dim = 0.74 if r + g + b > 500 and b < 100 else 1.0
+    return r * dim / 255, g * dim / 255, b * dim / 255
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    made = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(made)
+    return made
+
+
+def axes_at(made: Figure, left: float, top: float, width: float, height: float, **more: Any) -> Axes:
+    """Axes of so many inches, their top left corner so many inches from the figure's."""
+    wide, high = made.get_size_inches()
+    place = (left / wide, 1 - (top + height) / high, width / wide, height / high)
+    axes = made.add_axes(place, **more)
+    axes.set_axisbelow(True)
+    axes.grid(color=GRID, linewidth=0.5)
+    return axes
+
+
+def write(made: Figure, text: str, left: float, top: float, *, size: float = PLAIN, **more: Any) -> None:
+    """One line of text, its top left corner (or what ``ha`` says) so many inches from the figure's."""
+    wide, high = made.get_size_inches()
+    more = {"va": "top", "ha": "left"} | more
+    made.text(left / wide, 1 - top / high, lettering.drawable(text), fontsize=size, parse_math=False, **more)
+
+
+@lru_cache(maxsize=4096)
+def inches(text: str, size: float = PLAIN, *, bold: bool = False) -> float:
+    """Width of one line of text."""
+    font = FontProperties(family=lettering.FONT, size=size, weight="bold" if bold else "normal")
+    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+def fitted(text: str, room: float, size: float = PLAIN, *, bold: bool = False) -> str:
+    """The text, safe to draw, cut in its middle with an ellipsis where it is wider than ``room`` inches.
+
+    The end stays, because names differ there: ``litetrack-base-tnl2k-1``, ``litetrack-base-tnl2k-2``.
+    """
+    text = lettering.drawable(text[:400])
+    if inches(text, size, bold=bold) <= room:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = inches(_cut(text, middle), size, bold=bold) <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return _cut(text, low)
+
+
+def _cut(text: str, keep: int) -> str:
+    tail = keep // 2
+    return text[: keep - tail].rstrip() + "\u2026" + (text[-tail:] if tail else "")
+
+
+def legend(
+    made: Figure,
+    rows: Sequence[tuple[int, str, str]],
+    left: float,
+    top: float,
+    width: float,
+    *,
+    dashed: bool = True,
+) -> float:
+    """A line a tracker: swatch, number, name; the order is the caller's. Returns its height in inches.
+
+    Args:
+        rows: (number of the tracker's colour, what stands before its name, its name).
+        dashed: whether the swatch shows the tracker's dashes, as its curve does.
+    """
+    wide, high = made.get_size_inches()
+    numbers = max((inches(number) for _, number, _ in rows), default=0.0)
+    name_at = left + 0.34 + (numbers + 0.1 if numbers else 0.0)
+    for place, (tracker, number, name) in enumerate(rows):
+        y = top + LEGEND_ROW * (place + 0.5)
+        line = Line2D(
+            [left / wide, (left + 0.26) / wide],
+            [1 - y / high] * 2,
+            color=colour(tracker),
+            linestyle=DASHES[tracker % len(DASHES)] if dashed else "-",
+            linewidth=1.6 if dashed else 4,
+            solid_capstyle="butt",
+        )
+        made.add_artist(line)
+        if number:
+            write(made, number, name_at - 0.1, y, ha="right", va="center_baseline")
+        write(made, fitted(name, left + width - name_at), name_at, y, va="center_baseline")
+    return LEGEND_ROW * len(rows)
+
+
+LEGEND_ROW = 0.15
+"""Inches."""
+
+
+def encoded(made: Figure, kind: str) -> bytes:
+    """The figure as ``png``, ``svg`` or ``pdf``: the same figure gives the same bytes, no date within.
+
+    Raises:
+        UsageError: another kind.
+    """
+    if kind not in _STAMPS:
+        raise UsageError(f"cannot write a figure as {kind!r}.", hint=f"Known: {', '.join(KINDS)}.")
+    data = io.BytesIO()
+    with look():
+        made.savefig(data, format=kind, metadata=_STAMPS[kind], dpi=_DPI)
+    return data.getvalue()
+
+
+# MERGED plots/figures.py
+# Curves of several trackers over thresholds, one picture a kind. Knows lines and numbers; computes no score.
+#
+# T trackers, K thresholds.
+
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """What a curve is of: its key in a score, its title, its axes, and how its number is made."""
+
+    key: str
+    title: str
+    across: str
+    up: str
+    number: str
+    curve: str
+
+
+CURVE_KINDS = (
+    Kind(
+        key="success",
+        title="Success",
+        across="overlap threshold",
+        up="share of frames above it",
+        number="auc",
+        curve="success_curve",
+    ),
+    Kind(
+        key="precision",
+        title="Precision",
+        across="centre error threshold [px]",
+        up="share of frames within it",
+        number="precision",
+        curve="precision_curve",
+    ),
+    Kind(
+        key="norm-precision",
+        title="Normalised precision",
+        across="centre error threshold [target sizes]",
+        up="share of frames within it",
+        number="norm_precision",
+        curve="norm_precision_curve",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Line:
+    """One tracker's curve: (K,) shares at (K,) thresholds, and the number (0..100) in the legend."""
+
+    tracker: int
+    name: str
+    thresholds: Floats
+    shares: Floats
+    number: float
+
+
+def curve_figure(kind: Kind, lines: Sequence[Line], note: str, ceiling: float | None) -> Figure:
+    """The curves, best number first in the legend, which stands below them.
+
+    Args:
+        kind: one of ``KINDS``.
+        lines: one a tracker.
+        note: rule, data and number of sequences; stands under the title.
+        ceiling: the number that a perfect tracker gets under this rule; None where it is not known.
+    """
+    ordered = sorted(lines, key=lambda line: (-line.number, line.tracker))
+    high, extra = 2.15, 1 if ceiling is not None else 0
+    legend_at = 0.42 + high + 0.45
+    total = legend_at + LEGEND_ROW * (len(ordered) + extra) + 0.08
+    with look():
+        made = figure(COLUMN, total)
+        write(made, kind.title, 0.45, 0.05, size=LARGE, weight="bold")
+        write(
+            made,
+            fitted(note, COLUMN - 0.55, SMALL),
+            0.45, 0.22, size=SMALL, color=FAINT,
+        )  # fmt: skip
+        axes = axes_at(made, 0.45, 0.42, COLUMN - 0.6, high)
+        last = max((float(line.thresholds[-1]) for line in ordered), default=1.0)
+        axes.set_xlim(0, last)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel(kind.across, labelpad=2)
+        axes.set_ylabel(kind.up, labelpad=3)
+        if ceiling is not None:
+            level = _level(kind, ordered, ceiling)
+            axes.axhline(level, color=FAINT, linewidth=0.7, gid="ceiling")
+        # Best drawn last: it lies on top.
+        for line in reversed(ordered):
+            axes.plot(
+                line.thresholds,
+                line.shares,
+                color=colour(line.tracker),
+                linestyle=DASHES[line.tracker % len(DASHES)],
+                linewidth=1.4,
+                gid=f"curve-{line.tracker}",
+            )
+        rows = [(line.tracker, f"{line.number:.2f}", line.name) for line in ordered]
+        below = legend_at + legend(made, rows, 0.45, legend_at, COLUMN - 0.55)
+        if ceiling is not None:
+            text = f"thin line: a perfect tracker gets {ceiling:.2f} under this rule"
+            write(
+                made, text, 0.45, below + LEGEND_ROW / 2,
+                size=SMALL, color=FAINT, va="center_baseline",
+            )  # fmt: skip
+    return made
+
+
+def _level(kind: Kind, lines: Sequence[Line], ceiling: float) -> float:
+    """The share that a perfect tracker's curve has at its thresholds.
+
+    The area under a success curve counts the threshold 1 too, which no overlap is above: with K thresholds a
+    perfect tracker has K / (K - 1) times as much below it as the area says.
+    """
+    share = ceiling / 100
+    if kind.key == "success" and lines and lines[0].thresholds[-1] == 1:
+        count = len(lines[0].thresholds)
+        share *= count / (count - 1)
+    return min(share, 1.0)
+
+
+# MERGED plots/figures.py
+# Scores by attribute as a radar. Knows numbers a tracker and attribute; computes no score.
+#
+# T trackers, A attributes.
+
+
+FEWEST = 3
+"""Fewer attributes span no area."""
+_SIDE = 2.5
+
+
+def radar_figure(
+    attributes: Sequence[tuple[str, int]],
+    names: Sequence[tuple[int, str]],
+    scores_TA: ArrayLike,
+    title: str,
+    note: str,
+) -> Figure:
+    """One closed line a tracker; all axes run from 0 to the same number, so that lengths can be compared.
+
+    Args:
+        attributes: (short name, number of sequences that have it), in the data set's own order.
+        names: (number of the colour, name) of each tracker.
+        scores_TA: (T, A) in points, 0 to 100; NaN leaves a gap.
+        title: what is measured.
+        note: rule and data.
+
+    Raises:
+        ValueError: fewer than ``FEWEST`` attributes, or shapes that disagree.
+    """
+    scores = np.asarray(scores_TA, dtype=np.float64)
+    if len(attributes) < FEWEST or scores.shape != (len(names), len(attributes)):
+        raise ValueError(f"{len(names)} trackers and {len(attributes)} attributes, got {scores.shape}")
+    finite = scores[np.isfinite(scores)]
+    most = max(10.0, float(np.ceil(finite.max() / 10) * 10)) if finite.size else 100.0
+    angles = 2 * np.pi * np.arange(len(attributes)) / len(attributes)
+    legend_at = 0.42 + _SIDE + 0.62
+    with look():
+        made = figure(COLUMN, legend_at + LEGEND_ROW * len(names) + 0.08)
+        write(made, title, 0.12, 0.05, size=LARGE, weight="bold")
+        room = COLUMN - 0.24
+        write(made, fitted(note, room, SMALL), 0.12, 0.22, size=SMALL, color=FAINT)
+        axes = axes_at(made, (COLUMN - _SIDE) / 2, 0.72, _SIDE, _SIDE, projection="polar")
+        polar = axes
+        polar.set_theta_zero_location("N")  # type: ignore[attr-defined]
+        polar.set_theta_direction(-1)  # type: ignore[attr-defined]
+        axes.set_ylim(0, most)
+        axes.set_yticks(np.linspace(0, most, 5)[1:])
+        axes.set_xticks(angles, [""] * len(angles))
+        polar.set_rlabel_position(np.degrees(angles[1]) / 2)  # type: ignore[attr-defined]
+        axes.tick_params(axis="y", labelsize=SMALL - 1)
+        axes.spines["polar"].set_color(GRID)
+        for angle, (name, count) in zip(angles, attributes, strict=True):
+            axes.text(
+                angle, most * 1.14, f"{lettering.drawable(name)[:10]}\n({count})",
+                ha="center", va="center", fontsize=SMALL, linespacing=1.0,
+            )  # fmt: skip
+        for (tracker, _), row in zip(names, scores, strict=True):
+            axes.plot(
+                np.append(angles, angles[0]),
+                np.append(row, row[0]),
+                color=colour(tracker),
+                linestyle=DASHES[tracker % len(DASHES)],
+                linewidth=1.3,
+                gid=f"radar-{tracker}",
+            )
+        legend(made, [(tracker, "", name) for tracker, name in names], 0.45, legend_at, 2.95)
+    return made
+
+
+# MERGED plots/figures.py
+# How much better one tracker is than another, sequence by sequence, worst first. Knows differences only.
+#
+# S sequences. The interval of the mean comes from the caller, who knows how it was made.
+
+
+ALL_NAMED = 30
+"""So many sequences are all named; of more, the worst and the best are."""
+_WORST, _BEST = 16, 8
+_ROW = 0.135
+_NAMES = 1.75
+_WIDTH = 5.2
+
+
+def gain_figure(
+    a: tuple[int, str], b: tuple[int, str], names: Sequence[str], gains_S: ArrayLike, title: str, note: str
+) -> Figure:
+    """Bars of A minus B, worst first.
+
+    Args:
+        a, b: colour number and name of each tracker; a bar has the colour of the tracker that it speaks for.
+        names: of the sequences.
+        gains_S: (S,) A minus B, in points; none missing.
+        title: the mean with its interval, for example ``+1.87 [+0.95, +2.80] over 280 sequences``.
+        note: what the numbers are: measure, rule, data.
+
+    Raises:
+        ValueError: not one gain a name, or none at all.
+    """
+    gains = np.asarray(gains_S, dtype=np.float64)
+    if gains.shape != (len(names),) or not len(names):
+        raise ValueError(f"{len(names)} names need as many gains, got shape {gains.shape}")
+    order = sorted(range(len(names)), key=lambda s: (gains[s], names[s]))
+    every = len(order) <= ALL_NAMED
+    parts = [order] if every else [order[:_WORST], order[-_BEST:]]
+    profile = 0.0 if every else 1.35
+    rows = sum(len(part) for part in parts)
+    gap = 0.02 if every else 0.28
+    total = 0.62 + profile + rows * _ROW + gap * len(parts) + 0.36
+    colours = (colour(a[0]), colour(b[0]))
+    with look():
+        made = figure(_WIDTH, total)
+        _head(made, a, b, title, note)
+        top = 0.62
+        if profile:
+            _profile(made, gains[order], top, profile - 0.3, colours)
+            top += profile
+        heads = [""] * len(parts) if every else [f"the {_WORST} worst", f"the {_BEST} best"]
+        for part, head in zip(parts, heads, strict=True):
+            top += gap
+            write(made, head, _NAMES, top - 0.04, size=SMALL, color=FAINT, va="bottom")
+            height = len(part) * _ROW
+            axes = axes_at(made, _NAMES, top, _WIDTH - _NAMES - 0.15, height)
+            _bars(made, axes, [(names[s], gains[s]) for s in part], (_limits(gains), top), colours)
+            top += height
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("points", labelpad=1)
+    return made
+
+
+def _head(made: Figure, a: tuple[int, str], b: tuple[int, str], title: str, note: str) -> None:
+    """What is compared, the mean, what the numbers are."""
+    room = (_WIDTH - 0.25) / 2 - 0.2
+    first = fitted(a[1], room, LARGE, bold=True)
+    second = fitted(b[1], room, LARGE, bold=True)
+    x = 0.12
+    for text, ink in ((first, colour(a[0])), ("\u2212", INK), (second, colour(b[0]))):
+        write(made, text, x, 0.06, size=LARGE, weight="bold", color=ink)
+        x += inches(text, LARGE, bold=True) + 0.06
+    room = _WIDTH - 0.24
+    write(made, fitted(title, room), 0.12, 0.24)
+    write(made, fitted(note, room, SMALL), 0.12, 0.4, size=SMALL, color=FAINT)
+
+
+def _profile(made: Figure, gains: Floats, top: float, height: float, colours: tuple[Shade, Shade]) -> None:
+    """All sequences as one row of thin bars, sorted."""
+    axes = axes_at(made, 0.5, top, _WIDTH - 0.65, height)
+    steps = np.arange(len(gains) + 1)
+    for sign, shade in zip((1, -1), colours, strict=True):
+        part = np.where(np.sign(gains) == sign, gains, 0)
+        axes.stairs(part, steps, fill=True, color=shade, linewidth=0, gid="profile")
+    axes.axhline(0, color=INK, linewidth=0.6)
+    axes.set_xlim(0, len(gains))
+    better, worse = int((gains > 0).sum()), int((gains < 0).sum())
+    equal = len(gains) - better - worse
+    axes.set_xlabel(f"all {len(gains)} sequences: {worse} worse, {equal} equal, {better} better", labelpad=2)
+    axes.set_ylabel("points", labelpad=1)
+
+
+def _limits(gains: Floats) -> tuple[float, float]:
+    """From the worst to the best, with room for the numbers at the ends of the bars."""
+    low, high = min(float(gains.min()), 0.0), max(float(gains.max()), 0.0)
+    span = max(high - low, 1.0)
+    return low - (0.14 if low < 0 else 0.02) * span, high + (0.14 if high > 0 or low == 0 else 0.02) * span
+
+
+def _bars(
+    made: Figure,
+    axes: Axes,
+    rows: Sequence[tuple[str, float]],
+    frame: tuple[tuple[float, float], float],
+    colours: tuple[Shade, Shade],
+) -> None:
+    """A bar a sequence with its name before it and its number at its end; ``frame`` is (limits, top)."""
+    limits, top = frame
+    values = np.array([value for _, value in rows])
+    shades = [colours[0] if value > 0 else colours[1] for value in values]
+    axes.barh(np.arange(len(rows)), values, height=0.72, color=shades, gid="bars")
+    axes.axvline(0, color=INK, linewidth=0.6)
+    axes.set_xlim(*limits)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.tick_params(labelbottom=False)
+    for number, (name, value) in enumerate(rows):
+        y = top + _ROW * (number + 0.5)
+        write(
+            made,
+            fitted(name, _NAMES - 0.2, SMALL),
+            _NAMES - 0.08, y, size=SMALL, ha="right", va="center_baseline",
+        )  # fmt: skip
+        axes.annotate(
+            f"{value:+.1f}".replace("-", "\u2212"),
+            (value, number),
+            (3 if value >= 0 else -3, 0),
+            textcoords="offset points",
+            ha="left" if value >= 0 else "right",
+            va="center_baseline",
+            fontsize=SMALL - 0.5,
+            color=FAINT,
+        )
+
+
+# MERGED plots/figures.py
+# Two small pictures of all trackers: speed against quality, and how alike boxes are. Knows numbers only.
+#
+# T trackers.
+
+
+_SHADES = LinearSegmentedColormap.from_list(
+    "overlap", [(0.97, 0.975, 0.98), (0.45, 0.62, 0.76), (0.05, 0.25, 0.42)]
+)
+_ROUND = (1, 1.5, 2, 3, 5, 7)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One tracker: frames a second, and its score in points."""
+
+    tracker: int
+    name: str
+    fps: float
+    score: float
+
+
+def speed_figure(points: Sequence[Point], measure: str, note: str) -> Figure:
+    """Frames a second against the score; the names stand in a legend below, best first.
+
+    Raises:
+        ValueError: no point, or a speed that is not above 0.
+    """
+    if not points or not all(np.isfinite(p.fps) and p.fps > 0 for p in points):
+        raise ValueError("every tracker of a speed picture needs its frames a second")
+    ordered = sorted(points, key=lambda p: (-p.score, p.tracker))
+    legend_at = 0.42 + 2.0 + 0.45
+    with look():
+        made = figure(COLUMN, legend_at + LEGEND_ROW * len(points) + 0.08)
+        write(made, "Speed and quality", 0.45, 0.05, size=LARGE, weight="bold")
+        room = COLUMN - 0.55
+        write(made, fitted(note, room, SMALL), 0.45, 0.22, size=SMALL, color=FAINT)
+        axes = axes_at(made, 0.45, 0.42, COLUMN - 0.6, 2.0)
+        _speeds(axes, min(p.fps for p in points), max(p.fps for p in points))
+        scores = [p.score for p in points]
+        middle, half = (max(scores) + min(scores)) / 2, max((max(scores) - min(scores)) * 0.65, 2.0)
+        axes.set_ylim(middle - half, middle + half)
+        axes.set_ylabel(measure, labelpad=3)
+        for p in ordered:
+            axes.plot(
+                [p.fps], [p.score], "o", markersize=7, color=colour(p.tracker),
+                markeredgecolor="white", markeredgewidth=0.8, gid=f"point-{p.tracker}",
+            )  # fmt: skip
+        rows = [(p.tracker, f"{p.score:.2f}", f"{p.fps:.1f}/s  {p.name}") for p in ordered]
+        legend(made, rows, 0.45, legend_at, room, dashed=False)
+    return made
+
+
+def _speeds(axes: Axes, low: float, high: float) -> None:
+    """The axis of speeds: from 0 where they are alike, logarithmic where they lie far apart."""
+    if high < 4 * low:
+        axes.set_xlim(0, 1.15 * high)
+        axes.set_xlabel("frames a second", labelpad=2)
+        return
+    low, high = low / 1.4, high * 1.4
+    ticks = [r * 10.0**e for e in range(-3, 6) for r in _ROUND if low <= r * 10.0**e <= high]
+    while len(ticks) > 7:
+        ticks = ticks[::2]
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("frames a second (logarithmic)", labelpad=2)
+
+
+def matrix_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike, note: str) -> Figure:
+    """Mean overlap of each pair; rows carry a number and the name, columns the number alone.
+
+    Args:
+        names: (number of the colour, name); the colour is None for the truth.
+        matrix_TT: mean overlap in [0, 1]; NaN is left blank.
+        note: which frames count.
+
+    Raises:
+        ValueError: shapes that disagree.
+    """
+    matrix = np.asarray(matrix_TT, dtype=np.float64)
+    count = len(names)
+    if matrix.shape != (count, count):
+        raise ValueError(f"{count} names need ({count}, {count}) overlaps, got {matrix.shape}")
+    cell, left, top = 0.34, 1.75, 0.62
+    width = max(COLUMN, left + count * cell + 0.12)
+    with look():
+        made = figure(width, top + count * cell + 0.12)
+        write(made, "How alike the boxes are", 0.12, 0.05, size=LARGE, weight="bold")
+        write(
+            made,
+            fitted(note, width - 0.24, SMALL),
+            0.12,
+            0.22,
+            size=SMALL,
+            color=FAINT,
+        )
+        axes = axes_at(made, left, top, count * cell, count * cell)
+        axes.imshow(np.ma.masked_invalid(matrix), vmin=0, vmax=1, cmap=_SHADES, aspect="auto")
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for row, (tracker, name) in enumerate(names):
+            y = top + cell * (row + 0.5)
+            shade = INK if tracker is None else colour(tracker)
+            label = fitted(f"{name}", left - 0.45)
+            write(made, label, left - 0.22, y, ha="right", va="center_baseline")
+            for place in ((left - 0.1, y), (left + cell * (row + 0.5), top - 0.1)):
+                write(
+                    made, str(row + 1), *place, ha="center", va="center_baseline", color=shade, weight="bold"
+                )
+            for column in range(count):
+                value = matrix[row, column]
+                if np.isfinite(value):
+                    ink = "white" if value > 0.55 else INK
+                    axes.text(
+                        column, row, f"{value:.2f}", ha="center", va="center_baseline", color=ink,
+                        fontsize=SMALL,
+                    )  # fmt: skip
+    return made

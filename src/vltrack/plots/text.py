@@ -1,0 +1,101 @@
+"""Smooth letters on arrays of pixels. Knows matplotlib's own font, DejaVu Sans: no machine's fonts matter.
+
+Colours are RGB. A text is set once and kept, as video repeats its words in every frame.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from numpy.typing import NDArray
+
+from vltrack.core.files import printable
+from vltrack.core.types import Image
+
+FONT = "DejaVu Sans"
+_DPI = 100
+_STRANGER = "\u25a1"
+_LONGEST = 200
+
+
+def drawable(text: str) -> str:
+    """The text with what the font cannot show replaced by squares, and control characters escaped."""
+    font = get_font(findfont(FontProperties(family=FONT)))
+    return "".join(c if font.get_char_index(ord(c)) else _STRANGER for c in printable(text))
+
+
+@lru_cache(maxsize=1024)
+def mask_of(text: str, size: int, bold: bool = False) -> NDArray[np.float32]:
+    """(h, w) coverage in [0, 1] of one line of text; ``h`` depends on ``size`` (pixels of an em) alone."""
+    text = drawable(text)[:_LONGEST]
+    weight = "bold" if bold else "normal"
+    height = round(size * 1.3)
+    width = max(1, round(len(text) * size * 1.1) + size)
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    figure.text(
+        0, 0.27, text, fontsize=size * 72 / _DPI, family=FONT, weight=weight, va="baseline", parse_math=False
+    )
+    alpha = (1 - pixels_of(figure)[:, :, 0] / 255).astype(np.float32)
+    used = np.flatnonzero(alpha.max(axis=0) > 0)
+    mask = alpha[:, : (int(used[-1]) + 1 if used.size else 1)]
+    mask.setflags(write=False)
+    return mask
+
+
+def pixels_of(figure: Figure) -> Image:
+    """A figure of matplotlib as (H, W, 3) RGB uint8."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[:, :, :3].copy()
+
+
+def width_of(text: str, size: int, bold: bool = False) -> int:
+    """Pixels that ``write`` takes."""
+    return int(mask_of(text, size, bold).shape[1])
+
+
+def write(
+    image: Image,
+    text: str,
+    corner: tuple[int, int],
+    size: int,
+    colour: tuple[int, int, int],
+    bold: bool = False,
+) -> int:
+    """Write one line into ``image``, its top left corner at (x, y); what lies outside is cut. Its width."""
+    mask = mask_of(text, size, bold)
+    x, y = corner
+    top, left = max(0, y), max(0, x)
+    bottom, right = min(image.shape[0], y + mask.shape[0]), min(image.shape[1], x + mask.shape[1])
+    if bottom > top and right > left:
+        part = mask[top - y : bottom - y, left - x : right - x, None]
+        place = image[top:bottom, left:right]
+        place[:] = np.round(place * (1 - part) + np.asarray(colour, dtype=np.float32) * part).astype(np.uint8)
+    return int(mask.shape[1])
+
+
+def numerals(
+    image: Image, text: str, right: int, top: int, size: int, colour: tuple[int, int, int], bold: bool = False
+) -> None:
+    """Write a number that changes often, its right edge at ``right``: put together from its characters."""
+    x = right - sum(width_of(c, size, bold) + 1 for c in text)
+    for character in text:
+        x += write(image, character, (x, top), size, colour, bold) + 1
+
+
+def shortened(text: str, size: int, room: int, bold: bool = False) -> str:
+    """The text, with an ellipsis at its end where it is wider than ``room`` pixels."""
+    text = drawable(text)
+    if width_of(text, size, bold) <= room:
+        return text
+    low, high = 0, min(len(text), _LONGEST)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = width_of(text[:middle].rstrip() + "\u2026", size, bold) <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return text[:low].rstrip() + "\u2026" if low else ""

