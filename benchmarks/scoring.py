@@ -26,10 +26,11 @@ import numpy as np
 from child import REPOSITORY, Worker, environment
 
 from vltrack.core.files import write_text
+from vltrack.core.types import Floats
 from vltrack.datasets.reader import open_dataset
 from vltrack.evaluation.results import open_results
 from vltrack.evaluation.summary import renamed, truth_of
-from vltrack.metrics.annotations import Annotation, Floats, Truth
+from vltrack.metrics.annotations import Annotation, Truth
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import align, score
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vltrack.models.base import Memory, Prediction, Text
-from vltrack.prep.tokenizers import WordPieces
+from vltrack.prep.tokenizers import WordPieceTokenizer
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker
@@ -202,4 +202,4 @@ def _piece(word: str) -> int:
     return int(_VOCABULARY.encode(word).ids[1])
 
 
-_VOCABULARY = WordPieces.load()
+_VOCABULARY = WordPieceTokenizer.load()

@@ -131,9 +131,9 @@ def test_a_model_that_goes_to_the_other_twin_is_caught() -> None:
 def model_text(sentence: str):
     import torch
 
-    from vltrack.prep.tokenizers import WordPieces
+    from vltrack.prep.tokenizers import WordPieceTokenizer
 
-    tokens = WordPieces.load().encode(sentence, 12)
+    tokens = WordPieceTokenizer.load().encode(sentence, 12)
     return Reader().read_text(torch.from_numpy(tokens.ids)[None], torch.from_numpy(tokens.mask)[None])
 
 

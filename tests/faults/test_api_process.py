@@ -220,7 +220,7 @@ def test_threads_are_set_as_documented(weights) -> None:
 
 @pytest.mark.fault("A09")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
-@pytest.mark.parametrize("where", ["network", "cut", "choose", "blend_size", "mean_colour", "Step"])
+@pytest.mark.parametrize("where", ["network", "cut", "choose", "blend_size", "mean_color", "Step"])
 def test_a_step_that_breaks_leaves_the_state(monkeypatch, where, error) -> None:
     model = Spotter()
     following, control = tracker(model), tracker(Spotter())

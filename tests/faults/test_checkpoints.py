@@ -32,7 +32,7 @@ from vltrack.core.errors import (
 )
 from vltrack.core.files import sha256_of
 from vltrack.models.litetrack import LiteTrackConfig
-from vltrack.prep.tokenizers import WordPieces
+from vltrack.prep.tokenizers import WordPieceTokenizer
 
 
 def little_config() -> LiteTrackConfig:
@@ -314,7 +314,7 @@ def test_another_vocabulary_is_refused(path: Path) -> None:
 
 @pytest.mark.fault("C12")
 def test_the_packaged_vocabulary_fits_every_word_table() -> None:
-    assert WordPieces.load().size == 30522
+    assert WordPieceTokenizer.load().size == 30522
 
 
 @pytest.mark.fault("C13")

@@ -17,12 +17,12 @@ from vltrack.core.errors import (
     VltrackError,
 )
 from vltrack.prep.prompts import clean_text, read_prompt_file
-from vltrack.prep.tokenizers import WordPieces
+from vltrack.prep.tokenizers import WordPieceTokenizer
 
 
 @pytest.fixture(scope="module")
-def pieces() -> WordPieces:
-    return WordPieces.load()
+def pieces() -> WordPieceTokenizer:
+    return WordPieceTokenizer.load()
 
 
 @pytest.mark.fault("P01")

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import DataError
-from vltrack.metrics.annotations import Annotation, Floats, Truth
+from vltrack.core.types import Floats
+from vltrack.metrics.annotations import Annotation, Truth
 from vltrack.metrics.protocols import RULES, Rule
 from vltrack.metrics.scoring import MEASURES, Scores, align, ceiling, score
 

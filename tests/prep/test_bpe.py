@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vltrack.core.errors import InputError, ModelNotFound, PromptEmpty, TokenizerMismatch
 from vltrack.prep import tokenizers as bpe
-from vltrack.prep.tokenizers import ARCHIVE, MERGES, VOCABULARY, BytePairs
+from vltrack.prep.tokenizers import ARCHIVE, MERGES, VOCABULARY, BytePairTokenizer
 
 PAIRS = """t h
 th e</w>
@@ -70,11 +70,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pairs(folder: Path) -> BytePairs:
-    return BytePairs.load(folder / ARCHIVE)
+def pairs(folder: Path) -> BytePairTokenizer:
+    return BytePairTokenizer.load(folder / ARCHIVE)
 
 
-def test_a_known_sentence(pairs: BytePairs) -> None:
+def test_a_known_sentence(pairs: BytePairTokenizer) -> None:
     numbers = {piece: i for i, piece in enumerate(pieces())}
     tokens = pairs.encode("The  white CAR's", max_tokens=9)
     wanted = ["<|startoftext|>", "the</w>", "white</w>", "car</w>", "'s</w>", "<|endoftext|>"]
@@ -84,26 +84,26 @@ def test_a_known_sentence(pairs: BytePairs) -> None:
     assert (tokens.kept, tokens.total, tokens.unknown_share, tokens.warnings) == (4, 4, 0.0, ())
 
 
-def test_both_forms_are_one_vocabulary(folder: Path, pairs: BytePairs, tmp_path: Path) -> None:
+def test_both_forms_are_one_vocabulary(folder: Path, pairs: BytePairTokenizer, tmp_path: Path) -> None:
     assert pairs.size == len(pieces()) == 531
     for path in (folder, folder / VOCABULARY, as_hugging_face(tmp_path), tmp_path):
-        other = BytePairs.load(path)
+        other = BytePairTokenizer.load(path)
         assert (other.sha256, other.size) == (pairs.sha256, pairs.size)
         assert other.encode("a white cat").ids.tolist() == pairs.encode("a white cat").ids.tolist()
     (tmp_path / "plain.txt").write_text(f"#version: 0.2\n{PAIRS}\n", encoding="utf-8")
-    assert BytePairs.load(tmp_path / "plain.txt").sha256 == pairs.sha256
+    assert BytePairTokenizer.load(tmp_path / "plain.txt").sha256 == pairs.sha256
     changed = as_openai(tmp_path, f"#version: 0.2\n{PAIRS}\no o\n")
-    assert BytePairs.load(changed).sha256 != pairs.sha256
+    assert BytePairTokenizer.load(changed).sha256 != pairs.sha256
 
 
 def test_the_archive_has_more_merges_than_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published file has 262,144, the model reads 48,894: with those it has 49,408 pieces."""
     assert 256 + 256 + bpe._USED_MERGES + 2 == 49408
     monkeypatch.setattr(bpe, "_USED_MERGES", 3)
-    assert BytePairs.load(as_openai(tmp_path)).size == 512 + 3 + 2
+    assert BytePairTokenizer.load(as_openai(tmp_path)).size == 512 + 3 + 2
 
 
-def test_agreement_with_the_reference(folder: Path, pairs: BytePairs) -> None:
+def test_agreement_with_the_reference(folder: Path, pairs: BytePairTokenizer) -> None:
     transformers = pytest.importorskip("transformers")
     merges = [tuple(pair.split()) for pair in PAIRS.splitlines()]
     reference = transformers.CLIPTokenizer(vocab=json.loads((folder / VOCABULARY).read_text()), merges=merges)
@@ -121,13 +121,13 @@ def test_agreement_with_the_reference(folder: Path, pairs: BytePairs) -> None:
         assert tokens.ids[: tokens.kept + 2].tolist() == reference(text)["input_ids"], text
 
 
-def test_specials_in_a_sentence_are_signs(pairs: BytePairs) -> None:
+def test_specials_in_a_sentence_are_signs(pairs: BytePairTokenizer) -> None:
     tokens = pairs.encode("the <|endoftext|> car")
     assert tokens.ids.max() == pairs.size - 1
     assert (tokens.ids >= pairs.size - 2).sum() == 2
 
 
-def test_warnings(pairs: BytePairs) -> None:
+def test_warnings(pairs: BytePairTokenizer) -> None:
     tokens = pairs.encode("car " * 30, max_tokens=10)
     assert (tokens.kept, tokens.total) == (8, 30)
     assert "30 word pieces; only the first 8" in tokens.warnings[0]
@@ -139,7 +139,7 @@ def test_warnings(pairs: BytePairs) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=80))
-def test_any_sentence_gives_a_well_formed_row(pairs: BytePairs, text: str) -> None:
+def test_any_sentence_gives_a_well_formed_row(pairs: BytePairTokenizer, text: str) -> None:
     try:
         tokens = pairs.encode(text, max_tokens=20)
     except InputError:
@@ -154,16 +154,16 @@ def test_any_sentence_gives_a_well_formed_row(pairs: BytePairs, text: str) -> No
 @pytest.mark.fault("C13")
 def test_a_missing_vocabulary_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"no CLIP vocabulary in .*vocab\.json") as caught:
-        BytePairs.load(tmp_path)
+        BytePairTokenizer.load(tmp_path)
     assert ARCHIVE in caught.value.hint
     assert "box" in caught.value.hint
     for name in ("none.txt.gz", "none.json"):
         with pytest.raises(ModelNotFound, match=name):
-            BytePairs.load(tmp_path / name)
+            BytePairTokenizer.load(tmp_path / name)
     as_hugging_face(tmp_path)
     (tmp_path / MERGES).unlink()
     with pytest.raises(ModelNotFound, match=MERGES):
-        BytePairs.load(tmp_path)
+        BytePairTokenizer.load(tmp_path)
 
 
 @pytest.mark.fault("C12")
@@ -179,7 +179,7 @@ def test_a_wrong_vocabulary_is_refused(tmp_path: Path) -> None:
         ({piece: i for i, piece in enumerate([p for p in known if p != "white</w>"])}, "a merge names"),
     ):
         with pytest.raises(TokenizerMismatch, match=said):
-            BytePairs.load(as_hugging_face(tmp_path, numbers))
+            BytePairTokenizer.load(as_hugging_face(tmp_path, numbers))
     for text, said in (
         (f"#version: 0.2\n{PAIRS}\nt h\n", "repeat: th"),
         (f"#version: 0.2\n{PAIRS}\nth e c\n", "line 19 is not two"),
@@ -187,7 +187,7 @@ def test_a_wrong_vocabulary_is_refused(tmp_path: Path) -> None:
         (f"#version: 0.2\n{PAIRS}\nzz e\n", "a merge names"),
     ):
         with pytest.raises(TokenizerMismatch, match=said):
-            BytePairs.load(as_openai(tmp_path, text))
+            BytePairTokenizer.load(as_openai(tmp_path, text))
 
 
 @pytest.mark.fault("C12")
@@ -197,19 +197,19 @@ def test_a_damaged_or_endless_file_is_refused(tmp_path: Path, monkeypatch: pytes
     for data in (whole[: len(whole) // 2], b"no gzip", whole[:30] + b"\xff\xff" + whole[32:]):
         path.write_bytes(data)
         with pytest.raises(TokenizerMismatch):
-            BytePairs.load(path)
+            BytePairTokenizer.load(path)
     path.write_bytes(gzip.compress(b"\xff\xfe\n"))
     with pytest.raises(TokenizerMismatch, match="UTF-8"):
-        BytePairs.load(path)
+        BytePairTokenizer.load(path)
     (tmp_path / "vocab.json").write_text("{")
     with pytest.raises(TokenizerMismatch, match="JSON"):
-        BytePairs.load(tmp_path / "vocab.json")
+        BytePairTokenizer.load(tmp_path / "vocab.json")
     monkeypatch.setattr(bpe, "_MAX_BYTES", 50)
     with pytest.raises(TokenizerMismatch, match="over 50 bytes"):
-        BytePairs.load(as_openai(tmp_path))
+        BytePairTokenizer.load(as_openai(tmp_path))
 
 
-def test_faults_of_the_call(pairs: BytePairs) -> None:
+def test_faults_of_the_call(pairs: BytePairTokenizer) -> None:
     with pytest.raises(PromptEmpty):
         pairs.encode("...")
     with pytest.raises(ValueError, match="max_tokens"):

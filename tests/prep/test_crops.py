@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import BoxInvalid
-from vltrack.prep.crops import MIN_SIDE, cut, letterbox, mean_colour, region_for
+from vltrack.prep.crops import MIN_SIDE, cut, letterbox, mean_color, region_for
 
 BOXES = st.tuples(st.floats(-9000, 9000), st.floats(-9000, 9000), st.floats(0.2, 8000), st.floats(0.2, 8000))
 
@@ -120,7 +120,7 @@ def test_outside_the_frame_is_one_colour() -> None:
     frame = np.full((60, 80, 3), (200, 100, 50), dtype=np.uint8)
     frame[:, :40] = (0, 0, 0)
     far = region_for((-5000, -5000, 30, 30), 4, 64)
-    assert (cut(frame, far) == np.round(mean_colour(frame))).all()
+    assert (cut(frame, far) == np.round(mean_color(frame))).all()
     assert (cut(frame, far, border=(1, 2, 3)) == (1, 2, 3)).all()
     half = cut(frame, region_for((70, 20, 20, 20), 4, 80), border=(9, 8, 7))
     assert (half[:, -10:] == (9, 8, 7)).all()

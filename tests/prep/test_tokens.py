@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import ModelNotFound, PromptEmpty, TokenizerMismatch
-from vltrack.prep.tokenizers import PACKAGED_VOCABULARY, WordPieces
+from vltrack.prep.tokenizers import PACKAGED_VOCABULARY, WordPieceTokenizer
 
-PIECES = WordPieces.load()
+PIECES = WordPieceTokenizer.load()
 
 
 def test_the_packaged_vocabulary_is_bert_base_uncased() -> None:
@@ -71,7 +71,7 @@ def test_faults(tmp_path) -> None:
     with pytest.raises(ValueError, match="max_tokens"):
         PIECES.encode("car", max_tokens=2)
     with pytest.raises(ModelNotFound):
-        WordPieces.load(tmp_path / "none.txt")
+        WordPieceTokenizer.load(tmp_path / "none.txt")
     for content in (
         b"[PAD]\n[UNK]\nthe\n",
         b"the\n[PAD]\n[UNK]\n[CLS]\n[SEP]\n",
@@ -79,7 +79,7 @@ def test_faults(tmp_path) -> None:
     ):
         (tmp_path / "vocab.txt").write_bytes(content)
         with pytest.raises(TokenizerMismatch):
-            WordPieces.load(tmp_path / "vocab.txt")
+            WordPieceTokenizer.load(tmp_path / "vocab.txt")
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(TokenizerMismatch):
-        WordPieces.load(tmp_path / "vocab.txt")
+        WordPieceTokenizer.load(tmp_path / "vocab.txt")

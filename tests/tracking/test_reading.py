@@ -17,7 +17,7 @@ from scripted import GREY, Spotter, tracker
 from vltrack.checkpoints import store
 from vltrack.core.errors import ModelNotFound, TokenizerMismatch, UsageError
 from vltrack.core.types import Target
-from vltrack.prep.tokenizers import ARCHIVE, BytePairs, open_vocabulary
+from vltrack.prep.tokenizers import ARCHIVE, BytePairTokenizer, load_tokenizer
 from vltrack.tracking.compare import modes_of
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
@@ -54,7 +54,7 @@ def test_a_box_needs_no_vocabulary_and_a_sentence_names_the_missing_one() -> Non
 def test_the_vocabulary_beside_the_weights_is_read(tmp_path: Path) -> None:
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(b"#version: 0.2\nc a\nca r</w>\n"))
     model = Reading()
-    engine = Engine(model, torch.device("cpu"), Policy(), partial(open_vocabulary, "clip", tmp_path))
+    engine = Engine(model, torch.device("cpu"), Policy(), partial(load_tokenizer, "clip", tmp_path))
     engine.start(scene(), Target(box=BOX, text="Car car"))
     assert model.ids.tolist() == [[514, 513, 513, 515] + [0] * 8]
     assert model.valid.tolist() == [[True] * 4 + [False] * 8]
@@ -73,7 +73,7 @@ def test_aitrack_reads_with_the_vocabulary_that_its_weights_know(tmp_path: Path)
     path = tmp_path / "weights.safetensors"
     model = make(small(CONFIGS["aitrack narrow base"]()))
     assert model.vocabulary == "clip"
-    sha256 = BytePairs.load(whole_vocabulary(tmp_path)).sha256
+    sha256 = BytePairTokenizer.load(whole_vocabulary(tmp_path)).sha256
     for known, fits in ((sha256, True), ("ab" * 32, False)):
         store.save(path, model, tracker="aitrack", size="base", card={"vocabulary_sha256": known})
         follower = Tracker.load(path)
@@ -81,7 +81,7 @@ def test_aitrack_reads_with_the_vocabulary_that_its_weights_know(tmp_path: Path)
         with nullcontext() if fits else pytest.raises(TokenizerMismatch, match="abababababab"):
             follower.init(scene(), box=BOX, text="the car")
     (tmp_path / ARCHIVE).unlink()
-    open_vocabulary.cache_clear()
+    load_tokenizer.cache_clear()
     follower = Tracker.load(path)
     follower.init(scene(), box=BOX)
     with pytest.raises(ModelNotFound, match=str(tmp_path)):

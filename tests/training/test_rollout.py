@@ -16,7 +16,7 @@ from vltrack.models import aitrack
 from vltrack.models.aitrack import AITrack
 from vltrack.models.base import Memory
 from vltrack.prep.crops import region_for
-from vltrack.prep.tokenizers import WordPieces
+from vltrack.prep.tokenizers import WordPieceTokenizer
 from vltrack.training.checkpoint import averaged
 from vltrack.training.clips import Clip, ClipConfig, clips_of, drawn, wandered
 from vltrack.training.data import ClipDataset
@@ -142,7 +142,7 @@ def test_frames_without_the_target_or_with_it_out_of_sight_teach_nothing(model: 
 
 
 def test_a_sentence_may_join(model: AITrack, clip: Clip) -> None:
-    tokens = WordPieces.load().encode(clip.sentence, model.max_words)
+    tokens = WordPieceTokenizer.load().encode(clip.sentence, model.max_words)
     words = torch.from_numpy(tokens.ids)[None], torch.from_numpy(tokens.mask)[None]
     spoken = roll(model, clip, CPU, words)
     model.zero_grad()
@@ -166,7 +166,7 @@ def test_the_loss_of_one_rollout_goes_down(clip: Clip) -> None:
 
 
 def batch_of(*clips: Clip, words: bool = False) -> dict[str, torch.Tensor]:
-    tokens = WordPieces.load().encode(clips[0].sentence, 24)
+    tokens = WordPieceTokenizer.load().encode(clips[0].sentence, 24)
     return {
         "frames": torch.from_numpy(np.stack([clip.frames for clip in clips])),
         "boxes": torch.from_numpy(np.stack([clip.boxes for clip in clips])),

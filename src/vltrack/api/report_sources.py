@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vltrack.api.console import shown
 from vltrack.core.errors import DataError, UsageError, VltrackError
 from vltrack.core.json_io import read_json
-from vltrack.core.types import iou_xywh
+from vltrack.core.types import Floats, iou_xywh
 from vltrack.plots.contact_sheet import Snapshot, moments_of, snapshot
 from vltrack.plots.report_data import row_record, snapshot_record
 from vltrack.plots.timelines import spans, thinned
@@ -292,7 +292,6 @@ def _pooled(ruled: dict[str, Any]) -> bool:
 # Knows boxes, truth and frames; knows no scoring rule. T trackers, N frames.
 
 
-Floats = NDArray[np.float64]
 POINTS = 700
 """Of a lane at most: more cannot be told apart on paper."""
 

@@ -222,7 +222,7 @@ def import_weights(
             raise UsageError(f"--out {shown(target)} is one of the files to read.", hint="Choose another.")
 
     from vltrack.checkpoints.importing import import_weights as bring
-    from vltrack.prep.tokenizers import open_vocabulary
+    from vltrack.prep.tokenizers import load_tokenizer
 
     done = bring(
         files,
@@ -231,7 +231,7 @@ def import_weights(
         kinds=kind or (),
         partial=partial or (),
         extract=extract_tensors,
-        vocabulary_sha256=open_vocabulary("bert").sha256,
+        vocabulary_sha256=load_tokenizer("bert").sha256,
     )
     if json:
         emit(_record(done))

@@ -99,7 +99,7 @@ _LARGEST = 1 << 26
 """No record is larger than 64 MiB; a file that is was not written here."""
 
 
-def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
+def write_checksummed(path: Path, record: Mapping[str, Any]) -> None:
     """Write ``record`` (what JSON can hold, finite numbers) as canonical text with a key ``seal``.
 
     The same record gives the same bytes. Raises ``ResourceError``.
@@ -107,8 +107,8 @@ def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
     write_text(path, _text({**record, "seal": _seal(record)}))
 
 
-def read_sealed(path: Path, kind: str) -> dict[str, Any]:
-    """The record of a file that ``write_sealed`` wrote; ``kind`` is its ``format``.
+def read_checksummed(path: Path, kind: str) -> dict[str, Any]:
+    """The record of a file that ``write_checksummed`` wrote; ``kind`` is its ``format``.
 
     Raises:
         FileNotFoundError: no such file.

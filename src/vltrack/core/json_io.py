@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.core.types import Floats
 
 MAX_BYTES = 256 << 20
 MAX_WALKED_BYTES = 2 << 30
@@ -236,8 +236,6 @@ def _no_json(where: str, error: BaseException) -> DataError:
 # Values of a JSON document with their places, so that every fault is named. Knows no format.
 
 
-Floats = NDArray[np.float64]
-
 LARGEST = 1e9
 """No score, time, pixel or count in a report is larger; sums of such numbers stay finite."""
 
@@ -343,6 +341,6 @@ def kind_of(value: Any) -> str:
 # Numbers as JSON can hold them. Knows one rule: what is not defined is null.
 
 
-def told_number(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """The number, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None

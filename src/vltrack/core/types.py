@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Image = NDArray[np.uint8]
 Box = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 class Mode(StrEnum):

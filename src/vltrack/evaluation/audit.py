@@ -24,12 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError, GroundingFailed, VltrackError
-from vltrack.core.types import Frame, Image, Mode, Step, Target, iou_xywh
+from vltrack.core.types import Floats, Frame, Image, Mode, Step, Target, iou_xywh
 from vltrack.datasets.sequences import Sequence
 from vltrack.evaluation.audit_sentences import Wording
 from vltrack.metrics.success import success_auc
 
-Floats = NDArray[np.float64]
 BoxLike = tuple[float, float, float, float]
 Frames = Generator[Frame, None, None]
 

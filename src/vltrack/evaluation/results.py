@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError, GroundingFailed, StateError
-from vltrack.core.files import read_sealed, sha256_bytes
+from vltrack.core.files import read_checksummed, sha256_bytes
+from vltrack.core.types import Floats
 from vltrack.evaluation.third_party import Results, read_foreign
 
 # MERGED evaluation/results.py
@@ -39,8 +40,6 @@ from vltrack.evaluation.third_party import Results, read_foreign
 
 
 AGAIN = "Run the evaluation again: it will redo this sequence."
-
-Floats = NDArray[np.float64]
 
 
 def lines_of(rows: list[tuple[Any, ...]]) -> bytes:
@@ -225,7 +224,7 @@ def read_results(folder: Path) -> StoredResults:
         StateError: a record in it was changed after it was written.
     """
     try:
-        run = read_sealed(folder / RUN_FILE, RUN)
+        run = read_checksummed(folder / RUN_FILE, RUN)
     except OSError as error:
         raise DataError(
             f"{folder} holds no results of vltrack evaluate (no run.json).",
@@ -237,7 +236,7 @@ def read_results(folder: Path) -> StoredResults:
     for name in planned:
         path = file_of(folder, "failures", name)
         if name not in records and path.is_file():
-            failures[name] = read_sealed(path, FAILED)
+            failures[name] = read_checksummed(path, FAILED)
     return StoredResults(
         folder=folder,
         tracker=run["tracker"],
@@ -257,7 +256,7 @@ def done_record(folder: Path, name: str) -> dict[str, Any] | None:
     """The content of ``done/<seq>.json`` or None. Raises ``StateError`` if it was changed."""
     path = file_of(folder, "done", name)
     try:
-        record = read_sealed(path, DONE)
+        record = read_checksummed(path, DONE)
     except FileNotFoundError:
         return None
     if record["name"] != name:
@@ -287,7 +286,7 @@ def verify(folder: Path) -> list[Finding]:
     Raises:
         DataError, StateError: there is no readable ``run.json``.
     """
-    run = read_sealed(folder / RUN_FILE, RUN) if (folder / RUN_FILE).is_file() else None
+    run = read_checksummed(folder / RUN_FILE, RUN) if (folder / RUN_FILE).is_file() else None
     if run is None:
         raise DataError(f"{folder} holds no results of vltrack evaluate (no run.json).")
     names = check_names(run["sequences"])
@@ -311,7 +310,7 @@ def _damages(folder: Path, name: str) -> list[Finding]:
     if record is None:
         failure = file_of(folder, "failures", name)
         if failure.is_file():
-            read_sealed(failure, FAILED)
+            read_checksummed(failure, FAILED)
         return [
             Finding(
                 path=path,

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vltrack.core.errors import PartialResult, UsageError
 from vltrack.core.files import sha256_bytes, write_bytes, write_text
+from vltrack.core.types import Floats
 
-Floats = NDArray[np.float64]
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 SERVERS = ("got10k", "trackingnet")
 """Data sets that have a server with an archive format of its own."""

@@ -16,11 +16,11 @@ import numpy as np
 from vltrack.core.errors import DataError
 from vltrack.core.files import as_resource_error, counted, write_text
 from vltrack.core.json_io import read_json
-from vltrack.core.types import iou_xywh
+from vltrack.core.types import Floats, iou_xywh
 from vltrack.datasets.reader import Dataset
 from vltrack.evaluation.results import of_run, read_results
 from vltrack.evaluation.third_party import Results, matched
-from vltrack.metrics.annotations import Annotation, Flags, Floats, Truth
+from vltrack.metrics.annotations import Annotation, Flags, Truth
 from vltrack.metrics.frame_errors import NO_ROW
 from vltrack.metrics.protocol_search import causes, free_hits
 from vltrack.metrics.protocols import RULES, Rule, benchmark_of

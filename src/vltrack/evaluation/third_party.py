@@ -23,15 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.files import ZIP_DAMAGE
 from vltrack.core.json_io import read_json
 from vltrack.core.track import Track
+from vltrack.core.types import Floats
 from vltrack.datasets.parsing import parse_table, read_bytes
 
-Floats = NDArray[np.float64]
 MAX_TABLE_BYTES = 1 << 30
 _BESIDE = re.compile(r"_(time|times|confidence|conf|scores?|fps|attribute)$")
 _REPEAT = re.compile(r"(?P<name>.+)_(?P<run>\d{3})$")

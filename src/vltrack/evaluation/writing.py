@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from vltrack.core.errors import DataError, StateError
-from vltrack.core.files import as_resource_error, read_sealed, sha256_bytes, write_bytes, write_sealed
+from vltrack.core.files import (
+    as_resource_error,
+    read_checksummed,
+    sha256_bytes,
+    write_bytes,
+    write_checksummed,
+)
 from vltrack.core.types import Status
 from vltrack.evaluation.plan import differences
 from vltrack.evaluation.results import (
@@ -187,7 +193,7 @@ class Recorder:
         }
         for kind, data in files.items():
             write_bytes(file_of(self.folder, kind, name), data)
-        write_sealed(file_of(self.folder, "done", name), record)
+        write_checksummed(file_of(self.folder, "done", name), record)
         file_of(self.folder, "failures", name).unlink(missing_ok=True)
         return record
 
@@ -196,7 +202,7 @@ class Recorder:
         for kind in ("done", "boxes", "scores", "times"):
             file_of(self.folder, kind, failure.name).unlink(missing_ok=True)
         record = {"format": FAILED, "version": VERSION, **asdict(failure)}
-        write_sealed(file_of(self.folder, "failures", failure.name), record)
+        write_checksummed(file_of(self.folder, "failures", failure.name), record)
 
     def failure_stamp(self, name: str) -> int:
         """When the failure of a sequence was recorded (nanoseconds), 0 if it was not."""
@@ -205,7 +211,7 @@ class Recorder:
 
     def failure(self, name: str) -> Failure:
         """The recorded failure. Raises ``StateError`` if the record was changed."""
-        record = read_sealed(file_of(self.folder, "failures", name), FAILED)
+        record = read_checksummed(file_of(self.folder, "failures", name), FAILED)
         return Failure(**{k: v for k, v in record.items() if k not in ("format", "version")})
 
 
@@ -258,7 +264,7 @@ def _prepare(folder: Path, record: Mapping[str, Any], *, rerun: bool) -> None:
                     f"{folder} holds results without run.json ({foreign[0]}).",
                     hint="Choose another --out, or start afresh with --rerun.",
                 )
-            write_sealed(folder / "run.json", record)
+            write_checksummed(folder / "run.json", record)
         for kind in SUFFIXES:
             (folder / kind).mkdir(exist_ok=True)
     except OSError as error:
@@ -268,7 +274,7 @@ def _prepare(folder: Path, record: Mapping[str, Any], *, rerun: bool) -> None:
 def _check_same(folder: Path, record: Mapping[str, Any]) -> None:
     """That the folder is of the same run. Raises ``StateError`` that names what differs (E05)."""
     try:
-        there = read_sealed(folder / "run.json", RUN)
+        there = read_checksummed(folder / "run.json", RUN)
     except OSError as error:
         raise as_resource_error(error, folder / "run.json") from error
     parts = ("fingerprint", "tracker", "sequences", "left_out")

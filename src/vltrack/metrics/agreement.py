@@ -14,9 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vltrack.core.types import iou_xywh
-
-Floats = NDArray[np.float64]
+from vltrack.core.types import Floats, iou_xywh
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

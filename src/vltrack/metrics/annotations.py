@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.core.types import Floats
 
-Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 

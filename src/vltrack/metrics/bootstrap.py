@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from vltrack.core.types import Floats
 
 FEWEST = 6
 """Sequences below which nothing is told apart: of two equal trackers one is better in all of n sequences with

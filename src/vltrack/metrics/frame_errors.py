@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.metrics.annotations import Flags, Floats, Truth
+from vltrack.core.types import Floats
+from vltrack.metrics.annotations import Flags, Truth
 from vltrack.metrics.protocols import Rule
 
 MISS = -1.0

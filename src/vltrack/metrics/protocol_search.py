@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from vltrack.core.errors import DataError
-from vltrack.metrics.annotations import Flags, Floats, Truth
+from vltrack.core.types import Floats
+from vltrack.metrics.annotations import Flags, Truth
 from vltrack.metrics.protocols import RULES, Rule
 from vltrack.metrics.scoring import MEASURES, align, score
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.types import iou_xywh
-from vltrack.metrics.annotations import Flags, Floats, Truth
+from vltrack.core.types import Floats, iou_xywh
+from vltrack.metrics.annotations import Flags, Truth
 from vltrack.metrics.frame_errors import NO_ROW, ZERO_ROW, Block, measure
 from vltrack.metrics.protocols import Rule
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.types import iou_xywh
-from vltrack.metrics.annotations import Annotation, Floats, Truth
+from vltrack.core.types import Floats, iou_xywh
+from vltrack.metrics.annotations import Annotation, Truth
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import score
 

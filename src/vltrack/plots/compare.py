@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.types import Box, Image
+from vltrack.core.types import Box, Floats, Image
 from vltrack.plots import text as lettering
 from vltrack.plots.compare_video import (
     COLOURS,
@@ -132,8 +132,6 @@ def cut(image: Image, boxes_T4: Box) -> tuple[Image, Box]:
     tile = cv2.resize(part, (TILE, round(TILE / aspect)), interpolation=how)
     return cast(Image, tile), (boxes_T4 - [x, y, 0, 0]) * scale
 
-
-Floats = NDArray[np.float64]
 
 COLUMNS = 4
 _GAP = 16

@@ -8,11 +8,11 @@ from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from vltrack.core.errors import DataError
 from vltrack.core.track import Track
-from vltrack.core.types import Frame, Image, Step
+from vltrack.core.types import Floats, Frame, Image, Step
 from vltrack.plots import draw as pen
 from vltrack.plots import figures as paper
 from vltrack.plots import text as lettering
@@ -150,8 +150,6 @@ def _clock(seconds: float) -> str:
 # Moments are cut out once (``snapshot``) and kept as compressed pictures with their boxes, so that the sheet
 # can be drawn again without the data. T trackers.
 
-
-Floats = NDArray[np.float64]
 
 COLUMNS = 4
 SHOWN = 8

@@ -24,9 +24,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import NullLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from vltrack.core.errors import UsageError
+from vltrack.core.types import Floats
 from vltrack.plots import text as lettering
 from vltrack.plots.compare_video import COLOURS
 
@@ -202,9 +203,6 @@ def encoded(made: Figure, kind: str) -> bytes:
 # Curves of several trackers over thresholds, one picture a kind. Knows lines and numbers; computes no score.
 #
 # T trackers, K thresholds.
-
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from vltrack.core.files import printable
-from vltrack.core.types import Image
+from vltrack.core.types import Floats, Image
 from vltrack.plots import contact_sheet as worst
 from vltrack.plots import figures as curves
 from vltrack.plots import figures as gains
@@ -25,7 +25,7 @@ from vltrack.plots import figures as radar
 from vltrack.plots import figures as standing
 from vltrack.plots import report_table as tables
 from vltrack.plots import timelines as strips
-from vltrack.plots.report_data import MEASURES, Film, Floats, Report
+from vltrack.plots.report_data import MEASURES, Film, Report
 from vltrack.plots.report_table import (
     FEWEST,
     LEADING,

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.json_io import Fields
+from vltrack.core.types import Floats
 from vltrack.plots.compare_video import COLOURS
 from vltrack.plots.contact_sheet import Snapshot
-
-Floats = NDArray[np.float64]
 
 FORMAT, VERSION = "vltrack.report", 1
 MOST = len(COLOURS)

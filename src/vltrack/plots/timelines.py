@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from vltrack.core.types import Floats
 from vltrack.plots import figures as paper
-
-Floats = NDArray[np.float64]
 
 _LANE, _GAP = 0.42, 0.16
 _LEFT = 0.42

@@ -100,7 +100,7 @@ def _crop(scale: float, left: float, top: float, size: int) -> Crop:
     return Crop(np.array([[scale, 0.0, left + half], [0.0, scale, top + half]]), size)
 
 
-def mean_colour(image: Image) -> tuple[float, float, float]:
+def mean_color(image: Image) -> tuple[float, float, float]:
     """The frame's mean colour, from about 64 x 64 evenly spread pixels: the same cost for any frame."""
     height, width = image.shape[:2]
     few = image[:: max(1, height // 64), :: max(1, width // 64)]
@@ -126,7 +126,7 @@ def cut(image: Image, crop: Crop, border: tuple[float, float, float] | None = No
     Returns:
         (size, size, 3) RGB uint8, contiguous.
     """
-    colour = mean_colour(image) if border is None else border
+    colour = mean_color(image) if border is None else border
     matrix = crop.matrix
     if 1.0 / crop.scale >= 2.0:
         reduced = _reduce(image, crop)

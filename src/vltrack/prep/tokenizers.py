@@ -33,7 +33,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tokens:
+class EncodedText:
     """One sentence as a network reads it.
 
     Attributes:
@@ -53,8 +53,8 @@ class Tokens:
     warnings: tuple[str, ...]
 
 
-class WordPieces:
-    """BERT's uncased WordPiece tokenizer over one vocabulary file. Make it with ``WordPieces.load``."""
+class WordPieceTokenizer:
+    """BERT's uncased WordPiece tokenizer; made by ``WordPieceTokenizer.load``."""
 
     table = "embeddings.word_embeddings.weight"
 
@@ -69,7 +69,7 @@ class WordPieces:
         self._tokenizer.pre_tokenizer = BertPreTokenizer()
 
     @classmethod
-    def load(cls, path: Path | str | None = None) -> WordPieces:
+    def load(cls, path: Path | str | None = None) -> WordPieceTokenizer:
         """Read a vocabulary (one piece a line, UTF-8); ``None`` = the packaged one.
 
         Raises:
@@ -92,7 +92,7 @@ class WordPieces:
             raise TokenizerMismatch(f"{file} is no BERT vocabulary: {found}.")
         return cls(vocabulary, sha256_of(file))
 
-    def encode(self, text: str, max_tokens: int = 40) -> Tokens:
+    def encode(self, text: str, max_tokens: int = 40) -> EncodedText:
         """``[CLS] pieces [SEP]`` cut and zero-padded to ``max_tokens``.
 
         Raises:
@@ -103,7 +103,7 @@ class WordPieces:
         return framed(encoding.ids, (self._start, self._end), max_tokens, written=encoding.tokens)
 
 
-def framed(pieces: list[int], ends: tuple[int, int], max_tokens: int, *, written: list[str]) -> Tokens:
+def framed(pieces: list[int], ends: tuple[int, int], max_tokens: int, *, written: list[str]) -> EncodedText:
     """``start pieces end``, cut and zero-padded to ``max_tokens``; ``written`` is how each piece looks.
 
     Raises:
@@ -121,7 +121,7 @@ def framed(pieces: list[int], ends: tuple[int, int], max_tokens: int, *, written
         warnings.append(f"the sentence has {total} word pieces; only the first {kept} are used")
     if unknown > 0.5:
         warnings.append(f"{unknown:.0%} of the sentence is unknown; the model knows English only")
-    return Tokens(
+    return EncodedText(
         ids=ids,
         mask=np.arange(max_tokens) < kept + 2,
         kept=kept,
@@ -156,8 +156,8 @@ _MAX_BYTES = 16 << 20
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
-class BytePairs:
-    """CLIP's byte-pair tokenizer over one vocabulary. Make it with ``BytePairs.load``.
+class BytePairTokenizer:
+    """CLIP's byte-pair tokenizer over one vocabulary. Make it with ``BytePairTokenizer.load``.
 
     ``sha256`` is that of the pieces and merges, so both forms of one vocabulary have the same.
     """
@@ -180,7 +180,7 @@ class BytePairs:
         )
 
     @classmethod
-    def load(cls, path: Path | str) -> BytePairs:
+    def load(cls, path: Path | str) -> BytePairTokenizer:
         """Read a vocabulary: OpenAI's archive, Hugging Face's ``vocab.json``, or a folder with either.
 
         Raises:
@@ -204,7 +204,7 @@ class BytePairs:
         _check(pieces, merges, file)
         return cls(pieces, merges)
 
-    def encode(self, text: str, max_tokens: int = 77) -> Tokens:
+    def encode(self, text: str, max_tokens: int = 77) -> EncodedText:
         """``<|startoftext|> pieces <|endoftext|>`` cut and zero-padded to ``max_tokens``.
 
         Raises:
@@ -288,7 +288,7 @@ def _check(pieces: list[str], merges: list[tuple[str, str]], file: Path) -> None
 # A model says by name which one its word table was trained with. Knows vocabularies, no model and no weights.
 
 
-class Reader(Protocol):
+class TextTokenizer(Protocol):
     """Makes numbers of a sentence.
 
     Attributes:
@@ -301,13 +301,13 @@ class Reader(Protocol):
     size: int
     table: str
 
-    def encode(self, text: str, max_tokens: int = ...) -> Tokens:
+    def encode(self, text: str, max_tokens: int = ...) -> EncodedText:
         """A sentence cut and padded to ``max_tokens``."""
         ...
 
 
 @cache
-def open_vocabulary(name: str, folder: Path | None = None) -> Reader:
+def load_tokenizer(name: str, folder: Path | None = None) -> TextTokenizer:
     """The vocabulary ``bert`` or ``clip``; a file is read once a process.
 
     ``folder`` is where the weights lie, and with them what does not ship.
@@ -318,7 +318,7 @@ def open_vocabulary(name: str, folder: Path | None = None) -> Reader:
         ValueError: there is no vocabulary of that name.
     """
     if name == "bert":
-        return WordPieces.load()
+        return WordPieceTokenizer.load()
     if name != "clip":
         raise ValueError(f"no vocabulary is called {name!r}")
     if folder is None:
@@ -326,4 +326,4 @@ def open_vocabulary(name: str, folder: Path | None = None) -> Reader:
             "this model reads sentences with CLIP's vocabulary, which does not ship.",
             hint=f"Save the weights, and put {ARCHIVE} from OpenAI's CLIP repository beside them.",
         )
-    return BytePairs.load(folder)
+    return BytePairTokenizer.load(folder)

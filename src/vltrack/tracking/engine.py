@@ -19,9 +19,9 @@ from torch import Tensor
 from vltrack.core.errors import GroundingFailed, UsageError
 from vltrack.core.types import Box, Image, Status, Target, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
 from vltrack.models.base import Memory, Prediction, Text, TrackerModel
-from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_colour, region_for
+from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_color, region_for
 from vltrack.prep.prompts import check_box
-from vltrack.prep.tokenizers import Reader, open_vocabulary
+from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.postprocess import Choice, Maps, Policy, blend_size, choose
 
 SURE_OF_WORDS = 0.6
@@ -70,11 +70,11 @@ class Engine:
         model: TrackerModel[Any],
         device: torch.device,
         policy: Policy,
-        reader: Callable[[], Reader] | None = None,
+        reader: Callable[[], TextTokenizer] | None = None,
     ) -> None:
         self.model, self.device, self.policy = model, device, policy
         # Called with the first sentence only: a target named by a box needs no vocabulary.
-        self.reader = reader or partial(open_vocabulary, model.vocabulary)
+        self.reader = reader or partial(load_tokenizer, model.vocabulary)
 
     # -- start ------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Engine:
         return clip_xywh(scene.to_frame(_crop_xywh(choice.box, scene)), width, height), choice.score
 
     def _remember(self, image: Image, box: Box, text: Text | None) -> Memory:
-        border = mean_colour(image)
+        border = mean_color(image)
         template, template_crop = self._template(image, border, box)
         context, context_crop = self._search(image, border, box)
         memory: Memory = self.model.remember(
@@ -171,7 +171,7 @@ class Engine:
         """New states of all targets after one frame; the crops of all go through the network in one batch."""
         height, width = image.shape[:2]
         states = [self._rescaled(s, (width, height)) for s in states]
-        border = mean_colour(image)
+        border = mean_color(image)
         regions, crops = zip(
             *(self._search(image, border, s.box, self._grown(s)) for s in states), strict=True
         )

@@ -20,7 +20,7 @@ from vltrack.core.types import Frame, Image, Status, Step, Target
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
 from vltrack.prep.prompts import check_image
-from vltrack.prep.tokenizers import Reader, open_vocabulary
+from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.engine import Engine, State
 from vltrack.tracking.postprocess import Policy
 from vltrack.video.base import Limits
@@ -277,9 +277,9 @@ class Tracker(Session):
                     )
 
 
-def _reader(model: Any, card: dict[str, Any], folder: Path) -> Reader:
+def _reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
     """The vocabulary that a model reads sentences with, from the folder of its weights, and that it fits."""
-    reader = open_vocabulary(model.vocabulary, folder)
+    reader = load_tokenizer(model.vocabulary, folder)
     store.check_vocabulary(card, model, sha256=reader.sha256, pieces=reader.size, table=reader.table)
     return reader
 

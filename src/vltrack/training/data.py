@@ -19,7 +19,7 @@ from vltrack.datasets.cutouts import CutoutSet
 from vltrack.datasets.pictures import PictureSet
 from vltrack.models.base import Flag
 from vltrack.prep.crops import cut, region_for
-from vltrack.prep.tokenizers import Reader, open_vocabulary
+from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.training.clips import Clip, ClipConfig, clips_of
 from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
 
@@ -46,9 +46,9 @@ class PairDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.config, self.data, self.cache, self.seed, self.max_words = config, data, cache, seed, max_words
         self.later, self.vocabulary = later, vocabulary
-        open_vocabulary(vocabulary, data)  # a missing one is told here, not by a worker
+        load_tokenizer(vocabulary, data)  # a missing one is told here, not by a worker
         self._samplers: list[PairSampler] = []
-        self._pieces: Reader | None = None
+        self._pieces: TextTokenizer | None = None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Sample ``index`` of the endless stream of this seed."""
@@ -56,7 +56,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             cv2.setNumThreads(0)
             configs = [self.config] if self.later is None else [self.config, self.later[1]]
             self._samplers = open_samplers(configs, self.data, self.cache)
-            self._pieces = open_vocabulary(self.vocabulary, self.data)
+            self._pieces = load_tokenizer(self.vocabulary, self.data)
         is_later = self.later is not None and index >= self.later[0]
         sample = self._samplers[-1 if is_later else 0].sample(self.seed, 0, index)
         rng = np.random.default_rng([self.seed, 1, index])
@@ -86,7 +86,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.config, self.data, self.seed, self.max_words = config, data, seed, max_words
         self.vocabulary = vocabulary
         if config.text_share:
-            open_vocabulary(vocabulary, data)  # a missing one is told here, not by a worker
+            load_tokenizer(vocabulary, data)  # a missing one is told here, not by a worker
         self._clips: Callable[[int], Clip] | None = None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         words = ids.astype(bool)
         # Spread evenly, so that the share holds in every stretch of clips.
         if int((index + 1) * share) > int(index * share):
-            tokens = open_vocabulary(self.vocabulary, self.data).encode(clip.sentence, self.max_words)
+            tokens = load_tokenizer(self.vocabulary, self.data).encode(clip.sentence, self.max_words)
             ids, words = tokens.ids, tokens.mask
         missing = self.config.frames - len(clip.frames)
         return {

@@ -14,7 +14,7 @@ from typing import Any
 
 from vltrack.checkpoints import store
 from vltrack.models import build, config_of, split_name
-from vltrack.prep.tokenizers import open_vocabulary
+from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.training.checkpoint import averaged
 
 # What the material of docs/train.md is, for the card of weights that were trained on it: what, licence.
@@ -49,7 +49,7 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
         "recipe": recipe,
         "steps": record["step"],
         "unfrozen_at": record["unfreezer"]["history"],
-        "vocabulary_sha256": open_vocabulary(model.vocabulary, out.parent).sha256,
+        "vocabulary_sha256": load_tokenizer(model.vocabulary, out.parent).sha256,
         **(card or {}),
     }
     store.save(out, model, tracker=model_card.name, size=size, card=about, half=True)

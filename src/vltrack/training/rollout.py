@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from vltrack.core.errors import ConfigError
 from vltrack.core.types import Box, Image, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
 from vltrack.models.base import TrackerModel
-from vltrack.prep.crops import Crop, cut, images_to_tensor, mean_colour, region_for
+from vltrack.prep.crops import Crop, cut, images_to_tensor, mean_color, region_for
 from vltrack.training.clips import Clip
 from vltrack.training.data import Batch
 from vltrack.training.losses import giou, siou_loss
@@ -74,7 +74,7 @@ class _Eye:
 
     def look(self, image: Image, box: Box, factor: float, size: int) -> tuple[Crop, Tensor]:
         region = region_for(box, factor, size)
-        picture = cut(image, region, mean_colour(image))
+        picture = cut(image, region, mean_color(image))
         pixels = images_to_tensor([picture], self.model.pixel_mean, self.model.pixel_std)
         return region, pixels.to(self.device)
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.types import Image
+from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import Cutout, CutoutSet, Patch, dominant_colour
 from vltrack.datasets.pictures import Instance, PictureSet, held_out
-from vltrack.training.pairs.rendering import Floats, blob_patch, corners, recolour, rounded_corners
+from vltrack.training.pairs.rendering import blob_patch, corners, recolour, rounded_corners
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vltrack.core.types import Image
+from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import Patch, make_patch
 
 # MERGED training/pairs/rendering.py
@@ -17,9 +17,6 @@ from vltrack.datasets.cutouts import Patch, make_patch
 # text.
 #
 # All coordinates are pixel edges: the centre of the first pixel is at (0.5, 0.5). Maps are (2, 3) float64.
-
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

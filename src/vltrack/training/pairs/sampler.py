@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import ConfigError
-from vltrack.core.types import Image
+from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import CutoutSet
 from vltrack.datasets.pictures import PictureSet
 from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip
-from vltrack.prep.crops import Crop, cut, letterbox, mean_colour, region_for
+from vltrack.prep.crops import Crop, cut, letterbox, mean_color, region_for
 from vltrack.training.pairs.objects import Library
-from vltrack.training.pairs.rendering import Floats, Sensor
+from vltrack.training.pairs.rendering import Sensor
 from vltrack.training.pairs.scene import Rendered, Scene, covered, draw_looks, render
 from vltrack.training.pairs.scenes import compose_scene
 from vltrack.training.pairs.sentences import Fact, describe
@@ -101,7 +101,7 @@ def _fact(sentence: str, boxes: Floats, size: int) -> Fact:
 
 
 def _cut(frame: Image, crop: Crop) -> Image:
-    return cut(frame, crop, mean_colour(frame))
+    return cut(frame, crop, mean_color(frame))
 
 
 def _framed(image: Image, crop: Crop, frame_size: tuple[int, int]) -> Image:

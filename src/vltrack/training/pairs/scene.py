@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from vltrack.core.types import Image
+from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import Patch
 from vltrack.training.pairs.objects import Actor, Library
 from vltrack.training.pairs.rendering import (
-    Floats,
     Look,
     Sensor,
     Wobble,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vltrack.core.types import Floats
 from vltrack.training.pairs.objects import Actor, Library
 from vltrack.training.pairs.rendering import (
-    Floats,
     Look,
     apply,
     bounds,

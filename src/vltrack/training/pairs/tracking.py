@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vltrack.core.types import Floats
 from vltrack.datasets.cutouts import Patch
 from vltrack.training.pairs.objects import Actor, Library, Neighbour
 from vltrack.training.pairs.rendering import (
-    Floats,
     Pose,
     Wobble,
     apply,
