@@ -7,6 +7,8 @@ leaves with ``exit_code``; the Python API raises the class.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -180,3 +182,10 @@ class StateError(VltrackError):
     """Something is used before it is ready, twice at once, or does not belong to this run."""
 
     exit_code = 9
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """Return a hint for a mistyped name: the nearest known one, or all of them where none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."

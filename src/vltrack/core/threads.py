@@ -1,0 +1,18 @@
+"""Thread settings of the numerical libraries, which read them from the environment when they are loaded."""
+
+from __future__ import annotations
+
+import os
+
+PASSIVE = {"OMP_WAIT_POLICY": "passive"}
+"""Waiting OpenMP threads sleep: spinning ones make every step many times slower on a busy machine."""
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""For child processes: several with one thread each are faster than the reverse, and sums do not depend on
+the number of cores."""
+
+
+def wait_passively() -> None:
+    """Let OpenMP threads sleep while they wait, unless the user chose otherwise. Call before torch is loaded."""
+    for name, value in PASSIVE.items():
+        os.environ.setdefault(name, value)
