@@ -84,8 +84,8 @@ def test_a_box_over_the_edge_is_cut_and_told(weights) -> None:
     following = tracker(Spotter())
     step = following.init(scene((0, 10, 12, 12)), box=(-8.0, 10.0, 20.0, 12.0))
     assert step.box.tolist() == [0, 10, 12, 12]
-    assert len(following.remarks) == 1
-    assert "part inside" in following.remarks[0]
+    assert len(following.warnings) == 1
+    assert "part inside" in following.warnings[0]
     done = track(clip(2), box=(-8, 10, 40, 12), model=weights)
     assert done.meta["box"] == [-8, 10, 40, 12]
     assert done.boxes[0].tolist() == [0, 10, 32, 12]

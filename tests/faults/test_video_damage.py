@@ -269,9 +269,9 @@ def _fake(code: str, tmp_path: Path, limits: Limits) -> FrameSource:
     start = """
 import json, os, signal, time
 from vltrack.video.ipc import Receiver, Ring
-from vltrack.video.ipc import Outlet
+from vltrack.video.ipc import IpcServer
 receiver = Receiver(0); job = json.loads(receiver.receive())
-outlet = Outlet(1, receiver, Ring(job["ring"], job["slot_bytes"]))
+outlet = IpcServer(1, receiver, Ring(job["ring"], job["slot_bytes"]))
 facts = dict(width=4, height=2, rate=25.0, frames=9, seconds=1.0)
 outlet.say("info", **facts, rotation=0, mirrored=False, sample_aspect=1.0)
 outlet.frame(outlet.place(2, 4), index=0, seconds=0.0, flags=[], bad=0)

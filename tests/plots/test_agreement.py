@@ -10,8 +10,8 @@ import pytest
 from vltrack.core.errors import DataError
 from vltrack.plots import compare_video as lanes
 from vltrack.plots import text as lettering
-from vltrack.plots.compare import TILE, WIDTH, Moments, Story, agreement_picture
-from vltrack.plots.compare_video import COLOURS, LANE, PAPER, Band, compose, draw_boxes
+from vltrack.plots.compare import TILE, WIDTH, KeyframeSelector, ComparisonData, comparison_image
+from vltrack.plots.compare_video import COLORS, LANE, PAPER, Band, compose, draw_boxes
 
 NAN = float("nan")
 NAMES = ("first", "second", "third")
@@ -21,9 +21,9 @@ def grey(width: int = 320, height: int = 240) -> np.ndarray:
     return np.full((height, width, 3), 90, np.uint8)
 
 
-def has(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Where a picture has just that colour."""
-    return (image == np.array(colour, np.uint8)).all(axis=2)
+def has(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """Where a picture has just that color."""
+    return (image == np.array(color, np.uint8)).all(axis=2)
 
 
 # -- boxes on a frame ---------------------------------------------------------------------------------
@@ -34,16 +34,16 @@ def test_every_box_has_its_colour_and_only_tagged_ones_a_name() -> None:
     image = grey()
     picture = draw_boxes(image, boxes, (True, True, True), NAMES, (False, True, True))
     assert (image == 90).all()
-    rows, columns = np.nonzero(has(picture, COLOURS[0]))
+    rows, columns = np.nonzero(has(picture, COLORS[0]))
     assert (columns.min(), columns.max()) == (pytest.approx(20, abs=2), pytest.approx(80, abs=2))
     assert (rows.min(), rows.max()) == (pytest.approx(60, abs=2), pytest.approx(110, abs=2))
-    assert np.nonzero(has(picture, COLOURS[1]))[0].min() < 50  # its plate stands above
-    assert not has(picture, COLOURS[2]).any()
+    assert np.nonzero(has(picture, COLORS[1]))[0].min() < 50  # its plate stands above
+    assert not has(picture, COLORS[2]).any()
 
 
 def test_a_box_that_is_held_is_dashed() -> None:
     whole, dashed = (
-        has(draw_boxes(grey(), [(20, 60, 200, 100)], (seen,), NAMES, (False,)), COLOURS[0]).sum()
+        has(draw_boxes(grey(), [(20, 60, 200, 100)], (seen,), NAMES, (False,)), COLORS[0]).sum()
         for seen in (True, False)
     )
     assert 0.3 * whole < dashed < 0.75 * whole
@@ -52,7 +52,7 @@ def test_a_box_that_is_held_is_dashed() -> None:
 def test_plates_keep_off_each_other_and_inside() -> None:
     same = [(100, 8, 60, 50)] * 3
     picture = draw_boxes(grey(), same, (True,) * 3, NAMES, (True,) * 3)
-    areas = [has(picture, colour).sum() for colour in COLOURS[:3]]
+    areas = [has(picture, color).sum() for color in COLORS[:3]]
     size = max(10, round(11 * 0.6))
     for name, area in zip(NAMES, areas, strict=True):
         plate = (lettering.width_of(name, size, bold=True) + 2 * max(2, size // 4)) * round(size * 1.3)
@@ -105,7 +105,7 @@ def test_any_width_and_more_frames_than_promised(width, total, count) -> None:
 
 
 def test_as_many_trackers_as_colours() -> None:
-    assert len(set(COLOURS)) == 7
+    assert len(set(COLORS)) == 7
     for names in ([], ["x"] * 8):
         with pytest.raises(ValueError, match="told apart"):
             Band(names, 320, None)
@@ -123,8 +123,8 @@ def test_frame_and_band_make_one_picture_also_where_the_size_changed() -> None:
 # -- moments ------------------------------------------------------------------------------------------
 
 
-def moments(count: int, least: int | None = None, target: float = 20.0) -> Moments:
-    found = Moments(NAMES[:2])
+def moments(count: int, least: int | None = None, target: float = 20.0) -> KeyframeSelector:
+    found = KeyframeSelector(NAMES[:2])
     for index in range(count):
         boxes = [(100, 100, target, target)] * 2
         mean = 0.1 if index == least else 0.9
@@ -147,12 +147,12 @@ def test_the_moment_of_least_agreement_is_among_them() -> None:
         chosen = moments(120, least).chosen()
         assert least in [moment.index for moment in chosen]
         assert len(chosen) == 8
-    assert Moments(NAMES).chosen() == []
+    assert KeyframeSelector(NAMES).chosen() == []
 
 
 def test_a_small_target_is_shown_large() -> None:
     small, large = (
-        has(moments(1, target=target).chosen()[0].tile, COLOURS[1]).any(axis=0).sum() for target in (20, 200)
+        has(moments(1, target=target).chosen()[0].tile, COLORS[1]).any(axis=0).sum() for target in (20, 200)
     )
     assert small > TILE / 9
     assert large < TILE
@@ -162,12 +162,12 @@ def test_a_small_target_is_shown_large() -> None:
 # -- the whole picture --------------------------------------------------------------------------------
 
 
-def story(trackers: int = 3, count: int = 120) -> Story:
+def story(trackers: int = 3, count: int = 120) -> ComparisonData:
     rng = np.random.default_rng(0)
     each = rng.random((trackers, count))
     each[0, 50:] = NAN
     pairs = np.where(np.eye(trackers, dtype=bool), NAN, 0.5)
-    return Story(
+    return ComparisonData(
         title="clip $x$ _y_ \x1b[0m \u65e5.mp4",
         subtitle="the dog",
         names=NAMES[:trackers],
@@ -183,22 +183,22 @@ def story(trackers: int = 3, count: int = 120) -> Story:
 
 def test_the_picture_shows_tiles_charts_and_every_colour() -> None:
     shown = moments(120, least=61).chosen()
-    picture = agreement_picture(story(), shown)
+    picture = comparison_image(story(), shown)
     assert picture.shape[1] == WIDTH
     assert picture.dtype == np.uint8
     below = picture[-500:]
-    assert all(has(below, colour).sum() > 50 for colour in COLOURS[:3])
-    assert not has(below, COLOURS[3]).any()
-    np.testing.assert_array_equal(agreement_picture(story(), shown), picture)
+    assert all(has(below, color).sum() > 50 for color in COLORS[:3])
+    assert not has(below, COLORS[3]).any()
+    np.testing.assert_array_equal(comparison_image(story(), shown), picture)
 
 
 def test_one_tracker_one_frame_and_nothing() -> None:
-    assert agreement_picture(story(1), moments(1).chosen()).shape[1] == WIDTH
-    assert agreement_picture(story(2, 1), moments(1).chosen()).shape[1] == WIDTH
+    assert comparison_image(story(1), moments(1).chosen()).shape[1] == WIDTH
+    assert comparison_image(story(2, 1), moments(1).chosen()).shape[1] == WIDTH
     with pytest.raises(DataError):
-        agreement_picture(story(), [])
+        comparison_image(story(), [])
     with pytest.raises(ValueError, match="told apart"):
-        agreement_picture(replace(story(), names=["x"] * 8), moments(1).chosen())
+        comparison_image(replace(story(), names=["x"] * 8), moments(1).chosen())
 
 
 # -- letters ------------------------------------------------------------------------------------------

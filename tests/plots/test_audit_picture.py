@@ -17,7 +17,7 @@ def panel(count: int = 8, **changes: Any) -> Panel:
     values = np.random.default_rng(count).normal(2, 8, size=count)
     settings: dict[str, Any] = {
         "title": "nlbbox: the true sentence over no sentence",
-        "told": "+1.87 [+0.95, +2.80]",
+        "summary": "+1.87 [+0.95, +2.80]",
         "unit": "points of success AUC",
         "names": [f"sequence-{i}" for i in range(count)],
         "values_S": values,

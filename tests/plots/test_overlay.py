@@ -1,4 +1,4 @@
-"""What is drawn is where it should be, in its colour, and never outside or onto the original."""
+"""What is drawn is where it should be, in its color, and never outside or onto the original."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vltrack.plots.draw import draw_step, draw_steps, draw_tracks
 RED = (255, 0, 0)
 
 
-def has(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """(H, W) where the picture has nearly this colour."""
-    return np.abs(picture.astype(int) - colour).max(axis=2) < 40
+def has(picture: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """(H, W) where the picture has nearly this color."""
+    return np.abs(picture.astype(int) - color).max(axis=2) < 40
 
 
 def step(index: int, box=(20, 30, 40, 50), visible: bool = True) -> Step:
@@ -89,12 +89,12 @@ def test_several_targets_have_several_colours() -> None:
     picture = draw_steps(
         image, [step(0), step(0, (150, 100, 60, 60)), step(0, (250, 20, 30, 30), False)], ["a", "b"]
     )
-    assert has(picture, pen.colour_for(0)).any()
-    assert has(picture, pen.colour_for(1)).any()
-    assert not has(picture, pen.colour_for(2)).any()
+    assert has(picture, pen.target_color(0)).any()
+    assert has(picture, pen.target_color(1)).any()
+    assert not has(picture, pen.target_color(2)).any()
     assert has(picture, pen.GREY).any()
     assert len(set(pen.PALETTE)) == len(pen.PALETTE)
-    assert pen.colour_for(len(pen.PALETTE)) == pen.colour_for(0)
+    assert pen.target_color(len(pen.PALETTE)) == pen.target_color(0)
 
 
 def test_a_track_draws_itself_on_its_frames() -> None:

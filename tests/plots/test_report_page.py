@@ -15,7 +15,7 @@ from report_cases import document, pair, ruled, scores, spread
 from vltrack.core.errors import DataError
 from vltrack.plots import report_table as tables
 from vltrack.plots.contact_sheet import snapshot
-from vltrack.plots.report import draw_pictures, report_page
+from vltrack.plots.report import draw_figures, report_page
 from vltrack.plots.report_data import Report, read_report, snapshot_record
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}\u202e"
@@ -139,7 +139,7 @@ def test_hostile_names_and_sentences_stay_inert() -> None:
         scores(HOSTILE, spread(50), [HOSTILE, *(f"c{k}" for k in range(11))], mode=HOSTILE, split=HOSTILE)
     ]
     told = report(*trackers, films=[film()], command=HOSTILE, notes=[HOSTILE], worst_by=HOSTILE)
-    pictures = draw_pictures(told)
+    pictures = draw_figures(told)
     html = report_page(told, pictures)
     page = Page(html)
     assert not [tag for tag, _ in page.elements if tag in ("script", "iframe", "object", "embed", "link")]
@@ -152,7 +152,7 @@ def test_hostile_names_and_sentences_stay_inert() -> None:
 
 def test_the_page_asks_for_nothing() -> None:
     told = report(scores("a", spread(50)), films=[film()])
-    pictures = draw_pictures(told)
+    pictures = draw_figures(told)
     page = Page(report_page(told, pictures))
     policy = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
@@ -166,12 +166,12 @@ def test_the_page_asks_for_nothing() -> None:
 
 def test_only_what_is_there_has_a_column_or_a_heading() -> None:
     bare = report(scores("a", spread(50), mode="", speed=None), likeness=[None, 0.5, 0.5, None])
-    page = Page(report_page(bare, draw_pictures(bare)))
+    page = Page(report_page(bare, draw_figures(bare)))
     for words in ("mode", "frames/s", "Speed", "Frames a second"):
         assert words not in page.text
     assert "Likeness" in page.text
     full = report(scores("a", spread(50)), likeness=[None, 0.5, 0.5, None])
-    page = Page(report_page(full, draw_pictures(full)))
+    page = Page(report_page(full, draw_figures(full)))
     for words in ("mode", "frames/s", "Speed and likeness", "Frames a second"):
         assert words in page.text
 
@@ -202,10 +202,10 @@ def test_own_clips_are_called_after_their_folder() -> None:
 
 def test_remarks_stand_by_the_scores_and_pictures_are_of_one_size() -> None:
     told = report(scores("a", spread(50)), films=[film()], notes=["3 results were cut."])
-    html = report_page(told, draw_pictures(told))
+    html = report_page(told, draw_figures(told))
     assert html.index("Scores</h2>") < html.index("3 results were cut.") < html.index("Curves</h2>")
     assert "invert(" not in html  # what is dark in a picture is called so
-    wide = {p.name: p.width for p in draw_pictures(told)}
+    wide = {p.name: p.width for p in draw_figures(told)}
     assert wide["success"] == wide["speed"] and wide["strip-1"] == pytest.approx(
         2 * wide["success"], rel=0.05
     )
@@ -214,11 +214,11 @@ def test_remarks_stand_by_the_scores_and_pictures_are_of_one_size() -> None:
 
 def test_same_document_same_page() -> None:
     first, second = (report(scores("a", spread(50)), films=[film()]) for _ in range(2))
-    assert report_page(first, draw_pictures(first)) == report_page(second, draw_pictures(second))
+    assert report_page(first, draw_figures(first)) == report_page(second, draw_figures(second))
 
 
 def test_pictures_that_belong_to_a_report() -> None:
-    names = [picture.name for picture in draw_pictures(three())]
+    names = [picture.name for picture in draw_figures(three())]
     assert names == [
         "success",
         "precision",
@@ -228,7 +228,7 @@ def test_pictures_that_belong_to_a_report() -> None:
         "attributes",
         "speed",
     ]
-    alone = draw_pictures(
+    alone = draw_figures(
         report(scores("a", spread(50), speed=None), films=[film()], likeness=[None, 0.5, 0.5, None])
     )
     assert [p.name for p in alone][3:] == ["attributes", "strip-1", "sheet-1", "likeness"]

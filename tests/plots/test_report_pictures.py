@@ -21,7 +21,7 @@ from vltrack.plots import figures as radar
 from vltrack.plots import figures as standing
 from vltrack.plots import report_table as latex
 from vltrack.plots import timelines as strips
-from vltrack.plots.compare_video import COLOURS
+from vltrack.plots.compare_video import COLORS
 
 SUCCESS, PRECISION, _ = curves.KINDS
 STEPS = np.linspace(0, 1, 21)
@@ -132,7 +132,7 @@ def test_curves_are_drawn_as_they_are_and_the_legend_is_sorted_by_number() -> No
         curve = by_name[f"curve-{line.tracker}"]
         np.testing.assert_array_equal(curve.get_ydata(), line.shares)
         np.testing.assert_array_equal(curve.get_xdata(), STEPS)
-        assert curve.get_color() == paper.colour(line.tracker)
+        assert curve.get_color() == paper.color(line.tracker)
     legend = [w for w in words(figure) if w.startswith("tracker-")]
     assert legend == ["tracker-2", "tracker-1", "tracker-0"]
     assert [w for w in words(figure) if re.fullmatch(r"\d\d\.\d\d", w)] == ["52.00", "51.00", "50.00"]
@@ -159,7 +159,7 @@ def test_gains_are_sorted_worst_first() -> None:
     assert [w for w in words(figure) if w in ("up", "down", "same")] == ["down", "same", "up"]
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == [-7.5, 0.0, 5.0]
-    assert bars[0].get_facecolor()[:3] == paper.colour(1) and bars[2].get_facecolor()[:3] == paper.colour(0)
+    assert bars[0].get_facecolor()[:3] == paper.color(1) and bars[2].get_facecolor()[:3] == paper.color(0)
     assert {text.get_text() for text in figure.axes[0].texts} == {"\u22127.5", "+0.0", "+5.0"}
 
 
@@ -215,18 +215,18 @@ def test_moments_are_never_nearly_the_same() -> None:
     for lost in range(1, 39):
         overlaps = np.ones((1, 40))
         overlaps[0, lost] = 0.0
-        picks = worst.moments_of(overlaps)
+        picks = worst.select_keyframes(overlaps)
         assert lost in picks and len(picks) == worst.SHOWN
         assert min(np.diff(picks)) > 1, (lost, picks)
     overlaps[0, 1:38] = 1.0
-    assert worst.moments_of(overlaps)[-1] == 38  # in place of 39, the last
+    assert worst.select_keyframes(overlaps)[-1] == 38  # in place of 39, the last
 
 
 def test_thinning_keeps_the_mean_and_leaves_gaps() -> None:
     values = np.concatenate([np.zeros(50), np.ones(50), np.full(100, np.nan)])
-    thin = strips.thinned(values, 4)
+    thin = strips.downsampled(values, 4)
     np.testing.assert_array_equal(thin, [0, 1, np.nan, np.nan])
-    assert strips.thinned(values, 200) is values
+    assert strips.downsampled(values, 200) is values
     assert strips.spans(np.array([True, False, True, True])) == [(0, 1), (2, 4)]
 
 
@@ -268,10 +268,10 @@ def test_long_names_keep_their_ends() -> None:
 
 
 def test_colours_on_paper_are_those_of_the_boxes_and_all_differ() -> None:
-    shades = [paper.colour(t) for t in range(len(COLOURS))]
-    assert len(set(shades)) == len(paper.DASHES) == len(COLOURS)
-    kept = [s for s, c in zip(shades, COLOURS, strict=True) if np.allclose(np.array(s) * 255, c)]
-    assert len(kept) == len(COLOURS) - 1  # yellow is darker: on white it would not be seen
+    shades = [paper.color(t) for t in range(len(COLORS))]
+    assert len(set(shades)) == len(paper.DASHES) == len(COLORS)
+    kept = [s for s, c in zip(shades, COLORS, strict=True) if np.allclose(np.array(s) * 255, c)]
+    assert len(kept) == len(COLORS) - 1  # yellow is darker: on white it would not be seen
 
 
 def moment(frame: int, boxes: np.ndarray, overlaps: np.ndarray) -> worst.Snapshot:
@@ -285,9 +285,9 @@ def test_contact_sheet_draws_truth_and_predictions_and_again_the_same() -> None:
     sheet = worst.worst_sheet("clip", "the red car", ["a", "b"], shots)
     assert sheet.shape[1] == worst.WIDTH
     np.testing.assert_array_equal(sheet, worst.worst_sheet("clip", "the red car", ["a", "b"], shots))
-    for colour in (worst.TRUTH, COLOURS[0], COLOURS[1]):
+    for color in (worst.TRUTH, COLORS[0], COLORS[1]):
         tile = sheet[110:340, : worst.TILE + 20]
-        assert (np.abs(tile.astype(int) - colour).max(axis=2) < 12).sum() > 100, colour
+        assert (np.abs(tile.astype(int) - color).max(axis=2) < 12).sum() > 100, color
     _, _, w, h = shots[0].truth_4  # moved along with the cut
     assert w / h == pytest.approx(1.5) and shots[0].boxes_T4[0] == pytest.approx(shots[0].truth_4)
 
@@ -311,10 +311,10 @@ def test_moments_hold_both_ends_and_the_first_frame_where_all_have_lost_it() -> 
     overlaps = np.ones((2, 100))
     overlaps[0, 30:] = 0.0
     overlaps[1, 37:] = 0.05
-    picks = worst.moments_of(overlaps)
+    picks = worst.select_keyframes(overlaps)
     assert picks[0] == 0 and picks[-1] == 99 and 37 in picks and len(picks) == worst.SHOWN
-    assert worst.moments_of(np.full((1, 3), np.nan)) == [0, 1, 2]
-    assert worst.moments_of(np.ones((1, 1))) == [0]
+    assert worst.select_keyframes(np.full((1, 3), np.nan)) == [0, 1, 2]
+    assert worst.select_keyframes(np.ones((1, 1))) == [0]
 
 
 def test_latex_escapes_names_and_marks_the_best() -> None:

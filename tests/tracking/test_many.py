@@ -76,10 +76,10 @@ def test_if_one_fails_none_is_started() -> None:
 
 def test_remarks_and_gaps_by_name() -> None:
     together = MultiTracker(tracker(Spotter()))
-    assert together.remarks == {}
+    assert together.warnings == {}
     together.init(scene(), {"over": Target(box=(-5, 5, 20, 20)), "in": Target(box=(5, 5, 20, 20))})
-    assert len(together.remarks["over"]) == 1
-    assert together.remarks["in"] == ()
+    assert len(together.warnings["over"]) == 1
+    assert together.warnings["in"] == ()
     steps = together.update(Frame(image=None, index=9, seconds=0.4))
     assert {s.status for s in steps.values()} == {"missing"}
     assert {s.index for s in steps.values()} == {9}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vltrack.core.errors import ConfigError
-from vltrack.tracking.postprocess import Choice, Maps, Policy, blend_size, choose, hann
+from vltrack.tracking.postprocess import Choice, Maps, Policy, smooth_size, choose, hann
 
 SIZE = np.array([0.25, 0.25])
 
@@ -48,7 +48,7 @@ def test_the_penalty_favours_the_size_that_was() -> None:
     assert same is not None
     assert large.box[2] == 0.9
     assert same.box[2] == 0.25
-    assert same.steadiness == pytest.approx(1.0)
+    assert same.size_penalty == pytest.approx(1.0)
 
 
 def test_presence_outvotes_a_distractor() -> None:
@@ -89,18 +89,18 @@ def test_whatever_the_maps_hold_a_choice_is_usable(centre, presence, boxes, size
     assert np.isfinite(choice.box).all()
     assert (choice.box[2:] > 0).all()
     assert 0 <= choice.score <= 1
-    assert 0 <= choice.steadiness <= 1
+    assert 0 <= choice.size_penalty <= 1
 
 
 @given(
     old=st.tuples(st.floats(1, 1e4), st.floats(1, 1e4)),
     new=st.tuples(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6)),
     score=st.floats(0, 1),
-    steadiness=st.floats(0, 1),
+    size_penalty=st.floats(0, 1),
 )
-def test_a_size_moves_towards_the_new_one_and_never_past_it(old, new, score, steadiness) -> None:
-    choice = Choice(box=np.zeros(4), score=score, steadiness=steadiness)
-    blended = blend_size(np.array(old), np.array(new), choice, Policy())
+def test_a_size_moves_towards_the_new_one_and_never_past_it(old, new, score, size_penalty) -> None:
+    choice = Choice(box=np.zeros(4), score=score, size_penalty=size_penalty)
+    blended = smooth_size(np.array(old), np.array(new), choice, Policy())
     assert (blended >= np.minimum(old, new) - 1e-9).all()
     assert (blended <= np.maximum(old, new) * (1 + 1e-12)).all()
     if score == 0:

@@ -8,8 +8,8 @@ import pytest
 from scripted import Spotter, scene, tracker
 from vltrack.core.errors import ConfigError
 from vltrack.models import MODELS, PUBLISHED
-from vltrack.tracking.postprocess import Maps, Policy, blend_size, choose, hann
-from vltrack.tracking.tracker import house_policy
+from vltrack.tracking.postprocess import Maps, Policy, smooth_size, choose, hann
+from vltrack.tracking.tracker import default_policy
 
 RULES = Policy().changed(PUBLISHED)
 
@@ -49,8 +49,8 @@ def test_a_new_size_is_taken_at_once() -> None:
     picked = choose(maps({(3, 3): 0.2}), None, RULES, window=0)
     assert picked is not None
     old, new = np.array([10.0, 10.0]), np.array([20.0, 30.0])
-    assert np.array_equal(blend_size(old, new, picked, RULES), new)
-    assert not np.array_equal(blend_size(old, new, picked, Policy()), new)
+    assert np.array_equal(smooth_size(old, new, picked, RULES), new)
+    assert not np.array_equal(smooth_size(old, new, picked, Policy()), new)
 
 
 def test_boxes_are_cut_to_the_frame_as_published() -> None:
@@ -68,8 +68,8 @@ def test_every_policy_of_the_registry_can_be_had() -> None:
     for card in MODELS.values():
         assert set(card.policies) <= set(card.sizes)
         for size in card.sizes:
-            assert isinstance(house_policy(card.name, size), Policy)
-    assert house_policy("litetrack", "uvltrack-base").window_rims
-    assert house_policy("litetrack", "tiny") == Policy()
+            assert isinstance(default_policy(card.name, size), Policy)
+    assert default_policy("litetrack", "uvltrack-base").window_rims
+    assert default_policy("litetrack", "tiny") == Policy()
     with pytest.raises(ConfigError, match="window_rim"):
         Policy().changed({"window_rim": True})

@@ -97,12 +97,12 @@ def test_weights_that_never_learnt_words_say_so() -> None:
     follower = tracker(Spotter())
     follower.card = {**follower.card, "modes": ["bbox"]}
     follower.init(scene(), box=BOX)
-    assert follower.remarks == ()
+    assert follower.warnings == ()
     follower.init(scene(), box=BOX, text="the car")
-    assert "never learnt words" in follower.remarks[-1]
+    assert "never learnt words" in follower.warnings[-1]
     with pytest.raises(UsageError, match="never learnt words"):
         follower.init(scene(), text="the car")
     assert modes_of(follower) == ("bbox",)
     follower.card = {**follower.card, "modes": ["nl", "bbox", "nlbbox"]}
     follower.init(scene(), box=BOX, text="the car")
-    assert follower.remarks == ()
+    assert follower.warnings == ()

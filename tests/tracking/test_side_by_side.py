@@ -8,7 +8,7 @@ import pytest
 from scripted import Spotter, moving, scene, tiny_weights, tracker
 from vltrack.core.errors import CheckpointCorrupt, ModelNotFound, UsageError
 from vltrack.core.types import Frame, Target
-from vltrack.tracking.compare import Failure, SideBySide, modes_of, part_for
+from vltrack.tracking.compare import TrackerFailure, TrackerGroup, modes_of, target_for
 
 BOX = (20, 20, 16, 12)
 BOTH = Target(box=BOX, text="the red thing")
@@ -26,14 +26,14 @@ def broken_after(steps: int) -> Spotter:
     return model
 
 
-def follow(team: SideBySide, images: list[np.ndarray], targets: dict[str, Target]) -> list[dict]:
+def follow(team: TrackerGroup, images: list[np.ndarray], targets: dict[str, Target]) -> list[dict]:
     return [team.init(images[0], targets), *(team.update(image) for image in images[1:])]
 
 
 def test_each_is_as_if_alone() -> None:
     images = moving()
     trackers = {"plain": tracker(Spotter()), "windowed": tracker(Spotter(), window=0.6, smooth=0.2)}
-    rows = follow(SideBySide(trackers), images, dict.fromkeys(trackers, Target(box=BOX)))
+    rows = follow(TrackerGroup(trackers), images, dict.fromkeys(trackers, Target(box=BOX)))
     for name, options in (("plain", {}), ("windowed", {"window": 0.6, "smooth": 0.2})):
         alone = tracker(Spotter(), **options).stream(images, box=BOX)
         np.testing.assert_array_equal([row[name].box for row in rows], [step.box for step in alone])
@@ -42,7 +42,7 @@ def test_each_is_as_if_alone() -> None:
 
 def test_a_failing_tracker_goes_and_the_others_stay() -> None:
     images = moving()
-    team = SideBySide({"bad": tracker(broken_after(3)), "good": tracker(Spotter())})
+    team = TrackerGroup({"bad": tracker(broken_after(3)), "good": tracker(Spotter())})
     frames = [Frame(image=image, index=10 + i, seconds=i / 25) for i, image in enumerate(images)]
     rows = follow(team, frames, dict.fromkeys(team.trackers, Target(box=BOX)))
     assert ["bad" in row for row in rows] == [True] * 4 + [False] * 8
@@ -50,23 +50,23 @@ def test_a_failing_tracker_goes_and_the_others_stay() -> None:
     np.testing.assert_array_equal([row["good"].box for row in rows], [step.box for step in alone])
     failure = team.failures["bad"]
     assert (failure.frame, str(failure)) == (14, "stopped at frame 14: a bug")
-    assert "ZeroDivisionError" in failure.told()["trace"]
+    assert "ZeroDivisionError" in failure.to_dict()["trace"]
     assert team.frames == {"bad": 3, "good": 11}
     assert team.rate("good") > 0
 
 
 def test_a_start_that_fails() -> None:
-    team = SideBySide({"blind": tracker(Spotter()), "seeing": tracker(Spotter())})
+    team = TrackerGroup({"blind": tracker(Spotter()), "seeing": tracker(Spotter())})
     targets = {"blind": Target(box=(500, 0, 9, 9)), "seeing": Target(box=BOX)}
     assert list(team.init(scene(BOX), targets)) == ["seeing"]
-    assert "trace" not in team.failures["blind"].told()
-    assert list(team.remarks) == ["seeing"]
+    assert "trace" not in team.failures["blind"].to_dict()
+    assert list(team.warnings) == ["seeing"]
     with pytest.raises(UsageError, match="nobody"):
         team.init(scene(BOX), {"nobody": BOTH})
 
 
 def test_none_left_and_gaps() -> None:
-    team = SideBySide({"bad": tracker(broken_after(0))})
+    team = TrackerGroup({"bad": tracker(broken_after(0))})
     team.init(scene(BOX), {"bad": Target(box=BOX)})
     step = team.update(Frame(image=None, index=1, seconds=0.04))["bad"]
     assert (step.status, team.frames["bad"], team.rate("bad")) == ("missing", 0, None)
@@ -77,7 +77,7 @@ def test_none_left_and_gaps() -> None:
 
 def test_an_interrupt_is_no_failure_of_a_tracker() -> None:
     model = Spotter()
-    team = SideBySide({"one": tracker(model)})
+    team = TrackerGroup({"one": tracker(model)})
     team.init(scene(BOX), {"one": Target(box=BOX)})
 
     def stop() -> None:
@@ -95,7 +95,7 @@ def test_weights_that_cannot_be_loaded(tmp_path) -> None:
     cut.write_bytes(good.read_bytes()[:-4])
     cut.with_suffix(".json").write_bytes(good.with_suffix(".json").read_bytes())
     weights = {"good": good, "cut": cut, "gone": tmp_path / "gone.safetensors"}
-    team = SideBySide.load(weights, settings={"window": 0.5})
+    team = TrackerGroup.load(weights, settings={"window": 0.5})
     assert list(team.trackers) == ["good"]
     assert team.trackers["good"].engine.policy.window == 0.5
     kinds = {name: type(failure.error) for name, failure in team.failures.items()}
@@ -105,26 +105,26 @@ def test_weights_that_cannot_be_loaded(tmp_path) -> None:
 
 def test_what_a_tracker_can_use() -> None:
     words = Target(text="the red thing")
-    assert part_for(BOTH, ("nl", "bbox", "nlbbox")) == (BOTH, "")
-    assert part_for(BOTH, ("bbox",)) == (Target(box=BOX), "takes no sentence: started by the box alone.")
-    assert part_for(BOTH, ("nl",)) == (words, "takes no box: started by the words alone.")
-    assert part_for(BOTH, ("nl", "bbox"))[0] == Target(box=BOX)
-    left, remark = part_for(words, ("bbox", "nlbbox"))
+    assert target_for(BOTH, ("nl", "bbox", "nlbbox")) == (BOTH, "")
+    assert target_for(BOTH, ("bbox",)) == (Target(box=BOX), "takes no sentence: started by the box alone.")
+    assert target_for(BOTH, ("nl",)) == (words, "takes no box: started by the words alone.")
+    assert target_for(BOTH, ("nl", "bbox"))[0] == Target(box=BOX)
+    left, warning = target_for(words, ("bbox", "nlbbox"))
     assert left is None
-    assert "words alone" in remark
-    assert part_for(Target(box=BOX), ("nlbbox",))[0] is None
+    assert "words alone" in warning
+    assert target_for(Target(box=BOX), ("nlbbox",))[0] is None
 
 
 def test_modes_come_from_the_registry() -> None:
     one = tracker(Spotter())
     assert set(modes_of(one)) == {"nl", "bbox", "nlbbox"}
     one.card["tracker"] = "litetrack"
-    team = SideBySide({"one": one})
-    assert team.suited(BOTH) == ({"one": BOTH}, {})
+    team = TrackerGroup({"one": one})
+    assert team.targets_for(BOTH) == ({"one": BOTH}, {})
     one.card.update(tracker="all-in-one", size="ostrack-base")
-    targets, remarks = team.suited(BOTH)
-    assert (targets, list(remarks)) == ({"one": Target(box=BOX)}, ["one"])
+    targets, warnings = team.targets_for(BOTH)
+    assert (targets, list(warnings)) == ({"one": Target(box=BOX)}, ["one"])
 
 
 def test_a_failure_without_words_names_its_kind() -> None:
-    assert str(Failure(error=AssertionError(), frame=3)) == "stopped at frame 3: AssertionError"
+    assert str(TrackerFailure(error=AssertionError(), frame=3)) == "stopped at frame 3: AssertionError"

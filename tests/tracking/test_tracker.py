@@ -110,9 +110,9 @@ def test_a_failed_start_leaves_the_old_target() -> None:
 def test_reset_forgets() -> None:
     following = tracker(Spotter())
     following.init(moving()[0], box=(-4, 20, 40, 12))
-    assert following.remarks
+    assert following.warnings
     following.reset()
-    assert following.remarks == ()
+    assert following.warnings == ()
     with pytest.raises(StateError, match="init"):
         following.update(moving()[1])
 

@@ -21,14 +21,14 @@ from vltrack.core.errors import DataError
 from vltrack.core.types import Box, Floats, Image
 from vltrack.plots import text as lettering
 from vltrack.plots.compare_video import (
-    COLOURS,
+    COLORS,
     FAINT,
     INK,
     LANE,
+    LOW_AGREEMENT,
     PAPER,
     RIM,
-    STRAY,
-    Colour,
+    Color,
     clock,
     draw_boxes,
 )
@@ -41,13 +41,13 @@ TILE = 424
 """Width of a tile in pixels."""
 SHOWN = 8
 _HELD = 6
-"""Moments held for each one shown: the more, the more even the choice from a video of unknown length."""
+"""KeyframeSelector held for each one shown: the more, the more even the choice from a video of unknown length."""
 _ZOOM = 7.0
 """A tile is at most so many times as wide as the target, so that a small one can still be seen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Moment:
+class Keyframe:
     """A frame with all boxes, cut and shrunk to a tile: (H, W, 3) RGB uint8; ``mean`` is its agreement."""
 
     tile: Image
@@ -56,15 +56,15 @@ class Moment:
     mean: float
 
 
-class Moments:
+class KeyframeSelector:
     """A few moments of a video of any length, evenly spread, and the one where the trackers agree least."""
 
     def __init__(self, names: Sequence[str], count: int = SHOWN) -> None:
         self._names = names
         self._count = count
-        self._held: list[Moment] = []
-        self._least: Moment | None = None
-        self._latest: Callable[[], Moment] | None = None
+        self._held: list[Keyframe] = []
+        self._least: Keyframe | None = None
+        self._latest: Callable[[], Keyframe] | None = None
         self._every, self._met = 1, 0
 
     def add(
@@ -78,10 +78,10 @@ class Moments:
     ) -> None:
         """Take the next frame (number, seconds) with all boxes; as ``lanes.draw_boxes`` and ``Band.draw``."""
 
-        def moment() -> Moment:
+        def moment() -> Keyframe:
             picture = cut(image, np.asarray(boxes_T4, dtype=np.float64))
-            tile = draw_boxes(*picture, visible, self._names, [bool(value < STRAY) for value in each])
-            return Moment(tile=tile, index=frame[0], seconds=frame[1], mean=mean)
+            tile = draw_boxes(*picture, visible, self._names, [bool(value < LOW_AGREEMENT) for value in each])
+            return Keyframe(tile=tile, index=frame[0], seconds=frame[1], mean=mean)
 
         self._latest = moment
         if np.isfinite(mean) and (self._least is None or mean < self._least.mean):
@@ -93,7 +93,7 @@ class Moments:
                 self._held, self._every = self._held[::2], 2 * self._every
         self._met += 1
 
-    def chosen(self) -> list[Moment]:
+    def chosen(self) -> list[Keyframe]:
         """At most ``count`` in order: the first, the last, the one of least agreement, and some between."""
         held = [*self._held, self._latest()] if self._latest is not None else list(self._held)
         if not held:
@@ -143,7 +143,7 @@ _SHADES = LinearSegmentedColormap.from_list(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Story:
+class ComparisonData:
     """Everything that the picture tells in numbers; NaN where there is nothing to tell.
 
     Attributes:
@@ -166,24 +166,24 @@ class Story:
     visible_TN: NDArray[np.bool_]
 
 
-def agreement_picture(story: Story, moments: Sequence[Moment]) -> Image:
+def comparison_image(story: ComparisonData, moments: Sequence[Keyframe]) -> Image:
     """The whole picture: (H, ``WIDTH``, 3) RGB uint8. The same input gives the same picture.
 
     Raises:
         DataError: there is no moment or no frame to show.
-        ValueError: no name, or more than there are colours.
+        ValueError: no name, or more than there are colors.
     """
     if not moments or not len(story.seconds_N):
         raise DataError("there is no frame to put on a picture.")
-    if not 0 < len(story.names) <= len(COLOURS):
-        raise ValueError(f"{len(story.names)} trackers; 1 to {len(COLOURS)} can be told apart")
+    if not 0 < len(story.names) <= len(COLORS):
+        raise ValueError(f"{len(story.names)} trackers; 1 to {len(COLORS)} can be told apart")
     return cast(Image, np.vstack([_head(story), _tiles(moments), _charts(story, moments)]))
 
 
 # -- the upper part: words and tiles ------------------------------------------------------------------
 
 
-def _head(story: Story) -> Image:
+def _head(story: ComparisonData) -> Image:
     """Title, and a legend with a line on each tracker."""
     head = np.full((152, WIDTH, 3), PAPER, dtype=np.uint8)
     room = WIDTH - 2 * _GAP
@@ -194,7 +194,7 @@ def _head(story: Story) -> Image:
     step = room // len(story.names)
     for t, (name, note) in enumerate(zip(story.names, story.notes, strict=True)):
         x = _GAP + t * step
-        cv2.rectangle(head, (x, 94), (x + 7, 136), COLOURS[t], cv2.FILLED)
+        cv2.rectangle(head, (x, 94), (x + 7, 136), COLORS[t], cv2.FILLED)
         lettering.write(
             head, lettering.shortened(name, 17, step - 24, bold=True), (x + 18, 92), 17, INK, True
         )
@@ -202,7 +202,7 @@ def _head(story: Story) -> Image:
     return head
 
 
-def _tiles(moments: Sequence[Moment]) -> Image:
+def _tiles(moments: Sequence[Keyframe]) -> Image:
     """The moments in rows, each with its number, frame, time and agreement."""
     columns = min(COLUMNS, len(moments))
     rows = -(-len(moments) // columns)
@@ -235,7 +235,7 @@ def _badge(sheet: Image, number: int, left: int, top: int) -> None:
 # -- the lower part: charts ---------------------------------------------------------------------------
 
 
-def _charts(story: Story, moments: Sequence[Moment]) -> Image:
+def _charts(story: ComparisonData, moments: Sequence[Keyframe]) -> Image:
     """Agreement and scores over time, and the mean overlap of each pair."""
     figure = Figure(figsize=(WIDTH / _DPI, 6.0), dpi=_DPI, facecolor=_shade(PAPER))
     several = len(story.names) > 1
@@ -258,15 +258,15 @@ def _charts(story: Story, moments: Sequence[Moment]) -> Image:
     return lettering.pixels_of(figure)
 
 
-def _agreement_axes(axes: Axes, story: Story, moments: Sequence[Moment]) -> None:
+def _agreement_axes(axes: Axes, story: ComparisonData, moments: Sequence[Keyframe]) -> None:
     _dress(
         axes,
-        "agreement: overlap of the boxes (white: mean of all pairs; colours: one tracker with the others)",
+        "agreement: overlap of the boxes (white: mean of all pairs; colors: one tracker with the others)",
     )
     time = story.seconds_N
     axes.fill_between(time, 0, np.nan_to_num(story.mean_N), color=_shade(INK), alpha=0.12, linewidth=0)
     for t, each in enumerate(story.each_TN):
-        axes.plot(time, each, color=_shade(COLOURS[t]), linewidth=1.3)
+        axes.plot(time, each, color=_shade(COLORS[t]), linewidth=1.3)
     axes.plot(time, story.mean_N, color=_shade(INK), linewidth=2.2)
     _fit(axes, time)
     for number, moment in enumerate(moments):
@@ -284,16 +284,16 @@ def _agreement_axes(axes: Axes, story: Story, moments: Sequence[Moment]) -> None
         )
 
 
-def _score_axes(axes: Axes, story: Story, limits: tuple[float, float]) -> None:
+def _score_axes(axes: Axes, story: ComparisonData, limits: tuple[float, float]) -> None:
     _dress(axes, "score: how sure each tracker says it is (bars below: it says that the target is lost)")
     time, count = story.seconds_N, len(story.names)
     step = float(np.median(np.diff(time))) if len(time) > 1 else 1.0
     for t, (scores, seen) in enumerate(zip(story.scores_TN, story.visible_TN, strict=True)):
-        axes.plot(time, scores, color=_shade(COLOURS[t]), linewidth=1.3)
+        axes.plot(time, scores, color=_shade(COLORS[t]), linewidth=1.3)
         low = -0.06 * (t + 1)
         for begin, end in _spans(~seen & np.isfinite(scores)):
             axes.fill_between(
-                (time[begin], time[end - 1] + step), low, low + 0.04, color=_shade(COLOURS[t]), lw=0
+                (time[begin], time[end - 1] + step), low, low + 0.04, color=_shade(COLORS[t]), lw=0
             )
     axes.set_ylim(-0.06 * count - 0.05, 1.03)
     axes.set_yticks(np.arange(6) / 5)
@@ -301,7 +301,7 @@ def _score_axes(axes: Axes, story: Story, limits: tuple[float, float]) -> None:
     axes.set_xlabel("seconds", color=_shade(FAINT), fontsize=10, family=lettering.FONT)
 
 
-def _matrix_axes(axes: Axes, story: Story) -> None:
+def _matrix_axes(axes: Axes, story: ComparisonData) -> None:
     """The mean overlap of each pair, in numbers on shades."""
     _dress(axes, "mean overlap of each pair")
     count = len(story.names)
@@ -319,7 +319,7 @@ def _matrix_axes(axes: Axes, story: Story) -> None:
                     family=lettering.FONT,
                 )  # fmt: skip
         for place in ((-0.5 - 0.09, row - 0.5, 0.09, 1), (row - 0.5, count - 0.5, 1, 0.09)):
-            axes.add_patch(Rectangle(place[:2], *place[2:], facecolor=_shade(COLOURS[row]), linewidth=0))
+            axes.add_patch(Rectangle(place[:2], *place[2:], facecolor=_shade(COLORS[row]), linewidth=0))
     axes.set_xlim(-0.62, count - 0.47)
     axes.set_ylim(count - 0.38, -0.53)
     axes.set_xticks([])
@@ -351,6 +351,6 @@ def _spans(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _shade(colour: Colour) -> tuple[float, float, float]:
-    r, g, b = colour
+def _shade(color: Color) -> tuple[float, float, float]:
+    r, g, b = color
     return r / 255, g / 255, b / 255

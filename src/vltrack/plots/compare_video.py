@@ -1,7 +1,7 @@
 """Several trackers on one video: all boxes on the frame, names and agreement in a band below it.
 
-Knows frames and numbers; computes no agreement and writes no file. Colours are RGB, those of Okabe and Ito,
-which people with any kind of colour vision can tell apart.
+Knows frames and numbers; computes no agreement and writes no file. Colors are RGB, those of Okabe and Ito,
+which people with any kind of color vision can tell apart.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from vltrack.core.types import Box, Image
 from vltrack.plots import text as lettering
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-COLOURS: tuple[Colour, ...] = (
+COLORS: tuple[Color, ...] = (
     (86, 180, 233),
     (230, 159, 0),
     (0, 158, 115),
@@ -28,12 +28,12 @@ COLOURS: tuple[Colour, ...] = (
     (0, 114, 178),
 )
 """Sky, orange, green, purple, yellow, vermilion, blue: as many trackers as can be told apart."""
-PAPER: Colour = (20, 23, 28)
-LANE: Colour = (38, 43, 51)
-INK: Colour = (232, 234, 237)
-FAINT: Colour = (142, 150, 160)
-RIM: Colour = (10, 12, 15)
-STRAY = 0.5
+PAPER: Color = (20, 23, 28)
+LANE: Color = (38, 43, 51)
+INK: Color = (232, 234, 237)
+FAINT: Color = (142, 150, 160)
+RIM: Color = (10, 12, 15)
+LOW_AGREEMENT = 0.5
 """A box that agrees less with the others gets its tracker's name beside it."""
 _SHIFT = 4  # cv2 takes places in sixteenths of a pixel
 _SHORTEST = 64  # frames that a strip of unknown length has room for at first
@@ -46,7 +46,7 @@ def draw_boxes(
     names: Sequence[str],
     tagged: Sequence[bool],
 ) -> Image:
-    """A copy of the frame with the box of each tracker in its colour.
+    """A copy of the frame with the box of each tracker in its color.
 
     Args:
         image: (H, W, 3) RGB uint8; not modified.
@@ -61,17 +61,15 @@ def draw_boxes(
     drawn = [t for t in range(len(boxes)) if np.isfinite(boxes[t]).all()]
     for thickness, rim in ((line + max(1, line // 2), True), (line, False)):
         for t in drawn:  # all rims lie below all lines: where boxes coincide no rim hides a neighbour
-            outline(
-                picture, boxes[t], RIM if rim else COLOURS[t], thickness, dashed=not visible[t], line=line
-            )
+            outline(picture, boxes[t], RIM if rim else COLORS[t], thickness, dashed=not visible[t], line=line)
     plates: list[tuple[int, int, int, int]] = []
     for t in drawn:
         if tagged[t]:
-            plates.append(_tag(picture, boxes[t], names[t], COLOURS[t], line, plates))
+            plates.append(_tag(picture, boxes[t], names[t], COLORS[t], line, plates))
     return picture
 
 
-def outline(image: Image, box: Box, colour: Colour, thickness: int, *, dashed: bool, line: int) -> None:
+def outline(image: Image, box: Box, color: Color, thickness: int, *, dashed: bool, line: int) -> None:
     """One box x, y, w, h into ``image``; ``line`` is the width that dashes are measured by."""
     height, width = image.shape[:2]
     far = 4 * thickness
@@ -84,13 +82,13 @@ def outline(image: Image, box: Box, colour: Colour, thickness: int, *, dashed: b
         points = np.linspace(begin, end, pieces + 1)
         for k in range(0, pieces, 2):
             a, b = (tuple(int(v) for v in np.round(p * (1 << _SHIFT))) for p in (points[k], points[k + 1]))
-            cv2.line(image, a, b, colour, thickness, cv2.LINE_AA, _SHIFT)
+            cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _tag(
-    image: Image, box: Box, name: str, colour: Colour, line: int, taken: Sequence[tuple[int, int, int, int]]
+    image: Image, box: Box, name: str, color: Color, line: int, taken: Sequence[tuple[int, int, int, int]]
 ) -> tuple[int, int, int, int]:
-    """The name on a plate in the tracker's colour, above the box or below it, off the plates that are there.
+    """The name on a plate in the tracker's color, above the box or below it, off the plates that are there.
 
     Returns the plate's left, top, right and bottom.
     """
@@ -110,8 +108,8 @@ def _tag(
         if all(x >= r or x + wide <= left or y >= bottom or y + high <= top for left, top, r, bottom in taken)
     ]
     y = (free or inside)[0]
-    image[y : y + high, x : x + wide] = colour
-    ink = RIM if 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 110 else (255, 255, 255)
+    image[y : y + high, x : x + wide] = color
+    ink = RIM if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 110 else (255, 255, 255)
     lettering.write(image, text, (x + margin, y), size, ink, bold=True)
     return x, y, x + wide, y + high
 
@@ -125,17 +123,17 @@ class Band:
     """The band below a video: mean agreement so far, and a lane a tracker with its name and its score.
 
     Args:
-        names: one a tracker; at most ``len(COLOURS)``.
+        names: one a tracker; at most ``len(COLORS)``.
         width: pixels of the video.
         total: how many frames will come; None where nobody knows: the strip is then squeezed as it grows.
 
     Raises:
-        ValueError: no name, or more names than colours.
+        ValueError: no name, or more names than colors.
     """
 
     def __init__(self, names: Sequence[str], width: int, total: int | None) -> None:
-        if not 0 < len(names) <= len(COLOURS):
-            raise ValueError(f"{len(names)} trackers; 1 to {len(COLOURS)} can be told apart")
+        if not 0 < len(names) <= len(COLORS):
+            raise ValueError(f"{len(names)} trackers; 1 to {len(COLORS)} can be told apart")
         self._total = total
         unit = float(np.clip(width / 720, 0.5, 8))
         self._size = max(9, round(12 * unit))
@@ -173,7 +171,7 @@ class Band:
                 band,
                 (gap, middle - size // 2 + 1),
                 (gap + size - 3, middle + size // 2 - 2),
-                COLOURS[t],
+                COLORS[t],
                 cv2.FILLED,
             )
             lettering.write(band, name, (2 * gap + size, middle - round(size * 0.72)), size, INK)
@@ -228,9 +226,9 @@ class Band:
         until = int(np.searchsorted(frame_of, count))
         values = np.array(self._values, dtype=np.float64)[frame_of[:until]]
         for number, (top, bottom) in enumerate(self._lanes()):
-            colour = INK if number == 0 else COLOURS[number - 1]
+            color = INK if number == 0 else COLORS[number - 1]
             here = band[top:bottom, self._left : self._left + until]
-            _columns(here, values[:, number], colour, max(1, self._gap // 4))
+            _columns(here, values[:, number], color, max(1, self._gap // 4))
         now = min(self._left + until, self._right - 1)
         band[self._gap : self._lanes()[-1][1], now] = INK
 
@@ -257,14 +255,14 @@ class Band:
                 lettering.numerals(band, f"{score:.2f}", self.width - gap, place, size, ink)
 
 
-def _columns(here: Image, values: NDArray[np.float64], colour: Colour, edge: int) -> None:
+def _columns(here: Image, values: NDArray[np.float64], color: Color, edge: int) -> None:
     """Fill each column from below, brightest at its top; a negative value pale, NaN not at all."""
     height = here.shape[0]
     top = height - np.round(np.abs(np.nan_to_num(values)) * height)
     rows = np.arange(height)[:, None]
     filled = (rows >= top[None]) & np.isfinite(values)[None]
     share = np.where(rows < top[None] + edge, 1.0, 0.45) * np.where(np.signbit(values), 0.45, 1.0)[None]
-    paint = share[..., None] * np.asarray(colour) + (1 - share[..., None]) * np.asarray(LANE)
+    paint = share[..., None] * np.asarray(color) + (1 - share[..., None]) * np.asarray(LANE)
     here[:] = np.where(filled[..., None], paint, here).astype(np.uint8)
 
 

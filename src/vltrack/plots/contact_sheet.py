@@ -17,7 +17,7 @@ from vltrack.plots import draw as pen
 from vltrack.plots import figures as paper
 from vltrack.plots import text as lettering
 from vltrack.plots.compare import TILE, cut
-from vltrack.plots.compare_video import COLOURS, RIM, Colour, draw_boxes, outline
+from vltrack.plots.compare_video import COLORS, RIM, Color, draw_boxes, outline
 from vltrack.plots.draw import draw_steps
 
 T = TypeVar("T")
@@ -147,14 +147,14 @@ def _clock(seconds: float) -> str:
 # MERGED plots/contact_sheet.py
 # A contact sheet of one sequence: truth and every tracker's box on moments of it. Knows pixels and boxes.
 #
-# Moments are cut out once (``snapshot``) and kept as compressed pictures with their boxes, so that the sheet
+# KeyframeSelector are cut out once (``snapshot``) and kept as compressed pictures with their boxes, so that the sheet
 # can be drawn again without the data. T trackers.
 
 
 COLUMNS = 4
 SHOWN = 8
-"""Moments on a sheet."""
-TRUTH: Colour = (255, 255, 255)
+"""KeyframeSelector on a sheet."""
+TRUTH: Color = (255, 255, 255)
 _WORST_GAP = 14
 WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _WORST_GAP
 LETTERS = 15
@@ -200,7 +200,7 @@ def snapshot(
     )
 
 
-def moments_of(overlaps_TN: ArrayLike, count: int = SHOWN) -> list[int]:
+def select_keyframes(overlaps_TN: ArrayLike, count: int = SHOWN) -> list[int]:
     """Which frames to show: evenly spread ones, and the first in which all trackers have lost the target.
 
     Lost means an overlap below 0.1; where that never happens it is the frame of least mean overlap. It takes
@@ -235,17 +235,17 @@ def worst_sheet(title: str, note: str, names: Sequence[str], snapshots: Sequence
     Args:
         title: the sequence.
         note: its sentence, or whatever else stands below the title; without both there is no room for them.
-        names: one a tracker, whose colours are those of their places.
+        names: one a tracker, whose colors are those of their places.
         snapshots: in the order of time.
 
     Raises:
         DataError: nothing to show, or a picture that does not decode.
-        ValueError: more names than colours.
+        ValueError: more names than colors.
     """
     if not snapshots:
         raise DataError(f"there is no frame of {title} to show.")
-    if not 0 < len(names) <= len(COLOURS):
-        raise ValueError(f"{len(names)} trackers; 1 to {len(COLOURS)} can be told apart")
+    if not 0 < len(names) <= len(COLORS):
+        raise ValueError(f"{len(names)} trackers; 1 to {len(COLORS)} can be told apart")
     tiles = [_worst_tile(shot, names) for shot in snapshots]
     rows = -(-len(tiles) // COLUMNS)
     height = max(tile.shape[0] for tile in tiles) + _WORST_GAP
@@ -271,7 +271,7 @@ def _head(title: str, note: str, names: Sequence[str]) -> Image:
     step = room // columns
     for number, name in enumerate(cells):
         x, y = _WORST_GAP + (number % columns) * step, top + 2 + 26 * (number // columns)
-        shade = TRUTH if number == 0 else COLOURS[number - 1]
+        shade = TRUTH if number == 0 else COLORS[number - 1]
         cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), shade, cv2.FILLED)
         cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), RIM, 1)
         lettering.write(head, lettering.shortened(name, 17, step - 44), (x + 32, y), 17, _INK)
@@ -302,7 +302,7 @@ def _worst_tile(shot: Snapshot, names: Sequence[str]) -> Image:
     for t in reversed(range(0 if absent else len(names))):
         value = shot.overlaps_T[t]
         text = f"{value:.2f}" if np.isfinite(value) else "\u2013"
-        ink = cast(Colour, tuple(round(255 * part) for part in paper.colour(t)))
+        ink = cast(Color, tuple(round(255 * part) for part in paper.color(t)))
         lettering.numerals(strip, text, x, 4, LETTERS, ink, bold=True)
         x -= sum(lettering.width_of(c, LETTERS, bold=True) + 1 for c in text) + 9
     return cast(Image, np.vstack([picture, strip]))

@@ -1,6 +1,6 @@
 """Lines and words on pictures, sized to the picture. Knows cv2's drawing; knows no step and no track.
 
-All functions draw into the array that they get. Colours are RGB.
+All functions draw into the array that they get. Colors are RGB.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from vltrack.core.files import printable
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Image, Step
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-PALETTE: tuple[Colour, ...] = (
+PALETTE: tuple[Color, ...] = (
     (64, 224, 128),
     (255, 176, 32),
     (80, 176, 255),
@@ -27,15 +27,15 @@ PALETTE: tuple[Colour, ...] = (
     (64, 216, 216),
     (255, 128, 72),
 )
-"""Bright colours that are told apart on most footage; the eighth target starts over."""
+"""Bright colors that are told apart on most footage; the eighth target starts over."""
 
-GREY: Colour = (150, 150, 150)
-DARK: Colour = (24, 24, 24)
+GREY: Color = (150, 150, 150)
+DARK: Color = (24, 24, 24)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def colour_for(number: int) -> Colour:
-    """The colour of target ``number`` (from 0)."""
+def target_color(number: int) -> Color:
+    """The color of target ``number`` (from 0)."""
     return PALETTE[number % len(PALETTE)]
 
 
@@ -50,7 +50,7 @@ def line_width(image: Image) -> int:
 
 
 def rectangle(
-    image: Image, box: tuple[float, float, float, float], colour: Colour, dashed: bool = False
+    image: Image, box: tuple[float, float, float, float], color: Color, dashed: bool = False
 ) -> None:
     """The outline of x, y, w, h with a dark rim, so that it shows on any background."""
     height, width = image.shape[:2]
@@ -62,7 +62,7 @@ def rectangle(
     y1, y2 = (round(min(max(v, -2 * line), height + 2 * line)) for v in (y, y + h))
     corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
     sides = list(zip(corners, corners[1:] + corners[:1], strict=True))
-    for thickness, ink in ((line + 2, DARK), (line, colour)):
+    for thickness, ink in ((line + 2, DARK), (line, color)):
         for begin, end in sides:
             for start, stop in _dashes(begin, end, 8 * line) if dashed else ((begin, end),):
                 cv2.line(image, start, stop, ink, thickness, cv2.LINE_AA)
@@ -92,10 +92,10 @@ def text_size(text: str, scale: float, weight: int) -> tuple[int, int, int]:
 
 
 def words(
-    image: Image, text: str, base: tuple[int, int], scale: float, colour: Colour, weight: int = 1
+    image: Image, text: str, base: tuple[int, int], scale: float, color: Color, weight: int = 1
 ) -> None:
     """One line of text, its base line starting at ``base`` (x, y)."""
-    cv2.putText(image, text, base, _FONT, scale, colour, weight, cv2.LINE_AA)
+    cv2.putText(image, text, base, _FONT, scale, color, weight, cv2.LINE_AA)
 
 
 def fitted(text: str, scale: float, weight: int, room: int) -> str:
@@ -111,7 +111,7 @@ def fitted(text: str, scale: float, weight: int, room: int) -> str:
     return shown[:low].rstrip() + "..." if low else ""
 
 
-def plate(image: Image, text: str, corner: tuple[float, float], below: float, colour: Colour) -> None:
+def plate(image: Image, text: str, corner: tuple[float, float], below: float, color: Color) -> None:
     """A filled plate with text, standing on the point ``corner`` (x, y); inside the picture at all events.
 
     Without room above ``corner`` it hangs from ``below`` (a y) if that leaves it inside, else it is moved.
@@ -129,8 +129,8 @@ def plate(image: Image, text: str, corner: tuple[float, float], below: float, co
     if y < 0:
         y = below if below + plate_height <= height else corner[1]
     y = round(min(max(y, 0), max(0, height - plate_height)))
-    cv2.rectangle(image, (x, y), (x + plate_width - 1, y + plate_height - 1), colour, cv2.FILLED)
-    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    cv2.rectangle(image, (x, y), (x + plate_width - 1, y + plate_height - 1), color, cv2.FILLED)
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
     ink = DARK if luminance > 120 else (255, 255, 255)
     words(image, text, (x + margin, y + margin // 2 + up), scale, ink, weight)
 
@@ -144,7 +144,7 @@ def draw_step(
     box: ArrayLike,
     score: float | None = None,
     label: str = "",
-    colour: Colour = PALETTE[0],
+    color: Color = PALETTE[0],
     visible: bool = True,
 ) -> Image:
     """A copy of the frame with one target's box and a plate that names it.
@@ -154,23 +154,23 @@ def draw_step(
         box: x, y, w, h in pixels of the frame; may reach outside.
         score: presence in [0, 1], shown after the label; ``None`` = not shown.
         label: what to write, for example the sentence; control characters are shown as escapes.
-        colour: RGB of box and plate.
+        color: RGB of box and plate.
         visible: false draws a grey dashed box, marked as lost: it is only where the target was last seen.
 
     Returns:
         (H, W, 3) RGB uint8.
     """
     picture = image.copy()
-    _draw(picture, box, score, label, colour, visible)
+    _draw(picture, box, score, label, color, visible)
     return picture
 
 
 def draw_steps(image: Image, steps: Sequence[Step], labels: Sequence[str] = ()) -> Image:
-    """A copy of the frame with several targets, each in the colour of its place (``pen.colour_for``)."""
+    """A copy of the frame with several targets, each in the color of its place (``pen.target_color``)."""
     picture = image.copy()
     for number, step in enumerate(steps):
         label = labels[number] if number < len(labels) else ""
-        _draw(picture, step.box, step.score, label, colour_for(number), step.visible)
+        _draw(picture, step.box, step.score, label, target_color(number), step.visible)
     return picture
 
 
@@ -194,16 +194,16 @@ def draw_tracks(
             row = row_of.get(frame.index)
             if row is not None:
                 step = track[row]
-                _draw(picture, step.box, step.score, names[number], colour_for(number), step.visible)
+                _draw(picture, step.box, step.score, names[number], target_color(number), step.visible)
         yield picture
 
 
 def _draw(
-    picture: Image, box: ArrayLike, score: float | None, label: str, colour: Colour, visible: bool
+    picture: Image, box: ArrayLike, score: float | None, label: str, color: Color, visible: bool
 ) -> None:
     """Box and plate into ``picture``."""
     x, y, w, h = (float(v) for v in np.asarray(box, dtype=np.float64))
-    ink = colour if visible else GREY
+    ink = color if visible else GREY
     rectangle(picture, (x, y, w, h), ink, dashed=not visible)
     number = "" if score is None else f"{score:.2f}"
     text = _label(picture, label, number if visible else f"lost {number}".strip())

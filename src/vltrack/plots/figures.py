@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from vltrack.core.errors import UsageError
 from vltrack.core.types import Floats
 from vltrack.plots import text as lettering
-from vltrack.plots.compare_video import COLOURS
+from vltrack.plots.compare_video import COLORS
 
 Shade = tuple[float, float, float]
 
@@ -45,7 +45,7 @@ DASHES: tuple[Any, ...] = (
     "-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)),
     (0, (3, 1)), (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2)), (0, (9, 2)),
 )  # fmt: skip
-"""With the colours, so that lines are told apart in print without colour too."""
+"""With the colors, so that lines are told apart in print without color too."""
 SMALL, PLAIN, LARGE = 6.5, 7.5, 8.5
 """Points."""
 _LOOK = {
@@ -86,9 +86,9 @@ def look() -> Iterator[None]:
         yield
 
 
-def colour(number: int) -> Shade:
-    """The colour of tracker ``number`` (from 0) on white; as in ``lanes.COLOURS``, its yellow dark enough."""
-    r, g, b = COLOURS[number % len(COLOURS)]
+def color(number: int) -> Shade:
+    """The color of tracker ``number`` (from 0) on white; as in ``lanes.COLORS``, its yellow dark enough."""
+    r, g, b = COLORS[number % len(COLORS)]
     dim = 0.74 if r + g + b > 500 and b < 100 else 1.0
     return r * dim / 255, g * dim / 255, b * dim / 255
 
@@ -158,7 +158,7 @@ def legend(
     """A line a tracker: swatch, number, name; the order is the caller's. Returns its height in inches.
 
     Args:
-        rows: (number of the tracker's colour, what stands before its name, its name).
+        rows: (number of the tracker's color, what stands before its name, its name).
         dashed: whether the swatch shows the tracker's dashes, as its curve does.
     """
     wide, high = made.get_size_inches()
@@ -169,7 +169,7 @@ def legend(
         line = Line2D(
             [left / wide, (left + 0.26) / wide],
             [1 - y / high] * 2,
-            color=colour(tracker),
+            color=color(tracker),
             linestyle=DASHES[tracker % len(DASHES)] if dashed else "-",
             linewidth=1.6 if dashed else 4,
             solid_capstyle="butt",
@@ -291,7 +291,7 @@ def curve_figure(kind: Kind, lines: Sequence[Line], note: str, ceiling: float | 
             axes.plot(
                 line.thresholds,
                 line.shares,
-                color=colour(line.tracker),
+                color=color(line.tracker),
                 linestyle=DASHES[line.tracker % len(DASHES)],
                 linewidth=1.4,
                 gid=f"curve-{line.tracker}",
@@ -342,7 +342,7 @@ def radar_figure(
 
     Args:
         attributes: (short name, number of sequences that have it), in the data set's own order.
-        names: (number of the colour, name) of each tracker.
+        names: (number of the color, name) of each tracker.
         scores_TA: (T, A) in points, 0 to 100; NaN leaves a gap.
         title: what is measured.
         note: rule and data.
@@ -381,7 +381,7 @@ def radar_figure(
             axes.plot(
                 np.append(angles, angles[0]),
                 np.append(row, row[0]),
-                color=colour(tracker),
+                color=color(tracker),
                 linestyle=DASHES[tracker % len(DASHES)],
                 linewidth=1.3,
                 gid=f"radar-{tracker}",
@@ -410,7 +410,7 @@ def gain_figure(
     """Bars of A minus B, worst first.
 
     Args:
-        a, b: colour number and name of each tracker; a bar has the colour of the tracker that it speaks for.
+        a, b: color number and name of each tracker; a bar has the color of the tracker that it speaks for.
         names: of the sequences.
         gains_S: (S,) A minus B, in points; none missing.
         title: the mean with its interval, for example ``+1.87 [+0.95, +2.80] over 280 sequences``.
@@ -429,13 +429,13 @@ def gain_figure(
     rows = sum(len(part) for part in parts)
     gap = 0.02 if every else 0.28
     total = 0.62 + profile + rows * _ROW + gap * len(parts) + 0.36
-    colours = (colour(a[0]), colour(b[0]))
+    colors = (color(a[0]), color(b[0]))
     with look():
         made = figure(_WIDTH, total)
         _head(made, a, b, title, note)
         top = 0.62
         if profile:
-            _profile(made, gains[order], top, profile - 0.3, colours)
+            _profile(made, gains[order], top, profile - 0.3, colors)
             top += profile
         heads = [""] * len(parts) if every else [f"the {_WORST} worst", f"the {_BEST} best"]
         for part, head in zip(parts, heads, strict=True):
@@ -443,7 +443,7 @@ def gain_figure(
             write(made, head, _NAMES, top - 0.04, size=SMALL, color=FAINT, va="bottom")
             height = len(part) * _ROW
             axes = axes_at(made, _NAMES, top, _WIDTH - _NAMES - 0.15, height)
-            _bars(made, axes, [(names[s], gains[s]) for s in part], (_limits(gains), top), colours)
+            _bars(made, axes, [(names[s], gains[s]) for s in part], (_limits(gains), top), colors)
             top += height
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("points", labelpad=1)
@@ -456,7 +456,7 @@ def _head(made: Figure, a: tuple[int, str], b: tuple[int, str], title: str, note
     first = fitted(a[1], room, LARGE, bold=True)
     second = fitted(b[1], room, LARGE, bold=True)
     x = 0.12
-    for text, ink in ((first, colour(a[0])), ("\u2212", INK), (second, colour(b[0]))):
+    for text, ink in ((first, color(a[0])), ("\u2212", INK), (second, color(b[0]))):
         write(made, text, x, 0.06, size=LARGE, weight="bold", color=ink)
         x += inches(text, LARGE, bold=True) + 0.06
     room = _WIDTH - 0.24
@@ -464,11 +464,11 @@ def _head(made: Figure, a: tuple[int, str], b: tuple[int, str], title: str, note
     write(made, fitted(note, room, SMALL), 0.12, 0.4, size=SMALL, color=FAINT)
 
 
-def _profile(made: Figure, gains: Floats, top: float, height: float, colours: tuple[Shade, Shade]) -> None:
+def _profile(made: Figure, gains: Floats, top: float, height: float, colors: tuple[Shade, Shade]) -> None:
     """All sequences as one row of thin bars, sorted."""
     axes = axes_at(made, 0.5, top, _WIDTH - 0.65, height)
     steps = np.arange(len(gains) + 1)
-    for sign, shade in zip((1, -1), colours, strict=True):
+    for sign, shade in zip((1, -1), colors, strict=True):
         part = np.where(np.sign(gains) == sign, gains, 0)
         axes.stairs(part, steps, fill=True, color=shade, linewidth=0, gid="profile")
     axes.axhline(0, color=INK, linewidth=0.6)
@@ -491,12 +491,12 @@ def _bars(
     axes: Axes,
     rows: Sequence[tuple[str, float]],
     frame: tuple[tuple[float, float], float],
-    colours: tuple[Shade, Shade],
+    colors: tuple[Shade, Shade],
 ) -> None:
     """A bar a sequence with its name before it and its number at its end; ``frame`` is (limits, top)."""
     limits, top = frame
     values = np.array([value for _, value in rows])
-    shades = [colours[0] if value > 0 else colours[1] for value in values]
+    shades = [colors[0] if value > 0 else colors[1] for value in values]
     axes.barh(np.arange(len(rows)), values, height=0.72, color=shades, gid="bars")
     axes.axvline(0, color=INK, linewidth=0.6)
     axes.set_xlim(*limits)
@@ -567,7 +567,7 @@ def speed_figure(points: Sequence[Point], measure: str, note: str) -> Figure:
         axes.set_ylabel(measure, labelpad=3)
         for p in ordered:
             axes.plot(
-                [p.fps], [p.score], "o", markersize=7, color=colour(p.tracker),
+                [p.fps], [p.score], "o", markersize=7, color=color(p.tracker),
                 markeredgecolor="white", markeredgewidth=0.8, gid=f"point-{p.tracker}",
             )  # fmt: skip
         rows = [(p.tracker, f"{p.score:.2f}", f"{p.fps:.1f}/s  {p.name}") for p in ordered]
@@ -596,7 +596,7 @@ def matrix_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike,
     """Mean overlap of each pair; rows carry a number and the name, columns the number alone.
 
     Args:
-        names: (number of the colour, name); the colour is None for the truth.
+        names: (number of the color, name); the color is None for the truth.
         matrix_TT: mean overlap in [0, 1]; NaN is left blank.
         note: which frames count.
 
@@ -627,7 +627,7 @@ def matrix_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike,
         axes.set_yticks([])
         for row, (tracker, name) in enumerate(names):
             y = top + cell * (row + 0.5)
-            shade = INK if tracker is None else colour(tracker)
+            shade = INK if tracker is None else color(tracker)
             label = fitted(f"{name}", left - 0.45)
             write(made, label, left - 0.22, y, ha="right", va="center_baseline")
             for place in ((left - 0.1, y), (left + cell * (row + 0.5), top - 0.1)):

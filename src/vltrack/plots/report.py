@@ -63,7 +63,7 @@ class Picture:
     width: float
 
 
-def draw_pictures(report: Report, kinds: Sequence[str] = ("svg", "png")) -> list[Picture]:
+def draw_figures(report: Report, kinds: Sequence[str] = ("svg", "png")) -> list[Picture]:
     """Everything that can be drawn of the report, in the order of a page. The same report, the same bytes.
 
     Args:
@@ -339,4 +339,4 @@ def _uri(picture: Picture) -> str:
 
 
 def _hex(tracker: int) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in paper.colour(tracker))
+    return "#" + "".join(f"{round(255 * part):02x}" for part in paper.color(tracker))

@@ -19,11 +19,11 @@ import numpy as np
 from vltrack.core.errors import DataError
 from vltrack.core.json_io import Fields
 from vltrack.core.types import Floats
-from vltrack.plots.compare_video import COLOURS
+from vltrack.plots.compare_video import COLORS
 from vltrack.plots.contact_sheet import Snapshot
 
 FORMAT, VERSION = "vltrack.report", 1
-MOST = len(COLOURS)
+MOST = len(COLORS)
 """Trackers that can be told apart."""
 CURVES = ("success", "precision", "norm_precision")
 MEASURES = {

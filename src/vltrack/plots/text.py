@@ -1,6 +1,6 @@
 """Smooth letters on arrays of pixels. Knows matplotlib's own font, DejaVu Sans: no machine's fonts matter.
 
-Colours are RGB. A text is set once and kept, as video repeats its words in every frame.
+Colors are RGB. A text is set once and kept, as video repeats its words in every frame.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def write(
     text: str,
     corner: tuple[int, int],
     size: int,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     bold: bool = False,
 ) -> int:
     """Write one line into ``image``, its top left corner at (x, y); what lies outside is cut. Its width."""
@@ -75,17 +75,17 @@ def write(
     if bottom > top and right > left:
         part = mask[top - y : bottom - y, left - x : right - x, None]
         place = image[top:bottom, left:right]
-        place[:] = np.round(place * (1 - part) + np.asarray(colour, dtype=np.float32) * part).astype(np.uint8)
+        place[:] = np.round(place * (1 - part) + np.asarray(color, dtype=np.float32) * part).astype(np.uint8)
     return int(mask.shape[1])
 
 
 def numerals(
-    image: Image, text: str, right: int, top: int, size: int, colour: tuple[int, int, int], bold: bool = False
+    image: Image, text: str, right: int, top: int, size: int, color: tuple[int, int, int], bold: bool = False
 ) -> None:
     """Write a number that changes often, its right edge at ``right``: put together from its characters."""
     x = right - sum(width_of(c, size, bold) + 1 for c in text)
     for character in text:
-        x += write(image, character, (x, top), size, colour, bold) + 1
+        x += write(image, character, (x, top), size, color, bold) + 1
 
 
 def shortened(text: str, size: int, room: int, bold: bool = False) -> str:

@@ -87,7 +87,7 @@ def _lane(
     for begin, end in absent:
         axes.axvspan(begin, end, color=paper.ABSENT, linewidth=0, gid="absent")
     edges = np.linspace(0, frames, len(lane.overlaps) + 1)
-    shade = paper.colour(lane.tracker)
+    shade = paper.color(lane.tracker)
     axes.stairs(
         np.nan_to_num(lane.overlaps), edges, fill=True, color=shade, alpha=0.75, linewidth=0,
         gid=f"overlap-{lane.tracker}",
@@ -106,7 +106,7 @@ def spans(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def thinned(values: Floats, most: int) -> Floats:
+def downsampled(values: Floats, most: int) -> Floats:
     """(N,) values as at most ``most`` means of neighbours, NaN left out; all of them where they are few."""
     if len(values) <= most:
         return values
@@ -129,7 +129,7 @@ ALL_NAMED = 40
 _ROW, _PROFILE = 0.135, 2.2
 _NAMES, _EDGE = 1.45, 0.12
 _HEAD = 0.78
-_FOR, _AGAINST = paper.colour(2), paper.colour(5)
+_FOR, _AGAINST = paper.color(2), paper.color(5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -138,7 +138,7 @@ class Panel:
 
     Attributes:
         title: what is compared.
-        told: its mean with the interval, in words.
+        summary: its mean with the interval as text.
         unit: of the bars, below the axis.
         names: of the S bars.
         values_S: the bars; those with NaN are left out.
@@ -147,7 +147,7 @@ class Panel:
     """
 
     title: str
-    told: str
+    summary: str
     unit: str
     names: Sequence[str]
     values_S: ArrayLike
@@ -178,7 +178,7 @@ def audit_figure(title: str, verdict: str, panels: Sequence[Panel]) -> Figure:
             paper.write(
                 made, paper.fitted(panel.title, inside, bold=True), left + _EDGE, _HEAD - 0.2, weight="bold"
             )
-            told = paper.fitted(panel.told, inside, paper.SMALL)
+            told = paper.fitted(panel.summary, inside, paper.SMALL)
             paper.write(made, told, left + _EDGE, _HEAD - 0.04, size=paper.SMALL, color=paper.FAINT)
             _panel(made, panel, rows, (left, _HEAD + 0.2, room, height))
     return made
@@ -233,5 +233,5 @@ def _mean(axes: Axes, panel: Panel, values: NDArray[np.float64]) -> None:
     """The mean as a line and its interval as a band behind the bars."""
     if panel.interval is None:
         return
-    axes.axvspan(*panel.interval, color=paper.colour(0), alpha=0.3, linewidth=0, zorder=0.5, gid="interval")
-    axes.axvline(float(values.mean()), color=paper.colour(6), linewidth=1.1, linestyle=(0, (4, 1.5)))
+    axes.axvspan(*panel.interval, color=paper.color(0), alpha=0.3, linewidth=0, zorder=0.5, gid="interval")
+    axes.axvline(float(values.mean()), color=paper.color(6), linewidth=1.1, linestyle=(0, (4, 1.5)))

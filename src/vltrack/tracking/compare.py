@@ -1,7 +1,7 @@
 """Several trackers over one stream of frames, each on its own. Knows which fail; knows no file of results.
 
 Every frame goes to all of them in turn, so that a video is decoded once. Whatever one raises ends that one
-alone: it is kept as a ``Failure`` and the others go on.
+alone: it is kept as a ``TrackerFailure`` and the others go on.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from vltrack.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class TrackerFailure:
     """What ended a tracker: the error, and the frame where it was met (None: while it was loaded)."""
 
     error: Exception
     frame: int | None = None
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What a file of results says of it; the trace only where it is a bug and no mistake of the user."""
         if isinstance(self.error, VltrackError):
             return {"code": self.error.code, "message": str(self.error), "frame": self.frame}
@@ -38,7 +38,7 @@ class Failure:
         return f"{where}: {str(self.error) or type(self.error).__name__}"
 
 
-class SideBySide:
+class TrackerGroup:
     """Named trackers that follow one target each; the same target in all of them, to compare them.
 
     Attributes:
@@ -48,7 +48,7 @@ class SideBySide:
     """
 
     def __init__(
-        self, trackers: Mapping[str, Tracker], failures: Mapping[str, Failure] | None = None
+        self, trackers: Mapping[str, Tracker], failures: Mapping[str, TrackerFailure] | None = None
     ) -> None:
         self.trackers = dict(trackers)
         self.failures = dict(failures or {})
@@ -72,35 +72,35 @@ class SideBySide:
         ``failures``.
         """
         trackers: dict[str, Tracker] = {}
-        failures: dict[str, Failure] = {}
+        failures: dict[str, TrackerFailure] = {}
         for name, source in weights.items():
             try:
                 trackers[name] = Tracker.load(source, device=device, threads=threads, policy=settings)
             except Exception as error:  # noqa: BLE001 - kept and reported; the others are not its victims
-                failures[name] = Failure(error=error)
+                failures[name] = TrackerFailure(error=error)
         return cls(trackers, failures)
 
-    def suited(self, target: Target) -> tuple[dict[str, Target], dict[str, str]]:
+    def targets_for(self, target: Target) -> tuple[dict[str, Target], dict[str, str]]:
         """What each tracker can start with: all of ``target``, or the part of it that the tracker takes.
 
         Returns:
-            The targets by name; and remarks by name, on those that take a part only, and on those that can
+            The targets by name; and warnings by name, on those that take a part only, and on those that can
             take nothing of it and have no target.
         """
         targets: dict[str, Target] = {}
-        remarks: dict[str, str] = {}
+        warnings: dict[str, str] = {}
         for name, tracker in self.trackers.items():
-            part, remark = part_for(target, modes_of(tracker))
+            part, warning = target_for(target, modes_of(tracker))
             if part is not None:
                 targets[name] = part
-            if remark:
-                remarks[name] = remark
-        return targets, remarks
+            if warning:
+                warnings[name] = warning
+        return targets, warnings
 
     @property
-    def remarks(self) -> dict[str, tuple[str, ...]]:
+    def warnings(self) -> dict[str, tuple[str, ...]]:
         """What the user should know of the start of each tracker that runs."""
-        return {name: self.trackers[name].remarks for name in self._running}
+        return {name: self.trackers[name].warnings for name in self._running}
 
     def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
         """Start those that have a target, on one frame; one that fails does not keep the others back.
@@ -144,13 +144,13 @@ class SideBySide:
             try:
                 steps[name] = ask(name)
             except Exception as error:  # noqa: BLE001 - kept and reported; the others are not its victims
-                self.failures[name] = Failure(error=error, frame=self._index)
+                self.failures[name] = TrackerFailure(error=error, frame=self._index)
                 self._running.remove(name)
         return steps
 
 
-def part_for(target: Target, modes: Collection[str]) -> tuple[Target | None, str]:
-    """What of ``target`` a tracker with those modes can use, None if nothing; and a remark unless it is all.
+def target_for(target: Target, modes: Collection[str]) -> tuple[Target | None, str]:
+    """What of ``target`` a tracker with those modes can use, None if nothing; and a warning unless it is all.
 
     A box is kept before words: it says more.
     """

@@ -22,10 +22,10 @@ from vltrack.models.base import Memory, Prediction, Text, TrackerModel
 from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_color, region_for
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
-from vltrack.tracking.postprocess import Choice, Maps, Policy, blend_size, choose
+from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, smooth_size
 
 SURE_OF_WORDS = 0.6
-"""A start by words that scores less gets a remark; tiny is rarely above."""
+"""A start by words that scores less gets a warning; tiny is rarely above."""
 Colour = tuple[float, float, float]
 BLACK: Colour = (0.0, 0.0, 0.0)
 MAX_TILES = 6
@@ -80,7 +80,7 @@ class Engine:
 
     @torch.inference_mode()
     def start(self, image: Image, target: Target) -> tuple[State, tuple[str, ...]]:
-        """A state for a target named by box, words or both, and remarks for the user.
+        """A state for a target named by box, words or both, and warnings for the user.
 
         Raises:
             UsageError: neither box nor words.
@@ -89,17 +89,17 @@ class Engine:
             GroundingFailed: the words gave no usable box.
         """
         height, width = image.shape[:2]
-        remarks: tuple[str, ...] = ()
+        warnings: tuple[str, ...] = ()
         text, score = None, 1.0
         if target.text is not None:
-            text, remarks = self._read(target.text)
+            text, warnings = self._read(target.text)
         if target.box is not None:
             checked = check_box(target.box, width, height)
-            box, remarks = checked.box, remarks + checked.warnings
+            box, warnings = checked.box, warnings + checked.warnings
         elif text is not None:
             box, score = self._find_by_words(image, text)
             if score < SURE_OF_WORDS:
-                remarks += (
+                warnings += (
                     f"the words alone found something with a score of only {score:.2f}: "
                     "look at the first frame, or name the target with a box too.",
                 )
@@ -107,7 +107,7 @@ class Engine:
             raise UsageError("nothing names the target.", hint="Give a box, a sentence or both.")
         memory = self._remember(image, box, text)
         past = np.tile(box, (self.model.history, 1))
-        return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score), remarks
+        return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score), warnings
 
     def _read(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
         tokens = self.reader().encode(sentence, self.model.max_words)
@@ -229,7 +229,7 @@ class Engine:
     def _placed(self, state: State, region: Crop, choice: Choice) -> Box:
         named = region.to_frame(_crop_xywh(choice.box, region))
         centre = named[:2] + named[2:] / 2
-        size = blend_size(state.box[2:], named[2:], choice, self.policy)
+        size = smooth_size(state.box[2:], named[2:], choice, self.policy)
         return self._inside(cxcywh_to_xywh(np.concatenate([centre, size])), state.frame_size)
 
     def _inside(self, box: Box, frame_size: tuple[int, int]) -> Box:

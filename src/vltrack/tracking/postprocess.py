@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.core.errors import ConfigError
+from vltrack.core.errors import ConfigError, did_you_mean
 
 Array = NDArray[np.float64]
 
@@ -34,7 +33,7 @@ class Policy:
         window_rims: the window is zero in the outermost cells, as UVLTrack's.
         penalty: strength of the penalty on changes of size and aspect; 0 is none.
         smooth: how much of a new size is taken at full confidence, in (0, 1].
-        damp: whether confidence and steadiness slow a change of size; published trackers take it at once.
+        damp: whether confidence and size_penalty slow a change of size; published trackers take it at once.
         presence_power: exponent of the presence map in the score that chooses the box.
         refresh_every: frames between refreshes of the memory; 0 never refreshes.
         refresh_above: a frame must score above this to refresh the memory.
@@ -88,9 +87,7 @@ class Policy:
         known = {f.name: type(getattr(self, f.name)) for f in fields(self)}
         for name in values:
             if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
-                raise ConfigError(f"policy has no option {name!r}.", hint=hint)
+                raise ConfigError(f"policy has no option {name!r}.", hint=did_you_mean(name, known))
         return replace(self, **{name: _read(name, value, known[name]) for name, value in values.items()})
 
 
@@ -149,7 +146,7 @@ class Choice:
 
     box: Array
     score: float
-    steadiness: float
+    size_penalty: float
 
 
 @lru_cache(maxsize=8)
@@ -174,20 +171,22 @@ def choose(maps: Maps, size: Array | None, policy: Policy, *, window: float) -> 
     if not usable.any():
         return None
     confidence, extent = np.where(usable, confidence, 0.0), np.where(usable[..., None], extent, 1.0)
-    steadiness = np.ones_like(confidence)
+    size_penalty = np.ones_like(confidence)
     if size is not None and policy.penalty > 0:
         with np.errstate(over="ignore"):
             change = np.exp(np.abs(np.log(_padded(extent) / _padded(size))))
             aspect = np.exp(np.abs(np.log((extent[..., 0] / extent[..., 1]) / (size[0] / size[1]))))
-        steadiness = np.exp(-(change * aspect - 1) * policy.penalty)
-    likely, near = confidence * steadiness, hann(len(confidence), rims=policy.window_rims)
+        size_penalty = np.exp(-(change * aspect - 1) * policy.penalty)
+    likely, near = confidence * size_penalty, hann(len(confidence), rims=policy.window_rims)
     if policy.window_product:
         ranked = likely * near if window else likely
     else:
         ranked = likely * (1 - window) + near * window
     best = np.unravel_index(np.argmax(np.where(usable, ranked, -np.inf)), ranked.shape)
     score = float(np.clip(maps.centre[best] * maps.presence[best], 0.0, 1.0))
-    return Choice(box=maps.boxes[best].astype(np.float64), score=score, steadiness=float(steadiness[best]))
+    return Choice(
+        box=maps.boxes[best].astype(np.float64), score=score, size_penalty=float(size_penalty[best])
+    )
 
 
 def _padded(size: Array) -> Array:
@@ -197,10 +196,10 @@ def _padded(size: Array) -> Array:
     return side
 
 
-def blend_size(old: Array, new: Array, choice: Choice, policy: Policy) -> Array:
-    """(w, h) that moves towards the new size as far as confidence and steadiness allow."""
+def smooth_size(old: Array, new: Array, choice: Choice, policy: Policy) -> Array:
+    """(w, h) that moves towards the new size as far as confidence and size_penalty allow."""
     if not policy.damp:
         return new
-    rate = policy.smooth * choice.steadiness * choice.score
+    rate = policy.smooth * choice.size_penalty * choice.score
     blended: Array = old * (1 - rate) + new * rate
     return blended

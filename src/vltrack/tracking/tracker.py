@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +14,7 @@ import torch
 
 from vltrack.checkpoints import cards, store
 from vltrack.core.errors import BoxFrameOutOfRange, ImageError, StateError, UsageError, VltrackError
+from vltrack.core.threads import wait_passively
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Image, Status, Step, Target
 from vltrack.models import MODELS
@@ -42,7 +42,7 @@ class _Now:
     """Everything that changes from frame to frame, by target; ``index`` is the last frame's number."""
 
     states: dict[str, State]
-    remarks: dict[str, tuple[str, ...]]
+    warnings: dict[str, tuple[str, ...]]
     index: int
 
 
@@ -72,9 +72,9 @@ class Session:
             untaught = {name: _untaught(self.card, target) for name, target in targets.items()}
             started = {name: self.engine.start(image, target) for name, target in targets.items()}
             states = {name: state for name, (state, _) in started.items()}
-            steps = {name: self._told(state, index, seconds) for name, state in states.items()}
-            remarks = {name: said + untaught[name] for name, (_, said) in started.items()}
-            self._now = _Now(states=states, remarks=remarks, index=index)
+            steps = {name: self._step(state, index, seconds) for name, state in states.items()}
+            warnings = {name: said + untaught[name] for name, (_, said) in started.items()}
+            self._now = _Now(states=states, warnings=warnings, index=index)
             return steps
 
     def _advance(self, frame: Frame | Image) -> dict[str, Step]:
@@ -88,13 +88,13 @@ class Session:
             after = [_missed(s) for s in before] if image is None else self.engine.step(image, before)
             states = dict(zip(now.states, after, strict=True))
             steps = {
-                name: self._told(state, index, seconds, resized=state.frame_size != old.frame_size)
+                name: self._step(state, index, seconds, resized=state.frame_size != old.frame_size)
                 for (name, state), old in zip(states.items(), before, strict=True)
             }
             self._now = replace(now, states=states, index=index)
             return steps
 
-    def _told(self, state: State, index: int, seconds: float, *, resized: bool = False) -> Step:
+    def _step(self, state: State, index: int, seconds: float, *, resized: bool = False) -> Step:
         """What the user is told of a state."""
         doubted = state.status is Status.OK and state.score < self.engine.policy.visible_above
         status = Status.LOST if doubted else state.status
@@ -147,8 +147,7 @@ def _opened(frame: Frame | Image, index: int) -> tuple[Image | None, int, float]
     return check_image(frame), index, index / ARRAY_RATE
 
 
-# Before torch: threads that wait must sleep, or a second busy process makes every step many times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+wait_passively()
 
 
 DEFAULT_MODEL = "litetrack-tiny"
@@ -182,7 +181,7 @@ class Tracker(Session):
     ) -> Self:
         """A tracker with the weights of that name (in the package) or path (.safetensors).
 
-        ``policy`` is a whole one, or the options that shall differ from the tracker's own (``house_policy``).
+        ``policy`` is a whole one, or the options that shall differ from the tracker's own (``default_policy``).
         ``threads`` sets torch's threads for the whole process; None leaves them alone on a GPU and takes 1
         for the tiny sizes, which is fastest.
 
@@ -204,7 +203,7 @@ class Tracker(Session):
             use_threads(1)
         model = model.to(chosen, memory_format=torch.channels_last)
         if not isinstance(policy, Policy):
-            policy = house_policy(card["tracker"], card["size"]).changed(policy or {})
+            policy = default_policy(card["tracker"], card["size"]).changed(policy or {})
         return cls(Engine(model, chosen, policy, reader), card)
 
     def with_policy(self, policy: Policy) -> Tracker:
@@ -213,9 +212,9 @@ class Tracker(Session):
         return Tracker(Engine(engine.model, engine.device, policy, engine.reader), self.card)
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What the user should know of the start: a box that was cut to the frame, words left unread."""
-        return self._now.remarks[_ONE] if self._now is not None else ()
+        return self._now.warnings[_ONE] if self._now is not None else ()
 
     def init(self, frame: Frame | Image, box: BoxLike | None = None, text: str | None = None) -> Step:
         """Start on a frame with a box (x, y, w, h in its pixels), a sentence or both; forget what was before.
@@ -284,7 +283,7 @@ def _reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
     return reader
 
 
-def house_policy(tracker: str, size: str) -> Policy:
+def default_policy(tracker: str, size: str) -> Policy:
     """The policy of a tracker's size: the house's, with what ``models.ModelCard.policies`` says of it."""
     return Policy().changed(MODELS[tracker].policies.get(size, {}))
 
@@ -323,15 +322,15 @@ def track(
 
 def _facts(frames: Iterable[Frame | Image], tracker: Tracker) -> dict[str, Any]:
     """What a track's head tells of the reading and the start, once they are over."""
-    remarks = list(tracker.remarks)
+    warnings = list(tracker.warnings)
     if not isinstance(frames, FrameSource):
-        return {"source": "frames", "warnings": remarks}
+        return {"source": "frames", "warnings": warnings}
     info = frames.info
     return {
         "source": info.name,
         "width": info.width,
         "height": info.height,
-        "warnings": [*remarks, *frames.report.warnings],
+        "warnings": [*warnings, *frames.report.warnings],
     }
 
 
@@ -360,9 +359,9 @@ class MultiTracker(Session):
         super().__init__(tracker.engine, tracker.card)
 
     @property
-    def remarks(self) -> dict[str, tuple[str, ...]]:
+    def warnings(self) -> dict[str, tuple[str, ...]]:
         """What the user should know of the start of each target, by its name."""
-        return dict(self._now.remarks) if self._now is not None else {}
+        return dict(self._now.warnings) if self._now is not None else {}
 
     def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
         """Start all targets on one frame; forgets what was before. If one fails, none is started.

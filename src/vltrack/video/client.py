@@ -29,6 +29,7 @@ from vltrack.core.errors import (
     VideoUnreadable,
     VltrackError,
 )
+from vltrack.core.threads import ONE_THREAD
 from vltrack.core.types import Frame, Image
 from vltrack.video.base import FrameSource, Kind, Limits, ReadReport, SourceInfo
 from vltrack.video.ipc import Receiver, Ring, Timeout, send
@@ -210,8 +211,7 @@ def _reap(process: subprocess.Popen[bytes], ring: Ring, complaints: int) -> None
 
 def _environment() -> dict[str, str]:
     paths = [_PACKAGE_ROOT] + [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return os.environ | threads | {"PYTHONPATH": os.pathsep.join(paths)}
+    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _signal_name(number: int) -> str:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from vltrack.core.types import Image
 from vltrack.video import decoder_main as sandbox
 from vltrack.video.base import CONTAINERS, PIPES, VIDEO_CODECS
-from vltrack.video.decoder_main import Complaints, Media, Stream
-from vltrack.video.ipc import Outlet, Refusal
+from vltrack.video.decoder_main import MediaFile, MediaPipe, StderrLog
+from vltrack.video.ipc import IpcServer, MediaError
 from vltrack.video.timestamps import Row, Timeline
 
 # MERGED video/decode.py
@@ -79,7 +79,7 @@ _ACCURATE = 0x42002
 
 
 @dataclass(frozen=True, slots=True)
-class Upright:
+class Orientation:
     """How stored pixels become displayed: mirrored left to right, then turned clockwise by ``rotation``."""
 
     rotation: int = 0
@@ -103,23 +103,23 @@ def _as_cells(image: Image) -> NDArray[np.void]:
     return cells
 
 
-def upright_of(frame: av.VideoFrame) -> Upright:
+def upright_of(frame: av.VideoFrame) -> Orientation:
     """The turn that a frame's display matrix asks for (H.273 and ISO 14496-12: nine 32-bit numbers)."""
     side: Any = frame.side_data.get("DISPLAYMATRIX")
     if side is None or side.buffer_size < 36:
-        return Upright()
+        return Orientation()
     a, b, _, c, d = struct.unpack_from("=5i", memoryview(side))
     return upright_of_matrix(a, b, c, d)
 
 
-def upright_of_matrix(a: int, b: int, c: int, d: int) -> Upright:
+def upright_of_matrix(a: int, b: int, c: int, d: int) -> Orientation:
     """The turn for the linear part of a display matrix: x' = a x + c y, y' = b x + d y, to a right angle."""
     mirrored = a * d - b * c < 0
     if mirrored:
         a, b = -a, -b
     if abs(a) + abs(d) >= abs(b) + abs(c):
-        return Upright(0 if a + d >= 0 else 180, mirrored)
-    return Upright(90 if b - c > 0 else 270, mirrored)
+        return Orientation(0 if a + d >= 0 else 180, mirrored)
+    return Orientation(90 if b - c > 0 else 270, mirrored)
 
 
 class Converter:
@@ -154,44 +154,44 @@ _SINGLE_THREAD_PIXELS = 1920 * 1088
 
 
 @dataclass(slots=True)
-class Opened:
+class OpenedMedia:
     """An open container and its picture track."""
 
     container: Any
     stream: Any
-    media: Media | Stream | None
+    media: MediaFile | MediaPipe | None
 
     @property
     def demuxer(self) -> str:
         return str(self.container.format.name).split(",")[0]
 
 
-def serve_video(job: dict[str, Any], outlet: Outlet) -> None:
+def serve_video(job: dict[str, Any], outlet: IpcServer) -> None:
     """Decode one source from its start and send every wanted row."""
     # FFmpeg's own way of printing; a Python callback could deadlock with the decoder's threads.
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)
-    complaints = Complaints()
+    complaints = StderrLog()
     opened = _open(job, outlet)
     live = opened.media is None
-    sandbox.close_doors(spare=16 if live else 0)
+    sandbox.forbid_new_descriptors(spare=16 if live else 0)
     try:
         _Reading(job, outlet, opened, complaints).run()
     finally:
         opened.container.close()
 
 
-def _open(job: dict[str, Any], outlet: Outlet) -> Opened:
+def _open(job: dict[str, Any], outlet: IpcServer) -> OpenedMedia:
     source = job["source"]
     options = {"max_pixels": _coded_cap(job["max_pixels"]), "codec_whitelist": ",".join(VIDEO_CODECS)}
-    media: Media | Stream | None = None
+    media: MediaFile | MediaPipe | None = None
     target: Any = job.get("address")
     if source == "network":
         options |= {"protocol_whitelist": "rtsp,rtsps,rtp,rtcp,udp,tcp,tls", "rtsp_transport": "tcp"}
     elif source == "camera":
         options |= {"protocol_whitelist": "file"}
     else:
-        target = media = Media(job["media"]) if source == "file" else Stream(job["media"], outlet)
+        target = media = MediaFile(job["media"]) if source == "file" else MediaPipe(job["media"], outlet)
         # Not even "file": the one descriptor is all there is to read.
         options |= {"protocol_whitelist": "none", "format_whitelist": ",".join(CONTAINERS + PIPES)}
     try:
@@ -204,22 +204,22 @@ def _open(job: dict[str, Any], outlet: Outlet) -> Opened:
         )
     except DAMAGE as error:
         raise _refusal(error, job, media) from error
-    return Opened(container, _picture_track(container), media)
+    return OpenedMedia(container, _picture_track(container), media)
 
 
-def _refusal(error: BaseException, job: dict[str, Any], media: Media | Stream | None) -> Refusal:
+def _refusal(error: BaseException, job: dict[str, Any], media: MediaFile | MediaPipe | None) -> MediaError:
     if isinstance(error, MemoryError):
         raise MemoryError from error
     if job["source"] in ("camera", "network"):
         reason = getattr(error, "strerror", None) or str(error)
-        return Refusal(
+        return MediaError(
             "VideoNotFound", f"cannot be opened: {reason}", "Check that it is connected and not in use."
         )
     if media is not None and media.failure:
-        return Refusal("VideoUnreadable", f"cannot be read: {media.failure}")
-    if isinstance(media, Media) and _index_is_missing(media):
-        return Refusal("VideoUnreadable", "index missing (the file was cut)", "Copy or record it again.")
-    return Refusal(
+        return MediaError("VideoUnreadable", f"cannot be read: {media.failure}")
+    if isinstance(media, MediaFile) and _index_is_missing(media):
+        return MediaError("VideoUnreadable", "index missing (the file was cut)", "Copy or record it again.")
+    return MediaError(
         "VideoUnreadable", "not a known video container", "Convert it to MP4, MKV, WebM, AVI or MPEG."
     )
 
@@ -229,7 +229,7 @@ def _coded_cap(max_pixels: int) -> str:
     return str(max_pixels + max_pixels // 4 + 65_536)
 
 
-def _index_is_missing(media: Media) -> bool:
+def _index_is_missing(media: MediaFile) -> bool:
     """Whether the file is an MP4 without its ``moov`` box; reads box headers only."""
     place = 0
     names = []
@@ -251,16 +251,16 @@ def _index_is_missing(media: Media) -> bool:
 def _picture_track(container: Any) -> Any:
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not moving:
-        raise Refusal("VideoNoStream", "has no picture track", "Give a video, not a sound file.")
+        raise MediaError("VideoNoStream", "has no picture track", "Give a video, not a sound file.")
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     if stream.codec_context is None:
-        raise Refusal(
+        raise MediaError(
             "VideoUnreadable", "holds pictures in a format that is not known here", "Convert it to H.264."
         )
     name = stream.codec_context.name
     if name not in VIDEO_CODECS:
-        raise Refusal(
+        raise MediaError(
             "VideoForbiddenFormat", f"holds {name!r} pictures, which are not allowed", "Convert it to H.264."
         )
     return stream
@@ -269,12 +269,14 @@ def _picture_track(container: Any) -> Any:
 class _Reading:
     """One pass over a picture track."""
 
-    def __init__(self, job: dict[str, Any], outlet: Outlet, opened: Opened, complaints: Complaints) -> None:
+    def __init__(
+        self, job: dict[str, Any], outlet: IpcServer, opened: OpenedMedia, complaints: StderrLog
+    ) -> None:
         self.job, self.outlet, self.opened, self.complaints = job, outlet, opened, complaints
         self.stream = opened.stream
         self.context = opened.stream.codec_context
         self.converter = Converter()
-        self.upright: Upright | None = None
+        self.upright: Orientation | None = None
         self.shape = (0, 0)
         self.first_stamp = 0.0
         self.packets = 0
@@ -299,7 +301,7 @@ class _Reading:
     def _prepare(self) -> None:
         width, height, cap = self.context.width, self.context.height, self.job["max_pixels"]
         if width * height > cap:
-            raise Refusal(
+            raise MediaError(
                 "VideoTooLarge",
                 f"has frames of {width}x{height} pixels, more than the cap of {cap / 1e6:.0f} million",
                 "Scale it down first, or raise the cap.",
@@ -456,10 +458,10 @@ class _Reading:
         )
 
     def _promised(self) -> int | None:
-        return int(self.stream.frames) or None if isinstance(self.opened.media, Media) else None
+        return int(self.stream.frames) or None if isinstance(self.opened.media, MediaFile) else None
 
     def _duration(self) -> float | None:
-        if not isinstance(self.opened.media, Media):
+        if not isinstance(self.opened.media, MediaFile):
             return None
         if self.stream.duration and self.stream.time_base:
             return float(self.stream.duration * self.stream.time_base)
@@ -468,8 +470,8 @@ class _Reading:
     def _refuse_empty(self) -> None:
         media = self.opened.media
         if media is not None and media.failure:
-            raise Refusal("VideoUnreadable", f"cannot be read: {media.failure}")
-        raise Refusal(
+            raise MediaError("VideoUnreadable", f"cannot be read: {media.failure}")
+        raise MediaError(
             "VideoEmpty",
             "has a picture track, but not one frame of it decodes",
             "Record or copy it again; instead of standard input give the path (an MP4's index may be last).",

@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.video import decoder_main as sandbox
-from vltrack.video.decoder_main import Complaints
-from vltrack.video.ipc import Outlet
+from vltrack.video.decoder_main import StderrLog
+from vltrack.video.ipc import IpcServer
 
 # Many webcams write a byte or two before the end marker.
 _PADDING = re.compile(r"Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9")
 
 
-def serve_images(outlet: Outlet) -> None:
+def serve_images(outlet: IpcServer) -> None:
     """Decode requested images one by one until the reader leaves.
 
     16-bit channels are scaled to 8, EXIF orientation is applied, gray is repeated, alpha is dropped.
     """
     cv2.setNumThreads(1)
-    complaints = Complaints()
-    sandbox.close_doors()
+    complaints = StderrLog()
+    sandbox.forbid_new_descriptors()
     while True:
         data = outlet.request()
         image = _decoded(data)
@@ -52,7 +52,7 @@ def _decoded(data: bytes) -> NDArray[np.uint8] | None:
 
 
 def _is_damage(complaint: str) -> bool:
-    """Complaints about colour profiles, text chunks or a few bytes of padding do not touch pixels."""
+    """StderrLog about colour profiles, text chunks or a few bytes of padding do not touch pixels."""
     lines = [line for line in complaint.splitlines() if line.strip()]
     harmless = (
         "iCCP",

@@ -16,7 +16,7 @@ import signal
 import sys
 from typing import Any
 
-from vltrack.video.ipc import MAX_IMAGE_BYTES, SLOTS, Outlet, ReaderGone, Receiver, Refusal, Ring
+from vltrack.video.ipc import MAX_IMAGE_BYTES, SLOTS, IpcServer, MediaError, ReaderGone, Receiver, Ring
 
 # MERGED video/decoder_main.py
 # Walls around the decoder process: memory, files, network, privileges. Knows nothing of media.
@@ -44,7 +44,7 @@ def enter(memory_bytes: int, *, network: bool) -> None:
         _limit(resource.RLIMIT_AS, memory_bytes)
 
 
-def close_doors(spare: int = 0) -> None:
+def forbid_new_descriptors(spare: int = 0) -> None:
     """Second wall, after everything needed is loaded and opened: no new file or socket beyond ``spare``."""
     used = 0
     if spare:
@@ -74,11 +74,11 @@ def main() -> int:
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), 1)
     ring = Ring(job["ring"], job["slot_bytes"])
-    outlet = Outlet(out, receiver, ring)
+    outlet = IpcServer(out, receiver, ring)
     enter(job["memory_bytes"] + SLOTS * job["slot_bytes"], network=job["source"] == "network")
     try:
         _serve(job, outlet)
-    except Refusal as refusal:
+    except MediaError as refusal:
         outlet.say("error", code=refusal.code, message=refusal.message, hint=refusal.hint)
     except MemoryError:
         outlet.say(
@@ -87,7 +87,7 @@ def main() -> int:
     return 0
 
 
-def _serve(job: dict[str, Any], outlet: Outlet) -> None:
+def _serve(job: dict[str, Any], outlet: IpcServer) -> None:
     # Loaded behind the first wall.
     if job["source"] == "images":
         from vltrack.video.decode_images import serve_images
@@ -110,7 +110,7 @@ if __name__ == "__main__":
 # Descriptors as the file objects that PyAV reads: files and standard input. Knows no containers.
 
 
-class Media:
+class MediaFile:
     """A descriptor as the file object that PyAV reads; read errors are remembered and look like the end."""
 
     def __init__(self, handle: int) -> None:
@@ -139,12 +139,12 @@ class Media:
         return os.fstat(self.handle).st_size < self.size
 
 
-class Stream:
+class MediaPipe:
     """Standard input as a file object without seeking; says that it waits, so the watchdog stays calm."""
 
     failure = ""
 
-    def __init__(self, handle: int, outlet: Outlet) -> None:
+    def __init__(self, handle: int, outlet: IpcServer) -> None:
         self._handle = handle
         self._outlet = outlet
 
@@ -167,7 +167,7 @@ class Stream:
 # What media libraries print about damage. They print it and go on; this reads it back. Knows no media.
 
 
-class Complaints:
+class StderrLog:
     """Standard error of this process as a pipe that can be asked what was printed.
 
     Python's own ``sys.stderr`` stays where it was, so that a traceback still reaches the reader.

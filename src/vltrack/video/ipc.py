@@ -142,7 +142,7 @@ class Ring:
 # The decoder process's side of the channel: asks for slots, sends rows and facts. Decodes nothing.
 
 
-class Refusal(Exception):
+class MediaError(Exception):
     """The media cannot be read; ``code`` is the name of the error class that the reader raises."""
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
@@ -162,7 +162,7 @@ class Picture:
     pixels: NDArray[np.uint8]
 
 
-class Outlet:
+class IpcServer:
     """The decoder's side of the channel: asks for free slots, sends rows, facts and errors."""
 
     def __init__(self, handle: int, receiver: Receiver, ring: Ring) -> None:
