@@ -20,7 +20,7 @@ from vltrack import Tracker
 from vltrack.core.errors import GroundingFailed
 from vltrack.core.types import Box, iou_xywh
 from vltrack.datasets.cutouts import CutoutSet, build_cutouts
-from vltrack.datasets.pictures import PictureSet
+from vltrack.datasets.images import ImageSet
 from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
 
 SEED = 77
@@ -31,7 +31,7 @@ APART = 0.5
 def samples(data: Path, cutouts: Path | None, count: int) -> list[Sample]:
     """``count`` samples of the held-out pictures; objects are cut out where no file of them is given."""
     config = PairConfig(scene_share=1.0, text_share=0.0, negative_share=0.0, recolour_share=0.35, split="val")
-    pictures = PictureSet.load(data)
+    pictures = ImageSet.load(data)
     with tempfile.TemporaryDirectory() as folder:
         cut = CutoutSet.load(cutouts) if cutouts else build_cutouts(pictures, Path(folder) / "cutouts.npz")
         sampler = PairSampler(config, pictures, cut)

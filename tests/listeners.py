@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from scripted import Spotter
-from vltrack.datasets.synthetic import COLOURS
+from vltrack.datasets.synthetic import COLORS
 from vltrack.models.base import Memory, Prediction, Text
 from vltrack.prep.tokenizers import WordPieceTokenizer
 
-NAMES = tuple(COLOURS)
-_PALETTE = np.array(list(COLOURS.values()), dtype=np.float64)
+NAMES = tuple(COLORS)
+_PALETTE = np.array(list(COLORS.values()), dtype=np.float64)
 _PIECES = WordPieceTokenizer.load()
 _COLOUR_OF = {int(_PIECES.encode(name).ids[1]): number for number, name in enumerate(NAMES)}
 _TOLERANCE = 34.0

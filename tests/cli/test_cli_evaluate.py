@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vltrack.datasets.catalogue import mimic
+from vltrack.datasets.catalogue import write_miniature
 from vltrack.datasets.reader import open_dataset
 from vltrack.metrics.protocols import RULES
 
@@ -22,7 +22,7 @@ Command = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def tnl2k(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mimic("tnl2k", tmp_path_factory.mktemp("data") / "tnl2k")
+    return write_miniature("tnl2k", tmp_path_factory.mktemp("data") / "tnl2k")
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_data_that_is_not_there(command: Command, results: Path, tmp_path: Path)
 def test_a_real_run_is_kept_scored_and_not_run_twice(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = mimic("got10k", tmp_path / "got10k")
+    data = write_miniature("got10k", tmp_path / "got10k")
     monkeypatch.chdir(tmp_path)
     words = ("evaluate", "litetrack-tiny", "--data", data, "--split", "val", "--modes", "bbox")
     first = command(*words)
@@ -201,7 +201,7 @@ def test_scoring_loads_no_torch(tnl2k: Path, results: Path) -> None:
 
 @pytest.mark.fault("E07")
 def test_verify_tells_what_was_changed(command: Command, tmp_path: Path) -> None:
-    data = mimic("otb99", tmp_path / "otb99")
+    data = write_miniature("otb99", tmp_path / "otb99")
     out = tmp_path / "out"
     assert command("evaluate", "bit-tracker-tiny", "--data", data, "--modes", "bbox", "--out", out).code == 0
     assert command("verify", out).code == 0
@@ -243,14 +243,14 @@ def test_words_that_find_nothing_are_misses_and_no_sentence_is_no_miss(
 
 
 def test_a_start_that_finds_nothing_scores_nothing(tnl2k: Path) -> None:
-    from vltrack.evaluation.summary import summarise, truth_of
-    from vltrack.evaluation.third_party import Results
+    from vltrack.evaluation.summary import summarize, annotations_of
+    from vltrack.evaluation.third_party import TrackerResults
 
-    truth = truth_of(open_dataset(tnl2k))
+    truth = annotations_of(open_dataset(tnl2k))
     boxes = {name: truth.boxes[truth.rows(k)] for k, name in enumerate(truth.names)}
     name, *others = truth.names
-    found = Results(tracker="t", mode="nl", boxes={other: boxes[other] for other in others}, nothing=(name,))
-    told = summarise(found, truth, data="tnl2k", split="test")["rules"]
+    found = TrackerResults(tracker="t", mode="nl", boxes={other: boxes[other] for other in others}, nothing=(name,))
+    told = summarize(found, truth, data="tnl2k", split="test")["rules"]
     # The toolkit gives the first frame away even then; the tracker's own first frame is a miss.
     assert told["own first frame"]["per_sequence"]["op50"][0] == 0
     assert told["official"]["per_sequence"]["op50"][0] <= 100 / len(boxes[name])
@@ -314,7 +314,7 @@ def test_clips_of_ones_own_are_called_after_their_folder(command: Command, tmp_p
 
 
 def test_a_damaged_result_is_said_to_be_run_again(command: Command, tmp_path: Path) -> None:
-    data = mimic("otb99", tmp_path / "otb99")
+    data = write_miniature("otb99", tmp_path / "otb99")
     words = ("evaluate", "bit-tracker-tiny", "--data", data, "--modes", "bbox", "--out", tmp_path / "out")
     assert command(*words).code == 0
     boxes = sorted((tmp_path / "out").glob("*/*/boxes/*.txt"))[0]
@@ -328,7 +328,7 @@ def test_a_damaged_result_is_said_to_be_run_again(command: Command, tmp_path: Pa
 
 
 def test_all_models_are_checked_before_any_of_them_runs(command: Command, tmp_path: Path) -> None:
-    data = mimic("otb99", tmp_path / "otb99")
+    data = write_miniature("otb99", tmp_path / "otb99")
     weights = (
         Path(__file__).resolve().parents[2] / "src" / "vltrack" / "weights" / "bit-tracker-tiny.safetensors"
     )

@@ -10,7 +10,7 @@ import pytest
 
 from hostile import Malicious
 from vltrack.cli.main import main
-from vltrack.datasets.pictures import PictureSet
+from vltrack.datasets.images import ImageSet
 
 
 def test_a_miniature_is_made_checked_and_converted_again(
@@ -63,7 +63,7 @@ def test_coco_becomes_pictures_to_train_on(tmp_path: Path, capsys: pytest.Captur
     command = ["datasets", "export-pictures", coco, "--out", str(out), "--min-side", "15"]
     assert main(command) == 0
     assert "listed 3 pictures" in capsys.readouterr().err
-    assert len(PictureSet.load(out)) == 3
+    assert len(ImageSet.load(out)) == 3
     assert main(command) == 2
     assert main([*command, "--overwrite", "--split", "test"]) == 4
     assert "no annotations of the split test" in capsys.readouterr().err

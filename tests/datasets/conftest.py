@@ -1,4 +1,4 @@
-"""A tiny picture set with flat shapes of known colour and outline, made once."""
+"""A tiny picture set with flat shapes of known color and outline, made once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-COLOURS = {"red": (220, 30, 30), "blue": (40, 60, 220), "green": (40, 170, 60), "yellow": (240, 220, 40)}
+COLORS = {"red": (220, 30, 30), "blue": (40, 60, 220), "green": (40, 170, 60), "yellow": (240, 220, 40)}
 
 
 def ground(rng: np.random.Generator, w: int = 200, h: int = 160) -> np.ndarray:
@@ -24,12 +24,12 @@ def make_picture_set(root: Path) -> Path:
     rng, entries = np.random.default_rng(5), []
     for number in range(12):
         image = ground(rng)
-        name, colour = ("tile", "plate")[number % 2], list(COLOURS)[number % 4]
+        name, color = ("tile", "plate")[number % 2], list(COLORS)[number % 4]
         cx, cy, r = rng.uniform(60, 140), rng.uniform(55, 105), rng.uniform(22, 40)
         corners = 4 if name == "tile" else 40
         angle = np.arange(corners) * 2 * np.pi / corners + 0.3
         points = np.stack([cx + r * np.cos(angle), cy + 0.8 * r * np.sin(angle)], axis=1)
-        cv2.fillPoly(image, [np.round((points - 0.5) * 16).astype(np.int32)], COLOURS[colour], cv2.LINE_AA, 4)
+        cv2.fillPoly(image, [np.round((points - 0.5) * 16).astype(np.int32)], COLORS[color], cv2.LINE_AA, 4)
         low, high = points.min(axis=0), points.max(axis=0)
         box = [*low.tolist(), *(high - low).tolist()]
         entries.append(

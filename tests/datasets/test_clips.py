@@ -12,7 +12,7 @@ import pytest
 from vltrack.core.errors import DataError, ResourceError
 from vltrack.core.types import iou_xywh
 from vltrack.datasets.reader import read_sequences
-from vltrack.datasets.synthetic import COLOURS, SHAPES, synthesize, synthesize_clip, write_clip
+from vltrack.datasets.synthetic import COLORS, SHAPES, synthesize, synthesize_clip, write_clip
 
 
 def test_clips_are_reproducible_and_differ() -> None:
@@ -26,13 +26,13 @@ def test_clips_are_reproducible_and_differ() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_boxes_are_tight_around_the_named_colour(seed: int) -> None:
     clip = synthesize_clip(seed, 24)
-    word = next((w for w in clip.sentence.split() if w in COLOURS), None)
+    word = next((w for w in clip.sentence.split() if w in COLORS), None)
     assert clip.sentence.split()[-1] in SHAPES
     assert np.array_equal(clip.absent, clip.boxes[:, 2] == 0)
     if word in (None, "white", "black"):  # the ground may have these
         return
     for image, box in zip(clip.frames[::4], clip.boxes[::4], strict=True):
-        near = np.abs(image.astype(int) - COLOURS[word]).max(axis=2) < 26
+        near = np.abs(image.astype(int) - COLORS[word]).max(axis=2) < 26
         near = cv2.morphologyEx(near.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         ys, xs = np.nonzero(near)
         if box[2] < 12:
@@ -45,13 +45,13 @@ def test_boxes_are_tight_around_the_named_colour(seed: int) -> None:
 
 def test_twins_have_two_true_sentences_and_some_clips_have_absences() -> None:
     clips = [synthesize_clip(seed, 30, (96, 80)) for seed in range(30)]
-    twins = [clip for clip in clips if clip.rival_boxes is not None]
+    twins = [clip for clip in clips if clip.distractor_boxes is not None]
     assert 8 <= len(twins) <= 22
     for clip in twins:
-        (_, colour, shape), (_, other, same) = clip.sentence.split(), clip.rival_sentence.split()
+        (_, color, shape), (_, other, same) = clip.sentence.split(), clip.distractor_sentence.split()
         assert shape == same
-        assert colour != other
-        assert iou_xywh(clip.boxes, clip.rival_boxes).mean() < 0.5
+        assert color != other
+        assert iou_xywh(clip.boxes, clip.distractor_boxes).mean() < 0.5
     away = [clip for clip in clips if clip.absent.any()]
     assert 4 <= len(away) <= 18
     assert all(not clip.absent[0] and not clip.absent[-1] for clip in away)

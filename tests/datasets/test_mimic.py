@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError, ResourceError
-from vltrack.datasets.catalogue import mimic, rows, videos
-from vltrack.datasets.check import check_dataset, check_phrases
-from vltrack.datasets.miniatures import RECIPES, draw, mimic_videos
+from vltrack.datasets.catalogue import rows, videos, write_miniature
+from vltrack.datasets.check import check_dataset, check_referring
+from vltrack.datasets.miniatures import MINIATURES, draw, write_video_miniature
 from vltrack.datasets.reader import open_dataset
 
 WARNED = {  # what is odd in the real ones, too
@@ -35,15 +35,15 @@ def tree_hash(root: Path) -> str:
 @pytest.fixture(scope="module")
 def miniatures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("mimic")
-    return {name: mimic_videos(name, root / name, seed=5) for name in RECIPES}
+    return {name: write_video_miniature(name, root / name, seed=5) for name in MINIATURES}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", MINIATURES)
 def test_nothing_is_wrong_and_all_is_read_back_as_drawn(miniatures: dict[str, Path], name: str) -> None:
     report = check_dataset(miniatures[name])
-    assert report.findings.errors == []
-    assert {finding.kind for finding in report.findings.warnings} == WARNED.get(name, set())
-    assert report.place.layout.name == name.removesuffix("-original")
+    assert report.issues.errors == []
+    assert {issue.kind for issue in report.issues.warnings} == WARNED.get(name, set())
+    assert report.detected.layout.name == name.removesuffix("-original")
     drawn = drawn_of(name)
     assert len(drawn) == sum(len(dataset.sequences) for dataset in report.datasets)
     for one in drawn:
@@ -55,17 +55,17 @@ def test_nothing_is_wrong_and_all_is_read_back_as_drawn(miniatures: dict[str, Pa
         assert (read.cover is None) == (one.cover is None)
         assert one.cover is None or np.array_equal(read.cover, one.cover)
         assert len(read) == len(one.frames)
-        assert read.truth_held_back == (len(one.boxes) == 1)
+        assert read.annotations_withheld == (len(one.boxes) == 1)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", MINIATURES)
 def test_all_splits_are_read_as_one(miniatures: dict[str, Path], name: str) -> None:
     dataset = open_dataset(miniatures[name], split="all")
     drawn = {one.clip.name: len(one.frames) for one in drawn_of(name)}
     assert {sequence.name: len(sequence) for sequence in dataset.sequences} == drawn
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", MINIATURES)
 def test_the_frames_are_those_that_were_drawn(miniatures: dict[str, Path], name: str) -> None:
     one = drawn_of(name)[-1]
     dataset = open_dataset(miniatures[name], split=one.clip.split)
@@ -78,7 +78,7 @@ def test_the_frames_are_those_that_were_drawn(miniatures: dict[str, Path], name:
 
 def test_a_set_has_what_makes_it_odd() -> None:
     """Every quirk that a reader has to know is in one of the miniatures."""
-    clips = {name: recipe.clips for name, recipe in RECIPES.items()}
+    clips = {name: recipe.clips for name, recipe in MINIATURES.items()}
     boxes = {name: np.concatenate([one.boxes for one in drawn_of(name)]) for name in ("tnl2k", "uav123")}
     assert (boxes["tnl2k"][:, 0] == 0).sum() > (boxes["tnl2k"] == 0).all(axis=1).sum()  # x = 0, not absent
     assert np.isnan(boxes["uav123"]).all(axis=1).any()
@@ -91,28 +91,28 @@ def test_a_set_has_what_makes_it_odd() -> None:
 
 
 def test_every_set_of_the_catalogue_has_one() -> None:
-    assert {name.removesuffix("-original") for name in RECIPES} == set(videos())
+    assert {name.removesuffix("-original") for name in MINIATURES} == set(videos())
     pictures = [row["name"] for row in rows() if row["what"] == "pictures"]
     assert {"coco2017", "refcoco", "refcoco+", "refcocog", "visual-genome"} <= set(pictures)
 
 
 @pytest.mark.parametrize("name", ["tnl2k", "mgit", "nfs-original"])
 def test_a_seed_gives_its_bytes(tmp_path: Path, miniatures: dict[str, Path], name: str) -> None:
-    again = mimic_videos(name, tmp_path / "again", seed=5)
+    again = write_video_miniature(name, tmp_path / "again", seed=5)
     assert tree_hash(again) == tree_hash(miniatures[name])
-    other = mimic_videos(name, tmp_path / "other", seed=6)
+    other = write_video_miniature(name, tmp_path / "other", seed=6)
     assert tree_hash(other) != tree_hash(miniatures[name])
 
 
 def test_pictures_with_phrases_go_through_the_same_door(tmp_path: Path) -> None:
-    made = mimic("refcoco", tmp_path / "refcoco", seed=1)
-    assert [finding for finding in check_phrases(made) if finding.severity == "error"] == []
+    made = write_miniature("refcoco", tmp_path / "refcoco", seed=1)
+    assert [issue for issue in check_referring(made) if issue.severity == "error"] == []
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(ResourceError, match="not empty"):
-        mimic_videos("lasot", tmp_path)
+        write_video_miniature("lasot", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(DataError, match=r"no data set is called 'lassot'.*Did you mean lasot"):
-        mimic("lassot", tmp_path / "x")
+        write_miniature("lassot", tmp_path / "x")

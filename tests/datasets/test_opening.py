@@ -13,8 +13,8 @@ import pytest
 
 from vltrack.core.errors import DataError
 from vltrack.datasets.layouts import OTB_SPANS, UAV123_10FPS_SPANS, UAV123_SPANS
-from vltrack.datasets.miniatures import draw, mimic_videos
-from vltrack.datasets.reader import open_dataset, read_truth
+from vltrack.datasets.miniatures import draw, write_video_miniature
+from vltrack.datasets.reader import open_dataset, read_ground_truth
 from vltrack.datasets.sequences import ImageList, Sequence
 
 BOX = "10,20,30,40"
@@ -37,7 +37,7 @@ def images(folder: Path, numbers: range, name: str = "{:04d}.jpg") -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("small")
     for name in ("lasot", "tnl2k", "got10k", "webuav3m", "mgit", "trackingnet"):
-        mimic_videos(name, root / "data" / name)
+        write_video_miniature(name, root / "data" / name)
     return root
 
 
@@ -258,7 +258,7 @@ def test_an_archive_of_boxes_as_the_devkit_ships_it(tmp_path: Path) -> None:
     dataset = open_dataset(path)
     assert dataset.name == "trackingnet"
     assert dataset.sequences[0].boxes.tolist() == [[1, 102, 245, 174], [0.43, 102.17, 245.73, 176.1]]
-    assert not dataset.sequences[0].truth_held_back
+    assert not dataset.sequences[0].annotations_withheld
     with pytest.raises(DataError, match=r"holds archives.*GT\.zip opens as it is: give .*/GT\.zip"):
         open_dataset(tmp_path)
     shutil.copy(path, tmp_path / "results.zip")
@@ -280,7 +280,7 @@ def test_the_toolkits_annotation_says_that_train_is_elsewhere(tmp_path: Path) ->
 def test_the_truth_beside_an_absent_txt(tmp_path: Path) -> None:
     path = write(tmp_path / "groundtruth.txt", f"{BOX}\n{BOX}\n0,0,0,0\n")
     write(tmp_path / "absent.txt", "0\n1\n0\n")
-    boxes, absent = read_truth(path)
+    boxes, absent = read_ground_truth(path)
     assert absent.tolist() == [False, True, True]
     assert boxes.shape == (3, 4)
 
@@ -295,7 +295,7 @@ def test_paths_of_images_are_made_when_asked_for(tmp_path: Path) -> None:
 def test_frames_of_a_held_back_truth_are_counted_by_images() -> None:
     files = (Path("1.jpg"), Path("2.jpg"))
     held = Sequence(name="a", source=Path(), files=files, boxes=np.ones((1, 4)), absent=np.zeros(1, bool))
-    assert (len(held), held.truth_held_back) == (2, True)
+    assert (len(held), held.annotations_withheld) == (2, True)
 
 
 # -- what lies in ../shared ----------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError, ResourceError
-from vltrack.datasets.check import check_phrases
-from vltrack.datasets.miniatures_referring import mimic_phrases
-from vltrack.datasets.referring import LAYOUTS, open_phrases, recognise
-from vltrack.datasets.synthetic import COLOURS, SHAPES
+from vltrack.datasets.check import check_referring
+from vltrack.datasets.miniatures_referring import write_referring_miniature
+from vltrack.datasets.referring import REFERRING_LAYOUTS, detect_referring, open_referring
+from vltrack.datasets.synthetic import COLORS, SHAPES
 
 PHRASES = {"coco2017": 13, "visual-genome": 5}
 
@@ -25,8 +25,8 @@ PHRASES = {"coco2017": 13, "visual-genome": 5}
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the miniature of each set under its name."""
     root = tmp_path_factory.mktemp("phrases")
-    for name in LAYOUTS:
-        mimic_phrases(name, root / name)
+    for name in REFERRING_LAYOUTS:
+        write_referring_miniature(name, root / name)
     return root
 
 
@@ -39,14 +39,14 @@ def copy(made: Path, tmp_path: Path):
 
 
 def messages(path: Path, severity: str = "error", name: str | None = None) -> str:
-    return "\n".join(f"{f} {f.hint}" for f in check_phrases(path, name) if f.severity == severity)
+    return "\n".join(f"{f} {f.hint}" for f in check_referring(path, name) if f.severity == severity)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", REFERRING_LAYOUTS)
 def test_a_miniature_opens_under_its_name_and_is_in_order(made: Path, name: str) -> None:
-    phrases = open_phrases(made / name)
+    phrases = open_referring(made / name)
     assert phrases.name == name
-    assert [split.split for split in phrases.splits] == list(LAYOUTS[name].splits)
+    assert [split.split for split in phrases.splits] == list(REFERRING_LAYOUTS[name].splits)
     assert len(list(phrases)) == len(phrases) > 4
     for one in phrases:
         assert one.box.dtype == np.float64
@@ -60,11 +60,11 @@ def test_a_miniature_opens_under_its_name_and_is_in_order(made: Path, name: str)
 @pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "refcocog-umd", "visual-genome"])
 def test_the_box_holds_what_the_phrase_says(made: Path, name: str) -> None:
     told = 0
-    for image, phrase, box in open_phrases(made / name).samples():
-        colours = [colour for colour in COLOURS if colour in phrase]
-        if colours:
+    for image, phrase, box in open_referring(made / name).samples():
+        colors = [color for color in COLORS if color in phrase]
+        if colors:
             x, y, w, h = np.round(box).astype(int)
-            off = np.abs(image[y : y + h, x : x + w].astype(int) - COLOURS[colours[0]]).max(axis=-1)
+            off = np.abs(image[y : y + h, x : x + w].astype(int) - COLORS[colors[0]]).max(axis=-1)
             assert (off < 60).mean() > 0.2, phrase
             told += 1
     assert told > 2
@@ -72,23 +72,23 @@ def test_the_box_holds_what_the_phrase_says(made: Path, name: str) -> None:
 
 def test_a_miniature_has_the_same_bytes_each_time(made: Path, tmp_path: Path) -> None:
     for name in ("coco2017", "refcoco", "visual-genome"):
-        again = mimic_phrases(name, tmp_path / name)
+        again = write_referring_miniature(name, tmp_path / name)
         files = sorted(file.relative_to(again) for file in again.rglob("*") if file.is_file())
         assert files == sorted(
             file.relative_to(made / name) for file in (made / name).rglob("*") if file.is_file()
         )
         assert all((again / file).read_bytes() == (made / name / file).read_bytes() for file in files)
     with pytest.raises(ResourceError, match="not empty"):
-        mimic_phrases("coco2017", tmp_path / "coco2017")
+        write_referring_miniature("coco2017", tmp_path / "coco2017")
     with pytest.raises(DataError, match="There are coco2017, refcoco"):
-        mimic_phrases("coco", tmp_path / "x")
+        write_referring_miniature("coco", tmp_path / "x")
 
 
 def test_coco_leaves_out_crowds_and_on_demand_small_boxes(made: Path) -> None:
-    whole = open_phrases(made / "coco2017", split="val")
+    whole = open_referring(made / "coco2017", split="val")
     assert dict(whole.left_out) == {"a crowd": 1}
     assert {one.phrase for one in whole} <= set(SHAPES)
-    large = open_phrases(made / "coco2017", split="val", min_side=50)
+    large = open_referring(made / "coco2017", split="val", min_side=50)
     sides = np.concatenate([split.boxes[:, 2:] for split in whole.splits])
     assert len(large) == int((sides > 50).all(axis=1).sum()) < len(whole)
     assert large.left_out["a box of 50 pixels or less"] == len(whole) - len(large)
@@ -98,23 +98,23 @@ def test_coco_leaves_out_crowds_and_on_demand_small_boxes(made: Path) -> None:
 def test_coco_opens_with_either_place_of_its_pictures(copy) -> None:
     root = copy("coco2017")
     (root / "images" / "train2017").rename(root / "train2017")
-    first = open_phrases(root, split="train")[0]
+    first = open_referring(root, split="train")[0]
     assert first.file.parent == root / "train2017"
     assert first.image().any()
 
 
 def test_both_ways_in_which_refcoco_is_written_hold_the_same(made: Path, copy) -> None:
-    lists = [(one.file.name, *one.box, one.phrase, one.split) for one in open_phrases(made / "refcoco")]
+    lists = [(one.file.name, *one.box, one.phrase, one.split) for one in open_referring(made / "refcoco")]
     root = copy("refcoco")
     shutil.rmtree(root / "split")
-    refs = open_phrases(root)
+    refs = open_referring(root)
     assert [(one.file.name, *one.box, one.phrase, one.split) for one in refs] == lists
     assert refs.splits[0].annotations.name == "refs(unc).jsonl"
     assert refs[0].reference == refs[1].reference != refs[4].reference
 
 
 def test_index_out_of_range(made: Path) -> None:
-    phrases = open_phrases(made / "visual-genome")
+    phrases = open_referring(made / "visual-genome")
     for index in (-1, len(phrases)):
         with pytest.raises(IndexError):
             phrases[index]
@@ -128,27 +128,27 @@ def test_a_picture_that_serves_several_phrases_is_decoded_once(
     read: list[Path] = []
     decode = module.read_rgb
     monkeypatch.setattr(module, "read_rgb", lambda path: (read.append(path), decode(path))[1])
-    count = sum(1 for _ in open_phrases(made / "refcoco", split="train").samples())
+    count = sum(1 for _ in open_referring(made / "refcoco", split="train").samples())
     assert len(read) == 3 < count
 
 
 def test_which_set_it_is_follows_from_its_files(made: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder"):
-        open_phrases(tmp_path / "no")
+        open_referring(tmp_path / "no")
     with pytest.raises(DataError, match=r"packed.*Unpack"):
-        open_phrases(tmp_path / "train2017.zip")
+        open_referring(tmp_path / "train2017.zip")
     with pytest.raises(DataError, match="none of the sets coco2017"):
-        recognise(tmp_path)
+        detect_referring(tmp_path)
     with pytest.raises(DataError, match="no set of pictures is called 'cocoa'"):
-        open_phrases(made / "coco2017", name="cocoa")
+        open_referring(made / "coco2017", name="cocoa")
     with pytest.raises(DataError, match=r"no split 'test'.*train, val, testA"):
-        open_phrases(made / "refcoco", split="test")
+        open_referring(made / "refcoco", split="test")
     with pytest.raises(DataError, match=r"no annotations of RefCOCO\b.*fetch-help refcoco"):
-        open_phrases(made / "coco2017", name="refcoco")
+        open_referring(made / "coco2017", name="refcoco")
     shutil.copytree(made / "refcoco" / "refcoco", tmp_path / "both" / "refcoco")
     shutil.copytree(made / "refcocog" / "refcocog", tmp_path / "both" / "refcocog")
     with pytest.raises(DataError, match="may be refcoco, refcocog"):
-        recognise(tmp_path / "both")
+        detect_referring(tmp_path / "both")
 
 
 @pytest.mark.fault("D13")
@@ -160,7 +160,7 @@ def test_a_pickle_is_not_read_but_the_converter_is_named(copy, kind: str) -> Non
     for file in root.rglob("*.p" if kind == ".pth" else "*.pth"):
         file.unlink()
     with pytest.raises(DataError, match=r"is a pickle.*vltrack datasets convert '.*\." + kind[1:]) as caught:
-        open_phrases(root)
+        open_referring(root)
     assert caught.value.exit_code == 4
     assert "vltrack datasets convert" in messages(root)
 
@@ -212,8 +212,8 @@ def test_the_check_of_what_is_no_set(tmp_path: Path) -> None:
 def test_nothing_is_written_beside_the_data(copy) -> None:
     root = copy("refcocog")
     before = {file: file.stat().st_mtime_ns for file in root.rglob("*")}
-    check_phrases(root)
-    list(open_phrases(root).samples())
+    check_referring(root)
+    list(open_referring(root).samples())
     assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
 
 

@@ -142,7 +142,7 @@ def test_what_is_written_as_a_pickle_is_what_python_and_torch_read(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("rows", "finding"),
+    ("rows", "issue"),
     [
         ([("a.jpg", 1, [1, 2, 3], "x", 1)], "entry 1: box is a list of 3, not four numbers"),
         ([ROWS[0], ("a.jpg", 1, [1, 2, 3, "4"], "x", 1)], "entry 2: box is '4', not a number"),
@@ -163,17 +163,17 @@ def test_what_is_written_as_a_pickle_is_what_python_and_torch_read(tmp_path: Pat
         ([("a.jpg", 1, np.ones(4), "x", 1)], "more than plain data"),
     ],
 )
-def test_an_entry_at_fault_is_named_and_nothing_is_written(tmp_path: Path, rows: Any, finding: str) -> None:
+def test_an_entry_at_fault_is_named_and_nothing_is_written(tmp_path: Path, rows: Any, issue: str) -> None:
     file = tmp_path / "unc_train.pth"
     torch.save(rows, file)
-    with pytest.raises(DataError, match=finding) as caught:
+    with pytest.raises(DataError, match=issue) as caught:
         convert(file)
     assert str(file) in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["unc_train.pth"]
 
 
 @pytest.mark.parametrize(
-    ("change", "finding"),
+    ("change", "issue"),
     [
         ({"ann_id": 99}, r"entry 1: its thing 99 is not in instances\.json"),
         ({"ann_id": "12"}, "ann_id is '12', not a whole number"),
@@ -185,11 +185,11 @@ def test_an_entry_at_fault_is_named_and_nothing_is_written(tmp_path: Path, rows:
         ({"sentences": [{}]}, "raw is None, not a text"),
     ],
 )
-def test_a_ref_at_fault_is_named(tmp_path: Path, change: dict[str, Any], finding: str) -> None:
+def test_a_ref_at_fault_is_named(tmp_path: Path, change: dict[str, Any], issue: str) -> None:
     entries, instances = refs()
     (tmp_path / "refs(unc).p").write_bytes(pickle.dumps([entries[0] | change]))
     (tmp_path / "instances.json").write_text(json.dumps(instances))
-    with pytest.raises(DataError, match=finding):
+    with pytest.raises(DataError, match=issue):
         convert(tmp_path / "refs(unc).p")
     assert not (tmp_path / "refs(unc).jsonl").exists()
 

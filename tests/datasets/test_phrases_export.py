@@ -10,15 +10,15 @@ import pytest
 
 from vltrack.core.errors import DataError, ResourceError
 from vltrack.datasets.cutouts import polygon_mask
-from vltrack.datasets.miniatures_referring import mimic_phrases
-from vltrack.datasets.pictures import PictureSet
-from vltrack.datasets.referring import open_phrases
+from vltrack.datasets.images import ImageSet
+from vltrack.datasets.miniatures_referring import write_referring_miniature
+from vltrack.datasets.referring import open_referring
 from vltrack.datasets.referring_convert import export_pictures
 
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
-    return mimic_phrases("coco2017", tmp_path / "coco")
+    return write_referring_miniature("coco2017", tmp_path / "coco")
 
 
 def spoil(coco: Path, **changes: object) -> Path:
@@ -33,9 +33,9 @@ def test_the_index_lists_what_coco_annotates(coco: Path, tmp_path: Path) -> None
     out = tmp_path / "else" / "pictures"
     out.mkdir(parents=True)
     assert export_pictures(coco, out, min_side=15) == 3
-    pictures = PictureSet.load(out)
+    pictures = ImageSet.load(out)
     listed = {(box.name, *box.box) for picture in pictures for box in picture.instances}
-    wanted = {(one.phrase, *one.box) for one in open_phrases(coco, split="train", min_side=15)}
+    wanted = {(one.phrase, *one.box) for one in open_referring(coco, split="train", min_side=15)}
     assert listed == wanted
     assert all(np.array_equal(pictures.image(k), pictures.image(k)) for k in range(3))
     for picture in pictures:
@@ -49,14 +49,14 @@ def test_parts_are_joined_without_a_line_and_boxes_may_stand_alone(coco: Path, t
     left, right = [10, 10, 40, 10, 40, 70, 10, 70], [120, 20, 150, 20, 150, 80, 120, 80]
     spoil(coco, bbox=[10, 10, 140, 70], segmentation=[left, right])
     export_pictures(coco, tmp_path, min_side=60)
-    picture = PictureSet.load(tmp_path)[0]
+    picture = ImageSet.load(tmp_path)[0]
     mask = polygon_mask(picture.instances[0].polygon, 240, 320)
     assert mask[15:65, 15:35].min() == 255
     assert mask[25:75, 125:145].min() == 255
     assert mask[:, 45:115].max() == 0
     spoil(coco, segmentation=[])
     export_pictures(coco, tmp_path, min_side=60)
-    picture = PictureSet.load(tmp_path)[0]
+    picture = ImageSet.load(tmp_path)[0]
     assert [thing.polygon for thing in picture.instances] == [None]
 
 
@@ -67,7 +67,7 @@ def test_the_licence_is_what_coco_says_of_the_picture(coco: Path, tmp_path: Path
     made["images"][0]["license"] = 4
     file.write_text(json.dumps(made))
     export_pictures(coco, tmp_path, min_side=1)
-    assert [picture.licence for picture in PictureSet.load(tmp_path)] == ["Attribution License", "", ""]
+    assert [picture.license for picture in ImageSet.load(tmp_path)] == ["Attribution License", "", ""]
 
 
 def test_what_cannot_be_exported_is_told(coco: Path, tmp_path: Path) -> None:

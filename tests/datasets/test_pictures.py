@@ -1,4 +1,4 @@
-"""Picture index, cut-outs and colour words: what is read, what is refused, how exact an outline is."""
+"""IndexedImage index, cut-outs and color words: what is read, what is refused, how exact an outline is."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from vltrack.core.errors import DataError
 from vltrack.datasets.cutouts import (
     CutoutSet,
     build_cutouts,
-    dominant_colour,
+    dominant_color,
     make_patch,
     outline_of,
     polygon_mask,
 )
-from vltrack.datasets.pictures import PictureSet, held_out, plain_name
+from vltrack.datasets.images import ImageSet, held_out, plain_name
 
 
 def test_index_is_read_and_images_decode(picture_root: Path) -> None:
-    pictures = PictureSet.load(picture_root)
+    pictures = ImageSet.load(picture_root)
     assert len(pictures) == 18
     assert pictures[0].instances[0].name == "tile"
     assert pictures[0].instances[0].polygon.shape == (4, 2)
-    assert pictures[17].whole == "balls"
+    assert pictures[17].main_object == "balls"
     assert pictures.image(3).shape == (160, 200, 3)
     assert pictures.image(3) is pictures.image(3)
 
 
 def test_small_cache_keeps_memory_bounded(picture_root: Path) -> None:
-    pictures = PictureSet.load(picture_root, cache_bytes=200_000)
+    pictures = ImageSet.load(picture_root, cache_bytes=200_000)
     first = pictures.image(0).copy()
     for index in range(18):
         pictures.image(index)
@@ -48,34 +48,34 @@ def test_small_cache_keeps_memory_bounded(picture_root: Path) -> None:
 def test_damaged_index_names_file_and_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "index.jsonl").write_text(line + "\n")
     with pytest.raises(DataError, match=r"index\.jsonl:1"):
-        PictureSet.load(tmp_path)
+        ImageSet.load(tmp_path)
 
 
 def test_missing_root_file_and_damaged_picture(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="index"):
-        PictureSet.load(tmp_path / "no")
+        ImageSet.load(tmp_path / "no")
     entry = {"f": "a.png", "w": 9, "h": 9, "inst": [], "box": []}
     (tmp_path / "index.jsonl").write_text(json.dumps(entry))
     with pytest.raises(DataError, match=r"a\.png"):
-        PictureSet.load(tmp_path)
+        ImageSet.load(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="no image"):
-        PictureSet.load(tmp_path).image(0)
+        ImageSet.load(tmp_path).image(0)
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 8, 3), np.uint8))
     with pytest.raises(DataError, match="index says 9x9"):
-        PictureSet.load(tmp_path).image(0)
+        ImageSet.load(tmp_path).image(0)
 
 
 def test_cutouts_round_trip_and_are_the_shapes(picture_root: Path, tmp_path: Path) -> None:
-    pictures = PictureSet.load(picture_root)
+    pictures = ImageSet.load(picture_root)
     cache = tmp_path / "cut.npz"
     told: list[tuple[int, int]] = []
-    made = build_cutouts(pictures, cache, tell=lambda done, of: told.append((done, of)))
+    made = build_cutouts(pictures, cache, progress=lambda done, of: told.append((done, of)))
     assert told == [(number, len(pictures)) for number in range(1, len(pictures) + 1)]
     again = CutoutSet.load(cache)
     assert [c for c in made] == [c for c in again]
     assert [c.name for c in made].count("balls") == 3  # grabCut found the disc in every one
-    assert {c.colour for c in made if c.name != "balls"} == {"red", "blue", "green", "yellow"}
+    assert {c.color for c in made if c.name != "balls"} == {"red", "blue", "green", "yellow"}
     for index, cut in enumerate(made):
         number = int(cut.file[1:3])
         outline = made.patch(index).outline * cut.origin[2] + cut.origin[:2]
@@ -120,14 +120,14 @@ def test_joined_parts_leave_no_line() -> None:
      "green"), ((130, 130, 132), "gray"), ((130, 40, 160), "purple"), ((250, 150, 190), "pink")],
 )  # fmt: skip
 def test_colour_words(rgb: tuple[int, int, int], word: str) -> None:
-    assert dominant_colour(np.tile(np.array(rgb, np.uint8), (50, 1))) == word
+    assert dominant_color(np.tile(np.array(rgb, np.uint8), (50, 1))) == word
 
 
 def test_mixed_colours_have_no_word_and_two_that_contrast_have_two() -> None:
     red, blue, gray = ([220, 30, 30], [30, 60, 200], [130, 130, 130])
     black, white = ([10, 10, 10], [250, 250, 250])
-    assert dominant_colour(np.array([red, blue, gray] * 20, dtype=np.uint8)) == ""
-    assert dominant_colour(np.array([black, black, white, white, gray] * 20, dtype=np.uint8)) in (
+    assert dominant_color(np.array([red, blue, gray] * 20, dtype=np.uint8)) == ""
+    assert dominant_color(np.array([black, black, white, white, gray] * 20, dtype=np.uint8)) in (
         "black and white",
         "white and black",
     )

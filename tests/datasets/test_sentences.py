@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.miniatures import mimic_videos, sheet_bytes
+from vltrack.datasets.miniatures import sheet_bytes, write_video_miniature
 from vltrack.datasets.reader import open_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def mgit(tmp_path: Path) -> Path:
-    return mimic_videos("mgit", tmp_path / "mgit")
+    return write_video_miniature("mgit", tmp_path / "mgit")
 
 
 def test_the_last_row_of_a_table_says_it(mgit: Path) -> None:
@@ -33,7 +33,7 @@ def test_the_last_row_of_a_table_says_it(mgit: Path) -> None:
     path.write_bytes(sheet_bytes([["too", "narrow"]]))
     dataset = open_dataset(mgit, split="val")
     assert dataset.sequences[0].sentence == ""
-    assert [finding.where for finding in dataset.warnings] == [str(path)]
+    assert [issue.where for issue in dataset.warnings] == [str(path)]
 
 
 def test_what_reads_tables_is_not_installed(mgit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_a_table_that_is_none(mgit: Path) -> None:
     ],
 )
 def test_a_sentence_is_the_first_line_as_it_stands(tmp_path: Path, written: str, read: str) -> None:
-    root = mimic_videos("tnl2k", tmp_path / "tnl2k")
+    root = write_video_miniature("tnl2k", tmp_path / "tnl2k")
     (root / "test" / "Cat_BBC_video_01-Done" / "language.txt").write_bytes(written.encode())
     found = {sequence.name: sequence.sentence for sequence in open_dataset(root, split="test").sequences}
     assert found["Cat_BBC_video_01-Done"] == read

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import vltrack
-from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip, write_clip
+from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip, write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "harnesses"
@@ -61,13 +61,13 @@ def call(python: Path, *words: str | Path, cwd: Path) -> subprocess.CompletedPro
     )
 
 
-def clips() -> list[ProceduralClip]:
+def clips() -> list[SyntheticClip]:
     """Two short clips whose targets never leave."""
     found = [clip for seed in range(20) if not (clip := synthesize_clip(seed, FRAMES)).absent.any()]
     return found[:2]
 
 
-def _images(clip: ProceduralClip, folder: Path, images: str) -> None:
+def _images(clip: SyntheticClip, folder: Path, images: str) -> None:
     """The clip's pictures in ``folder/images`` and its annotation beside it."""
     write_clip(clip, folder / "made")
     target = folder / images
@@ -79,7 +79,7 @@ def _images(clip: ProceduralClip, folder: Path, images: str) -> None:
     (folder / "made").rmdir()
 
 
-def otb(root: Path, names: list[str]) -> dict[str, ProceduralClip]:
+def otb(root: Path, names: list[str]) -> dict[str, SyntheticClip]:
     """OTB's layout. The package fetches what has no folder and passes over folders without annotation, so all
     ``names`` get one and the first two a clip.
     """
@@ -92,7 +92,7 @@ def otb(root: Path, names: list[str]) -> dict[str, ProceduralClip]:
     return made
 
 
-def got10k(root: Path) -> dict[str, ProceduralClip]:
+def got10k(root: Path) -> dict[str, SyntheticClip]:
     """The validation part of GOT-10k; the target of one frame in four counts as not seen (cover 0)."""
     names = [f"GOT-10k_Val_{number:06d}" for number in (1, 2)]
     made = dict(zip(names, clips(), strict=True))
@@ -112,13 +112,13 @@ def got10k(root: Path) -> dict[str, ProceduralClip]:
     return made
 
 
-def labels(clip: ProceduralClip) -> dict[str, list[int]]:
+def labels(clip: SyntheticClip) -> dict[str, list[int]]:
     """GOT-10k's labels a frame: how much is seen (0 to 8), whether it is absent, whether it is cut."""
     cover = [0 if number % 4 == 3 else 8 for number in range(len(clip.boxes))]
     return {"cover": cover, "absence": [int(seen == 0) for seen in cover], "cut_by_image": [0] * len(cover)}
 
 
-def vot(root: Path) -> dict[str, ProceduralClip]:
+def vot(root: Path) -> dict[str, SyntheticClip]:
     """A workspace of the VOT toolkit with the trackers and the experiment of ``examples/harnesses``."""
     made = dict(zip(("first", "second"), clips(), strict=True))
     for name, clip in made.items():

@@ -15,21 +15,20 @@ from scripted import EAGER, Puppet, clip, prediction, tiny_weights, tracker
 from vltrack.core.errors import GroundingFailed, PartialResult
 from vltrack.core.types import Frame, Mode, Target
 from vltrack.datasets.synthetic import synthesize_clip
-from vltrack.evaluation import audit_report
-from vltrack.evaluation import distractors as audit_twins
+from vltrack.evaluation import audit_report, distractors
 from vltrack.evaluation.audit import (
+    AuditTarget,
     Effect,
-    Failed,
-    Heard,
-    Subject,
+    FailedTarget,
+    TargetAudit,
     Variant,
     audit_one,
+    audit_targets_of,
     follow,
     movement,
-    shortened,
-    subjects_of,
+    truncated,
 )
-from vltrack.evaluation.audit_report import Verdict, judge, summarise
+from vltrack.evaluation.audit_report import Verdict, judge, summarize
 from vltrack.evaluation.audit_sentences import (
     PLAIN,
     Wording,
@@ -40,7 +39,13 @@ from vltrack.evaluation.audit_sentences import (
     shuffled,
     wordings,
 )
-from vltrack.evaluation.distractors import TwinVerdict, audit_scene, judge_twins, summarise_twins, twin_scenes
+from vltrack.evaluation.distractors import (
+    DistractorVerdict,
+    audit_scene,
+    distractor_scenes,
+    judge_pairs,
+    summarize_pairs,
+)
 from vltrack.models.base import Memory
 from vltrack.tracking.tracker import MultiTracker, Tracker
 
@@ -52,10 +57,10 @@ def frames_of(images: np.ndarray | list[np.ndarray]) -> Iterator[Frame]:
         yield Frame(image=image, index=index, seconds=index / 25)
 
 
-def subjects(count: int, frames: int = 5) -> list[Subject]:
+def subjects(count: int, frames: int = 5) -> list[AuditTarget]:
     """Twin clips as targets: the words decide in NL, and the rival has the colour that contradicts."""
     return [
-        Subject(
+        AuditTarget(
             name=f"clip-{seed}",
             sentence=made.sentence,
             frames=lambda made=made: frames_of(made.frames),
@@ -63,7 +68,7 @@ def subjects(count: int, frames: int = 5) -> list[Subject]:
             boxes=made.boxes,
             absent=made.absent,
         )
-        for seed, made in twin_scenes(count, frames)
+        for seed, made in distractor_scenes(count, frames)
     ]
 
 
@@ -71,7 +76,7 @@ def audited(model: Reader, count: int = 6) -> audit_report.Audit:
     follower = MultiTracker(tracker(model))
     found = subjects(count)
     said = wordings([one.sentence for one in found])
-    return summarise([audit_one(follower, one, w, BOTH) for one, w in zip(found, said, strict=True)], BOTH)
+    return summarize([audit_one(follower, one, w, BOTH) for one, w in zip(found, said, strict=True)], BOTH)
 
 
 @pytest.fixture(scope="module")
@@ -83,28 +88,28 @@ def reader() -> audit_report.Audit:
 # -- twins ----------------------------------------------------------------------------------------------
 
 
-def twin_audit(model: Reader, count: int = 6) -> audit_twins.TwinAudit:
+def twin_audit(model: Reader, count: int = 6) -> distractors.DistractorAudit:
     follower = MultiTracker(tracker(model))
-    return summarise_twins([audit_scene(follower, s, c) for s, c in twin_scenes(count, 5)])
+    return summarize_pairs([audit_scene(follower, s, c) for s, c in distractor_scenes(count, 5)])
 
 
 def test_a_reader_of_colours_follows_the_sentence_on_twins() -> None:
     found = twin_audit(Reader())
-    assert found.verdict is TwinVerdict.FOLLOWS
+    assert found.verdict is DistractorVerdict.FOLLOWS
     assert found.flip.mean == 1.0
     assert found.lead.mean > 0.95
     assert found.moved.mean > 0.9
-    judge_twins(found, "reader")
+    judge_pairs(found, "reader")
 
 
 def test_a_model_that_ignores_the_sentence_is_caught_on_twins() -> None:
     found = twin_audit(Deaf())
-    assert found.verdict is TwinVerdict.IGNORES
+    assert found.verdict is DistractorVerdict.IGNORES
     assert (found.flip.mean, found.lead.mean) == (0.0, 0.0)
     assert found.moved.mean == pytest.approx(0, abs=1e-9)
     assert found.named.mean == found.other.mean > 0.25  # on one of the twins, half of the time rightly
     with pytest.raises(PartialResult, match="does not follow the sentence on twins") as caught:
-        judge_twins(found, "deaf")
+        judge_pairs(found, "deaf")
     assert caught.value.exit_code == 7
 
 
@@ -117,15 +122,15 @@ def test_a_model_that_goes_to_the_other_twin_is_caught() -> None:
 
     model = Contrary()
     follower, scenes = MultiTracker(tracker(model)), []
-    for seed, made in twin_scenes(6, 4):
-        words = [Reader()._named(model_text(s)) for s in (made.sentence, made.rival_sentence)]
+    for seed, made in distractor_scenes(6, 4):
+        words = [Reader()._named(model_text(s)) for s in (made.sentence, made.distractor_sentence)]
         model.swap = {words[0]: words[1], words[1]: words[0]}
         scenes.append(audit_scene(follower, seed, made))
-    found = summarise_twins(scenes)
-    assert found.verdict is TwinVerdict.ASTRAY
+    found = summarize_pairs(scenes)
+    assert found.verdict is DistractorVerdict.ASTRAY
     assert found.lead.mean < -0.95
     with pytest.raises(PartialResult):
-        judge_twins(found, "contrary")
+        judge_pairs(found, "contrary")
 
 
 def model_text(sentence: str):
@@ -138,30 +143,30 @@ def model_text(sentence: str):
 
 
 def test_twin_scenes_are_fair_and_always_the_same() -> None:
-    scenes = list(twin_scenes(5, 6))
-    again = list(twin_scenes(5, 6))
+    scenes = list(distractor_scenes(5, 6))
+    again = list(distractor_scenes(5, 6))
     assert [seed for seed, _ in scenes] == [seed for seed, _ in again]
-    assert all(seed >= audit_twins.FIRST_SEED for seed, _ in scenes)
-    assert {seed for seed, _ in twin_scenes(5, 6, seed=1)}.isdisjoint(seed for seed, _ in scenes)
+    assert all(seed >= distractors.FIRST_SEED for seed, _ in scenes)
+    assert {seed for seed, _ in distractor_scenes(5, 6, seed=1)}.isdisjoint(seed for seed, _ in scenes)
     for _, made in scenes:
-        assert made.rival_boxes is not None
+        assert made.distractor_boxes is not None
         assert not made.absent.any()
-        assert made.sentence.split()[1] != made.rival_sentence.split()[1]
-        assert made.sentence.split()[2] == made.rival_sentence.split()[2]
+        assert made.sentence.split()[1] != made.distractor_sentence.split()[1]
+        assert made.sentence.split()[2] == made.distractor_sentence.split()[2]
 
 
 def test_a_clip_without_twins_is_refused() -> None:
-    lonely = next(c for seed in range(20) if (c := synthesize_clip(seed, 2)).rival_boxes is None)
+    lonely = next(c for seed in range(20) if (c := synthesize_clip(seed, 2)).distractor_boxes is None)
     with pytest.raises(ValueError, match="no twins"):
         audit_scene(MultiTracker(tracker(Reader())), 0, lonely)
 
 
 def test_twin_files_tell_every_scene(tmp_path: Path) -> None:
     few = twin_audit(Reader(), 5)
-    assert few.told == "too few scenes to tell (5, 6 are needed)"
-    judge_twins(few, "reader")
-    found = summarise_twins([*few.scenes, few.scenes[0]])
-    audit_twins.save(found, {"model": "reader"}, tmp_path)
+    assert few.verdict_text == "too few scenes to tell (5, 6 are needed)"
+    judge_pairs(few, "reader")
+    found = summarize_pairs([*few.scenes, few.scenes[0]])
+    distractors.save(found, {"model": "reader"}, tmp_path)
     told = json.loads((tmp_path / "audit.json").read_text())
     assert (told["kind"], told["verdict"], len(told["scenes"])) == ("twins", "follows the sentence", 6)
     rows = list(csv.DictReader((tmp_path / "audit.csv").read_text().splitlines()))
@@ -192,7 +197,7 @@ def gaining(gains: list[float]) -> audit_report.ModeResult:
     """A mode in which the shuffled sentence costs so many points, target by target, and the contradicting one
     costs nothing."""
     heard = [
-        Heard(
+        TargetAudit(
             name=f"t{number}",
             sentence="the dog",
             wording=Wording(shuffled="a bus", contradicting=contradict("the dog")),
@@ -208,18 +213,18 @@ def gaining(gains: list[float]) -> audit_report.ModeResult:
         )
         for number, gain in enumerate(gains)
     ]  # fmt: skip
-    return summarise(heard, (Mode.NL,)).modes[Mode.NL]
+    return summarize(heard, (Mode.NL,)).modes[Mode.NL]
 
 
 def test_few_targets_and_small_gains_are_no_listening() -> None:
     few = gaining([20.0, 21.0, 22.0])
     assert few.verdict is Verdict.FEW
-    assert few.told == "too few targets to tell (3, 6 are needed)"
+    assert few.verdict_text == "too few targets to tell (3, 6 are needed)"
     assert few.totals[Variant.SHUFFLED].gain is not None
     assert few.totals[Variant.SHUFFLED].gain.to_dict()["p_value"] is None
     assert gaining([20.0] * 5).verdict is Verdict.FEW
     enough = gaining([20.0] * 6)
-    assert (enough.verdict, enough.decided_by, enough.told) == (Verdict.LISTENS, Variant.SHUFFLED, "listens")
+    assert (enough.verdict, enough.decided_by, enough.verdict_text) == (Verdict.LISTENS, Variant.SHUFFLED, "listens")
     small = gaining([0.26, 0.28, 0.30] * 4)
     assert small.totals[Variant.SHUFFLED].gain is not None
     assert small.totals[Variant.SHUFFLED].gain.low > 0  # surely above 0, and still nothing to rely on
@@ -229,7 +234,7 @@ def test_few_targets_and_small_gains_are_no_listening() -> None:
 
 def test_a_model_that_ignores_the_sentence_is_caught() -> None:
     found = audited(Deaf(), 3)
-    assert found.deaf == BOTH
+    assert found.ignored_modes == BOTH
     for result in found.modes.values():
         assert result.verdict is Verdict.IGNORES
         assert all(total.moved.mean < 1e-9 for total in result.totals.values())
@@ -287,7 +292,7 @@ def test_every_frame_is_decoded_once_and_all_runs_share_a_batch() -> None:
             opened.append(frame.index)
             yield frame
 
-    subject = Subject(
+    subject = AuditTarget(
         name="once",
         sentence=one.sentence,
         frames=counted,
@@ -325,12 +330,12 @@ def test_a_refused_start_counts_as_no_box_and_keeps_nobody_back() -> None:
 
 def test_a_model_that_starts_nowhere_gets_no_verdict_of_ignoring() -> None:
     (one,) = subjects(1)
-    silent = Subject(name="x", sentence="the dog", frames=one.frames, boxes=one.boxes, absent=one.absent)
+    silent = AuditTarget(name="x", sentence="the dog", frames=one.frames, boxes=one.boxes, absent=one.absent)
     wording = Wording(shuffled="the cat", contradicting=contradict("the dog"))
     heard = audit_one(MultiTracker(tracker(Picky())), silent, wording, BOTH)
     assert heard.skipped == {Mode.NLBBOX: "no box in the first frame to start with"}
     assert heard.refused == (Mode.NL,)
-    found = summarise([heard], BOTH)
+    found = summarize([heard], BOTH)
     assert found.modes[Mode.NL].verdict is Verdict.NOTHING
     assert found.modes[Mode.NLBBOX].verdict is Verdict.NOTHING
     with pytest.raises(PartialResult, match=r"could not follow one target \(nl and nlbbox\)"):
@@ -339,9 +344,9 @@ def test_a_model_that_starts_nowhere_gets_no_verdict_of_ignoring() -> None:
 
 def test_without_truth_only_the_movement_is_told() -> None:
     (one,) = subjects(1)
-    bare = Subject(name="bare", sentence=one.sentence, frames=one.frames, start=one.start)
+    bare = AuditTarget(name="bare", sentence=one.sentence, frames=one.frames, start=one.start)
     heard = audit_one(MultiTracker(tracker(Reader())), bare, wordings([one.sentence])[0], BOTH)
-    found = summarise([heard], BOTH)
+    found = summarize([heard], BOTH)
     assert found.modes[Mode.NL].verdict is Verdict.UNKNOWN
     assert found.modes[Mode.NL].auc is None
     assert all(total.gain is None for result in found.modes.values() for total in result.totals.values())
@@ -361,7 +366,7 @@ def test_movement_by_hand() -> None:
 
 def test_a_failed_target_is_told_and_never_leaves_with_0(reader: audit_report.Audit) -> None:
     error = GroundingFailed("no.")
-    found = summarise(reader.heard[:2], BOTH, failed=[Failed(name="bad", error=error)])
+    found = summarize(reader.targets[:2], BOTH, failed=[FailedTarget(name="bad", error=error)])
     with pytest.raises(PartialResult, match=r"1 of 3 targets failed; bad: no\."):
         judge(found, "reader")
     assert audit_report.document(found, {})["failed"] == [
@@ -370,7 +375,7 @@ def test_a_failed_target_is_told_and_never_leaves_with_0(reader: audit_report.Au
 
 
 def test_files_have_a_row_a_run(tmp_path: Path, reader: audit_report.Audit) -> None:
-    found = summarise(reader.heard[:2], BOTH)
+    found = summarize(reader.targets[:2], BOTH)
     audit_report.save(found, {"model": "reader", "data": "twins"}, tmp_path)
     told = json.loads((tmp_path / "audit.json").read_text())
     assert (told["format"], told["version"], told["kind"]) == ("vltrack.audit", 1, "sentences")
@@ -383,7 +388,7 @@ def test_files_have_a_row_a_run(tmp_path: Path, reader: audit_report.Audit) -> N
 
 def test_fewer_frames_on_demand() -> None:
     (one,) = subjects(1)
-    short = shortened(one, 3)
+    short = truncated(one, 3)
     assert [frame.index for frame in short.frames()] == [0, 1, 2]
     assert short.boxes is not None
     assert len(short.boxes) == 3
@@ -401,18 +406,18 @@ def test_a_puppet_that_never_moves_is_caught() -> None:
     follower = MultiTracker(tracker(model))
     found = subjects(2)
     said = wordings([one.sentence for one in found])
-    heard: list[Heard] = [audit_one(follower, s, w, BOTH) for s, w in zip(found, said, strict=True)]
-    assert summarise(heard, BOTH).deaf == BOTH
+    heard: list[TargetAudit] = [audit_one(follower, s, w, BOTH) for s, w in zip(found, said, strict=True)]
+    assert summarize(heard, BOTH).ignored_modes == BOTH
 
 
 def test_sequences_become_targets(tmp_path: Path) -> None:
     from vltrack.datasets.reader import open_dataset
     from vltrack.datasets.synthetic import write_clip
 
-    for number, (_, made) in enumerate(twin_scenes(2, 3)):
+    for number, (_, made) in enumerate(distractor_scenes(2, 3)):
         write_clip(made, tmp_path / f"clip-{number}")
     (tmp_path / "clip-1" / "nlp.txt").unlink()
-    found, left_out = subjects_of(open_dataset(tmp_path).sequences)
+    found, left_out = audit_targets_of(open_dataset(tmp_path).sequences)
     assert [one.name for one in found] == ["clip-0"]
     assert left_out == {"clip-1": "no sentence"}
     assert found[0].start is not None

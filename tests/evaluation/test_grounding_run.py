@@ -11,21 +11,21 @@ import pytest
 
 from vltrack.cli import main
 from vltrack.core.errors import GroundingFailed
-from vltrack.datasets.catalogue import mimic
-from vltrack.datasets.referring import open_phrases
+from vltrack.datasets.catalogue import write_miniature
+from vltrack.datasets.referring import open_referring
 from vltrack.evaluation.grounding import evaluate_grounding
 from vltrack.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
 def refcoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mimic("refcoco", tmp_path_factory.mktemp("data") / "refcoco")
+    return write_miniature("refcoco", tmp_path_factory.mktemp("data") / "refcoco")
 
 
 def test_boxes_are_held_against_the_phrases_and_failures_count(
     refcoco: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    phrases = open_phrases(refcoco, split="val")
+    phrases = open_referring(refcoco, split="val")
     true = {(one.file.name, one.phrase): one.box for one in phrases}
     asked: list[str] = []
 

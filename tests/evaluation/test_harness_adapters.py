@@ -17,7 +17,7 @@ from PIL import Image
 
 from vltrack.core.errors import DataError, GroundingFailed, UsageError
 from vltrack.core.types import Step
-from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip, write_clip
+from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip, write_clip
 from vltrack.evaluation.harnesses import vot as vot_folder
 from vltrack.evaluation.harnesses.got10k import Got10kTracker
 from vltrack.evaluation.harnesses.vot import (
@@ -36,12 +36,12 @@ FRAMES = 5
 
 
 @pytest.fixture(scope="module")
-def clip() -> ProceduralClip:
+def clip() -> SyntheticClip:
     return synthesize_clip(4, FRAMES)
 
 
 @pytest.fixture(scope="module")
-def files(clip: ProceduralClip, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def files(clip: SyntheticClip, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The pictures of a sequence called ``walker``."""
     folder = tmp_path_factory.mktemp("data") / "walker"
     write_clip(clip, folder)
@@ -49,7 +49,7 @@ def files(clip: ProceduralClip, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 @pytest.fixture(scope="module")
-def start(clip: ProceduralClip) -> tuple[float, float, float, float]:
+def start(clip: SyntheticClip) -> tuple[float, float, float, float]:
     x, y, w, h = (float(value) for value in clip.boxes[0])
     return x, y, w, h
 
@@ -108,7 +108,7 @@ def got10k(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("got10k")
 def test_got10k_gets_the_boxes_that_a_tracker_gives(
-    files: list[Path], start: tuple[float, ...], clip: ProceduralClip, loaded: Tracker
+    files: list[Path], start: tuple[float, ...], clip: SyntheticClip, loaded: Tracker
 ) -> None:
     names = [str(file) for file in files]
     plain = Got10kTracker("litetrack-tiny")
@@ -158,7 +158,7 @@ def test_got10k_is_told_what_is_missing(files: list[Path], monkeypatch: pytest.M
 
 
 def test_vot_object_gives_the_boxes_that_a_tracker_gives(
-    files: list[Path], start: tuple[float, ...], clip: ProceduralClip, loaded: Tracker
+    files: list[Path], start: tuple[float, ...], clip: SyntheticClip, loaded: Tracker
 ) -> None:
     harnessed = VotTracker(model="litetrack-tiny", device="cpu")
     assert harnessed.multiobject is True
@@ -223,7 +223,7 @@ def lay_out(folder: Path, files: list[Path], **queries: str) -> Path:
 def test_vot_folder_is_answered(
     files: list[Path],
     start: tuple[float, ...],
-    clip: ProceduralClip,
+    clip: SyntheticClip,
     loaded: Tracker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vltrack.core.types import iou_xywh
-from vltrack.datasets.synthetic import ProceduralClip
+from vltrack.datasets.synthetic import SyntheticClip
 from vltrack.evaluation.harnesses.vot import (
     STARTED,
     UNKNOWN,
@@ -25,7 +25,7 @@ from vltrack.evaluation.harnesses.vot import (
     read_regions,
     region_text,
 )
-from vltrack.metrics.annotations import Annotation, Truth
+from vltrack.metrics.annotations import Annotation, Annotations
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import Scores, score
 from vltrack.tracking.tracker import Tracker
@@ -55,9 +55,9 @@ def direct(
     return np.array([first.box] + [tracker.update(frame).box for frame in frames[1:]])
 
 
-def truth_of(
-    made: dict[str, ProceduralClip], annotated: dict[str, NDArray[np.float64]], *, cover: bool
-) -> Truth:
+def annotations_of(
+    made: dict[str, SyntheticClip], annotated: dict[str, NDArray[np.float64]], *, cover: bool
+) -> Annotations:
     parts = []
     for name, clip in made.items():
         seen = np.array(lab.labels(clip)["cover"], dtype=np.float64)
@@ -70,10 +70,10 @@ def truth_of(
                 size=(clip.frames.shape[2], clip.frames.shape[1]),
             )
         )
-    return Truth.join(parts)
+    return Annotations.join(parts)
 
 
-def ours(truth: Truth, boxes: dict[str, NDArray[np.float64]], rule: str) -> Scores:
+def ours(truth: Annotations, boxes: dict[str, NDArray[np.float64]], rule: str) -> Scores:
     return score(truth, np.concatenate([boxes[name] for name in truth.names]), RULES[rule])
 
 
@@ -110,7 +110,7 @@ def test_got10k_on_otb(python: Path, tracker: Tracker, tmp_path: Path) -> None:
         assert len(stored[name]) == len(times) == len(clip.boxes)
         expected = direct(tracker, data / "img", annotated[name][0])
         np.testing.assert_allclose(stored[name], expected, atol=THREE_DECIMALS, rtol=0)
-    scores = ours(truth_of(made, annotated, cover=False), stored, "got10k-otb")
+    scores = ours(annotations_of(made, annotated, cover=False), stored, "got10k-otb")
     assert 0.3 < found["overall"]["success_score"] < 1
     assert scores.value("auc") == pytest.approx(found["overall"]["success_score"], abs=1e-6)
     assert scores.value("precision") == pytest.approx(found["overall"]["precision_score"], abs=1e-6)
@@ -136,7 +136,7 @@ def test_got10k_on_its_validation_with_sentences(python: Path, tracker: Tracker,
         assert found["seq_wise"][name]["length"] == len(clip.boxes) - 1
         expected = direct(tracker, data, annotated[name][0], clip.sentence)
         np.testing.assert_allclose(stored[name], expected, atol=THREE_DECIMALS, rtol=0)
-    scores = ours(truth_of(made, annotated, cover=True), stored, "got10k")
+    scores = ours(annotations_of(made, annotated, cover=True), stored, "got10k")
     assert 0.3 < found["overall"]["ao"] < 1
     assert scores.value("overlap") == pytest.approx(found["overall"]["ao"], abs=1e-6)
     assert scores.value("op50") == pytest.approx(found["overall"]["sr"], abs=1e-6)
@@ -246,7 +246,7 @@ def test_the_peer_of_the_scoring_benchmark(python: Path, tmp_path: Path) -> None
         Annotation(name=name, boxes=rows, absent=np.zeros(len(rows), dtype=bool))
         for name, rows in zip("ab", annotated, strict=True)
     ]
-    scores = score(Truth.join(parts), np.concatenate(found), RULES["got10k-otb"])
+    scores = score(Annotations.join(parts), np.concatenate(found), RULES["got10k-otb"])
     assert answer["auc"] == pytest.approx(scores.value("auc"), abs=1e-6)
     assert answer["precision"] == pytest.approx(scores.value("precision"), abs=1e-6)
     assert (answer["frames"], answer["sequences"], len(answer["all"])) == (75, 2, 3)

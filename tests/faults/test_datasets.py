@@ -19,8 +19,8 @@ import pytest
 
 from vltrack.core.errors import DataError
 from vltrack.datasets.check import check_dataset
-from vltrack.datasets.miniatures import mimic_videos
-from vltrack.datasets.parsing import MAX_BYTES, Finding
+from vltrack.datasets.miniatures import write_video_miniature
+from vltrack.datasets.parsing import MAX_BYTES, Issue
 from vltrack.datasets.reader import Dataset, open_dataset, read_dataset
 
 ROW = "10,20,30,40\n"
@@ -30,7 +30,7 @@ ROW = "10,20,30,40\n"
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("faults")
     for name in ("tnl2k", "lasot", "trackingnet", "folder"):
-        mimic_videos(name, root / name)
+        write_video_miniature(name, root / name)
     return root
 
 
@@ -58,11 +58,11 @@ def refused(path: Path, match: str, **choice: str) -> DataError:
     return caught.value
 
 
-def told(path: Path, kind: str, severity: str = "error") -> list[Finding]:
-    """The findings of a kind; strict reading refuses exactly where there is an error."""
+def told(path: Path, kind: str, severity: str = "error") -> list[Issue]:
+    """The issues of a kind; strict reading refuses exactly where there is an error."""
     report = check_dataset(path)
-    found = [one for one in report.findings.found if (one.kind, one.severity) == (kind, severity)]
-    assert found, report.findings.found
+    found = [one for one in report.issues.found if (one.kind, one.severity) == (kind, severity)]
+    assert found, report.issues.found
     if severity == "error":
         assert any(is_refused(path, dataset.split) for dataset in report.datasets)
     return found
@@ -147,8 +147,8 @@ def test_spellings_that_are_not(tnl2k: Path, row: str, spot: str) -> None:
     path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "groundtruth.txt"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], row, *lines[3:]]) + "\n")
-    (finding,) = told(tnl2k, "text")
-    assert finding.where == f"{path}:{spot}"
+    (issue,) = told(tnl2k, "text")
+    assert issue.where == f"{path}:{spot}"
 
 
 @pytest.mark.fault("D03")
@@ -157,8 +157,8 @@ def test_an_empty_or_ragged_row_is_never_dropped(clips: Path, row: str) -> None:
     path = clips / "my-dog" / "groundtruth.txt"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], row, *lines[2:]]) + "\n")
-    (finding,) = told(clips, "text")
-    assert finding.where == f"{path}:2"
+    (issue,) = told(clips, "text")
+    assert issue.where == f"{path}:2"
 
 
 @pytest.mark.fault("D04")
@@ -166,8 +166,8 @@ def test_an_empty_or_ragged_row_is_never_dropped(clips: Path, row: str) -> None:
 def test_other_rows_than_frames(tnl2k: Path, change: int) -> None:
     path = tnl2k / "train" / "Fight_video_6-Done" / "groundtruth.txt"
     path.write_text("".join([*path.read_text().splitlines(keepends=True), *[ROW] * 9][: 12 + change]))
-    (finding,) = told(tnl2k, "rows")
-    assert f"{12 + change} rows for the 12 images" in finding.message
+    (issue,) = told(tnl2k, "rows")
+    assert f"{12 + change} rows for the 12 images" in issue.message
     assert open_dataset(tnl2k, split="test").sequences  # the other split is whole
 
 
@@ -186,8 +186,8 @@ def test_only_documented_sequences_are_cut(tnl2k: Path) -> None:
 def test_other_flags_than_frames(lasot: Path, name: str) -> None:
     path = lasot / "airplane" / "airplane-1" / name
     path.write_text("0,0,1")
-    (finding,) = told(lasot, "rows")
-    assert (finding.where, "3 values for 12 boxes" in finding.message) == (str(path), True)
+    (issue,) = told(lasot, "rows")
+    assert (issue.where, "3 values for 12 boxes" in issue.message) == (str(path), True)
     path.unlink()
     assert told(lasot, "missing")[0].where == str(path)
 
@@ -199,11 +199,11 @@ def test_an_empty_sentence_is_listed_and_loads(tnl2k: Path, text: str | None) ->
     path.unlink()
     if text is not None:
         path.write_text(text)
-    assert str(path) in {finding.where for finding in told(tnl2k, "sentence", "warning")}
+    assert str(path) in {issue.where for issue in told(tnl2k, "sentence", "warning")}
     dataset = open_dataset(tnl2k)
     assert sequence_of(dataset, "Cat_BBC_video_01-Done").sentence == ""
-    assert [finding.where for finding in dataset.warnings] == [str(path)]
-    assert check_dataset(tnl2k).findings.errors == []
+    assert [issue.where for issue in dataset.warnings] == [str(path)]
+    assert check_dataset(tnl2k).issues.errors == []
 
 
 @pytest.mark.fault("D06")
@@ -214,7 +214,7 @@ def test_boxes_pasted_into_the_sentence(tnl2k: Path, text: str) -> None:
     found = [one for one in told(tnl2k, "sentence", "warning") if one.where == str(path)]
     assert "numbers" in found[0].message
     path.write_text("car number 7, the 2nd from the left")
-    assert not any(one.where == str(path) for one in check_dataset(tnl2k).findings.found)
+    assert not any(one.where == str(path) for one in check_dataset(tnl2k).issues.found)
 
 
 # -- pictures ------------------------------------------------------------------------------------------------
@@ -224,9 +224,9 @@ def test_boxes_pasted_into_the_sentence(tnl2k: Path, text: str) -> None:
 def test_a_truncated_image_has_its_path_told(tnl2k: Path) -> None:
     path = tnl2k / "test" / "test_015_Sord_video_Q01_done" / "imgs" / "00007.png"
     path.write_bytes(path.read_bytes()[:900])
-    assert check_dataset(tnl2k, split="test").findings.errors == []  # no picture is decoded unless asked
-    (finding,) = check_dataset(tnl2k, split="test", images=True).findings.errors
-    assert (finding.kind, finding.where) == ("image", str(path))
+    assert check_dataset(tnl2k, split="test").issues.errors == []  # no picture is decoded unless asked
+    (issue,) = check_dataset(tnl2k, split="test", images=True).issues.errors
+    assert (issue.kind, issue.where) == ("image", str(path))
     with pytest.raises(DataError, match=r"00007\.png cannot be decoded"):
         list(sequence_of(open_dataset(tnl2k), "test_015_Sord_video_Q01_done").frames())
 
@@ -237,15 +237,15 @@ def test_a_first_image_that_is_none_is_seen_without_decoding(clips: Path) -> Non
     assert told_without_refusal(clips, "image")[0].where.endswith("00000001.jpg")
 
 
-def told_without_refusal(path: Path, kind: str) -> list[Finding]:
-    return [one for one in check_dataset(path).findings.errors if one.kind == kind]
+def told_without_refusal(path: Path, kind: str) -> list[Issue]:
+    return [one for one in check_dataset(path).issues.errors if one.kind == kind]
 
 
 @pytest.mark.fault("D07")
 def test_images_of_another_size_are_told(clips: Path) -> None:
     path = clips / "my-dog" / "img" / "00000005.jpg"
     cv2.imwrite(str(path), np.zeros((60, 80, 3), dtype=np.uint8))
-    found = check_dataset(clips, images=True).findings.warnings
+    found = check_dataset(clips, images=True).issues.warnings
     assert any("1 image of another size" in one.message for one in found)
 
 
@@ -298,8 +298,8 @@ def test_a_first_number_that_is_not_the_data_sets(lasot: Path) -> None:
 @pytest.mark.parametrize("name", ["../airplane-1", "a/b", "..", "C:x-1", "a\\b-1", "", "a\x00b"])
 def test_a_name_that_leads_elsewhere_is_never_joined_to_a_path(lasot: Path, name: str) -> None:
     (lasot / "testing_set.txt").write_text(f"airplane-1\n{name}\nzebra-10\n")
-    (finding,) = told(lasot, "name")
-    assert finding.where == f"{lasot / 'testing_set.txt'}:2"
+    (issue,) = told(lasot, "name")
+    assert issue.where == f"{lasot / 'testing_set.txt'}:2"
 
 
 @pytest.mark.fault("D10")
@@ -322,9 +322,9 @@ def test_every_listed_sequence_that_is_missing_is_named(lasot: Path) -> None:
     found = told(lasot, "missing")
     assert len(found) == 3
     assert {"zebra-10 is listed for test, but it is not here."} <= {one.message for one in found}
-    error = refused(lasot, r"and 2 more findings")
+    error = refused(lasot, r"and 2 more issues")
     assert "vltrack datasets check" in error.hint
-    assert len(error.context["findings"]) == 3
+    assert len(error.context["issues"]) == 3
 
 
 @pytest.mark.fault("D11")
@@ -334,8 +334,8 @@ def test_everything_is_told_at_once(lasot: Path) -> None:
     (lasot / "rubicCube" / "rubicCube-1" / "nlp.txt").write_text("")
     (lasot / "airplane" / "airplane-2" / "out_of_view.txt").unlink()
     report = check_dataset(lasot)
-    assert [one.kind for one in report.findings.errors] == ["text", "text", "missing"]
-    assert {one.kind for one in report.findings.warnings} == {"sentence"}
+    assert [one.kind for one in report.issues.errors] == ["text", "text", "missing"]
+    assert {one.kind for one in report.issues.warnings} == {"sentence"}
 
 
 # -- the disk ------------------------------------------------------------------------------------------------
@@ -424,9 +424,9 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
 def test_the_byte_that_is_not_utf8_is_named(tnl2k: Path, name: str) -> None:
     path = tnl2k / "test" / "Cat_BBC_video_01-Done" / name
     path.write_bytes(b"1,2,3,4\nthe " + "狗".encode("gbk"))
-    (finding,) = told(tnl2k, "encoding")
-    assert finding.where == f"{path}:2:5"
-    assert "byte 0xB9 is not UTF-8" in finding.message
+    (issue,) = told(tnl2k, "encoding")
+    assert issue.where == f"{path}:2:5"
+    assert "byte 0xB9 is not UTF-8" in issue.message
 
 
 # -- hostile JSON --------------------------------------------------------------------------------------------
@@ -475,10 +475,10 @@ def test_annotation_of_gigabytes_is_refused_by_its_size(lasot: Path) -> None:
 
 
 def test_reading_with_findings_gives_the_sound_ones(lasot: Path) -> None:
-    from vltrack.datasets.parsing import Findings
+    from vltrack.datasets.parsing import Issues
 
     (lasot / "airplane" / "airplane-1" / "groundtruth.txt").write_text("1,2,3\n")
-    findings = Findings()
-    dataset = read_dataset(lasot, findings, split="test")
+    issues = Issues()
+    dataset = read_dataset(lasot, issues, split="test")
     assert [sequence.name for sequence in dataset.sequences] == ["rubicCube-1", "zebra-10"]
-    assert len(findings.errors) == 1
+    assert len(issues.errors) == 1

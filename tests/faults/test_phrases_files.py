@@ -21,9 +21,9 @@ import torch
 from hostile import Malicious
 from vltrack.core.errors import DataError
 from vltrack.datasets import referring_convert as phrases_container
-from vltrack.datasets.check import check_phrases
-from vltrack.datasets.miniatures_referring import mimic_phrases, torch_archive
-from vltrack.datasets.referring import open_phrases
+from vltrack.datasets.check import check_referring
+from vltrack.datasets.miniatures_referring import write_referring_miniature, torch_archive
+from vltrack.datasets.referring import open_referring
 from vltrack.datasets.referring_convert import convert, open_plain
 
 ROW = ("a.jpg", "m", [1.0, 2.0, 3.0, 4.0], "a man", [])
@@ -305,36 +305,36 @@ JSONS: dict[str, dict[str, str]] = {
 @pytest.mark.fault("D12")
 @pytest.mark.parametrize(("name", "what"), [(name, what) for name, files in JSONS.items() for what in files])
 def test_hostile_annotations_are_refused_with_the_file_named(tmp_path: Path, name: str, what: str) -> None:
-    root = mimic_phrases(name, tmp_path / name)
-    file = open_phrases(root).splits[0].annotations
+    root = write_referring_miniature(name, tmp_path / name)
+    file = open_referring(root).splits[0].annotations
     file.write_bytes(JSONS[name][what].encode(errors="surrogateescape"))
     with nothing_runs(), pytest.raises(DataError, match=file.name.replace("(", r"\(")) as caught:
-        open_phrases(root)
+        open_referring(root)
     assert caught.value.exit_code == 4
     assert len(str(caught.value)) < 600
-    assert any(finding.severity == "error" and file.name in finding.where for finding in check_phrases(root))
+    assert any(issue.severity == "error" and file.name in issue.where for issue in check_referring(root))
 
 
 @pytest.mark.fault("D12")
 @pytest.mark.fault("D08")
 def test_numbers_that_are_no_box_are_left_out_and_counted(tmp_path: Path) -> None:
-    root = mimic_phrases("coco2017", tmp_path / "coco")
+    root = write_referring_miniature("coco2017", tmp_path / "coco")
     things = [THING, THING.replace("3, 4", "1e999, 4"), THING.replace("1, 2", "-1e12, 2")]
     things += [THING.replace("3, 4", "0, 4"), THING.replace("3, 4", "3, -4")]
     (root / "annotations" / "instances_val2017.json").write_text(COCO % (IMAGE, ",".join(things), KIND))
-    found = open_phrases(root, split="val")
+    found = open_referring(root, split="val")
     assert [tuple(one.box) for one in found] == [(1, 2, 3, 4)]
     assert dict(found.left_out) == {"a box without size": 4}
 
 
 @pytest.mark.fault("D12")
 def test_a_phrase_that_is_no_text_of_unicode_is_left_out(tmp_path: Path) -> None:
-    root = mimic_phrases("refcoco", tmp_path / "refcoco")
+    root = write_referring_miniature("refcoco", tmp_path / "refcoco")
     file = root / "split" / "data" / "unc" / "unc_val.jsonl"
     row = json.loads(file.read_text().splitlines()[0])
     words = ["\ud800 man", "...", " ", "the man"]
     file.write_text("\n".join(json.dumps(row | {"phrase": phrase}) for phrase in words))
-    found = open_phrases(root, split="val")
+    found = open_referring(root, split="val")
     assert [one.phrase for one in found] == ["the man"]
     assert found.left_out["a phrase without a word"] == 3
 

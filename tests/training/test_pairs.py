@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import ConfigError, DataError
-from vltrack.datasets.cutouts import COLOURS, CutoutSet, build_cutouts, dominant_colour
-from vltrack.datasets.pictures import PictureSet, held_out
+from vltrack.datasets.cutouts import COLORS, CutoutSet, build_cutouts, dominant_color
+from vltrack.datasets.images import ImageSet, held_out
 from vltrack.training.pairs.objects import Actor, Library
 from vltrack.training.pairs.rendering import (
     Pose,
@@ -38,14 +38,14 @@ SMALL = {"template_size": 48, "search_size": 96, "split": "all"}
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[PictureSet, CutoutSet]:
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, CutoutSet]:
     """The tiny picture set of tests/datasets and its cut-outs."""
     path = Path(__file__).parent.parent / "datasets" / "conftest.py"
     spec = importlib.util.spec_from_file_location("tiny_pictures", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     root = module.make_picture_set(tmp_path_factory.mktemp("pairs"))
-    pictures = PictureSet.load(root)
+    pictures = ImageSet.load(root)
     return pictures, build_cutouts(pictures, root / "cut.npz")
 
 
@@ -54,7 +54,7 @@ def same(a: Sample, b: Sample) -> bool:
     return all(np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y for x, y in pairs)
 
 
-def test_a_sample_depends_on_nothing_but_its_numbers(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_a_sample_depends_on_nothing_but_its_numbers(material: tuple[ImageSet, CutoutSet]) -> None:
     one, two = (PairSampler(PairConfig(), *material) for _ in range(2))
     two_first = [two.sample(1, 0, index) for index in reversed(range(30))][::-1]
     for index in range(30):
@@ -63,7 +63,7 @@ def test_a_sample_depends_on_nothing_but_its_numbers(material: tuple[PictureSet,
     assert not np.array_equal(one.sample(2, 0, 0).searches, two_first[0].searches)
 
 
-def test_shapes_types_and_given_box(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_shapes_types_and_given_box(material: tuple[ImageSet, CutoutSet]) -> None:
     sampler = PairSampler(PairConfig(), *material, tokenise=lambda text: np.array([len(text)]))
     for index in range(40):
         sample = sampler.sample(0, 0, index)
@@ -79,7 +79,7 @@ def test_shapes_types_and_given_box(material: tuple[PictureSet, CutoutSet]) -> N
         assert sample.tokens.tolist() == [len(sample.text)]
 
 
-def test_modes_and_absences_have_their_shares(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_modes_and_absences_have_their_shares(material: tuple[ImageSet, CutoutSet]) -> None:
     sampler = PairSampler(PairConfig(**SMALL), *material)
     samples = [sampler.sample(0, 0, index) for index in range(400)]
     modes = Counter(s.mode for s in samples)
@@ -94,7 +94,7 @@ def test_modes_and_absences_have_their_shares(material: tuple[PictureSet, Cutout
     assert 0.12 < places.std() < 0.3
 
 
-def test_absent_target_is_not_drawn(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_absent_target_is_not_drawn(material: tuple[ImageSet, CutoutSet]) -> None:
     sampler = PairSampler(PairConfig(negative_share=1.0, **SMALL), *material)
     for index in range(20):
         sample = sampler.sample(0, 0, index)
@@ -123,7 +123,7 @@ def seen_box(image: np.ndarray, word: str, near: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_boxes_are_tight_around_the_pixels(material: tuple[PictureSet, CutoutSet], own: bool) -> None:
+def test_boxes_are_tight_around_the_pixels(material: tuple[ImageSet, CutoutSet], own: bool) -> None:
     library, config, checked = Library(*material, "all"), PairConfig(split="all", negative_share=0.0), 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -151,7 +151,7 @@ def test_boxes_are_tight_around_the_pixels(material: tuple[PictureSet, CutoutSet
     assert checked > 50
 
 
-def test_pasted_alpha_fills_its_box(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_pasted_alpha_fills_its_box(material: tuple[ImageSet, CutoutSet]) -> None:
     rng = np.random.default_rng(0)
     for index in range(len(material[1])):
         patch = bend(material[1].patch(index), rng) if index % 2 else material[1].patch(index)
@@ -177,7 +177,7 @@ def test_wobble_moves_points_with_the_pixels() -> None:
         assert np.hypot(xs.mean() + 0.5 - after[0], ys.mean() + 0.5 - after[1]) < 2
 
 
-def test_frame_end_cuts_the_box_and_is_one_colour(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_frame_end_cuts_the_box_and_is_one_colour(material: tuple[ImageSet, CutoutSet]) -> None:
     library = Library(*material, "all")
     base = (0, np.array([[1.0, 0, -20], [0, 1.0, -20]]), True)
     view = View(size=96, base=base, box=np.array([10.0, 20.0, 40.0, 30.0]), look=PLAIN, frame=(30, 0, 96, 96))
@@ -187,7 +187,7 @@ def test_frame_end_cuts_the_box_and_is_one_colour(material: tuple[PictureSet, Cu
     assert np.abs(image[:, 30:].reshape(-1, 3).mean(axis=0) - image[0, 0]).max() < 1.5
 
 
-def test_splits_share_no_picture(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_splits_share_no_picture(material: tuple[ImageSet, CutoutSet]) -> None:
     names = [p.file for p in material[0]]
     if sum(held_out(name) for name in names) < 2:
         with pytest.raises(DataError, match="split val"):
@@ -213,13 +213,13 @@ def test_impossible_configurations_are_refused(bad: dict[str, object]) -> None:
         PairConfig(**bad)
 
 
-def test_colour_words_are_true_of_the_pixels(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_colour_words_are_true_of_the_pixels(material: tuple[ImageSet, CutoutSet]) -> None:
     library, config = Library(*material, "all"), PairConfig(split="all", negative_share=0.0)
     right = asked = 0
     for index in range(60):
         shared, rng = np.random.default_rng([0, index // 2, 1]), np.random.default_rng([0, index])
         scene = compose_scene(config, library, shared, rng, index % 2)
-        word = next((w for w in scene.text.split() if w in COLOURS), None)
+        word = next((w for w in scene.text.split() if w in COLORS), None)
         for view in scene.views[1:]:
             view.look = PLAIN
             image, (x, y, w, h) = render(view, library, Sensor(), rng)
@@ -227,12 +227,12 @@ def test_colour_words_are_true_of_the_pixels(material: tuple[PictureSet, CutoutS
                 continue
             cx, cy = int(np.clip(x + w / 2, 3, 220)), int(np.clip(y + h / 2, 3, 220))
             asked += 1
-            right += dominant_colour(image[cy - 2 : cy + 3, cx - 2 : cx + 3].reshape(-1, 3), 0.5) == word
+            right += dominant_color(image[cy - 2 : cy + 3, cx - 2 : cx + 3].reshape(-1, 3), 0.5) == word
     assert asked > 20
     assert right / asked > 0.9  # a neighbour may lie over the middle
 
 
-def test_one_scene_comes_with_two_targets(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_one_scene_comes_with_two_targets(material: tuple[ImageSet, CutoutSet]) -> None:
     sampler = PairSampler(PairConfig(scene_share=1.0, text_share=0.0, negative_share=0.0, **SMALL), *material)
     different = 0
     for index in range(0, 40, 2):
@@ -258,7 +258,7 @@ def test_a_decided_sentence_fits_no_look_alike(things: list[tuple], seed: int) -
     rivals = [o for o in others if o.name == target.name]
     if phrase.colour:
         assert {"dark": "black"}.get(
-            word := next(w for w in words if w in ("dark", *COLOURS)), word
+            word := next(w for w in words if w in ("dark", *COLORS)), word
         ) == target.colour
     if "left" in words and not any(w in words for w in ("of",)):
         assert all((target.centres[:, 0] < o.centres[:, 0]).all() for o in rivals)
@@ -300,15 +300,15 @@ def test_poses_keep_to_their_spread() -> None:
 
 
 @pytest.mark.fault("D14")
-def test_library_without_objects_is_refused(material: tuple[PictureSet, CutoutSet]) -> None:
-    bare = PictureSet(
-        material[0].root, tuple(dataclasses.replace(p, instances=(), whole=None) for p in material[0])
+def test_library_without_objects_is_refused(material: tuple[ImageSet, CutoutSet]) -> None:
+    bare = ImageSet(
+        material[0].root, tuple(dataclasses.replace(p, instances=(), main_object=None) for p in material[0])
     )
     with pytest.raises(DataError, match="no picture has an annotated object"):
         Library(bare, material[1], "all")
 
 
-def test_actor_of_a_recoloured_object_says_its_new_colour(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_actor_of_a_recoloured_object_says_its_new_colour(material: tuple[ImageSet, CutoutSet]) -> None:
     library, rng, changed = Library(*material, "all"), np.random.default_rng(0), 0
     agree = seen = 0
     for _ in range(60):
@@ -316,7 +316,7 @@ def test_actor_of_a_recoloured_object_says_its_new_colour(material: tuple[Pictur
         other = library.draw_like(actor, rng)
         if other is not None and other.key == actor.key:
             pixels = other.patch.levels[0][other.patch.levels[0][..., 3] > 250][:, :3]
-            agree += other.colour == dominant_colour(pixels)
+            agree += other.colour == dominant_color(pixels)
             changed += other.colour != actor.colour
             seen += 1
     assert changed > 3
@@ -324,10 +324,11 @@ def test_actor_of_a_recoloured_object_says_its_new_colour(material: tuple[Pictur
 
 
 def test_real_material_renders(shared: Path, tmp_path: Path) -> None:
-    everything = PictureSet.load(shared / "train")
+    everything = ImageSet.load(shared / "train")
     assert len(everything) > 4000
-    some = [p for p in everything if p.file.startswith("coco")][:24] + [p for p in everything if p.whole][:6]
-    pictures = PictureSet(everything.root, tuple(some))
+    some = [p for p in everything if p.file.startswith("coco")][:24]
+    some += [p for p in everything if p.main_object][:6]
+    pictures = ImageSet(everything.root, tuple(some))
     cutouts = build_cutouts(pictures, tmp_path / "cut.npz")
     assert len(cutouts) > 40
     sampler = PairSampler(PairConfig(split="all"), pictures, cutouts)

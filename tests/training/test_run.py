@@ -17,7 +17,7 @@ from model_cases import CONFIGS, make
 from vltrack.checkpoints import store
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diverged, ModelNotFound, StateError
 from vltrack.datasets.cutouts import build_cutouts
-from vltrack.datasets.pictures import PictureSet
+from vltrack.datasets.images import ImageSet
 from vltrack.models.base import Flag
 from vltrack.training import loop as run
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
@@ -207,7 +207,7 @@ def test_the_second_part_changes_what_listens_and_nothing_else(data: Path, tmp_p
 
 
 def test_later_shares_hold_from_their_index_on(data: Path, tmp_path: Path) -> None:
-    build_cutouts(PictureSet.load(data), tmp_path / "cut.npz")
+    build_cutouts(ImageSet.load(data), tmp_path / "cut.npz")
     boxes = PairConfig(scene_share=0.0, text_share=0.0, template_size=112, search_size=224)
     words = replace(boxes, scene_share=1.0)
     pairs = PairDataset(boxes, data, tmp_path / "cut.npz", 1, 24, later=(4, words))

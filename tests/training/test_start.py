@@ -110,7 +110,7 @@ def test_every_tracker_trains_and_a_stopped_run_goes_on_to_the_bit(
 ) -> None:
     monkeypatch.setattr(run, "validate", lambda *given: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5})
     monkeypatch.setattr(run, "build_cutouts", lambda pictures, cache, tell: None)
-    monkeypatch.setattr(run.PictureSet, "load", lambda data: None)
+    monkeypatch.setattr(run.ImageSet, "load", lambda data: None)
     monkeypatch.setattr(PairDataset, "__getitem__", _random_sample)
     np.savez(tmp_path / "mobilenet_v2_stem.npz", **_stem())
     config = replace(

@@ -17,8 +17,8 @@ from vltrack.checkpoints import store
 from vltrack.core.errors import ConfigError, ModelNotFound
 from vltrack.core.types import Target, iou_xywh
 from vltrack.datasets.cutouts import CutoutSet, build_cutouts
-from vltrack.datasets.pictures import PictureSet
-from vltrack.datasets.synthetic import COLOURS, synthesize_clip
+from vltrack.datasets.images import ImageSet
+from vltrack.datasets.synthetic import COLORS, synthesize_clip
 from vltrack.models import MODELS, build, config_of
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
@@ -34,7 +34,7 @@ ONLY = PairConfig(scene_share=1.0, text_share=0.0, twin_share=1.0, split="all")
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[PictureSet, CutoutSet]:
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, CutoutSet]:
     """The tiny picture set of tests/datasets and its cut-outs."""
     path = Path(__file__).parent.parent / "datasets" / "conftest.py"
     spec = importlib.util.spec_from_file_location("tiny_pictures", path)
@@ -43,7 +43,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[PictureSet, Cuto
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     root = module.make_picture_set(tmp_path_factory.mktemp("twins"))
-    pictures = PictureSet.load(root)
+    pictures = ImageSet.load(root)
     return pictures, build_cutouts(pictures, root / "cut.npz")
 
 
@@ -52,7 +52,7 @@ def same(a: Sample, b: Sample) -> bool:
     return all(np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y for x, y in pairs)
 
 
-def test_a_scene_comes_with_its_two_sentences(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_a_scene_comes_with_its_two_sentences(material: tuple[ImageSet, CutoutSet]) -> None:
     sampler = PairSampler(ONLY, *material)
     for index in range(0, 24, 2):
         one, other = sampler.sample(3, 0, index), sampler.sample(3, 0, index + 1)
@@ -64,19 +64,19 @@ def test_a_scene_comes_with_its_two_sentences(material: tuple[PictureSet, Cutout
         assert np.abs(one.searches.astype(int) - other.searches).mean() < 12
 
 
-def test_a_twin_depends_on_nothing_but_its_numbers(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_a_twin_depends_on_nothing_but_its_numbers(material: tuple[ImageSet, CutoutSet]) -> None:
     one, two = PairSampler(ONLY, *material), PairSampler(ONLY, *material)
     backwards = [two.sample(1, 0, index) for index in reversed(range(6))][::-1]
     assert all(same(one.sample(1, 0, index), backwards[index]) for index in range(6))
     assert not np.array_equal(one.sample(2, 0, 0).searches, backwards[0].searches)
 
 
-def test_the_box_holds_the_colour_that_the_sentence_names(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_the_box_holds_the_colour_that_the_sentence_names(material: tuple[ImageSet, CutoutSet]) -> None:
     """Looks change light and saturation: the middle of the box still is nearest to the colour named."""
     sampler, right, asked = PairSampler(ONLY, *material), 0, 0
     for index in range(60):
         sample = sampler.sample(5, 0, index)
-        word = next((w for w in sample.text.replace("dark", "black").split() if w in COLOURS), None)
+        word = next((w for w in sample.text.replace("dark", "black").split() if w in COLORS), None)
         if word not in ("red", "green", "blue") or "ring" in sample.text:
             continue
         x, y, w, h = sample.boxes[0]
@@ -87,7 +87,7 @@ def test_the_box_holds_the_colour_that_the_sentence_names(material: tuple[Pictur
     assert right / asked > 0.85  # another shape may lie over the middle
 
 
-def test_shares_hold_and_without_twins_nothing_changes(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_shares_hold_and_without_twins_nothing_changes(material: tuple[ImageSet, CutoutSet]) -> None:
     half, none = (
         PairSampler(PairConfig(scene_share=0.8, text_share=0.2, twin_share=share, split="all"), *material)
         for share in (0.5, 0.0)
@@ -103,7 +103,7 @@ def test_training_never_draws_the_scenes_of_validation_and_audit() -> None:
     assert FIRST_SEED + CLIPS <= SEEDS[0] < SEEDS[1] <= 1_000_000
 
 
-def test_a_recoloured_cut_out_has_another_clear_colour(material: tuple[PictureSet, CutoutSet]) -> None:
+def test_a_recoloured_cut_out_has_another_clear_colour(material: tuple[ImageSet, CutoutSet]) -> None:
     library, found = Library(*material, "all"), 0
     for seed in range(20):
         twins = library.draw_recoloured(np.random.default_rng(seed))

@@ -32,9 +32,9 @@ from vltrack.core.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from vltrack.core.types import Frame, Image, Step, Target
-    from vltrack.plots.compare import Moment, Story
+    from vltrack.plots.compare import ComparisonData, Keyframe
     from vltrack.plots.compare_video import Band
-    from vltrack.tracking.compare import SideBySide
+    from vltrack.tracking.compare import TrackerGroup
     from vltrack.video.base import FrameSource, SourceInfo
     from vltrack.video.writer import VideoWriter
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from vltrack.core.track import Track
     from vltrack.core.types import Box, Frame, Step
     from vltrack.metrics.agreement import Agreement
-    from vltrack.tracking.compare import Failure
+    from vltrack.tracking.compare import TrackerFailure
 
     Truth = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
@@ -86,7 +86,7 @@ class Tally:
     tracks: dict[str, Track]
     agreement: Agreement
     lost: dict[str, float]
-    failures: Mapping[str, Failure]
+    failures: Mapping[str, TrackerFailure]
     left_out: Mapping[str, str]
     auc: dict[str, float] = field(default_factory=dict)
     truth_error: DataError | None = None
@@ -136,7 +136,7 @@ class Counter:
         )
 
     def tally(
-        self, failures: Mapping[str, Failure], left_out: Mapping[str, str], warnings: list[str]
+        self, failures: Mapping[str, TrackerFailure], left_out: Mapping[str, str], warnings: list[str]
     ) -> Tally:
         """Everything so far; ``warnings`` on the reading of the video go into every head."""
         import numpy as np
@@ -149,7 +149,7 @@ class Counter:
         for row, (name, recorder) in zip(boxes, self._recorders.items(), strict=True):
             head = self._heads[name] | {"warnings": [*self._heads[name]["warnings"], *warnings]}
             if name in failures:
-                head["failed"] = failures[name].told()
+                head["failed"] = failures[name].to_dict()
             tracks[name] = track = recorder.track(head)
             decoded = np.array([status != "missing" for status in track.status], dtype=np.bool_)
             row[: len(track)][decoded] = track.boxes[decoded]
@@ -243,12 +243,12 @@ class Film:
 
     def add(self, image: Image, now: Now) -> None:
         """Draw and write one frame. Raises ``ResourceError``; the file is gone then."""
-        from vltrack.plots.compare_video import STRAY, Band, compose, draw_boxes
+        from vltrack.plots.compare_video import LOW_AGREEMENT, Band, compose, draw_boxes
 
         size = (self._info.width, self._info.height)
         if self._band is None:
             self._band = Band(self._names, size[0], self._total)
-        tagged = [value < STRAY for value in now.each]
+        tagged = [value < LOW_AGREEMENT for value in now.each]
         picture = draw_boxes(image, now.boxes, now.visible, self._names, tagged)
         band = self._band.draw(now.frame, now.mean, now.each, now.scores, now.visible)
         try:
@@ -288,14 +288,14 @@ def save_tables(files: Files, tally: Tally, source: str) -> None:
     write_text(files.summary, document + "\n")
 
 
-def save_picture(files: Files, tally: Tally, target: Target, source: str, moments: Sequence[Moment]) -> None:
+def save_picture(files: Files, tally: Tally, target: Target, source: str, moments: Sequence[Keyframe]) -> None:
     """The picture, where at least one frame was decoded. Raises ``ResourceError``."""
     import cv2
 
-    from vltrack.plots.compare import agreement_picture
+    from vltrack.plots.compare import comparison_image
 
     if moments:
-        picture = agreement_picture(_story(tally, target, source), moments)
+        picture = comparison_image(_story(tally, target, source), moments)
         write_bytes(files.picture, cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
 
 
@@ -318,7 +318,7 @@ def _document(tally: Tally, source: str) -> dict[str, Any]:
         "version": VERSION,
         "source": shown(source),
         "trackers": {name: tally.fare(name) for name in tally.tracks},
-        "failed": {name: failure.told() for name, failure in tally.failures.items()},
+        "failed": {name: failure.to_dict() for name, failure in tally.failures.items()},
         "left_out": dict(tally.left_out),
         "pairs": [[number_or_none(value) for value in row] for row in found.matrix_TT],
         "frames": [index for index, _ in tally.frames],
@@ -332,11 +332,11 @@ def _document(tally: Tally, source: str) -> dict[str, Any]:
     }
 
 
-def _story(tally: Tally, target: Target, source: str) -> Story:
+def _story(tally: Tally, target: Target, source: str) -> ComparisonData:
     """What the picture tells."""
     import numpy as np
 
-    from vltrack.plots.compare import Story
+    from vltrack.plots.compare import ComparisonData
 
     shape = (len(tally.tracks), len(tally.frames))
     scores, visible = np.full(shape, np.nan), np.zeros(shape, dtype=np.bool_)
@@ -346,7 +346,7 @@ def _story(tally: Tally, target: Target, source: str) -> Story:
     named = [] if target.text is None else [f"\u201c{target.text}\u201d"]
     if target.box is not None:
         named.append("box " + ", ".join(f"{value:g}" for value in target.box))
-    return Story(
+    return ComparisonData(
         title="/".join(Path(source).parts[-2:]) if Path(source).is_dir() else Path(source).name or source,
         subtitle="   \u00b7   ".join([*named, f"{shape[1]} frames"]),
         names=list(tally.tracks),
@@ -431,11 +431,11 @@ class Results:
     """Takes the steps of all trackers that start, and writes the files at the end, whatever that is."""
 
     def __init__(
-        self, job: Comparison, source: FrameSource, team: SideBySide, target: Target, truth: Truth | None
+        self, job: Comparison, source: FrameSource, team: TrackerGroup, target: Target, truth: Truth | None
     ) -> None:
-        from vltrack.plots.compare import Moments
+        from vltrack.plots.compare import KeyframeSelector
 
-        self.targets, remarks = team.suited(target)
+        self.targets, remarks = team.targets_for(target)
         self.left_out = {name: remark for name, remark in remarks.items() if name not in self.targets}
         for name, remark in remarks.items():
             warn(f"{name}: {remark}")
@@ -451,7 +451,7 @@ class Results:
         self.tally: Tally | None = None
         self._job, self._source, self._team, self._target = job, source, team, target
         names, total = list(self.targets), total_frames(job.request, source.info.frames)
-        self._moments = Moments(names)
+        self._moments = KeyframeSelector(names)
         self._film = Film(job.files.video, source.info, names, total) if job.files.video is not None else None
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
@@ -485,7 +485,7 @@ class Results:
             last_first.callback(save_tables, files, tally, name)
 
 
-def _track(request: Request, source: FrameSource, team: SideBySide, results: Results, shield: Shield) -> None:
+def _track(request: Request, source: FrameSource, team: TrackerGroup, results: Results, shield: Shield) -> None:
     """Every frame to all trackers, until the end or until none is left."""
     told: set[str] = set(team.failures)
     with closing(follow(request, source, team, results.targets, results.heads)) as followed:
@@ -499,12 +499,12 @@ def _track(request: Request, source: FrameSource, team: SideBySide, results: Res
                 results.add(frame, steps)
 
 
-def _load(job: Comparison) -> SideBySide:
+def _load(job: Comparison) -> TrackerGroup:
     """All trackers. Torch is loaded here and not before. Raises what all of them failed with."""
-    from vltrack.tracking.compare import SideBySide
+    from vltrack.tracking.compare import TrackerGroup
 
     request = job.request
-    team = SideBySide.load(
+    team = TrackerGroup.load(
         job.models, device=request.device, threads=request.threads, settings=request.settings
     )
     if not team.trackers:
@@ -518,9 +518,9 @@ def _read_truth(path: Path | None) -> Truth | None:
     """True boxes of every frame of the input. Raises ``DataError``."""
     if path is None:
         return None
-    from vltrack.datasets.reader import read_truth
+    from vltrack.datasets.reader import read_ground_truth
 
-    return read_truth(path)
+    return read_ground_truth(path)
 
 
 @contextmanager
@@ -543,7 +543,7 @@ def _made(folder: Path) -> Iterator[None]:
 # -- at the end ---------------------------------------------------------------------------------------
 
 
-def _summarise(job: Comparison, tally: Tally, team: SideBySide) -> None:
+def _summarise(job: Comparison, tally: Tally, team: TrackerGroup) -> None:
     """A line a tracker for people; with ``--json`` one object on standard output."""
     request = job.request
     rates = {name: team.rate(name) for name in tally.tracks}
@@ -554,7 +554,7 @@ def _summarise(job: Comparison, tally: Tally, team: SideBySide) -> None:
             | {"frames_per_second": None if rates[name] is None else round(rates[name] or 0.0, 2)}
             for name in tally.tracks
         }
-        failed = {name: failure.told() for name, failure in tally.failures.items()}
+        failed = {name: failure.to_dict() for name, failure in tally.failures.items()}
         emit(
             {
                 "frames": len(tally.frames),
@@ -597,7 +597,7 @@ def _table(tally: Tally, rates: Mapping[str, float | None]) -> list[str]:
     return [*lines, *ends, *left]
 
 
-def _judge(team: SideBySide, tally: Tally | None) -> None:
+def _judge(team: TrackerGroup, tally: Tally | None) -> None:
     """Raise what there is to raise of trackers that failed and of a truth that does not fit."""
     if tally is None:  # not one row: all that started failed at once
         raise next(iter(team.failures.values())).error

@@ -17,27 +17,27 @@ from vltrack.core.errors import DataError, GroundingFailed, PartialResult, Usage
 from vltrack.core.files import as_resource_error, counted, write_text
 from vltrack.datasets.parsing import read_names
 from vltrack.datasets.reader import Dataset, open_dataset
-from vltrack.datasets.referring import LAYOUTS, PhraseSet, open_phrases, recognise
+from vltrack.datasets.referring import REFERRING_LAYOUTS, ReferringSet, detect_referring, open_referring
 from vltrack.evaluation.grounding import evaluate_grounding
-from vltrack.evaluation.results import RUN_FILE, label_of, of_run, open_results, read_results, verify
+from vltrack.evaluation.results import RUN_FILE, label_of, open_results, read_results, results_of_run, verify
 from vltrack.evaluation.submission import pack
 from vltrack.evaluation.summary import (
     OWN_FIRST,
     Short,
     Subset,
+    annotations_of,
     differing,
     first_frames,
-    renamed,
-    summarise,
-    truth_of,
+    rename_results,
+    summarize,
     write_scores,
 )
-from vltrack.evaluation.third_party import Results
+from vltrack.evaluation.third_party import TrackerResults
 
 if TYPE_CHECKING:
     from vltrack.evaluation.plan import Missing, Plan
     from vltrack.evaluation.run import RunReport
-    from vltrack.metrics.annotations import Truth
+    from vltrack.metrics.annotations import Annotations
 
 
 FOLDER = Path("evaluation")
@@ -239,7 +239,7 @@ class Entry:
     """Results to be scored, and the folder where they lie if they are of a run of ours."""
 
     folder: Path | None
-    results: Results
+    results: TrackerResults
 
 
 def run(request: Request) -> int:
@@ -267,12 +267,12 @@ def run(request: Request) -> int:
     if not entries and not runs:
         entries = [Entry(folder=None, results=_annotation(dataset))]
     names = [sequence.name for sequence in dataset.sequences]
-    entries = [replace(entry, results=renamed(names, entry.results)) for entry in entries]
+    entries = [replace(entry, results=rename_results(names, entry.results)) for entry in entries]
     for report in runs:
         _tell_degraded(report)
     if request.pack is not None:
         _pack(request, dataset, entries)
-    if any(sequence.truth_held_back for sequence in dataset.sequences):
+    if any(sequence.annotations_withheld for sequence in dataset.sequences):
         if request.pack is None:
             say("the truth of this split is held back: nothing to score. Write an archive with --pack.")
     elif entries:
@@ -285,7 +285,7 @@ def run(request: Request) -> int:
     return max((report.exit_code for report in runs), default=0)
 
 
-def _opened(name: str, path: Path) -> Results:
+def _opened(name: str, path: Path) -> TrackerResults:
     results = open_results(path)
     return replace(results, tracker=name) if name else results
 
@@ -300,13 +300,13 @@ def _entries(report: RunReport, *, partial: bool) -> Iterator[Entry]:
     broken = {mode for mode, _ in _without_result(report)}
     for mode, folder in report.folders.items():
         if partial or mode not in broken:
-            yield Entry(folder=folder, results=of_run(read_results(folder)))
+            yield Entry(folder=folder, results=results_of_run(read_results(folder)))
 
 
-def _annotation(dataset: Dataset) -> Results:
+def _annotation(dataset: Dataset) -> TrackerResults:
     """The results of a perfect tracker."""
     say("no tracker was named: this is what the annotation itself reaches")
-    return Results(tracker=PERFECT, boxes={one.name: one.boxes for one in dataset.sequences})
+    return TrackerResults(tracker=PERFECT, boxes={one.name: one.boxes for one in dataset.sequences})
 
 
 def _plan(request: Request, dataset: Dataset, name: str, model: str) -> Plan:
@@ -378,7 +378,7 @@ def _tell_degraded(report: RunReport) -> None:
 
 
 def _score(request: Request, dataset: Dataset, entries: list[Entry]) -> None:
-    truth = truth_of(dataset)
+    truth = annotations_of(dataset)
     summaries = []
     for entry in entries:
         part, subset = _part(request, truth, entry.results)
@@ -407,10 +407,10 @@ def _score(request: Request, dataset: Dataset, entries: list[Entry]) -> None:
             sys.stdout.write(shown(line) + "\n")
 
 
-def _summary(results: Results, truth: Truth, **more: Any) -> dict[str, Any]:
+def _summary(results: TrackerResults, truth: Annotations, **more: Any) -> dict[str, Any]:
     """The summary; an error names whose results it is about."""
     try:
-        return summarise(results, truth, **more)
+        return summarize(results, truth, **more)
     except DataError as error:
         who = " ".join(filter(None, (results.tracker, results.mode)))
         raise DataError(f"{who}: {error.message}", hint=error.hint) from error
@@ -431,7 +431,7 @@ def _place(out: Path | None, told: Mapping[str, Any], data: str) -> Path | None:
     return out / str(told["tracker"]) / "_".join(filter(None, (data, told["mode"])))
 
 
-def _part(request: Request, truth: Truth, results: Results) -> tuple[Truth, Subset | None]:
+def _part(request: Request, truth: Annotations, results: TrackerResults) -> tuple[Annotations, Subset | None]:
     """The sequences that are scored. Raises ``DataError`` where a listed one is not there."""
     wanted = request.subset
     if wanted is None and not results.left_out:
@@ -473,9 +473,9 @@ _SHOWN = {"acc_25": "Acc@0.25", "acc_50": "Acc@0.50", "acc_75": "Acc@0.75", "mea
 def holds_phrases(path: Path, name: str | None) -> bool:
     """Whether the data are pictures with phrases: by their name, else by their files."""
     if name is not None:
-        return name in LAYOUTS
+        return name in REFERRING_LAYOUTS
     try:
-        recognise(path)
+        detect_referring(path)
     except DataError:
         return False
     return True
@@ -486,13 +486,13 @@ def run_grounding(request: Request) -> int:
 
     Raises:
         UsageError: results of others, which have no form of their own here.
-        VltrackError: as ``open_phrases`` and ``Tracker.load``.
+        VltrackError: as ``open_referring`` and ``Tracker.load``.
     """
     if request.results or request.modes not in (None, ("nl",)):
         raise UsageError(
             "pictures with phrases are found by words alone.", hint="Name models, without --modes bbox."
         )
-    phrases = open_phrases(request.data, name=request.dataset, split=request.split)
+    phrases = open_referring(request.data, name=request.dataset, split=request.split)
     told = [_told(request, phrases, name or Path(model).stem, model) for name, model in request.models]
     for one in told:
         _keep(request.out, one)
@@ -511,7 +511,7 @@ def run_grounding(request: Request) -> int:
     return 0
 
 
-def _told(request: Request, phrases: PhraseSet, name: str, model: str) -> dict[str, Any]:
+def _told(request: Request, phrases: ReferringSet, name: str, model: str) -> dict[str, Any]:
     with progress(f"{name} on {phrases.name}", len(phrases), quiet=request.quiet) as advance:
         scores = evaluate_grounding(
             phrases, model, progress=advance, device=request.device, policy=request.policy
@@ -521,7 +521,7 @@ def _told(request: Request, phrases: PhraseSet, name: str, model: str) -> dict[s
         "version": 1,
         "tracker": name,
         "data": phrases.name,
-        "splits": {split: found.told() for split, found in scores.items()},
+        "splits": {split: found.to_dict() for split, found in scores.items()},
     }
 
 

@@ -21,7 +21,7 @@ from vltrack.core.errors import DataError, ResourceError, UsageError
 from vltrack.core.files import counted
 
 if TYPE_CHECKING:
-    from vltrack.datasets.parsing import Finding
+    from vltrack.datasets.parsing import Issue
 
 
 # MERGED cli/datasets.py
@@ -180,9 +180,10 @@ def check(
     vltrack datasets check data/lasot
     vltrack datasets check data/tnl2k --split test --images
     """
-    from vltrack.datasets.referring import LAYOUTS as PHRASES
+    from vltrack.datasets.referring import REFERRING_LAYOUTS
 
-    findings, record = _check_phrases(path, name) if name in PHRASES else _check(path, name, split, images)
+    referring = name in REFERRING_LAYOUTS
+    findings, record = _check_phrases(path, name) if referring else _check(path, name, split, images)
     errors = sum(finding.severity == "error" for finding in findings)
     record |= {"errors": errors, "warnings": len(findings) - errors}
     if json:
@@ -205,9 +206,9 @@ def mimic(name: Name, out: Out, seed: Seed = 0, json: AsJson = False, debug: Deb
         raise ResourceError(f"{shown(out)} is a file.", hint="Choose a folder with --out.")
     if out.is_dir() and any(out.iterdir()):
         raise UsageError(f"{shown(out)} is not empty.", hint="Choose another --out.")
-    from vltrack.datasets.catalogue import mimic as draw
+    from vltrack.datasets.catalogue import write_miniature
 
-    made = draw(name, out, seed)
+    made = write_miniature(name, out, seed)
     files = sum(path.is_file() for path in made.rglob("*"))
     if json:
         emit({"name": name, "out": shown(made), "files": files, "seed": seed})
@@ -216,7 +217,7 @@ def mimic(name: Name, out: Out, seed: Seed = 0, json: AsJson = False, debug: Deb
 
 def _check(
     path: Path, name: str | None, split: str | None, images: bool
-) -> tuple[list[Finding], dict[str, Any]]:
+) -> tuple[list[Issue], dict[str, Any]]:
     """The findings over a set of videos, or of pictures where that is what lies there."""
     from vltrack.datasets.check import check_dataset
 
@@ -226,7 +227,7 @@ def _check(
         if name is None and _are_phrases(path):
             return _check_phrases(path, None)
         raise error
-    spoken = bool(report.place.layout.sentence)
+    spoken = bool(report.detected.layout.sentence)
     splits = [
         {
             "split": dataset.split,
@@ -239,35 +240,35 @@ def _check(
         }
         for dataset in report.datasets
     ]
-    layout = report.place.layout
+    layout = report.detected.layout
     record = {
-        "path": shown(report.place.root),
+        "path": shown(report.detected.root),
         "name": layout.name,
         "title": layout.title,
         "form": layout.form,
         "splits": splits,
     }
-    return [*report.findings.errors, *report.findings.warnings], record
+    return [*report.issues.errors, *report.issues.warnings], record
 
 
 def _are_phrases(path: Path) -> bool:
-    from vltrack.datasets.referring import recognise
+    from vltrack.datasets.referring import detect_referring
 
     try:
-        recognise(path)
+        detect_referring(path)
     except DataError:
         return False
     return True
 
 
-def _check_phrases(path: Path, name: str | None) -> tuple[list[Finding], dict[str, Any]]:
-    from vltrack.datasets.check import check_phrases
+def _check_phrases(path: Path, name: str | None) -> tuple[list[Issue], dict[str, Any]]:
+    from vltrack.datasets.check import check_referring
 
     record = {"path": shown(path), "name": name or "", "title": name or "pictures with phrases"}
-    return check_phrases(path, name), record | {"form": "", "splits": []}
+    return check_referring(path, name), record | {"form": "", "splits": []}
 
 
-def _as_row(finding: Finding) -> dict[str, str]:
+def _as_row(finding: Issue) -> dict[str, str]:
     return {
         "kind": finding.kind,
         "severity": finding.severity,
@@ -277,7 +278,7 @@ def _as_row(finding: Finding) -> dict[str, str]:
     }
 
 
-def _report_lines(record: dict[str, Any], findings: list[Finding]) -> Iterable[str]:
+def _report_lines(record: dict[str, Any], findings: list[Issue]) -> Iterable[str]:
     """What it is, what it holds, and the findings, at most 20 of a kind."""
     form = f" ({record['form']})" if record["form"] else ""
     yield f"{record['title']}{form} in {record['path']}"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vltrack.core.errors import DataError
+from vltrack.core.errors import DataError, did_you_mean
 from vltrack.datasets.layout import Layout, Patterns
 from vltrack.datasets.layouts import LAYOUTS
-from vltrack.datasets.referring import LAYOUTS as PHRASE_LAYOUTS
-from vltrack.datasets.referring import PhraseLayout
+from vltrack.datasets.referring import REFERRING_LAYOUTS, ReferringLayout
 
 _STANDS_FOR = {
     "seq": "<sequence>",
@@ -27,19 +25,18 @@ def videos() -> dict[str, Layout]:
     """The sets of videos by name, in the form that their authors ship (or the one that is used most)."""
     found: dict[str, Layout] = {}
     for layout in LAYOUTS:
-        if layout.source is not None:
+        if layout.download is not None:
             found.setdefault(layout.name, layout)
     return found
 
 
-def layout_of(name: str) -> Layout | PhraseLayout:
+def layout_of(name: str) -> Layout | ReferringLayout:
     """The set called ``name``. Raises ``DataError`` with the nearest name."""
-    known: Mapping[str, Layout | PhraseLayout] = {**videos(), **PHRASE_LAYOUTS}
+    known: Mapping[str, Layout | ReferringLayout] = {**videos(), **REFERRING_LAYOUTS}
     plain = name.lower().replace(" ", "-")
     if plain in known:
         return known[plain]
-    near = difflib.get_close_matches(plain, known, 1, 0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+    hint = did_you_mean(plain, known)
     raise DataError(f"no data set is called {name!r}.", hint=hint)
 
 
@@ -55,10 +52,10 @@ def rows() -> Iterator[dict[str, Any]]:
             "sentence": _sentence(layout),
             "absent": _absence(layout),
             "attributes": len(layout.attributes),
-            "size": layout.source.size if layout.source else "",
+            "size": layout.download.size if layout.download else "",
             "also": forms,
         }
-    for phrases in PHRASE_LAYOUTS.values():
+    for phrases in REFERRING_LAYOUTS.values():
         yield {
             "name": phrases.name,
             "title": phrases.title,
@@ -75,7 +72,7 @@ def rows() -> Iterator[dict[str, Any]]:
 def fetch_help(name: str) -> dict[str, Any]:
     """What to get, from where, and how the folders have to look: ``page``, ``parts``, ``size``, ``tree``."""
     layout = layout_of(name)
-    if isinstance(layout, PhraseLayout):
+    if isinstance(layout, ReferringLayout):
         return {
             "name": layout.name,
             "title": layout.title,
@@ -85,7 +82,7 @@ def fetch_help(name: str) -> dict[str, Any]:
             "tree": [f"ROOT/{place}" for place in layout.annotations]
             + [f"ROOT/{place}/" for place in layout.pictures if not place.startswith("..")],
         }
-    source = layout.source
+    source = layout.download
     return {
         "name": layout.name,
         "title": layout.title,
@@ -96,15 +93,15 @@ def fetch_help(name: str) -> dict[str, Any]:
     }
 
 
-def mimic(name: str, out: Path, seed: int = 0) -> Path:
+def write_miniature(name: str, out: Path, seed: int = 0) -> Path:
     """Write a miniature of the set into the empty folder ``out``. Raises ``DataError``, ``ResourceError``."""
-    from vltrack.datasets.miniatures import RECIPES, mimic_videos
-    from vltrack.datasets.miniatures_referring import mimic_phrases
+    from vltrack.datasets.miniatures import MINIATURES, write_video_miniature
+    from vltrack.datasets.miniatures_referring import write_referring_miniature
 
-    if name in RECIPES:  # "nfs-original" is a form of nfs
-        return mimic_videos(name, out, seed)
+    if name in MINIATURES:  # "nfs-original" is a form of nfs
+        return write_video_miniature(name, out, seed)
     layout = layout_of(name)
-    write = mimic_phrases if isinstance(layout, PhraseLayout) else mimic_videos
+    write = write_referring_miniature if isinstance(layout, ReferringLayout) else write_video_miniature
     return write(layout.name, out, seed)
 
 

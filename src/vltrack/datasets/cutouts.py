@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError
 from vltrack.core.files import atomic_path
 from vltrack.core.types import Image
-from vltrack.datasets.pictures import Picture, PictureSet, read_rgb
+from vltrack.datasets.images import ImageSet, IndexedImage, read_rgb
 
 # MERGED datasets/cutouts.py
-# Colour words for pixels: which one English colour a set of pixels clearly has. Knows no object and no
+# Colour words for pixels: which one English color a set of pixels clearly has. Knows no object and no
 # sentence.
 #
 # Thresholds in HSV (OpenCV's: hue 0..180, saturation and value 0..255) are ours, set by looking at swatches.
 
 
-COLOURS = (
+COLORS = (
     "black", "white", "gray", "red", "orange", "brown", "yellow", "green", "blue", "purple", "pink",
 )  # fmt: skip
 _HUES = (
@@ -45,12 +45,12 @@ _HUES = (
 )
 
 
-def colour_table() -> NDArray[np.uint8]:
-    """(16, 16, 16) lookup: index into ``COLOURS`` for a colour given by the upper four bits of R, G and B."""
+def color_table() -> NDArray[np.uint8]:
+    """(16, 16, 16) lookup: index into ``COLORS`` for a color given by the upper four bits of R, G and B."""
     level = (np.arange(16, dtype=np.uint8) << 4) + 8
     cube = np.stack(np.meshgrid(level, level, level, indexing="ij"), axis=-1).reshape(1, -1, 3)
     hsv = cv2.cvtColor(cube, cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(int)
-    words = [COLOURS.index(_word(h, s, v)) for h, s, v in hsv]
+    words = [COLORS.index(_word(h, s, v)) for h, s, v in hsv]
     return np.array(words, dtype=np.uint8).reshape(16, 16, 16)
 
 
@@ -70,7 +70,7 @@ def _word(hue: int, saturation: int, value: int) -> str:
     return name
 
 
-_TABLE = colour_table()
+_TABLE = color_table()
 
 
 # Black and brown is no pair: shading makes it of any brown thing.
@@ -84,19 +84,19 @@ _PAIRS = {
 }  # fmt: skip
 
 
-def dominant_colour(pixels: NDArray[np.uint8], share: float = 0.55) -> str:
-    """The colour word that at least ``share`` of the (N, 3) RGB pixels have; "black and white" where two
-    colours that contrast fill three quarters; ``""`` where none is clear."""
+def dominant_color(pixels: NDArray[np.uint8], share: float = 0.55) -> str:
+    """The color word that at least ``share`` of the (N, 3) RGB pixels have; "black and white" where two
+    colors that contrast fill three quarters; ``""`` where none is clear."""
     if len(pixels) < 12:
         return ""
     red, green, blue = (pixels[:, channel] >> 4 for channel in range(3))
-    counts = np.bincount(_TABLE[red, green, blue], minlength=len(COLOURS)) / len(pixels)
+    counts = np.bincount(_TABLE[red, green, blue], minlength=len(COLORS)) / len(pixels)
     second, best = (int(i) for i in counts.argsort()[-2:])
     if counts[best] >= share:
-        return COLOURS[best]
-    contrast = frozenset((COLOURS[best], COLOURS[second])) in _PAIRS
+        return COLORS[best]
+    contrast = frozenset((COLORS[best], COLORS[second])) in _PAIRS
     if contrast and counts[second] >= 0.28 and counts[best] + counts[second] >= 0.75:
-        return f"{COLOURS[best]} and {COLOURS[second]}"
+        return f"{COLORS[best]} and {COLORS[second]}"
     return ""
 
 
@@ -111,10 +111,10 @@ class Patch:
     """A decoded object.
 
     Attributes:
-        levels: RGBA uint8 images, each half the size of the one before (level 0 first); colours run on under
+        levels: RGBA uint8 images, each half the size of the one before (level 0 first); colors run on under
             the transparent pixels so that filtering leaves no halo.
         outline: (N, 2) float32 corners of the convex hull of the opaque pixels, in level-0 pixels, pixel
-            edges (the centre of the first pixel is at 0.5, 0.5).
+            edges (the center of the first pixel is at 0.5, 0.5).
     """
 
     levels: tuple[NDArray[np.uint8], ...]
@@ -129,16 +129,16 @@ class Cutout:
         name: English noun.
         file: the picture it is from.
         origin: x, y of the patch in the picture and picture pixels per patch pixel.
-        colour: clear dominant colour word or "".
-        upper: the same between a fifth and three fifths of its height (of use for people's clothes).
+        color: clear dominant color word or "".
+        clothing_color: the same between a fifth and three fifths of its height (of use for people's clothes).
         touches: whether the object is cut by the picture's border.
     """
 
     name: str
     file: str
     origin: tuple[float, float, float]
-    colour: str
-    upper: str
+    color: str
+    clothing_color: str
     touches: bool
 
 
@@ -178,11 +178,11 @@ class CutoutSet:
                 name=str(name),
                 file=str(file),
                 origin=(float(row[0]), float(row[1]), float(row[2])),
-                colour=str(colour),
-                upper=str(upper),
+                color=str(color),
+                clothing_color=str(clothing_color),
                 touches=bool(row[3]),
             )
-            for (name, file, colour, upper), row in zip(words, numbers, strict=True)
+            for (name, file, color, clothing_color), row in zip(words, numbers, strict=True)
         )
         return cls(cutouts, [blob[a:b] for a, b in zip(starts, ends, strict=True)])
 
@@ -237,10 +237,10 @@ def outline_of(alpha: Mask) -> Points:
 
 
 def build_cutouts(
-    pictures: PictureSet,
+    pictures: ImageSet,
     cache: Path,
     workers: int = 1,
-    tell: Callable[[int, int], None] = lambda done, pictures: None,
+    progress: Callable[[int, int], None] = lambda done, pictures: None,
 ) -> CutoutSet:
     """Cut every object out and write ``cache`` (.npz without pickle); returns the set read back.
 
@@ -259,9 +259,9 @@ def build_cutouts(
             results = pool.map(task, pictures.pictures, chunksize=16)
         for done, result in enumerate(results, start=1):
             found += result
-            tell(done, len(pictures))
+            progress(done, len(pictures))
     blobs = [blob for _, blob in found]
-    words = [(c.name, c.file, c.colour, c.upper) for c, _ in found]
+    words = [(c.name, c.file, c.color, c.clothing_color) for c, _ in found]
     numbers = [(*c.origin, float(c.touches)) for c, _ in found]
     cache.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(cache) as temporary, temporary.open("wb") as file:
@@ -276,20 +276,20 @@ def build_cutouts(
     return CutoutSet.load(cache)
 
 
-def _cut_picture(root: str, picture: Picture) -> list[tuple[Cutout, bytes]]:
+def _cut_picture(root: str, picture: IndexedImage) -> list[tuple[Cutout, bytes]]:
     cv2.setNumThreads(1)
     outlined = [i for i in picture.instances if i.polygon is not None]
-    if not outlined and picture.whole is None:
+    if not outlined and picture.main_object is None:
         return []
     image = read_rgb(Path(root) / picture.file)
     masks: list[tuple[str, Mask]] = []
     for instance in outlined:
         if instance.polygon is not None:
             masks.append((instance.name, polygon_mask(instance.polygon, picture.height, picture.width)))
-    if picture.whole is not None and not outlined:
+    if picture.main_object is not None and not outlined:
         mask = grab_object(image)
         if mask is not None:
-            masks.append((picture.whole, mask))
+            masks.append((picture.main_object, mask))
     cuts = [_cut(image, mask, name, picture.file) for name, mask in masks]
     return [cut for cut in cuts if cut is not None]
 
@@ -304,7 +304,7 @@ def polygon_mask(polygon: Points, height: int, width: int) -> Mask:
 
 
 def grab_object(image: Image) -> Mask | None:
-    """Mask of the main object of a picture that shows one centred thing, or None where the result is not
+    """Mask of the main object of a picture that shows one centered thing, or None where the result is not
     credible."""
     h, w = image.shape[:2]
     scale = min(1.0, 200 / max(h, w))
@@ -321,7 +321,7 @@ def grab_object(image: Image) -> Mask | None:
         cv2.grabCut(
             small, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK
         )
-    except cv2.error:  # an image of one colour has no two colour models
+    except cv2.error:  # an image of one color has no two color models
         return None
     mask = np.where((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
     main = _main_part(mask)
@@ -364,8 +364,8 @@ def _credible(mask: Mask, rim: int) -> bool:
     if edge * edge / (4 * np.pi * area) > 9:  # 1 for a disc; ragged results are far above
         return False
     ys, xs = np.nonzero(mask)
-    centre = abs(xs.mean() / w - 0.5) < 0.17 and abs(ys.mean() / h - 0.5) < 0.2
-    return bool(centre and np.ptp(xs) > 0.3 * w and np.ptp(ys) > 0.2 * h)
+    center = abs(xs.mean() / w - 0.5) < 0.17 and abs(ys.mean() / h - 0.5) < 0.2
+    return bool(center and np.ptp(xs) > 0.3 * w and np.ptp(ys) > 0.2 * h)
 
 
 def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes] | None:
@@ -378,7 +378,7 @@ def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes]
     touches = bool(xs.min() <= 1 or ys.min() <= 1 or xs.max() >= w - 2 or ys.max() >= h - 2)
     pixels = image[mask > 0]
     chest = slice(int(ys.min() + 0.2 * np.ptp(ys)), int(ys.min() + 0.6 * np.ptp(ys)))
-    upper = image[chest][mask[chest] > 0]
+    clothing_color = image[chest][mask[chest] > 0]
     pad = 3
     x0, x1, y0, y1 = xs.min() - pad, xs.max() + 1 + pad, ys.min() - pad, ys.max() + 1 + pad
     window = (slice(y0 + pad, y1 + pad), slice(x0 + pad, x1 + pad))
@@ -394,12 +394,12 @@ def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes]
         name=name,
         file=file,
         origin=(float(x0), float(y0), float(factor)),
-        colour=dominant_colour(pixels),
-        upper=dominant_colour(upper),
+        color=dominant_color(pixels),
+        clothing_color=dominant_color(clothing_color),
         touches=touches,
     )
     return cutout, _encode(
-        spread_colours(np.asarray(canvas, np.uint8), np.asarray(alpha, np.uint8)), np.asarray(soft, np.uint8)
+        spread_colors(np.asarray(canvas, np.uint8), np.asarray(alpha, np.uint8)), np.asarray(soft, np.uint8)
     )
 
 
@@ -415,21 +415,21 @@ def _connected(mask: Mask) -> Mask:
     return np.where(labels == best + 1, 255, 0).astype(np.uint8)
 
 
-def spread_colours(image: Image, alpha: Mask) -> Image:
-    """``image`` with the colours of the object's inside carried outwards, so that its rim shows no old
+def spread_colors(image: Image, alpha: Mask) -> Image:
+    """``image`` with the colors of the object's inside carried outwards, so that its rim shows no old
     background."""
     solid = cv2.erode(alpha, np.ones((3, 3), np.uint8)) >= 250
     if not solid.any():
         solid = alpha >= 128
     weight = solid.astype(np.float32)
-    colour = image.astype(np.float32) * weight[..., None]
-    spread = np.empty_like(colour)
+    color = image.astype(np.float32) * weight[..., None]
+    spread = np.empty_like(color)
     done = np.zeros(weight.shape, dtype=bool)
     for radius in (2, 6, 24, 96):
         kernel = (2 * radius + 1, 2 * radius + 1)
         mass = cv2.blur(weight, kernel)
         fresh = (mass > 1e-3) & ~done
-        spread[fresh] = cv2.blur(colour, kernel)[fresh] / mass[fresh, None]
+        spread[fresh] = cv2.blur(color, kernel)[fresh] / mass[fresh, None]
         done |= fresh
     spread[~done] = image[solid].mean(axis=0)
     result = np.where(solid[..., None], image, np.clip(spread, 0, 255).astype(np.uint8))
@@ -437,18 +437,18 @@ def spread_colours(image: Image, alpha: Mask) -> Image:
 
 
 def _encode(rgb: Image, alpha: Mask) -> bytes:
-    """JPEG colours and PNG alpha with a four-byte length in front."""
-    done, colours = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])
+    """JPEG colors and PNG alpha with a four-byte length in front."""
+    done, colors = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])
     ready, coverage = cv2.imencode(".png", alpha)
     if not (done and ready):
         raise DataError("a cut-out could not be encoded.", hint="Report this as a bug.")
-    return len(colours).to_bytes(4, "little") + colours.tobytes() + coverage.tobytes()
+    return len(colors).to_bytes(4, "little") + colors.tobytes() + coverage.tobytes()
 
 
 def _decode(blob: bytes) -> NDArray[np.uint8]:
     size = int.from_bytes(blob[:4], "little")
-    colours = cv2.imdecode(np.frombuffer(blob[4 : 4 + size], np.uint8), cv2.IMREAD_COLOR)
+    colors = cv2.imdecode(np.frombuffer(blob[4 : 4 + size], np.uint8), cv2.IMREAD_COLOR)
     alpha = cv2.imdecode(np.frombuffer(blob[4 + size :], np.uint8), cv2.IMREAD_GRAYSCALE)
-    if colours is None or alpha is None:
+    if colors is None or alpha is None:
         raise DataError("a cut-out cannot be decoded.", hint="Delete the cut-out file; it is built again.")
-    return np.dstack([cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), alpha])
+    return np.dstack([cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), alpha])

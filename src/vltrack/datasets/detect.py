@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import stat
 import zipfile
@@ -15,11 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from vltrack.core.errors import DataError
+from vltrack.core.errors import DataError, did_you_mean
 from vltrack.core.files import ZIP_DAMAGE
 from vltrack.datasets.layout import ALL, Layout, Patterns, Span, Split
 from vltrack.datasets.layouts import LAYOUTS
-from vltrack.datasets.parsing import MAX_BYTES, Findings, is_safe, parse_table, read_names, read_spans, wrong
+from vltrack.datasets.parsing import (
+    MAX_BYTES,
+    Issues,
+    data_error,
+    is_safe,
+    parse_table,
+    read_names,
+    read_spans,
+)
 from vltrack.datasets.sequences import Sequence
 
 # MERGED datasets/detect.py
@@ -29,7 +36,7 @@ from vltrack.datasets.sequences import Sequence
 _FIELDS = {"seq": r"(?P<seq>[^/]+)", "stem": r"(?P<stem>[^/]+)", "k": r"(?P<k>\d+)"}
 
 
-def is_telling(pattern: str) -> bool:
+def is_specific(pattern: str) -> bool:
     """Whether a path that fits the pattern tells the name of its sequence."""
     return "{seq}" in pattern or ("{stem}" in pattern and "{k}" in pattern)
 
@@ -39,7 +46,7 @@ def globbed(pattern: str) -> str:
     return re.sub(r"\*+", "*", re.sub(r"\{\w+\}", "*", pattern))
 
 
-class Tree:
+class FileIndex:
     """One split of a data set under ``root``.
 
     Attributes:
@@ -48,18 +55,18 @@ class Tree:
         spans: which images belong to which sequence.
     """
 
-    def __init__(self, root: Path, layout: Layout, split: Split, findings: Findings) -> None:
+    def __init__(self, root: Path, layout: Layout, split: Split, issues: Issues) -> None:
         self.root = root
         self.layout = layout
         self.split = split
         self._folders = self._split_folders()
         self._official = {other: name for name, others in layout.aliases.items() for other in others}
         self._home: dict[str, str] = {}
-        self.spans = self._read_spans(findings)
-        there = self._there(findings)
-        self.names = self._listed(there, findings) if split.listed else there
-        if not self.names and not findings.errors:
-            findings.error("empty", root, f"no sequence of {layout.title} is here.")
+        self.spans = self._read_spans(issues)
+        there = self._there(issues)
+        self.names = self._listed(there, issues) if split.listed else there
+        if not self.names and not issues.errors:
+            issues.error("empty", root, f"no sequence of {layout.title} is here.")
 
     def find(self, patterns: Patterns, name: str) -> Path | None:
         """The first file or folder of a sequence that exists."""
@@ -84,9 +91,9 @@ class Tree:
                 path = self.root / pattern.format_map(fields | own).lstrip("/")
                 yield from sorted(path.parent.glob(path.name)) if "*" in path.name else (path,)
 
-    def _read_spans(self, findings: Findings) -> Mapping[str, Span]:
+    def _read_spans(self, issues: Issues) -> Mapping[str, Span]:
         path = self.root / self.layout.spans_file
-        found = findings.attempt(read_spans, path, self.layout.title) if path.is_file() else None
+        found = issues.attempt(read_spans, path, self.layout.title) if path.is_file() else None
         return found or self.layout.spans
 
     def _split_folders(self) -> list[str]:
@@ -98,12 +105,12 @@ class Tree:
                 found += [path.relative_to(self.root).as_posix() for path in paths]
         return found or ["" if "" in self.split.folders else self.split.folders[0]]
 
-    def _there(self, findings: Findings) -> list[str]:
+    def _there(self, issues: Issues) -> list[str]:
         """Names of all sequences of which the truth or the images are there."""
         seen: dict[str, Path] = {}
         for folder in self._folders:
             for pattern in (*self.layout.truth, *self.layout.frames):
-                if not is_telling(pattern):
+                if not is_specific(pattern):
                     continue
                 mine: dict[str, Path] = {}
                 for name, path in matches(self.root, within(pattern, folder)):
@@ -112,7 +119,7 @@ class Tree:
                         continue
                     if name in mine and mine[name] != path:
                         both = f"{name} is here and in {mine[name].parent}."
-                        findings.error("duplicate", path, both, "Keep one of them.")
+                        issues.error("duplicate", path, both, "Keep one of them.")
                     mine[name] = path
                     if "{split}" in pattern:
                         self._home.setdefault(name, folder)
@@ -121,9 +128,9 @@ class Tree:
         parents = {name.rpartition("-")[0] for name in truths}  # a video with several targets is none itself
         return sorted(truths | (seen.keys() - parents))
 
-    def _listed(self, there: list[str], findings: Findings) -> list[str]:
+    def _listed(self, there: list[str], issues: Issues) -> list[str]:
         """The names of the split's list, each of which has to be there."""
-        names = self._list(findings)
+        names = self._list(issues)
         if names is None:
             return []
         known, folded = set(there), {name.casefold(): name for name in there}
@@ -131,10 +138,10 @@ class Tree:
         for name in missing:
             near = folded.get(name.casefold())
             said = f"there is {near}, in other letters." if near else "it is not here."
-            findings.error("missing", self.root, f"{name} is listed for {self.split.name}, but {said}")
+            issues.error("missing", self.root, f"{name} is listed for {self.split.name}, but {said}")
         return [name for name in names if name in known]
 
-    def _list(self, findings: Findings) -> list[str] | None:
+    def _list(self, issues: Issues) -> list[str] | None:
         for pattern in self.split.listed:
             if "{seq}" in pattern:
                 places = [within(pattern, folder) for folder in self._folders]
@@ -144,28 +151,28 @@ class Tree:
                 continue
             for path in sorted({self.root / within(pattern, folder) for folder in self._folders}):
                 if path.is_file():
-                    names = findings.attempt(read_names, path)
-                    return None if names is None else self._sound(names, path, findings)
+                    names = issues.attempt(read_names, path)
+                    return None if names is None else self._sound(names, path, issues)
         wanted = " or ".join(self.split.listed)
-        findings.error("list", self.root, f"the list of split {self.split.name} is missing ({wanted}).")
+        issues.error("list", self.root, f"the list of split {self.split.name} is missing ({wanted}).")
         return None
 
-    def _sound(self, names: list[str], path: Path, findings: Findings) -> list[str]:
-        """The names of a list that can be used; the others are findings."""
+    def _sound(self, names: list[str], path: Path, issues: Issues) -> list[str]:
+        """The names of a list that can be used; the others are issues."""
         sound: dict[str, int] = {}
         folded: dict[str, str] = {}
         if self.split.indices:
-            names = findings.attempt(self._by_index, names, path) or []
+            names = issues.attempt(self._by_index, names, path) or []
         for number, name in enumerate(names, 1):
             name = self._official.get(name, name)
             if not is_safe(name):
-                findings.error("name", f"{path}:{number}", f"{name[:80]!r} is no name of a sequence.")
+                issues.error("name", f"{path}:{number}", f"{name[:80]!r} is no name of a sequence.")
             elif name in sound:
-                findings.error("duplicate", f"{path}:{number}", f"{name} stands in line {sound[name]} too.")
+                issues.error("duplicate", f"{path}:{number}", f"{name} stands in line {sound[name]} too.")
             else:
                 twin = folded.setdefault(name.casefold(), name)
                 if twin != name:
-                    findings.error("duplicate", f"{path}:{number}", f"{name} and {twin} differ in case only.")
+                    issues.error("duplicate", f"{path}:{number}", f"{name} and {twin} differ in case only.")
                 sound[name] = number
         return list(sound)
 
@@ -173,7 +180,7 @@ class Tree:
         names = read_names(self.root / self._folders[0] / "list.txt")
         for number, line in enumerate(lines, 1):
             if not (line.isascii() and line.isdecimal() and int(line) < len(names)):
-                raise wrong("text", f"{path}:{number}", f"{line[:40]!r} is not a place in list.txt.")
+                raise data_error("text", f"{path}:{number}", f"{line[:40]!r} is not a place in list.txt.")
         return [names[int(line)] for line in lines]
 
 
@@ -210,14 +217,14 @@ _MAX_RATIO = 100
 _UNPACK = "Unpack it and name the folder."
 
 
-def read_zip(path: Path, layout: Layout, findings: Findings) -> list[Sequence]:
-    """The sequences of an archive, by name; what is wrong goes to ``findings``."""
+def read_zip(path: Path, layout: Layout, issues: Issues) -> list[Sequence]:
+    """The sequences of an archive, by name; what is wrong goes to ``issues``."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = findings.attempt(_members, path, archive, layout) or []
-            found = [findings.attempt(_sequence, path, archive, member) for member in members]
+            members = issues.attempt(_members, path, archive, layout) or []
+            found = [issues.attempt(_sequence, path, archive, member) for member in members]
     except ZIP_DAMAGE as error:
-        findings.error("archive", path, f"is no .zip that can be read ({error}).", "Copy it again.")
+        issues.error("archive", path, f"is no .zip that can be read ({error}).", "Copy it again.")
         return []
     return sorted((one for one in found if one is not None), key=lambda one: one.name)
 
@@ -237,19 +244,19 @@ def _members(path: Path, archive: zipfile.ZipFile, layout: Layout) -> list[zipfi
     members = [member for member in archive.infolist() if not member.is_dir()]
     total, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
     if total > MAX_BYTES or total > _MAX_RATIO * max(packed, 1):
-        raise wrong(
+        raise data_error(
             "archive", path, f"{total:,} bytes when unpacked, from {packed:,}.", "Check where it is from."
         )
     for member in members:
         name, dot, suffix = member.filename.rpartition(".")
         if (dot, suffix) != (".", "txt") or not re.fullmatch(layout.names, name):
-            raise wrong(
+            raise data_error(
                 "archive", path, f"holds {member.filename[:80]!r}, no boxes of {layout.title}.", _UNPACK
             )
         if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1:
-            raise wrong("archive", path, f"{member.filename} is a link or encrypted.", _UNPACK)
+            raise data_error("archive", path, f"{member.filename} is a link or encrypted.", _UNPACK)
     if not members:
-        raise wrong("archive", path, "is empty.", _UNPACK)
+        raise data_error("archive", path, "is empty.", _UNPACK)
     return members
 
 
@@ -257,7 +264,9 @@ def _sequence(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
     try:
         data = archive.read(member)
     except ZIP_DAMAGE as error:
-        raise wrong("archive", path, f"{member.filename} is damaged.", "Copy the archive again.") from error
+        raise data_error(
+            "archive", path, f"{member.filename} is damaged.", "Copy the archive again."
+        ) from error
     boxes = parse_table(data, f"{path}/{member.filename}")
     return Sequence(
         name=member.filename.removesuffix(".txt"),
@@ -273,8 +282,8 @@ _LIST = "`vltrack datasets list` names the known ones, `vltrack datasets fetch-h
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """What was recognised: ``layout`` at ``root``, its ``split``; ``only`` one sequence where that was
+class Detected:
+    """What was detected: ``layout`` at ``root``, its ``split``; ``only`` one sequence where that was
     named."""
 
     layout: Layout
@@ -283,7 +292,7 @@ class Place:
     only: str | None = None
 
 
-def recognise(path: Path, name: str | None = None, split: str | None = None) -> Place:
+def detect(path: Path, name: str | None = None, split: str | None = None) -> Detected:
     """What lies at ``path`` (resolved).
 
     Raises:
@@ -298,20 +307,20 @@ def recognise(path: Path, name: str | None = None, split: str | None = None) -> 
         return found
     for layout in published:
         if _fits(layout, path):
-            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
     for layout, parent, _ in _around(path, published):
         raise _part(path, layout, parent)
     for layout in layouts:
         if layout.own and (path / "groundtruth.txt").is_file():
-            return Place(layout=layout, root=path.parent, split=layout.splits[0], only=path.name)
+            return Detected(layout=layout, root=path.parent, split=layout.splits[0], only=path.name)
         if layout.own and _fits(layout, path):
-            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
     if name is not None and (found := _by_name(path, layouts, split)):
         return found
     raise _unknown(path, layouts, name)
 
 
-def _by_name(path: Path, layouts: list[Layout], split: str | None) -> Place | None:
+def _by_name(path: Path, layouts: list[Layout], split: str | None) -> Detected | None:
     """``path`` as the data set that was named though its marks are missing, so that what else is can be told.
 
     Raises ``DataError`` where another data set lies there.
@@ -321,7 +330,7 @@ def _by_name(path: Path, layouts: list[Layout], split: str | None) -> Place | No
         raise DataError(said, hint=f"Leave --name out, or give --name {other.name}.")
     for layout in layouts:
         if any(_has(path, pattern) for pattern in layout.truth):
-            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
     return None
 
 
@@ -349,12 +358,10 @@ def _no_split(layout: Layout, root: Path, wanted: str, known: list[str]) -> Data
                 hint=f"It has {', '.join(known)}. Where the whole data set is from: "
                 f"vltrack datasets fetch-help {layout.name}",
             )
-    near = difflib.get_close_matches(wanted, known, 1)
-    meant = f"Did you mean {near[0]}? " if near else ""
-    return DataError(f"{layout.title} has no split {wanted!r}.", hint=f"{meant}It has {', '.join(known)}.")
+    return DataError(f"{layout.title} has no split {wanted!r}.", hint=f"Its splits are {', '.join(known)}.")
 
 
-def splits_there(place: Place) -> list[Place]:
+def splits_there(place: Detected) -> list[Detected]:
     """The place once for every split that is there; lists of places in another split are passed over."""
     splits = [split for split in place.layout.splits if not split.indices and _is_there(split, place.root)]
     return [replace(place, split=split) for split in splits] or [place]
@@ -366,18 +373,17 @@ def _called(name: str | None) -> list[Layout]:
     layouts = [layout for layout in LAYOUTS if layout.name == name]
     if not layouts:
         names = sorted({layout.name for layout in LAYOUTS})
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(names)}."
+        hint = did_you_mean(name, names)
         raise DataError(f"no data set is called {name!r}.", hint=hint)
     return layouts
 
 
-def _recognise_file(path: Path, layouts: Iterable[Layout], split: str | None) -> Place:
+def _recognise_file(path: Path, layouts: Iterable[Layout], split: str | None) -> Detected:
     for layout in layouts:
         if layout.json and layout.json.casefold() == path.name.casefold():
-            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
         if layout.archive and path.suffix == ".zip":
-            return Place(layout=layout, root=path, split=choose_split(layout, path, split))
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
     if path.suffix.lower() in _ARCHIVES:
         raise DataError(f"{path} is an archive.", hint="Unpack it first and name the folder.")
     raise DataError(f"{path} is a file, not the folder of a data set.", hint=_LIST)
@@ -399,7 +405,7 @@ def _fits(layout: Layout, root: Path) -> bool:
     if not any(all(_has(root, mark) for mark in group) for group in layout.marks):
         return False
     folders = dict.fromkeys(folder for split in layout.splits for folder in (*split.folders, ""))
-    telling = [pattern for pattern in (*layout.truth, *layout.frames) if is_telling(pattern)]
+    telling = [pattern for pattern in (*layout.truth, *layout.frames) if is_specific(pattern)]
     patterns = dict.fromkeys(within(pattern, folder) for pattern in telling for folder in folders)
     found = list(islice((name for pattern in patterns for name, _ in matches(root, pattern)), 10))
     fitting = sum(re.fullmatch(layout.names, name) is not None for name in found)
@@ -438,13 +444,13 @@ def _around(path: Path, layouts: Iterable[Layout]) -> Iterator[tuple[Layout, Pat
                     yield layout, parent, "/".join(rest)
 
 
-def _as_split(path: Path, layouts: Iterable[Layout], split: str | None) -> Place | None:
+def _as_split(path: Path, layouts: Iterable[Layout], split: str | None) -> Detected | None:
     """``path`` as the folder of one split of a data set; raises ``DataError`` where another is asked for."""
     for layout, parent, folder in _around(path, layouts):
         for one in layout.splits:
             if any(pattern and fnmatchcase(folder, pattern) for pattern in one.folders):
                 if split in (None, one.name):
-                    return Place(layout=layout, root=parent, split=one)
+                    return Detected(layout=layout, root=parent, split=one)
                 raise _part(path, layout, parent)
     return None
 

@@ -88,7 +88,7 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class Download:
     """Where people get the data set.
 
     Attributes:
@@ -134,7 +134,7 @@ class Layout:
         spans_file: file that holds the spans instead, where it is there.
         json: name of the one file of a pysot annotation.
         archive: may be read from a .zip of ``truth`` files as it is.
-        source: where to get it.
+        download: where to get it.
     """
 
     name: str
@@ -163,7 +163,7 @@ class Layout:
     spans_file: str = ""
     json: str = ""
     archive: bool = False
-    source: Source | None = None
+    download: Download | None = None
 
 
 def short_names(text: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from vltrack.datasets.layout import Flags, Layout, Patterns, Rows, Source, Span, Split, inside, short_names
+from vltrack.datasets.layout import Download, Flags, Layout, Patterns, Rows, Span, Split, inside, short_names
 
 # MERGED datasets/layouts.py
 # Short names of attributes in the order of each benchmark's files. Data only.
@@ -115,7 +115,7 @@ OTB100 = Layout(
     attribute_files=("att/{seq}.txt",),
     spans=OTB_SPANS,
     aliases=OTB_ALIASES,
-    source=Source(
+    download=Download(
         page="cvlab.hanyang.ac.kr/tracker_benchmark; else search for Visual Tracker Benchmark TB-100",
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/",),
         size="98 videos with 100 targets",
@@ -146,7 +146,7 @@ GOT10K = Layout(
     words="meta",
     meta=("{split}/{seq}/meta_info.ini",),
     beside=r".*\.(txt|label|ini)",
-    source=Source(
+    download=Download(
         page="got-10k.aitestunion.com; toolkit: github.com/got-10k/toolkit",
         parts=("the parts train, val and test, unpacked to ROOT/train/, ROOT/val/, ROOT/test/",),
         size="9,335 training, 180 validation and 180 test videos",
@@ -165,7 +165,7 @@ TRACKINGNET = Layout(
     marks=(("TEST/anno", "TEST/frames"), ("TRAIN_*/anno", "TRAIN_*/frames")),
     first=0,
     empty="flat",
-    source=Source(
+    download=Download(
         page="github.com/SilvioGiancola/TrackingNet-devkit",
         parts=(
             "the chunks TRAIN_0 .. TRAIN_11 and TEST, with the devkit's own download script",
@@ -186,7 +186,7 @@ UAV123 = Layout(
     attribute_files=("anno/UAV123/att/{seq}.txt", "att/{seq}.txt"),
     spans=UAV123_SPANS,
     spans_file="uav123_frames.json",
-    source=Source(
+    download=Download(
         page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
         parts=("the archive UAV123, unpacked so that ROOT has anno/ and data_seq/",),
         size="123 sequences, 112,578 frames",
@@ -204,7 +204,7 @@ UAV123_10FPS = Layout(
     attribute_files=("anno/UAV123_10fps/att/{seq}.txt", "att/{seq}.txt"),
     spans=UAV123_10FPS_SPANS,
     spans_file="uav123_frames.json",
-    source=Source(
+    download=Download(
         page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
         parts=("the archive UAV123_10fps, unpacked so that ROOT has anno/ and data_seq/",),
         size="123 sequences",
@@ -220,7 +220,7 @@ NFS = Layout(
     frames=("sequences/{seq}",),
     marks=(("anno/nfs_*.txt", "sequences"),),
     empty="flat",
-    source=Source(
+    download=Download(
         page="github.com/visionml/pytracking (its notes on NFS)",
         parts=("images to ROOT/sequences/<sequence>/, boxes to ROOT/anno/nfs_<sequence>.txt",),
         size="100 sequences, 30 frames a second",
@@ -237,7 +237,7 @@ NFS_ORIGINAL = Layout(
     marks=(("*/30/*.txt",),),
     # id xmin ymin xmax ymax frame lost occluded generated "label", often drawn at 240 frames a second
     rows=Rows(box=(1, 2, 3, 4), corners=True, lost=6, rate=8, slack=1),
-    source=Source(
+    download=Download(
         page="ci2cv.net/nfs; else search for Need for Speed tracking data set",
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/30/",),
         size="100 sequences; 30 frames a second are what everyone reports",
@@ -282,7 +282,7 @@ LASOT = Layout(
     attributes=LASOT_14,
     attribute_files=("att/{seq}.txt",),
     cuts={"monkey-17": 2260},
-    source=Source(
+    download=Download(
         page="the links in github.com/HengLan/LaSOT_Evaluation_Toolkit (lists and attributes too)",
         parts=(
             "the archives of all 70 classes, unpacked to ROOT/<class>/",
@@ -306,7 +306,7 @@ LASOT_EXT = Layout(
     attributes=LASOT_14,
     attribute_files=LASOT.attribute_files,
     cuts={"paddle-1": None},
-    source=Source(
+    download=Download(
         page="the project page (LaSOT Extension Subset) in github.com/HengLan/LaSOT_Evaluation_Toolkit",
         parts=("the archives of all 15 classes, unpacked to ROOT/<class>/",),
         size="150 videos",
@@ -331,7 +331,7 @@ TNL2K = Layout(
     attributes=TNL2K_17,
     attribute_files=("{split}/{seq}/attributes.txt", "att/{seq}_attribute.txt"),
     cuts={"advSamp_monitor_bikeyellow": None},
-    source=Source(
+    download=Download(
         page="the links in github.com/wangxiao5791509/TNL2K_evaluation_toolkit",
         parts=(
             "the test videos, unpacked to ROOT/test/<sequence>/",
@@ -359,7 +359,7 @@ OTB99 = Layout(
     attribute_files=OTB100.attribute_files,
     spans=OTB_SPANS,
     aliases=OTB_ALIASES,
-    source=Source(
+    download=Download(
         page="github.com/QUVA-Lab/lang-tracker",
         parts=(
             "the sentences, unpacked to ROOT/OTB_query_train/ and ROOT/OTB_query_test/",
@@ -386,7 +386,7 @@ WEBUAV = Layout(
     flags=(Flags(files=("{split}/{seq}/absent.txt",)),),
     empty="zero",
     sentence=("{split}/{seq}/language.txt", "language/Language/{part}/{seq}/language.txt"),
-    source=Source(
+    download=Download(
         page="github.com/983632847/WebUAV-3M",
         parts=("the parts Train, Val and Test, unpacked to ROOT/Train/, ROOT/Val/, ROOT/Test/",),
         size="3,520 training, 200 validation and 780 test videos",
@@ -411,7 +411,7 @@ VASTTRACK = Layout(
     sentence=inside(_BY_SPLIT_AND_CLASS, "nlp.txt"),
     attributes=VASTTRACK_10,
     attribute_files=("att/{seq}.txt",),
-    source=Source(
+    download=Download(
         page="github.com/HengLan/VastTrack",
         parts=("the test part (and the training part), unpacked to ROOT/test/ (ROOT/train/)",),
         size="3,500 test videos, 372,133 frames",
@@ -432,7 +432,7 @@ MGIT = Layout(
     flags=(Flags(files=("attribute/absent/{seq}.txt",), needed=False),),
     sentence=("mgit_nlp/{seq}.xlsx", "mgit/datasets/mgit_nlp/{seq}.xlsx"),
     words="sheet",
-    source=Source(
+    download=Download(
         page="github.com/huuuuusy/videocube-toolkit",
         parts=(
             "VideoCube-Tiny: images to ROOT/data/<split>/<id>/frame_<id>/, annotation to ROOT/attribute/",
@@ -572,7 +572,7 @@ FOLDER = Layout(
     own=True,
     sentence=("{seq}/nlp.txt",),
     words="text",
-    source=Source(
+    download=Download(
         page="your own disk; `vltrack data synthesize` draws some",
         parts=(
             "one folder a target: ROOT/<clip>/img/00000001.jpg ... or ROOT/<clip>/video.mp4",

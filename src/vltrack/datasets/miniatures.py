@@ -1,7 +1,7 @@
 """Miniatures of the data sets of videos: drawn clips in the exact layout of the real ones, quirks included.
 
-``draw`` says what is in a miniature, ``mimic_videos`` writes it by the data set's ``Layout``. Reading is not
-known here, so that a reader can be held against it. The same seed gives the same bytes.
+``draw`` says what is in a miniature, ``write_video_miniature`` writes it by the data set's ``Layout``. Reading is
+not known here, so that a reader can be held against it. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vltrack.core.files import as_resource_error
 from vltrack.core.types import Image
 from vltrack.datasets.layout import Layout, Patterns
 from vltrack.datasets.layouts import LAYOUTS
-from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip
+from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
 
 # MERGED datasets/miniatures.py
 # A table as .xlsx, as little as readers accept; same rows, same bytes. Knows no data set.
@@ -89,7 +89,7 @@ def _cell(row: int, column: int, value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Clip:
+class MiniatureClip:
     """One sequence to draw.
 
     Attributes:
@@ -129,7 +129,7 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
+class Miniature:
     """A miniature.
 
     Attributes:
@@ -144,7 +144,7 @@ class Recipe:
         form: the layout's form, where the data set has several.
     """
 
-    clips: tuple[Clip, ...]
+    clips: tuple[MiniatureClip, ...]
     digits: int = 8
     separator: str = ","
     decimals: int = 0
@@ -157,69 +157,69 @@ class Recipe:
 
 
 _TEN_FRAMES = (
-    Clip(split="test", name="bike1", hidden=(6, 7), edge=3),
-    Clip(split="test", name="bird1_1", folder="bird1", start=1),
-    Clip(split="test", name="bird1_2", folder="bird1", start=16, hidden=(4,)),
+    MiniatureClip(split="test", name="bike1", hidden=(6, 7), edge=3),
+    MiniatureClip(split="test", name="bird1_1", folder="bird1", start=1),
+    MiniatureClip(split="test", name="bird1_2", folder="bird1", start=16, hidden=(4,)),
 )
 
-RECIPES: Mapping[str, Recipe] = {
-    "lasot": Recipe(
+MINIATURES: Mapping[str, Miniature] = {
+    "lasot": Miniature(
         clips=(
-            Clip(split="test", name="airplane-1", hidden=(5, 6), boxed=True, edge=9),
-            Clip(split="test", name="rubicCube-1", frames=14, hidden=(7, 8, 9)),
-            Clip(split="test", name="zebra-10", flat=4),
-            Clip(split="train", name="airplane-2"),
+            MiniatureClip(split="test", name="airplane-1", hidden=(5, 6), boxed=True, edge=9),
+            MiniatureClip(split="test", name="rubicCube-1", frames=14, hidden=(7, 8, 9)),
+            MiniatureClip(split="test", name="zebra-10", flat=4),
+            MiniatureClip(split="train", name="airplane-2"),
         ),
         flag_line=True,
         list_end="",
     ),
-    "lasot_ext": Recipe(
+    "lasot_ext": Miniature(
         clips=(
-            Clip(split="test", name="atv-1", hidden=(5,), boxed=True),
-            Clip(split="test", name="paddle-1", more_rows=3),
-            Clip(split="test", name="wingsuit-10", frames=15, hidden=(8, 9)),
+            MiniatureClip(split="test", name="atv-1", hidden=(5,), boxed=True),
+            MiniatureClip(split="test", name="paddle-1", more_rows=3),
+            MiniatureClip(split="test", name="wingsuit-10", frames=15, hidden=(8, 9)),
         ),
         flag_line=True,
     ),
-    "tnl2k": Recipe(
+    "tnl2k": Miniature(
         clips=(
-            Clip(split="test", name="Cat_BBC_video_01-Done", hidden=(6, 7), edge=3),
-            Clip(split="test", name="advSamp_monitor_bikeyellow", more_images=1),
-            Clip(split="test", name="test_015_Sord_video_Q01_done", suffix=".png", start=3, edge=5),
-            Clip(split="train", name="INF_run1", mute=True),
-            Clip(split="train", name="Fight_video_6-Done", hidden=(4,)),
+            MiniatureClip(split="test", name="Cat_BBC_video_01-Done", hidden=(6, 7), edge=3),
+            MiniatureClip(split="test", name="advSamp_monitor_bikeyellow", more_images=1),
+            MiniatureClip(split="test", name="test_015_Sord_video_Q01_done", suffix=".png", start=3, edge=5),
+            MiniatureClip(split="train", name="INF_run1", mute=True),
+            MiniatureClip(split="train", name="Fight_video_6-Done", hidden=(4,)),
         ),
         digits=5,
         attribute_lines=True,
     ),
-    "otb100": Recipe(
+    "otb100": Miniature(
         clips=(
-            Clip(split="test", name="Football1", frames=74, start=1, more_images=4),
-            Clip(split="test", name="Human4-2", folder="Human4", place=1),
-            Clip(split="test", name="Jogging-1", folder="Jogging", place=1, pair=1),
-            Clip(split="test", name="Jogging-2", folder="Jogging", place=1, pair=2),
-            Clip(split="test", name="Walking", edge=5, flat=8),
+            MiniatureClip(split="test", name="Football1", frames=74, start=1, more_images=4),
+            MiniatureClip(split="test", name="Human4-2", folder="Human4", place=1),
+            MiniatureClip(split="test", name="Jogging-1", folder="Jogging", place=1, pair=1),
+            MiniatureClip(split="test", name="Jogging-2", folder="Jogging", place=1, pair=2),
+            MiniatureClip(split="test", name="Walking", edge=5, flat=8),
         ),
         digits=4,
         separator="\t",
     ),
-    "otb99": Recipe(
+    "otb99": Miniature(
         clips=(
-            Clip(split="train", name="Basketball"),
-            Clip(split="train", name="Human4-2", folder="Human4"),
-            Clip(split="test", name="Biker", frames=14, edge=5),
-            Clip(split="test", name="Skating2-1", folder="Skating2"),
-            Clip(split="test", name="Skating2-2", folder="Skating3"),
+            MiniatureClip(split="train", name="Basketball"),
+            MiniatureClip(split="train", name="Human4-2", folder="Human4"),
+            MiniatureClip(split="test", name="Biker", frames=14, edge=5),
+            MiniatureClip(split="test", name="Skating2-1", folder="Skating2"),
+            MiniatureClip(split="test", name="Skating2-2", folder="Skating3"),
         ),
         digits=4,
         separator=",",
     ),
-    "webuav3m": Recipe(
+    "webuav3m": Miniature(
         clips=(
-            Clip(split="test", name="boat_on_river_1", hidden=(5, 6), edge=2),
-            Clip(split="test", name="white_car_2", grey=True),
-            Clip(split="val", name="bike_3"),
-            Clip(split="train", name="person_4", hidden=(7,)),
+            MiniatureClip(split="test", name="boat_on_river_1", hidden=(5, 6), edge=2),
+            MiniatureClip(split="test", name="white_car_2", grey=True),
+            MiniatureClip(split="val", name="bike_3"),
+            MiniatureClip(split="train", name="person_4", hidden=(7,)),
         ),
         digits=6,
         extras=(
@@ -227,69 +227,69 @@ RECIPES: Mapping[str, Recipe] = {
             ("{split}/{seq}/scenario.txt", "0,0,1,0,0,0,0", True),
         ),
     ),
-    "got10k": Recipe(
+    "got10k": Miniature(
         clips=(
-            Clip(split="test", name="GOT-10k_Test_000001"),
-            Clip(split="test", name="GOT-10k_Test_000002", frames=14),
-            Clip(split="val", name="GOT-10k_Val_000001", hidden=(6, 7), boxed=True),
-            Clip(split="val", name="GOT-10k_Val_000002"),
-            Clip(split="train", name="GOT-10k_Train_000001", hidden=(4,), boxed=True),
+            MiniatureClip(split="test", name="GOT-10k_Test_000001"),
+            MiniatureClip(split="test", name="GOT-10k_Test_000002", frames=14),
+            MiniatureClip(split="val", name="GOT-10k_Val_000001", hidden=(6, 7), boxed=True),
+            MiniatureClip(split="val", name="GOT-10k_Val_000002"),
+            MiniatureClip(split="train", name="GOT-10k_Train_000001", hidden=(4,), boxed=True),
         ),
         decimals=4,
         extras=(("{split}/{seq}/cut_by_image.label", "0", True),),
     ),
-    "trackingnet": Recipe(
+    "trackingnet": Miniature(
         clips=(
-            Clip(split="test", name="aB3-dE_fGh1_0", frames=14),
-            Clip(split="test", name="-3cD4eF5gH6_2"),
-            Clip(split="train", name="q1W2e3R4t5Y_0", hidden=(6,)),
-            Clip(split="train", name="z9X8c7V6b5N_1", frames=13),
+            MiniatureClip(split="test", name="aB3-dE_fGh1_0", frames=14),
+            MiniatureClip(split="test", name="-3cD4eF5gH6_2"),
+            MiniatureClip(split="train", name="q1W2e3R4t5Y_0", hidden=(6,)),
+            MiniatureClip(split="train", name="z9X8c7V6b5N_1", frames=13),
         ),
         digits=0,
         decimals=2,
     ),
-    "uav123": Recipe(clips=_TEN_FRAMES, digits=6, absent_as="nan"),
-    "uav123_10fps": Recipe(clips=_TEN_FRAMES, digits=6, absent_as="nan"),
-    "nfs": Recipe(
+    "uav123": Miniature(clips=_TEN_FRAMES, digits=6, absent_as="nan"),
+    "uav123_10fps": Miniature(clips=_TEN_FRAMES, digits=6, absent_as="nan"),
+    "nfs": Miniature(
         clips=(
-            Clip(split="test", name="airboard_1", edge=4),
-            Clip(split="test", name="bee", frames=14, hidden=(6,)),
-            Clip(split="test", name="yoyo"),
+            MiniatureClip(split="test", name="airboard_1", edge=4),
+            MiniatureClip(split="test", name="bee", frames=14, hidden=(6,)),
+            MiniatureClip(split="test", name="yoyo"),
         ),
         digits=5,
         separator="\t",
     ),
-    "nfs-original": Recipe(
+    "nfs-original": Miniature(
         clips=(
-            Clip(split="test", name="airboard_1", hidden=(6, 7)),
-            Clip(split="test", name="bee", frames=14, more_images=1),
+            MiniatureClip(split="test", name="airboard_1", hidden=(6, 7)),
+            MiniatureClip(split="test", name="bee", frames=14, more_images=1),
         ),
         digits=5,
         separator=" ",
         form="as its authors ship it",
     ),
-    "vasttrack": Recipe(
+    "vasttrack": Miniature(
         clips=(
-            Clip(split="test", name="Air Hockey-1", hidden=(5, 6)),
-            Clip(split="test", name="Aardwolf-4", place=1, edge=7),
-            Clip(split="test", name="Air Hockey-10", frames=14),
+            MiniatureClip(split="test", name="Air Hockey-1", hidden=(5, 6)),
+            MiniatureClip(split="test", name="Aardwolf-4", place=1, edge=7),
+            MiniatureClip(split="test", name="Air Hockey-10", frames=14),
         ),
     ),
-    "mgit": Recipe(
+    "mgit": Miniature(
         clips=(
-            Clip(split="val", name="003", hidden=(6, 7)),
-            Clip(split="val", name="017", frames=14),
-            Clip(split="train", name="001", edge=5),
-            Clip(split="test", name="002"),
+            MiniatureClip(split="val", name="003", hidden=(6, 7)),
+            MiniatureClip(split="val", name="017", frames=14),
+            MiniatureClip(split="train", name="001", edge=5),
+            MiniatureClip(split="test", name="002"),
         ),
         digits=6,
         decimals=2,
     ),
-    "folder": Recipe(
+    "folder": Miniature(
         clips=(
-            Clip(split="all", name="my-dog"),
-            Clip(split="all", name="red-car", hidden=(5, 6), edge=3),
-            Clip(split="all", name="the-neighbour", frames=15, mute=True),
+            MiniatureClip(split="all", name="my-dog"),
+            MiniatureClip(split="all", name="red-car", hidden=(5, 6), edge=3),
+            MiniatureClip(split="all", name="the-neighbour", frames=15, mute=True),
         ),
         decimals=2,
     ),
@@ -301,7 +301,7 @@ _META = ("root_class", "major_class", "object_class", "motion_class", "motion_ad
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawn:
+class DrawnSequence:
     """One sequence of a miniature, as a reader has to give it back.
 
     Attributes:
@@ -313,7 +313,7 @@ class Drawn:
         cover: (R,) 0..8, or None.
     """
 
-    clip: Clip
+    clip: MiniatureClip
     frames: list[Image]
     boxes: NDArray[np.float64]
     absent: NDArray[np.bool_]
@@ -322,21 +322,21 @@ class Drawn:
     cover: NDArray[np.float64] | None
 
 
-def draw(name: str, seed: int = 0) -> list[Drawn]:
+def draw(name: str, seed: int = 0) -> list[DrawnSequence]:
     """What the miniature of the data set ``name`` holds, in the recipe's order."""
-    layout, recipe = _layout(name), RECIPES[name]
+    layout, recipe = _layout(name), MINIATURES[name]
     own = crc32(name.encode())  # other pictures for every data set
     seeds = [own + seed * 1000 + k - (clip.pair == 2) for k, clip in enumerate(recipe.clips)]
     return [_draw(layout, recipe, *both) for both in zip(recipe.clips, seeds, strict=True)]
 
 
-def mimic_videos(name: str, out: Path, seed: int = 0) -> Path:
+def write_video_miniature(name: str, out: Path, seed: int = 0) -> Path:
     """Write the miniature of the data set ``name`` into ``out``, which it returns.
 
     Raises:
         ResourceError: ``out`` is not empty, or cannot be written.
     """
-    layout, recipe = _layout(name), RECIPES[name]
+    layout, recipe = _layout(name), MINIATURES[name]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ResourceError(f"{out} exists and is not empty.", hint="Choose another folder or remove it.")
     drawn = draw(name, seed)
@@ -353,15 +353,15 @@ def mimic_videos(name: str, out: Path, seed: int = 0) -> Path:
 
 def _layout(name: str) -> Layout:
     """The layout that a recipe is written in: "nfs-original" is a form of "nfs"."""
-    form = RECIPES[name].form
+    form = MINIATURES[name].form
     named = (layout for layout in LAYOUTS if layout.name == name.removesuffix("-original"))
-    return next(layout for layout in named if layout.source and form in ("", layout.form))
+    return next(layout for layout in named if layout.download and form in ("", layout.form))
 
 
-def _draw(layout: Layout, recipe: Recipe, clip: Clip, seed: int) -> Drawn:
+def _draw(layout: Layout, recipe: Miniature, clip: MiniatureClip, seed: int) -> DrawnSequence:
     made = _synthesize(seed, clip)
     frames = [frame.copy() for frame in made.frames]
-    boxes = made.boxes if clip.pair < 2 or made.rival_boxes is None else made.rival_boxes
+    boxes = made.boxes if clip.pair < 2 or made.distractor_boxes is None else made.distractor_boxes
     boxes = boxes.copy()
     for t in clip.hidden:
         _cover_up(frames[t], boxes[t])
@@ -378,7 +378,7 @@ def _draw(layout: Layout, recipe: Recipe, clip: Clip, seed: int) -> Drawn:
     flags = np.random.default_rng([seed, 7]).random(len(layout.attributes)) < 0.3
     seen = np.random.default_rng([seed, 8]).integers(3, 9, clip.frames)
     cover = np.where(absent, 0.0, seen) if layout.cover else None
-    drawn = Drawn(
+    drawn = DrawnSequence(
         clip=clip,
         frames=[_grey(frame) for frame in frames] if clip.grey else frames,
         boxes=boxes,
@@ -391,11 +391,11 @@ def _draw(layout: Layout, recipe: Recipe, clip: Clip, seed: int) -> Drawn:
     return replace(drawn, boxes=boxes[:1], absent=absent[:1], cover=None) if held_back else drawn
 
 
-def _synthesize(seed: int, clip: Clip) -> ProceduralClip:
+def _synthesize(seed: int, clip: MiniatureClip) -> SyntheticClip:
     """The first clip from ``seed`` on whose target never leaves, with twins where two are annotated."""
     for number in range(100):
         made = synthesize_clip(seed + 100_003 * number, clip.frames, SIZE)
-        if not made.absent.any() and (not clip.pair or made.rival_boxes is not None):
+        if not made.absent.any() and (not clip.pair or made.distractor_boxes is not None):
             return made
     raise ValueError("no clip without an absence in a hundred")  # one in two is
 
@@ -430,7 +430,7 @@ def _sentence(layout: Layout, sentence: str) -> str:
 class _Writer:
     """Writes one sequence by its layout."""
 
-    def __init__(self, out: Path, layout: Layout, recipe: Recipe, drawn: Drawn) -> None:
+    def __init__(self, out: Path, layout: Layout, recipe: Miniature, drawn: DrawnSequence) -> None:
         self.out, self.layout, self.recipe, self.drawn = out, layout, recipe, drawn
         clip = drawn.clip
         folder = next(split.folders[0] for split in layout.splits if split.name == clip.split)
@@ -525,7 +525,7 @@ class _Writer:
             self._write(layout.sentence, f"{sentence}\n" if sentence else "", official=True)
 
 
-def _write_lists(out: Path, layout: Layout, recipe: Recipe) -> None:
+def _write_lists(out: Path, layout: Layout, recipe: Miniature) -> None:
     """The lists of names that splits have."""
     for split in layout.splits:
         names = [clip.name for clip in recipe.clips if clip.split == split.name]
@@ -536,7 +536,7 @@ def _write_lists(out: Path, layout: Layout, recipe: Recipe) -> None:
         path.write_text("\n".join(names) + recipe.list_end, encoding="utf-8")
 
 
-def _write_spans(path: Path, layout: Layout, recipe: Recipe) -> None:
+def _write_spans(path: Path, layout: Layout, recipe: Miniature) -> None:
     """Which images belong to which sequence, as got10k's toolkit lists them."""
     parts = {
         clip.name: {

@@ -23,7 +23,7 @@ import numpy as np
 from vltrack.core.errors import ResourceError
 from vltrack.core.files import as_resource_error
 from vltrack.core.types import Image
-from vltrack.datasets.referring import layout_named
+from vltrack.datasets.referring import referring_layout
 from vltrack.datasets.referring_convert import convert
 from vltrack.datasets.synthetic import synthesize_clip
 
@@ -98,14 +98,14 @@ class _Scene:
     things: tuple[_Thing, ...]
 
 
-def mimic_phrases(name: str, out: Path, seed: int = 0) -> Path:
+def write_referring_miniature(name: str, out: Path, seed: int = 0) -> Path:
     """Write a miniature of the set ``name`` into the folder ``out``, which it returns; same seed, same bytes.
 
     Raises:
         DataError: no set of that name.
         ResourceError: ``out`` is not empty, or cannot be written.
     """
-    layout = layout_named(name)
+    layout = referring_layout(name)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ResourceError(f"{out} exists and is not empty.", hint="Choose another folder or remove it.")
     scenes = {
@@ -126,8 +126,8 @@ def _scenes(seed: int, first: int) -> list[_Scene]:
         seed += 1
         number = first + len(found) + 1
         named = [(clip.boxes[0], clip.sentence)]
-        if clip.rival_boxes is not None:
-            named.append((clip.rival_boxes[0], clip.rival_sentence))
+        if clip.distractor_boxes is not None:
+            named.append((clip.distractor_boxes[0], clip.distractor_sentence))
         if min(box[2:].min() for box, _ in named) >= 20:
             things = tuple(
                 _Thing(number=10 * number + k, picture=number, box=np.round(box, 2).tolist(), phrase=phrase)

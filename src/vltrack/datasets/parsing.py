@@ -25,7 +25,7 @@ from vltrack.core.json_io import read_json
 from vltrack.datasets.layout import Span
 
 # MERGED datasets/parsing.py
-# What is wrong with a data set: single findings and the list that collects them. Knows no file format.
+# What is wrong with a data set: single issues and the list that collects them. Knows no file format.
 
 
 Severity = Literal["error", "warning"]
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Issue:
     """One thing that is wrong.
 
     Attributes:
-        kind: short name, the same for findings of one sort ("rows", "text", "sentence", ...).
+        kind: short name, the same for issues of one sort ("rows", "text", "sentence", ...).
         severity: "error" stops strict reading; "warning" is told and does not stop it.
         where: file, file:line or file:line:column, or the folder.
         message: what was found there.
@@ -55,29 +55,27 @@ class Finding:
         return f"{printable(self.where)}: {printable(self.message)}"
 
 
-def wrong(kind: str, where: object, message: str, hint: str = "") -> DataError:
-    """The error that a reader raises for one finding; ``Findings.attempt`` turns it into the finding."""
+def data_error(kind: str, where: object, message: str, hint: str = "") -> DataError:
+    """The error that a reader raises for one issue; ``Issues.attempt`` turns it into the issue."""
     return DataError(f"{printable(str(where))}: {printable(message)}", hint=hint, kind=kind, where=str(where))
 
 
 @dataclass(slots=True)
-class Findings:
-    """Collects findings while reading goes on."""
+class Issues:
+    """Collects issues while reading goes on."""
 
-    found: list[Finding] = field(default_factory=list)
+    found: list[Issue] = field(default_factory=list)
 
     def error(self, kind: str, where: object, message: str, hint: str = "") -> None:
         """Note something that stops strict reading."""
-        self.found.append(Finding(kind=kind, severity="error", where=str(where), message=message, hint=hint))
+        self.found.append(Issue(kind=kind, severity="error", where=str(where), message=message, hint=hint))
 
     def warn(self, kind: str, where: object, message: str, hint: str = "") -> None:
         """Note something that a reader has to know and can live with."""
-        self.found.append(
-            Finding(kind=kind, severity="warning", where=str(where), message=message, hint=hint)
-        )
+        self.found.append(Issue(kind=kind, severity="warning", where=str(where), message=message, hint=hint))
 
     def attempt(self, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What ``read`` returns, or None where it raises ``DataError``: then that is a finding."""
+        """What ``read`` returns, or None where it raises ``DataError``: then that is a issue."""
         try:
             return read(*args, **kwargs)
         except DataError as error:
@@ -87,14 +85,14 @@ class Findings:
             return None
 
     @property
-    def errors(self) -> list[Finding]:
+    def errors(self) -> list[Issue]:
         """Those that stop strict reading."""
-        return [finding for finding in self.found if finding.severity == "error"]
+        return [issue for issue in self.found if issue.severity == "error"]
 
     @property
-    def warnings(self) -> list[Finding]:
+    def warnings(self) -> list[Issue]:
         """Those that do not."""
-        return [finding for finding in self.found if finding.severity == "warning"]
+        return [issue for issue in self.found if issue.severity == "warning"]
 
     def raise_errors(self, remedy: str) -> None:
         """Raises ``DataError`` that names the first error and counts the others; nothing where none is."""
@@ -102,9 +100,9 @@ class Findings:
         if not errors:
             return
         others = len(errors) - 1
-        more = f" (and {counted(others, 'more finding')})" if others else ""
+        more = f" (and {counted(others, 'more issue')})" if others else ""
         hint = f"{errors[0].hint} {remedy if others else ''}".strip() or remedy
-        raise DataError(f"{errors[0]}{more}", hint=hint, findings=tuple(errors))
+        raise DataError(f"{errors[0]}{more}", hint=hint, issues=tuple(errors))
 
 
 BOX = (0, 1, 2, 3)  # the columns of x, y, w, h
@@ -127,10 +125,12 @@ def read_bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise wrong("size", path, f"{size:,} bytes are no annotation.", "Check the file.")
+            raise data_error("size", path, f"{size:,} bytes are no annotation.", "Check the file.")
         return path.read_bytes()
     except OSError as error:
-        raise wrong("unreadable", path, f"cannot be read ({error.strerror}).", "Check the file.") from error
+        raise data_error(
+            "unreadable", path, f"cannot be read ({error.strerror}).", "Check the file."
+        ) from error
 
 
 def decode(data: bytes, where: object) -> str:
@@ -142,7 +142,7 @@ def decode(data: bytes, where: object) -> str:
         before = data[: error.start]
         line = before.count(b"\n") + 1
         column = error.start - (before.rfind(b"\n") + 1) + 1
-        raise wrong(
+        raise data_error(
             "encoding",
             f"{where}:{line}:{column}",
             f"byte 0x{data[error.start]:02X} is not UTF-8.",
@@ -163,7 +163,7 @@ def parse_table(data: bytes, where: object, columns: Sequence[int] = BOX) -> NDA
     """As ``read_table``, from bytes; ``where`` is what an error calls them."""
     text = decode(data, where).rstrip()
     if not text:
-        raise wrong("empty", where, "has no row.", _ROW)
+        raise data_error("empty", where, "has no row.", _ROW)
     table = _quick(text, columns)
     return _careful(text, where, columns) if table is None else table
 
@@ -202,17 +202,17 @@ def _careful(text: str, where: object, columns: Sequence[int]) -> NDArray[np.flo
         fields = list(_FIELD.finditer(line))
         if not _is_wide(len(fields), columns):
             said = "an empty line" if not line.strip() else f"{line.strip()[:60]!r} has {len(fields)} values"
-            raise wrong("text", f"{where}:{number}", f"{said}, {max(columns) + 1} are needed.", _ROW)
+            raise data_error("text", f"{where}:{number}", f"{said}, {max(columns) + 1} are needed.", _ROW)
         empty = re.search(r",\s*,", line)
         if empty or line.lstrip().startswith(","):
             column = (empty.end() if empty else 1) + 0
-            raise wrong("text", f"{where}:{number}:{column}", "a value is missing.", _ROW)
+            raise data_error("text", f"{where}:{number}:{column}", "a value is missing.", _ROW)
         for k, column in enumerate(columns):
             found = fields[column]
             value = float(found[0]) if _NUMBER.fullmatch(found[0]) else np.inf
             if np.isinf(value):
                 spot = f"{where}:{number}:{found.start() + 1}"
-                raise wrong("text", spot, f"{found[0][:40]!r} is not a number.", _ROW)
+                raise data_error("text", spot, f"{found[0][:40]!r} is not a number.", _ROW)
             table[number - 1, k] = value
     return table
 
@@ -234,7 +234,9 @@ def read_digits(path: Path, high: int = 1) -> NDArray[np.uint8]:
             value = float(found[0]) if _NUMBER.fullmatch(found[0]) else -1.0
             if value not in range(high + 1):
                 spot = f"{path}:{number}:{found.start() + 1}"
-                raise wrong("text", spot, f"{found[0][:40]!r} is not in 0..{high}.", "Correct the value.")
+                raise data_error(
+                    "text", spot, f"{found[0][:40]!r} is not in 0..{high}.", "Correct the value."
+                )
             values.append(int(value))
     return np.array(values, dtype=np.uint8)
 
@@ -267,5 +269,5 @@ def _span(path: Path, name: str, part: Any) -> Span:
     fields = part if isinstance(part, dict) else {}
     first, last, folder = (fields.get(key) for key in ("start_frame", "end_frame", "folder_name"))
     if not (type(first) is type(last) is int and isinstance(folder, str) and is_safe(folder)):
-        raise wrong("json", path, f"{name}: not start_frame, end_frame and folder_name.")
+        raise data_error("json", path, f"{name}: not start_frame, end_frame and folder_name.")
     return Span(first=first, last=last, folder=folder)

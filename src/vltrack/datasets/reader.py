@@ -1,6 +1,6 @@
 """The door to data sets of videos: reads a folder strictly, or tells all that is wrong with it.
 
-Knows only the order of things: ``recognise`` tells what it is, ``tree`` finds files, ``loading`` reads them.
+Knows only the order of things: ``detect`` tells what it is, ``tree`` finds files, ``loading`` reads them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError
 from vltrack.core.files import counted
 from vltrack.core.json_io import walk_json
-from vltrack.datasets.detect import Place, Tree, read_zip, recognise
+from vltrack.datasets.detect import Detected, FileIndex, detect, read_zip
 from vltrack.datasets.layout import Layout, Patterns
 from vltrack.datasets.parsing import (
-    Finding,
-    Findings,
+    Issue,
+    Issues,
+    data_error,
     decode,
     is_safe,
     read_bytes,
     read_digits,
     read_table,
-    wrong,
 )
 from vltrack.datasets.sequences import Sequence, list_images
 
@@ -44,7 +44,7 @@ _MAX_SHEET = 32 << 20
 _NUMBERS_ONLY = re.compile(r"[\d\s.,;:+\-]*(nan[\d\s.,;:+\-]*)*", re.IGNORECASE)
 
 
-def read_sentence(tree: Tree, name: str, findings: Findings) -> str:
+def read_sentence(tree: FileIndex, name: str, issues: Issues) -> str:
     """What names the target; "" with a warning where the layout wants a sentence and there is none.
 
     A sentence of nothing but numbers (boxes that were pasted into the wrong file) is told too.
@@ -55,15 +55,15 @@ def read_sentence(tree: Tree, name: str, findings: Findings) -> str:
     path = tree.find(layout.sentence, name)
     if path is None:
         if not layout.own:
-            findings.warn("sentence", tree.expected(layout.sentence, name), "there is no sentence.")
+            issues.warn("sentence", tree.expected(layout.sentence, name), "there is no sentence.")
         return ""
-    sentence = findings.attempt(_READERS[layout.words], path)
+    sentence = issues.attempt(_READERS[layout.words], path)
     if sentence is None:
         return ""
     if not sentence:
-        findings.warn("sentence", path, "the sentence is empty.", "Modes with language cannot start from it.")
+        issues.warn("sentence", path, "the sentence is empty.", "Modes with language cannot start from it.")
     elif _NUMBERS_ONLY.fullmatch(sentence):
-        findings.warn("sentence", path, f"the sentence is numbers: {sentence[:40]!r}.", "Look at the file.")
+        issues.warn("sentence", path, f"the sentence is numbers: {sentence[:40]!r}.", "Look at the file.")
     return sentence
 
 
@@ -75,7 +75,7 @@ def read_meta(path: Path) -> dict[str, str]:
             continue
         key, colon, value = line.partition(":")
         if not colon:
-            raise wrong("text", f"{path}:{number}", f"{line[:60]!r} is not key: value.")
+            raise data_error("text", f"{path}:{number}", f"{line[:60]!r} is not key: value.")
         found[key.strip()] = value.strip()
     return found
 
@@ -101,20 +101,20 @@ def _from_sheet(path: Path) -> str:
         from openpyxl import load_workbook  # type: ignore[import-untyped]
         from openpyxl.utils.exceptions import InvalidFileException  # type: ignore[import-untyped]
     except ImportError as error:
-        raise wrong(
+        raise data_error(
             "extra", path, "the sentences of MGIT are tables.", "Install them: pip install 'vltrack[mgit]'"
         ) from error
     try:
         with ZipFile(path) as archive:  # a table of text is small; a bomb is not
             if sum(part.file_size for part in archive.infolist()) > _MAX_SHEET:
-                raise wrong("size", path, "is too large for a table of sentences.")
+                raise data_error("size", path, "is too large for a table of sentences.")
         book = load_workbook(path, read_only=True, data_only=True)
         rows = [
             row for row in book.worksheets[0].iter_rows(values_only=True) if any(v is not None for v in row)
         ]
         book.close()
     except (OSError, LookupError, ValueError, InvalidFileException, BadZipFile, ParseError) as error:
-        raise wrong("text", path, f"is no .xlsx table ({error}).") from error
+        raise data_error("text", path, f"is no .xlsx table ({error}).") from error
     if not rows or len(rows[-1]) <= _MGIT_COLUMN:
         return ""
     return str(rows[-1][_MGIT_COLUMN] or "").strip()
@@ -147,25 +147,25 @@ class _Series:
         return len(self.values)
 
 
-def load_sequence(tree: Tree, name: str, findings: Findings) -> Sequence | None:
-    """The sequence ``name`` of ``tree``; what is wrong with it goes to ``findings``. None where it has no
+def load_sequence(tree: FileIndex, name: str, issues: Issues) -> Sequence | None:
+    """The sequence ``name`` of ``tree``; what is wrong with it goes to ``issues``. None where it has no
     usable boxes or images.
     """
     layout = tree.layout
-    before = len(findings.errors)
-    truth = _read_truth(tree, name, findings)
-    images = _find_images(tree, name, findings)
-    flags = _read_flags(tree, name, findings)
-    cover = _read_digits(tree, name, layout.cover, 8, findings)
-    sentence = read_sentence(tree, name, findings)
-    attributes = _read_attributes(tree, name, findings)
-    size = findings.attempt(_read_size, tree, name)
-    if truth is None or images is None or len(findings.errors) > before:
+    before = len(issues.errors)
+    truth = _read_truth(tree, name, issues)
+    images = _find_images(tree, name, issues)
+    flags = _read_flags(tree, name, issues)
+    cover = _read_digits(tree, name, layout.cover, 8, issues)
+    sentence = read_sentence(tree, name, issues)
+    attributes = _read_attributes(tree, name, issues)
+    size = issues.attempt(_read_size, tree, name)
+    if truth is None or images is None or len(issues.errors) > before:
         return None
     series = [truth, *(found for _, found in flags), *([] if cover is None else [cover])]
     source, files = images
-    files = findings.attempt(_fit, tree, name, series, files)
-    if len(findings.errors) > before:
+    files = issues.attempt(_fit, tree, name, series, files)
+    if len(issues.errors) > before:
         return None
     boxes = truth.values[:, :4].astype(np.float64)
     absent = _empty(boxes, layout)
@@ -176,9 +176,7 @@ def load_sequence(tree: Tree, name: str, findings: Findings) -> Sequence | None:
     if cover is not None:
         absent |= cover.values == 0
     if layout.own and (rows := np.nonzero(boxes[:, 2:].min(axis=1) < 0)[0]).size:
-        findings.error(
-            "box", f"{truth.path}:{rows[0] + 1}", "width or height is negative.", "Correct the row."
-        )
+        issues.error("box", f"{truth.path}:{rows[0] + 1}", "width or height is negative.", "Correct the row.")
     return Sequence(
         name=name,
         source=source,
@@ -192,17 +190,15 @@ def load_sequence(tree: Tree, name: str, findings: Findings) -> Sequence | None:
     )
 
 
-def _read_truth(tree: Tree, name: str, findings: Findings) -> _Series | None:
+def _read_truth(tree: FileIndex, name: str, issues: Issues) -> _Series | None:
     """The boxes as x, y, w, h, and the field that says "lost" where there is one."""
     rows = tree.layout.rows
     path = tree.find(tree.layout.truth, name)
     if path is None:
-        findings.error(
-            "missing", tree.expected(tree.layout.truth, name), "the file with the boxes is missing."
-        )
+        issues.error("missing", tree.expected(tree.layout.truth, name), "the file with the boxes is missing.")
         return None
     columns = rows.box if rows.lost is None else (*rows.box, rows.lost)
-    table = findings.attempt(read_table, path, columns)
+    table = issues.attempt(read_table, path, columns)
     if table is None:
         return None
     if rows.corners:
@@ -210,26 +206,26 @@ def _read_truth(tree: Tree, name: str, findings: Findings) -> _Series | None:
     return _Series(path, table)
 
 
-def _read_flags(tree: Tree, name: str, findings: Findings) -> list[tuple[int, _Series]]:
+def _read_flags(tree: FileIndex, name: str, issues: Issues) -> list[tuple[int, _Series]]:
     """The files of flags, each with the number that says "absent"."""
     found = []
     for flags in tree.layout.flags:
         needed = flags.needed and not tree.split.held_back
-        series = _read_digits(tree, name, flags.files, 1, findings, needed=needed)
+        series = _read_digits(tree, name, flags.files, 1, issues, needed=needed)
         if series is not None:
             found.append((flags.absent, series))
     return found
 
 
 def _read_digits(
-    tree: Tree, name: str, patterns: Patterns, high: int, findings: Findings, *, needed: bool = False
+    tree: FileIndex, name: str, patterns: Patterns, high: int, issues: Issues, *, needed: bool = False
 ) -> _Series | None:
     path = tree.find(patterns, name)
     if path is None:
         if needed:
-            findings.error("missing", tree.expected(patterns, name), "the file with the flags is missing.")
+            issues.error("missing", tree.expected(patterns, name), "the file with the flags is missing.")
         return None
-    digits = findings.attempt(read_digits, path, high)
+    digits = issues.attempt(read_digits, path, high)
     return None if digits is None else _Series(path, digits)
 
 
@@ -244,7 +240,7 @@ def _empty(boxes: Boxes, layout: Layout) -> NDArray[np.bool_]:
 
 
 def _fit(
-    tree: Tree, name: str, series: list[_Series], files: abc.Sequence[Path] | None
+    tree: FileIndex, name: str, series: list[_Series], files: abc.Sequence[Path] | None
 ) -> abc.Sequence[Path] | None:
     """Bring boxes, flags and images to one length, as far as the layout lets it; returns the images.
 
@@ -268,7 +264,7 @@ def _fit(
         one.values = one.values[:1] if held_back else one.values
         if len(one) != len(truth):
             said = f"{counted(len(one), 'value')} for {counted(len(truth), 'box', 'boxes')}."
-            raise wrong("rows", one.path, said, "Every frame needs one; download the file again.")
+            raise data_error("rows", one.path, said, "Every frame needs one; download the file again.")
     if not files or held_back:
         return files
     if 0 < abs(len(files) - len(truth)) <= layout.rows.slack:
@@ -276,11 +272,11 @@ def _fit(
         truth.values = truth.values[: len(files)]
     if len(files) != len(truth):
         said = f"{counted(len(truth), 'row')} for the {counted(len(files), 'image')} in {files[0].parent}."
-        raise wrong("rows", truth.path, said, "Every frame needs one row; unpack the sequence again.")
+        raise data_error("rows", truth.path, said, "Every frame needs one row; unpack the sequence again.")
     return files
 
 
-def _find_images(tree: Tree, name: str, findings: Findings) -> tuple[Path, abc.Sequence[Path] | None] | None:
+def _find_images(tree: FileIndex, name: str, issues: Issues) -> tuple[Path, abc.Sequence[Path] | None] | None:
     """Where the pictures are, and the images of a folder (None: a video, (): only the annotation)."""
     layout = tree.layout
     if not layout.frames:
@@ -288,34 +284,34 @@ def _find_images(tree: Tree, name: str, findings: Findings) -> tuple[Path, abc.S
     path = tree.find(layout.frames, name)
     if path is None:
         where = tree.expected(layout.frames, name)
-        findings.error("missing", where, "there are no images (or the video) of this sequence.")
+        issues.error("missing", where, "there are no images (or the video) of this sequence.")
         return None
     if path.is_file():
         others = [other.name for other in path.parent.glob(f"{path.stem}.*") if other != path]
         if others:
-            findings.error("duplicate", path, f"there is {others[0]} beside it.", "Keep one video.")
+            issues.error("duplicate", path, f"there is {others[0]} beside it.", "Keep one video.")
         return path, None
-    files = list_images(path, layout, tree.spans.get(name), findings)
+    files = list_images(path, layout, tree.spans.get(name), issues)
     if not files:
-        findings.error("empty", path, "holds no images.", "Unpack the sequence again.")
+        issues.error("empty", path, "holds no images.", "Unpack the sequence again.")
         return None
     return path, files
 
 
-def _read_attributes(tree: Tree, name: str, findings: Findings) -> tuple[str, ...]:
+def _read_attributes(tree: FileIndex, name: str, issues: Issues) -> tuple[str, ...]:
     """Short names of the attributes that are set."""
     layout = tree.layout
-    found = _read_digits(tree, name, layout.attribute_files, 9, findings)
+    found = _read_digits(tree, name, layout.attribute_files, 9, issues)
     if found is None:
         return ()
     if len(found) != len(layout.attributes):
         said = f"{len(found)} flags, {len(layout.attributes)} are needed ({' '.join(layout.attributes)})."
-        findings.error("rows", found.path, said)
+        issues.error("rows", found.path, said)
         return ()
     return tuple(short for short, flag in zip(layout.attributes, found.values, strict=True) if flag)
 
 
-def _read_size(tree: Tree, name: str) -> tuple[int, int] | None:
+def _read_size(tree: FileIndex, name: str) -> tuple[int, int] | None:
     """(width, height) from meta_info.ini, where there is one. Raises ``DataError``."""
     path = tree.find(tree.layout.meta, name)
     text = None if path is None else read_meta(path).get("resolution")
@@ -323,7 +319,7 @@ def _read_size(tree: Tree, name: str) -> tuple[int, int] | None:
         return None
     numbers = re.findall(r"\d+", text)
     if len(numbers) != 2:
-        raise wrong("text", path, f"resolution is {text[:40]!r}, not (width, height).")
+        raise data_error("text", path, f"resolution is {text[:40]!r}, not (width, height).")
     return int(numbers[0]), int(numbers[1])
 
 
@@ -338,18 +334,18 @@ def _read_size(tree: Tree, name: str) -> tuple[int, int] | None:
 _SHAPE = "A pysot file has, of each video, gt_rect and img_names."
 
 
-def read_pysot(path: Path, layout: Layout, findings: Findings) -> list[Sequence]:
-    """The sequences of a file, in its order; what is wrong goes to ``findings``."""
+def read_pysot(path: Path, layout: Layout, issues: Issues) -> list[Sequence]:
+    """The sequences of a file, in its order; what is wrong goes to ``issues``."""
     sequences: list[Sequence] = []
     try:
         for name, video in walk_json(path, nan=True):
-            sequence = findings.attempt(_sequence, path, layout, name, video)
+            sequence = issues.attempt(_sequence, path, layout, name, video)
             sequences += [] if sequence is None else [sequence]
     except DataError as error:  # no JSON: what was read before it may be wrong as well
-        findings.error("json", path, error.message.removeprefix(f"{path} "), error.hint)
+        issues.error("json", path, error.message.removeprefix(f"{path} "), error.hint)
         return []
-    if not sequences and not findings.errors:
-        findings.error("empty", path, "holds no videos.", _SHAPE)
+    if not sequences and not issues.errors:
+        issues.error("empty", path, "holds no videos.", _SHAPE)
     return sequences
 
 
@@ -369,20 +365,22 @@ def _numbers(rows: Any) -> NDArray[np.float64] | str:
 
 def _sequence(path: Path, layout: Layout, name: str, video: Any) -> Sequence:
     if not is_safe(name):
-        raise wrong("name", path, f"{name[:80]!r} is no name of a sequence.")
+        raise data_error("name", path, f"{name[:80]!r} is no name of a sequence.")
     if not isinstance(video, dict):
-        raise wrong("json", path, f"{name} is no object.", _SHAPE)
+        raise data_error("json", path, f"{name} is no object.", _SHAPE)
     boxes = _numbers(video.get("gt_rect"))
     if not isinstance(boxes, np.ndarray) or boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
         said = boxes if isinstance(boxes, str) else "no rows of four numbers"
-        raise wrong("json", path, f"{name}: gt_rect has {said}.", _SHAPE)
+        raise data_error("json", path, f"{name}: gt_rect has {said}.", _SHAPE)
     visible = None if video.get("absent") is None else _numbers(video["absent"])
     if visible is None:
         absent = np.isnan(boxes).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
     elif isinstance(visible, np.ndarray) and visible.shape == (len(boxes),):
         absent = visible == 0
     else:
-        raise wrong("rows", path, f"{name}: absent is not one number for each of {len(boxes)} boxes.", _SHAPE)
+        raise data_error(
+            "rows", path, f"{name}: absent is not one number for each of {len(boxes)} boxes.", _SHAPE
+        )
     return Sequence(
         name=name,
         source=path,
@@ -396,12 +394,12 @@ def _sequence(path: Path, layout: Layout, name: str, video: Any) -> Sequence:
 def _images(root: Path, name: str, names: Any, count: int, path: Path) -> tuple[Path, ...]:
     """The pictures, if they lie beside the file; else ()."""
     if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
-        raise wrong("json", path, f"{name}: img_names is no list of names.", _SHAPE)
+        raise data_error("json", path, f"{name}: img_names is no list of names.", _SHAPE)
     if len(names) != count:
         said = f"{name}: {counted(count, 'box', 'boxes')} for {counted(len(names), 'image')}."
-        raise wrong("rows", path, said, _SHAPE)
+        raise data_error("rows", path, said, _SHAPE)
     if not all(map(is_safe, (part for one in names for part in one.split("/")))):
-        raise wrong("name", path, f"{name}: an image's name leads out of the folder.", _SHAPE)
+        raise data_error("name", path, f"{name}: an image's name leads out of the folder.", _SHAPE)
     files = tuple(root / PurePosixPath(one) for one in names)
     return files if files[0].is_file() else ()
 
@@ -441,7 +439,7 @@ class Dataset:
     split: str
     root: Path
     sequences: tuple[Sequence, ...]
-    warnings: tuple[Finding, ...] = ()
+    warnings: tuple[Issue, ...] = ()
 
 
 def open_dataset(path: Path, *, name: str | None = None, split: str | None = None) -> Dataset:
@@ -455,56 +453,54 @@ def open_dataset(path: Path, *, name: str | None = None, split: str | None = Non
 
     Raises:
         DataError: it is not there, at another level, not known, or anything in it is at fault; the first
-            finding is named and the others are counted.
+            issue is named and the others are counted.
     """
-    findings = Findings()
-    dataset = read_dataset(path, findings, name=name, split=split)
-    findings.raise_errors(CHECK)
+    issues = Issues()
+    dataset = read_dataset(path, issues, name=name, split=split)
+    issues.raise_errors(CHECK)
     return dataset
 
 
-def read_dataset(
-    path: Path, findings: Findings, *, name: str | None = None, split: str | None = None
-) -> Dataset:
-    """As ``open_dataset``, but what is wrong inside goes to ``findings`` and reading goes on: the result has
+def read_dataset(path: Path, issues: Issues, *, name: str | None = None, split: str | None = None) -> Dataset:
+    """As ``open_dataset``, but what is wrong inside goes to ``issues`` and reading goes on: the result has
     the sequences that are sound.
 
     Raises:
         DataError: there is no data set here to look into.
     """
-    return read_place(recognise(resolved(path), name, split), findings)
+    return read_place(detect(resolved(path), name, split), issues)
 
 
-def read_place(place: Place, findings: Findings) -> Dataset:
-    """The sound sequences of a place; what is wrong goes to ``findings``."""
-    sequences = _read(place, findings)
-    if not findings.errors:
+def read_place(place: Detected, issues: Issues) -> Dataset:
+    """The sound sequences of a place; what is wrong goes to ``issues``."""
+    sequences = _read(place, issues)
+    if not issues.errors:
         for one, two in _same_names(sequences):
-            findings.error("duplicate", place.root, f"{one} and {two} differ in upper and lower case only.")
+            issues.error("duplicate", place.root, f"{one} and {two} differ in upper and lower case only.")
     return Dataset(
         name=place.layout.name,
         split=place.split.name,
         root=place.root,
         sequences=tuple(sequences),
-        warnings=tuple(findings.warnings),
+        warnings=tuple(issues.warnings),
     )
 
 
-def _read(place: Place, findings: Findings) -> list[Sequence]:
+def _read(place: Detected, issues: Issues) -> list[Sequence]:
     """The sequences at a place: one file's, or those of a tree of folders."""
     layout, root = place.layout, place.root
     if layout.json:
-        return read_pysot(root if root.is_file() else root / layout.json, layout, findings)
+        return read_pysot(root if root.is_file() else root / layout.json, layout, issues)
     if root.is_file():
-        return read_zip(root, layout, findings)
-    tree = Tree(root, layout, place.split, findings)
+        return read_zip(root, layout, issues)
+    tree = FileIndex(root, layout, place.split, issues)
     names = tree.names if place.only is None else [place.only]
-    loaded = (load_sequence(tree, name, findings) for name in names)
+    loaded = (load_sequence(tree, name, issues) for name in names)
     return [sequence for sequence in loaded if sequence is not None]
 
 
 def _same_names(sequences: Iterable[Sequence]) -> Iterator[tuple[str, str]]:
-    """Names that would be one file on a disk that does not tell upper from lower case."""
+    """Names that would be one file on a disk that does not tell clothing_color from lower case."""
     seen: dict[str, str] = {}
     for sequence in sequences:
         other = seen.setdefault(sequence.name.casefold(), sequence.name)
@@ -525,7 +521,7 @@ def read_sequence(folder: Path) -> Sequence:
     return read_sequences(folder)[0]
 
 
-def read_truth(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def read_ground_truth(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Boxes (R, 4) x, y, w, h as annotated and absences (R,) of one file such as groundtruth.txt, with
     absent.txt beside it where there is one.
 
@@ -534,14 +530,16 @@ def read_truth(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """
     boxes = read_table(path)
     if (negative := np.nonzero(boxes[:, 2:].min(axis=1) < 0)[0]).size:
-        raise wrong("box", f"{path}:{negative[0] + 1}", "width or height is negative.", "Correct the row.")
+        raise data_error(
+            "box", f"{path}:{negative[0] + 1}", "width or height is negative.", "Correct the row."
+        )
     absent = ~(boxes[:, 2:].min(axis=1) > 0)
     beside = path.parent / "absent.txt"
     if beside.is_file():
         flags = read_digits(beside)
         if len(flags) != len(boxes):
             said = f"{counted(len(flags), 'value')} for {counted(len(boxes), 'box', 'boxes')}."
-            raise wrong("rows", beside, said, "Every frame needs one.")
+            raise data_error("rows", beside, said, "Every frame needs one.")
         absent |= flags == 1
     return boxes, absent
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Box, Image
-from vltrack.datasets.pictures import read_rgb
+from vltrack.datasets.images import read_rgb
 from vltrack.datasets.referring_json import Columns, read_coco, read_lines, read_regions
 
 # MERGED datasets/referring.py
@@ -26,7 +26,7 @@ from vltrack.datasets.referring_json import Columns, read_coco, read_lines, read
 # RefCOCO, ``unc+`` RefCOCO+, ``gref`` RefCOCOg with Google's splits, ``gref_umd`` with those of UMD.
 
 
-class Kind(StrEnum):
+class AnnotationFormat(StrEnum):
     """How annotations are written: COCO's JSON, Visual Genome's regions, or our lines (see the converter)."""
 
     COCO = "coco"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PhraseLayout:
+class ReferringLayout:
     """One set.
 
     Attributes:
@@ -52,7 +52,7 @@ class PhraseLayout:
     name: str
     title: str
     splits: tuple[str, ...]
-    kind: Kind
+    kind: AnnotationFormat
     annotations: tuple[str, ...]
     pictures: tuple[str, ...]
     raw: tuple[str, ...] = ()
@@ -72,15 +72,15 @@ _TRAIN_2014 = (
 
 def _refer(
     name: str, title: str, folder: str, refs: str, short: str, splits: tuple[str, ...]
-) -> PhraseLayout:
+) -> ReferringLayout:
     """A set of phrases over COCO's pictures of 2014, as REFER (``refs(..).p``) or VLTVG (``.pth``) has it."""
     places = (f"split/data/{short}/{short}_{{split}}", f"{short}/{short}_{{split}}", f"{short}_{{split}}")
     whole = (f"{folder}/{refs}", refs)
-    return PhraseLayout(
+    return ReferringLayout(
         name=name,
         title=title,
         splits=splits,
-        kind=Kind.LINES,
+        kind=AnnotationFormat.LINES,
         annotations=tuple(f"{place}.jsonl" for place in (*places, *whole)),
         pictures=_TRAIN_2014,
         raw=(*(f"{place}.pth" for place in places), *(f"{place}.p" for place in whole)),
@@ -101,14 +101,14 @@ def _refer(
 
 _TEST_AB = ("train", "val", "testA", "testB")
 
-LAYOUTS: dict[str, PhraseLayout] = {
+REFERRING_LAYOUTS: dict[str, ReferringLayout] = {
     layout.name: layout
     for layout in (
-        PhraseLayout(
+        ReferringLayout(
             name="coco2017",
             title="COCO 2017",
             splits=("train", "val"),
-            kind=Kind.COCO,
+            kind=AnnotationFormat.COCO,
             annotations=("annotations/instances_{split}2017.json",),
             pictures=("images/{split}2017", "{split}2017"),
             fetch=(
@@ -126,11 +126,11 @@ LAYOUTS: dict[str, PhraseLayout] = {
         _refer(
             "refcocog-umd", "RefCOCOg (UMD)", "refcocog", "refs(umd)", "gref_umd", ("train", "val", "test")
         ),
-        PhraseLayout(
+        ReferringLayout(
             name="visual-genome",
             title="Visual Genome regions",
             splits=("all",),
-            kind=Kind.REGIONS,
+            kind=AnnotationFormat.REGIONS,
             annotations=("region_descriptions.json",),
             pictures=("VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2"),
             fetch=(
@@ -144,16 +144,16 @@ LAYOUTS: dict[str, PhraseLayout] = {
 }
 
 
-READERS: dict[Kind, Callable[[Path, str], Columns]] = {
-    Kind.COCO: read_coco,
-    Kind.REGIONS: read_regions,
-    Kind.LINES: read_lines,
+READERS: dict[AnnotationFormat, Callable[[Path, str], Columns]] = {
+    AnnotationFormat.COCO: read_coco,
+    AnnotationFormat.REGIONS: read_regions,
+    AnnotationFormat.LINES: read_lines,
 }
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".lmdb")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class PhrasePicture:
+class ReferringExpression:
     """One phrase in one picture.
 
     Attributes:
@@ -176,7 +176,7 @@ class PhrasePicture:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class PhraseSplit:
+class ReferringSplit:
     """One split as columns of N rows.
 
     Attributes:
@@ -202,10 +202,10 @@ class PhraseSplit:
         return len(self.phrases)
 
 
-class PhraseSet:
+class ReferringSet:
     """The phrases of the chosen splits of a set, one after the other. ``len``, index and iteration."""
 
-    def __init__(self, layout: PhraseLayout, root: Path, splits: tuple[PhraseSplit, ...]) -> None:
+    def __init__(self, layout: ReferringLayout, root: Path, splits: tuple[ReferringSplit, ...]) -> None:
         self.layout, self.root, self.splits = layout, root, splits
         self._ends = np.cumsum([len(split) for split in splits])
 
@@ -222,13 +222,13 @@ class PhraseSet:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, index: int) -> PhrasePicture:
+    def __getitem__(self, index: int) -> ReferringExpression:
         if not 0 <= index < len(self):
             raise IndexError(f"{index} of {len(self)} phrases")
         which = int(np.searchsorted(self._ends, index, side="right"))
         split = self.splits[which]
         row = index - (int(self._ends[which]) - len(split))
-        return PhrasePicture(
+        return ReferringExpression(
             file=picture_file(self.layout, self.root, split.split, split.names[split.image[row]]),
             box=split.boxes[row],
             phrase=split.phrases[row],
@@ -236,11 +236,11 @@ class PhraseSet:
             reference=split.references[row],
         )
 
-    def __iter__(self) -> Iterator[PhrasePicture]:
+    def __iter__(self) -> Iterator[ReferringExpression]:
         return (self[index] for index in range(len(self)))
 
     def samples(self) -> Iterator[tuple[Image, str, Box]]:
-        """Picture (RGB uint8 (H, W, 3)), phrase and box x, y, w, h of each, for a measure of grounding.
+        """IndexedImage (RGB uint8 (H, W, 3)), phrase and box x, y, w, h of each, for a measure of grounding.
 
         A picture that serves several phrases in a row is decoded once. Raises ``DataError`` for the first one
         that cannot be read.
@@ -252,9 +252,9 @@ class PhraseSet:
             yield image, one.phrase, one.box
 
 
-def open_phrases(
+def open_referring(
     path: Path, *, name: str | None = None, split: str | None = None, min_side: float = 0.0
-) -> PhraseSet:
+) -> ReferringSet:
     """The set in the folder ``path``; which one follows from its files unless ``name`` says so.
 
     ``split``: only this one, else all that are there. ``min_side`` keeps boxes whose width and height are
@@ -264,7 +264,7 @@ def open_phrases(
         DataError: no such folder, none or several of the known sets in it, no such set or split, annotations
             that are still pickles, or what is wrong in an annotation file.
     """
-    layout = layout_named(name) if name is not None else recognise(path)
+    layout = referring_layout(name) if name is not None else detect_referring(path)
     if split is not None and split not in layout.splits:
         raise DataError(
             f"{layout.title} has no split {split!r}.", hint=f"There are {', '.join(layout.splits)}."
@@ -273,14 +273,14 @@ def open_phrases(
     if not files or (split is not None and split not in files):
         raise missing_annotations(layout, path, split)
     chosen = [split] if split is not None else list(files)
-    return PhraseSet(layout, path, tuple(_read(layout, files[each], each, min_side) for each in chosen))
+    return ReferringSet(layout, path, tuple(_read(layout, files[each], each, min_side) for each in chosen))
 
 
-def recognise(path: Path) -> PhraseLayout:
+def detect_referring(path: Path) -> ReferringLayout:
     """The one set that the folder's files are of, converted or not yet. Raises ``DataError``."""
     _check_folder(path)
-    found = [layout for layout in LAYOUTS.values() if annotation_files(layout, path)]
-    found = found or [layout for layout in LAYOUTS.values() if raw_files(layout, path)]
+    found = [layout for layout in REFERRING_LAYOUTS.values() if annotation_files(layout, path)]
+    found = found or [layout for layout in REFERRING_LAYOUTS.values() if raw_files(layout, path)]
     named = [layout for layout in found if layout.name == path.resolve().name.lower()]
     found = named or found
     if len(found) == 1:
@@ -290,12 +290,12 @@ def recognise(path: Path) -> PhraseLayout:
             f"{path} may be {', '.join(layout.name for layout in found)}.", hint="Say which by its name."
         )
     raise DataError(
-        f"{path} is none of the sets {', '.join(LAYOUTS)}.",
+        f"{path} is none of the sets {', '.join(REFERRING_LAYOUTS)}.",
         hint="`vltrack datasets fetch-help NAME` says where its files belong.",
     )
 
 
-def annotation_files(layout: PhraseLayout, root: Path) -> dict[str, Path]:
+def annotation_files(layout: ReferringLayout, root: Path) -> dict[str, Path]:
     """The annotation file of each split that has one."""
     found: dict[str, Path] = {}
     for split in layout.splits:
@@ -306,19 +306,19 @@ def annotation_files(layout: PhraseLayout, root: Path) -> dict[str, Path]:
     return found
 
 
-def raw_files(layout: PhraseLayout, root: Path) -> list[Path]:
+def raw_files(layout: ReferringLayout, root: Path) -> list[Path]:
     """Files of the set that the converter has to read before it can be opened."""
     places = (root / place.format(split=split) for place in layout.raw for split in layout.splits)
     return list(dict.fromkeys(place for place in places if place.is_file()))
 
 
-def picture_file(layout: PhraseLayout, root: Path, split: str, name: str) -> Path:
+def picture_file(layout: ReferringLayout, root: Path, split: str, name: str) -> Path:
     """Where the picture is; where it should be, if it is nowhere."""
     places = [root / folder.format(split=split) / name for folder in layout.pictures]
     return next((place for place in places if place.is_file()), places[0])
 
 
-def missing_annotations(layout: PhraseLayout, root: Path, split: str | None) -> DataError:
+def missing_annotations(layout: ReferringLayout, root: Path, split: str | None) -> DataError:
     """The error for a set, or a split of it, that has no annotation file."""
     what = layout.title if split is None else f"the split {split} of {layout.title}"
     raw = raw_files(layout, root)
@@ -335,13 +335,13 @@ def missing_annotations(layout: PhraseLayout, root: Path, split: str | None) -> 
     )
 
 
-def layout_named(name: str) -> PhraseLayout:
-    """The row of ``LAYOUTS``. Raises ``DataError`` that lists the names."""
-    if name not in LAYOUTS:
+def referring_layout(name: str) -> ReferringLayout:
+    """The row of ``REFERRING_LAYOUTS``. Raises ``DataError`` that lists the names."""
+    if name not in REFERRING_LAYOUTS:
         raise DataError(
-            f"no set of pictures is called {name[:60]!r}.", hint=f"There are {', '.join(LAYOUTS)}."
+            f"no set of pictures is called {name[:60]!r}.", hint=f"There are {', '.join(REFERRING_LAYOUTS)}."
         )
-    return LAYOUTS[name]
+    return REFERRING_LAYOUTS[name]
 
 
 def _check_folder(path: Path) -> None:
@@ -355,7 +355,7 @@ def _no_folder(path: Path) -> DataError:
     return DataError(f"{path} is no folder.", hint="Give the root folder of the set.")
 
 
-def _read(layout: PhraseLayout, file: Path, split: str, min_side: float) -> PhraseSplit:
+def _read(layout: ReferringLayout, file: Path, split: str, min_side: float) -> ReferringSplit:
     columns = READERS[layout.kind](file, split)
     boxes = np.frombuffer(columns.boxes, dtype=np.float64).reshape(-1, 4)
     image = np.frombuffer(columns.image, dtype=np.int64)
@@ -370,7 +370,7 @@ def _read(layout: PhraseLayout, file: Path, split: str, min_side: float) -> Phra
             f"{file} has no phrase of the split {split} that can be used.",
             hint=", ".join(f"{count} times {why}" for why, count in columns.left_out.items()),
         )
-    return PhraseSplit(
+    return ReferringSplit(
         split=split,
         annotations=file,
         names=tuple(columns.images),

@@ -25,15 +25,15 @@ from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import atomic_path
 from vltrack.core.unpickle import DAMAGE, Name, Outside, Thing, read_pickle
 from vltrack.datasets.referring import (
-    PhraseLayout,
+    ReferringLayout,
     annotation_files,
-    layout_named,
     missing_annotations,
     picture_file,
+    referring_layout,
 )
 from vltrack.datasets.referring_json import (
     FourNumbers,
-    Wrong,
+    InvalidValue,
     box_of,
     entries,
     file_name,
@@ -315,7 +315,7 @@ def _list_rows(opened: Opened, file: Path, form: BoxFormat, split: str) -> Itera
                 case (image, _, box, phrase, _) | (image, box, phrase):
                     row = {"image": image, "box": opened.four_numbers(box), "phrase": phrase}
                 case _:
-                    raise Wrong(f"{shown(entry)} where (name, ..., box, phrase, ...) should be")
+                    raise InvalidValue(f"{shown(entry)} where (name, ..., box, phrase, ...) should be")
             name, words, (a, b, c, d) = file_name(text(row, "image")), text(row, "phrase"), _finite(row)
             placed = (a, b, c, d) if form == "xywh" else (a, b, c - a, d - b)
             yield name, placed, words, split, things.setdefault((name, placed), str(count))
@@ -329,9 +329,9 @@ def _of_refs(content: list[Any], file: Path, instances: Path) -> Iterator[_Row]:
     for count, entry in enumerate(content, 1):
         try:
             if not isinstance(entry, dict):
-                raise Wrong(f"{shown(entry)} where a dictionary should be")
+                raise InvalidValue(f"{shown(entry)} where a dictionary should be")
             wanted.add(whole(entry, "ann_id"))
-        except Wrong as error:
+        except InvalidValue as error:
             raise _fault(file, count, error) from None
     if not instances.is_file():
         raise DataError(
@@ -347,20 +347,20 @@ def _ref_rows(content: list[Any], file: Path, instances: Path, wanted: set[int])
         try:
             number, split = whole(entry, "ann_id"), text(entry, "split")
             if number not in found:
-                raise Wrong(f"its thing {number} is not in {instances.name}")
+                raise InvalidValue(f"its thing {number} is not in {instances.name}")
             name, box = found[number]
             _finite({"box": box})
             for sentence in entries(entry, "sentences"):
                 words = text(sentence, "sent" if "sent" in sentence else "raw")
                 yield name, box, words, split, str(whole(entry, "ref_id"))
-        except Wrong as error:
+        except InvalidValue as error:
             raise _fault(file, count, error) from None
 
 
 def _finite(row: dict[str, Any]) -> FourNumbers:
     box = box_of(row, "box")
     if not all(map(math.isfinite, box)):
-        raise Wrong("a box with a number that is not finite")
+        raise InvalidValue("a box with a number that is not finite")
     return box
 
 
@@ -379,20 +379,20 @@ def export_pictures(root: Path, out: Path, *, split: str = "train", min_side: fl
     """Write ``out``/index.jsonl for the pictures of COCO 2017 in ``root``; returns how many it lists.
 
     Things with width and height above ``min_side`` pixels, no crowds; with their outline, the parts of a
-    thing joined. Files are named relative to ``out``, which must be there; the licence is what COCO
+    thing joined. Files are named relative to ``out``, which must be there; the license is what COCO
     says of each.
 
     Raises:
         DataError: no annotations of this split, or what is wrong in them.
         ResourceError: ``out`` cannot be written.
     """
-    layout = layout_named(NAME)
+    layout = referring_layout(NAME)
     files = annotation_files(layout, root)
     if split not in files:
         raise missing_annotations(layout, root, split)
     index = _Index(min_side)
     readers = {"images": index.picture, "annotations": index.thing, "categories": index.category}
-    read_entries(files[split], readers | {"licenses": index.licence}, may_lack={"licenses"})
+    read_entries(files[split], readers | {"licenses": index.license}, may_lack={"licenses"})
     listed = 0
     with atomic_path(out / "index.jsonl") as temporary:
         with temporary.open("w", encoding="utf-8") as lines:
@@ -414,20 +414,20 @@ class _Index:
         self._min_side = min_side
         self._pictures: dict[int, tuple[str, int, int, int]] = {}
         self._names: dict[int, str] = {}
-        self._licences: dict[int, str] = {}
+        self._licenses: dict[int, str] = {}
         # Number of the category, box and outline as text: numbers would take four times the memory.
         self.things: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
 
-    def licence(self, entry: dict[str, Any]) -> None:
-        self._licences[whole(entry, "id")] = text(entry, "name")
+    def license(self, entry: dict[str, Any]) -> None:
+        self._licenses[whole(entry, "id")] = text(entry, "name")
 
     def category(self, entry: dict[str, Any]) -> None:
         self._names[whole(entry, "id")] = text(entry, "name")
 
     def picture(self, entry: dict[str, Any]) -> None:
-        licence = whole(entry, "license") if "license" in entry else -1
+        license = whole(entry, "license") if "license" in entry else -1
         size = whole(entry, "width"), whole(entry, "height")
-        self._pictures[whole(entry, "id")] = (file_name(text(entry, "file_name")), *size, licence)
+        self._pictures[whole(entry, "id")] = (file_name(text(entry, "file_name")), *size, license)
 
     def thing(self, entry: dict[str, Any]) -> None:
         box = box_of(entry, "bbox")
@@ -443,7 +443,7 @@ class _Index:
         """The line of one picture, ``f`` being its bare name; None where the file does not list it."""
         if number not in self._pictures:
             return None
-        name, width, height, licence = self._pictures[number]
+        name, width, height, license = self._pictures[number]
         named = [
             {"c": self._names[category]} | json.loads(made)
             for category, made in self.things[number]
@@ -451,19 +451,19 @@ class _Index:
         ]
         outlined = [thing for thing in named if "p" in thing]
         boxed = [thing for thing in named if "p" not in thing]
-        said = {"src": NAME, "lic": self._licences.get(licence, "")}
+        said = {"src": NAME, "lic": self._licenses.get(license, "")}
         return {"f": name, "w": width, "h": height, "inst": outlined, "box": boxed} | said
 
 
 def _joined(parts: list[list[float]]) -> list[float]:
     """One outline x0, y0, x1, y1, ...: each part closed, then back to the first point of all."""
     if any(len(part) < 6 or len(part) % 2 for part in parts):
-        raise Wrong("segmentation is no list of polygons")
+        raise InvalidValue("segmentation is no list of polygons")
     if len(parts) == 1:
         return parts[0]
     return [side for part in parts for side in (*part, *part[:2])] + parts[0][:2]
 
 
-def _relative(layout: PhraseLayout, root: Path, split: str, name: str, out: Path) -> str:
+def _relative(layout: ReferringLayout, root: Path, split: str, name: str, out: Path) -> str:
     file = picture_file(layout, root, split, name)
     return Path(os.path.relpath(file.resolve(), out.resolve())).as_posix()

@@ -27,7 +27,7 @@ _SIDES = 4
 FourNumbers = tuple[float, float, float, float]
 
 
-class Wrong(ValueError):
+class InvalidValue(ValueError):
     """A value of another type or range than it should have; who knows the place makes it an error."""
 
 
@@ -93,7 +93,7 @@ def read_coco(path: Path, split: str) -> Columns:
 
 
 def read_instances(path: Path, wanted: set[int]) -> dict[int, tuple[str, FourNumbers]]:
-    """Picture and box of the ``wanted`` annotations of a file like COCO's. Raises ``DataError``."""
+    """IndexedImage and box of the ``wanted`` annotations of a file like COCO's. Raises ``DataError``."""
     waiting = _Instances(wanted)
     read_entries(path, {"images": waiting.picture, "annotations": waiting.annotation})
     found: dict[int, tuple[str, FourNumbers]] = {}
@@ -134,11 +134,11 @@ def read_lines(path: Path, split: str) -> Columns:
         entry = parse_json(line, place)
         try:
             if not isinstance(entry, dict) or set(entry) != set(LINE_KEYS):
-                raise Wrong(f"not the keys {', '.join(LINE_KEYS)}")
+                raise InvalidValue(f"not the keys {', '.join(LINE_KEYS)}")
             if text(entry, "split") == split:
                 name = file_name(text(entry, "image"))
                 found.add(name, box_of(entry, "box"), text(entry, "phrase"), text(entry, "reference"))
-        except Wrong as error:
+        except InvalidValue as error:
             raise DataError(f"{place}: {error}.", hint="Convert the original file again.") from error
     return found
 
@@ -160,9 +160,9 @@ def read_entries(
         counts[key] += 1
         try:
             if not isinstance(entry, dict):
-                raise Wrong(f"{shown(entry)} where an object should be")
+                raise InvalidValue(f"{shown(entry)} where an object should be")
             reader(entry)
-        except Wrong as error:
+        except InvalidValue as error:
             place = f"{key} entry {counts[key]}" if key else f"entry {counts[key]}"
             raise DataError(f"{path}, {place}: {error}.", hint="Fetch the file again.") from error
     missing = [key or "entries" for key in readers if not counts[key] and key not in may_lack]
@@ -171,56 +171,56 @@ def read_entries(
 
 
 def whole(entry: dict[str, Any], key: str) -> int:
-    """A whole number below 2**63 in size. Raises ``Wrong``."""
+    """A whole number below 2**63 in size. Raises ``InvalidValue``."""
     value = entry.get(key)
     if type(value) is not int or not -(2**63) <= value < 2**63:
-        raise Wrong(f"{key} is {shown(value)}, not a whole number")
+        raise InvalidValue(f"{key} is {shown(value)}, not a whole number")
     return value
 
 
 def number(entry: dict[str, Any], key: str) -> float:
-    """A number as float64; infinity is left to who uses it. Raises ``Wrong``."""
+    """A number as float64; infinity is left to who uses it. Raises ``InvalidValue``."""
     return _float(entry.get(key), key)
 
 
 def text(entry: dict[str, Any], key: str) -> str:
-    """Text of at most 64 KiB. Raises ``Wrong``."""
+    """Text of at most 64 KiB. Raises ``InvalidValue``."""
     value = entry.get(key)
     if not isinstance(value, str) or len(value) > 1 << 16:
-        raise Wrong(f"{key} is {shown(value)}, not a text")
+        raise InvalidValue(f"{key} is {shown(value)}, not a text")
     return value
 
 
 def entries(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """A list of objects. Raises ``Wrong``."""
+    """A list of objects. Raises ``InvalidValue``."""
     value = entry.get(key)
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
-        raise Wrong(f"{key} is {shown(value)}, not a list of objects")
+        raise InvalidValue(f"{key} is {shown(value)}, not a list of objects")
     return value
 
 
 def box_of(entry: dict[str, Any], key: str) -> FourNumbers:
-    """Four numbers. Raises ``Wrong``."""
+    """Four numbers. Raises ``InvalidValue``."""
     value = entry.get(key)
     if not isinstance(value, list | tuple) or len(value) != _SIDES:
-        raise Wrong(f"{key} is {shown(value)}, not four numbers")
+        raise InvalidValue(f"{key} is {shown(value)}, not four numbers")
     a, b, c, d = (_float(part, key) for part in value)
     return a, b, c, d
 
 
 def numbers_of(entry: dict[str, Any], key: str) -> list[float]:
-    """Finite numbers. Raises ``Wrong``."""
+    """Finite numbers. Raises ``InvalidValue``."""
     value = entry.get(key)
     if not isinstance(value, list):
-        raise Wrong(f"{key} is {shown(value)}, not a list of numbers")
+        raise InvalidValue(f"{key} is {shown(value)}, not a list of numbers")
     found = [_float(part, key) for part in value]
     if not all(map(math.isfinite, found)):
-        raise Wrong(f"{key} has a number that is not finite")
+        raise InvalidValue(f"{key} has a number that is not finite")
     return found
 
 
 def file_name(name: str) -> str:
-    """The name, if it cannot lead out of the folder of pictures. Raises ``Wrong``."""
+    """The name, if it cannot lead out of the folder of pictures. Raises ``InvalidValue``."""
     parts = PurePosixPath(name).parts
     if (
         not parts
@@ -229,7 +229,7 @@ def file_name(name: str) -> str:
         or any(c in name for c in "\\:\0")
         or len(name) > 1000
     ):
-        raise Wrong(f"{shown(name)} is no file name below a folder")
+        raise InvalidValue(f"{shown(name)} is no file name below a folder")
     return name
 
 
@@ -255,7 +255,7 @@ def _float(value: object, key: str) -> float:
         return float(value)
     if type(value) is float:
         return value
-    raise Wrong(f"{key} is {shown(value)}, not a number")
+    raise InvalidValue(f"{key} is {shown(value)}, not a number")
 
 
 class _Instances:

@@ -18,7 +18,7 @@ from vltrack.core.errors import DataError
 from vltrack.core.files import counted
 from vltrack.core.types import Frame
 from vltrack.datasets.layout import Layout, Span
-from vltrack.datasets.parsing import Findings
+from vltrack.datasets.parsing import Issues
 from vltrack.video.base import IMAGE_SUFFIXES
 from vltrack.video.images import natural_key
 
@@ -59,7 +59,7 @@ class Sequence:
         return len(self.files) if self.files else len(self.boxes)
 
     @property
-    def truth_held_back(self) -> bool:
+    def annotations_withheld(self) -> bool:
         """Whether the authors keep the boxes after the first to themselves."""
         return len(self.boxes) == 1 and len(self) > 1
 
@@ -149,7 +149,7 @@ class ImageList(AbcSequence[Path]):
         return self.folder / self.names[index]
 
 
-def list_images(folder: Path, layout: Layout, span: Span | None, findings: Findings) -> ImageList:
+def list_images(folder: Path, layout: Layout, span: Span | None, issues: Issues) -> ImageList:
     """The images of ``folder``, those of ``span`` only, in the order of their numbers.
 
     Their first number is that of the layout. A number twice is an error, a gap or a foreign
@@ -158,22 +158,22 @@ def list_images(folder: Path, layout: Layout, span: Span | None, findings: Findi
     try:
         names = os.listdir(folder)
     except OSError as error:
-        findings.error("unreadable", folder, f"cannot be listed ({error.strerror}).")
+        issues.error("unreadable", folder, f"cannot be listed ({error.strerror}).")
         return ImageList(folder, ())
     images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES and name[0] != "."]
     first, beside = layout.first, re.compile(layout.beside or "(?!)")
     foreign = {name for name in names if name[0] != "." and not beside.fullmatch(name)} - set(images)
     if foreign:
         others = f"{counted(len(foreign), 'file')} besides the images ({min(foreign)}), not read."
-        findings.warn("foreign", folder, others)
+        issues.warn("foreign", folder, others)
     images.sort()
     if not _is_plain(images):
         images.sort(key=natural_key)
-        images = _unique(images, folder, span, first, findings)
+        images = _unique(images, folder, span, first, issues)
     elif span is not None:
         images = [name for name in images if span.first <= int(name.partition(".")[0]) <= span.last]
     elif images and first is not None and int(images[0].partition(".")[0]) != first:
-        findings.error("numbers", folder, f"the first image is {images[0]}, not number {first}.")
+        issues.error("numbers", folder, f"the first image is {images[0]}, not number {first}.")
     return ImageList(folder, tuple(images))
 
 
@@ -200,27 +200,27 @@ def _is_plain(images: list[str]) -> bool:
 
 
 def _unique(
-    images: list[str], folder: Path, span: Span | None, first: int | None, findings: Findings
+    images: list[str], folder: Path, span: Span | None, first: int | None, issues: Issues
 ) -> list[str]:
     """The images in natural order, with what is odd about their numbers told."""
     numbered = [(int(found[-1]), name) for name in images if (found := _NUMBER.findall(name))]
     if len(numbered) < len(images):
         if span is not None or first is not None:
-            findings.error("numbers", folder, f"{len(images) - len(numbered)} images carry no number.")
+            issues.error("numbers", folder, f"{len(images) - len(numbered)} images carry no number.")
         return images
     if span is not None:
         numbered = [(number, name) for number, name in numbered if span.first <= number <= span.last]
     seen: dict[int, str] = {}
     for number, name in numbered:
         if number in seen:
-            findings.error("numbers", folder, f"{seen[number]} and {name} carry the same number.")
+            issues.error("numbers", folder, f"{seen[number]} and {name} carry the same number.")
             return [name for _, name in numbered]
         seen[number] = name
     if not seen:
         return []
     low, high = min(seen), max(seen)
     if first is not None and span is None and low != first:
-        findings.error("numbers", folder, f"the first image is {seen[low]}, not number {first}.")
+        issues.error("numbers", folder, f"the first image is {seen[low]}, not number {first}.")
     if gaps := high - low + 1 - len(seen):
-        findings.warn("numbers", folder, f"{gaps} numbers are missing between {low} and {high}.")
+        issues.warn("numbers", folder, f"{gaps} numbers are missing between {low} and {high}.")
     return [name for _, name in numbered]

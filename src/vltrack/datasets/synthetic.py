@@ -18,7 +18,7 @@ from vltrack.core.errors import ResourceError
 from vltrack.core.files import as_resource_error
 from vltrack.core.types import Image
 
-COLOURS = {
+COLORS = {
     "red": (214, 40, 40),
     "green": (40, 160, 60),
     "blue": (40, 80, 220),
@@ -33,7 +33,7 @@ _FINE = 4  # drawing is four times as fine as the frame, so that edges are smoot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProceduralClip:
+class SyntheticClip:
     """A rendered clip of T frames.
 
     Attributes:
@@ -42,29 +42,29 @@ class ProceduralClip:
             absent.
         absent: bool (T,).
         sentence: names the target and no other thing of the clip.
-        rival_boxes, rival_sentence: the same for the second target of a clip with twins (one shape in two
-            colours), else None and "".
+        distractor_boxes, distractor_sentence: the same for the second target of a clip with a distractor
+            (one shape in two colors), else None and "".
     """
 
     frames: NDArray[np.uint8]
     boxes: NDArray[np.float64]
     absent: NDArray[np.bool_]
     sentence: str
-    rival_boxes: NDArray[np.float64] | None = None
-    rival_sentence: str = ""
+    distractor_boxes: NDArray[np.float64] | None = None
+    distractor_sentence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Mover:
     shape: str
-    colour: str
+    color: str
     speckle: NDArray[np.uint8]
-    centres: NDArray[np.float64]
+    centers: NDArray[np.float64]
     sizes: NDArray[np.float64]
     angles: NDArray[np.float64]
 
 
-def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) -> ProceduralClip:
+def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) -> SyntheticClip:
     """The clip of ``seed``: always the same pixels. ``size`` is width, height.
 
     One clip in two has twins, one in three an absence (the target slides behind the end of the frame and
@@ -74,13 +74,13 @@ def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) 
         raise ValueError(f"{frames} frames of {size[0]}x{size[1]}: at least one of 64x64 is needed")
     rng = np.random.default_rng([seed, frames, *size])
     shapes = [str(s) for s in rng.permutation(SHAPES)]
-    colours = [str(c) for c in rng.permutation(list(COLOURS))]
+    colors = [str(c) for c in rng.permutation(list(COLORS))]
     twins = bool(rng.random() < 0.5)
     leaves = bool(rng.random() < 1 / 3) and frames >= 12
-    target = _mover(rng, shapes[0], colours[0], frames, size, leaves=leaves)
-    rival = _mover(rng, shapes[0] if twins else shapes[1], colours[1], frames, size, leaves=False)
+    target = _mover(rng, shapes[0], colors[0], frames, size, leaves=leaves)
+    rival = _mover(rng, shapes[0] if twins else shapes[1], colors[1], frames, size, leaves=False)
     others = [
-        _mover(rng, shapes[2 + i], colours[2 + i], frames, size, leaves=False)
+        _mover(rng, shapes[2 + i], colors[2 + i], frames, size, leaves=False)
         for i in range(int(rng.integers(3)))
     ]
     ground = _texture(rng, (size[0] * 3 // 2, size[1] * 3 // 2))
@@ -98,17 +98,17 @@ def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) 
         images[t] = canvas
     absent = boxes[:, 2:].min(axis=1) <= 0
     boxes[absent] = 0.0
-    return ProceduralClip(
+    return SyntheticClip(
         frames=images,
         boxes=boxes,
         absent=absent,
         sentence=_sentence(rng, target, twins=twins),
-        rival_boxes=rivals if twins else None,
-        rival_sentence=_sentence(rng, rival, twins=True) if twins else "",
+        distractor_boxes=rivals if twins else None,
+        distractor_sentence=_sentence(rng, rival, twins=True) if twins else "",
     )
 
 
-def write_clip(clip: ProceduralClip, folder: Path, *, replace: bool = False) -> None:
+def write_clip(clip: SyntheticClip, folder: Path, *, replace: bool = False) -> None:
     """Write ``folder`` with img/00000001.jpg ..., groundtruth.txt, absent.txt and nlp.txt; whole or not at
     all.
 
@@ -142,7 +142,7 @@ def synthesize(out: Path, count: int, frames: int, seed: int) -> list[Path]:
     return folders
 
 
-def _fill(clip: ProceduralClip, folder: Path) -> None:
+def _fill(clip: SyntheticClip, folder: Path) -> None:
     images = folder / "img"
     images.mkdir(parents=True)
     for number, frame in enumerate(clip.frames, 1):
@@ -158,28 +158,28 @@ def _fill(clip: ProceduralClip, folder: Path) -> None:
 
 def _sentence(rng: np.random.Generator, mover: _Mover, *, twins: bool) -> str:
     if twins or rng.random() < 0.6:
-        return f"the {mover.colour} {mover.shape}"
+        return f"the {mover.color} {mover.shape}"
     return f"the {mover.shape}"
 
 
 def _mover(
-    rng: np.random.Generator, shape: str, colour: str, frames: int, size: tuple[int, int], *, leaves: bool
+    rng: np.random.Generator, shape: str, color: str, frames: int, size: tuple[int, int], *, leaves: bool
 ) -> _Mover:
     side = min(size) * rng.uniform(0.12, 0.28)
     room = np.array(size, dtype=np.float64)
-    centres = _path(rng, frames, room / 2, room * 0.27)
+    centers = _path(rng, frames, room / 2, room * 0.27)
     margin = side * 0.6
-    centres = np.clip(centres, margin, room - margin)
+    centers = np.clip(centers, margin, room - margin)
     if leaves:  # one smooth excursion to the right and back
         phase = (np.arange(frames) - frames * 0.55) / max(2.0, frames * 0.17)
         away = np.exp(-(phase**4))
-        centres[:, 0] += away * (room[0] - centres[:, 0] + 1.5 * side)
+        centers[:, 0] += away * (room[0] - centers[:, 0] + 1.5 * side)
     time = np.arange(frames)
     return _Mover(
         shape=shape,
-        colour=colour,
+        color=color,
         speckle=_speckle(rng),
-        centres=centres,
+        centers=centers,
         sizes=side * np.exp(0.2 * np.sin(time / rng.uniform(9, 25) + rng.uniform(0, 6))),
         angles=rng.uniform(-0.3, 0.3) + 0.3 * np.sin(time / rng.uniform(9, 25) + rng.uniform(0, 6)),
     )
@@ -198,7 +198,7 @@ def _path(
 
 
 def _texture(rng: np.random.Generator, size: tuple[int, int]) -> Image:
-    """A coloured noise of several scales (H, W, 3), dull enough that the shapes stand out."""
+    """A colored noise of several scales (H, W, 3), dull enough that the shapes stand out."""
     total = np.zeros((size[1], size[0], 3), dtype=np.float32)
     for cells, weight in ((3, 40.0), (9, 22.0), (40, 14.0), (120, 9.0)):
         coarse = rng.normal(size=(cells, cells, 3)).astype(np.float32) * np.float32(weight)
@@ -218,7 +218,7 @@ def _draw(canvas: Image, mover: _Mover, t: int) -> NDArray[np.float64]:
     """Draw a shape into ``canvas``; its box x, y, w, h cut at the frame, with w = h = 0 where nothing of it
     is in."""
     h, w = canvas.shape[:2]
-    points = _outline(mover.shape) @ _turn(mover.angles[t]).T * mover.sizes[t] / 2 + mover.centres[t]
+    points = _outline(mover.shape) @ _turn(mover.angles[t]).T * mover.sizes[t] / 2 + mover.centers[t]
     low, high = points.min(axis=0), points.max(axis=0)
     x0, y0 = np.maximum(np.floor(low), 0).astype(int)
     x1, y1 = np.minimum(np.ceil(high), (w, h)).astype(int)
@@ -227,16 +227,16 @@ def _draw(canvas: Image, mover: _Mover, t: int) -> NDArray[np.float64]:
     fine = np.zeros(((y1 - y0) * _FINE, (x1 - x0) * _FINE), dtype=np.uint8)
     cv2.fillPoly(fine, [np.round((points - (x0, y0)) * _FINE - 0.5).astype(np.int32)], 255)
     if mover.shape == "ring":
-        inner = _outline("circle") * 0.5 * mover.sizes[t] / 2 + mover.centres[t]
+        inner = _outline("circle") * 0.5 * mover.sizes[t] / 2 + mover.centers[t]
         cv2.fillPoly(fine, [np.round((inner - (x0, y0)) * _FINE - 0.5).astype(np.int32)], 0)
     share = cv2.resize(fine, (int(x1 - x0), int(y1 - y0)), interpolation=cv2.INTER_AREA)[..., None] / 255
     marks = (
         cv2.resize(mover.speckle, (int(x1 - x0), int(y1 - y0)), interpolation=cv2.INTER_LINEAR)[..., None]
         - 128.0
     )
-    colour = np.clip(np.array(COLOURS[mover.colour]) + marks, 0, 255)
+    color = np.clip(np.array(COLORS[mover.color]) + marks, 0, 255)
     region = canvas[y0:y1, x0:x1]
-    canvas[y0:y1, x0:x1] = np.round(region * (1 - share) + colour * share).astype(np.uint8)
+    canvas[y0:y1, x0:x1] = np.round(region * (1 - share) + color * share).astype(np.uint8)
     seen = _cut(points, w, h)
     if len(seen) == 0:
         return np.zeros(4)

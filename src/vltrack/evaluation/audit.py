@@ -55,7 +55,7 @@ OTHER_WORDS = (Variant.SHUFFLED, Variant.CONTRADICTING)
 Run = tuple[Mode, Variant]
 
 
-class Follower(Protocol):
+class MultiTrackerLike(Protocol):
     """What the audit needs of ``tracking.tracker.MultiTracker``."""
 
     def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]: ...
@@ -64,7 +64,7 @@ class Follower(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class AuditTarget:
     """One target to audit a model with.
 
     Attributes:
@@ -110,7 +110,7 @@ class Effect:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
+class TargetAudit:
     """The audit of one target: frames followed, the true run's success AUC a mode, and every other run.
 
     ``skipped`` says of a mode why this target has no runs in it.
@@ -127,14 +127,14 @@ class Heard:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
+class FailedTarget:
     """A target whose video or model failed: why, and the error's code."""
 
     name: str
     error: VltrackError
 
 
-def audit_one(follower: Follower, subject: Subject, wording: Wording, modes: AbcSequence[Mode]) -> Heard:
+def audit_one(follower: MultiTrackerLike, subject: AuditTarget, wording: Wording, modes: AbcSequence[Mode]) -> TargetAudit:
     """Follow one target in all modes with all sentences, in one pass over its video.
 
     Raises:
@@ -158,7 +158,7 @@ def audit_one(follower: Follower, subject: Subject, wording: Wording, modes: Abc
         for run in targets
         if run[1] is not Variant.TRUE
     ]
-    return Heard(
+    return TargetAudit(
         name=subject.name,
         sentence=subject.sentence,
         wording=wording,
@@ -171,7 +171,7 @@ def audit_one(follower: Follower, subject: Subject, wording: Wording, modes: Abc
 
 
 def follow(
-    follower: Follower, frames: Iterable[Frame], targets: Mapping[Run, Target]
+    follower: MultiTrackerLike, frames: Iterable[Frame], targets: Mapping[Run, Target]
 ) -> tuple[dict[Run, Floats], int]:
     """The boxes (N, 4) of every target over the N frames of one video, and N; NaN rows for those that were
     refused.
@@ -198,7 +198,7 @@ def follow(
     return {run: np.array(found, dtype=np.float64) for run, found in rows.items()}, count
 
 
-def _started(follower: Follower, frame: Frame, targets: Mapping[str, Target]) -> dict[str, Step]:
+def _started(follower: MultiTrackerLike, frame: Frame, targets: Mapping[str, Target]) -> dict[str, Step]:
     """Start all targets together; without those whose words give no box."""
     try:
         return follower.init(frame, targets)
@@ -218,7 +218,7 @@ def _runs(mode: Mode) -> list[Run]:
     return [(mode, variant) for variant in VARIANTS[mode]]
 
 
-def _target(subject: Subject, wording: Wording, run: Run) -> Target:
+def _target(subject: AuditTarget, wording: Wording, run: Run) -> Target:
     mode, variant = run
     said = {
         Variant.TRUE: subject.sentence,
@@ -229,7 +229,7 @@ def _target(subject: Subject, wording: Wording, run: Run) -> Target:
     return Target(box=None if mode is Mode.NL else subject.start, text=said)
 
 
-def _auc(subject: Subject, rows: Floats) -> float | None:
+def _auc(subject: AuditTarget, rows: Floats) -> float | None:
     """Success AUC in percent; None where the truth is not known or never shows the target.
 
     Raises:
@@ -293,7 +293,7 @@ def movement(true_N4: Floats, other_N4: Floats) -> tuple[float, float]:
     return float(apart.mean()), float((np.hypot(*shift.T) / size).mean())
 
 
-def shortened(subject: Subject, frames: int) -> Subject:
+def truncated(subject: AuditTarget, frames: int) -> AuditTarget:
     """The same target in the first ``frames`` frames only."""
 
     def some() -> Frames:
@@ -309,25 +309,25 @@ def shortened(subject: Subject, frames: int) -> Subject:
 # From annotated sequences to targets of an audit. Knows what a sequence must have; opens no video.
 
 
-def subjects_of(sequences: Iterable[Sequence]) -> tuple[list[Subject], dict[str, str]]:
+def audit_targets_of(sequences: Iterable[Sequence]) -> tuple[list[AuditTarget], dict[str, str]]:
     """Targets with a sentence, and by name why the other sequences are left out."""
-    found: list[Subject] = []
+    found: list[AuditTarget] = []
     left_out: dict[str, str] = {}
     for sequence in sequences:
         if not sequence.sentence.strip():
             left_out[sequence.name] = "no sentence"
             continue
-        found.append(subject_of(sequence))
+        found.append(audit_target_of(sequence))
     return found, left_out
 
 
-def subject_of(sequence: Sequence) -> Subject:
+def audit_target_of(sequence: Sequence) -> AuditTarget:
     """One target. Where the truth is held back there is only the box to start from."""
     box = np.asarray(sequence.boxes[0], dtype=np.float64)
     usable = bool(np.isfinite(box).all() and (box[2:] > 0).all() and not sequence.absent[0])
     x, y, w, h = (float(number) for number in box)
-    known = not sequence.truth_held_back
-    return Subject(
+    known = not sequence.annotations_withheld
+    return AuditTarget(
         name=sequence.name,
         sentence=sequence.sentence,
         frames=sequence.frames,

@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from vltrack.core.errors import PartialResult
 from vltrack.core.files import write_text
 from vltrack.core.types import Frame, Mode, Target, iou_xywh
-from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip
-from vltrack.evaluation.audit import Follower, Run, Variant, follow, movement
+from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
+from vltrack.evaluation.audit import MultiTrackerLike, Run, Variant, follow, movement
 from vltrack.evaluation.audit_report import FORMAT, TINY, VERSION
 from vltrack.metrics.bootstrap import FEWEST, Interval, paired_bootstrap
 
 FIRST_SEED = 1_000_000
 """Scenes are drawn from this seed on; training uses others."""
 APART = 0.1
-"""Twins overlap at most this much in the first frame, or the start by words would be a matter of taste."""
+"""DistractorPair overlap at most this much in the first frame, or the start by words would be a matter of taste."""
 FRAMES = 20
 RATE = 25.0
 
@@ -39,7 +39,7 @@ _A: Run = (Mode.NL, Variant.TRUE)
 _B: Run = (Mode.NL, Variant.CONTRADICTING)
 
 
-class TwinVerdict(StrEnum):
+class DistractorVerdict(StrEnum):
     """What is found of a model on twins."""
 
     IGNORES = "ignores the sentence"
@@ -49,7 +49,7 @@ class TwinVerdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Twins:
+class DistractorPair:
     """One scene and what a model did in it, with each of the two sentences.
 
     Attributes:
@@ -81,27 +81,27 @@ class Twins:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TwinAudit:
+class DistractorAudit:
     """All scenes: mean ``lead``, share of frames on the named and on the other twin, flip rate, movement."""
 
-    verdict: TwinVerdict
+    verdict: DistractorVerdict
     lead: Interval
     named: Interval
     other: Interval
     flip: Interval
     moved: Interval
     refused: int
-    scenes: Sequence[Twins]
+    scenes: Sequence[DistractorPair]
 
     @property
-    def told(self) -> str:
+    def verdict_text(self) -> str:
         """The verdict in words; where scenes are too few, how many there are."""
-        if self.verdict is not TwinVerdict.FEW:
+        if self.verdict is not DistractorVerdict.FEW:
             return str(self.verdict)
         return f"{self.verdict} ({len(self.scenes)}, {FEWEST} are needed)"
 
 
-def twin_scenes(count: int, frames: int = FRAMES, seed: int = 0) -> Iterator[tuple[int, ProceduralClip]]:
+def distractor_scenes(count: int, frames: int = FRAMES, seed: int = 0) -> Iterator[tuple[int, SyntheticClip]]:
     """``count`` scenes and the seeds of their clips: both twins always in view, apart in the first frame."""
     number, found = FIRST_SEED * (1 + seed), 0
     while found < count:
@@ -112,32 +112,32 @@ def twin_scenes(count: int, frames: int = FRAMES, seed: int = 0) -> Iterator[tup
         number += 1
 
 
-def _fair(clip: ProceduralClip) -> bool:
+def _fair(clip: SyntheticClip) -> bool:
     """Whether the sentences decide: two twins, always in view, apart in the first frame."""
-    rivals = clip.rival_boxes
+    rivals = clip.distractor_boxes
     if rivals is None or clip.absent.any() or (rivals[:, 2:] <= 0).any():
         return False
     return bool(iou_xywh(clip.boxes[0], rivals[0]) <= APART)
 
 
-def audit_scene(follower: Follower, seed: int, clip: ProceduralClip) -> Twins:
+def audit_scene(follower: MultiTrackerLike, seed: int, clip: SyntheticClip) -> DistractorPair:
     """Follow both twins of a scene by their sentences, in one pass.
 
     Raises:
         ValueError: the clip has no twins.
         VltrackError: what the tracker raises.
     """
-    if clip.rival_boxes is None:
+    if clip.distractor_boxes is None:
         raise ValueError("the clip has no twins")
-    targets = {_A: Target(text=clip.sentence), _B: Target(text=clip.rival_sentence)}
+    targets = {_A: Target(text=clip.sentence), _B: Target(text=clip.distractor_sentence)}
     boxes, _ = follow(follower, _frames(clip.frames), targets)
     one, two = (
-        _shares(boxes[_A], clip.boxes, clip.rival_boxes),
-        _shares(boxes[_B], clip.rival_boxes, clip.boxes),
+        _shares(boxes[_A], clip.boxes, clip.distractor_boxes),
+        _shares(boxes[_B], clip.distractor_boxes, clip.boxes),
     )
-    return Twins(
+    return DistractorPair(
         seed=seed,
-        sentences=(clip.sentence, clip.rival_sentence),
+        sentences=(clip.sentence, clip.distractor_sentence),
         named=(one[0], two[0]),
         other=(one[1], two[1]),
         moved=movement(boxes[_A], boxes[_B])[0],
@@ -145,7 +145,7 @@ def audit_scene(follower: Follower, seed: int, clip: ProceduralClip) -> Twins:
     )
 
 
-def summarise_twins(scenes: Sequence[Twins], seed: int = 0) -> TwinAudit:
+def summarize_pairs(scenes: Sequence[DistractorPair], seed: int = 0) -> DistractorAudit:
     """All scenes together; ``seed`` is of the bootstrap. Below ``FEWEST`` nothing is said of following."""
 
     def over(values: Iterable[float]) -> Interval:
@@ -154,14 +154,14 @@ def summarise_twins(scenes: Sequence[Twins], seed: int = 0) -> TwinAudit:
     lead = over(scene.lead for scene in scenes)
     moved = over(scene.moved for scene in scenes)
     if moved.sequences and moved.mean < TINY:
-        verdict = TwinVerdict.IGNORES
+        verdict = DistractorVerdict.IGNORES
     elif len(scenes) < FEWEST:
-        verdict = TwinVerdict.FEW
+        verdict = DistractorVerdict.FEW
     elif lead.low > 0:
-        verdict = TwinVerdict.FOLLOWS
+        verdict = DistractorVerdict.FOLLOWS
     else:
-        verdict = TwinVerdict.ASTRAY
-    return TwinAudit(
+        verdict = DistractorVerdict.ASTRAY
+    return DistractorAudit(
         verdict=verdict,
         lead=lead,
         named=over(sum(scene.named) / 2 for scene in scenes),
@@ -173,13 +173,13 @@ def summarise_twins(scenes: Sequence[Twins], seed: int = 0) -> TwinAudit:
     )
 
 
-def judge_twins(audit: TwinAudit, model: str) -> None:
+def judge_pairs(audit: DistractorAudit, model: str) -> None:
     """Raise where the box does not follow the sentence: here nothing else names the target.
 
     Raises:
         PartialResult: it does not.
     """
-    if audit.verdict in (TwinVerdict.FOLLOWS, TwinVerdict.FEW):
+    if audit.verdict in (DistractorVerdict.FOLLOWS, DistractorVerdict.FEW):
         return
     flips = sum(scene.flipped for scene in audit.scenes)
     raise PartialResult(
@@ -193,7 +193,7 @@ def judge_twins(audit: TwinAudit, model: str) -> None:
 # -- files --------------------------------------------------------------------------------------------
 
 
-def document(audit: TwinAudit, head: Mapping[str, Any]) -> dict[str, Any]:
+def document(audit: DistractorAudit, head: Mapping[str, Any]) -> dict[str, Any]:
     """The whole audit for JSON (docs/audit.md describes it)."""
     totals = {name: getattr(audit, name).to_dict() for name in ("lead", "named", "other", "flip", "moved")}
     return {
@@ -209,7 +209,7 @@ def document(audit: TwinAudit, head: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def save(audit: TwinAudit, head: Mapping[str, Any], folder: Path) -> list[Path]:
+def save(audit: DistractorAudit, head: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write audit.json and audit.csv into ``folder``. Raises ``ResourceError``."""
     files = [folder / "audit.json", folder / "audit.csv"]
     write_text(files[0], json.dumps(document(audit, head), indent=1, allow_nan=False) + "\n")
@@ -225,7 +225,7 @@ def save(audit: TwinAudit, head: Mapping[str, Any], folder: Path) -> list[Path]:
     return files
 
 
-def _record(scene: Twins) -> dict[str, Any]:
+def _record(scene: DistractorPair) -> dict[str, Any]:
     return {
         "seed": scene.seed,
         "sentences": list(scene.sentences),

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from vltrack.core.errors import DataError, GroundingFailed, PromptEmpty
-from vltrack.datasets.referring import PhraseSet
+from vltrack.datasets.referring import ReferringSet
 from vltrack.metrics.success import Grounding, grounding
 
 
 def evaluate_grounding(
-    phrases: PhraseSet, weights: str | Path, *, progress: Callable[[], None], **loading: Any
+    phrases: ReferringSet, weights: str | Path, *, progress: Callable[[], None], **loading: Any
 ) -> dict[str, Grounding]:
     """Scores by split. A phrase that the tracker finds nothing for has overlap 0 and is counted.
 

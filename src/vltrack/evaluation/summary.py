@@ -18,13 +18,13 @@ from vltrack.core.files import as_resource_error, counted, write_text
 from vltrack.core.json_io import read_json
 from vltrack.core.types import Floats, iou_xywh
 from vltrack.datasets.reader import Dataset
-from vltrack.evaluation.results import of_run, read_results
-from vltrack.evaluation.third_party import Results, matched
-from vltrack.metrics.annotations import Annotation, Flags, Truth
+from vltrack.evaluation.results import read_results, results_of_run
+from vltrack.evaluation.third_party import TrackerResults, match_names
+from vltrack.metrics.annotations import Annotation, Annotations, Flags
 from vltrack.metrics.frame_errors import NO_ROW
-from vltrack.metrics.protocol_search import causes, free_hits
+from vltrack.metrics.protocol_search import causes, trivial_hits
 from vltrack.metrics.protocols import RULES, Rule, benchmark_of
-from vltrack.metrics.scoring import CURVES, MEASURES, Scores, align, ceiling, score, webuav
+from vltrack.metrics.scoring import CURVES, MEASURES, Scores, align, score, upper_bound, webuav
 
 FORMAT = "vltrack.scores"
 VERSION = 1
@@ -45,20 +45,20 @@ class Subset:
         return f"{self.name} {self.n}/{self.of}"
 
 
-def truth_of(dataset: Dataset) -> Truth:
+def annotations_of(dataset: Dataset) -> Annotations:
     """The annotations of a data set for the scorer.
 
     Raises:
         DataError: the boxes of a sequence are held back by its authors.
     """
-    hidden = [sequence.name for sequence in dataset.sequences if sequence.truth_held_back]
+    hidden = [sequence.name for sequence in dataset.sequences if sequence.annotations_withheld]
     if hidden:
         raise DataError(
             f"{len(hidden)} of {len(dataset.sequences)} sequences have only their first box annotated"
             f" ({hidden[0]}, ...): the truth is held back.",
             hint="Pack the results (--pack) and send them to the benchmark's server.",
         )
-    return Truth.join(
+    return Annotations.join(
         Annotation(
             name=sequence.name,
             boxes=sequence.boxes,
@@ -71,20 +71,20 @@ def truth_of(dataset: Dataset) -> Truth:
     )
 
 
-def renamed(names_of_data: Collection[str], results: Results) -> Results:
+def rename_results(names_of_data: Collection[str], results: TrackerResults) -> TrackerResults:
     """The same results under the data set's names. Raises ``DataError`` where two fit one name."""
-    names = matched(names_of_data, results.boxes)
+    names = match_names(names_of_data, results.boxes)
     return replace(
         results,
-        nothing=tuple(matched(names_of_data, results.nothing)),
+        nothing=tuple(match_names(names_of_data, results.nothing)),
         boxes={name: results.boxes[other] for name, other in names.items()},
         seconds={name: results.seconds[other] for name, other in names.items() if other in results.seconds},
     )
 
 
-def summarise(
-    results: Results,
-    truth: Truth,
+def summarize(
+    results: TrackerResults,
+    truth: Annotations,
     *,
     data: str,
     split: str,
@@ -96,7 +96,7 @@ def summarise(
     """Everything that is known of these results (the form of ``scores.json``; docs/evaluate.md).
 
     Args:
-        results: boxes under the data set's names (``renamed``).
+        results: boxes under the data set's names (``rename_results``).
         truth: of the sequences that are scored.
         data, split: names of the data set and its part.
         place: what its folder is called; it tells two sets of clips of one's own apart.
@@ -136,7 +136,7 @@ def summarise(
     }
 
 
-def _with_misses(results: Results, truth: Truth) -> Results:
+def _with_misses(results: TrackerResults, truth: Annotations) -> TrackerResults:
     """The results with rows for the sequences in which nothing was found."""
     lengths = dict(zip(truth.names, truth.lengths.tolist(), strict=True))
     missed = {name: np.full((lengths[name], 4), NO_ROW) for name in results.nothing if name in lengths}
@@ -166,13 +166,13 @@ def with_short(rule: Rule, short: Short) -> Rule:
     return replace(rule, short=short)
 
 
-def _scored(truth: Truth, results: Results, rule: Rule) -> Scores:
+def _scored(truth: Annotations, results: TrackerResults, rule: Rule) -> Scores:
     laid, boxes = align(truth, results.boxes, rule)
     return score(laid, boxes, rule)
 
 
-def _told(truth: Truth, scores: Scores, rule: Rule, extra: dict[str, float]) -> dict[str, Any]:
-    top = ceiling(truth, rule)
+def _told(truth: Annotations, scores: Scores, rule: Rule, extra: dict[str, float]) -> dict[str, Any]:
+    top = upper_bound(truth, rule)
     return {
         "rule": rule.name,
         "title": rule.title,
@@ -190,7 +190,7 @@ def _told(truth: Truth, scores: Scores, rule: Rule, extra: dict[str, float]) -> 
             if flags.sum() > 1
         },
         "ceiling": _values(top),
-        "free_hits": free_hits(truth, rule),
+        "free_hits": trivial_hits(truth, rule),
         "extra": extra,
     }
 
@@ -199,7 +199,7 @@ def _values(scores: Scores, among: Flags | None = None) -> dict[str, float | Non
     return {name: _number(100 * scores.value(name, among)) for name in MEASURES}
 
 
-def _extra(truth: Truth, results: Results, rule: Rule) -> dict[str, float]:
+def _extra(truth: Annotations, results: TrackerResults, rule: Rule) -> dict[str, float]:
     """What only one benchmark has, in percent."""
     if rule.name not in ("webuav", "trackingnet") or rule.first != "truth":
         return {}
@@ -224,7 +224,7 @@ def _unusual(rule: Rule) -> dict[str, str]:
     return {name: words for name, words in unusual.items() if isinstance(words, str)}
 
 
-def remarks(results: Results, truth: Truth, short: Short) -> list[str]:
+def remarks(results: TrackerResults, truth: Annotations, short: Short) -> list[str]:
     """What a reader of the score has to know of the rows: those that are missing, too many, or no box."""
     rows = {name: len(results.boxes[name]) for name in truth.names if name in results.boxes}
     lengths = dict(zip(truth.names, truth.lengths.tolist(), strict=True))
@@ -263,7 +263,7 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
-def _sequences(truth: Truth, results: Results) -> list[dict[str, Any]]:
+def _sequences(truth: Annotations, results: TrackerResults) -> list[dict[str, Any]]:
     rows = []
     for index, name in enumerate(truth.names):
         part = truth.rows(index)
@@ -288,7 +288,7 @@ def _overlap(box: Floats, true: Floats) -> float | None:
     return min(1.0, float(iou_xywh(box, true)))
 
 
-def _speed(results: Results) -> dict[str, float] | None:
+def _speed(results: TrackerResults) -> dict[str, float] | None:
     """Frames a second and the median frame in milliseconds, each first frame left out; None if not known."""
     later = [seconds[1:] for seconds in results.seconds.values() if len(seconds) > 1]
     every = np.concatenate(later) if later else np.zeros(0)
@@ -354,5 +354,5 @@ def read_scores(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} holds no scores of this version of vltrack.", hint="Score the results: vltrack evaluate."
         )
-    speed = _speed(of_run(read_results(folder))) if (folder / "run.json").is_file() else None
+    speed = _speed(results_of_run(read_results(folder))) if (folder / "run.json").is_file() else None
     return {**told, "speed": speed}

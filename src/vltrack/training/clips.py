@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import ConfigError
 from vltrack.core.types import Box, Image
-from vltrack.datasets.pictures import PictureSet
+from vltrack.datasets.images import ImageSet
 from vltrack.datasets.synthetic import synthesize_clip
 
 _SIZE = (320, 240)
@@ -108,7 +108,7 @@ def _shrunk(picture: Image, scale: float) -> tuple[Image, NDArray[np.float64]]:
     return small, np.array(size) / (width, height)
 
 
-def clips_of(pictures: PictureSet | None, frames: int, seed: int) -> Callable[[int], Clip]:
+def clips_of(pictures: ImageSet | None, frames: int, seed: int) -> Callable[[int], Clip]:
     """Clip number k of an endless stream: every second one drawn, all of them where there is no picture."""
     known = [] if pictures is None else _objects(pictures)
 
@@ -123,7 +123,7 @@ def clips_of(pictures: PictureSet | None, frames: int, seed: int) -> Callable[[i
     return clip
 
 
-def _objects(pictures: PictureSet) -> list[tuple[int, Box, str]]:
+def _objects(pictures: ImageSet) -> list[tuple[int, Box, str]]:
     """Objects large enough to be looked at closely: picture, box, name."""
     return [
         (index, np.array(instance.box), instance.name)

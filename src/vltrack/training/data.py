@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vltrack.core.types import Image, xywh_to_cxcywh
 from vltrack.datasets.cutouts import CutoutSet
-from vltrack.datasets.pictures import PictureSet
+from vltrack.datasets.images import ImageSet
 from vltrack.models.base import Flag
 from vltrack.prep.crops import cut, region_for
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
@@ -93,7 +93,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         """Clip ``index`` of the endless stream of this seed (see ``training.rollout.ClipObjective``)."""
         if self._clips is None:
             cv2.setNumThreads(0)
-            self._clips = clips_of(PictureSet.load(self.data), self.config.frames, self.seed)
+            self._clips = clips_of(ImageSet.load(self.data), self.config.frames, self.seed)
         clip, share = self._clips(index), self.config.text_share
         ids = np.zeros(self.max_words, dtype=np.int64)
         words = ids.astype(bool)
@@ -113,7 +113,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
 def open_samplers(configs: list[PairConfig], data: Path, cache: Path) -> list[PairSampler]:
     """A sampler a configuration, over the same ``data`` and the cut-outs in ``cache``."""
-    pictures, cutouts = PictureSet.load(data), CutoutSet.load(cache)
+    pictures, cutouts = ImageSet.load(data), CutoutSet.load(cache)
     return [PairSampler(config, pictures, cutouts) for config in configs]
 
 

@@ -30,12 +30,12 @@ from vltrack.core.errors import Diverged, StateError
 from vltrack.core.files import write_text
 from vltrack.core.types import Mode, Target, iou_xywh
 from vltrack.datasets.cutouts import build_cutouts
-from vltrack.datasets.pictures import PictureSet
-from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip
+from vltrack.datasets.images import ImageSet
+from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
 from vltrack.nn.device import choose_device, mixed_precision, use_threads
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
-from vltrack.tracking.tracker import house_policy
+from vltrack.tracking.tracker import default_policy
 from vltrack.training.checkpoint import RunState, restore_state, save_state
 from vltrack.training.data import Batch, ClipDataset, PairDataset, loader
 from vltrack.training.init import freezing, starting_model
@@ -62,7 +62,7 @@ def validate(model: Any, device: torch.device, policy: Policy | None = None) -> 
     return {str(mode): float(np.mean([_overlap(engine, clip, mode) for clip in clips])) for mode in Mode}
 
 
-def _overlap(engine: Engine, clip: ProceduralClip, mode: Mode) -> float:
+def _overlap(engine: Engine, clip: SyntheticClip, mode: Mode) -> float:
     x, y, w, h = (float(v) for v in clip.boxes[0])
     target = Target(
         box=None if mode is Mode.NL else (x, y, w, h), text=None if mode is Mode.BBOX else clip.sentence
@@ -265,7 +265,7 @@ class _Loop:
 
     def _validate(self) -> None:
         if self.here.rank == 0:
-            policy = house_policy(self.config.model, self.config.size)
+            policy = default_policy(self.config.model, self.config.size)
             row = {"step": self.state.step, **validate(self.state.average, self.here.device, policy)}
             _append(self.out / "validation.csv", ("step", "bbox", "nlbbox", "nl"), row)
 
@@ -289,7 +289,7 @@ def _pairs(config: TrainConfig, model: Any, here: Place, data: Path, cache: Path
     later = (config.later_from * config.batch, wordy) if config.later_from else None
     if here.rank == 0 and not cache.exists():
         log.info("cutting objects out of the pictures, once a run: some minutes")
-        build_cutouts(PictureSet.load(data), cache, tell=_tell_cut)
+        build_cutouts(ImageSet.load(data), cache, progress=_tell_cut)
     if here.world > 1:
         dist.barrier()
     return PairDataset(pairs, data, cache, config.seed, model.max_words, later, model.vocabulary)

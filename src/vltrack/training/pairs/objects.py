@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, Image
-from vltrack.datasets.cutouts import Cutout, CutoutSet, Patch, dominant_colour
-from vltrack.datasets.pictures import Instance, PictureSet, held_out
+from vltrack.datasets.cutouts import Cutout, CutoutSet, Patch, dominant_color
+from vltrack.datasets.images import AnnotatedObject, ImageSet, held_out
 from vltrack.training.pairs.rendering import blob_patch, corners, recolour, rounded_corners
 
 
@@ -48,7 +48,7 @@ class Neighbour:
 class Library:
     """Pictures and cut-outs of one split, with the draws that rendering needs."""
 
-    def __init__(self, pictures: PictureSet, cutouts: CutoutSet, split: str) -> None:
+    def __init__(self, pictures: ImageSet, cutouts: CutoutSet, split: str) -> None:
         self.pictures = pictures
         self.cutouts = cutouts
         wanted = {p.file for p in pictures if split == "all" or held_out(p.file) == (split == "val")}
@@ -68,7 +68,7 @@ class Library:
         wide = [i for i in self._chosen if len(pictures[i].instances) > 1]
         self._wide = wide or self._chosen
         self._shown = {
-            i: {pictures[i].whole or "", *(o.name for o in pictures[i].instances)} for i in self._chosen
+            i: {pictures[i].main_object or "", *(o.name for o in pictures[i].instances)} for i in self._chosen
         }
         self._owners, self._owner_weights = self._find_owners()
         self._crowded = self._find_crowded()
@@ -124,7 +124,7 @@ class Library:
             if piece.size and float(cv2.meanStdDev(piece)[1].mean()) > 22:
                 break
         piece = np.ascontiguousarray(_crop(self.image(picture), box))
-        colour = dominant_colour(piece.reshape(-1, 3), 0.7)
+        colour = dominant_color(piece.reshape(-1, 3), 0.7)
         if rng.random() < 0.5:
             patch = blob_patch(piece, rng)
             if patch is not None:
@@ -144,7 +144,8 @@ class Library:
             x, y, factor = cut.origin
             outline = self.cutouts.patch(key).outline.astype(np.float64) * factor + (x, y)
             return Actor(
-                name=cut.name, colour=cut.colour, upper=cut.upper, outline=outline, picture=picture, key=key
+                name=cut.name, colour=cut.color, upper=cut.clothing_color, outline=outline, picture=picture,
+                key=key,
             ), []
         return self.owned(picture, number)
 
@@ -156,7 +157,7 @@ class Library:
         for rank, other in enumerate(entry.instances):
             if rank != number and _overlap(other.box, instance.box) < 0.7:
                 seen = self._matching(entry.file, other)
-                colours = ("", "") if seen is None else (seen.colour, seen.upper)
+                colours = ("", "") if seen is None else (seen.color, seen.clothing_color)
                 others.append(
                     Neighbour(name=other.name, box=np.array(other.box), colour=colours[0], upper=colours[1])
                 )
@@ -166,8 +167,8 @@ class Library:
         )
         return Actor(
             name=instance.name,
-            colour="" if match is None else match.colour,
-            upper="" if match is None else match.upper,
+            colour="" if match is None else match.color,
+            upper="" if match is None else match.clothing_color,
             outline=outline,
             picture=picture,
             calm=instance.polygon is None,
@@ -194,11 +195,11 @@ class Library:
     def _actor(self, key: int) -> Actor:
         cut, patch = self.cutouts[key], self.cutouts.patch(key)
         return Actor(
-            name=cut.name, colour=cut.colour, upper=cut.upper,
+            name=cut.name, colour=cut.color, upper=cut.clothing_color,
             outline=patch.outline.astype(np.float64), patch=patch, key=key, roles=self._roles.get(key, ()),
         )  # fmt: skip
 
-    def _matching(self, file: str, instance: Instance) -> Cutout | None:
+    def _matching(self, file: str, instance: AnnotatedObject) -> Cutout | None:
         key = self._key_of(file, instance)
         return None if key is None else self.cutouts[key]
 
@@ -228,7 +229,7 @@ class Library:
                         roles[key] = found
         return roles
 
-    def _key_of(self, file: str, instance: Instance) -> int | None:
+    def _key_of(self, file: str, instance: AnnotatedObject) -> int | None:
         for key in self._by_file.get(file, ()):
             cut = self.cutouts[key]
             near = (
@@ -255,7 +256,7 @@ class Library:
                 weight = 1.0 if share < 0.45 else 0.3 if share < 0.7 else 0.06
                 owners.append((index, number))
                 weights.append(weight * (0.6 if instance.polygon is None else 1.0))
-            if picture.whole is not None and self._by_file.get(picture.file):
+            if picture.main_object is not None and self._by_file.get(picture.file):
                 owners.append((index, -1))
                 weights.append(0.08)
         if not owners:
@@ -277,7 +278,7 @@ _GEAR = {
 }
 
 
-def roles_of(name: str, box: tuple[float, ...], instances: tuple[Instance, ...]) -> tuple[str, ...]:
+def roles_of(name: str, box: tuple[float, ...], instances: tuple[AnnotatedObject, ...]) -> tuple[str, ...]:
     """What a person is called after the gear whose box lies over theirs; empty for other things."""
     if name != "person":
         return ()
@@ -304,8 +305,8 @@ def recoloured(actor: Actor, rng: np.random.Generator) -> Actor | None:
     half = level[level.shape[0] // 5 : level.shape[0] * 3 // 5]
     return Actor(
         name=actor.name,
-        colour=dominant_colour(level[solid][:, :3]),
-        upper=dominant_colour(half[half[..., 3] > 200][:, :3]),
+        colour=dominant_color(level[solid][:, :3]),
+        upper=dominant_color(half[half[..., 3] > 200][:, :3]),
         outline=actor.outline,
         patch=patch,
         key=actor.key,

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from vltrack.core.errors import ConfigError
 from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import CutoutSet
-from vltrack.datasets.pictures import PictureSet
-from vltrack.datasets.synthetic import ProceduralClip, synthesize_clip
+from vltrack.datasets.images import ImageSet
+from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
 from vltrack.prep.crops import Crop, cut, letterbox, mean_color, region_for
 from vltrack.training.pairs.objects import Library
 from vltrack.training.pairs.rendering import Sensor
@@ -53,9 +53,9 @@ def render_twins(
     """
     clip, size = _draw(shared), config.search_size
     looks = draw_looks(shared, mild=True, near=False, count=3)
-    if clip.rival_boxes is None:
+    if clip.distractor_boxes is None:
         raise AssertionError("a scene without twins was drawn")
-    named = [(clip.sentence, clip.boxes), (clip.rival_sentence, clip.rival_boxes)]
+    named = [(clip.sentence, clip.boxes), (clip.distractor_sentence, clip.distractor_boxes)]
     ends = (0, _FRAMES - 1)
     height, width = clip.frames.shape[1:3]
     whole = letterbox(width, height, size)
@@ -78,19 +78,19 @@ def render_twins(
     )
 
 
-def _draw(shared: np.random.Generator) -> ProceduralClip:
+def _draw(shared: np.random.Generator) -> SyntheticClip:
     """The next scene with twins that both show in its first and last picture, apart from each other."""
     while True:
         size = _SIZES[int(shared.integers(len(_SIZES)))]
         clip = synthesize_clip(int(shared.integers(*SEEDS)), _FRAMES, size)
-        if clip.rival_boxes is not None and all(_apart(clip, t) for t in (0, _FRAMES - 1)):
+        if clip.distractor_boxes is not None and all(_apart(clip, t) for t in (0, _FRAMES - 1)):
             return clip
 
 
-def _apart(clip: ProceduralClip, t: int) -> bool:
-    if clip.rival_boxes is None:
+def _apart(clip: SyntheticClip, t: int) -> bool:
+    if clip.distractor_boxes is None:
         return False
-    one, other = clip.boxes[t], clip.rival_boxes[t]
+    one, other = clip.boxes[t], clip.distractor_boxes[t]
     return min(*one[2:], *other[2:]) >= _LEAST_SIDE and covered(one, other) < _APART
 
 
@@ -203,7 +203,7 @@ class PairSampler:
     """Renders samples. Holds decoded pictures; give every worker process its own."""
 
     def __init__(
-        self, config: PairConfig, pictures: PictureSet, cutouts: CutoutSet, tokenise: Tokenise | None = None
+        self, config: PairConfig, pictures: ImageSet, cutouts: CutoutSet, tokenise: Tokenise | None = None
     ) -> None:
         self.config = config
         self._tokenise = tokenise

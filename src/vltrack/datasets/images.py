@@ -42,7 +42,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Instance:
+class AnnotatedObject:
     """One named object of a picture.
 
     Attributes:
@@ -58,17 +58,17 @@ class Instance:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """One picture of the index: ``file`` relative to the root, size in pixels, objects, ``whole`` = name of
+class IndexedImage:
+    """One picture of the index: ``file`` relative to the root, size in pixels, objects, ``main_object`` = name of
     the single main object where no box is known."""
 
     file: str
     width: int
     height: int
-    instances: tuple[Instance, ...]
-    whole: str | None
+    instances: tuple[AnnotatedObject, ...]
+    main_object: str | None
     source: str
-    licence: str
+    license: str
 
 
 def held_out(key: str, percent: int = 5) -> bool:
@@ -83,11 +83,13 @@ def plain_name(name: str) -> str:
     return _NAMES.get(bare, bare)
 
 
-class PictureSet:
+class ImageSet:
     """All pictures of one index. Decoded images are kept up to ``cache_bytes``, least recently used dropped
     first."""
 
-    def __init__(self, root: Path, pictures: tuple[Picture, ...], cache_bytes: int = 1_200_000_000) -> None:
+    def __init__(
+        self, root: Path, pictures: tuple[IndexedImage, ...], cache_bytes: int = 1_200_000_000
+    ) -> None:
         self.root = root
         self.pictures = pictures
         self._budget = cache_bytes
@@ -95,7 +97,7 @@ class PictureSet:
         self._cache: OrderedDict[int, Image] = OrderedDict()
 
     @classmethod
-    def load(cls, root: Path, cache_bytes: int = 1_200_000_000) -> PictureSet:
+    def load(cls, root: Path, cache_bytes: int = 1_200_000_000) -> ImageSet:
         """Read ``root/index.jsonl``; no picture is decoded yet.
 
         Raises:
@@ -123,10 +125,10 @@ class PictureSet:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[IndexedImage]:
         return iter(self.pictures)
 
-    def __getitem__(self, index: int) -> Picture:
+    def __getitem__(self, index: int) -> IndexedImage:
         return self.pictures[index]
 
     def image(self, index: int) -> Image:
@@ -163,29 +165,29 @@ def read_rgb(path: Path) -> Image:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _parse(line: str, where: str) -> Picture:
+def _parse(line: str, where: str) -> IndexedImage:
     try:
         row: dict[str, Any] = json.loads(line)
         marked = [(entry, np.asarray(entry["p"], dtype=np.float32)) for entry in row.get("inst") or ()]
         instances = [_instance(entry, outline) for entry, outline in marked]
         instances += [_instance(entry, None) for entry in row.get("box") or ()]
         whole = row.get("whole")
-        return Picture(
+        return IndexedImage(
             file=str(row["f"]),
             width=int(row["w"]),
             height=int(row["h"]),
             instances=tuple(instances),
-            whole=None if whole is None else plain_name(str(whole)),
+            main_object=None if whole is None else plain_name(str(whole)),
             source=str(row.get("src", "")),
-            licence=str(row.get("lic", "")),
+            license=str(row.get("lic", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{where}: not a picture entry ({error}).", hint="See the index format.") from error
 
 
-def _instance(entry: dict[str, Any], outline: NDArray[np.float32] | None) -> Instance:
+def _instance(entry: dict[str, Any], outline: NDArray[np.float32] | None) -> AnnotatedObject:
     x, y, w, h = (float(v) for v in entry["b"])
     if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
         raise ValueError(f"box {entry['b']}")
     polygon = None if outline is None or outline.size < 6 else outline.reshape(-1, 2)
-    return Instance(name=plain_name(str(entry["c"])), box=(x, y, w, h), polygon=polygon)
+    return AnnotatedObject(name=plain_name(str(entry["c"])), box=(x, y, w, h), polygon=polygon)
