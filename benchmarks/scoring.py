@@ -29,8 +29,8 @@ from vltrack.core.files import write_text
 from vltrack.core.types import Floats
 from vltrack.datasets.reader import open_dataset
 from vltrack.evaluation.results import open_results
-from vltrack.evaluation.summary import renamed, truth_of
-from vltrack.metrics.annotations import Annotation, Truth
+from vltrack.evaluation.summary import annotations_of, rename_results
+from vltrack.metrics.annotations import Annotation, Annotations
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import align, score
 
@@ -51,21 +51,21 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def material(options: argparse.Namespace) -> tuple[Truth, Floats, dict[str, float], str]:
+def material(options: argparse.Namespace) -> tuple[Annotations, Floats, dict[str, float], str]:
     """Annotations, boxes, seconds that reading each took, and what it is."""
     results = options.results or options.data / "results" / "SiamRPN++.npz"
     if not options.data.is_dir():
         return *made_up(), dict.fromkeys(LOADS, 0.0), "made up (no LaSOT annotations at hand)"
     begin = time.perf_counter()
-    truth = truth_of(open_dataset(options.data))
+    truth = annotations_of(open_dataset(options.data))
     middle = time.perf_counter()
-    found = renamed(truth.names, open_results(results))
+    found = rename_results(truth.names, open_results(results))
     end = time.perf_counter()
     truth, boxes = align(truth, found.boxes, replace(RULES["lasot"], short="misses"))
     return truth, boxes, dict(zip(LOADS, (middle - begin, end - middle), strict=True)), found.tracker
 
 
-def made_up(sequences: int = 280, frames: int = 685_360) -> tuple[Truth, Floats]:
+def made_up(sequences: int = 280, frames: int = 685_360) -> tuple[Annotations, Floats]:
     """Random walks of boxes, and boxes beside them."""
     rng = np.random.default_rng(0)
     lengths = np.full(sequences, frames // sequences)
@@ -73,7 +73,7 @@ def made_up(sequences: int = 280, frames: int = 685_360) -> tuple[Truth, Floats]
     centre = np.abs(rng.normal(0, 3, (frames, 2)).cumsum(axis=0)) + 1
     boxes = np.rint(np.concatenate([centre, rng.uniform(20, 90, (frames, 2))], axis=1))
     ends = lengths.cumsum()
-    truth = Truth.join(
+    truth = Annotations.join(
         Annotation(name=f"s{k}", boxes=boxes[end - n : end], absent=rng.random(n) < 0.03)
         for k, (n, end) in enumerate(zip(lengths, ends, strict=True))
     )
@@ -125,7 +125,7 @@ def main() -> None:
 
 def report(
     what: str,
-    truth: Truth,
+    truth: Annotations,
     loads: dict[str, float],
     times: tuple[list[float], list[float], list[float]],
     versions: dict[str, str],

@@ -22,7 +22,7 @@ import numpy as np
 
 from vltrack.core.errors import ImageError
 from vltrack.core.types import Frame, Status, Step
-from vltrack.evaluation.workers import Loading, load_tracker
+from vltrack.evaluation.workers import TrackerSpec, load_tracker
 from vltrack.video.base import FrameSource, ReadReport
 
 LOADER = "stub_runs:load"
@@ -130,12 +130,12 @@ def obey(order: str | None, box: np.ndarray) -> tuple[np.ndarray, float]:
     return np.array(bad.get(order or "", box)), 2.0 if order == "overdo" else 1 / 3
 
 
-def load(loading: Loading) -> Stub:
+def load(loading: TrackerSpec) -> Stub:
     """The stub; ``loading`` has nothing that it needs."""
     return Stub()
 
 
-def load_and_tell(loading: Loading) -> Any:
+def load_and_tell(loading: TrackerSpec) -> Any:
     """One of our trackers, which tells of its starts as the stub does."""
     tracker = load_tracker(loading)
     real = tracker.init

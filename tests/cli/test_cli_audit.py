@@ -13,7 +13,7 @@ from scripted import tracker
 from vltrack.api import audit as audit_job
 from vltrack.api import progress as audit_progress
 from vltrack.datasets.synthetic import write_clip
-from vltrack.evaluation.distractors import twin_scenes
+from vltrack.evaluation.distractors import distractor_scenes
 from vltrack.tracking.tracker import Tracker
 
 
@@ -21,7 +21,7 @@ from vltrack.tracking.tracker import Tracker
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three twin clips on disk."""
     root = tmp_path_factory.mktemp("clips")
-    for number, (_, made) in enumerate(twin_scenes(3, 4)):
+    for number, (_, made) in enumerate(distractor_scenes(3, 4)):
         write_clip(made, root / f"clip-{number}")
     return root
 
@@ -129,7 +129,7 @@ def test_a_mode_that_the_model_has_not_is_told(command, monkeypatch, clips) -> N
 
 def test_a_broken_sequence_is_named_and_the_others_are_kept(command, monkeypatch, tmp_path) -> None:
     use(monkeypatch, Reader())
-    for number, (_, made) in enumerate(twin_scenes(2, 3)):
+    for number, (_, made) in enumerate(distractor_scenes(2, 3)):
         write_clip(made, tmp_path / "data" / f"clip-{number}")
     (tmp_path / "data" / "clip-1" / "img" / "00000002.jpg").write_bytes(b"no picture")
     done = command("audit", "litetrack-tiny", "--data", tmp_path / "data", "--json", "--modes", "nl")
@@ -171,7 +171,7 @@ def test_input_that_cannot_be_audited(command, monkeypatch, clips, tmp_path) -> 
         boxes = command("audit", "litetrack-tiny", "--data", tmp_path / "OTB100.json", *more)
         assert boxes.code == 2
         assert "OTB100.json is an annotation without pictures" in boxes.err
-    for number, (_, made) in enumerate(twin_scenes(1, 2)):
+    for number, (_, made) in enumerate(distractor_scenes(1, 2)):
         write_clip(made, tmp_path / "mute" / f"clip-{number}")
         (tmp_path / "mute" / f"clip-{number}" / "nlp.txt").unlink()
     mute = command("audit", "litetrack-tiny", "--data", tmp_path / "mute")

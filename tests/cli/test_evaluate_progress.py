@@ -9,10 +9,10 @@ import pytest
 
 from vltrack.api import progress as evaluate_progress
 from vltrack.api.progress import RunProgress
-from vltrack.evaluation.run import Event
+from vltrack.evaluation.run import ProgressEvent
 
 
-def event(kind: str, done: int = 1, **more: object) -> Event:
+def event(kind: str, done: int = 1, **more: object) -> ProgressEvent:
     facts = {
         "mode": "nl",
         "name": f"car-{done}",
@@ -24,7 +24,7 @@ def event(kind: str, done: int = 1, **more: object) -> Event:
         "seconds_left": 3725.0 if done < 4 else 0.0,
         "failures": 0,
     }
-    return Event(kind=kind, **(facts | more))
+    return ProgressEvent(kind=kind, **(facts | more))
 
 
 def test_lines_come_seldom_where_there_is_no_terminal(capsys, monkeypatch) -> None:

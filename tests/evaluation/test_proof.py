@@ -14,10 +14,10 @@ import pytest
 
 from vltrack.datasets.reader import open_dataset
 from vltrack.evaluation.results import open_results
-from vltrack.evaluation.summary import renamed, summarise, truth_of
-from vltrack.metrics.annotations import Truth
+from vltrack.evaluation.summary import annotations_of, rename_results, summarize
+from vltrack.metrics.annotations import Annotations
 from vltrack.metrics.protocols import RULES, Rule, benchmark_of
-from vltrack.metrics.scoring import Scores, align, ceiling, score
+from vltrack.metrics.scoring import Scores, align, score, upper_bound
 
 CLOSE = 0.1
 """How far a score may be from the published one, in percent: published are one or two digits."""
@@ -32,12 +32,12 @@ def raw(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def truths(raw: Path) -> dict[str, Truth]:
-    return {name: truth_of(open_dataset(raw / name)) for name in ("lasot", "otb100", "uav123", "tnl2k")}
+def truths(raw: Path) -> dict[str, Annotations]:
+    return {name: annotations_of(open_dataset(raw / name)) for name in ("lasot", "otb100", "uav123", "tnl2k")}
 
 
-def scored(truth: Truth, path: Path, rule: Rule) -> Scores:
-    return score(*align(truth, renamed(truth.names, open_results(path)).boxes, rule), rule)
+def scored(truth: Annotations, path: Path, rule: Rule) -> Scores:
+    return score(*align(truth, rename_results(truth.names, open_results(path)).boxes, rule), rule)
 
 
 def percent(scores: Scores, *measures: str) -> list[float]:
@@ -55,7 +55,7 @@ def percent(scores: Scores, *measures: str) -> list[float]:
     ],
 )
 def test_published_scores(
-    raw: Path, truths: dict[str, Truth], data: str, results: str, published: dict[str, float]
+    raw: Path, truths: dict[str, Annotations], data: str, results: str, published: dict[str, float]
 ) -> None:
     # MDNet's files lack the last row of two videos; the toolkit's own answer to that is an error.
     rule = replace(benchmark_of(data).rules["official"], short="misses")
@@ -73,13 +73,13 @@ def test_published_scores(
     ],
 )
 def test_the_ceilings_of_tnl2k(
-    truths: dict[str, Truth], rule: str, auc: float, precision: float, norm_precision: float
+    truths: dict[str, Annotations], rule: str, auc: float, precision: float, norm_precision: float
 ) -> None:
-    found = percent(ceiling(truths["tnl2k"], RULES[rule]), "auc", "precision", "norm_precision")
+    found = percent(upper_bound(truths["tnl2k"], RULES[rule]), "auc", "precision", "norm_precision")
     assert found == pytest.approx([auc, precision, norm_precision], abs=0.005)
 
 
-def test_uav123_by_its_conventions(raw: Path, truths: dict[str, Truth]) -> None:
+def test_uav123_by_its_conventions(raw: Path, truths: dict[str, Annotations]) -> None:
     path = raw / "uav123" / "results" / "DynamicTrack_0.0"
     found = {
         name: percent(scored(truths["uav123"], path, RULES[name]), "auc", "precision")
@@ -93,17 +93,17 @@ def test_uav123_by_its_conventions(raw: Path, truths: dict[str, Truth]) -> None:
 
 def test_trackingnet_to_a_thousandth(raw: Path) -> None:
     folder = raw / "trackingnet"
-    truth = truth_of(open_dataset(folder / "dummy_GT.zip"))
+    truth = annotations_of(open_dataset(folder / "dummy_GT.zip"))
     scores = scored(truth, folder / "dummy_subm.zip", RULES["trackingnet"])
     found = percent(scores, "auc", "precision", "norm_precision")
     assert found == pytest.approx([88.0796, 87.8025, 87.8025], abs=1e-3)
-    results = renamed(truth.names, open_results(folder / "dummy_subm.zip"))
-    told = summarise(results, truth, data="trackingnet", split="test")["rules"]["official"]
+    results = rename_results(truth.names, open_results(folder / "dummy_subm.zip"))
+    told = summarize(results, truth, data="trackingnet", split="test")["rules"]["official"]
     assert told["extra"]["coverage"] == pytest.approx(88.9556, abs=1e-3)
 
 
 @pytest.mark.parametrize("attribute", ["BC", "LR", "OV", "SV"])
-def test_strucks_attribute_curves(raw: Path, truths: dict[str, Truth], attribute: str) -> None:
+def test_strucks_attribute_curves(raw: Path, truths: dict[str, Annotations], attribute: str) -> None:
     folder = raw / "otb100"
     published = json.loads((folder / "struck_scores_tb100" / f"{attribute}.json").read_text())
     # Struck's ClifBar ends early: the benchmark's own code cuts the truth to it.
@@ -116,7 +116,7 @@ def test_strucks_attribute_curves(raw: Path, truths: dict[str, Truth], attribute
         assert 100 * np.abs(ours - published[key]).max() == pytest.approx(0, abs=0.0105), curve
 
 
-def test_lasot_is_the_same_in_every_convention_that_papers_use(raw: Path, truths: dict[str, Truth]) -> None:
+def test_lasot_is_the_same_in_every_convention_that_papers_use(raw: Path, truths: dict[str, Annotations]) -> None:
     path = raw / "lasot" / "results" / "SiamRPN++.npz"
     rows = [
         percent(scored(truths["lasot"], path, RULES[name]), "auc", "precision", "norm_precision")

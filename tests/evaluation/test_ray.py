@@ -18,7 +18,7 @@ from vltrack.core.errors import UsageError
 from vltrack.evaluation import workers_ray as engine_ray
 from vltrack.evaluation.plan import code_sha256, make_plan, versions
 from vltrack.evaluation.run import run
-from vltrack.evaluation.workers import OUR_LOADER, Patience
+from vltrack.evaluation.workers import OUR_LOADER, Timeouts
 
 WITHOUT = find_spec("ray") is None
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]
@@ -80,7 +80,7 @@ def test_failures_on_the_cluster_are_recorded(cluster, tmp_path: Path) -> None:
     log.unlink(missing_ok=True)
     data = painting(4, orders={0: "raise at 1", 1: "kill at 2", 2: "hang at 1"})
     plan = make_plan(data, stub_weights(tmp_path), ("nl",), tmp_path / "out", loader=LOADER)
-    report = run(plan, jobs=2, engine="ray", patience=Patience(first=3, next=3))
+    report = run(plan, jobs=2, engine="ray", timeouts=Timeouts(first=3, next=3))
     assert report.exit_code == 7
     assert [name for _, name in report.finished] == ["a03"]
     failures = {failure.name: failure for failure in report.failed}
@@ -127,15 +127,15 @@ def test_what_a_machine_of_the_cluster_does(tmp_path: Path) -> None:
     here = {"code": code_sha256(), "versions": dict(versions())}
     plan = make_plan(painting(2, {1: "raise at 2"}), stub_weights(tmp_path), ("nl",), tmp_path, loader=LOADER)
     good, bad = plan.modes[0].tasks
-    kind, rows = engine_ray._follow(plan.loading, good, Patience(), here)
+    kind, rows = engine_ray._follow(plan.spec, good, Timeouts(), here)
     assert (kind, len(rows)) == ("done", 3)
-    kind, code, message, frame, trace = engine_ray._follow(plan.loading, bad, Patience(), here)
+    kind, code, message, frame, trace = engine_ray._follow(plan.spec, bad, Timeouts(), here)
     assert (kind, code, frame) == ("failed", "RuntimeError", 2)
     assert "told to raise" in message
     assert "in obey" in trace
     other = {**here, "versions": {**here["versions"], "torch": "1.0"}}
-    kind, code, message, _ = engine_ray._follow(plan.loading, good, Patience(), other)
+    kind, code, message, _ = engine_ray._follow(plan.spec, good, Timeouts(), other)
     assert (kind, code) == ("refused", "StateError")
     assert "versions.torch: 1.0, now" in message
-    wrong = replace(plan.loading, loader=OUR_LOADER, weights=str(tmp_path / "none.safetensors"))
-    assert engine_ray._follow(wrong, good, Patience(), here)[:2] == ("refused", "ModelNotFound")
+    wrong = replace(plan.spec, loader=OUR_LOADER, weights=str(tmp_path / "none.safetensors"))
+    assert engine_ray._follow(wrong, good, Timeouts(), here)[:2] == ("refused", "ModelNotFound")

@@ -18,7 +18,7 @@ from vltrack.checkpoints.cards import find_weights
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, ModelNotFound, UsageError
 from vltrack.evaluation.plan import data_sha256, differences, make_plan
 from vltrack.evaluation.results import read_results, verify
-from vltrack.evaluation.run import Event, run
+from vltrack.evaluation.run import ProgressEvent, run
 
 SHIPPED = ("litetrack-tiny", "aitrack-tiny", "all-in-one-tiny", "bit-tracker-tiny", "sa-tracker-tiny")
 
@@ -35,7 +35,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Painting:
 
 def test_planning_loads_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from vltrack.evaluation import plan, run, store; from stub_runs import painting; "
+        "import sys; from vltrack.evaluation import plan, results, run; from stub_runs import painting; "
         "from pathlib import Path; "
         f"p = plan.make_plan(painting(2), 'litetrack', ('nl',), Path({str(tmp_path)!r})); "
         "assert p.tracker == 'litetrack-tiny'; assert not {'torch', 'av'} & set(sys.modules)"
@@ -190,7 +190,7 @@ def test_figures_on_a_card_do_not_count(tmp_path: Path) -> None:
 
 def test_events_count_to_the_end(weights: Path, tmp_path: Path) -> None:
     plan = make_plan(painting(3), weights, ("nl", "bbox"), tmp_path, loader=LOADER)
-    events: list[Event] = []
+    events: list[ProgressEvent] = []
     run(plan, progress=events.append)
     assert plan.frames == 2 * (3 + 5 + 7)
     assert events[0].kind == "looked"

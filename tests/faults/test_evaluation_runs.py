@@ -25,9 +25,9 @@ from vltrack.evaluation import writing as recording
 from vltrack.evaluation.plan import Plan, make_plan
 from vltrack.evaluation.results import check_names, file_of, read_boxes, read_results, read_scores, verify
 from vltrack.evaluation.run import RunReport, run
-from vltrack.evaluation.workers import Patience
+from vltrack.evaluation.workers import Timeouts
 
-QUICK = Patience(start=60, first=3, next=3)
+QUICK = Timeouts(start=60, first=3, next=3)
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +102,7 @@ def test_a_failure_is_forgotten_when_the_sequence_succeeds(planned, monkeypatch,
 @pytest.mark.fault("E02")
 def test_workers_that_hang_or_die_are_replaced(planned) -> None:
     orders = ["hang at 2", "stop at 0", "kill at 2", "segfault at 0", "leave at 1"]
-    report = run(planned(painting(7, orders=dict(enumerate(orders)))), jobs=2, patience=QUICK)
+    report = run(planned(painting(7, orders=dict(enumerate(orders)))), jobs=2, timeouts=QUICK)
     assert report.exit_code == 7
     assert names(report) == ["a05", "a06"]
     failed = {f.name: (f.kind, f.exit_signal, f.frame) for f in report.failed}
@@ -119,12 +119,12 @@ def test_workers_that_hang_or_die_are_replaced(planned) -> None:
 @pytest.mark.fault("E02")
 def test_a_tracker_that_cannot_be_loaded_stops_the_run(planned) -> None:
     plan = planned(painting(2))
-    broken = replace(plan, loading=replace(plan.loading, loader="vltrack.evaluation.workers:load_tracker"))
+    broken = replace(plan, spec=replace(plan.spec, loader="vltrack.evaluation.workers:load_tracker"))
     from vltrack.core.errors import CheckpointCorrupt
 
     with pytest.raises(CheckpointCorrupt, match=r"no safetensors|card"):
         run(broken)
-    dying = replace(plan, loading=replace(plan.loading, loader="no_such_module:load"))
+    dying = replace(plan, spec=replace(plan.spec, loader="no_such_module:load"))
     with pytest.raises(ResourceError, match="3 worker processes in a row failed"):
         run(dying)
 

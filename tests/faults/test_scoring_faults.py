@@ -12,7 +12,7 @@ import pytest
 from vltrack.core.errors import PartialResult, UsageError
 from vltrack.core.files import sha256_of
 from vltrack.evaluation.submission import pack
-from vltrack.metrics.annotations import Annotation, Truth
+from vltrack.metrics.annotations import Annotation, Annotations
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import score
 
@@ -70,7 +70,7 @@ def test_scoring_changes_no_input(name: str) -> None:
     """A single frame, too: its columns are already in order, where a careless copy is none."""
     for count in (1, 7):
         rows = np.tile([10.0, 10.0, 20.0, 20.0], (count, 1))
-        truth = Truth.join([Annotation(name="a", boxes=rows, absent=np.zeros(count, dtype=bool))])
+        truth = Annotations.join([Annotation(name="a", boxes=rows, absent=np.zeros(count, dtype=bool))])
         for order in ("C", "F"):
             found = np.array(rows + 90.0, order=order)  # type: ignore[call-overload]
             found[-1] = np.nan

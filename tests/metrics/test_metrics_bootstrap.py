@@ -82,14 +82,14 @@ def test_fewer_than_two_sequences_are_no_interval() -> None:
         assert math.isnan(seen.p_value)
         assert "NaN" not in json.dumps(seen.to_dict())
         assert seen.to_dict()["low"] is None
-    assert none.told() == "no sequence to compare"
-    assert one.told() == "+2.00 on one sequence (no interval)"
+    assert none.describe() == "no sequence to compare"
+    assert one.describe() == "+2.00 on one sequence (no interval)"
 
 
 def test_a_missing_number_leaves_its_pair_out_and_is_counted() -> None:
     seen = paired_bootstrap([1.0, math.nan, 2.0, 3.0], [0.0, 0.0, math.inf, 0.0])
     assert (seen.sequences, seen.left_out, seen.mean) == (2, 2, 2.0)
-    assert seen.told(1) == "+2.0 [+1.0, +3.0] over 2 sequences"
+    assert seen.describe(1) == "+2.0 [+1.0, +3.0] over 2 sequences"
 
 
 def test_no_difference_at_all_is_no_finding() -> None:

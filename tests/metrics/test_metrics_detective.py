@@ -7,34 +7,34 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vltrack.metrics.annotations import Annotation, Truth
-from vltrack.metrics.protocol_search import causes, free_hits, which_rule
+from vltrack.metrics.annotations import Annotation, Annotations
+from vltrack.metrics.protocol_search import causes, trivial_hits, which_rule
 from vltrack.metrics.protocols import BENCHMARKS, RULES, benchmark_of
 from vltrack.metrics.scoring import complete_iou, score, webuav
 
 
 @pytest.fixture
-def truth() -> Truth:
+def truth() -> Annotations:
     box = (10.0, 10.0, 20.0, 20.0)
     rows = [box, box, (0, 10, 20, 20), (0, 0, 0, 0), (30, 30, 20, 20), box, (np.nan,) * 4, (40, 40, 0, 9)]
     absent = [0, 0, 0, 1, 1, 0, 0, 0]
-    return Truth.join([Annotation(name="a", boxes=np.array(rows), absent=np.array(absent, dtype=bool))])
+    return Annotations.join([Annotation(name="a", boxes=np.array(rows), absent=np.array(absent, dtype=bool))])
 
 
-def test_causes_are_counted(truth: Truth) -> None:
+def test_causes_are_counted(truth: Annotations) -> None:
     found = causes(truth)
     assert (found.frames, found.absent, found.absent_with_box) == (8, 2, 1)
     assert (found.no_size, found.xy_not_positive, found.nan) == (1, 1, 1)
 
 
-def test_hits_for_nothing_are_counted(truth: Truth) -> None:
+def test_hits_for_nothing_are_counted(truth: Annotations) -> None:
     # The toolkit: x = 0, NaN and no size, which are seen; papers' code: absent (0,0,0,0), NaN, no size.
-    assert free_hits(truth, RULES["tnl2k"]) == {"precision": 3, "norm_precision": 3}
-    assert free_hits(truth, RULES["vlt-python"]) == {"precision": 0, "norm_precision": 3}
-    assert free_hits(truth, RULES["visible-only"]) == {"precision": 0, "norm_precision": 0}
+    assert trivial_hits(truth, RULES["tnl2k"]) == {"precision": 3, "norm_precision": 3}
+    assert trivial_hits(truth, RULES["vlt-python"]) == {"precision": 0, "norm_precision": 3}
+    assert trivial_hits(truth, RULES["visible-only"]) == {"precision": 0, "norm_precision": 0}
 
 
-def test_the_convention_behind_a_number_is_named(truth: Truth) -> None:
+def test_the_convention_behind_a_number_is_named(truth: Annotations) -> None:
     boxes = np.nan_to_num(truth.boxes) + np.array([3.4, 0, 0.4, 0.4])
     results = {"a": boxes}
     for name in ("tnl2k", "vlt-python", "visible-only"):
@@ -48,7 +48,7 @@ def test_the_convention_behind_a_number_is_named(truth: Truth) -> None:
     assert which_rule(99.123456, truth, results, tolerance=1e-9).fits == ()
 
 
-def test_rules_that_refuse_are_named_and_nothing_is_told_twice(truth: Truth) -> None:
+def test_rules_that_refuse_are_named_and_nothing_is_told_twice(truth: Annotations) -> None:
     short = {"a": np.nan_to_num(truth.boxes)[:-1]}
     search = which_rule(50.0, truth, short, tolerance=50.0)
     assert {"otb", "tnl2k", "pysot"} <= set(search.refused)
@@ -68,7 +68,7 @@ def test_every_data_set_has_its_rules() -> None:
 def test_webuav_asks_for_silence_where_the_target_is_gone() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
     boxes = np.array([box, box, (0, 0, 0, 0), (0, 0, 0, 0)])
-    truth = Truth.join([Annotation(name="a", boxes=boxes, absent=np.zeros(4, dtype=bool))])
+    truth = Annotations.join([Annotation(name="a", boxes=boxes, absent=np.zeros(4, dtype=bool))])
     silent = np.array([False, False, True, False])
     found = webuav(truth, np.where(silent[:, None], np.nan, [box] * 4), silent)
     assert found.accuracy == 3 / 4  # a box where there is no target is wrong, however it looks

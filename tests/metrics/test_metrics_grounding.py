@@ -22,7 +22,7 @@ def test_by_hand_with_ties() -> None:
     assert scores.at(0.75) == 1 / 5
     assert scores.at(0.9) == 1 / 5
     assert scores.mean_iou == pytest.approx((1 + 0.5 + 0.75 + 0.3) / 5)
-    told = scores.told()
+    told = scores.to_dict()
     assert told["acc_25"] == pytest.approx(80)
     assert list(told) == [
         "acc_25",

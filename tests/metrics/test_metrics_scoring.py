@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats
-from vltrack.metrics.annotations import Annotation, Truth
+from vltrack.metrics.annotations import Annotation, Annotations
 from vltrack.metrics.protocols import RULES, Rule
-from vltrack.metrics.scoring import MEASURES, Scores, align, ceiling, score
+from vltrack.metrics.scoring import MEASURES, Scores, align, score, upper_bound
 
 PERFECT = 20 / 21
 
 
-def truth_of(*sequences: Floats, absent: list[list[int]] | None = None, **more: object) -> Truth:
+def annotations_of(*sequences: Floats, absent: list[list[int]] | None = None, **more: object) -> Annotations:
     gone = absent or [[0] * len(boxes) for boxes in sequences]
-    return Truth.join(
+    return Annotations.join(
         Annotation(
             name=f"s{k}",
             boxes=np.array(boxes, dtype=float),
@@ -36,7 +36,7 @@ def boxes_of(*rows: tuple[float, float, float, float]) -> Floats:
     return np.array(rows, dtype=float)
 
 
-def random_case(seed: int) -> tuple[Truth, Floats]:
+def random_case(seed: int) -> tuple[Annotations, Floats]:
     """Three sequences in which everything happens that toolkits treat in their own ways."""
     rng = np.random.default_rng(seed)
     parts, found = [], []
@@ -55,7 +55,7 @@ def random_case(seed: int) -> tuple[Truth, Floats]:
         near[rng.random(count) < 0.2] = boxes[-1]
         parts.append(Annotation(name=f"s{k}", boxes=boxes, absent=absent))
         found.append(near)
-    return Truth.join(parts), np.concatenate(found)
+    return Annotations.join(parts), np.concatenate(found)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -92,7 +92,7 @@ def test_the_fast_scorer_says_what_the_plain_one_says(
 def test_a_perfect_tracker_reaches_the_ceiling_of_clean_truth(name: str) -> None:
     boxes = boxes_of((10, 10, 20, 20), (12, 11, 20, 20), (14, 12, 21, 20))
     rule = RULES[name]
-    top = ceiling(truth_of(boxes), rule)
+    top = upper_bound(annotations_of(boxes), rule)
     area = {"mean": rule.success_steps / (rule.success_steps + 1), "area": 1.0}[rule.success_score]
     assert top.value("auc") == pytest.approx(area)
     assert top.value("precision") == top.value("norm_precision") == top.value("overlap") == 1.0
@@ -101,7 +101,7 @@ def test_a_perfect_tracker_reaches_the_ceiling_of_clean_truth(name: str) -> None
 
 def test_absent_frames_are_misses_that_stay_in_the_count() -> None:
     boxes = boxes_of((10, 10, 20, 20), (10, 10, 20, 20), (0, 0, 0, 0), (10, 10, 20, 20))
-    truth = truth_of(boxes, absent=[[0, 0, 1, 1]])
+    truth = annotations_of(boxes, absent=[[0, 0, 1, 1]])
     # Two of four frames are left, one of them annotated with a box all the same.
     official = score(truth, boxes, RULES["lasot"])
     assert official.value("auc") == pytest.approx(PERFECT * 2 / 4)
@@ -119,7 +119,7 @@ def test_absent_frames_are_misses_that_stay_in_the_count() -> None:
 
 def test_a_target_at_the_edge_is_no_box_for_the_toolkits() -> None:
     boxes = boxes_of((10, 10, 20, 20), (0, 10, 20, 20))
-    truth = truth_of(boxes)
+    truth = annotations_of(boxes)
     assert score(truth, boxes, RULES["tnl2k"]).value("auc") == pytest.approx(PERFECT / 2)
     assert score(truth, boxes, RULES["tnl2k"]).value("precision") == 1.0  # an invalid frame is a hit there
     assert score(truth, boxes, RULES["vlt-python"]).value("auc") == pytest.approx(PERFECT)
@@ -128,7 +128,7 @@ def test_a_target_at_the_edge_is_no_box_for_the_toolkits() -> None:
 def test_nan_truth_is_invalid_or_left_out() -> None:
     boxes = boxes_of((10, 10, 20, 20), (np.nan,) * 4, (50, 50, 20, 20))
     found = boxes_of((10, 10, 20, 20), (10, 10, 20, 20), (10, 10, 20, 20))
-    truth = truth_of(boxes)
+    truth = annotations_of(boxes)
     assert score(truth, found, RULES["otb"]).value("precision") == pytest.approx(2 / 3)
     assert score(truth, found, RULES["vlt-python"]).value("precision") == pytest.approx(1 / 3)
     assert score(truth, found, RULES["got10k-otb"]).value("precision") == pytest.approx(1 / 2)
@@ -137,7 +137,7 @@ def test_nan_truth_is_invalid_or_left_out() -> None:
 
 def test_a_tie_is_no_success_but_a_hit() -> None:
     # 12 of 20 columns overlap and the union is 20 columns: IoU 0.6 exactly; the centres are 4 px apart.
-    truth = truth_of(boxes_of((1, 1, 10, 10), (10, 10, 20, 10)))
+    truth = annotations_of(boxes_of((1, 1, 10, 10), (10, 10, 20, 10)))
     found = boxes_of((1, 1, 10, 10), (10, 10, 12, 10))
     scores = score(truth, found, RULES["otb"])
     assert scores.success[0][11] == 1.0
@@ -151,7 +151,7 @@ def test_a_tie_is_no_success_but_a_hit() -> None:
 
 
 def test_the_first_frame_is_free_or_counts() -> None:
-    truth = truth_of(boxes_of((10, 10, 20, 20), (10, 10, 20, 20)))
+    truth = annotations_of(boxes_of((10, 10, 20, 20), (10, 10, 20, 20)))
     found = boxes_of((90, 90, 5, 5), (10, 10, 20, 20))
     assert score(truth, found, RULES["otb"]).value("precision") == 1.0
     assert score(truth, found, RULES["pysot"]).value("precision") == 0.5
@@ -160,7 +160,7 @@ def test_the_first_frame_is_free_or_counts() -> None:
 
 def test_a_prediction_that_is_no_box_repeats_the_one_before() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
-    truth = truth_of(boxes_of(box, box, box, box))
+    truth = annotations_of(boxes_of(box, box, box, box))
     found = boxes_of(box, (0, 0, 0, 0), (np.nan,) * 4, (10, 10, -3, 20))
     assert score(truth, found, RULES["otb"]).value("op75") == 1.0
     assert score(truth, found, RULES["pysot"]).value("op75") == 0.25
@@ -168,7 +168,7 @@ def test_a_prediction_that_is_no_box_repeats_the_one_before() -> None:
 
 def test_own_first_frame_is_handed_on_when_it_is_kept() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
-    truth = truth_of(boxes_of(box, box))
+    truth = annotations_of(boxes_of(box, box))
     found = boxes_of((60, 60, 20, 20), (0, 0, 0, 0))
     assert score(truth, found, RULES["otb"]).value("op50") == 1.0
     assert score(truth, found, replace(RULES["otb"], first="keep", drops_empty=False)).value("op50") == 0.0
@@ -177,7 +177,7 @@ def test_own_first_frame_is_handed_on_when_it_is_kept() -> None:
 def test_a_sequence_without_any_success_is_dropped_only_where_the_toolkit_drops_it() -> None:
     gone = boxes_of((0, 0, 0, 0), (0, 0, 0, 0))
     fine = boxes_of((10, 10, 20, 20), (10, 10, 20, 20))
-    truth = truth_of(gone, fine)
+    truth = annotations_of(gone, fine)
     found = np.concatenate([gone, fine])
     assert score(truth, found, RULES["otb"]).value("auc") == pytest.approx(PERFECT)
     assert score(truth, found, RULES["vlt-python"]).value("auc") == pytest.approx(PERFECT / 2)
@@ -186,7 +186,7 @@ def test_a_sequence_without_any_success_is_dropped_only_where_the_toolkit_drops_
 def test_got10k_pools_frames_cuts_to_the_picture_and_leaves_out_what_is_covered() -> None:
     long = boxes_of(*[(10, 10, 20, 20)] * 5)
     short = boxes_of(*[(10, 10, 20, 20)] * 3)
-    truth = Truth.join(
+    truth = Annotations.join(
         [
             Annotation(
                 name="a",
@@ -204,13 +204,13 @@ def test_got10k_pools_frames_cuts_to_the_picture_and_leaves_out_what_is_covered(
     assert scores.frames.tolist() == [3, 2]
     assert scores.value("overlap") == scores.value("op50") == scores.value("op75") == pytest.approx(3 / 5)
     # Beyond the frame nothing counts: 120 wide from 90 is 10 wide in a frame of 100.
-    beyond = truth_of(boxes_of((10, 10, 5, 5), (90, 10, 10, 10)), size=(100, 100), cover=np.full(2, 8.0))
+    beyond = annotations_of(boxes_of((10, 10, 5, 5), (90, 10, 10, 10)), size=(100, 100), cover=np.full(2, 8.0))
     cut = score(beyond, boxes_of((10, 10, 5, 5), (90, 10, 120, 10)), RULES["got10k"])
     assert cut.value("overlap") == 1.0
 
 
 def test_trackingnet_rounds_and_takes_areas() -> None:
-    truth = truth_of(boxes_of((10, 10, 20, 20), (10.4, 10.4, 20.4, 20.4)))
+    truth = annotations_of(boxes_of((10, 10, 20, 20), (10.4, 10.4, 20.4, 20.4)))
     found = boxes_of((0, 0, 1, 1), (9.6, 9.6, 19.6, 19.6))
     assert score(truth, found, RULES["trackingnet"]).value("auc") == 1.0
     away = boxes_of((0, 0, 1, 1), (10, 35, 20, 20))  # 25 px off: half of the 50 px, a hit from there on
@@ -221,7 +221,7 @@ def test_trackingnet_rounds_and_takes_areas() -> None:
 
 def test_results_of_another_length_are_refused_filled_or_cut() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
-    truth = truth_of(boxes_of(box, box, box, box))
+    truth = annotations_of(boxes_of(box, box, box, box))
     short, long = {"s0": boxes_of(box, box)}, {"s0": boxes_of(*[box] * 6)}
     with pytest.raises(DataError, match=r"s0 \(2 for 4 frames\)"):
         align(truth, short, RULES["lasot"])
@@ -244,15 +244,15 @@ def test_results_of_another_length_are_refused_filled_or_cut() -> None:
 
 
 def test_all_frames_absent_or_one_frame() -> None:
-    gone = truth_of(boxes_of((10, 10, 20, 20), (10, 10, 20, 20)), absent=[[1, 1]])
+    gone = annotations_of(boxes_of((10, 10, 20, 20), (10, 10, 20, 20)), absent=[[1, 1]])
     scores = score(gone, gone.boxes, RULES["visible-only"])
     assert scores.frames.tolist() == [0]
     assert np.isnan(scores.value("auc"))
     assert np.isnan(scores.each("auc")).all()
-    one = truth_of(boxes_of((10, 10, 20, 20)))
+    one = annotations_of(boxes_of((10, 10, 20, 20)))
     assert score(one, one.boxes, RULES["lasot"]).value("auc") == pytest.approx(PERFECT)
     with pytest.raises(DataError, match="no annotated sequence"):
-        Truth.join([])
+        Annotations.join([])
 
 
 def same(a: Scores, b: Scores) -> bool:

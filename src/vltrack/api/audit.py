@@ -23,9 +23,9 @@ from vltrack.core.types import Mode
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vltrack.evaluation.audit import Failed, Frames, Heard, Subject
+    from vltrack.evaluation.audit import AuditTarget, FailedTarget, Frames, TargetAudit
     from vltrack.evaluation.audit_report import Audit
-    from vltrack.evaluation.distractors import TwinAudit
+    from vltrack.evaluation.distractors import DistractorAudit
     from vltrack.metrics.bootstrap import Interval
     from vltrack.plots.timelines import Panel
     from vltrack.tracking.tracker import MultiTracker, Tracker
@@ -41,13 +41,13 @@ def sentences(audit: Audit) -> list[str]:
     for mode, result in audit.modes.items():
         auc = "" if result.auc is None else f"; success AUC with the true sentence {result.auc:.2f}"
         refused = f"; {result.refused} starts by words refused" if result.refused else ""
-        lines.append(f"{mode}: {result.told}{auc}{refused}")
+        lines.append(f"{mode}: {result.verdict_text}{auc}{refused}")
         rows = [["instead of the sentence", "moved (1 - overlap)", "in target sizes", "gain of the sentence"]]
         for variant, total in result.totals.items():
-            gain = "no truth" if total.gain is None else total.gain.told()
+            gain = "no truth" if total.gain is None else total.gain.describe()
             rows.append([str(variant), _ends(total.moved, 3), _ends(total.distance, 2), gain])
         lines += [f"  {line}" for line in columns(rows)]
-    count = len(audit.heard)
+    count = len(audit.targets)
     lines.append(
         "one target: no interval."
         if count == 1
@@ -59,7 +59,7 @@ def sentences(audit: Audit) -> list[str]:
     return lines
 
 
-def twins(audit: TwinAudit) -> list[str]:
+def twins(audit: DistractorAudit) -> list[str]:
     """The verdict and every number of twin scenes."""
     rows = [
         ["frames on the twin that is named", _ends(audit.named, 3)],
@@ -75,7 +75,7 @@ def twins(audit: TwinAudit) -> list[str]:
         if count == 1
         else f"{count} scenes; intervals: 95 %, bootstrap over scenes."
     )
-    return [f"twins: {audit.told}", *(f"  {line}" for line in columns(rows)), last]
+    return [f"twins: {audit.verdict_text}", *(f"  {line}" for line in columns(rows)), last]
 
 
 def columns(rows: list[list[str]]) -> list[str]:
@@ -108,7 +108,7 @@ def panels_of(audit: Audit, model: str) -> Figure | None:
             panels.append(panel)
     if not panels:
         return None
-    verdict = "; ".join(f"{mode}: {result.told}" for mode, result in audit.modes.items())
+    verdict = "; ".join(f"{mode}: {result.verdict_text}" for mode, result in audit.modes.items())
     return audit_figure(f"What the sentence does for {model}", verdict, panels)
 
 
@@ -117,13 +117,13 @@ def _gains(audit: Audit, mode: Mode, against: str, gain: Interval) -> Panel:
 
     values = {
         one.name: math.nan if effect.gain is None else effect.gain
-        for one in audit.heard
+        for one in audit.targets
         for effect in one.effects
         if (effect.mode, effect.variant) == (mode, against)
     }
     return Panel(
         title=f"{mode}: the true sentence over a {against} one",
-        told=gain.told().replace("sequence", "target"),
+        summary=gain.describe().replace("sequence", "target"),
         unit="points of success AUC",
         names=list(values),
         values_S=list(values.values()),
@@ -134,10 +134,10 @@ def _gains(audit: Audit, mode: Mode, against: str, gain: Interval) -> Panel:
 def _movements(audit: Audit, mode: Mode) -> Panel | None:
     from vltrack.plots.timelines import Panel
 
-    several = len(audit.heard) > 1
+    several = len(audit.targets) > 1
     values = {
         f"{one.name} {effect.variant}" if several else str(effect.variant): effect.moved
-        for one in audit.heard
+        for one in audit.targets
         for effect in one.effects
         if effect.mode is mode and math.isfinite(effect.moved)
     }
@@ -145,7 +145,7 @@ def _movements(audit: Audit, mode: Mode) -> Panel | None:
         return None
     return Panel(
         title=f"{mode}: how far another sentence moves the box",
-        told="no truth: whether it helps is not known",
+        summary="no truth: whether it helps is not known",
         unit="1 - overlap with the true run",
         names=list(values),
         values_S=list(values.values()),
@@ -153,21 +153,21 @@ def _movements(audit: Audit, mode: Mode) -> Panel | None:
     )
 
 
-def twin_panels(audit: TwinAudit, model: str) -> Figure:
+def twin_panels(audit: DistractorAudit, model: str) -> Figure:
     """The picture of twin scenes: the lead of each."""
     from vltrack.plots.timelines import Panel, audit_figure
 
     lead = audit.lead
     panel = Panel(
         title="twins: frames on the named one minus frames on the other",
-        told=lead.told().replace("sequence", "scene"),
+        summary=lead.describe().replace("sequence", "scene"),
         unit="share of frames, mean of both sentences",
         names=[_twin_name(*scene.sentences) for scene in audit.scenes],
         values_S=[scene.lead for scene in audit.scenes],
         interval=(lead.low, lead.high) if lead.is_interval else None,
         limits=(-1.0, 1.0),
     )
-    return audit_figure(f"Does {model} follow the words?", audit.told, [panel])
+    return audit_figure(f"Does {model} follow the words?", audit.verdict_text, [panel])
 
 
 def _twin_name(one: str, two: str) -> str:
@@ -273,14 +273,14 @@ def _head(job: Job, tracker: Tracker) -> dict[str, Any]:
 # -- targets --------------------------------------------------------------------------------------------
 
 
-def _subjects(job: Job) -> tuple[list[Subject], dict[str, str]]:
+def _subjects(job: Job) -> tuple[list[AuditTarget], dict[str, str]]:
     """The targets to audit with, and why others are left out.
 
     Raises:
         DataError: no sequence has a sentence; and what ``datasets.reader.open_dataset`` raises.
     """
     from vltrack.datasets.reader import open_dataset
-    from vltrack.evaluation.audit import shortened, subjects_of
+    from vltrack.evaluation.audit import audit_targets_of, truncated
 
     if job.data is None:
         raise UsageError("an audit needs --data.")
@@ -297,18 +297,18 @@ def _subjects(job: Job) -> tuple[list[Subject], dict[str, str]]:
             f"{shown(path)} is one file: nothing says what to follow in it.",
             hint='Add --text "the white car", and --box where it is known.',
         )
-    found, left_out = subjects_of(open_dataset(path, split=job.split).sequences)
+    found, left_out = audit_targets_of(open_dataset(path, split=job.split).sequences)
     if not found:
         raise DataError(f"no sequence in {shown(path)} has a sentence.", hint="An audit needs sentences.")
     found = found[: job.limit]
     end = job.end
-    return ([shortened(one, end) for one in found] if end is not None else found), left_out
+    return ([truncated(one, end) for one in found] if end is not None else found), left_out
 
 
-def _clip(job: Job, source: str) -> Subject:
+def _clip(job: Job, source: str) -> AuditTarget:
     """One video with its target as given on the command line."""
     from vltrack.api.track import pixel_targets
-    from vltrack.evaluation.audit import Subject
+    from vltrack.evaluation.audit import AuditTarget
     from vltrack.video.source import open_source
 
     request = Request(source=source, targets=job.targets, box_format=job.box_format, box_unit=job.box_unit)
@@ -322,7 +322,7 @@ def _clip(job: Job, source: str) -> Subject:
             if again.report.failure is not None:
                 raise again.report.failure
 
-    return Subject(name=info.name, sentence=target.text or "", frames=frames, start=target.box)
+    return AuditTarget(name=info.name, sentence=target.text or "", frames=frames, start=target.box)
 
 
 # -- runs -----------------------------------------------------------------------------------------------
@@ -332,16 +332,16 @@ def _sentences(
     job: Job,
     follower: MultiTracker,
     head: dict[str, Any],
-    subjects: Sequence[Subject],
+    subjects: Sequence[AuditTarget],
     left_out: dict[str, str],
     modes: tuple[Mode, ...],
 ) -> int:
     from vltrack.evaluation import audit_report
-    from vltrack.evaluation.audit import Failed, audit_one
+    from vltrack.evaluation.audit import FailedTarget, audit_one
     from vltrack.evaluation.audit_sentences import wordings
 
-    heard: list[Heard] = []
-    failed: list[Failed] = []
+    heard: list[TargetAudit] = []
+    failed: list[FailedTarget] = []
     said = wordings([subject.sentence for subject in subjects], job.seed)
     lengths = [None if one.boxes is None else len(one.boxes) for one in subjects]
     watch = AuditProgress(follower, "targets", lengths, quiet=job.quiet)
@@ -352,10 +352,10 @@ def _sentences(
             except VltrackError as error:
                 if len(subjects) == 1:
                     raise
-                failed.append(Failed(name=subject.name, error=error))
+                failed.append(FailedTarget(name=subject.name, error=error))
             watch.finished(subject.name)
     head = head | {"complete": not stop.code}
-    found = audit_report.summarise(heard, modes, failed=failed, left_out=left_out, seed=job.seed)
+    found = audit_report.summarize(heard, modes, failed=failed, left_out=left_out, seed=job.seed)
     if job.as_json:
         emit(audit_report.document(found, head))
     if not job.quiet:
@@ -373,31 +373,31 @@ def _sentences(
 
 
 def _twins(job: Job, follower: MultiTracker, head: dict[str, Any]) -> int:
-    from vltrack.evaluation import distractors as audit_twins
+    from vltrack.evaluation import distractors
 
-    scenes: list[audit_twins.Twins] = []
+    scenes: list[distractors.DistractorPair] = []
     count = job.twins or 0
     watch = AuditProgress(follower, "scenes", [job.frames] * count, quiet=job.quiet)
     with _until_stopped() as stop, watch:
-        for seed, clip in audit_twins.twin_scenes(count, job.frames, job.seed):
-            scenes.append(audit_twins.audit_scene(watch.watched, seed, clip))
+        for seed, clip in distractors.distractor_scenes(count, job.frames, job.seed):
+            scenes.append(distractors.audit_scene(watch.watched, seed, clip))
             watch.finished()
-    found = audit_twins.summarise_twins(scenes, job.seed)
+    found = distractors.summarize_pairs(scenes, job.seed)
     head = head | {"frames": job.frames, "complete": not stop.code}
     if job.as_json:
-        emit(audit_twins.document(found, head))
+        emit(distractors.document(found, head))
     if not job.quiet:
         for line in twins(found):
             say(line)
     if job.out is not None:
         with _folder(job.out) as folder:
-            audit_twins.save(found, head, folder)
+            distractors.save(found, head, folder)
             if scenes:
                 _draw(folder, twin_panels(found, job.model), quiet=job.quiet)
     if stop.code:
         say(f"interrupted after {len(scenes)} of {count} scenes; what was done is kept.")
         return stop.code
-    audit_twins.judge_twins(found, shown(job.model))
+    distractors.judge_pairs(found, shown(job.model))
     return 0
 
 

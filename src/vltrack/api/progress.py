@@ -16,8 +16,8 @@ from vltrack.api.console import say, shown, warn
 
 if TYPE_CHECKING:
     from vltrack.core.types import Frame, Image, Step, Target
-    from vltrack.evaluation.audit import Follower
-    from vltrack.evaluation.run import Event
+    from vltrack.evaluation.audit import MultiTrackerLike
+    from vltrack.evaluation.run import ProgressEvent
 
 
 # MERGED api/progress.py
@@ -59,7 +59,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             self._bar.stop()
             self._bar = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ProgressEvent) -> None:
         """Show one event."""
         if self._quiet:
             return
@@ -78,7 +78,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         else:
             self._line(event)
 
-    def _line(self, event: Event) -> None:
+    def _line(self, event: ProgressEvent) -> None:
         """One line, if it is time for one."""
         if event.kind == "looked" and event.sequences_done:
             done = f"{event.sequences_done} of {event.sequences_total}"
@@ -113,7 +113,7 @@ def _bar() -> tuple[Any, Any]:
     return bar, bar.add_task("", total=None, sequences="", rate="", left="", note="loading the tracker")
 
 
-def _left(event: Event) -> str:
+def _left(event: ProgressEvent) -> str:
     """Time left, in words that fit beside a bar."""
     if event.seconds_left is None:
         return ""
@@ -122,7 +122,7 @@ def _left(event: Event) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d} left" if hours else f"{minutes}:{seconds:02d} left"
 
 
-def _note(event: Event) -> str:
+def _note(event: ProgressEvent) -> str:
     """What is being done, and what went wrong so far."""
     failed = f"{event.failures} failed; " if event.failures else ""
     if event.kind == "waiting":
@@ -141,7 +141,7 @@ class AuditProgress(AbstractContextManager["AuditProgress"]):
     """
 
     def __init__(
-        self, follower: Follower, what: str, lengths: list[int | None], *, quiet: bool = False
+        self, follower: MultiTrackerLike, what: str, lengths: list[int | None], *, quiet: bool = False
     ) -> None:
         self.watched = _Watched(follower, self._frame)
         self._what, self._lengths, self._quiet = what, lengths, quiet
@@ -201,7 +201,7 @@ class AuditProgress(AbstractContextManager["AuditProgress"]):
 class _Watched:
     """A follower that tells of every frame it was given."""
 
-    def __init__(self, follower: Follower, told: Callable[[], None]) -> None:
+    def __init__(self, follower: MultiTrackerLike, told: Callable[[], None]) -> None:
         self._follower, self._told = follower, told
 
     def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:

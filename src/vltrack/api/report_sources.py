@@ -16,15 +16,15 @@ from vltrack.api.console import shown
 from vltrack.core.errors import DataError, UsageError, VltrackError
 from vltrack.core.json_io import read_json
 from vltrack.core.types import Floats, iou_xywh
-from vltrack.plots.contact_sheet import Snapshot, moments_of, snapshot
+from vltrack.plots.contact_sheet import Snapshot, select_keyframes, snapshot
 from vltrack.plots.report_data import row_record, snapshot_record
-from vltrack.plots.timelines import spans, thinned
+from vltrack.plots.timelines import downsampled, spans
 
 if TYPE_CHECKING:
     from vltrack.datasets.reader import Dataset
     from vltrack.datasets.sequences import Sequence as Clip
     from vltrack.evaluation.summary import Short
-    from vltrack.evaluation.third_party import Results
+    from vltrack.evaluation.third_party import TrackerResults
 
 
 SCORES, REPORT = "vltrack.scores", "vltrack.report"
@@ -164,10 +164,10 @@ def _check_depth(path: Path) -> None:
 def _scored(path: Path, dataset: Dataset, short: Short) -> Source:
     """A folder of boxes, scored here."""
     from vltrack.evaluation.results import open_results
-    from vltrack.evaluation.summary import columns_of, renamed, summarise, truth_of
+    from vltrack.evaluation.summary import annotations_of, columns_of, rename_results, summarize
 
-    truth = truth_of(dataset)
-    results: Results = renamed(truth.names, open_results(path))
+    truth = annotations_of(dataset)
+    results: TrackerResults = rename_results(truth.names, open_results(path))
     missing = len(set(truth.names) - {*results.boxes, *results.nothing})
     if missing and any(r.missing == "refuse" for r in columns_of(dataset.name, results.mode).values()):
         how = f"vltrack evaluate {shown(path)} --data {shown(dataset.root)} --subset present --out FOLDER"
@@ -175,7 +175,7 @@ def _scored(path: Path, dataset: Dataset, short: Short) -> Source:
             f"{shown(path)} has no result of {missing} of {len(truth)} sequences.",
             hint=f"Score what is there first: {how}; then report the scores.json within FOLDER.",
         )
-    scores = summarise(
+    scores = summarize(
         results, truth, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name
     )
     return Source(name=results.tracker, scores=scores, folder=path)
@@ -313,10 +313,10 @@ class Evidence:
 def open_evidence(folder: Path, names: Sequence[str]) -> Evidence:
     """The boxes in a folder of results. Raises ``DataError`` where a sequence of ``names`` has none."""
     from vltrack.evaluation.results import open_results
-    from vltrack.evaluation.third_party import matched
+    from vltrack.evaluation.third_party import match_names
 
     results = open_results(folder)
-    fitting = matched(names, results.boxes)
+    fitting = match_names(names, results.boxes)
     missing = [name for name in names if name not in fitting]
     if missing:
         raise DataError(
@@ -339,8 +339,8 @@ def film_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any
         scores = np.full(count, np.nan) if own is None else _fitted(own[:, None], count)[:, 0]
         lanes.append(
             {
-                "overlaps": row_record(thinned(overlaps, POINTS), 4),
-                "scores": row_record(thinned(scores, POINTS), 4),
+                "overlaps": row_record(downsampled(overlaps, POINTS), 4),
+                "scores": row_record(downsampled(scores, POINTS), 4),
             }
         )
     shots, reason = _snapshots(clip, boxes_TN4, overlaps_TN)
@@ -358,7 +358,7 @@ def film_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any
 def _snapshots(clip: Clip, boxes_TN4: Floats, overlaps_TN: Floats) -> tuple[list[Snapshot], str]:
     if clip.files == ():
         return [], "only the annotation is there, no pictures."
-    picks = moments_of(overlaps_TN)
+    picks = select_keyframes(overlaps_TN)
     some = clip if clip.files is None else replace(clip, files=tuple(clip.files[pick] for pick in picks))
     shots = []
     try:

@@ -18,7 +18,7 @@ from vltrack.core.files import counted
 
 if TYPE_CHECKING:
     from vltrack.evaluation.summary import Short
-    from vltrack.metrics.protocol_search import Search
+    from vltrack.metrics.protocol_search import ProtocolSearch
 
 
 MODES = ("nl", "bbox", "nlbbox")
@@ -262,7 +262,7 @@ def which_rule(
     else:
         search, name = _over_data(results, data, (dataset, split), published, within, short)
     if json:
-        fits = [fit.told() for fit in search.fits]
+        fits = [fit.to_dict() for fit in search.fits]
         emit({"number": published, "tolerance": within, "fits": fits, "refused": dict(search.refused)})
         return
     _tell(search, name)
@@ -280,28 +280,28 @@ def _over_data(
     number: float,
     tolerance: float,
     short: str,
-) -> tuple[Search, str]:
+) -> tuple[ProtocolSearch, str]:
     """All conventions over the boxes, and the data set's name."""
     if not data.exists():
         raise DataError(f"{shown(data)}: no such file or folder.", hint="Name the data set with --data.")
 
     from vltrack.datasets.reader import open_dataset
     from vltrack.evaluation.results import open_results
-    from vltrack.evaluation.summary import renamed, truth_of, with_short
+    from vltrack.evaluation.summary import annotations_of, rename_results, with_short
     from vltrack.metrics.protocol_search import which_rule as find
     from vltrack.metrics.protocols import RULES
 
     opened = open_dataset(data, name=which[0], split=which[1])
-    truth = truth_of(opened)
-    boxes = renamed(truth.names, open_results(results)).boxes
+    truth = annotations_of(opened)
+    boxes = rename_results(truth.names, open_results(results)).boxes
     rules = [with_short(rule, cast("Short", short)) for rule in RULES.values()]
     return find(number, truth, boxes, tolerance=tolerance, rules=rules), opened.name
 
 
-def _among_scores(results: Path, number: float, tolerance: float) -> tuple[Search, str]:
+def _among_scores(results: Path, number: float, tolerance: float) -> tuple[ProtocolSearch, str]:
     """The conventions that ``scores.json`` holds, and the data set's name."""
     from vltrack.evaluation.summary import SCORES, read_scores
-    from vltrack.metrics.protocol_search import Fit, Search
+    from vltrack.metrics.protocol_search import ProtocolMatch, ProtocolSearch
     from vltrack.metrics.scoring import MEASURES
 
     if not (results if results.is_file() else results / SCORES).is_file() or results.suffix in (
@@ -314,15 +314,15 @@ def _among_scores(results: Path, number: float, tolerance: float) -> tuple[Searc
         )
     told = read_scores(results)
     fits = [
-        Fit(rules=(rule["rule"],), measure=measure, change="as given", value=value, off=value - number)
+        ProtocolMatch(rules=(rule["rule"],), measure=measure, change="as given", value=value, off=value - number)
         for rule in told["rules"].values()
         for measure in MEASURES
         if (value := rule[measure]) is not None and abs(value - number) <= tolerance
     ]
-    return Search(fits=tuple(sorted(fits, key=lambda fit: abs(fit.off))), refused={}), told["data"]
+    return ProtocolSearch(fits=tuple(sorted(fits, key=lambda fit: abs(fit.off))), refused={}), told["data"]
 
 
-def _tell(search: Search, data: str) -> None:
+def _tell(search: ProtocolSearch, data: str) -> None:
     """A line a way, and what could not be tried."""
     from vltrack.api.evaluate import NAMES
     from vltrack.metrics.protocol_search import CHANGES

@@ -28,7 +28,7 @@ import numpy as np
 from vltrack.core.errors import PartialResult
 from vltrack.core.files import write_text
 from vltrack.core.types import Mode
-from vltrack.evaluation.audit import OTHER_WORDS, VARIANTS, Effect, Failed, Heard, Variant
+from vltrack.evaluation.audit import OTHER_WORDS, VARIANTS, Effect, FailedTarget, TargetAudit, Variant
 from vltrack.metrics.bootstrap import FEWEST, Interval, paired_bootstrap
 
 TINY = 0.01
@@ -81,7 +81,7 @@ class ModeResult:
     totals: Mapping[Variant, Total]
 
     @property
-    def told(self) -> str:
+    def verdict_text(self) -> str:
         """The verdict in words; where targets are too few, how many there are."""
         gain = None if self.decided_by is None else self.totals[self.decided_by].gain
         if self.verdict is not Verdict.FEW or gain is None:
@@ -94,34 +94,34 @@ class Audit:
     """The audit of one model: results by mode, the targets behind them, and what could not be used."""
 
     modes: Mapping[Mode, ModeResult]
-    heard: Sequence[Heard]
-    failed: Sequence[Failed]
+    targets: Sequence[TargetAudit]
+    failed: Sequence[FailedTarget]
     left_out: Mapping[str, str]
 
     @property
-    def deaf(self) -> tuple[Mode, ...]:
+    def ignored_modes(self) -> tuple[Mode, ...]:
         """The modes in which the sentence is ignored."""
         return tuple(mode for mode, result in self.modes.items() if result.verdict is Verdict.IGNORES)
 
 
-def summarise(
-    heard: Sequence[Heard],
+def summarize(
+    heard: Sequence[TargetAudit],
     modes: Sequence[Mode],
     *,
-    failed: Sequence[Failed] = (),
+    failed: Sequence[FailedTarget] = (),
     left_out: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Audit:
     """Put the targets together. ``seed`` is of the bootstrap."""
     return Audit(
         modes={mode: _mode_result(heard, mode, seed) for mode in modes},
-        heard=tuple(heard),
+        targets=tuple(heard),
         failed=tuple(failed),
         left_out=dict(left_out or {}),
     )
 
 
-def _mode_result(heard: Sequence[Heard], mode: Mode, seed: int) -> ModeResult:
+def _mode_result(heard: Sequence[TargetAudit], mode: Mode, seed: int) -> ModeResult:
     there = [one for one in heard if mode in one.auc]
     aucs = [auc for one in there if (auc := one.auc[mode]) is not None]
     totals: dict[Variant, Total] = {
@@ -139,7 +139,7 @@ def _mode_result(heard: Sequence[Heard], mode: Mode, seed: int) -> ModeResult:
     )
 
 
-def _of(one: Heard, mode: Mode, variant: Variant) -> Effect:
+def _of(one: TargetAudit, mode: Mode, variant: Variant) -> Effect:
     return next(effect for effect in one.effects if (effect.mode, effect.variant) == (mode, variant))
 
 
@@ -180,8 +180,8 @@ def judge(audit: Audit, model: str) -> None:
     Raises:
         PartialResult: a mode that claims to read text ignores it, a target failed, or a mode started nowhere.
     """
-    if audit.deaf:
-        modes = " and ".join(audit.deaf)
+    if audit.ignored_modes:
+        modes = " and ".join(audit.ignored_modes)
         raise PartialResult(
             f"{model} ignores the sentence ({modes}): with another one its boxes are the same "
             f"(they move by less than {TINY} of 1 - overlap).",
@@ -190,7 +190,7 @@ def judge(audit: Audit, model: str) -> None:
     if audit.failed:
         first, count = audit.failed[0], len(audit.failed)
         raise PartialResult(
-            f"{count} of {count + len(audit.heard)} targets failed; {first.name}: {first.error.message}"
+            f"{count} of {count + len(audit.targets)} targets failed; {first.name}: {first.error.message}"
         )
     idle = [mode for mode, result in audit.modes.items() if result.verdict is Verdict.NOTHING]
     if idle:
@@ -214,7 +214,7 @@ def document(audit: Audit, head: Mapping[str, Any]) -> dict[str, Any]:
         "least_gain": LEAST_GAIN,
         "fewest_targets": FEWEST,
         "modes": {str(mode): _mode_record(result) for mode, result in audit.modes.items()},
-        "sequences": [_heard_record(one) for one in audit.heard],
+        "sequences": [_heard_record(one) for one in audit.targets],
         "failed": [
             {"name": one.name, "code": one.error.code, "message": str(one.error)} for one in audit.failed
         ],
@@ -248,7 +248,7 @@ def _mode_record(result: ModeResult) -> dict[str, Any]:
     }
 
 
-def _heard_record(one: Heard) -> dict[str, Any]:
+def _heard_record(one: TargetAudit) -> dict[str, Any]:
     contradiction = one.wording.contradicting
     return {
         "name": one.name,
@@ -280,7 +280,7 @@ def _table(audit: Audit) -> str:
     sheet = io.StringIO()
     writer = csv.writer(sheet, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for one in audit.heard:
+    for one in audit.targets:
         for effect in one.effects:
             numbers = (effect.moved, effect.distance, one.auc[effect.mode], effect.auc, effect.gain)
             cells = ["" if _number(value) is None else f"{value:.6g}" for value in numbers]

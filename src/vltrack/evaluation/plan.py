@@ -22,7 +22,7 @@ from vltrack.checkpoints.cards import Weights, find_weights
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.types import Mode
 from vltrack.evaluation.results import check_names, label_of
-from vltrack.evaluation.workers import OUR_LOADER, THREADS, Loading, Task
+from vltrack.evaluation.workers import OUR_LOADER, THREADS, Task, TrackerSpec
 from vltrack.models import MODELS
 from vltrack.tracking.postprocess import Policy
 
@@ -157,7 +157,7 @@ class Plan:
     """What ``run`` does. ``frames`` counts the frames of all tasks."""
 
     tracker: str
-    loading: Loading
+    spec: TrackerSpec
     modes: tuple[ModePlan, ...]
 
     @property
@@ -254,8 +254,8 @@ def make_plan(
         }
         folder = out / tracker / f"{label}_{mode}"
         parts.append(ModePlan(mode=mode, folder=folder, run=run, tasks=tasks, left_out=left_out))
-    loading = Loading(weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader)
-    return Plan(tracker=tracker, loading=loading, modes=tuple(parts))
+    spec = TrackerSpec(weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader)
+    return Plan(tracker=tracker, spec=spec, modes=tuple(parts))
 
 
 def _modes(modes: Sequence[str]) -> tuple[Mode, ...]:

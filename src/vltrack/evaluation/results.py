@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError, GroundingFailed, StateError
 from vltrack.core.files import read_checksummed, sha256_bytes
 from vltrack.core.types import Floats
-from vltrack.evaluation.third_party import Results, read_foreign
+from vltrack.evaluation.third_party import TrackerResults, read_third_party
 
 # MERGED evaluation/results.py
 # Rows of numbers as text: boxes, scores, times. Knows lines and columns; knows no folder.
@@ -118,7 +118,7 @@ _LONGEST = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class ResultIssue:
     """Something wrong in a folder of results.
 
     ``name`` is the sequence's, "" where it is none's; ``unfinished``: not damaged, but left behind where a
@@ -277,7 +277,7 @@ def is_finished(folder: Path, name: str) -> bool:
     return all(sha256_bytes(files[kind]) == record["sha256"][kind] for kind in ("boxes", "scores"))
 
 
-def verify(folder: Path) -> list[Finding]:
+def verify(folder: Path) -> list[ResultIssue]:
     """Everything in a folder of results that is not as it was written; an empty list where all is well.
 
     A changed bit in any file, a result without its record and a file of no sequence are findings; a sequence
@@ -290,20 +290,20 @@ def verify(folder: Path) -> list[Finding]:
     if run is None:
         raise DataError(f"{folder} holds no results of vltrack evaluate (no run.json).")
     names = check_names(run["sequences"])
-    found: list[Finding] = []
+    found: list[ResultIssue] = []
     for name in names:
         try:
             found += _damages(folder, name)
         except (StateError, DataError) as error:
-            found.append(Finding(path=file_of(folder, "done", name), name=name, message=error.message))
+            found.append(ResultIssue(path=file_of(folder, "done", name), name=name, message=error.message))
     for kind in SUFFIXES:
         known = {file_of(folder, kind, name) for name in names}
         for path in sorted(set((folder / kind).glob("*")) - known):
-            found.append(Finding(path=path, name="", message=f"{path} belongs to no sequence of this run."))
+            found.append(ResultIssue(path=path, name="", message=f"{path} belongs to no sequence of this run."))
     return found
 
 
-def _damages(folder: Path, name: str) -> list[Finding]:
+def _damages(folder: Path, name: str) -> list[ResultIssue]:
     """What is wrong with the files of one sequence. Raises ``StateError`` if its record itself is damaged."""
     record = done_record(folder, name)
     paths = {kind: file_of(folder, kind, name) for kind in ("boxes", "scores", "times")}
@@ -312,7 +312,7 @@ def _damages(folder: Path, name: str) -> list[Finding]:
         if failure.is_file():
             read_checksummed(failure, FAILED)
         return [
-            Finding(
+            ResultIssue(
                 path=path,
                 name=name,
                 message=f"{path} has no record in done/ and does not count.",
@@ -330,7 +330,7 @@ def _damages(folder: Path, name: str) -> list[Finding]:
             if kind != "times" and sha256_bytes(data) != record["sha256"][kind]:
                 raise StateError(f"{path} was changed after it was written.")
         except (StateError, DataError) as error:
-            found.append(Finding(path=path, name=name, message=error.message))
+            found.append(ResultIssue(path=path, name=name, message=error.message))
     return found
 
 
@@ -393,7 +393,7 @@ def _bytes(path: Path) -> bytes:
 # Results at a path, whoever wrote them: our own runs or other people's files. Knows which is which.
 
 
-def open_results(path: Path) -> Results:
+def open_results(path: Path) -> TrackerResults:
     """The results of one tracker in one mode.
 
     Raises:
@@ -401,15 +401,15 @@ def open_results(path: Path) -> Results:
         StateError: a file of ours was changed after it was written.
     """
     if (path / RUN_FILE).is_file():
-        return of_run(read_results(path))
+        return results_of_run(read_results(path))
     runs = sorted(run.parent for depth in ("*", "*/*") for run in path.glob(f"{depth}/{RUN_FILE}"))
     if runs:
         named = ", ".join(str(run) for run in runs[:3])
         raise DataError(f"{path} holds folders of results: {named}.", hint="Name one of them.")
-    return read_foreign(path)
+    return read_third_party(path)
 
 
-def of_run(stored: StoredResults) -> Results:
+def results_of_run(stored: StoredResults) -> TrackerResults:
     """A run of our own, all its finished sequences read. Raises as ``open_results``."""
     notes = []
     if stored.left_out:
@@ -427,7 +427,7 @@ def of_run(stored: StoredResults) -> Results:
     missing = sum(stored.statuses(name).get("missing", 0) for name in stored.names)
     if missing:
         notes.append(f"{missing} frames could not be decoded.")
-    return Results(
+    return TrackerResults(
         tracker=stored.tracker,
         mode=stored.mode,
         boxes={name: stored.boxes(name) for name in stored.names},

@@ -1,6 +1,6 @@
 """Doing a plan: what is finished stays, the rest is handed to workers, results are written as they come.
 
-Knows the order of things; the workers are a ``Crew``'s, the files a ``Recorder``'s.
+Knows the order of things; the workers are a ``WorkerPool``'s, the files a ``ResultWriter``'s.
 """
 
 from __future__ import annotations
@@ -16,10 +16,20 @@ from typing import Any, Literal
 from vltrack.core.errors import DataError, UsageError
 from vltrack.evaluation.plan import Plan
 from vltrack.evaluation.results import done_record
-from vltrack.evaluation.workers import Beat, Crew, Failed, Failure, Finished, News, Patience, Row, Task
-from vltrack.evaluation.writing import Claim, Recorder, opened
+from vltrack.evaluation.workers import (
+    Heartbeat,
+    Row,
+    SequenceFailure,
+    Task,
+    TaskFailed,
+    TaskFinished,
+    Timeouts,
+    WorkerEvent,
+    WorkerPool,
+)
+from vltrack.evaluation.writing import ResultWriter, SequenceLock, opened
 
-Kind = Literal["looked", "started", "frames", "finished", "failed", "waiting"]
+EventKind = Literal["looked", "started", "frames", "finished", "failed", "waiting"]
 _WAIT = 0.5
 _POLL = 0.3
 _BEAT = 0.1
@@ -27,7 +37,7 @@ _BEAT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
+class ProgressEvent:
     """Something to show while a run goes on.
 
     Attributes:
@@ -42,7 +52,7 @@ class Event:
         message: of a failure.
     """
 
-    kind: Kind
+    kind: EventKind
     mode: str
     name: str
     sequences_done: int
@@ -83,7 +93,7 @@ class RunReport:
 
     finished: tuple[tuple[str, str], ...]
     skipped: tuple[tuple[str, str], ...]
-    failed: tuple[Failure, ...]
+    failed: tuple[SequenceFailure, ...]
     degraded: tuple[Degraded, ...]
     left_out: tuple[tuple[str, str], ...]
     folders: Mapping[str, Path]
@@ -101,8 +111,8 @@ def run(
     jobs: int = 1,
     engine: Literal["local", "ray"] = "local",
     rerun: bool = False,
-    progress: Callable[[Event], None] | None = None,
-    patience: Patience | None = None,
+    progress: Callable[[ProgressEvent], None] | None = None,
+    patience: Timeouts | None = None,
 ) -> RunReport:
     """Run every sequence of ``plan`` that has no result yet, and write the results as they come.
 
@@ -114,7 +124,7 @@ def run(
         jobs: worker processes; 0 takes as many as there are processors (of the cluster with ``ray``).
         engine: ``local``, or ``ray`` for a Ray cluster (extra ``vltrack[ray]``).
         rerun: remove what the folders hold first.
-        progress: is called with an ``Event`` from time to time, in this thread.
+        progress: is called with an ``ProgressEvent`` from time to time, in this thread.
         patience: after how many seconds of silence a worker is given up.
 
     Raises:
@@ -134,48 +144,48 @@ def run(
             str(part.mode): stack.enter_context(opened(part.folder, part.run, rerun=rerun))
             for part in plan.modes
         }
-        work = _Work(plan, recorders, progress or _quiet)
+        work = _RunState(plan, recorders, progress or _quiet)
         work.look()
         if work.pending:
-            crew = stack.enter_context(closing(crew_of(plan, jobs, patience or Patience())))
+            crew = stack.enter_context(closing(crew_of(plan, jobs, patience or Timeouts())))
             work.through(crew)
     return work.report(time.monotonic() - began)
 
 
-def _engine(name: str) -> Callable[[Plan, int, Patience], Crew]:
+def _engine(name: str) -> Callable[[Plan, int, Timeouts], WorkerPool]:
     """What starts the workers. Raises ``UsageError`` for an unknown engine or one that is not installed."""
     if name == "local":
         return _local
     if name == "ray":
-        from vltrack.evaluation.workers_ray import RayCrew, check_ray
+        from vltrack.evaluation.workers_ray import RayPool, check_ray
 
         check_ray()
-        return lambda plan, jobs, patience: RayCrew(plan.loading, jobs, patience)
+        return lambda plan, jobs, patience: RayPool(plan.spec, jobs, patience)
     raise UsageError(f"there is no engine {name!r}.", hint="Known: local, ray.")
 
 
-def _local(plan: Plan, jobs: int, patience: Patience) -> Crew:
-    from vltrack.evaluation.workers import LocalCrew
+def _local(plan: Plan, jobs: int, patience: Timeouts) -> WorkerPool:
+    from vltrack.evaluation.workers import LocalPool
 
-    return LocalCrew(plan.loading, jobs or os.cpu_count() or 1, patience)
+    return LocalPool(plan.spec, jobs or os.cpu_count() or 1, patience)
 
 
-def _quiet(event: Event) -> None:
+def _quiet(event: ProgressEvent) -> None:
     """Nobody wants to know."""
 
 
 @dataclass
-class _Work:
+class _RunState:
     """The state of one run."""
 
     plan: Plan
-    recorders: Mapping[str, Recorder]
-    progress: Callable[[Event], None]
+    recorders: Mapping[str, ResultWriter]
+    progress: Callable[[ProgressEvent], None]
     pending: list[Task] = field(default_factory=list)
-    at_work: dict[tuple[str, str], Claim] = field(default_factory=dict)
+    at_work: dict[tuple[str, str], SequenceLock] = field(default_factory=dict)
     finished: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[SequenceFailure] = field(default_factory=list)
     stamps: dict[tuple[str, str], int] = field(default_factory=dict)
     frames_before: int = 0
     frames_now: int = 0
@@ -195,7 +205,7 @@ class _Work:
         self.pending.sort(key=lambda task: (-len(task.sequence), task.sequence.name, task.mode))
         self._tell("looked")
 
-    def through(self, crew: Crew) -> None:
+    def through(self, crew: WorkerPool) -> None:
         """Until nothing is left to do."""
         while self.pending or self.at_work:
             self._hand_out(crew)
@@ -206,7 +216,7 @@ class _Work:
                 self._tell("waiting", self.pending[0])
                 time.sleep(_POLL)
 
-    def _hand_out(self, crew: Crew) -> None:
+    def _hand_out(self, crew: WorkerPool) -> None:
         """Give tasks to whoever is free; those that another evaluator has in hand stay pending."""
         for task in list(self.pending):
             if not crew.free():
@@ -235,15 +245,15 @@ class _Work:
             return True
         return False
 
-    def _take(self, news: News) -> None:
-        if isinstance(news, Beat):
+    def _take(self, news: WorkerEvent) -> None:
+        if isinstance(news, Heartbeat):
             self._count(news)
-        elif isinstance(news, Finished):
+        elif isinstance(news, TaskFinished):
             self._keep(news.task, news.rows)
-        elif isinstance(news, Failed):
+        elif isinstance(news, TaskFailed):
             self._fail(news.task, news.failure)
 
-    def _count(self, beat: Beat) -> None:
+    def _count(self, beat: Heartbeat) -> None:
         now = time.monotonic()
         self.first_frame = self.first_frame or now
         self.frames_now += beat.frames
@@ -255,7 +265,7 @@ class _Work:
         try:
             self.recorders[task.mode].keep(task, rows)
         except DataError as error:
-            failure = Failure(
+            failure = SequenceFailure(
                 mode=task.mode,
                 name=task.sequence.name,
                 kind="invalid",
@@ -269,12 +279,12 @@ class _Work:
         self.at_work.pop(task.key).release()
         self._tell("finished", task)
 
-    def _fail(self, task: Task, failure: Failure) -> None:
+    def _fail(self, task: Task, failure: SequenceFailure) -> None:
         self.recorders[task.mode].fail(failure)
         self.at_work.pop(task.key).release()
         self._note_failure(task, failure, at=failure.frame)
 
-    def _note_failure(self, task: Task, failure: Failure, *, at: int) -> None:
+    def _note_failure(self, task: Task, failure: SequenceFailure, *, at: int) -> None:
         """Count the frames that nobody will do as done, so that the time left stays true."""
         self.failed.append(failure)
         self.frames_before += max(0, len(task.sequence) - at)
@@ -284,10 +294,10 @@ class _Work:
         self.skipped.append(task.key)
         self.frames_before += len(task.sequence)
 
-    def _tell(self, kind: Kind, task: Task | None = None, message: str = "") -> None:
+    def _tell(self, kind: EventKind, task: Task | None = None, message: str = "") -> None:
         rate, left = self._rate()
         self.progress(
-            Event(
+            ProgressEvent(
                 kind=kind,
                 mode=task.mode if task else "",
                 name=task.sequence.name if task else "",

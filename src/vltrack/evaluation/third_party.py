@@ -42,7 +42,7 @@ _FORMS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Results:
+class TrackerResults:
     """One tracker's boxes.
 
     Attributes:
@@ -64,35 +64,35 @@ class Results:
     notes: tuple[str, ...] = ()
 
 
-def read_foreign(path: Path) -> Results:
+def read_third_party(path: Path) -> TrackerResults:
     """The results at ``path``.
 
     Raises:
         DataError: nothing there that is known, or a file that does not read; names file and line.
     """
     if path.suffix.lower() == ".npz" and path.is_file():
-        return Results(tracker=path.stem, boxes=_read_npz(path))
+        return TrackerResults(tracker=path.stem, boxes=_read_npz(path))
     if path.suffix.lower() == ".zip" and path.is_file():
         return _of_texts(path.stem, _zipped(path))
     if not path.is_dir():
         raise DataError(f"{path}: there are no results here.", hint=_FORMS)
     tracks = {file.stem: file for file in sorted(path.glob("*.csv"))}
     if tracks:
-        return Results(
+        return TrackerResults(
             tracker=path.resolve().name, boxes={name: Track.load(file).boxes for name, file in tracks.items()}
         )
     lists = {file.stem: file for file in sorted(path.glob("*.json"))}
     texts = sorted({*path.glob("*.txt"), *path.glob("*/*.txt")})
     if lists and not texts:
         boxes = {name: _read_otb_json(file) for name, file in lists.items()}
-        return Results(tracker=path.resolve().name, boxes=boxes)
+        return TrackerResults(tracker=path.resolve().name, boxes=boxes)
     if not texts:
         raise DataError(f"{path}: there are no results here.", hint=_FORMS)
     named = ((file.relative_to(path).as_posix(), read_bytes(file)) for file in texts)
     return _of_texts(path.resolve().name, named, str(path))
 
 
-def _of_texts(tracker: str, files: Iterable[tuple[str, bytes]], where: str = "") -> Results:
+def _of_texts(tracker: str, files: Iterable[tuple[str, bytes]], where: str = "") -> TrackerResults:
     """Results from text files by their path inside the folder or archive."""
     boxes: dict[str, Floats] = {}
     seconds: dict[str, Floats] = {}
@@ -123,7 +123,7 @@ def _of_texts(tracker: str, files: Iterable[tuple[str, bytes]], where: str = "")
         raise DataError(f"{where or tracker}: there are no results here.", hint=_FORMS)
     most = max(runs.values(), default=1)
     notes = (f"{most} runs a sequence; the first one is scored.",) if most > 1 else ()
-    return Results(tracker=tracker, boxes=boxes, seconds=seconds, notes=notes)
+    return TrackerResults(tracker=tracker, boxes=boxes, seconds=seconds, notes=notes)
 
 
 def read_boxes(data: bytes, where: str) -> Floats:
@@ -202,7 +202,7 @@ _SAME = {"human4": "human42", "skating2": "skating21", "skating3": "skating22", 
 """OTB's targets that share a video, as the packed release of OTB99-Lang calls them, and as OTB does."""
 
 
-def matched(names: Iterable[str], results: Iterable[str]) -> dict[str, str]:
+def match_names(names: Iterable[str], results: Iterable[str]) -> dict[str, str]:
     """For each of ``names`` that has one, its name among ``results``.
 
     The same name first; else the same letters and digits, whatever their case and the signs between them;

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from vltrack.core import errors
 from vltrack.core.errors import ResourceError, VltrackError
+from vltrack.core.threads import ONE_THREAD, PASSIVE
 
 if TYPE_CHECKING:
     from vltrack.core.types import Frame, Step
@@ -38,14 +39,8 @@ if TYPE_CHECKING:
 
 
 THREADS = 1
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-}
-"""Set before torch and numpy are loaded: several processes with one thread are faster than the reverse, and
-sums come out the same however many there are."""
+ENVIRONMENT = ONE_THREAD | PASSIVE
+"""Set before torch and numpy are loaded."""
 
 NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGTERM)
 """A terminal or a batch system sends these to all processes; the one that started the workers decides."""
@@ -58,7 +53,7 @@ Row = tuple[float, float, float, float, float, bool, str, float]
 """x, y, w, h, score, visible, status, seconds that the tracker took."""
 
 
-class Follower(Protocol):
+class TrackerLike(Protocol):
     """What is asked of a tracker."""
 
     def init(self, frame: Frame, box: Any = None, text: str | None = None) -> Step:
@@ -71,11 +66,11 @@ class Follower(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Loading:
+class TrackerSpec:
     """How a worker gets its tracker.
 
     Attributes:
-        loader: ``module:function``; called with this, gives a ``Follower``.
+        loader: ``module:function``; called with this, gives a ``TrackerLike``.
         weights: path of the .safetensors file.
         policy: all options of the tracking policy.
         device: ``cpu``, ``cuda``, ``mps``.
@@ -109,7 +104,7 @@ class Task:
         return "box" if self.text is None else "both"
 
 
-def load_tracker(loading: Loading) -> Follower:
+def load_tracker(loading: TrackerSpec) -> TrackerLike:
     """One of our trackers with one thread. Raises what ``Tracker.load`` raises."""
     import cv2
 
@@ -122,13 +117,13 @@ def load_tracker(loading: Loading) -> Follower:
     )
 
 
-def open_tracker(loading: Loading) -> Follower:
+def open_tracker(loading: TrackerSpec) -> TrackerLike:
     """The tracker that ``loading.loader`` makes."""
     module, _, function = loading.loader.partition(":")
-    return cast(Follower, getattr(import_module(module), function)(loading))
+    return cast(TrackerLike, getattr(import_module(module), function)(loading))
 
 
-def follow(tracker: Follower, task: Task) -> Generator[Row, None, None]:
+def follow(tracker: TrackerLike, task: Task) -> Generator[Row, None, None]:
     """A row for each frame of a sequence. Row 1 holds the box that named the target, or in NL mode the
     tracker's own. Times are the tracker's alone, decoding is not in them.
 
@@ -157,7 +152,7 @@ def _frames(task: Task) -> Generator[Frame, None, None]:
             raise source.report.failure
 
 
-def serve(tasks: Connection, news: Connection, loading: Loading) -> None:
+def serve(tasks: Connection, news: Connection, loading: TrackerSpec) -> None:
     """The life of a worker: ``ready``, then for each task ``row`` a frame and ``done``, or ``failed``.
 
     It ends when ``tasks`` is closed, and at once when the process that started it dies.
@@ -215,7 +210,7 @@ def _leave_with_parent() -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
+class Timeouts:
     """Seconds of silence after which a worker counts as hung.
 
     Attributes:
@@ -230,7 +225,7 @@ class Patience:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class SequenceFailure:
     """Why a sequence has no result.
 
     Attributes:
@@ -255,7 +250,7 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Beat:
+class Heartbeat:
     """Some frames are done."""
 
     task: Task
@@ -263,7 +258,7 @@ class Beat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
+class TaskFinished:
     """All frames of a sequence are done."""
 
     task: Task
@@ -271,17 +266,17 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
+class TaskFailed:
     """A sequence came to nothing."""
 
     task: Task
-    failure: Failure
+    failure: SequenceFailure
 
 
-News = Beat | Finished | Failed
+WorkerEvent = Heartbeat | TaskFinished | TaskFailed
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Processes that do tasks, wherever they are."""
 
     def free(self) -> bool:
@@ -292,7 +287,7 @@ class Crew(Protocol):
         """Let somebody do this task; its end comes through ``news``."""
         ...
 
-    def news(self, timeout: float) -> list[News]:
+    def news(self, timeout: float) -> list[WorkerEvent]:
         """What has happened, or an empty list after ``timeout`` seconds."""
         ...
 
@@ -307,7 +302,7 @@ _STILLBORN = 3
 
 
 @dataclass(eq=False)
-class _Hand:
+class _Worker:
     """One worker process and what it is doing."""
 
     process: SpawnProcess
@@ -320,12 +315,12 @@ class _Hand:
     trace: list[str] = field(default_factory=list)
 
 
-class LocalCrew:
-    """``jobs`` worker processes on this machine. See ``outcome.Crew``."""
+class LocalPool:
+    """``jobs`` worker processes on this machine. See ``outcome.WorkerPool``."""
 
-    def __init__(self, loading: Loading, jobs: int, patience: Patience) -> None:
+    def __init__(self, loading: TrackerSpec, jobs: int, patience: Timeouts) -> None:
         self._loading, self._jobs, self._patience = loading, jobs, patience
-        self._hands: list[_Hand] = []
+        self._hands: list[_Worker] = []
         self._stillborn = 0
 
     def free(self) -> bool:
@@ -342,7 +337,7 @@ class LocalCrew:
         if idle.ready:
             self._begin(idle)
 
-    def news(self, timeout: float) -> list[News]:
+    def news(self, timeout: float) -> list[WorkerEvent]:
         """What the workers tell within ``timeout`` seconds; the dead and the silent are buried here.
 
         Raises:
@@ -352,7 +347,7 @@ class LocalCrew:
         nearest = min((hand.deadline for hand in self._hands), default=time.monotonic() + timeout)
         patience = max(0.0, min(timeout, nearest - time.monotonic()))
         ready = set(wait([w for h in self._hands for w in (h.reports, h.process.sentinel)], patience))
-        found: list[News] = []
+        found: list[WorkerEvent] = []
         for hand in list(self._hands):
             dead = hand.process.sentinel in ready
             if dead or hand.reports in ready:
@@ -373,7 +368,7 @@ class LocalCrew:
 
     # -- one worker -------------------------------------------------------------------------------
 
-    def _hire(self) -> _Hand:
+    def _hire(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         tasks_out, tasks_in = context.Pipe(duplex=False)
         reports_out, reports_in = context.Pipe(duplex=False)
@@ -390,9 +385,9 @@ class LocalCrew:
         tasks_out.close()
         reports_in.close()
         deadline = time.monotonic() + self._patience.start
-        return _Hand(process=process, tasks=tasks_in, reports=reports_out, deadline=deadline)
+        return _Worker(process=process, tasks=tasks_in, reports=reports_out, deadline=deadline)
 
-    def _begin(self, hand: _Hand) -> None:
+    def _begin(self, hand: _Worker) -> None:
         hand.rows, hand.trace = [], []
         hand.deadline = time.monotonic() + self._patience.first
         try:
@@ -400,7 +395,7 @@ class LocalCrew:
         except OSError:
             return  # it has just died, which ``news`` will see
 
-    def _listen(self, hand: _Hand, found: list[News]) -> bool:
+    def _listen(self, hand: _Worker, found: list[WorkerEvent]) -> bool:
         """Take all messages that are there; whether the worker can still be heard."""
         try:
             while hand.reports.poll():
@@ -409,7 +404,7 @@ class LocalCrew:
             return False
         return True
 
-    def _take(self, hand: _Hand, message: tuple[Any, ...], found: list[News]) -> None:
+    def _take(self, hand: _Worker, message: tuple[Any, ...], found: list[WorkerEvent]) -> None:
         kind, *rest = message
         if kind == "ready":
             hand.ready, self._stillborn = True, 0
@@ -423,11 +418,11 @@ class LocalCrew:
         elif kind == "row":
             hand.rows.append(cast(Row, tuple(rest)))
             hand.deadline = time.monotonic() + self._patience.next
-            found.append(Beat(task=hand.task))
+            found.append(Heartbeat(task=hand.task))
         elif kind == "trace":
             hand.trace.append(rest[0])
         elif kind == "done":
-            found.append(Finished(task=hand.task, rows=hand.rows))
+            found.append(TaskFinished(task=hand.task, rows=hand.rows))
             self._rest(hand)
         elif kind == "failed":
             error, message_, ours = rest
@@ -437,16 +432,16 @@ class LocalCrew:
             if not ours:
                 self._dismiss(hand)
 
-    def _rest(self, hand: _Hand) -> None:
+    def _rest(self, hand: _Worker) -> None:
         hand.task, hand.rows, hand.trace = None, [], []
         hand.deadline = float("inf")
 
-    def _dismiss(self, hand: _Hand) -> None:
+    def _dismiss(self, hand: _Worker) -> None:
         hand.process.kill()
         _end(hand)
         self._hands.remove(hand)
 
-    def _bury(self, hand: _Hand) -> list[News]:
+    def _bury(self, hand: _Worker) -> list[WorkerEvent]:
         """A worker has ended: of itself, or killed from outside."""
         if hand not in self._hands:
             return []
@@ -470,7 +465,7 @@ class LocalCrew:
         self.give(hand.task)
         return []
 
-    def _give_up(self, hand: _Hand) -> list[News]:
+    def _give_up(self, hand: _Worker) -> list[WorkerEvent]:
         """A worker has been silent for too long."""
         limits = self._patience
         limit = (limits.next if hand.rows else limits.first) if hand.ready else limits.start
@@ -480,9 +475,9 @@ class LocalCrew:
         message = f"no frame came for {limit:g} s; the worker process was ended."
         return [self._failed(hand, "silent", message)]
 
-    def _failed(self, hand: _Hand, kind: str, message: str, **more: str) -> Failed:
+    def _failed(self, hand: _Worker, kind: str, message: str, **more: str) -> TaskFailed:
         task = cast(Task, hand.task)
-        failure = Failure(
+        failure = SequenceFailure(
             mode=task.mode,
             name=task.sequence.name,
             kind=kind,
@@ -490,7 +485,7 @@ class LocalCrew:
             frame=len(hand.rows),
             **more,
         )
-        return Failed(task=task, failure=failure)
+        return TaskFailed(task=task, failure=failure)
 
 
 def refusal(code: str, message: str, hint: str) -> VltrackError:
@@ -501,7 +496,7 @@ def refusal(code: str, message: str, hint: str) -> VltrackError:
     return kind(message, hint=hint)
 
 
-def _end(hand: _Hand) -> None:
+def _end(hand: _Worker) -> None:
     """Close what belongs to a killed worker. One that is stuck in the kernel is left to the system."""
     hand.process.join(_BURIAL)
     hand.tasks.close()

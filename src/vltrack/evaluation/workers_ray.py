@@ -23,16 +23,16 @@ from vltrack.evaluation.plan import code_sha256, differences, versions
 from vltrack.evaluation.workers import (
     ENVIRONMENT,
     THREADS,
-    Beat,
-    Failed,
-    Failure,
-    Finished,
-    Follower,
-    Loading,
-    News,
-    Patience,
+    Heartbeat,
     Row,
+    SequenceFailure,
     Task,
+    TaskFailed,
+    TaskFinished,
+    Timeouts,
+    TrackerLike,
+    TrackerSpec,
+    WorkerEvent,
     follow,
     open_tracker,
     pieces,
@@ -54,12 +54,12 @@ def check_ray() -> None:
         raise UsageError("--engine ray needs Ray, which is not installed.", hint='pip install "vltrack[ray]"')
 
 
-class RayCrew:
+class RayPool:
     """Tasks on a Ray cluster: the one that this process is connected to or ``RAY_ADDRESS`` names, else one on
-    this machine. See ``outcome.Crew``. ``jobs`` tasks are under way at once; 0 is one a processor.
+    this machine. See ``outcome.WorkerPool``. ``jobs`` tasks are under way at once; 0 is one a processor.
     """
 
-    def __init__(self, loading: Loading, jobs: int, patience: Patience) -> None:
+    def __init__(self, loading: TrackerSpec, jobs: int, patience: Timeouts) -> None:
         ray: Any = import_module("ray")
         self._ray = ray
         self._ours = not ray.is_initialized()
@@ -88,7 +88,7 @@ class RayCrew:
         """Let the cluster do this task."""
         self._at_work[self._follow.remote(self._loading, task, self._patience, self._here)] = task
 
-    def news(self, timeout: float) -> list[News]:
+    def news(self, timeout: float) -> list[WorkerEvent]:
         """What has come back within ``timeout`` seconds.
 
         Raises:
@@ -111,13 +111,13 @@ class RayCrew:
         if self._ours:
             self._ray.shutdown()
 
-    def _fetch(self, reference: Any) -> list[News]:
+    def _fetch(self, reference: Any) -> list[WorkerEvent]:
         task = self._at_work.pop(reference)
         name = task.sequence.name
         try:
             kind, *rest = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            failure = Failure(
+            failure = SequenceFailure(
                 mode=task.mode,
                 name=name,
                 kind="died",
@@ -125,12 +125,12 @@ class RayCrew:
                 error=type(error).__name__,
                 traceback=str(error)[:4000],
             )
-            return [Failed(task=task, failure=failure)]
+            return [TaskFailed(task=task, failure=failure)]
         if kind == "refused":
             raise refusal(*rest)
         if kind == "failed":
             code, message, frame, trace = rest
-            failure = Failure(
+            failure = SequenceFailure(
                 mode=task.mode,
                 name=name,
                 kind="raised",
@@ -139,9 +139,9 @@ class RayCrew:
                 traceback=trace,
                 frame=frame,
             )
-            return [Beat(task=task, frames=frame), Failed(task=task, failure=failure)]
+            return [Heartbeat(task=task, frames=frame), TaskFailed(task=task, failure=failure)]
         rows: list[Row] = rest[0]
-        return [Beat(task=task, frames=len(rows)), Finished(task=task, rows=rows)]
+        return [Heartbeat(task=task, frames=len(rows)), TaskFinished(task=task, rows=rows)]
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _follow(loading: Loading, task: Task, patience: Patience, there: dict[str, Any]) -> tuple[Any, ...]:
+def _follow(loading: TrackerSpec, task: Task, patience: Timeouts, there: dict[str, Any]) -> tuple[Any, ...]:
     """One sequence, in a process of the cluster: ``done`` and its rows, ``failed``, or ``refused``.
 
     The process ends itself when it is silent for too long: the watchdog is one in C, which needs no lock.
@@ -194,6 +194,6 @@ def _check_same(there: dict[str, Any]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _tracker(loader: str, weights: str, device: str, policy: tuple[tuple[str, Any], ...]) -> Follower:
+def _tracker(loader: str, weights: str, device: str, policy: tuple[tuple[str, Any], ...]) -> TrackerLike:
     """The tracker of this process, loaded once."""
-    return open_tracker(Loading(loader=loader, weights=weights, device=device, policy=dict(policy)))
+    return open_tracker(TrackerSpec(loader=loader, weights=weights, device=device, policy=dict(policy)))

@@ -35,7 +35,7 @@ from vltrack.evaluation.results import (
     read_scores,
     times_seal,
 )
-from vltrack.evaluation.workers import Failure, Row, Task
+from vltrack.evaluation.workers import Row, SequenceFailure, Task
 
 # MERGED evaluation/writing.py
 # Who works on what: locks that the system takes back from a process that dies. Knows files of locks only.
@@ -48,7 +48,7 @@ _FOLDER = ".folder.lock"
 """No sequence's name begins with a dot."""
 
 
-class Claim:
+class SequenceLock:
     """A held lock on one sequence; ``release`` removes its file."""
 
     def __init__(self, handle: int, path: Path) -> None:
@@ -89,11 +89,11 @@ class FolderLock:
             self.close()
         self._handle = _locked(path, fcntl.LOCK_SH)
 
-    def claim(self, name: str) -> Claim | None:
+    def claim(self, name: str) -> SequenceLock | None:
         """The lock on a sequence, None while another evaluator has it. Raises ``ResourceError``."""
         path = self._claims / f"{name}.lock"
         handle = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return None if handle is None else Claim(handle, path)
+        return None if handle is None else SequenceLock(handle, path)
 
     def remove(self) -> None:
         """Remove all files of locks; only for who is ``alone``."""
@@ -150,7 +150,7 @@ VERSION = 1
 _HALF_WRITTEN = re.compile(r"\..*\.part(\.\w+)?")
 
 
-class Recorder:
+class ResultWriter:
     """A folder of results that is open for writing; made by ``opened``."""
 
     def __init__(self, folder: Path, lock: FolderLock) -> None:
@@ -161,7 +161,7 @@ class Recorder:
         """Whether a sequence has a whole result."""
         return is_finished(self.folder, name)
 
-    def claim(self, name: str) -> Claim | None:
+    def claim(self, name: str) -> SequenceLock | None:
         """The right to work on a sequence, None while another evaluator has it."""
         return self._lock.claim(name)
 
@@ -197,7 +197,7 @@ class Recorder:
         file_of(self.folder, "failures", name).unlink(missing_ok=True)
         return record
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: SequenceFailure) -> None:
         """Tell why a sequence has no result; an earlier one of it goes. Raises ``ResourceError``."""
         for kind in ("done", "boxes", "scores", "times"):
             file_of(self.folder, kind, failure.name).unlink(missing_ok=True)
@@ -209,14 +209,14 @@ class Recorder:
         path = file_of(self.folder, "failures", name)
         return path.stat().st_mtime_ns if path.is_file() else 0
 
-    def failure(self, name: str) -> Failure:
+    def failure(self, name: str) -> SequenceFailure:
         """The recorded failure. Raises ``StateError`` if the record was changed."""
         record = read_checksummed(file_of(self.folder, "failures", name), FAILED)
-        return Failure(**{k: v for k, v in record.items() if k not in ("format", "version")})
+        return SequenceFailure(**{k: v for k, v in record.items() if k not in ("format", "version")})
 
 
 @contextmanager
-def opened(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterator[Recorder]:
+def opened(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterator[ResultWriter]:
     """A folder to write into, after it was seen that what lies in it belongs to the same run.
 
     ``run`` is the content of ``run.json`` (``tracker, fingerprint, sequences, left_out``). With ``rerun`` all
@@ -239,7 +239,7 @@ def opened(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterator[Rec
             _prepare(folder, record, rerun=rerun)
         lock.share()
         _check_same(folder, record)
-        yield Recorder(folder, lock)
+        yield ResultWriter(folder, lock)
     finally:
         if lock.alone():
             _sweep(folder)

@@ -41,7 +41,7 @@ class Annotation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Truth:
+class Annotations:
     """Annotations one after the other; read-only.
 
     Attributes:
@@ -74,7 +74,7 @@ class Truth:
             array.setflags(write=False)
 
     @classmethod
-    def join(cls, annotations: Iterable[Annotation]) -> Truth:
+    def join(cls, annotations: Iterable[Annotation]) -> Annotations:
         """One truth of many annotations, in their order.
 
         Raises:
@@ -121,13 +121,13 @@ class Truth:
         """Where the frames of one sequence lie in the long arrays."""
         return slice(int(self.starts[sequence]), int(self.starts[sequence + 1]))
 
-    def cut(self, lengths: ArrayLike) -> Truth:
+    def cut(self, lengths: ArrayLike) -> Annotations:
         """The same with only the first ``lengths[s]`` frames of each sequence; (S,) integers."""
         kept = np.asarray(lengths, dtype=np.int64)
         inside = np.arange(self.frames) - np.repeat(self.starts[:-1], self.lengths)
         return self._of(np.ones(len(self), dtype=bool), inside < np.repeat(kept, self.lengths), kept)
 
-    def only(self, names: Iterable[str]) -> Truth:
+    def only(self, names: Iterable[str]) -> Annotations:
         """The sequences of these names, in the order that they have here.
 
         Raises:
@@ -140,8 +140,8 @@ class Truth:
         keep = np.array([name in wanted for name in self.names])
         return self._of(keep, np.repeat(keep, self.lengths), self.lengths[keep])
 
-    def _of(self, keep: Flags, frames: Flags, lengths: NDArray[np.int64]) -> Truth:
-        return Truth(
+    def _of(self, keep: Flags, frames: Flags, lengths: NDArray[np.int64]) -> Annotations:
+        return Annotations(
             names=tuple(name for name, kept in zip(self.names, keep, strict=True) if kept),
             starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             boxes=self.boxes[frames],

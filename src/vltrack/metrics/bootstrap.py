@@ -70,7 +70,7 @@ class Interval:
         smaller = min(self.share_above_zero, 1 - self.share_above_zero)
         return min(1.0, max(2 * smaller, 1 / self.draws))
 
-    def told(self, digits: int = 2) -> str:
+    def describe(self, digits: int = 2) -> str:
         """In words, as ``+1.23 [+0.40, +2.10] over 31 sequences``; says so where it is no interval."""
         if self.sequences == 0:
             return "no sequence to compare"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.types import Floats
-from vltrack.metrics.annotations import Flags, Truth
+from vltrack.metrics.annotations import Annotations, Flags
 from vltrack.metrics.protocols import Rule
 
 MISS = -1.0
@@ -26,7 +26,7 @@ for a broken prediction and repaired.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
+class FrameBlock:
     """Some whole sequences in a row: their annotation, and where each of them begins.
 
     Attributes:
@@ -44,7 +44,7 @@ class Block:
     first: NDArray[np.int64]
 
     @classmethod
-    def cut(cls, truth: Truth, boxes: Floats, rows: slice, first: NDArray[np.int64], rule: Rule) -> Block:
+    def cut(cls, truth: Annotations, boxes: Floats, rows: slice, first: NDArray[np.int64], rule: Rule) -> FrameBlock:
         """Frames ``rows`` of a truth and of predictions (F, 4); what is changed is a copy."""
         sizes = None
         if rule.clipped:
@@ -61,7 +61,7 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class FrameErrors:
     """What the rule makes of N frames.
 
     Attributes:
@@ -77,7 +77,7 @@ class Measured:
     norm: Floats
 
 
-def measure(block: Block, rule: Rule) -> Measured:
+def measure(block: FrameBlock, rule: Rule) -> FrameErrors:
     """Overlap and errors of a block's frames under a rule (``rules.Rule`` says what each switch does)."""
     t, p = block.truth, _repaired(block, rule)
     if rule.rounded:
@@ -100,10 +100,10 @@ def measure(block: Block, rule: Rule) -> Measured:
         np.copyto(overlap, MISS, where=block.absent)
         np.copyto(centre, np.inf, where=block.absent)
         np.copyto(norm, np.inf, where=block.absent)
-    return Measured(counted=_counted(block, invalid, rule), overlap=overlap, centre=centre, norm=norm)
+    return FrameErrors(counted=_counted(block, invalid, rule), overlap=overlap, centre=centre, norm=norm)
 
 
-def _counted(block: Block, invalid: Flags, rule: Rule) -> Flags | None:
+def _counted(block: FrameBlock, invalid: Flags, rule: Rule) -> Flags | None:
     left_out = [
         rule.first == "drop" and _at(block.first, len(invalid)),
         rule.uncovered == "drop" and ~(block.cover > 0),
@@ -121,7 +121,7 @@ def _at(places: NDArray[np.int64], count: int) -> Flags:
     return flags
 
 
-def _repaired(block: Block, rule: Rule) -> Floats:
+def _repaired(block: FrameBlock, rule: Rule) -> Floats:
     """The predictions with the first frame as the rule has it, and broken ones repeated from before.
 
     Where the annotation itself is NaN, or the results have no row (``NO_ROW``), nothing is repeated.

@@ -10,7 +10,7 @@ import numpy as np
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats
-from vltrack.metrics.annotations import Flags, Truth
+from vltrack.metrics.annotations import Annotations, Flags
 from vltrack.metrics.protocols import RULES, Rule
 from vltrack.metrics.scoring import MEASURES, align, score
 
@@ -26,7 +26,7 @@ CHANGES: Mapping[str, tuple[str, Callable[[Floats], Floats]]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fit:
+class ProtocolMatch:
     """One way to the number.
 
     Attributes:
@@ -43,27 +43,27 @@ class Fit:
     value: float
     off: float
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Search:
+class ProtocolSearch:
     """What came of ``which_rule``: the ways, and the rules that refuse these results with what they say."""
 
-    fits: tuple[Fit, ...]
+    fits: tuple[ProtocolMatch, ...]
     refused: Mapping[str, str]
 
 
 def which_rule(
     number: float,
-    truth: Truth,
+    truth: Annotations,
     results: Mapping[str, Floats],
     *,
     tolerance: float = 0.05,
     rules: Iterable[Rule] = tuple(RULES.values()),
-) -> Search:
+) -> ProtocolSearch:
     """Every rule, measure and change of boxes whose score is within ``tolerance`` of ``number`` (percent).
 
     Those without a change of the boxes come first, the closest first of all; a change that leaves the number
@@ -90,7 +90,7 @@ def which_rule(
     order = sorted(found, key=lambda key: (key[0], abs(exact[key] - number), key[1]))
     changes = tuple(CHANGES)
     fits = (
-        Fit(
+        ProtocolMatch(
             rules=tuple(found[key]),
             measure=key[1],
             change=changes[key[0]],
@@ -99,7 +99,7 @@ def which_rule(
         )
         for key in order
     )
-    return Search(fits=tuple(fits), refused=refused)
+    return ProtocolSearch(fits=tuple(fits), refused=refused)
 
 
 def _alike(rules: Iterable[Rule]) -> list[list[Rule]]:
@@ -110,7 +110,7 @@ def _alike(rules: Iterable[Rule]) -> list[list[Rule]]:
     return list(groups.values())
 
 
-def _all(truth: Truth, boxes: Floats, rule: Rule) -> Iterable[tuple[str, str, float]]:
+def _all(truth: Annotations, boxes: Floats, rule: Rule) -> Iterable[tuple[str, str, float]]:
     """(ending of the rule's name, measure, value) of the boxes; each value of a measure once."""
     values = _values(truth, boxes, rule)
     for measure, value in values.items():
@@ -125,7 +125,7 @@ def _all(truth: Truth, boxes: Floats, rule: Rule) -> Iterable[tuple[str, str, fl
                 yield " + own first frame", measure, value
 
 
-def _values(truth: Truth, boxes: Floats, rule: Rule) -> dict[str, float]:
+def _values(truth: Annotations, boxes: Floats, rule: Rule) -> dict[str, float]:
     scores = score(truth, boxes, rule)
     return {measure: 100 * scores.value(measure) for measure in MEASURES}
 
@@ -152,7 +152,7 @@ class Causes:
     nan: int
 
 
-def causes(truth: Truth) -> Causes:
+def causes(truth: Annotations) -> Causes:
     """Count what the conventions treat differently in these annotations."""
     nan: Flags = np.array(np.isnan(truth.boxes).any(axis=1))
     sized: Flags = np.array((truth.boxes[:, 2:] > 0).all(axis=1))
@@ -168,7 +168,7 @@ def causes(truth: Truth) -> Causes:
     )
 
 
-def free_hits(truth: Truth, rule: Rule) -> dict[str, int]:
+def trivial_hits(truth: Annotations, rule: Rule) -> dict[str, int]:
     """Frames that count as hits in ``precision`` and ``norm_precision`` whatever the tracker says."""
     nothing = np.full(truth.boxes.shape, np.nan)
     scores = score(truth, nothing, replace(rule, first="keep", bad_prediction="keep", short="misses"))

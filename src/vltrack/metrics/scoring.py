@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, iou_xywh
-from vltrack.metrics.annotations import Flags, Truth
-from vltrack.metrics.frame_errors import NO_ROW, ZERO_ROW, Block, measure
+from vltrack.metrics.annotations import Annotations, Flags
+from vltrack.metrics.frame_errors import NO_ROW, ZERO_ROW, FrameBlock, measure
 from vltrack.metrics.protocols import Rule
 
 Curve = Literal["success", "precision", "norm_precision"]
@@ -138,7 +138,7 @@ value at 0.20 and the mean to 0.5. ``overlap`` is the mean overlap: AO of GOT-10
 """
 
 
-def score(truth: Truth, boxes: ArrayLike, rule: Rule) -> Scores:
+def score(truth: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
     """Score one tracker.
 
     Args:
@@ -159,7 +159,7 @@ def score(truth: Truth, boxes: ArrayLike, rule: Rule) -> Scores:
         for some in _groups(truth):
             rows = slice(int(truth.starts[some.start]), int(truth.starts[some.stop]))
             first = truth.starts[some] - rows.start
-            found = measure(Block.cut(truth, predicted, rows, first, rule), rule)
+            found = measure(FrameBlock.cut(truth, predicted, rows, first, rule), rule)
             owner = np.repeat(np.arange(len(first)), np.diff(first, append=rows.stop - rows.start))
             values = [found.overlap, found.centre, found.norm]
             if found.counted is not None:
@@ -182,7 +182,7 @@ def score(truth: Truth, boxes: ArrayLike, rule: Rule) -> Scores:
     )
 
 
-def ceiling(truth: Truth, rule: Rule) -> Scores:
+def upper_bound(truth: Annotations, rule: Rule) -> Scores:
     """What a tracker that gives the annotation itself reaches: the most that the rule lets anybody reach."""
     return score(truth, truth.boxes, replace(rule, bad_prediction="keep"))
 
@@ -205,7 +205,7 @@ def below(values: Floats, thresholds: Floats, *, or_at: bool = False) -> NDArray
     return count
 
 
-def _groups(truth: Truth) -> Iterator[slice]:
+def _groups(truth: Annotations) -> Iterator[slice]:
     """Sequences in a row, so many that their frames fill a block."""
     begin = 0
     while begin < len(truth):
@@ -230,7 +230,7 @@ def _shares(table: NDArray[np.int64], frames: NDArray[np.int64], *, above: bool)
 _SHOWN = 8
 
 
-def align(truth: Truth, results: Mapping[str, Floats], rule: Rule) -> tuple[Truth, Floats]:
+def align(truth: Annotations, results: Mapping[str, Floats], rule: Rule) -> tuple[Annotations, Floats]:
     """The predictions (F, 4) in the order of the truth, and the truth (cut, where the rule cuts it).
 
     Args:
@@ -270,7 +270,7 @@ def align(truth: Truth, results: Mapping[str, Floats], rule: Rule) -> tuple[Trut
     return truth, boxes
 
 
-def _refuse(truth: Truth, there: NDArray[np.int64], rule: Rule) -> None:
+def _refuse(truth: Annotations, there: NDArray[np.int64], rule: Rule) -> None:
     wrong = {
         "fewer": there < truth.lengths if rule.short == "refuse" else np.zeros(len(truth), dtype=bool),
         "more": there > truth.lengths if rule.long == "refuse" else np.zeros(len(truth), dtype=bool),
@@ -313,7 +313,7 @@ class UavScores:
     complete_auc_each: Floats
 
 
-def webuav(truth: Truth, boxes: ArrayLike, said_absent: ArrayLike | None = None) -> UavScores:
+def webuav(truth: Annotations, boxes: ArrayLike, said_absent: ArrayLike | None = None) -> UavScores:
     """Score (F, 4) xywh predictions, the first frame of each sequence replaced by the truth.
 
     ``said_absent`` (F,): frames for which the tracker gave no box. Where the target is absent only such a

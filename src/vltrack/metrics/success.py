@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, iou_xywh
-from vltrack.metrics.annotations import Annotation, Truth
+from vltrack.metrics.annotations import Annotation, Annotations
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import score
 
@@ -61,7 +61,7 @@ def success(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> 
     if boxes.shape != truth.shape or truth.ndim != 2 or truth.shape[1] != 4:
         raise DataError(f"predictions {boxes.shape} and annotations {truth.shape} must both be (N, 4).")
     gone = np.zeros(len(truth), dtype=bool) if absent is None else np.asarray(absent, dtype=bool)
-    one = Truth.join([Annotation(name="the target", boxes=truth, absent=gone)])
+    one = Annotations.join([Annotation(name="the target", boxes=truth, absent=gone)])
     scores = score(one, boxes, _RULE)
     if not scores.frames[0]:
         raise DataError("the target is absent in every frame; there is nothing to score.")
@@ -115,7 +115,7 @@ class Grounding:
             raise KeyError(threshold)
         return float(self.accuracy[found[0]])
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON: ``acc_25``, ``acc_50`` ... ``acc_90`` and ``mean_iou`` in percent."""
         shares = zip(THRESHOLDS.tolist(), self.accuracy.tolist(), strict=True)
         told: dict[str, Any] = {f"acc_{round(100 * at)}": 100 * share for at, share in shares}
