@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from vltrack.core.errors import ModelNotFound
+from vltrack.core.errors import ModelNotFound, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +158,7 @@ def split_name(name: str) -> tuple[ModelCard, str]:
             if name == f"{card.name}-{size}":
                 return card, size
     known = [f"{card.name}-{size}" for card in MODELS.values() for size in card.sizes]
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
-    raise ModelNotFound(f"no model is called {name!r}.", hint=hint)
+    raise ModelNotFound(f"no model is called {name!r}.", hint=did_you_mean(name, known))
 
 
 def config_of(card: ModelCard, size: str) -> Any:

@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound
+from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound, did_you_mean
+from vltrack.core.threads import PASSIVE
 from vltrack.training import recipes
 from vltrack.training import recipes as recipes_twins
 from vltrack.training.clips import ClipConfig
@@ -120,10 +120,9 @@ def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:
         [] if owner is None else [f.name for f in fields(owner) if not is_dataclass(getattr(owner, f.name))]
     )
     if name not in known or name in ("model", "size"):
-        near = get_close_matches(name, known, n=1)
         raise ConfigError(
             f"train has no setting {key!r}.",
-            hint=f"Did you mean {near[0]}?" if near else "See TrainConfig in training/recipes.py.",
+            hint=f"{did_you_mean(name, known)} See TrainConfig in training/recipes.py.",
         )
     old = getattr(owner, name)
     try:
@@ -144,7 +143,7 @@ def _torchrun(job: dict[str, Any], processes: int) -> int:
     """One machine, several processes; torchrun stops all when one fails."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += ["-m", "vltrack.training.launch", json.dumps(job)]
-    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}
+    environment = {"OMP_NUM_THREADS": "1", **PASSIVE, **os.environ}
     return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
 
 
