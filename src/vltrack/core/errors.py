@@ -9,11 +9,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class VltrackError(Exception):
-    """Base of all errors that vltrack raises on purpose."""
+    """Base of all errors that vltrack raises on purpose.
+
+    Attributes:
+        message: the error in one sentence, with the offending value.
+        hint: what to do about it, "" where there is nothing to say.
+        code: name of the error's class; exit_code: status of the command that ends with it.
+        result: what the function returns, as far as it was done before the error; None without any.
+
+    Example:
+        >>> import vltrack
+        >>> try:
+        ...     vltrack.track("missing.mp4", text="the dog")
+        ... except vltrack.VltrackError as error:
+        ...     print(error.code, error.exit_code)
+        VideoNotFound 3
+    """
 
     exit_code: ClassVar[int] = 1
     code: ClassVar[str] = "Error"
@@ -23,6 +38,7 @@ class VltrackError(Exception):
         self.message = message
         self.hint = hint
         self.context = context
+        self.result: Any = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -144,14 +144,14 @@ def _seal(record: Mapping[str, Any]) -> str:
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def printable(text: str) -> str:
+def printable(text: str | os.PathLike[str]) -> str:
     """The text with control characters, broken Unicode and direction overrides written as escapes.
 
     For terminals, logs and pictures: an ANSI sequence or a right-to-left override in a sentence or a file
     name is shown, not obeyed. Everything else stays as it is; pages and CSV need their own quoting besides.
     """
     return "".join(
-        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _TURNING else c for c in text
+        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _TURNING else c for c in os.fspath(text)
     )
 
 
