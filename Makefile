@@ -35,11 +35,13 @@ test: setup  ## the default tests (about five minutes on two idle cores)
 test-all: setup  ## also training, fuzzing and soak tests
 	$(BIN)/python -m pytest -n 2
 
-check: setup  ## style, types and import contracts (under a minute)
+check: setup  ## style, types, import contracts and prose (under a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell src docs examples README.md CONTRIBUTING.md
+	$(BIN)/python tests/check_prose.py
 
 bench: setup  ## quality and speed on real video (needs the material that benchmarks/README.md names)
 	$(BIN)/python benchmarks/real_video.py

@@ -108,7 +108,7 @@ def test_sources_are_short_and_say_what_they_are() -> None:
     for path in (ROOT / "src").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert text.startswith('"""'), path
-        assert text.count("\n") <= 450, path
+        assert text.count("\n") <= 650, path
 
 
 def test_one_version() -> None:
