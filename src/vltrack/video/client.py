@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 
 import vltrack
-from vltrack.core import errors
 from vltrack.core.errors import (
     ResourceError,
     UsageError,
@@ -29,6 +27,7 @@ from vltrack.core.errors import (
     VideoUnreadable,
     VltrackError,
 )
+from vltrack.core.process import describe_exit, kill, reported_error
 from vltrack.core.threads import ONE_THREAD
 from vltrack.core.types import Frame, Image
 from vltrack.video.base import FrameSource, Kind, Limits, ReadReport, SourceInfo
@@ -37,8 +36,6 @@ from vltrack.video.ipc import Receiver, Ring, Timeout, send
 _PACKAGE_ROOT = str(Path(vltrack.__file__).resolve().parent.parent)
 # -P: nothing is imported from the folder that the user happens to be in.
 COMMAND = (sys.executable, "-P", "-m", "vltrack.video.decoder_main")
-
-_BURIAL_S = 5.0
 
 
 class Cancelled(Exception):
@@ -167,19 +164,15 @@ class DecoderProcess:
     def _crash(self) -> Exception:
         if self._cancelled:
             return Cancelled()
-        try:
-            status = self.process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            status = self.process.wait()
+        status = kill(self.process, after=1.0)
         try:
             words = os.read(self._complaints, 1 << 16).decode(errors="replace").strip().splitlines()
         except BlockingIOError:
             words = []
-        how = f"signal {_signal_name(-status)}" if status < 0 else f"exit status {status}"
         said = f" ({words[-1][:200]})" if words else ""
         return VideoDecoderCrashed(
-            f"{self.name}: the decoder process died, {how}{said}.", hint="The file may be damaged or hostile."
+            f"{self.name}: the decoder process {describe_exit(status)}{said}.",
+            hint="The file may be damaged or hostile.",
         )
 
     def cancel(self) -> None:
@@ -202,11 +195,7 @@ def _reap(process: subprocess.Popen[bytes], ring: Ring, complaints: int) -> None
             pipe.close()
     ring.close()
     os.close(complaints)
-    try:
-        process.wait(_BURIAL_S)
-    except subprocess.TimeoutExpired:
-        # Stuck in the kernel (a network drive that is gone); the system buries it when it can.
-        return
+    kill(process)
 
 
 def _environment() -> dict[str, str]:
@@ -214,19 +203,10 @@ def _environment() -> dict[str, str]:
     return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
-
-
 def refusal(message: dict[str, Any], name: str) -> VltrackError:
     """The error that an ``error`` message of the decoder stands for. Unknown: ``VideoUnreadable``."""
-    kind = getattr(errors, str(message.get("code")), VideoUnreadable)
-    if not (isinstance(kind, type) and issubclass(kind, VltrackError)):
-        kind = VideoUnreadable
-    return kind(f"{name}: {message.get('message')}.", hint=str(message.get("hint", "")))
+    code, hint = str(message.get("code")), str(message.get("hint", ""))
+    return reported_error(code, f"{name}: {message.get('message')}.", hint, otherwise=VideoUnreadable)
 
 
 # MERGED video/client.py
