@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from video_samples import number_of, picture, write_video
 
 from vltrack.core.types import Frame
-from vltrack.video.decode import Converter
+from vltrack.video.decode import RgbConverter
 from vltrack.video.source import SourceInfo, open_source
 
 
@@ -167,7 +167,7 @@ def _flat(rgb: tuple[int, int, int], matrix: str, full: bool, pix_fmt: str) -> a
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuv422p12le"])
 def test_colours_follow_matrix_range_and_depth(matrix: str, full: bool, pix_fmt: str) -> None:
-    converter = Converter()
+    converter = RgbConverter()
     for rgb in ((255, 0, 0), (200, 30, 60), (10, 120, 250), (128, 128, 128), (255, 255, 255), (0, 0, 0)):
         image = converter.rgb(_flat(rgb, matrix, full, pix_fmt))
         assert image.shape == (64, 64, 3)

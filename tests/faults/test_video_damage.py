@@ -268,24 +268,19 @@ def _fake(code: str, tmp_path: Path, limits: Limits) -> FrameSource:
     """A source whose decoder is ``code`` after a good start: it introduces itself and sends one frame."""
     start = """
 import json, os, signal, time
-from vltrack.video.ipc import Receiver, Ring
-from vltrack.video.ipc import IpcServer
+from vltrack.video.ipc import IpcServer, Receiver, Ring
 receiver = Receiver(0); job = json.loads(receiver.receive())
-outlet = IpcServer(1, receiver, Ring(job["ring"], job["slot_bytes"]))
+server = IpcServer(1, receiver, Ring(job["ring"], job["slot_bytes"]))
 facts = dict(width=4, height=2, rate=25.0, frames=9, seconds=1.0)
-outlet.say("info", **facts, rotation=0, mirrored=False, sample_aspect=1.0)
-outlet.frame(outlet.place(2, 4), index=0, seconds=0.0, flags=[], bad=0)
+server.send("info", **facts, rotation=0, mirrored=False, sample_aspect=1.0)
+server.send_frame(server.reserve(2, 4), index=0, seconds=0.0, flags=[], bad=0)
 """
     path = tmp_path / "x"
     path.write_bytes(b"x")
     return StreamSource(
         kind="file",
         name="x",
-        job={"source": "file"},
         media=os.open(path, os.O_RDONLY),
-        start=0,
-        end=None,
-        stride=1,
         limits=limits,
         command=(sys.executable, "-P", "-c", start + code),
     )
@@ -337,7 +332,7 @@ def test_a_dying_decoder_is_reported_with_its_frame(tmp_path: Path, blow: signal
 def test_a_decoder_that_talks_nonsense_is_a_crash(tmp_path: Path) -> None:
     for code in (
         "os.write(1, b'\\xff' * 40)",
-        "outlet.say('frame', slot=77, height=2, width=4)",
+        "server.send('frame', slot=77, height=2, width=4)",
         "raise SystemExit(3)",
     ):
         with _fake(code, tmp_path, Limits(frame_timeout_s=20)) as source:

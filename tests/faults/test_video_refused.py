@@ -104,18 +104,12 @@ def test_the_decoder_itself_opens_no_other_file(tmp_path: Path, kind: str) -> No
     sibling = write_video(tmp_path / "base.mp4", 3)
     path = tmp_path / "clip.mp4"
     path.write_text(PLAYLISTS[kind].format(sibling=sibling))
-    job = {"source": "file", "format": None, "address": None}
     with pytest.raises(VideoUnreadable):
         # Past the check of the first bytes: the second wall is the decoder's list of containers.
         StreamSource(
             kind="file",
             name="clip",
-            job=job,
             media=os.open(path, os.O_RDONLY),
-            start=0,
-            end=None,
-            stride=1,
-            limits=Limits(),
         )
 
 
@@ -307,17 +301,12 @@ def test_a_bomb_among_good_pictures_costs_its_own_row_only(tmp_path: Path) -> No
 def test_a_video_bomb_runs_into_the_memory_wall_alone(tmp_path: Path) -> None:
     """A decoder that needs more than it may have costs its own process, not ours."""
     _, path = _motion_jpeg_8k(tmp_path)
-    job = {"source": "file", "format": None, "address": None}
     limits = Limits(memory_bytes=512 << 20)
     with pytest.raises((VideoDecoderCrashed, VideoEmpty)):
         StreamSource(
             kind="file",
             name="a",
-            job=job,
             media=os.open(path, os.O_RDONLY),
-            start=0,
-            end=None,
-            stride=1,
             limits=limits,
             command=(sys.executable, "-P", "-c", _STARVED),
         )
@@ -326,13 +315,13 @@ def test_a_video_bomb_runs_into_the_memory_wall_alone(tmp_path: Path) -> None:
 _STARVED = """
 import resource, sys
 import av
-from vltrack.video import decode_video, decoder, sandbox
-enter = sandbox.enter
+from vltrack.video import decode, decoder_main
+limit_process = decoder_main.limit_process
 def starve(memory_bytes, network):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    enter(used + (40 << 20), network=network)
-sandbox.enter = starve
-sys.exit(decoder.main())
+    limit_process(used + (40 << 20), network=network)
+decoder_main.limit_process = starve
+sys.exit(decoder_main.main())
 """
 
 

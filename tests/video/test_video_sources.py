@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vltrack.core.errors import UsageError
-from vltrack.video.base import is_address, playlist_kind, prefetch, shown
+from vltrack.video.base import is_address, playlist_kind, prefetch
 from vltrack.video.images import image_size, is_cut, natural_key, sort_images
 from vltrack.video.source import Limits, open_source
 from vltrack.video.writer import VideoWriter
@@ -141,11 +141,6 @@ def test_headers_of_true_images(suffix: str) -> None:
     assert image_size(data) == (65, 48)
     assert not is_cut(data)
     assert image_size(b"no image") is None
-
-
-@given(st.text())
-def test_shown_names_are_printable(name: str) -> None:
-    assert shown(name).isprintable()
 
 
 def test_addresses_and_paths() -> None:

@@ -1,4 +1,4 @@
-"""One annotated target: its frames, boxes, presence and sentence. Knows no data set and no folder layout."""
+"""One annotated target: its frames, boxes, absence flags and sentence; and the images of a folder in order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 from collections import abc
 from collections.abc import Generator
-from collections.abc import Sequence as AbcSequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -28,20 +27,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sequence:
-    """One annotated target over N frames, with R annotated rows (R = N, or 1 where the truth is held back).
+    """One annotated target over N frames with R annotated rows (R = N, or 1 where only the first is published).
 
     Attributes:
-        name: official name, as result files are called.
-        source: folder of images, or video file; the annotation where there are no pictures.
-        files: the images in order (a tuple, or ``frames.ImageList`` that makes paths when asked); None for a
-            video file; () where only the annotation is there.
+        name: official name, which is that of result files.
+        source: folder of images, or video file; the annotation file where there are no images.
+        files: the images in order (a tuple or ``ImageList``); None for a video file; () without images.
         boxes: (R, 4) float64 x, y, w, h in pixels as annotated: NaN rows and zeros are kept, and nothing is
             shifted, even where the authors counted pixels from 1.
         absent: (R,) bool by the data set's own rule.
-        sentence: what names the target, or "" where none is given.
-        attributes: short names of the flags that are set, such as ("IV", "OCC").
-        cover: (R,) float64 0..8, how much of the target is seen in eighths (GOT-10k), else None.
-        size: (width, height) of the frames in pixels where the annotation says so, else None.
+        sentence: description of the target, "" without any.
+        attributes: short names of the attributes, such as ("IV", "OCC").
+        cover: (R,) float64 0..8, visible eighths of the target (GOT-10k), else None.
+        size: (width, height) of the frames in pixels where the annotation has it, else None.
     """
 
     name: str
@@ -55,66 +53,46 @@ class Sequence:
     size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
-        """Number of frames; of annotated rows where there are no pictures, or a video."""
+        """Return the number of frames; of annotated rows for a video or without images."""
         return len(self.files) if self.files else len(self.boxes)
 
     @property
     def annotations_withheld(self) -> bool:
-        """Whether the authors keep the boxes after the first to themselves."""
+        """Whether only the first box is published."""
         return len(self.boxes) == 1 and len(self) > 1
 
-    def frames(self) -> Generator[Frame, None, None]:
-        """All frames in order, decoded as they are asked for; the reader is closed when the iterator is.
-
-        Raises:
-            DataError: there are no pictures, an image cannot be decoded (the path is named), or a video has
-                fewer or more frames than there are boxes (seen at the end).
-            InputError, PartialResult: the source cannot be read (see ``vltrack.video``).
-        """
-        if self.files is None:
-            return self._from_video()
-        if not self.files:
-            raise DataError(
-                f"{self.name}: only the annotation is in {self.source}, there are no pictures.",
-                hint="Open the data set itself to run a tracker over it.",
-            )
-        return self._from_images(self.files)
-
     def open_frames(self) -> FrameSource:
-        """The source that ``frames`` reads, for those who want to see its gaps; close it."""
+        """Open the source that ``frames`` reads, with its gaps; the caller closes it."""
         from vltrack.video.images import ImagesSource
-        from vltrack.video.source import Limits, open_source
+        from vltrack.video.source import open_source
 
         if self.files is None:
             return open_source(self.source)
-        return ImagesSource(
-            self.files,
-            kind="folder",
-            name=str(self.source),
-            ignored=0,
-            start=0,
-            end=None,
-            stride=1,
-            limits=Limits(),
-        )
+        return ImagesSource(self.files, kind="folder", name=str(self.source))
 
-    def _from_images(self, files: abc.Sequence[Path]) -> Generator[Frame, None, None]:
+    def frames(self) -> Generator[Frame, None, None]:
+        """Yield all frames in order, decoded one by one; the source is closed with the generator.
+
+        Raises:
+            DataError: there are no images, an image cannot be decoded (the path is named), or a video has
+                another number of frames than there are boxes (seen at the end).
+            InputError, PartialResult: the source cannot be read (see ``vltrack.video``).
+        """
+        if self.files is not None and not self.files:
+            raise DataError(
+                f"{self.name} has no images: {self.source} is only an annotation.",
+                hint="Open the data set itself to run a tracker over it.",
+            )
+        count = 0
         with self.open_frames() as source:
             for frame in source:
-                if frame.image is None:
-                    raise DataError(
-                        f"{files[frame.index]} cannot be decoded.", hint="Copy or download the image again."
-                    )
-                yield frame
-
-    def _from_video(self) -> Generator[Frame, None, None]:
-        count = 0
-        with self.open_frames() as frames:
-            for frame in frames:
                 count += 1
-                if count <= len(self.boxes):
+                if self.files is not None and frame.image is None:
+                    path = self.files[frame.index]
+                    raise DataError(f"Image cannot be decoded: {path}.", hint="Copy or download it again.")
+                if self.files is not None or count <= len(self.boxes):
                     yield frame
-        if count != len(self.boxes):
+        if self.files is None and count != len(self.boxes):
             rows = counted(len(self.boxes), "row")
             raise DataError(
                 f"{self.source} has {counted(count, 'frame')}, its groundtruth.txt {rows}.",
@@ -122,16 +100,9 @@ class Sequence:
             )
 
 
-# MERGED datasets/sequences.py
-# The images of a sequence in their order. Knows file names and numbers; decodes nothing.
-
-
-_NUMBER = re.compile(r"\d+")
-
-
 @dataclass(frozen=True, slots=True)
-class ImageList(AbcSequence[Path]):
-    """Images of one folder. A path is made when it is asked for: a data set has up to millions."""
+class ImageList(abc.Sequence[Path]):
+    """Images of one folder. Paths are made on access: a data set has up to millions."""
 
     folder: Path
     names: tuple[str, ...]
@@ -150,30 +121,30 @@ class ImageList(AbcSequence[Path]):
 
 
 def list_images(folder: Path, layout: Layout, span: Span | None, issues: Issues) -> ImageList:
-    """The images of ``folder``, those of ``span`` only, in the order of their numbers.
+    """List the images of ``folder``, or those of ``span``, ordered by number: 2.jpg comes before 10.jpg.
 
-    Their first number is that of the layout. A number twice is an error, a gap or a foreign
-    file a warning; hidden files are passed over. Names need not be padded: 2.jpg comes before 10.jpg.
+    A number that occurs twice and a first number other than the layout's are errors; gaps and other files are
+    warnings. Hidden files are skipped.
     """
     try:
-        names = os.listdir(folder)
+        names = [name for name in os.listdir(folder) if name[0] != "."]
     except OSError as error:
-        issues.error("unreadable", folder, f"cannot be listed ({error.strerror}).")
+        issues.error("unreadable", folder, f"The folder cannot be listed ({error.strerror}).")
         return ImageList(folder, ())
-    images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES and name[0] != "."]
-    first, beside = layout.first, re.compile(layout.beside or "(?!)")
-    foreign = {name for name in names if name[0] != "." and not beside.fullmatch(name)} - set(images)
-    if foreign:
-        others = f"{counted(len(foreign), 'file')} besides the images ({min(foreign)}), not read."
-        issues.warn("foreign", folder, others)
+    images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES]
+    expected = re.compile(layout.other_files or "(?!)")
+    others = {name for name in names if not expected.fullmatch(name)} - set(images)
+    if others:
+        said = f"{counted(len(others), 'file')} among the images not read, such as {min(others)!r}."
+        issues.warn("foreign", folder, said)
     images.sort()
     if not _is_plain(images):
         images.sort(key=natural_key)
-        images = _unique(images, folder, span, first, issues)
+        images = _select(images, folder, span, layout.first, issues)
     elif span is not None:
         images = [name for name in images if span.first <= int(name.partition(".")[0]) <= span.last]
-    elif images and first is not None and int(images[0].partition(".")[0]) != first:
-        issues.error("numbers", folder, f"the first image is {images[0]}, not number {first}.")
+    elif images and layout.first not in (None, int(images[0].partition(".")[0])):
+        _report_first(issues, folder, images[0], layout.first)
     return ImageList(folder, tuple(images))
 
 
@@ -182,9 +153,7 @@ def _suffix(name: str) -> str:
 
 
 def _is_plain(images: list[str]) -> bool:
-    """Whether the sorted names are one number each, padded alike, without gap and of one type: then their
-    order is right.
-    """
+    """Return whether sorted names are in order: one number each, padded alike, without gap, of one type."""
     if not images:
         return True
     low, suffix = os.path.splitext(images[0])
@@ -199,28 +168,32 @@ def _is_plain(images: list[str]) -> bool:
     )
 
 
-def _unique(
+def _select(
     images: list[str], folder: Path, span: Span | None, first: int | None, issues: Issues
 ) -> list[str]:
-    """The images in natural order, with what is odd about their numbers told."""
-    numbered = [(int(found[-1]), name) for name in images if (found := _NUMBER.findall(name))]
+    """Return the images of ``span`` in natural order; oddities of their numbers go to ``issues``."""
+    numbered = [(int(found[-1]), name) for name in images if (found := re.findall(r"\d+", name))]
     if len(numbered) < len(images):
         if span is not None or first is not None:
-            issues.error("numbers", folder, f"{len(images) - len(numbered)} images carry no number.")
+            issues.error("numbers", folder, f"{len(images) - len(numbered)} images have no number.")
         return images
     if span is not None:
         numbered = [(number, name) for number, name in numbered if span.first <= number <= span.last]
     seen: dict[int, str] = {}
     for number, name in numbered:
         if number in seen:
-            issues.error("numbers", folder, f"{seen[number]} and {name} carry the same number.")
+            issues.error("numbers", folder, f"{seen[number]} and {name} have the same number.")
             return [name for _, name in numbered]
         seen[number] = name
     if not seen:
         return []
     low, high = min(seen), max(seen)
-    if first is not None and span is None and low != first:
-        issues.error("numbers", folder, f"the first image is {seen[low]}, not number {first}.")
+    if span is None and first not in (None, low):
+        _report_first(issues, folder, seen[low], first)
     if gaps := high - low + 1 - len(seen):
         issues.warn("numbers", folder, f"{gaps} numbers are missing between {low} and {high}.")
     return [name for _, name in numbered]
+
+
+def _report_first(issues: Issues, folder: Path, name: str, first: int | None) -> None:
+    issues.error("numbers", folder, f"The first image is {name}, not number {first}.")

@@ -1,4 +1,4 @@
-"""What every source of frames promises: limits, facts, a report, an iterator. Knows no media format."""
+"""Frame sources: their interface, limits, facts, report, accepted media formats, and prefetching."""
 
 from __future__ import annotations
 
@@ -7,15 +7,70 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from vltrack.core.errors import UsageError, VltrackError
 from vltrack.core.types import Frame
 
+if TYPE_CHECKING:
+    from vltrack.video.client import DecoderProcess
+
 Kind = Literal["file", "folder", "camera", "stdin", "network", "frames"]
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
+)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Containers by FFmpeg's demuxer names. Absent on purpose: every format that can name another file or address
+# (hls, dash, concat, sdp, image2, lavfi, imf, ...). Audio containers are listed so that a sound file gets the
+# error "no video stream" instead of "not a known video container".
+CONTAINERS = _names(
+    "mov matroska avi mpegts mpeg mpegvideo flv asf ogg gif apng h264 hevc m4v mjpeg ivf obu yuv4mpegpipe "
+    "mxf dv nut rm mp3 wav flac aac"
+)
+# Concatenated images, on standard input or in a file (motion JPEG is stored like that).
+PIPES = _names("jpeg_pipe png_pipe bmp_pipe webp_pipe ppm_pipe pgm_pipe tiff_pipe mpjpeg")
+VIDEO_CODECS = _names(
+    "h264 hevc vp8 vp9 libvpx libvpx-vp9 av1 libdav1d mpeg1video mpeg2video mpegvideo mpeg4 msmpeg4 "
+    "msmpeg4v1 msmpeg4v2 h263 h263i h263p flv wmv1 wmv2 wmv3 vc1 mjpeg mjpegb png apng gif bmp tiff webp "
+    "ppm pgm rawvideo wrapped_avframe prores dnxhd cfhd ffv1 huffyuv ffvhuff utvideo magicyuv qtrle theora "
+    "dvvideo cinepak svq1 svq3 rv10 rv20 rv30 rv40 msvideo1 msrle rpza v210 vvc"
+)
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:|^(subfile|concatf?|crypto|async|cache)[,:]", re.ASCII)
+_PATTERN = re.compile(r"%0?\d*d")
+_PLAYLISTS = (
+    (re.compile(rb"^(\xef\xbb\xbf)?\s*#EXTM3U"), "an M3U playlist"),
+    (re.compile(rb"^(\xef\xbb\xbf)?\s*ffconcat\b"), "an ffconcat list"),
+    (re.compile(rb"^\s*v=0\s*\r?\n\s*o="), "an SDP description"),
+    (re.compile(rb"^(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(MPD|Smooth\w+|asx|smil)\b"), "a manifest"),
+    (re.compile(rb"^\s*\[(playlist|Reference)\]", re.I), "a playlist"),
+    (re.compile(rb"^RTSPtext"), "a redirection"),
+    (re.compile(rb"^\s*file\s+'?[^\n]*\n", re.I), "a list of files"),
+)  # fmt: skip
+_JOIN_S = 0.2  # how long a prefetching thread may take to notice that it was stopped
+
+
+def is_address(text: str) -> bool:
+    """Whether the text reads as a URL or an FFmpeg protocol and not as a path (``C:`` is a drive)."""
+    return _ADDRESS.match(text) is not None
+
+
+def is_pattern(text: str) -> bool:
+    """Whether the text is a printf-like image pattern (``img_%04d.jpg``)."""
+    return _PATTERN.search(text) is not None
+
+
+def playlist_kind(head: bytes) -> str | None:
+    """Kind of playlist whose first bytes these are, ``None`` if none. Playlists name other files."""
+    return next((kind for expression, kind in _PLAYLISTS if expression.match(head)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +79,13 @@ class Limits:
 
     Attributes:
         max_pixels: largest width * height of one frame.
-        memory_bytes: address space of the decoder process (RLIMIT_AS).
-        frame_timeout_s: longest silence of the decoder before it is stopped.
+        memory_bytes: address space of the decoder process (RLIMIT_AS), at least 512 MiB.
+        frame_timeout_s: seconds without a message after which the decoder is stopped.
         bad_share: share of undecodable frames of a video above which its result counts as degraded.
-        folder_rate: frames per second assumed for image folders and picture streams, which carry no time.
+        folder_rate: frames per second assumed for image folders and image streams, which carry no time.
+
+    Raises:
+        UsageError: a limit out of range.
     """
 
     max_pixels: int = 100_000_000
@@ -37,22 +95,45 @@ class Limits:
     folder_rate: float = 25.0
 
     def __post_init__(self) -> None:
-        if self.max_pixels < 1 or self.frame_timeout_s <= 0 or self.folder_rate <= 0:
-            raise UsageError("video limits must be positive.")
+        for name in ("max_pixels", "frame_timeout_s", "folder_rate"):
+            if (value := getattr(self, name)) <= 0:
+                raise UsageError(f"Video limit {name} must be positive, got {value}.")
         if self.memory_bytes < 512 << 20:
-            raise UsageError(
-                f"the decoder needs at least 512 MiB of address space, got {self.memory_bytes} bytes."
-            )
+            raise UsageError(f"Video limit memory_bytes must be at least 512 MiB, got {self.memory_bytes}.")
         if not 0 <= self.bad_share <= 1:
-            raise UsageError(f"bad_share is a share between 0 and 1, got {self.bad_share}.")
+            raise UsageError(f"Video limit bad_share must be between 0 and 1, got {self.bad_share}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameSlice:
+    """Frame numbers to return: ``start``, ``start + stride``, ... below ``end`` (None: to the last).
+
+    Raises:
+        UsageError: the range does not run forward from a frame that exists.
+    """
+
+    start: int = 0
+    end: int | None = None
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.stride < 1 or (self.end is not None and self.end <= self.start):
+            raise UsageError(
+                f"Invalid frame range: start={self.start}, end={self.end}, stride={self.stride}.",
+                hint="The first frame is 0, the end is not included, the stride is at least 1.",
+            )
+
+
+WHOLE = FrameSlice()
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceInfo:
-    """Facts about a source, known once its first frame is decoded.
+    """Facts about a source, available once its first frame is decoded.
 
     Attributes:
-        kind: where the frames come from; ``frames`` is a list of images named by a glob or a single image.
+        kind: where the frames come from; ``frames`` is a list of images from a glob, or a single image.
         name: path or address as given, without user name and password.
         width, height: pixels of the first frame as displayed (rotation applied), stored pixels (not square
             ones).
@@ -79,18 +160,18 @@ class SourceInfo:
 
 @dataclass(kw_only=True)
 class ReadReport:
-    """What happened while reading; grows as frames are taken, complete when the iterator has ended.
+    """Reading statistics; grow as frames are taken, complete when the iterator has ended.
 
     Attributes:
-        decoded: frames handed out with a picture.
-        missing: gap rows handed out (``image is None``).
-        damaged: frames handed out whose picture the decoder had to patch; they carry the flag ``damaged``.
+        decoded: frames returned with an image.
+        missing: gap rows returned (``image is None``).
+        damaged: frames returned whose image the decoder had to conceal; they carry the flag ``damaged``.
         bad_packets: damaged packets or images that were skipped.
         expected: frames that the container promises, ``None`` if unknown.
-        ignored_files: files of a folder that are no images, or hidden.
+        ignored_files: files of a folder that are not images, or hidden.
         truncated: the source ended before its promised end.
-        warnings: sentences for people.
-        failure: what ended the reading early (time-out, crash, read error), ``None`` if nothing did.
+        warnings: sentences for the user.
+        failure: error that ended the reading early (timeout, crash, read error), ``None`` without one.
         bad_share: share of missing and damaged frames above which the result is degraded.
     """
 
@@ -107,22 +188,28 @@ class ReadReport:
 
     @property
     def degraded(self) -> bool:
-        """Whether the result is only partial, so that the command has to leave with exit code 7."""
+        """Whether the result is only partial, so that the command has to exit with code 7."""
         if self.failure is not None or self.truncated:
             return True
         return self.missing + self.damaged > self.bad_share * (self.decoded + self.missing)
 
 
 class FrameSource(ABC):
-    """An iterator of ``Frame`` that is also a context manager.
+    """An iterator of ``Frame`` that is also a context manager; made by ``open_source``.
 
     ``Frame.index`` counts frames of the source (not of the slice), ``Frame.seconds`` runs from its first
     frame. Failures before the first frame raise when the source is opened. Failures after it end the
     iteration and are kept in ``report.failure``, so that the rows so far survive.
+
+    Attributes:
+        info: facts about the source.
+        report: statistics of the reading so far.
     """
 
     info: SourceInfo
     report: ReadReport
+    _decoder: DecoderProcess
+    _ended = False
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -130,13 +217,21 @@ class FrameSource(ABC):
     @abstractmethod
     def __next__(self) -> Frame: ...
 
-    @abstractmethod
     def cancel(self) -> None:
         """Make a ``next()`` that waits in another thread end soon. Safe from any thread, repeatable."""
+        self._decoder.cancel()
 
-    @abstractmethod
     def close(self) -> None:
-        """Stop the decoder and free everything. Safe to call any number of times."""
+        """Stop the decoder and free its memory. Safe to call any number of times."""
+        self._finish(None)
+
+    def _finish(self, failure: VltrackError | None) -> None:
+        """End the iteration; ``failure`` goes into the report."""
+        self._ended = True
+        if failure is not None:
+            self.report.failure = failure
+            self.report.warnings.append(str(failure))
+        self._decoder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,86 +242,9 @@ class FrameSource(ABC):
         self.close()
 
 
-# MERGED video/base.py
-# Which media are let in: containers, codecs, image names, refused addresses, playlists. Decodes nothing.
-
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
-)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-# Containers by FFmpeg's demuxer names. Absent on purpose: everything that can name another file or address
-# (hls, dash, concat, sdp, image2, lavfi, imf, ...). The audio containers are there so that a song is told
-# apart from noise ("no picture track" instead of "not a video").
-CONTAINERS = _names(
-    "mov matroska avi mpegts mpeg mpegvideo flv asf ogg gif apng h264 hevc m4v mjpeg ivf obu yuv4mpegpipe "
-    "mxf dv nut rm mp3 wav flac aac"
-)
-
-# Concatenated pictures, on standard input or in a file (motion JPEG looks like that).
-PIPES = _names("jpeg_pipe png_pipe bmp_pipe webp_pipe ppm_pipe pgm_pipe tiff_pipe mpjpeg")
-
-VIDEO_CODECS = _names(
-    "h264 hevc vp8 vp9 libvpx libvpx-vp9 av1 libdav1d mpeg1video mpeg2video mpegvideo mpeg4 msmpeg4 "
-    "msmpeg4v1 msmpeg4v2 h263 h263i h263p flv wmv1 wmv2 wmv3 vc1 mjpeg mjpegb png apng gif bmp tiff webp "
-    "ppm pgm rawvideo wrapped_avframe prores dnxhd cfhd ffv1 huffyuv ffvhuff utvideo magicyuv qtrle theora "
-    "dvvideo cinepak svq1 svq3 rv10 rv20 rv30 rv40 msvideo1 msrle rpza v210 vvc"
-)
-
-_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:|^(subfile|concatf?|crypto|async|cache)[,:]", re.ASCII)
-_PATTERN = re.compile(r"%0?\d*d")
-_PLAYLISTS = (
-    (re.compile(rb"^(\xef\xbb\xbf)?\s*#EXTM3U"), "an M3U playlist"),
-    (re.compile(rb"^(\xef\xbb\xbf)?\s*ffconcat\b"), "an ffconcat list"),
-    (re.compile(rb"^\s*v=0\s*\r?\n\s*o="), "an SDP description"),
-    (re.compile(rb"^(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(MPD|Smooth\w+|asx|smil)\b"), "a manifest"),
-    (re.compile(rb"^\s*\[(playlist|Reference)\]", re.I), "a playlist"),
-    (re.compile(rb"^RTSPtext"), "a redirection"),
-    (re.compile(rb"^\s*file\s+'?[^\n]*\n", re.I), "a list of files"),
-)  # fmt: skip
-
-
-def is_address(text: str) -> bool:
-    """Whether the text reads as a URL or an FFmpeg protocol and not as a path (``C:`` is a drive)."""
-    return _ADDRESS.match(text) is not None
-
-
-def is_pattern(text: str) -> bool:
-    """Whether the text is a printf-like image pattern (``img_%04d.jpg``)."""
-    return _PATTERN.search(text) is not None
-
-
-def playlist_kind(head: bytes) -> str | None:
-    """What kind of playlist a file begins like, ``None`` if none. Such files name other files."""
-    for expression, kind in _PLAYLISTS:
-        if expression.match(head):
-            return kind
-    return None
-
-
-def shown(name: object) -> str:
-    """A file name as it may be printed: control characters and undecodable bytes escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(name)
-    )
-
-
-# MERGED video/base.py
-# Frames fetched ahead in a thread: bounded, cancellable, never holding up an exception. Knows no media.
-
-
-# How long a producer may take to notice that nobody wants its frames any more.
-_PATIENCE_S = 0.2
-
-
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The producer is done; ``error`` is what stopped it."""
+    """The end of a prefetched iteration; ``error`` is what stopped the producer."""
 
     error: BaseException | None = None
 
@@ -237,66 +255,48 @@ def prefetch(frames: Iterable[Frame], depth: int = 4) -> Iterator[Iterator[Frame
 
     An exception of the producer is raised where its frame would have come. When the block is left early the
     producer is stopped: at once where it has a ``cancel`` method (every ``FrameSource``); otherwise it is
-    abandoned as a daemon thread after a moment, so a stuck producer never holds up an exception.
+    abandoned as a daemon thread after a moment, so a stuck producer never delays an exception.
 
     Raises:
         UsageError: ``depth`` is below 1.
     """
     if depth < 1:
-        raise UsageError(f"prefetch depth must be at least 1, got {depth}.")
-    line: queue.Queue[Frame | _End] = queue.Queue(maxsize=depth)
+        raise UsageError(f"Prefetch depth must be at least 1, got {depth}.")
+    fetched: queue.Queue[Frame | _End] = queue.Queue(maxsize=depth)
     stop = threading.Event()
-    producer = threading.Thread(
-        target=_produce, args=(frames, line, stop), name="vltrack-prefetch", daemon=True
-    )
+
+    def put(item: Frame | _End) -> bool:
+        while not stop.is_set():
+            with suppress(queue.Full):
+                fetched.put(item, timeout=0.05)
+                return True
+        return False
+
+    def produce() -> None:
+        end = _End()
+        try:
+            all(map(put, frames))
+        except BaseException as error:  # noqa: BLE001 - passed to the consumer, which raises it
+            end = _End(error)
+        put(end)
+
+    def consume() -> Iterator[Frame]:
+        while not isinstance(item := fetched.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+
+    producer = threading.Thread(target=produce, name="vltrack-prefetch", daemon=True)
     producer.start()
     try:
-        yield _consume(line)
+        yield consume()
     finally:
         stop.set()
-        _drain(line)
-        producer.join(_PATIENCE_S)
+        with suppress(queue.Empty):
+            while True:
+                fetched.get_nowait()
+        producer.join(_JOIN_S)
         cancel: Callable[[], None] | None = getattr(frames, "cancel", None)
         if producer.is_alive() and cancel is not None:
             cancel()
-            producer.join(_PATIENCE_S)
-
-
-def _produce(frames: Iterable[Frame], line: queue.Queue[Frame | _End], stop: threading.Event) -> None:
-    end = _End()
-    try:
-        for frame in frames:
-            if not _put(line, frame, stop):
-                return
-    except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
-        end = _End(error)
-    _put(line, end, stop)
-
-
-def _put(line: queue.Queue[Frame | _End], item: Frame | _End, stop: threading.Event) -> bool:
-    """Put an item unless told to stop; whether it was put."""
-    while not stop.is_set():
-        try:
-            line.put(item, timeout=0.05)
-        except queue.Full:
-            continue
-        return True
-    return False
-
-
-def _consume(line: queue.Queue[Frame | _End]) -> Iterator[Frame]:
-    while True:
-        item = line.get()
-        if isinstance(item, _End):
-            if item.error is not None:
-                raise item.error
-            return
-        yield item
-
-
-def _drain(line: queue.Queue[Frame | _End]) -> None:
-    try:
-        while True:
-            line.get_nowait()
-    except queue.Empty:
-        return
+            producer.join(_JOIN_S)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ import numpy as np
 import vltrack
 from vltrack.core.errors import (
     ResourceError,
-    UsageError,
     VideoDecoderCrashed,
     VideoReadError,
     VideoTimeout,
@@ -30,7 +30,16 @@ from vltrack.core.errors import (
 from vltrack.core.process import describe_exit, kill, reported_error
 from vltrack.core.threads import ONE_THREAD
 from vltrack.core.types import Frame, Image
-from vltrack.video.base import FrameSource, Kind, Limits, ReadReport, SourceInfo
+from vltrack.video.base import (
+    DEFAULT_LIMITS,
+    WHOLE,
+    FrameSlice,
+    FrameSource,
+    Kind,
+    Limits,
+    ReadReport,
+    SourceInfo,
+)
 from vltrack.video.ipc import Receiver, Ring, Timeout, send
 
 _PACKAGE_ROOT = str(Path(vltrack.__file__).resolve().parent.parent)
@@ -46,7 +55,7 @@ class DecoderProcess:
     """One running decoder.
 
     Args:
-        job: what to decode, see ``decoder.main``.
+        job: what to decode, see ``decoder_main.main``.
         name: of the source, for messages.
         limits: bounds.
         media: descriptor of the media that the decoder may read; stays owned by the caller.
@@ -209,21 +218,18 @@ def refusal(message: dict[str, Any], name: str) -> VltrackError:
     return reported_error(code, f"{name}: {message.get('message')}.", hint, otherwise=VideoUnreadable)
 
 
-# MERGED video/client.py
-# Videos, cameras and streams as a ``FrameSource``: turns the decoder's messages into frames and a report.
-
-
 class StreamSource(FrameSource):
     """One pass over a video file, a camera, standard input or a network stream.
 
     Args:
         kind, name: for ``info``.
-        job: what the decoder has to open: ``source`` (file, stdin, camera, network), ``address``, ``format``.
-        media: open descriptor of the media, owned by this object from now on; ``None`` for cameras and
-            networks.
-        start, end, stride: the slice of frame numbers that is handed out.
+        media: open descriptor of a file or of standard input, owned by this object from now on; ``None`` for
+            cameras and networks.
+        input_format: FFmpeg's name of the container or device driver, ``None`` to detect it.
+        address: of a camera or network stream.
+        frames: slice of frame numbers to return.
         limits: bounds.
-        command: how to start the decoder.
+        command: starts the decoder.
 
     Raises:
         InputError: the source cannot be read, see ``open_source``.
@@ -235,27 +241,23 @@ class StreamSource(FrameSource):
         *,
         kind: Kind,
         name: str,
-        job: dict[str, Any],
         media: int | None,
-        start: int,
-        end: int | None,
-        stride: int,
-        limits: Limits,
+        input_format: str | None = None,
+        address: str | None = None,
+        frames: FrameSlice = WHOLE,
+        limits: Limits = DEFAULT_LIMITS,
         command: tuple[str, ...] = COMMAND,
     ) -> None:
         self.report = ReadReport(bad_share=limits.bad_share)
         self._last_index = -1
-        self._ended = False
-        slice_ = {"start": start, "end": end, "stride": stride}
+        job = {"source": kind, "format": input_format, "address": address, **asdict(frames)}
         try:
-            self._decoder = DecoderProcess(
-                job | slice_, name=name, limits=limits, media=media, command=command
-            )
+            self._decoder = DecoderProcess(job, name=name, limits=limits, media=media, command=command)
         finally:
             if media is not None:
                 os.close(media)
         try:
-            self.info = self._introduction(kind, name)
+            self.info = self._read_info(kind, name)
         except BaseException:
             self._decoder.close()
             raise
@@ -266,12 +268,12 @@ class StreamSource(FrameSource):
         """Process id of the decoder."""
         return self._decoder.process.pid
 
-    def _introduction(self, kind: Kind, name: str) -> SourceInfo:
+    def _read_info(self, kind: Kind, name: str) -> SourceInfo:
         message = self._decoder.receive()
         if message["kind"] == "error":
             raise refusal(message, name)
         if message["kind"] != "info":
-            raise VideoDecoderCrashed(f"{name}: the decoder sent nonsense and was stopped.")
+            raise VideoDecoderCrashed(f"{name}: the decoder sent invalid data and was stopped.")
         frames, rate, seconds = message["frames"], message["rate"], message["seconds"]
         return SourceInfo(
             kind=kind,
@@ -298,79 +300,50 @@ class StreamSource(FrameSource):
             self._finish(self._located(error))
             raise StopIteration from error
         if message["kind"] in ("frame", "gap"):
-            return self._row(message)
+            return self._frame(message)
         if message["kind"] == "end":
             self._conclude(message)
         else:
             self._finish(self._located(refusal(message, self.info.name)))
         raise StopIteration
 
-    def _row(self, message: dict[str, Any]) -> Frame:
-        self.report.bad_packets = int(message["bad"])
+    def _frame(self, message: dict[str, Any]) -> Frame:
         image = message.get("image")
-        if image is None:
-            self.report.missing += 1
-        else:
-            self.report.decoded += 1
-        self._last_index = int(message["index"])
         flags = tuple(str(flag) for flag in message.get("flags", ()))
+        self._last_index = int(message["index"])
+        self.report.bad_packets = int(message["bad"])
+        self.report.missing += image is None
+        self.report.decoded += image is not None
         self.report.damaged += "damaged" in flags
         return Frame(image=image, index=self._last_index, seconds=float(message["seconds"]), flags=flags)
 
     def _conclude(self, message: dict[str, Any]) -> None:
-        self.report.bad_packets = int(message["bad"])
-        self.report.truncated = bool(message.get("truncated", False))
-        found = self.report.decoded + self.report.missing
-        if self.report.truncated:
-            promise = f"{self.info.frames} frames" if self.info.frames else f"{self.info.seconds:.1f} s"
-            self.report.warnings.append(
-                f"{self.info.name} ends early: {promise} promised, the last one is {self._last_index}."
+        """Complete the report with the last message."""
+        report, info = self.report, self.info
+        report.bad_packets = int(message["bad"])
+        report.truncated = bool(message.get("truncated", False))
+        found = report.decoded + report.missing
+        warnings = []
+        if report.truncated:
+            promise = f"{info.frames} frames" if info.frames else f"{info.seconds:.1f} s"
+            warnings.append(f" ends early: {promise} promised, the last one is {self._last_index}.")
+        if report.missing:
+            warnings.append(
+                f": {report.missing} of {found} frames could not be decoded "
+                f"({report.bad_packets} damaged packets)."
             )
-        if self.report.missing:
-            self.report.warnings.append(
-                f"{self.info.name}: {self.report.missing} of {found} frames could not be decoded "
-                f"({self.report.bad_packets} damaged packets)."
-            )
-        elif self.report.bad_packets:
-            self.report.warnings.append(f"{self.info.name}: {self.report.bad_packets} packets are damaged.")
-        if self.report.damaged:
-            self.report.warnings.append(
-                f"{self.info.name}: {self.report.damaged} of {found} frames show damage."
-            )
+        elif report.bad_packets:
+            warnings.append(f": {report.bad_packets} packets are damaged.")
+        if report.damaged:
+            warnings.append(f": {report.damaged} of {found} frames show damage.")
         if message.get("lost_track"):
-            self.report.warnings.append(
-                f"{self.info.name}: a damaged stretch is too long to count; later frame numbers are too low."
-            )
+            warnings.append(": a damaged stretch is too long to count; later frame numbers are too low.")
+        report.warnings += [info.name + warning for warning in warnings]
         reason = message.get("failure")
-        self._finish(self._located(VideoReadError(f"{self.info.name}: {reason}.")) if reason else None)
+        self._finish(self._located(VideoReadError(f"{info.name}: {reason}.")) if reason else None)
 
     def _located(self, error: VltrackError) -> VltrackError:
         where = f"after frame {self._last_index}" if self._last_index >= 0 else "before the first frame"
         return type(error)(
             f"{error.message.rstrip('.')} ({where}).", hint=error.hint, last_index=self._last_index
-        )
-
-    def _finish(self, failure: VltrackError | None) -> None:
-        self._ended = True
-        if failure is not None:
-            self.report.failure = failure
-            self.report.warnings.append(str(failure))
-        self._decoder.close()
-
-    def cancel(self) -> None:
-        """Make a waiting ``next()`` end."""
-        self._decoder.cancel()
-
-    def close(self) -> None:
-        """Stop the decoder."""
-        self._ended = True
-        self._decoder.close()
-
-
-def check_slice(start: int, end: int | None, stride: int) -> None:
-    """Raises ``UsageError`` unless the slice runs forward from a frame that exists."""
-    if start < 0 or stride < 1 or (end is not None and end <= start):
-        raise UsageError(
-            f"frames {start} to {end} in steps of {stride} is no forward range.",
-            hint="The first frame is 0, the end is not included, the step is at least 1.",
         )

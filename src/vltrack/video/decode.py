@@ -1,7 +1,6 @@
-"""Videos and streams inside the decoder process: demux, decode, place in time. Knows PyAV; knows no users'
-errors.
+"""Decode videos and streams inside the decoder process: demux, decode, convert to RGB, number the frames.
 
-Each packet is decoded on its own, so that damage costs its own frames and no others.
+Each packet is decoded on its own, so that damage costs only its own frames.
 """
 
 from __future__ import annotations
@@ -18,181 +17,83 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.types import Image
-from vltrack.video import decoder_main as sandbox
 from vltrack.video.base import CONTAINERS, PIPES, VIDEO_CODECS
-from vltrack.video.decoder_main import MediaFile, MediaPipe, StderrLog
+from vltrack.video.decoder_main import MediaFile, MediaPipe, StderrLog, forbid_new_descriptors
 from vltrack.video.ipc import IpcServer, MediaError
 from vltrack.video.timestamps import Row, Timeline
 
-# MERGED video/decode.py
-# The index of an AVI file: which frame number a place in the file has. Knows no pixels.
-#
-# AVI packets carry no time. Behind damage FFmpeg goes on counting as if nothing were lost; the index
-# at the end
-# of the file still knows better.
-
-
-# Packets begin behind their chunk header, index entries at it.
-_CHUNK_HEADER = 8
-
-
-class AviIndex:
-    """Finds the packets that were skipped between two packets that were read.
-
-    Args:
-        entries: (place in the file, time stamp) of every packet in file order.
-    """
-
-    def __init__(self, entries: Iterable[tuple[int, int]]) -> None:
-        table = np.array(list(entries), dtype=np.int64).reshape(-1, 2)
-        self._places, self._stamps = table[:, 0] + _CHUNK_HEADER, table[:, 1]
-        self.usable = len(table) > 0 and bool((np.diff(self._places) > 0).all())
-        self._next = 0
-
-    def packet(self, place: int | None) -> tuple[list[int], int | None]:
-        """Time stamps of the packets lost before the one at ``place``, and its own if it is known."""
-        if not self.usable or place is None:
-            return [], None
-        entry = int(np.searchsorted(self._places, place))
-        if entry >= len(self._places) or self._places[entry] != place or entry < self._next:
-            self._next += 1
-            return [], None
-        lost = self._stamps[self._next : entry].tolist()
-        self._next = entry + 1
-        return lost, int(self._stamps[entry])
-
-
-# MERGED video/decode.py
-# The one place where decoded video pictures become RGB uint8, upright. Knows PyAV frames, no containers.
-#
-# Rules: matrix and range are the ones the stream states; a stream that states none is taken as BT.601, and as
-# limited range unless its pixel format is a full-range one (the same choice as FFmpeg and OpenCV).
-# More than 8
-# bits are scaled to 8, gray is repeated, palettes are looked up, alpha is dropped. Pixels stay as stored: a
-# sample aspect ratio is reported, not applied.
-
-
+# Errors that PyAV raises for damaged media (measured on mutated files), FFmpeg's own errors first.
+DAMAGE = (av.FFmpegError, ValueError, IndexError, OSError)
+_MAX_FAILURES = 64  # damaged places in a row after which reading ends
+_UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
+_BROADCAST = _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"}
+_SINGLE_THREAD_PIXELS = 1920 * 1088
 _FULL_RANGE = 2
 # libswscale flags: bilinear (2), accurate rounding (0x40000), full chroma interpolation (0x2000). Without
 # them deep formats come out up to 4 levels too dark; 8-bit ones stay within 2 and keep the fast path.
 _ACCURATE = 0x42002
+# AVI packets begin behind their chunk header, index entries at it.
+_AVI_CHUNK_HEADER = 8
+
+
+def serve_video(job: dict[str, Any], server: IpcServer) -> None:
+    """Decode one source from its start and send every row of the slice.
+
+    Raises:
+        MediaError: the media cannot be read.
+        ReaderGone: the reader has closed its end.
+    """
+    # FFmpeg's own way of printing; a Python callback could deadlock with the decoder's threads.
+    av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.ERROR)
+    log = StderrLog()
+    media = _open(job, server)
+    forbid_new_descriptors(spare=16 if media.file is None else 0)
+    try:
+        _VideoDecoder(job, server, media, log).run()
+    finally:
+        media.container.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Orientation:
-    """How stored pixels become displayed: mirrored left to right, then turned clockwise by ``rotation``."""
-
-    rotation: int = 0
-    mirrored: bool = False
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Displayed (width, height) of a stored size."""
-        return (height, width) if self.rotation in (90, 270) else (width, height)
-
-    def apply(self, image: Image, out: Image) -> None:
-        """Write the displayed picture of a stored RGB (H, W, 3) into ``out``."""
-        source, target = _as_cells(image), _as_cells(out)
-        if self.mirrored:
-            source = source[:, ::-1]
-        target[...] = np.rot90(source, -self.rotation // 90)
-
-
-def _as_cells(image: Image) -> NDArray[np.void]:
-    """(H, W, 3) bytes as (H, W) cells of three bytes: turning moves whole pixels, twice as fast."""
-    cells: NDArray[np.void] = image.view("V3")[..., 0]
-    return cells
-
-
-def upright_of(frame: av.VideoFrame) -> Orientation:
-    """The turn that a frame's display matrix asks for (H.273 and ISO 14496-12: nine 32-bit numbers)."""
-    side: Any = frame.side_data.get("DISPLAYMATRIX")
-    if side is None or side.buffer_size < 36:
-        return Orientation()
-    a, b, _, c, d = struct.unpack_from("=5i", memoryview(side))
-    return upright_of_matrix(a, b, c, d)
-
-
-def upright_of_matrix(a: int, b: int, c: int, d: int) -> Orientation:
-    """The turn for the linear part of a display matrix: x' = a x + c y, y' = b x + d y, to a right angle."""
-    mirrored = a * d - b * c < 0
-    if mirrored:
-        a, b = -a, -b
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return Orientation(0 if a + d >= 0 else 180, mirrored)
-    return Orientation(90 if b - c > 0 else 270, mirrored)
-
-
-class Converter:
-    """Turns decoded frames into RGB; keeps the scaling tables between frames of the same format."""
-
-    def __init__(self) -> None:
-        self._reformatter = av.video.reformatter.VideoReformatter()
-
-    def rgb(self, frame: av.VideoFrame) -> Image:
-        """RGB uint8 (H, W, 3) as stored, valid until the next call.
-
-        Raises:
-            av.FFmpegError, ValueError: the pixel format cannot be converted.
-        """
-        deep = any(component.bits > 8 for component in frame.format.components)
-        converted = self._reformatter.reformat(
-            frame,
-            format="rgb24",
-            dst_color_range=_FULL_RANGE,
-            interpolation=_ACCURATE if deep else None,
-            threads=1,
-        )
-        return np.asarray(converted.to_ndarray(), dtype=np.uint8)
-
-
-# What PyAV raises for damaged media (measured on mutated files), FFmpeg's own errors first.
-DAMAGE = (av.FFmpegError, ValueError, IndexError, OSError)
-_GIVE_UP = 64
-_UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
-_BROADCAST = _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"}
-_SINGLE_THREAD_PIXELS = 1920 * 1088
-
-
-@dataclass(slots=True)
 class OpenedMedia:
-    """An open container and its picture track."""
+    """An open container, its video stream, and the file object that is read (None: camera, network)."""
 
     container: Any
     stream: Any
-    media: MediaFile | MediaPipe | None
+    file: MediaFile | MediaPipe | None
 
     @property
     def demuxer(self) -> str:
         return str(self.container.format.name).split(",")[0]
 
+    @property
+    def promised(self) -> int | None:
+        """Number of frames that the container promises."""
+        return int(self.stream.frames) or None if isinstance(self.file, MediaFile) else None
 
-def serve_video(job: dict[str, Any], outlet: IpcServer) -> None:
-    """Decode one source from its start and send every wanted row."""
-    # FFmpeg's own way of printing; a Python callback could deadlock with the decoder's threads.
-    av.logging.restore_default_callback()
-    av.logging.set_libav_level(av.logging.ERROR)
-    complaints = StderrLog()
-    opened = _open(job, outlet)
-    live = opened.media is None
-    sandbox.forbid_new_descriptors(spare=16 if live else 0)
-    try:
-        _Reading(job, outlet, opened, complaints).run()
-    finally:
-        opened.container.close()
+    @property
+    def duration(self) -> float | None:
+        """Seconds that the container promises."""
+        if not isinstance(self.file, MediaFile):
+            return None
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        return self.container.duration / 1e6 if self.container.duration else None
 
 
-def _open(job: dict[str, Any], outlet: IpcServer) -> OpenedMedia:
+def _open(job: dict[str, Any], server: IpcServer) -> OpenedMedia:
     source = job["source"]
-    options = {"max_pixels": _coded_cap(job["max_pixels"]), "codec_whitelist": ",".join(VIDEO_CODECS)}
-    media: MediaFile | MediaPipe | None = None
+    options = {"max_pixels": _coded_pixels(job["max_pixels"]), "codec_whitelist": ",".join(VIDEO_CODECS)}
+    file: MediaFile | MediaPipe | None = None
     target: Any = job.get("address")
     if source == "network":
         options |= {"protocol_whitelist": "rtsp,rtsps,rtp,rtcp,udp,tcp,tls", "rtsp_transport": "tcp"}
     elif source == "camera":
         options |= {"protocol_whitelist": "file"}
     else:
-        target = media = MediaFile(job["media"]) if source == "file" else MediaPipe(job["media"], outlet)
-        # Not even "file": the one descriptor is all there is to read.
+        target = file = MediaFile(job["media"]) if source == "file" else MediaPipe(job["media"], server)
+        # Not even "file": the one descriptor is all that may be read.
         options |= {"protocol_whitelist": "none", "format_whitelist": ",".join(CONTAINERS + PIPES)}
     try:
         container = av.open(
@@ -200,14 +101,19 @@ def _open(job: dict[str, Any], outlet: IpcServer) -> OpenedMedia:
             format=job.get("format"),
             options=options,
             metadata_errors="replace",
-            timeout=job["timeout_s"] if media is None else None,
+            timeout=job["timeout_s"] if file is None else None,
         )
     except DAMAGE as error:
-        raise _refusal(error, job, media) from error
-    return OpenedMedia(container, _picture_track(container), media)
+        raise _media_error(error, job, file) from error
+    return OpenedMedia(container, _video_stream(container), file)
 
 
-def _refusal(error: BaseException, job: dict[str, Any], media: MediaFile | MediaPipe | None) -> MediaError:
+def _coded_pixels(max_pixels: int) -> str:
+    """FFmpeg's own limit, on coded sizes: those are rounded up to whole blocks."""
+    return str(max_pixels + max_pixels // 4 + 65_536)
+
+
+def _media_error(error: BaseException, job: dict[str, Any], file: MediaFile | MediaPipe | None) -> MediaError:
     if isinstance(error, MemoryError):
         raise MemoryError from error
     if job["source"] in ("camera", "network"):
@@ -215,27 +121,22 @@ def _refusal(error: BaseException, job: dict[str, Any], media: MediaFile | Media
         return MediaError(
             "VideoNotFound", f"cannot be opened: {reason}", "Check that it is connected and not in use."
         )
-    if media is not None and media.failure:
-        return MediaError("VideoUnreadable", f"cannot be read: {media.failure}")
-    if isinstance(media, MediaFile) and _index_is_missing(media):
+    if file is not None and file.failure:
+        return MediaError("VideoUnreadable", f"cannot be read: {file.failure}")
+    if isinstance(file, MediaFile) and _index_is_missing(file):
         return MediaError("VideoUnreadable", "index missing (the file was cut)", "Copy or record it again.")
     return MediaError(
         "VideoUnreadable", "not a known video container", "Convert it to MP4, MKV, WebM, AVI or MPEG."
     )
 
 
-def _coded_cap(max_pixels: int) -> str:
-    """The decoder's own cap, on coded sizes: those are rounded up to whole blocks."""
-    return str(max_pixels + max_pixels // 4 + 65_536)
-
-
-def _index_is_missing(media: MediaFile) -> bool:
+def _index_is_missing(file: MediaFile) -> bool:
     """Whether the file is an MP4 without its ``moov`` box; reads box headers only."""
     place = 0
     names = []
     for _ in range(64):
-        media.seek(place)
-        head = media.read(16)
+        file.seek(place)
+        head = file.read(16)
         if len(head) < 8:
             break
         size, name = int.from_bytes(head[:4], "big"), head[4:8]
@@ -248,35 +149,33 @@ def _index_is_missing(media: MediaFile) -> bool:
     return names[:1] == [b"ftyp"] and b"moov" not in names
 
 
-def _picture_track(container: Any) -> Any:
+def _video_stream(container: Any) -> Any:
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not moving:
-        raise MediaError("VideoNoStream", "has no picture track", "Give a video, not a sound file.")
+        raise MediaError("VideoNoStream", "has no video stream", "Give a video, not a sound file.")
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     if stream.codec_context is None:
-        raise MediaError(
-            "VideoUnreadable", "holds pictures in a format that is not known here", "Convert it to H.264."
-        )
+        raise MediaError("VideoUnreadable", "has video of an unknown codec", "Convert it to H.264.")
     name = stream.codec_context.name
     if name not in VIDEO_CODECS:
         raise MediaError(
-            "VideoForbiddenFormat", f"holds {name!r} pictures, which are not allowed", "Convert it to H.264."
+            "VideoForbiddenFormat",
+            f"has video of codec {name!r}, which is not allowed",
+            "Convert it to H.264.",
         )
     return stream
 
 
-class _Reading:
-    """One pass over a picture track."""
+class _VideoDecoder:
+    """One pass over a video stream."""
 
-    def __init__(
-        self, job: dict[str, Any], outlet: IpcServer, opened: OpenedMedia, complaints: StderrLog
-    ) -> None:
-        self.job, self.outlet, self.opened, self.complaints = job, outlet, opened, complaints
-        self.stream = opened.stream
-        self.context = opened.stream.codec_context
-        self.converter = Converter()
-        self.upright: Orientation | None = None
+    def __init__(self, job: dict[str, Any], server: IpcServer, media: OpenedMedia, log: StderrLog) -> None:
+        self.job, self.server, self.media, self.log = job, server, media, log
+        self.stream = media.stream
+        self.context = media.stream.codec_context
+        self.converter = RgbConverter()
+        self.orientation: Orientation | None = None
         self.shape = (0, 0)
         self.first_stamp = 0.0
         self.packets = 0
@@ -286,7 +185,7 @@ class _Reading:
         rate = self.stream.average_rate or self.stream.guessed_rate
         self.rate = float(rate) if rate and 0 < float(rate) < 10_000 else None
         base = self.stream.time_base
-        demuxer = opened.demuxer
+        demuxer = media.demuxer
         reordered_avi = demuxer == "avi" and bool(self.context.has_b_frames)
         self.timeline = Timeline(
             time_base=float(base) if base else 0.0,
@@ -299,22 +198,22 @@ class _Reading:
         self.index = AviIndex(entries)
 
     def _prepare(self) -> None:
-        width, height, cap = self.context.width, self.context.height, self.job["max_pixels"]
-        if width * height > cap:
+        width, height, most = self.context.width, self.context.height, self.job["max_pixels"]
+        if width * height > most:
             raise MediaError(
                 "VideoTooLarge",
-                f"has frames of {width}x{height} pixels, more than the cap of {cap / 1e6:.0f} million",
-                "Scale it down first, or raise the cap.",
+                f"has frames of {width}x{height} pixels, more than the limit of {most / 1e6:.0f} million",
+                "Scale it down first, or raise the limit.",
             )
-        self.context.options = {"max_pixels": _coded_cap(cap)}
-        # Slices and frames in parallel cost memory and blur which packet was bad; only large pictures are
+        self.context.options = {"max_pixels": _coded_pixels(most)}
+        # Slices and frames in parallel cost memory and blur which packet was bad; only large frames are
         # worth it.
         large = width * height > _SINGLE_THREAD_PIXELS
         self.context.thread_count = min(4, os.cpu_count() or 1) if large else 1
         self.context.thread_type = "FRAME" if large else "SLICE"
 
     def run(self) -> None:
-        """Send rows until the end, the end of the slice, or the reader's leave."""
+        """Send rows until the end of the source or of the slice. Raises ``MediaError``, ``ReaderGone``."""
         for packet in self._packets():
             self._decode(packet)
             if self.done:
@@ -322,17 +221,24 @@ class _Reading:
         if not self.done:
             self._flush()
         if self.decoded == 0:
-            self._refuse_empty()
+            if self.media.file is not None and self.media.file.failure:
+                raise MediaError("VideoUnreadable", f"cannot be read: {self.media.file.failure}")
+            raise MediaError(
+                "VideoEmpty",
+                "has a video stream, but not one frame of it decodes",
+                "Record or copy it again; instead of standard input give the path "
+                "(an MP4's index may be last).",
+            )
         if not self.done:
             self._send_gaps(self.timeline.finish())
-        self.outlet.say("end", bad=self.timeline.bad, **self._verdict())
+        self.server.send("end", bad=self.timeline.bad, **self._ending())
 
     def _packets(self) -> Iterator[Any]:
         """Packets in file order; goes on behind places that the container cannot parse."""
         failures = 0
-        while failures < _GIVE_UP:
+        while failures < _MAX_FAILURES:
             try:
-                for packet in self.opened.container.demux(self.stream):
+                for packet in self.media.container.demux(self.stream):
                     if packet.size == 0 and packet.dts is None:
                         return
                     failures = 0
@@ -366,18 +272,18 @@ class _Reading:
             self._send(frame)
 
     def _find_lost(self, packet: Any) -> None:
-        """Notice packets that the container has skipped before this one."""
+        """Count packets that the container has skipped before this one."""
         lost, stamp = self.index.packet(packet.pos)
         self.packets += len(lost)
         self.timeline.lost(lost)
         if stamp is not None and self.timeline.stamped:
             packet.pts = packet.dts = stamp
-        # Only the container's words count: what a decoder complains about it also raises or flags.
-        if f"[{self.opened.container.format.name} @" in self.complaints.take():
+        # Only the container's messages count: damage that a decoder prints it also raises or flags.
+        if f"[{self.media.container.format.name} @" in self.log.take():
             self.timeline.alert()
 
     def _flush(self) -> None:
-        for _ in range(_GIVE_UP):
+        for _ in range(_MAX_FAILURES):
             try:
                 for frame in self.context.decode(None):
                     self._send(frame)
@@ -393,9 +299,8 @@ class _Reading:
     def _send(self, frame: Any) -> None:
         if self.done:
             return
-        if self.upright is None:
-            self._introduce(frame)
-        assert self.upright is not None  # noqa: S101 - set by _introduce
+        if self.orientation is None:
+            self.orientation = self._send_info(frame)
         self.decoded += 1
         rows = self.timeline.frame(frame.pts)
         if not rows:
@@ -404,39 +309,36 @@ class _Reading:
         row = rows[-1]
         if not self._wanted(row):
             return
-        width, height = self.upright.size(frame.width, frame.height)
+        width, height = self.orientation.size(frame.width, frame.height)
         if width * height > self.job["max_pixels"]:
-            self._say_gap(row)
+            self._send_gap(row)
             return
-        flags = (["size-changed"] if (height, width) != self.shape else []) + (
-            ["damaged"] if frame.is_corrupt else []
-        )
-        picture = self.outlet.place(height, width)
-        self.upright.apply(self.converter.rgb(frame), picture.pixels)
-        self.outlet.frame(picture, index=row.index, seconds=row.seconds, flags=flags, bad=self.timeline.bad)
+        flags = ["size-changed"] if (height, width) != self.shape else []
+        flags += ["damaged"] if frame.is_corrupt else []
+        slot = self.server.reserve(height, width)
+        self.orientation.apply(self.converter.rgb(frame), slot.pixels)
+        self.server.send_frame(slot, index=row.index, seconds=row.seconds, flags=flags, bad=self.timeline.bad)
 
     def _send_gaps(self, rows: list[Row]) -> None:
         for row in rows:
             if self._wanted(row):
-                self._say_gap(row)
+                self._send_gap(row)
 
-    def _say_gap(self, row: Row) -> None:
-        self.outlet.say("gap", index=row.index, seconds=row.seconds, bad=self.timeline.bad)
+    def _send_gap(self, row: Row) -> None:
+        self.server.send("gap", index=row.index, seconds=row.seconds, bad=self.timeline.bad)
 
     def _wanted(self, row: Row) -> bool:
-        end = self.job["end"]
-        if end is not None and row.index >= end:
+        """Whether the row is in the slice; its last row, or one after it, ends the reading."""
+        start, end, stride = self.job["start"], self.job["end"], self.job["stride"]
+        if end is not None and row.index >= end - 1:
             self.done = True
-            return False
-        offset = row.index - self.job["start"]
-        if end is not None and row.index == end - 1:
-            self.done = True
-        return bool(offset >= 0 and offset % self.job["stride"] == 0)
+        inside = start <= row.index and (end is None or row.index < end)
+        return bool(inside and (row.index - start) % stride == 0)
 
-    def _introduce(self, frame: Any) -> None:
-        """Send the facts of the source; they need the first frame, whose matrix says how it is turned."""
-        self.upright = upright_of(frame)
-        width, height = self.upright.size(frame.width, frame.height)
+    def _send_info(self, frame: Any) -> Orientation:
+        """Send the facts of the source; they need the first frame, whose matrix holds its orientation."""
+        orientation = orientation_of(frame)
+        width, height = orientation.size(frame.width, frame.height)
         self.shape = (height, width)
         if frame.pts is not None and self.stream.time_base:
             self.first_stamp = float(frame.pts * self.stream.time_base)
@@ -445,59 +347,135 @@ class _Reading:
         )
         if not 0.05 < aspect < 20:
             aspect = 1.0
-        self.outlet.say(
+        self.server.send(
             "info",
             width=width,
             height=height,
             rate=self.rate,
-            frames=self._promised(),
-            seconds=self._duration(),
-            rotation=self.upright.rotation,
-            mirrored=self.upright.mirrored,
-            sample_aspect=1 / aspect if self.upright.rotation in (90, 270) else aspect,
+            frames=self.media.promised,
+            seconds=self.media.duration,
+            rotation=orientation.rotation,
+            mirrored=orientation.mirrored,
+            sample_aspect=1 / aspect if orientation.rotation in (90, 270) else aspect,
         )
+        return orientation
 
-    def _promised(self) -> int | None:
-        return int(self.stream.frames) or None if isinstance(self.opened.media, MediaFile) else None
-
-    def _duration(self) -> float | None:
-        if not isinstance(self.opened.media, MediaFile):
-            return None
-        if self.stream.duration and self.stream.time_base:
-            return float(self.stream.duration * self.stream.time_base)
-        return self.opened.container.duration / 1e6 if self.opened.container.duration else None
-
-    def _refuse_empty(self) -> None:
-        media = self.opened.media
-        if media is not None and media.failure:
-            raise MediaError("VideoUnreadable", f"cannot be read: {media.failure}")
-        raise MediaError(
-            "VideoEmpty",
-            "has a picture track, but not one frame of it decodes",
-            "Record or copy it again; instead of standard input give the path (an MP4's index may be last).",
-        )
-
-    def _verdict(self) -> dict[str, Any]:
-        """How the reading ended: broken off, short of the promise, or well."""
-        media = self.opened.media
-        if media is not None and media.failure:
-            return {"failure": f"reading stopped: {media.failure}"}
-        if media is not None and media.shrunk():
+    def _ending(self) -> dict[str, Any]:
+        """How the reading ended: with a failure, before the promised end, or complete."""
+        file = self.media.file
+        if file is not None and file.failure:
+            return {"failure": f"reading stopped: {file.failure}"}
+        if file is not None and file.shrunk():
             return {"failure": "the file became shorter while it was read"}
         if self.done:
             return {}
-        facts: dict[str, Any] = {"truncated": self._is_truncated(), "lost_track": self.timeline.dropped_gaps}
-        return facts
+        return {"truncated": self._is_truncated(), "lost_track": self.timeline.dropped_gaps}
 
     def _is_truncated(self) -> bool:
-        promised = self._promised()
+        promised = self.media.promised
         if promised is not None:
-            exact = self.opened.demuxer == "mov"
+            exact = self.media.demuxer == "mov"
             return self.packets < promised if exact else self.packets < 0.99 * promised - 1
-        duration = self._duration()
-        only_pictures = len(self.opened.container.streams) == 1
-        if duration is None or not only_pictures or self.opened.demuxer != "matroska":
+        duration = self.media.duration
+        only_video = len(self.media.container.streams) == 1
+        if duration is None or not only_video or self.media.demuxer != "matroska":
             return False
         # Matroska's duration runs from zero, not from the first frame.
         end = self.timeline.last_seconds + self.first_stamp
         return end < min(duration - 1.0, 0.97 * duration)
+
+
+class RgbConverter:
+    """Converts decoded frames to RGB uint8; keeps the scaling tables between frames of the same format.
+
+    Matrix and range are the ones that the stream states; a stream that states none is taken as BT.601, and as
+    limited range unless its pixel format is a full-range one (the same choice as FFmpeg and OpenCV). More
+    than 8 bits are scaled to 8, gray is repeated, palettes are looked up, alpha is dropped. Pixels stay as
+    stored: a sample aspect ratio is reported, not applied.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = av.video.reformatter.VideoReformatter()
+
+    def rgb(self, frame: av.VideoFrame) -> Image:
+        """RGB uint8 (H, W, 3) as stored, valid until the next call.
+
+        Raises:
+            av.FFmpegError, ValueError: the pixel format cannot be converted.
+        """
+        deep = any(component.bits > 8 for component in frame.format.components)
+        converted = self._reformatter.reformat(
+            frame,
+            format="rgb24",
+            dst_color_range=_FULL_RANGE,
+            interpolation=_ACCURATE if deep else None,
+            threads=1,
+        )
+        return np.asarray(converted.to_ndarray(), dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How stored pixels are displayed: mirrored left to right, then rotated clockwise by ``rotation``."""
+
+    rotation: int = 0
+    mirrored: bool = False
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Displayed (width, height) of a stored size."""
+        return (height, width) if self.rotation in (90, 270) else (width, height)
+
+    def apply(self, image: Image, out: Image) -> None:
+        """Write the displayed image of a stored RGB (H, W, 3) into ``out``."""
+        # As (H, W) cells of three bytes: rotating moves whole pixels, twice as fast.
+        source: NDArray[np.void] = image.view("V3")[..., 0]
+        target: NDArray[np.void] = out.view("V3")[..., 0]
+        if self.mirrored:
+            source = source[:, ::-1]
+        target[...] = np.rot90(source, -self.rotation // 90)
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """Orientation of a frame by its display matrix (H.273, ISO 14496-12: nine 32-bit numbers).
+
+    The linear part of the matrix is x' = a x + c y, y' = b x + d y; it is rounded to a right angle.
+    """
+    side: Any = frame.side_data.get("DISPLAYMATRIX")
+    if side is None or side.buffer_size < 36:
+        return Orientation()
+    a, b, _, c, d = struct.unpack_from("=5i", memoryview(side))
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(0 if a + d >= 0 else 180, mirrored)
+    return Orientation(90 if b - c > 0 else 270, mirrored)
+
+
+class AviIndex:
+    """The index of an AVI file; finds the packets that were skipped between two packets that were read.
+
+    AVI packets carry no time. Behind damage FFmpeg goes on counting as if nothing were lost; the index at the
+    end of the file still has the right numbers.
+
+    Args:
+        entries: (place in the file, time stamp) of every packet in file order.
+    """
+
+    def __init__(self, entries: Iterable[tuple[int, int]]) -> None:
+        table = np.array(list(entries), dtype=np.int64).reshape(-1, 2)
+        self._places, self._stamps = table[:, 0] + _AVI_CHUNK_HEADER, table[:, 1]
+        self.usable = len(table) > 0 and bool((np.diff(self._places) > 0).all())
+        self._next = 0
+
+    def packet(self, place: int | None) -> tuple[list[int], int | None]:
+        """Time stamps of the packets lost before the one at ``place``, and its own if the index has it."""
+        if not self.usable or place is None:
+            return [], None
+        entry = int(np.searchsorted(self._places, place))
+        if entry >= len(self._places) or self._places[entry] != place or entry < self._next:
+            self._next += 1
+            return [], None
+        lost = self._stamps[self._next : entry].tolist()
+        self._next = entry + 1
+        return lost, int(self._stamps[entry])

@@ -1,7 +1,7 @@
-"""Image files inside the decoder process: bytes to upright RGB, strictly. Knows no files and no order.
+"""Decode image files inside the decoder process, strictly: a damaged image is reported, never half gray.
 
-OpenCV hands out half-gray pictures for damaged files. Its image libraries do complain, on standard error
-only, so their complaints are read back: an image that was complained about counts as damaged.
+OpenCV returns half-gray images for damaged files. Its image libraries print the damage to standard error
+only, so that output is read back: an image about which they print an error counts as damaged.
 """
 
 from __future__ import annotations
@@ -10,61 +10,36 @@ import re
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from vltrack.video import decoder_main as sandbox
-from vltrack.video.decoder_main import StderrLog
+from vltrack.video.decoder_main import StderrLog, forbid_new_descriptors
 from vltrack.video.ipc import IpcServer
 
-# Many webcams write a byte or two before the end marker.
-_PADDING = re.compile(r"Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9")
+# Messages about color profiles, text chunks or a few bytes of padding before the end marker (many webcams
+# write them) do not concern pixels.
+_HARMLESS = re.compile(
+    r"iCCP|sRGB|gAMA|cHRM|tEXt|zTXt|iTXt|eXIf|bKGD|[Uu]nknown field"
+    r"|Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9"
+)
 
 
-def serve_images(outlet: IpcServer) -> None:
-    """Decode requested images one by one until the reader leaves.
+def serve_images(server: IpcServer) -> None:
+    """Decode requested images one by one until the reader closes its end.
 
     16-bit channels are scaled to 8, EXIF orientation is applied, gray is repeated, alpha is dropped.
     """
     cv2.setNumThreads(1)
-    complaints = StderrLog()
-    sandbox.forbid_new_descriptors()
+    log = StderrLog()
+    forbid_new_descriptors()
     while True:
-        data = outlet.request()
-        image = _decoded(data)
-        complaint = complaints.take()
-        if image is None or _is_damage(complaint):
-            outlet.say(
-                "gap",
-                reason=complaint.strip().splitlines()[0][:200] if complaint.strip() else "not decodable",
-            )
+        data = server.request()
+        try:
+            image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:
+            image = None
+        lines = [line for line in log.take().strip().splitlines() if line.strip()]
+        if image is None or not all(map(_HARMLESS.search, lines)):
+            server.send("gap", reason=lines[0][:200] if lines else "not decodable")
             continue
-        picture = outlet.place(*image.shape[:2])
-        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=picture.pixels)
-        outlet.frame(picture)
-
-
-def _decoded(data: bytes) -> NDArray[np.uint8] | None:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    return None if image is None else np.asarray(image, dtype=np.uint8)
-
-
-def _is_damage(complaint: str) -> bool:
-    """StderrLog about colour profiles, text chunks or a few bytes of padding do not touch pixels."""
-    lines = [line for line in complaint.splitlines() if line.strip()]
-    harmless = (
-        "iCCP",
-        "sRGB",
-        "gAMA",
-        "cHRM",
-        "tEXt",
-        "zTXt",
-        "iTXt",
-        "eXIf",
-        "bKGD",
-        "Unknown field",
-        "unknown field",
-    )
-    return any(not any(word in line for word in harmless) and not _PADDING.search(line) for line in lines)
+        slot = server.reserve(*image.shape[:2])
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=slot.pixels)
+        server.send_frame(slot)

@@ -12,15 +12,212 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from vltrack.core.errors import VideoDecoderCrashed, VideoEmpty, VideoTimeout, VideoTooLarge, VltrackError
+from vltrack.core.errors import VideoDecoderCrashed, VideoEmpty, VideoTimeout, VideoTooLarge
+from vltrack.core.files import printable
 from vltrack.core.types import Frame
-from vltrack.video.base import IMAGE_SUFFIXES, FrameSource, Kind, Limits, ReadReport, SourceInfo, shown
-from vltrack.video.client import COMMAND, Cancelled, DecoderProcess, refusal
+from vltrack.video.base import (
+    DEFAULT_LIMITS,
+    IMAGE_SUFFIXES,
+    WHOLE,
+    FrameSlice,
+    FrameSource,
+    Kind,
+    Limits,
+    ReadReport,
+    SourceInfo,
+)
+from vltrack.video.client import Cancelled, DecoderProcess, refusal
 from vltrack.video.ipc import MAX_IMAGE_BYTES
 
-# MERGED video/images.py
-# Width, height and completeness of image files from their bytes. Decodes no pixel.
+# Images sent ahead: one is decoded while the next is read. Never more than the ring has slots.
+_AHEAD = 2
+_WARNED = 20  # damaged images that get a warning of their own
+_DIGITS = re.compile(r"(\d+)")
 
+
+class ImagesSource(FrameSource):
+    """Image files in the given order, one frame each.
+
+    ``Frame.index`` is the place in the whole list; ``seconds`` is ``index / limits.folder_rate``. A damaged
+    image is a gap row and makes the result degraded, as no neighboring data can have caused it.
+
+    Args:
+        images: the files.
+        kind, name: for ``info``.
+        ignored: files of the folder that were left out.
+        frames: slice of the list to return.
+        limits: bounds.
+
+    Raises:
+        VideoTooLarge: the header of the first image claims more pixels than ``limits`` allow.
+        VideoEmpty: no image decodes.
+        VideoTimeout, VideoDecoderCrashed: before the first frame.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path],
+        *,
+        kind: Kind,
+        name: str,
+        ignored: int = 0,
+        frames: FrameSlice = WHOLE,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._images = images
+        self._name, self._limits = name, limits
+        self._todo = deque(range(len(images))[frames.start : frames.end : frames.stride])
+        self._first = self._todo[0] if self._todo else 0
+        self._sent: deque[tuple[int, str | None]] = deque()
+        self._ready: deque[Frame] = deque()
+        self._size: tuple[int, int] | None = None
+        warnings = [f"{name}: {warning}" for warning in numbering_warnings(images)]
+        self.report = ReadReport(
+            expected=len(images), ignored_files=ignored, warnings=warnings, bad_share=0.0
+        )
+        self._decoder = DecoderProcess({"source": "images"}, name=name, limits=limits)
+        try:
+            height, width = self._first_size()
+        except BaseException:
+            self._decoder.close()
+            raise
+        self.info = SourceInfo(
+            kind=kind,
+            name=name,
+            width=width,
+            height=height,
+            rate=limits.folder_rate,
+            frames=len(images),
+            seconds=len(images) / limits.folder_rate,
+        )
+
+    def _first_size(self) -> tuple[int, int]:
+        """(height, width) of the first good image; frames up to it are kept for the iterator."""
+        while self._todo or self._sent:
+            frame = self._take()
+            self._ready.append(frame)
+            if frame.image is not None:
+                self._size = frame.image.shape[:2]
+                return self._size
+        if self._ready:
+            raise VideoEmpty(
+                f"{self._name}: none of {len(self._ready)} images decodes ({self._ready[0].flags[-1]}).",
+                hint="Check that the files open in another viewer.",
+            )
+        # The slice begins after the last image: facts come from the first image all the same.
+        self._todo.append(0)
+        frame = self._take()
+        if frame.image is None:
+            raise VideoEmpty(f"{self._name}: the first image does not decode.")
+        return frame.image.shape[:2]
+
+    def __next__(self) -> Frame:
+        if not self._ended and (self._ready or self._todo or self._sent):
+            try:
+                return self._counted(self._ready.popleft() if self._ready else self._take())
+            except Cancelled:
+                self._finish(None)
+            except (VideoTimeout, VideoDecoderCrashed) as error:
+                self._finish(error)
+                raise StopIteration from error
+        self._finish(None)
+        raise StopIteration
+
+    def _counted(self, frame: Frame) -> Frame:
+        if frame.image is not None:
+            self.report.decoded += 1
+            return frame
+        self.report.missing += 1
+        self.report.bad_packets += 1
+        if self.report.missing <= _WARNED:
+            name = printable(str(self._images[frame.index]))
+            self.report.warnings.append(f"{name} is damaged: {frame.flags[-1]}.")
+        return frame
+
+    def _take(self) -> Frame:
+        """The next frame; raises what ``DecoderProcess.receive`` raises."""
+        while self._todo and len(self._sent) < _AHEAD:
+            self._send(self._todo.popleft())
+        index, fault = self._sent.popleft()
+        seconds = index / self._limits.folder_rate
+        if fault is not None:
+            return Frame(image=None, index=index, seconds=seconds, flags=(fault,))
+        try:
+            message = self._decoder.receive()
+        except (VideoTimeout, VideoDecoderCrashed) as error:
+            where = printable(self._images[index].name)
+            text = f"{error.message.rstrip('.')} (at frame {index}, {where})."
+            raise type(error)(text, last_index=index) from error
+        if message["kind"] == "error":
+            raise refusal(message, self._name)
+        if message["kind"] != "frame":
+            flags = (str(message.get("reason", "damaged")),)
+            return Frame(image=None, index=index, seconds=seconds, flags=flags)
+        image = message["image"]
+        changed = self._size is not None and image.shape[:2] != self._size
+        return Frame(image=image, index=index, seconds=seconds, flags=("size-changed",) if changed else ())
+
+    def _send(self, index: int) -> None:
+        """Read one file and send it to the decoder, or note its fault."""
+        path, most = self._images[index], self._limits.max_pixels
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_IMAGE_BYTES + 1)
+        except OSError as error:
+            self._sent.append((index, f"cannot be read: {error.strerror}"))
+            return
+        size = image_size(data)
+        fault = None
+        if size is None or min(size) < 1:
+            fault = "not a known image"
+        elif size[0] * size[1] > most or len(data) > MAX_IMAGE_BYTES:
+            fault = f"{size[0]}x{size[1]} pixels are more than the limit of {most / 1e6:.0f} million"
+            if index == self._first:
+                raise VideoTooLarge(
+                    f"{printable(str(path))}: {fault}.", hint="Scale it down first, or raise the limit."
+                )
+        elif is_cut(data):
+            fault = "the file was cut"
+        self._sent.append((index, fault))
+        if fault is None:
+            self._decoder.request(data)
+
+
+# -- order and numbering of files ----------------------------------------------------------------------------
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sort key that puts ``f2`` before ``f10``."""
+    parts = _DIGITS.split(name.casefold())
+    return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p), name
+
+
+def sort_images(paths: Iterable[Path]) -> tuple[list[Path], int]:
+    """Image files in natural order, and how many files were left out (hidden ones, other types)."""
+    files = list(paths)
+    images = [p for p in files if not p.name.startswith(".") and p.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(images, key=lambda path: natural_key(str(path))), len(files) - len(images)
+
+
+def numbering_warnings(images: Sequence[Path]) -> list[str]:
+    """Warnings about the numbers in the file names: missing ones, repeated ones."""
+    numbers = [int(found[-1]) for path in images if (found := re.findall(r"\d+", path.stem))]
+    if len(numbers) != len(images) or len(numbers) < 2:
+        return []
+    warnings = []
+    unique = sorted(set(numbers))
+    steps = [b - a for a, b in pairwise(unique)]
+    step = min(steps, default=1)
+    missing = sum(s // step - 1 for s in steps)
+    if 0 < missing <= len(images):
+        warnings.append(f"{missing} numbers are missing between {unique[0]} and {unique[-1]}.")
+    repeated = len(numbers) - len(unique)
+    if repeated:
+        warnings.append(f"{repeated} numbers occur more than once (first: {images[0].name}).")
+    return warnings
+
+
+# -- width, height and completeness of image files from their bytes ------------------------------------------
 
 Size = tuple[int, int]
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -28,7 +225,7 @@ _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def image_size(data: bytes) -> Size | None:
-    """Stored (width, height) that an image file claims; ``None`` if it is no image that is read here.
+    """Stored (width, height) that the header of an image file claims; ``None`` for an unknown format.
 
     Reads JPEG, PNG, BMP, WebP, TIFF and PNM headers; works on hostile bytes.
     """
@@ -128,208 +325,3 @@ _PARSERS = (
     (b"MM\0*", _tiff),
     *((b"P%d" % k, _pnm) for k in range(1, 7)),
 )
-
-
-# Two images under way: one is decoded while the next is read. Never more than the ring has slots.
-_AHEAD = 2
-_DIGITS = re.compile(r"(\d+)")
-
-
-def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key that puts ``f2`` before ``f10``."""
-    parts = _DIGITS.split(name.casefold())
-    return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p), name
-
-
-def sort_images(paths: Iterable[Path]) -> tuple[list[Path], int]:
-    """Image files in natural order, and how many files were left out (hidden ones, no images)."""
-    images, ignored = [], 0
-    for path in paths:
-        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-            ignored += 1
-        else:
-            images.append(path)
-    return sorted(images, key=lambda path: natural_key(str(path))), ignored
-
-
-def numbering_remarks(images: Sequence[Path]) -> list[str]:
-    """What is odd about the numbers in the file names: missing ones, repeated ones."""
-    numbers = [int(found[-1]) for path in images if (found := re.findall(r"\d+", path.stem))]
-    remarks = []
-    if len(numbers) == len(images) > 1:
-        unique = sorted(set(numbers))
-        steps = [b - a for a, b in pairwise(unique)]
-        step = min(steps, default=1)
-        missing = sum(s // step - 1 for s in steps)
-        if 0 < missing <= len(images):
-            remarks.append(f"{missing} numbers are missing between {unique[0]} and {unique[-1]}.")
-        if len(unique) < len(numbers):
-            remarks.append(
-                f"{len(numbers) - len(unique)} numbers occur more than once (first: {images[0].name})."
-            )
-    return remarks
-
-
-class ImagesSource(FrameSource):
-    """Image files in the given order, one frame each.
-
-    ``index`` is the place in the whole list; ``seconds`` is ``index / limits.folder_rate``. A damaged image
-    is a gap row and makes the result degraded: a file of its own has no excuse.
-
-    Raises:
-        VideoTooLarge: the header of the first image claims more pixels than the cap.
-        VideoEmpty: no image decodes.
-        VideoTimeout, VideoDecoderCrashed: before the first frame.
-    """
-
-    def __init__(
-        self,
-        images: Sequence[Path],
-        *,
-        kind: Kind,
-        name: str,
-        ignored: int,
-        start: int,
-        end: int | None,
-        stride: int,
-        limits: Limits,
-        command: tuple[str, ...] = COMMAND,
-    ) -> None:
-        self._images = images
-        self._name = name
-        self._limits = limits
-        self._todo = deque(range(len(images))[start:end:stride])
-        self._first = self._todo[0] if self._todo else 0
-        self._under_way: deque[tuple[int, str | None]] = deque()
-        self._ready: deque[Frame] = deque()
-        self._ended = False
-        self._size: tuple[int, int] | None = None
-        remarks = [f"{name}: {remark}" for remark in numbering_remarks(images)]
-        self.report = ReadReport(expected=len(images), ignored_files=ignored, warnings=remarks, bad_share=0.0)
-        self._decoder = DecoderProcess({"source": "images"}, name=name, limits=limits, command=command)
-        try:
-            height, width = self._first_size()
-        except BaseException:
-            self._decoder.close()
-            raise
-        self.info = SourceInfo(
-            kind=kind,
-            name=name,
-            width=width,
-            height=height,
-            rate=limits.folder_rate,
-            frames=len(images),
-            seconds=len(images) / limits.folder_rate,
-        )
-
-    def _first_size(self) -> tuple[int, int]:
-        """Decode up to the first good image; the rows are kept for the iterator."""
-        while self._todo or self._under_way:
-            frame = self._take()
-            self._ready.append(frame)
-            if frame.image is not None:
-                self._size = frame.image.shape[:2]
-                return self._size
-        if not self._ready:
-            return self._unsliced_size()
-        raise VideoEmpty(
-            f"{self._name}: not one of {len(self._ready)} images decodes ({self._ready[0].flags[-1]}).",
-            hint="Look whether the files open elsewhere.",
-        )
-
-    def _unsliced_size(self) -> tuple[int, int]:
-        """The slice lies behind the end: facts come from the first image all the same."""
-        self._todo.append(0)
-        frame = self._take()
-        if frame.image is None:
-            raise VideoEmpty(f"{self._name}: the first image does not decode.")
-        return frame.image.shape[:2]
-
-    def __next__(self) -> Frame:
-        if self._ready:
-            return self._counted(self._ready.popleft())
-        if self._ended or not (self._todo or self._under_way):
-            self._finish(None)
-            raise StopIteration
-        try:
-            return self._counted(self._take())
-        except Cancelled:
-            self._finish(None)
-            raise StopIteration from None
-        except (VideoTimeout, VideoDecoderCrashed) as error:
-            self._finish(error)
-            raise StopIteration from error
-
-    def _counted(self, frame: Frame) -> Frame:
-        if frame.image is not None:
-            self.report.decoded += 1
-            return frame
-        self.report.missing += 1
-        self.report.bad_packets += 1
-        if self.report.missing <= 20:
-            self.report.warnings.append(f"{shown(self._images[frame.index])} is damaged: {frame.flags[-1]}.")
-        return frame
-
-    def _take(self) -> Frame:
-        """The next row; raises what ``DecoderProcess.receive`` raises."""
-        while self._todo and len(self._under_way) < _AHEAD:
-            self._order(self._todo.popleft())
-        index, fault = self._under_way.popleft()
-        seconds = index / self._limits.folder_rate
-        if fault is not None:
-            return Frame(image=None, index=index, seconds=seconds, flags=(fault,))
-        try:
-            message = self._decoder.receive()
-        except (VideoTimeout, VideoDecoderCrashed) as error:
-            where = shown(self._images[index].name)
-            said = f"{error.message.rstrip('.')} (at frame {index}, {where})."
-            raise type(error)(said, last_index=index) from error
-        if message["kind"] == "error":
-            raise refusal(message, self._name)
-        if message["kind"] != "frame":
-            return Frame(
-                image=None, index=index, seconds=seconds, flags=(str(message.get("reason", "damaged")),)
-            )
-        image = message["image"]
-        changed = self._size is not None and image.shape[:2] != self._size
-        return Frame(image=image, index=index, seconds=seconds, flags=("size-changed",) if changed else ())
-
-    def _order(self, index: int) -> None:
-        """Read one file and send it to the decoder, or note why not."""
-        path = self._images[index]
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_IMAGE_BYTES + 1)
-        except OSError as error:
-            self._under_way.append((index, f"cannot be read: {error.strerror}"))
-            return
-        size = image_size(data)
-        fault = None
-        if size is None or min(size) < 1:
-            fault = "not a known image"
-        elif size[0] * size[1] > self._limits.max_pixels or len(data) > MAX_IMAGE_BYTES:
-            cap = f"{self._limits.max_pixels / 1e6:.0f} million"
-            fault = f"{size[0]}x{size[1]} pixels are more than the cap of {cap}"
-            if index == self._first:
-                raise VideoTooLarge(f"{shown(path)}: {fault}.", hint="Scale it down first, or raise the cap.")
-        elif is_cut(data):
-            fault = "the file was cut"
-        self._under_way.append((index, fault))
-        if fault is None:
-            self._decoder.request(data)
-
-    def _finish(self, failure: VltrackError | None) -> None:
-        self._ended = True
-        if failure is not None:
-            self.report.failure = failure
-            self.report.warnings.append(str(failure))
-        self._decoder.close()
-
-    def cancel(self) -> None:
-        """Make a waiting ``next()`` end."""
-        self._decoder.cancel()
-
-    def close(self) -> None:
-        """Stop the decoder."""
-        self._ready.clear()
-        self._finish(None)

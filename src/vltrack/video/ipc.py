@@ -1,7 +1,7 @@
-"""How the reader and its decoder process talk: framed messages over pipes, pixels through shared memory.
+"""Inter-process communication between a source and its decoder process.
 
-Knows no media. No pickle crosses the border: messages are JSON or raw bytes, so a decoder that was taken over
-by a hostile file can send nothing but numbers, words and pixels.
+Messages are framed and travel over pipes; pixels travel through shared memory. Messages are JSON or raw
+bytes, never pickle, so a decoder that a hostile file has taken over can send only numbers, text and pixels.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from vltrack.core.types import Image
 
 SLOTS = 4
-# Big frames use fewer of the slots, so that the ring stays small against the frames themselves.
+# Big frames use fewer of the slots, so that the ring stays small compared with the frames themselves.
 RING_BYTES = 256 << 20
 # An image file travels to the decoder in one message.
 MAX_IMAGE_BYTES = 500 << 20
@@ -30,32 +31,39 @@ class Timeout(Exception):
     """No message came in time."""
 
 
-def send(handle: int, payload: bytes, timeout_s: float | None = None) -> None:
-    """Write one message; a pipe that does not block needs a ``timeout_s``.
+class MediaError(Exception):
+    """The media cannot be read; ``code`` is the name of the error class that the reader raises."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint = code, message, hint
+
+
+class ReaderGone(Exception):
+    """The reader has closed its end of the pipe; decoding stops."""
+
+
+def send(descriptor: int, payload: bytes, timeout_s: float | None = None) -> None:
+    """Write one message; a non-blocking pipe needs a ``timeout_s``.
 
     Raises:
-        BrokenPipeError: nobody reads any more.
-        Timeout: the other side has taken nothing for ``timeout_s`` seconds.
+        BrokenPipeError: the other side has closed the pipe.
+        Timeout: the other side has read nothing for ``timeout_s`` seconds.
     """
     view = memoryview(_HEADER.pack(len(payload)) + payload)
     while view:
         try:
-            view = view[os.write(handle, view) :]
+            view = view[os.write(descriptor, view) :]
         except BlockingIOError:
-            if not _ready(handle, select.POLLOUT, timeout_s):
+            if not _ready(descriptor, select.POLLOUT, timeout_s):
                 raise Timeout from None
-
-
-def send_json(handle: int, message: dict[str, Any]) -> None:
-    """Write one JSON message."""
-    send(handle, json.dumps(message).encode())
 
 
 class Receiver:
     """Reads framed messages of at most ``max_bytes`` from a pipe."""
 
-    def __init__(self, handle: int, max_bytes: int = 1 << 20) -> None:
-        self._handle = handle
+    def __init__(self, descriptor: int, max_bytes: int = 1 << 20) -> None:
+        self._descriptor = descriptor
         self._max_bytes = max_bytes
         self._buffer = bytearray()
 
@@ -63,14 +71,16 @@ class Receiver:
         """The next message, ``None`` when the other side has closed the pipe.
 
         Raises:
-            Timeout: nothing came for ``timeout_s`` seconds.
-            ValueError: the other side does not speak this protocol.
+            Timeout: no data for ``timeout_s`` seconds.
+            ValueError: the data is not framed in this way.
         """
         while (message := self._cut()) is None:
-            # Without a limit no poll: a process without descriptor numbers left (see sandbox) may not.
-            if timeout_s is not None and not _ready(self._handle, select.POLLIN | select.POLLHUP, timeout_s):
+            # Without a limit no poll: a process without free descriptors may not call it.
+            if timeout_s is not None and not _ready(
+                self._descriptor, select.POLLIN | select.POLLHUP, timeout_s
+            ):
                 raise Timeout
-            piece = os.read(self._handle, 1 << 16 if len(self._buffer) < 1 << 16 else 1 << 20)
+            piece = os.read(self._descriptor, 1 << 16 if len(self._buffer) < 1 << 16 else 1 << 20)
             if not piece:
                 return None
             self._buffer += piece
@@ -82,23 +92,24 @@ class Receiver:
         (size,) = _HEADER.unpack_from(self._buffer)
         if size > self._max_bytes:
             raise ValueError("message too long")
-        if len(self._buffer) < _HEADER.size + size:
+        end = _HEADER.size + size
+        if len(self._buffer) < end:
             return None
-        message = bytes(memoryview(self._buffer)[_HEADER.size : _HEADER.size + size])
-        del self._buffer[: _HEADER.size + size]
+        message = bytes(memoryview(self._buffer)[_HEADER.size : end])
+        del self._buffer[:end]
         return message
 
 
-def _ready(handle: int, events: int, timeout_s: float | None) -> bool:
+def _ready(descriptor: int, events: int, timeout_s: float | None) -> bool:
     poll = select.poll()
-    poll.register(handle, events)
+    poll.register(descriptor, events)
     return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
 class Ring:
-    """``SLOTS`` places for frames in anonymous shared memory.
+    """``SLOTS`` frame buffers in anonymous shared memory.
 
-    The memory has no name, so nothing is left behind however the processes end; pages are taken only as far
+    The memory has no name, so no file is left behind however the processes end; pages are taken only as far
     as frames fill them.
     """
 
@@ -120,7 +131,7 @@ class Ring:
         os.ftruncate(handle, SLOTS * slot_bytes)
         return cls(handle, slot_bytes)
 
-    def view(self, slot: int, height: int, width: int) -> NDArray[np.uint8]:
+    def view(self, slot: int, height: int, width: int) -> Image:
         """RGB uint8 (height, width, 3) that shares memory with a slot. Drop it before ``close``.
 
         Raises:
@@ -138,66 +149,50 @@ class Ring:
         os.close(self.handle)
 
 
-# MERGED video/ipc.py
-# The decoder process's side of the channel: asks for slots, sends rows and facts. Decodes nothing.
-
-
-class MediaError(Exception):
-    """The media cannot be read; ``code`` is the name of the error class that the reader raises."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.code, self.message, self.hint = code, message, hint
-
-
-class ReaderGone(Exception):
-    """The reader has closed its end; there is nobody to decode for."""
-
-
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A place in shared memory to be filled and then sent."""
+class FrameSlot:
+    """A frame buffer in shared memory, to be filled with (H, W, 3) RGB uint8 and then sent."""
 
     slot: int
-    pixels: NDArray[np.uint8]
+    pixels: Image
 
 
 class IpcServer:
-    """The decoder's side of the channel: asks for free slots, sends rows, facts and errors."""
+    """The decoder's side: reserves free slots, sends rows, facts and errors."""
 
-    def __init__(self, handle: int, receiver: Receiver, ring: Ring) -> None:
-        self._handle = handle
+    def __init__(self, descriptor: int, receiver: Receiver, ring: Ring) -> None:
+        self._descriptor = descriptor
         self._receiver = receiver
         self._ring = ring
         self._free = set(range(SLOTS))
-        self.requests: list[bytes] = []
+        self._requests: list[bytes] = []
 
-    def say(self, kind: str, **facts: Any) -> None:
+    def send(self, kind: str, **facts: Any) -> None:
         """Send one message. Raises ``ReaderGone``."""
         try:
-            send_json(self._handle, {"kind": kind, **facts})
+            send(self._descriptor, json.dumps({"kind": kind, **facts}).encode())
         except BrokenPipeError as error:
             raise ReaderGone from error
 
-    def place(self, height: int, width: int) -> Picture:
+    def reserve(self, height: int, width: int) -> FrameSlot:
         """A free slot for a frame; waits until the reader has emptied one. Raises ``ReaderGone``."""
         usable = max(2, min(SLOTS, RING_BYTES // (height * width * 3)))
         while SLOTS - len(self._free) >= usable:
             self._take_message()
         slot = min(self._free)
-        return Picture(slot, self._ring.view(slot, height, width))
+        return FrameSlot(slot, self._ring.view(slot, height, width))
 
-    def frame(self, picture: Picture, **facts: Any) -> None:
-        """Send a filled picture."""
-        self._free.discard(picture.slot)
-        height, width = picture.pixels.shape[:2]
-        self.say("frame", slot=picture.slot, height=height, width=width, **facts)
+    def send_frame(self, frame: FrameSlot, **facts: Any) -> None:
+        """Send a filled slot. Raises ``ReaderGone``."""
+        self._free.discard(frame.slot)
+        height, width = frame.pixels.shape[:2]
+        self.send("frame", slot=frame.slot, height=height, width=width, **facts)
 
     def request(self) -> bytes:
         """The next image to decode. Raises ``ReaderGone`` when there will be none."""
-        while not self.requests:
+        while not self._requests:
             self._take_message()
-        return self.requests.pop(0)
+        return self._requests.pop(0)
 
     def _take_message(self) -> None:
         message = self._receiver.receive()
@@ -206,4 +201,4 @@ class IpcServer:
         if message[:1] == b"S":
             self._free.add(message[1])
         else:
-            self.requests.append(message[1:])
+            self._requests.append(message[1:])

@@ -1,4 +1,4 @@
-"""The one door for pictures: decides what a name stands for and opens it. Decodes nothing."""
+"""Open any frame source (video, image folder, camera, stdin) from a path or address: ``open_source``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
-from vltrack.core.errors import VideoForbiddenFormat, VideoNotFound, VideoUnreadable
+from vltrack.core.errors import ResourceError, VideoForbiddenFormat, VideoNotFound, VideoUnreadable
+from vltrack.core.files import printable
 from vltrack.video.base import (
     CONTAINERS,
+    DEFAULT_LIMITS,
     IMAGE_SUFFIXES,
     PIPES,
+    FrameSlice,
     FrameSource,
     Kind,
     Limits,
@@ -23,10 +25,11 @@ from vltrack.video.base import (
     is_address,
     is_pattern,
     playlist_kind,
-    shown,
 )
-from vltrack.video.client import StreamSource, check_slice
+from vltrack.video.client import StreamSource
 from vltrack.video.images import ImagesSource, sort_images
+
+__all__ = ["FrameSource", "Limits", "ReadReport", "SourceInfo", "open_source"]
 
 _LOCAL = "Give a file, a folder of images, a camera number or - for standard input."
 _CAMERAS = {"linux": ("video4linux2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
@@ -42,68 +45,74 @@ def open_source(
     limits: Limits | None = None,
     input_format: str | None = None,
 ) -> FrameSource:
-    """Open anything that has frames.
+    """Open a video, an image folder, a camera or a stream as an iterator of frames.
+
+    Videos are decoded in a process of their own, which has no access to files and network; the first frame
+    is decoded before this returns. Frames are ``Frame`` objects: RGB uint8 of shape (H, W, 3) with rotation
+    applied, their number in the source and their time in seconds.
 
     Args:
         source: a video file, an image, a folder of images (natural order, any names), a glob
-            (``frames/*.jpg``), a camera number (``0``), ``-`` for a video or concatenated pictures on
+            (``frames/*.jpg``), a camera number (``0``), ``-`` for a video or concatenated images on
             standard input, or an ``rtsp://`` address. A name that exists as a file is that file, whatever it
             looks like.
-        start, end, stride: frame numbers to hand out; ``end`` is not included. ``Frame.index`` keeps the
-            number in the whole source.
-        allow_network: let ``rtsp://`` addresses through.
-        limits: bounds on size, memory and silence.
-        input_format: FFmpeg's name of the container, where it cannot be recognised (raw H.264 on standard
+        start, end, stride: frame numbers to return; ``end`` is not included. ``Frame.index`` keeps the number
+            in the whole source.
+        allow_network: allow ``rtsp://`` addresses.
+        limits: bounds on size, memory and waiting time; default: ``Limits()``.
+        input_format: FFmpeg's name of the container, where it cannot be detected (raw H.264 on standard
             input).
 
     Returns:
-        A source to iterate and to close (it is a context manager). Its first frame is decoded already.
+        A source to iterate and to close; it is a context manager. ``info`` holds its facts (size, rate,
+        number of frames), ``report`` what could not be read. Damage after the first frame ends the iteration
+        or leaves a frame whose ``image`` is ``None``; it does not raise.
 
     Raises:
         VideoNotFound: no such file, folder, camera, or no permission.
-        VideoUnreadable: not a video that is known here, or its index is missing.
-        VideoForbiddenFormat: an address, a playlist, a pattern or a format that is not let in.
-        VideoNoStream, VideoEmpty, VideoTooLarge: as their names say.
+        VideoUnreadable: not a known video format, or its index is missing.
+        VideoForbiddenFormat: an address, a playlist, a pattern or a format that is not allowed.
+        VideoNoStream, VideoEmpty, VideoTooLarge: no video stream, no frame that decodes, too many pixels.
         VideoTimeout, VideoDecoderCrashed: the decoder failed before the first frame.
         UsageError: the slice does not run forward.
+        ResourceError: the decoder process cannot be started; always on Windows, which has no descriptors to
+            pass to it.
+
+    Example::
+
+        with open_source("clip.mp4", start=10, stride=2) as frames:
+            for frame in frames:
+                frame.index, frame.seconds, frame.image  # 10, 0.4, (H, W, 3) uint8
     """
-    check_slice(start, end, stride)
-    limits = limits or Limits()
-    slice_ = {"start": start, "end": end, "stride": stride}
+    if sys.platform == "win32":
+        raise ResourceError("Frames cannot be read on Windows.", hint="Use Linux, macOS or WSL.")
+    opener = _Opener(FrameSlice(start=start, end=end, stride=stride), limits or DEFAULT_LIMITS, input_format)
     if input_format is not None and input_format not in CONTAINERS + PIPES:
         raise VideoForbiddenFormat(
-            f"input format {input_format!r} is not allowed.",
+            f"Input format {input_format!r} is not allowed.",
             hint=f"Allowed: {', '.join(CONTAINERS + PIPES)}.",
         )
     text = str(source)
     if isinstance(source, int) or (text.isdecimal() and not _exists(text)):
-        return _camera(int(text), limits, slice_)
+        return opener.camera(int(text))
     if text == "-":
-        return _stream("stdin", "-", _standard_input(), limits, slice_, input_format)
+        return opener.stream("stdin", "-", _standard_input())
     if _exists(text):
-        return _path(Path(text), limits, slice_, input_format)
+        return opener.path(Path(text))
     if is_address(text):
-        return _network(text, allow_network, limits, slice_)
+        return opener.network(text, allowed=allow_network)
     if glob.has_magic(text):
-        found = [
-            Path(name)
-            for name in glob.glob(text, recursive=True, include_hidden=False)
-            if os.path.isfile(name)
-        ]
-        return _images(found, "frames", text, limits, slice_)
+        names = glob.glob(text, recursive=True, include_hidden=False)
+        return opener.images([Path(name) for name in names if os.path.isfile(name)], "frames", text)
     if is_pattern(text):
         raise VideoForbiddenFormat(
-            f"{shown(text)} is a pattern.", hint="Give the folder, or a glob such as 'x/*.jpg'."
+            f"{printable(text)} is a pattern.", hint="Give the folder, or a glob such as 'x/*.jpg'."
         )
-    return _refuse_missing(text)
-
-
-def _refuse_missing(text: str) -> NoReturn:
-    raise VideoNotFound(f"{shown(text) or 'an empty name'}: no such file or folder.", hint=_LOCAL)
+    raise VideoNotFound(f"{printable(text) or 'an empty name'}: no such file or folder.", hint=_LOCAL)
 
 
 def _exists(text: str) -> bool:
-    """Whether the path is there. A folder on the way without permission counts: opening then says so."""
+    """Whether the path exists. A folder on the way without permission counts: opening then says so."""
     try:
         os.stat(text)
     except PermissionError:
@@ -118,115 +127,117 @@ def _standard_input() -> int:
         if not os.isatty(0):
             return os.dup(0)
     except OSError as error:
-        raise VideoNotFound("standard input is closed.", hint=_LOCAL) from error
+        raise VideoNotFound("Standard input is closed.", hint=_LOCAL) from error
     raise VideoNotFound(
-        "standard input is a terminal.", hint="Pipe a video into the command, or name a file."
+        "Standard input is a terminal.", hint="Pipe a video into the command, or give a file."
     )
 
 
-def _path(path: Path, limits: Limits, slice_: dict[str, int | None], input_format: str | None) -> FrameSource:
-    name = shown(path)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            with os.scandir(path) as entries:
-                files = [path / entry.name for entry in entries if entry.is_file()]
-            return _images(files, "folder", name, limits, slice_)
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except PermissionError as error:
-        raise VideoNotFound(f"{name}: permission denied.", hint="Change its permissions.") from error
-    except OSError as error:
-        raise VideoNotFound(f"{name}: {error.strerror}.") from error
-    if not stat.S_ISREG(mode):
-        os.close(handle)
-        raise VideoUnreadable(f"{name} is neither a file nor a folder.", hint=_LOCAL)
-    if path.suffix.lower() in IMAGE_SUFFIXES and input_format is None:
-        os.close(handle)
-        return _images([path], "frames", name, limits, slice_)
-    try:
-        head = os.pread(handle, 4096, 0)
-    except OSError as error:
-        os.close(handle)
-        raise VideoUnreadable(f"{name}: {error.strerror}.") from error
-    kind = playlist_kind(head)
-    if kind is not None or not head:
-        os.close(handle)
-        if kind is not None:
-            raise VideoForbiddenFormat(
-                f"{name} is {kind}, which can name other files.", hint="Give the video itself."
+class _Opener:
+    """Opens sources of each kind with one slice and one set of limits."""
+
+    def __init__(self, frames: FrameSlice, limits: Limits, input_format: str | None) -> None:
+        self._frames, self._limits, self._input_format = frames, limits, input_format
+
+    def stream(
+        self,
+        kind: Kind,
+        name: str,
+        media: int | None,
+        *,
+        input_format: str | None = None,
+        address: str | None = None,
+    ) -> FrameSource:
+        return StreamSource(
+            kind=kind,
+            name=name,
+            media=media,
+            input_format=input_format or self._input_format,
+            address=address,
+            frames=self._frames,
+            limits=self._limits,
+        )
+
+    def images(self, paths: list[Path], kind: Kind, name: str) -> FrameSource:
+        images, ignored = sort_images(paths)
+        if not images:
+            raise VideoNotFound(
+                f"{printable(name)} contains no images ({ignored} other files).",
+                hint=f"Images end in {' '.join(sorted(IMAGE_SUFFIXES))}.",
             )
+        return ImagesSource(
+            images,
+            kind=kind,
+            name=printable(name),
+            ignored=ignored,
+            frames=self._frames,
+            limits=self._limits,
+        )
+
+    def path(self, path: Path) -> FrameSource:
+        name = printable(str(path))
+        try:
+            mode = path.stat().st_mode
+            if stat.S_ISDIR(mode):
+                with os.scandir(path) as entries:
+                    files = [path / entry.name for entry in entries if entry.is_file()]
+                return self.images(files, "folder", str(path))
+            media = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except PermissionError as error:
+            raise VideoNotFound(f"{name}: permission denied.", hint="Change its permissions.") from error
+        except OSError as error:
+            raise VideoNotFound(f"{name}: {error.strerror}.") from error
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES and self._input_format is None
+        try:
+            if not stat.S_ISREG(mode):
+                raise VideoUnreadable(f"{name} is neither a file nor a folder.", hint=_LOCAL)
+            if not is_image:
+                _check_head(media, name)
+        except BaseException:
+            os.close(media)
+            raise
+        if not is_image:
+            return self.stream("file", name, media)
+        os.close(media)
+        return self.images([path], "frames", str(path))
+
+    def camera(self, number: int) -> FrameSource:
+        if sys.platform not in _CAMERAS:
+            raise VideoNotFound(f"Cameras are not supported on {sys.platform}.", hint="Record a file first.")
+        driver, device = _CAMERAS[sys.platform]
+        address = device.format(number)
+        if address.startswith("/") and not os.path.exists(address):
+            raise VideoNotFound(
+                f"Camera {number}: {address} does not exist.", hint="Connect a camera or give a file."
+            )
+        return self.stream("camera", f"camera {number}", None, input_format=driver, address=address)
+
+    def network(self, address: str, *, allowed: bool) -> FrameSource:
+        name = printable(_without_password(address))
+        if not address.lower().startswith(("rtsp://", "rtsps://")):
+            raise VideoForbiddenFormat(
+                f"{name}: only local files are read.", hint=f"Download it first. {_LOCAL}"
+            )
+        if not allowed:
+            raise VideoForbiddenFormat(
+                f"{name}: network streams are off.", hint="Add --allow-network to read it."
+            )
+        return self.stream("network", name, None, input_format="rtsp", address=address)
+
+
+def _check_head(media: int, name: str) -> None:
+    """Refuse empty files and playlists by the first bytes."""
+    try:
+        head = os.pread(media, 4096, 0)
+    except OSError as error:
+        raise VideoUnreadable(f"{name}: {error.strerror}.") from error
+    if not head:
         raise VideoUnreadable(f"{name}: not a known video container (the file is empty).")
-    return _stream("file", name, handle, limits, slice_, input_format)
-
-
-def _stream(
-    kind: Kind,
-    name: str,
-    media: int | None,
-    limits: Limits,
-    slice_: dict[str, int | None],
-    input_format: str | None,
-    address: str | None = None,
-) -> FrameSource:
-    job = {"source": kind, "format": input_format, "address": address}
-    start, stride = slice_["start"] or 0, slice_["stride"] or 1
-    return StreamSource(
-        kind=kind,
-        name=name,
-        job=job,
-        media=media,
-        start=start,
-        end=slice_["end"],
-        stride=stride,
-        limits=limits,
-    )
-
-
-def _images(
-    paths: list[Path], kind: Kind, name: str, limits: Limits, slice_: dict[str, int | None]
-) -> FrameSource:
-    images, ignored = sort_images(paths)
-    if not images:
-        raise VideoNotFound(
-            f"{shown(name)} holds no images ({ignored} other files).",
-            hint=f"Images end in {' '.join(sorted(IMAGE_SUFFIXES))}.",
-        )
-    return ImagesSource(
-        images,
-        kind=kind,
-        name=shown(name),
-        ignored=ignored,
-        start=slice_["start"] or 0,
-        end=slice_["end"],
-        stride=slice_["stride"] or 1,
-        limits=limits,
-    )
-
-
-def _camera(number: int, limits: Limits, slice_: dict[str, int | None]) -> FrameSource:
-    if sys.platform not in _CAMERAS:
-        raise VideoNotFound(f"cameras are not supported on {sys.platform}.", hint="Record a file first.")
-    driver, device = _CAMERAS[sys.platform]
-    address = device.format(number)
-    if address.startswith("/") and not os.path.exists(address):
-        raise VideoNotFound(
-            f"camera {number}: there is no {address}.", hint="Connect a camera or give a file."
-        )
-    return _stream("camera", f"camera {number}", None, limits, slice_, driver, address)
-
-
-def _network(text: str, allowed: bool, limits: Limits, slice_: dict[str, int | None]) -> FrameSource:
-    if not text.lower().startswith(("rtsp://", "rtsps://")):
+    kind = playlist_kind(head)
+    if kind is not None:
         raise VideoForbiddenFormat(
-            f"{shown(_without_password(text))}: only local files are read.",
-            hint=f"Download it first. {_LOCAL}",
+            f"{name} is {kind}, which can name other files.", hint="Give the video itself."
         )
-    if not allowed:
-        raise VideoForbiddenFormat(
-            f"{shown(_without_password(text))}: network streams are off.",
-            hint="Add --allow-network to read it.",
-        )
-    return _stream("network", shown(_without_password(text)), None, limits, slice_, "rtsp", text)
 
 
 def _without_password(address: str) -> str:
@@ -235,6 +246,3 @@ def _without_password(address: str) -> str:
     except ValueError:
         return address.split("@")[-1]
     return urlunsplit(parts._replace(netloc=parts.netloc.split("@")[-1])) if parts.netloc else address
-
-
-__all__ = ["FrameSource", "Limits", "ReadReport", "SourceInfo", "open_source"]

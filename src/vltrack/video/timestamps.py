@@ -1,8 +1,6 @@
-"""From packets and time stamps to rows: which number and which second a frame has, and where frames are
-missing.
+"""Frame numbers and times from packets and time stamps, and where frames are missing.
 
-Knows numbers only, no media library. Container time stamps are hostile input: they may be absent, repeated,
-negative or run backwards.
+Container time stamps are hostile input: they may be absent, repeated, negative or run backwards.
 """
 
 from __future__ import annotations
@@ -15,15 +13,15 @@ MAX_GAP = 10_000
 MAX_PENDING = 100_000
 _STEADY = 8
 _JUMP_BACK_S = 1.0
-# Frames leave a decoder some packets late, so damage is remembered for this many frames.
+# Frames leave a decoder some packets late, so damage counts for this many frames.
 _ALERT = 16
-# So many gap rows are remembered, to tell a frame that comes out behind its turn.
+# Gap rows kept, to detect a frame that the decoder returns out of order.
 _LATE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One displayed frame's place: 0-based number, and seconds from the first frame."""
+    """Number (0-based) and time (seconds from the first frame) of one displayed frame."""
 
     index: int
     seconds: float
@@ -44,7 +42,7 @@ class Clock:
 
     @property
     def last(self) -> float:
-        """The last second that was told, 0 before the first."""
+        """The time last returned, 0 before the first."""
         return self._last or 0.0
 
     def seconds(self, pts: int | None) -> float:
@@ -67,12 +65,12 @@ class Clock:
 
 
 class Timeline:
-    """Numbers frames in presentation order and finds the ones that damage has swallowed.
+    """Numbers frames in presentation order and finds those lost to damage.
 
     Every packet that a container lists is one expected frame. A packet that yields no frame becomes a gap row
     only if damage can be the reason: itself or a packet since the last key frame could not be decoded, or
-    something was wrong close before. So invisible packets (VP8 alternate references) and pictures cut off at
-    the start of a broadcast recording are no gaps.
+    something was wrong close before. So invisible packets (VP8 alternate references) and frames cut off at
+    the start of a broadcast recording are not gaps.
 
     Args:
         time_base: seconds of one tick.
@@ -80,9 +78,9 @@ class Timeline:
         stamped: packets carry presentation stamps. Without (AVI with B-frames, raw streams) each damaged
             packet is one missing frame, placed before the next good one.
         steady: the format has a fixed frame rate (broadcast), so that a jump of the stamps means loss even
-            where nothing complained.
+            where no damage was reported.
         head_gaps: damaged packets before the first good frame count as frames (containers with an index do, a
-            broadcast that was tuned into does not).
+            broadcast recording does not).
     """
 
     def __init__(
@@ -115,7 +113,7 @@ class Timeline:
         """A packet was read and will be decoded."""
         if key:
             self._suspect = False
-        # What is behind the last frame already has its row.
+        # A packet before the last frame already has its row.
         passed = self._last_pts is not None and pts is not None and pts <= self._last_pts
         if self.stamped and pts is not None and not passed and len(self._pending) < MAX_PENDING:
             heapq.heappush(self._pending, pts)
@@ -132,7 +130,7 @@ class Timeline:
             self._owed = min(self._owed + 1, MAX_GAP)
 
     def alert(self) -> None:
-        """Something was wrong hereabouts: a jump of the stamps in the next frames means loss."""
+        """Something was wrong near this place: a jump of the stamps in the next frames means loss."""
         self._alert = _ALERT
 
     def lost(self, stamps: list[int]) -> None:
@@ -144,8 +142,7 @@ class Timeline:
     def frame(self, pts: int | None) -> list[Row]:
         """A frame came out: the gap rows before it, then its own row (the last of the list).
 
-        Nothing for a frame that comes out behind its turn, as decoders do after damage: its row was a gap
-        already.
+        Empty for a frame that the decoder returns out of order after damage: its row was a gap already.
         """
         if self._is_late(pts):
             return []
@@ -170,7 +167,7 @@ class Timeline:
 
     @property
     def _beat(self) -> float:
-        """Ticks from frame to frame in the present steady run, 0 if there is none."""
+        """Ticks from frame to frame in the present steady run, 0 without one."""
         if self._run_start is None or self._last_pts is None or not self._run:
             return 0.0
         return (self._last_pts - self._run_start) / self._run
@@ -198,7 +195,7 @@ class Timeline:
         return [self._row(stamp) for stamp in stamps]
 
     def _with_vanished(self, lost: list[int], pts: int) -> list[int]:
-        """Add frames whose packets are gone altogether: after damage, a steady rhythm tells how many."""
+        """Add frames whose packets are lost: after damage, a steady frame rate gives their number."""
         last, beat = self._last_pts if self._last_pts is not None else pts, self._beat
         self._last_pts = pts
         delta = pts - last
@@ -210,7 +207,7 @@ class Timeline:
         return lost
 
     def _keep_beat(self, last: int, delta: int, frames: int, beat: float) -> None:
-        """Count on in a steady run, or begin a new one."""
+        """Extend the steady run, or begin a new one."""
         steady = self._run_start is not None and abs(delta - frames * beat) <= max(1.5, 0.1 * beat) * frames
         if steady:
             self._run += frames
