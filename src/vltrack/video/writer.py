@@ -1,4 +1,4 @@
-"""Annotated videos out: H.264 that browsers play, whole or not there. Knows the encoder, no sources."""
+"""Write annotated videos: H.264 that browsers play; a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vltrack.core.errors import ResourceError, UsageError
 from vltrack.core.files import as_resource_error, atomic_path
 from vltrack.core.types import Image
 
-# Ticks a second: divides by all usual rates (24, 25, 30, 50, 60, 1000/1001 of them), the clock of MPEG.
+# Ticks per second: divisible by all usual rates (24, 25, 30, 50, 60, 1000/1001 of them), the clock of MPEG.
 _TICKS = 90_000
 _DEFAULT_RATE = 25.0
 _SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".m4v"})
@@ -24,32 +24,24 @@ _BT709 = 1
 _LIMITED_RANGE = 1
 
 
-def same_file(a: str | Path, b: str | Path) -> bool:
-    """Whether both paths name one existing file, also through links (same device and inode)."""
-    try:
-        return os.path.samefile(a, b)
-    except (OSError, ValueError):
-        return False
-
-
 class _Abandoned(Exception):
-    """Tells the temporary file to go, without touching the error that ended the block."""
+    """Makes the temporary file's context delete it, without replacing the error that ended the block."""
 
 
 class VideoWriter:
-    """Writes RGB pictures as H.264 yuv420p; the file appears under its name only when the block ends well.
+    """Context manager that writes RGB images as H.264 yuv420p; the file appears only when the block succeeds.
 
     Args:
         path: ``.mp4`` (fast start), ``.mov``, ``.m4v`` or ``.mkv``; its folder must exist.
-        width, height: pixels of the pictures; odd sides are padded by one repeated row or column.
+        width, height: pixels of the images; odd sides are padded by one repeated row or column.
         rate: frames per second where ``write`` is given no seconds, default 25.
         sample_aspect: width of a displayed pixel divided by its height.
         overwrite: replace an existing file.
-        crf, preset: of x264; 20 and veryfast are about 2 Mbit/s at 720p.
+        crf: quality of x264 at preset veryfast; 20 is about 2 Mbit/s at 720p.
 
     Raises:
-        UsageError: the file exists and ``overwrite`` is off; unknown ending; sizes below 1.
-        ResourceError: the folder is missing or read-only, the disk is full, the encoder is not there.
+        UsageError: the file exists and ``overwrite`` is off; unknown extension; sizes below 1.
+        ResourceError: the folder is missing or read-only, the disk is full, the encoder is missing.
     """
 
     def __init__(
@@ -62,24 +54,23 @@ class VideoWriter:
         sample_aspect: float = 1.0,
         overwrite: bool = False,
         crf: int = 20,
-        preset: str = "veryfast",
     ) -> None:
         self.path = Path(path)
         if width < 1 or height < 1:
-            raise UsageError(f"cannot write a video of {width}x{height} pixels.")
+            raise UsageError(f"Cannot write a video of {width}x{height} pixels.")
         if self.path.suffix.lower() not in _SUFFIXES:
             raise UsageError(
-                f"cannot write {self.path}: unknown ending.", hint="Videos are written as .mp4 or .mkv."
+                f"Cannot write {self.path}: unknown extension.", hint="Videos are written as .mp4 or .mkv."
             )
         if self.path.is_dir():
             raise UsageError(f"{self.path} is a folder.", hint="Name a file in it.")
         if not overwrite and os.path.lexists(self.path):
-            raise UsageError(f"{self.path} exists already.", hint="Add --overwrite to replace it.")
+            raise UsageError(f"{self.path} already exists.", hint="Add --overwrite to replace it.")
         self.width, self.height = width, height
         self.frames = 0
         self._rate = rate if rate and 0 < rate <= 1000 else _DEFAULT_RATE
         self._aspect = sample_aspect
-        self._quality = {"crf": str(crf), "preset": preset}
+        self._quality = {"crf": str(crf), "preset": "veryfast"}
         self._last_ticks: int | None = None
         self._stack = ExitStack()
         self._container: Any = None
@@ -105,9 +96,10 @@ class VideoWriter:
             )
             stream = self._container.add_stream("libx264", rate=Fraction(self._rate).limit_denominator(1001))
         except (av.FFmpegError, ValueError) as error:
-            raise self._trouble(error) from error
+            raise self._resource_error(error) from error
         if self.width % 2 or self.height % 2:
-            self._container.metadata["comment"] = f"picture {self.width}x{self.height}, padded to even sides"
+            size = f"{self.width}x{self.height}"
+            self._container.metadata["comment"] = " ".join(("picture", f"{size},", "padded to even sides"))
         stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
         stream.options = self._quality
@@ -120,21 +112,21 @@ class VideoWriter:
         self._stream = stream
 
     def write(self, image: Image, seconds: float | None = None) -> None:
-        """Add one picture.
+        """Add one image.
 
         Args:
             image: RGB uint8 (height, width, 3). Another size is cut or padded at the right and bottom edge.
             seconds: presentation time; ``None`` continues at the writer's rate. Time that does not advance is
-                moved on by the smallest step, so that no picture is lost.
+                moved on by the smallest step, so that no image is lost.
 
         Raises:
             ResourceError: the disk is full or the file cannot be written.
             UsageError: not RGB uint8, or the writer is not open.
         """
         if self._container is None:
-            raise UsageError("the video writer is not open.", hint="Use it as a context manager.")
+            raise UsageError("The video writer is not open.", hint="Use it as a context manager.")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise UsageError(f"a picture must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}.")
+            raise UsageError(f"An image must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}.")
         frame = av.VideoFrame.from_ndarray(self._fitted(image), format="rgb24")
         frame = frame.reformat(
             format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE, interpolation="BILINEAR"
@@ -168,12 +160,12 @@ class VideoWriter:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         except (av.FFmpegError, OSError) as error:
-            raise self._trouble(error) from error
+            raise self._resource_error(error) from error
 
-    def _trouble(self, error: BaseException) -> ResourceError:
+    def _resource_error(self, error: BaseException) -> ResourceError:
         if isinstance(error, OSError):
             return as_resource_error(error, self.path)
-        return ResourceError(f"cannot write {self.path}: {error}.", hint="Choose another place to write to.")
+        return ResourceError(f"Cannot write {self.path}: {error}.", hint="Choose another place to write to.")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -198,10 +190,10 @@ class VideoWriter:
         try:
             if finish:
                 if self.frames == 0:
-                    raise UsageError(f"no picture was written to {self.path}.")
+                    raise UsageError(f"No image was written to {self.path}.")
                 for packet in self._stream.encode(None):
                     container.mux(packet)
             container.close()
         except (av.FFmpegError, OSError) as error:
             if finish:
-                raise self._trouble(error) from error
+                raise self._resource_error(error) from error
