@@ -135,7 +135,7 @@ def test_the_network_learns_from_a_target_on_the_border(loaded, x, y) -> None:
     image = clip(1, (96, 72))[0]
     following.init(image, box=(96 * x - 10, 72 * y - 10, 20, 20))
     model = following.engine.model
-    now = following._now
+    now = following._state
     memory = now.states["target"].memory
     with torch.inference_mode():
         seen = model.locate(torch.zeros(1, 3, model.search_size, model.search_size), memory)
@@ -263,7 +263,7 @@ def test_however_long_it_is_away_the_region_has_its_limit(grow, monkeypatch: pyt
 
     monkeypatch.setattr(following.engine, "_search", watched)
     assert_sound(following.update(scene(RED)), 96, 72)
-    state = following._now.states["target"]
+    state = following._state.states["target"]
     object.__setattr__(state, "lost_for", 10_000_000)
     assert_sound(following.update(scene()), 96, 72)
     usual, region = regions

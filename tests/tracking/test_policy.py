@@ -16,13 +16,13 @@ SIZE = np.array([0.25, 0.25])
 
 def maps(**peaks: float) -> Maps:
     """(5, 5) maps whose named cells, for example r2c3, hold a probability; all boxes are of ``SIZE``."""
-    centre = np.zeros((5, 5))
+    center = np.zeros((5, 5))
     for name, value in peaks.items():
-        centre[int(name[1]), int(name[3])] = value
+        center[int(name[1]), int(name[3])] = value
     boxes = np.tile(np.array([0.5, 0.5, *SIZE]), (5, 5, 1))
     rows, columns = np.mgrid[:5, :5]
     boxes[..., 0], boxes[..., 1] = (columns + 0.5) / 5, (rows + 0.5) / 5
-    return Maps(centre=centre, presence=np.ones((5, 5)), boxes=boxes)
+    return Maps(center=center, presence=np.ones((5, 5)), boxes=boxes)
 
 
 def test_the_likeliest_cell_is_chosen_without_window_and_penalty() -> None:
@@ -74,16 +74,16 @@ wild = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 @settings(max_examples=100, deadline=None)
 @given(
-    centre=hnp.arrays(np.float64, (3, 3), elements=wild),
+    center=hnp.arrays(np.float64, (3, 3), elements=wild),
     presence=hnp.arrays(np.float64, (3, 3), elements=wild),
     boxes=hnp.arrays(np.float64, (3, 3, 4), elements=wild),
     size=st.tuples(st.floats(1e-6, 100), st.floats(1e-6, 100)) | st.none(),
     penalty=st.floats(0, 5),
 )
-def test_whatever_the_maps_hold_a_choice_is_usable(centre, presence, boxes, size, penalty) -> None:
+def test_whatever_the_maps_hold_a_choice_is_usable(center, presence, boxes, size, penalty) -> None:
     policy = Policy(penalty=penalty)
     last = np.array(size) if size is not None else None
-    choice = choose(Maps(centre=centre, presence=presence, boxes=boxes), last, policy, window=0.35)
+    choice = choose(Maps(center=center, presence=presence, boxes=boxes), last, policy, window=0.35)
     if choice is None:
         return
     assert np.isfinite(choice.box).all()

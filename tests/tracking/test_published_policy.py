@@ -15,13 +15,13 @@ RULES = Policy().changed(PUBLISHED)
 
 
 def maps(peaks: dict[tuple[int, int], float], side: int = 8) -> Maps:
-    centre = np.full((side, side), 1e-4)
+    center = np.full((side, side), 1e-4)
     for cell, value in peaks.items():
-        centre[cell] = value
+        center[cell] = value
     boxes = np.zeros((side, side, 4))
     boxes[..., :2] = (np.indices((side, side))[::-1].transpose(1, 2, 0) + 0.5) / side
     boxes[..., 2:] = 0.25
-    return Maps(centre=centre, presence=np.ones((side, side)), boxes=boxes)
+    return Maps(center=center, presence=np.ones((side, side)), boxes=boxes)
 
 
 def test_windows_are_those_of_the_two_families() -> None:
@@ -35,7 +35,7 @@ def test_scores_are_multiplied_by_the_window() -> None:
     seen = maps({(3, 3): 0.3, (0, 0): 0.9, (3, 0): 0.6})
     picked = choose(seen, np.array([0.25, 0.25]), RULES, window=RULES.window)
     assert picked is not None
-    likely = seen.centre * hann(8)
+    likely = seen.center * hann(8)
     best = np.unravel_index(likely.argmax(), likely.shape)
     assert tuple(best) == (3, 3)  # a sum with a weak window would take the corner
     assert np.allclose(picked.box, seen.boxes[best])

@@ -99,8 +99,8 @@ def test_weights_that_never_learnt_words_say_so() -> None:
     follower.init(scene(), box=BOX)
     assert follower.warnings == ()
     follower.init(scene(), box=BOX, text="the car")
-    assert "never learnt words" in follower.warnings[-1]
-    with pytest.raises(UsageError, match="never learnt words"):
+    assert "without language" in follower.warnings[-1]
+    with pytest.raises(UsageError, match="without language"):
         follower.init(scene(), text="the car")
     assert modes_of(follower) == ("bbox",)
     follower.card = {**follower.card, "modes": ["nl", "bbox", "nlbbox"]}

@@ -106,12 +106,12 @@ def test_weights_that_cannot_be_loaded(tmp_path) -> None:
 def test_what_a_tracker_can_use() -> None:
     words = Target(text="the red thing")
     assert target_for(BOTH, ("nl", "bbox", "nlbbox")) == (BOTH, "")
-    assert target_for(BOTH, ("bbox",)) == (Target(box=BOX), "takes no sentence: started by the box alone.")
-    assert target_for(BOTH, ("nl",)) == (words, "takes no box: started by the words alone.")
+    assert target_for(BOTH, ("bbox",)) == (Target(box=BOX), "takes no text: started from the box alone.")
+    assert target_for(BOTH, ("nl",)) == (words, "takes no box: started from the text alone.")
     assert target_for(BOTH, ("nl", "bbox"))[0] == Target(box=BOX)
     left, warning = target_for(words, ("bbox", "nlbbox"))
     assert left is None
-    assert "words alone" in warning
+    assert "text only" in warning
     assert target_for(Target(box=BOX), ("nlbbox",))[0] is None
 
 

@@ -1,1 +1,5 @@
-"""Following targets: the policy around a model. Knows no data set, no score table, no plot."""
+"""Trackers over video: crops, network, post-processing, targets and several trackers at once."""
+
+from vltrack.core.threads import wait_passively
+
+wait_passively()  # here, because the modules of this package load torch

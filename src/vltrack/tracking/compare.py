@@ -1,7 +1,7 @@
-"""Several trackers over one stream of frames, each on its own. Knows which fail; knows no file of results.
+"""Several trackers over one stream of frames, to compare them: ``TrackerGroup``.
 
-Every frame goes to all of them in turn, so that a video is decoded once. Whatever one raises ends that one
-alone: it is kept as a ``TrackerFailure`` and the others go on.
+Every frame goes to all trackers in turn, so that a video is decoded once. An exception of one tracker ends
+that one alone: it is kept as a ``TrackerFailure`` and the others go on.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from vltrack.tracking.tracker import Tracker
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackerFailure:
-    """What ended a tracker: the error, and the frame where it was met (None: while it was loaded)."""
+    """The error that ended a tracker, and the frame at which it was raised (None: while loading)."""
 
     error: Exception
     frame: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """What a file of results says of it; the trace only where it is a bug and no mistake of the user."""
+        """The failure for a result file; with the trace only if it is a bug and not an error of the user."""
         if isinstance(self.error, VltrackError):
             return {"code": self.error.code, "message": str(self.error), "frame": self.frame}
         kind, trace = type(self.error).__name__, "".join(traceback.format_exception(self.error))
@@ -39,12 +39,12 @@ class TrackerFailure:
 
 
 class TrackerGroup:
-    """Named trackers that follow one target each; the same target in all of them, to compare them.
+    """Named trackers that follow the same target.
 
     Attributes:
-        trackers: by name, in the order in which they are asked.
+        trackers: by name, in the order in which they run.
         failures: those that failed so far, by name; they get no more frames.
-        seconds, frames: time spent in the updates of each tracker, and how many updates that were.
+        seconds, frames: time spent in the updates of each tracker, and the number of these updates.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TrackerGroup:
         threads: int | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Trackers from weights (a model's name or a path) by the name that they shall have here.
+        """Load trackers from weights (a model's name or a path), by the name that each gets here.
 
         ``settings`` change options of each tracker's own policy. Weights that cannot be loaded are kept in
         ``failures``.
@@ -76,16 +76,16 @@ class TrackerGroup:
         for name, source in weights.items():
             try:
                 trackers[name] = Tracker.load(source, device=device, threads=threads, policy=settings)
-            except Exception as error:  # noqa: BLE001 - kept and reported; the others are not its victims
+            except Exception as error:  # noqa: BLE001 - kept and reported; the others go on
                 failures[name] = TrackerFailure(error=error)
         return cls(trackers, failures)
 
     def targets_for(self, target: Target) -> tuple[dict[str, Target], dict[str, str]]:
-        """What each tracker can start with: all of ``target``, or the part of it that the tracker takes.
+        """The target of each tracker: all of ``target``, or the part of it that the tracker supports.
 
         Returns:
-            The targets by name; and warnings by name, on those that take a part only, and on those that can
-            take nothing of it and have no target.
+            Targets by name; and warnings by name, on trackers that get only a part, and on those that support
+            none of it and have no target.
         """
         targets: dict[str, Target] = {}
         warnings: dict[str, str] = {}
@@ -99,73 +99,70 @@ class TrackerGroup:
 
     @property
     def warnings(self) -> dict[str, tuple[str, ...]]:
-        """What the user should know of the start of each tracker that runs."""
+        """Warnings about the start of each tracker that runs, by name."""
         return {name: self.trackers[name].warnings for name in self._running}
 
     def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
-        """Start those that have a target, on one frame; one that fails does not keep the others back.
+        """Start the trackers that have a target, on one frame; one that fails does not stop the others.
 
         Raises:
-            UsageError: a target for a tracker that is not there.
+            UsageError: a target for an unknown tracker.
         """
         unknown = sorted(targets.keys() - self.trackers.keys())
         if unknown:
-            raise UsageError(
-                f"there is no tracker {', '.join(unknown)}.", hint="Give targets by their names."
-            )
+            raise UsageError(f"Unknown tracker: {', '.join(unknown)}.", hint="Give targets by their names.")
         self._running = [name for name in self.trackers if name in targets]
         self._index = frame.index if isinstance(frame, Frame) else 0
-        return self._ask(lambda name: self._start(name, frame, targets[name]))
+        return self._run(
+            lambda name, tracker: tracker.init(frame, box=targets[name].box, text=targets[name].text)
+        )
 
     def update(self, frame: Frame | Image) -> dict[str, Step]:
-        """The steps of all that still run; empty once none does."""
+        """The steps of all trackers that still run; empty once none does."""
         self._index = frame.index if isinstance(frame, Frame) else self._index + 1
-        return self._ask(lambda name: self._timed(name, frame))
+        return self._run(lambda name, tracker: self._timed(name, tracker, frame))
 
     def rate(self, name: str) -> float | None:
-        """Updates a second of one tracker, its crops and policy included, decoding not; None without any."""
+        """Updates per second of one tracker, decoding not counted; None without any."""
         return self.frames[name] / self.seconds[name] if self.seconds.get(name) else None
 
-    def _start(self, name: str, frame: Frame | Image, target: Target) -> Step:
-        return self.trackers[name].init(frame, box=target.box, text=target.text)
-
-    def _timed(self, name: str, frame: Frame | Image) -> Step:
+    def _timed(self, name: str, tracker: Tracker, frame: Frame | Image) -> Step:
         begin = time.perf_counter()
-        step = self.trackers[name].update(frame)
-        if step.status is not Status.MISSING:  # a frame that was not decoded costs nothing
+        step = tracker.update(frame)
+        if step.status is not Status.MISSING:  # a missing frame takes no time
             self.seconds[name] += time.perf_counter() - begin
             self.frames[name] += 1
         return step
 
-    def _ask(self, ask: Callable[[str], Step]) -> dict[str, Step]:
-        """The answer of each that runs; one that raises runs no more."""
+    def _run(self, step_of: Callable[[str, Tracker], Step]) -> dict[str, Step]:
+        """The step of each tracker that runs; one that raises runs no more."""
         steps: dict[str, Step] = {}
         for name in tuple(self._running):
             try:
-                steps[name] = ask(name)
-            except Exception as error:  # noqa: BLE001 - kept and reported; the others are not its victims
+                steps[name] = step_of(name, self.trackers[name])
+            except Exception as error:  # noqa: BLE001 - kept and reported; the others go on
                 self.failures[name] = TrackerFailure(error=error, frame=self._index)
                 self._running.remove(name)
         return steps
 
 
 def target_for(target: Target, modes: Collection[str]) -> tuple[Target | None, str]:
-    """What of ``target`` a tracker with those modes can use, None if nothing; and a warning unless it is all.
+    """The part of ``target`` that a tracker with those modes supports, and a warning if it is not all.
 
-    A box is kept before words: it says more.
+    None if it supports nothing of it. A box is preferred to a text: it says more.
     """
     if target.mode in modes:
         return target, ""
     if target.box is not None and Mode.BBOX in modes:
-        return replace(target, text=None), "takes no sentence: started by the box alone."
+        return replace(target, text=None), "takes no text: started from the box alone."
     if target.text is not None and Mode.NL in modes:
-        return replace(target, box=None), "takes no box: started by the words alone."
-    given = {Mode.NL: "words alone", Mode.BBOX: "a box alone", Mode.NLBBOX: "box and words"}[target.mode]
-    return None, f"cannot start by {given} (it takes {', '.join(modes)}): left out."
+        return replace(target, box=None), "takes no box: started from the text alone."
+    given = {Mode.NL: "text only", Mode.BBOX: "a box only", Mode.NLBBOX: "box and text"}[target.mode]
+    return None, f"cannot start from {given} (supported: {', '.join(modes)}): left out."
 
 
 def modes_of(tracker: Tracker) -> tuple[str, ...]:
-    """The modes of a loaded tracker, from the registry; all for one that the registry does not know.
+    """The modes of a loaded tracker, from the registry; all modes for a tracker outside the registry.
 
     Of imported weights only those in which they were trained.
     """

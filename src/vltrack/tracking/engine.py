@@ -306,10 +306,10 @@ def _cut_to_frame(box: Box, width: int, height: int, margin: float) -> Box:
 
 
 def _maps(seen: Prediction, index: int) -> Maps:
-    centre, presence, boxes = (
+    center, presence, boxes = (
         t[index].cpu().double().numpy() for t in (seen.centre_BSS, seen.presence_BSS, seen.boxes_BSS4)
     )
-    return Maps(centre=centre, presence=presence, boxes=boxes)
+    return Maps(center=center, presence=presence, boxes=boxes)
 
 
 def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:

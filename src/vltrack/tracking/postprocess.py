@@ -1,8 +1,7 @@
-"""The policy: which of a model's boxes to believe, what is kept, when a target counts as lost. Numpy only.
+"""Post-processing of a network's score and box maps: window, size penalty, smoothing, and the ``Policy``.
 
-Nothing here depends on a data set; every rule is an option. Sources: Hann window and size penalty as in
-SiamRPN and OSTrack; refresh as in UVLTrack; the lost rule and the search for lost targets are ours
-(unpublished).
+Every rule is an option, none depends on a data set. Sources: Hann window and size penalty as in SiamRPN and
+OSTrack; memory updates as in UVLTrack; the rule for lost targets and their search are ours (unpublished).
 Boxes in this file are cx, cy, w, h unless the name says xywh; S is the side of a model's map.
 """
 
@@ -15,39 +14,47 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vltrack.core.errors import ConfigError, did_you_mean
-
-Array = NDArray[np.float64]
+from vltrack.core.types import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Options of the tracking policy.
+    """Options of the post-processing, and of when a tracker updates its memory and searches for its target.
+
+    Scores are in [0, 1], intervals in frames, ``margin`` in pixels of the frame. The names that pysot and
+    OSTrack use are given in brackets.
 
     Attributes:
-        window: weight of the Hann window that favours small motion, in [0, 1).
+        window: weight of the Hann window that favors small motion, in [0, 1] (``window_influence``).
         window_product: multiply scores by the window instead, as OSTrack and UVLTrack do; ``window`` then
-            tells only whether there is one.
+            only switches it on or off.
         window_rims: the window is zero in the outermost cells, as UVLTrack's.
-        penalty: strength of the penalty on changes of size and aspect; 0 is none.
-        smooth: how much of a new size is taken at full confidence, in (0, 1].
-        damp: whether confidence and size_penalty slow a change of size; published trackers take it at once.
+        penalty: strength of the penalty on changes of size and aspect; 0 is none (``penalty_k``).
+        smooth: share of a new size that is taken at full confidence, in [0, 1] (``lr``, ``scale_lr``).
+        damp: whether confidence and size penalty slow a change of size; published trackers take it at once.
         presence_power: exponent of the presence map in the score that chooses the box.
-        refresh_every: frames between refreshes of the memory; 0 never refreshes.
-        refresh_above: a frame must score above this to refresh the memory.
-        refresh_template: whether a refresh takes a new recent template too, beside new prompts.
+        refresh_every: frames between updates of the memory; 0 never updates (``update_interval``).
+        refresh_above: score that an update of the memory needs (``update_threshold``).
+        refresh_template: whether an update takes a new recent template too, together with new prompts.
         visible_above: a target scoring below this is reported as not visible.
         lost_below: below this score the target counts as lost: its size is held, the search region grows.
         hold_below: below this score its place is held too.
-        grow: factor a frame by which the search region grows while lost.
+        grow: factor per frame by which the search region grows while the target is lost.
         grow_limit: largest search region, as a multiple of the usual one.
         search_again_every: while lost, frames between searches of the whole frame; 0 never.
-        search_again_above: score that a find elsewhere needs.
+        search_again_above: score that a detection elsewhere in the frame needs.
         margin: pixels of the box that stay inside the frame.
         published_crops: crops of whole pixels, black beyond the frame, and boxes cut to it, to the letter of
             the code that the published trackers share (see ``prep.crops.cut_published``).
+
+    Raises:
+        ConfigError: an option out of range.
+
+    Example::
+
+        tracker = Tracker.load(policy=Policy(window=0.2, refresh_every=0))
     """
 
     window: float = 0.25
@@ -75,49 +82,43 @@ class Policy:
             low, high = _RANGES.get(entry.name, (0.0, math.inf))
             value = getattr(self, entry.name)
             if not (math.isfinite(value) and low <= value <= high):
-                said = f"between {low:g} and {high:g}" if math.isfinite(high) else f"at least {low:g}"
-                raise ConfigError(f"policy.{entry.name} must be {said}, got {value}.")
+                allowed = f"between {low:g} and {high:g}" if math.isfinite(high) else f"at least {low:g}"
+                raise ConfigError(f"policy.{entry.name} must be {allowed}, got {value}.")
 
     def changed(self, values: Mapping[str, Any]) -> Policy:
-        """A copy with some options changed; texts are read.
+        """A copy with some options changed; values may be text (``"0.2"``, ``"no"``).
 
         Raises:
-            ConfigError: an unknown option (names the nearest), or a value that cannot be or is out of range.
+            ConfigError: an unknown option, or a value of the wrong type or out of range.
         """
         known = {f.name: type(getattr(self, f.name)) for f in fields(self)}
         for name in values:
             if name not in known:
-                raise ConfigError(f"policy has no option {name!r}.", hint=did_you_mean(name, known))
-        return replace(self, **{name: _read(name, value, known[name]) for name, value in values.items()})
+                raise ConfigError(f"Unknown policy option: {name!r}.", hint=did_you_mean(name, known))
+        return replace(self, **{name: _parse(name, value, known[name]) for name, value in values.items()})
 
 
+_SHARE, _FACTOR = (0.0, 1.0), (1.0, math.inf)
 _RANGES = {
-    "window": (0.0, 1.0),
-    "smooth": (0.0, 1.0),
-    "refresh_above": (0.0, 1.0),
-    "visible_above": (0.0, 1.0),
-    "lost_below": (0.0, 1.0),
-    "hold_below": (0.0, 1.0),
-    "grow": (1.0, math.inf),
-    "grow_limit": (1.0, math.inf),
-    "search_again_above": (0.0, 1.0),
+    "window": _SHARE,
+    "smooth": _SHARE,
+    "refresh_above": _SHARE,
+    "visible_above": _SHARE,
+    "lost_below": _SHARE,
+    "hold_below": _SHARE,
+    "grow": _FACTOR,
+    "grow_limit": _FACTOR,
+    "search_again_above": _SHARE,
 }
-"""Where an option may lie, both ends included; the others are finite and at least 0."""
+"""Range of an option, both ends included; the others are finite and at least 0."""
 
-_SWITCHES = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
+_SWITCHES = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
+    ("false", "no", "off", "0"), False
+)
 
 
-def _read(name: str, value: Any, kind: type) -> Any:
-    """An option's value from a text or a number. Switches are read by their words: ``bool("no")`` is True."""
+def _parse(name: str, value: Any, kind: type) -> Any:
+    """An option's value from a text or a number. Switches are read as words: ``bool("no")`` is True."""
     word = str(value).strip().lower()
     if kind is bool and word in _SWITCHES:
         return _SWITCHES[word]
@@ -126,80 +127,91 @@ def _read(name: str, value: Any, kind: type) -> Any:
     except (TypeError, ValueError):
         number = math.nan
     if kind is bool or not math.isfinite(number) or (kind is int and number != int(number)):
-        said = {bool: "true or false", int: "a whole number"}.get(kind, "a number")
-        raise ConfigError(f"policy.{name}: {value!r} is not {said}.")
+        expected = {bool: "true or false", int: "a whole number"}.get(kind, "a number")
+        raise ConfigError(f"policy.{name} must be {expected}, got {value!r}.")
     return kind(number)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maps:
-    """One target's prediction as arrays: centre and presence (S, S), boxes (S, S, 4) in units of the crop."""
+    """One target's prediction as arrays: center and presence (S, S), boxes (S, S, 4) in units of the crop."""
 
-    centre: Array
-    presence: Array
-    boxes: Array
+    center: Floats
+    presence: Floats
+    boxes: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The chosen cell: its box (cx, cy, w, h in crop units), score in [0, 1], how little the size changed."""
+    """The chosen cell: its box (in crop units), score in [0, 1] and size penalty (1: size unchanged)."""
 
-    box: Array
+    box: Floats
     score: float
     size_penalty: float
 
 
 @lru_cache(maxsize=8)
-def hann(side: int, *, rims: bool = False) -> Array:
+def hann(side: int, *, rims: bool = False) -> Floats:
     """(side, side) Hann window, with its zeros in the outermost cells (``rims``) or beyond them."""
     line = np.hanning(side) if rims else np.hanning(side + 2)[1:-1]
-    window: Array = np.outer(line, line)
+    window: Floats = np.outer(line, line)
     window.setflags(write=False)
     return window
 
 
-def choose(maps: Maps, size: Array | None, policy: Policy, *, window: float) -> Choice | None:
-    """The best cell, or None if nothing finite is left.
+def choose(maps: Maps, size: Floats | None, policy: Policy, *, window: float) -> Choice | None:
+    """Choose the best cell; None if no cell is finite.
 
-    ``size`` (w, h) in crop units is the target's last one, None where none is known (a start by words).
+    Args:
+        maps: prediction of the network.
+        size: (w, h) in crop units of the target's last box, None without one (a start from text).
+        policy: post-processing.
+        window: weight of the Hann window.
     """
     extent = maps.boxes[..., 2:]
-    with np.errstate(all="ignore"):  # what is no number is sorted out below
-        confidence = maps.centre * maps.presence**policy.presence_power
+    with np.errstate(all="ignore"):  # non-finite values are masked out below
+        confidence = maps.center * maps.presence**policy.presence_power
     usable = np.isfinite(maps.boxes).all(axis=-1) & (extent > 0).all(axis=-1)
-    usable &= np.isfinite(confidence) & (maps.centre >= 0) & (maps.presence >= 0)
+    usable &= np.isfinite(confidence) & (maps.center >= 0) & (maps.presence >= 0)
     if not usable.any():
         return None
     confidence, extent = np.where(usable, confidence, 0.0), np.where(usable[..., None], extent, 1.0)
-    size_penalty = np.ones_like(confidence)
+    penalty = np.ones_like(confidence)
     if size is not None and policy.penalty > 0:
-        with np.errstate(over="ignore"):
-            change = np.exp(np.abs(np.log(_padded(extent) / _padded(size))))
-            aspect = np.exp(np.abs(np.log((extent[..., 0] / extent[..., 1]) / (size[0] / size[1]))))
-        size_penalty = np.exp(-(change * aspect - 1) * policy.penalty)
-    likely, near = confidence * size_penalty, hann(len(confidence), rims=policy.window_rims)
+        penalty = size_penalty(extent, size, policy.penalty)
+    likely, near = confidence * penalty, hann(len(confidence), rims=policy.window_rims)
     if policy.window_product:
         ranked = likely * near if window else likely
     else:
         ranked = likely * (1 - window) + near * window
     best = np.unravel_index(np.argmax(np.where(usable, ranked, -np.inf)), ranked.shape)
-    score = float(np.clip(maps.centre[best] * maps.presence[best], 0.0, 1.0))
-    return Choice(
-        box=maps.boxes[best].astype(np.float64), score=score, size_penalty=float(size_penalty[best])
-    )
+    score = float(np.clip(maps.center[best] * maps.presence[best], 0.0, 1.0))
+    return Choice(box=maps.boxes[best].astype(np.float64), score=score, size_penalty=float(penalty[best]))
 
 
-def _padded(size: Array) -> Array:
-    """sqrt((w + p) (h + p)) with p = (w + h) / 2: a size that also feels the aspect (SiamRPN)."""
+def size_penalty(new: Floats, old: Floats, strength: float) -> Floats:
+    """Factor in (0, 1] for each (..., 2) new size (w, h): exp(-strength (r s - 1)), as in SiamRPN.
+
+    r and s are the changes, at least 1, of aspect and of padded size.
+    """
+    with np.errstate(over="ignore"):
+        change = np.exp(np.abs(np.log(_padded(new) / _padded(old))))
+        aspect = np.exp(np.abs(np.log((new[..., 0] / new[..., 1]) / (old[0] / old[1]))))
+    factor: Floats = np.exp(-(change * aspect - 1) * strength)
+    return factor
+
+
+def _padded(size: Floats) -> Floats:
+    """sqrt((w + p) (h + p)) with p = (w + h) / 2: a size that depends on the aspect too (SiamRPN)."""
     pad = size.sum(axis=-1, keepdims=True) / 2
-    side: Array = np.sqrt((size + pad).prod(axis=-1))
+    side: Floats = np.sqrt((size + pad).prod(axis=-1))
     return side
 
 
-def smooth_size(old: Array, new: Array, choice: Choice, policy: Policy) -> Array:
-    """(w, h) that moves towards the new size as far as confidence and size_penalty allow."""
+def smooth_size(old: Floats, new: Floats, choice: Choice, policy: Policy) -> Floats:
+    """(w, h) moved from the old size towards the new one as far as confidence and size penalty allow."""
     if not policy.damp:
         return new
     rate = policy.smooth * choice.size_penalty * choice.score
-    blended: Array = old * (1 - rate) + new * rate
-    return blended
+    smoothed: Floats = old * (1 - rate) + new * rate
+    return smoothed

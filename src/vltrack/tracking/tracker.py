@@ -1,4 +1,4 @@
-"""The tracker of one target: ``init``, ``update``, ``stream``; and ``track``, a whole video in one call."""
+"""Trackers: ``Tracker`` follows one target, ``MultiTracker`` several. Public API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 
 from vltrack.checkpoints import cards, store
 from vltrack.core.errors import BoxFrameOutOfRange, ImageError, StateError, UsageError, VltrackError
-from vltrack.core.threads import wait_passively
 from vltrack.core.track import Track
 from vltrack.core.types import Frame, Image, Status, Step, Target
 from vltrack.models import MODELS
@@ -26,19 +25,16 @@ from vltrack.tracking.postprocess import Policy
 from vltrack.video.base import Limits
 from vltrack.video.source import FrameSource, open_source
 
-# MERGED tracking/tracker.py
-# What one target and several have in common: start, next frame, forget. Knows no file and no weights.
-#
-# A session holds one immutable value, replaced by one assignment after a frame is done: whatever is raised
-# before, an interrupt too, leaves the session as it was.
-
-
+DEFAULT_MODEL = "litetrack-tiny"
 ARRAY_RATE = Limits.folder_rate
-"""Frames a second assumed for arrays, which carry no time: the same assumption as for folders of images."""
+"""Frames per second assumed for arrays, which carry no time: the same as for folders of images."""
+_ONE = "target"
+
+BoxLike = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Now:
+class _SessionState:
     """Everything that changes from frame to frame, by target; ``index`` is the last frame's number."""
 
     states: dict[str, State]
@@ -47,57 +43,68 @@ class _Now:
 
 
 class Session:
-    """Follows named targets with an engine. One thread at a time; sessions do not know each other."""
+    """Targets by name, followed with an engine; what ``Tracker`` and ``MultiTracker`` have in common.
+
+    Holds one immutable state, replaced by one assignment after a frame is done: an exception before that, an
+    interrupt too, leaves the session unchanged. One thread at a time.
+
+    Attributes:
+        engine: model, device, policy and tokenizer.
+        card: facts about the weights, from the JSON file next to them.
+    """
 
     def __init__(self, engine: Engine, card: Mapping[str, Any]) -> None:
         self.engine = engine
         self.card = card
-        self._now: _Now | None = None
+        self._state: _SessionState | None = None
         self._lock = threading.Lock()
 
     def reset(self) -> None:
-        """Forget the targets."""
-        with self._alone():
-            self._now = None
+        """Drop all targets. Raises ``StateError`` while another thread is using this tracker."""
+        with self._exclusive():
+            self._state = None
 
-    def _begin(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
+    def _initialize(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
         """Start all targets on one frame; if one fails, none is started and the former ones stay."""
-        with self._alone():
-            image, index, seconds = _opened(frame, 0)
+        with self._exclusive():
+            image, index, seconds = _image_of(frame, 0)
             if image is None:
                 raise ImageError(
-                    f"frame {index}, where the target is named, could not be decoded.",
+                    f"Frame {index}, where the target is given, could not be decoded.",
                     hint="Start at a later frame.",
                 )
-            untaught = {name: _untaught(self.card, target) for name, target in targets.items()}
+            untrained = {name: _text_warning(self.card, target) for name, target in targets.items()}
             started = {name: self.engine.start(image, target) for name, target in targets.items()}
             states = {name: state for name, (state, _) in started.items()}
             steps = {name: self._step(state, index, seconds) for name, state in states.items()}
-            warnings = {name: said + untaught[name] for name, (_, said) in started.items()}
-            self._now = _Now(states=states, warnings=warnings, index=index)
+            warnings = {name: found + untrained[name] for name, (_, found) in started.items()}
+            self._state = _SessionState(states=states, warnings=warnings, index=index)
             return steps
 
-    def _advance(self, frame: Frame | Image) -> dict[str, Step]:
+    def _update(self, frame: Frame | Image) -> dict[str, Step]:
         """All targets in the next frame. Raises ``StateError`` before a start."""
-        with self._alone():
-            now = self._now
+        with self._exclusive():
+            now = self._state
             if now is None:
-                raise StateError("update before init.", hint="Call init with the first frame.")
-            image, index, seconds = _opened(frame, now.index + 1)
+                raise StateError("Call init() before update().", hint="Call init with the first frame.")
+            image, index, seconds = _image_of(frame, now.index + 1)
             before = list(now.states.values())
-            after = [_missed(s) for s in before] if image is None else self.engine.step(image, before)
+            if image is None:  # not decoded: the target counts as missing, and nothing else changes
+                after = [replace(s, age=s.age + 1, score=0.0, status=Status.MISSING) for s in before]
+            else:
+                after = self.engine.step(image, before)
             states = dict(zip(now.states, after, strict=True))
             steps = {
                 name: self._step(state, index, seconds, resized=state.frame_size != old.frame_size)
                 for (name, state), old in zip(states.items(), before, strict=True)
             }
-            self._now = replace(now, states=states, index=index)
+            self._state = replace(now, states=states, index=index)
             return steps
 
     def _step(self, state: State, index: int, seconds: float, *, resized: bool = False) -> Step:
-        """What the user is told of a state."""
-        doubted = state.status is Status.OK and state.score < self.engine.policy.visible_above
-        status = Status.LOST if doubted else state.status
+        """The result that the caller gets for a state."""
+        unsure = state.status is Status.OK and state.score < self.engine.policy.visible_above
+        status = Status.LOST if unsure else state.status
         return Step(
             box=state.box.copy(),
             score=state.score,
@@ -108,66 +115,35 @@ class Session:
             extras={"lost_for": state.lost_for, "resized": resized},
         )
 
-    def _alone(self) -> threading.Lock:
+    def _exclusive(self) -> threading.Lock:
         """The lock, for ``with``. Raises ``StateError`` if another thread has it.
 
         Not ``acquire(blocking=False)``: an interrupt right behind it would leave the lock taken for ever,
         which ``with`` on the lock itself cannot. Two threads that pass here together still take turns.
         """
         if self._lock.locked():
-            raise StateError("this tracker is in use by another thread.", hint="Load one tracker a thread.")
+            raise StateError("This tracker is in use by another thread.", hint="Load one tracker per thread.")
         return self._lock
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be pickled or copied; load it where it is needed")
 
 
-def _untaught(card: Mapping[str, Any], target: Target) -> tuple[str, ...]:
-    """What to say where imported weights learnt to follow a box and no words: their card names the modes.
-
-    Raises:
-        UsageError: the target is named by words alone.
-    """
-    if target.text is None or "nlbbox" in card.get("modes", ("nlbbox",)):
-        return ()
-    if target.box is None:
-        raise UsageError("these weights never learnt words.", hint="Name the target by a box.")
-    return ("these weights never learnt words: what the sentence does to the result means nothing.",)
-
-
-def _missed(state: State) -> State:
-    """The state after a frame that could not be decoded: nothing was seen, nothing is concluded."""
-    return replace(state, age=state.age + 1, score=0.0, status=Status.MISSING)
-
-
-def _opened(frame: Frame | Image, index: int) -> tuple[Image | None, int, float]:
-    """Picture, number and time of a frame; ``index`` is the number of an array. Raises ``ImageError``."""
-    if isinstance(frame, Frame):
-        return None if frame.image is None else check_image(frame.image), frame.index, frame.seconds
-    return check_image(frame), index, index / ARRAY_RATE
-
-
-wait_passively()
-
-
-DEFAULT_MODEL = "litetrack-tiny"
-_ONE = "target"
-
-BoxLike = tuple[float, float, float, float]
-
-
 class Tracker(Session):
-    """Follows one target. Two trackers in one process are independent; one is for one thread at a time.
+    """Follows one target through the frames of a video.
 
-    A tracker stays in its process: it cannot be pickled, and a process that is forked after torch has worked
-    may hang. Start processes with ``spawn`` and load in each.
+    Boxes are x, y, w, h (top left corner and size) in pixels of the displayed frame. Two trackers in one
+    process are independent; one may be used by one thread at a time. A tracker stays in its process: it
+    cannot be pickled, and a process that is forked after torch has run may hang. Start processes with
+    ``spawn`` and load in each.
 
     Example::
 
-        tracker = Tracker.load()
+        tracker = Tracker.load("litetrack-tiny")
         step = tracker.init(first_frame, box=(120, 40, 60, 80), text="the white car")
-        for frame in frames:
-            step = tracker.update(frame)  # step.box is x, y, w, h; step.score in [0, 1]
+        for frame in frames:  # RGB uint8 arrays of shape (H, W, 3), or Frame objects
+            step = tracker.update(frame)
+            step.box, step.score, step.visible  # (4,) float64, [0, 1], bool
     """
 
     @classmethod
@@ -179,17 +155,23 @@ class Tracker(Session):
         threads: int | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
     ) -> Self:
-        """A tracker with the weights of that name (in the package) or path (.safetensors).
+        """Load a tracker with its weights, tokenizer and post-processing.
 
-        ``policy`` is a whole one, or the options that shall differ from the tracker's own (``default_policy``).
-        ``threads`` sets torch's threads for the whole process; None leaves them alone on a GPU and takes 1
-        for the tiny sizes, which is fastest.
+        Args:
+            name_or_path: name of a model (``vltrack models`` lists them) or path of a .safetensors file with
+                its card next to it.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            threads: of torch, for the whole process; None leaves them unchanged on a GPU and takes 1 for the
+                tiny sizes, which is fastest.
+            policy: a ``Policy``, or only the options that differ from the tracker's own
+                (``default_policy``), for example ``{"window": 0.2}``.
 
         Raises:
-            ModelNotFound, CheckpointCorrupt, CheckpointMismatch, CheckpointNonFinite, CheckpointVersion: see
-                ``checkpoints.store.load``.
-            ConfigError: the policy has no such option, or not with that value.
-            ResourceError: this machine has no such device.
+            ModelNotFound: no weights of that name or path, or no vocabulary for them.
+            CheckpointCorrupt, CheckpointMismatch, CheckpointNonFinite, CheckpointVersion: damaged or unknown
+                weights, see ``checkpoints.store.load``.
+            ConfigError: an unknown policy option, or a value out of range.
+            ResourceError: the device is not available.
         """
         chosen = choose_device(device)
         path = cards.find(name_or_path)
@@ -213,34 +195,41 @@ class Tracker(Session):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the start: a box that was cut to the frame, words left unread."""
-        return self._now.warnings[_ONE] if self._now is not None else ()
+        """Warnings about the start, for the user: a box cut to the frame, text that was not read."""
+        return self._state.warnings[_ONE] if self._state is not None else ()
 
     def init(self, frame: Frame | Image, box: BoxLike | None = None, text: str | None = None) -> Step:
-        """Start on a frame with a box (x, y, w, h in its pixels), a sentence or both; forget what was before.
+        """Start on a frame with a box, a text or both; a former target is dropped.
 
-        An array is RGB uint8 (H, W, 3) and frame 0; ``prep.prompts.check_image`` tells what else is taken.
+        Args:
+            frame: a ``Frame``, or an RGB uint8 array (H, W, 3), which counts as frame 0;
+                ``prep.prompts.check_image`` lists what else is accepted.
+            box: x, y, w, h in pixels of this frame; cut to the frame where it reaches outside.
+            text: an English sentence that describes the target.
+
+        Returns:
+            The first step: the given box with score 1, or the box found from the text with its score.
 
         Raises:
-            UsageError: neither box nor sentence.
-            ImageError: the frame is no picture, or a ``Frame`` without one.
+            UsageError: neither box nor text; or text only, for weights that were trained without text.
+            ImageError: not an image, or a ``Frame`` without one.
             BoxInvalid, BoxOutside, PromptEmpty, PromptTooLong, PromptInvalid: see ``prep.prompts``.
-            GroundingFailed: the words gave no usable box.
+            GroundingFailed: the text gave no usable box.
             StateError: another thread is using this tracker.
         """
-        return self._begin(frame, {_ONE: Target(box=box, text=text)})[_ONE]
+        return self._initialize(frame, {_ONE: Target(box=box, text=text)})[_ONE]
 
     def update(self, frame: Frame | Image) -> Step:
-        """The target in the next frame. A ``Frame`` without an image gives a step of status ``missing``.
+        """Locate the target in the next frame.
 
-        The frame may change its size: the box keeps its place relative to the frame, and ``extras`` of that
-        step has ``resized``.
+        A ``Frame`` without an image gives a step of status ``missing``. The frame may change its size: the
+        box keeps its place relative to the frame, and ``extras["resized"]`` of that step is true.
 
         Raises:
             StateError: before ``init``, or while another thread is using this tracker.
-            ImageError: the array is no picture.
+            ImageError: the array is not an image.
         """
-        return self._advance(frame)[_ONE]
+        return self._update(frame)[_ONE]
 
     def stream(
         self,
@@ -251,16 +240,21 @@ class Tracker(Session):
         start: int = 0,
         end: int | None = None,
     ) -> Iterator[Step]:
-        """One ``Step`` a frame of a file, folder, camera number or any iterable of frames; constant memory.
+        """Yield one ``Step`` per frame of a video file, folder, camera or iterable; memory stays constant.
 
-        ``start`` and ``end`` are frame numbers of a file, folder or camera. Closing the generator early frees
-        the decoder; an iterable of yours, an open ``FrameSource`` too, stays yours to close.
+        Closing the generator early stops the decoder; an iterable of the caller, an open ``FrameSource`` too,
+        is left open.
+
+        Args:
+            source: what ``open_source`` takes, or an iterable of frames as ``init`` takes them.
+            box, text: the target in the first frame that is read, as in ``init``.
+            start, end: frame numbers of a file, folder or camera; ``end`` is exclusive.
 
         Raises:
             UsageError: ``start`` or ``end`` with an iterable, which has no frame numbers.
             BoxFrameOutOfRange: the video ends before ``start``.
             VideoReadError, VideoTimeout, VideoDecoderCrashed: reading broke off; after the last step.
-            And what ``init``, ``update``, ``video.source.open_source`` and the iterable raise.
+            And what ``init``, ``update``, ``open_source`` and the iterable raise.
         """
         with _frames_of(source, start, end) as frames:
             number = -1
@@ -271,9 +265,58 @@ class Tracker(Session):
                     raise frames.report.failure
                 if number < 0:
                     raise BoxFrameOutOfRange(
-                        f"{frames.info.name} ends before the frame where the target is to be named.",
+                        f"{frames.info.name} ends before the frame where the target is given.",
                         hint="Choose a smaller start; frames count from 0.",
                     )
+
+
+class MultiTracker(Session):
+    """Follows several targets in one video; the crops of all go through the network in one batch.
+
+    Each target's boxes are those that a ``Tracker`` of its own would give. Weights and policy come from a
+    loaded ``Tracker``, which stays independent.
+
+    Example::
+
+        trackers = MultiTracker(Tracker.load())
+        targets = {"car": Target(text="the white car"), "dog": Target(box=(120, 40, 60, 80))}
+        steps = trackers.init(first_frame, targets)  # dict: name -> Step
+        steps = trackers.update(next_frame)
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__(tracker.engine, tracker.card)
+
+    @property
+    def warnings(self) -> dict[str, tuple[str, ...]]:
+        """Warnings about the start of each target, by its name; see ``Tracker.warnings``."""
+        return dict(self._state.warnings) if self._state is not None else {}
+
+    def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
+        """Start all targets on one frame; former ones are dropped. If one fails, none is started.
+
+        Args:
+            frame: as in ``Tracker.init``.
+            targets: by name; boxes are x, y, w, h in pixels of this frame.
+
+        Returns:
+            The first step of each target, by name.
+
+        Raises:
+            UsageError: no targets. And what ``Tracker.init`` raises.
+        """
+        if not targets:
+            raise UsageError("No target given.", hint="Give a box, a sentence or both.")
+        return self._initialize(frame, targets)
+
+    def update(self, frame: Frame | Image) -> dict[str, Step]:
+        """Locate all targets in the next frame. Raises what ``Tracker.update`` raises."""
+        return self._update(frame)
+
+
+def default_policy(tracker: str, size: str) -> Policy:
+    """Post-processing of a tracker's size: the defaults, changed by ``models.ModelCard.policies``."""
+    return Policy().changed(MODELS[tracker].policies.get(size, {}))
 
 
 def _reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
@@ -283,9 +326,35 @@ def _reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
     return reader
 
 
-def default_policy(tracker: str, size: str) -> Policy:
-    """The policy of a tracker's size: the house's, with what ``models.ModelCard.policies`` says of it."""
-    return Policy().changed(MODELS[tracker].policies.get(size, {}))
+def _text_warning(card: Mapping[str, Any], target: Target) -> tuple[str, ...]:
+    """A warning where the target has a text and the weights were trained without: their card lists modes.
+
+    Raises:
+        UsageError: the target has only a text.
+    """
+    if target.text is None or "nlbbox" in card.get("modes", ("nlbbox",)):
+        return ()
+    if target.box is None:
+        raise UsageError("This model was trained without language.", hint="Provide a box.")
+    return ("this model was trained without language: the text has no defined effect on the result.",)
+
+
+def _image_of(frame: Frame | Image, index: int) -> tuple[Image | None, int, float]:
+    """Image, number and time of a frame; ``index`` is the number of an array. Raises ``ImageError``."""
+    if isinstance(frame, Frame):
+        return None if frame.image is None else check_image(frame.image), frame.index, frame.seconds
+    return check_image(frame), index, index / ARRAY_RATE
+
+
+def _frames_of(
+    source: str | Path | int | Iterable[Frame | Image], start: int, end: int | None
+) -> AbstractContextManager[Iterable[Frame | Image]]:
+    """A source that is opened here and closed at the end, or the caller's frames, which stay open."""
+    if isinstance(source, str | Path | int):
+        return open_source(source, start=start, end=end)
+    if start != 0 or end is not None:
+        raise UsageError("start and end need a file, a folder or a camera.", hint="Slice the frames before.")
+    return nullcontext(source)
 
 
 def track(
@@ -332,47 +401,3 @@ def _facts(frames: Iterable[Frame | Image], tracker: Tracker) -> dict[str, Any]:
         "height": info.height,
         "warnings": [*warnings, *frames.report.warnings],
     }
-
-
-def _frames_of(
-    source: str | Path | int | Iterable[Frame | Image], start: int, end: int | None
-) -> AbstractContextManager[Iterable[Frame | Image]]:
-    """What is opened here is closed here; what the caller has opened is left to the caller."""
-    if isinstance(source, str | Path | int):
-        return open_source(source, start=start, end=end)
-    if start != 0 or end is not None:
-        raise UsageError("start and end need a file, a folder or a camera.", hint="Slice the frames before.")
-    return nullcontext(source)
-
-
-# MERGED tracking/tracker.py
-# Several targets in one video: one pass of decoding, the crops of all targets in one batch.
-
-
-class MultiTracker(Session):
-    """Follows named targets. Each one's boxes are those that a ``Tracker`` of its own would give.
-
-    Takes weights and policy from a loaded ``Tracker``, and nothing else: that one goes on by itself.
-    """
-
-    def __init__(self, tracker: Tracker) -> None:
-        super().__init__(tracker.engine, tracker.card)
-
-    @property
-    def warnings(self) -> dict[str, tuple[str, ...]]:
-        """What the user should know of the start of each target, by its name."""
-        return dict(self._now.warnings) if self._now is not None else {}
-
-    def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
-        """Start all targets on one frame; forgets what was before. If one fails, none is started.
-
-        Raises:
-            UsageError: no targets. And what ``Tracker.init`` raises.
-        """
-        if not targets:
-            raise UsageError("no target is named.", hint="Give a box, a sentence or both.")
-        return self._begin(frame, targets)
-
-    def update(self, frame: Frame | Image) -> dict[str, Step]:
-        """All targets in the next frame. Raises what ``Tracker.update`` raises."""
-        return self._advance(frame)
