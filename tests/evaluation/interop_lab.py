@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "harnesses"
 REQUIREMENTS = EXAMPLES / "requirements.txt"
 FRAMES = 10
+UNKNOWN, STARTED = (0,), (1,)
+"""Codes in the toolkit's binary files."""
 
 
 def harness_python(otherwise: Path) -> Path:
@@ -129,3 +132,17 @@ def vot(root: Path) -> dict[str, SyntheticClip]:
     for file in ("trackers.ini", "stack.yaml", "config.yaml"):
         (root / file).write_text((EXAMPLES / file).read_text())
     return made
+
+
+def read_bin(path: Path) -> list[tuple[float, ...]]:
+    """The rows of the toolkit's binary results: one number is a code, four are a rectangle."""
+    data, rows = path.read_bytes(), []
+    version, count = struct.unpack_from("<hI", data)
+    assert version == 1
+    at = struct.calcsize("<hI")
+    for _ in range(count):
+        form = {0: "<I", 1: "<4f"}[data[at]]
+        rows.append(struct.unpack_from(form, data, at + 1))
+        at += 1 + struct.calcsize(form)
+    assert at == len(data)
+    return rows

@@ -224,7 +224,11 @@ def test_few_targets_and_small_gains_are_no_listening() -> None:
     assert few.totals[Variant.SHUFFLED].gain.to_dict()["p_value"] is None
     assert gaining([20.0] * 5).verdict is Verdict.FEW
     enough = gaining([20.0] * 6)
-    assert (enough.verdict, enough.decided_by, enough.verdict_text) == (Verdict.LISTENS, Variant.SHUFFLED, "listens")
+    assert (enough.verdict, enough.decided_by, enough.verdict_text) == (
+        Verdict.LISTENS,
+        Variant.SHUFFLED,
+        "listens",
+    )
     small = gaining([0.26, 0.28, 0.30] * 4)
     assert small.totals[Variant.SHUFFLED].gain is not None
     assert small.totals[Variant.SHUFFLED].gain.low > 0  # surely above 0, and still nothing to rely on

@@ -20,16 +20,7 @@ from vltrack.core.types import Step
 from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip, write_clip
 from vltrack.evaluation.harnesses import vot as vot_folder
 from vltrack.evaluation.harnesses.got10k import Got10kTracker
-from vltrack.evaluation.harnesses.vot import (
-    Mask,
-    Rectangle,
-    Special,
-    VotTracker,
-    box_around,
-    main,
-    parse_region,
-    read_regions,
-)
+from vltrack.evaluation.harnesses.vot import VotTracker, main, mask_line, parse_region
 from vltrack.tracking.tracker import Tracker
 
 FRAMES = 5
@@ -199,9 +190,9 @@ def test_vot_object_fails_in_the_words_that_the_toolkit_passes_on(
     for frame, region, words in (
         (str(files[0]), (5.0, 5.0), "DataError: .*convert = rectangle"),
         (str(files[0]), (5.0, 5.0, 0.0, 5.0), "BoxInvalid"),
-        (str(tmp_path / "gone.jpg"), start, "ImageError: cannot read the frame"),
+        (str(tmp_path / "gone.jpg"), start, "ImageError: Cannot read the frame"),
         (str(cut), start, "ImageError: .* is damaged"),
-        ({"depth": str(files[0])}, start, "DataError: the frame has the channels depth"),
+        ({"depth": str(files[0])}, start, "DataError: .*only depth"),
     ):
         with pytest.raises(RuntimeError, match=words):
             harnessed.init(frame, [(region, {})], {})
@@ -218,6 +209,10 @@ def lay_out(folder: Path, files: list[Path], **queries: str) -> Path:
     for key, text in queries.items():
         (folder / f"query_{key}.txt").write_text(text)
     return folder
+
+
+def boxes_in(path: Path) -> list[Any]:
+    return [parse_region(line) for line in path.read_text().splitlines()]
 
 
 def test_vot_folder_is_answered(
@@ -238,9 +233,8 @@ def test_vot_folder_is_answered(
     monkeypatch.chdir(folder)
     assert main(["--model", "litetrack-tiny", "--device", "cpu"]) == 0
     early, late = direct(loaded, files, box=start), direct(loaded, files[2:], box=start, text=clip.sentence)
-    assert read_regions(folder / "output_obj0.txt") == tuple(Rectangle(*step.box) for step in early)
-    assert read_regions(folder / "output_obj1.txt")[:2] == (Special(0), Special(0))
-    assert read_regions(folder / "output_obj1.txt")[2:] == tuple(Rectangle(*step.box) for step in late)
+    assert boxes_in(folder / "output_obj0.txt") == [tuple(step.box) for step in early]
+    assert boxes_in(folder / "output_obj1.txt") == [None, None, *(tuple(step.box) for step in late)]
     scores = np.loadtxt(folder / "output_obj1_score.txt")
     assert scores.tolist() == [0.0, 0.0, *(step.score for step in late)]
 
@@ -259,25 +253,21 @@ def test_vot_folder_in_masks_says_nothing_of_what_is_not_seen(
 
     monkeypatch.setattr(Tracker, "init", step)
     monkeypatch.setattr(Tracker, "update", step)
-    vot_folder.run(folder, model="litetrack-tiny", output="mask")
+    vot_folder.answer_queries(folder, model="litetrack-tiny", output="mask")
     assert given[0] == {"box": None, "text": "the walker"}
-    first, *others = read_regions(folder / "output_a.txt")
-    assert isinstance(first, Mask)
-    assert (first.x, first.y, first.pixels.shape) == (2, 0, (2, 4))
-    assert first.pixels.all()
-    assert others == [Special(0), Special(0)]
+    assert (folder / "output_a.txt").read_text().splitlines() == ["m2,0,4,2,0,8", "0", "0"]
 
 
 @pytest.mark.parametrize(
     ("query", "code", "words"),
     [
-        ("0\n0\n", 4, "neither a region nor a prompt"),
-        ("0\n", 4, "query_a.txt:2: '' is no"),
-        ("one\n1,2,3,4\n", 4, "line 1: 'one' is no frame number"),
+        ("0\n0\n", 4, "No region and no prompt"),
+        ("0\n", 4, "query_a.txt:2: not a VOT region: ''"),
+        ("one\n1,2,3,4\n", 4, "line 1: not a frame number: 'one'"),
         ("5\n1,2,3,4\n", 4, "frame 5 of 5 (they count from 0)"),
         ("0\n1,2,x,4\n", 4, "query_a.txt:2"),
         ("0\n1,2,0,4\n", 3, "BoxInvalid"),
-        ("", 4, "a frame number and a region are needed"),
+        ("", 4, "query_a.txt has 1 lines"),
     ],
 )
 def test_vot_folder_fails_with_a_code_and_a_sentence(
@@ -304,16 +294,59 @@ def test_vot_folder_refuses_a_hole_in_the_frames(
     (folder / "frames_color.txt").rename(folder / "frames_ir.txt")
     assert len(vot_folder.read_frames(folder)) == FRAMES
     (folder / "frames_depth.txt").write_text("x\n")
-    with pytest.raises(DataError, match=r"frames_depth\.txt, frames_ir\.txt, not frames_color"):
+    with pytest.raises(DataError, match=r"frames_depth\.txt, frames_ir\.txt"):
         vot_folder.read_frames(folder)
 
 
-def test_box_around_regions() -> None:
-    assert box_around(parse_region("1.5,2,3,4")) == (1.5, 2.0, 3.0, 4.0)
-    assert box_around(parse_region("3,1,7,2,6,9,1,8")) == (1.0, 1.0, 6.0, 8.0)
-    assert box_around(parse_region("m10,20,4,3,5,2,2,1,2")) == (11.0, 21.0, 2.0, 2.0)
-    assert box_around(parse_region("m10,20,4,3,12")) is None
-    assert box_around(parse_region("0")) is None
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("0", None),
+        ("1\t", None),
+        (" 2.0000", None),
+        ("nan", None),
+        ("10,20.5,30,40", (10, 20.5, 30, 40)),
+        ("10 20.5\t30  40", (10, 20.5, 30, 40)),
+        ("-1.5, 2,\t3,4e0 ", (-1.5, 2, 3, 4)),
+        ("nan,nan,nan,nan", None),
+        ("1,2,NaN,4,5,6,7,8", None),
+        ("3,1,7,2,6,9,1,8", (1, 1, 6, 8)),
+        ("0,0,4,0,4,5", (0, 0, 4, 5)),
+        ("m10,20,4,3,5,2,2,1,2", (11, 21, 2, 2)),
+        ("m 5, 7, 3, 2, 1, 3", (5, 7, 3, 2)),  # runs along rows, background first; the rest is not written
+        ("m10,20,4,3,12", None),
+        ("m0,0,0,0", None),
+    ],
+)
+def test_every_form_of_a_region(text: str, box: tuple[float, ...] | None) -> None:
+    assert parse_region(text) == box
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "3", "-1", "1.5", "1,2", "1,2,3", "1,2,3,4,5", "1,2,3,4,5,6,7", "inf,1,2,3", "1,2,3,4,",
+     "1e999", "m1,2,3", "m0,0,2,2,5", "m0,0,2,2,1.5", "m0,0,2,2,-1", "m0,0,-2,2", "m0,0,nan,2",
+     "m0,0,99999,99999"],
+)  # fmt: skip
+def test_what_is_not_a_region_is_refused_by_file_and_line(text: str) -> None:
+    with pytest.raises(DataError, match=r"query_1\.txt:2: "):
+        parse_region(text, "query_1.txt:2")
+
+
+@pytest.mark.parametrize(
+    ("box", "line"),
+    [
+        ((1.4, 2.6, 2.2, 2.8), "m1,3,3,2,0,6"),  # edges 1.4, 3.6... : columns 1..3 and rows 3..4
+        ((-5, -5, 7, 8), "m0,0,2,3,0,6"),
+        ((float("nan"), 1, 2, 3), "0"),
+        ((200, 0, 5, 5), "0"),
+        ((5, 5, 0, 9), "0"),
+        ((5, 5, -3, 9), "0"),
+        ((-9, 0, 4, 4), "0"),
+    ],
+)
+def test_a_box_is_written_as_a_filled_mask(box: tuple[float, ...], line: str) -> None:
+    assert mask_line(box, (100, 100)) == line
 
 
 def test_grounding_that_fails_is_not_hidden(

@@ -16,15 +16,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.types import iou_xywh
 from vltrack.datasets.synthetic import SyntheticClip
-from vltrack.evaluation.harnesses.vot import (
-    STARTED,
-    UNKNOWN,
-    Rectangle,
-    Special,
-    box_mask,
-    read_regions,
-    region_text,
-)
+from vltrack.evaluation.harnesses.vot import mask_line
 from vltrack.metrics.annotations import Annotation, Annotations
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import Scores, score
@@ -163,10 +155,9 @@ def test_vot_by_both_protocols(python: Path, tracker: Tracker, tmp_path: Path) -
         overlaps.append(iou_xywh(expected[1:], annotated[1:]))
         for protocol in names:
             folder = tmp_path / "results" / protocol / "baseline" / name
-            first, *regions = read_regions(folder / f"{name}_001.bin")
-            assert first == Special(STARTED)
-            assert len(regions) == len(clip.boxes) - 1
-            boxes = [(r.x, r.y, r.w, r.h) for r in regions if isinstance(r, Rectangle)]
+            first, *boxes = lab.read_bin(folder / f"{name}_001.bin")
+            assert first == lab.STARTED
+            assert len(boxes) == len(clip.boxes) - 1
             np.testing.assert_array_equal(boxes, expected[1:].astype(np.float32))
             seen = np.loadtxt(folder / f"{name}_001_score.value")
             assert seen.shape == (len(clip.boxes),)
@@ -184,7 +175,7 @@ def test_vot_with_masks_and_an_object_that_comes_late(python: Path, tmp_path: Pa
     )
     for name, clip in made.items():
         folder, size = tmp_path / "sequences" / name, (clip.frames.shape[2], clip.frames.shape[1])
-        rows = [region_text(box_mask(box, size)) for box in clip.boxes]
+        rows = [mask_line(box, size) for box in clip.boxes]
         (folder / "groundtruth.txt").unlink()
         (folder / "groundtruth_early.txt").write_text("\n".join(rows) + "\n")
         (folder / "groundtruth_late.txt").write_text("\n".join(["0"] * 3 + rows[3:]) + "\n")
@@ -196,10 +187,10 @@ def test_vot_with_masks_and_an_object_that_comes_late(python: Path, tmp_path: Pa
             stored = [tmp_path / "results" / protocol / file for protocol in names]
             assert stored[0].is_file(), run.stdout + run.stderr
             assert stored[0].read_bytes() == stored[1].read_bytes()
-            regions = read_regions(stored[0])
+            regions = lab.read_bin(stored[0])
             first = max(begin, 1)
-            assert regions[:first] == (Special(STARTED), *[Special(UNKNOWN)] * (first - 1))
-            boxes = [(r.x, r.y, r.w, r.h) for r in regions[first:] if isinstance(r, Rectangle)]
+            assert regions[:first] == [lab.STARTED, *[lab.UNKNOWN] * (first - 1)]
+            boxes = regions[first:]
             assert len(boxes) == lab.FRAMES - first
             assert iou_xywh(boxes, clip.boxes[first:]).mean() > 0.5
 

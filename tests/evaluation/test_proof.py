@@ -116,7 +116,9 @@ def test_strucks_attribute_curves(raw: Path, truths: dict[str, Annotations], att
         assert 100 * np.abs(ours - published[key]).max() == pytest.approx(0, abs=0.0105), curve
 
 
-def test_lasot_is_the_same_in_every_convention_that_papers_use(raw: Path, truths: dict[str, Annotations]) -> None:
+def test_lasot_is_the_same_in_every_convention_that_papers_use(
+    raw: Path, truths: dict[str, Annotations]
+) -> None:
     path = raw / "lasot" / "results" / "SiamRPN++.npz"
     rows = [
         percent(scored(truths["lasot"], path, RULES[name]), "auc", "precision", "norm_precision")

@@ -15,7 +15,7 @@ import pytest
 import stub_runs
 from stub_runs import LOADER, LOG, drawn, painting, stub_weights, tree
 from vltrack.core.errors import UsageError
-from vltrack.evaluation import workers_ray as engine_ray
+from vltrack.evaluation import workers_ray
 from vltrack.evaluation.plan import code_sha256, make_plan, versions
 from vltrack.evaluation.run import run
 from vltrack.evaluation.workers import OUR_LOADER, Timeouts
@@ -127,15 +127,15 @@ def test_what_a_machine_of_the_cluster_does(tmp_path: Path) -> None:
     here = {"code": code_sha256(), "versions": dict(versions())}
     plan = make_plan(painting(2, {1: "raise at 2"}), stub_weights(tmp_path), ("nl",), tmp_path, loader=LOADER)
     good, bad = plan.modes[0].tasks
-    kind, rows = engine_ray._follow(plan.spec, good, Timeouts(), here)
+    kind, rows = workers_ray._run_task(plan.spec, good, Timeouts(), here)
     assert (kind, len(rows)) == ("done", 3)
-    kind, code, message, frame, trace = engine_ray._follow(plan.spec, bad, Timeouts(), here)
+    kind, code, message, frame, trace = workers_ray._run_task(plan.spec, bad, Timeouts(), here)
     assert (kind, code, frame) == ("failed", "RuntimeError", 2)
     assert "told to raise" in message
     assert "in obey" in trace
     other = {**here, "versions": {**here["versions"], "torch": "1.0"}}
-    kind, code, message, _ = engine_ray._follow(plan.spec, good, Timeouts(), other)
+    kind, code, message, _ = workers_ray._run_task(plan.spec, good, Timeouts(), other)
     assert (kind, code) == ("refused", "StateError")
     assert "versions.torch: 1.0, now" in message
     wrong = replace(plan.spec, loader=OUR_LOADER, weights=str(tmp_path / "none.safetensors"))
-    assert engine_ray._follow(wrong, good, Timeouts(), here)[:2] == ("refused", "ModelNotFound")
+    assert workers_ray._run_task(wrong, good, Timeouts(), here)[:2] == ("refused", "ModelNotFound")

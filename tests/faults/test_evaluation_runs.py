@@ -21,7 +21,7 @@ import pytest
 import stub_runs
 from stub_runs import LOADER, LOG, PAUSE, Painted, Painting, drawn, painting, stub_weights, tree
 from vltrack.core.errors import DataError, ResourceError, StateError
-from vltrack.evaluation import writing as recording
+from vltrack.evaluation import writing
 from vltrack.evaluation.plan import Plan, make_plan
 from vltrack.evaluation.results import check_names, file_of, read_boxes, read_results, read_scores, verify
 from vltrack.evaluation.run import RunReport, run
@@ -91,10 +91,10 @@ def test_a_sequence_that_raises_does_not_stop_the_others(planned, whole: Path) -
 @pytest.mark.fault("E01")
 def test_a_failure_is_forgotten_when_the_sequence_succeeds(planned, monkeypatch, whole: Path) -> None:
     plan = planned()
-    real = recording.read_boxes
-    monkeypatch.setattr(recording, "read_boxes", lambda *a: (_ for _ in ()).throw(DataError("broken")))
+    real = writing.read_boxes
+    monkeypatch.setattr(writing, "read_boxes", lambda *a: (_ for _ in ()).throw(DataError("broken")))
     assert {f.kind for f in run(plan).failed} == {"invalid"}
-    monkeypatch.setattr(recording, "read_boxes", real)
+    monkeypatch.setattr(writing, "read_boxes", real)
     assert run(plan, jobs=2).exit_code == 0
     assert tree(plan.folders["nlbbox"]) == tree(whole)
 
@@ -434,14 +434,14 @@ def test_the_work_of_a_killed_evaluator_is_taken_over(weights: Path, tmp_path: P
 def test_no_rerun_while_another_is_at_work(planned) -> None:
     plan = planned(painting(2))
     part = plan.modes[0]
-    with recording.opened(part.folder, part.run, rerun=False) as recorder:
-        claim = recorder.claim("a00")
-        assert claim is not None
-        assert recorder.claim("a00") is None
-        with pytest.raises(StateError, match="another evaluation is at work"):
+    with writing.open_writer(part.folder, part.run, rerun=False) as writer:
+        lock = writer.lock("a00")
+        assert lock is not None
+        assert writer.lock("a00") is None
+        with pytest.raises(StateError, match="at work"):
             run(plan, rerun=True)
-        claim.release()
-        again = recorder.claim("a00")
+        lock.release()
+        again = writer.lock("a00")
         assert again is not None
         again.release()
     assert run(plan, rerun=True).exit_code == 0
@@ -503,8 +503,8 @@ def test_numbers_read_back_as_the_same(planned) -> None:
     boxes[:, 0] *= -1
     scores = rng.random(3)
     rows = [(*map(float, b), float(s), s > 0.5, "ok", 1 / 3) for b, s in zip(boxes, scores, strict=True)]
-    with recording.opened(part.folder, part.run, rerun=False) as recorder:
-        recorder.keep(part.tasks[0], rows)
+    with writing.open_writer(part.folder, part.run, rerun=False) as writer:
+        writer.keep(part.tasks[0], rows)
     stored = read_results(part.folder)
     assert stored.boxes("a00").dtype == np.float64
     assert (stored.boxes("a00") == boxes).all()

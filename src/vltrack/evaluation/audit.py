@@ -134,7 +134,9 @@ class FailedTarget:
     error: VltrackError
 
 
-def audit_one(follower: MultiTrackerLike, subject: AuditTarget, wording: Wording, modes: AbcSequence[Mode]) -> TargetAudit:
+def audit_one(
+    follower: MultiTrackerLike, subject: AuditTarget, wording: Wording, modes: AbcSequence[Mode]
+) -> TargetAudit:
     """Follow one target in all modes with all sentences, in one pass over its video.
 
     Raises:

@@ -254,7 +254,9 @@ def make_plan(
         }
         folder = out / tracker / f"{label}_{mode}"
         parts.append(ModePlan(mode=mode, folder=folder, run=run, tasks=tasks, left_out=left_out))
-    spec = TrackerSpec(weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader)
+    spec = TrackerSpec(
+        weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader
+    )
     return Plan(tracker=tracker, spec=spec, modes=tuple(parts))
 
 

@@ -65,21 +65,21 @@ def read_scores(data: bytes, path: Path, rows: int) -> Floats:
 
 def read_times(data: bytes, path: Path, rows: int) -> Floats:
     """(rows,) seconds, sealed by the last line. Raises ``DataError``; ``StateError`` if they were changed."""
-    body = unsealed_times(data, path)
+    body = checked_times(data, path)
     seconds = _table(body, path, rows, 1)[:, 0]
     _all_good(np.isfinite(seconds) & (seconds >= 0), path, "is no time")
     return seconds
 
 
-def unsealed_times(data: bytes, path: Path) -> bytes:
+def checked_times(data: bytes, path: Path) -> bytes:
     """The lines above the seal. Raises ``StateError`` if they are not the ones that were sealed."""
     body, mark, seal = data.rpartition(b"# sha256 ")
-    if (mark + seal).decode(errors="replace") != times_seal(body) + "\n":
+    if (mark + seal).decode(errors="replace") != times_checksum(body) + "\n":
         raise StateError(f"{path} was changed after it was written.", hint=AGAIN)
     return body
 
 
-def times_seal(body: bytes) -> str:
+def times_checksum(body: bytes) -> str:
     """The last line of a file of times: the sha256 of the lines above it."""
     return f"# sha256 {sha256_bytes(body)}"
 
@@ -271,7 +271,7 @@ def is_finished(folder: Path, name: str) -> bool:
         if record is None:
             return False
         files = {kind: _bytes(file_of(folder, kind, name)) for kind in ("boxes", "scores", "times")}
-        unsealed_times(files["times"], file_of(folder, "times", name))
+        checked_times(files["times"], file_of(folder, "times", name))
     except (StateError, DataError):
         return False
     return all(sha256_bytes(files[kind]) == record["sha256"][kind] for kind in ("boxes", "scores"))
@@ -299,7 +299,9 @@ def verify(folder: Path) -> list[ResultIssue]:
     for kind in SUFFIXES:
         known = {file_of(folder, kind, name) for name in names}
         for path in sorted(set((folder / kind).glob("*")) - known):
-            found.append(ResultIssue(path=path, name="", message=f"{path} belongs to no sequence of this run."))
+            found.append(
+                ResultIssue(path=path, name="", message=f"{path} belongs to no sequence of this run.")
+            )
     return found
 
 

@@ -1,7 +1,4 @@
-"""Doing a plan: what is finished stays, the rest is handed to workers, results are written as they come.
-
-Knows the order of things; the workers are a ``WorkerPool``'s, the files a ``ResultWriter``'s.
-"""
+"""Execute an evaluation plan: skip finished sequences, run the rest in workers, write results."""
 
 from __future__ import annotations
 
@@ -18,37 +15,37 @@ from vltrack.evaluation.plan import Plan
 from vltrack.evaluation.results import done_record
 from vltrack.evaluation.workers import (
     Heartbeat,
+    LocalPool,
     Row,
     SequenceFailure,
     Task,
     TaskFailed,
     TaskFinished,
     Timeouts,
-    WorkerEvent,
     WorkerPool,
 )
-from vltrack.evaluation.writing import ResultWriter, SequenceLock, opened
+from vltrack.evaluation.writing import ResultWriter, SequenceLock, open_writer
 
 EventKind = Literal["looked", "started", "frames", "finished", "failed", "waiting"]
 _WAIT = 0.5
 _POLL = 0.3
-_BEAT = 0.1
-"""Seconds between two events that only tell of frames."""
+_EVENT_GAP = 0.1
+"""Least seconds between two events that only count frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgressEvent:
-    """Something to show while a run goes on.
+    """Progress of a run.
 
     Attributes:
-        kind: ``looked`` (first of all: what is there already is counted), ``started``, ``frames``,
-            ``finished``, ``failed``, ``waiting`` (what is left is in the hands of another evaluator).
-        mode, name: the sequence it is about; "" where it is about none.
-        sequences_done, sequences_total: of all modes, those that were there before included.
+        kind: ``looked`` (the first one: existing results are counted), ``started``, ``frames``, ``finished``,
+            ``failed``, ``waiting`` (other evaluators run all that is left).
+        mode, name: of the sequence; "" where the event is about none.
+        sequences_done, sequences_total: of all modes, existing results included.
         frames_done, frames_total: likewise.
         frames_per_second: of all workers together since the first frame; 0 before it.
-        seconds_left: at that rate; None while there is none.
-        failures: sequences that have failed in this run.
+        seconds_left: at that rate; None without a rate.
+        failures: sequences that failed in this run.
         message: of a failure.
     """
 
@@ -67,8 +64,8 @@ class ProgressEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Degraded:
-    """A finished sequence that is not flawless: frames that did not decode (``missing``) or for which the
-    network gave no finite box (``invalid``); their rows hold the last box.
+    """A finished sequence with frames that did not decode (``missing``) or for which the network gave no
+    finite box (``invalid``); their rows repeat the last box.
     """
 
     mode: str
@@ -79,16 +76,16 @@ class Degraded:
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """What came of a run.
+    """Outcome of a run.
 
     Attributes:
         finished: (mode, name) of the sequences that were run now.
-        skipped: (mode, name) of those whose results were there already, or came from another evaluator.
-        failed: those that have no result, each with its reason.
-        degraded: those of ``finished`` and ``skipped`` that are not flawless.
-        left_out: (mode, name) of those without a sentence, left out on the user's wish.
+        skipped: (mode, name) of those that had results already, or got them from another evaluator.
+        failed: those without a result, each with its reason.
+        degraded: those of ``finished`` and ``skipped`` with missing or invalid frames.
+        left_out: (mode, name) of those without a sentence that the user chose to leave out.
         folders: folder of results by mode.
-        seconds: how long it took.
+        seconds: wall time.
     """
 
     finished: tuple[tuple[str, str], ...]
@@ -101,7 +98,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if every sequence has a flawless result, else 7."""
+        """0 if every sequence has a result without missing or invalid frames, else 7."""
         return 7 if self.failed or self.degraded else 0
 
 
@@ -112,189 +109,164 @@ def run(
     engine: Literal["local", "ray"] = "local",
     rerun: bool = False,
     progress: Callable[[ProgressEvent], None] | None = None,
-    patience: Timeouts | None = None,
+    timeouts: Timeouts | None = None,
 ) -> RunReport:
-    """Run every sequence of ``plan`` that has no result yet, and write the results as they come.
+    """Run every sequence of ``plan`` that has no result yet, and write the results as they arrive.
 
-    The results are the same for any ``jobs`` and ``engine``, however often the work is broken off: a sequence
-    counts only when its record is written, whole sequences are redone, finished ones never. Several processes
+    The results are the same for any ``jobs`` and ``engine``, however often the run is interrupted: a sequence
+    counts only when its record is written, incomplete ones are redone, finished ones never. Several processes
     may run the same plan at once. A sequence that fails is recorded, the others go on.
 
     Args:
-        jobs: worker processes; 0 takes as many as there are processors (of the cluster with ``ray``).
+        plan: made by ``make_plan``.
+        jobs: worker processes; 0 takes one per processor (of the cluster with ``ray``).
         engine: ``local``, or ``ray`` for a Ray cluster (extra ``vltrack[ray]``).
-        rerun: remove what the folders hold first.
-        progress: is called with an ``ProgressEvent`` from time to time, in this thread.
-        patience: after how many seconds of silence a worker is given up.
+        rerun: remove the contents of the folders first.
+        progress: called with a ``ProgressEvent`` from time to time, in this thread.
+        timeouts: after how many seconds without a message a worker is killed.
 
     Raises:
-        StateError: a folder holds results of other weights, options, data or code (names what differs); or
-            with ``rerun`` another evaluator is at work there.
+        StateError: a folder holds results of other weights, options, data or code (what differs is listed);
+            or ``rerun`` while another evaluator is at work there.
         ResourceError: the disk is full or refuses, or no worker can be started; finished sequences are kept.
         UsageError: ``jobs`` is negative, or ``ray`` is not installed.
         KeyboardInterrupt: the user stopped it; finished sequences are kept, the workers have ended.
         And what the tracker raises when it is loaded.
     """
     if jobs < 0:
-        raise UsageError("the number of worker processes is negative.", hint="Use 1 or more, 0 for all.")
-    crew_of = _engine(engine)
-    began = time.monotonic()
-    with ExitStack() as stack:
-        recorders = {
-            str(part.mode): stack.enter_context(opened(part.folder, part.run, rerun=rerun))
-            for part in plan.modes
-        }
-        work = _RunState(plan, recorders, progress or _quiet)
-        work.look()
-        if work.pending:
-            crew = stack.enter_context(closing(crew_of(plan, jobs, patience or Timeouts())))
-            work.through(crew)
-    return work.report(time.monotonic() - began)
-
-
-def _engine(name: str) -> Callable[[Plan, int, Timeouts], WorkerPool]:
-    """What starts the workers. Raises ``UsageError`` for an unknown engine or one that is not installed."""
-    if name == "local":
-        return _local
-    if name == "ray":
+        raise UsageError(f"Negative number of worker processes: {jobs}.", hint="Use 1 or more, 0 for all.")
+    new_pool: Callable[[], WorkerPool]
+    if engine == "ray":
         from vltrack.evaluation.workers_ray import RayPool, check_ray
 
         check_ray()
-        return lambda plan, jobs, patience: RayPool(plan.spec, jobs, patience)
-    raise UsageError(f"there is no engine {name!r}.", hint="Known: local, ray.")
-
-
-def _local(plan: Plan, jobs: int, patience: Timeouts) -> WorkerPool:
-    from vltrack.evaluation.workers import LocalPool
-
-    return LocalPool(plan.spec, jobs or os.cpu_count() or 1, patience)
-
-
-def _quiet(event: ProgressEvent) -> None:
-    """Nobody wants to know."""
+        new_pool = lambda: RayPool(plan.spec, jobs, timeouts or Timeouts())  # noqa: E731
+    elif engine == "local":
+        new_pool = lambda: LocalPool(plan.spec, jobs or os.cpu_count() or 1, timeouts or Timeouts())  # noqa: E731
+    else:
+        raise UsageError(f"Unknown engine: {engine!r}.", hint="Known: local, ray.")
+    began = time.monotonic()
+    with ExitStack() as stack:
+        writers = {
+            str(part.mode): stack.enter_context(open_writer(part.folder, part.run, rerun=rerun))
+            for part in plan.modes
+        }
+        state = _RunState(plan, writers, progress or (lambda event: None))
+        state.find_pending()
+        if state.pending:
+            state.run_pending(stack.enter_context(closing(new_pool())))
+    return state.report(time.monotonic() - began)
 
 
 @dataclass
 class _RunState:
-    """The state of one run."""
+    """What a run has done and has still to do."""
 
     plan: Plan
-    recorders: Mapping[str, ResultWriter]
+    writers: Mapping[str, ResultWriter]
     progress: Callable[[ProgressEvent], None]
     pending: list[Task] = field(default_factory=list)
-    at_work: dict[tuple[str, str], SequenceLock] = field(default_factory=dict)
+    running: dict[tuple[str, str], SequenceLock] = field(default_factory=dict)
     finished: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     failed: list[SequenceFailure] = field(default_factory=list)
-    stamps: dict[tuple[str, str], int] = field(default_factory=dict)
+    old_failures: dict[tuple[str, str], int] = field(default_factory=dict)
     frames_before: int = 0
     frames_now: int = 0
     first_frame: float | None = None
-    last_beat: float = 0.0
+    last_event: float = 0.0
 
-    def look(self) -> None:
-        """Sort what is there from what has to be done, the longest first."""
+    def find_pending(self) -> None:
+        """Separate finished sequences from those to be run, the longest first."""
         for part in self.plan.modes:
             for task in part.tasks:
-                recorder = self.recorders[task.mode]
-                if recorder.finished(task.sequence.name):
-                    self._found(task)
+                writer = self.writers[task.mode]
+                if writer.finished(task.sequence.name):
+                    self._skip(task)
                 else:
-                    self.stamps[task.key] = recorder.failure_stamp(task.sequence.name)
+                    self.old_failures[task.key] = writer.failure_time(task.sequence.name)
                     self.pending.append(task)
         self.pending.sort(key=lambda task: (-len(task.sequence), task.sequence.name, task.mode))
-        self._tell("looked")
+        self._report_progress("looked")
 
-    def through(self, crew: WorkerPool) -> None:
-        """Until nothing is left to do."""
-        while self.pending or self.at_work:
-            self._hand_out(crew)
-            if self.at_work:
-                for news in crew.news(_WAIT):
-                    self._take(news)
+    def run_pending(self, pool: WorkerPool) -> None:
+        """Submit tasks and handle what the workers send, until nothing is left."""
+        while self.pending or self.running:
+            self._submit(pool)
+            if self.running:
+                for event in pool.events(_WAIT):
+                    if isinstance(event, Heartbeat):
+                        self._count(event)
+                    elif isinstance(event, TaskFinished):
+                        self._keep(event.task, event.rows)
+                    else:
+                        self._fail(event)
             elif self.pending:
-                self._tell("waiting", self.pending[0])
+                self._report_progress("waiting", self.pending[0])
                 time.sleep(_POLL)
 
-    def _hand_out(self, crew: WorkerPool) -> None:
-        """Give tasks to whoever is free; those that another evaluator has in hand stay pending."""
+    def _submit(self, pool: WorkerPool) -> None:
+        """Submit tasks to idle workers; those that another evaluator holds stay pending."""
         for task in list(self.pending):
-            if not crew.free():
+            if not pool.has_idle():
                 return
-            recorder, name = self.recorders[task.mode], task.sequence.name
-            claim = recorder.claim(name)
-            if claim is None:
+            lock = self.writers[task.mode].lock(task.sequence.name)
+            if lock is None:
                 continue
             self.pending.remove(task)
             if self._done_elsewhere(task):
-                claim.release()
+                lock.release()
                 continue
-            self.at_work[task.key] = claim
-            crew.give(task)
-            self._tell("started", task)
+            self.running[task.key] = lock
+            pool.submit(task)
+            self._report_progress("started", task)
 
     def _done_elsewhere(self, task: Task) -> bool:
-        """Whether another evaluator has finished or failed this sequence since we looked."""
-        recorder, name = self.recorders[task.mode], task.sequence.name
-        if recorder.finished(name):
-            self._found(task)
-            self._tell("finished", task)
+        """Whether another evaluator has finished or failed this sequence since ``find_pending``."""
+        writer, name = self.writers[task.mode], task.sequence.name
+        if writer.finished(name):
+            self._skip(task)
+            self._report_progress("finished", task)
             return True
-        if recorder.failure_stamp(name) > self.stamps[task.key]:
-            self._note_failure(task, recorder.failure(name), at=0)
+        if writer.failure_time(name) > self.old_failures[task.key]:
+            self._note_failure(task, writer.failure(name), at=0)
             return True
         return False
 
-    def _take(self, news: WorkerEvent) -> None:
-        if isinstance(news, Heartbeat):
-            self._count(news)
-        elif isinstance(news, TaskFinished):
-            self._keep(news.task, news.rows)
-        elif isinstance(news, TaskFailed):
-            self._fail(news.task, news.failure)
-
-    def _count(self, beat: Heartbeat) -> None:
+    def _count(self, event: Heartbeat) -> None:
         now = time.monotonic()
         self.first_frame = self.first_frame or now
-        self.frames_now += beat.frames
-        if now - self.last_beat > _BEAT:
-            self.last_beat = now
-            self._tell("frames", beat.task)
+        self.frames_now += event.frames
+        if now - self.last_event > _EVENT_GAP:
+            self.last_event = now
+            self._report_progress("frames", event.task)
 
     def _keep(self, task: Task, rows: list[Row]) -> None:
         try:
-            self.recorders[task.mode].keep(task, rows)
+            self.writers[task.mode].keep(task, rows)
         except DataError as error:
-            failure = SequenceFailure(
-                mode=task.mode,
-                name=task.sequence.name,
-                kind="invalid",
-                message=str(error.message),
-                error=error.code,
-                frame=len(rows),
-            )
-            self._fail(task, failure)
+            self._fail(task.failed("invalid", error.message, error=error.code, frame=len(rows)))
             return
         self.finished.append(task.key)
-        self.at_work.pop(task.key).release()
-        self._tell("finished", task)
+        self.running.pop(task.key).release()
+        self._report_progress("finished", task)
 
-    def _fail(self, task: Task, failure: SequenceFailure) -> None:
-        self.recorders[task.mode].fail(failure)
-        self.at_work.pop(task.key).release()
-        self._note_failure(task, failure, at=failure.frame)
+    def _fail(self, event: TaskFailed) -> None:
+        self.writers[event.task.mode].fail(event.failure)
+        self.running.pop(event.task.key).release()
+        self._note_failure(event.task, event.failure, at=event.failure.frame)
 
     def _note_failure(self, task: Task, failure: SequenceFailure, *, at: int) -> None:
-        """Count the frames that nobody will do as done, so that the time left stays true."""
+        """Note a failure; its frames from ``at`` on count as done, so that the time left stays right."""
         self.failed.append(failure)
         self.frames_before += max(0, len(task.sequence) - at)
-        self._tell("failed", task, failure.message)
+        self._report_progress("failed", task, failure.message)
 
-    def _found(self, task: Task) -> None:
+    def _skip(self, task: Task) -> None:
         self.skipped.append(task.key)
         self.frames_before += len(task.sequence)
 
-    def _tell(self, kind: EventKind, task: Task | None = None, message: str = "") -> None:
+    def _report_progress(self, kind: EventKind, task: Task | None = None, message: str = "") -> None:
         rate, left = self._rate()
         self.progress(
             ProgressEvent(
@@ -313,7 +285,7 @@ class _RunState:
         )
 
     def _rate(self) -> tuple[float, float | None]:
-        """Frames a second, and seconds left."""
+        """Frames per second, and seconds left."""
         taken = time.monotonic() - self.first_frame if self.first_frame is not None else 0.0
         if taken <= 0 or self.frames_now < 2:
             return 0.0, None
@@ -321,7 +293,7 @@ class _RunState:
         return rate, max(0.0, self.plan.frames - self.frames_before - self.frames_now) / rate
 
     def report(self, seconds: float) -> RunReport:
-        """What came of it."""
+        """Build the final report."""
         return RunReport(
             finished=tuple(self.finished),
             skipped=tuple(self.skipped),

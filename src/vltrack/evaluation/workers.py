@@ -1,7 +1,8 @@
-"""Worker processes on this machine, watched: a silent or dead one is replaced. Knows processes and pipes.
+"""Worker processes on this machine: each loads a tracker once and runs it over sequences, frame by frame.
 
-Processes are started by ``spawn``, hold nothing that a kill could damage, and write nothing: what they find
-goes through a pipe, a small message a frame, which is their heartbeat as well.
+Processes are started by ``spawn``, hold nothing that a kill could damage, and write no files: one small
+message per frame goes through a pipe and serves as heartbeat as well. A worker that crashes or sends nothing
+for too long is replaced. Torch is loaded only in ``load_tracker``.
 """
 
 from __future__ import annotations
@@ -22,55 +23,52 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from vltrack.core import errors
 from vltrack.core.errors import ResourceError, VltrackError
+from vltrack.core.process import describe_exit, kill, reported_error, signal_name
 from vltrack.core.threads import ONE_THREAD, PASSIVE
 
 if TYPE_CHECKING:
     from vltrack.core.types import Frame, Step
     from vltrack.datasets.sequences import Sequence
 
-
-# MERGED evaluation/workers.py
-# What a worker process does: load a tracker once, then follow one target after the other, frame by frame.
-#
-# Knows tasks and a pipe; knows no file of results and no truth beyond the box that a task starts with. Loads
-# torch only inside ``load_tracker``.
-
-
 THREADS = 1
 ENVIRONMENT = ONE_THREAD | PASSIVE
 """Set before torch and numpy are loaded."""
 
 NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGTERM)
-"""A terminal or a batch system sends these to all processes; the one that started the workers decides."""
+"""A terminal or a batch system sends these to all processes; only the one that started the workers reacts."""
 
 OUR_LOADER = "vltrack.evaluation.workers:load_tracker"
 PIECE = 900
-"""Characters of a trace a message: a pipe takes up to 4096 bytes at once, whole or not at all."""
+"""Characters of a traceback per message: a pipe takes up to 4096 bytes at once, completely or not at all."""
+FAILED_STARTS = 3
+"""Workers in a row that may end before they are ready."""
 
 Row = tuple[float, float, float, float, float, bool, str, float]
 """x, y, w, h, score, visible, status, seconds that the tracker took."""
 
 
+# -- tasks and events ---------------------------------------------------------------------------------------
+
+
 class TrackerLike(Protocol):
-    """What is asked of a tracker."""
+    """A tracker of one target."""
 
     def init(self, frame: Frame, box: Any = None, text: str | None = None) -> Step:
         """Start on a frame with a box, a sentence or both."""
         ...
 
     def update(self, frame: Frame) -> Step:
-        """The target in the next frame."""
+        """Track the target in the next frame."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackerSpec:
-    """How a worker gets its tracker.
+    """How a worker loads its tracker.
 
     Attributes:
-        loader: ``module:function``; called with this, gives a ``TrackerLike``.
+        loader: ``module:function``; called with this spec, returns a ``TrackerLike``.
         weights: path of the .safetensors file.
         policy: all options of the tracking policy.
         device: ``cpu``, ``cuda``, ``mps``.
@@ -84,7 +82,7 @@ class TrackerSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One sequence in one mode. ``box`` (x, y, w, h in pixels) and ``text`` name the target in frame 1."""
+    """One sequence in one mode. ``box`` (x, y, w, h in pixels) and ``text`` initialize the tracker."""
 
     mode: str
     sequence: Sequence
@@ -98,124 +96,26 @@ class Task:
 
     @property
     def named(self) -> str:
-        """What names the target: ``sentence``, ``box`` or ``both``."""
+        """How the target is given: ``sentence``, ``box`` or ``both``."""
         if self.box is None:
             return "sentence"
         return "box" if self.text is None else "both"
 
-
-def load_tracker(loading: TrackerSpec) -> TrackerLike:
-    """One of our trackers with one thread. Raises what ``Tracker.load`` raises."""
-    import cv2
-
-    from vltrack.tracking.postprocess import Policy
-    from vltrack.tracking.tracker import Tracker
-
-    cv2.setNumThreads(THREADS)
-    return Tracker.load(
-        loading.weights, device=loading.device, threads=THREADS, policy=Policy(**loading.policy)
-    )
-
-
-def open_tracker(loading: TrackerSpec) -> TrackerLike:
-    """The tracker that ``loading.loader`` makes."""
-    module, _, function = loading.loader.partition(":")
-    return cast(TrackerLike, getattr(import_module(module), function)(loading))
-
-
-def follow(tracker: TrackerLike, task: Task) -> Generator[Row, None, None]:
-    """A row for each frame of a sequence. Row 1 holds the box that named the target, or in NL mode the
-    tracker's own. Times are the tracker's alone, decoding is not in them.
-
-    Raises whatever the tracker or the reading of the frames raises.
-    """
-    # Whoever breaks off closes this generator, and that one with it: no decoder is left behind.
-    with contextlib.closing(_frames(task)) as frames:
-        for number, frame in enumerate(frames):
-            began = time.perf_counter()
-            first = number == 0
-            step = tracker.init(frame, box=task.box, text=task.text) if first else tracker.update(frame)
-            taken = time.perf_counter() - began
-            box = task.box if first and task.box is not None else step.box
-            x, y, w, h = (float(v) for v in box)
-            yield x, y, w, h, float(step.score), bool(step.visible), str(step.status), taken
-
-
-def _frames(task: Task) -> Generator[Frame, None, None]:
-    """All frames; one that cannot be decoded is a gap, which the tracker answers with status ``missing``.
-
-    Raises what ``Sequence.open_frames`` raises, and in the end what broke the reading off.
-    """
-    with task.sequence.open_frames() as source:
-        yield from source
-        if source.report.failure is not None:
-            raise source.report.failure
-
-
-def serve(tasks: Connection, news: Connection, loading: TrackerSpec) -> None:
-    """The life of a worker: ``ready``, then for each task ``row`` a frame and ``done``, or ``failed``.
-
-    It ends when ``tasks`` is closed, and at once when the process that started it dies.
-    """
-    for number in NOT_FOR_WORKERS:
-        signal.signal(number, signal.SIG_IGN)
-    os.dup2(2, 1)  # what a tracker prints must not mix with the data that the command prints
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    try:
-        tracker = open_tracker(loading)
-    except VltrackError as error:
-        news.send(("refused", error.code, error.message[: 2 * PIECE], error.hint[:PIECE]))
-        return
-    news.send(("ready",))
-    while True:
-        try:
-            task = tasks.recv()
-        except EOFError:
-            return
-        try:
-            for row in follow(tracker, task):
-                news.send(("row", *row))
-        except Exception as error:  # noqa: BLE001 - told to the parent, which records it
-            for piece in pieces(error):
-                news.send(("trace", piece))
-            news.send(("failed", *said(error)))
-        else:
-            news.send(("done",))
-
-
-def said(error: Exception) -> tuple[str, str, bool]:
-    """Code, message, and whether the error is one of ours: after another, the tracker may be broken."""
-    if isinstance(error, VltrackError):
-        return error.code, str(error)[:PIECE], True
-    return type(error).__name__, str(error)[:PIECE], False
-
-
-def pieces(error: Exception) -> list[str]:
-    """The trace of an error in pieces that a pipe takes whole."""
-    text = "".join(traceback.format_exception(error))
-    return [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
-
-
-def _leave_with_parent() -> None:
-    """Nobody takes the results of a worker whose parent was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        sys.stderr.flush()
-        os._exit(1)
-
-
-# MERGED evaluation/workers.py
-# What came of one sequence: rows or a failure. The words between engines and ``run``; plain values.
+    def failed(self, kind: str, message: str, *, frame: int = 0, **more: str) -> TaskFailed:
+        """The event that this task failed; arguments as the fields of ``SequenceFailure``."""
+        failure = SequenceFailure(
+            mode=self.mode, name=self.sequence.name, kind=kind, message=message, frame=frame, **more
+        )
+        return TaskFailed(task=self, failure=failure)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """Seconds of silence after which a worker counts as hung.
+    """Seconds without a message after which a worker counts as hung.
 
     Attributes:
         start: until it has loaded the tracker.
-        first: until it has done the first frame of a sequence.
+        first: until the first frame of a sequence is done.
         next: from one frame to the next.
     """
 
@@ -226,17 +126,17 @@ class Timeouts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SequenceFailure:
-    """Why a sequence has no result.
+    """Why a sequence has no result. The fields are those of ``failures/<seq>.json``.
 
     Attributes:
         mode, name: of the sequence.
         kind: ``raised`` (an error), ``silent`` (no frame for too long), ``died`` (the worker ended) or
-            ``invalid`` (what came is no result: a box that is not finite, rows missing).
+            ``invalid`` (unusable rows: a box that is not finite, rows missing).
         message: one sentence.
-        error: the error's class, "" where there is none.
-        traceback: of the error, "" where there is none.
-        exit_signal: name of the signal that ended the worker, "" where none did.
-        frame: 0-based number of the frame that it did not get beyond.
+        error: class of the error, "" without one.
+        traceback: of the error, "" without one.
+        exit_signal: name of the signal that ended the worker, "" without one.
+        frame: 0-based number of the frame in which it failed.
     """
 
     mode: str
@@ -267,7 +167,7 @@ class TaskFinished:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskFailed:
-    """A sequence came to nothing."""
+    """A sequence has failed."""
 
     task: Task
     failure: SequenceFailure
@@ -277,33 +177,132 @@ WorkerEvent = Heartbeat | TaskFinished | TaskFailed
 
 
 class WorkerPool(Protocol):
-    """Processes that do tasks, wherever they are."""
+    """Processes that run tasks, on this machine or elsewhere."""
 
-    def free(self) -> bool:
-        """Whether another task can be given now."""
+    def has_idle(self) -> bool:
+        """Whether another task can be submitted now."""
         ...
 
-    def give(self, task: Task) -> None:
-        """Let somebody do this task; its end comes through ``news``."""
+    def submit(self, task: Task) -> None:
+        """Start a task; its end is reported by ``events``."""
         ...
 
-    def news(self, timeout: float) -> list[WorkerEvent]:
-        """What has happened, or an empty list after ``timeout`` seconds."""
+    def events(self, timeout: float) -> list[WorkerEvent]:
+        """Return what has happened, or an empty list after ``timeout`` seconds."""
         ...
 
     def close(self) -> None:
-        """End all processes at once; what they were doing is lost."""
+        """Kill all processes; tasks under way are lost."""
         ...
 
 
-_BURIAL = 5.0
-_STILLBORN = 3
-"""Workers in a row that may end before they are ready."""
+# -- in the worker ------------------------------------------------------------------------------------------
+
+
+def load_tracker(spec: TrackerSpec) -> TrackerLike:
+    """Load one of our trackers with one thread. Raises what ``Tracker.load`` raises."""
+    import cv2
+
+    from vltrack.tracking.postprocess import Policy
+    from vltrack.tracking.tracker import Tracker
+
+    cv2.setNumThreads(THREADS)
+    return Tracker.load(spec.weights, device=spec.device, threads=THREADS, policy=Policy(**spec.policy))
+
+
+def open_tracker(spec: TrackerSpec) -> TrackerLike:
+    """Call ``spec.loader``."""
+    module, _, function = spec.loader.partition(":")
+    return cast(TrackerLike, getattr(import_module(module), function)(spec))
+
+
+def track_sequence(tracker: TrackerLike, task: Task) -> Generator[Row, None, None]:
+    """Yield one row per frame of a sequence.
+
+    Row 1 holds the box that was given, or in NL mode the tracker's own. Times are those of the tracker alone,
+    without decoding. Raises whatever the tracker or the reading of the frames raises.
+    """
+    # Closing this generator closes that one too, and with it the decoder.
+    with contextlib.closing(_frames(task)) as frames:
+        for number, frame in enumerate(frames):
+            began = time.perf_counter()
+            first = number == 0
+            step = tracker.init(frame, box=task.box, text=task.text) if first else tracker.update(frame)
+            taken = time.perf_counter() - began
+            box = task.box if first and task.box is not None else step.box
+            x, y, w, h = (float(v) for v in box)
+            yield x, y, w, h, float(step.score), bool(step.visible), str(step.status), taken
+
+
+def _frames(task: Task) -> Generator[Frame, None, None]:
+    """Yield all frames; one that cannot be decoded has no image, and the tracker returns status ``missing``.
+
+    Raises what ``Sequence.open_frames`` raises, and at the end the error that interrupted the reading.
+    """
+    with task.sequence.open_frames() as source:
+        yield from source
+        if source.report.failure is not None:
+            raise source.report.failure
+
+
+def serve(tasks: Connection, reports: Connection, spec: TrackerSpec) -> None:
+    """Worker main loop. Sends ``ready``, then per task one ``row`` per frame and ``done``, or ``failed``.
+
+    Returns when ``tasks`` is closed; exits at once when the parent process dies.
+    """
+    for number in NOT_FOR_WORKERS:
+        signal.signal(number, signal.SIG_IGN)
+    os.dup2(2, 1)  # what a tracker prints must not mix with the data that the command prints
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        tracker = open_tracker(spec)
+    except VltrackError as error:
+        reports.send(("refused", error.code, error.message[: 2 * PIECE], error.hint[:PIECE]))
+        return
+    reports.send(("ready",))
+    while True:
+        try:
+            task = tasks.recv()
+        except EOFError:
+            return
+        try:
+            for row in track_sequence(tracker, task):
+                reports.send(("row", *row))
+        except Exception as error:  # noqa: BLE001 - sent to the parent, which records it
+            for piece in traceback_pieces(error):
+                reports.send(("trace", piece))
+            reports.send(("failed", *error_facts(error)))
+        else:
+            reports.send(("done",))
+
+
+def error_facts(error: Exception) -> tuple[str, str, bool]:
+    """Code, message, and whether it is a ``VltrackError``: after any other the tracker may be broken."""
+    if isinstance(error, VltrackError):
+        return error.code, str(error)[:PIECE], True
+    return type(error).__name__, str(error)[:PIECE], False
+
+
+def traceback_pieces(error: Exception) -> list[str]:
+    """The traceback of an error in pieces that fit into a pipe."""
+    text = "".join(traceback.format_exception(error))
+    return [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+# -- in the parent ------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
 class _Worker:
-    """One worker process and what it is doing."""
+    """A worker process and its task."""
 
     process: SpawnProcess
     tasks: Connection
@@ -314,200 +313,169 @@ class _Worker:
     rows: list[Row] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
 
+    def failed(self, kind: str, message: str, **more: str) -> TaskFailed:
+        return cast(Task, self.task).failed(kind, message, frame=len(self.rows), **more)
+
+    def reset(self, task: Task | None, deadline: float) -> None:
+        self.task, self.rows, self.trace, self.deadline = task, [], [], deadline
+
 
 class LocalPool:
-    """``jobs`` worker processes on this machine. See ``outcome.WorkerPool``."""
+    """A ``WorkerPool`` of ``jobs`` processes on this machine."""
 
-    def __init__(self, loading: TrackerSpec, jobs: int, patience: Timeouts) -> None:
-        self._loading, self._jobs, self._patience = loading, jobs, patience
-        self._hands: list[_Worker] = []
-        self._stillborn = 0
+    def __init__(self, spec: TrackerSpec, jobs: int, timeouts: Timeouts) -> None:
+        self._spec, self._jobs, self._timeouts = spec, jobs, timeouts
+        self._workers: list[_Worker] = []
+        self._failed_starts = 0
 
-    def free(self) -> bool:
+    def has_idle(self) -> bool:
         """Whether fewer than ``jobs`` tasks are under way."""
-        return sum(hand.task is not None for hand in self._hands) < self._jobs
+        return sum(worker.task is not None for worker in self._workers) < self._jobs
 
-    def give(self, task: Task) -> None:
-        """Hand a task to an idle worker, or to a new one. Raises ``ResourceError`` if none can be started."""
-        idle = next((hand for hand in self._hands if hand.task is None), None)
-        if idle is None:
-            idle = self._hire()
-            self._hands.append(idle)
-        idle.task = task
-        if idle.ready:
-            self._begin(idle)
+    def submit(self, task: Task) -> None:
+        """Give a task to an idle worker, or to a new one. Raises ``ResourceError`` if none can be started."""
+        worker = next((worker for worker in self._workers if worker.task is None), None)
+        if worker is None:
+            worker = self._spawn()
+            self._workers.append(worker)
+        worker.task = task
+        if worker.ready:
+            self._begin(worker)
 
-    def news(self, timeout: float) -> list[WorkerEvent]:
-        """What the workers tell within ``timeout`` seconds; the dead and the silent are buried here.
+    def events(self, timeout: float) -> list[WorkerEvent]:
+        """Collect events for up to ``timeout`` seconds; crashed and unresponsive workers are reaped.
 
         Raises:
             VltrackError: the tracker cannot be loaded, as ``Tracker.load`` raises it.
-            ResourceError: several workers in a row died before they were ready.
+            ResourceError: several workers in a row ended before they were ready.
         """
-        nearest = min((hand.deadline for hand in self._hands), default=time.monotonic() + timeout)
-        patience = max(0.0, min(timeout, nearest - time.monotonic()))
-        ready = set(wait([w for h in self._hands for w in (h.reports, h.process.sentinel)], patience))
+        nearest = min((worker.deadline for worker in self._workers), default=time.monotonic() + timeout)
+        seconds = max(0.0, min(timeout, nearest - time.monotonic()))
+        ready = set(wait([end for w in self._workers for end in (w.reports, w.process.sentinel)], seconds))
         found: list[WorkerEvent] = []
-        for hand in list(self._hands):
-            dead = hand.process.sentinel in ready
-            if dead or hand.reports in ready:
-                dead = not self._listen(hand, found) or dead
-            if dead:
-                found += self._bury(hand)
-            elif time.monotonic() > hand.deadline and hand.task is not None:
-                found += self._give_up(hand)
+        for worker in list(self._workers):
+            ended = worker.process.sentinel in ready
+            if ended or worker.reports in ready:
+                ended = not self._receive(worker, found) or ended
+            if ended:
+                found += self._reap(worker)
+            elif time.monotonic() > worker.deadline and worker.task is not None:
+                found.append(self._time_out(worker))
         return found
 
     def close(self) -> None:
         """Kill all workers."""
-        for hand in self._hands:
-            hand.process.kill()
-        for hand in self._hands:
-            _end(hand)
-        self._hands = []
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in list(self._workers):
+            self._dismiss(worker)
 
-    # -- one worker -------------------------------------------------------------------------------
-
-    def _hire(self) -> _Worker:
+    def _spawn(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         tasks_out, tasks_in = context.Pipe(duplex=False)
         reports_out, reports_in = context.Pipe(duplex=False)
         process = context.Process(
-            target=serve, args=(tasks_out, reports_in, self._loading), name="vltrack-worker", daemon=True
+            target=serve, args=(tasks_out, reports_in, self._spec), name="vltrack-worker", daemon=True
         )
         try:
-            with _surroundings():
+            with _child_environment():
                 process.start()
         except OSError as error:
             for end in (tasks_out, tasks_in, reports_out, reports_in):
                 end.close()
-            raise ResourceError(f"a worker process cannot be started: {error.strerror}.") from error
+            raise ResourceError(f"Cannot start a worker process: {error.strerror}.") from error
         tasks_out.close()
         reports_in.close()
-        deadline = time.monotonic() + self._patience.start
+        deadline = time.monotonic() + self._timeouts.start
         return _Worker(process=process, tasks=tasks_in, reports=reports_out, deadline=deadline)
 
-    def _begin(self, hand: _Worker) -> None:
-        hand.rows, hand.trace = [], []
-        hand.deadline = time.monotonic() + self._patience.first
+    def _begin(self, worker: _Worker) -> None:
+        worker.reset(worker.task, time.monotonic() + self._timeouts.first)
         try:
-            hand.tasks.send(hand.task)
+            worker.tasks.send(worker.task)
         except OSError:
-            return  # it has just died, which ``news`` will see
+            return  # it has just ended, which ``events`` will notice
 
-    def _listen(self, hand: _Worker, found: list[WorkerEvent]) -> bool:
-        """Take all messages that are there; whether the worker can still be heard."""
+    def _receive(self, worker: _Worker, found: list[WorkerEvent]) -> bool:
+        """Handle all waiting messages; return whether the pipe is still open."""
         try:
-            while hand.reports.poll():
-                self._take(hand, hand.reports.recv(), found)
+            while worker.reports.poll():
+                self._handle(worker, worker.reports.recv(), found)
         except (EOFError, OSError):
             return False
         return True
 
-    def _take(self, hand: _Worker, message: tuple[Any, ...], found: list[WorkerEvent]) -> None:
+    def _handle(self, worker: _Worker, message: tuple[Any, ...], found: list[WorkerEvent]) -> None:
         kind, *rest = message
         if kind == "ready":
-            hand.ready, self._stillborn = True, 0
-            hand.deadline = float("inf")
-            if hand.task is not None:
-                self._begin(hand)
+            worker.ready, self._failed_starts = True, 0
+            worker.deadline = float("inf")
+            if worker.task is not None:
+                self._begin(worker)
         elif kind == "refused":
-            raise refusal(*rest)
-        elif hand.task is None:
+            code, text, hint = rest
+            raise reported_error(code, text, hint, otherwise=ResourceError)
+        elif worker.task is None:
             return
         elif kind == "row":
-            hand.rows.append(cast(Row, tuple(rest)))
-            hand.deadline = time.monotonic() + self._patience.next
-            found.append(Heartbeat(task=hand.task))
+            worker.rows.append(cast(Row, tuple(rest)))
+            worker.deadline = time.monotonic() + self._timeouts.next
+            found.append(Heartbeat(task=worker.task))
         elif kind == "trace":
-            hand.trace.append(rest[0])
+            worker.trace.append(rest[0])
         elif kind == "done":
-            found.append(TaskFinished(task=hand.task, rows=hand.rows))
-            self._rest(hand)
+            found.append(TaskFinished(task=worker.task, rows=worker.rows))
+            worker.reset(None, float("inf"))
         elif kind == "failed":
-            error, message_, ours = rest
-            trace = "".join(hand.trace)
-            found.append(self._failed(hand, "raised", message_, error=error, traceback=trace))
-            self._rest(hand)
+            error, text, ours = rest
+            found.append(worker.failed("raised", text, error=error, traceback="".join(worker.trace)))
+            worker.reset(None, float("inf"))
             if not ours:
-                self._dismiss(hand)
+                self._dismiss(worker)
 
-    def _rest(self, hand: _Worker) -> None:
-        hand.task, hand.rows, hand.trace = None, [], []
-        hand.deadline = float("inf")
+    def _dismiss(self, worker: _Worker) -> int | None:
+        """Kill a worker, close what belongs to it and return its exit code."""
+        code = kill(worker.process)
+        worker.tasks.close()
+        worker.reports.close()
+        if code is not None:
+            worker.process.close()
+        self._workers.remove(worker)
+        return code
 
-    def _dismiss(self, hand: _Worker) -> None:
-        hand.process.kill()
-        _end(hand)
-        self._hands.remove(hand)
-
-    def _bury(self, hand: _Worker) -> list[WorkerEvent]:
-        """A worker has ended: of itself, or killed from outside."""
-        if hand not in self._hands:
+    def _reap(self, worker: _Worker) -> list[WorkerEvent]:
+        """Handle a worker that has ended, by itself or killed from outside."""
+        if worker not in self._workers:
             return []
-        hand.process.kill()
-        hand.process.join(_BURIAL)
-        code = hand.process.exitcode
-        name = _signal_name(-code) if code is not None and code < 0 else ""
-        how = f"was ended by {name}" if name else f"ended with exit status {code}"
-        self._dismiss(hand)
-        if hand.task is None:
+        code = self._dismiss(worker)
+        if worker.task is None:
             return []
-        if hand.ready:
-            return [self._failed(hand, "died", f"the worker process {how}.", exit_signal=name)]
-        self._stillborn += 1
-        if self._stillborn >= _STILLBORN:
+        how = describe_exit(code)
+        if worker.ready:
+            message = f"the worker process {how}."
+            return [worker.failed("died", message, exit_signal=signal_name(code))]
+        self._failed_starts += 1
+        if self._failed_starts >= FAILED_STARTS:
             raise ResourceError(
-                f"{self._stillborn} worker processes in a row failed to start; the last one {how}.",
-                hint="Look at what it printed above. A script of yours that calls this needs "
-                'if __name__ == "__main__".',
+                f"{self._failed_starts} worker processes in a row failed to start; the last one {how}.",
+                hint='See what it printed above. A script that calls this needs if __name__ == "__main__".',
             )
-        self.give(hand.task)
+        self.submit(worker.task)
         return []
 
-    def _give_up(self, hand: _Worker) -> list[WorkerEvent]:
-        """A worker has been silent for too long."""
-        limits = self._patience
-        limit = (limits.next if hand.rows else limits.first) if hand.ready else limits.start
-        self._dismiss(hand)
-        if not hand.ready:
-            raise ResourceError(f"a worker process did not load the tracker within {limit:g} s.")
-        message = f"no frame came for {limit:g} s; the worker process was ended."
-        return [self._failed(hand, "silent", message)]
-
-    def _failed(self, hand: _Worker, kind: str, message: str, **more: str) -> TaskFailed:
-        task = cast(Task, hand.task)
-        failure = SequenceFailure(
-            mode=task.mode,
-            name=task.sequence.name,
-            kind=kind,
-            message=message,
-            frame=len(hand.rows),
-            **more,
-        )
-        return TaskFailed(task=task, failure=failure)
-
-
-def refusal(code: str, message: str, hint: str) -> VltrackError:
-    """The error of ours that a worker has told of."""
-    kind = getattr(errors, code, ResourceError)
-    if not (isinstance(kind, type) and issubclass(kind, VltrackError)):
-        kind = ResourceError
-    return kind(message, hint=hint)
-
-
-def _end(hand: _Worker) -> None:
-    """Close what belongs to a killed worker. One that is stuck in the kernel is left to the system."""
-    hand.process.join(_BURIAL)
-    hand.tasks.close()
-    hand.reports.close()
-    if hand.process.exitcode is not None:
-        hand.process.close()
+    def _time_out(self, worker: _Worker) -> TaskFailed:
+        """Kill a worker that has sent nothing for too long."""
+        limits = self._timeouts
+        limit = (limits.next if worker.rows else limits.first) if worker.ready else limits.start
+        self._dismiss(worker)
+        if not worker.ready:
+            raise ResourceError(f"A worker process did not load the tracker within {limit:g} s.")
+        return worker.failed("silent", f"no frame came for {limit:g} s; the worker process was ended.")
 
 
 @contextmanager
-def _surroundings() -> Iterator[None]:
-    """One thread for the child's libraries, and it hears of no signal that is its parent's."""
+def _child_environment() -> Iterator[None]:
+    """Set one thread for the child's libraries, and block signals until the child ignores them itself."""
     before = {key: os.environ.get(key) for key in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)
@@ -520,10 +488,3 @@ def _surroundings() -> Iterator[None]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

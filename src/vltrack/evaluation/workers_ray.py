@@ -1,7 +1,7 @@
-"""The same work over a Ray cluster. Knows Ray; knows no file of results, which the driving process writes.
+"""A ``WorkerPool`` over a Ray cluster.
 
-Every machine of the cluster needs this vltrack and the same packages, and sees the data and the weights under
-the same paths. A task takes one processor and one thread, so a result is the same wherever it was made.
+Every machine of the cluster needs this vltrack and the same packages, and the data and weights under the same
+paths. A task takes one processor and one thread, so a result does not depend on where it was made.
 """
 
 from __future__ import annotations
@@ -19,176 +19,162 @@ from importlib.util import find_spec
 from typing import Any
 
 from vltrack.core.errors import ResourceError, StateError, UsageError, VltrackError
+from vltrack.core.process import reported_error
 from vltrack.evaluation.plan import code_sha256, differences, versions
 from vltrack.evaluation.workers import (
     ENVIRONMENT,
     THREADS,
     Heartbeat,
     Row,
-    SequenceFailure,
     Task,
-    TaskFailed,
     TaskFinished,
     Timeouts,
     TrackerLike,
     TrackerSpec,
     WorkerEvent,
-    follow,
+    error_facts,
     open_tracker,
-    pieces,
-    refusal,
-    said,
+    traceback_pieces,
+    track_sequence,
 )
 
 RETRIES = 1
-"""A sequence is tried once more when the process or the machine that had it dies."""
+"""A sequence is tried once more when its process or its machine dies."""
 
 _POLL = 0.05
 _BANNER = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""Without it Ray warns of a change to come in how it hides GPUs from tasks that asked for none."""
+"""Without it Ray warns of a coming change in how it hides GPUs from tasks that asked for none."""
 
 
 def check_ray() -> None:
-    """That Ray is installed. Raises ``UsageError``."""
+    """Raise ``UsageError`` if Ray is not installed."""
     if find_spec("ray") is None:
         raise UsageError("--engine ray needs Ray, which is not installed.", hint='pip install "vltrack[ray]"')
 
 
 class RayPool:
-    """Tasks on a Ray cluster: the one that this process is connected to or ``RAY_ADDRESS`` names, else one on
-    this machine. See ``outcome.WorkerPool``. ``jobs`` tasks are under way at once; 0 is one a processor.
+    """Run tasks on a Ray cluster: the one that this process is connected to or ``RAY_ADDRESS`` names, else a
+    new one on this machine. ``jobs`` tasks run at once; 0 is one per processor.
     """
 
-    def __init__(self, loading: TrackerSpec, jobs: int, patience: Timeouts) -> None:
+    def __init__(self, spec: TrackerSpec, jobs: int, timeouts: Timeouts) -> None:
         ray: Any = import_module("ray")
         self._ray = ray
         self._ours = not ray.is_initialized()
         os.environ.update({k: v for k, v in _BANNER.items() if k not in os.environ})
         if self._ours:
             try:
-                with _own_signals():
+                with _keep_sigterm():
                     ray.init(log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ResourceError(
-                    f"Ray cannot be reached or started: {error}.", hint="Check RAY_ADDRESS, or ray status."
+                    f"Cannot connect to Ray or start it: {error}.", hint="Check RAY_ADDRESS, or ray status."
                 ) from error
-        self._loading, self._patience = loading, patience
+        self._spec, self._timeouts = spec, timeouts
         self._jobs = jobs or int(ray.cluster_resources().get("CPU", 1))
-        self._here = {"code": code_sha256(), "versions": dict(versions())}
-        self._follow = ray.remote(num_cpus=THREADS, max_retries=RETRIES)(_follow).options(
+        self._here = _code_and_versions()
+        self._run = ray.remote(num_cpus=THREADS, max_retries=RETRIES)(_run_task).options(
             runtime_env={"env_vars": ENVIRONMENT}
         )
-        self._at_work: dict[Any, Task] = {}
+        self._running: dict[Any, Task] = {}
 
-    def free(self) -> bool:
+    def has_idle(self) -> bool:
         """Whether fewer than ``jobs`` tasks are under way."""
-        return len(self._at_work) < self._jobs
+        return len(self._running) < self._jobs
 
-    def give(self, task: Task) -> None:
-        """Let the cluster do this task."""
-        self._at_work[self._follow.remote(self._loading, task, self._patience, self._here)] = task
+    def submit(self, task: Task) -> None:
+        """Start a task on the cluster."""
+        self._running[self._run.remote(self._spec, task, self._timeouts, self._here)] = task
 
-    def news(self, timeout: float) -> list[WorkerEvent]:
-        """What has come back within ``timeout`` seconds.
+    def events(self, timeout: float) -> list[WorkerEvent]:
+        """Collect what has come back within ``timeout`` seconds.
 
         Raises:
             VltrackError: the tracker cannot be loaded there, or that machine has other code or packages.
         """
         until = time.monotonic() + timeout
         while True:
-            # Ray turns every signal into a bare KeyboardInterrupt while it waits: so the waiting is ours.
-            done, _ = self._ray.wait(list(self._at_work), num_returns=len(self._at_work), timeout=0)
+            # Ray turns every signal into a bare KeyboardInterrupt while it waits, so we wait ourselves.
+            done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
             if done or time.monotonic() > until:
-                return [news for reference in done for news in self._fetch(reference)]
+                return [event for reference in done for event in self._fetch(reference)]
             time.sleep(_POLL)
 
     def close(self) -> None:
-        """Cancel what is under way, and leave the cluster if it was joined here."""
-        for reference in self._at_work:
+        """Cancel tasks under way, and leave the cluster if it was joined here."""
+        for reference in self._running:
             with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
                 self._ray.cancel(reference, force=True)
-        self._at_work = {}
+        self._running = {}
         if self._ours:
             self._ray.shutdown()
 
     def _fetch(self, reference: Any) -> list[WorkerEvent]:
-        task = self._at_work.pop(reference)
-        name = task.sequence.name
+        task = self._running.pop(reference)
         try:
             kind, *rest = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            failure = SequenceFailure(
-                mode=task.mode,
-                name=name,
-                kind="died",
-                message=f"the process that had it died or was silent for too long, {RETRIES + 1} times.",
-                error=type(error).__name__,
-                traceback=str(error)[:4000],
-            )
-            return [TaskFailed(task=task, failure=failure)]
+            message = f"the process that had it died or was silent for too long, {RETRIES + 1} times."
+            return [task.failed("died", message, error=type(error).__name__, traceback=str(error)[:4000])]
         if kind == "refused":
-            raise refusal(*rest)
+            code, message, hint = rest
+            raise reported_error(code, message, hint, otherwise=ResourceError)
         if kind == "failed":
             code, message, frame, trace = rest
-            failure = SequenceFailure(
-                mode=task.mode,
-                name=name,
-                kind="raised",
-                message=message,
-                error=code,
-                traceback=trace,
-                frame=frame,
-            )
-            return [Heartbeat(task=task, frames=frame), TaskFailed(task=task, failure=failure)]
+            failed = task.failed("raised", message, frame=frame, error=code, traceback=trace)
+            return [Heartbeat(task=task, frames=frame), failed]
         rows: list[Row] = rest[0]
         return [Heartbeat(task=task, frames=len(rows)), TaskFinished(task=task, rows=rows)]
 
 
 @contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself and leaves at once; what it means for a run is decided elsewhere."""
+def _keep_sigterm() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which Ray replaces by one that exits at once."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
 
 
-def _follow(loading: TrackerSpec, task: Task, patience: Timeouts, there: dict[str, Any]) -> tuple[Any, ...]:
-    """One sequence, in a process of the cluster: ``done`` and its rows, ``failed``, or ``refused``.
+def _run_task(spec: TrackerSpec, task: Task, timeouts: Timeouts, there: dict[str, Any]) -> tuple[Any, ...]:
+    """Track one sequence in a process of the cluster; return ``done`` and rows, ``failed`` or ``refused``.
 
-    The process ends itself when it is silent for too long: the watchdog is one in C, which needs no lock.
+    The process ends itself when it hangs: the watchdog is one in C, which needs no lock.
     """
     try:
         _check_same(there)
-        faulthandler.dump_traceback_later(patience.start, exit=True)
-        tracker = _tracker(loading.loader, loading.weights, loading.device, tuple(loading.policy.items()))
+        faulthandler.dump_traceback_later(timeouts.start, exit=True)
+        tracker = _tracker(spec.loader, spec.weights, spec.device, tuple(spec.policy.items()))
     except VltrackError as error:
         return "refused", error.code, error.message, error.hint
     finally:
         faulthandler.cancel_dump_traceback_later()
     rows: list[Row] = []
     try:
-        faulthandler.dump_traceback_later(patience.first, exit=True)
-        for row in follow(tracker, task):
-            faulthandler.dump_traceback_later(patience.next, exit=True)
+        faulthandler.dump_traceback_later(timeouts.first, exit=True)
+        for row in track_sequence(tracker, task):
+            faulthandler.dump_traceback_later(timeouts.next, exit=True)
             rows.append(row)
-    except Exception as error:  # noqa: BLE001 - told to the process that drives, which records it
-        code, message, ours = said(error)
+    except Exception as error:  # noqa: BLE001 - returned to the driving process, which records it
+        code, message, ours = error_facts(error)
         if not ours:
             _tracker.cache_clear()  # it may be broken now
-        return "failed", code, message, len(rows), "".join(pieces(error))
+        return "failed", code, message, len(rows), "".join(traceback_pieces(error))
     finally:
         faulthandler.cancel_dump_traceback_later()
     return "done", rows
 
 
+def _code_and_versions() -> dict[str, Any]:
+    return {"code": code_sha256(), "versions": dict(versions())}
+
+
 def _check_same(there: dict[str, Any]) -> None:
-    """That this machine computes with the same code and packages. Raises ``StateError``."""
-    here = {"code": code_sha256(), "versions": dict(versions())}
-    found = differences(there, here)
+    """Raise ``StateError`` if this machine has other code or packages than the driving one."""
+    found = differences(there, _code_and_versions())
     if found:
         raise StateError(
-            f"a machine of the cluster ({os.uname().nodename}) differs: {'; '.join(found[:6])}.",
+            f"A machine of the cluster ({os.uname().nodename}) differs: {'; '.join(found[:6])}.",
             hint="Install the same vltrack and packages on all of them.",
         )
 

@@ -1,10 +1,15 @@
-"""Writing a folder of results: whole files, the record last. Knows ``store``'s files; knows no process."""
+"""Write a folder of results: complete files only, the record of a sequence last; locks between evaluators.
+
+Several evaluators may share one folder. Each holds a lock file of its own while it is at work, and one for
+every sequence that it runs; the operating system releases the locks of a process that is killed. The files
+lie in ``claims/`` and are removed by the last evaluator that leaves.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from vltrack.core.errors import DataError, StateError
 from vltrack.core.files import (
@@ -27,149 +34,78 @@ from vltrack.evaluation.results import (
     DONE,
     FAILED,
     RUN,
+    RUN_FILE,
     SUFFIXES,
     file_of,
     is_finished,
     lines_of,
     read_boxes,
     read_scores,
-    times_seal,
+    times_checksum,
 )
 from vltrack.evaluation.workers import Row, SequenceFailure, Task
 
-# MERGED evaluation/writing.py
-# Who works on what: locks that the system takes back from a process that dies. Knows files of locks only.
-#
-# Several evaluators may share one folder. Each holds a shared lock on the folder while it is at work, and an
-# exclusive one on every sequence that it has in hand. The files lie in ``claims/`` and go with the last.
-
-
-_FOLDER = ".folder.lock"
-"""No sequence's name begins with a dot."""
-
-
-class SequenceLock:
-    """A held lock on one sequence; ``release`` removes its file."""
-
-    def __init__(self, handle: int, path: Path) -> None:
-        self._handle, self._path = handle, path
-
-    def release(self) -> None:
-        """Let go. The file is removed first, while nobody else can hold it."""
-        self._path.unlink(missing_ok=True)
-        os.close(self._handle)
-
-
-class FolderLock:
-    """The lock on a whole folder of results."""
-
-    def __init__(self, folder: Path) -> None:
-        self._claims = folder / "claims"
-        self._handle: int | None = None
-
-    def alone(self) -> bool:
-        """Take the folder for this process alone, if nobody else is at work. Raises ``ResourceError``."""
-        if self._handle is not None:
-            try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-        self._handle = _locked(self._claims / _FOLDER, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return self._handle is not None
-
-    def share(self) -> None:
-        """Be at work beside others; waits while one is alone. Raises ``ResourceError``."""
-        path = self._claims / _FOLDER
-        if self._handle is not None:
-            # From one kind to the other is no single act: who came between may have removed the file.
-            fcntl.flock(self._handle, fcntl.LOCK_SH)
-            if _is_at(self._handle, path):
-                return
-            self.close()
-        self._handle = _locked(path, fcntl.LOCK_SH)
-
-    def claim(self, name: str) -> SequenceLock | None:
-        """The lock on a sequence, None while another evaluator has it. Raises ``ResourceError``."""
-        path = self._claims / f"{name}.lock"
-        handle = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return None if handle is None else SequenceLock(handle, path)
-
-    def remove(self) -> None:
-        """Remove all files of locks; only for who is ``alone``."""
-        for path in (*self._claims.glob("*.lock"), self._claims / _FOLDER):
-            path.unlink(missing_ok=True)
-        try:
-            self._claims.rmdir()
-        except OSError:
-            return  # another evaluator has just come
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
-
-def _locked(path: Path, how: int) -> int | None:
-    """A descriptor that holds the lock on the file that has this name now; None if somebody else holds it.
-
-    Raises:
-        ResourceError: the file cannot be made, or the file system knows no locks.
-    """
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
-            continue  # claims/ went with another evaluator between the two lines
-        except OSError as error:
-            raise as_resource_error(error, path) from error
-        try:
-            fcntl.flock(handle, how)
-            if _is_at(handle, path):
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except OSError as error:
-            os.close(handle)
-            raise as_resource_error(error, path) from error
-        os.close(handle)  # the file was removed while we waited for it: take the new one
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether this open file is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 VERSION = 1
 _HALF_WRITTEN = re.compile(r"\..*\.part(\.\w+)?")
+_ANOTHER = "Choose another --out, or start over with --rerun."
+
+
+@contextmanager
+def open_writer(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterator[ResultWriter]:
+    """Open a folder of results for writing, after checking that its contents belong to the same run.
+
+    Args:
+        folder: made if it does not exist.
+        run: content of ``run.json`` (``tracker, fingerprint, sequences, left_out``).
+        rerun: remove everything that is in the folder first.
+
+    Raises:
+        StateError: the folder holds results of another fingerprint (what differs is listed) or of something
+            else; or ``rerun`` while another evaluator is at work there.
+        ResourceError: the folder cannot be made or written.
+    """
+    record = {"format": RUN, "version": VERSION, **run}
+    locks = FolderLocks(folder)
+    try:
+        with locks.exclusive() as alone:
+            if alone:
+                _prepare(folder, record, rerun=rerun)
+            elif rerun:
+                raise StateError(
+                    f"Another evaluation is at work in {folder}.",
+                    hint="Wait for it, or choose another --out.",
+                )
+            locks.enter()
+        _check_same(folder, record)
+        yield ResultWriter(folder, locks)
+    finally:
+        with locks.exclusive() as alone:
+            if alone:
+                remove_partial_files(folder)
+            locks.leave(last=alone)
 
 
 class ResultWriter:
-    """A folder of results that is open for writing; made by ``opened``."""
+    """A folder of results that is open for writing; made by ``open_writer``."""
 
-    def __init__(self, folder: Path, lock: FolderLock) -> None:
+    def __init__(self, folder: Path, locks: FolderLocks) -> None:
         self.folder = folder
-        self._lock = lock
+        self._locks = locks
 
     def finished(self, name: str) -> bool:
-        """Whether a sequence has a whole result."""
+        """Whether a sequence has a complete result."""
         return is_finished(self.folder, name)
 
-    def claim(self, name: str) -> SequenceLock | None:
-        """The right to work on a sequence, None while another evaluator has it."""
-        return self._lock.claim(name)
+    def lock(self, name: str) -> SequenceLock | None:
+        """Lock a sequence; None while another evaluator holds it. Raises ``ResourceError``."""
+        return self._locks.lock(name)
 
-    def keep(self, task: Task, rows: list[Row]) -> dict[str, Any]:
-        """Write the result of a sequence and return its record.
+    def keep(self, task: Task, rows: list[Row]) -> None:
+        """Write the result of a sequence.
 
         Raises:
-            DataError: a row is no box or no score, or there are not as many as frames; nothing is written.
+            DataError: a row is not a box or not a score, or rows and frames differ in number; nothing is
+                written.
             ResourceError: the disk is full or refuses; the sequence does not count as finished.
         """
         name = task.sequence.name
@@ -178,10 +114,12 @@ class ResultWriter:
         boxes = lines_of([row[:4] for row in rows])
         scores = lines_of([(row[4], int(row[5])) for row in rows])
         times = lines_of([row[7:] for row in rows])
-        files = {"boxes": boxes, "scores": scores, "times": times + f"{times_seal(times)}\n".encode()}
+        files = {"boxes": boxes, "scores": scores, "times": times + f"{times_checksum(times)}\n".encode()}
         read_boxes(boxes, Path(name), len(rows))
         read_scores(scores, Path(name), len(rows))
         counts = Counter(row[6] for row in rows)
+        for kind, data in files.items():
+            write_bytes(file_of(self.folder, kind, name), data)
         record = {
             "format": DONE,
             "version": VERSION,
@@ -191,80 +129,42 @@ class ResultWriter:
             "statuses": {str(status): counts[status] for status in Status},
             "sha256": {kind: sha256_bytes(files[kind]) for kind in ("boxes", "scores")},
         }
-        for kind, data in files.items():
-            write_bytes(file_of(self.folder, kind, name), data)
         write_checksummed(file_of(self.folder, "done", name), record)
         file_of(self.folder, "failures", name).unlink(missing_ok=True)
-        return record
 
     def fail(self, failure: SequenceFailure) -> None:
-        """Tell why a sequence has no result; an earlier one of it goes. Raises ``ResourceError``."""
+        """Record why a sequence has no result; an earlier result is removed. Raises ``ResourceError``."""
         for kind in ("done", "boxes", "scores", "times"):
             file_of(self.folder, kind, failure.name).unlink(missing_ok=True)
         record = {"format": FAILED, "version": VERSION, **asdict(failure)}
         write_checksummed(file_of(self.folder, "failures", failure.name), record)
 
-    def failure_stamp(self, name: str) -> int:
+    def failure_time(self, name: str) -> int:
         """When the failure of a sequence was recorded (nanoseconds), 0 if it was not."""
         path = file_of(self.folder, "failures", name)
         return path.stat().st_mtime_ns if path.is_file() else 0
 
     def failure(self, name: str) -> SequenceFailure:
-        """The recorded failure. Raises ``StateError`` if the record was changed."""
+        """Read the recorded failure of a sequence. Raises ``StateError`` if the record was changed."""
         record = read_checksummed(file_of(self.folder, "failures", name), FAILED)
         return SequenceFailure(**{k: v for k, v in record.items() if k not in ("format", "version")})
 
 
-@contextmanager
-def opened(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterator[ResultWriter]:
-    """A folder to write into, after it was seen that what lies in it belongs to the same run.
-
-    ``run`` is the content of ``run.json`` (``tracker, fingerprint, sequences, left_out``). With ``rerun`` all
-    that is in the folder goes first.
-
-    Raises:
-        StateError: the folder holds results of another fingerprint (names what differs) or of something else;
-            or ``rerun`` while another evaluator is at work there.
-        ResourceError: the folder cannot be made or written.
-    """
-    record = {"format": RUN, "version": VERSION, **run}
-    lock = FolderLock(folder)
-    try:
-        alone = lock.alone()
-        if rerun and not alone:
-            raise StateError(
-                f"another evaluation is at work in {folder}.", hint="Wait for it, or choose another --out."
-            )
-        if alone:
-            _prepare(folder, record, rerun=rerun)
-        lock.share()
-        _check_same(folder, record)
-        yield ResultWriter(folder, lock)
-    finally:
-        if lock.alone():
-            _sweep(folder)
-            lock.remove()
-        lock.close()
-
-
 def _prepare(folder: Path, record: Mapping[str, Any], *, rerun: bool) -> None:
-    """Make the folder what it shall be, while nobody else is in it."""
+    """Make the folder and its ``run.json``, while no other evaluator is at work."""
     try:
         if rerun:
-            # The record goes first: what is left of a broken removal is nobody's result.
-            for name in ("run.json", "scores.json"):
+            # The record first: what a broken removal leaves behind must not pass for a result.
+            for name in (RUN_FILE, "scores.json"):
                 (folder / name).unlink(missing_ok=True)
             for kind in SUFFIXES:
                 shutil.rmtree(folder / kind, ignore_errors=True)
-        _sweep(folder)
-        if not (folder / "run.json").is_file():
+        remove_partial_files(folder)
+        if not (folder / RUN_FILE).is_file():
             foreign = [str(p.relative_to(folder)) for k in SUFFIXES for p in (folder / k).glob("*")]
             if foreign:
-                raise StateError(
-                    f"{folder} holds results without run.json ({foreign[0]}).",
-                    hint="Choose another --out, or start afresh with --rerun.",
-                )
-            write_checksummed(folder / "run.json", record)
+                raise StateError(f"{folder} holds results without run.json ({foreign[0]}).", hint=_ANOTHER)
+            write_checksummed(folder / RUN_FILE, record)
         for kind in SUFFIXES:
             (folder / kind).mkdir(exist_ok=True)
     except OSError as error:
@@ -272,25 +172,23 @@ def _prepare(folder: Path, record: Mapping[str, Any], *, rerun: bool) -> None:
 
 
 def _check_same(folder: Path, record: Mapping[str, Any]) -> None:
-    """That the folder is of the same run. Raises ``StateError`` that names what differs (E05)."""
+    """Raise ``StateError`` if the folder is of another run, with what differs (fault E05, docs/faults.md)."""
     try:
-        there = read_checksummed(folder / "run.json", RUN)
+        there = read_checksummed(folder / RUN_FILE, RUN)
     except OSError as error:
-        raise as_resource_error(error, folder / "run.json") from error
+        raise as_resource_error(error, folder / RUN_FILE) from error
     parts = ("fingerprint", "tracker", "sequences", "left_out")
     found = [d for part in parts for d in differences(there.get(part), record[part], part)]
     if found:
-        said = "; ".join(d.removeprefix("fingerprint.") for d in found[:6])
+        shown = "; ".join(d.removeprefix("fingerprint.") for d in found[:6])
         more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-        raise StateError(
-            f"{folder} holds results of another run: {said}{more}.",
-            hint="Choose another --out, or start afresh with --rerun.",
-        )
+        raise StateError(f"{folder} holds results of another run: {shown}{more}.", hint=_ANOTHER)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed runs left half written, and failures of what has a result since; only while nobody
-    else is at work.
+def remove_partial_files(folder: Path) -> None:
+    """Remove half-written files of killed runs, and failures of sequences that have a result.
+
+    Only while no other evaluator is at work.
     """
     for place in (folder, *(folder / kind for kind in SUFFIXES)):
         if place.is_dir():
@@ -298,5 +196,85 @@ def _sweep(folder: Path) -> None:
                 if _HALF_WRITTEN.fullmatch(path.name):
                     path.unlink(missing_ok=True)
     for failure in (folder / "failures").glob("*.json"):
-        if (folder / "done" / failure.name).is_file():  # killed between the two lines at the end of ``keep``
+        if (folder / "done" / failure.name).is_file():  # killed between the last two lines of ``keep``
             failure.unlink(missing_ok=True)
+
+
+# -- locks --------------------------------------------------------------------------------------------------
+
+
+class SequenceLock:
+    """A held lock; ``release`` removes its file."""
+
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
+
+    def release(self) -> None:
+        """Release the lock. The file is removed first, while no other process can hold it."""
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+
+
+class FolderLocks:
+    """The locks of one evaluator in a folder of results. No name of a sequence begins with a dot."""
+
+    def __init__(self, folder: Path) -> None:
+        self._place = folder / "claims"
+        self._own = self._place / f".evaluator-{os.getpid()}-{secrets.token_hex(4)}.lock"
+        self._presence: SequenceLock | None = None
+
+    @contextmanager
+    def exclusive(self) -> Iterator[bool]:
+        """Let no other evaluator enter or leave; yields whether none is at work. Raises ``ResourceError``."""
+        lock = self._acquire(self._place / ".folder.lock", blocking=True)
+        try:
+            yield self._alone()
+        finally:
+            if lock is not None:
+                lock.release()
+                self._remove_place()
+
+    def enter(self) -> None:
+        """Be at work next to others; only while ``exclusive``. Raises ``ResourceError``."""
+        self._presence = self._acquire(self._own)
+
+    def leave(self, *, last: bool) -> None:
+        """Stop being at work; the last one removes files of killed evaluators. Only while ``exclusive``."""
+        if self._presence is not None:
+            self._presence.release()
+        if last:
+            for path in self._place.glob("*.lock"):
+                path.unlink(missing_ok=True)
+
+    def lock(self, name: str) -> SequenceLock | None:
+        """Lock a sequence; None while another evaluator holds it. Raises ``ResourceError``."""
+        return self._acquire(self._place / f"{name}.lock")
+
+    def _alone(self) -> bool:
+        for path in self._place.glob(".evaluator-*.lock"):
+            if path != self._own:
+                stale = self._acquire(path)
+                if stale is None:
+                    return False
+                stale.release()
+        return True
+
+    def _remove_place(self) -> None:
+        try:
+            self._place.rmdir()
+        except OSError:
+            return  # others are at work, or one has just come
+
+    def _acquire(self, path: Path, *, blocking: bool = False) -> SequenceLock | None:
+        lock = FileLock(path, fallback_to_soft=False)
+        while True:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(blocking=blocking)
+            except FileNotFoundError:
+                continue  # claims/ was removed by another evaluator between the two lines
+            except Timeout:
+                return None
+            except OSError as error:
+                raise as_resource_error(error, path) from error
+            return SequenceLock(lock)

@@ -10,7 +10,8 @@ In ``trackers.ini``::
 ``folder``: the toolkit starts a command in a folder with ``frames_color.txt`` (one image per line) and one
 ``query_<id>.txt`` per object (line 1: 0-based frame where the object begins; line 2: its region, ``0`` for
 none; then ``key=value`` lines, of which ``prompt=`` is a sentence). It reads ``output_<id>.txt``, one region
-per frame with ``0`` before the start, and ``output_<id>_score.txt``; any exit code but 0 counts as a failure::
+per frame with ``0`` before the start, and ``output_<id>_score.txt``; an exit code other than 0
+is a failure::
 
     python -m vltrack.evaluation.harnesses.vot --model litetrack-tiny
 
@@ -278,9 +279,7 @@ def _lines(file: Path) -> list[str]:
 def _decode(files: list[Path]) -> Iterator[Frame]:
     """Yield all frames, or raise: a score over a sequence with gaps would mean nothing."""
     name = f"{files[0].parent} ({len(files)} frames)"
-    with ImagesSource(
-        files, kind="frames", name=name
-    ) as source:
+    with ImagesSource(files, kind="frames", name=name) as source:
         for frame in source:
             if frame.image is None:
                 raise ImageError(f"Cannot decode the frame {files[frame.index]}: {frame.flags[-1]}.")
@@ -335,7 +334,7 @@ def parse_region(text: str, where: str = "region") -> BoxTuple | None:
     if count < 4 or count % 2:
         raise DataError(
             f"{where}: not a VOT region: {text[:60]!r}.",
-            hint="Give a code (0, 1, 2), a rectangle x,y,w,h, a polygon of 3 or more corners, or a mask (m...).",
+            hint="Give a code (0, 1, 2), a rectangle x,y,w,h, a polygon of 3 corners or more, or a mask.",
         )
     if any(map(math.isnan, numbers)):
         return None
