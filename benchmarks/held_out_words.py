@@ -30,7 +30,7 @@ APART = 0.5
 
 def samples(data: Path, cutouts: Path | None, count: int) -> list[Sample]:
     """``count`` samples of the held-out pictures; objects are cut out where no file of them is given."""
-    config = PairConfig(scene_share=1.0, text_share=0.0, negative_share=0.0, recolour_share=0.35, split="val")
+    config = PairConfig(scene_share=1.0, text_share=0.0, negative_share=0.0, recolor_share=0.35, split="val")
     pictures = ImageSet.load(data)
     with tempfile.TemporaryDirectory() as folder:
         cut = CutoutSet.load(cutouts) if cutouts else build_cutouts(pictures, Path(folder) / "cutouts.npz")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vltrack.training.losses import (
     box_losses,
     focal,
-    gaussian_centres,
+    gaussian_centers,
     giou,
     inner_cells,
     layer_contrast,
@@ -23,7 +23,7 @@ unit = st.floats(0.1, 0.9)
 @given(x=unit, y=unit, w=st.floats(0.02, 1.5), h=st.floats(0.02, 1.5))
 @settings(max_examples=60, deadline=None)
 def test_the_peak_lies_at_the_centre_and_is_one(x: float, y: float, w: float, h: float) -> None:
-    target = gaussian_centres(torch.tensor([[x, y, w, h]]), SIDE)[0]
+    target = gaussian_centers(torch.tensor([[x, y, w, h]]), SIDE)[0]
     peak = int(target.argmax())
     assert (peak % SIDE, peak // SIDE) == (int(x * SIDE), int(y * SIDE))
     assert target.max() == 1
@@ -31,12 +31,12 @@ def test_the_peak_lies_at_the_centre_and_is_one(x: float, y: float, w: float, h:
 
 
 def test_a_larger_target_has_a_wider_peak() -> None:
-    small, large = gaussian_centres(torch.tensor([[0.5, 0.5, 0.1, 0.1], [0.5, 0.5, 0.8, 0.8]]), SIDE)
+    small, large = gaussian_centers(torch.tensor([[0.5, 0.5, 0.1, 0.1], [0.5, 0.5, 0.8, 0.8]]), SIDE)
     assert large.sum() > small.sum()
 
 
 def test_focal_is_small_where_the_map_is_right_and_large_where_it_is_wrong() -> None:
-    target = gaussian_centres(torch.tensor([[0.5, 0.5, 0.3, 0.3]]), SIDE)
+    target = gaussian_centers(torch.tensor([[0.5, 0.5, 0.3, 0.3]]), SIDE)
     right = torch.where(target == 1, 8.0, -8.0)
     wrong = torch.where(target == 1, -8.0, 8.0)
     assert focal(right, target) < 0.01 < 10 < focal(wrong, target)

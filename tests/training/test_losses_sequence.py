@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from vltrack.models.artrack_decoder import Vocabulary
-from vltrack.training.losses import siou, siou_loss, word_loss
+from vltrack.models.artrack_decoder import BoxTokenizer
+from vltrack.training.losses import siou, siou_loss, token_loss
 
-WORDS = Vocabulary()
+WORDS = BoxTokenizer()
 
 
 def box(*numbers: float) -> torch.Tensor:
@@ -84,7 +84,7 @@ def test_absent_targets_do_not_count() -> None:
     assert float(siou_loss(guess, truth, torch.tensor([1.0, 0.0]))) == pytest.approx(0.0, abs=1e-6)
     assert float(siou_loss(guess, truth, torch.zeros(2))) == 0.0
     logits = torch.zeros(2, 5, WORDS.size, requires_grad=True)
-    word_loss(logits, truth, torch.tensor([1.0, 0.0]), WORDS).backward()
+    token_loss(logits, truth, torch.tensor([1.0, 0.0]), WORDS).backward()
     assert float(logits.grad[1].abs().max()) == 0.0
     assert float(logits.grad[0].abs().max()) > 0.0
 
@@ -94,17 +94,17 @@ def test_word_loss_by_hand() -> None:
     truth = box(0.5, 0.6, 0.25, 0.2)
     logits = torch.zeros(1, 5, WORDS.size)
     logits[0, torch.arange(4), torch.tensor([349, 399, 448, 478])] = 100.0
-    found = float(word_loss(logits, truth, torch.ones(1), WORDS))
+    found = float(token_loss(logits, truth, torch.ones(1), WORDS))
     assert found == pytest.approx(0.1 * math.log(802) / 4.1, rel=1e-4)
-    assert float(word_loss(logits[:, :4], truth, torch.ones(1), WORDS)) == pytest.approx(0.0, abs=1e-5)
+    assert float(token_loss(logits[:, :4], truth, torch.ones(1), WORDS)) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_word_loss_is_torchs_with_class_weights() -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(3, 5, WORDS.size, generator=generator)
     truth = torch.rand(3, 4, generator=generator) * 0.5 + 0.2
-    labels = torch.cat([WORDS.words(truth), torch.full((3, 1), WORDS.end)], dim=1)
+    labels = torch.cat([WORDS.encode(truth), torch.full((3, 1), WORDS.end)], dim=1)
     weights = torch.ones(WORDS.size)
     weights[800:] = 0.1
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight=weights)
-    assert torch.allclose(word_loss(logits, truth, torch.ones(3), WORDS), expected)
+    assert torch.allclose(token_loss(logits, truth, torch.ones(3), WORDS), expected)

@@ -106,9 +106,7 @@ def test_its_own_boxes_lead(model: AITrack, clip: Clip) -> None:
 
 
 def memory_of(model: AITrack, rolled: Rolled) -> Memory:
-    return model.remember(
-        rolled.template_B3SS, rolled.template_box_B4, rolled.context_B3SS, rolled.context_box_B4
-    )
+    return model.init_template(rolled.template, rolled.context)
 
 
 def test_the_loss_is_siou_of_what_it_expected_over_usable_frames(

@@ -1,11 +1,15 @@
-"""A run's state on disk: weights, average and optimizer as safetensors, counters as JSON. Nothing is
-pickled.
+"""A run's state on disk: weights, average and optimizer as safetensors, counters as JSON; and the layer
+freezing that a plateau of the loss undoes step by step (LiteTrack).
+
+The released code of LiteTrack defines a freeze plan and never executes it. Here the loss of each period is
+compared with the best so far; after ``patience`` periods without a gain of ``delta`` the next module of the
+plan is unfrozen.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +18,24 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from vltrack.core.errors import CheckpointCorrupt, StateError
+from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, StateError
 from vltrack.core.files import sha256_bytes, write_bytes, write_text
+from vltrack.core.json_io import read_json
 from vltrack.nn.device import freezable
-from vltrack.training.recipes import TrainConfig
+from vltrack.training.recipes import TrainConfig, to_dict
 
-# MERGED training/checkpoint.py
-# Layer freezing that a plateau of the loss undoes step by step (LiteTrack idea 1).
-#
-# The released code defines such a plan and never executes it. Here a plan is executed: the loss of
-# each period
-# is compared with the best so far, and after ``patience`` periods without a gain of ``delta`` the next module
-# is set free.
+MAX_CONFIG_BYTES = 1 << 20
 
 
 def freeze(modules: list[nn.Module]) -> None:
-    """Stop the gradients of all parameters but those of normalisation layers."""
+    """Stop the gradients of all parameters except those of layer norms."""
     for parameter in freezable(modules):
         parameter.requires_grad_(False)
 
 
 @dataclass
 class PlateauUnfreezer:
-    """Counts periods without progress. State is plain numbers, so that a resumed run goes on as it was."""
+    """Counts periods without progress; its state is plain numbers, which a checkpoint holds."""
 
     order: list[nn.Module]
     patience: int
@@ -47,40 +46,40 @@ class PlateauUnfreezer:
     history: list[int] = field(default_factory=list)
 
     def period(self, loss: float, step: int) -> bool:
-        """Tell the mean loss of one period; True if a module was set free."""
+        """Count a period by its mean loss; True if a module was unfrozen."""
         if loss < self.best * (1 - self.delta):
             self.best, self.waited = loss, 0
             return False
         self.waited += 1
         if self.waited < self.patience or self.freed >= len(self.order):
             return False
-        self._free(self.order[self.freed])
+        self._unfreeze(self.order[self.freed])
         self.freed += 1
         self.waited = 0
         self.history.append(step)
         return True
 
     def state(self) -> dict[str, Any]:
-        """Numbers to store."""
+        """Numbers for the checkpoint."""
         best = self.best if self.best != float("inf") else None
         return {"best": best, "waited": self.waited, "freed": self.freed, "history": self.history}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from stored numbers, with the same modules free."""
+        """Restore the numbers, and unfreeze the same modules."""
         self.best = state["best"] if state["best"] is not None else float("inf")
         self.waited, self.freed, self.history = state["waited"], state["freed"], list(state["history"])
         for module in self.order[: self.freed]:
-            self._free(module)
+            self._unfreeze(module)
 
     @staticmethod
-    def _free(module: nn.Module) -> None:
+    def _unfreeze(module: nn.Module) -> None:
         for parameter in module.parameters():
             parameter.requires_grad_(True)
 
 
 @dataclass
 class RunState:
-    """What changes while training."""
+    """Everything that changes while training."""
 
     model: Any
     average: Any
@@ -90,7 +89,10 @@ class RunState:
 
 
 def save_state(out: Path, state: RunState, config: TrainConfig) -> None:
-    """Write step-N.safetensors, then last.json that names it and its sha256, then remove the one before."""
+    """Write step-N.safetensors, then last.json with its name and sha256, then remove the one before.
+
+    Raises ``ResourceError`` where it cannot be written; the checkpoint before is kept.
+    """
     tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
     tensors |= _optimizer_tensors(state)
@@ -102,7 +104,7 @@ def save_state(out: Path, state: RunState, config: TrainConfig) -> None:
         "file": path.name,
         "sha256": sha256_bytes(data),
         "unfreezer": state.unfreezer.state(),
-        "config": asdict(config),
+        "config": to_dict(config),
     }
     write_text(out / "last.json", json.dumps(record, indent=2) + "\n")
     for old in out.glob("step-*.safetensors"):
@@ -111,11 +113,11 @@ def save_state(out: Path, state: RunState, config: TrainConfig) -> None:
 
 
 def restore_state(out: Path, state: RunState) -> None:
-    """Go on from last.json. A run that was stopped before its first checkpoint starts at step 0.
+    """Load the checkpoint of last.json. A run that was stopped before its first one starts at step 0.
 
     Raises:
-        CheckpointCorrupt: the file is not the one that was written.
-        StateError: last.json names a file that is gone.
+        CheckpointCorrupt: the file or last.json is damaged.
+        StateError: last.json names a file that is missing.
     """
     if not (out / "last.json").exists():
         return
@@ -132,21 +134,47 @@ def averaged(run: Path) -> dict[str, Tensor]:
     """The averaged weights of a run's last checkpoint, under the model's own names.
 
     Raises:
-        StateError: ``run`` holds no checkpoint, or names one that is gone.
-        CheckpointCorrupt: it is not the one that was written.
+        StateError: ``run`` holds no checkpoint, or names one that is missing.
+        CheckpointCorrupt: it is damaged.
     """
     if not (run / "last.json").exists():
-        raise StateError(f"{run} holds no checkpoint.", hint="Train first: vltrack train.")
+        raise StateError(f"{run} holds no checkpoint.", hint="Train first, with `vltrack train`.")
     prefix = "average."
     return {k[len(prefix) :]: v for k, v in _read(run)[1].items() if k.startswith(prefix)}
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Read config.json of a run. Raises ``ConfigError``: no strict JSON object, or larger than 1 MiB."""
+    try:
+        found = read_json(path, max_bytes=MAX_CONFIG_BYTES)
+    except DataError as error:
+        raise ConfigError(
+            f"{path} is not a configuration: {error.message}", hint="Start a new run."
+        ) from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} is not a configuration: {type(found).__name__}.", hint="Start a new run.")
+    return found
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Read last.json of a run. Raises ``CheckpointCorrupt``: it is damaged."""
+    path = run / "last.json"
+    try:
+        record = read_json(path, max_bytes=MAX_CONFIG_BYTES)
+        if {"step", "file", "sha256", "unfreezer", "config"} <= set(record):
+            return dict(record)
+        reason = "fields are missing"
+    except (DataError, TypeError) as error:
+        reason = str(error)
+    raise CheckpointCorrupt(f"{path} is damaged: {reason}", hint="Start a new run.")
+
+
 def _read(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """last.json and the tensors of the checkpoint that it names."""
-    record = json.loads((run / "last.json").read_text())
+    """last.json and the tensors of its checkpoint."""
+    record = read_record(run)
     path = run / record["file"]
     if not path.exists():
-        raise StateError(f"{path} is missing, but last.json names it.", hint="Start a new run.")
+        raise StateError(f"{path} is missing; last.json names it.", hint="Start a new run.")
     data = path.read_bytes()
     if sha256_bytes(data) != record["sha256"]:
         raise CheckpointCorrupt(f"{path} is damaged (sha256 differs).", hint="Start a new run.")
@@ -181,7 +209,7 @@ def _fill_optimizer(state: RunState, tensors: dict[str, Tensor]) -> None:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Forget the lines after the checkpoint: they will be written again."""
+    """Remove the lines after the checkpoint: they will be written again."""
     if path.exists():
         lines = path.read_text().splitlines(keepends=True)
         kept = [line for line in lines[1:] if int(line.split(",", 1)[0]) <= step]

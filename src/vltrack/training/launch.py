@@ -1,25 +1,26 @@
-"""From the command's options to a training: recipe and overrides, one process or several under torchrun."""
+"""Start a training run from options: recipe and overrides, in one process or in several (torchrun)."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, fields, is_dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound, did_you_mean
 from vltrack.core.threads import PASSIVE
 from vltrack.training import recipes
-from vltrack.training import recipes as recipes_twins
-from vltrack.training.clips import ClipConfig
-from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.publish import publish
-from vltrack.training.recipes import LossWeights, TrainConfig
+from vltrack.training.recipes import TrainConfig, keys
+
+Progress = Callable[[int, int, str], None]
+"""Called with the finished steps, all steps, and a line of losses and speed."""
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "litetrack-tiny": recipes.litetrack_tiny,
@@ -33,61 +34,59 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "sa-tracker-tiny": recipes.sa_tracker_tiny,
     "sa-tracker-base": recipes.sa_tracker_base,
 }
-# Second parts: they start from the folder of an earlier run.
-SECOND: dict[str, Callable[[str], TrainConfig]] = {
-    "litetrack-tiny": recipes.litetrack_tiny_words,
+SECOND_RECIPES: dict[str, Callable[[str], TrainConfig]] = {
+    "litetrack-tiny": recipes.litetrack_tiny_text,
     "aitrack-tiny": recipes.aitrack_tiny_clips,
     "aitrack-base": recipes.aitrack_base_clips,
     "bit-tracker-base": recipes.bit_tracker_base_score,
 }
-# The last part of the tiny sizes, ``part="twins"``: starts from a run or from weights.
-TWINS: dict[str, Callable[[], TrainConfig]] = {
-    "litetrack-tiny": recipes_twins.litetrack_tiny,
-    "aitrack-tiny": recipes_twins.aitrack_tiny,
-    "all-in-one-tiny": recipes_twins.all_in_one_tiny,
-    "bit-tracker-tiny": recipes_twins.bit_tracker_tiny,
-    "sa-tracker-tiny": recipes_twins.sa_tracker_tiny,
+"""Second parts, which start from the folder of an earlier run."""
+DISTRACTOR_RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "litetrack-tiny": recipes.litetrack_tiny_distractors,
+    "aitrack-tiny": recipes.aitrack_tiny_distractors,
+    "all-in-one-tiny": recipes.all_in_one_tiny_distractors,
+    "bit-tracker-tiny": recipes.bit_tracker_tiny_distractors,
+    "sa-tracker-tiny": recipes.sa_tracker_tiny_distractors,
 }
-PARTS = {"pairs": PairConfig, "clips": ClipConfig, "losses": LossWeights}
-"""Settings of ``TrainConfig`` that have settings of their own."""
+"""Distractor fine-tuning (``--part twins``), which starts from a run or from weights."""
 
 
-def main_train(options: dict[str, Any]) -> int:
-    """Train as asked and write the weights beside the run; returns the exit code.
+def main_train(options: Mapping[str, Any], progress: Progress | None = None) -> int:
+    """Train and write the weights into the run's folder; returns the exit code.
 
-    ``options``: model, size, data, out, start, part, resume, settings (text by name), steps, batch, seed,
-    processes, device.
-    Raises ``ConfigError`` for an unknown setting, and what ``run.train`` raises.
+    Args:
+        options: model, size, data, out, start, part, resume, settings (text by key), steps, batch, seed,
+            processes, device, quiet.
+        progress: replaces the progress lines of the log; with several processes these are always logged.
+
+    Raises:
+        ConfigError: an unknown setting or a value out of range. Other errors: as ``loop.train``.
     """
-    config = configured(options)
-    out = Path(options["out"])
-    job: dict[str, Any] = {
-        "config": asdict(config),
-        "data": str(options["data"]),
-        "out": str(out),
-        "resume": bool(options.get("resume")),
-        "device": str(options.get("device") or "auto"),
-        "bar": not options.get("quiet"),
-    }
+    config, out = configured(options), Path(options["out"])
     processes = options.get("processes") or 1
-    code = _torchrun(job, processes) if processes > 1 else _run(job)
+    code = _torchrun(options, processes) if processes > 1 else _run(config, options, progress)
     if code == 0:
         publish(out, out / f"{config.model}-{config.size}.safetensors")
     return code
 
 
-def configured(options: dict[str, Any]) -> TrainConfig:
-    """The recipe with the command's overrides. ConfigError names an unknown key and the nearest known one."""
+def configured(options: Mapping[str, Any]) -> TrainConfig:
+    """The recipe with the command's overrides.
+
+    Raises:
+        ConfigError: an unknown setting (the nearest known one is named) or a bad value.
+        ModelNotFound: no such recipe. CheckpointUnsafe: ``start`` is a file of another format.
+    """
     name, start = f"{options['model']}-{options['size']}", str(options.get("start") or "")
     weights = start.endswith(".safetensors")
     if start and not weights and Path(start).is_file():
         raise CheckpointUnsafe(
-            f"{start} is no .safetensors file; other formats can run code and are not opened.",
-            hint="`vltrack import-weights` makes one of it.",
+            f"{start} is not a .safetensors file; other formats can run code and are not opened.",
+            hint="Convert it with `vltrack import-weights`.",
         )
-    config = _recipe(name, start, twins=options.get("part") == "twins")
+    config = _recipe(name, start, distractors=options.get("part") == "twins")
     if weights and not config.start:
-        config = replace(config, borrow=start, borrowed=("",), words="random")
+        config = replace(config, init_from=start, init_patterns=("",), word_init="random")
     for key in ("steps", "batch", "seed"):
         if options.get(key) is not None:
             config = replace(config, **{key: options[key]})
@@ -96,89 +95,88 @@ def configured(options: dict[str, Any]) -> TrainConfig:
     return config
 
 
-def _recipe(name: str, start: str, *, twins: bool) -> TrainConfig:
-    """The first part of a model's training; the second where ``start`` is a run; the last for ``twins``."""
-    if twins and not start:
+def _recipe(name: str, start: str, *, distractors: bool) -> TrainConfig:
+    """The first part of a model's training, the second where ``start`` is a run, or the distractor part."""
+    if distractors and not start:
         raise ConfigError(
-            "the part twins goes on from finished weights.", hint="Name them, or their run, with --start."
+            "--part twins continues from finished weights.", hint="Name them, or their run, with --start."
         )
     run = bool(start) and not start.endswith(".safetensors")
-    known: dict[str, Any] = TWINS if twins else SECOND if run else RECIPES
+    known: dict[str, Any] = DISTRACTOR_RECIPES if distractors else SECOND_RECIPES if run else RECIPES
     if name not in known:
-        part = "part twins" if twins else "second part" if run else "recipe"
-        raise ModelNotFound(f"there is no {part} for {name}.", hint=f"Known: {', '.join(known)}.")
-    if twins:
-        return replace(TWINS[name](), start=start)
-    return SECOND[name](start) if run else RECIPES[name]()
+        part = "part twins" if distractors else "second part" if run else "recipe"
+        raise ModelNotFound(f"There is no {part} for {name!r}.", hint=f"Known: {', '.join(known)}.")
+    if distractors:
+        return replace(DISTRACTOR_RECIPES[name](), start=start)
+    return SECOND_RECIPES[name](start) if run else RECIPES[name]()
 
 
 def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:
-    """One setting changed: ``steps=900`` or one level down ``pairs.negative_share=0.1``, by the old type."""
+    """``config`` with one setting changed: ``steps`` or, one level down, ``pairs.negative_share``."""
     group, _, name = key.rpartition(".")
-    owner: Any = config if not group else {name: getattr(config, name) for name in PARTS}.get(group)
-    known = (
-        [] if owner is None else [f.name for f in fields(owner) if not is_dataclass(getattr(owner, f.name))]
-    )
-    if name not in known or name in ("model", "size"):
+    owner: Any = config if not group else getattr(config, group) if group in keys(config) else None
+    fields = {}
+    if is_dataclass(owner):
+        fields = {k: f for f, k in keys(owner).items() if not is_dataclass(getattr(owner, f))}
+    if name not in fields or name in ("model", "size"):
+        near = did_you_mean(name, fields) if fields else ""
         raise ConfigError(
-            f"train has no setting {key!r}.",
-            hint=f"{did_you_mean(name, known)} See TrainConfig in training/recipes.py.",
+            f"train has no setting {key!r}.", hint=f"{near} See TrainConfig in training/recipes.py.".strip()
         )
-    old = getattr(owner, name)
-    try:
-        value = _bool(text) if isinstance(old, bool) else type(old)(text)
-    except (TypeError, ValueError):
-        raise ConfigError(f"train.{key}: {text!r} is no {type(old).__name__}.") from None
-    changed = replace(owner, **{name: value})
+    changed = replace(owner, **{fields[name]: _value(f"train.{key}", text, getattr(owner, fields[name]))})
     return replace(config, **{group: changed}) if group else changed
 
 
-def _bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
+def _value(key: str, text: str, old: Any) -> Any:
+    """``text`` as a value of the type of ``old``; a tuple is given with commas between its elements."""
+    if isinstance(old, tuple):
+        kind: Any = float if key == "train.betas" else str
+        return tuple(_value(key, part, kind()) for part in text.split(",") if part)
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[text.lower()]
+        value = type(old)(text)
+    except (KeyError, ValueError):
+        raise ConfigError(f"{key} is {text!r}.", hint=f"Give a value of type {type(old).__name__}.") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key} is {text!r}.", hint="Give a finite number.")
+    return value
 
 
-def _torchrun(job: dict[str, Any], processes: int) -> int:
-    """One machine, several processes; torchrun stops all when one fails."""
+def _torchrun(options: Mapping[str, Any], processes: int) -> int:
+    """Run several processes on this machine; torchrun stops all of them when one fails."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += ["-m", "vltrack.training.launch", json.dumps(job)]
+    command += ["-m", "vltrack.training.launch", json.dumps(dict(options), default=str)]
     environment = {"OMP_NUM_THREADS": "1", **PASSIVE, **os.environ}
     return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
 
 
-def _run(job: dict[str, Any]) -> int:
+def _run(config: TrainConfig, options: Mapping[str, Any], progress: Progress | None = None) -> int:
     from vltrack.training.loop import train
 
-    if job["bar"]:
-        _speak()
-    config = TrainConfig(
-        **{
-            **job["config"],
-            **{name: kind(**job["config"][name]) for name, kind in PARTS.items()},
-            **{name: tuple(job["config"][name]) for name in ("betas", "only", "slow", "borrowed")},
-        }
-    )
+    if not options.get("quiet"):
+        setup_logging()
     train(
         config,
-        data=Path(job["data"]),
-        out=Path(job["out"]),
-        resume=job["resume"],
-        device=job["device"],
-        bar=job["bar"],
+        data=Path(options["data"]),
+        out=Path(options["out"]),
+        resume=bool(options.get("resume")),
+        device=str(options.get("device") or "auto"),
+        progress=progress,
     )
     return 0
 
 
-def _speak() -> None:
-    """Progress goes to standard error, line by line, where no bar shows it."""
-    voice = logging.getLogger("vltrack")
-    if not voice.handlers:
+def setup_logging() -> None:
+    """Print the log of the package to standard error."""
+    logger = logging.getLogger("vltrack")
+    if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
-        voice.addHandler(handler)
-    voice.setLevel(logging.INFO)
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 if __name__ == "__main__":
-    sys.exit(_run(json.loads(sys.argv[1])))
+    given = json.loads(sys.argv[1])
+    sys.exit(_run(configured(given), given))

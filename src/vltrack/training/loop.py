@@ -1,21 +1,19 @@
-"""The training loop: one process or several under torchrun, resumable after any kill, the same result either
-way.
+"""The training loop, for one process or several under torchrun.
 
-A step's data depends on (seed, index) alone; weights, average, optimizer and counters are in the checkpoint.
+A run can be resumed after any kill, with the same result: the data of a step depend on (seed, index) alone;
+weights, average, optimizer and counters are in the checkpoint.
 """
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vltrack.core.errors import Diverged, StateError
-from vltrack.core.files import write_text
+from vltrack.core.errors import ConfigError, Diverged, GroundingFailed, ResourceError, StateError
+from vltrack.core.files import as_resource_error, write_text
 from vltrack.core.types import Mode, Target, iou_xywh
 from vltrack.datasets.cutouts import build_cutouts
 from vltrack.datasets.images import ImageSet
@@ -36,61 +34,37 @@ from vltrack.nn.device import choose_device, mixed_precision, use_threads
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import default_policy
-from vltrack.training.checkpoint import RunState, restore_state, save_state
+from vltrack.training.checkpoint import RunState, read_config, restore_state, save_state
 from vltrack.training.data import Batch, ClipDataset, PairDataset, loader
 from vltrack.training.init import freezing, starting_model
 from vltrack.training.losses import TERMS, PairObjective
 from vltrack.training.pairs.sampler import PairConfig
-from vltrack.training.recipes import TrainConfig
+from vltrack.training.recipes import TrainConfig, to_dict
 from vltrack.training.rollout import ClipObjective
 
-# MERGED training/loop.py
-# The validation curve: the averaged model follows targets of procedural clips that no training picture
-# shows.
-
-
-CLIPS, FRAMES, FIRST_SEED = 6, 24, 7_000
-
-
-def validate(model: Any, device: torch.device, policy: Policy | None = None) -> dict[str, float]:
-    """Mean overlap over all frames with a visible target, by mode: ``bbox``, ``nlbbox``, ``nl``.
-
-    The model must be in eval mode; it is not changed.
-    """
-    engine = Engine(model, device, policy or Policy())
-    clips = [synthesize_clip(FIRST_SEED + i, FRAMES) for i in range(CLIPS)]
-    return {str(mode): float(np.mean([_overlap(engine, clip, mode) for clip in clips])) for mode in Mode}
-
-
-def _overlap(engine: Engine, clip: SyntheticClip, mode: Mode) -> float:
-    x, y, w, h = (float(v) for v in clip.boxes[0])
-    target = Target(
-        box=None if mode is Mode.NL else (x, y, w, h), text=None if mode is Mode.BBOX else clip.sentence
-    )
-    state, _ = engine.start(clip.frames[0], target)
-    boxes = [state.box]
-    for image in clip.frames[1:]:
-        (state,) = engine.step(image, [state])
-        boxes.append(state.box)
-    return float(iou_xywh(np.stack(boxes), clip.boxes)[~clip.absent].mean())
-
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 COLUMNS = ("step", "rate", "total", *TERMS, "iou", "pairs_per_s")
 LOG_EVERY = 25
 SKIPS_ALLOWED = 3
+CLIPS, FRAMES, FIRST_SEED = 6, 24, 7_000
+"""Synthetic clips of the validation curve; training draws scenes of other seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where this process stands among those of the job."""
+class DistributedContext:
+    """Rank of this process, number of processes, and device."""
 
     rank: int
     world: int
     device: torch.device
 
 
-def place(device: str) -> Place:
+def join_job(device: str) -> DistributedContext:
     """Join the job that torchrun started, if any."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = choose_device(device)
@@ -99,7 +73,7 @@ def place(device: str) -> Place:
     rank = dist.get_rank() if world > 1 else 0
     if chosen.type == "cuda" and world > 1:
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return Place(rank=rank, world=world, device=chosen)
+    return DistributedContext(rank=rank, world=world, device=chosen)
 
 
 def train(
@@ -110,38 +84,57 @@ def train(
     resume: bool,
     device: str = "auto",
     workers: int = 1,
-    bar: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> None:
-    """Train until ``config.steps``; writes ``out``/last.json, step-N.safetensors, log.csv, validation.csv,
-    config.json.
+    """Train until ``config.steps``.
 
-    ``workers`` processes render pairs for this one; 0 renders in it. ``bar`` shows progress on a terminal.
+    Writes into ``out``: config.json, step-N.safetensors, last.json, log.csv, validation.csv and, for pairs,
+    cutouts.npz.
+
+    Args:
+        data: folder of training images (docs/train.md).
+        workers: processes that render samples for this one; 0 renders in this process.
+        progress: called with finished steps, all steps and a line of losses; None writes it to the log.
 
     Raises:
-        StateError: ``out`` holds a run already and ``resume`` is False, or another configuration.
-        Diverged: the loss was not finite several times in a row; the last good checkpoint is kept.
+        StateError: ``out`` holds a run and ``resume`` is False, or another configuration; or it is in use.
+        ConfigError: ``batch`` is smaller than the number of processes; config.json is damaged.
+        ResourceError: no such device, no memory, no disk space; a worker process died.
+        Diverged: the gradient was not finite several times in a row; the last checkpoint is kept.
     """
-    here = place(device)
-    use_threads(1 if here.device.type == "cpu" and here.world > 1 else torch.get_num_threads())
-    if here.rank == 0:
-        _check_claim(config, out, resume=resume)
+    context = join_job(device)
+    use_threads(1 if context.device.type == "cpu" and context.world > 1 else torch.get_num_threads())
+    if config.batch < context.world:
+        raise ConfigError(
+            f"train.batch is {config.batch} for {context.world} processes.", hint="Raise --batch."
+        )
+    if context.rank == 0:
+        _check_folder(config, out, resume=resume)
     torch.manual_seed(config.seed)
     model = starting_model(config, data)
-    if here.rank == 0 and not resume:
-        out.mkdir(parents=True, exist_ok=True)
+    if context.rank == 0 and not resume:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise as_resource_error(error, out) from error
         write_text(out / "config.json", _settings(config))
-    if here.world > 1:
+    if context.world > 1:
         dist.barrier()
     unfreezer = freezing(model, config)
     average = _copy_of(model)
-    model.to(here.device)
-    average.to(here.device)
+    model.to(context.device)
+    average.to(context.device)
     optimizer = _optimizer(model, config)
     state = RunState(model=model, average=average, optimizer=optimizer, unfreezer=unfreezer)
-    if resume:
-        restore_state(out, state)
-    with _progress(config, state, shown=bar and here.rank == 0) as tell:
-        _Loop(config, state, here, data, out, workers, tell).run()
+    with _locked(out / "config.json") if context.rank == 0 else nullcontext():
+        if resume:
+            restore_state(out, state)
+        _Loop(config, state, context, data, out, workers, progress or log_progress).run()
+
+
+def log_progress(step: int, steps: int, note: str) -> None:
+    """Write one line of progress to the log."""
+    log.info("step %d of %d  %s", step, steps, note)
 
 
 class _Loop:
@@ -151,46 +144,38 @@ class _Loop:
         self,
         config: TrainConfig,
         state: RunState,
-        here: Place,
+        context: DistributedContext,
         data: Path,
         out: Path,
         workers: int,
-        tell: Callable[[int, str], None],
+        progress: Callable[[int, int, str], None],
     ) -> None:
-        self.config, self.state, self.here, self.out = config, state, here, out
-        self.workers, self.tell = workers, tell
+        self.config, self.state, self.context, self.out = config, state, context, out
+        self.workers, self.progress = workers, progress
         self.dataset: Dataset[dict[str, Any]]
         if config.clips.frames:
             words, vocabulary = state.model.max_words, state.model.vocabulary
             self.dataset = ClipDataset(config.clips, data, config.seed, words, vocabulary)
             self.objective: nn.Module = ClipObjective(state.model, config.losses)
         else:
-            self.dataset = _pairs(config, state.model, here, data, out / "cutouts.npz")
+            self.dataset = _pairs(config, state.model, context, data, out / "cutouts.npz")
             self.objective = PairObjective(state.model, config.losses)
         self.period_loss: list[float] = []
         self.skipped = 0
+        self.tables_fail = False
 
     def run(self) -> None:
-        """All remaining steps."""
+        """Run all remaining steps."""
         self.objective.train()
-        _still(self.state.model)
+        freeze_bn_stats(self.state.model)
         wrapped = self._wrap()
-        batches = loader(
-            self.dataset,
-            batch=self.config.batch,
-            first=self.state.step,
-            steps=self.config.steps,
-            rank=self.here.rank,
-            world=self.here.world,
-            workers=self.workers,
-        )
         began, since = time.monotonic(), self.state.step
-        for batch in batches:
+        for batch in self._batches():
             terms = self._step(wrapped, batch)
             self.state.step += 1
             if self.state.step % LOG_EVERY == 0:
-                speed = 2 * self.config.batch * (self.state.step - since) / (time.monotonic() - began)
-                self._log(terms, speed)
+                elapsed = max(time.monotonic() - began, 1e-9)
+                self._log(terms, 2 * self.config.batch * (self.state.step - since) / elapsed)
                 began, since = time.monotonic(), self.state.step
             if self._unfreeze(float(terms["total"].detach())):
                 wrapped = self._wrap()
@@ -200,41 +185,73 @@ class _Loop:
             if self.state.step % self.config.validate_every == 0 or last:
                 self._validate()
 
+    def _batches(self) -> Iterator[Batch]:
+        batches = loader(
+            self.dataset,
+            batch=self.config.batch,
+            first=self.state.step,
+            steps=self.config.steps,
+            rank=self.context.rank,
+            world=self.context.world,
+            workers=self.workers,
+        )
+        try:
+            yield from batches
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ResourceError(
+                f"A process that renders samples died at step {self.state.step}: {error}.",
+                hint="Is there enough memory? --resume continues from the last checkpoint.",
+            ) from error
+
     def _wrap(self) -> nn.Module:
-        if self.here.world == 1:
+        if self.context.world == 1:
             return self.objective
-        # A batch of clips may have no sentence: then what reads sentences has no gradient.
+        # A batch of clips may have no sentence: then the text encoder has no gradient.
         some = bool(self.config.clips.frames)
         return nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=some)
 
     def _step(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        config, state = self.config, self.state
+        config, state, device = self.config, self.state, self.context.device
         for group in state.optimizer.param_groups:
             group["lr"] = group["full_rate"] * schedule(config, state.step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
         select = bool(torch.rand((), generator=generator) < config.select_share)
-        batch = {k: v.to(self.here.device) for k, v in batch.items()}
         state.optimizer.zero_grad(set_to_none=True)
-        with mixed_precision(self.here.device, enabled=config.bf16):
-            terms: dict[str, Tensor] = wrapped(batch, select)
-        terms["total"].backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+        try:
+            batch = {k: v.to(device) for k, v in batch.items()}
+            with mixed_precision(device, enabled=config.bf16):
+                terms: dict[str, Tensor] = wrapped(batch, select)
+            terms["total"].backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"{device} has not enough memory for train.batch {config.batch}.",
+                hint="Lower --batch or use another --device.",
+            ) from error
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
         if not bool(torch.isfinite(norm)):
-            self.skipped += 1
-            if self.skipped > SKIPS_ALLOWED:
-                raise Diverged(
-                    f"the gradient was not finite {self.skipped} times in a row at step {state.step}.",
-                    hint="Lower --set learning_rate; the last checkpoint is good.",
-                )
+            self._skip_step()
             return terms
         self.skipped = 0
         state.optimizer.step()
         self._update_average()
         return terms
 
+    def _skip_step(self) -> None:
+        self.skipped += 1
+        if self.skipped > SKIPS_ALLOWED:
+            count = self.config.batch // self.context.world
+            first = (self.state.step * self.context.world + self.context.rank) * count
+            raise Diverged(
+                f"The gradient was not finite {self.skipped} times in a row, last at step {self.state.step} "
+                f"(samples {first} to {first + count - 1}).",
+                hint="Lower --set learning_rate; the last checkpoint is good.",
+            )
+
     @torch.no_grad()
     def _update_average(self) -> None:
-        # Early on the average follows quickly, else it would remember the random start.
+        # Early on the average follows quickly, else it would keep a share of the random start.
         keep = min(self.config.ema, (1 + self.state.step) / (10 + self.state.step))
         for slow, fast in zip(
             self.state.average.state_dict().values(), self.state.model.state_dict().values(), strict=True
@@ -249,140 +266,168 @@ class _Loop:
         if len(self.period_loss) < self.config.save_every:
             return False
         mean = torch.tensor(sum(self.period_loss) / len(self.period_loss))
-        if self.here.world > 1:
+        if self.context.world > 1:
             dist.all_reduce(mean)
-            mean /= self.here.world
+            mean /= self.context.world
         self.period_loss.clear()
         return self.state.unfreezer.period(float(mean), self.state.step)
 
     def _log(self, terms: dict[str, Tensor], speed: float) -> None:
-        if self.here.rank:
+        if self.context.rank:
             return
         row = {"step": self.state.step, "rate": schedule(self.config, self.state.step), "pairs_per_s": speed}
         row |= {k: float(v.detach()) for k, v in terms.items()}
-        _append(self.out / "log.csv", COLUMNS, row)
-        self.tell(self.state.step, f"loss {row['total']:.3f}  overlap {row['iou']:.3f}  {speed:.0f} pairs/s")
+        self._append("log.csv", COLUMNS, row)
+        note = f"loss {row['total']:.3f}  overlap {row['iou']:.3f}  {speed:.0f} pairs/s"
+        self.progress(self.state.step, self.config.steps, note)
 
     def _validate(self) -> None:
-        if self.here.rank == 0:
+        if self.context.rank == 0:
             policy = default_policy(self.config.model, self.config.size)
-            row = {"step": self.state.step, **validate(self.state.average, self.here.device, policy)}
-            _append(self.out / "validation.csv", ("step", "bbox", "nlbbox", "nl"), row)
+            row = {"step": self.state.step, **validate(self.state.average, self.context.device, policy)}
+            self._append("validation.csv", ("step", "bbox", "nlbbox", "nl"), row)
+
+    def _append(self, name: str, columns: tuple[str, ...], row: dict[str, Any]) -> None:
+        """Append a line to a CSV table; the training continues where that fails, with one warning."""
+        path = self.out / name
+        try:
+            new = not path.exists()
+            with path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+                if new:
+                    writer.writeheader()
+                writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+        except OSError as error:
+            if not self.tables_fail:
+                log.warning("%s", as_resource_error(error, path))
+            self.tables_fail = True
 
     def _save(self) -> None:
-        if self.here.rank == 0:
+        if self.context.rank == 0:
             save_state(self.out, self.state, self.config)
-        if self.here.world > 1:
+        if self.context.world > 1:
             dist.barrier()
 
 
+def validate(model: Any, device: torch.device, policy: Policy | None = None) -> dict[str, float]:
+    """Mean overlap on synthetic clips by mode (``bbox``, ``nlbbox``, ``nl``), over frames with a target.
+
+    The model must be in eval mode; it is not changed.
+    """
+    engine = Engine(model, device, policy or Policy())
+    clips = [synthesize_clip(FIRST_SEED + i, FRAMES) for i in range(CLIPS)]
+    return {str(mode): float(np.mean([_overlap(engine, clip, mode) for clip in clips])) for mode in Mode}
+
+
+def _overlap(engine: Engine, clip: SyntheticClip, mode: Mode) -> float:
+    x, y, w, h = (float(v) for v in clip.boxes[0])
+    target = Target(
+        box=None if mode is Mode.NL else (x, y, w, h), text=None if mode is Mode.BBOX else clip.sentence
+    )
+    try:
+        state, _ = engine.start(clip.frames[0], target)
+    except GroundingFailed:  # early weights may find nothing from the text alone
+        return 0.0
+    boxes = [state.box]
+    for image in clip.frames[1:]:
+        (state,) = engine.step(image, [state])
+        boxes.append(state.box)
+    return float(iou_xywh(np.stack(boxes), clip.boxes)[~clip.absent].mean())
+
+
 def cut_for(model: Any, pairs: PairConfig) -> PairConfig:
-    """``pairs`` with the model's own sizes and factors: training sees what running sees."""
+    """``pairs`` with the model's crop sizes and factors."""
     names = ("template_size", "search_size", "template_factor", "search_factor")
     return replace(pairs, **{name: getattr(model, name) for name in names})
 
 
-def _pairs(config: TrainConfig, model: Any, here: Place, data: Path, cache: Path) -> PairDataset:
-    """Samples cut as the model cuts; makes the cache of cut-out objects where there is none."""
+def _pairs(
+    config: TrainConfig, model: Any, context: DistributedContext, data: Path, cache: Path
+) -> PairDataset:
+    """Samples in the model's crop sizes; makes the cache of cut-out objects where there is none."""
     pairs = cut_for(model, config.pairs)
-    wordy = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
-    later = (config.later_from * config.batch, wordy) if config.later_from else None
-    if here.rank == 0 and not cache.exists():
-        log.info("cutting objects out of the pictures, once a run: some minutes")
-        build_cutouts(ImageSet.load(data), cache, progress=_tell_cut)
-    if here.world > 1:
+    with_text = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
+    later = (config.text_from_step * config.batch, with_text) if config.text_from_step else None
+    if context.rank == 0 and not cache.exists():
+        log.info("cutting objects out of the images, once per run: some minutes")
+        build_cutouts(ImageSet.load(data), cache, progress=_log_cutouts)
+    if context.world > 1:
         dist.barrier()
     return PairDataset(pairs, data, cache, config.seed, model.max_words, later, model.vocabulary)
 
 
-def _tell_cut(done: int, pictures: int) -> None:
-    if done % 500 == 0 or done == pictures:
-        log.info("cut out of %d of %d pictures", done, pictures)
-
-
-def _append(path: Path, columns: tuple[str, ...], row: dict[str, Any]) -> None:
-    """One more line of a table, whose first line names the columns."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-        if new:
-            writer.writeheader()
-        writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-
-
-@contextmanager
-def _progress(config: TrainConfig, state: RunState, *, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """A bar on a terminal, lines in the log elsewhere."""
-    if not shown or not sys.stderr.isatty():
-        yield lambda step, note: log.info("step %d of %d  %s", step, config.steps, note)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("training", total=config.steps, completed=state.step, note="")
-        yield lambda step, note: progress.update(task, completed=step, note=note)
+def _log_cutouts(done: int, images: int) -> None:
+    if done % 500 == 0 or done == images:
+        log.info("cut out of %d of %d images", done, images)
 
 
 def schedule(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then cosine to ``final_rate``."""
+    """Factor on the learning rate: linear warm-up, then cosine to ``final_rate``."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
     return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def _still(model: nn.Module) -> None:
-    """Batch norms that are not trained keep their statistics too."""
+def freeze_bn_stats(model: nn.Module) -> None:
+    """Keep the running statistics of frozen batch norms."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
             module.eval()
 
 
 def _copy_of(model: Any) -> Any:
-    twin = type(model)(model.config)
-    twin.load_state_dict(model.state_dict())
-    return twin.eval().requires_grad_(False)
+    copy = type(model)(model.config)
+    copy.load_state_dict(model.state_dict())
+    return copy.eval().requires_grad_(False)
 
 
 def _optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith(config.slow), parameter.ndim > 1), []).append(parameter)
+        low_lr = name.startswith(config.low_lr_prefixes)
+        groups.setdefault((low_lr, parameter.ndim > 1), []).append(parameter)
     settings = [
         {
             "params": parameters,
-            "full_rate": config.learning_rate * (config.slow_rate if slow else 1.0),
+            "full_rate": config.learning_rate * (config.low_lr_factor if low_lr else 1.0),
             "weight_decay": config.weight_decay if matrix else 0.0,
         }
-        for (slow, matrix), parameters in groups.items()
+        for (low_lr, matrix), parameters in groups.items()
     ]
     return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas)
 
 
 def _settings(config: TrainConfig) -> str:
-    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
+    return json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n"
 
 
-def _check_claim(config: TrainConfig, out: Path, *, resume: bool) -> None:
-    """Whether ``out`` is free, or holds this very run to be resumed. Writes nothing."""
+def _check_folder(config: TrainConfig, out: Path, *, resume: bool) -> None:
+    """Check that ``out`` is free, or holds this very run to be resumed. Writes nothing."""
     path = out / "config.json"
     if path.exists() and not resume:
-        raise StateError(f"{out} holds a run already.", hint="Give --resume to go on, or another --out.")
+        raise StateError(
+            f"{out} holds a run already.", hint="Continue it with --resume, or use another --out."
+        )
     if resume and not path.exists():
         raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
     if resume:
-        old = json.loads(path.read_text())
-        new = json.loads(_settings(config))
+        old, new = read_config(path), json.loads(_settings(config))
         changed = sorted(k for k in new if new[k] != old.get(k) and k not in ("save_every", "validate_every"))
         if changed:
-            raise StateError(
-                f"{out} was started with other values of {', '.join(changed)}.", hint="Use another --out."
-            )
+            values = ", ".join(f"{key} ({old.get(key)}, now {new[key]})" for key in changed)
+            raise StateError(f"{out} was started with other values of {values}.", hint="Use another --out.")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lock a file for this process. Raises ``StateError`` where another process holds the lock."""
+    with path.open("rb") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StateError(
+                    f"Another process trains in {path.parent}.", hint="Wait for it, or use another --out."
+                ) from error
+        yield

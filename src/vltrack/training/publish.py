@@ -1,4 +1,4 @@
-"""A finished run becomes weights with a card: the averaged model, matrices as fp16, and how it was made.
+"""Publish the weights of a run: the averaged model with matrices as fp16, and a card of how it was made.
 
 ``python -m vltrack.training.publish RUN OUT.safetensors [--figures REAL_VIDEO.json] [--note TEXT]``
 """
@@ -13,16 +13,17 @@ from statistics import fmean
 from typing import Any
 
 from vltrack.checkpoints import store
+from vltrack.core.errors import ConfigError
 from vltrack.models import build, config_of, split_name
 from vltrack.prep.tokenizers import load_tokenizer
-from vltrack.training.checkpoint import averaged
+from vltrack.training.checkpoint import averaged, read_record
 
-# What the material of docs/train.md is, for the card of weights that were trained on it: what, licence.
+# Training data of docs/train.md -> license, for the card.
 MATERIAL = {
-    "256 pictures of COCO 2017 (lightly-ai/coco128_yolo)": "annotations CC BY 4.0, pictures as on Flickr",
-    "3,417 pictures of Caltech-101": "CC BY 4.0",
-    "158 pictures of google/dreambooth": "CC BY 4.0",
-    "200 pictures of datitran/raccoon_dataset": "MIT",
+    "256 images of COCO 2017 (lightly-ai/coco128_yolo)": "annotations CC BY 4.0, images as on Flickr",
+    "3,417 images of Caltech-101": "CC BY 4.0",
+    "158 images of google/dreambooth": "CC BY 4.0",
+    "200 images of datitran/raccoon_dataset": "MIT",
     "MobileNetV2 of ImageNet (google-coral/test_data), the stem to start from": "Apache-2.0",
     "word vectors of all-MiniLM-L6-v2, 64 principal components, frozen": "Apache-2.0",
     "vocabulary of bert-base-uncased": "Apache-2.0",
@@ -32,19 +33,19 @@ MATERIAL = {
 def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
     """Write ``out`` (.safetensors) and its card from the run's last checkpoint.
 
-    ``card`` adds what a run cannot know: data, licences, figures.
+    ``card`` adds fields: data, licenses, figures.
 
     Raises:
-        StateError: a folder without a run.
-        CheckpointCorrupt: a damaged one.
+        StateError: a folder without a run. CheckpointCorrupt: a damaged one.
+        ConfigError: the run that it started from is missing, or runs start from each other.
     """
     tensors = averaged(run)
-    record = json.loads((run / "last.json").read_text())
+    record = read_record(run)
     recipe = record["config"]
     model_card, size = split_name(f"{recipe['model']}-{recipe['size']}")
     model = build(model_card, config_of(model_card, size))
     store.load_strictly(model, tensors, run)
-    recipe = {**recipe, **_earlier(recipe)}
+    recipe = {**recipe, **_earlier(recipe, (run,))}
     about = {
         "recipe": recipe,
         "steps": record["step"],
@@ -55,30 +56,36 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
     store.save(out, model, tracker=model_card.name, size=size, card=about, half=True)
 
 
-def _earlier(recipe: dict[str, Any]) -> dict[str, Any]:
-    """What a recipe started from, by its own recipe and not by where it lay on somebody's disk."""
-    start, told = Path(recipe.get("start") or ""), dict[str, Any]()
+def _earlier(recipe: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
+    """The start of a recipe by its own recipe instead of a path; ``chain`` are the runs on the way to it."""
+    start = Path(recipe.get("start") or "")
+    if not recipe.get("start"):
+        return {}
+    path = " <- ".join(str(run) for run in (*chain, start))
+    if start in chain:
+        raise ConfigError(f"Runs start from each other: {path}.", hint="Restore the folder of the first one.")
+    file = start.with_suffix(".json") if start.suffix == ".safetensors" else start / "last.json"
+    if not file.is_file():
+        raise ConfigError(f"The start of a run is missing: {path}.", hint=f"Restore {file}.")
     if start.suffix == ".safetensors":
-        card = json.loads(start.with_suffix(".json").read_text())
+        card = json.loads(file.read_text())
         kept = ("sha256", "recipe", "steps", "commit", "notes")
-        told["start"] = {"weights": start.stem, **{key: card[key] for key in kept if key in card}}
-    elif recipe.get("start"):
-        first = json.loads((start / "last.json").read_text())
-        config = first["config"]
-        told["start"] = {"recipe": {**config, **_earlier(config)}, "steps": first["step"]}
-    return told
+        return {"start": {"weights": start.stem, **{key: card[key] for key in kept if key in card}}}
+    first = read_record(start)
+    config = first["config"]
+    return {"start": {"recipe": {**config, **_earlier(config, (*chain, start))}, "steps": first["step"]}}
 
 
 def figures(report: Path, name: str) -> dict[str, Any]:
-    """Means over the targets of a report of ``benchmarks/real_video.py``, by mode, of the weights ``name``.
+    """Means over the targets of a report of ``benchmarks/real_video.py``, by mode, for the weights ``name``.
 
     Raises:
-        ValueError: the report has nothing of them.
+        ValueError: the report has no figures of them.
     """
-    told = json.loads(report.read_text())
+    content = json.loads(report.read_text())
     found: dict[str, Any] = {}
     for mode in ("bbox", "nlbbox", "nl"):
-        rows = [row for row in told["results"] if row["tracker"] in (mode, f"{name} {mode}")]
+        rows = [row for row in content["results"] if row["tracker"] in (mode, f"{name} {mode}")]
         if rows:
             found[mode] = {
                 "success_auc": round(fmean(row["auc"] for row in rows), 4),
@@ -88,20 +95,18 @@ def figures(report: Path, name: str) -> dict[str, Any]:
             }
     if not found:
         raise ValueError(f"{report} has no figures of {name}")
-    about = told["about"]
+    about = content["about"]
     what = "open real targets (validation: the tracking policy was chosen on them)"
     return {"what": what, "command": about["command"], "date": about["date"], "results": report.name, **found}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command in this file's docstring: publish with material, licence, commit and, where given,
-    figures.
-    """
+    """Publish with data, license, commit and, if given, figures: the command in this file's docstring."""
     parser = argparse.ArgumentParser(prog="python -m vltrack.training.publish")
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
     parser.add_argument("--figures", type=Path, help="JSON of benchmarks/real_video.py with these weights")
-    parser.add_argument("--note", action="append", default=[], help="a remark for the card; may be repeated")
+    parser.add_argument("--note", action="append", default=[], help="a note for the card; may be repeated")
     given = parser.parse_args(arguments)
     card: dict[str, Any] = {
         "licence": "Apache-2.0",

@@ -1,11 +1,11 @@
-"""What pairs are made of: objects, backgrounds and textured pieces, drawn at random. Knows no view and no
-text."""
+"""Objects, backgrounds and textured pieces that pairs are made of, drawn at random from a data split."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,51 +13,55 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, Image
-from vltrack.datasets.cutouts import Cutout, CutoutSet, Patch, dominant_color
-from vltrack.datasets.images import AnnotatedObject, ImageSet, held_out
-from vltrack.training.pairs.rendering import blob_patch, corners, recolour, rounded_corners
+from vltrack.datasets.cutouts import CutoutSet, Patch, dominant_color
+from vltrack.datasets.images import AnnotatedObject, ImageSet, IndexedImage, held_out
+from vltrack.training.pairs.rendering import blob_patch, corners, recolor, rounded_corners
+from vltrack.training.pairs.sentences import SceneObject
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Actor:
-    """A thing that can be shown: a ``patch`` of its own, or a part of picture ``picture``. ``outline`` in
-    pixels of the one or the other; ``calm``: only a box is known, so that it should hardly turn; ``key``
-    tells objects apart; ``roles``: nouns that fit besides ``name``."""
+class Instance:
+    """An object that can be shown: a ``patch`` of its own, or a part of image ``image_index``.
+
+    Attributes:
+        name: noun, "" for textured pieces; ``role_nouns`` fit as well.
+        color, clothing_color: clear colors, or "".
+        outline: (N, 2) points in pixels of the patch or of the image.
+        calm: only a box is known, so that the object should hardly be rotated.
+        key: number of the cut-out, which tells objects apart.
+    """
 
     name: str
-    colour: str
-    upper: str
+    color: str = ""
+    clothing_color: str = ""
     outline: Floats
     patch: Patch | None = None
-    picture: int = -1
+    image_index: int = -1
     calm: bool = False
     key: int = -1
-    roles: tuple[str, ...] = ()
+    role_nouns: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Neighbour:
-    """Another annotated object of a picture: noun, box x, y, w, h, and its colours as far as known."""
-
-    name: str
-    box: Floats
-    colour: str = ""
-    upper: str = ""
+    def in_views(self, boxes: Floats, side: int) -> SceneObject:
+        """The object as sentences describe it, with its boxes (V, 4) in views of ``side`` pixels."""
+        return SceneObject(
+            name=self.name, color=self.color, clothing_color=self.clothing_color, boxes=boxes, side=side,
+            role_nouns=self.role_nouns,
+        )  # fmt: skip
 
 
 class Library:
-    """Pictures and cut-outs of one split, with the draws that rendering needs."""
+    """Images and cut-outs of one split, with the random draws that rendering needs."""
 
-    def __init__(self, pictures: ImageSet, cutouts: CutoutSet, split: str) -> None:
-        self.pictures = pictures
+    def __init__(self, images: ImageSet, cutouts: CutoutSet, split: str) -> None:
+        self.images = images
         self.cutouts = cutouts
-        wanted = {p.file for p in pictures if split == "all" or held_out(p.file) == (split == "val")}
-        self._chosen = [i for i, p in enumerate(pictures) if p.file in wanted]
+        wanted = {p.file for p in images if split == "all" or held_out(p.file) == (split == "val")}
+        self._chosen = [i for i, p in enumerate(images) if p.file in wanted]
         self._things = [i for i, c in enumerate(cutouts) if c.file in wanted]
         if len(self._chosen) < 2 or not self._things:
             raise DataError(
-                f"split {split} has {len(self._chosen)} pictures and {len(self._things)} cut-outs.",
-                hint="Use more pictures or split all.",
+                f"Split {split!r} has {len(self._chosen)} images and {len(self._things)} cut-outs.",
+                hint="Use more images, or split all.",
             )
         self._by_name: dict[str, list[int]] = defaultdict(list)
         self._by_file: dict[str, list[int]] = defaultdict(list)
@@ -65,56 +69,56 @@ class Library:
             self._by_name[cutouts[index].name].append(index)
             self._by_file[cutouts[index].file].append(index)
         self._names = sorted(self._by_name)
-        wide = [i for i in self._chosen if len(pictures[i].instances) > 1]
+        wide = [i for i in self._chosen if len(images[i].instances) > 1]
         self._wide = wide or self._chosen
         self._shown = {
-            i: {pictures[i].main_object or "", *(o.name for o in pictures[i].instances)} for i in self._chosen
+            i: {images[i].main_object or "", *(o.name for o in images[i].instances)} for i in self._chosen
         }
         self._owners, self._owner_weights = self._find_owners()
         self._crowded = self._find_crowded()
-        self._roles = self._find_roles()
+        self._role_nouns = self._find_role_nouns()
 
-    def image(self, picture: int) -> Image:
-        """RGB image of a picture index."""
-        return self.pictures.image(picture)
+    def image(self, index: int) -> Image:
+        """RGB image of an index."""
+        return self.images.image(index)
 
-    def draw_object(self, rng: np.random.Generator) -> Actor:
-        """A cut-out: half of the time any, half of the time of a class drawn first."""
+    def draw_object(self, rng: np.random.Generator) -> Instance:
+        """A cut-out: half of the time any, half of the time of a class that is drawn first."""
         if rng.random() < 0.5:
-            return self._actor(int(rng.choice(self._things)))
+            return self._instance(int(rng.choice(self._things)))
         name = self._names[int(rng.integers(len(self._names)))]
-        return self._actor(int(rng.choice(self._by_name[name])))
+        return self._instance(int(rng.choice(self._by_name[name])))
 
-    def draw_like(self, actor: Actor, rng: np.random.Generator) -> Actor | None:
-        """A look-alike: another object of the class, or the same one in another colour; None where there is
-        none."""
-        family = [i for i in self._by_name.get(actor.name, ()) if i != actor.key]
+    def draw_like(self, instance: Instance, rng: np.random.Generator) -> Instance | None:
+        """A distractor: another object of the class, or the same one recolored; None where there is none."""
+        family = [i for i in self._by_name.get(instance.name, ()) if i != instance.key]
         if family and rng.random() < 0.72:
-            return self._actor(int(rng.choice(family)))
-        if actor.patch is not None:
-            changed = recoloured(actor, rng)
+            return self._instance(int(rng.choice(family)))
+        if instance.patch is not None:
+            changed = recolored(instance, rng)
             if changed is not None:
                 return changed
-        return self._actor(int(rng.choice(family))) if family else None
+        return self._instance(int(rng.choice(family))) if family else None
 
-    def draw_recoloured(self, rng: np.random.Generator) -> tuple[Actor, Actor] | None:
-        """A cut-out and the same one with another hue, each of one clear colour and not the same; None where
-        a few draws find none. Never a person, of whom only the clothes' colour is said."""
+    def draw_recolored(self, rng: np.random.Generator) -> tuple[Instance, Instance] | None:
+        """A cut-out and the same one with another hue, each of one clear color; None after 20 draws.
+
+        Never a person: sentences only name the color of their clothes."""
         for _ in range(20):
             first = self.draw_object(rng)
-            if first.name in ("", "person") or not first.colour or " " in first.colour:
+            if first.name in ("", "person") or not first.color or " " in first.color:
                 continue
-            second = recoloured(first, rng)
-            if second is not None and second.colour not in ("", first.colour) and " " not in second.colour:
+            second = recolored(first, rng)
+            if second is not None and second.color not in ("", first.color) and " " not in second.color:
                 return first, second
         return None
 
-    def draw_texture(self, rng: np.random.Generator) -> Actor:
-        """A textured piece: a rectangle of a picture (in place), or a blob cut from one."""
-        picture, box = 0, np.zeros(4)
+    def draw_texture(self, rng: np.random.Generator) -> Instance:
+        """A textured piece: a rectangle of an image (in place), or a blob cut out of it."""
+        index, box = 0, np.zeros(4)
         for _ in range(6):
-            picture = int(rng.choice(self._wide if rng.random() < 0.6 else self._chosen))
-            image = self.image(picture)
+            index = int(rng.choice(self._wide if rng.random() < 0.6 else self._chosen))
+            image = self.image(index)
             h, w = image.shape[:2]
             side = np.exp(rng.uniform(np.log(0.1), np.log(0.4))) * min(h, w)
             stretch = np.exp(rng.normal() * 0.45)
@@ -123,67 +127,66 @@ class Library:
             piece = _crop(image, box)
             if piece.size and float(cv2.meanStdDev(piece)[1].mean()) > 22:
                 break
-        piece = np.ascontiguousarray(_crop(self.image(picture), box))
-        colour = dominant_color(piece.reshape(-1, 3), 0.7)
+        piece = np.ascontiguousarray(_crop(self.image(index), box))
+        color = dominant_color(piece.reshape(-1, 3), 0.7)
         if rng.random() < 0.5:
             patch = blob_patch(piece, rng)
             if patch is not None:
-                return Actor(
-                    name="", colour=colour, upper="", outline=patch.outline.astype(np.float64), patch=patch
-                )
-        return Actor(name="", colour=colour, upper="", outline=corners(box), picture=picture)
+                return Instance(name="", color=color, outline=patch.outline.astype(np.float64), patch=patch)
+        return Instance(name="", color=color, outline=corners(box), image_index=index)
 
-    def draw_owned(self, rng: np.random.Generator) -> tuple[Actor, list[Neighbour]]:
-        """An object in its own picture, and the other annotated things there."""
+    def draw_owned(self, rng: np.random.Generator) -> tuple[Instance, list[Instance]]:
+        """An object in its own image, and the other annotated objects there."""
         pick = int(np.searchsorted(self._owner_weights, rng.random() * self._owner_weights[-1]))
-        picture, number = self._owners[min(pick, len(self._owners) - 1)]
-        entry = self.pictures[picture]
-        if number < 0:  # the main object of the picture, cut out
-            key = self._by_file[entry.file][0]
-            cut = self.cutouts[key]
-            x, y, factor = cut.origin
-            outline = self.cutouts.patch(key).outline.astype(np.float64) * factor + (x, y)
-            return Actor(
-                name=cut.name, colour=cut.color, upper=cut.clothing_color, outline=outline, picture=picture,
-                key=key,
-            ), []
-        return self.owned(picture, number)
+        index, number = self._owners[min(pick, len(self._owners) - 1)]
+        if number >= 0:
+            return self.owned(index, number)
+        # The main object of the image has no box: its cut-out has the outline.
+        key = self._by_file[self.images[index].file][0]
+        cutout = self.cutouts[key]
+        x, y, factor = cutout.origin
+        outline = self.cutouts.patch(key).outline.astype(np.float64) * factor + (x, y)
+        return Instance(
+            name=cutout.name, color=cutout.color, clothing_color=cutout.clothing_color, outline=outline,
+            image_index=index, key=key,
+        ), []  # fmt: skip
 
-    def owned(self, picture: int, number: int) -> tuple[Actor, list[Neighbour]]:
-        """Annotated object ``number`` of ``picture`` in its place, and the other annotated things there."""
-        entry = self.pictures[picture]
-        instance = entry.instances[number]
-        others = []
-        for rank, other in enumerate(entry.instances):
-            if rank != number and _overlap(other.box, instance.box) < 0.7:
-                seen = self._matching(entry.file, other)
-                colours = ("", "") if seen is None else (seen.color, seen.clothing_color)
-                others.append(
-                    Neighbour(name=other.name, box=np.array(other.box), colour=colours[0], upper=colours[1])
-                )
-        match = self._matching(entry.file, instance)
-        outline = (
-            rounded_corners(instance.box) if instance.polygon is None else instance.polygon.astype(np.float64)
+    def owned(self, index: int, number: int) -> tuple[Instance, list[Instance]]:
+        """Annotated object ``number`` of image ``index`` in its place, and the other annotated objects."""
+        entry = self.images[index]
+        annotation = entry.instances[number]
+        others = [
+            self._annotated(entry, other, outline=corners(other.box))
+            for rank, other in enumerate(entry.instances)
+            if rank != number and _overlap(other.box, annotation.box) < 0.7
+        ]
+        polygon = annotation.polygon
+        instance = self._annotated(
+            entry,
+            annotation,
+            outline=rounded_corners(annotation.box) if polygon is None else polygon.astype(np.float64),
+            image_index=index,
+            calm=polygon is None,
+            role_nouns=role_nouns_of(annotation.name, annotation.box, entry.instances),
         )
-        return Actor(
-            name=instance.name,
-            colour="" if match is None else match.color,
-            upper="" if match is None else match.clothing_color,
-            outline=outline,
-            picture=picture,
-            calm=instance.polygon is None,
-            roles=roles_of(instance.name, instance.box, entry.instances),
-        ), others
+        return instance, others
+
+    def _annotated(self, entry: IndexedImage, annotation: AnnotatedObject, **fields: Any) -> Instance:
+        """An instance with the colors of its cut-out, where there is one."""
+        key = self._key_of(entry.file, annotation)
+        if key is not None:
+            fields |= {"color": self.cutouts[key].color, "clothing_color": self.cutouts[key].clothing_color}
+        return Instance(name=annotation.name, **fields)
 
     def draw_crowded(self, rng: np.random.Generator) -> tuple[int, list[int]] | None:
-        """A picture with annotated objects that are not tiny, and those objects' numbers in random order."""
+        """An image index and the numbers of its objects that are not tiny, in random order."""
         if not self._crowded:
             return None
-        picture, numbers = self._crowded[int(rng.integers(len(self._crowded)))]
-        return picture, [int(n) for n in rng.permutation(numbers)]
+        index, numbers = self._crowded[int(rng.integers(len(self._crowded)))]
+        return index, [int(n) for n in rng.permutation(numbers)]
 
     def draw_background(self, rng: np.random.Generator, avoid: Collection[str] = ()) -> int:
-        """A picture index for a background that shows no thing of a class in ``avoid``, if there is one."""
+        """Index of an image without an object of a class in ``avoid``, if ten draws find one."""
         pick = 0
         for _ in range(10):
             pool = self._wide if rng.random() < 0.55 else self._chosen
@@ -192,75 +195,70 @@ class Library:
                 break
         return pick
 
-    def _actor(self, key: int) -> Actor:
-        cut, patch = self.cutouts[key], self.cutouts.patch(key)
-        return Actor(
-            name=cut.name, colour=cut.color, upper=cut.clothing_color,
-            outline=patch.outline.astype(np.float64), patch=patch, key=key, roles=self._roles.get(key, ()),
+    def _instance(self, key: int) -> Instance:
+        cutout, patch = self.cutouts[key], self.cutouts.patch(key)
+        return Instance(
+            name=cutout.name, color=cutout.color, clothing_color=cutout.clothing_color,
+            outline=patch.outline.astype(np.float64), patch=patch, key=key,
+            role_nouns=self._role_nouns.get(key, ()),
         )  # fmt: skip
 
-    def _matching(self, file: str, instance: AnnotatedObject) -> Cutout | None:
-        key = self._key_of(file, instance)
-        return None if key is None else self.cutouts[key]
-
     def _find_crowded(self) -> list[tuple[int, list[int]]]:
-        """Pictures with their annotated objects that can be asked for by words: neither tiny nor filling it
-        all."""
+        """Images with the numbers of their objects that are neither tiny nor fill the image."""
         found: dict[int, list[int]] = defaultdict(list)
-        for picture, number in self._owners:
-            entry = self.pictures[picture]
+        for index, number in self._owners:
+            entry = self.images[index]
             if number >= 0:
                 w, h = entry.instances[number].box[2:]
                 if 0.006 < w * h / (entry.width * entry.height) < 0.5:
-                    found[picture].append(number)
-        several = [(picture, numbers) for picture, numbers in found.items() if len(numbers) > 1]
-        single = [(picture, numbers) for picture, numbers in found.items() if len(numbers) == 1]
+                    found[index].append(number)
+        several = [item for item in found.items() if len(item[1]) > 1]
+        single = [item for item in found.items() if len(item[1]) == 1]
         return several + single[: len(several) // 2]
 
-    def _find_roles(self) -> dict[int, tuple[str, ...]]:
-        roles = {}
+    def _find_role_nouns(self) -> dict[int, tuple[str, ...]]:
+        role_nouns = {}
         for index in self._chosen:
-            entry = self.pictures[index]
-            for instance in entry.instances:
-                if instance.name == "person":
-                    found = roles_of("person", instance.box, entry.instances)
-                    key = self._key_of(entry.file, instance) if found else None
+            entry = self.images[index]
+            for annotation in entry.instances:
+                if annotation.name == "person":
+                    found = role_nouns_of("person", annotation.box, entry.instances)
+                    key = self._key_of(entry.file, annotation) if found else None
                     if key is not None:
-                        roles[key] = found
-        return roles
+                        role_nouns[key] = found
+        return role_nouns
 
-    def _key_of(self, file: str, instance: AnnotatedObject) -> int | None:
+    def _key_of(self, file: str, annotation: AnnotatedObject) -> int | None:
         for key in self._by_file.get(file, ()):
-            cut = self.cutouts[key]
-            near = (
-                abs(cut.origin[0] + 3 - instance.box[0]) < 4 and abs(cut.origin[1] + 3 - instance.box[1]) < 4
-            )
-            if near and cut.name == instance.name:
+            cutout = self.cutouts[key]
+            dx, dy = (abs(cutout.origin[axis] + 3 - annotation.box[axis]) for axis in (0, 1))
+            if dx < 4 and dy < 4 and cutout.name == annotation.name:
                 return key
         return None
 
     def _find_owners(self) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
-        """(picture, instance or -1) of every object in its own picture, and the running sum of their weights:
-        those that fill the picture leave no surroundings to search in, so they come rarely."""
+        """(image, object or -1) of every object in its own image, and the running sum of their weights.
+
+        Objects that fill their image leave nothing to search in, so they come rarely."""
         owners, weights = [], []
         for index in self._chosen:
-            picture = self.pictures[index]
-            area = picture.width * picture.height
-            outlined = [i.box for i in picture.instances if i.polygon is not None]
-            for number, instance in enumerate(picture.instances):
-                w, h = instance.box[2:]
-                twin = instance.polygon is None and any(_overlap(instance.box, box) > 0.7 for box in outlined)
-                if min(w, h) < 12 or twin:
+            entry = self.images[index]
+            area = entry.width * entry.height
+            outlined = [i.box for i in entry.instances if i.polygon is not None]
+            for number, annotation in enumerate(entry.instances):
+                w, h = annotation.box[2:]
+                boxed = annotation.polygon is None
+                if min(w, h) < 12 or (boxed and any(_overlap(annotation.box, box) > 0.7 for box in outlined)):
                     continue
                 share = np.sqrt(w * h / area)
                 weight = 1.0 if share < 0.45 else 0.3 if share < 0.7 else 0.06
                 owners.append((index, number))
-                weights.append(weight * (0.6 if instance.polygon is None else 1.0))
-            if picture.main_object is not None and self._by_file.get(picture.file):
+                weights.append(weight * (0.6 if boxed else 1.0))
+            if entry.main_object is not None and self._by_file.get(entry.file):
                 owners.append((index, -1))
                 weights.append(0.08)
         if not owners:
-            raise DataError("no picture has an annotated object.", hint="Check the picture index.")
+            raise DataError("No image has an annotated object.", hint="Check index.jsonl.")
         return owners, np.cumsum(weights)
 
 
@@ -278,8 +276,10 @@ _GEAR = {
 }
 
 
-def roles_of(name: str, box: tuple[float, ...], instances: tuple[AnnotatedObject, ...]) -> tuple[str, ...]:
-    """What a person is called after the gear whose box lies over theirs; empty for other things."""
+def role_nouns_of(
+    name: str, box: tuple[float, ...], instances: tuple[AnnotatedObject, ...]
+) -> tuple[str, ...]:
+    """Nouns for a person after the gear whose box overlaps theirs; empty for other objects."""
     if name != "person":
         return ()
     for other in instances:
@@ -291,26 +291,23 @@ def roles_of(name: str, box: tuple[float, ...], instances: tuple[AnnotatedObject
     return ()
 
 
-def recoloured(actor: Actor, rng: np.random.Generator) -> Actor | None:
-    """The same object with another hue, None where it has too little colour for that to be seen."""
-    if actor.patch is None:
+def recolored(instance: Instance, rng: np.random.Generator) -> Instance | None:
+    """The same object with another hue; None where it has too little color for a visible change."""
+    if instance.patch is None:
         return None
-    level = actor.patch.levels[min(2, len(actor.patch.levels) - 1)]
+    level = instance.patch.levels[min(2, len(instance.patch.levels) - 1)]
     inside = level[level[..., 3] > 200][:, :3]
     if len(inside) < 12 or float((inside.max(axis=1) - inside.min(axis=1)).mean()) < 45:
         return None
-    patch = recolour(actor.patch, int(rng.integers(30, 150)), float(rng.uniform(0.9, 1.3)))
+    patch = recolor(instance.patch, int(rng.integers(30, 150)), float(rng.uniform(0.9, 1.3)))
     level = patch.levels[min(2, len(patch.levels) - 1)]
     solid = level[..., 3] > 200
     half = level[level.shape[0] // 5 : level.shape[0] * 3 // 5]
-    return Actor(
-        name=actor.name,
-        colour=dominant_color(level[solid][:, :3]),
-        upper=dominant_color(half[half[..., 3] > 200][:, :3]),
-        outline=actor.outline,
+    return replace(
+        instance,
+        color=dominant_color(level[solid][:, :3]),
+        clothing_color=dominant_color(half[half[..., 3] > 200][:, :3]),
         patch=patch,
-        key=actor.key,
-        roles=actor.roles,
     )
 
 

@@ -1,4 +1,7 @@
-"""Pixels of a rendered view: pasting, occluders, light, lens and sensor. Knows no box format and no text."""
+"""Geometry and pixels of a rendered view: poses, affine maps, bending, pasting, light, lens and sensor.
+
+Coordinates are pixel edges: the center of the first pixel is at (0.5, 0.5). Maps are (2, 3) float64.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import Patch, make_patch
 
-# MERGED training/pairs/rendering.py
-# Where things land in a rendered view: poses, affine maps, bounds, smooth bending. Knows no colour and no
-# text.
-#
-# All coordinates are pixel edges: the centre of the first pixel is at (0.5, 0.5). Maps are (2, 3) float64.
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pose:
-    """How a thing is shown in one view: ``numbers`` = rotation (rad), log aspect, shear, log size, offset x
-    and y of its centre (parts of the view's side)."""
+    """Pose of an object in one view.
+
+    ``numbers``: rotation (rad), log aspect, shear, log size, and offset x, y of its center in view sides.
+    """
 
     numbers: Floats
 
@@ -44,8 +43,7 @@ _SPREAD = np.array([0.13, 0.14, 0.06, 0.3, 0.17, 0.17])
 
 
 def draw_pose(rng: np.random.Generator, *, calm: bool = False, near: Pose | None = None) -> Pose:
-    """A random pose. ``calm``: hardly turned (for boxes without outline). ``near``: a small step from that
-    pose."""
+    """A random pose; ``calm``: hardly rotated, for boxes without outline; ``near``: a small step from it."""
     numbers = rng.normal(size=6) * _SPREAD
     if rng.random() < 0.1:
         numbers[0] = rng.uniform(-0.8, 0.8)
@@ -75,13 +73,12 @@ def bounds(points: ArrayLike) -> Floats:
     return np.concatenate([low, high - low])
 
 
-def place(outline: ArrayLike, linear: Floats, size: float, centre: ArrayLike) -> Floats:
-    """The map with the given linear part, scaled so that the outline's bounds have sqrt(w * h) = ``size``,
-    their middle at ``centre``."""
+def place(outline: ArrayLike, linear: Floats, size: float, center: ArrayLike) -> Floats:
+    """The map with a linear part that gives the outline's bounds sqrt(w * h) = ``size`` around ``center``."""
     turned = np.asarray(outline, dtype=np.float64) @ linear.T
     x, y, w, h = bounds(turned)
     scale = size / max(1e-6, np.sqrt(w * h))
-    shift = np.asarray(centre, dtype=np.float64) - scale * np.array([x + w / 2, y + h / 2])
+    shift = np.asarray(center, dtype=np.float64) - scale * np.array([x + w / 2, y + h / 2])
     return np.concatenate([scale * linear, shift[:, None]], axis=1)
 
 
@@ -90,16 +87,15 @@ def flipped(linear: Floats) -> Floats:
     return linear @ np.diag([-1.0, 1.0])
 
 
-def to_centres(matrix: Floats) -> Floats:
-    """A map of pixel edges as OpenCV wants it: of pixel centres."""
+def to_centers(matrix: Floats) -> Floats:
+    """A map of pixel edges as a map of pixel centers, which OpenCV uses."""
     moved = matrix.copy()
     moved[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
     return moved
 
 
 def rounded_corners(box: ArrayLike) -> Floats:
-    """(32, 2) outline between ellipse and rectangle: what a boxed object without outline fills, more or
-    less."""
+    """(32, 2) outline between ellipse and rectangle, for a box without outline."""
     x, y, w, h = np.asarray(box, dtype=np.float64)
     angle = np.arange(32) * (2 * np.pi / 32)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -114,12 +110,12 @@ def corners(box: ArrayLike) -> Floats:
     return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
 
 
-def dense(outline: ArrayLike, least: int = 32) -> Floats:
-    """The outline with points between its corners, so that bending its edges is seen."""
+def dense(outline: ArrayLike) -> Floats:
+    """The outline with points between its corners, so that its edges can bend."""
     points = np.asarray(outline, dtype=np.float64)
-    if len(points) >= least:
+    if len(points) >= 32:
         return points
-    parts = -(-least // len(points))
+    parts = -(-32 // len(points))
     after = np.roll(points, -1, axis=0)
     steps = np.arange(parts)[:, None, None] / parts
     return np.asarray((points + steps * (after - points)).reshape(-1, 2))
@@ -127,14 +123,13 @@ def dense(outline: ArrayLike, least: int = 32) -> Floats:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wobble:
-    """A smooth bending of a whole view: what is drawn at q was at q + ``shift`` (2, S, S) [q] before
-    (pixels)."""
+    """A smooth bending of a whole view: pixel q shows what was at q + ``shift`` (2, S, S) [q] before."""
 
     shift: NDArray[np.float32]
 
     @classmethod
     def draw(cls, size: int, rng: np.random.Generator) -> Wobble:
-        """A random field, some percent of a target's usual side strong."""
+        """A random field of some percent of the view's side."""
         grid = rng.normal(size=(2, 5, 5)).astype(np.float32) * np.float32(rng.uniform(0.01, 0.03) * size)
         return cls(
             shift=np.stack([cv2.resize(part, (size, size), interpolation=cv2.INTER_CUBIC) for part in grid])
@@ -149,7 +144,7 @@ class Wobble:
         return np.asarray(bent, dtype=np.uint8)
 
     def moved(self, points: Floats) -> Floats:
-        """Where points (N, 2) are after the bending (fixed-point inverse of the field)."""
+        """Points (N, 2) after the bending (fixed-point inverse of the field)."""
         moved, last = points, self.shift.shape[1] - 1
         for _ in range(6):
             spot = np.clip(moved - 0.5, 0, last).astype(np.float32)[None]
@@ -159,8 +154,10 @@ class Wobble:
 
 
 def bend(patch: Patch, rng: np.random.Generator, level: int = 0) -> Patch:
-    """The object bent: by a smooth random field, or with its two halves moved differently. Its size in pixels
-    is kept (``outline`` stays in units of level 0 of the result, which is ``level`` of the source)."""
+    """The object bent by a smooth random field, or with its halves sheared differently.
+
+    Level 0 of the result is ``level`` of the source, with the same size in pixels.
+    """
     source = patch.levels[min(level, len(patch.levels) - 1)]
     h, w = source.shape[:2]
     margin = max(3, round(0.14 * max(h, w)))
@@ -181,21 +178,21 @@ def bend(patch: Patch, rng: np.random.Generator, level: int = 0) -> Patch:
         else:
             seam = xs - np.float32(w * rng.uniform(0.35, 0.65))
             ys = ys + np.where(seam > 0, lean[0], lean[1]).astype(np.float32) * seam
-    colours = cv2.remap(source[..., :3].copy(), xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    colors = cv2.remap(source[..., :3].copy(), xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.remap(source[..., 3].copy(), xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return make_patch(np.dstack([colours, alpha]))
+    return make_patch(np.dstack([colors, alpha]))
 
 
-_GREY = np.array([0.299, 0.587, 0.114])
+_GRAY = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """Light, lens and sensor of one view; see ``draw_look`` for what the numbers mean."""
+    """Light, lens and sensor of one view; ``draw_look`` draws the numbers."""
 
-    colour: Floats
+    color: Floats
     gamma: float
-    grey: bool
+    gray: bool
     shadow: Floats | None
     reduce: float
     blur: float
@@ -204,16 +201,15 @@ class Look:
     jpeg: int
 
 
-def draw_look(rng: np.random.Generator, *, mild: bool, grey: bool, reduce: float) -> Look:
-    """A random look. ``mild``: colours stay what they are called. ``reduce``: the scale at which the sensor
-    sees."""
+def draw_look(rng: np.random.Generator, *, mild: bool, gray: bool, reduce: float) -> Look:
+    """A random look. ``mild``: colors keep their names. ``reduce``: scale of the sensor's resolution."""
     strength = 0.35 if mild else 1.0
     gain = np.exp(rng.normal() * 0.16)
     cast = np.exp(rng.normal(size=3) * 0.07 * strength)
     saturation = np.exp(rng.normal() * 0.3 * strength)
-    mix = (1 - saturation) * np.tile(_GREY, (3, 1)) + saturation * np.eye(3)
+    mix = (1 - saturation) * np.tile(_GRAY, (3, 1)) + saturation * np.eye(3)
     offset = rng.normal() * 9 * (0.5 if mild else 1.0)
-    colour = np.concatenate([mix * (gain * cast)[:, None], np.full((3, 1), offset)], axis=1)
+    color = np.concatenate([mix * (gain * cast)[:, None], np.full((3, 1), offset)], axis=1)
     gamma = float(np.exp(rng.normal() * 0.18))
     shadow = np.exp(rng.normal(size=(3, 3)) * 0.22) if rng.random() < 0.25 else None
     softness = rng.random()
@@ -225,26 +221,26 @@ def draw_look(rng: np.random.Generator, *, mild: bool, grey: bool, reduce: float
     noise = float(rng.uniform(3, 16)) if rng.random() < 0.2 else 0.0
     jpeg = int(rng.integers(20 if reduce > 0.5 else 40, 80)) if rng.random() < 0.1 else 0
     return Look(
-        colour=colour, gamma=gamma, grey=grey and not mild, shadow=shadow, reduce=reduce, blur=blur,
+        color=color, gamma=gamma, gray=gray and not mild, shadow=shadow, reduce=reduce, blur=blur,
         motion=motion, noise=noise, jpeg=jpeg,
     )  # fmt: skip
 
 
 def near_look(look: Look, rng: np.random.Generator) -> Look:
-    """Nearly the same look: the next moment of the same video."""
+    """Nearly the same look, as in the next frames of the same video."""
     return replace(
-        look, colour=look.colour * np.exp(rng.normal() * 0.03), blur=look.blur * rng.uniform(0.7, 1.2)
+        look, color=look.color * np.exp(rng.normal() * 0.03), blur=look.blur * rng.uniform(0.7, 1.2)
     )
 
 
 class Sensor:
-    """Applies looks; holds a bank of noise so that no view has to draw its own."""
+    """Applies looks; holds one bank of noise for all views."""
 
     def __init__(self) -> None:
         self._noise = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
 
     def develop(self, image: Image, look: Look, rng: np.random.Generator) -> Image:
-        """``image`` (H, W, 3) as that camera would have seen it; same size, a new array."""
+        """``image`` (H, W, 3) with light, lens and sensor applied; same size, a new array."""
         h, w = image.shape[:2]
         seen: Any = image
         if look.motion is not None:
@@ -268,10 +264,10 @@ class Sensor:
 
     @staticmethod
     def _light(image: Any, look: Look) -> Any:
-        matrix = look.colour
-        if look.grey:
-            matrix = np.tile(_GREY @ matrix[:, :3], (3, 1))
-            matrix = np.concatenate([matrix, look.colour[:, 3:]], axis=1)
+        matrix = look.color
+        if look.gray:
+            matrix = np.tile(_GRAY @ matrix[:, :3], (3, 1))
+            matrix = np.concatenate([matrix, look.color[:, 3:]], axis=1)
         image = cv2.transform(image, matrix)
         if abs(look.gamma - 1) > 0.02:
             table = np.round(255 * (np.arange(256) / 255) ** look.gamma).astype(np.uint8)
@@ -296,7 +292,7 @@ def _streak(motion: Floats) -> NDArray[np.float32]:
 
 
 def paste(canvas: Image, patch: Patch, matrix: Floats) -> None:
-    """Draw a patch (level-0 pixel edges -> canvas pixel edges) into ``canvas`` (H, W, 3), in place."""
+    """Draw a patch into ``canvas`` (H, W, 3) in place; ``matrix`` maps pixel edges of level 0."""
     h, w = canvas.shape[:2]
     full_h, full_w = patch.levels[0].shape[:2]
     x, y, bw, bh = bounds(apply(matrix, corners((0, 0, full_w, full_h))))
@@ -306,7 +302,7 @@ def paste(canvas: Image, patch: Patch, matrix: Floats) -> None:
         return
     source, local = _level(patch, matrix)
     local[:, 2] -= (x0, y0)
-    drawn = cv2.warpAffine(source, to_centres(local), (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+    drawn = cv2.warpAffine(source, to_centers(local), (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
     weight = drawn[..., 3].astype(np.float32) * np.float32(1 / 255)
     region = canvas[y0:y1, x0:x1]
     canvas[y0:y1, x0:x1] = cv2.blendLinear(
@@ -315,7 +311,7 @@ def paste(canvas: Image, patch: Patch, matrix: Floats) -> None:
 
 
 def _level(patch: Patch, matrix: Floats) -> tuple[NDArray[np.uint8], Floats]:
-    """The level whose resolution fits the map, and the map from that level's pixels."""
+    """The level with the resolution of the map, and the map from its pixels."""
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     level = int(np.clip(np.floor(np.log2(1 / max(scale, 1e-6)) + 0.35), 0, len(patch.levels) - 1))
     source = patch.levels[level]
@@ -329,15 +325,17 @@ def coverage(patch: Patch, matrix: Floats, size: int) -> NDArray[np.uint8]:
     """(size, size) uint8 alpha of a pasted patch."""
     source, local = _level(patch, matrix)
     plane = np.ascontiguousarray(source[..., 3])
-    alpha = cv2.warpAffine(plane, to_centres(local), (size, size), flags=cv2.INTER_LINEAR)
+    alpha = cv2.warpAffine(plane, to_centers(local), (size, size), flags=cv2.INTER_LINEAR)
     return np.asarray(alpha, dtype=np.uint8)
 
 
-def warp_picture(
+def warp_image(
     image: Image, matrix: Floats, size: int, *, reflect: bool
 ) -> tuple[Image, NDArray[np.bool_] | None]:
-    """A picture seen through ``matrix`` (picture edges -> view edges): (size, size, 3) and where the
-    picture's frame ends (True outside), None where it fills the view or is mirrored at its borders."""
+    """An image mapped into a view: (size, size, 3), and a mask of what lies beyond the image.
+
+    The mask is None where the image fills the view or is mirrored at its borders (``reflect``).
+    """
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     source: Any = image
     view: Any
@@ -348,23 +346,23 @@ def warp_picture(
         local = matrix.copy()
         local[:, 0] *= image.shape[1] / small[0]
         local[:, 1] *= image.shape[0] / small[1]
-    centres = to_centres(local)
+    centers = to_centers(local)
     if reflect:
         view = cv2.warpAffine(
-            source, centres, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+            source, centers, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
         )
         return np.asarray(view, dtype=np.uint8), None
     mean = tuple(float(v) for v in cv2.mean(source)[:3])
-    view = cv2.warpAffine(source, centres, (size, size), flags=cv2.INTER_LINEAR, borderValue=mean)
+    view = cv2.warpAffine(source, centers, (size, size), flags=cv2.INTER_LINEAR, borderValue=mean)
     inside = cv2.warpAffine(
-        np.full(source.shape[:2], 255, np.uint8), centres, (size, size), flags=cv2.INTER_LINEAR
+        np.full(source.shape[:2], 255, np.uint8), centers, (size, size), flags=cv2.INTER_LINEAR
     )
     outside = inside < 128
     return np.asarray(view, dtype=np.uint8), (outside if outside.any() else None)
 
 
-def recolour(patch: Patch, shift: int, saturation: float = 1.0) -> Patch:
-    """The same object with its hue turned by ``shift`` (0..180, OpenCV's half degrees)."""
+def recolor(patch: Patch, shift: int, saturation: float) -> Patch:
+    """The same object with its hue shifted by ``shift`` (0..180, OpenCV's half degrees)."""
     levels = []
     for level in patch.levels:
         hsv = cv2.cvtColor(np.ascontiguousarray(level[..., :3]), cv2.COLOR_RGB2HSV)
@@ -375,7 +373,7 @@ def recolour(patch: Patch, shift: int, saturation: float = 1.0) -> Patch:
 
 
 def blob_patch(texture: Image, rng: np.random.Generator) -> Patch | None:
-    """A random smooth shape filled with ``texture`` (H, W, 3); None where the texture is too small."""
+    """A random smooth shape filled with ``texture`` (H, W, 3); None for a texture below 16 pixels."""
     h, w = texture.shape[:2]
     if min(h, w) < 16:
         return None

@@ -1,7 +1,4 @@
-"""A planned view and its execution: base picture, pasted things, occluders, the end of the frame, the look.
-
-Knows no target's motion and no sentence; the numbers are ours unless ``pairs.PairConfig`` has them.
-"""
+"""A planned view and its rendering: background, pasted objects, occluders, frame border, look."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import numpy as np
 
 from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import Patch
-from vltrack.training.pairs.objects import Actor, Library
+from vltrack.training.pairs.objects import Instance, Library
 from vltrack.training.pairs.rendering import (
     Look,
     Sensor,
@@ -20,24 +17,32 @@ from vltrack.training.pairs.rendering import (
     draw_look,
     near_look,
     paste,
-    warp_picture,
+    warp_image,
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Slab:
-    """An occluder: a box x, y, w, h of the view filled with a window of a picture, or with one colour."""
+class Occluder:
+    """A box x, y, w, h of the view filled with a part of image ``image_index``, or with one color."""
 
     box: Floats
-    picture: int
-    colour: tuple[int, int, int] | None
+    image_index: int
+    color: tuple[int, int, int] | None
 
 
 @dataclass(kw_only=True, slots=True)
 class View:
-    """One view to render. ``base``: picture, map, mirrored at its borders or not; ``layers`` and ``front``:
-    patches behind and in front of the occluders; ``frame``: x0, y0, x1, y1 beyond which the video frame ends;
-    ``shown``: the other things and their boxes; ``wobble``: bends what is below the patches."""
+    """One view to render.
+
+    Attributes:
+        size: side in pixels.
+        base: background: image index, map (2, 3) into the view, and whether it is mirrored at its borders.
+        box: the target, x, y, w, h in pixels of the view.
+        layers, front: patches and their maps, behind and in front of the occluders.
+        frame: x0, y0, x1, y1 where the video frame ends.
+        shown: the other objects and their boxes.
+        wobble: bends the background.
+    """
 
     size: int
     base: tuple[int, Floats, bool]
@@ -45,16 +50,16 @@ class View:
     look: Look
     present: bool = True
     layers: list[tuple[Patch, Floats]] = field(default_factory=list)
-    slabs: list[Slab] = field(default_factory=list)
+    occluders: list[Occluder] = field(default_factory=list)
     front: list[tuple[Patch, Floats]] = field(default_factory=list)
     frame: tuple[float, float, float, float] | None = None
-    shown: list[tuple[Actor, Floats]] = field(default_factory=list)
+    shown: list[tuple[Instance, Floats]] = field(default_factory=list)
     wobble: Wobble | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """Template view, two search views, the template box as given, sentence and mode."""
+    """A template view and two search views, the given template box, sentence and mode."""
 
     views: tuple[View, View, View]
     given: Floats
@@ -62,30 +67,17 @@ class Scene:
     mode: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rendered:
-    """A scene's pixels: template and two searches with their boxes (3, 4), the template box as given, whether
-    the target is in each search, sentence and mode."""
-
-    images: tuple[Image, Image, Image]
-    boxes: Floats
-    given: Floats
-    present: tuple[bool, bool]
-    text: str
-    mode: str
-
-
 def render(view: View, library: Library, sensor: Sensor, rng: np.random.Generator) -> tuple[Image, Floats]:
-    """Pixels (size, size, 3) of a view and the target's box cut where the frame ends."""
-    picture, matrix, mirrored = view.base
-    image, outside = warp_picture(library.image(picture), matrix, view.size, reflect=mirrored)
+    """Pixels (size, size, 3) of a view, and the target's box clipped to the frame."""
+    index, matrix, mirrored = view.base
+    image, outside = warp_image(library.image(index), matrix, view.size, reflect=mirrored)
     if view.wobble is not None:
         image = view.wobble.image(image)
         outside = None if outside is None else view.wobble.image(outside.astype(np.uint8)) > 0
     for patch, placed in view.layers:
         paste(image, patch, placed)
-    for slab in view.slabs:
-        _lay(image, slab, library)
+    for occluder in view.occluders:
+        _draw_occluder(image, occluder, library)
     for patch, placed in view.front:
         paste(image, patch, placed)
     image = sensor.develop(image, view.look, rng)
@@ -104,36 +96,36 @@ def render(view: View, library: Library, sensor: Sensor, rng: np.random.Generato
     return image, box
 
 
-def _lay(image: Image, slab: Slab, library: Library) -> None:
+def _draw_occluder(image: Image, occluder: Occluder, library: Library) -> None:
     size = image.shape[0]
-    low = np.clip(np.round(slab.box[:2]), 0, size).astype(int)
-    high = np.clip(np.round(slab.box[:2] + slab.box[2:]), 0, size).astype(int)
+    low = np.clip(np.round(occluder.box[:2]), 0, size).astype(int)
+    high = np.clip(np.round(occluder.box[:2] + occluder.box[2:]), 0, size).astype(int)
     w, h = high - low
     if w < 1 or h < 1:
         return
-    if slab.colour is not None:
-        image[low[1] : high[1], low[0] : high[0]] = slab.colour
+    if occluder.color is not None:
+        image[low[1] : high[1], low[0] : high[0]] = occluder.color
         return
-    source = library.image(slab.picture)
+    source = library.image(occluder.image_index)
     sh, sw = source.shape[:2]
     piece = source[: max(2, min(sh, h)), : max(2, min(sw, w))]
     image[low[1] : high[1], low[0] : high[0]] = cv2.resize(piece, (int(w), int(h)))
 
 
 def draw_looks(rng: np.random.Generator, *, mild: bool, near: bool, count: int) -> list[Look]:
-    """Looks of template and searches: one video has one resolution, more or less."""
+    """Looks of template and search views: one video has about one resolution."""
     reduce = 1.0
     if rng.random() < 0.45:
         reduce = float(rng.uniform(0.2, 0.36) if rng.random() < 0.33 else rng.uniform(0.36, 0.9))
-    grey, only = rng.random() < 0.12, int(rng.integers(4))
+    gray, only = rng.random() < 0.12, int(rng.integers(4))
     looks: list[Look] = []
     for number in range(count):
         scale = float(np.clip(reduce * np.exp(rng.normal() * 0.12), 0.17, 1.0)) if reduce < 1 else 1.0
         if number == 2 and near:
             looks.append(near_look(looks[1], rng))
             continue
-        one = grey and (only > 0 or number == 0)
-        looks.append(draw_look(rng, mild=mild, grey=one, reduce=scale))
+        one = gray and (only > 0 or number == 0)
+        looks.append(draw_look(rng, mild=mild, gray=one, reduce=scale))
     return looks
 
 
@@ -146,20 +138,17 @@ def covered(inner: Floats, outer: Floats) -> float:
 
 
 def frame_end(box: Floats, size: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """Where the frame ends on one side, so that at least half of the target stays inside."""
+    """x0, y0, x1, y1 of a frame that ends on one side of the view and holds at least half of the target."""
     x, y, w, h = box
     limit = rng.uniform(0.05, 0.4) * size
     side = int(rng.integers(4))
-    if side == 0:
-        return (max(0.0, min(limit, x + w / 2)), 0.0, float(size), float(size))
-    if side == 1:
-        return (0.0, max(0.0, min(limit, y + h / 2)), float(size), float(size))
-    if side == 2:
-        return (0.0, 0.0, min(float(size), max(size - limit, x + w / 2)), float(size))
-    return (0.0, 0.0, float(size), min(float(size), max(size - limit, y + h / 2)))
+    middle, full = (x + w / 2, y + h / 2)[side % 2], float(size)
+    border = [0.0, 0.0, full, full]
+    border[side] = max(0.0, min(limit, middle)) if side < 2 else min(full, max(size - limit, middle))
+    return border[0], border[1], border[2], border[3]
 
 
 PLAIN = Look(
-    colour=np.eye(3, 4), gamma=1.0, grey=False, shadow=None, reduce=1.0, blur=0.0, motion=None, noise=0.0,
+    color=np.eye(3, 4), gamma=1.0, gray=False, shadow=None, reduce=1.0, blur=0.0, motion=None, noise=0.0,
     jpeg=0
 )  # fmt: skip

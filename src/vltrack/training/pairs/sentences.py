@@ -1,5 +1,4 @@
-"""Sentences that are true of a rendered pair: names, colours, sizes, places and relations. Knows no
-pixels."""
+"""Sentences that are true of a rendered view: names, colors, sizes, places and relations."""
 
 from __future__ import annotations
 
@@ -73,101 +72,110 @@ _VERBS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fact:
-    """What is known of one shown object: noun ("" = a thing without one), clear colour word or "", colour of
-    the upper part (people's clothes), its boxes x, y, w, h in the views (V, 4), the views' side in pixels,
-    and other nouns that fit (``roles``)."""
+class SceneObject:
+    """One shown object as sentences describe it.
+
+    Attributes:
+        name: noun, "" for an object without one; ``role_nouns`` fit as well.
+        color, clothing_color: clear colors, or "".
+        boxes: (V, 4) x, y, w, h in the views, in pixels.
+        side: of the views, in pixels.
+    """
 
     name: str
-    colour: str
-    upper: str
+    color: str
+    clothing_color: str
     boxes: NDArray[np.float64]
     side: float
-    roles: tuple[str, ...] = ()
+    role_nouns: tuple[str, ...] = ()
 
     @property
     def shade(self) -> str:
-        """The colour that may be said: of people only that of clear clothes, which skin could not be."""
+        """The color for a sentence: of people only that of their clothes, if skin does not have it."""
         if self.name != "person":
-            return self.colour
-        return "" if any(word in _SKIN for word in self.upper.split(" and ")) else self.upper
+            return self.color
+        return (
+            "" if any(word in _SKIN for word in self.clothing_color.split(" and ")) else self.clothing_color
+        )
 
     @property
     def kind(self) -> str:
-        """The noun by which look-alikes are told."""
+        """The noun that look-alikes share."""
         return _KINDS.get(self.name, self.name)
 
     @property
-    def centres(self) -> NDArray[np.float64]:
-        """(V, 2) centres as parts of the side."""
+    def centers(self) -> NDArray[np.float64]:
+        """(V, 2) centers in units of the side."""
         return np.asarray((self.boxes[:, :2] + self.boxes[:, 2:] / 2) / self.side)
 
     @property
     def areas(self) -> NDArray[np.float64]:
-        """(V,) areas of the boxes as parts of the view."""
+        """(V,) areas of the boxes in units of the view."""
         return np.asarray(self.boxes[:, 2] * self.boxes[:, 3] / self.side**2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phrase:
-    """A sentence, whether it names a colour (then the light must not change it), and whether it fits no
-    look-alike."""
+    """A sentence, whether it names a color (the look must keep it), and whether it excludes look-alikes."""
 
     text: str
-    colour: bool
+    color: bool
     decided: bool
 
 
 def describe(
-    target: Fact, others: list[Fact], rng: np.random.Generator, *, places: float, whole_scene: bool
+    target: SceneObject,
+    others: list[SceneObject],
+    rng: np.random.Generator,
+    *,
+    places: float,
+    whole_scene: bool,
 ) -> Phrase | None:
-    """A true sentence for ``target`` among ``others``, or None where nothing can be said.
+    """A true sentence for ``target`` among ``others``, or None where there is none.
 
-    ``places``: chance of a place or relation where it is not needed. ``whole_scene``: the words alone must
-    decide, so that with look-alikes a deciding word is always used where there is one.
+    ``places``: probability of a place or relation that is not needed. ``whole_scene``: the text alone must
+    decide, so that next to look-alikes a deciding word is used where there is one.
     """
     same = [o for o in others if o.kind == target.kind]
     if not target.name:
-        return (
-            Phrase(text=_nameless(target.colour, rng), colour=True, decided=False) if target.colour else None
-        )
+        return Phrase(text=_nameless(target.color, rng), color=True, decided=False) if target.color else None
     words = set(target.shade.split(" and "))
     decisive = bool(target.shade) and all(o.shade and not words & set(o.shade.split(" and ")) for o in same)
     size = _size_word(target, same, rng)
     place = _place(target, same, others, rng, whole_scene=whole_scene)
     noun = _noun(target, others, rng)
-    use_colour = bool(target.shade) and rng.random() < (0.85 if decisive and same else 0.5)
+    use_color = bool(target.shade) and rng.random() < (0.85 if decisive and same else 0.5)
     use_size = bool(size) and rng.random() < (0.4 if same else 0.0)
     use_place = bool(place) and rng.random() < (places if not same or decisive else max(places, 0.3))
-    decided = not same or (use_colour and decisive) or use_size or use_place
+    decided = not same or (use_color and decisive) or use_size or use_place
     if whole_scene and not decided:
-        use_colour, use_place = use_colour or decisive, bool(place) and not decisive
+        use_color, use_place = use_color or decisive, bool(place) and not decisive
         use_size = bool(size) and not decisive and not place
-        decided = (use_colour and decisive) or use_place or use_size
-    colour = str(rng.choice(_SHADES.get(target.shade, (target.shade,)))) if use_colour else ""
-    text = _compose(noun, target.name, colour, size if use_size else "", rng)
+        decided = (use_color and decisive) or use_place or use_size
+    color = str(rng.choice(_SHADES.get(target.shade, (target.shade,)))) if use_color else ""
+    text = _compose(noun, target.name, color, size if use_size else "", rng)
     if use_place:
         text = f"{text} {place}" if not place.endswith("*") else text.replace(noun, f"{place[:-1]} {noun}", 1)
     elif rng.random() < 0.18:
         verbs = [verb for verb, nouns in _VERBS.items() if target.name in nouns.split()]
         if verbs:
             text = f"{text} {rng.choice(verbs)}"
-    return Phrase(text=text, colour=use_colour, decided=decided)
+    return Phrase(text=text, color=use_color, decided=decided)
 
 
-def _noun(target: Fact, others: list[Fact], rng: np.random.Generator) -> str:
-    """The noun, a synonym, a role, or the group where nothing else of the group is there."""
+def _noun(target: SceneObject, others: list[SceneObject], rng: np.random.Generator) -> str:
+    """The noun, a synonym, a role, or the group if no other object belongs to it."""
     group = _GROUP.get(target.name, "")
     if group and rng.random() < 0.1 and all(_GROUP.get(o.name) != group for o in others):
         return group
-    if target.roles and rng.random() < 0.6:
-        return str(rng.choice(target.roles))
+    if target.role_nouns and rng.random() < 0.6:
+        return str(rng.choice(target.role_nouns))
     return str(rng.choice(_SYNONYMS.get(target.name, (target.name,))))
 
 
-def _compose(noun: str, name: str, colour: str, size: str, rng: np.random.Generator) -> str:
+def _compose(noun: str, name: str, color: str, size: str, rng: np.random.Generator) -> str:
     words = f"{size} {noun}".strip()
-    if colour:
+    if color:
         style = rng.random()
         if name == "person":
             clothes = (
@@ -178,11 +186,11 @@ def _compose(noun: str, name: str, colour: str, size: str, rng: np.random.Genera
                 "dressed in {c}",
                 "in the {c} shirt",
             )
-            words = f"{words} {rng.choice(clothes).format(c=colour)}"
+            words = f"{words} {rng.choice(clothes).format(c=color)}"
         elif style < 0.08:
-            words = f"{words} that is {colour}"
+            words = f"{words} that is {color}"
         else:
-            words = f"{size} {colour} {noun}".strip()
+            words = f"{size} {color} {noun}".strip()
     style = rng.random()
     if style < 0.6:
         return f"the {words}"
@@ -191,40 +199,42 @@ def _compose(noun: str, name: str, colour: str, size: str, rng: np.random.Genera
     return words
 
 
-def _nameless(colour: str, rng: np.random.Generator) -> str:
+def _nameless(color: str, rng: np.random.Generator) -> str:
     noun = rng.choice(("thing", "object", "patch", "area", "part"))
-    return f"{rng.choice(('the', 'the', 'a'))} {colour} {noun}"
+    return f"{rng.choice(('the', 'the', 'a'))} {color} {noun}"
 
 
-def _size_word(target: Fact, same: list[Fact], rng: np.random.Generator) -> str:
+def _size_word(target: SceneObject, same: list[SceneObject], rng: np.random.Generator) -> str:
     if not same:
         return ""
+    pair = len(same) == 1
     if all((target.areas > 1.7 * o.areas).all() for o in same):
         return str(
-            rng.choice(
-                ("big", "bigger", "large", "larger") if len(same) == 1 else ("big", "biggest", "largest")
-            )
+            rng.choice(("big", "bigger", "large", "larger") if pair else ("big", "biggest", "largest"))
         )
     if all((target.areas * 1.7 < o.areas).all() for o in same):
-        return str(
-            rng.choice(("small", "smaller", "little") if len(same) == 1 else ("small", "smallest", "tiny"))
-        )
+        return str(rng.choice(("small", "smaller", "little") if pair else ("small", "smallest", "tiny")))
     return ""
 
 
 def _place(
-    target: Fact, same: list[Fact], others: list[Fact], rng: np.random.Generator, *, whole_scene: bool
+    target: SceneObject,
+    same: list[SceneObject],
+    others: list[SceneObject],
+    rng: np.random.Generator,
+    *,
+    whole_scene: bool,
 ) -> str:
     """A place or relation that holds in every view, or "". A trailing * marks an adjective."""
     found: list[str] = []
-    middle = target.centres
+    middle = target.centers
     for axis, (low, high) in enumerate((("left", "right"), ("top", "bottom"))):
         if same:
-            before = all((middle[:, axis] < o.centres[:, axis] - 0.1).all() for o in same)
-            after = all((middle[:, axis] > o.centres[:, axis] + 0.1).all() for o in same)
+            before = all((middle[:, axis] < o.centers[:, axis] - 0.1).all() for o in same)
+            after = all((middle[:, axis] > o.centers[:, axis] + 0.1).all() for o in same)
         elif whole_scene:
             before, after = bool((middle[:, axis] < 0.37).all()), bool((middle[:, axis] > 0.63).all())
-        else:  # a search view is centred on the target: its sides are not those of the picture
+        else:  # a search view is centered on the target: its sides are not those of the image
             continue
         if before or after:
             word = low if before else high
@@ -241,8 +251,8 @@ def _place(
     return str(rng.choice(found)) if found else ""
 
 
-def _relations(middle: NDArray[np.float64], target: Fact, other: Fact) -> list[str]:
-    gap = other.centres - middle
+def _relations(middle: NDArray[np.float64], target: SceneObject, other: SceneObject) -> list[str]:
+    gap = other.centers - middle
     reach = (np.sqrt(target.areas) + np.sqrt(other.areas)) / 2
     noun = _SYNONYMS.get(other.name, (other.name,))[0]
     found = []

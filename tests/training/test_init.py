@@ -16,9 +16,9 @@ from vltrack.models import MODELS, build, config_of
 from vltrack.models.litetrack import tiny
 from vltrack.training import loop as run
 from vltrack.training.data import PairDataset
-from vltrack.training.init import borrow_parts, freezing, starting_model
+from vltrack.training.init import copy_parts, freezing, starting_model
 from vltrack.training.launch import RECIPES, configured
-from vltrack.training.recipes import BLOCKS, FRONT
+from vltrack.training.recipes import BLOCKS, EMBEDDING
 
 TINY = [f"{name}-tiny" for name in MODELS]
 
@@ -42,7 +42,7 @@ def fresh(name: str) -> torch.nn.Module:
 def test_borrowed_parts_are_copied_and_nothing_else(other: Path) -> None:
     given, model = store.load(other)[0].state_dict(), fresh("all-in-one")
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    names = borrow_parts(str(other), model, FRONT + BLOCKS)
+    names = copy_parts(str(other), model, EMBEDDING + BLOCKS)
     after = model.state_dict()
     assert any(name.startswith("stem.") for name in names)
     assert any(name.startswith("blocks.3.") for name in names)
@@ -54,17 +54,17 @@ def test_what_is_not_there_cannot_be_borrowed(other: Path) -> None:
     model = fresh("all-in-one")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(CheckpointMismatch, match=r"norm\.weight"):
-        borrow_parts(str(other), model, (r"stem\.", r"norm\."))
+        copy_parts(str(other), model, (r"stem\.", r"norm\."))
     with pytest.raises(CheckpointMismatch, match="no_such_part"):
-        borrow_parts(str(other), model, (r"stem\.", "no_such_part"))
+        copy_parts(str(other), model, (r"stem\.", "no_such_part"))
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     with pytest.raises(ModelNotFound):
-        borrow_parts("litetrack-base", model, FRONT)
+        copy_parts("litetrack-base", model, EMBEDDING)
 
 
 def test_weights_can_be_the_start_of_a_run(other: Path, tmp_path: Path) -> None:
     config = configured({"model": "litetrack", "size": "tiny", "start": other})
-    assert config.words == "random"
+    assert config.word_init == "random"
     source = store.load(other)[0].state_dict()
     np.savez(tmp_path / "mobilenet_v2_stem.npz", **_stem())
     model = starting_model(config, tmp_path)
@@ -97,10 +97,10 @@ def test_recipes_of_the_tiny_sizes_borrow_what_is_there(name: str) -> None:
     """With the shipped weights; what is borrowed fits, and what is left fresh is the tracker's own."""
     config = RECIPES[name]()
     model = fresh(config.model)
-    names = borrow_parts(config.borrow, model, config.borrowed)
+    names = copy_parts(config.init_from, model, config.init_patterns)
     assert sum(model.state_dict()[n].numel() for n in names) > 2_000_000
     unfreezer = freezing(model, config)
-    assert not model.stem.trunk.convs[0].weight.requires_grad
+    assert not model.embed.stem.backbone.convs[0].weight.requires_grad
     assert len(unfreezer.order) == 2
 
 
@@ -114,7 +114,7 @@ def test_every_tracker_trains_and_a_stopped_run_goes_on_to_the_bit(
     monkeypatch.setattr(PairDataset, "__getitem__", _random_sample)
     np.savez(tmp_path / "mobilenet_v2_stem.npz", **_stem())
     config = replace(
-        RECIPES[name](), words="random", steps=2, batch=2, save_every=1, validate_every=99, warmup=1
+        RECIPES[name](), word_init="random", steps=2, batch=2, save_every=1, validate_every=99, warmup=1
     )
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run.train(config, data=tmp_path, out=whole, resume=False, device="cpu", workers=0)
@@ -158,7 +158,7 @@ def _random_sample(self: PairDataset, index: int) -> dict[str, np.ndarray]:
 
 def _stem() -> dict[str, np.ndarray]:
     """ImageNet's stem is not at hand in tests: random numbers of its shapes."""
-    convs = fresh("litetrack").stem.trunk.convs
+    convs = fresh("litetrack").embed.stem.backbone.convs
     return {
         f"{number:02d}.{name}": parameter.detach().numpy()
         for number, conv in enumerate(convs)

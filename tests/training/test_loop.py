@@ -16,9 +16,10 @@ from torch import nn
 from model_cases import CONFIGS, make
 from vltrack.checkpoints import store
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diverged, ModelNotFound, StateError
+from vltrack.core.types import Mode
 from vltrack.datasets.cutouts import build_cutouts
 from vltrack.datasets.images import ImageSet
-from vltrack.models.base import Flag
+from vltrack.models.base import MODE_IDS
 from vltrack.training import loop as run
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
 from vltrack.training.data import PairDataset
@@ -26,14 +27,14 @@ from vltrack.training.init import fresh_model
 from vltrack.training.launch import configured, main_train
 from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.publish import publish
-from vltrack.training.recipes import LISTENING, TrainConfig, litetrack_tiny, litetrack_tiny_words
+from vltrack.training.recipes import LITETRACK_TEXT, TrainConfig, litetrack_tiny, litetrack_tiny_text
 
 
 def short(**changes: Any) -> TrainConfig:
     """The shipped recipe cut to seconds."""
     return replace(
         litetrack_tiny(),
-        words="random",
+        word_init="random",
         steps=4,
         batch=2,
         save_every=2,
@@ -162,10 +163,10 @@ def test_plateaus_set_layers_free_in_order_and_a_resume_keeps_them_free() -> Non
     assert freed == [False, False, False, True, False, True]
     assert [layer.weight.requires_grad for layer in layers] == [True, True, False]
     again = [nn.Linear(2, 2).requires_grad_(False) for _ in range(3)]
-    twin = PlateauUnfreezer(list(again), patience=2, delta=0.01)
-    twin.restore(plan.state())
+    distractor = PlateauUnfreezer(list(again), patience=2, delta=0.01)
+    distractor.restore(plan.state())
     assert [layer.weight.requires_grad for layer in again] == [True, True, False]
-    assert twin.history == [3, 5]
+    assert distractor.history == [3, 5]
 
 
 def test_settings_of_the_command_reach_the_recipe_and_unknown_ones_are_named() -> None:
@@ -193,13 +194,13 @@ def test_the_second_part_changes_what_listens_and_nothing_else(data: Path, tmp_p
     first, second = tmp_path / "first", tmp_path / "second"
     run.train(short(), data=data, out=first, resume=False, device="cpu", workers=0)
     config = replace(
-        litetrack_tiny_words(str(first)), words="random", steps=2, batch=2, save_every=2, warmup=1
+        litetrack_tiny_text(str(first)), word_init="random", steps=2, batch=2, save_every=2, warmup=1
     )
     run.train(config, data=data, out=second, resume=False, device="cpu", workers=0)
     before, after = averaged(first), averaged(second)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
-    assert {name for name in changed if not name.startswith(LISTENING)} == set()
+    assert {name for name in changed if not name.startswith(LITETRACK_TEXT)} == set()
     publish(second, tmp_path / "w.safetensors")
     card = (tmp_path / "w.json").read_text()
     assert json.loads(card)["recipe"]["start"]["steps"] == 4
@@ -211,8 +212,8 @@ def test_later_shares_hold_from_their_index_on(data: Path, tmp_path: Path) -> No
     boxes = PairConfig(scene_share=0.0, text_share=0.0, template_size=112, search_size=224)
     words = replace(boxes, scene_share=1.0)
     pairs = PairDataset(boxes, data, tmp_path / "cut.npz", 1, 24, later=(4, words))
-    assert [int(pairs[index]["flag"]) for index in range(4)] == [int(Flag.BBOX)] * 4
-    assert int(Flag.NL) in [int(pairs[index]["flag"]) for index in range(4, 8)]
+    assert [int(pairs[index]["flag"]) for index in range(4)] == [MODE_IDS[Mode.BBOX]] * 4
+    assert MODE_IDS[Mode.NL] in [int(pairs[index]["flag"]) for index in range(4, 8)]
 
 
 @pytest.mark.slow

@@ -25,12 +25,12 @@ from vltrack.tracking.postprocess import Policy
 from vltrack.training import loop as run
 from vltrack.training.checkpoint import averaged
 from vltrack.training.init import freezing, starting_model
-from vltrack.training.launch import TWINS, configured
+from vltrack.training.launch import DISTRACTOR_RECIPES, configured
 from vltrack.training.pairs.objects import Library
-from vltrack.training.pairs.sampler import SEEDS, PairConfig, PairSampler, Sample
+from vltrack.training.pairs.sampler import DISTRACTOR_SEEDS, PairConfig, PairSampler, Sample
 from vltrack.training.publish import publish
 
-ONLY = PairConfig(scene_share=1.0, text_share=0.0, twin_share=1.0, split="all")
+ONLY = PairConfig(scene_share=1.0, text_share=0.0, distractor_share=1.0, split="all")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, Cutout
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    root = module.make_picture_set(tmp_path_factory.mktemp("twins"))
+    root = module.make_picture_set(tmp_path_factory.mktemp("distractors"))
     pictures = ImageSet.load(root)
     return pictures, build_cutouts(pictures, root / "cut.npz")
 
@@ -72,7 +72,7 @@ def test_a_twin_depends_on_nothing_but_its_numbers(material: tuple[ImageSet, Cut
 
 
 def test_the_box_holds_the_colour_that_the_sentence_names(material: tuple[ImageSet, CutoutSet]) -> None:
-    """Looks change light and saturation: the middle of the box still is nearest to the colour named."""
+    """Looks change light and saturation: the middle of the box still is nearest to the color named."""
     sampler, right, asked = PairSampler(ONLY, *material), 0, 0
     for index in range(60):
         sample = sampler.sample(5, 0, index)
@@ -89,7 +89,9 @@ def test_the_box_holds_the_colour_that_the_sentence_names(material: tuple[ImageS
 
 def test_shares_hold_and_without_twins_nothing_changes(material: tuple[ImageSet, CutoutSet]) -> None:
     half, none = (
-        PairSampler(PairConfig(scene_share=0.8, text_share=0.2, twin_share=share, split="all"), *material)
+        PairSampler(
+            PairConfig(scene_share=0.8, text_share=0.2, distractor_share=share, split="all"), *material
+        )
         for share in (0.5, 0.0)
     )
     changed = [not same(half.sample(0, 0, i), none.sample(0, 0, i)) for i in range(0, 80, 2)]
@@ -100,31 +102,33 @@ def test_shares_hold_and_without_twins_nothing_changes(material: tuple[ImageSet,
 def test_training_never_draws_the_scenes_of_validation_and_audit() -> None:
     from vltrack.training.loop import CLIPS, FIRST_SEED
 
-    assert FIRST_SEED + CLIPS <= SEEDS[0] < SEEDS[1] <= 1_000_000
+    assert FIRST_SEED + CLIPS <= DISTRACTOR_SEEDS[0] < DISTRACTOR_SEEDS[1] <= 1_000_000
 
 
 def test_a_recoloured_cut_out_has_another_clear_colour(material: tuple[ImageSet, CutoutSet]) -> None:
     library, found = Library(*material, "all"), 0
     for seed in range(20):
-        twins = library.draw_recoloured(np.random.default_rng(seed))
-        if twins is None:
+        distractors = library.draw_recolored(np.random.default_rng(seed))
+        if distractors is None:
             continue
         found += 1
-        first, second = twins
+        first, second = distractors
         assert first.name == second.name != "person"
-        assert first.colour
-        assert second.colour
-        assert first.colour != second.colour
+        assert first.color
+        assert second.color
+        assert first.color != second.color
     assert found > 5
 
 
-@pytest.mark.parametrize("bad", [{"twin_share": 1.2}, {"twin_share": -0.1}, {"recolour_share": 2.0}])
+@pytest.mark.parametrize(
+    "bad", [{"distractor_share": 1.2}, {"distractor_share": -0.1}, {"recolor_share": 2.0}]
+)
 def test_impossible_shares_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="shares of pairs"):
         PairConfig(**bad)
 
 
-@pytest.mark.parametrize("name", sorted(TWINS))
+@pytest.mark.parametrize("name", sorted(DISTRACTOR_RECIPES))
 def test_what_the_twins_part_trains_is_never_read_with_a_box_alone(name: str) -> None:
     """All of it filled with noise: box mode stays to the bit, and a start by words does not."""
     model, _ = store.load(name)
@@ -142,7 +146,7 @@ def test_what_the_twins_part_trains_is_never_read_with_a_box_alone(name: str) ->
 
     by_box, by_words = Target(box=(x, y, w, h)), Target(text=clip.sentence)
     before, heard = outcome(by_box), outcome(by_words)
-    only, generator = TWINS[name]().only, torch.Generator().manual_seed(0)
+    only, generator = DISTRACTOR_RECIPES[name]().trainable, torch.Generator().manual_seed(0)
     touched = [p for n, p in model.named_parameters() if n.startswith(only)]
     with torch.no_grad():
         for parameter in touched:
@@ -157,16 +161,16 @@ def test_the_part_starts_from_weights_or_a_run_and_from_nothing_else(tmp_path: P
     with pytest.raises(ConfigError, match="--start"):
         configured(options)
     by_run = configured({**options, "start": tmp_path})
-    assert (by_run.start, by_run.borrow) == (str(tmp_path), "")
+    assert (by_run.start, by_run.init_from) == (str(tmp_path), "")
     file = tmp_path / "w.safetensors"
     by_file = configured({**options, "start": file})
-    assert (by_file.start, by_file.borrow) == (str(file), "")
-    assert by_run.only == by_file.only != ()
+    assert (by_file.start, by_file.init_from) == (str(file), "")
+    assert by_run.trainable == by_file.trainable != ()
     with pytest.raises(ModelNotFound, match="part twins for litetrack-base"):
         configured({**options, "size": "base", "start": file})
 
 
-@pytest.mark.parametrize("name", sorted(set(TWINS) - {"litetrack-tiny"}))
+@pytest.mark.parametrize("name", sorted(set(DISTRACTOR_RECIPES) - {"litetrack-tiny"}))
 def test_the_others_start_from_their_own_weights_with_ears_of_litetrack(
     name: str, data: Path, tmp_path: Path
 ) -> None:
@@ -176,10 +180,10 @@ def test_the_others_start_from_their_own_weights_with_ears_of_litetrack(
     own, ears = (store.load(of)[0].state_dict() for of in (name, "litetrack-tiny"))
     model = starting_model(config, data)
     for key, tensor in model.state_dict().items():
-        source = ears if any(re.match(pattern, key) for pattern in config.borrowed) else own
+        source = ears if any(re.match(pattern, key) for pattern in config.init_patterns) else own
         assert torch.equal(tensor, source[key]), key
     assert any(key.startswith("word_matcher.") for key in own)
-    assert all(parameter.requires_grad for parameter in model.word_matcher.parameters())
+    assert all(parameter.requires_grad for parameter in model.embed.text_correlation.parameters())
     freezing(model, config)
     trained = {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
     assert {"word_matcher", "bert"} < trained
@@ -201,7 +205,7 @@ def test_the_part_trains_from_a_file_and_its_card_says_from_which(data: Path, tm
     before, after = store.load(start)[0].state_dict(), averaged(out)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
-    assert all(name.startswith(config.only) for name in changed)
+    assert all(name.startswith(config.trainable) for name in changed)
     publish(out, tmp_path / "after.safetensors")
     told = json.loads((tmp_path / "after.json").read_text())
     sha256 = json.loads(start.with_suffix(".json").read_text())["sha256"]
