@@ -1,6 +1,6 @@
-"""All that is said of one tracker's results on one data set, as plain data for tables, files and pictures.
+"""Summarize the scores of one tracker on one data set as plain data: the content of ``scores.json``.
 
-Knows scores and how they are put into words; draws and prints nothing, and needs no torch.
+Tables, reports and figures are made from it. Needs no torch.
 """
 
 from __future__ import annotations
@@ -35,27 +35,24 @@ OWN_FIRST = "own first frame"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subset:
-    """The part of a data set that is scored: what it is called, and its ``n`` of ``of`` sequences."""
+    """The part of a data set that is scored: its name, and its ``n`` of ``of`` sequences."""
 
     name: str
     n: int
     of: int
 
-    def __str__(self) -> str:
-        return f"{self.name} {self.n}/{self.of}"
-
 
 def annotations_of(dataset: Dataset) -> Annotations:
-    """The annotations of a data set for the scorer.
+    """Collect the annotations of a data set for the scorer.
 
     Raises:
-        DataError: the boxes of a sequence are held back by its authors.
+        DataError: the boxes of a sequence are withheld by its authors.
     """
-    hidden = [sequence.name for sequence in dataset.sequences if sequence.annotations_withheld]
-    if hidden:
+    withheld = [sequence.name for sequence in dataset.sequences if sequence.annotations_withheld]
+    if withheld:
         raise DataError(
-            f"{len(hidden)} of {len(dataset.sequences)} sequences have only their first box annotated"
-            f" ({hidden[0]}, ...): the truth is held back.",
+            f"The annotations are withheld: {len(withheld)} of {len(dataset.sequences)} sequences have only"
+            f" their first box ({withheld[0]}, ...).",
             hint="Pack the results (--pack) and send them to the benchmark's server.",
         )
     return Annotations.join(
@@ -71,20 +68,20 @@ def annotations_of(dataset: Dataset) -> Annotations:
     )
 
 
-def rename_results(names_of_data: Collection[str], results: TrackerResults) -> TrackerResults:
-    """The same results under the data set's names. Raises ``DataError`` where two fit one name."""
-    names = match_names(names_of_data, results.boxes)
+def rename_results(names: Collection[str], results: TrackerResults) -> TrackerResults:
+    """Rename results to a data set's ``names``. Raises ``DataError`` where two match one name."""
+    matches = match_names(names, results.boxes)
     return replace(
         results,
-        nothing=tuple(match_names(names_of_data, results.nothing)),
-        boxes={name: results.boxes[other] for name, other in names.items()},
-        seconds={name: results.seconds[other] for name, other in names.items() if other in results.seconds},
+        not_found=tuple(match_names(names, results.not_found)),
+        boxes={name: results.boxes[other] for name, other in matches.items()},
+        seconds={name: results.seconds[other] for name, other in matches.items() if other in results.seconds},
     )
 
 
 def summarize(
     results: TrackerResults,
-    truth: Annotations,
+    annotations: Annotations,
     *,
     data: str,
     split: str,
@@ -93,28 +90,28 @@ def summarize(
     short: Short = "refuse",
     more_rules: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Everything that is known of these results (the form of ``scores.json``; docs/evaluate.md).
+    """Score results by every rule of their data set (the form of ``scores.json``; docs/evaluate.md).
 
     Args:
         results: boxes under the data set's names (``rename_results``).
-        truth: of the sequences that are scored.
+        annotations: of the sequences that are scored.
         data, split: names of the data set and its part.
-        place: what its folder is called; it tells two sets of clips of one's own apart.
-        subset: said beside every number where ``truth`` is not the whole data set.
-        short: what to do with results that have fewer rows than a rule wants: an error; the frames that are
-            not there count as misses; or both are cut to the shorter.
-        more_rules: names of conventions to score by beside the data set's own.
+        place: name of its folder, which distinguishes two sets of clips of your own.
+        subset: reported with every number if ``annotations`` are not those of the whole data set.
+        short: how to treat results with fewer rows than a rule wants: raise an error; count the missing
+            frames as misses; or cut both to the shorter.
+        more_rules: names of rules to score by in addition to the data set's own.
 
     Raises:
-        DataError: results are missing or do not fit the annotation.
+        DataError: results are missing or do not fit the annotations.
     """
-    results = _with_misses(results, truth)
+    lengths = dict(zip(annotations.names, annotations.lengths.tolist(), strict=True))
+    missed = {name: np.full((lengths[name], 4), NO_ROW) for name in results.not_found if name in lengths}
+    results = replace(results, boxes={**results.boxes, **missed})
     columns = columns_of(data, results.mode)
     for name in more_rules:
         if RULES[name] not in columns.values():  # the column vlt-python is another rule for some data sets
             columns[f"{name}, plain" if name in columns else name] = RULES[name]
-    rules = {column: with_short(rule, short) for column, rule in columns.items()}
-    scored = {column: _scored(truth, results, rule) for column, rule in rules.items()}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -125,30 +122,23 @@ def summarize(
         "place": place,
         "subset": None if subset is None else asdict(subset),
         "note": benchmark_of(data).note,
-        "notes": [*results.notes, *remarks(results, truth, short)],
-        "sequences": _sequences(truth, results),
-        "causes": asdict(causes(truth)),
+        "notes": [*results.notes, *row_notes(results, annotations, short)],
+        "sequences": _sequences(annotations, results),
+        "causes": asdict(causes(annotations)),
         "speed": _speed(results),
         "rules": {
-            column: _told(truth, scores, rules[column], _extra(truth, results, rules[column]))
-            for column, scores in scored.items()
+            column: _rule_record(results, annotations, with_short(rule, short))
+            for column, rule in columns.items()
         },
     }
 
 
-def _with_misses(results: TrackerResults, truth: Annotations) -> TrackerResults:
-    """The results with rows for the sequences in which nothing was found."""
-    lengths = dict(zip(truth.names, truth.lengths.tolist(), strict=True))
-    missed = {name: np.full((lengths[name], 4), NO_ROW) for name in results.nothing if name in lengths}
-    return replace(results, boxes={**results.boxes, **missed})
-
-
 def columns_of(data: str, mode: str = "") -> dict[str, Rule]:
-    """The rules that a data set is scored by, by column.
+    """Return the rules that a data set is scored by, by column.
 
-    ``official``; ``vlt-python`` where that is another rule; for a start by words also ``own first frame``:
-    the official rule with the box that the words found in the first frame, which every toolkit replaces by
-    the truth.
+    ``official``; ``vlt-python`` where that is another rule; for text-only initialization also ``own first
+    frame``: the official rule with the tracker's own box in the first frame, which every toolkit replaces by
+    the ground truth.
     """
     benchmark = benchmark_of(data)
     columns = benchmark.rules
@@ -160,100 +150,96 @@ def columns_of(data: str, mode: str = "") -> dict[str, Rule]:
 
 
 def with_short(rule: Rule, short: Short) -> Rule:
-    """The rule with another answer to results that have too few rows; a cut is the same for every rule."""
+    """Change how a rule treats results with too few rows; a cut is the same for every rule."""
     if short == "refuse" or (short == "misses" and rule.short != "refuse"):
         return rule
     return replace(rule, short=short)
 
 
-def _scored(truth: Annotations, results: TrackerResults, rule: Rule) -> Scores:
-    laid, boxes = align(truth, results.boxes, rule)
-    return score(laid, boxes, rule)
-
-
-def _told(truth: Annotations, scores: Scores, rule: Rule, extra: dict[str, float]) -> dict[str, Any]:
-    top = upper_bound(truth, rule)
+def _rule_record(results: TrackerResults, annotations: Annotations, rule: Rule) -> dict[str, Any]:
+    aligned, boxes = align(annotations, results.boxes, rule)
+    scores = score(aligned, boxes, rule)
     return {
         "rule": rule.name,
         "title": rule.title,
-        "measures": _unusual(rule),
+        "measures": _deviations(rule),
         "first": rule.first,
         **_values(scores),
-        **{f"{curve}_curve": _plain(scores.curve(curve)) for curve in CURVES},
-        "success_thresholds": _plain(rule.success_thresholds),
-        "precision_thresholds": _plain(rule.precision_thresholds),
-        "norm_precision_thresholds": _plain(rule.norm_thresholds),
-        "per_sequence": {name: _plain(100 * scores.each(name)) for name in MEASURES},
+        **{f"{curve}_curve": _json_list(scores.curve(curve)) for curve in CURVES},
+        "success_thresholds": _json_list(rule.success_thresholds),
+        "precision_thresholds": _json_list(rule.precision_thresholds),
+        "norm_precision_thresholds": _json_list(rule.norm_thresholds),
+        "per_sequence": {name: _json_list(100 * scores.each(name)) for name in MEASURES},
         "attributes": {
             name: {"sequences": int(flags.sum()), **_values(scores, flags)}
-            for name, flags in truth.attributes.items()
+            for name, flags in annotations.attributes.items()
             if flags.sum() > 1
         },
-        "ceiling": _values(top),
-        "free_hits": trivial_hits(truth, rule),
-        "extra": extra,
+        "ceiling": _values(upper_bound(annotations, rule)),
+        "free_hits": trivial_hits(annotations, rule),
+        "extra": _extra(aligned, boxes, rule),
     }
 
 
 def _values(scores: Scores, among: Flags | None = None) -> dict[str, float | None]:
-    return {name: _number(100 * scores.value(name, among)) for name in MEASURES}
+    return {name: _json_number(100 * scores.value(name, among)) for name in MEASURES}
 
 
-def _extra(truth: Annotations, results: TrackerResults, rule: Rule) -> dict[str, float]:
-    """What only one benchmark has, in percent."""
-    if rule.name not in ("webuav", "trackingnet") or rule.first != "truth":
-        return {}
-    laid, boxes = align(truth, results.boxes, rule)
-    if rule.name == "trackingnet":
+def _extra(annotations: Annotations, boxes: Floats, rule: Rule) -> dict[str, float]:
+    """Measures that only one benchmark has, in percent."""
+    if rule.name == "trackingnet" and rule.first == "truth":
         there = np.array((boxes[:, 2:] > 0).all(axis=1) & np.isfinite(boxes).all(axis=1))
-        there[laid.starts[:-1]] = True
+        there[annotations.starts[:-1]] = True
         return {"coverage": 100 * float(there.mean())}
-    own = webuav(laid, boxes, np.isnan(boxes).all(axis=1))
-    return {"mean_accuracy": 100 * own.accuracy, "complete_auc": 100 * own.complete_auc}
+    if rule.name == "webuav" and rule.first == "truth":
+        own = webuav(annotations, boxes, np.isnan(boxes).all(axis=1))
+        return {"mean_accuracy": 100 * own.accuracy, "complete_auc": 100 * own.complete_auc}
+    return {}
 
 
-def _unusual(rule: Rule) -> dict[str, str]:
-    """What the rule means by its measures, where it is not what most toolkits mean."""
-    unusual = {
-        "auc": rule.success_score == "area" and "area under the success curve",
-        "precision": rule.precision_score == "area" and "area under the precision curve to 50 px",
-        "norm_precision": {"mean": "mean of the curve to 0.5", "area": "area under the curve to 0.5"}.get(
-            rule.norm_score
-        ),
-    }
-    return {name: words for name, words in unusual.items() if isinstance(words, str)}
+def _deviations(rule: Rule) -> dict[str, str]:
+    """Definitions of the rule's measures that differ from those of most toolkits."""
+    found = {}
+    if rule.success_score == "area":
+        found["auc"] = "area under the success curve"
+    if rule.precision_score == "area":
+        found["precision"] = "area under the precision curve to 50 px"
+    if rule.norm_score in ("mean", "area"):
+        how = {"mean": "mean of the curve to 0.5", "area": "area under the curve to 0.5"}
+        found["norm_precision"] = how[rule.norm_score]
+    return found
 
 
-def remarks(results: TrackerResults, truth: Annotations, short: Short) -> list[str]:
-    """What a reader of the score has to know of the rows: those that are missing, too many, or no box."""
-    rows = {name: len(results.boxes[name]) for name in truth.names if name in results.boxes}
-    lengths = dict(zip(truth.names, truth.lengths.tolist(), strict=True))
-    missing = [name for name in truth.names if name not in rows]
+def row_notes(results: TrackerResults, annotations: Annotations, short: Short) -> list[str]:
+    """Sentences on the rows of the results that are missing, too many, or not a box."""
+    rows = {name: len(results.boxes[name]) for name in annotations.names if name in results.boxes}
+    lengths = dict(zip(annotations.names, annotations.lengths.tolist(), strict=True))
+    missing = [name for name in annotations.names if name not in rows]
     fewer = [f"{name} {rows[name]:,} of {lengths[name]:,}" for name in rows if rows[name] < lengths[name]]
     more = [f"{name} {rows[name]:,} for {lengths[name]:,}" for name in rows if rows[name] > lengths[name]]
-    broken = {name: _broken(results.boxes[name][: lengths[name]]) for name in rows}
+    broken = {name: _count_broken(results.boxes[name][: lengths[name]]) for name in rows}
     broken = {name: count for name, count in broken.items() if count}
-    told = []
+    notes = []
     if missing:
-        told.append(f"{counted(len(missing), 'sequence')} without a result, zeros: {_some(missing)}.")
+        notes.append(f"{counted(len(missing), 'sequence')} without a result, zeros: {_some(missing)}.")
     if fewer:
         how = {"cut": "the annotation is cut to them", "misses": "frames without a row are misses"}
         fate = how.get(short, "each rule fills them in its own way")
-        told.append(f"{counted(len(fewer), 'result')} with too few rows, {fate}: {_some(fewer)}.")
+        notes.append(f"{counted(len(fewer), 'result')} with too few rows, {fate}: {_some(fewer)}.")
     if more:
         other = sum(rows[name] > 1.5 * lengths[name] for name in rows) > len(rows) / 2
         hint = " Most have far more: is this another version of the data?" if other else ""
-        told.append(f"{counted(len(more), 'result')} with too many rows, cut: {_some(more)}.{hint}")
+        notes.append(f"{counted(len(more), 'result')} with too many rows, cut: {_some(more)}.{hint}")
     if broken:
-        told.append(
+        notes.append(
             f"{counted(sum(broken.values()), 'row')} without a box (NaN, or no width or height) in"
             f" {counted(len(broken), 'result')}; the box before is repeated or it is a miss: {_some(broken)}."
         )
-    return told
+    return notes
 
 
-def _broken(boxes: Floats) -> int:
-    """Rows after the first that are no box; ``NO_ROW`` is told elsewhere."""
+def _count_broken(boxes: Floats) -> int:
+    """Count rows after the first that are not a box; ``NO_ROW`` is counted elsewhere."""
     rows = boxes[1:][~np.isposinf(boxes[1:, 0])]
     return int((~(np.isfinite(rows).all(axis=1) & (rows[:, 2:] > 0).all(axis=1))).sum())
 
@@ -263,33 +249,33 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
-def _sequences(truth: Annotations, results: TrackerResults) -> list[dict[str, Any]]:
-    rows = []
-    for index, name in enumerate(truth.names):
-        part = truth.rows(index)
+def _sequences(annotations: Annotations, results: TrackerResults) -> list[dict[str, Any]]:
+    records = []
+    for index, name in enumerate(annotations.names):
+        part = annotations.rows(index)
         boxes = results.boxes.get(name)
-        first = None if boxes is None or not len(boxes) else _overlap(boxes[0], truth.boxes[part][0])
-        rows.append(
+        first = None if boxes is None or not len(boxes) else _overlap(boxes[0], annotations.boxes[part][0])
+        records.append(
             {
                 "name": name,
                 "frames": part.stop - part.start,
-                "absent": int(truth.absent[part].sum()),
-                "attributes": [key for key, flags in truth.attributes.items() if flags[index]],
+                "absent": int(annotations.absent[part].sum()),
+                "attributes": [key for key, flags in annotations.attributes.items() if flags[index]],
                 "first_overlap": first,
             }
         )
-    return rows
+    return records
 
 
-def _overlap(box: Floats, true: Floats) -> float | None:
-    pair = np.stack([box, true])
+def _overlap(box: Floats, annotated: Floats) -> float | None:
+    pair = np.stack([box, annotated])
     if not (np.isfinite(pair).all() and (pair[:, 2:] > 0).all()):
         return None
-    return min(1.0, float(iou_xywh(box, true)))
+    return min(1.0, float(iou_xywh(box, annotated)))
 
 
 def _speed(results: TrackerResults) -> dict[str, float] | None:
-    """Frames a second and the median frame in milliseconds, each first frame left out; None if not known."""
+    """Frames per second and the median frame in milliseconds, without first frames; None if not known."""
     later = [seconds[1:] for seconds in results.seconds.values() if len(seconds) > 1]
     every = np.concatenate(later) if later else np.zeros(0)
     every = every[np.isfinite(every) & (every > 0)]
@@ -298,18 +284,21 @@ def _speed(results: TrackerResults) -> dict[str, float] | None:
     return {"fps": float(1 / every.mean()), "ms_median": 1000 * float(np.median(every))}
 
 
-def _plain(values: Floats) -> list[float | None]:
-    return [_number(value) for value in values]
+def _json_list(values: Floats) -> list[float | None]:
+    return [_json_number(value) for value in values]
 
 
-def _number(value: float) -> float | None:
-    """JSON has no NaN: what there is no number for is null. Twelve digits keep files the same everywhere."""
+def _json_number(value: float) -> float | None:
+    """Number for JSON, null if not finite; twelve digits keep files the same on every machine."""
     return None if not np.isfinite(value) else float(f"{float(value):.12g}")
 
 
-def differing(told: Mapping[str, Any]) -> bool:
+# -- reading a summary --------------------------------------------------------------------------------------
+
+
+def conventions_differ(summary: Mapping[str, Any]) -> bool:
     """Whether the two conventions of a summary give different numbers, to the second decimal."""
-    rules = told["rules"]
+    rules = summary["rules"]
     if "vlt-python" not in rules:
         return False
     pairs = [
@@ -319,14 +308,14 @@ def differing(told: Mapping[str, Any]) -> bool:
     return any(round(a or 0, 2) != round(b or 0, 2) for a, b in pairs)
 
 
-def first_frames(told: Mapping[str, Any]) -> tuple[int, int, float]:
-    """How many first boxes are right (overlap above 0.5), of how many, and their mean overlap."""
-    values = [row["first_overlap"] for row in told["sequences"] if row["first_overlap"] is not None]
+def first_frames(summary: Mapping[str, Any]) -> tuple[int, int, float]:
+    """Number of first boxes that are right (overlap above 0.5), number of all, and their mean overlap."""
+    values = [row["first_overlap"] for row in summary["sequences"] if row["first_overlap"] is not None]
     return sum(value > 0.5 for value in values), len(values), float(np.mean(values)) if values else 0.0
 
 
-def write_scores(folder: Path, told: Mapping[str, Any]) -> Path:
-    """Write ``scores.json`` into a folder of results, all but the speed: the same results, the same bytes.
+def write_scores(folder: Path, summary: Mapping[str, Any]) -> Path:
+    """Write ``scores.json`` into a folder, without the speed: the same results give the same bytes.
 
     Raises:
         ResourceError: the folder cannot be made or written.
@@ -336,23 +325,24 @@ def write_scores(folder: Path, told: Mapping[str, Any]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise as_resource_error(error, folder) from error
-    kept = {key: value for key, value in told.items() if key != "speed"}
+    kept = {key: value for key, value in summary.items() if key != "speed"}
     write_text(path, json.dumps(kept, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """What ``write_scores`` wrote, from the file or its folder; with the speed where its times are there.
+    """Read what ``write_scores`` wrote, from the file or its folder; with the speed if its times are there.
 
     Raises:
         DataError: no such file, or not one of ours.
         StateError: a file of the run was changed after it was written.
     """
     folder = path if path.is_dir() else path.parent
-    told = read_json(path / SCORES if path.is_dir() else path)
-    if not isinstance(told, dict) or told.get("format") != FORMAT or told.get("version") != VERSION:
+    summary = read_json(path / SCORES if path.is_dir() else path)
+    ours = isinstance(summary, dict) and (summary.get("format"), summary.get("version")) == (FORMAT, VERSION)
+    if not ours:
         raise DataError(
-            f"{path} holds no scores of this version of vltrack.", hint="Score the results: vltrack evaluate."
+            f"No scores of this version of vltrack in {path}.", hint="Score the results: vltrack evaluate."
         )
     speed = _speed(results_of_run(read_results(folder))) if (folder / "run.json").is_file() else None
-    return {**told, "speed": speed}
+    return {**summary, "speed": speed}

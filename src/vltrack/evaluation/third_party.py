@@ -1,17 +1,17 @@
-"""Results that other people's code wrote: boxes of one tracker by sequence. Knows files, scores nothing.
+"""Read results that other people's code wrote: boxes of one tracker by sequence.
 
-Read are
+Accepted are
 
-- a folder with a text file a sequence (OTB, LaSOT, TNL2K, pytracking, TrackingNet: ``airplane-1.txt``),
-  numbers between commas, tabs or spaces; ``airplane-1_time.txt`` beside it holds seconds a frame;
-- a folder with a folder a sequence (GOT-10k: ``GOT-10k_Val_000001/GOT-10k_Val_000001_001.txt``);
+- a folder with one text file per sequence (OTB, LaSOT, TNL2K, pytracking, TrackingNet: ``airplane-1.txt``),
+  numbers between commas, tabs or spaces; ``airplane-1_time.txt`` next to it holds seconds per frame;
+- a folder with one folder per sequence (GOT-10k: ``GOT-10k_Val_000001/GOT-10k_Val_000001_001.txt``);
 - a zip of either (a submission);
 - ``.npz`` with ``names``, ``lens`` and ``boxes`` (all frames one after the other);
-- a folder with a JSON file a sequence as OTB keeps its own (``[{"res": [[x, y, w, h], ...]}]``);
-- a folder with a track a sequence that ``vltrack track`` wrote (``airplane-1.csv``).
+- a folder with one JSON file per sequence in OTB's own form (``[{"res": [[x, y, w, h], ...]}]``);
+- a folder with one track per sequence that ``vltrack track`` wrote (``airplane-1.csv``).
 
-Boxes stay as they are written: nothing is rounded, shifted, repaired or cut here; that is the rules' matter
-(``vltrack.metrics``). A row that is empty, or the single number 0, says "absent" (WebUAV-3M): NaN.
+Boxes stay as they are written: rounding, shifting and repairing is up to the protocols (``vltrack.metrics``).
+A row that is empty, or the single number 0, means "absent" (WebUAV-3M): NaN.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from vltrack.core.types import Floats
 from vltrack.datasets.parsing import parse_table, read_bytes
 
 MAX_TABLE_BYTES = 1 << 30
-_BESIDE = re.compile(r"_(time|times|confidence|conf|scores?|fps|attribute)$")
-_REPEAT = re.compile(r"(?P<name>.+)_(?P<run>\d{3})$")
-_SAYS_ABSENT = re.compile(r"[ \t]*0?[ \t]*\r?")
+_NOT_BOXES = re.compile(r"_(time|times|confidence|conf|scores?|fps|attribute)$")
+_REPETITION = re.compile(r"(?P<name>.+)_(?P<run>\d{3})$")
+_ABSENT = re.compile(r"[ \t]*0?[ \t]*\r?")
 _FORMS = (
-    "Give a folder with one text file a sequence (x,y,w,h a row), GOT-10k's folders, a zip of them, or an"
+    "Give a folder with one text file per sequence (x,y,w,h per row), GOT-10k's folders, a zip of them, or an"
     " .npz with names, lens and boxes."
 )
 
@@ -46,119 +46,121 @@ class TrackerResults:
     """One tracker's boxes.
 
     Attributes:
-        tracker: what it is called: the name of the folder or file.
+        tracker: name of the tracker: that of the folder or file.
         mode: "nl", "bbox" or "nlbbox" where it is known, else "".
-        boxes: (N, 4) xywh by sequence, as written; NaN where the tracker said "absent".
-        seconds: (N,) seconds a frame by sequence, where they are known.
-        nothing: sequences in which the words found nothing to start with: a miss in every frame.
+        boxes: (N, 4) xywh by sequence, as written; NaN where the tracker reported "absent".
+        seconds: (N,) seconds per frame by sequence, where they are known.
+        not_found: sequences in which the text found no target to start with: a miss in every frame.
         left_out: sequences that were not to be run, because they have no sentence.
-        notes: what a reader should know of what was read.
+        notes: remarkable facts of what was read, for the reader of the scores.
     """
 
     tracker: str
     boxes: Mapping[str, Floats]
     mode: str = ""
     seconds: Mapping[str, Floats] = field(default_factory=dict)
-    nothing: tuple[str, ...] = ()
+    not_found: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def read_third_party(path: Path) -> TrackerResults:
-    """The results at ``path``.
+    """Read the results at ``path``.
 
     Raises:
-        DataError: nothing there that is known, or a file that does not read; names file and line.
+        DataError: nothing there in a known format, or a file that cannot be parsed (file and line are named).
     """
+    name = path.resolve().name
     if path.suffix.lower() == ".npz" and path.is_file():
         return TrackerResults(tracker=path.stem, boxes=_read_npz(path))
     if path.suffix.lower() == ".zip" and path.is_file():
-        return _of_texts(path.stem, _zipped(path))
-    if not path.is_dir():
-        raise DataError(f"{path}: there are no results here.", hint=_FORMS)
-    tracks = {file.stem: file for file in sorted(path.glob("*.csv"))}
-    if tracks:
-        return TrackerResults(
-            tracker=path.resolve().name, boxes={name: Track.load(file).boxes for name, file in tracks.items()}
-        )
-    lists = {file.stem: file for file in sorted(path.glob("*.json"))}
-    texts = sorted({*path.glob("*.txt"), *path.glob("*/*.txt")})
-    if lists and not texts:
-        boxes = {name: _read_otb_json(file) for name, file in lists.items()}
-        return TrackerResults(tracker=path.resolve().name, boxes=boxes)
-    if not texts:
-        raise DataError(f"{path}: there are no results here.", hint=_FORMS)
-    named = ((file.relative_to(path).as_posix(), read_bytes(file)) for file in texts)
-    return _of_texts(path.resolve().name, named, str(path))
+        return _read_texts(path.stem, _unzip(path))
+    if path.is_dir():
+        tracks = {file.stem: file for file in sorted(path.glob("*.csv"))}
+        if tracks:
+            return TrackerResults(
+                tracker=name, boxes={key: Track.load(file).boxes for key, file in tracks.items()}
+            )
+        texts = sorted({*path.glob("*.txt"), *path.glob("*/*.txt")})
+        if texts:
+            named = ((file.relative_to(path).as_posix(), read_bytes(file)) for file in texts)
+            return _read_texts(name, named, str(path))
+        lists = sorted(path.glob("*.json"))
+        if lists:
+            return TrackerResults(tracker=name, boxes={file.stem: _read_otb_json(file) for file in lists})
+    raise _no_results(str(path))
 
 
-def _of_texts(tracker: str, files: Iterable[tuple[str, bytes]], where: str = "") -> TrackerResults:
+def _no_results(where: str) -> DataError:
+    return DataError(f"No tracking results found in {where}.", hint=_FORMS)
+
+
+def _read_texts(tracker: str, files: Iterable[tuple[str, bytes]], folder: str = "") -> TrackerResults:
     """Results from text files by their path inside the folder or archive."""
     boxes: dict[str, Floats] = {}
     seconds: dict[str, Floats] = {}
     runs: dict[str, int] = {}
     for path, data in files:
         inside = PurePosixPath(path)
-        repeat = _REPEAT.match(inside.stem) if inside.parent.name else None
+        repetition = _REPETITION.match(inside.stem) if inside.parent.name else None
         name = inside.stem
-        spot = f"{where}/{path}" if where else f"{tracker}.zip:{path}"
-        if repeat and repeat["name"] == inside.parent.name:
-            name = repeat["name"]
+        where = f"{folder}/{path}" if folder else f"{tracker}.zip:{path}"
+        if repetition and repetition["name"] == inside.parent.name:
+            name = repetition["name"]
             runs[name] = runs.get(name, 0) + 1
             if name in boxes:
                 continue
-        elif _BESIDE.search(name):
+        elif _NOT_BOXES.search(name):
             if name.endswith("_time") and data.strip():
-                seconds[name.removesuffix("_time")] = parse_table(data, spot, (0,))[:, 0]
+                seconds[name.removesuffix("_time")] = parse_table(data, where, (0,))[:, 0]
             continue
-        elif where and inside.parent.name:
+        elif folder and inside.parent.name:
             raise DataError(
-                f"{where} holds folders of results, such as {inside.parent}.",
+                f"{folder} holds several folders of results, such as {inside.parent}.",
                 hint="Name one tracker's folder.",
             )
         if name in boxes:
-            raise DataError(f"{spot}: there are two results for {name}.", hint="Keep one of them.")
-        boxes[name] = read_boxes(data, spot)
+            raise DataError(f"{where}: a second result for {name}.", hint="Keep one of them.")
+        boxes[name] = read_boxes(data, where)
     if not boxes:
-        raise DataError(f"{where or tracker}: there are no results here.", hint=_FORMS)
+        raise _no_results(folder or tracker)
     most = max(runs.values(), default=1)
     notes = (f"{most} runs a sequence; the first one is scored.",) if most > 1 else ()
     return TrackerResults(tracker=tracker, boxes=boxes, seconds=seconds, notes=notes)
 
 
 def read_boxes(data: bytes, where: str) -> Floats:
-    """(N, 4) boxes of one result file. Raises ``DataError`` that names ``where``, line and column."""
+    """(N, 4) boxes of one result file. Raises ``DataError`` with ``where``, line and column."""
     lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")
-    silent = [number for number, line in enumerate(lines) if _SAYS_ABSENT.fullmatch(line)]
-    if not silent:
+    absent = [number for number, line in enumerate(lines) if _ABSENT.fullmatch(line)]
+    if not absent:
         return parse_table(data, where)
-    if len(silent) == len(lines):
-        raise DataError(f"{where} has no box in any row.", hint="Run the tracker on it again.")
-    kept = np.ones(len(lines), dtype=bool)
-    kept[silent] = False
-    # Numbers of lines in errors stay right: what is silent is read as a box of zeros and then blanked.
-    filled = "\n".join(line if keep else "0 0 0 0" for line, keep in zip(lines, kept, strict=True))
-    boxes = parse_table(filled.encode(), where)
-    boxes[~kept] = np.nan
+    if len(absent) == len(lines):
+        raise DataError(f"No box in any row of {where}.", hint="Run the tracker on it again.")
+    # Absent rows are read as boxes of zeros and then set to NaN, so that line numbers in errors stay right.
+    for number in absent:
+        lines[number] = "0 0 0 0"
+    boxes = parse_table("\n".join(lines).encode(), where)
+    boxes[absent] = np.nan
     return boxes
 
 
-def _zipped(path: Path) -> Iterable[tuple[str, bytes]]:
-    """The text files of an archive; nothing is unpacked to disk."""
+def _unzip(path: Path) -> Iterable[tuple[str, bytes]]:
+    """Yield the text files of an archive; nothing is unpacked to disk."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".txt")]
             total = sum(member.file_size for member in members)
             packed = sum(member.compress_size for member in members)
             if total > MAX_TABLE_BYTES or total > 100 * max(packed, 1 << 20):
-                raise DataError(f"{path} unpacks to {total:,} bytes; that is no submission.")
+                raise DataError(f"{path} unpacks to {total:,} bytes. That is not a submission.")
             for member in sorted(members, key=lambda member: member.filename):
                 inside = PurePosixPath(member.filename)
                 if inside.is_absolute() or ".." in inside.parts:
-                    raise DataError(f"{path} holds {member.filename!r}, which leads out of it.")
+                    raise DataError(f"{path} holds {member.filename!r}, a path outside of it.")
                 yield member.filename, archive.read(member)
     except ZIP_DAMAGE as error:
-        raise DataError(f"{path} cannot be read as a zip: {error}.") from error
+        raise DataError(f"Cannot read {path} as a zip: {error}.") from error
 
 
 def _read_npz(path: Path) -> dict[str, Floats]:
@@ -166,16 +168,18 @@ def _read_npz(path: Path) -> dict[str, Floats]:
         with np.load(path, allow_pickle=False) as file:
             names, lens, boxes = (file[key] for key in ("names", "lens", "boxes"))
     except (ValueError, KeyError, *ZIP_DAMAGE) as error:
-        raise DataError(f"{path} has no names, lens and boxes: {error}.", hint=_FORMS) from error
+        raise DataError(f"No names, lens and boxes in {path}: {error}.", hint=_FORMS) from error
     lengths = np.asarray(lens).astype(np.int64)
     if boxes.shape != (lengths.sum(), 4) or len(names) != len(lengths):
         raise DataError(f"{path}: {boxes.shape} boxes for {len(names)} names and {lengths.sum()} frames.")
-    if len({str(name) for name in names}) < len(names):
-        raise DataError(f"{path}: a name stands twice in it.")
+    keys = [str(name) for name in names]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DataError(f"{path}: duplicate sequence name {twice!r}.")
     ends = np.cumsum(lengths)
     return {
-        str(name): np.asarray(boxes[end - count : end], dtype=np.float64)
-        for name, count, end in zip(names, lengths, ends, strict=True)
+        key: np.asarray(boxes[end - count : end], dtype=np.float64)
+        for key, count, end in zip(keys, lengths, ends, strict=True)
     }
 
 
@@ -186,66 +190,64 @@ def _read_otb_json(path: Path) -> Floats:
     try:
         boxes = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: its 'res' is no list of boxes.", hint=_FORMS) from error
+        raise DataError(f"{path}: 'res' is not a list of boxes.", hint=_FORMS) from error
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise DataError(f"{path}: its 'res' has shape {boxes.shape}, not (frames, 4).", hint=_FORMS)
+        raise DataError(f"{path}: 'res' has shape {boxes.shape}, not (frames, 4).", hint=_FORMS)
     return boxes
 
 
-# MERGED evaluation/third_party.py
-# Which result belongs to which sequence, where toolkits spell names differently. Knows names only.
-
+# -- names of sequences -------------------------------------------------------------------------------------
 
 _PREFIXES = ("uav", "nfs", "lasot", "tnl2k", "otb")
 """pytracking puts these before a name, as in ``uav_bike1``."""
 _SAME = {"human4": "human42", "skating2": "skating21", "skating3": "skating22", "jogging": "jogging1"}
-"""OTB's targets that share a video, as the packed release of OTB99-Lang calls them, and as OTB does."""
+"""OTB's targets that share a video: their names in the packed release of OTB99-Lang, and in OTB."""
 
 
 def match_names(names: Iterable[str], results: Iterable[str]) -> dict[str, str]:
-    """For each of ``names`` that has one, its name among ``results``.
+    """For each of ``names`` that has a result, its name among ``results``; toolkits spell names differently.
 
-    The same name first; else the same letters and digits, whatever their case and the signs between them;
-    with or without a data set's prefix; else OTB's other names. Where none fits, what all results end in from
-    a "_" on, such as their tracker's name, is left away.
+    The same name comes first; then the same letters and digits, whatever their case and punctuation; with or
+    without a data set's prefix; then OTB's other names. If none matches, what all results end in from a "_"
+    on, such as their tracker's name, is dropped.
 
     Raises:
-        DataError: two results fit one name equally well.
+        DataError: two results match one name equally well.
     """
     wanted, there = list(names), list(results)
-    found = _matched(wanted, there)
+    found = _match(wanted, there)
     ending = _shared_ending(there)
     if found or not ending:
         return found
     whole = {result.removesuffix(ending): result for result in there}
-    return {name: whole[short] for name, short in _matched(wanted, list(whole)).items()}
+    return {name: whole[short] for name, short in _match(wanted, list(whole)).items()}
 
 
 def _shared_ending(results: list[str]) -> str:
-    """What all names end in, from a "_" on; "" where there is nothing or one name only."""
+    """What all names end in, from a "_" on; "" if nothing, or for a single name."""
     if len(results) < 2:
         return ""
     endings = ("_" + "_".join(results[0].split("_")[k:]) for k in range(1, results[0].count("_") + 1))
     return next((ending for ending in endings if all(name.endswith(ending) for name in results)), "")
 
 
-def _matched(wanted: list[str], there: list[str]) -> dict[str, str]:
+def _match(wanted: list[str], there: list[str]) -> dict[str, str]:
     exact = set(there)
-    plain: dict[str, list[str]] = {}
+    by_key: dict[str, list[str]] = {}
     for result in there:
         for key in _keys(result):
-            plain.setdefault(key, []).append(result)
+            by_key.setdefault(key, []).append(result)
     found: dict[str, str] = {}
     taken = exact & set(wanted)
     for name in wanted:
         if name in exact:
             found[name] = name
             continue
-        fits = sorted({fit for key in _keys(name) for fit in plain.get(key, ())} - taken)
+        fits = sorted({fit for key in _keys(name) for fit in by_key.get(key, ())} - taken)
         if len(fits) > 1:
             raise DataError(
-                f"the results {fits[0]} and {fits[1]} both fit the sequence {name}.",
-                hint=f"Call the right one {name}.",
+                f"The results {fits[0]} and {fits[1]} both match the sequence {name}.",
+                hint=f"Rename the right one to {name}.",
             )
         if fits:
             found[name] = fits[0]
