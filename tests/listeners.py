@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scripted import Spotter
 from vltrack.datasets.synthetic import COLORS
-from vltrack.models.base import Memory, Prediction, Text
+from vltrack.models.base import BoxedCrop, Memory, Prediction, Text
 from vltrack.prep.tokenizers import WordPieceTokenizer
 
 NAMES = tuple(COLORS)
@@ -30,18 +30,11 @@ class Reader(Spotter):
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         return self._seen(scene_B3SS, torch.tensor([self._named(text)]))
 
-    def remember(
-        self,
-        template_B3SS: Tensor,
-        template_box_B4: Tensor,
-        context_B3SS: Tensor,
-        context_box_B4: Tensor,
-        text: Text | None = None,
-    ) -> Memory:
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> Memory:
         named = -1 if text is None else self._named(text)
         if named < 0:
             middle = self.template_size // 2
-            pixel = template_B3SS[0, :, middle, middle].double().numpy() * 255
+            pixel = template.image_B3SS[0, :, middle, middle].double().numpy() * 255
             named = int(np.abs(_PALETTE - pixel).max(axis=1).argmin())
         nothing = Text(tokens_BLC=torch.zeros(1, 0, 1), valid_BL=torch.zeros(1, 0, dtype=torch.bool))
         return Memory(flag_B=torch.tensor([named]), text=text or nothing)

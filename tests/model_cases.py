@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vltrack.core.types import Mode
 from vltrack.models import MODELS, ModelCard, aitrack, all_in_one, bit_tracker, build, config_of, sa_tracker
-from vltrack.models.base import Flag, Memory, Prediction, Text
+from vltrack.models.base import MODE_IDS, BoxedCrop, Memory, Prediction, Text
 from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base, uvltrack_large
 
 # The shapes of base and uvltrack-base (layers, sides, patch stem) with every width cut down.
@@ -115,6 +116,11 @@ def boxes(batch: int, seed: int = 2) -> Tensor:
     return torch.cat([0.4 + 0.2 * shares[:, :2], 0.2 + 0.3 * shares[:, 2:]], dim=1)
 
 
+def boxed(image: Tensor, box: Tensor) -> BoxedCrop:
+    """Crops with a box in each."""
+    return BoxedCrop(image_B3SS=image, box_B4=box)
+
+
 def sentences(batch: int, length: int = 9, words: int = 6, seed: int = 3) -> tuple[Tensor, Tensor]:
     """Word-piece ids (B, L) with [CLS] first and [SEP] last, and which are no padding."""
     ids = torch.randint(1996, 30000, (batch, length), generator=generator(seed))
@@ -158,7 +164,7 @@ class Scene:
     def memory(self, mode: str) -> Memory:
         """Of mode bbox or nlbbox."""
         text = self.text() if mode == "nlbbox" else None
-        return self.model.remember(self.template, self.box, self.search, self.box, text)
+        return self.model.init_template(boxed(self.template, self.box), boxed(self.search, self.box), text)
 
     @torch.no_grad()
     def see(self, mode: str) -> Prediction:
@@ -183,14 +189,14 @@ class Scene:
 
 def random_batch(config: Any, seed: int = 0) -> dict[str, Tensor]:
     """A training batch: one sample of each mode, two views each; the target is absent in one view."""
-    random, samples = generator(seed), len(Flag)
+    random, samples = generator(seed), 3
     t, s = config.template_size, config.search_size
 
     def image(*shape: int) -> Tensor:
         return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=random)
 
     ids, words = sentences(samples, config.max_words, words=7, seed=seed)
-    by_box = torch.tensor([int(flag) == Flag.BBOX for flag in Flag])[:, None]
+    by_box = torch.tensor([True, False, False])[:, None]
     return {
         "template": image(samples, t, t),
         "template_box": boxes(samples, seed + 1),
@@ -201,13 +207,13 @@ def random_batch(config: Any, seed: int = 0) -> dict[str, Tensor]:
         "present": torch.tensor([[True, True], [True, True], [True, False]]),
         "ids": ids.masked_fill(by_box, 0),
         "words": words & ~by_box,
-        "flag": torch.tensor([int(flag) for flag in Flag]),
+        "flag": torch.tensor([MODE_IDS[mode] for mode in (Mode.BBOX, Mode.NL, Mode.NLBBOX)]),
     }
 
 
 def outputs(seen: Prediction) -> list[Tensor]:
     """What a tracker uses of a prediction."""
-    return [seen.centre_BSS, seen.presence_BSS, seen.boxes_BSS4]
+    return [seen.center_BSS, seen.presence_BSS, seen.boxes_BSS4]
 
 
 def equal(a: Prediction, b: Prediction) -> bool:

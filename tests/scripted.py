@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vltrack.models.base import Memory, Prediction, Text
+from vltrack.models.base import BoxedCrop, Memory, Prediction, Text
 from vltrack.prep.tokenizers import WordPieceTokenizer
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
@@ -58,27 +58,15 @@ class Spotter:
         named = [known[int(i)] for i in text.tokens_BLC[0, :, 0] if int(i) in known]
         return self._seen(scene_B3SS, torch.tensor(named[:1] or [-1]))
 
-    def remember(
-        self,
-        template_B3SS: Tensor,
-        template_box_B4: Tensor,
-        context_B3SS: Tensor,
-        context_box_B4: Tensor,
-        text: Text | None = None,
-    ) -> Memory:
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> Memory:
         middle = self.template_size // 2
-        channel_B = template_B3SS[:, :, middle, middle].argmax(dim=1)
+        channel_B = template.image_B3SS[:, :, middle, middle].argmax(dim=1)
         nothing = torch.zeros(1, 0, 1)
         text = text or Text(tokens_BLC=nothing, valid_BL=torch.zeros(1, 0, dtype=torch.bool))
         return Memory(flag_B=channel_B, text=text)
 
-    def refresh(
-        self,
-        memory: Memory,
-        seen: Prediction,
-        box_B4: Tensor,
-        template_B3SS: Tensor | None = None,
-        template_box_B4: Tensor | None = None,
+    def update_template(
+        self, memory: Memory, prediction: Prediction, box_B4: Tensor, template: BoxedCrop | None = None
     ) -> Memory:
         self.refreshed += 1
         return memory
@@ -121,7 +109,7 @@ class Puppet(Spotter):
         count = len(crops_B3SS)
         centre, presence, boxes = (torch.from_numpy(np.array(a))[None] for a in self.answer)
         return Prediction(
-            centre_BSS=centre.expand(count, -1, -1),
+            center_BSS=centre.expand(count, -1, -1),
             presence_BSS=presence.expand(count, -1, -1),
             boxes_BSS4=boxes.expand(count, -1, -1, -1),
         )
@@ -130,7 +118,7 @@ class Puppet(Spotter):
 def one_box(box: tuple[float, float, float, float], score: float = 1.0, side: int = 8) -> Puppet:
     """A ``Puppet`` that names one box (cx, cy, w, h in units of the crop) at one cell."""
     seen = prediction([box], [score], side)
-    return Puppet(seen.centre_BSS[0].numpy(), seen.presence_BSS[0].numpy(), seen.boxes_BSS4[0].numpy())
+    return Puppet(seen.center_BSS[0].numpy(), seen.presence_BSS[0].numpy(), seen.boxes_BSS4[0].numpy())
 
 
 def prediction(boxes: list[tuple[float, float, float, float]], scores: list[float], side: int) -> Prediction:
@@ -141,7 +129,7 @@ def prediction(boxes: list[tuple[float, float, float, float]], scores: list[floa
         column, row = (min(max(int(v * side), 0), side - 1) for v in box[:2])
         peak[b, row, column] = score
     named = torch.tensor(boxes, dtype=torch.float64)[:, None, None].expand(count, side, side, 4)
-    return Prediction(centre_BSS=peak, presence_BSS=torch.ones_like(peak), boxes_BSS4=named)
+    return Prediction(center_BSS=peak, presence_BSS=torch.ones_like(peak), boxes_BSS4=named)
 
 
 def tracker(model: Spotter, **options: object) -> Tracker:

@@ -71,9 +71,8 @@ def test_shapes_ranges_and_finite_numbers(scene: Scene, mode: str) -> None:
     seen = scene.see(mode)
     side = seen.boxes_BSS4.shape[1]
     assert side in (1, scene.model.search_size // 16)
-    assert seen.centre_BSS.shape == seen.presence_BSS.shape == (2, side, side)
+    assert seen.center_BSS.shape == seen.presence_BSS.shape == (2, side, side)
     assert seen.boxes_BSS4.shape == (2, side, side, 4)
-    assert seen.logits == {}
     for tensor in outputs(seen):
         assert tensor.dtype == torch.float32
         assert bool(torch.isfinite(tensor).all())
@@ -149,14 +148,14 @@ def test_a_tracker_that_reads_every_sentence_alike_is_found_out(
 
 def leaked(scene: Scene) -> float:
     """How much a neighbour with a sentence changes a target named by its box alone."""
-    alone = scene.see("bbox").pick([0])
+    alone = scene.see("bbox").index_select([0])
     padded = [
         replace(memory, text=memory.text.padded(scene.valid.shape[1]))
-        for memory in (scene.memory("bbox").pick([0]), scene.memory("nlbbox").pick([1]))
+        for memory in (scene.memory("bbox").index_select([0]), scene.memory("nlbbox").index_select([1]))
     ]
-    both = type(padded[0]).join(padded)
+    both = type(padded[0]).cat(padded)
     with torch.no_grad():
-        return apart(alone, scene.locate(scene.search, both).pick([0]))
+        return apart(alone, scene.locate(scene.search, both).index_select([0]))
 
 
 def test_a_neighbours_sentence_does_not_reach_a_target_named_by_its_box(scene: Scene) -> None:
@@ -184,7 +183,7 @@ def test_a_batch_equals_single_targets(scene: Scene, mode: str) -> None:
     with torch.no_grad():
         for i in range(2):
             one = scene.alone(i)
-            assert apart(together.pick([i]), one.see(mode)) <= EXACT
+            assert apart(together.index_select([i]), one.see(mode)) <= EXACT
 
 
 def test_what_is_kept_equals_computing_it_anew(scene: Scene, mode: str) -> None:

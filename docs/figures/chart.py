@@ -10,7 +10,7 @@ from typing import Literal
 
 from figures.svg import Point
 
-Lane = Literal["read_text", "remember", "locate", "kept", "rehearse"]
+Lane = Literal["read_text", "init_template", "locate", "kept", "forward"]
 
 
 @dataclass(frozen=True, kw_only=True)

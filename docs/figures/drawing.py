@@ -18,7 +18,7 @@ WIDTH = 1200
 IDEA = "#c2570c"
 LANES: dict[str, tuple[str, str, str]] = {
     "read_text": ("#6b4fa0", "#f1edf9", "once a sentence: {work/text}"),
-    "remember": ("#0b7a6f", "#e3f4f1", "once a start: {work/start}"),
+    "init_template": ("#0b7a6f", "#e3f4f1", "once a start: {work/start}"),
     "locate": ("#2563a8", "#e8f1fb", "every frame: {work/frame}"),
     "kept": ("#2563a8", "#e8f1fb", "every frame: {work/frame_kept} (all tokens: {work/frame})"),
     TRAINING: ("#6b7280", "#ffffff", "in training only"),
@@ -201,7 +201,7 @@ class _Drawing:
             model = self.seen.model
             share = 1 / (model.template_factor if thing.kind == "template" else model.search_factor)
             boxes = {"past": max(1, model.history), "box": 1}.get(thing.kind, 0)
-            stroke = LANES["remember" if thing.kind == "template" else "locate"][0]
+            stroke = LANES["init_template" if thing.kind == "template" else "locate"][0]
             scene = Rect(x + (width - room) / 2, y, room, room)
             draw_crop(self.canvas, scene, share, boxes=boxes, stroke=stroke)
         self.ports[name] = scene
@@ -354,7 +354,7 @@ class _Drawing:
             raise TableError(f"the picture of {self.seen.card.name} leaves out {', '.join(sorted(left))}")
 
 
-_ARROWS = {"words": "read_text", "template": "remember", "search": "locate"}
+_ARROWS = {"words": "read_text", "template": "init_template", "search": "locate"}
 
 
 def _place(item: Item) -> Rect:

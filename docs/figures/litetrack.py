@@ -7,7 +7,7 @@ from figures.chart import Arrow, Note, Part, Picture, Stack, Thing
 _LAYERS = 12
 _VISION = (
     ("class", ""),
-    ("template", "{remember/stem/tokens_BNC#0}"),
+    ("template", "{init_template/embed.stem/tokens_BNC#0}"),
     ("search", "{kept/selector/order_BK#0}"),
 )
 
@@ -28,17 +28,17 @@ PICTURE = Picture(
             at=(164, 109),
             size=(138, 62),
             title="Patches z",
-            modules=("stem",),
-            lane="remember",
-            shows="{remember/stem/tokens_BNC}",
+            modules=("embed.stem",),
+            lane="init_template",
+            shows="{init_template/embed.stem/tokens_BNC}",
         ),
         "x": Part(
             at=(164, 233),
             size=(138, 62),
             title="Patches x",
-            modules=("stem",),
+            modules=("embed.stem",),
             lane="kept",
-            shows="{kept/stem/tokens_BNC}",
+            shows="{kept/embed.stem/tokens_BNC}",
         ),
         "select": Part(
             at=(324, 226),
@@ -125,7 +125,7 @@ PICTURE = Picture(
             size=(140, 76),
             title="Three prompts",
             modules=("head.prompter",),
-            lane="remember",
+            lane="init_template",
             shows="{kept/head/in/2}",
         ),
         "restore": Part(
@@ -143,7 +143,7 @@ PICTURE = Picture(
             title="Likeness to prompts;\ncentre, offset, size",
             modules=("head",),
             lane="kept",
-            shows="{kept/head/centre_BSS} cells",
+            shows="{kept/head/center_BSS} cells",
         ),
         "box": Thing(at=(964, 466), kind="box", title="box", shows="of the best cell"),
     },

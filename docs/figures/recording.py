@@ -1,8 +1,7 @@
-"""What really flows through a tracker: shapes in and out of its modules, parameters, multiplications.
+"""Record what flows through a tracker: shapes in and out of its modules, parameters, multiplications.
 
-A size is built without memory and counted by ``vltrack.models.profile``; hooks write down what passes. A
-table of a picture asks by text: ``{locate/stem/tokens_BNC}`` is the shape that the stem gave of a frame. Knows the
-protocol and the registry; knows no tracker and no drawing.
+A size is built on the meta device and counted by ``vltrack.models.profile``; hooks record the shapes. A chart
+refers to them by text: ``{locate/embed.stem/tokens_BNC}`` is the shape of the stem's tokens for a frame.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vltrack.core.types import Mode
 from vltrack.models import MODELS
-from vltrack.models.base import Flag, Views
+from vltrack.models.base import MODE_IDS, BoxedCrop, Views
 from vltrack.models.profile import count_parameters, count_work, multiplications, without_memory
 from vltrack.tracking.postprocess import Policy
 
-METHODS = ("read_text", "remember", "locate", "ground")
-KEPT, TRAINING = "kept", "rehearse"
+METHODS = ("read_text", "init_template", "locate", "ground")
+KEPT, TRAINING = "kept", "forward"
 PHASES = (*METHODS, KEPT, TRAINING)
 """``kept`` is ``locate`` once more, with the share of search tokens that training aims at."""
 _HOLE = re.compile(r"\{([^{}]+)\}")
@@ -69,7 +69,7 @@ class Recording:
             setattr(self.model, method, partial(self._during, method, getattr(self.model, method)))
         self.work = count_work(self.model)
         if training:
-            multiplications(lambda: self.model.train().rehearse(_views(self.model)))
+            multiplications(lambda: self.model.train().forward(_views(self.model)))
         self.running = count_parameters(self.model).running
 
     def _during(self, method: str, run: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -200,17 +200,17 @@ def _shapes(value: Any) -> Any:
 def _views(model: Any) -> Views:
     """One target named by box and sentence, one view of it; shapes without numbers."""
     zeros = partial(torch.zeros, device="meta")
-    template = zeros(1, 3, model.template_size, model.template_size)
+    template, search = (
+        BoxedCrop(image_B3SS=zeros(1, 1, 3, size, size), box_B4=zeros(1, 1, 4))
+        for size in (model.template_size, model.search_size)
+    )
     ids = zeros(1, model.max_words, dtype=torch.long)
     return Views(
-        template_B3SS=template,
-        template_box_B4=zeros(1, 4),
-        recent_BV3SS=template[:, None],
-        recent_box_BV4=zeros(1, 1, 4),
-        search_BV3SS=zeros(1, 1, 3, model.search_size, model.search_size),
-        box_BV4=zeros(1, 1, 4),
+        template=BoxedCrop(image_B3SS=template.image_B3SS[:, 0], box_B4=template.box_B4[:, 0]),
+        recent=template,
+        search=search,
         present_BV=zeros(1, 1, dtype=torch.bool),
         ids_BL=ids,
         words_BL=ids.bool(),
-        flag_B=torch.full((1,), int(Flag.NLBBOX), device="meta"),
+        flag_B=torch.full((1,), MODE_IDS[Mode.NLBBOX], device="meta"),
     )

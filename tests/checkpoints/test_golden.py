@@ -14,6 +14,7 @@ import torch
 
 from vltrack.checkpoints import store
 from vltrack.core.files import sha256_of
+from vltrack.models.base import BoxedCrop
 
 DATA = Path(__file__).parent / "data"
 SHA256 = {
@@ -48,6 +49,6 @@ def test_format_1_loads() -> None:
     box = torch.full((1, 4), 0.5)
     with torch.no_grad():
         picture = torch.zeros(1, 3, 32, 32)
-        seen = model.locate(picture, model.remember(picture, box, picture, box))
+        seen = model.locate(picture, model.init_template(*[BoxedCrop(image_B3SS=picture, box_B4=box)] * 2))
     assert seen.boxes_BSS4.shape == (1, 2, 2, 4)
     assert bool(torch.isfinite(seen.boxes_BSS4).all())

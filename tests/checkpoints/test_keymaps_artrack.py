@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model_cases import CONFIGS, Scene, boxes, make, pictures
+from model_cases import CONFIGS, Scene, boxed, boxes, make, pictures
 from vltrack.checkpoints.key_maps import AITRACK, ARTRACK, KeyMap, initialise
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models.aitrack import AITrack, AITrackConfig, artrack_base, base
@@ -217,10 +217,11 @@ def test_artracks_weights_run_in_aitrack_as_in_artrack() -> None:
     template, search, box = pictures(128, 2), pictures(256, 2, 5), boxes(2)
     with torch.no_grad():
         seen = [
-            m.locate(search, m.remember(template, box, search, box), scene.past()) for m in (parent, child)
+            m.locate(search, m.init_template(boxed(template, box), boxed(search, box)), scene.past())
+            for m in (parent, child)
         ]
     assert torch.equal(seen[0].boxes_BSS4, seen[1].boxes_BSS4)
-    assert torch.equal(seen[0].centre_BSS, seen[1].centre_BSS)
+    assert torch.equal(seen[0].center_BSS, seen[1].center_BSS)
 
 
 def test_the_published_sizes_have_these_shapes() -> None:

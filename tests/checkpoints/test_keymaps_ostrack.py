@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model_cases import make, pictures, sentences
+from model_cases import boxed, make, pictures, sentences
 from vltrack.checkpoints.key_maps import (
     ALL_IN_ONE,
     BERT_BASE,
@@ -170,9 +170,9 @@ def ours_forward(model: AllInOne, template: Tensor, search: Tensor) -> tuple[Ten
     """By the protocol, BBOX mode: centre map, and the box of its peak."""
     box = torch.tensor([[0.5, 0.5, 0.5, 0.5]]).expand(len(template), -1)
     with torch.no_grad():
-        seen = model.locate(search, model.remember(template, box, search, box))
-    peak = seen.centre_BSS.flatten(1).argmax(dim=1)
-    return seen.centre_BSS, seen.boxes_BSS4.flatten(1, 2)[torch.arange(len(peak)), peak]
+        seen = model.locate(search, model.init_template(boxed(template, box), boxed(search, box)))
+    peak = seen.center_BSS.flatten(1).argmax(dim=1)
+    return seen.center_BSS, seen.boxes_BSS4.flatten(1, 2)[torch.arange(len(peak)), peak]
 
 
 def distance(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[float, float]:
@@ -292,11 +292,11 @@ def test_released_all_in_one_is_deaf_and_tracks_the_same_by_box(all_in_one, view
     assert unfolded[0] > 1e-3, "without folding the gain is lost"
     with torch.no_grad():
         after, before = (
-            m.aligner(*(m.stem(v).tokens_BNC for v in reversed(views)), torch.zeros(3, WIDTH))
+            m.aligner(*(m.embed.stem(v).tokens_BNC for v in reversed(views)), torch.zeros(3, WIDTH))
             for m in (model, plain)
         )
-    for name in ("a_x", "a_z", "a_l"):
-        torch.testing.assert_close(after[name], before[name])
+    for vector, expected in zip(after, before, strict=True):
+        torch.testing.assert_close(vector, expected)
 
 
 def test_folding_says_what_is_missing_and_leaves_the_input(all_in_one) -> None:

@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model_cases import make, pictures
+from model_cases import boxed, make, pictures
 from vltrack.checkpoints.key_maps import RESNET, STARK, STARK_START, initialise
 from vltrack.core.errors import CheckpointMismatch
-from vltrack.models.base import Flag
+from vltrack.core.types import Mode
+from vltrack.models.base import MODE_IDS
 from vltrack.models.bit_tracker import (
-    SMALLEST,
+    MIN_SIDE,
     BITTracker,
     BITTrackerConfig,
     base,
@@ -70,15 +71,17 @@ def test_same_weights_same_corners(preset: BITTracker, views, truth) -> None:
     """By the protocol: started with one template, refreshed with another, one frame located."""
     first, dynamic, search = views
     box = torch.full((2, 4), 0.5)
-    memory = preset.remember(first, box, search, box)
-    memory = preset.refresh(memory, preset.locate(search, memory), box, dynamic, box)
+    memory = preset.init_template(boxed(first, box), boxed(search, box))
+    memory = preset.update_template(memory, preset.locate(search, memory), box, boxed(dynamic, box))
     seen = preset.locate(search, memory)
     corners, logits = truth
     low, high = corners.chunk(2, dim=1)
-    expected = torch.cat([(low + high) / 2, (high - low).clamp_min(SMALLEST)], dim=1).float()
+    expected = torch.cat([(low + high) / 2, (high - low).clamp_min(MIN_SIDE)], dim=1).float()
     assert float((seen.boxes_BSS4[:, 0, 0] - expected).abs().max()) * 96 < 1e-3
     assert float((seen.presence_BSS[:, 0, 0] - logits.sigmoid()).abs().max()) < 1e-4
-    ours = preset.observe(search, preset.pair(memory.first, memory.recent), memory.text, memory.flag_B)
+    ours = preset.forward_features(
+        search, preset.joint_template(memory.first, memory.recent), memory.text, memory.flag_B
+    )
     assert float((ours.corners_B4 - corners).abs().max()) * 96 < 1e-3
     assert float((ours.score_B - logits).abs().max()) < 1e-4
     # The weights are not dull: samples and corners differ by pixels.
@@ -193,8 +196,8 @@ def read_by_head(model: BITTracker, first: Tensor, dynamic: Tensor, search: Tens
     caught: list[Tensor] = []
     hook = model.head.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     box = torch.full((2, 4), 0.5)
-    both = model.pair(model.embed_template(first, box), model.embed_template(dynamic, box))
-    model.observe(search, both, model.no_text(2), torch.full((2,), int(Flag.BBOX)))
+    both = model.joint_template(*(model.embed_template(boxed(z, box)) for z in (first, dynamic)))
+    model.forward_features(search, both, model.no_text(2), torch.full((2,), MODE_IDS[Mode.BBOX]))
     hook.remove()
     return caught[0]
 

@@ -25,7 +25,7 @@ from uvltrack_published import (
     vit_shapes,
 )
 
-from model_cases import boxes, make, pictures, sentences
+from model_cases import boxed, boxes, make, pictures, sentences
 from vltrack.checkpoints.key_maps import (
     LITETRACK,
     MAE_TRUNK,
@@ -35,10 +35,11 @@ from vltrack.checkpoints.key_maps import (
     bert_large,
     initialise,
 )
-from vltrack.checkpoints.torch_files import read_foreign
+from vltrack.checkpoints.torch_files import read_tensors
 from vltrack.core.errors import CheckpointMismatch
+from vltrack.core.types import Mode
 from vltrack.models import sa_tracker
-from vltrack.models.base import Flag, Prediction
+from vltrack.models.base import MODE_IDS, Prediction
 from vltrack.models.litetrack import LiteTrack, LiteTrackConfig, base, uvltrack_base, uvltrack_large
 from vltrack.models.sa_tracker import SATracker
 
@@ -53,6 +54,8 @@ SMALL = {
     "search_size": 128,
 }
 WORDS = 40
+
+PUBLISHED_FLAGS = {Mode.BBOX: 0, Mode.NL: 1, Mode.NLBBOX: 2}
 
 
 def narrow(**changes: Any) -> LiteTrackConfig:
@@ -87,7 +90,7 @@ def test_a_file_as_it_is_published_loads(tensors: Tensors, key: str | None, tmp_
     content |= {"epoch": 300, "net_type": "UVLTrack", "stats": {"loss": {"total": 1.0}}}
     torch.save(content, tmp_path / "UVLTrack_ep0300.pth.tar")
     model: LiteTrack = make(narrow(), seed=1)
-    report = initialise(model, read_foreign(tmp_path / "UVLTrack_ep0300.pth.tar"), UVLTRACK)
+    report = initialise(model, read_tensors(tmp_path / "UVLTrack_ep0300.pth.tar"), UVLTRACK)
     state = model.state_dict()
     assert set(report.loaded) | set(report.kept_fresh) == set(state)
     assert {name.rpartition(".")[2] for name in report.kept_fresh} == {"num_batches_tracked"}
@@ -256,33 +259,33 @@ def shown(batch: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def agree(seen: Prediction, expected: tuple[Tensor, ...]) -> None:
-    for ours, theirs in zip((seen.centre_BSS, seen.presence_BSS, seen.boxes_BSS4), expected, strict=True):
+    for ours, theirs in zip((seen.center_BSS, seen.presence_BSS, seen.boxes_BSS4), expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("flag", [Flag.BBOX, Flag.NLBBOX], ids=["bbox", "nlbbox"])
+@pytest.mark.parametrize("mode", [Mode.BBOX, Mode.NLBBOX])
 @torch.no_grad()
 def test_tracking_is_what_the_released_code_computes(
-    model: LiteTrack, published: Published, flag: Flag
+    model: LiteTrack, published: Published, mode: Mode
 ) -> None:
     template, context, template_box, context_box = shown()
     ids, valid = sentence(2)
-    text = model.read_text(ids, valid) if flag == Flag.NLBBOX else None
-    if flag == Flag.BBOX:
+    text, flag = model.read_text(ids, valid) if mode is Mode.NLBBOX else None, PUBLISHED_FLAGS[mode]
+    if mode is Mode.BBOX:
         ids, valid = torch.zeros_like(ids), torch.zeros_like(valid)
-    memory = model.remember(template, template_box, context, context_box, text)
+    memory = model.init_template(boxed(template, template_box), boxed(context, context_box), text)
     template_mask = box_mask(template_box, NARROW.template // 16)
-    out = published.backbone(template, context, ids, valid, int(flag))
-    prompts = published.prompts(out, template_mask, box_mask(context_box, NARROW.search // 16), int(flag))
+    out = published.backbone(template, context, ids, valid, flag)
+    prompts = published.prompts(out, template_mask, box_mask(context_box, NARROW.search // 16), flag)
     torch.testing.assert_close(memory.prompts_B3C.double(), prompts, rtol=0, atol=2e-5)
     search = pictures(NARROW.search, 2, 21)
     seen = model.locate(search, memory)
-    out = published.backbone(template, search, ids, valid, int(flag))
-    agree(seen, published.head(out, prompts, int(flag), grounding=False))
+    out = published.backbone(template, search, ids, valid, flag)
+    agree(seen, published.head(out, prompts, flag, grounding=False))
     # twenty frames later: prompts from the frame itself and the box that was found there
     found = seen.boxes_BSS4[:, 4, 5]
-    again = model.refresh(memory, seen, found)
-    expected = published.prompts(out, template_mask, box_mask(found, NARROW.search // 16), int(flag))
+    again = model.update_template(memory, seen, found)
+    expected = published.prompts(out, template_mask, box_mask(found, NARROW.search // 16), flag)
     torch.testing.assert_close(again.prompts_B3C.double(), expected, rtol=0, atol=2e-5)
 
 
@@ -301,19 +304,20 @@ def test_grounding_is_what_the_released_code_computes(model: LiteTrack, publishe
     assert float((seen.presence_BSS - three).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("flag", list(Flag), ids=lambda flag: flag.name)
-def test_layer_contrasts_are_the_published_ones(tensors: Tensors, published: Published, flag: Flag) -> None:
+@pytest.mark.parametrize("mode", list(Mode))
+def test_layer_contrasts_are_the_published_ones(tensors: Tensors, published: Published, mode: Mode) -> None:
     """In training: similarities after layers 3 to 11."""
     model: LiteTrack = make(narrow(), seed=7).train()
     initialise(model, tensors, UVLTRACK)
     template, context, template_box, _ = shown()
     ids, valid = sentence(2)
     with torch.no_grad():
-        first = model.embed_template(template, template_box)
-        flags = torch.full((2,), int(flag))
-        _, aux = model.observe(context, first, model.read_text(ids, valid), flags)
-    expected = published.backbone(template, context, ids, valid, int(flag))["logits"][:, 3:]
-    torch.testing.assert_close(torch.stack(aux["contrasts"], dim=1).double(), expected, rtol=0, atol=1e-4)
+        first = model.embed_template(boxed(template, template_box))
+        flags = torch.full((2,), MODE_IDS[mode])
+        features = model.forward_features(context, first, model.read_text(ids, valid), flags)
+    flag = PUBLISHED_FLAGS[mode]
+    expected = published.backbone(template, context, ids, valid, flag)["logits"][:, 3:]
+    torch.testing.assert_close(torch.stack(features.contrasts, dim=1).double(), expected, rtol=0, atol=1e-4)
 
 
 def test_the_comparison_notices_another_convention(model: LiteTrack, published: Published) -> None:

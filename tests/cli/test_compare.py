@@ -17,7 +17,7 @@ from vltrack.cli import track as compare
 from vltrack.core.errors import CheckpointCorrupt
 from vltrack.core.track import Track
 from vltrack.plots.compare import WIDTH
-from vltrack.tracking.compare import SideBySide
+from vltrack.tracking.compare import TrackerGroup
 from vltrack.video.source import open_source
 
 BOX = "20,20,16,12"
@@ -39,8 +39,8 @@ def team(monkeypatch: pytest.MonkeyPatch) -> dict[str, Spotter]:
     """The networks that stand in for weights, by name; a test may change them."""
     models = {"good": Spotter(), "twin": Spotter()}
 
-    def load(job: side_job.Comparison) -> SideBySide:
-        return SideBySide({name: tracker(models[name]) for name in job.models})
+    def load(job: side_job.Comparison) -> TrackerGroup:
+        return TrackerGroup({name: tracker(models[name]) for name in job.models})
 
     monkeypatch.setattr(side_job, "_load", load)
     monkeypatch.setattr(compare, "check_model", lambda name: name)
@@ -142,7 +142,7 @@ def test_all_fail(command, team, pictures: Path, tmp_path: Path) -> None:
     assert command(*words(pictures, out)).code == 7
     assert len(Track.load(out / "boxes-good.csv")) == 3
     for model in team.values():
-        model.remember = None  # fails at the start
+        model.init_template = None  # fails at the start
     with pytest.raises(TypeError):
         command(*words(pictures, tmp_path / "none"))
     assert not (tmp_path / "none").exists()
@@ -156,12 +156,12 @@ def test_what_cannot_start_is_left_out(command, team, pictures, tmp_path, monkey
     flags = ["compare", pictures, "--text", "the red thing", "--models", "good", "twin", "--out"]
     done = command(*flags, out)
     assert done.code == 0
-    assert "twin: cannot start by words alone" in done.err
+    assert "twin: cannot start from text only" in done.err
     assert "nothing to compare it with" in done.err
     assert not (out / "boxes-twin.csv").exists()
     assert "twin" in json.loads((out / "compare.json").read_text())["left_out"]
     done = command(*flags, tmp_path / "both", "--box", BOX)
-    assert "twin: takes no sentence: started by the box alone." in done.err
+    assert "twin: takes no text: started from the box alone." in done.err
     assert Track.load(tmp_path / "both" / "boxes-twin.csv").meta["mode"] == "bbox"
     takes["good"] = ("bbox",)
     done = command(*flags, tmp_path / "none")

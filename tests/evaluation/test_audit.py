@@ -24,7 +24,7 @@ from vltrack.evaluation.audit import (
     Variant,
     audit_one,
     audit_targets_of,
-    follow,
+    track_targets,
     movement,
     truncated,
 )
@@ -251,9 +251,9 @@ def test_hearing_only_that_there_is_a_sentence_is_ignoring_it() -> None:
     class Flag(Deaf):
         """Follows another colour as soon as there is a sentence, whatever it says."""
 
-        def remember(self, *inputs):
-            memory = super().remember(*inputs[:4])
-            heard = inputs[4] is not None
+        def init_template(self, template, context, text=None):
+            memory = super().init_template(template, context)
+            heard = text is not None
             return Memory(flag_B=(memory.flag_B + heard) % len(NAMES), text=memory.text)
 
     found = audited(Flag(), 3)
@@ -277,11 +277,11 @@ def test_one_batched_pass_gives_the_boxes_of_separate_passes(tmp_path: Path) -> 
     }
     targets = {(Mode.NLBBOX, variant): Target(box=box, text=text) for variant, text in texts.items()}
     targets |= {(Mode.NL, variant): Target(text=text) for variant, text in texts.items() if text}
-    together, count = follow(MultiTracker(single), frames_of(images), targets)
+    together, count = track_targets(MultiTracker(single), frames_of(images), targets)
     assert count == 3
     moved = []
     for run, target in targets.items():
-        alone, _ = follow(MultiTracker(single), frames_of(images), {run: target})
+        alone, _ = track_targets(MultiTracker(single), frames_of(images), {run: target})
         np.testing.assert_allclose(together[run], alone[run], atol=1e-3, rtol=0)
         moved.append(alone[run])
     assert len({rows.round(2).tobytes() for rows in moved}) > 1, "all runs are the same: nothing is proved"
@@ -406,7 +406,7 @@ def test_the_same_audit_twice_is_the_same(reader: audit_report.Audit) -> None:
 def test_a_puppet_that_never_moves_is_caught() -> None:
     """The verdict comes from the boxes, not from the kind of stub."""
     seen = prediction([(0.5, 0.5, 0.3, 0.3)], [1.0], 8)
-    model = Puppet(seen.centre_BSS[0].numpy(), seen.presence_BSS[0].numpy(), seen.boxes_BSS4[0].numpy())
+    model = Puppet(seen.center_BSS[0].numpy(), seen.presence_BSS[0].numpy(), seen.boxes_BSS4[0].numpy())
     follower = MultiTracker(tracker(model))
     found = subjects(2)
     said = wordings([one.sentence for one in found])

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scripted import Puppet, Spotter, clip, one_box, scene, tiny_weights, tracker
 from vltrack.core.errors import BoxFrameOutOfRange, GroundingFailed, StateError
 from vltrack.core.types import Frame, Status, Step
-from vltrack.nn.boxes import cell_inside
+from vltrack.nn.boxes import box_mask
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker, track
 
@@ -120,7 +120,7 @@ def test_looking_for_a_pixel_in_a_large_frame_stays_cheap() -> None:
 @given(side=st.sampled_from([1, 7, 8, 14, 16]), x=st.floats(0, 1), y=st.floats(0, 1), edge=st.integers(0, 3))
 def test_a_centre_on_the_border_has_its_cell(side, x, y, edge) -> None:
     x, y = [(0.0, y), (1.0, y), (x, 0.0), (x, 1.0)][edge]
-    inside = cell_inside(torch.tensor([[x, y, 1e-3, 1e-3]]), side)
+    inside = box_mask(torch.tensor([[x, y, 1e-3, 1e-3]]), side)
     column, row = (min(int(np.float32(v) * np.float32(side)), side - 1) for v in (x, y))
     assert inside.view(side, side)[row, column]
 
@@ -139,7 +139,7 @@ def test_the_network_learns_from_a_target_on_the_border(loaded, x, y) -> None:
     memory = now.states["target"].memory
     with torch.inference_mode():
         seen = model.locate(torch.zeros(1, 3, model.search_size, model.search_size), memory)
-        refreshed = model.refresh(memory, seen, torch.tensor([[x, y, 0.2, 0.2]]))
+        refreshed = model.update_template(memory, seen, torch.tensor([[x, y, 0.2, 0.2]]))
     assert torch.isfinite(refreshed.prompts_B3C).all()
     assert_sound(following.update(image), 96, 72)
 

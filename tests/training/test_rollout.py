@@ -18,7 +18,7 @@ from vltrack.models.base import Memory
 from vltrack.prep.crops import region_for
 from vltrack.prep.tokenizers import WordPieceTokenizer
 from vltrack.training.checkpoint import averaged
-from vltrack.training.clips import Clip, ClipConfig, clips_of, drawn, wandered
+from vltrack.training.clips import Clip, ClipConfig, clips_of, moving_camera_clip, synthetic_clip
 from vltrack.training.data import ClipDataset
 from vltrack.training.launch import configured
 from vltrack.training.loop import train
@@ -40,7 +40,7 @@ def model() -> AITrack:
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return drawn(3, FRAMES)
+    return synthetic_clip(3, FRAMES)
 
 
 # -- clips --------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def test_a_wandering_camera_keeps_box_and_object_together() -> None:
         picture = np.full((height, width, 3), 40, dtype=np.uint8)
         x, y, w, h = width // 3, height // 4, width // 5, height // 3
         cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), (250, 250, 250), -1)
-        made = wandered(picture, np.array([x, y, w, h], dtype=float), "door", 5, 12)
+        made = moving_camera_clip(picture, np.array([x, y, w, h], dtype=float), "door", 5, 12)
         assert made.frames.shape == (12, 240, 320, 3)
         assert made.sentence == "the door"
         for frame, box in zip(made.frames, made.boxes, strict=True):
@@ -64,7 +64,7 @@ def test_a_wandering_camera_keeps_box_and_object_together() -> None:
 
 
 def test_clips_are_functions_of_their_number() -> None:
-    stream, again = clips_of(None, FRAMES, 1), clips_of(None, FRAMES, 1)
+    stream, again = clips_of(ImageSet(Path(), ()), FRAMES, 1), clips_of(ImageSet(Path(), ()), FRAMES, 1)
     for number in (0, 3):
         assert np.array_equal(stream(number).frames, again(number).frames)
     assert not np.array_equal(stream(0).frames, stream(1).frames)
@@ -178,7 +178,7 @@ def test_a_batch_is_the_mean_of_its_clips(clip: Clip) -> None:
     model: AITrack = make(small(aitrack.tiny()), seed=2)
     model.train()
     model.norm.eval()  # a part that training keeps at rest
-    other = drawn(8, FRAMES)
+    other = synthetic_clip(8, FRAMES)
     length = min(len(clip.frames), len(other.frames))
     clips = [
         replace(each, frames=each.frames[:length], boxes=each.boxes[:length], absent=each.absent[:length])

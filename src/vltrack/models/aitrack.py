@@ -1,4 +1,4 @@
-"""AITrack: ARTrack's box-writing decoder over a ViT, aligned with what CLIP sees in the target's region.
+"""AITrack: ARTrack's autoregressive box decoder over a ViT, aligned with CLIP's embedding of the target.
 
 Sources: AITrack (Alawode and Javed, IEEE Access 2025, and its released code) on top of ARTrack-Seq (CVPR
 2023). The ideas are switches of the configuration: ``roi`` (the ROI-based text-guided encoder), ``history``
@@ -7,188 +7,62 @@ has not: docs/trackers/aitrack.md. ``base`` has the published sizes, ``artrack_b
 itself, ``tiny`` is our own.
 
 Shapes: B batch, L word pieces, C width, P = Sz*Sz template cells, K templates, M = K*P, N = Sx*Sx search
-cells, H past boxes, V vocabulary. Boxes are cx, cy, w, h in units of the crop's side.
+cells, H past boxes, T coordinate tokens, V their vocabulary. Boxes are cx, cy, w, h in units of the crop's
+side.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vltrack.core.errors import ConfigError
-from vltrack.models.artrack_decoder import FusionEncoder, KeysValues, SequenceDecoder, Vocabulary
+from vltrack.core.types import Mode
+from vltrack.models.artrack_decoder import BoxTokenizer, FusionEncoder, KeysValues, SequenceDecoder
 from vltrack.models.base import (
+    MODE_IDS,
     TINY,
     Batched,
-    Flag,
-    FrontConfig,
+    BoxedCrop,
     Prediction,
-    Search,
     Template,
     TemplateMemory,
-    TemplateTracker,
     Text,
+    TrackerBase,
+    TrackerConfig,
+    TrainOutputs,
     Views,
-    audible,
-    sentence_mean,
-    sentence_reader,
+    bert_of,
+    is_text_only,
+    text_key_mask,
 )
+from vltrack.models.embedding import InputEmbedding, Search
 from vltrack.nn.attention import Block, key_bias
 from vltrack.nn.bert import Bert
-from vltrack.nn.boxes import cell_share
-from vltrack.nn.clip import HEAD_WIDTH, ClipText, ClipVision, clip_picture
-
-# MERGED models/aitrack.py
-# What names a target beside its picture: vectors of regions and sentences in one space, added to tokens.
-#
-# Knows vectors and boxes, no tracker. Source: AITrack's released code (a region's vector from Alpha-
-# CLIP, added
-# to all tokens of that region); sentences, the mean of both and the learned scale are ours.
-#
-# Shapes: B batch, N = S * S cells, C width. Boxes are cx, cy, w, h in units of the crop's side.
+from vltrack.nn.boxes import box_coverage
+from vltrack.nn.clip import HEAD_WIDTH, ClipText, ClipVision, to_clip_input
 
 
 @dataclass(frozen=True, kw_only=True)
-class Name(Batched):
-    """What is said of a region: a vector (B, C) of unit length, and whether anything is said at all (B,)."""
-
-    vector_BC: Tensor
-    known_B: Tensor
-
-    @classmethod
-    def of(cls, vector_BC: Tensor, known_B: Tensor) -> Name:
-        """From a vector of any length."""
-        return cls(vector_BC=nn.functional.normalize(vector_BC.float(), dim=-1), known_B=known_B)
-
-    def unless(self, hidden_B: Tensor) -> Name:
-        """Nothing is said of the samples that are hidden."""
-        return Name(vector_BC=self.vector_BC, known_B=self.known_B & ~hidden_B)
-
-    def beside(self, other: Name) -> Name:
-        """normalise(mean of those that are there); ``where``, so that nothing of an absent one can pass."""
-        parts = (torch.where(n.known_B[:, None], n.vector_BC, 0.0) for n in (self, other))
-        known_B = self.known_B | other.known_B
-        mean_BC = torch.where(known_B[:, None], sum(parts, start=torch.zeros_like(self.vector_BC)), 1.0)
-        return Name.of(mean_BC, known_B)
-
-
-class Alignment(nn.Module):
-    """Additive image-text alignment: F + s * Linear(LN(e)) on every token of a region.
-
-    Released code adds e as it is: a unit vector of 768 numbers of about 0.04 beside tokens of about 1, with
-    nearly no effect. Ours is learned: the linear map starts at zero, so that an ARTrack checkpoint starts as
-    what it is, and the scale at one, so that the map has a gradient at once.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.linear = nn.Linear(width, width)
-        self.scale = nn.Parameter(torch.ones(()))
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, tokens_BNC: Tensor, name: Name) -> Tensor:
-        """(B, N, C) -> (B, N, C); samples that nothing names stay as they are."""
-        told_BC = self.scale * self.linear(self.norm(name.vector_BC))
-        return tokens_BNC + torch.where(name.known_B[:, None], told_BC, 0.0)[:, None]
-
-
-@torch.no_grad()
-def clip_region(
-    tower: ClipVision,
-    image_B3SS: Tensor,
-    box_B4: Tensor,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> Tensor:
-    """(B, C) what Alpha-CLIP sees in the box of a picture that was normalised by ``mean`` and ``std``.
-
-    The mask is the box's rectangle, as in the published training. The class token is read, as CLIP was
-    trained (released code: the last patch's), and no gradient reaches the tower (published).
-    """
-    picture = clip_picture(image_B3SS, mean, std, tower.size)
-    mask_B1SS = cell_share(box_B4, tower.size).view(-1, 1, tower.size, tower.size)
-    seen_BC: Tensor = tower(picture, mask_B1SS.to(picture.dtype))
-    return seen_BC
-
-
-def pooled_region(tokens_BNC: Tensor, box_B4: Tensor) -> Tensor:
-    """(B, C) mean of the tokens in the box, each by its share in it; 0 for a box outside the crop (ours)."""
-    share_BN = cell_share(box_B4, int(tokens_BNC.shape[1] ** 0.5)).to(tokens_BNC.dtype)
-    total_B1 = share_BN.sum(dim=1, keepdim=True).clamp_min(1e-3)
-    return (share_BN[:, None] @ tokens_BNC)[:, 0] / total_B1
-
-
-# MERGED models/aitrack.py
-# Past boxes in units of the search crop: those of a start, and those that training on pairs makes up.
-#
-# A search crop is cut around the last box, so at test the last box is always its middle, of the same area.
-# Knows boxes, no picture. Unpublished; our design (the published first stage has no past at all).
-#
-# Shapes: B batch, H past boxes, oldest first. Boxes are cx, cy, w, h in units of the search crop.
-
-
-_ASPECT, _STEP, _SHAKE, _GROWTH, _STILL = 0.15, 0.02, 0.008, 0.015, 0.25
-
-
-def unmoved(size_B2: Tensor, count: int) -> Tensor:
-    """(B, H, 4): ``count`` times the box of this size in the middle, as at the first frame (published)."""
-    box_B4 = torch.cat([torch.full_like(size_B2, 0.5), size_B2], dim=1)
-    return box_B4[:, None].expand(-1, count, -1)
-
-
-def anywhere(batch: int, count: int, like: Tensor) -> Tensor:
-    """(B, H, 4): the whole picture, for a start by words, which has no past."""
-    return like.new_tensor([0.5, 0.5, 1.0, 1.0]).expand(batch, count, 4)
-
-
-def rehearsed(box_B4: Tensor, factor: float, count: int) -> Tensor:
-    """A made-up past (B, H, 4) of targets whose boxes in the present crop are ``box_B4``.
-
-    The last box is what the crop would have been cut around: its middle, area 1 / factor^2, the true aspect
-    within some 15 %. The older ones lie on a nearly straight way there, drawn without a look at the true box;
-    a quarter of all targets has not moved at all, as at a start. So the past tells the shape, roughly, and
-    not the place: where a target goes on to is learned on clips. Noise is drawn from the boxes' own bytes, so
-    that a training step stays a function of its data.
-    """
-    generator = torch.Generator().manual_seed(zlib.crc32(box_B4.detach().cpu().numpy().tobytes()))
-    b = len(box_B4)
-
-    def noise(*shape: int) -> Tensor:
-        return torch.randn(b, *shape, generator=generator).to(box_B4)
-
-    lean_B = (box_B4[:, 2] / box_B4[:, 3].clamp_min(1e-3)).clamp(1 / 16, 16).log() / 2 + _ASPECT * noise()
-    size_B2 = torch.stack([lean_B, -lean_B], dim=1).exp() / factor
-    age_H1 = torch.arange(count - 1, -1, -1).to(box_B4)[:, None]
-    walk_BH4 = age_H1 * (noise(1, 4) * _STEP) + age_H1.sqrt() * noise(count, 4) * _SHAKE
-    walk_BH4 = walk_BH4 * walk_BH4.new_tensor([1.0, 1.0, _GROWTH / _STEP, _GROWTH / _STEP])
-    moves_B = torch.rand(b, generator=generator) >= _STILL
-    walk_BH4 = walk_BH4 * moves_B.to(box_B4)[:, None, None]
-    last_BH4 = unmoved(size_B2, count)
-    return torch.cat([last_BH4[..., :2] + walk_BH4[..., :2], last_BH4[..., 2:] * walk_BH4[..., 2:].exp()], -1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AITrackConfig(FrontConfig):
+class AITrackConfig(TrackerConfig):
     """All sizes and switches. The defaults are ``base``.
 
     Attributes:
-        layers, fusion_layers, decoder_layers: of the trunk, the z/x fusion encoder and the decoder.
-        bins, reach: words a crop's side, and how many sides they span.
+        layers, fusion_layers, decoder_layers: of the backbone, the z/x fusion encoder and the decoder.
+        bins, reach: coordinate tokens per side of the crop, and how many sides they span.
         learned_positions: positions are parameters that start as sines (ARTrack), or fixed sines.
-        history: past boxes before the start word.
-        past_offset: pixels of the crop that past boxes are moved up and left before they become words: half a
-            one in the released test code.
-        roi: the region's vector: Alpha-CLIP's picture tower (frozen), the stem's tokens pooled (ours), none.
-        roi_size, roi_patch, roi_width, roi_layers: of that tower.
-        text: the sentence's vector: CLIP's text tower (frozen), BERT, or none. Ours: none is published.
+        history: past boxes before the start token.
+        past_offset: pixels of the crop by which past boxes are moved up and left before they become tokens:
+            half a one in the released test code.
+        roi: the region's vector: Alpha-CLIP's image encoder (frozen), the stem's tokens pooled (ours), none.
+        roi_size, roi_patch, roi_width, roi_layers: of that encoder.
+        text: the sentence's vector: CLIP's text encoder (frozen), BERT, or none. Ours: none is published.
         text_layers: of either; CLIP's is ``table_width`` wide.
-        expected: the answer is the box that the words lead to expect, not that of the likeliest words (ours).
+        expected: the answer is the expected box of the coordinate tokens, not that of the likeliest (ours).
     """
 
     layers: int = 12
@@ -213,9 +87,7 @@ class AITrackConfig(FrontConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("layers", "fusion_layers", "decoder_layers", "text_layers", "roi_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.require_positive("layers", "fusion_layers", "decoder_layers", "text_layers", "roi_layers")
         if self.history < 0:
             raise ValueError(f"history must not be negative, got {self.history}")
         if self.word_match and self.text != "bert":
@@ -225,24 +97,8 @@ class AITrackConfig(FrontConfig):
                 raise ValueError(f"CLIP's heads are {HEAD_WIDTH} wide; {name} is {getattr(self, name)}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RegionMemory(TemplateMemory):
-    """Templates without positions, and what names the target: vectors of unit length in one space.
-
-    Published memory is the past boxes alone; a recent template is ours.
-
-    Attributes:
-        region, said: the first template's region, and the sentence.
-        size_B2: width and height of the target at the start, in units of a search crop around it.
-    """
-
-    region: Name
-    said: Name
-    size_B2: Tensor
-
-
 def base() -> AITrackConfig:
-    """The published sizes: ViT-B/16 at 128/256 px, Alpha-CLIP L/14; with CLIP's text tower (ours)."""
+    """The published sizes: ViT-B/16 at 128/256 px, Alpha-CLIP L/14; with CLIP's text encoder (ours)."""
     return AITrackConfig()
 
 
@@ -267,7 +123,47 @@ def tiny() -> AITrackConfig:
     )
 
 
-class AITrack(TemplateTracker[RegionMemory]):
+@dataclass(frozen=True, kw_only=True)
+class ConditionEmbedding(Batched):
+    """Embedding of a region or a sentence: (B, C) of unit length, and whether a sample has one (B,)."""
+
+    vector_BC: Tensor
+    known_B: Tensor
+
+    @classmethod
+    def normalized(cls, vector_BC: Tensor, known_B: Tensor) -> ConditionEmbedding:
+        """From a vector of any length."""
+        return cls(vector_BC=nn.functional.normalize(vector_BC.float(), dim=-1), known_B=known_B)
+
+    def masked_out(self, hidden_B: Tensor) -> ConditionEmbedding:
+        """Without the samples that are hidden."""
+        return replace(self, known_B=self.known_B & ~hidden_B)
+
+    def average(self, other: ConditionEmbedding) -> ConditionEmbedding:
+        """normalize(mean of those that are there); ``where``, so that no NaN of an absent one passes."""
+        parts = (torch.where(e.known_B[:, None], e.vector_BC, 0.0) for e in (self, other))
+        known_B = self.known_B | other.known_B
+        mean_BC = torch.where(known_B[:, None], sum(parts, start=torch.zeros_like(self.vector_BC)), 1.0)
+        return ConditionEmbedding.normalized(mean_BC, known_B)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionMemory(TemplateMemory):
+    """Templates without positions, and the embeddings of the target in one space.
+
+    Published memory is the past boxes alone; a recent template is ours.
+
+    Attributes:
+        region, sentence: of the first template's region, and of the sentence.
+        size_B2: width and height of the target at the start, in units of a search crop around it.
+    """
+
+    region: ConditionEmbedding
+    sentence: ConditionEmbedding
+    size_B2: Tensor
+
+
+class AITrack(TrackerBase[RegionMemory]):
     """See the module's docstring. Implements ``models.base.TrackerModel``."""
 
     def __init__(self, config: AITrackConfig) -> None:
@@ -276,42 +172,40 @@ class AITrack(TemplateTracker[RegionMemory]):
         self.vocabulary = "clip" if config.text == "clip" else "bert"
         shape = width, heads, mlp_ratio = config.width, config.heads, config.mlp_ratio
         sides = {"template_side": self.template_side, "search_side": self.search_side}
-        words = Vocabulary(bins=config.bins, reach=config.reach)
-        # Regions are pooled from tokens without positions: the front lays none, the trunk does.
-        self.lay_positions_later(learned=config.learned_positions)
+        tokenizer = BoxTokenizer(bins=config.bins, reach=config.reach)
+        self.embed = InputEmbedding(config)
+        self.register_positions(learned=config.learned_positions)
         self.identity = nn.Parameter(torch.randn(1, 2, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.encoder = FusionEncoder(*shape, config.fusion_layers, **sides, templates=self.templates)
-        self.decoder = SequenceDecoder(*shape, config.decoder_layers, vocabulary=words, history=self.history)
+        self.decoder = SequenceDecoder(
+            *shape, config.decoder_layers, tokenizer=tokenizer, history=self.history
+        )
         self.align = None if config.roi == config.text == "none" else Alignment(width)
-        self._build_names(config)
-
-    def _build_names(self, config: AITrackConfig) -> None:
-        """What gives regions and sentences their vectors; CLIP's towers are frozen, as published."""
-        width = config.width
+        # Encoders of the region and of the sentence; CLIP's are frozen, as published.
         self.roi: ClipVision | None = None
         self.roi_pool = nn.Linear(width, width) if config.roi == "pool" else None
         if config.roi == "clip":
             sizes = {"size": config.roi_size, "patch": config.roi_patch, "layers": config.roi_layers}
-            tower = ClipVision(**sizes, width=config.roi_width, out=width, alpha=True)
-            self.roi = tower.requires_grad_(False)
+            vision = ClipVision(**sizes, width=config.roi_width, out=width, alpha=True)
+            self.roi = vision.requires_grad_(False)
         self.clip_text: ClipText | None = None
         self.bert: Bert | None = None
-        self.words = nn.Linear(width, width) if config.text == "bert" else None
+        self.text_proj = nn.Linear(width, width) if config.text == "bert" else None
         if config.text == "clip":
             sizes = {"length": config.max_words, "width": config.table_width, "layers": config.text_layers}
             self.clip_text = ClipText(**sizes, out=width).requires_grad_(False)
         elif config.text == "bert":
-            self.bert = sentence_reader(config, config.text_layers)
+            self.bert = bert_of(config, config.text_layers)
 
-    # -- names: sentences and regions in one space --------------------------------------------------------
+    # -- embeddings of sentences and regions, in one space ---------------------------------------------------
 
     def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
-        """Word pieces (B, L) int64 of ``vocabulary``, and which are not padding -> ``Text``.
+        """Word pieces (B, L) int64 of ``vocabulary``; ``valid_BL`` is False for padding.
 
-        CLIP's tower gives one vector for the whole sentence: a text of one word. A model without a text side
-        reads nothing: its features are zero.
+        CLIP gives one vector for the whole sentence: a text of one token. Features of a model without a text
+        side are zero.
         """
         if self.clip_text is not None:
             with torch.no_grad():
@@ -319,174 +213,287 @@ class AITrack(TemplateTracker[RegionMemory]):
             return Text(tokens_BLC=pooled_BC[:, None], valid_BL=valid_BL.any(dim=1, keepdim=True))
         if self.bert is not None:
             return Text(tokens_BLC=self.bert(ids_BL, key_bias(valid_BL)), valid_BL=valid_BL)
-        nothing_BLC = torch.zeros(*ids_BL.shape, self.width, device=ids_BL.device)
-        return Text(tokens_BLC=nothing_BLC, valid_BL=valid_BL)
+        empty_BLC = torch.zeros(*ids_BL.shape, self.width, device=ids_BL.device)
+        return Text(tokens_BLC=empty_BLC, valid_BL=valid_BL)
 
-    def sentence(self, text: Text, flag_B: Tensor) -> Name:
-        """The sentence as a name: the mean of its words, of unit length (ours); none where there is none."""
-        hears_B, heard_BL = audible(flag_B, text.valid_BL)
+    def embed_sentence(self, text: Text, flag_B: Tensor) -> ConditionEmbedding:
+        """Mean of the sentence's tokens, of unit length (ours); absent where there is no sentence."""
+        mask_BL = text_key_mask(flag_B, text.valid_BL)
         if self.config.text == "none":
-            hears_B, heard_BL = torch.zeros_like(hears_B), torch.zeros_like(heard_BL)
-        mean_BC = sentence_mean(replace(text, valid_BL=heard_BL))
-        if self.words is not None:
-            mean_BC = self.words(mean_BC)
-        return Name.of(mean_BC, hears_B)
+            mask_BL = torch.zeros_like(mask_BL)
+        mean_BC = replace(text, valid_BL=mask_BL).mean()
+        if self.text_proj is not None:
+            mean_BC = self.text_proj(mean_BC)
+        return ConditionEmbedding.normalized(mean_BC, mask_BL.any(dim=1))
 
-    def region(self, image_B3SS: Tensor, tokens_BNC: Tensor, box_B4: Tensor) -> Name:
-        """What lies in the box (paper: ROI-based text-guided encoder); nothing where that is switched off.
+    def embed_region(self, image_B3SS: Tensor, patches_BNC: Tensor, box_B4: Tensor) -> ConditionEmbedding:
+        """Image content of the box (paper: ROI-based text-guided encoder); absent where switched off.
 
-        ``tokens_BNC`` are the stem's, without positions.
+        ``patches_BNC`` are the stem's tokens, without positions.
         """
         if self.roi is not None:
             vector_BC = clip_region(self.roi, image_B3SS, box_B4, self.pixel_mean, self.pixel_std)
         elif self.roi_pool is not None:
-            vector_BC = self.roi_pool(pooled_region(tokens_BNC, box_B4))
+            vector_BC = self.roi_pool(pooled_region(patches_BNC, box_B4))
         else:
-            vector_BC = tokens_BNC.new_zeros(len(box_B4), self.width)
+            vector_BC = patches_BNC.new_zeros(len(box_B4), self.width)
         known = self.config.roi != "none"
-        return Name.of(vector_BC, torch.full((len(box_B4),), known, device=box_B4.device))
+        known_B = torch.full((len(box_B4),), known, device=box_B4.device)
+        return ConditionEmbedding.normalized(vector_BC, known_B)
 
-    # -- the trunk, the alignment, the fusion -------------------------------------------------------------
+    # -- backbone, alignment, fusion -------------------------------------------------------------------------
 
-    def see(
-        self, search: Search, template: Template, named_z: Name, named_x: Name, by_words_B: Tensor | None
+    def forward_features(
+        self,
+        search: Search,
+        template: Template,
+        z_condition: ConditionEmbedding,
+        x_condition: ConditionEmbedding,
+        text_only_B: Tensor | None,
     ) -> list[KeysValues]:
-        """Tokens of both regions, aligned with their names and fused -> what the decoder asks.
+        """Tokens of both regions, aligned with their conditions and fused -> keys and values of the decoder.
 
-        ``by_words_B`` marks starts by words, None where there is none: there the template is masked in the
-        trunk, and after it the template's tokens hold the sentence alone (ours).
+        ``text_only_B`` marks text-only samples, None where there is none: there the template is masked in the
+        backbone, and after it the template's tokens hold the sentence alone (ours).
         """
-        pos_z = self.pos_embed_z.repeat(1, self.templates, 1)
-        z_BMC = template.tokens_BMC + pos_z + self.identity[:, :1]
+        # Positions and the identity of both regions: after region pooling, so the stem's tokens have none
+        z_pos = self.pos_embed_z.repeat(1, self.templates, 1)
+        z_BMC = template.tokens_BMC + z_pos + self.identity[:, :1]
         x_BNC = search.tokens_BNC + self.pos_embed_x + self.identity[:, 1:]
         (b, m), n = z_BMC.shape[:2], x_BNC.shape[1]
+        # Joint layers: template and search tokens in one sequence
         bias = None
-        if by_words_B is not None:
-            bias = key_bias(nn.functional.pad(~by_words_B[:, None].expand(b, m), (0, n), value=True))
+        if text_only_B is not None:
+            bias = key_bias(nn.functional.pad(~text_only_B[:, None].expand(b, m), (0, n), value=True))
         tokens = torch.cat([z_BMC, x_BNC], dim=1)
         for block in self.blocks:
             tokens = block(tokens, bias)
         z_BMC, x_BNC = self.norm(tokens).split([m, n], dim=1)
-        if by_words_B is not None:
-            z_BMC = torch.where(by_words_B[:, None, None], 0.0, z_BMC)
-        if search.detail_BNC is not None:
-            x_BNC = x_BNC + search.detail_BNC
+        if text_only_B is not None:
+            z_BMC = torch.where(text_only_B[:, None, None], 0.0, z_BMC)
+        x_BNC = search.add_skip(x_BNC)
+        # Additive image-text alignment
         if self.align is not None:
-            z_BMC, x_BNC = self.align(z_BMC, named_z), self.align(x_BNC, named_x)
+            z_BMC, x_BNC = self.align(z_BMC, z_condition), self.align(x_BNC, x_condition)
+        # Fusion encoder; the decoder's keys get positions and identity once more
         both = torch.cat(self.encoder(z_BMC, x_BNC), dim=1)
-        places = torch.cat([pos_z + self.identity[:, :1], self.pos_embed_x + self.identity[:, 1:]], dim=1)
-        return self.decoder.picture(both, places)
+        pos = torch.cat([z_pos + self.identity[:, :1], self.pos_embed_x + self.identity[:, 1:]], dim=1)
+        return self.decoder.keys_values(both, pos)
 
-    # -- the protocol -------------------------------------------------------------------------------------
+    def start_sequence(self, past_BH4: Tensor) -> Tensor:
+        """Tokens before the box: past boxes and the start token."""
+        offset = self.config.past_offset / self.search_size
+        shift_4 = past_BH4.new_tensor([offset, offset, 0, 0])
+        return self.decoder.start_sequence(past_BH4[:, : self.history] - shift_4)
 
-    def remember(
-        self,
-        template_B3SS: Tensor,
-        template_box_B4: Tensor,
-        context_B3SS: Tensor,
-        context_box_B4: Tensor,
-        text: Text | None = None,
+    # -- the protocol ----------------------------------------------------------------------------------------
+
+    def init_template(
+        self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None
     ) -> RegionMemory:
-        """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX.
+        """Start targets: box-only where ``text`` is None, else box and text.
 
-        Of the context only the box is needed: the size in which a still target will appear.
+        Of the context only the box is needed: the size in which a static target will appear.
         """
-        start = super().remember(template_B3SS, template_box_B4, context_B3SS, context_box_B4, text)
+        start = self.start_memory(template, text)
         return RegionMemory(
             **vars(start),
-            region=self.region(template_B3SS, start.first.tokens_BMC, template_box_B4),
-            said=self.sentence(start.text, start.flag_B),
-            size_B2=context_box_B4[:, 2:],
+            region=self.embed_region(template.image_B3SS, start.first.tokens_BMC, template.box_B4),
+            sentence=self.embed_sentence(start.text, start.flag_B),
+            size_B2=context.box_B4[:, 2:],
         )
 
     def locate(self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor | None = None) -> Prediction:
-        """Search crops (B, 3, Sx, Sx), one a target of the memory; without a past it has not moved."""
-        return self._write(*self._prompted(search_B3SS, memory, past_BH4))
+        """Search crops (B, 3, Sx, Sx), one per target of the memory; without a past the target is static."""
+        return self._predict(*self._condition(search_B3SS, memory, past_BH4))
 
     def follow(self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor) -> Tensor:
-        """The expected box (B, 4) of the words that ``locate`` writes, with a gradient: for stage two."""
-        return self.decoder.expect(*self._prompted(search_B3SS, memory, past_BH4))
+        """The expected box (B, 4) of the tokens that ``locate`` generates, with a gradient: for stage two."""
+        return self.decoder.generate_expected(*self._condition(search_B3SS, memory, past_BH4))
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
-        """Find the target by words in letterboxed frames (B, 3, Sx, Sx) (ours).
+        """Find the target from text in letterboxed frames (B, 3, Sx, Sx) (ours).
 
-        The template is masked, the past is the whole picture, and the sentence alone names both regions.
+        The template is masked, the past is the whole image, and the sentence alone conditions both regions.
 
         Raises:
             ConfigError: this model has no text side.
         """
         if self.config.text == "none":
             raise ConfigError(
-                "this AITrack has no text side: words alone cannot start it.",
+                "this AITrack has no text side: text alone cannot start it.",
                 hint="Give a box, or use the size tiny or base.",
             )
-        nothing, b = self.no_template(scene_B3SS), len(scene_B3SS)
-        flag_B = torch.full((b,), int(Flag.NL), device=scene_B3SS.device)
-        by_words_B, said = torch.ones_like(flag_B, dtype=torch.bool), self.sentence(text, flag_B)
-        search = self.embed_search(scene_B3SS, nothing, text, by_words_B)
-        picture = self.see(search, nothing, said, said, by_words_B)
-        return self._write(self._prompt(anywhere(b, self.history, scene_B3SS)), picture)
+        blank, b = self.no_template(scene_B3SS), len(scene_B3SS)
+        flag_B = torch.full((b,), MODE_IDS[Mode.NL], device=scene_B3SS.device)
+        text_only_B, sentence = is_text_only(flag_B), self.embed_sentence(text, flag_B)
+        search = self.embed.search(scene_B3SS, blank, text, text_only_B)
+        memory = self.forward_features(search, blank, sentence, sentence, text_only_B)
+        return self._predict(self.start_sequence(full_image_prior(b, self.history, scene_B3SS)), memory)
 
-    def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
-        """The first stage's training pass (see the protocol): pairs, all words at once from the true ones.
+    def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
+        """Stage-1 training pass: teacher forcing on image pairs. ``select`` has no effect.
 
-        The past is made up (``models.aitrack.rehearsed``); where words alone name the target it is the whole
-        picture, as at test. ``select`` has no meaning here. ``sequence`` (B * V, 5, V) are the logits of the
-        four coordinates and of the end word (``vocabulary`` tells their meaning), ``expected`` the box of the
-        former's expectations.
+        The past is sampled (``sample_history``); in text-only samples it is the whole image, as at test.
         """
         each_B = views.each()
-        flag_B, box_B4 = views.flag_B[each_B], views.box_BV4.flatten(0, 1)
-        by_words_B, b = flag_B == Flag.NL, len(flag_B)
-        text = self.read_text(views.ids_BL, views.readable_BL).pick(each_B)
-        said = self.sentence(text, flag_B)
-        first, template = self.templates_of(views)
-        region_z = self.region(views.template_B3SS, first.tokens_BMC, views.template_box_B4).pick(each_B)
-        past_BH4 = rehearsed(box_B4, self.search_factor, max(1, self.history))
-        past_BH4 = torch.where(by_words_B[:, None, None], anywhere(b, past_BH4.shape[1], box_B4), past_BH4)
-        image = views.search_BV3SS.flatten(0, 1)
-        search = self.embed_search(image, template, text, by_words_B)
-        region_x = self.region(image, search.plain_BNC, past_BH4[:, -1])
-        named_z, named_x = (region.unless(by_words_B).beside(said) for region in (region_z, region_x))
-        picture = self.see(search, template, named_z, named_x, by_words_B if by_words_B.any() else None)
-        logits_BTV = self.decoder.retell(self._prompt(past_BH4), box_B4, picture)
-        expected_B4 = self.decoder.vocabulary.expected(logits_BTV)
-        shown_B4 = torch.cat([expected_B4[:, :2], expected_B4[:, 2:].clamp_min(1e-3)], dim=1)
-        return {
-            "sequence": logits_BTV,
-            "expected": expected_B4,
-            "vocabulary": self.decoder.vocabulary,
-            "boxes": shown_B4[:, None, None],
-            "heard": search.heard_BN,
-        }
+        flag_B, box_B4 = views.flag_B[each_B], views.search.box_B4.flatten(0, 1)
+        text_only_B, b = is_text_only(flag_B), len(flag_B)
+        # Sentence, template and its region
+        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
+        sentence = self.embed_sentence(text, flag_B)
+        first = self.embed_template(views.template)
+        template = self.join_recent(first.index_select(each_B), views)
+        z_region = self.embed_region(views.template.image_B3SS, first.tokens_BMC, views.template.box_B4)
+        # Past boxes; the search region, and in it the region of the last box
+        past_BH4 = sample_history(box_B4, self.search_factor, max(1, self.history))
+        full_BH4 = full_image_prior(b, past_BH4.shape[1], box_B4)
+        past_BH4 = torch.where(text_only_B[:, None, None], full_BH4, past_BH4)
+        images_B3SS = views.search.image_B3SS.flatten(0, 1)
+        search = self.embed.search(images_B3SS, template, text, text_only_B)
+        x_region = self.embed_region(images_B3SS, search.patches_BNC, past_BH4[:, -1])
+        # Backbone, alignment, fusion
+        z_condition, x_condition = (
+            region.masked_out(text_only_B).average(sentence)
+            for region in (z_region.index_select(each_B), x_region)
+        )
+        masked_B = text_only_B if text_only_B.any() else None
+        memory = self.forward_features(search, template, z_condition, x_condition, masked_B)
+        # Decoder: all coordinate tokens at once, from the annotated ones
+        logits_BTV = self.decoder.teacher_forcing(self.start_sequence(past_BH4), box_B4, memory)
+        expected_B4 = self.decoder.tokenizer.soft_argmax(logits_BTV)
+        bounded_B4 = torch.cat([expected_B4[:, :2], expected_B4[:, 2:].clamp_min(1e-3)], dim=1)
+        return TrainOutputs(
+            boxes_BSS4=bounded_B4[:, None, None],
+            token_logits_BTV=logits_BTV,
+            expected_B4=expected_B4,
+            tokenizer=self.decoder.tokenizer,
+            text_similarity_BN=search.text_similarity_BN,
+        )
 
     def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """CLIP's towers for good (published); at ``tiny`` the stem's start and the word table too."""
-        frozen, order = self.stem_freeze_plan()
-        towers: list[nn.Module] = [tower for tower in (self.roi, self.clip_text) if tower is not None]
+        """CLIP's encoders for good (published); at ``tiny`` the stem's start and the word table too."""
+        frozen, order = super().freeze_plan()
+        encoders: list[nn.Module] = [encoder for encoder in (self.roi, self.clip_text) if encoder is not None]
         table = [self.bert.embeddings.word_embeddings] if self.bert is not None and frozen else []
-        return [*towers, *frozen, *table], order
+        return [*encoders, *frozen, *table], order
 
-    def _prompted(
+    def _condition(
         self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor | None
     ) -> tuple[Tensor, list[KeysValues]]:
-        """A search crop and a past -> the decoder's prompt and picture."""
-        past_BH4 = unmoved(memory.size_B2, max(1, self.history)) if past_BH4 is None else past_BH4
-        both, never_B = self.pair(memory.first, memory.recent), torch.zeros_like(memory.said.known_B)
-        search = self.embed_search(search_B3SS, both, memory.text, never_B)
-        region_x = self.region(search_B3SS, search.plain_BNC, past_BH4[:, -1])
-        named_z, named_x = memory.region.beside(memory.said), region_x.beside(memory.said)
-        picture = self.see(search, both, named_z, named_x, None)
-        return self._prompt(past_BH4), picture
+        """A search crop and a past -> the start of the sequence, and the decoder's keys and values."""
+        if past_BH4 is None:
+            past_BH4 = static_history(memory.size_B2, max(1, self.history))
+        both = self.joint_template(memory.first, memory.recent)
+        never_B = torch.zeros_like(memory.sentence.known_B)
+        search = self.embed.search(search_B3SS, both, memory.text, never_B)
+        x_region = self.embed_region(search_B3SS, search.patches_BNC, past_BH4[:, -1])
+        z_condition, x_condition = (region.average(memory.sentence) for region in (memory.region, x_region))
+        return self.start_sequence(past_BH4), self.forward_features(
+            search, both, z_condition, x_condition, None
+        )
 
-    def _prompt(self, past_BH4: Tensor) -> Tensor:
-        """The words before the box."""
-        offset = self.config.past_offset / self.search_size
-        return self.decoder.prompt(past_BH4[:, : self.history] - past_BH4.new_tensor([offset, offset, 0, 0]))
-
-    def _write(self, prompt_BT: Tensor, picture: list[KeysValues]) -> Prediction:
-        """Four words, greedily -> one box. The score is how sure the words are (ours: there is no head)."""
-        box_B4, score_B = self.decoder.answer(prompt_BT, picture, expected=self.config.expected)
+    def _predict(self, start_BT: Tensor, memory: list[KeysValues]) -> Prediction:
+        """Generate four tokens -> one box. The score is the tokens' confidence (ours: there is no head)."""
+        box_B4, score_B = self.decoder.predict_box(start_BT, memory, expected=self.config.expected)
         score_B11 = score_B[:, None, None]
-        sure = torch.ones_like(score_B11)
-        return Prediction(centre_BSS=score_B11, presence_BSS=sure, boxes_BSS4=box_B4[:, None, None])
+        return Prediction(
+            center_BSS=score_B11, presence_BSS=torch.ones_like(score_B11), boxes_BSS4=box_B4[:, None, None]
+        )
+
+
+# -- alignment and regions -----------------------------------------------------------------------------------
+
+
+class Alignment(nn.Module):
+    """Additive image-text alignment: F + s * Linear(LN(e)) on every token of a region.
+
+    Released code adds e unchanged: a unit vector of 768 numbers of about 0.04 to tokens of about 1, with
+    nearly no effect. Ours is learned: the linear map starts at zero, so that an ARTrack checkpoint starts
+    unchanged, and the scale at one, so that the map has a gradient at once.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.linear = nn.Linear(width, width)
+        self.scale = nn.Parameter(torch.ones(()))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, tokens_BNC: Tensor, condition: ConditionEmbedding) -> Tensor:
+        """(B, N, C) -> (B, N, C); samples without a condition stay unchanged."""
+        shift_BC = self.scale * self.linear(self.norm(condition.vector_BC))
+        return tokens_BNC + torch.where(condition.known_B[:, None], shift_BC, 0.0)[:, None]
+
+
+@torch.no_grad()
+def clip_region(
+    encoder: ClipVision,
+    image_B3SS: Tensor,
+    box_B4: Tensor,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Tensor:
+    """(B, C) Alpha-CLIP's embedding of the box in an image that was normalized by ``mean`` and ``std``.
+
+    The mask is the box's rectangle, as in the published training. The class token is read, as CLIP was
+    trained (released code: the last patch's), and no gradient reaches the encoder (published).
+    """
+    image_B3SS = to_clip_input(image_B3SS, mean, std, encoder.size)
+    mask_B1SS = box_coverage(box_B4, encoder.size).view(-1, 1, encoder.size, encoder.size)
+    vector_BC: Tensor = encoder(image_B3SS, mask_B1SS.to(image_B3SS.dtype))
+    return vector_BC
+
+
+def pooled_region(tokens_BNC: Tensor, box_B4: Tensor) -> Tensor:
+    """(B, C) mean of the tokens in the box, each by its share in it; 0 for a box outside the crop (ours)."""
+    share_BN = box_coverage(box_B4, int(tokens_BNC.shape[1] ** 0.5)).to(tokens_BNC.dtype)
+    total_B1 = share_BN.sum(dim=1, keepdim=True).clamp_min(1e-3)
+    return (share_BN[:, None] @ tokens_BNC)[:, 0] / total_B1
+
+
+# -- past boxes, in units of the search crop, oldest first: (B, H, 4) ----------------------------------------
+#
+# A search crop is cut around the last box, so at test the last box is always in its middle, of the same area.
+
+_ASPECT_NOISE, _STEP, _JITTER, _GROWTH, _STATIC_SHARE = 0.15, 0.02, 0.008, 0.015, 0.25
+
+
+def static_history(size_B2: Tensor, count: int) -> Tensor:
+    """``count`` times the box of this size in the middle, as at the first frame (published)."""
+    box_B4 = torch.cat([torch.full_like(size_B2, 0.5), size_B2], dim=1)
+    return box_B4[:, None].expand(-1, count, -1)
+
+
+def full_image_prior(batch: int, count: int, like: Tensor) -> Tensor:
+    """The whole image, for a text-only start, which has no past."""
+    return like.new_tensor([0.5, 0.5, 1.0, 1.0]).expand(batch, count, 4)
+
+
+def sample_history(box_B4: Tensor, factor: float, count: int) -> Tensor:
+    """Random past of targets whose boxes in the present crop are ``box_B4``, for training on pairs.
+
+    The last box is the one around which the crop would have been cut: its middle, area 1 / factor^2, the
+    annotated aspect within some 15 %. The older ones lie on a nearly straight way there, independent of the
+    annotated box; a quarter of all targets has not moved at all, as at a start. So the past predicts the
+    shape, roughly, and not the place: motion is learned on clips. Noise is drawn from the boxes' own bytes,
+    so that a training step stays a function of its data. Unpublished; our design (the published first stage
+    has no past at all).
+    """
+    generator = torch.Generator().manual_seed(zlib.crc32(box_B4.detach().cpu().numpy().tobytes()))
+    b = len(box_B4)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(b, *shape, generator=generator).to(box_B4)
+
+    aspect_B = (box_B4[:, 2] / box_B4[:, 3].clamp_min(1e-3)).clamp(1 / 16, 16).log() / 2
+    aspect_B = aspect_B + _ASPECT_NOISE * noise()
+    size_B2 = torch.stack([aspect_B, -aspect_B], dim=1).exp() / factor
+    age_H1 = torch.arange(count - 1, -1, -1).to(box_B4)[:, None]
+    walk_BH4 = age_H1 * (noise(1, 4) * _STEP) + age_H1.sqrt() * noise(count, 4) * _JITTER
+    walk_BH4 = walk_BH4 * walk_BH4.new_tensor([1.0, 1.0, _GROWTH / _STEP, _GROWTH / _STEP])
+    moves_B = torch.rand(b, generator=generator) >= _STATIC_SHARE
+    walk_BH4 = walk_BH4 * moves_B.to(box_B4)[:, None, None]
+    last_BH4 = static_history(size_B2, count)
+    return torch.cat([last_BH4[..., :2] + walk_BH4[..., :2], last_BH4[..., 2:] * walk_BH4[..., 2:].exp()], -1)

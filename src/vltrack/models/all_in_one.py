@@ -12,36 +12,39 @@ cells, T = M + those search tokens that are still there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from vltrack.core.errors import ConfigError
+from vltrack.core.types import Mode
 from vltrack.models.base import (
+    MODE_IDS,
     TINY,
-    Flag,
-    FrontConfig,
+    BoxedCrop,
     Prediction,
-    Search,
     Template,
     TemplateMemory,
-    TemplateTracker,
     Text,
+    TrackerBase,
+    TrackerConfig,
+    TrainOutputs,
     Views,
-    audible,
-    sentence_mean,
-    sentence_reader,
+    bert_of,
+    is_text_only,
+    text_key_mask,
 )
-from vltrack.nn.attention import Block, key_bias
+from vltrack.models.embedding import InputEmbedding, Search
+from vltrack.nn.attention import Block, attend, gather_tokens, key_bias, scatter_tokens
 from vltrack.nn.bert import Bert
-from vltrack.nn.heads import BoxCode, CenterHead, CentreMaps
-from vltrack.nn.token_pruning import Candidates, attend_and_score, centre_cell, digest
+from vltrack.nn.heads import BoxCode, CenterHead, CenterMaps
 
 
 @dataclass(frozen=True, kw_only=True)
-class AllInOneConfig(FrontConfig):
+class AllInOneConfig(TrackerConfig):
     """All sizes and switches. The defaults are ``base``.
 
     Attributes:
@@ -75,14 +78,14 @@ class AllInOneConfig(FrontConfig):
             raise ValueError(f"keep is a share above 0, got {self.keep}")
         if (self.text == "bert-k") != (self.text_layers > 0):
             raise ValueError(f"text {self.text!r} does not go with {self.text_layers} text_layers")
-        hears = self.mixup or self.word_match or self.align != "none"
-        if hears == (self.text == "none"):
+        uses_text = self.mixup or self.word_match or self.align != "none"
+        if uses_text == (self.text == "none"):
             raise ValueError("mixup, word_match and align need a text side, and a text side one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixedMemory(TemplateMemory):
-    """Templates without positions, and what the sentence adds to each channel's gain (B, C).
+    """Templates without positions, and the text gain of each channel (B, C).
 
     Published memory never changes; a recent template is ours.
     """
@@ -116,7 +119,7 @@ def tiny() -> AllInOneConfig:
     )
 
 
-class AllInOne(TemplateTracker[MixedMemory]):
+class AllInOne(TrackerBase[MixedMemory]):
     """See the module's docstring. Implements ``models.base.TrackerModel``."""
 
     training_only = ("aligner.",)
@@ -125,8 +128,8 @@ class AllInOne(TemplateTracker[MixedMemory]):
         super().__init__(config)
         self.config = config
         width = config.width
-        # Mix-up comes before the positions (released code): the front lays none, the trunk does.
-        self.lay_positions_later(learned=config.learned_positions)
+        self.embed = InputEmbedding(config)
+        self.register_positions(learned=config.learned_positions)
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.mlp_ratio) for _ in range(config.layers)
         )
@@ -134,21 +137,19 @@ class AllInOne(TemplateTracker[MixedMemory]):
         self.head = CenterHead(
             width, side=self.search_side, channels=config.head_channels, code=config.box_code
         )
-        self.bert: Bert | None = None
-        if config.text != "none":
-            self.bert = sentence_reader(config, config.text_layers)
+        self.bert: Bert | None = bert_of(config, config.text_layers) if config.text != "none" else None
         self.language = nn.Linear(width, width) if config.mixup or config.align != "none" else None
         self.aligner: Aligner | None = None
         if config.align != "none":
             cells = (self.search_side**2, self.template_side**2) if config.align == "flat" else None
             self.aligner = Aligner(width, config.align_width, cells)
 
-    # -- once a sentence, once a template ---------------------------------------------------------
+    # -- once per sentence ----------------------------------------------------------------------------------
 
     def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
-        """Word-piece ids (B, L) int64 with [CLS] first, and which are not padding -> ``Text``.
+        """Word-piece ids (B, L) int64 with [CLS] first; ``valid_BL`` is False for padding.
 
-        A model without a text side reads nothing: its features are zero.
+        Features of a model without a text side are zero.
         """
         if self.bert is None:
             tokens_BLC = torch.zeros(*ids_BL.shape, self.width, device=ids_BL.device)
@@ -156,123 +157,124 @@ class AllInOne(TemplateTracker[MixedMemory]):
             tokens_BLC = self.bert(ids_BL, key_bias(valid_BL) if self.config.text_layers else None)
         return Text(tokens_BLC=tokens_BLC, valid_BL=valid_BL)
 
-    def listen(self, text: Text, flag_B: Tensor) -> Tensor:
-        """What the sentence adds to each channel's gain, of unit length: (B, C); 0 where there is none.
+    def text_gain(self, text: Text, flag_B: Tensor) -> Tensor:
+        """(B, C) of unit length, added to the gain 1 of each channel; 0 without a sentence.
 
-        normalise(W mean of the words), over words and no padding (ours; the paper's code has the mean of all
-        as a comment and takes the [CLS] row of an embedding table, which is the same for every sentence).
+        normalize(W mean of the word pieces), without padding (ours; the paper's code has the mean of all as a
+        comment and takes the [CLS] row of an embedding table, which is the same for every sentence).
         """
-        hears_B1 = audible(flag_B, text.valid_BL)[0][:, None]
+        has_text_B1 = text_key_mask(flag_B, text.valid_BL).any(dim=1, keepdim=True)
         if self.language is None:
-            return torch.zeros(len(hears_B1), self.width, device=hears_B1.device)
-        gain_BC = nn.functional.normalize(self.language(sentence_mean(text)).float(), dim=-1)
-        return torch.where(hears_B1, gain_BC, torch.zeros_like(gain_BC))
+            return torch.zeros(len(has_text_B1), self.width, device=has_text_B1.device)
+        gain_BC = nn.functional.normalize(self.language(text.mean()).float(), dim=-1)
+        return torch.where(has_text_B1, gain_BC, torch.zeros_like(gain_BC))
 
-    # -- the trunk --------------------------------------------------------------------------------
+    # -- the one-stream backbone -----------------------------------------------------------------------------
 
-    def see(
-        self, search: Search, template: Template, gain_BC: Tensor, by_words_B: Tensor | None, *, select: bool
-    ) -> CentreMaps:
-        """Mix-up, positions, trunk and head. ``by_words_B`` marks starts by words, None where there is none.
+    def forward_maps(
+        self, search: Search, template: Template, gain_BC: Tensor, text_only_B: Tensor | None, *, select: bool
+    ) -> CenterMaps:
+        """Everything from patches to maps. ``text_only_B`` marks text-only samples, None where there is none.
 
-        By words alone the template is masked, and no search token leaves: there is nobody to ask (ours).
+        A text-only sample masks its template, and none of its search tokens is eliminated: there is no
+        template to score against (ours).
         """
         z_BMC, x_BNC = template.tokens_BMC, search.tokens_BNC
+        # Mix-up: the sentence scales the channels of all patches
         if self.config.mixup:
             z_BMC, x_BNC = (tokens + gain_BC[:, None] * tokens for tokens in (z_BMC, x_BNC))
+        # Positions come after mix-up (released code)
         z_BMC = z_BMC + self.pos_embed_z.repeat(1, self.templates, 1)
-        x_BNC = self.trunk(z_BMC, x_BNC + self.pos_embed_x, by_words_B, select=select)
-        if search.detail_BNC is not None:
-            x_BNC = x_BNC + search.detail_BNC
-        maps: CentreMaps = self.head(x_BNC)
+        x_BNC = x_BNC + self.pos_embed_x
+        # Joint layers: template and search tokens in one sequence
+        x_BNC = self.forward_backbone(z_BMC, x_BNC, text_only_B, select=select)
+        # Head
+        maps: CenterMaps = self.head(search.add_skip(x_BNC))
         return maps
 
-    def trunk(
-        self, z_BMC: Tensor, x_BNC: Tensor, by_words_B: Tensor | None = None, *, select: bool = True
+    def forward_backbone(
+        self, z_BMC: Tensor, x_BNC: Tensor, text_only_B: Tensor | None = None, *, select: bool = True
     ) -> Tensor:
         """Tokens with positions -> (B, N, C) search tokens after the final norm, zero where eliminated."""
         m = z_BMC.shape[1]
-        # the middle cell of each template, the order of tokens is [template; search]
-        middles = slice(centre_cell(self.template_side), m, self.template_side**2)
-        left = Candidates.all_of(x_BNC, in_place=by_words_B is not None)
+        # The middle cell of each template scores the search tokens
+        middles = slice(center_cell(self.template_side), m, self.template_side**2)
+        left = Candidates.all_of(x_BNC, in_place=text_only_B is not None)
         both_BTC = torch.cat([z_BMC, x_BNC], dim=1)
         for i, module in enumerate(self.blocks):
-            block, bias = cast(Block, module), None
-            if by_words_B is not None and left.seen_BK is not None:
-                valid_BT = torch.cat([~by_words_B[:, None].expand(-1, m), left.seen_BK], dim=1)
-                bias = key_bias(valid_BT)
+            block, bias = cast(Block, module), left.key_bias(m, text_only_B)
             if select and i in self.config.eliminate:
-                both_BTC, score_BT = attend_and_score(block, both_BTC, bias, middles)
-                left, x_BKC = left.best(both_BTC[:, m:], score_BT[:, m:], self.config.keep, by_words_B)
-                both_BTC = digest(block, torch.cat([both_BTC[:, :m], x_BKC], dim=1))
+                # Candidate elimination between attention and MLP
+                both_BTC, score_BT = attention_with_scores(block, both_BTC, bias, middles)
+                left, x_BKC = left.keep_topk(both_BTC[:, m:], score_BT[:, m:], self.config.keep, text_only_B)
+                both_BTC = mlp_residual(block, torch.cat([both_BTC[:, :m], x_BKC], dim=1))
             else:
                 both_BTC = block(both_BTC, bias)
-        return left.back(self.norm(both_BTC[:, m:]))
+        # Eliminated tokens return to the map as zeros
+        return left.scatter_back(self.norm(both_BTC[:, m:]))
 
-    # -- the protocol -----------------------------------------------------------------------------
+    # -- the protocol ----------------------------------------------------------------------------------------
 
-    def remember(
-        self,
-        template_B3SS: Tensor,
-        template_box_B4: Tensor,
-        context_B3SS: Tensor,
-        context_box_B4: Tensor,
-        text: Text | None = None,
-    ) -> MixedMemory:
-        """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX. Needs no context."""
-        start = super().remember(template_B3SS, template_box_B4, context_B3SS, context_box_B4, text)
-        return MixedMemory(**vars(start), gain_BC=self.listen(start.text, start.flag_B))
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> MixedMemory:
+        """Start targets: box-only where ``text`` is None, else box and text. The context is not used."""
+        start = self.start_memory(template, text)
+        return MixedMemory(**vars(start), gain_BC=self.text_gain(start.text, start.flag_B))
 
     def locate(self, search_B3SS: Tensor, memory: MixedMemory, past_BH4: Tensor | None = None) -> Prediction:
-        """Search crops (B, 3, Sx, Sx), one a target of the memory."""
-        both = self.pair(memory.first, memory.recent)
-        search = self.embed_search(search_B3SS, both, memory.text, torch.zeros_like(memory.flag_B).bool())
-        return Prediction.of(self.see(search, both, memory.gain_BC, None, select=True))
+        """Search crops (B, 3, Sx, Sx), one per target of the memory."""
+        both = self.joint_template(memory.first, memory.recent)
+        search = self.embed.search(search_B3SS, both, memory.text, torch.zeros_like(memory.flag_B).bool())
+        return Prediction.from_center(self.forward_maps(search, both, memory.gain_BC, None, select=True))
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
-        """Find the target by words in letterboxed frames (B, 3, Sx, Sx): the template is masked (ours).
+        """Find the target from text in letterboxed frames (B, 3, Sx, Sx): the template is masked (ours).
 
         Raises:
-            ConfigError: no word reaches the trunk of this model.
+            ConfigError: no text reaches the backbone of this model.
         """
         if not (self.config.mixup or self.config.word_match):
             raise ConfigError(
-                f"this All-in-One has text={self.config.text!r} and no mix-up: words alone cannot start it.",
+                f"this All-in-One has text={self.config.text!r} and no mix-up: text alone cannot start it.",
                 hint="Give a box, or use the size tiny or base.",
             )
-        nothing = self.no_template(scene_B3SS)
-        flag_B = torch.full((len(scene_B3SS),), int(Flag.NL), device=scene_B3SS.device)
-        by_words_B = torch.ones_like(flag_B, dtype=torch.bool)
-        search = self.embed_search(scene_B3SS, nothing, text, by_words_B)
-        return Prediction.of(self.see(search, nothing, self.listen(text, flag_B), by_words_B, select=False))
+        blank = self.no_template(scene_B3SS)
+        flag_B = torch.full((len(scene_B3SS),), MODE_IDS[Mode.NL], device=scene_B3SS.device)
+        text_only_B, gain_BC = is_text_only(flag_B), self.text_gain(text, flag_B)
+        search = self.embed.search(scene_B3SS, blank, text, text_only_B)
+        return Prediction.from_center(self.forward_maps(search, blank, gain_BC, text_only_B, select=False))
 
-    def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
-        """The training pass (see the protocol), and the vectors of the alignment."""
+    def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
+        """Training pass (see the base class), and the vectors of the alignment."""
         each_B = views.each()
-        flag_B = views.flag_B[each_B]
-        text = self.read_text(views.ids_BL, views.readable_BL)
-        gain_BC = self.listen(text, views.flag_B)[each_B]
-        first = self.embed_template(views.template_B3SS, views.template_box_B4).pick(each_B)
-        template = self.beside_recent(first, views)
-        by_words_B = flag_B == Flag.NL
-        search = self.embed_search(views.search_BV3SS.flatten(0, 1), template, text.pick(each_B), by_words_B)
-        maps = self.see(search, template, gain_BC, by_words_B if by_words_B.any() else None, select=select)
-        outs = {"boxes": maps.boxes_BSS4, "centre": maps.logits_BSS, "heard": search.heard_BN}
+        text_only_B = is_text_only(views.flag_B[each_B])
+        # Sentence and its gain, template, search region
+        text = self.read_text(views.ids_BL, views.attendable_BL)
+        gain_BC = self.text_gain(text, views.flag_B)[each_B]
+        first = self.embed_template(views.template).index_select(each_B)
+        template = self.join_recent(first, views)
+        images_B3SS = views.search.image_B3SS.flatten(0, 1)
+        search = self.embed.search(images_B3SS, template, text.index_select(each_B), text_only_B)
+        # Backbone and head
+        masked_B = text_only_B if text_only_B.any() else None
+        maps = self.forward_maps(search, template, gain_BC, masked_B, select=select)
+        # Multi-modal alignment: patches before mix-up and positions
+        alignment = None
         if self.aligner is not None:
-            outs["vectors"] = self.aligner(search.plain_BNC, first.tokens_BMC, gain_BC)
-        return outs
-
-    def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Nothing at ``base`` (published: the trunk only learns more slowly); the stem's start at tiny."""
-        return self.stem_freeze_plan()
+            alignment = self.aligner(search.patches_BNC, first.tokens_BMC, gain_BC)
+        return TrainOutputs(
+            boxes_BSS4=maps.boxes_BSS4,
+            center_BSS=maps.logits_BSS,
+            text_similarity_BN=search.text_similarity_BN,
+            alignment=alignment,
+        )
 
 
 class Aligner(nn.Module):
     """Multi-modal alignment (paper): unit vectors of search region, template and sentence.
 
-    They are read before mix-up and positions, so that the contrast teaches the patch embedding; a running
-    tracker never reads them. ``cells`` are the numbers of search and template patches that are read each in
-    its place (published); None reads their mean (ours).
+    They are read before mix-up and positions, so that the contrast trains the patch embedding; inference
+    never reads them. ``cells`` are the numbers of search and template patches that are read each in its place
+    (published); None reads their mean (ours).
     """
 
     def __init__(self, width: int, out: int, cells: tuple[int, int] | None) -> None:
@@ -281,10 +283,109 @@ class Aligner(nn.Module):
         self.flat = cells is not None
         self.search = nn.Linear(width * search_cells, out)
         self.template = nn.Linear(width * template_cells, out)
-        self.words = nn.Linear(width, out)
+        self.text = nn.Linear(width, out)
 
-    def forward(self, x_BNC: Tensor, z_BPC: Tensor, gain_BC: Tensor) -> dict[str, Tensor]:
-        """-> ``a_x``, ``a_z``, ``a_l``, each (B, D); ``a_l`` means nothing for samples without a sentence."""
+    def forward(self, x_BNC: Tensor, z_BPC: Tensor, gain_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors (B, D) of search, template and text; the last is meaningless without a sentence."""
         x_BE, z_BE = (t.flatten(1) if self.flat else t.mean(dim=1) for t in (x_BNC, z_BPC))
-        vectors = {"a_x": self.search(x_BE), "a_z": self.template(z_BE), "a_l": self.words(gain_BC)}
-        return {name: nn.functional.normalize(vector.float(), dim=-1) for name, vector in vectors.items()}
+        x_BD, z_BD, text_BD = (
+            nn.functional.normalize(vector.float(), dim=-1)
+            for vector in (self.search(x_BE), self.template(z_BE), self.text(gain_BC))
+        )
+        return x_BD, z_BD, text_BD
+
+
+# -- candidate elimination (OSTrack) ------------------------------------------------------------------------
+
+
+def center_cell(side: int) -> int:
+    """Index of the middle cell of a square map; of four middle ones the upper left (released code)."""
+    middle = (side - 1) // 2
+    return middle * side + middle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Search tokens that are not eliminated.
+
+    Either eliminated tokens are gone (``seen_BK`` is None), or, where samples of one batch keep different
+    numbers, all are there and ``seen_BK`` masks them as keys. Both give the same result.
+
+    Attributes:
+        order_BK: places in the map of the tokens that are there, in map order.
+        seen_BK: which of them are candidates; None if all are.
+        count: number of candidates of a sample that eliminates.
+        cells: N.
+    """
+
+    order_BK: Tensor
+    seen_BK: Tensor | None
+    count: int
+    cells: int
+
+    @classmethod
+    def all_of(cls, x_BNC: Tensor, *, in_place: bool) -> Candidates:
+        """Every token of the map; ``in_place`` masks what is eliminated instead of removing it."""
+        b, n, _ = x_BNC.shape
+        order_BN = torch.arange(n, device=x_BNC.device).expand(b, -1)
+        seen_BN = torch.ones_like(order_BN, dtype=torch.bool) if in_place else None
+        return cls(order_BK=order_BN, seen_BK=seen_BN, count=n, cells=n)
+
+    def key_bias(self, m: int, text_only_B: Tensor | None) -> Tensor | None:
+        """Bias (B, 1, 1, M + K) that hides the template of text-only samples and eliminated tokens."""
+        if text_only_B is None or self.seen_BK is None:
+            return None
+        return key_bias(torch.cat([~text_only_B[:, None].expand(-1, m), self.seen_BK], dim=1))
+
+    def keep_topk(
+        self, x_BKC: Tensor, score_BK: Tensor, ratio: float, spared_B: Tensor | None = None
+    ) -> tuple[Candidates, Tensor]:
+        """Keep ceil(``ratio`` * count) candidates with the highest score, in map order.
+
+        Samples marked in ``spared_B`` keep all of theirs, which needs ``in_place``.
+        Returns the candidates that are left, and the tokens that are there.
+        """
+        count = math.ceil(ratio * self.count)
+        if self.seen_BK is None:
+            chosen = score_BK.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values
+            order_BK = self.order_BK.gather(1, chosen)
+            left = Candidates(order_BK=order_BK, seen_BK=None, count=count, cells=self.cells)
+            return left, gather_tokens(x_BKC, chosen)
+        score_BK = score_BK.masked_fill(~self.seen_BK, -1.0)  # below any attention
+        chosen = score_BK.argsort(dim=1, descending=True, stable=True)[:, :count]
+        seen_BK = torch.zeros_like(self.seen_BK).scatter(1, chosen, True)
+        if spared_B is not None:
+            seen_BK = torch.where(spared_B[:, None], self.seen_BK, seen_BK)
+        return Candidates(order_BK=self.order_BK, seen_BK=seen_BK, count=count, cells=self.cells), x_BKC
+
+    def scatter_back(self, x_BKC: Tensor) -> Tensor:
+        """(B, K, C) -> the whole map (B, N, C); eliminated places are zero (released code)."""
+        if self.seen_BK is not None:
+            return x_BKC.masked_fill(~self.seen_BK[..., None], 0.0)
+        return x_BKC if self.count == self.cells else scatter_tokens(x_BKC, self.order_BK, self.cells)
+
+
+def attention_with_scores(
+    block: Block, x_BTC: Tensor, bias: Tensor | None, rows: slice
+) -> tuple[Tensor, Tensor]:
+    """First half of a block (B, T, C), and how much its ``rows`` attend to each token (B, T).
+
+    The score is the attention after the softmax over all T keys, a mean over heads and rows (released code,
+    which takes the middle cell of the template). Only those rows of the attention are written out. It carries
+    no gradient.
+    """
+    attention, (b, t, c) = block.attn, x_BTC.shape
+    qkv = attention.qkv(block.norm1(x_BTC)).view(b, t, 3, attention.heads, c // attention.heads)
+    q_BHTD, k_BHTD, v_BHTD = qkv.permute(2, 0, 3, 1, 4)
+    out_BTC = attend(q_BHTD, k_BHTD, v_BHTD, bias).transpose(1, 2).reshape(b, t, c)
+    query_BHRD = q_BHTD[:, :, rows].detach().float() * q_BHTD.shape[-1] ** -0.5
+    logits_BHRT = query_BHRD @ k_BHTD.detach().float().transpose(-2, -1)
+    if bias is not None:
+        logits_BHRT = logits_BHRT + bias
+    return x_BTC + attention.proj(out_BTC), logits_BHRT.softmax(dim=-1).mean(dim=(1, 2))
+
+
+def mlp_residual(block: Block, x_BTC: Tensor) -> Tensor:
+    """Second half of a block."""
+    out: Tensor = x_BTC + block.mlp(block.norm2(x_BTC))
+    return out

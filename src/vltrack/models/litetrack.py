@@ -1,156 +1,54 @@
-"""LiteTrack: a modality-unified ViT with BERT joined in its upper half, and a contrastive-prompt centre head.
+"""LiteTrack: a modality-unified ViT with BERT joined in its upper half, and a contrastive-prompt center head.
 
 Sources: LiteTrack (Yang L., unpublished paper, released code) on top of UVLTrack (AAAI 2024). The four ideas
 of the paper are switches of the configuration: ``freeze`` (see ``freeze_plan``), ``select``, ``gate``,
 ``star``. What is published and what is ours: docs/trackers/litetrack.md. ``base`` has the published sizes;
-``tiny`` runs the same code on a MobileNetV2 stem with explicit matching.
+``tiny`` runs the same code on a MobileNetV2 stem with correlation.
 
 Shapes: B batch, L word pieces, C width, P = Sz*Sz template cells, K templates, M = K*P, N = Sx*Sx search
-cells.
+cells, R search cells that are kept. Boxes are cx, cy, w, h in units of the crop's side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from vltrack.core.types import Mode
 from vltrack.models.base import (
+    MODE_IDS,
     TINY,
-    Flag,
-    FrontConfig,
+    Batched,
+    BoxedCrop,
     Prediction,
     Template,
     TemplateMemory,
-    TemplateTracker,
     Text,
-    Tokens,
+    TrackerBase,
+    TrackerConfig,
+    TrainOutputs,
     Views,
-    audible,
-    sentence_reader,
+    bert_of,
+    is_box_only,
+    is_text_only,
+    text_key_mask,
 )
-from vltrack.nn.attention import Block, key_bias
-from vltrack.nn.backbones import MobileStem
-from vltrack.nn.boxes import cell_inside
-from vltrack.nn.heads import (
-    BoxCode,
-    ContrastivePrompter,
-    ConvTower,
-    cosine,
-    decode_boxes,
-    presence,
-    temperature_parameter,
-)
-from vltrack.nn.token_pruning import (
-    Selection,
-    TokenSelector,
-    put_back,
-    restore,
-    soften,
-    straight_through,
-    take,
-)
+from vltrack.models.embedding import InputEmbedding, Search
+from vltrack.nn.attention import Block, Mlp, gather_tokens, key_bias, scatter_tokens
+from vltrack.nn.boxes import box_mask
+from vltrack.nn.device import full_precision
+from vltrack.nn.heads import RARE, BoxCode, ConvTower, as_map, cosine, decode_boxes, temperature_parameter
 
-# MERGED models/litetrack.py
-# UVLTrack's modality-adaptive box head: prompts beside convolution towers. Knows tokens, not their origin.
-#
-# Shapes: B batch, N = S * S search cells, C width. Boxes are cx, cy, w, h in units of the crop's side.
-
-
-class ModalityHead(nn.Module):
-    """Contrastive prompts beside convolution towers for centre, offset and size."""
-
-    def __init__(
-        self,
-        width: int,
-        *,
-        side: int,
-        channels: Sequence[int],
-        code: BoxCode,
-        mlp_ratio: float = 4.0,
-        spare: bool = False,
-        neither_by_words: bool = False,
-    ) -> None:
-        super().__init__()
-        self.side, self.code, self.neither_by_words = side, code, neither_by_words
-        self.prompter = ContrastivePrompter(width, mlp_ratio, spare=spare)
-        self.conv_cls = ConvTower(width, channels, 1)
-        self.conv_offset = ConvTower(width, channels, 2)
-        self.conv_bbox = ConvTower(width, channels, 2)
-        self.conv_bbox_grounding = ConvTower(width, channels, 2)
-        # A rare event: start the centre map low so that the first steps are not spent on that.
-        nn.init.constant_(cast(Tensor, self.conv_cls.out.bias), -4.0)
-
-    def forward(self, tokens: Tokens, aux: dict[str, Any], prompts_B3C: Tensor, flag_B: Tensor) -> Prediction:
-        """Maps of the search region; by words alone the size comes from its own tower (published)."""
-        contrast_BN2 = self.prompter.score(tokens.search_BNC, prompts_B3C)
-        x_BNC = tokens.search_BNC + aux["detail"] if "detail" in aux else tokens.search_BNC
-        b, _, c = x_BNC.shape
-        map_BCSS = x_BNC.transpose(1, 2).reshape(b, c, self.side, self.side)
-        centre = self.conv_cls(map_BCSS)[:, 0].float()
-        by_words_B = flag_B == Flag.NL
-        size = self._size(map_BCSS, by_words_B)
-        sure_B = None if self.neither_by_words else by_words_B
-        logits = {}
-        if self.training:
-            logits = {"centre": centre, "prompt": contrast_BN2, **aux}
-        return Prediction(
-            centre_BSS=centre.sigmoid(),
-            presence_BSS=presence(contrast_BN2, sure_B).view(b, self.side, self.side),
-            boxes_BSS4=decode_boxes(self.conv_offset(map_BCSS), size, self.code),
-            tokens=tokens,
-            logits=logits,
-        )
-
-    def _size(self, map_BCSS: Tensor, by_words_B: Tensor) -> Tensor:
-        """At inference only the towers that a flag asks for are computed."""
-        if self.training or (by_words_B.any() and not by_words_B.all()):
-            choice = by_words_B[:, None, None, None]
-            return torch.where(choice, self.conv_bbox_grounding(map_BCSS), self.conv_bbox(map_BCSS))
-        tower = self.conv_bbox_grounding if bool(by_words_B.all()) else self.conv_bbox
-        size: Tensor = tower(map_BCSS)
-        return size
-
-
-def by_flag(flag_B: Tensor, vision: Tensor, words: Tensor) -> Tensor:
-    """Per sample: vision for BBOX, words for NL, their mean for NLBBOX.
-
-    ``where``, not a product, so that nothing of a masked modality can pass.
-    """
-    flag = flag_B.view((-1,) + (1,) * (vision.ndim - 1))
-    both = torch.where(flag == Flag.NL, words, (vision + words) / 2)
-    return torch.where(flag == Flag.BBOX, vision, both)
-
-
-# MERGED models/litetrack.py
-# The star adapter: a product of two linear maps, added with a weight that starts at zero (LiteTrack).
-
-
-class StarAdapter(nn.Module):
-    """x + alpha * g(ReLU6(f1 x) * f2 x).
-
-    The published code builds this with new random weights in every forward pass and without a residual; here
-    it is registered, bottlenecked to ``hidden`` and starts as the identity (unpublished; our design).
-    """
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.f1 = nn.Linear(width, hidden)
-        self.f2 = nn.Linear(width, hidden)
-        self.g = nn.Linear(hidden, width)
-        self.alpha = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
-        out: Tensor = x + self.alpha * self.g(nn.functional.relu6(self.f1(x)) * self.f2(x))
-        return out
+GATE_TEMPERATURE = 0.1
+BACKGROUND_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiteTrackConfig(FrontConfig):
+class LiteTrackConfig(TrackerConfig):
     """All sizes and switches. The defaults are ``base``."""
 
     split_layers: int = 6
@@ -167,34 +65,18 @@ class LiteTrackConfig(FrontConfig):
     gate: bool = True
     star: bool = True
     star_width: int = 85
-    # ours, off in base: a start by words, too, may answer that no cell is the target
+    # ours, off in base: a text-only start, too, may answer that no cell is the target
     neither_by_words: bool = False
-    # published but without effect; only so that UVLTrack's own checkpoints load strictly
+    # published but without effect: layers that UVLTrack's checkpoints hold, so that they load strictly
     prompter_spare: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("split_layers", "joint_layers", "select_bucket", "star_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.require_positive("split_layers", "joint_layers", "select_bucket", "star_width")
         if not 0 <= self.contrast_from < self.split_layers + self.joint_layers:
             raise ValueError(f"contrast_from must name one of the layers, got {self.contrast_from}")
         if not -1.0 < self.select_threshold < 1.0:
             raise ValueError(f"select_threshold is a cosine, got {self.select_threshold}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayeredText(Text):
-    """In training also the sentence's [CLS] (B, I, C) after each split layer from ``contrast_from`` on."""
-
-    layers_BIC: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptMemory(TemplateMemory):
-    """Templates and the contrastive prompts (B, 3, C)."""
-
-    prompts_B3C: Tensor
 
 
 def base() -> LiteTrackConfig:
@@ -237,7 +119,67 @@ def tiny() -> LiteTrackConfig:
     )
 
 
-class LiteTrack(TemplateTracker[PromptMemory]):
+@dataclass(frozen=True, kw_only=True)
+class LayeredText(Text):
+    """In training also the sentence's [CLS] (B, I, C) after each split layer from ``contrast_from`` on."""
+
+    layers_BIC: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Batched):
+    """Search tokens that are kept.
+
+    Attributes:
+        keep_BN: bool, True for kept tokens.
+        order_BR: long, positions of the R best tokens (kept ones first, fillers after them), in map order.
+        filler_BR: bool, True where ``order_BR`` holds a token that this sample does not keep.
+        source_BN: long, for every token the most similar kept one (itself, if kept).
+        gate_BN: soft gate in (0, 1) that carries the threshold's gradient.
+    """
+
+    keep_BN: Tensor
+    order_BR: Tensor
+    filler_BR: Tensor
+    source_BN: Tensor
+    gate_BN: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features(Batched):
+    """Backbone output of one search region.
+
+    Attributes:
+        class_BC, template_BMC, search_BNC, text_BC: class token, template, search region, sentence's [CLS].
+        embedded: the search region before the backbone.
+        selection: of the search tokens; None without selection.
+        contrasts: in training, the layer contrasts (B, N).
+    """
+
+    class_BC: Tensor
+    template_BMC: Tensor
+    search_BNC: Tensor
+    text_BC: Tensor
+    embedded: Search
+    selection: Selection | None
+    contrasts: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptPrediction(Prediction):
+    """A prediction with the features from which prompts can be updated."""
+
+    features: Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptMemory(TemplateMemory):
+    """Templates and the contrastive prompts (B, 3, C)."""
+
+    prompts_B3C: Tensor
+
+
+class LiteTrack(TrackerBase[PromptMemory]):
     """See the module's docstring. Implements ``models.base.TrackerModel``."""
 
     training_only = ("log_contrast", "head.prompter.q.", "head.prompter.kv.", "head.prompter.proj.")
@@ -246,215 +188,189 @@ class LiteTrack(TemplateTracker[PromptMemory]):
         super().__init__(config)
         self.config = config
         width, depth = config.width, config.split_layers + config.joint_layers
+        self.embed = InputEmbedding(config, binary_mask=True)
+        self.register_positions(learned=False)
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.mlp_ratio, gate=config.gate) for _ in range(depth)
         )
         self.modal_embed = nn.Parameter(torch.randn(2, width) * 0.02)
-        self.bert = sentence_reader(config, config.split_layers)
+        self.bert = bert_of(config, config.split_layers)
         if config.star:
             split = range(config.split_layers)
             self.star_vision = nn.ModuleList(StarAdapter(width, config.star_width) for _ in split)
             self.star_text = nn.ModuleList(StarAdapter(width, config.star_width) for _ in split)
         self.selector: TokenSelector | None = None
         if config.select:
-            threshold, bucket = config.select_threshold, config.select_bucket
-            self.selector = TokenSelector(width, threshold=threshold, bucket=bucket)
+            self.selector = TokenSelector(width, config.select_threshold, config.select_bucket)
         self.log_contrast = temperature_parameter()
-        self.head = ModalityHead(
-            width,
-            side=self.search_side,
-            channels=config.head_channels,
-            code=config.box_code,
-            mlp_ratio=config.mlp_ratio,
-            spare=config.prompter_spare,
-            neither_by_words=config.neither_by_words,
-        )
+        self.head = ModalityHead(config, self.search_side)
 
-    # -- once a sentence, once a template ---------------------------------------------------------
+    # -- once per sentence, once per template -----------------------------------------------------------
 
     def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
-        """Word-piece ids (B, L) int64 with [CLS] first, and which are not padding -> ``Text``."""
-        bias = key_bias(valid_BL)
-        x_BLC, firsts = self.bert.embeddings(ids_BL), []
+        """Word-piece ids (B, L) int64 with [CLS] first; ``valid_BL`` is False for padding."""
+        bias, cls_tokens = key_bias(valid_BL), []
+        # Split layers: text alone
+        x_BLC = self.bert.embeddings(ids_BL)
         for i, layer in enumerate(self.bert.layers):
             if self.config.star:
                 x_BLC = self.star_text[i](x_BLC)
             x_BLC = layer(x_BLC, bias)
             if i >= self.config.contrast_from:
-                firsts.append(x_BLC[:, 0])
-        if self.training and firsts:
-            return LayeredText(tokens_BLC=x_BLC, valid_BL=valid_BL, layers_BIC=torch.stack(firsts, dim=1))
+                cls_tokens.append(x_BLC[:, 0])
+        if self.training and cls_tokens:
+            layers_BIC = torch.stack(cls_tokens, dim=1)
+            return LayeredText(tokens_BLC=x_BLC, valid_BL=valid_BL, layers_BIC=layers_BIC)
         return Text(tokens_BLC=x_BLC, valid_BL=valid_BL)
 
-    def embed_template(self, image_B3SS: Tensor, box_B4: Tensor) -> Template:
-        """One template crop (B, 3, Sz, Sz) with its box.
+    def embed_template(self, crop: BoxedCrop) -> Template:
+        """Template patches with positions (UVLTrack)."""
+        return self.embed.template(crop, self.pos_embed_z)
 
-        Without explicit matching a cell is the target's or it is not, by its centre (released code); with it
-        ``inside_BM`` stays the share of its area (ours).
-        """
-        template = super().embed_template(image_B3SS, box_B4)
-        if self.matcher is not None:
-            return template
-        inside_BM = cell_inside(box_B4, self.template_side).to(template.inside_BM.dtype)
-        return replace(template, inside_BM=inside_BM)
+    # -- the modality-unified backbone --------------------------------------------------------------------
 
-    # -- the trunk --------------------------------------------------------------------------------
-
-    def observe(
+    def forward_features(
         self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor, *, select: bool = True
-    ) -> tuple[Tokens, dict[str, Any]]:
-        """Template, search region and sentence through the trunk; the second part is what losses need.
+    ) -> Features:
+        """Template, search region and sentence through the backbone.
 
-        ``select=False`` keeps all tokens in this pass; the threshold still learns its budget.
+        ``select=False`` keeps all tokens in this pass; in training the gates are there all the same.
         """
-        search = self.embed_search(search_B3SS, template, text, flag_B == Flag.NL)
-        x_BNC = search.tokens_BNC
-        selection = None
-        if self.selector is not None and (select or self.training):
-            selection = self.selector(x_BNC)
-        tokens, aux = self._trunk(x_BNC, template, text, flag_B, selection if select else None)
-        aux["selection"], aux["heard"] = selection, search.heard_BN
-        if search.detail_BNC is not None:
-            aux["detail"] = search.detail_BNC
-        return tokens, aux
-
-    def _trunk(
-        self, x_BNC: Tensor, template: Template, text: Text, flag_B: Tensor, selection: Selection | None
-    ) -> tuple[Tokens, dict[str, Any]]:
-        config, before_BNC = self.config, x_BNC
-        dropping = selection is not None and not self.training
-        seen_BN = torch.ones(x_BNC.shape[:2], dtype=torch.bool, device=x_BNC.device)
-        if selection is not None and dropping:
-            x_BNC, seen_BN = take(x_BNC, selection.order_BK), ~selection.filler_BK
-        elif selection is not None:
-            x_BNC, seen_BN = soften(x_BNC, selection), selection.keep_BN
-        b, m = template.tokens_BMC.shape[:2]
-        by_box_B1 = (flag_B != Flag.NL)[:, None]
-        vision_valid = torch.cat([by_box_B1.expand(b, 1 + m), seen_BN], dim=1)
-        _, text_valid = audible(flag_B, text.valid_BL)
-        vision_bias = key_bias(vision_valid)
-        if selection is not None and self.training:
-            # The gradient reaches the threshold through kept keys.
-            pull_BT = nn.functional.pad(straight_through(selection), (1 + m, 0))
-            vision_bias = vision_bias + pull_BT[:, None, None]
-        text_bias = key_bias(text_valid)
+        config, (b, m) = self.config, template.inside_BM.shape
+        # Search patches with positions
+        embedded = self.embed.search(search_B3SS, template, text, is_text_only(flag_B), self.pos_embed_x)
+        # Token selection: redundant search tokens leave; in training they only stop being keys
+        gates = self.selector(embedded.tokens_BNC) if self.selector and (select or self.training) else None
+        kept = KeptTokens.of(embedded.tokens_BNC, gates if select else None, training=self.training)
+        # Key masks: no template in text-only samples, no text in box-only samples
+        use_template_B1 = ~is_text_only(flag_B)[:, None]
+        vision_valid = torch.cat([use_template_B1.expand(b, 1 + m), kept.valid_BR], dim=1)
+        text_valid = text_key_mask(flag_B, text.valid_BL)
+        vision_bias, text_bias = kept.bias(vision_valid), key_bias(text_valid)
+        vision_TC = torch.cat([self.cls_token.expand(b, -1, -1), template.tokens_BMC, kept.tokens_BRC], dim=1)
+        text_LC, contrasts = text.tokens_BLC, []
+        # Split layers: vision alone; the text's own are in read_text
+        for i, block in enumerate(self.blocks[: config.split_layers]):
+            if config.star:
+                vision_TC = self.star_vision[i](vision_TC)
+            vision_TC = block(vision_TC, vision_bias, vision_valid)
+            contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
+        # Joint layers: vision and text tokens in one sequence
         joint_valid = torch.cat([vision_valid, text_valid], dim=1)
-        vision = torch.cat([self.cls_token.expand(b, -1, -1), template.tokens_BMC, x_BNC], dim=1)
-        words = text.tokens_BLC
-        contrasts: list[Tensor] = []
-        for i, block in enumerate(self.blocks):
-            if i < config.split_layers:
-                if config.star:
-                    vision = self.star_vision[i](vision)
-                vision = block(vision, vision_bias, vision_valid)
-            else:
-                joint = torch.cat([vision + self.modal_embed[0], words + self.modal_embed[1]], dim=1)
-                joint = block(joint, torch.cat([vision_bias, text_bias], dim=-1), joint_valid)
-                vision, words = joint.split([vision.shape[1], words.shape[1]], dim=1)
-            if self.training and i >= config.contrast_from:
-                first_B1C = words[:, :1]
-                if i < config.split_layers and isinstance(text, LayeredText):
-                    first_B1C = text.layers_BIC[:, i - config.contrast_from, None]
-                contrasts.append(self._contrast(vision, first_B1C, m, flag_B))
-        vision_BC, template_BMC, x_BNC = vision[:, 0], vision[:, 1 : 1 + m], vision[:, 1 + m :]
-        if selection is not None:
-            if dropping:
-                x_BNC = put_back(x_BNC, selection.order_BK, before_BNC.shape[1])
-            x_BNC = restore(x_BNC, before_BNC, selection)
-        words_BC = words[:, 0] if words.shape[1] else torch.zeros_like(vision_BC)
-        tokens = Tokens(vision_BC=vision_BC, template_BMC=template_BMC, search_BNC=x_BNC, words_BC=words_BC)
-        return tokens, {"contrasts": contrasts}
+        for i, block in enumerate(self.blocks[config.split_layers :], start=config.split_layers):
+            joint = torch.cat([vision_TC + self.modal_embed[0], text_LC + self.modal_embed[1]], dim=1)
+            joint = block(joint, torch.cat([vision_bias, text_bias], dim=-1), joint_valid)
+            vision_TC, text_LC = joint.split([vision_TC.shape[1], text_LC.shape[1]], dim=1)
+            contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
+        class_BC = vision_TC[:, 0]
+        return Features(
+            class_BC=class_BC,
+            template_BMC=vision_TC[:, 1 : 1 + m],
+            # Dropped tokens return to their places in the map
+            search_BNC=kept.restore(vision_TC[:, 1 + m :]),
+            text_BC=text_LC[:, 0] if text_LC.shape[1] else torch.zeros_like(class_BC),
+            embedded=embedded,
+            selection=gates,
+            contrasts=tuple(contrasts),
+        )
 
-    def _contrast(self, vision: Tensor, first_B1C: Tensor, m: int, flag_B: Tensor) -> Tensor:
-        """Layer contrast (B, N): cosine of search tokens to the class token, the sentence's, or both."""
-        by_vision = cosine(vision[:, 1 + m :], vision[:, :1])[..., 0]
-        by_words = cosine(vision[:, 1 + m :], first_B1C)[..., 0] if first_B1C.shape[1] else by_vision
-        return by_flag(flag_B, by_vision, by_words) * self.log_contrast.exp()
+    def _contrast(
+        self, layer: int, vision_TC: Tensor, text_LC: Tensor, text: Text, m: int, flag_B: Tensor
+    ) -> list[Tensor]:
+        """In training, layer contrast (B, N): cosine of search tokens to the class token, [CLS], or both."""
+        start = self.config.contrast_from
+        if not self.training or layer < start:
+            return []
+        cls_B1C = text_LC[:, :1]
+        if layer < self.config.split_layers and isinstance(text, LayeredText):
+            cls_B1C = text.layers_BIC[:, layer - start, None]
+        to_vision = cosine(vision_TC[:, 1 + m :], vision_TC[:, :1])[..., 0]
+        to_text = cosine(vision_TC[:, 1 + m :], cls_B1C)[..., 0] if cls_B1C.shape[1] else to_vision
+        return [by_flag(flag_B, to_vision, to_text) * self.log_contrast.exp()]
 
-    # -- prompts, boxes, the protocol ----------------------------------------------------------------
+    def build_prompts(self, features: Features, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
+        """Prompts (B, 3, C) from a frame whose box is known; of a text-only sample from the sentence."""
+        reference_BC = by_flag(flag_B, features.class_BC, features.text_BC)
+        keys_BMC = torch.cat([features.template_BMC, features.search_BNC], dim=1)
+        inside = torch.cat([template.inside_BM > 0.5, box_mask(box_B4, self.search_side)], dim=1)
+        return self.head.prompter.build(reference_BC, keys_BMC, inside, is_text_only(flag_B))
 
-    def prompt(self, tokens: Tokens, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
-        """Contrastive prompts (B, 3, C) from a frame whose box is known; in NL from the sentence alone."""
-        reference_BC = by_flag(flag_B, tokens.vision_BC, tokens.words_BC)
-        keys_BMC = torch.cat([tokens.template_BMC, tokens.search_BNC], dim=1)
-        inside = torch.cat([template.inside_BM > 0.5, cell_inside(box_B4, self.search_side)], dim=1)
-        return self.head.prompter.build(reference_BC, keys_BMC, inside, flag_B == Flag.NL)
+    # -- the protocol ---------------------------------------------------------------------------------------
 
-    def decode(self, tokens: Tokens, aux: dict[str, Any], prompts_B3C: Tensor, flag_B: Tensor) -> Prediction:
-        """Tokens and prompts -> maps and boxes."""
-        seen: Prediction = self.head(tokens, aux, prompts_B3C, flag_B)
-        return seen
-
-    def remember(
-        self,
-        template_B3SS: Tensor,
-        template_box_B4: Tensor,
-        context_B3SS: Tensor,
-        context_box_B4: Tensor,
-        text: Text | None = None,
+    def init_template(
+        self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None
     ) -> PromptMemory:
-        """Start of a target, or of several: BBOX where ``text`` is None, else NLBBOX."""
-        start = super().remember(template_B3SS, template_box_B4, context_B3SS, context_box_B4, text)
-        both = self.pair(start.first, start.recent)
-        tokens, _ = self.observe(context_B3SS, both, start.text, start.flag_B)
-        prompts = self.prompt(tokens, both, context_box_B4, start.flag_B)
+        """Start targets: box-only where ``text`` is None, else box and text."""
+        start = self.start_memory(template, text)
+        both = self.joint_template(start.first, start.recent)
+        features = self.forward_features(context.image_B3SS, both, start.text, start.flag_B)
+        prompts = self.build_prompts(features, both, context.box_B4, start.flag_B)
         return PromptMemory(**vars(start), prompts_B3C=prompts)
 
-    def refresh(
-        self,
-        memory: PromptMemory,
-        seen: Prediction,
-        box_B4: Tensor,
-        template_B3SS: Tensor | None = None,
-        template_box_B4: Tensor | None = None,
+    def update_template(
+        self, memory: PromptMemory, prediction: Prediction, box_B4: Tensor, template: BoxedCrop | None = None
     ) -> PromptMemory:
         """New prompts from a confident frame (published) and, where given, a new recent template (ours).
 
         Raises:
-            ValueError: ``seen`` is no prediction of this model.
+            ValueError: ``prediction`` is not one of LiteTrack.
         """
-        if seen.tokens is None:
-            raise ValueError("the prediction holds no tokens to build prompts from")
-        both = self.pair(memory.first, memory.recent)
-        prompts = self.prompt(seen.tokens, both, box_B4, memory.flag_B)
-        memory = super().refresh(memory, seen, box_B4, template_B3SS, template_box_B4)
+        if not isinstance(prediction, PromptPrediction):
+            raise ValueError("The prediction has no features to build prompts from.")
+        both = self.joint_template(memory.first, memory.recent)
+        prompts = self.build_prompts(prediction.features, both, box_B4, memory.flag_B)
+        memory = super().update_template(memory, prediction, box_B4, template)
         return replace(memory, prompts_B3C=prompts)
 
-    def locate(self, search_B3SS: Tensor, memory: PromptMemory, past_BH4: Tensor | None = None) -> Prediction:
-        """Search crops (B, 3, Sx, Sx), one a target of the memory."""
-        both = self.pair(memory.first, memory.recent)
-        tokens, aux = self.observe(search_B3SS, both, memory.text, memory.flag_B)
-        return self.decode(tokens, aux, memory.prompts_B3C, memory.flag_B)
+    def locate(
+        self, search_B3SS: Tensor, memory: PromptMemory, past_BH4: Tensor | None = None
+    ) -> PromptPrediction:
+        """Search crops (B, 3, Sx, Sx), one per target of the memory."""
+        both = self.joint_template(memory.first, memory.recent)
+        features = self.forward_features(search_B3SS, both, memory.text, memory.flag_B)
+        return self.head.predict(features, memory.prompts_B3C, memory.flag_B)
 
-    def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
-        """Find the target by words in letterboxed frames (B, 3, Sx, Sx); the template is masked."""
-        nothing, b = self.no_template(scene_B3SS), len(scene_B3SS)
-        flag_B = torch.full((b,), int(Flag.NL), device=scene_B3SS.device)
-        tokens, aux = self.observe(scene_B3SS, nothing, text, flag_B)
-        prompts = self.prompt(tokens, nothing, scene_B3SS.new_zeros(b, 4), flag_B)
-        return self.decode(tokens, aux, prompts, flag_B)
+    def ground(self, scene_B3SS: Tensor, text: Text) -> PromptPrediction:
+        """Find the target from text in letterboxed frames (B, 3, Sx, Sx); the template is masked."""
+        blank, b = self.no_template(scene_B3SS), len(scene_B3SS)
+        flag_B = torch.full((b,), MODE_IDS[Mode.NL], device=scene_B3SS.device)
+        features = self.forward_features(scene_B3SS, blank, text, flag_B)
+        prompts = self.build_prompts(features, blank, scene_B3SS.new_zeros(b, 4), flag_B)
+        return self.head.predict(features, prompts, flag_B)
 
-    def rehearse(self, views: Views, *, select: bool = True) -> dict[str, Any]:
-        """The training pass (see the protocol).
+    def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
+        """Training pass (see the base class).
 
         The views of a target are each other's context: prompts for one are built from the other (UVLTrack),
         and its recent template is cut from the other (ours).
         """
         each_B, count = views.each(), views.present_BV.shape[1]
-        flag_B, present_B = views.flag_B[each_B], views.present_BV.flatten()
-        box_B4 = views.box_BV4.flatten(0, 1)
-        text = self.read_text(views.ids_BL, views.readable_BL).pick(each_B)
-        _, template = self.templates_of(views)
-        tokens, aux = self.observe(views.search_BV3SS.flatten(0, 1), template, text, flag_B, select=select)
-        known_B4 = torch.where(present_B[:, None], box_B4, torch.zeros_like(box_B4))
-        prompts = self.prompt(tokens, template, known_B4, flag_B)
+        flag_B, box_B4 = views.flag_B[each_B], views.search.box_B4.flatten(0, 1)
+        # Sentence, template, search region through the backbone
+        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
+        first = self.embed_template(views.template).index_select(each_B)
+        template = self.join_recent(first, views)
+        images_B3SS = views.search.image_B3SS.flatten(0, 1)
+        features = self.forward_features(images_B3SS, template, text, flag_B, select=select)
+        # Prompts from the other view of the target
+        present_B1 = views.present_BV.flatten()[:, None]
+        known_B4 = torch.where(present_B1, box_B4, torch.zeros_like(box_B4))
+        prompts_B3C = self.build_prompts(features, template, known_B4, flag_B)
         other_B = torch.arange(len(flag_B), device=flag_B.device).view(-1, count).flip(1).flatten()
-        seen = self.decode(tokens, aux, prompts[other_B], flag_B)
-        return {"boxes": seen.boxes_BSS4, **seen.logits}
+        # Head
+        center_BSS, prompt_BN2, boxes_BSS4 = self.head(features, prompts_B3C[other_B], flag_B)
+        return TrainOutputs(
+            boxes_BSS4=boxes_BSS4,
+            center_BSS=center_BSS,
+            prompt_BN2=prompt_BN2,
+            contrasts=features.contrasts,
+            gate_BN=None if features.selection is None else features.selection.gate_BN,
+            text_similarity_BN=features.embedded.text_similarity_BN,
+        )
 
     def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Modules frozen at the start, and the order in which plateaus of the loss free them (paper idea 1).
+        """Modules frozen at the start, and the order in which plateaus of the loss unfreeze them (idea 1).
 
         Base: patch embedding, word embeddings, BERT layer 0 and the lowest ViT blocks; blocks return top down
         (the released plan names candidates but is never executed; order and pace are our design). Tiny: the
@@ -462,8 +378,279 @@ class LiteTrack(TemplateTracker[PromptMemory]):
         """
         if not self.config.freeze:
             return [], []
-        if isinstance(self.stem, MobileStem):
-            frozen, order = self.stem_freeze_plan()
+        frozen, order = super().freeze_plan()
+        if frozen:
             return [*frozen, self.bert.embeddings.word_embeddings], order
         lowest = list(self.blocks[: self.config.frozen_blocks])
-        return [self.stem, self.bert.embeddings, self.bert.layers[0], *lowest], lowest[:0:-1]
+        return [self.embed.stem, self.bert.embeddings, self.bert.layers[0], *lowest], lowest[:0:-1]
+
+
+def by_flag(flag_B: Tensor, vision: Tensor, text: Tensor) -> Tensor:
+    """Per sample: vision for box-only, text for text-only, their mean for both.
+
+    ``where``, not a product, so that not even a NaN of a masked modality can pass.
+    """
+    shape = (-1,) + (1,) * (vision.ndim - 1)
+    both = torch.where(is_text_only(flag_B).view(shape), text, (vision + text) / 2)
+    return torch.where(is_box_only(flag_B).view(shape), vision, both)
+
+
+# -- star adapter (idea 4) -----------------------------------------------------------------------------------
+
+
+class StarAdapter(nn.Module):
+    """x + alpha * g(ReLU6(f1 x) * f2 x), with alpha starting at zero.
+
+    The published code builds this with new random weights in every forward pass and without a residual; here
+    it is registered, bottlenecked to ``hidden`` and starts as the identity (unpublished; our design).
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.f1 = nn.Linear(width, hidden)
+        self.f2 = nn.Linear(width, hidden)
+        self.g = nn.Linear(hidden, width)
+        self.alpha = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        out: Tensor = x + self.alpha * self.g(nn.functional.relu6(self.f1(x)) * self.f2(x))
+        return out
+
+
+# -- token selection (idea 2) --------------------------------------------------------------------------------
+
+
+class TokenSelector(nn.Module):
+    """Keep tokens whose largest cosine similarity to an earlier one is below a learned threshold.
+
+    r_i = max over j < i of cos(x_i, x_j); kept if r_i < tanh(theta) + MLP(mean x). The count is rounded up to
+    a multiple of ``bucket`` so that shapes repeat; the center token always stays.
+
+    The published code compares with a fixed 0.8 and then only stops the gradient of redundant tokens. A
+    "learnable dynamic threshold" is claimed but not in the code; threshold, budget, dropping and restoring
+    are our design.
+    """
+
+    def __init__(self, width: int, threshold: float = 0.8, bucket: int = 32) -> None:
+        super().__init__()
+        self.bucket = bucket
+        self.theta = nn.Parameter(torch.atanh(torch.tensor(float(threshold))))
+        first, last = nn.Linear(width, 16), nn.Linear(16, 1)
+        self.offset = nn.Sequential(first, nn.ReLU(), last)
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x_BNC: Tensor) -> Selection:
+        """Choose among (B, N, C), N a square number; the similarity itself carries no gradient."""
+        with full_precision(x_BNC.device):
+            fixed_BNC = x_BNC.detach().float()
+            unit_BNC = nn.functional.normalize(fixed_BNC, dim=-1)
+            similar_BNN = unit_BNC @ unit_BNC.transpose(1, 2)
+            # Largest similarity to an earlier token; -1 for the first
+            later_NN = torch.ones_like(similar_BNN[0], dtype=torch.bool).triu()
+            redundancy_BN = similar_BNN.masked_fill(later_NN, -1.0).amax(dim=2)
+            threshold_B1 = torch.tanh(self.theta) + self.offset(fixed_BNC.mean(dim=1))
+            gate_BN = torch.sigmoid((threshold_B1 - redundancy_BN) / GATE_TEMPERATURE)
+        return self._choose(similar_BNN, redundancy_BN, redundancy_BN < threshold_B1, gate_BN)
+
+    def _choose(
+        self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, gate_BN: Tensor
+    ) -> Selection:
+        n = redundancy_BN.shape[1]
+        side = int(n**0.5)
+        priority_BN = redundancy_BN.clone()
+        priority_BN[:, (side // 2) * side + side // 2] = -2.0
+        counts_B = wanted_BN.sum(dim=1).clamp_min(1)
+        counts_B = ((counts_B + self.bucket - 1) // self.bucket * self.bucket).clamp_max(n)
+        ranked_BN = priority_BN.argsort(dim=1, stable=True)
+        ranks_BN = torch.empty_like(ranked_BN)
+        ranks_BN.scatter_(1, ranked_BN, torch.arange(n, device=ranked_BN.device).expand_as(ranked_BN))
+        keep_BN = ranks_BN < counts_B[:, None]
+        order_BR = ranked_BN[:, : int(counts_B.max())].sort(dim=1).values
+        reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
+        own_N = torch.arange(n, device=keep_BN.device)
+        source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
+        return Selection(
+            keep_BN=keep_BN,
+            order_BR=order_BR,
+            filler_BR=~keep_BN.gather(1, order_BR),
+            source_BN=source_BN,
+            gate_BN=gate_BN,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptTokens:
+    """Search tokens that enter the backbone: kept ones at inference, all of them in training.
+
+    Attributes:
+        tokens_BRC, valid_BR: the tokens, and which of them may be keys.
+        before_BNC: all tokens.
+        selection: None where all are kept.
+        dropped: whether redundant tokens are really gone.
+    """
+
+    tokens_BRC: Tensor
+    valid_BR: Tensor
+    before_BNC: Tensor
+    selection: Selection | None
+    dropped: bool
+
+    @classmethod
+    def of(cls, x_BNC: Tensor, selection: Selection | None, *, training: bool) -> KeptTokens:
+        """Apply a selection; in training the values stay and the gate cuts a redundant token's gradient."""
+        if selection is None:
+            tokens, valid = x_BNC, torch.ones(x_BNC.shape[:2], dtype=torch.bool, device=x_BNC.device)
+        elif training:
+            gate_BN1 = selection.gate_BN[..., None].to(x_BNC.dtype)
+            tokens, valid = gate_BN1 * x_BNC + (1 - gate_BN1) * x_BNC.detach(), selection.keep_BN
+        else:
+            tokens, valid = gather_tokens(x_BNC, selection.order_BR), ~selection.filler_BR
+        dropped = selection is not None and not training
+        return cls(tokens_BRC=tokens, valid_BR=valid, before_BNC=x_BNC, selection=selection, dropped=dropped)
+
+    def bias(self, valid_BT: Tensor) -> Tensor:
+        """Key bias (B, 1, 1, T) of tokens that end with these; in training the threshold gets a gradient."""
+        bias = key_bias(valid_BT)
+        if self.selection is None or self.dropped:
+            return bias
+        # Straight-through: the value is 0, the gradient reaches the threshold through kept keys.
+        gate_BN = self.selection.gate_BN
+        pull_BN = torch.log1p(gate_BN - gate_BN.detach())
+        pull_BT = nn.functional.pad(pull_BN, (valid_BT.shape[1] - pull_BN.shape[1], 0))
+        return bias + pull_BT[:, None, None]
+
+    def restore(self, after_BRC: Tensor) -> Tensor:
+        """(B, R, C) -> (B, N, C). A dropped token gets its embedding plus its nearest kept one's update.
+
+        Copying the update instead of the token keeps each token's own position (unpublished; our design).
+        """
+        if self.selection is None:
+            return after_BRC
+        after_BNC = after_BRC
+        if self.dropped:
+            after_BNC = scatter_tokens(after_BRC, self.selection.order_BR, self.before_BNC.shape[1])
+        update_BNC = after_BNC - self.before_BNC
+        filled_BNC = self.before_BNC + gather_tokens(update_BNC, self.selection.source_BN)
+        return torch.where(self.selection.keep_BN[..., None], after_BNC, filled_BNC)
+
+
+# -- the modality-adaptive box head (UVLTrack, section 3) ----------------------------------------------------
+
+
+class ModalityHead(nn.Module):
+    """Contrastive prompts, and convolution towers for center, offset and size."""
+
+    def __init__(self, config: LiteTrackConfig, side: int) -> None:
+        super().__init__()
+        width, channels = config.width, config.head_channels
+        self.side, self.code, self.allow_none = side, config.box_code, config.neither_by_words
+        self.prompter = ContrastivePrompter(width, config.mlp_ratio, unused_layers=config.prompter_spare)
+        self.conv_cls = ConvTower(width, channels, 1)
+        self.conv_offset = ConvTower(width, channels, 2)
+        self.conv_bbox = ConvTower(width, channels, 2)
+        self.conv_bbox_grounding = ConvTower(width, channels, 2)
+        # A rare event: start the center map low so that the first steps are not spent on that.
+        nn.init.constant_(cast(Tensor, self.conv_cls.out.bias), RARE)
+
+    def forward(
+        self, features: Features, prompts_B3C: Tensor, flag_B: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Center logits (B, S, S), prompt logits (B, N, 2) and boxes (B, S, S, 4) of the search region."""
+        prompt_BN2 = self.prompter.score(features.search_BNC, prompts_B3C)
+        map_BCSS = as_map(features.embedded.add_skip(features.search_BNC), self.side)
+        center_BSS = self.conv_cls(map_BCSS)[:, 0].float()
+        size_B2SS = self._size(map_BCSS, is_text_only(flag_B))
+        return center_BSS, prompt_BN2, decode_boxes(self.conv_offset(map_BCSS), size_B2SS, self.code)
+
+    def predict(self, features: Features, prompts_B3C: Tensor, flag_B: Tensor) -> PromptPrediction:
+        """Maps of the search region; text-only samples take the size from their own tower (published)."""
+        center_BSS, prompt_BN2, boxes_BSS4 = self(features, prompts_B3C, flag_B)
+        # The released code has no third class where it grounds a sentence.
+        two_classes_B = None if self.allow_none else is_text_only(flag_B)
+        return PromptPrediction(
+            center_BSS=center_BSS.sigmoid(),
+            presence_BSS=presence(prompt_BN2, two_classes_B).view_as(center_BSS),
+            boxes_BSS4=boxes_BSS4,
+            features=features,
+        )
+
+    def _size(self, map_BCSS: Tensor, text_only_B: Tensor) -> Tensor:
+        """At inference only the towers that a flag needs are computed."""
+        if self.training or (text_only_B.any() and not text_only_B.all()):
+            choice = text_only_B[:, None, None, None]
+            return torch.where(choice, self.conv_bbox_grounding(map_BCSS), self.conv_bbox(map_BCSS))
+        tower = self.conv_bbox_grounding if bool(text_only_B.all()) else self.conv_bbox
+        size: Tensor = tower(map_BCSS)
+        return size
+
+
+class ContrastivePrompter(nn.Module):
+    """Build three prompts from tokens whose in-box mask is known, and score search tokens with them.
+
+    ``unused_layers`` registers the q, kv and proj layers that the released prompter holds but never uses, so
+    that published checkpoints load strictly; they take no part in anything.
+    """
+
+    def __init__(self, width: int, mlp_ratio: float = 4.0, *, unused_layers: bool = False) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(3, width) * 0.02)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.log_build = temperature_parameter()
+        self.log_score = temperature_parameter()
+        if unused_layers:
+            self.q = nn.Linear(width, width, bias=False)
+            self.kv = nn.Linear(width, 2 * width, bias=False)
+            self.proj = nn.Linear(width, width)
+
+    def build(self, reference_BC: Tensor, keys_BMC: Tensor, inside_BM: Tensor, text_only_B: Tensor) -> Tensor:
+        """Prompts (B, 3, C): rows target, distractor, background.
+
+        ``inside_BM`` is True for key tokens in the target's box. ``text_only_B`` marks samples started by a
+        sentence alone, which have no trusted keys: their prompts are the queries plus the reference.
+        """
+        logits_BM = cosine(keys_BMC, reference_BC[:, None])[..., 0] * self.log_build.exp()
+        weights_B3M = torch.stack(_group_weights(logits_BM, inside_BM), dim=1)
+        pooled_B3C = weights_B3M.to(keys_BMC.dtype) @ keys_BMC
+        pooled_B3C = torch.where(text_only_B[:, None, None], torch.zeros_like(pooled_B3C), pooled_B3C)
+        prompts = pooled_B3C + self.queries
+        prompts = torch.cat([prompts[:, :1] + reference_BC[:, None], prompts[:, 1:]], dim=1)
+        refined: Tensor = prompts + self.mlp(prompts)
+        return torch.where(text_only_B[:, None, None], prompts, refined)
+
+    def score(self, search_BNC: Tensor, prompts_B3C: Tensor) -> Tensor:
+        """Two logits (B, N, 2): target, and the better of distractor, background and nothing (0)."""
+        a_BN3 = cosine(search_BNC, prompts_B3C) * self.log_score.exp()
+        other_BN = a_BN3[..., 1:].amax(dim=-1).clamp_min(0.0)
+        return torch.stack([a_BN3[..., 0], other_BN], dim=-1)
+
+
+def presence(logits_BN2: Tensor, two_classes_B: Tensor | None = None) -> Tensor:
+    """(B, N, 2) -> (B, N) probability of the target; a third logit of 0 is for neither (inference only).
+
+    Samples marked in ``two_classes_B`` choose between the target and the rest alone.
+    """
+    three = torch.cat([logits_BN2, torch.zeros_like(logits_BN2[..., :1])], dim=-1)
+    probability_BN = three.softmax(dim=-1)[..., 0]
+    if two_classes_B is None:
+        return probability_BN
+    return torch.where(two_classes_B[:, None], logits_BN2.softmax(dim=-1)[..., 0], probability_BN)
+
+
+def _group_weights(logits_BM: Tensor, inside_BM: Tensor) -> list[Tensor]:
+    """Softmax weights over target tokens, and over those outside split into distractor and background.
+
+    Outside, tokens are sorted by probability; the least similar ones that hold together less than a quarter
+    of the mass are background, the rest distractors. An empty group gets zero weights.
+    """
+    lowest = torch.finfo(logits_BM.dtype).min
+    probability_BM = logits_BM.masked_fill(inside_BM, lowest).softmax(dim=-1).masked_fill(inside_BM, 0.0)
+    sorted_BM, order_BM = probability_BM.detach().sort(dim=-1)
+    low_mass_BM = sorted_BM.cumsum(dim=-1) < BACKGROUND_SHARE
+    background_BM = torch.zeros_like(inside_BM).scatter(1, order_BM, low_mass_BM)
+    groups: Sequence[Tensor] = (inside_BM, ~inside_BM & ~background_BM, ~inside_BM & background_BM)
+    return [
+        logits_BM.masked_fill(~group_BM, lowest).softmax(dim=-1).masked_fill(~group_BM, 0.0)
+        for group_BM in groups
+    ]

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vltrack.core.errors import ConfigError
 from vltrack.models import ModelCard, build, config_of
-from vltrack.models.base import STRIDE
+from vltrack.models.base import STRIDE, BoxedCrop
 from vltrack.nn.device import freezable
 
 KEPT_SHARE = 0.7
@@ -79,19 +79,17 @@ def count_parameters(model: Any) -> Size:
 def count_work(model: Any) -> Work:
     """Of a network on the meta device (``without_memory``), with a sentence of the longest length."""
     cells = (model.search_size // STRIDE) ** 2
-    search, template, box = (
-        torch.zeros(shape, device="meta")
-        for shape in (
-            (1, 3, model.search_size, model.search_size),
-            (1, 3, model.template_size, model.template_size),
-            (1, 4),
-        )
+    box = torch.zeros(1, 4, device="meta")
+    template, context = (
+        BoxedCrop(image_B3SS=torch.zeros(1, 3, size, size, device="meta"), box_B4=box)
+        for size in (model.template_size, model.search_size)
     )
+    search = context.image_B3SS
     past = torch.zeros(1, model.history, 4, device="meta") if model.history else None
     ids = torch.ones(1, model.max_words, dtype=torch.long, device="meta")
     words = torch.ones_like(ids, dtype=torch.bool)
     text, read = multiplications(lambda: model.read_text(ids, words))
-    memory, start = multiplications(lambda: model.remember(template, box, search, box, text), tokens=cells)
+    memory, start = multiplications(lambda: model.init_template(template, context, text), tokens=cells)
     _, frame = multiplications(lambda: model.locate(search, memory, past), tokens=cells)
     bucket = getattr(model.config, "select_bucket", 1)
     some = -(-int(KEPT_SHARE * cells) // bucket) * bucket

@@ -1,4 +1,6 @@
-"""Stems: an image becomes stride-16 tokens, and where a model matches explicitly, the features to match with.
+"""Stems: networks that turn an image into stride-16 tokens, and where a model correlates, its features.
+
+``PatchStem`` is a ViT's patch embedding, ``MobileStem`` MobileNetV2, ``ResNetStem`` ResNet-50 or -101.
 
 Shapes: B batch, N = (S / 16)^2 cells row by row, C width, F coarse channels, F' fine channels (four a cell).
 """
@@ -13,9 +15,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-# MERGED nn/backbones.py
-# What a ViT needs beside its blocks: the patch embedding and fixed two-dimensional sine-cosine positions.
 
 
 def sincos_positions(width: int, side: int) -> Tensor:
@@ -37,22 +36,14 @@ def sincos_positions(width: int, side: int) -> Tensor:
 class PatchEmbed(nn.Module):
     """Non-overlapping patches by one convolution (timm name ``proj``)."""
 
-    def __init__(self, width: int, patch: int = 16) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+        self.proj = nn.Conv2d(3, width, kernel_size=16, stride=16)
 
     def forward(self, image_B3SS: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, (S / patch)^2, C), row by row."""
+        """(B, 3, S, S) -> (B, (S / 16)^2, C), row by row."""
         tokens: Tensor = self.proj(image_B3SS).flatten(2).transpose(1, 2)
         return tokens
-
-
-# MERGED nn/backbones.py
-# The MobileNetV2 1.0 trunk to stride 16, batch norm folded in (public weights: ImageNet, Apache-2.0).
-#
-# Layers are numbered as in the published file (``NN.weight``, ``NN.bias``): 00-02 first block, then three a
-# block. Padding is TensorFlow's SAME: stride 1 one pixel on every side; stride 2 with an even input none left
-# and top, one right and bottom. Input is RGB / 127.5 - 1.
 
 
 # (expansion, channels, repeats, stride) of the inverted residuals up to stride 16 with 96 channels
@@ -62,12 +53,17 @@ STRIDE16_CHANNELS = 96
 
 
 class MobileNetV2(nn.Module):
-    """Features at strides 8 (32 channels) and 16 (96 channels)."""
+    """MobileNetV2 1.0 to stride 16, batch norm folded in: features at strides 8 (32 channels) and 16 (96).
+
+    Public weights: ImageNet, Apache-2.0. Layers are numbered as in the published file (``NN.weight``,
+    ``NN.bias``): 00-02 first block, then three per block. Padding is TensorFlow's SAME: stride 1 one pixel on
+    every side; stride 2 with an even input none left and top, one right and bottom. Input is RGB / 127.5 - 1.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         convs: list[nn.Conv2d] = [_conv(3, 32, 3, 2)]
-        # one entry a block: (first conv, one past the last, residual)
+        # one entry per block: (first conv, one past the last, residual)
         self._blocks: list[tuple[int, int, bool]] = []
         channels = 32
         for expansion, out, repeats, first_stride in _STAGES:
@@ -97,7 +93,7 @@ class MobileNetV2(nn.Module):
         return stride8, x
 
     def load_numbered(self, arrays: dict[str, Tensor]) -> None:
-        """Take ``NN.weight`` and ``NN.bias`` for every convolution (00, 01, ...).
+        """Load ``NN.weight`` and ``NN.bias`` into every convolution (00, 01, ...).
 
         Raises:
             KeyError: one is missing. ValueError: one has another shape.
@@ -125,16 +121,6 @@ def _same(conv: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-# MERGED nn/backbones.py
-# ResNet-50 and ResNet-101 to stride 16 (He et al., CVPR 2016): the CNN of STARK and BIT-Tracker.
-#
-# Knows pictures as tensors and nothing of tracking. Parameter names are torchvision's (``conv1 bn1
-# layer1.0.conv1 ... layer3.22.bn3``), so public weights load; the fourth stage and the classifier are left
-# out. The stride sits on the 3x3 convolution, as in torchvision.
-#
-# Shapes: B batch, S side of the picture.
-
-
 STAGES = {50: (3, 4, 6), 101: (3, 4, 23)}
 CHANNELS = 1024
 """Of the third stage, whose features leave."""
@@ -143,7 +129,7 @@ CHANNELS = 1024
 class FrozenBatchNorm(nn.Module):
     """Batch norm with fixed statistics and a fixed scale and shift: four buffers, nothing to train.
 
-    Published in DETR; STARK trains its CNN this way, because a batch of few pictures has no good statistics.
+    Published in DETR; STARK trains its CNN this way, because a small batch has no good statistics.
     """
 
     weight: Tensor
@@ -151,15 +137,14 @@ class FrozenBatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.eps = eps
         for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
             self.register_buffer(name, torch.full((channels,), value))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
         shift = self.bias - self.running_mean * scale
         return x_BCHW * scale[:, None, None].to(x_BCHW.dtype) + shift[:, None, None].to(x_BCHW.dtype)
 
@@ -194,7 +179,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The first three stages.
+    """ResNet-50 or -101 to stride 16 (He et al., CVPR 2016), the CNN of STARK and BIT-Tracker: three stages.
+
+    Parameter names are torchvision's, so public weights load; the fourth stage and the classifier are left
+    out. The stride is in the 3x3 convolution, as in torchvision.
 
     Args:
         depth: 50 or 101.
@@ -219,7 +207,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image_B3SS: Tensor) -> Tensor:
-        """(B, 3, S, S), normalised as ImageNet, S a multiple of 16 -> (B, 1024, S / 16, S / 16)."""
+        """(B, 3, S, S), normalized as for ImageNet, S a multiple of 16 -> (B, 1024, S / 16, S / 16)."""
         x = torch.relu(self.bn1(self.conv1(image_B3SS)))
         x = nn.functional.max_pool2d(x, 3, stride=2, padding=1)
         out: Tensor = self.layer3(self.layer2(self.layer1(x)))
@@ -243,7 +231,7 @@ class Patches:
 
 
 class PatchStem(nn.Module):
-    """ViT's patch embedding; no features beside the tokens."""
+    """ViT's patch embedding; tokens without further features."""
 
     coarse = 0
     fine = 0
@@ -267,12 +255,12 @@ class MobileStem(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.trunk = MobileNetV2()
+        self.backbone = MobileNetV2()
         self.project = nn.Linear(self.coarse + 4 * self.fine, width)
 
     def forward(self, image_B3SS: Tensor) -> Patches:
         """(B, 3, S, S) -> ``Patches``."""
-        fine_map, coarse_map = self.trunk(image_B3SS.contiguous(memory_format=torch.channels_last))
+        fine_map, coarse_map = self.backbone(image_B3SS.contiguous(memory_format=torch.channels_last))
         b, f, s2, _ = fine_map.shape
         s = s2 // 2
         coarse = coarse_map.flatten(2).transpose(1, 2)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def cell_share(box_B4: Tensor, side: int) -> Tensor:
+def box_coverage(box_B4: Tensor, side: int) -> Tensor:
     """(B, side * side) share of each cell's area that lies in the box."""
     edges = torch.arange(side, device=box_B4.device, dtype=torch.float32) / side
     low_B2, high_B2 = box_B4[:, :2] - box_B4[:, 2:] / 2, box_B4[:, :2] + box_B4[:, 2:] / 2
@@ -16,17 +16,27 @@ def cell_share(box_B4: Tensor, side: int) -> Tensor:
     return (share_B2S[:, 1, :, None] * share_B2S[:, 0, None, :]).flatten(1)
 
 
-def cell_inside(box_B4: Tensor, side: int) -> Tensor:
-    """(B, side * side) bool: cells whose centre lies in the box, and the cell that holds the box's centre.
+def box_mask(box_B4: Tensor, side: int) -> Tensor:
+    """(B, side * side) bool: cells whose center lies in the box, and the cell that holds the box's center.
 
-    A box without area (target not known) holds no cell.
+    A box without area (target not known) covers no cell.
     """
-    centres = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
-    inside_x = (centres[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] / 2
-    inside_y = (centres[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] / 2
+    centers = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
+    inside_x = (centers[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] / 2
+    inside_y = (centers[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] / 2
     inside_BN = (inside_y[:, :, None] & inside_x[:, None, :]).flatten(1)
-    # A centre exactly on the right or lower edge belongs to the last cell, not to one beyond it.
+    # A center exactly on the right or lower edge belongs to the last cell, not to one beyond it.
     cell_B2 = (box_B4[:, :2] * side).long().clamp(0, side - 1)
-    holds = (box_B4[:, 2:] > 0).all(dim=1, keepdim=True)
+    has_area = (box_B4[:, 2:] > 0).all(dim=1, keepdim=True)
     middle = torch.zeros_like(inside_BN).scatter(1, (cell_B2[:, 1] * side + cell_B2[:, 0])[:, None], True)
-    return (inside_BN | middle) & holds
+    return (inside_BN | middle) & has_area
+
+
+def corners_to_box(corners: Tensor, min_size: float | None = None) -> Tensor:
+    """x1, y1, x2, y2 -> cx, cy, w, h (..., 4), with sides of at least ``min_size`` where it is given.
+
+    In training the bound would cut the gradient of corners in the wrong order.
+    """
+    low, high = corners[..., :2], corners[..., 2:]
+    size = high - low
+    return torch.cat([(low + high) / 2, size if min_size is None else size.clamp_min(min_size)], dim=-1)

@@ -1,11 +1,11 @@
-"""CLIP's two towers, the picture's with Alpha-CLIP's mask channel as an option. Knows tensors, no files.
+"""CLIP's image and text encoders, the former with Alpha-CLIP's mask channel as an option.
 
 Parameter names are those of the published checkpoints: OpenAI's, and where the two spell one thing in two
 ways (``attn.in_proj_weight`` and ``attn.in_proj.weight``), Alpha-CLIP's. The defaults are ViT-L/14.
 Sources: released code of openai/CLIP (names, order of layers, pooling) and SunzeY/AlphaCLIP (mask channel).
 
-Shapes: B batch, S side of the picture in pixels, N patches, L word pieces, C width, D width of the shared
-space of pictures and sentences.
+Shapes: B batch, S side of the image in pixels, N patches, L word pieces, C width, D width of the shared
+space of images and sentences.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from vltrack.nn.attention import attend
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 ALPHA_MEAN, ALPHA_STD = 0.5, 0.26
 HEAD_WIDTH = 64
-"""Channels of a head in all published towers; ``heads`` need not be given where this holds."""
+"""Channels per head in all published encoders, and the default here."""
 
 
-def clip_picture(image_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float, ...], size: int) -> Tensor:
-    """A picture that was normalised by ``mean`` and ``std`` as CLIP expects it: its size, its numbers.
+def to_clip_input(image_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float, ...], size: int) -> Tensor:
+    """Convert an image normalized by ``mean`` and ``std`` to the size and normalization of CLIP.
 
     (B, 3, S, S) -> (B, 3, size, size); cubic and antialiased as in CLIP's own preparation, except that values
     are not rounded to bytes on the way.
@@ -92,7 +92,7 @@ def _layers(width: int, heads: int | None, layers: int) -> nn.ModuleDict:
 
 
 class ClipVision(nn.Module):
-    """The picture's tower; with ``alpha`` a mask says which part of the picture is meant (Alpha-CLIP)."""
+    """Image encoder; with ``alpha`` it takes a mask of the region of interest (Alpha-CLIP)."""
 
     def __init__(
         self,
@@ -124,17 +124,17 @@ class ClipVision(nn.Module):
     def encode(self, image_B3SS: Tensor, mask_B1SS: Tensor | None = None) -> Tensor:
         """All tokens of the last layer, (B, 1 + N, C): the class token, then the patches row by row.
 
-        ``mask_B1SS`` holds shares of 0 to 1 in the picture's own pixels; ``None`` means the whole picture.
+        ``mask_B1SS`` holds shares of 0 to 1 in the image's own pixels; ``None`` means the whole image.
 
         Raises:
-            ValueError: a mask for a tower without ``alpha``.
+            ValueError: a mask for an encoder without ``alpha``.
         """
         x_BCHW = self.conv1(image_B3SS)
         if self.conv1_alpha is not None:
             mask_B1SS = torch.ones_like(image_B3SS[:, :1]) if mask_B1SS is None else mask_B1SS
             x_BCHW = x_BCHW + self.conv1_alpha((mask_B1SS - ALPHA_MEAN) / ALPHA_STD)
         elif mask_B1SS is not None:
-            raise ValueError("this tower has no alpha channel; it cannot take a mask")
+            raise ValueError("this encoder has no alpha channel; it cannot take a mask")
         patches_BNC = x_BCHW.flatten(2).transpose(1, 2)
         first_B1C = self.class_embedding.expand(len(patches_BNC), 1, -1)
         x_BNC: Tensor = self.ln_pre(torch.cat([first_B1C, patches_BNC], dim=1) + self.positional_embedding)
@@ -149,7 +149,7 @@ class ClipVision(nn.Module):
 
 
 class ClipText(nn.Module):
-    """The sentence's tower: causal attention, the last word piece (end of text) is the sentence."""
+    """Text encoder: causal attention; the last word piece (end of text) stands for the sentence."""
 
     causal_LL: Tensor
 
@@ -176,8 +176,8 @@ class ClipText(nn.Module):
     def forward(self, ids_BL: Tensor, valid_BL: Tensor) -> Tensor:
         """The sentence in the shared space, (B, D), not yet of unit length.
 
-        ``ids_BL``: start of text, pieces, end of text, padding; ``valid_BL``: which are no padding. Padding
-        need not be there: attention looks back only. The released code finds the end of text as the largest
+        ``ids_BL``: start of text, pieces, end of text, padding; ``valid_BL``: which are not padding.
+        Padding is optional: attention is causal. The released code finds the end of text as the largest
         id; that is the last valid one.
 
         Raises:
@@ -186,7 +186,7 @@ class ClipText(nn.Module):
         length = ids_BL.shape[1]
         if length > len(self.positional_embedding):
             raise ValueError(
-                f"{length} word pieces; the tower has {len(self.positional_embedding)} positions"
+                f"{length} word pieces; the encoder has {len(self.positional_embedding)} positions"
             )
         x_BLC = self.token_embedding(ids_BL) + self.positional_embedding[:length]
         for block in cast(nn.ModuleList, self.transformer["resblocks"]):

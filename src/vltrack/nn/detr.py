@@ -1,10 +1,10 @@
 """DETR's transformer layers (Carion et al., ECCV 2020) as STARK uses them: post-norm, positions on q and k.
 
-Knows tokens; knows no pictures and no tracker. Parameter names are torch's and DETR's
+Parameter names are torch's and DETR's
 (``self_attn.in_proj_weight self_attn.out_proj linear1 linear2 norm1 norm2``, in the decoder
 ``multihead_attn`` and ``norm3``), so public weights load.
 
-Shapes: B batch, N tokens that ask, M tokens that are asked, C width, H heads.
+Shapes: B batch, N query tokens, M key tokens, C width, H heads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def detr_positions(width: int, side: int) -> Tensor:
     the column; within each half sine and cosine alternate over frequencies 10000^(-2 i / (width / 2)).
 
     Raises:
-        ValueError: ``width`` is no multiple of 4.
+        ValueError: ``width`` is not a multiple of 4.
     """
     if width % 4:
         raise ValueError(f"width {width} is not a multiple of 4")
@@ -50,10 +50,10 @@ class PackedAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
-        _start(self.out_proj)
+        _initialize(self.out_proj)
 
     def forward(self, q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, N, C) asks (B, M, C) -> (B, N, C). ``bias`` is added to the logits, shaped as (B, H, N, M)."""
+        """(B, N, C) attends to (B, M, C) -> (B, N, C). ``bias`` (B, H, N, M) is added to the logits."""
         b, n, c = q_BNC.shape
         weights, shifts = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (
@@ -81,12 +81,12 @@ class EncoderLayer(nn.Module):
         if hidden:
             self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
             self.norm2 = nn.LayerNorm(width)
-            _start(self.linear1, self.linear2)
+            _initialize(self.linear1, self.linear2)
 
     def forward(self, x_BNC: Tensor, pos_NC: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, N, C) with positions (N, C) -> (B, N, C). ``bias`` (B, 1, 1, N) hides keys."""
-        asked_BNC = x_BNC + pos_NC
-        x_BNC = self.norm1(x_BNC + self.dropout(self.self_attn(asked_BNC, asked_BNC, x_BNC, bias)))
+        query_BNC = x_BNC + pos_NC
+        x_BNC = self.norm1(x_BNC + self.dropout(self.self_attn(query_BNC, query_BNC, x_BNC, bias)))
         if not self.hidden:
             return x_BNC
         inner_BNC = self.linear2(self.dropout(torch.relu(self.linear1(x_BNC))))
@@ -94,8 +94,8 @@ class EncoderLayer(nn.Module):
         return out
 
 
-class DecoderLayer(nn.Module):
-    """The query looks at itself, then at the memory, then through an FFN; post-norm, ReLU inside."""
+class QueryDecoderLayer(nn.Module):
+    """Self-attention of the query, attention to the memory, FFN; post-norm, ReLU inside."""
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -104,14 +104,14 @@ class DecoderLayer(nn.Module):
         self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
-        _start(self.linear1, self.linear2)
+        _initialize(self.linear1, self.linear2)
 
     def forward(
         self, x_B1C: Tensor, query_1C: Tensor, keys_BMC: Tensor, memory_BMC: Tensor, bias: Tensor | None
     ) -> Tensor:
-        """(B, 1, C) -> (B, 1, C). ``query_1C`` is added where x asks, ``keys_BMC`` is memory + positions."""
-        asking = x_B1C + query_1C
-        x_B1C = self.norm1(x_B1C + self.dropout(self.self_attn(asking, asking, x_B1C)))
+        """(B, 1, C) -> (B, 1, C). ``query_1C`` is added to queries, ``keys_BMC`` is memory + positions."""
+        query_B1C = x_B1C + query_1C
+        x_B1C = self.norm1(x_B1C + self.dropout(self.self_attn(query_B1C, query_B1C, x_B1C)))
         found = self.multihead_attn(x_B1C + query_1C, keys_BMC, memory_BMC, bias)
         x_B1C = self.norm2(x_B1C + self.dropout(found))
         inner = self.linear2(self.dropout(torch.relu(self.linear1(x_B1C))))
@@ -120,16 +120,16 @@ class DecoderLayer(nn.Module):
 
 
 class QueryDecoder(nn.Module):
-    """STARK's decoder: one learned query reads the encoder's tokens; it starts as zeros plus that query."""
+    """STARK's decoder: one learned query attends to the encoder's tokens."""
 
     def __init__(self, width: int, heads: int, hidden: int, layers: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.query_embed = nn.Embedding(1, width)
-        self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(QueryDecoderLayer(width, heads, hidden, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory_BMC: Tensor, pos_MC: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Encoder tokens (B, M, C) with positions (M, C) -> what the query found (B, C)."""
+        """Encoder tokens (B, M, C) with positions (M, C) -> the query after the decoder (B, C)."""
         query_1C = self.query_embed(torch.zeros(1, dtype=torch.long, device=memory_BMC.device))
         x_B1C = memory_BMC.new_zeros(len(memory_BMC), 1, memory_BMC.shape[-1])
         keys_BMC = memory_BMC + pos_MC
@@ -139,8 +139,8 @@ class QueryDecoder(nn.Module):
         return out
 
 
-def _start(*linears: nn.Linear) -> None:
-    """DETR's start: Xavier weights. Biases start at zero, as torch does for attention."""
+def _initialize(*linears: nn.Linear) -> None:
+    """DETR's initialization: Xavier weights, biases of zero as in torch's attention."""
     for linear in linears:
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)

@@ -1,4 +1,4 @@
-"""The one place where devices, number types and threads are chosen."""
+"""Choice of device, number type and threads, and which parameters freezing touches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vltrack.core.errors import ResourceError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` takes CUDA, then Apple MPS, then the processor.
+    """Return the device of a name; ``auto`` takes CUDA, then Apple MPS, then the CPU.
 
     Raises:
-        ResourceError: a device that this machine does not have was asked for; there is no silent fallback.
+        ResourceError: this machine does not have the device; there is no silent fallback.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -26,7 +26,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if not present.get(kind, False):
         having = ", ".join(k for k, v in present.items() if v)
         raise ResourceError(
-            f"no device {name!r} on this machine (it has: {having}).", hint="Use --device auto."
+            f"No device {name!r} on this machine (it has: {having}).", hint="Use --device auto."
         )
     return torch.device(name)
 
@@ -41,8 +41,8 @@ def mixed_precision(device: torch.device, *, enabled: bool = True) -> AbstractCo
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """No autocast in here: a threshold on rounded numbers would be another one."""
-    # Tensors without memory (``meta``) have no autocast to switch off.
+    """Switch autocast off: a threshold on rounded numbers would be another one."""
+    # The meta device has no autocast to switch off.
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
@@ -56,12 +56,8 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(max(1, count))
 
 
-# MERGED nn/device.py
-# Which parameters of a module are held still when it is frozen. Knows no tracker and no plan.
-
-
 def freezable(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
-    """All parameters of these modules but those of their layer norms, which go on training (LiteTrack)."""
+    """Yield the parameters of these modules but those of layer norms, which stay trainable (LiteTrack)."""
     for module in modules:
         for part in module.modules():
             if not isinstance(part, nn.LayerNorm):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vltrack.core.errors import GroundingFailed, UsageError
 from vltrack.core.types import Box, Image, Status, Target, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
-from vltrack.models.base import Memory, Prediction, Text, TrackerModel
+from vltrack.models.base import BoxedCrop, Memory, Prediction, Text, TrackerModel
 from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_color, region_for
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
@@ -130,14 +130,9 @@ class Engine:
 
     def _remember(self, image: Image, box: Box, text: Text | None) -> Memory:
         border = mean_color(image)
-        template, template_crop = self._template(image, border, box)
-        context, context_crop = self._search(image, border, box)
-        memory: Memory = self.model.remember(
-            self._tensor([template_crop]),
-            self._unit_boxes(box[None], template),
-            self._tensor([context_crop]),
-            self._unit_boxes(box[None], context),
-            text,
+        template = self._boxed(box, *self._template(image, border, box))
+        memory: Memory = self.model.init_template(
+            template, self._boxed(box, *self._search(image, border, box)), text
         )
         return memory
 
@@ -158,6 +153,10 @@ class Engine:
 
     def _tensor(self, crops: list[Image]) -> Tensor:
         return images_to_tensor(crops, self.model.pixel_mean, self.model.pixel_std).to(self.device)
+
+    def _boxed(self, box: Box, region: Crop, image: Image) -> BoxedCrop:
+        """One crop with the target's box in it, as tensors."""
+        return BoxedCrop(image_B3SS=self._tensor([image]), box_B4=self._unit_boxes(box[None], region))
 
     def _unit_boxes(self, boxes_xywh: Box, crop: Crop) -> Tensor:
         """(N, 4) xywh in frame pixels -> (N, 4) cx, cy, w, h in units of the crop."""
@@ -286,11 +285,11 @@ class Engine:
         in_region = self._unit_boxes(state.box[None], region)
         if bool((in_region[0, :2] < 0).any()) or bool((in_region[0, :2] > 1).any()):
             return state  # found elsewhere in this frame: these tokens do not show the target
-        template_crop = template_box = None
+        template = None
         if policy.refresh_template:
-            template, picture = self._template(image, border, state.box)
-            template_crop, template_box = self._tensor([picture]), self._unit_boxes(state.box[None], template)
-        memory = self.model.refresh(state.memory, seen.pick([index]), in_region, template_crop, template_box)
+            template = self._boxed(state.box, *self._template(image, border, state.box))
+        prediction = seen.index_select([index])
+        memory = self.model.update_template(state.memory, prediction, in_region, template)
         return replace(state, memory=memory, refreshed=state.age)
 
 
@@ -307,7 +306,7 @@ def _cut_to_frame(box: Box, width: int, height: int, margin: float) -> Box:
 
 def _maps(seen: Prediction, index: int) -> Maps:
     center, presence, boxes = (
-        t[index].cpu().double().numpy() for t in (seen.centre_BSS, seen.presence_BSS, seen.boxes_BSS4)
+        t[index].cpu().double().numpy() for t in (seen.center_BSS, seen.presence_BSS, seen.boxes_BSS4)
     )
     return Maps(center=center, presence=presence, boxes=boxes)
 
@@ -325,7 +324,7 @@ def _joined(memories: Sequence[Memory]) -> Memory:
     if len(memories) == 1:
         return memories[0]
     longest = max(m.text.valid_BL.shape[1] for m in memories)
-    return type(memories[0]).join([replace(m, text=m.text.padded(longest)) for m in memories])
+    return type(memories[0]).cat([replace(m, text=m.text.padded(longest)) for m in memories])
 
 
 def _tiles(state: State, factor: float) -> list[Box]:

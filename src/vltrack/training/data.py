@@ -1,6 +1,4 @@
-"""Samples become batches of tensors; every index is rendered alone, so order and workers cannot change a
-byte.
-"""
+"""Data sets and the loader: rendered samples as batches, the same for any order and number of workers."""
 
 from __future__ import annotations
 
@@ -14,24 +12,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vltrack.core.types import Image, xywh_to_cxcywh
+from vltrack.core.types import Image, Mode, xywh_to_cxcywh
 from vltrack.datasets.cutouts import CutoutSet
 from vltrack.datasets.images import ImageSet
-from vltrack.models.base import Flag
+from vltrack.models.base import MODE_IDS
 from vltrack.prep.crops import cut, region_for
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.training.clips import Clip, ClipConfig, clips_of
 from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
 
-_FLAGS = {"bbox": Flag.BBOX, "nl": Flag.NL, "nlbbox": Flag.NLBBOX}
 Batch = dict[str, Tensor]
 
 
 class PairDataset(Dataset[dict[str, Any]]):
-    """Rendered samples as arrays. Opens pictures on first use, in whichever process that is.
+    """Rendered samples as arrays; images are opened on first use, in the process that uses them.
 
-    ``later`` is another configuration and the index from which it holds. A vocabulary that does not ship is
-    looked for in ``data``.
+    Args:
+        data: folder of training images, and of a vocabulary that does not ship.
+        cache: file of cut-out objects.
+        later: first index and configuration of the samples from there on.
     """
 
     def __init__(
@@ -46,21 +45,22 @@ class PairDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.config, self.data, self.cache, self.seed, self.max_words = config, data, cache, seed, max_words
         self.later, self.vocabulary = later, vocabulary
-        load_tokenizer(vocabulary, data)  # a missing one is told here, not by a worker
+        load_tokenizer(vocabulary, data)  # fails here, not in a worker
         self._samplers: list[PairSampler] = []
-        self._pieces: TextTokenizer | None = None
+        self._tokenizer: TextTokenizer | None = None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Sample ``index`` of the endless stream of this seed."""
-        if not self._samplers or self._pieces is None:
+        if not self._samplers or self._tokenizer is None:
             cv2.setNumThreads(0)
+            images, cutouts = ImageSet.load(self.data), CutoutSet.load(self.cache)
             configs = [self.config] if self.later is None else [self.config, self.later[1]]
-            self._samplers = open_samplers(configs, self.data, self.cache)
-            self._pieces = load_tokenizer(self.vocabulary, self.data)
+            self._samplers = [PairSampler(config, images, cutouts) for config in configs]
+            self._tokenizer = load_tokenizer(self.vocabulary, self.data)
         is_later = self.later is not None and index >= self.later[0]
         sample = self._samplers[-1 if is_later else 0].sample(self.seed, 0, index)
         rng = np.random.default_rng([self.seed, 1, index])
-        tokens = self._pieces.encode(sample.text, self.max_words) if sample.text else None
+        tokens = self._tokenizer.encode(sample.text, self.max_words) if sample.text else None
         recent, recent_boxes = _recent_templates(sample, self.config, rng)
         empty = np.zeros(self.max_words, dtype=np.int64)
         return {
@@ -73,12 +73,12 @@ class PairDataset(Dataset[dict[str, Any]]):
             "present": sample.present,
             "ids": tokens.ids if tokens is not None else empty,
             "words": tokens.mask if tokens is not None else empty.astype(bool),
-            "flag": np.int64(_FLAGS[sample.mode]),
+            "flag": np.int64(MODE_IDS[Mode(sample.mode)]),
         }
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
-    """Clips as arrays, all of the same length: one that is short ends with frames without the target."""
+    """Clips as arrays of one length: short ones are padded with frames without the target."""
 
     def __init__(
         self, config: ClipConfig, data: Path, seed: int, max_words: int, vocabulary: str = "bert"
@@ -86,11 +86,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.config, self.data, self.seed, self.max_words = config, data, seed, max_words
         self.vocabulary = vocabulary
         if config.text_share:
-            load_tokenizer(vocabulary, data)  # a missing one is told here, not by a worker
+            load_tokenizer(vocabulary, data)  # fails here, not in a worker
         self._clips: Callable[[int], Clip] | None = None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Clip ``index`` of the endless stream of this seed (see ``training.rollout.ClipObjective``)."""
+        """Clip ``index`` of the endless stream of this seed, for ``rollout.ClipObjective``."""
         if self._clips is None:
             cv2.setNumThreads(0)
             self._clips = clips_of(ImageSet.load(self.data), self.config.frames, self.seed)
@@ -111,12 +111,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
         }
 
 
-def open_samplers(configs: list[PairConfig], data: Path, cache: Path) -> list[PairSampler]:
-    """A sampler a configuration, over the same ``data`` and the cut-outs in ``cache``."""
-    pictures, cutouts = ImageSet.load(data), CutoutSet.load(cache)
-    return [PairSampler(config, pictures, cutouts) for config in configs]
-
-
 def loader(
     dataset: Dataset[dict[str, Any]],
     *,
@@ -127,13 +121,10 @@ def loader(
     world: int,
     workers: int,
 ) -> DataLoader[Any]:
-    """Batches of steps ``first`` to ``steps`` for one process of ``world``; each process takes its own
-    indices.
-    """
-    per_process = batch // world
+    """Batches of steps ``first`` to ``steps`` for one process of ``world``, each with its own indices."""
     return DataLoader(
         dataset,
-        batch_sampler=_Steps(per_process, first, steps, rank, world),
+        batch_sampler=StepIndices(batch // world, first, steps, rank, world),
         num_workers=workers,
         collate_fn=_collate,
         persistent_workers=False,
@@ -142,23 +133,20 @@ def loader(
     )
 
 
-class _Steps:
+class StepIndices:
+    """Sample indices of each step of one process: equally many in all processes, and disjoint."""
+
     def __init__(self, per_process: int, first: int, steps: int, rank: int, world: int) -> None:
-        self.per_process, self.first, self.steps, self.rank, self.world = (
-            per_process,
-            first,
-            steps,
-            rank,
-            world,
-        )
+        self._per_process, self._steps = per_process, range(first, steps)
+        self._rank, self._world = rank, world
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first, self.steps):
-            begin = (step * self.world + self.rank) * self.per_process
-            yield list(range(begin, begin + self.per_process))
+        for step in self._steps:
+            begin = (step * self._world + self._rank) * self._per_process
+            yield list(range(begin, begin + self._per_process))
 
     def __len__(self) -> int:
-        return self.steps - self.first
+        return len(self._steps)
 
 
 def _relative(box_xywh: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
@@ -168,14 +156,11 @@ def _relative(box_xywh: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]
 def _recent_templates(
     sample: Sample, config: PairConfig, rng: np.random.Generator
 ) -> tuple[Image, np.ndarray[Any, Any]]:
-    """For each search view a template cut from the other view, as a tracker would have cut it some frames
-    ago.
+    """For each search view a template from the other view, like a tracker's recent template, and its box.
 
-    A quarter is the first template again (nothing newer was confident), some are cut off the mark (a
-    drifting box).
+    A quarter is the first template again (no confident update), some boxes are off (drift).
     """
-    size, views = config.template_size, []
-    boxes = []
+    size, views, boxes = config.template_size, [], []
     for other in (1, 0):
         if not sample.present[other] or sample.mode == "nl" or rng.random() < 0.25:
             views.append(sample.template)

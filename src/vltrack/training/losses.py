@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vltrack.models.artrack_decoder import COORDINATES, Vocabulary
-from vltrack.models.base import Flag, TrackerModel, Views
-from vltrack.nn.boxes import cell_inside
+from vltrack.models.artrack_decoder import COORDINATES, BoxTokenizer
+from vltrack.models.base import BoxedCrop, TrackerBase, TrainOutputs, Views, is_box_only
+from vltrack.nn.boxes import box_mask
 from vltrack.training.data import Batch
 from vltrack.training.recipes import LossWeights
 
@@ -29,7 +29,7 @@ from vltrack.training.recipes import LossWeights
 HARD_NEGATIVES = 9
 
 
-def gaussian_centres(box_B4: Tensor, side: int) -> Tensor:
+def gaussian_centers(box_B4: Tensor, side: int) -> Tensor:
     """(B, S, S) target maps: 1 in the cell of the centre, falling off with the radius at which IoU stays 0.7.
 
     The fall-off is measured from the centre itself, not from its cell, and is at least 0.4 cells wide: on a
@@ -37,12 +37,12 @@ def gaussian_centres(box_B4: Tensor, side: int) -> Tensor:
     line between two cells would be called wrong in one of them (our choice).
     """
     sigma_B11 = ((2 * _radius(box_B4[:, 2:] * side, 0.7) + 1) / 6).clamp_min(0.4)[:, None, None]
-    centre_B2 = box_B4[:, :2] * side
+    center_B2 = box_B4[:, :2] * side
     steps = torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5
-    dx = steps[None, None, :] - centre_B2[:, 0, None, None]
-    dy = steps[None, :, None] - centre_B2[:, 1, None, None]
+    dx = steps[None, None, :] - center_B2[:, 0, None, None]
+    dy = steps[None, :, None] - center_B2[:, 1, None, None]
     falling = torch.exp(-(dx**2 + dy**2) / (2 * sigma_B11**2)).clamp_max(0.99)
-    cell_B2 = centre_B2.long().clamp(0, side - 1)
+    cell_B2 = center_B2.long().clamp(0, side - 1)
     index_B1 = (cell_B2[:, 1] * side + cell_B2[:, 0])[:, None]
     return falling.flatten(1).scatter(1, index_B1, 1.0).view_as(falling)
 
@@ -67,24 +67,24 @@ def _smaller_root(a: float, b: Tensor, c: Tensor) -> Tensor:
     return (-b - (b**2 - 4 * a * c).clamp_min(0).sqrt()) / (2 * a)
 
 
-def focal(centre_logits_BSS: Tensor, target_BSS: Tensor) -> Tensor:
+def focal(center_logits_BSS: Tensor, target_BSS: Tensor) -> Tensor:
     """Penalty-reduced focal loss (alpha 2, beta 4), a mean over samples; a map without a peak is all
     negative.
     """
-    probability = centre_logits_BSS.sigmoid().clamp(1e-4, 1 - 1e-4)
+    probability = center_logits_BSS.sigmoid().clamp(1e-4, 1 - 1e-4)
     positive = target_BSS.eq(1.0)
     gain = torch.where(positive, (1 - probability) ** 2, probability**2 * (1 - target_BSS) ** 4)
     likelihood = torch.where(positive, probability.log(), (1 - probability).log())
-    return -(gain * likelihood).sum() / len(centre_logits_BSS)
+    return -(gain * likelihood).sum() / len(center_logits_BSS)
 
 
 def inner_cells(box_B4: Tensor, side: int, share: float) -> Tensor:
     """(B, S, S) bool: cells whose centre lies in the box shrunk by ``share``; always the cell of the
     centre.
     """
-    centres = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
-    near_x = (centres[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] * share / 2
-    near_y = (centres[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] * share / 2
+    centers = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
+    near_x = (centers[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] * share / 2
+    near_y = (centers[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] * share / 2
     inside = near_y[:, :, None] & near_x[:, None, :]
     cell_B2 = (box_B4[:, :2] * side).long().clamp(0, side - 1)
     index = (cell_B2[:, 1] * side + cell_B2[:, 0])[:, None]
@@ -216,8 +216,8 @@ def matching_labels(box_B4: Tensor, present_B: Tensor, side: int) -> tuple[Tenso
     """
     here_B1 = present_B[:, None]
     inner_B4 = torch.cat([box_B4[:, :2], box_B4[:, 2:] * INNER], dim=1)
-    positive_BN = cell_inside(inner_B4, side) & here_B1
-    ignored_BN = cell_inside(box_B4, side) & here_B1 & ~positive_BN
+    positive_BN = box_mask(inner_B4, side) & here_B1
+    ignored_BN = box_mask(box_B4, side) & here_B1 & ~positive_BN
     weights_BN = torch.where(positive_BN, POSITIVE, NEGATIVE).masked_fill(ignored_BN, 0.0)
     return positive_BN, weights_BN
 
@@ -254,7 +254,7 @@ def dense_match(similar: Sequence[Tensor], box_B4: Tensor, present_B: Tensor) ->
 # Sources: released code of ARTrack; SIoU: Gevorgyan, "SIoU Loss: More Powerful Learning for Bounding Box
 # Regression" (arXiv 2205.12740, 2022). Knows logits, words and boxes, no model.
 #
-# Shapes: B batch, T words, V vocabulary. Boxes are cx, cy, w, h in units of the search crop.
+# Shapes: B batch, T words, V tokenizer. Boxes are cx, cy, w, h in units of the search crop.
 
 
 FRAME_WORDS = 0.1
@@ -263,16 +263,16 @@ _SHAPE_POWER = 4
 _EPS = 1e-9
 
 
-def word_loss(logits_BTV: Tensor, box_B4: Tensor, weight_B: Tensor, vocabulary: Vocabulary) -> Tensor:
+def token_loss(logits_BTV: Tensor, box_B4: Tensor, weight_B: Tensor, tokenizer: BoxTokenizer) -> Tensor:
     """Cross-entropy of the four words of the true box, and of the end word where T is five.
 
     A mean over words, each by its class's weight times its sample's ``weight_B``; 0 where all are 0.
     """
-    words_BT = vocabulary.words(box_B4)
+    words_BT = tokenizer.encode(box_B4)
     if logits_BTV.shape[1] > COORDINATES:
-        words_BT = functional.pad(words_BT, (0, 1), value=vocabulary.end)
-    by_class_V = torch.ones(vocabulary.size, device=logits_BTV.device)
-    by_class_V[vocabulary.coordinates :] = FRAME_WORDS
+        words_BT = functional.pad(words_BT, (0, 1), value=tokenizer.end)
+    by_class_V = torch.ones(tokenizer.size, device=logits_BTV.device)
+    by_class_V[tokenizer.coordinates :] = FRAME_WORDS
     weight_BT = by_class_V[words_BT] * weight_B[:, None]
     loss_BT = functional.cross_entropy(logits_BTV.float().transpose(1, 2), words_BT, reduction="none")
     return (loss_BT * weight_BT).sum() / weight_BT.sum().clamp_min(_EPS)
@@ -287,7 +287,7 @@ def siou(a_B4: Tensor, b_B4: Tensor) -> Tensor:
     """SIoU loss (B,) of boxes ``a`` against true boxes ``b``: 1 - IoU + (distance + shape) / 2.
 
     The cost of the angle, 1 - 2 sin^2(arcsin(x) - pi/4) in the paper, equals 2 |dx dy| / (dx^2 + dy^2) and is
-    written so: the arcsine has no gradient where the centres lie side by side. A box of negative size has no
+    written so: the arcsine has no gradient where the centers lie side by side. A box of negative size has no
     overlap; distance and shape still lead it back.
     """
     low_a, high_a, low_b, high_b = (c[..., :2] + s * c[..., 2:] / 2 for c in (a_B4, b_B4) for s in (-1, 1))
@@ -312,14 +312,14 @@ class Labels:
     Attributes:
         box_B4: the target, cx, cy, w, h in units of the crop.
         present_B: whether it is in the view.
-        with_words_B: whether the sample has a sentence.
+        has_text_B: whether the sample has a sentence.
         target_B: the number of the target; its views share it.
         weights: of the recipe.
     """
 
     box_B4: Tensor
     present_B: Tensor
-    with_words_B: Tensor
+    has_text_B: Tensor
     target_B: Tensor
     weights: LossWeights
 
@@ -329,90 +329,84 @@ class Labels:
         return self.present_B.float()
 
 
-Outs = dict[str, Any]
-Term = Callable[[Outs, Labels], Tensor]
+Term = Callable[[Any, "Labels", TrainOutputs], Tensor]
 
 
-def _centre(outs: Outs, labels: Labels) -> Tensor:
-    side = outs["centre"].shape[-1]
-    target = gaussian_centres(labels.box_B4, side) * labels.present_B[:, None, None]
-    return focal(outs["centre"], target)
+def _center(center_BSS: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
+    target = gaussian_centers(labels.box_B4, center_BSS.shape[-1]) * labels.present_B[:, None, None]
+    return focal(center_BSS, target)
 
 
 def _box(which: int) -> Term:
-    def term(outs: Outs, labels: Labels) -> Tensor:
-        boxes_BSS4 = outs["boxes"]
+    def term(boxes_BSS4: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
         cells = inner_cells(labels.box_B4, boxes_BSS4.shape[1], labels.weights.box_cells)
         return box_losses(boxes_BSS4, labels.box_B4, cells, labels.weight_B)[which]
 
     return term
 
 
-def _layer_contrast(outs: Outs, labels: Labels) -> Tensor:
-    found = [layer_contrast(c, labels.box_B4, labels.weight_B) for c in outs["contrasts"]]
-    return torch.stack(found).mean()
+def _layer_contrast(contrasts: Sequence[Tensor], labels: Labels, outs: TrainOutputs) -> Tensor:
+    return torch.stack([layer_contrast(c, labels.box_B4, labels.weight_B) for c in contrasts]).mean()
 
 
-def _word_contrast(outs: Outs, labels: Labels) -> Tensor:
-    return layer_contrast(outs["heard"], labels.box_B4, labels.weight_B * labels.with_words_B)
+def _text_contrast(similarity_BN: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
+    return layer_contrast(similarity_BN, labels.box_B4, labels.weight_B * labels.has_text_B)
 
 
-def _selection(outs: Outs, labels: Labels) -> Tensor:
-    kept_B: Tensor = outs["selection"].soft_BN.mean(dim=1)
-    return (kept_B - labels.weights.keep_ratio).square().mean()
+def _selection(gate_BN: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
+    return (gate_BN.mean(dim=1) - labels.weights.keep_ratio).square().mean()
 
 
-def _score(outs: Outs, labels: Labels) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(outs["score"].float(), labels.weight_B)
+def _score(score_B: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(score_B.float(), labels.weight_B)
 
 
-def _sequence(outs: Outs, labels: Labels) -> Tensor:
-    logits_BTV, vocabulary = outs["sequence"], outs["vocabulary"]
-    return word_loss(logits_BTV, labels.box_B4, labels.weight_B, vocabulary)
+def _tokens(logits_BTV: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
+    tokenizer = cast(BoxTokenizer, outs.tokenizer)
+    return token_loss(logits_BTV, labels.box_B4, labels.weight_B, tokenizer)
 
 
-def _siou(outs: Outs, labels: Labels) -> Tensor:
-    return siou_loss(outs["expected"], labels.box_B4, labels.weight_B)
+_SEARCH, _TEMPLATE, _TEXT = range(3)
 
 
-def _aligned(one: str, other: str) -> Term:
-    """NT-Xent of two of All-in-One's vectors, over samples that have both things in them (published: all)."""
+def _aligned(one: int, other: int) -> Term:
+    """NT-Xent of two of All-in-One's vectors, over samples that have both (published: all samples)."""
 
-    def term(outs: Outs, labels: Labels) -> Tensor:
-        vectors, used_B = outs["vectors"], torch.ones_like(labels.present_B)
-        if "a_x" in (one, other):
+    def term(vectors: tuple[Tensor, Tensor, Tensor], labels: Labels, outs: TrainOutputs) -> Tensor:
+        used_B = torch.ones_like(labels.present_B)
+        if _SEARCH in (one, other):
             used_B = used_B & labels.present_B
-        if "a_l" in (one, other):
-            used_B = used_B & labels.with_words_B
+        if _TEXT in (one, other):
+            used_B = used_B & labels.has_text_B
         return nt_xent(vectors[one], vectors[other], used_B=used_B, target_B=labels.target_B)
 
     return term
 
 
 TERMS: dict[str, tuple[str, Term]] = {
-    "centre": ("centre", _centre),
-    "giou": ("boxes", _box(0)),
-    "l1": ("boxes", _box(1)),
+    "centre": ("center_BSS", _center),
+    "giou": ("boxes_BSS4", _box(0)),
+    "l1": ("boxes_BSS4", _box(1)),
     "layer_contrast": ("contrasts", _layer_contrast),
-    "prompt_contrast": ("prompt", lambda o, of: prompt_contrast(o["prompt"], of.box_B4, of.present_B)),
-    "word_contrast": ("heard", _word_contrast),
-    "selection": ("selection", _selection),
-    "score": ("score", _score),
-    "sequence": ("sequence", _sequence),
-    "siou": ("expected", _siou),
-    "dense_match": ("dense", lambda o, of: dense_match(o["dense"], of.box_B4, of.present_B)),
-    "alignment_search_words": ("vectors", _aligned("a_x", "a_l")),
-    "alignment_template_words": ("vectors", _aligned("a_z", "a_l")),
-    "alignment_views": ("vectors", _aligned("a_x", "a_z")),
+    "prompt_contrast": ("prompt_BN2", lambda p, of, _: prompt_contrast(p, of.box_B4, of.present_B)),
+    "word_contrast": ("text_similarity_BN", _text_contrast),
+    "selection": ("gate_BN", _selection),
+    "score": ("score_B", _score),
+    "sequence": ("token_logits_BTV", _tokens),
+    "siou": ("expected_B4", lambda e, of, _: siou_loss(e, of.box_B4, of.weight_B)),
+    "dense_match": ("matches", lambda m, of, _: dense_match(m, of.box_B4, of.present_B)),
+    "alignment_search_words": ("alignment", _aligned(_SEARCH, _TEXT)),
+    "alignment_template_words": ("alignment", _aligned(_TEMPLATE, _TEXT)),
+    "alignment_views": ("alignment", _aligned(_SEARCH, _TEMPLATE)),
 }
-"""Loss terms by name: the output that a term needs, and the term. A weight of that name is in
-``LossWeights``; a weight of 0 switches it off."""
+"""Loss terms by name: the field of ``TrainOutputs`` that a term needs, and the term. A weight of that name is
+in ``LossWeights``; a weight of 0 switches it off."""
 
 
 class PairObjective(nn.Module):
-    """Wraps a model; ``forward`` turns a batch into named loss terms, so that DDP sees one module."""
+    """A model with its losses; ``forward`` turns a batch into loss terms, so that DDP wraps one module."""
 
-    def __init__(self, model: TrackerModel[Any], weights: LossWeights) -> None:
+    def __init__(self, model: TrackerBase[Any], weights: LossWeights) -> None:
         super().__init__()
         self.model = model
         self.weights = weights
@@ -423,57 +417,52 @@ class PairObjective(nn.Module):
         ``batch``: template (B, T, T, 3) uint8, search (B, 2, S, S, 3) uint8, recent (B, 2, T, T, 3) uint8,
         boxes as cx, cy, w, h in units of their crop, present (B, 2), ids and words (B, L), flag (B,).
         """
-        views = self._views(batch)
+        views = Views(
+            template=self._crop(batch["template"], batch["template_box"]),
+            recent=self._crop(batch["recent"], batch["recent_box"]),
+            search=self._crop(batch["search"], batch["box"]),
+            present_BV=batch["present"],
+            ids_BL=batch["ids"],
+            words_BL=batch["words"],
+            flag_B=batch["flag"],
+        )
         each_B = views.each()
         labels = Labels(
-            box_B4=views.box_BV4.flatten(0, 1),
+            box_B4=views.search.box_B4.flatten(0, 1),
             present_B=views.present_BV.flatten(),
-            with_words_B=views.flag_B[each_B] != Flag.BBOX,
+            has_text_B=~is_box_only(views.flag_B[each_B]),
             target_B=each_B,
             weights=self.weights,
         )
-        outs = self.model.rehearse(views, select=select)
+        outs: TrainOutputs = self.model(views, select=select)
         terms: dict[str, Tensor] = {}
         for name, (needed, term) in TERMS.items():
-            if getattr(self.weights, name) and outs.get(needed) is not None:
-                terms[name] = term(outs, labels)
+            output = getattr(outs, needed)
+            if getattr(self.weights, name) and output is not None:
+                terms[name] = term(output, labels, outs)
         terms["total"] = torch.stack(
             [getattr(self.weights, name) * value for name, value in terms.items()]
         ).sum()
         terms["iou"] = _overlap_at_peak(outs, labels)
         return terms
 
-    def _views(self, batch: Batch) -> Views:
-        return Views(
-            template_B3SS=self._pixels(batch["template"]),
-            template_box_B4=batch["template_box"],
-            recent_BV3SS=self._pixels(batch["recent"]),
-            recent_box_BV4=batch["recent_box"],
-            search_BV3SS=self._pixels(batch["search"]),
-            box_BV4=batch["box"],
-            present_BV=batch["present"],
-            ids_BL=batch["ids"],
-            words_BL=batch["words"],
-            flag_B=batch["flag"],
-        )
-
-    def _pixels(self, image: Tensor) -> Tensor:
-        """(..., S, S, 3) uint8 -> (..., 3, S, S) normalised as the model wants it."""
+    def _crop(self, image: Tensor, box: Tensor) -> BoxedCrop:
+        """(..., S, S, 3) uint8 -> (..., 3, S, S), normalized for the model."""
         mean = torch.tensor(self.model.pixel_mean, device=image.device) * 255
         std = torch.tensor(self.model.pixel_std, device=image.device) * 255
-        return ((image.float() - mean) / std).movedim(-1, -3)
+        return BoxedCrop(image_B3SS=((image.float() - mean) / std).movedim(-1, -3), box_B4=box)
 
 
 @torch.no_grad()
-def _overlap_at_peak(outs: Outs, labels: Labels) -> Tensor:
-    """Mean overlap of the box that the peak of the centre map names, over samples with a target.
+def _overlap_at_peak(outs: TrainOutputs, labels: Labels) -> Tensor:
+    """Mean overlap of the box at the peak of the center map, over samples with a target.
 
-    A model without such a map names one box.
+    A model without such a map predicts one box.
     """
-    boxes_BN4 = outs["boxes"].flatten(1, 2)
+    boxes_BN4 = outs.boxes_BSS4.flatten(1, 2)
     best_B = torch.zeros(len(boxes_BN4), dtype=torch.long, device=boxes_BN4.device)
-    if outs.get("centre") is not None:
-        best_B = outs["centre"].flatten(1).argmax(dim=1)
-    named_B4 = boxes_BN4[torch.arange(len(best_B), device=best_B.device), best_B]
-    overlap_B = giou(named_B4, labels.box_B4)[1]
+    if outs.center_BSS is not None:
+        best_B = outs.center_BSS.flatten(1).argmax(dim=1)
+    best_B4 = boxes_BN4[torch.arange(len(best_B), device=best_B.device), best_B]
+    overlap_B = giou(best_B4, labels.box_B4)[1]
     return (overlap_B * labels.weight_B).sum() / labels.weight_B.sum().clamp_min(1)

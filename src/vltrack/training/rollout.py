@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vltrack.core.errors import ConfigError
 from vltrack.core.types import Box, Image, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
-from vltrack.models.base import TrackerModel
+from vltrack.models.base import BoxedCrop, TrackerModel
 from vltrack.prep.crops import Crop, cut, images_to_tensor, mean_color, region_for
 from vltrack.training.clips import Clip
 from vltrack.training.data import Batch
@@ -46,18 +46,16 @@ class Rolled:
     """What a tracker saw of a clip, and what it should have said.
 
     Attributes:
-        template_B3SS, template_box_B4, context_B3SS, context_box_B4, words: what it was started with (B = 1);
-            ``words`` are ids and which of them are words, or None.
+        template, context, words: what it was started with (B = 1); ``words`` are ids and which of them are
+            not padding, or None.
         search_T3SS, past_TH4: the crops around its own boxes, and its own last boxes in each.
         box_T4: the true box in each crop.
         usable_T: whether the target is there and its middle in the crop.
         named_T4: its own answers, x, y, w, h in pixels of the frame.
     """
 
-    template_B3SS: Tensor
-    template_box_B4: Tensor
-    context_B3SS: Tensor
-    context_box_B4: Tensor
+    template: BoxedCrop
+    context: BoxedCrop
     words: tuple[Tensor, Tensor] | None
     search_T3SS: Tensor
     past_TH4: Tensor
@@ -104,12 +102,12 @@ def roll(
     if len(clip.frames) < 2:
         raise ValueError(f"a clip of {len(clip.frames)} frames has nothing to follow")
     eye, box = _Eye(model, device), clip.boxes[0]
-    region, template = eye.look(clip.frames[0], box, model.template_factor, model.template_size)
-    template_box = eye.inside(box[None], region)
-    region, context = eye.search(clip.frames[0], box)
-    context_box = eye.inside(box[None], region)
+    region, image = eye.look(clip.frames[0], box, model.template_factor, model.template_size)
+    template = BoxedCrop(image_B3SS=image, box_B4=eye.inside(box[None], region))
+    region, image = eye.search(clip.frames[0], box)
+    context = BoxedCrop(image_B3SS=image, box_B4=eye.inside(box[None], region))
     text = None if words is None else model.read_text(*words)
-    memory = model.remember(template, template_box, context, context_box, text)
+    memory = model.init_template(template, context, text)
     past = np.tile(box, (model.history, 1))
     searches, pasts, truths, usable, named = [], [], [], [], []
     for image, truth, absent in zip(clip.frames[1:], clip.boxes[1:], clip.absent[1:], strict=True):
@@ -125,10 +123,8 @@ def roll(
         usable.append(not absent and bool(((truth_14[:, :2] > 0) & (truth_14[:, :2] < 1)).all()))
         named.append(box)
     return Rolled(
-        template_B3SS=template,
-        template_box_B4=template_box,
-        context_B3SS=context,
-        context_box_B4=context_box,
+        template=template,
+        context=context,
         words=words,
         search_T3SS=torch.cat(searches),
         past_TH4=torch.cat(pasts),
@@ -150,10 +146,8 @@ def clip_loss(model: Follower, rolled: Rolled) -> tuple[Tensor, Tensor]:
     Both are 0 where no frame is usable.
     """
     text = None if rolled.words is None else model.read_text(*rolled.words)
-    memory = model.remember(
-        rolled.template_B3SS, rolled.template_box_B4, rolled.context_B3SS, rolled.context_box_B4, text
-    )
-    every = memory.pick(torch.zeros(len(rolled.search_T3SS), dtype=torch.long))
+    memory = model.init_template(rolled.template, rolled.context, text)
+    every = memory.index_select(torch.zeros(len(rolled.search_T3SS), dtype=torch.long))
     expected_T4 = model.follow(rolled.search_T3SS, every, rolled.past_TH4)
     weight_T = rolled.usable_T.float()
     overlap_T = giou(expected_T4, rolled.box_T4)[1]
