@@ -6,8 +6,6 @@ checked without memory.
 
 from __future__ import annotations
 
-import warnings
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,8 +22,8 @@ from vltrack.checkpoints.key_maps import (
     from_hugging_face,
     initialise,
 )
-from vltrack.checkpoints.torch_files import read_foreign
-from vltrack.core.errors import CheckpointMismatch, CheckpointUnsafe
+from vltrack.checkpoints.torch_files import read_tensors
+from vltrack.core.errors import CheckpointMismatch
 from vltrack.models import MODELS
 from vltrack.models.profile import without_memory
 from vltrack.nn.clip import ClipText, ClipVision
@@ -177,7 +175,7 @@ def test_alpha_clip_loads_over_clip(clip, alpha, tmp_path: Path) -> None:
     model = Holder(SMALL)
     initialise(model, clip, CLIP_VIT_L14)
     torch.save(alpha, tmp_path / "clip_l14_grit20m_fultune_2xe.pth")
-    report = initialise(model, read_foreign(tmp_path / "clip_l14_grit20m_fultune_2xe.pth"), ALPHA_CLIP_L14)
+    report = initialise(model, read_tensors(tmp_path / "clip_l14_grit20m_fultune_2xe.pth"), ALPHA_CLIP_L14)
     assert report.ignored == ()
     assert {name for name in report.loaded} == {f"roi.{name}" for name in alpha}
     for name, tensor in alpha.items():
@@ -188,7 +186,7 @@ def test_alpha_clip_loads_over_clip(clip, alpha, tmp_path: Path) -> None:
 def test_hugging_face_is_the_same_model(tmp_path: Path) -> None:
     given = filled(hugging_shapes(SMALL))
     save_file(given, tmp_path / "model.safetensors")
-    renamed = from_hugging_face(read_foreign(tmp_path / "model.safetensors"))
+    renamed = from_hugging_face(read_tensors(tmp_path / "model.safetensors"))
     model = Holder(SMALL)
     report = initialise(model, renamed, CLIP_VIT_L14)
     assert set(report.ignored) == {"logit_scale", *(n for n in given if n.endswith("position_ids"))}
@@ -273,23 +271,3 @@ def test_published_names_and_shapes_fit_aitrack(shapes: Shapes, keymap: KeyMap, 
     rest = current.keys() - set(wanted.values())
     assert len(rest) == left_out
     assert all(keymap.ignores(name) for name in rest)
-
-
-@pytest.mark.fault("C01")
-def test_the_archive_of_openai_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    """ViT-L-14.pt is a program, of which only ``extract`` reads the tensors; torch would run it."""
-    path = tmp_path / "ViT-L-14.pt"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.script(nn.Linear(2, 2)).save(str(path))
-    with zipfile.ZipFile(path) as archive:
-        assert any("/code/" in name for name in archive.namelist())
-    with pytest.raises(CheckpointUnsafe, match="TorchScript program") as caught:
-        read_foreign(path)
-    assert "torch.jit.load" in caught.value.hint
-    assert "state_dict" in caught.value.hint
-    # The way that the hint names works.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.save(torch.jit.load(path).state_dict(), tmp_path / "plain.pt")
-    assert set(read_foreign(tmp_path / "plain.pt")) == {"weight", "bias"}

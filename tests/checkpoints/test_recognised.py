@@ -19,7 +19,7 @@ from test_keymaps_ostrack import all_in_one_shapes, ostrack_shapes
 from torch import Tensor, nn
 
 from vltrack.checkpoints import importing
-from vltrack.checkpoints.sources import SOURCES, bare, fit
+from vltrack.checkpoints.sources import SOURCES, bare, match_names
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models import aitrack, split_name
 from vltrack.models.profile import without_memory
@@ -105,7 +105,7 @@ def given(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
 def taken_for(name: str, tensors: dict[str, Tensor]) -> str | None:
     """The kind, where every name and shape goes together; None where the file is refused."""
     own = ours(name).state_dict()
-    work = importing._Work(name=name, model=ours(name), partial=(), extract=False)
+    work = importing._Import(name=name, model=ours(name), partial=())
     file = importing.Path("file")
     try:
         kind, keymap, prepared = importing._choose(work, file, importing._unwrapped(tensors, file), None)
@@ -113,16 +113,16 @@ def taken_for(name: str, tensors: dict[str, Tensor]) -> str | None:
         return None
     current = {keymap.current(there): tensor.shape for there, tensor in prepared.items()}
     sources = {key: source for key in own if (source := keymap.published(key)) is not None}
-    fits = fit(keymap, own, prepared).odd == 0
+    fits = match_names(keymap, own, prepared).odd == 0
     return kind if fits and all(current[there] == own[key].shape for key, there in sources.items()) else None
 
 
 def test_every_kind_has_its_file() -> None:
     kinds = {kind for kind, _, _ in FILES.values()}
-    assert kinds == {kind for kind, source in SOURCES.items() if not source.asked}
+    assert kinds == {kind for kind, source in SOURCES.items() if not source.ambiguous}
     for kind, source in SOURCES.items():
         met = {name for other, _, names in FILES.values() if other == kind for name in names}
-        assert met == set(source.maps) or source.asked, kind
+        assert met == set(source.maps) or source.ambiguous, kind
 
 
 @pytest.mark.fault("C07")

@@ -93,11 +93,8 @@ def official(tensors: dict[str, Tensor], **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.fault("C01")
-@pytest.mark.parametrize("extract", [False, True], ids=["plain", "extract"])
 @pytest.mark.parametrize("form", ["archive", "row", "pickle", "safetensors", "npz"])
-def test_a_command_in_a_file_is_never_run(
-    tmp_path: Path, out: Path, tensors, form: str, extract: bool
-) -> None:
+def test_a_command_in_a_file_is_never_run(tmp_path: Path, out: Path, tensors, form: str) -> None:
     mark = tmp_path / "mark"
     path = tmp_path / {"safetensors": "evil.safetensors", "npz": "evil.npz"}.get(form, "evil.pth")
     if form in ("archive", "row"):
@@ -108,11 +105,11 @@ def test_a_command_in_a_file_is_never_run(
         np.savez(path, w=np.array([Malicious(mark)], dtype=object))
     else:
         path.write_bytes(pickle.dumps({"net": Malicious(mark)}))
-    if extract and form in ("archive", "row"):
-        assert import_weights([path], NAME, out, extract=True).complete
+    if form in ("archive", "row"):
+        assert import_weights([path], NAME, out).complete
     else:
         with pytest.raises((CheckpointUnsafe, CheckpointCorrupt)) as caught:
-            import_weights([path], NAME, out, extract=extract)
+            import_weights([path], NAME, out)
         assert caught.value.exit_code == 5
         assert nothing_written(out)
     assert not mark.exists()
@@ -120,16 +117,10 @@ def test_a_command_in_a_file_is_never_run(
 
 @pytest.mark.fault("C02")
 @pytest.mark.parametrize("new", [True, False], ids=["archive", "row"])
-def test_an_official_file_is_refused_and_then_only_its_tensors_are_read(
-    tmp_path: Path, out: Path, tensors, new: bool
-) -> None:
+def test_only_the_tensors_of_an_official_file_are_read(tmp_path: Path, out: Path, tensors, new: bool) -> None:
     path = tmp_path / "OSTrack_ep0300.pth.tar"
     torch.save(official(tensors), path, _use_new_zipfile_serialization=new)
-    with pytest.raises(CheckpointUnsafe) as caught:
-        import_weights([path], NAME, out)
-    assert "--extract-tensors" in caught.value.hint
-    assert nothing_written(out)
-    done = import_weights([path], NAME, out, extract=True)
+    done = import_weights([path], NAME, out)
     plain = tmp_path / "plain.safetensors"
     save_file(tensors, plain)
     other = import_weights([plain], NAME, out.with_name("other.safetensors"))
@@ -137,29 +128,26 @@ def test_an_official_file_is_refused_and_then_only_its_tensors_are_read(
 
 
 @pytest.mark.fault("C03")
-@pytest.mark.parametrize("extract", [False, True], ids=["plain", "extract"])
-def test_a_tensor_that_would_grow_is_refused(tmp_path: Path, out: Path, tensors, extract: bool) -> None:
+def test_a_tensor_that_would_grow_is_refused(tmp_path: Path, out: Path, tensors) -> None:
     wide = {**tensors, "net.wide": torch.ones(1).expand(1 << 30)}
     torch.save(wide, tmp_path / "m.pth")
-    with pytest.raises(CheckpointUnsafe, match="larger than its bytes"):
-        import_weights([tmp_path / "m.pth"], NAME, out, extract=extract)
+    with pytest.raises(CheckpointUnsafe, match=r"net\.wide"):
+        import_weights([tmp_path / "m.pth"], NAME, out)
 
 
 @pytest.mark.fault("C04")
-@pytest.mark.parametrize("extract", [False, True], ids=["plain", "extract"])
-def test_odd_tensors_are_refused(tmp_path: Path, out: Path, tensors, extract: bool) -> None:
+def test_odd_tensors_are_refused(tmp_path: Path, out: Path, tensors) -> None:
     name = "net.backbone.blocks.0.mlp.fc1.weight"
     for odd in (tensors[name].to_sparse(), tensors[name].to(torch.complex64)):
         torch.save({**tensors, name: odd}, tmp_path / "m.pth")
-        # What cannot be read as a tensor is not there for --extract-tensors, and then it is missing.
-        with pytest.raises((CheckpointUnsafe, CheckpointMismatch), match=r"mlp\.fc1\.weight|dense|plain"):
-            import_weights([tmp_path / "m.pth"], NAME, out, extract=extract)
+        # What cannot be read as a tensor is left out, and then it is missing.
+        with pytest.raises((CheckpointUnsafe, CheckpointMismatch), match=r"mlp\.fc1\.weight"):
+            import_weights([tmp_path / "m.pth"], NAME, out)
         assert nothing_written(out)
 
 
 @pytest.mark.fault("C05")
-@pytest.mark.parametrize("extract", [False, True], ids=["plain", "extract"])
-def test_cuts_and_flips_never_give_other_weights(tmp_path: Path, out: Path, tensors, extract: bool) -> None:
+def test_cuts_and_flips_never_give_other_weights(tmp_path: Path, out: Path, tensors) -> None:
     """Of an archive: every tensor has a checksum in it. Some flips touch what is not read."""
     path = tmp_path / "m.pth"
     torch.save(tensors, path)
@@ -174,7 +162,7 @@ def test_cuts_and_flips_never_give_other_weights(tmp_path: Path, out: Path, tens
     for written in spoiled:
         path.write_bytes(written)
         try:
-            import_weights([path], NAME, out, extract=extract)
+            import_weights([path], NAME, out)
         except (CheckpointCorrupt, CheckpointUnsafe):
             refused += 1
         assert out.read_bytes() == expected
@@ -262,18 +250,18 @@ def test_a_file_that_does_not_stay_the_same_while_it_is_read(
     tmp_path: Path, out: Path, tensors, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     path = change_and_save(tmp_path / "m.safetensors", tensors, lambda given: None)
-    real = importing.read_foreign
+    real = importing.read_tensors
 
-    def read(file: Path) -> dict[str, Tensor]:
-        found = real(file)
+    def read(file: Path, **how: Any) -> dict[str, Tensor]:
+        found = real(file, **how)
         if what == "changes":
             file.write_bytes(file.read_bytes() + b" ")
         else:
             file.unlink()
         return found
 
-    monkeypatch.setattr(importing, "read_foreign", read)
-    with pytest.raises(CheckpointCorrupt, match=r"changed while it was read|cannot be read"):
+    monkeypatch.setattr(importing, "read_tensors", read)
+    with pytest.raises(CheckpointCorrupt, match=r"m\.safetensors"):
         import_weights([path], NAME, out)
     assert nothing_written(out)
 
@@ -286,7 +274,7 @@ def test_another_vocabulary_is_named(tmp_path: Path, out: Path) -> None:
     tensors = {name: tensor for name, tensor in own.items() if name.startswith("bert.")}
     tensors["bert.embeddings.word_embeddings.weight"] = torch.ones(28996, 8)
     save_file(tensors, tmp_path / "cased.safetensors")
-    with pytest.raises(TokenizerMismatch, match=r"28996 rows.*30522 pieces") as caught:
+    with pytest.raises(TokenizerMismatch, match=r"28996 rows.*30522") as caught:
         import_weights([tmp_path / "cased.safetensors"], "litetrack-base", out)
     assert caught.value.exit_code == 5
     tensors["bert.embeddings.word_embeddings.weight"] = torch.ones(30522, 8)

@@ -7,22 +7,10 @@ import sys
 
 import pytest
 
-LIGHT = (
-    "core.boxes",
-    "core.errors",
-    "core.files",
-    "core.text",
-    "core.track",
-    "core.types",
-    "metrics.success",
-    "prep.crops",
-    "prep.prompts",
-    "plots.pen",
-    "plots.overlay",
-    "plots.sheet",
-    "plots.curves",
-    "plots.report_page",
+CORE = tuple(
+    f"core.{name}" for name in ("errors", "files", "json_io", "torch_archive", "track", "types", "unpickle")
 )
+PLOTS = ("plots.draw", "plots.contact_sheet", "plots.report")
 CHECK = """
 import sys
 from importlib import import_module
@@ -35,10 +23,12 @@ sys.exit(", ".join(sorted(set(sys.argv[1].split()) & set(sys.modules))) or 0)
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        (LIGHT, "torch tokenizers av matplotlib.pyplot safetensors"),
-        (LIGHT[:6], "cv2 matplotlib"),
+        (
+            (*CORE, *PLOTS, "metrics.success", "prep.prompts"),
+            "torch tokenizers av matplotlib.pyplot safetensors",
+        ),
+        (CORE, "cv2 matplotlib"),
         (("prep.prompts", "prep.crops"), "matplotlib"),
-        (("plots.overlay", "plots.sheet"), "matplotlib"),
     ],
 )
 def test_imports_are_light(modules, heavy) -> None:

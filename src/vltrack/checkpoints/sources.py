@@ -1,7 +1,4 @@
-"""Which published weights fit which of our names, and how a file is recognised by the names in it.
-
-Knows families of checkpoints and their key maps, no files and no numbers.
-"""
+"""Published weights by family: which of our networks they fit, and how a file is detected by its names."""
 
 from __future__ import annotations
 
@@ -32,47 +29,48 @@ from vltrack.checkpoints.key_maps import (
     fold_constant_sentence,
     from_hugging_face,
 )
+from vltrack.core.types import Mode
 
 Prepare = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class WeightSource:
     """A family of published weights.
 
     Attributes:
-        title: how people call it.
+        title: the name of the method.
         file: the published file, as an example.
-        mark: pattern of a name that such files hold, and of those that stand after it in the table none.
-        licence: under which the weights are published; "not stated" where their authors say nothing.
-        maps: by our name, how its parameters are called there.
-        trained: the modes in which a tracker from this file alone works as published; none of a backbone,
+        mark: pattern of a name that such files hold, and families further down in ``SOURCES`` do not.
+        license: under which the weights are published; "not stated" if their authors do not say.
+        maps: our network's name -> key map to the names in the file.
+        trained: modes in which a tracker from this file alone works as published; empty for a backbone,
             which is a start for training.
-        starts: those of our names for which it is only a start all the same.
-        fresh: beginnings of names of ours that may keep what they start with without harm in these modes.
-        asked: taken only where the user names the kind, as the names in the file tell too little.
-        prepare: what is done to the tensors before they are mapped, and ``prepared`` says it in words.
+        starts: names of our networks for which it is only a start, in spite of ``trained``.
+        fresh: prefixes of our parameters that may stay at their initial values without harm in these modes.
+        ambiguous: used only if the user gives the kind, as another family has the same names.
+        prepare: function applied to the tensors before they are mapped; ``prepared`` describes it.
     """
 
     title: str
     file: str
     mark: str
-    licence: str
+    license: str
     maps: Mapping[str, KeyMap]
     trained: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
-    asked: bool = False
+    ambiguous: bool = False
     prepare: Prepare | None = None
     prepared: str = ""
 
     def ready(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The tensors as its maps expect them. CheckpointMismatch: they are not of this family."""
+        """Return the tensors as ``maps`` expect them. CheckpointMismatch: they are not of this family."""
         return given if self.prepare is None else self.prepare(given)
 
 
 _LITETRACK = ("litetrack-base", "litetrack-uvltrack-base")
-_TRUNKS = (
+_OSTRACK_LIKE = (
     "all-in-one-base",
     "all-in-one-ostrack-base",
     "sa-tracker-base",
@@ -81,109 +79,109 @@ _TRUNKS = (
 )
 _STARK = ("bit-tracker-stark-base", "bit-tracker-stark-r50")
 _BIT = ("bit-tracker-base", "bit-tracker-base-r50")
-MODES = ("nl", "bbox", "nlbbox")
+MODES = tuple(Mode)
 
 
 def _without_masks(keymap: KeyMap) -> KeyMap:
-    """A program's archive may keep the causal mask of each layer as a tensor; ours is not stored."""
+    """The key map for TorchScript files too, which may store the causal mask of each layer as a tensor."""
     return replace(keymap, ignored=(*keymap.ignored, r".*attn_mask"))
 
 
-# The first whose mark is in a file names the family, so a child stands before its parent.
-SOURCES: dict[str, Source] = {
-    "all-in-one": Source(
+# The first whose mark is in a file is the family, so derived methods come before their parents.
+SOURCES: dict[str, WeightSource] = {
+    "all-in-one": WeightSource(
         title="All-in-One",
         file="the released checkpoint of vitb_256_mae_ce_32x4_ep300",
         mark=r"backbone\.language_proj\.weight$",
-        licence="MIT",
+        license="MIT",
         maps={"all-in-one-base": ALL_IN_ONE},
-        trained=("bbox",),
+        trained=(Mode.BBOX,),
         fresh=("bert.",),
         prepare=fold_constant_sentence,
         prepared="the constant sentence of the released code is folded into the patch embedding",
     ),
-    "ostrack": Source(
+    "ostrack": WeightSource(
         title="OSTrack",
         file="OSTrack_ep0300.pth.tar of vitb_256_mae_ce_32x4_ep300",
         mark=r"box_head\.conv5_ctr\.weight$",
-        licence="MIT",
+        license="MIT",
         maps=dict.fromkeys(("all-in-one-ostrack-base", "all-in-one-base"), OSTRACK),
-        trained=("bbox",),
+        trained=(Mode.BBOX,),
         starts=("all-in-one-base",),
     ),
-    "litetrack": Source(
+    "litetrack": WeightSource(
         title="LiteTrack",
         file="the released checkpoint of baseline_base",
         mark=r"backbone\.vit\.blocks\.0\.attn\.fc1\.weight$",
-        licence="not stated",
+        license="not stated",
         maps={"litetrack-base": LITETRACK},
         trained=MODES,
         fresh=("star_vision.", "star_text.", "selector."),
     ),
-    "uvltrack": Source(
+    "uvltrack": WeightSource(
         title="UVLTrack",
         file="UVLTrack_ep0300.pth.tar of baseline_base or baseline_large",
         mark=r"box_head\.conv_cls\.",
-        licence="MIT",
+        license="MIT",
         maps=dict.fromkeys(("litetrack-uvltrack-base", "litetrack-uvltrack-large"), UVLTRACK),
         trained=MODES,
     ),
-    "aitrack": Source(
+    "aitrack": WeightSource(
         title="AITrack",
         file="the released checkpoint of aitrack_256_full",
         mark=r"lang_embedding\.clip_model\.",
-        licence="MIT; made from ARTrack, which is not for commercial use",
+        license="MIT; made from ARTrack, which is not for commercial use",
         maps={"aitrack-base": AITRACK},
-        trained=("bbox",),
+        trained=(Mode.BBOX,),
         fresh=("align.",),
     ),
-    "artrack": Source(
+    "artrack": WeightSource(
         title="ARTrack",
         file="ARTrackSeq_ep0060.pth.tar of artrack_seq_256_full",
         mark=r"pix_head\.",
-        licence="not for commercial use, says its page",
+        license="not for commercial use, says its page",
         maps=dict.fromkeys(("aitrack-artrack-base", "aitrack-base"), ARTRACK),
-        trained=("bbox",),
+        trained=(Mode.BBOX,),
         starts=("aitrack-base",),
     ),
-    "stark": Source(
+    "stark": WeightSource(
         title="STARK",
         file="STARKST_ep0050.pth.tar of baseline_R101, or of baseline for the sizes with ResNet-50",
         mark=r"box_head\.conv1_tl\.",
-        licence="MIT",
+        license="MIT",
         maps={**dict.fromkeys(_STARK, STARK), **dict.fromkeys(_BIT, STARK_START)},
-        trained=("bbox",),
+        trained=(Mode.BBOX,),
         starts=_BIT,
     ),
-    "alpha-clip": Source(
+    "alpha-clip": WeightSource(
         title="Alpha-CLIP",
         file="clip_l14_grit20m_fultune_2xe.pth",
         mark=r"conv1_alpha\.weight$",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         maps={"aitrack-base": ALPHA_CLIP_L14},
     ),
-    "clip": Source(
+    "clip": WeightSource(
         title="CLIP",
-        file="ViT-L-14.pt, or model.safetensors of openai/clip-vit-large-patch14: the tower for sentences",
+        file="ViT-L-14.pt, or model.safetensors of openai/clip-vit-large-patch14: the text encoder",
         mark=r"^token_embedding\.weight$|^text_model\.",
-        licence="MIT",
+        license="MIT",
         maps={"aitrack-base": _without_masks(clip_map(picture=None))},
         prepare=from_hugging_face,
     ),
-    "clip-both": Source(
+    "clip-both": WeightSource(
         title="CLIP",
-        file="the same files: both towers, where there is no Alpha-CLIP",
+        file="the same files: both encoders, without Alpha-CLIP",
         mark=r"^token_embedding\.weight$|^text_model\.",
-        licence="MIT",
+        license="MIT",
         maps={"aitrack-base": _without_masks(CLIP_VIT_L14)},
         prepare=from_hugging_face,
-        asked=True,
+        ambiguous=True,
     ),
-    "bert": Source(
+    "bert": WeightSource(
         title="BERT",
         file="bert-base-uncased (large: bert-large-uncased): model.safetensors or pytorch_model.bin",
         mark=r"embeddings\.word_embeddings\.weight$",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         maps={
             **dict.fromkeys(_LITETRACK, bert_base(6)),
             "litetrack-uvltrack-large": bert_large(12),
@@ -191,42 +189,42 @@ SOURCES: dict[str, Source] = {
             "sa-tracker-base": bert_base(12),
         },
     ),
-    "resnet": Source(
+    "resnet": WeightSource(
         title="ResNet",
-        file="torchvision's resnet101-63fe2227.pth, resnet50-0676ba61.pth or their kin",
+        file="torchvision's resnet101-63fe2227.pth, resnet50-0676ba61.pth or similar",
         mark=r"^layer3\.0\.conv1\.weight$",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         maps=dict.fromkeys((*_STARK, *_BIT), RESNET),
     ),
-    "mae": Source(
+    "mae": WeightSource(
         title="MAE",
         file="mae_pretrain_vit_base.pth, mae_pretrain_vit_large.pth",
         mark=r"blocks\.0\.attn\.qkv\.weight$",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         maps={
             **dict.fromkeys((*_LITETRACK, "litetrack-uvltrack-large"), MAE_VIT),
-            **dict.fromkeys(_TRUNKS, MAE_TRUNK),
+            **dict.fromkeys(_OSTRACK_LIKE, MAE_TRUNK),
         },
     ),
 }
 
 
-# Under which programs file a network, and what torch's DataParallel and compile put before its names.
+# Prefixes under which training code saves a network; _COMPILED is that of torch.compile.
 _WRAPPERS = re.compile(r"(?:(?:state_dict|model_state_dict|model|net|network|module)\.)+")
 _COMPILED = "_orig_mod."
 
 
 def bare(name: str) -> str:
-    """A name in a file without what stands before it in wrapped files: ``net.module.x`` -> ``x``."""
+    """Return a name without the prefixes of wrapped files: ``net.module.x`` -> ``x``."""
     name = name.replace(_COMPILED, "")
     return name.removeprefix(found[0]) if (found := _WRAPPERS.match(name)) else name
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartialMap(KeyMap):
-    """A key map without some of its names: ours that begin with ``without`` stay fresh, theirs stay out.
+    """A key map that skips parameters whose name starts with one of ``without``.
 
-    ``spared`` are the published names of those of ours.
+    ``spared`` are the published names of our skipped parameters.
     """
 
     without: tuple[str, ...]
@@ -246,7 +244,7 @@ class PartialMap(KeyMap):
 
 
 def partial_map(keymap: KeyMap, own: Iterable[str], without: tuple[str, ...]) -> KeyMap:
-    """``keymap`` without what begins with one of ``without``, be it a name of ours or a published one."""
+    """Return ``keymap`` without the parameters whose name, ours or published, has a prefix in ``without``."""
     if not without:
         return keymap
     unwrapped = (bare(prefix).removeprefix(keymap.wrapper) for prefix in without)
@@ -257,21 +255,23 @@ def partial_map(keymap: KeyMap, own: Iterable[str], without: tuple[str, ...]) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """How the names in a file and those of a network go together through a key map.
+class NameMatch:
+    """How many names of a file and a network match through a key map.
 
-    ``found`` are names that lead from one to the other; ``odd`` are missing, unexpected and unknown ones.
+    ``found`` counts those that match, ``odd`` the missing, unexpected and unknown ones.
     """
 
     found: int
     odd: int
 
 
-def fit(keymap: KeyMap, own: Iterable[str], given: Iterable[str]) -> Fit:
-    """Counts names only; whether the shapes fit, ``initialise`` says."""
+def match_names(keymap: KeyMap, own: Iterable[str], given: Iterable[str]) -> NameMatch:
+    """Count matching names. Shapes are compared later, by ``initialise``."""
     current = {keymap.current(name) for name in given}
     sources = {name: keymap.published(name) for name in own}
     wanted = {source for source in sources.values() if source is not None}
     unexpected = [name for name in current - wanted if not keymap.ignores(name)]
     unknown = [name for name, source in sources.items() if source is None and not keymap.keeps(name)]
-    return Fit(len(wanted & current), len(wanted - current) + len(unexpected) + len(unknown) + (not wanted))
+    return NameMatch(
+        len(wanted & current), len(wanted - current) + len(unexpected) + len(unknown) + (not wanted)
+    )

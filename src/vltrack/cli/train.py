@@ -18,7 +18,7 @@ from vltrack.cli.track import AsJson, Debug, Device, Quiet
 from vltrack.core.errors import DataError, ModelNotFound, ResourceError, UsageError
 
 if TYPE_CHECKING:
-    from vltrack.checkpoints.importing import Imported, Part
+    from vltrack.checkpoints.importing import Imported, ImportedFile
 
 
 Name = Annotated[str, typer.Argument(help="aitrack, all-in-one, bit-tracker, litetrack or sa-tracker.")]
@@ -152,10 +152,6 @@ Partial = Annotated[
         help="Leave out what begins so, by our names or theirs; repeat for several.",
     ),
 ]
-Extract = Annotated[
-    bool,
-    typer.Option("--extract-tensors", help="Read the tensors of a file that holds other things, too."),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace weights that exist.")]
 SHOWN = 10
 COUNTS = ".num_batches_tracked"  # of training steps, in batch norms: nothing that a tracker reads
@@ -167,7 +163,6 @@ def import_weights(
     out: ImportOut = None,
     kind: Kind = None,
     partial: Partial = None,
-    extract_tensors: Extract = False,
     overwrite: Overwrite = False,
     json: AsJson = False,
     quiet: Quiet = False,
@@ -178,7 +173,7 @@ def import_weights(
     Nothing in a file is run. Licences of weights are their authors': the card names them.
 
     \b
-    vltrack import-weights OSTrack_ep0300.pth.tar --as all-in-one-ostrack-base --extract-tensors
+    vltrack import-weights OSTrack_ep0300.pth.tar --as all-in-one-ostrack-base
     vltrack import-weights mae_pretrain_vit_base.pth bert.safetensors --as litetrack-base
 
     \b
@@ -230,7 +225,6 @@ def import_weights(
         target,
         kinds=kind or (),
         partial=partial or (),
-        extract=extract_tensors,
         vocabulary_sha256=load_tokenizer("bert").sha256,
     )
     if json:
@@ -243,7 +237,7 @@ def _tell(done: Imported, name: str) -> None:
     for part in done.parts:
         say(
             f"{part.file} is {part.title}: {_count(len(part.loaded), 'tensor')} set"
-            f"{_ignored(part)}. Its licence: {part.licence}."
+            f"{_ignored(part)}. Its licence: {part.license}."
         )
         if part.prepared:
             say(f"  {part.prepared}")
@@ -257,7 +251,7 @@ def _tell(done: Imported, name: str) -> None:
         say(f"trained for targets named by {'box' if done.modes == ('bbox',) else ', '.join(done.modes)}.")
 
 
-def _ignored(part: Part) -> str:
+def _ignored(part: ImportedFile) -> str:
     names = [name for name in part.ignored if not name.endswith(COUNTS)]
     first = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     return f", {len(names)} without a place here ({first})" if names else ""
@@ -283,7 +277,7 @@ def _record(done: Imported) -> dict[str, object]:
                 "file": shown(part.file),
                 "kind": part.kind,
                 "sha256": part.sha256,
-                "licence": part.licence,
+                "licence": part.license,
                 "loaded": len(part.loaded),
                 "ignored": list(part.ignored),
                 "number_types": part.number_types,

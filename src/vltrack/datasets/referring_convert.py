@@ -1,7 +1,7 @@
 """Phrases in pickles, written as lines of JSON: REFER's ``refs(..).p`` and VLTVG's ``.pth``. Runs nothing.
 
 Each line has ``image`` (file name), ``box`` (x, y, w, h in pixels of the picture), ``phrase``, ``split`` and
-``reference`` (the same for all phrases of one thing). Reading the file is ``phrases_container``'s affair.
+``reference`` (the same for all phrases of one thing).
 """
 
 from __future__ import annotations
@@ -9,26 +9,33 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
-import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import atomic_path
-from vltrack.core.unpickle import DAMAGE, Name, Outside, Thing, read_pickle
+from vltrack.core.torch_archive import (
+    DAMAGE,
+    STORAGES,
+    TENSORS,
+    Made,
+    Refused,
+    Storage,
+    TorchArchive,
+    open_archive,
+    tensor_place,
+)
 from vltrack.datasets.referring import (
     ReferringLayout,
     annotation_files,
     missing_annotations,
-    picture_file,
+    image_file,
     referring_layout,
 )
 from vltrack.datasets.referring_json import (
@@ -45,99 +52,63 @@ from vltrack.datasets.referring_json import (
     whole,
 )
 
-# MERGED datasets/referring_convert.py
-# Files of ``pickle`` and ``torch.save`` that hold plain data: opened without running or importing anything.
-#
-# Knows three layouts: one pickle, the archive of torch since 1.6, and torch's row of pickles from before. The
-# pickles are read by ``core.unpickle``, which carries out only the instructions that make plain data.
-# A file that
-# names a class or a function is refused, but for the few names by which torch writes dense tensors.
-
-
 MAX_BYTES = 256 << 20
-MAX_STEPS = 20_000_000
 _TABLE_BYTES = 16 << 20
-_KINDS = {
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "HalfStorage": "<f2",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-}
-_REBUILD = ("_rebuild_tensor_v2", "_rebuild_tensor")
-_PLAIN = frozenset(
-    (
-        "collections.OrderedDict",
-        *(f"torch.{kind}" for kind in _KINDS),
-        *(f"torch._utils.{how}" for how in _REBUILD),
-    )
-)
-# The first number of torch's files from before 1.6, and the version of their layout.
-_MAGIC, _LAYOUT = 0x1950A86A20F9469CFC6C, 1001
-_DAMAGE = (zipfile.BadZipFile, *DAMAGE)
-_RawBytes = Callable[[str, int], bytes]
+_PLAIN = frozenset(("collections.OrderedDict", *STORAGES, *TENSORS))
 
 
 class Opened:
-    """What such a file holds: ``content``, plain data with a mark for each tensor."""
+    """An open file of plain data: ``content``, with a ``Made`` for each tensor."""
 
-    def __init__(self, content: Any, raw: _RawBytes) -> None:
-        self.content = content
-        self._raw = raw
-        self._read: dict[str, NDArray[Any]] = {}
+    def __init__(self, archive: TorchArchive) -> None:
+        self.content = archive.content
+        self._archive = archive
+        self._read: dict[Storage, NDArray[Any]] = {}
 
     def four_numbers(self, value: object) -> object:
-        """The numbers of a tensor of four as a list; anything else as it came.
+        """Return the numbers of a tensor of four as a list, anything else unchanged.
 
         Raises:
             ValueError: a tensor of another shape or without its bytes.
         """
-        if not isinstance(value, Thing):
+        if not isinstance(value, Made):
             return value
-        match value.arguments:
-            case (Outside() as outside, int(offset), (4,), (int(step),), *_) if _is_tensor(value):
-                kind, key, count = _storage(outside)
-            case _:
-                raise ValueError("not a tensor of four numbers")
-        if min(offset, step) < 0 or offset + 3 * step >= count:
-            raise ValueError("a tensor larger than its bytes")
-        if key not in self._read:
+        place = tensor_place(value) if value.path in TENSORS else None
+        if place is None or place.shape != (4,) or place.storage.kind == "bfloat16":
+            raise ValueError("not a tensor of four numbers")
+        if place.storage not in self._read:
             try:
-                self._read[key] = np.frombuffer(self._raw(key, count * kind.itemsize), dtype=kind)
-            except _DAMAGE as error:  # such as the archive's entry
+                raw = self._archive.read(place.storage)
+            except (OSError, *DAMAGE) as error:  # such as the archive's entry
                 raise ValueError(f"a tensor whose bytes are damaged ({str(error)[:80]})") from None
-        return [float(self._read[key][offset + k * step]) for k in range(4)]
+            self._read[place.storage] = raw.view(place.storage.kind)
+        numbers, (step,) = self._read[place.storage], place.stride
+        return [float(numbers[place.offset + k * step]) for k in range(4)]
 
 
-def open_plain(path: Path, *, max_bytes: int = MAX_BYTES, max_steps: int = MAX_STEPS) -> Opened:
-    """Read the file. Nothing that it names is looked up, imported or called.
+@contextmanager
+def open_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Opened]:
+    """Open a file of ``pickle`` or ``torch.save`` that holds plain data. Nothing that it names is run.
 
     Raises:
-        DataError: no such file, larger than ``max_bytes``, more than ``max_steps`` instructions, damaged, or
-            one that names more than plain data and tensors are written with.
+        DataError: no such file, larger than ``max_bytes``, damaged, over a limit, or one that names more than
+            plain data and tensors are written with.
     """
     try:
         size = path.stat().st_size
         if size > max_bytes:
             raise DataError(f"{path} has {size} bytes, more than the limit of {max_bytes}.")
-        data = path.read_bytes()
+        with open_archive(path, pickle_bytes=max_bytes, table_bytes=_TABLE_BYTES) as archive:
+            _refuse_names(path, archive.names)
+            yield Opened(archive)
+    except Refused as error:
+        _refuse_names(path, error.names)
+        raise DataError(f"Cannot read {path}: it {error}.", hint="Fetch it again.") from None
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.", hint="Check the path.") from error
-    names: set[str] = set()
-    try:
-        opened = (_archive if data.startswith(b"PK\x03\x04") else _pickles)(data, names, max_steps)
-    except _DAMAGE as error:
-        _refuse_names(path, names)
-        raise DataError(
-            f"{path} is no file of pickle or torch.save that can be read ({str(error)[:120]}).",
-            hint="Fetch it again.",
-        ) from None
-    _refuse_names(path, names)
-    return opened
+        raise DataError(f"Cannot read {path}: {error.strerror}.", hint="Check the path.") from error
 
 
-def _refuse_names(path: Path, names: set[str]) -> None:
+def _refuse_names(path: Path, names: frozenset[str]) -> None:
     more = sorted(names - _PLAIN)
     if more:
         raise DataError(
@@ -145,98 +116,6 @@ def _refuse_names(path: Path, names: set[str]) -> None:
             f"(it names {more[0][:80]}).",
             hint="Nothing of it was run. Fetch the file from its authors.",
         )
-
-
-def _archive(data: bytes, names: set[str], max_steps: int) -> Opened:
-    """``NAME/data.pkl`` and ``NAME/data/KEY``, not compressed."""
-    file = _Guarded(data)
-    archive = zipfile.ZipFile(file)
-    file.most = None
-    entries = {entry.filename: entry for entry in archive.infolist()}
-    pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
-    if len(pickles) != 1 or len(entries) != len(archive.infolist()):
-        raise ValueError("an archive that torch did not write")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
-        raise ValueError("a compressed archive")
-    if sum(entry.file_size for entry in entries.values()) > len(data):
-        raise ValueError("an archive of entries that overlap")
-    folder = pickles[0].removesuffix("data.pkl")
-    order = entries.get(f"{folder}byteorder")
-    if order is not None and (order.file_size > 6 or archive.read(order) != b"little"):
-        raise ValueError("another order of bytes")
-    content, _ = read_pickle(BytesIO(archive.read(pickles[0])), max_steps=max_steps, names=names)
-
-    def raw(key: str, length: int) -> bytes:
-        entry = entries[f"{folder}data/{key}"]
-        if entry.file_size != length:
-            raise ValueError("a tensor whose bytes are not as many as it says")
-        return archive.read(entry)
-
-    return Opened(content, raw)
-
-
-def _pickles(data: bytes, names: set[str], max_steps: int) -> Opened:
-    """One pickle; or magic number, layout, machine, content and keys, a pickle each, then the bytes."""
-    file = BytesIO(data)
-    content, _ = read_pickle(file, max_steps=max_steps, names=names)
-    if type(content) is not int or content != _MAGIC:
-        if file.tell() != len(data):
-            raise ValueError("more than one pickle")
-        return Opened(content, _no_bytes)
-    layout, _ = read_pickle(file, max_steps=100, names=names)
-    machine, _ = read_pickle(file, max_steps=100, names=names)
-    if type(layout) is not int or layout != _LAYOUT or machine.get("little_endian") is not True:
-        raise ValueError("another version of the layout or order of bytes")
-    content, outside = read_pickle(file, max_steps=max_steps, names=names)
-    keys, _ = read_pickle(file, max_steps=max_steps, names=names)
-    sizes = {key: kind.itemsize for kind, key, _ in map(_storage, outside)}
-    places: dict[str, tuple[int, int]] = {}
-    place = file.tell()
-    for key in keys:
-        if not isinstance(key, str):
-            raise TypeError("a key that is no text")
-        (count,) = struct.unpack_from("<q", data, place)
-        length = count * sizes[key]
-        if count < 0 or place + 8 + length > len(data):
-            raise ValueError("it breaks off")
-        places[key] = (place + 8, length)
-        place += 8 + length
-
-    def raw(key: str, length: int) -> bytes:
-        start, there = places[key]
-        if there != length:
-            raise ValueError("a tensor whose bytes are not as many as it says")
-        return data[start : start + length]
-
-    return Opened(content, raw)
-
-
-class _Guarded(BytesIO):
-    """Bytes of which no more than ``most`` are given at once: an archive's table of contents is read so."""
-
-    most: int | None = _TABLE_BYTES
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self.most is not None and size is not None and size > self.most:
-            raise ValueError("an archive of too many entries")
-        return super().read(size)
-
-
-def _no_bytes(key: str, length: int) -> bytes:
-    raise LookupError("a tensor without its bytes")
-
-
-def _is_tensor(value: Thing) -> bool:
-    return any(value.is_made_by("torch._utils", how) for how in _REBUILD)
-
-
-def _storage(outside: Outside) -> tuple[np.dtype[Any], str, int]:
-    """Number type, key and count of ("storage", kind, key, device, count). Raises ``ValueError``."""
-    match outside.key:
-        case ("storage", Name("torch", name), str(key), _, int(count), *view) if not any(view):
-            if name in _KINDS and 0 <= count < 1 << 40:
-                return np.dtype(_KINDS[name]), key, count
-    raise ValueError("a tensor that is not dense numbers")
 
 
 BoxFormat = Literal["xywh", "xyxy"]
@@ -274,23 +153,23 @@ def convert(
         UsageError: a VLTVG list whose name does not tell how it writes boxes.
         ResourceError: ``out`` cannot be written.
     """
-    opened = open_plain(file)
-    content = opened.content
-    if not isinstance(content, list) or not content:
-        raise DataError(
-            f"{file} holds {shown(content)}, not a list of phrases.", hint="Is it the right file?"
-        )
-    if isinstance(content[0], dict):
-        rows = _of_refs(content, file, instances or file.with_name("instances.json"))
-    else:
-        rows = _of_list(opened, file, boxes)
-    target = out if out is not None else file.with_suffix(".jsonl")
-    splits: Counter[str] = Counter()
-    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
-        for image, box, phrase, split, reference in rows:
-            row = {"image": image, "box": box, "phrase": phrase, "split": split, "reference": reference}
-            lines.write(json.dumps(row, allow_nan=False) + "\n")
-            splits[split] += 1
+    with open_plain(file) as opened:
+        content = opened.content
+        if not isinstance(content, list) or not content:
+            raise DataError(
+                f"{file} holds {shown(content)}, not a list of phrases.", hint="Is it the right file?"
+            )
+        if isinstance(content[0], dict):
+            rows = _of_refs(content, file, instances or file.with_name("instances.json"))
+        else:
+            rows = _of_list(opened, file, boxes)
+        target = out if out is not None else file.with_suffix(".jsonl")
+        splits: Counter[str] = Counter()
+        with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
+            for image, box, phrase, split, reference in rows:
+                row = {"image": image, "box": box, "phrase": phrase, "split": split, "reference": reference}
+                lines.write(json.dumps(row, allow_nan=False) + "\n")
+                splits[split] += 1
     return Converted(path=target, phrases=splits.total(), splits=dict(splits))
 
 
@@ -465,5 +344,5 @@ def _joined(parts: list[list[float]]) -> list[float]:
 
 
 def _relative(layout: ReferringLayout, root: Path, split: str, name: str, out: Path) -> str:
-    file = picture_file(layout, root, split, name)
+    file = image_file(layout, root, split, name)
     return Path(os.path.relpath(file.resolve(), out.resolve())).as_posix()

@@ -1,0 +1,333 @@
+"""Open files of ``torch.save`` and ``pickle`` as plain data with the places of their tensors; run nothing.
+
+Three layouts are read: the zip archive of ``torch.save`` and TorchScript (whose code is not read), the row of
+pickles of before 2020, and a bare pickle. ``unpickle.py`` reads the pickles in a process with a deadline and
+limits of memory; this module adds limits for what surrounds them.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core import unpickle
+
+OBJECTS = 10_000_000
+SECONDS = 60
+MEMORY = 4 << 30
+"""Limits of the process that reads a pickle: values that it hands back, seconds, bytes of address space."""
+_CHUNK = 1 << 20
+_MOST = 1 << 62
+_DIMENSIONS = 16
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, *unpickle.DAMAGE)
+"""What reading a damaged archive raises, next to OSError."""
+STORAGES = {
+    "torch.FloatStorage": ("float32", 4),
+    "torch.DoubleStorage": ("float64", 8),
+    "torch.HalfStorage": ("float16", 2),
+    "torch.BFloat16Storage": ("bfloat16", 2),
+    "torch.LongStorage": ("int64", 8),
+    "torch.IntStorage": ("int32", 4),
+    "torch.ShortStorage": ("int16", 2),
+    "torch.CharStorage": ("int8", 1),
+    "torch.ByteStorage": ("uint8", 1),
+    "torch.BoolStorage": ("bool", 1),
+}
+"""Name in a pickle -> number type, bytes per number."""
+TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
+
+
+class Refused(ValueError):
+    """A file that is not read.
+
+    Attributes:
+        unsafe: it is not merely damaged: it would grow, take for ever, or hides its size.
+        names: what its pickles name, such as ``os.system``, as far as they were read.
+    """
+
+    def __init__(self, reason: str, *, unsafe: bool = False, names: frozenset[str] = frozenset()) -> None:
+        super().__init__(reason)
+        self.unsafe, self.names = unsafe, names
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Name:
+    """A class or function named by a pickle, or a value of a type that is not plain."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """What a call of ``path`` would have made, with its arguments, entries and state."""
+
+    path: str
+    args: list[Any]
+    items: dict[Any, Any]
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The numbers that tensors view: key in the file, number type, bytes per number, how many."""
+
+    key: str
+    kind: str
+    itemsize: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A reference to something outside the pickle; ``storage`` is None if it is not that of dense numbers."""
+
+    storage: Storage | None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlace:
+    """A dense tensor: offset, shape and stride, in numbers, within a storage."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class TorchArchive:
+    """An open file: the ``content`` of its pickle, the ``names`` in it, and the bytes of its storages."""
+
+    def __init__(
+        self, source: zipfile.ZipFile | IO[bytes], places: dict[str, Any], pickles: _Pickles
+    ) -> None:
+        self.content, self.names = pickles.values[-2 if len(pickles.values) > 1 else 0], pickles.names
+        self._source, self._places = source, places
+
+    def read(self, storage: Storage) -> NDArray[np.uint8]:
+        """Return (bytes,) uint8. Raises one of ``DAMAGE``: no such bytes, not as many, a wrong checksum."""
+        place, length = self._places[storage.key], storage.count * storage.itemsize
+        there = place.file_size if isinstance(place, zipfile.ZipInfo) else place[1]
+        if there != length:
+            raise ValueError(f"the bytes {storage.key[:40]} are {there}, not {length}")
+        if isinstance(self._source, zipfile.ZipFile):
+            with self._source.open(place) as file:
+                raw = _read(file, length)
+                if file.read(1):  # also compares the checksum
+                    raise ValueError(f"the bytes {storage.key[:40]} go on")
+                return raw
+        self._source.seek(place[0])
+        return _read(self._source, length)
+
+
+@contextmanager
+def open_archive(path: Path, *, pickle_bytes: int, table_bytes: int) -> Iterator[TorchArchive]:
+    """Open a file of ``torch.save``, TorchScript or ``pickle``.
+
+    Args:
+        path: the file.
+        pickle_bytes: upper bound of its pickles.
+        table_bytes: upper bound of a zip's table of contents.
+
+    Raises:
+        Refused: damaged, compressed, over a limit, or written in another byte order.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file, ExitStack() as stack:
+        size = path.stat().st_size
+        try:
+            if zipfile.is_zipfile(file):
+                zipped = stack.enter_context(open_zip(file, table_bytes))
+                archive = _open_zip_archive(zipped, size, pickle_bytes)
+            else:
+                file.seek(0)
+                archive = _open_pickles(file, size, pickle_bytes)
+        except Refused:
+            raise
+        except DAMAGE as error:
+            raise Refused(f"is damaged ({str(error)[:100]})") from None
+        yield archive
+
+
+def tensor_place(value: Made) -> TensorPlace:
+    """Return where a tensor lies that one of ``TENSORS`` would have made.
+
+    Raises:
+        Refused: not a dense tensor of real numbers, or one that is larger than its storage.
+    """
+    match value.args:
+        case [Reference(Storage() as storage), int(offset), [*shape], [*stride], *_]:
+            numbers = (offset, *shape, *stride)
+        case _:
+            numbers = (-1,)
+    if any(type(number) is not int or not 0 <= number < _MOST for number in numbers):
+        raise Refused("is not a dense tensor of real numbers", unsafe=True)
+    if len(shape) != len(stride) or len(shape) > _DIMENSIONS:
+        raise Refused(f"has {len(shape)} sides and {len(stride)} strides")
+    count, last = 1, offset
+    for side, step in zip(shape, stride, strict=True):
+        count, last = count * side, last + (side - 1) * step
+    if count > storage.count or (count and last >= storage.count):
+        raise Refused("is larger than its bytes", unsafe=True)
+    return TensorPlace(storage, offset, tuple(shape), tuple(stride))
+
+
+@contextmanager
+def open_zip(file: IO[bytes], table_bytes: int) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive with a table of contents of at most ``table_bytes``.
+
+    Python reads the whole table at once and makes an object of each entry: a hundred times its bytes.
+
+    Raises:
+        Refused: a larger table. zipfile.BadZipFile, OSError: not an archive; it cannot be read.
+    """
+    guard: Any = _Guard(file, table_bytes)
+    with zipfile.ZipFile(guard) as archive:
+        guard.most = None
+        yield archive
+
+
+class _Guard:
+    """A file that refuses to give more than ``most`` bytes at once."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.most: int | None = most
+        self._file = file
+
+    def read(self, count: int = -1) -> bytes:
+        if self.most is not None and count > self.most:
+            raise Refused("has too many entries", unsafe=True)
+        return self._file.read(count)
+
+
+def check_stored(entries: list[zipfile.ZipInfo], size: int) -> None:
+    """Raise ``Refused`` for entries that are compressed, overlap, or have the name of another."""
+    if len({entry.filename for entry in entries}) != len(entries):
+        raise Refused("holds two entries of one name", unsafe=True)
+    if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in entries):
+        raise Refused("is compressed and could grow without bound", unsafe=True)
+    if sum(entry.file_size for entry in entries) > size:
+        raise Refused("holds entries that overlap", unsafe=True)
+
+
+def _open_zip_archive(archive: zipfile.ZipFile, size: int, pickle_bytes: int) -> TorchArchive:
+    """``NAME/data.pkl`` and ``NAME/data/KEY``, not compressed."""
+    named = {entry.filename: entry for entry in archive.infolist()}
+    pickles = [name for name in named if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1 or named[pickles[0]].file_size > pickle_bytes:
+        raise Refused("is not an archive of torch.save", unsafe=True)
+    folder = pickles[0].removesuffix("data.pkl")
+    # Not all: the code in an archive of TorchScript, which is not read, is compressed.
+    check_stored(
+        [e for e in archive.infolist() if e.filename.startswith((pickles[0], f"{folder}data/"))], size
+    )
+    order = named.get(f"{folder}byteorder")
+    if order is not None and (order.file_size > 6 or archive.read(order) != b"little"):
+        raise Refused("was written on a machine with another byte order")
+    start = f"{folder}data/"
+    places = {name.removeprefix(start): entry for name, entry in named.items() if name.startswith(start)}
+    return TorchArchive(archive, places, _Pickles(archive.read(pickles[0])))
+
+
+def _open_pickles(file: IO[bytes], size: int, pickle_bytes: int) -> TorchArchive:
+    """One pickle; or magic number, layout, machine, content and keys, a pickle each, then the storages."""
+    pickles = _Pickles(file.read(pickle_bytes))
+    if len(pickles.values) == 1:
+        if pickles.end != size:
+            raise Refused("holds more than one pickle", names=pickles.names)
+        return TorchArchive(file, {}, pickles)
+    _, layout, machine, _, keys = pickles.values
+    if layout != _LAYOUT or not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise Refused("has another version of the layout or byte order", names=pickles.names)
+    sizes = {storage.key: storage.itemsize for storage in pickles.storages}
+    places: dict[str, tuple[int, int]] = {}
+    place = pickles.end
+    if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
+        raise Refused("has the key of a storage that is not text", names=pickles.names)
+    for key in keys:
+        file.seek(place)
+        (count,) = struct.unpack("<q", file.read(8))
+        length = count * sizes[key]
+        if count < 0 or place + 8 + length > size:
+            raise Refused("is cut off", names=pickles.names)
+        places[key] = (place + 8, length)
+        place += 8 + length
+    return TorchArchive(file, places, pickles)
+
+
+_LAYOUT = 1001
+
+
+class _Pickles:
+    """What ``unpickle.py`` hands back: ``values``, ``names``, ``storages`` and where the pickles ``end``."""
+
+    def __init__(self, data: bytes) -> None:
+        self.storages: list[Storage] = []
+        answer = json.loads(_unpickle(data), object_hook=self._decode)
+        self.names = frozenset(answer["names"])
+        if answer["error"]:
+            raise Refused(
+                f"holds a damaged pickle ({answer['error']})" if not answer["limit"] else answer["error"],
+                unsafe=answer["limit"],
+                names=self.names,
+            )
+        self.values, self.end = answer["pickles"], answer["end"]
+
+    def _decode(self, node: dict[str, Any]) -> Any:
+        match node:
+            case {"dict": pairs}:
+                return dict(pairs)
+            case {"made": path, "args": args, "items": items, "state": state}:
+                return Made(path, args, dict(items), state)
+            case {"name": path} | {"type": path}:
+                return Name(path)
+            case {"ref": key}:
+                return Reference(self._storage(key))
+        return node
+
+    def _storage(self, key: object) -> Storage | None:
+        """Of the persistent id ("storage", kind, key, device, count)."""
+        match key:
+            case ["storage", Name(path), str(name), _, int(count), *view] if not any(view):
+                if path in STORAGES and 0 <= count < _MOST:
+                    self.storages.append(Storage(name, *STORAGES[path], count))
+                    return self.storages[-1]
+        return None
+
+
+def _unpickle(data: bytes) -> bytes:
+    """Run ``unpickle.py`` over the data. Raises ``Refused``: it took too long, or it crashed."""
+    limits = (OBJECTS, SECONDS + 1, MEMORY)
+    command = [sys.executable, "-I", "-S", unpickle.__file__, *map(str, limits)]
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, timeout=SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise Refused(f"takes more than {SECONDS} seconds to unpickle", unsafe=True) from None
+    if done.returncode != 0:
+        raise Refused(f"crashes the unpickler (exit {done.returncode})", unsafe=True)
+    return done.stdout
+
+
+def _read(file: IO[bytes], length: int) -> NDArray[np.uint8]:
+    """(length,) uint8, read piece by piece into the memory where it stays."""
+    raw = np.empty(length, dtype=np.uint8)
+    into, at = memoryview(raw.data), 0
+    while at < length:
+        chunk = file.read(min(_CHUNK, length - at))
+        if not chunk:
+            raise ValueError("the file is cut off")
+        into[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    return raw
