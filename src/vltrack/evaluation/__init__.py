@@ -1,1 +1,1 @@
-"""Trackers over sequences: runs that resume, results that can be proved, tables, the language audit."""
+"""Evaluation: resumable runs over data sets, stored results, scores, the language audit."""

@@ -1,12 +1,12 @@
-"""The language audit: one target followed with its sentence and with others, and what the sentence changed.
+"""The language ablation of ``vltrack audit``: track a target with its sentence and with others, and compare.
 
-All runs of a video go through the tracker together (``MultiTracker``: one decoding, one batch a frame). Knows
-no file and no picture. What is asked of a model:
+All runs of a video go through the tracker together (``MultiTracker``: one decoding, one batch per frame). Two
+questions are asked of a model:
 
 - Does the box move when *another* sentence is given (1 - overlap with the run that had the true one)?
 - Does the true sentence help (success AUC of ``metrics.success`` with it, minus without it)?
 
-Box arrays are (N, 4) x, y, w, h in pixels; NaN where a run has no box (the start by words was refused).
+Box arrays are (N, 4) x, y, w, h in pixels; NaN where a run has no box (text-only initialization was refused).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from vltrack.datasets.sequences import Sequence
 from vltrack.evaluation.audit_sentences import Wording
 from vltrack.metrics.success import success_auc
 
-BoxLike = tuple[float, float, float, float]
+BoxTuple = tuple[float, float, float, float]
 Frames = Generator[Frame, None, None]
 
 
 class Variant(StrEnum):
-    """What is said of the target."""
+    """The sentence that a run is given."""
 
     TRUE = "true"
     NONE = "none"
@@ -43,20 +43,20 @@ class Variant(StrEnum):
 
 
 VARIANTS: Mapping[Mode, tuple[Variant, ...]] = {
-    # Without words nothing names the target there: no run without a sentence.
+    # Without text nothing specifies the target there: no run without a sentence.
     Mode.NL: (Variant.TRUE, Variant.SHUFFLED, Variant.CONTRADICTING),
     Mode.NLBBOX: tuple(Variant),
 }
-"""Which runs a mode has."""
+"""The runs of each mode."""
 
-OTHER_WORDS = (Variant.SHUFFLED, Variant.CONTRADICTING)
-"""The runs with another sentence: what the words say matters only if these move the box."""
+OTHER_SENTENCES = (Variant.SHUFFLED, Variant.CONTRADICTING)
+"""The runs with another sentence: a model uses the text only if these move the box."""
 
-Run = tuple[Mode, Variant]
+RunKey = tuple[Mode, Variant]
 
 
 class MultiTrackerLike(Protocol):
-    """What the audit needs of ``tracking.tracker.MultiTracker``."""
+    """The part of ``tracking.tracker.MultiTracker`` that the audit uses."""
 
     def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]: ...
 
@@ -71,32 +71,32 @@ class AuditTarget:
         name: of the sequence or clip.
         sentence: the true one.
         frames: opens the video; called once.
-        start: the box in the first frame, None where it is not known (then only by words).
-        boxes: (R, 4) the truth, NaN or zeros where absent; None where it is not known.
+        start: box in the first frame; None if it is not known (then only text-only runs are possible).
+        boxes: (R, 4) ground truth, NaN or zeros where absent; None if it is not known.
         absent: (R,) bool, with ``boxes``.
     """
 
     name: str
     sentence: str
     frames: Callable[[], Frames]
-    start: BoxLike | None = None
+    start: BoxTuple | None = None
     boxes: Floats | None = None
     absent: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effect:
-    """What one other sentence (or none) did to one target in one mode.
+    """The effect of another sentence (or none) on one target in one mode.
 
     Attributes:
-        mode, variant, sentence: which run; the sentence is "" in the run without.
+        mode, variant, sentence: the run; the sentence is "" in the run without.
         moved: mean over the frames of 1 - overlap with the true run; 1 where only one of the two has a box,
-            NaN where neither has. The first frame of a start by box is given and does not count.
-        distance: mean distance of the two centres in units of the true run's size, sqrt(w * h); NaN where
-            never both have a box.
-        auc: success AUC of this run in percent; None without truth.
-        gain: success AUC of the true run minus this one's; None without truth.
-        refused: whether the words gave no box to start with.
+            NaN if neither ever has. The first frame is left out where its box is given.
+        distance: mean distance of the two centers in units of the true run's size, sqrt(w * h); NaN if the
+            two never have boxes in the same frame.
+        auc: success AUC of this run in percent; None without ground truth.
+        gain: success AUC of the true run minus that of this one; None without ground truth.
+        refused: whether the text gave no box to start from.
     """
 
     mode: Mode
@@ -111,9 +111,15 @@ class Effect:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetAudit:
-    """The audit of one target: frames followed, the true run's success AUC a mode, and every other run.
+    """The audit of one target.
 
-    ``skipped`` says of a mode why this target has no runs in it.
+    Attributes:
+        name, sentence, wording: of the target, and the other sentences.
+        frames: number of frames of the video.
+        auc: success AUC of the true run by mode, in percent.
+        refused: modes in which the true sentence gave no box to start from.
+        effects: one per run with another sentence or none.
+        skipped: modes without runs, and why.
     """
 
     name: str
@@ -128,41 +134,67 @@ class TargetAudit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedTarget:
-    """A target whose video or model failed: why, and the error's code."""
+    """A target whose video or model raised an error."""
 
     name: str
     error: VltrackError
 
 
 def audit_one(
-    follower: MultiTrackerLike, subject: AuditTarget, wording: Wording, modes: AbcSequence[Mode]
+    tracker: MultiTrackerLike, target: AuditTarget, wording: Wording, modes: AbcSequence[Mode]
 ) -> TargetAudit:
-    """Follow one target in all modes with all sentences, in one pass over its video.
+    """Track one target in all modes with all sentences, in one pass over its video.
 
     Raises:
-        DataError: the video has no frame that decodes first, or another number of frames than the truth.
+        DataError: the video has no frame, or not as many as its annotation has rows.
         VltrackError: what the video and the tracker raise.
     """
     skipped: dict[Mode, str] = {}
-    usable = [mode for mode in modes if mode is Mode.NL or subject.start is not None]
+    usable = [mode for mode in modes if mode is Mode.NL or target.start is not None]
     for mode in set(modes) - set(usable):
         skipped[mode] = "no box in the first frame to start with"
-    targets = {run: _target(subject, wording, run) for mode in usable for run in _runs(mode)}
-    boxes: dict[Run, Floats] = {}
+    texts = {
+        Variant.TRUE: target.sentence,
+        Variant.NONE: None,
+        Variant.SHUFFLED: wording.shuffled,
+        Variant.CONTRADICTING: wording.contradicting.text,
+    }
+    targets = {
+        (mode, variant): Target(box=None if mode is Mode.NL else target.start, text=texts[variant])
+        for mode in usable
+        for variant in VARIANTS[mode]
+    }
+    boxes: dict[RunKey, Floats] = {}
     frames = 0
     if targets:
-        with closing(subject.frames()) as video:
-            boxes, frames = follow(follower, video, targets)
+        with closing(target.frames()) as video:
+            boxes, frames = track_targets(tracker, video, targets)
     refused = {run for run, rows in boxes.items() if not np.isfinite(rows).any()}
-    aucs = {run: _auc(subject, rows) for run, rows in boxes.items()}
-    effects = [
-        _effect(run, targets[run].text or "", boxes, aucs, refused)
-        for run in targets
-        if run[1] is not Variant.TRUE
-    ]
+    aucs = {run: _auc(target, rows) for run, rows in boxes.items()}
+    effects = []
+    for run in targets:
+        mode, variant = run
+        true = (mode, Variant.TRUE)
+        if run == true:
+            continue
+        first = 1 if mode is Mode.NLBBOX else 0
+        moved, distance = movement(boxes[true][first:], boxes[run][first:])
+        auc, true_auc = aucs[run], aucs[true]
+        effects.append(
+            Effect(
+                mode=mode,
+                variant=variant,
+                sentence=texts[variant] or "",
+                moved=moved,
+                distance=distance,
+                auc=auc,
+                gain=None if auc is None or true_auc is None else true_auc - auc,
+                refused=run in refused,
+            )
+        )
     return TargetAudit(
-        name=subject.name,
-        sentence=subject.sentence,
+        name=target.name,
+        sentence=target.sentence,
         wording=wording,
         frames=frames,
         auc={mode: aucs[mode, Variant.TRUE] for mode in usable},
@@ -172,114 +204,77 @@ def audit_one(
     )
 
 
-def follow(
-    follower: MultiTrackerLike, frames: Iterable[Frame], targets: Mapping[Run, Target]
-) -> tuple[dict[Run, Floats], int]:
-    """The boxes (N, 4) of every target over the N frames of one video, and N; NaN rows for those that were
-    refused.
+def track_targets(
+    tracker: MultiTrackerLike, frames: Iterable[Frame], targets: Mapping[RunKey, Target]
+) -> tuple[dict[RunKey, Floats], int]:
+    """Track several targets over the N frames of one video.
+
+    Returns:
+        The boxes (N, 4) of every target, NaN for those whose initialization was refused; and N.
 
     Raises:
         DataError: there is no frame.
     """
     named = {f"{mode}/{variant}": (mode, variant) for mode, variant in targets}
     wanted = {name: targets[run] for name, run in named.items()}
-    rows: dict[Run, list[Floats]] = {run: [] for run in targets}
-    count, going = 0, False
+    rows: dict[RunKey, list[Floats]] = {run: [] for run in targets}
+    count, running = 0, False
     for frame in frames:
         steps: dict[str, Step] = {}
         if count == 0:
-            steps = _started(follower, frame, wanted)
-            going = bool(steps)
-        elif going:
-            steps = follower.update(frame)
+            steps = _start(tracker, frame, wanted)
+            running = bool(steps)
+        elif running:
+            steps = tracker.update(frame)
         for name, run in named.items():
             rows[run].append(steps[name].box if name in steps else np.full(4, np.nan))
         count += 1
     if count == 0:
-        raise DataError("the video has no frame.", hint="Check the data set: vltrack datasets check.")
+        raise DataError("The video has no frames.", hint="Check the data set: vltrack datasets check.")
     return {run: np.array(found, dtype=np.float64) for run, found in rows.items()}, count
 
 
-def _started(follower: MultiTrackerLike, frame: Frame, targets: Mapping[str, Target]) -> dict[str, Step]:
-    """Start all targets together; without those whose words give no box."""
+def _start(tracker: MultiTrackerLike, frame: Frame, targets: Mapping[str, Target]) -> dict[str, Step]:
+    """Initialize all targets together, without those whose text gives no box."""
     try:
-        return follower.init(frame, targets)
+        return tracker.init(frame, targets)
     except GroundingFailed:
         pass
     usable: dict[str, Target] = {}
     for name, target in targets.items():
         try:
-            follower.init(frame, {name: target})
+            tracker.init(frame, {name: target})
         except GroundingFailed:
             continue
         usable[name] = target
-    return follower.init(frame, usable) if usable else {}
+    return tracker.init(frame, usable) if usable else {}
 
 
-def _runs(mode: Mode) -> list[Run]:
-    return [(mode, variant) for variant in VARIANTS[mode]]
-
-
-def _target(subject: AuditTarget, wording: Wording, run: Run) -> Target:
-    mode, variant = run
-    said = {
-        Variant.TRUE: subject.sentence,
-        Variant.NONE: None,
-        Variant.SHUFFLED: wording.shuffled,
-        Variant.CONTRADICTING: wording.contradicting.text,
-    }[variant]
-    return Target(box=None if mode is Mode.NL else subject.start, text=said)
-
-
-def _auc(subject: AuditTarget, rows: Floats) -> float | None:
-    """Success AUC in percent; None where the truth is not known or never shows the target.
+def _auc(target: AuditTarget, rows: Floats) -> float | None:
+    """Success AUC in percent; None without ground truth, or if it never shows the target.
 
     Raises:
-        DataError: another number of frames than the truth has rows.
+        DataError: frames and rows of the annotation differ in number.
     """
-    if subject.boxes is None or subject.absent is None:
+    if target.boxes is None or target.absent is None:
         return None
-    if len(rows) != len(subject.boxes):
+    if len(rows) != len(target.boxes):
         raise DataError(
-            f"{subject.name} has {len(rows)} frames, its annotation has {len(subject.boxes)} rows.",
+            f"{target.name} has {len(rows)} frames, but its annotation has {len(target.boxes)} rows.",
             hint="Every frame needs one row.",
         )
-    seen = ~subject.absent & (np.nan_to_num(subject.boxes)[:, 2:] > 0).all(axis=1)
+    seen = ~target.absent & (np.nan_to_num(target.boxes)[:, 2:] > 0).all(axis=1)
     if not seen.any():
         return None
-    return 100 * success_auc(rows, subject.boxes, subject.absent)
-
-
-def _effect(
-    run: Run,
-    sentence: str,
-    boxes: Mapping[Run, Floats],
-    aucs: Mapping[Run, float | None],
-    refused: set[Run],
-) -> Effect:
-    mode, variant = run
-    true = (mode, Variant.TRUE)
-    first = 1 if mode is Mode.NLBBOX else 0
-    moved, distance = movement(boxes[true][first:], boxes[run][first:])
-    auc, whole = aucs[run], aucs[true]
-    return Effect(
-        mode=mode,
-        variant=variant,
-        sentence=sentence,
-        moved=moved,
-        distance=distance,
-        auc=auc,
-        gain=None if auc is None or whole is None else whole - auc,
-        refused=run in refused,
-    )
+    return 100 * success_auc(rows, target.boxes, target.absent)
 
 
 def movement(true_N4: Floats, other_N4: Floats) -> tuple[float, float]:
-    """How far the boxes of two runs lie apart: mean of 1 - overlap, and mean distance of the centres.
+    """Mean of 1 - overlap between the boxes of two runs, and mean distance of their centers.
 
     The distance is in units of the first run's size, sqrt(w * h). A frame in which only one run has a box
-    counts 1 in the overlap and nothing in the distance; one in which none has counts in neither. NaN where
-    nothing counts.
+    counts as 1 in the overlap and is left out of the distance; one in which none has is left out of both. NaN
+    if no frame counts.
     """
     one, two = (np.array(np.isfinite(rows).all(axis=1), dtype=bool) for rows in (true_N4, other_N4))
     both = one & two
@@ -295,45 +290,41 @@ def movement(true_N4: Floats, other_N4: Floats) -> tuple[float, float]:
     return float(apart.mean()), float((np.hypot(*shift.T) / size).mean())
 
 
-def truncated(subject: AuditTarget, frames: int) -> AuditTarget:
+def truncated(target: AuditTarget, frames: int) -> AuditTarget:
     """The same target in the first ``frames`` frames only."""
 
-    def some() -> Frames:
-        with closing(subject.frames()) as every:
+    def first_frames() -> Frames:
+        with closing(target.frames()) as every:
             yield from islice(every, frames)
 
-    boxes = None if subject.boxes is None else subject.boxes[:frames]
-    absent = None if subject.absent is None else subject.absent[:frames]
-    return replace(subject, frames=some, boxes=boxes, absent=absent)
-
-
-# MERGED evaluation/audit.py
-# From annotated sequences to targets of an audit. Knows what a sequence must have; opens no video.
+    boxes = None if target.boxes is None else target.boxes[:frames]
+    absent = None if target.absent is None else target.absent[:frames]
+    return replace(target, frames=first_frames, boxes=boxes, absent=absent)
 
 
 def audit_targets_of(sequences: Iterable[Sequence]) -> tuple[list[AuditTarget], dict[str, str]]:
-    """Targets with a sentence, and by name why the other sequences are left out."""
+    """Make targets of annotated sequences.
+
+    Returns:
+        The targets with a sentence; and by name why the other sequences are left out.
+    """
     found: list[AuditTarget] = []
     left_out: dict[str, str] = {}
     for sequence in sequences:
         if not sequence.sentence.strip():
             left_out[sequence.name] = "no sentence"
             continue
-        found.append(audit_target_of(sequence))
+        x, y, w, h = (float(number) for number in sequence.boxes[0])
+        usable = bool(np.isfinite([x, y, w, h]).all() and min(w, h) > 0 and not sequence.absent[0])
+        known = not sequence.annotations_withheld
+        found.append(
+            AuditTarget(
+                name=sequence.name,
+                sentence=sequence.sentence,
+                frames=sequence.frames,
+                start=(x, y, w, h) if usable else None,
+                boxes=sequence.boxes if known else None,
+                absent=sequence.absent if known else None,
+            )
+        )
     return found, left_out
-
-
-def audit_target_of(sequence: Sequence) -> AuditTarget:
-    """One target. Where the truth is held back there is only the box to start from."""
-    box = np.asarray(sequence.boxes[0], dtype=np.float64)
-    usable = bool(np.isfinite(box).all() and (box[2:] > 0).all() and not sequence.absent[0])
-    x, y, w, h = (float(number) for number in box)
-    known = not sequence.annotations_withheld
-    return AuditTarget(
-        name=sequence.name,
-        sentence=sequence.sentence,
-        frames=sequence.frames,
-        start=(x, y, w, h) if usable else None,
-        boxes=sequence.boxes if known else None,
-        absent=sequence.absent if known else None,
-    )

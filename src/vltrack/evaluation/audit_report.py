@@ -1,14 +1,15 @@
-"""What an audit amounts to: movement and gain over all targets, and one verdict a mode. Runs no tracker.
+"""Summarize an audit: movement and gain over all targets, and one verdict per mode.
 
 The verdict of a mode, in this order:
 
 - ``ignores the sentence``: with another sentence (shuffled, contradicting) the box moves less than ``TINY``
-  on average. A run without any may differ: a model that hears only *that* there is one ignores what it says.
-- ``moves; nothing is known of its use``: there is no truth.
+  on average. The run without a sentence does not count: a model may react to *that* there is one and still
+  ignore what it says.
+- ``moves; nothing is known of its use``: there is no ground truth.
 - ``too few targets to tell``: the gain is of fewer than ``FEWEST`` targets.
-- ``listens``: the true sentence beats the shuffled or the contradicting one: the whole interval of the gain
-  is above ``LEAST_GAIN``.
-- ``moves but does not help``: another sentence moves the box, and no such gain is seen.
+- ``listens``: the true sentence is better than the shuffled or the contradicting one: the whole interval of
+  the gain is above ``LEAST_GAIN``.
+- ``moves but does not help``: another sentence moves the box without such a gain.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,15 +28,16 @@ import numpy as np
 
 from vltrack.core.errors import PartialResult
 from vltrack.core.files import write_text
+from vltrack.core.json_io import finite_or_none
 from vltrack.core.types import Mode
-from vltrack.evaluation.audit import OTHER_WORDS, VARIANTS, Effect, FailedTarget, TargetAudit, Variant
+from vltrack.evaluation.audit import OTHER_SENTENCES, VARIANTS, Effect, FailedTarget, TargetAudit, Variant
 from vltrack.metrics.bootstrap import FEWEST, Interval, paired_bootstrap
 
 TINY = 0.01
-"""Below this mean of 1 - overlap the boxes of two runs are taken to be the same."""
+"""Below this mean of 1 - overlap the boxes of two runs count as the same."""
 LEAST_GAIN = 0.5
-"""Points of success AUC that a sentence must surely be worth. A choice, not a measurement: papers print one
-decimal, and for less than half a point nobody would write sentences."""
+"""Points of success AUC that a sentence must be worth, surely. A choice, not a measurement: papers print one
+decimal."""
 
 FORMAT, VERSION = "vltrack.audit", 1
 _COLUMNS = (
@@ -44,7 +46,7 @@ _COLUMNS = (
 
 
 class Verdict(StrEnum):
-    """What is found of a model in one mode."""
+    """The finding on a model in one mode."""
 
     IGNORES = "ignores the sentence"
     LISTENS = "listens"
@@ -55,9 +57,9 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Total:
-    """One kind of run over all targets: movement (0 to 1), centre distance in target sizes, gain in points of
-    success AUC (None without truth), and how many starts were refused."""
+class VariantResult:
+    """One variant over all targets: movement (0 to 1), center distance in target sizes, gain in points of
+    success AUC (None without ground truth), and number of refused starts."""
 
     moved: Interval
     distance: Interval
@@ -67,22 +69,26 @@ class Total:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModeResult:
-    """One mode over all targets: verdict, mean success AUC of the true runs in percent (None without truth),
-    how many true starts were refused, and every other kind of run.
+    """One mode over all targets.
 
-    ``decided_by`` is the other sentence over which the gain is surest, the one that the verdict on the gain
-    looks at; None without truth.
+    Attributes:
+        verdict: of the mode.
+        decided_by: the other sentence with the surest gain, on which the verdict rests; None without ground
+            truth.
+        auc: mean success AUC of the true runs in percent; None without ground truth.
+        refused: number of true starts that were refused.
+        totals: results of the other variants.
     """
 
     verdict: Verdict
     decided_by: Variant | None
     auc: float | None
     refused: int
-    totals: Mapping[Variant, Total]
+    totals: Mapping[Variant, VariantResult]
 
     @property
     def verdict_text(self) -> str:
-        """The verdict in words; where targets are too few, how many there are."""
+        """The verdict; if there are too few targets, with their number."""
         gain = None if self.decided_by is None else self.totals[self.decided_by].gain
         if self.verdict is not Verdict.FEW or gain is None:
             return str(self.verdict)
@@ -91,7 +97,7 @@ class ModeResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Audit:
-    """The audit of one model: results by mode, the targets behind them, and what could not be used."""
+    """The audit of one model: results by mode, the targets, those that failed, those left out (and why)."""
 
     modes: Mapping[Mode, ModeResult]
     targets: Sequence[TargetAudit]
@@ -105,48 +111,44 @@ class Audit:
 
 
 def summarize(
-    heard: Sequence[TargetAudit],
+    targets: Sequence[TargetAudit],
     modes: Sequence[Mode],
     *,
     failed: Sequence[FailedTarget] = (),
     left_out: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Put the targets together. ``seed`` is of the bootstrap."""
+    """Summarize the audits of all targets; ``seed`` is for the bootstrap."""
     return Audit(
-        modes={mode: _mode_result(heard, mode, seed) for mode in modes},
-        targets=tuple(heard),
+        modes={mode: _mode_result([one for one in targets if mode in one.auc], mode, seed) for mode in modes},
+        targets=tuple(targets),
         failed=tuple(failed),
         left_out=dict(left_out or {}),
     )
 
 
-def _mode_result(heard: Sequence[TargetAudit], mode: Mode, seed: int) -> ModeResult:
-    there = [one for one in heard if mode in one.auc]
-    aucs = [auc for one in there if (auc := one.auc[mode]) is not None]
-    totals: dict[Variant, Total] = {
-        variant: _total([_of(one, mode, variant) for one in there], seed)
-        for variant in VARIANTS[mode]
-        if variant is not Variant.TRUE and there
-    }
+def _mode_result(targets: Sequence[TargetAudit], mode: Mode, seed: int) -> ModeResult:
+    aucs = [auc for one in targets if (auc := one.auc[mode]) is not None]
+    totals: dict[Variant, VariantResult] = {}
+    for variant in VARIANTS[mode]:
+        if variant is not Variant.TRUE and targets:
+            run = (mode, variant)
+            effects = [next(e for e in one.effects if (e.mode, e.variant) == run) for one in targets]
+            totals[variant] = _variant_result(effects, seed)
     decided_by = _surest(totals)
     return ModeResult(
         verdict=_verdict(totals, decided_by),
         decided_by=decided_by,
         auc=float(np.mean(aucs)) if aucs else None,
-        refused=sum(mode in one.refused for one in there),
+        refused=sum(mode in one.refused for one in targets),
         totals=totals,
     )
 
 
-def _of(one: TargetAudit, mode: Mode, variant: Variant) -> Effect:
-    return next(effect for effect in one.effects if (effect.mode, effect.variant) == (mode, variant))
-
-
-def _total(effects: Sequence[Effect], seed: int) -> Total:
+def _variant_result(effects: Sequence[Effect], seed: int) -> VariantResult:
     gains = [math.nan if effect.gain is None else effect.gain for effect in effects]
     gain = paired_bootstrap(gains, seed=seed)
-    return Total(
+    return VariantResult(
         moved=paired_bootstrap([effect.moved for effect in effects], seed=seed),
         distance=paired_bootstrap([effect.distance for effect in effects], seed=seed),
         gain=gain if gain.sequences else None,
@@ -154,14 +156,14 @@ def _total(effects: Sequence[Effect], seed: int) -> Total:
     )
 
 
-def _surest(totals: Mapping[Variant, Total]) -> Variant | None:
-    """The other sentence over which the gain is surest: highest lower end, or mean without an interval."""
-    gains = {v: gain for v in OTHER_WORDS if v in totals and (gain := totals[v].gain) is not None}
+def _surest(totals: Mapping[Variant, VariantResult]) -> Variant | None:
+    """The other sentence with the surest gain: highest lower end, or mean without an interval."""
+    gains = {v: gain for v in OTHER_SENTENCES if v in totals and (gain := totals[v].gain) is not None}
     return max(gains, key=lambda v: gains[v].low if gains[v].is_interval else gains[v].mean, default=None)
 
 
-def _verdict(totals: Mapping[Variant, Total], decided_by: Variant | None) -> Verdict:
-    others = [totals[variant] for variant in OTHER_WORDS if variant in totals]
+def _verdict(totals: Mapping[Variant, VariantResult], decided_by: Variant | None) -> Verdict:
+    others = [totals[variant] for variant in OTHER_SENTENCES if variant in totals]
     if not any(total.moved.sequences for total in others):
         return Verdict.NOTHING
     if all(total.moved.mean < TINY for total in others):
@@ -175,10 +177,11 @@ def _verdict(totals: Mapping[Variant, Total], decided_by: Variant | None) -> Ver
 
 
 def judge(audit: Audit, model: str) -> None:
-    """Raise what the audit has to say against the model, or against its own completeness.
+    """Raise if the audit is against the model, or incomplete.
 
     Raises:
-        PartialResult: a mode that claims to read text ignores it, a target failed, or a mode started nowhere.
+        PartialResult: a mode that claims to read text ignores it, a target failed, or no target could be
+            tracked in a mode.
     """
     if audit.ignored_modes:
         modes = " and ".join(audit.ignored_modes)
@@ -195,16 +198,16 @@ def judge(audit: Audit, model: str) -> None:
     idle = [mode for mode, result in audit.modes.items() if result.verdict is Verdict.NOTHING]
     if idle:
         raise PartialResult(
-            f"{model} could not follow one target ({' and '.join(idle)}): there is nothing to judge by.",
+            f"{model} could not track a single target ({' and '.join(idle)}): no verdict is possible.",
             hint="Audit it with targets that it can start with.",
         )
 
 
-# -- files --------------------------------------------------------------------------------------------
+# -- files --------------------------------------------------------------------------------------------------
 
 
 def document(audit: Audit, head: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole audit for JSON (docs/audit.md describes it); ``head`` tells model, weights and data."""
+    """The whole audit for JSON (docs/audit.md describes it); ``head`` names model, weights and data."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -214,7 +217,7 @@ def document(audit: Audit, head: Mapping[str, Any]) -> dict[str, Any]:
         "least_gain": LEAST_GAIN,
         "fewest_targets": FEWEST,
         "modes": {str(mode): _mode_record(result) for mode, result in audit.modes.items()},
-        "sequences": [_heard_record(one) for one in audit.targets],
+        "sequences": [_target_record(one) for one in audit.targets],
         "failed": [
             {"name": one.name, "code": one.error.code, "message": str(one.error)} for one in audit.failed
         ],
@@ -222,12 +225,37 @@ def document(audit: Audit, head: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def save(audit: Audit, head: Mapping[str, Any], folder: Path) -> list[Path]:
+def save(audit: Audit, head: Mapping[str, Any], folder: Path) -> None:
     """Write audit.json and audit.csv into ``folder``. Raises ``ResourceError``."""
-    files = [folder / "audit.json", folder / "audit.csv"]
-    write_text(files[0], json.dumps(document(audit, head), indent=1, allow_nan=False) + "\n")
-    write_text(files[1], _table(audit))
-    return files
+    rows = []
+    for one in audit.targets:
+        for effect in one.effects:
+            numbers = (effect.moved, effect.distance, one.auc[effect.mode], effect.auc, effect.gain)
+            texts = [_no_formula(text) for text in (one.name, effect.mode, effect.variant, effect.sentence)]
+            rows.append([*texts, *map(csv_number, numbers), int(effect.refused)])
+    write_audit(folder, document(audit, head), _COLUMNS, rows)
+
+
+def write_audit(
+    folder: Path, content: Mapping[str, Any], columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Write audit.json and audit.csv. Raises ``ResourceError``."""
+    write_text(folder / "audit.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    sheet = io.StringIO()
+    writer = csv.writer(sheet, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(folder / "audit.csv", sheet.getvalue())
+
+
+def csv_number(value: float | None) -> str:
+    """Six digits; empty for what is not defined."""
+    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+def _no_formula(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
 def _mode_record(result: ModeResult) -> dict[str, Any]:
@@ -248,7 +276,7 @@ def _mode_record(result: ModeResult) -> dict[str, Any]:
     }
 
 
-def _heard_record(one: TargetAudit) -> dict[str, Any]:
+def _target_record(one: TargetAudit) -> dict[str, Any]:
     contradiction = one.wording.contradicting
     return {
         "name": one.name,
@@ -264,8 +292,8 @@ def _heard_record(one: TargetAudit) -> dict[str, Any]:
             {
                 "mode": str(effect.mode),
                 "variant": str(effect.variant),
-                "moved": _number(effect.moved),
-                "distance": _number(effect.distance),
+                "moved": finite_or_none(effect.moved),
+                "distance": finite_or_none(effect.distance),
                 "auc": effect.auc,
                 "gain": effect.gain,
                 "refused": effect.refused,
@@ -273,26 +301,3 @@ def _heard_record(one: TargetAudit) -> dict[str, Any]:
             for effect in one.effects
         ],
     }
-
-
-def _table(audit: Audit) -> str:
-    """A row a target, mode and run; empty where a number is not defined."""
-    sheet = io.StringIO()
-    writer = csv.writer(sheet, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for one in audit.targets:
-        for effect in one.effects:
-            numbers = (effect.moved, effect.distance, one.auc[effect.mode], effect.auc, effect.gain)
-            cells = ["" if _number(value) is None else f"{value:.6g}" for value in numbers]
-            words = [_safe(text) for text in (one.name, effect.mode, effect.variant, effect.sentence)]
-            writer.writerow([*words, *cells, int(effect.refused)])
-    return sheet.getvalue()
-
-
-def _safe(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -1,6 +1,6 @@
-"""Other sentences for the audit: another target's, and one that contradicts. Knows words; no picture.
+"""Other sentences for the audit: that of another target, and one that contradicts the true one.
 
-The lists of words are ours and English. The same sentences and seed always give the same answers.
+The word lists are ours and English. The same sentences and seed always give the same results.
 """
 
 from __future__ import annotations
@@ -12,25 +12,20 @@ from functools import partial
 
 import numpy as np
 
-COLOURS: dict[str, str] = {
-    "red": "blue",
-    "blue": "red",
-    "green": "purple",
-    "purple": "green",
-    "yellow": "black",
-    "black": "white",
-    "white": "black",
-    "orange": "blue",
-    "pink": "green",
-    "brown": "white",
-    "gray": "red",
-    "grey": "red",
-    "silver": "red",
-    "golden": "blue",
-}
-"""A colour and what contradicts it; where that is in the sentence too, the next of ``_RING`` that is not."""
 
-_RING = ("red", "blue", "green", "yellow", "purple", "white", "black")
+def _pairs(text: str) -> dict[str, str]:
+    return dict(pair.split() for pair in text.split(","))
+
+
+COLORS: dict[str, str] = _pairs(
+    """
+    red blue, blue red, green purple, purple green, yellow black, black white, white black, orange blue, pink
+    green, brown white, gray red, grey red, silver red, golden blue
+    """
+)
+"""A color and its replacement; if that is in the sentence too, the next of ``_REPLACEMENTS`` that is not."""
+
+_REPLACEMENTS = ("red", "blue", "green", "yellow", "purple", "white", "black")
 
 _OPPOSITES = """
 left right, leftmost rightmost, top bottom, upper lower, uppermost lowermost, above below, front back,
@@ -39,85 +34,26 @@ small large, smaller larger, smallest largest, tall short, taller shorter, talle
 wide narrow, fat slim, young old, younger older, dark bright, male female, man woman, men women, boy girl,
 boys girls, father mother, king queen, actor actress, gentleman lady
 """
-_ONE_WAY = {
-    "big": "small",
-    "bigger": "smaller",
-    "biggest": "smallest",
-    "little": "large",
-    "tiny": "large",
-    "huge": "small",
-    "long": "short",
-    "middle": "corner",
-    "light": "dark",
-    "guy": "woman",
-    "gentlemen": "women",
-    "closest": "farthest",
-    "furthest": "nearest",
-}
+_ONE_WAY = _pairs(
+    """
+    big small, bigger smaller, biggest smallest, little large, tiny large, huge small, long short, middle
+    corner, light dark, guy woman, gentlemen women, closest farthest, furthest nearest
+    """
+)
 
-CLASSES: dict[str, str] = {
-    "person": "car",
-    "people": "cars",
-    "human": "car",
-    "pedestrian": "bus",
-    "player": "ball",
-    "athlete": "ball",
-    "driver": "tree",
-    "rider": "tree",
-    "face": "hand",
-    "hand": "face",
-    "head": "foot",
-    "car": "person",
-    "van": "person",
-    "bus": "bicycle",
-    "truck": "bicycle",
-    "vehicle": "animal",
-    "motorcycle": "boat",
-    "motorbike": "boat",
-    "bicycle": "truck",
-    "bike": "truck",
-    "train": "horse",
-    "boat": "motorcycle",
-    "ship": "bicycle",
-    "airplane": "dog",
-    "aircraft": "dog",
-    "plane": "dog",
-    "helicopter": "cow",
-    "drone": "cat",
-    "animal": "vehicle",
-    "dog": "cat",
-    "cat": "dog",
-    "horse": "train",
-    "cow": "bird",
-    "sheep": "bird",
-    "bird": "elephant",
-    "elephant": "bird",
-    "bear": "duck",
-    "zebra": "car",
-    "giraffe": "boat",
-    "lion": "bus",
-    "tiger": "bus",
-    "monkey": "truck",
-    "fish": "person",
-    "ball": "player",
-    "cup": "book",
-    "bottle": "chair",
-    "book": "cup",
-    "box": "ball",
-    "bag": "bicycle",
-    "phone": "shoe",
-    "toy": "tree",
-    "kite": "car",
-    "circle": "square",
-    "square": "circle",
-    "triangle": "ring",
-    "star": "bar",
-    "cross": "circle",
-    "diamond": "ring",
-    "ring": "diamond",
-    "bar": "star",
-}
-"""A class and another one, for sentences that name neither colour, side, size nor man or woman."""
+CLASSES: dict[str, str] = _pairs(
+    """
+    person car, people cars, human car, pedestrian bus, player ball, athlete ball, driver tree, rider tree,
+    face hand, hand face, head foot, car person, van person, bus bicycle, truck bicycle, vehicle animal,
+    motorcycle boat, motorbike boat, bicycle truck, bike truck, train horse, boat motorcycle, ship bicycle,
+    airplane dog, aircraft dog, plane dog, helicopter cow, drone cat, animal vehicle, dog cat, cat dog, horse
+    train, cow bird, sheep bird, bird elephant, elephant bird, bear duck, zebra car, giraffe boat, lion bus,
+    tiger bus, monkey truck, fish person, ball player, cup book, bottle chair, book cup, box ball, bag
+    bicycle, phone shoe, toy tree, kite car, circle square, square circle, triangle ring, star bar, cross
+    circle, diamond ring, ring diamond, bar star
+    """
+)
+"""A class and its replacement, for sentences without a color, side, size, age or sex."""
 
 PLAIN: tuple[str, ...] = (
     "the wooden chair",
@@ -133,7 +69,7 @@ PLAIN: tuple[str, ...] = (
     "the black cat",
     "a slice of pizza",
 )
-"""Plain phrases of everyday things: what is shuffled in where there is one sentence only."""
+"""Plain descriptions of everyday things, for targets that get no other target's sentence."""
 
 _FILLERS = frozenset(
     re.findall(
@@ -151,9 +87,9 @@ class Contradiction:
 
     Attributes:
         text: the sentence.
-        swapped: the words that were exchanged, (old, new) each; empty where no word could be.
-        how: ``attribute`` (colour, side, size, man or woman), ``class`` (another kind of thing) or ``object``
-            (no word is on the lists: a plain phrase of another thing).
+        swapped: (old, new) of the words that were replaced; empty if none was.
+        how: ``attribute`` (color, side, size, man or woman), ``class`` (another class) or ``object`` (no word
+            is on the lists: a plain description of another thing).
     """
 
     text: str
@@ -163,7 +99,7 @@ class Contradiction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wording:
-    """What is said of one target instead of the truth: another target's sentence, and a contradiction."""
+    """The false sentences for one target: that of another target, and a contradiction."""
 
     shuffled: str
     contradicting: Contradiction
@@ -175,40 +111,40 @@ def words_of(sentence: str) -> list[str]:
 
 
 def content_words(sentence: str) -> frozenset[str]:
-    """The words that say something of the target."""
+    """The words that describe the target."""
     return frozenset(words_of(sentence)) - _FILLERS
 
 
 def contradict(sentence: str) -> Contradiction:
-    """A sentence that says the opposite in what can be said the opposite of.
+    """Replace the attributes of a sentence by their opposites.
 
-    Every word for a colour, a side, a size, an age or a sex is exchanged; where there is none, the words for
-    a class; where there is none either, the whole sentence gives way to a plain phrase of another thing.
+    Every word for a color, a side, a size, an age or a sex is replaced; if there is none, the words for a
+    class; if there is none either, the whole sentence, by a plain description of another thing.
     """
-    said = set(words_of(sentence))
-    for how, table in (("attribute", _attributes(said)), ("class", CLASSES)):
-        swapped = [(word, table[word]) for word in words_of(sentence) if word in table]
+    words = words_of(sentence)
+    for how, table in (("attribute", _attributes(set(words))), ("class", CLASSES)):
+        swapped = [(word, table[word]) for word in words if word in table]
         if swapped:
-            text = _WORD.sub(partial(_exchanged, table), sentence)
+            text = _WORD.sub(partial(_replacement, table), sentence)
             return Contradiction(text=text, swapped=tuple(dict.fromkeys(swapped)), how=how)
     return Contradiction(text=plain_phrase(sentence, skip=1), swapped=(), how="object")
 
 
 def plain_phrase(sentence: str, skip: int = 0) -> str:
-    """A phrase of ``PLAIN`` that shares no content word with the sentence; the ``skip``-th of those."""
+    """A phrase of ``PLAIN`` that shares no content word with the sentence; the ``skip``-th such one."""
     own = content_words(sentence)
-    strangers = [phrase for phrase in PLAIN if not content_words(phrase) & own]
-    if not strangers:  # the sentence has a word of each phrase: the least alike is the best there is
+    distinct = [phrase for phrase in PLAIN if not content_words(phrase) & own]
+    if not distinct:  # the sentence shares a word with each phrase: take the least similar one
         return min(PLAIN, key=lambda phrase: len(content_words(phrase) & own))
-    # Not always the first: which one follows from the letters of the sentence.
-    return strangers[(sum(map(ord, sentence)) + skip) % len(strangers)]
+    # Not always the first one: the letters of the sentence decide.
+    return distinct[(sum(map(ord, sentence)) + skip) % len(distinct)]
 
 
 def shuffled(sentences: Sequence[str], seed: int = 0) -> list[str]:
-    """Another target's sentence for each: a derangement, chosen so that few content words are shared.
+    """Give each target another one's sentence: a derangement that shares few content words.
 
-    Where even the best one leaves a target with its own words (two targets have the same sentence, or there
-    is one sentence only), that target gets a plain phrase.
+    A target that gets its own content words even so (two targets have the same sentence, or there is a single
+    sentence) gets a plain description instead.
     """
     number = len(sentences)
     order = [int(i) for i in np.random.default_rng(seed).permutation(number)]
@@ -218,7 +154,7 @@ def shuffled(sentences: Sequence[str], seed: int = 0) -> list[str]:
         pairs = ((contents[order[i]], contents[order[(i + shift) % number]]) for i in range(number))
         return sum(len(one & other) + 10 * (one == other) for one, other in pairs)
 
-    # A shift of a random order leaves nobody in place; a few dozen are enough to find a good one.
+    # A shift of a random order leaves none in place; a few dozen are enough to find a good one.
     shift = min(range(1, min(number, 49)), key=shared, default=0)
     result = [""] * number
     for place, index in enumerate(order):
@@ -229,7 +165,7 @@ def shuffled(sentences: Sequence[str], seed: int = 0) -> list[str]:
 
 
 def wordings(sentences: Sequence[str], seed: int = 0) -> list[Wording]:
-    """For each sentence what is said instead."""
+    """The false sentences for each true one."""
     others = shuffled(sentences, seed)
     return [
         Wording(shuffled=other, contradicting=contradict(sentence))
@@ -238,22 +174,22 @@ def wordings(sentences: Sequence[str], seed: int = 0) -> list[Wording]:
 
 
 def opposites() -> dict[str, str]:
-    """Sides, sizes, ages and sexes: a word and its opposite."""
-    pairs = [pair.split() for pair in _OPPOSITES.replace("\n", " ").split(",")]
-    return {a: b for a, b in pairs} | {b: a for a, b in pairs} | _ONE_WAY
+    """Opposites of words for sides, sizes, ages and sexes."""
+    pairs = _pairs(_OPPOSITES)
+    return pairs | {b: a for a, b in pairs.items()} | _ONE_WAY
 
 
-def _attributes(said: set[str]) -> dict[str, str]:
-    """Colours and opposites; no colour is exchanged for one that the sentence names as well."""
-    colours: dict[str, str] = {}
-    for colour in sorted(said & COLOURS.keys()):
-        free = (c for c in (COLOURS[colour], *_RING) if c not in said and c not in colours.values())
-        colours[colour] = next(free, COLOURS[colour])
-    return opposites() | colours
+def _attributes(words: set[str]) -> dict[str, str]:
+    """Replacements of colors and opposites; no color becomes one that the sentence names as well."""
+    colors: dict[str, str] = {}
+    for color in sorted(words & COLORS.keys()):
+        free = (c for c in (COLORS[color], *_REPLACEMENTS) if c not in words and c not in colors.values())
+        colors[color] = next(free, COLORS[color])
+    return opposites() | colors
 
 
-def _exchanged(table: dict[str, str], hit: re.Match[str]) -> str:
-    """The new word, with a capital where the old one had it; the old one where the table has none."""
+def _replacement(table: dict[str, str], hit: re.Match[str]) -> str:
+    """The new word, capitalized like the old one; the old one if the table has none."""
     word = hit.group()
     new = table.get(word.lower())
     if new is None:

@@ -1,16 +1,12 @@
-"""Twin scenes: two things of one shape in two colours, a sentence for each. Does the box follow the words?
+"""Audit with distractor pairs: scenes with two objects of one shape in two colors, and a sentence for each.
 
-Nothing but the sentence tells the twins apart, so a model that reads must land on the one that is named, and
-change to the other with the other sentence. A model that does not read stands on one of them, or on neither,
-whatever is said: what it gains with one sentence it loses with the other, and its *lead* is 0.
+Nothing but the sentence distinguishes the two, so a model that reads must track the named one, and change to
+the other with the other sentence. A model that does not read tracks one of them, or neither, whatever the
+sentence: what it gains with one it loses with the other, and its *lead* is 0.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,29 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vltrack.core.errors import PartialResult
-from vltrack.core.files import write_text
-from vltrack.core.types import Frame, Mode, Target, iou_xywh
+from vltrack.core.json_io import finite_or_none
+from vltrack.core.types import Floats, Frame, Mode, Target, iou_xywh
 from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
-from vltrack.evaluation.audit import MultiTrackerLike, Run, Variant, follow, movement
-from vltrack.evaluation.audit_report import FORMAT, TINY, VERSION
+from vltrack.evaluation.audit import MultiTrackerLike, RunKey, Variant, movement, track_targets
+from vltrack.evaluation.audit_report import FORMAT, TINY, VERSION, csv_number, write_audit
 from vltrack.metrics.bootstrap import FEWEST, Interval, paired_bootstrap
 
 FIRST_SEED = 1_000_000
 """Scenes are drawn from this seed on; training uses others."""
 APART = 0.1
-"""DistractorPair overlap at most this much in the first frame, or the start by words would be a matter of taste."""
+"""Largest overlap of the pair in the first frame: text-only initialization needs two candidates."""
 FRAMES = 20
 RATE = 25.0
 
-_A: Run = (Mode.NL, Variant.TRUE)
-_B: Run = (Mode.NL, Variant.CONTRADICTING)
+_A: RunKey = (Mode.NL, Variant.TRUE)
+_B: RunKey = (Mode.NL, Variant.CONTRADICTING)
 
 
 class DistractorVerdict(StrEnum):
-    """What is found of a model on twins."""
+    """The finding on a model."""
 
     IGNORES = "ignores the sentence"
     FOLLOWS = "follows the sentence"
@@ -50,16 +45,16 @@ class DistractorVerdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistractorPair:
-    """One scene and what a model did in it, with each of the two sentences.
+    """One scene, and the boxes of a model with each of the two sentences.
 
     Attributes:
         seed: of the scene.
-        sentences: of the first and the second twin.
-        named: share of frames in which the box overlaps the twin that is named more than the other one, for
-            each of the two sentences.
-        other: the same for the twin that is not named.
-        moved: mean of 1 - overlap between the boxes of the two sentences; NaN where both were refused.
-        refused: how many of the two starts gave no box.
+        sentences: of the first and the second object.
+        named: share of frames in which the box overlaps the named object more than the other one, for each of
+            the two sentences.
+        other: the same for the other object.
+        moved: mean of 1 - overlap between the boxes of the two sentences; NaN if both were refused.
+        refused: how many of the two initializations gave no box.
     """
 
     seed: int
@@ -71,18 +66,18 @@ class DistractorPair:
 
     @property
     def lead(self) -> float:
-        """Mean of ``named`` - ``other``: 1 reads perfectly, 0 does not read, -1 does the opposite."""
+        """Mean of ``named`` - ``other``: 1 always right, 0 no effect of the text, -1 always wrong."""
         return (sum(self.named) - sum(self.other)) / 2
 
     @property
     def flipped(self) -> bool:
-        """Whether each sentence has the box on its own twin in more than half of the frames."""
+        """Whether each sentence puts the box on its own object in more than half of the frames."""
         return min(self.named) > 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistractorAudit:
-    """All scenes: mean ``lead``, share of frames on the named and on the other twin, flip rate, movement."""
+    """All scenes: mean ``lead``, share of frames on the named and the other object, flip rate, movement."""
 
     verdict: DistractorVerdict
     lead: Interval
@@ -95,46 +90,43 @@ class DistractorAudit:
 
     @property
     def verdict_text(self) -> str:
-        """The verdict in words; where scenes are too few, how many there are."""
+        """The verdict; if there are too few scenes, with their number."""
         if self.verdict is not DistractorVerdict.FEW:
             return str(self.verdict)
         return f"{self.verdict} ({len(self.scenes)}, {FEWEST} are needed)"
 
 
 def distractor_scenes(count: int, frames: int = FRAMES, seed: int = 0) -> Iterator[tuple[int, SyntheticClip]]:
-    """``count`` scenes and the seeds of their clips: both twins always in view, apart in the first frame."""
+    """Yield ``count`` fair scenes and the seeds of their clips.
+
+    Both objects are always in view, and apart in the first frame.
+    """
     number, found = FIRST_SEED * (1 + seed), 0
     while found < count:
         clip = synthesize_clip(number, frames)
-        if _fair(clip):
-            found += 1
-            yield number, clip
+        distractor = clip.distractor_boxes
         number += 1
+        if distractor is None or clip.absent.any() or (distractor[:, 2:] <= 0).any():
+            continue
+        if iou_xywh(clip.boxes[0], distractor[0]) <= APART:
+            found += 1
+            yield number - 1, clip
 
 
-def _fair(clip: SyntheticClip) -> bool:
-    """Whether the sentences decide: two twins, always in view, apart in the first frame."""
-    rivals = clip.distractor_boxes
-    if rivals is None or clip.absent.any() or (rivals[:, 2:] <= 0).any():
-        return False
-    return bool(iou_xywh(clip.boxes[0], rivals[0]) <= APART)
-
-
-def audit_scene(follower: MultiTrackerLike, seed: int, clip: SyntheticClip) -> DistractorPair:
-    """Follow both twins of a scene by their sentences, in one pass.
+def audit_scene(tracker: MultiTrackerLike, seed: int, clip: SyntheticClip) -> DistractorPair:
+    """Track both objects of a scene from their sentences, in one pass.
 
     Raises:
-        ValueError: the clip has no twins.
+        ValueError: the clip has no distractor pair.
         VltrackError: what the tracker raises.
     """
     if clip.distractor_boxes is None:
-        raise ValueError("the clip has no twins")
+        raise ValueError(f"no distractor pair in the clip of seed {seed}")
     targets = {_A: Target(text=clip.sentence), _B: Target(text=clip.distractor_sentence)}
-    boxes, _ = follow(follower, _frames(clip.frames), targets)
-    one, two = (
-        _shares(boxes[_A], clip.boxes, clip.distractor_boxes),
-        _shares(boxes[_B], clip.distractor_boxes, clip.boxes),
-    )
+    frames = (Frame(image=image, index=k, seconds=k / RATE) for k, image in enumerate(clip.frames))
+    boxes, _ = track_targets(tracker, frames, targets)
+    one = _shares(boxes[_A], clip.boxes, clip.distractor_boxes)
+    two = _shares(boxes[_B], clip.distractor_boxes, clip.boxes)
     return DistractorPair(
         seed=seed,
         sentences=(clip.sentence, clip.distractor_sentence),
@@ -146,7 +138,7 @@ def audit_scene(follower: MultiTrackerLike, seed: int, clip: SyntheticClip) -> D
 
 
 def summarize_pairs(scenes: Sequence[DistractorPair], seed: int = 0) -> DistractorAudit:
-    """All scenes together; ``seed`` is of the bootstrap. Below ``FEWEST`` nothing is said of following."""
+    """Summarize all scenes; ``seed`` is for the bootstrap. Below ``FEWEST`` scenes there is no verdict."""
 
     def over(values: Iterable[float]) -> Interval:
         return paired_bootstrap(list(values), seed=seed)
@@ -174,23 +166,22 @@ def summarize_pairs(scenes: Sequence[DistractorPair], seed: int = 0) -> Distract
 
 
 def judge_pairs(audit: DistractorAudit, model: str) -> None:
-    """Raise where the box does not follow the sentence: here nothing else names the target.
+    """Raise if the box does not follow the sentence, which alone specifies the target here.
 
     Raises:
         PartialResult: it does not.
     """
     if audit.verdict in (DistractorVerdict.FOLLOWS, DistractorVerdict.FEW):
         return
-    flips = sum(scene.flipped for scene in audit.scenes)
+    flips, count = sum(scene.flipped for scene in audit.scenes), len(audit.scenes)
     raise PartialResult(
-        f"{model} does not follow the sentence on twins ({audit.verdict}): in {flips} of "
-        f"{len(audit.scenes)} scene{'' if len(audit.scenes) == 1 else 's'} each sentence has the box on its "
-        "own twin.",
-        hint="Do not rely on words to tell look-alikes apart, or train on scenes where only words decide.",
+        f"{model} does not follow the sentence on distractor pairs ({audit.verdict}): in {flips} of "
+        f"{count} scene{'' if count == 1 else 's'} each sentence puts the box on its own object.",
+        hint="Do not rely on text to distinguish look-alikes, or train on scenes where only it decides.",
     )
 
 
-# -- files --------------------------------------------------------------------------------------------
+# -- files --------------------------------------------------------------------------------------------------
 
 
 def document(audit: DistractorAudit, head: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,48 +196,36 @@ def document(audit: DistractorAudit, head: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": str(audit.verdict),
         **totals,
         "refused": audit.refused,
-        "scenes": [_record(scene) for scene in audit.scenes],
+        "scenes": [
+            {
+                "seed": scene.seed,
+                "sentences": list(scene.sentences),
+                "named": list(scene.named),
+                "other": list(scene.other),
+                "lead": scene.lead,
+                "flipped": scene.flipped,
+                "moved": finite_or_none(scene.moved),
+                "refused": scene.refused,
+            }
+            for scene in audit.scenes
+        ],
     }
 
 
-def save(audit: DistractorAudit, head: Mapping[str, Any], folder: Path) -> list[Path]:
+def save(audit: DistractorAudit, head: Mapping[str, Any], folder: Path) -> None:
     """Write audit.json and audit.csv into ``folder``. Raises ``ResourceError``."""
-    files = [folder / "audit.json", folder / "audit.csv"]
-    write_text(files[0], json.dumps(document(audit, head), indent=1, allow_nan=False) + "\n")
-    sheet = io.StringIO()
-    writer = csv.writer(sheet, lineterminator="\n")
-    writer.writerow(("seed", "sentence", "named", "other", "flipped", "moved", "refused"))
+    columns = ("seed", "sentence", "named", "other", "flipped", "moved", "refused")
+    rows = []
     for scene in audit.scenes:
         for which, sentence in enumerate(scene.sentences):
-            moved = "" if math.isnan(scene.moved) else f"{scene.moved:.6g}"
-            shares = [f"{share:.6g}" for share in (scene.named[which], scene.other[which])]
-            writer.writerow((scene.seed, sentence, *shares, int(scene.flipped), moved, scene.refused))
-    write_text(files[1], sheet.getvalue())
-    return files
+            numbers = [scene.named[which], scene.other[which], scene.moved]
+            named, other, moved = map(csv_number, numbers)
+            rows.append([scene.seed, sentence, named, other, int(scene.flipped), moved, scene.refused])
+    write_audit(folder, document(audit, head), columns, rows)
 
 
-def _record(scene: DistractorPair) -> dict[str, Any]:
-    return {
-        "seed": scene.seed,
-        "sentences": list(scene.sentences),
-        "named": list(scene.named),
-        "other": list(scene.other),
-        "lead": scene.lead,
-        "flipped": scene.flipped,
-        "moved": None if math.isnan(scene.moved) else scene.moved,
-        "refused": scene.refused,
-    }
-
-
-def _shares(
-    boxes_N4: NDArray[np.float64], named_N4: NDArray[np.float64], other_N4: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Shares of frames in which the box lies more on the one that is named, and more on the other one."""
+def _shares(boxes_N4: Floats, named_N4: Floats, other_N4: Floats) -> tuple[float, float]:
+    """Shares of frames in which the box overlaps the named object more, and the other one more."""
     rows = np.nan_to_num(boxes_N4)
     ahead = iou_xywh(rows, named_N4) - iou_xywh(rows, other_N4)
     return float((ahead > 0).mean()), float((ahead < 0).mean())
-
-
-def _frames(images: NDArray[np.uint8]) -> Iterator[Frame]:
-    for index, image in enumerate(images):
-        yield Frame(image=image, index=index, seconds=index / RATE)

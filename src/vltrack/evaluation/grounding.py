@@ -1,7 +1,4 @@
-"""Boxes that a tracker finds by words alone in single pictures. Knows pictures with phrases and trackers.
-
-It is what a start by words does (``Tracker.init`` with a sentence), asked of sets of referring expressions.
-"""
+"""Score visual grounding: text-only initialization (``Tracker.init``) on sets of referring expressions."""
 
 from __future__ import annotations
 
@@ -20,22 +17,22 @@ from vltrack.metrics.success import Grounding, grounding
 def evaluate_grounding(
     phrases: ReferringSet, weights: str | Path, *, progress: Callable[[], None], **loading: Any
 ) -> dict[str, Grounding]:
-    """Scores by split. A phrase that the tracker finds nothing for has overlap 0 and is counted.
+    """Score every split. An expression without a found box counts with overlap 0.
 
     Args:
         phrases: the splits that are scored.
-        weights: a model's name or path.
-        progress: called after every phrase.
-        loading: for ``Tracker.load``: ``device``, ``policy``.
+        weights: name or path of a model.
+        progress: called after every expression.
+        loading: options of ``Tracker.load``: ``device``, ``policy``.
 
     Raises:
-        DataError: no phrase, or a picture that cannot be read (named).
+        DataError: no expressions, or an image that cannot be read.
         And what ``Tracker.load`` raises.
     """
     from vltrack.tracking.tracker import Tracker
 
     if not len(phrases):
-        raise DataError(f"{phrases.root} holds no phrase.", hint="Check the data set.")
+        raise DataError(f"No expressions in {phrases.root}.", hint="Check the data set.")
     tracker = Tracker.load(weights, threads=1, **loading)
     found = np.full((len(phrases), 4), np.nan)
     for row, (image, phrase, _) in enumerate(phrases.samples()):

@@ -1,7 +1,7 @@
-"""Archives for the servers of GOT-10k and TrackingNet. Knows their file names and number formats only.
+"""Archives for the evaluation servers of GOT-10k and TrackingNet.
 
 The same results give the same bytes: names sorted, time stamps fixed, nothing compressed (compressors differ
-between machines). A manifest with the sha256 of every member stands beside the archive.
+between machines). A manifest with the sha256 of every member is written next to the archive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vltrack.core.types import Floats
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 SERVERS = ("got10k", "trackingnet")
-"""Data sets that have a server with an archive format of its own."""
+"""Data sets with a server and an archive format of its own."""
 
 
 def pack(
@@ -34,9 +34,9 @@ def pack(
 
     Args:
         server: one of ``SERVERS``.
-        frames: how many frames each sequence of the split has; all of them have to be there.
+        frames: number of frames of each sequence of the split; all of them must have results.
         boxes: (N, 4) xywh by sequence.
-        seconds: (N,) seconds a frame by sequence (GOT-10k asks for them).
+        seconds: (N,) seconds per frame by sequence (part of GOT-10k's archive).
         path: of the zip.
 
     Returns:
@@ -44,11 +44,11 @@ def pack(
 
     Raises:
         UsageError: no such server.
-        PartialResult: a sequence is missing or has another number of rows; nothing is written.
+        PartialResult: a sequence is missing or has a wrong number of rows; nothing is written.
         ResourceError: the disk is full or the folder cannot be written.
     """
     if server not in SERVERS:
-        raise UsageError(f"there is no archive format for {server!r}.", hint=f"Known: {', '.join(SERVERS)}.")
+        raise UsageError(f"No archive format for {server!r}.", hint=f"Known: {', '.join(SERVERS)}.")
     _check(server, frames, boxes, seconds)
     members = dict(_got10k(frames, boxes, seconds) if server == "got10k" else _trackingnet(frames, boxes))
     buffer = io.BytesIO()
@@ -61,14 +61,14 @@ def pack(
     data = buffer.getvalue()
     write_bytes(path, data)
     manifest = path.with_name(path.name + ".manifest.json")
-    told = {
+    record = {
         "archive": path.name,
         "sha256": sha256_bytes(data),
         "server": server,
         "sequences": len(frames),
         "members": {name: sha256_bytes(members[name]) for name in sorted(members)},
     }
-    write_text(manifest, json.dumps(told, indent=1) + "\n")
+    write_text(manifest, json.dumps(record, indent=1) + "\n")
     return manifest
 
 
@@ -84,13 +84,13 @@ def _check(
     if wrong:
         what = "results or times" if timed else "results"
         raise PartialResult(
-            f"{len(wrong)} of {len(frames)} sequences have no whole {what}: {', '.join(wrong[:5])}."
+            f"{len(wrong)} of {len(frames)} sequences have no complete {what}: {', '.join(wrong[:5])}."
             " No archive was written.",
-            hint="Run the evaluation again; what is finished is not run twice.",
+            hint="Run the evaluation again; finished sequences are not run twice.",
         )
     broken = [name for name in frames if not np.isfinite(boxes[name]).all()]
     if broken:
-        raise PartialResult(f"the boxes of {broken[0]} are not all finite. No archive was written.")
+        raise PartialResult(f"The boxes of {broken[0]} are not all finite. No archive was written.")
 
 
 def _got10k(

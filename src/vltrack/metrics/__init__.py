@@ -1,1 +1,1 @@
-"""Overlap, curves and scores of boxes against annotations. Knows arrays only; never loads torch."""
+"""Scores of boxes against annotations, on arrays; without torch."""

@@ -1,3 +1,1 @@
-"""Our trackers inside the harnesses of others: got10k and the VOT toolkit. Knows their contracts, imports
-neither.
-"""
+"""Adapters that run our trackers inside the got10k package and the VOT toolkit."""

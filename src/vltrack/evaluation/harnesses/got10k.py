@@ -1,8 +1,7 @@
-"""A tracker that the got10k package can run. Knows that package's contract: ``name``, ``is_deterministic``,
-``init``, ``update``, ``track``; imports it only where its loop is asked for.
+"""Our trackers inside the got10k package, with the interface of its ``got10k.trackers.Tracker`` (0.1.3).
 
-The contract is that of ``got10k.trackers.Tracker`` (got10k 0.1.3): boxes x, y, w, h in pixels, pictures as
-RGB ``PIL.Image``. Annotations go in unchanged, also those that count from 1, as the field does.
+Boxes are x, y, w, h in pixels, images RGB ``PIL.Image``. Annotations are used unchanged, also those that
+count pixels from 1, as the field does. The package is imported only by ``track``.
 """
 
 from __future__ import annotations
@@ -21,15 +20,14 @@ from vltrack.tracking.tracker import DEFAULT_MODEL, Tracker
 
 
 class Got10kTracker:
-    """Give it to ``ExperimentOTB(...).run`` or any other experiment of got10k.
+    """A tracker for ``ExperimentOTB(...).run`` or any other experiment of got10k.
 
-    The package never hands out a sentence, so the modes that read one take ``sentences``: a sentence for the
-    name of the folder that holds a sequence. The same target in the same pictures gives the same boxes, so
-    GOT-10k's three repetitions are one.
+    The package has no sentences, so the modes with text take ``sentences``: one per folder of a sequence. The
+    same target in the same images gives the same boxes, so GOT-10k's three repetitions are one.
 
     Attributes:
-        name: the folder of the results.
-        sentence: what the next ``init`` reads; ``track`` sets it.
+        name: name of the results' folder.
+        sentence: text for the next ``init``; set by ``track``.
     """
 
     is_deterministic = True
@@ -47,20 +45,20 @@ class Got10kTracker:
 
         Args:
             model: a name of ``vltrack models`` or the path of weights.
-            name: the folder of the results; by default the model's name and the mode.
-            mode: ``bbox``, ``nl`` (the box of the first frame is not looked at) or ``nlbbox``.
-            sentences: folder's name -> sentence.
-            device: as ``Tracker.load`` takes it.
+            name: of the results' folder; by default the model's name and the mode.
+            mode: ``bbox``, ``nl`` (the box of the first frame is ignored) or ``nlbbox``.
+            sentences: sentence by name of the folder.
+            device: passed to ``Tracker.load``.
 
         Raises:
-            UsageError: no such mode, or a mode that reads sentences without any.
+            UsageError: no such mode, or a mode with text without sentences.
             ModelError, ResourceError: see ``Tracker.load``.
         """
         if mode not in tuple(Mode):
-            raise UsageError(f"there is no mode {mode!r}.", hint=f"Modes: {', '.join(Mode)}.")
+            raise UsageError(f"Unknown mode: {mode!r}.", hint=f"Known: {', '.join(Mode)}.")
         self._mode = Mode(mode)
         if self._mode is not Mode.BBOX and not sentences:
-            raise UsageError(f"the mode {mode} needs sentences.", hint="Give a sentence for each folder.")
+            raise UsageError(f"Mode {mode} needs sentences.", hint="Give one per folder.")
         self._sentences = sentences or {}
         self._tracker = Tracker.load(model, device=device)
         self._first: NDArray[np.float64] | None = None
@@ -68,7 +66,7 @@ class Got10kTracker:
         self.sentence: str | None = None
 
     def init(self, image: Any, box: Sequence[float] | NDArray[np.float64]) -> None:
-        """Start on an RGB picture (``PIL.Image`` or uint8 (H, W, 3)) with x, y, w, h in its pixels.
+        """Start on an RGB image (``PIL.Image`` or uint8 (H, W, 3)) with a box x, y, w, h in its pixels.
 
         Raises what ``Tracker.init`` raises; ``UsageError`` in the mode ``nl`` before ``sentence`` is set.
         """
@@ -81,22 +79,22 @@ class Got10kTracker:
         self._first = step.box
 
     def update(self, image: Any) -> NDArray[np.float64]:
-        """The box (4,) x, y, w, h in the next picture. Raises what ``Tracker.update`` raises."""
+        """Return the box (4,) x, y, w, h in the next image. Raises what ``Tracker.update`` raises."""
         return self._tracker.update(_pixels(image)).box
 
     def track(
         self, img_files: Sequence[str], box: NDArray[np.float64], visualize: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """One sequence, by the package's own loop: it reads the pictures and takes the times.
+        """Track one sequence by the package's own loop, which reads the images and takes the times.
 
         Returns:
-            boxes: (N, 4) x, y, w, h; the first is the given one, or in the mode ``nl`` what the words found.
+            boxes: (N, 4) x, y, w, h; the first is the given one, or in mode ``nl`` the tracker's own.
             times: (N,) seconds of ``init`` and each ``update``.
 
         Raises:
             UsageError: got10k is not installed.
-            DataError: the mode reads a sentence and there is none for this folder.
-            GroundingFailed: the words gave no usable box.
+            DataError: the mode needs a sentence and there is none for this folder.
+            GroundingFailed: the text gave no usable box.
         """
         if self._mode is not Mode.BBOX:
             self.sentence = self._sentence_of(img_files)
@@ -104,7 +102,7 @@ class Got10kTracker:
             theirs = import_module("got10k.trackers").Tracker
         except ImportError as error:
             raise UsageError(
-                f"the got10k package cannot be imported ({error}).", hint="See docs/harnesses.md."
+                f"Cannot import the got10k package: {error}.", hint="See docs/harnesses.md."
             ) from error
         boxes, times = theirs.track(self, img_files, box, visualize)
         if self._mode is Mode.NL:
@@ -112,14 +110,14 @@ class Got10kTracker:
         return boxes, times
 
     def _sentence_of(self, files: Sequence[str]) -> str:
-        """That of the nearest folder above the pictures: OTB keeps them in SEQ/img, GOT-10k in SEQ."""
+        """Sentence of the nearest folder above the images: OTB has them in SEQ/img, GOT-10k in SEQ."""
         folders = [folder.name for folder in Path(files[0]).parents]
         for folder in folders:
             if folder in self._sentences:
                 return self._sentences[folder]
         raise DataError(
-            f"{Path(files[0]).parent}: no sentence for this sequence.",
-            hint=f"Name one of {', '.join(repr(folder) for folder in folders[:2])} in the sentences.",
+            f"No sentence for the sequence in {Path(files[0]).parent}.",
+            hint=f"Give one for {' or '.join(repr(folder) for folder in folders[:2])}.",
         )
 
 
