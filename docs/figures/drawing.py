@@ -117,7 +117,8 @@ class _Drawing:
             dash="6 4" if part.lane == TRAINING else "",
         )
         shows = f"{{{part.lane}/{part.modules[0]}}}" if part.shows is None else part.shows
-        small = [part.called or ", ".join(part.modules), self._weight(*part.modules), self.seen.say(shows)]
+        called = part.called or ", ".join(name.removeprefix("embed.") for name in part.modules)
+        small = [called, self._weight(*part.modules), self.seen.say(shows)]
         if part.modules and width_of(" · ".join(small[:2]), _SMALL, "mono") <= place.w - 8:
             small[:2] = [" · ".join(small[:2])]
         room = Rect(place.x, place.y + 2, place.w, place.h - 4)

@@ -8,7 +8,7 @@ _LAYERS = 12
 _VISION = (
     ("class", ""),
     ("template", "{init_template/embed.stem/tokens_BNC#0}"),
-    ("search", "{kept/selector/order_BK#0}"),
+    ("search", "{kept/selector/order_BR#0}"),
 )
 
 PICTURE = Picture(
@@ -46,7 +46,7 @@ PICTURE = Picture(
             title="Token selection",
             modules=("selector",),
             lane="kept",
-            shows="{kept/selector/keep_BN} → {kept/selector/order_BK}",
+            shows="{kept/selector/keep_BN} → {kept/selector/order_BR}",
             idea=("select",),
         ),
         "embed": Part(
@@ -126,7 +126,7 @@ PICTURE = Picture(
             title="Three prompts",
             modules=("head.prompter",),
             lane="init_template",
-            shows="{kept/head/in/2}",
+            shows="{kept/head/in/1}",
         ),
         "restore": Part(
             at=(940, 236),
@@ -134,7 +134,7 @@ PICTURE = Picture(
             title="Cells restored",
             modules=(),
             lane="kept",
-            shows="{kept/selector/order_BK} → {kept/head/in/0/search_BNC#0} tokens",
+            shows="{kept/selector/order_BR} → {kept/head/in/0/search_BNC#0} tokens",
             idea=("select",),
         ),
         "head": Part(
@@ -143,7 +143,7 @@ PICTURE = Picture(
             title="Likeness to prompts;\ncentre, offset, size",
             modules=("head",),
             lane="kept",
-            shows="{kept/head/center_BSS} cells",
+            shows="{kept/head/0} cells",
         ),
         "box": Thing(at=(964, 466), kind="box", title="box", shows="of the best cell"),
     },
