@@ -1,4 +1,4 @@
-"""The page of a report: one file that asks for nothing, says what may be said, and keeps names inert."""
+"""The page of a report: one file without requests, verdicts that the data supports, inert names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 
 from report_cases import document, pair, ruled, scores, spread
 from vltrack.core.errors import DataError
+from vltrack.datasets.layouts import LAYOUTS
 from vltrack.plots import report_table as tables
 from vltrack.plots.contact_sheet import snapshot
 from vltrack.plots.report import draw_figures, report_page
-from vltrack.plots.report_data import Report, read_report, snapshot_record
+from vltrack.plots.report_data import ReportData, read_report, snapshot_record
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}\u202e"
 
@@ -38,11 +39,11 @@ class Page(HTMLParser):
         self.text += data
 
 
-def report(*trackers: dict[str, Any], **more: Any) -> Report:
+def report(*trackers: dict[str, Any], **more: Any) -> ReportData:
     return read_report(document(*trackers, **more), "report.json")
 
 
-def three(**more: Any) -> Report:
+def three(**more: Any) -> ReportData:
     """Two that are not told apart, one surely below them."""
     pairs = [pair(0, 1, 1.0, -0.5, 2.5), pair(0, 2, 20.0, 15.0, 25.0), pair(1, 2, 19.0, 14.0, 24.0)]
     names = [scores("best", spread(51)), scores("near", spread(50)), scores("far", spread(31))]
@@ -63,7 +64,7 @@ def film() -> dict[str, Any]:
 
 def test_only_what_an_interval_tells_apart_is_ranked() -> None:
     told = three()
-    assert [(p.tracker, str(p)) for p in tables.places(told)] == [(0, "1\u20132"), (1, "1\u20132"), (2, "3")]
+    assert [(p.tracker, str(p)) for p in tables.ranking(told)] == [(0, "1\u20132"), (1, "1\u20132"), (2, "3")]
     assert tables.verdict(told) == (
         "Highest success AUC: best (51.00). best and near are not told apart on these 12 sequences."
     )
@@ -76,7 +77,7 @@ def test_only_what_an_interval_tells_apart_is_ranked() -> None:
 def test_a_clear_lead_is_said() -> None:
     told = report(scores("a", spread(40)), scores("b", spread(60)), pairs=[pair(0, 1, -20.0, -22.0, -18.0)])
     assert tables.verdict(told).startswith("b is ahead of the other in success AUC (60.00)")
-    assert [(p.tracker, str(p)) for p in tables.places(told)] == [(1, "1"), (0, "2")]
+    assert [(p.tracker, str(p)) for p in tables.ranking(told)] == [(1, "1"), (0, "2")]
     turned = tables.pair_of(told, 1, 0)
     assert turned is not None and (turned.mean, turned.low, turned.high) == (20.0, 18.0, 22.0)
     assert "not told apart" not in report_page(told, [])
@@ -86,7 +87,7 @@ def test_without_an_interval_nobody_is_ahead() -> None:
     told = report(
         scores("a", [40.0], ["x"]), scores("b", [60.0], ["x"]), pairs=[pair(0, 1, -20.0, None, None)]
     )
-    assert [str(p) for p in tables.places(told)] == ["1\u20132", "1\u20132"]
+    assert [str(p) for p in tables.ranking(told)] == ["1\u20132", "1\u20132"]
     assert "not told apart on this 1 sequence" in report_page(told, [])
 
 
@@ -95,7 +96,7 @@ def test_few_sequences_tell_nothing_however_clear_the_interval() -> None:
         names = [f"c{k}" for k in range(count)]
         trackers = [scores(n, spread(m, count=count), names) for n, m in (("a", 60), ("b", 40))]
         told = report(*trackers, pairs=[pair(0, 1, 20.0, 19.0, 21.0) | {"sequences": count}])
-        assert [str(p) for p in tables.places(told)] == (["1", "2"] if apart else ["1\u20132"] * 2)
+        assert [str(p) for p in tables.ranking(told)] == (["1", "2"] if apart else ["1\u20132"] * 2)
         assert ("fewer than 6 tell nothing" in report_page(told, [])) is not apart
 
 
@@ -104,7 +105,7 @@ def test_conventions_stand_side_by_side_only_where_they_differ() -> None:
     assert ("auc", "official = vlt-python") in columns and ("auc", "vlt-python") not in columns
     assert columns["precision", "official"].values == [46.0, 45.0, 26.0]
     assert columns["precision", "vlt-python"].values == [48.0, 47.0, 28.0]
-    assert columns["norm_precision", "vlt-python"].ceiling == pytest.approx(99.4)
+    assert columns["norm_precision", "vlt-python"].upper_bound == pytest.approx(99.4)
     assert not any(measure == "norm_precision_at_20" for measure, _ in columns)  # the same number again
     page = Page(report_page(three(), []))
     for words in ("LaSOT toolkit", "Python code of papers", "a perfect tracker", "92.77", "99.40"):
@@ -183,10 +184,7 @@ def test_attributes_are_spelled_out() -> None:
 
 
 def test_names_of_all_attributes_are_known() -> None:
-    from vltrack.datasets import layouts as layouts_words
-
-    lists = [value for value in vars(layouts_words).values() if isinstance(value, tuple)]
-    codes = sorted({code for names in lists for code in names})
+    codes = sorted({code for layout in LAYOUTS for code in layout.attributes})
     assert len(codes) > 20 and [code for code, _ in tables.spelled(codes)] == codes
 
 
@@ -237,7 +235,7 @@ def test_pictures_that_belong_to_a_report() -> None:
 
 
 DAMAGES = [
-    (("format",), "vltrack.scores", "no vltrack.report"),
+    (("format",), "vltrack.scores", "vltrack.report"),
     (("version",), 2, "version 1"),
     (("rule",), "pysot", "'pysot' is not among"),
     (("scores", 0, "rules", "official", "auc"), "high", "auc is text"),
@@ -273,5 +271,5 @@ def test_damaged_documents_are_refused_by_place(place: tuple[Any, ...], value: A
 def test_a_damaged_picture_is_refused() -> None:
     broken = film()
     broken["snapshots"][0]["jpeg"] = "\u00e9"
-    with pytest.raises(DataError, match="no base64"):
+    with pytest.raises(DataError, match="jpeg"):
         report(scores("a", spread(50)), films=[broken])

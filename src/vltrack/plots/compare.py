@@ -1,6 +1,6 @@
-"""One picture of several trackers on one video: moments with all boxes, agreement and scores over time.
+"""The comparison image: keyframes with the boxes of several trackers, their agreement and scores over time.
 
-Knows frames and numbers; computes no agreement and writes no file. T trackers, N frames.
+T trackers, N frames.
 """
 
 from __future__ import annotations
@@ -19,36 +19,31 @@ from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Box, Floats, Image
-from vltrack.plots import text as lettering
-from vltrack.plots.compare_video import (
-    COLORS,
-    FAINT,
-    INK,
-    LANE,
-    LOW_AGREEMENT,
-    PAPER,
-    RIM,
-    Color,
-    clock,
-    draw_boxes,
-)
-
-# MERGED plots/compare.py
-# Moments of a video with all trackers' boxes, chosen while it runs. Knows frames; holds small tiles only.
-
+from vltrack.plots.compare_video import FAINT, INK, LANE, LOW_AGREEMENT, PAPER, RIM, clock, draw_boxes
+from vltrack.plots.draw import COLORS, Color, check_count
+from vltrack.plots.text import FONT, pixels_of, shortened, width_of, write
+from vltrack.plots.timelines import true_spans
 
 TILE = 424
 """Width of a tile in pixels."""
 SHOWN = 8
-_HELD = 6
-"""KeyframeSelector held for each one shown: the more, the more even the choice from a video of unknown length."""
+"""Keyframes of a video at most."""
+COLUMNS = 4
+_KEPT = 6
+"""Frames kept for each one shown: the more, the more even the choice from a video of unknown length."""
 _ZOOM = 7.0
-"""A tile is at most so many times as wide as the target, so that a small one can still be seen."""
+"""Largest width of a tile as a multiple of the target's, so that a small target can still be seen."""
+_GAP = 16
+WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _GAP
+_DPI = 100
+_SHADES = LinearSegmentedColormap.from_list(
+    "overlap", [(0.15, 0.17, 0.2), (0.45, 0.5, 0.56), (0.93, 0.94, 0.95)]
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Keyframe:
-    """A frame with all boxes, cut and shrunk to a tile: (H, W, 3) RGB uint8; ``mean`` is its agreement."""
+    """A frame with all boxes, cut and resized to a tile: (H, W, 3) RGB uint8; ``mean`` is its agreement."""
 
     tile: Image
     index: int
@@ -57,15 +52,14 @@ class Keyframe:
 
 
 class KeyframeSelector:
-    """A few moments of a video of any length, evenly spread, and the one where the trackers agree least."""
+    """Keyframes of a video of any length: evenly spread ones, and the one where the trackers agree least."""
 
-    def __init__(self, names: Sequence[str], count: int = SHOWN) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        self._count = count
-        self._held: list[Keyframe] = []
+        self._kept: list[Keyframe] = []
         self._least: Keyframe | None = None
         self._latest: Callable[[], Keyframe] | None = None
-        self._every, self._met = 1, 0
+        self._every, self._count = 1, 0
 
     def add(
         self,
@@ -76,40 +70,44 @@ class KeyframeSelector:
         mean: float,
         each: Sequence[float],
     ) -> None:
-        """Take the next frame (number, seconds) with all boxes; as ``lanes.draw_boxes`` and ``Band.draw``."""
+        """Take the next frame (number, seconds); the other arguments as in ``draw_boxes``, ``Band.draw``."""
 
-        def moment() -> Keyframe:
-            picture = cut(image, np.asarray(boxes_T4, dtype=np.float64))
-            tile = draw_boxes(*picture, visible, self._names, [bool(value < LOW_AGREEMENT) for value in each])
+        def keyframe() -> Keyframe:
+            part, boxes = cut(image, np.asarray(boxes_T4, dtype=np.float64))
+            tile = draw_boxes(part, boxes, visible, self._names, [value < LOW_AGREEMENT for value in each])
             return Keyframe(tile=tile, index=frame[0], seconds=frame[1], mean=mean)
 
-        self._latest = moment
+        self._latest = keyframe
         if np.isfinite(mean) and (self._least is None or mean < self._least.mean):
-            self._least = moment()
-        if self._met % self._every == 0:
-            self._held.append(moment())
+            self._least = keyframe()
+        if self._count % self._every == 0:
+            self._kept.append(keyframe())
             self._latest = None
-            if len(self._held) > _HELD * self._count:
-                self._held, self._every = self._held[::2], 2 * self._every
-        self._met += 1
+            if len(self._kept) > _KEPT * SHOWN:
+                self._kept, self._every = self._kept[::2], 2 * self._every
+        self._count += 1
 
     def chosen(self) -> list[Keyframe]:
-        """At most ``count`` in order: the first, the last, the one of least agreement, and some between."""
-        held = [*self._held, self._latest()] if self._latest is not None else list(self._held)
-        if not held:
-            return []
-        steps = max(1, min(self._count, len(held)) - 1)
-        picks = sorted({round(step * (len(held) - 1) / steps) for step in range(steps + 1)})
-        moments = [held[pick] for pick in picks[: self._count]]
+        """At most ``SHOWN`` in order: the first, the last, the one of least agreement, and some between."""
+        kept = [*self._kept, self._latest()] if self._latest is not None else self._kept
+        picked = [kept[pick] for pick in evenly(len(kept), SHOWN)]
         least = self._least
-        if least is not None and len(moments) > 2 and all(m.index != least.index for m in moments):
-            nearest = min(range(1, len(moments) - 1), key=lambda k: abs(moments[k].index - least.index))
-            moments[nearest] = least
-        return sorted(moments, key=lambda moment: moment.index)
+        if least is not None and len(picked) > 2 and all(k.index != least.index for k in picked):
+            nearest = min(range(1, len(picked) - 1), key=lambda k: abs(picked[k].index - least.index))
+            picked[nearest] = least
+        return sorted(picked, key=lambda keyframe: keyframe.index)
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """At most ``count`` evenly spread numbers below ``total``, the first and the last among them."""
+    if total < 1:
+        return []
+    steps = max(1, min(count, total) - 1)
+    return sorted({round(step * (total - 1) / steps) for step in range(steps + 1)})[:count]
 
 
 def cut(image: Image, boxes_T4: Box) -> tuple[Image, Box]:
-    """The part of a frame that shows all boxes, at the tile's width, and the boxes in it."""
+    """Cut a frame to the part with all boxes (T, 4), resized to the tile's width; and the boxes in it."""
     height, width = image.shape[:2]
     aspect = float(np.clip(width / height, 1.0, 16 / 9))
     whole = min(float(width), height * aspect)
@@ -133,25 +131,16 @@ def cut(image: Image, boxes_T4: Box) -> tuple[Image, Box]:
     return cast(Image, tile), (boxes_T4 - [x, y, 0, 0]) * scale
 
 
-COLUMNS = 4
-_GAP = 16
-WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _GAP
-_DPI = 100
-_SHADES = LinearSegmentedColormap.from_list(
-    "overlap", [(0.15, 0.17, 0.2), (0.45, 0.5, 0.56), (0.93, 0.94, 0.95)]
-)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ComparisonData:
-    """Everything that the picture tells in numbers; NaN where there is nothing to tell.
+    """Texts and numbers of the comparison image; NaN where a number is missing.
 
     Attributes:
-        title, subtitle: the video, and how the target was named.
-        names, notes: of each tracker, and a line on how it fared.
+        title, subtitle: the video, and the given target.
+        names, notes: T; a note is one line of results.
         seconds_N: time of each frame.
         mean_N, each_TN, matrix_TT: agreement as in ``metrics.agreement``.
-        scores_TN, visible_TN: what each tracker said of itself.
+        scores_TN, visible_TN: output of each tracker.
     """
 
     title: str
@@ -166,79 +155,69 @@ class ComparisonData:
     visible_TN: NDArray[np.bool_]
 
 
-def comparison_image(story: ComparisonData, moments: Sequence[Keyframe]) -> Image:
-    """The whole picture: (H, ``WIDTH``, 3) RGB uint8. The same input gives the same picture.
+def comparison_image(data: ComparisonData, keyframes: Sequence[Keyframe]) -> Image:
+    """The whole image: (H, ``WIDTH``, 3) RGB uint8. The same input gives the same image.
 
     Raises:
-        DataError: there is no moment or no frame to show.
+        DataError: no keyframe or no frame.
         ValueError: no name, or more than there are colors.
     """
-    if not moments or not len(story.seconds_N):
-        raise DataError("there is no frame to put on a picture.")
-    if not 0 < len(story.names) <= len(COLORS):
-        raise ValueError(f"{len(story.names)} trackers; 1 to {len(COLORS)} can be told apart")
-    return cast(Image, np.vstack([_head(story), _tiles(moments), _charts(story, moments)]))
+    if not keyframes or not len(data.seconds_N):
+        raise DataError("There are no frames for a comparison image.")
+    check_count(data.names)
+    return cast(Image, np.vstack([_head(data), _tiles(keyframes), _charts(data, keyframes)]))
 
 
-# -- the upper part: words and tiles ------------------------------------------------------------------
+# -- the upper part: text and tiles -------------------------------------------------------------------
 
 
-def _head(story: ComparisonData) -> Image:
+def _head(data: ComparisonData) -> Image:
     """Title, and a legend with a line on each tracker."""
     head = np.full((152, WIDTH, 3), PAPER, dtype=np.uint8)
     room = WIDTH - 2 * _GAP
-    lettering.write(
-        head, lettering.shortened(story.title, 24, room, bold=True), (_GAP, 14), 24, INK, bold=True
-    )
-    lettering.write(head, lettering.shortened(story.subtitle, 17, room), (_GAP, 50), 17, FAINT)
-    step = room // len(story.names)
-    for t, (name, note) in enumerate(zip(story.names, story.notes, strict=True)):
+    write(head, shortened(data.title, 24, room, bold=True), (_GAP, 14), 24, INK, bold=True)
+    write(head, shortened(data.subtitle, 17, room), (_GAP, 50), 17, FAINT)
+    step = room // len(data.names)
+    for t, (name, note) in enumerate(zip(data.names, data.notes, strict=True)):
         x = _GAP + t * step
         cv2.rectangle(head, (x, 94), (x + 7, 136), COLORS[t], cv2.FILLED)
-        lettering.write(
-            head, lettering.shortened(name, 17, step - 24, bold=True), (x + 18, 92), 17, INK, True
-        )
-        lettering.write(head, lettering.shortened(note, 15, step - 24), (x + 18, 117), 15, FAINT)
+        write(head, shortened(name, 17, step - 24, bold=True), (x + 18, 92), 17, INK, bold=True)
+        write(head, shortened(note, 15, step - 24), (x + 18, 117), 15, FAINT)
     return head
 
 
-def _tiles(moments: Sequence[Keyframe]) -> Image:
-    """The moments in rows, each with its number, frame, time and agreement."""
-    columns = min(COLUMNS, len(moments))
-    rows = -(-len(moments) // columns)
-    height = max(moment.tile.shape[0] for moment in moments) + 28 + _GAP
+def _tiles(keyframes: Sequence[Keyframe]) -> Image:
+    """The keyframes in rows, each with its number, frame, time and agreement."""
+    columns = min(COLUMNS, len(keyframes))
+    rows = -(-len(keyframes) // columns)
+    height = max(keyframe.tile.shape[0] for keyframe in keyframes) + 28 + _GAP
     sheet = np.full((rows * height, WIDTH, 3), PAPER, dtype=np.uint8)
-    least = min((m.mean for m in moments if np.isfinite(m.mean)), default=np.nan)
-    for number, moment in enumerate(moments):
+    least = min((k.mean for k in keyframes if np.isfinite(k.mean)), default=np.nan)
+    for number, keyframe in enumerate(keyframes):
         top, left = (number // columns) * height, _GAP + (number % columns) * (TILE + _GAP)
-        bottom = top + moment.tile.shape[0]
-        sheet[top:bottom, left : left + TILE] = moment.tile
-        _badge(sheet, number + 1, left, top)
-        lettering.write(
-            sheet, f"frame {moment.index}   {clock(moment.seconds)}", (left, bottom + 5), 15, FAINT
-        )
-        if np.isfinite(moment.mean):
-            low = moment.mean == least and len(moments) > 1
-            words = f"{'least ' if low else ''}agreement {moment.mean:.2f}"
-            place = (left + TILE - lettering.width_of(words, 15, bold=low), bottom + 5)
-            lettering.write(sheet, words, place, 15, INK if low else FAINT, bold=low)
+        bottom = top + keyframe.tile.shape[0]
+        sheet[top:bottom, left : left + TILE] = keyframe.tile
+        # The number in the tile's corner; the charts repeat it.
+        sheet[top : top + 26, left : left + 26] = RIM
+        middle = left + 13 - width_of(str(number + 1), 16, bold=True) // 2
+        write(sheet, str(number + 1), (middle, top + 2), 16, INK, bold=True)
+        caption = f"frame {keyframe.index}   {clock(keyframe.seconds)}"
+        write(sheet, caption, (left, bottom + 5), 15, FAINT)
+        if np.isfinite(keyframe.mean):
+            low = keyframe.mean == least and len(keyframes) > 1
+            text = f"{'least ' if low else ''}agreement {keyframe.mean:.2f}"
+            place = (left + TILE - width_of(text, 15, bold=low), bottom + 5)
+            write(sheet, text, place, 15, INK if low else FAINT, bold=low)
     return sheet
-
-
-def _badge(sheet: Image, number: int, left: int, top: int) -> None:
-    """The number of a tile, in its corner; the charts repeat it."""
-    width = lettering.width_of(str(number), 16, bold=True)
-    sheet[top : top + 26, left : left + 26] = RIM
-    lettering.write(sheet, str(number), (left + 13 - width // 2, top + 2), 16, INK, bold=True)
 
 
 # -- the lower part: charts ---------------------------------------------------------------------------
 
 
-def _charts(story: ComparisonData, moments: Sequence[Keyframe]) -> Image:
+def _charts(data: ComparisonData, keyframes: Sequence[Keyframe]) -> Image:
     """Agreement and scores over time, and the mean overlap of each pair."""
-    figure = Figure(figsize=(WIDTH / _DPI, 6.0), dpi=_DPI, facecolor=_shade(PAPER))
-    several = len(story.names) > 1
+    figure = Figure(figsize=(WIDTH / _DPI, 6.0), dpi=_DPI, facecolor=_rgb(PAPER))
+    several = len(data.names) > 1
     grid = figure.add_gridspec(
         2,
         2 if several else 1,
@@ -251,75 +230,75 @@ def _charts(story: ComparisonData, moments: Sequence[Keyframe]) -> Image:
         wspace=0.16,
     )
     over_time = figure.add_subplot(grid[0, 0])
-    _agreement_axes(over_time, story, moments)
-    _score_axes(figure.add_subplot(grid[1, 0]), story, over_time.get_xlim())
+    _agreement_axes(over_time, data, keyframes)
+    _score_axes(figure.add_subplot(grid[1, 0]), data, over_time.get_xlim())
     if several:
-        _matrix_axes(figure.add_subplot(grid[:, 1]), story)
-    return lettering.pixels_of(figure)
+        _matrix_axes(figure.add_subplot(grid[:, 1]), data)
+    return pixels_of(figure)
 
 
-def _agreement_axes(axes: Axes, story: ComparisonData, moments: Sequence[Keyframe]) -> None:
-    _dress(
+def _agreement_axes(axes: Axes, data: ComparisonData, keyframes: Sequence[Keyframe]) -> None:
+    _style(
         axes,
-        "agreement: overlap of the boxes (white: mean of all pairs; colors: one tracker with the others)",
+        "agreement: overlap of the boxes (white: mean of all pairs; colours: one tracker with the others)",
     )
-    time = story.seconds_N
-    axes.fill_between(time, 0, np.nan_to_num(story.mean_N), color=_shade(INK), alpha=0.12, linewidth=0)
-    for t, each in enumerate(story.each_TN):
-        axes.plot(time, each, color=_shade(COLORS[t]), linewidth=1.3)
-    axes.plot(time, story.mean_N, color=_shade(INK), linewidth=2.2)
+    time = data.seconds_N
+    axes.fill_between(time, 0, np.nan_to_num(data.mean_N), color=_rgb(INK), alpha=0.12, linewidth=0)
+    for t, each in enumerate(data.each_TN):
+        axes.plot(time, each, color=_rgb(COLORS[t]), linewidth=1.3)
+    axes.plot(time, data.mean_N, color=_rgb(INK), linewidth=2.2)
     _fit(axes, time)
-    for number, moment in enumerate(moments):
-        axes.axvline(moment.seconds, color=_shade(FAINT), linewidth=0.7, alpha=0.6, zorder=0)
+    for number, keyframe in enumerate(keyframes):
+        axes.axvline(keyframe.seconds, color=_rgb(FAINT), linewidth=0.7, alpha=0.6, zorder=0)
         axes.annotate(
             str(number + 1),
-            (moment.seconds, 1.0),
+            (keyframe.seconds, 1.0),
             (0, 3),
             textcoords="offset points",
             ha="center",
             fontsize=9,
-            color=_shade(FAINT),
+            color=_rgb(FAINT),
             xycoords=("data", "axes fraction"),
-            family=lettering.FONT,
+            family=FONT,
         )
 
 
-def _score_axes(axes: Axes, story: ComparisonData, limits: tuple[float, float]) -> None:
-    _dress(axes, "score: how sure each tracker says it is (bars below: it says that the target is lost)")
-    time, count = story.seconds_N, len(story.names)
+def _score_axes(axes: Axes, data: ComparisonData, limits: tuple[float, float]) -> None:
+    _style(axes, "score: how sure each tracker says it is (bars below: it says that the target is lost)")
+    time, count = data.seconds_N, len(data.names)
     step = float(np.median(np.diff(time))) if len(time) > 1 else 1.0
-    for t, (scores, seen) in enumerate(zip(story.scores_TN, story.visible_TN, strict=True)):
-        axes.plot(time, scores, color=_shade(COLORS[t]), linewidth=1.3)
+    for t, (scores, seen) in enumerate(zip(data.scores_TN, data.visible_TN, strict=True)):
+        axes.plot(time, scores, color=_rgb(COLORS[t]), linewidth=1.3)
         low = -0.06 * (t + 1)
-        for begin, end in _spans(~seen & np.isfinite(scores)):
+        for begin, end in true_spans(~seen & np.isfinite(scores)):
             axes.fill_between(
-                (time[begin], time[end - 1] + step), low, low + 0.04, color=_shade(COLORS[t]), lw=0
+                (time[begin], time[end - 1] + step), low, low + 0.04, color=_rgb(COLORS[t]), lw=0
             )
     axes.set_ylim(-0.06 * count - 0.05, 1.03)
     axes.set_yticks(np.arange(6) / 5)
     axes.set_xlim(limits)
-    axes.set_xlabel("seconds", color=_shade(FAINT), fontsize=10, family=lettering.FONT)
+    axes.set_xlabel("seconds", color=_rgb(FAINT), fontsize=10, family=FONT)
 
 
-def _matrix_axes(axes: Axes, story: ComparisonData) -> None:
+def _matrix_axes(axes: Axes, data: ComparisonData) -> None:
     """The mean overlap of each pair, in numbers on shades."""
-    _dress(axes, "mean overlap of each pair")
-    count = len(story.names)
-    shown = np.ma.masked_invalid(story.matrix_TT)
+    _style(axes, "mean overlap of each pair")
+    count = len(data.names)
+    shown = np.ma.masked_invalid(data.matrix_TT)
     axes.imshow(shown, vmin=0, vmax=1, cmap=_SHADES, aspect="equal")
     axes.set_anchor("N")
     axes.grid(visible=False)
     for row in range(count):
         for column in range(count):
-            value = story.matrix_TT[row, column]
+            value = data.matrix_TT[row, column]
             if np.isfinite(value):
                 ink = RIM if value > 0.55 else INK
                 axes.text(
-                    column, row, f"{value:.2f}", ha="center", va="center", color=_shade(ink), fontsize=13,
-                    family=lettering.FONT,
+                    column, row, f"{value:.2f}", ha="center", va="center", color=_rgb(ink), fontsize=13,
+                    family=FONT,
                 )  # fmt: skip
         for place in ((-0.5 - 0.09, row - 0.5, 0.09, 1), (row - 0.5, count - 0.5, 1, 0.09)):
-            axes.add_patch(Rectangle(place[:2], *place[2:], facecolor=_shade(COLORS[row]), linewidth=0))
+            axes.add_patch(Rectangle(place[:2], *place[2:], facecolor=_rgb(COLORS[row]), linewidth=0))
     axes.set_xlim(-0.62, count - 0.47)
     axes.set_ylim(count - 0.38, -0.53)
     axes.set_xticks([])
@@ -328,13 +307,13 @@ def _matrix_axes(axes: Axes, story: ComparisonData) -> None:
         spine.set_visible(False)
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _style(axes: Axes, title: str) -> None:
     """Dark axes from 0 to 1 with a light grid."""
-    axes.set_facecolor(_shade(LANE))
-    axes.set_title(title, loc="left", color=_shade(FAINT), fontsize=11, pad=16, family=lettering.FONT)
+    axes.set_facecolor(_rgb(LANE))
+    axes.set_title(title, loc="left", color=_rgb(FAINT), fontsize=11, pad=16, family=FONT)
     axes.set_ylim(0, 1.03)
-    axes.tick_params(colors=_shade(FAINT), labelsize=10, length=0, labelfontfamily=lettering.FONT)
-    axes.grid(color=_shade(PAPER), linewidth=0.9)
+    axes.tick_params(colors=_rgb(FAINT), labelsize=10, length=0, labelfontfamily=FONT)
+    axes.grid(color=_rgb(PAPER), linewidth=0.9)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -345,12 +324,6 @@ def _fit(axes: Axes, time: Floats) -> None:
     axes.set_xlim(first, last if last > first else first + 1)
 
 
-def _spans(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Begin and end (exclusive) of each run of true."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
-def _shade(color: Color) -> tuple[float, float, float]:
+def _rgb(color: Color) -> tuple[float, float, float]:
     r, g, b = color
     return r / 255, g / 255, b / 255

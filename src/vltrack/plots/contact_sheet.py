@@ -1,116 +1,89 @@
-"""Contact sheets: a whole track in one picture. Knows frames with their steps; touches no file."""
+"""Contact sheets: a whole track in one image, and one sequence of a report with annotation and predictions.
+
+Keyframes of a report are cut out once (``snapshot``) and kept as compressed images with their boxes, so that
+the sheet can be drawn again without the data. T trackers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vltrack.core.errors import DataError
-from vltrack.core.track import Track
-from vltrack.core.types import Floats, Frame, Image, Step
-from vltrack.plots import draw as pen
-from vltrack.plots import figures as paper
-from vltrack.plots import text as lettering
-from vltrack.plots.compare import TILE, cut
-from vltrack.plots.compare_video import COLORS, RIM, Color, draw_boxes, outline
-from vltrack.plots.draw import draw_steps
+from vltrack.core.types import Floats, Image, Step
+from vltrack.plots.compare import COLUMNS, SHOWN, TILE, cut, evenly
+from vltrack.plots.compare_video import RIM, clock, draw_boxes, outline
+from vltrack.plots.draw import COLORS, DARK, Color, check_count, draw_steps, put_text, text_size
+from vltrack.plots.draw import shortened as shortened_label
+from vltrack.plots.figures import tracker_color
+from vltrack.plots.text import number_width, shortened, width_of, write, write_number
 
-T = TypeVar("T")
-S = TypeVar("S")
 _PAPER = 245
 _GAP = 8
-_HELD = 6
-"""Small pictures held for each one chosen: the more, the more even the choice from a stream."""
+_REPORT_GAP = 14
+WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _REPORT_GAP
+LETTERS = 15
+"""Pixels: the height of letters below a keyframe."""
+ANNOTATION: Color = (255, 255, 255)
+"""Color of the annotated box."""
+_QUALITY = 88
+_WHITE, _INK, _FAINT = (255, 255, 255), (26, 28, 33), (107, 115, 128)
+
+
+# -- the sheet of a track -----------------------------------------------------------------------------
 
 
 def contact_sheet(
-    frames: Iterable[tuple[Any, ...]],
+    frames: Sequence[tuple[Any, ...]],
     columns: int = 4,
     count: int = 12,
     tile_width: int = 320,
     labels: Sequence[str] = (),
 ) -> Image:
-    """Evenly chosen frames with their boxes; frame number, time and score below; absent ones in grey.
+    """Evenly chosen frames with their boxes; frame number, time and score below; absent ones in gray.
 
     Args:
-        frames: tuples ``(image, step, ...)`` in order, one step a target; read once, so the length need
-            not be known. Only small pictures are held, a few for each tile.
+        frames: tuples ``(image, step, ...)`` in order, one step per target.
         columns: tiles in a row.
         count: tiles at most; the first and the last frame are always among them.
         tile_width: width of a tile in pixels.
-        labels: one a target, written on the first tile only.
+        labels: one per target, written on the first tile only.
 
     Returns:
         (H, W, 3) RGB uint8.
 
     Raises:
-        DataError: there is no frame.
+        DataError: no frame.
         ValueError: ``columns`` or ``count`` below 1.
     """
     if columns < 1 or count < 1:
         raise ValueError(f"columns is {columns} and count is {count}; both must be at least 1")
-    chosen = _evenly(frames, count, lambda item: _shrink(item[0], item[1:], tile_width))
-    if not chosen:
-        raise DataError("there is no frame to put on a contact sheet.")
-    tiles = [_tile(*item, labels if number == 0 else ()) for number, item in enumerate(chosen)]
+    if not frames:
+        raise DataError("There are no frames for a contact sheet.")
+    chosen = [frames[pick] for pick in evenly(len(frames), count)]
+    tiles = [
+        _tile(*_resized(image, steps, tile_width), () if number else labels)
+        for number, (image, *steps) in enumerate(chosen)
+    ]
     columns = min(columns, len(tiles))
     height = max(tile.shape[0] for tile in tiles)
     rows = -(-len(tiles) // columns)
-    sheet = np.full(
-        (rows * (height + _GAP) + _GAP, columns * (tile_width + _GAP) + _GAP, 3), _PAPER, dtype=np.uint8
-    )
+    shape = (rows * (height + _GAP) + _GAP, columns * (tile_width + _GAP) + _GAP, 3)
+    sheet = np.full(shape, _PAPER, dtype=np.uint8)
     for number, tile in enumerate(tiles):
-        top, left = (
-            _GAP + place * (size + _GAP)
-            for place, size in zip(divmod(number, columns), (height, tile_width), strict=True)
-        )
+        row, column = divmod(number, columns)
+        top, left = _GAP + row * (height + _GAP), _GAP + column * (tile_width + _GAP)
         sheet[top : top + tile.shape[0], left : left + tile_width] = tile
     return sheet
 
 
-def track_sheet(
-    frames: Iterable[Frame], track: Track, columns: int = 4, count: int = 12, tile_width: int = 320
-) -> Image:
-    """``contact_sheet`` of a saved track and the frames of its video, matched by ``index``."""
-    rows = {int(index): row for row, index in enumerate(track.indices)}
-
-    def pairs() -> Iterator[tuple[Image, Step]]:
-        for frame in frames:
-            row = rows.get(frame.index)
-            if frame.image is not None and row is not None:
-                yield frame.image, track[row]
-
-    return contact_sheet(pairs(), columns, count, tile_width, [str(track.meta.get("sentence") or "")])
-
-
-def _evenly(items: Iterable[T], count: int, keep: Callable[[T], S]) -> list[S]:
-    """``keep`` of at most ``count`` evenly spread items of a stream of unknown length, both ends among them.
-
-    Every ``stride``-th item is held; when ``_HELD * count`` are, every second goes and the stride doubles.
-    """
-    held: list[S] = []
-    last: list[T] = []
-    stride, number = 1, -1
-    for number, item in enumerate(items):
-        last = [item]
-        if number % stride == 0:
-            held.append(keep(item))
-            if len(held) > _HELD * count:
-                held, stride = held[::2], 2 * stride
-    if last and number % stride != 0:
-        held.append(keep(last[0]))
-    steps = max(1, min(count, len(held)) - 1)
-    picks = {round(step * (len(held) - 1) / steps) for step in range(steps + 1)} if held else set()
-    return [held[pick] for pick in sorted(picks)[:count]]
-
-
-def _shrink(image: Image, steps: Sequence[Step], width: int) -> tuple[Image, list[Step]]:
-    """The frame at the tile's width, and its steps moved along."""
+def _resized(image: Image, steps: Sequence[Step], width: int) -> tuple[Image, list[Step]]:
+    """The frame at the tile's width, with its steps."""
     scale = width / image.shape[1]
     size = (width, max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -118,60 +91,37 @@ def _shrink(image: Image, steps: Sequence[Step], width: int) -> tuple[Image, lis
 
 
 def _tile(image: Image, steps: Sequence[Step], labels: Sequence[str]) -> Image:
-    """A small frame with its boxes, grey if no target is visible, and a caption strip below."""
+    """A small frame with its boxes, gray if no target is visible, and a caption below."""
     absent = bool(steps) and not any(step.visible for step in steps)
     width = image.shape[1]
     if absent:
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        pale = cv2.addWeighted(grey, 0.6, np.full_like(grey, 200), 0.4, 0)
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        pale = cv2.addWeighted(gray, 0.6, np.full_like(gray, 200), 0.4, 0)
         image = cast(Image, cv2.cvtColor(pale, cv2.COLOR_GRAY2RGB))
-    picture = draw_steps(image, steps, labels)
+    drawn = draw_steps(image, steps, labels)
     text_scale = 0.45 * max(0.6, width / 320)
-    _, up, down = pen.text_size("0123", text_scale, 1)
+    _, up, down = text_size("0123", text_scale, 1)
     strip = np.full((up + down + 6, width, 3), _PAPER, dtype=np.uint8)
     if steps:
-        caption = f"frame {steps[0].index}   {_clock(steps[0].seconds)}   " + " ".join(
-            f"{s.score:.2f}" for s in steps
-        )
-        caption = pen.fitted(caption + ("   not visible" if absent else ""), text_scale, 1, width - 4)
-        pen.words(strip, caption, (2, up + 3), text_scale, (120, 120, 120) if absent else pen.DARK)
-    return np.vstack([picture, strip])
+        scores = " ".join(f"{step.score:.2f}" for step in steps)
+        caption = f"frame {steps[0].index}   {clock(steps[0].seconds)}   {scores}"
+        caption = shortened_label(caption + ("   not visible" if absent else ""), text_scale, 1, width - 4)
+        put_text(strip, caption, (2, up + 3), text_scale, (120, 120, 120) if absent else DARK)
+    return np.vstack([drawn, strip])
 
 
-def _clock(seconds: float) -> str:
-    """Minutes, seconds and hundredths."""
-    minutes, rest = divmod(round(max(0.0, seconds) * 100), 6000)
-    return f"{minutes}:{rest // 100:02d}.{rest % 100:02d}"
-
-
-# MERGED plots/contact_sheet.py
-# A contact sheet of one sequence: truth and every tracker's box on moments of it. Knows pixels and boxes.
-#
-# KeyframeSelector are cut out once (``snapshot``) and kept as compressed pictures with their boxes, so that the sheet
-# can be drawn again without the data. T trackers.
-
-
-COLUMNS = 4
-SHOWN = 8
-"""KeyframeSelector on a sheet."""
-TRUTH: Color = (255, 255, 255)
-_WORST_GAP = 14
-WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _WORST_GAP
-LETTERS = 15
-"""Pixels: the height of letters below a moment."""
-_QUALITY = 88
-_WHITE, _INK, _FAINT = (255, 255, 255), (26, 28, 33), (107, 115, 128)
+# -- the sheet of a sequence in a report --------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Snapshot:
-    """One moment: a JPEG as wide as ``TILE`` and the boxes in its pixels; a box that is not there is NaN.
+    """One keyframe: a JPEG as wide as ``TILE`` and the boxes in its pixels; a missing box is NaN.
 
     Attributes:
         frame: number of the frame.
-        jpeg: the picture without any box.
-        truth_4, boxes_T4: x, y, w, h.
-        overlaps_T: of each box with the truth; NaN where the target is absent.
+        jpeg: the image without any box.
+        truth_4, boxes_T4: x, y, w, h of annotation and predictions.
+        overlaps_T: of each box with the annotation; NaN where the target is absent.
     """
 
     frame: int
@@ -184,13 +134,13 @@ class Snapshot:
 def snapshot(
     image: Image, frame: int, truth_4: ArrayLike, boxes_T4: ArrayLike, overlaps_T: ArrayLike
 ) -> Snapshot:
-    """Cut out what shows the truth and all boxes; the picture is not modified."""
+    """Cut out the part of a frame with the annotation and all boxes; the image is not modified."""
     truth = np.asarray(truth_4, dtype=np.float64)
     boxes = np.asarray(boxes_T4, dtype=np.float64)
     tile, moved = cut(image, np.vstack([boxes, truth]))
     done, data = cv2.imencode(".jpg", tile[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not done:
-        raise DataError(f"frame {frame} cannot be written as a picture.")
+        raise DataError(f"Frame {frame} cannot be encoded as JPEG.")
     return Snapshot(
         frame=frame,
         jpeg=data.tobytes(),
@@ -200,109 +150,100 @@ def snapshot(
     )
 
 
-def select_keyframes(overlaps_TN: ArrayLike, count: int = SHOWN) -> list[int]:
-    """Which frames to show: evenly spread ones, and the first in which all trackers have lost the target.
+def select_keyframes(overlaps_TN: ArrayLike) -> list[int]:
+    """Frames to show: ``SHOWN`` evenly spread ones, and the first in which all trackers have lost the target.
 
-    Lost means an overlap below 0.1; where that never happens it is the frame of least mean overlap. It takes
-    the place of the evenly spread one next to it; of the first or last only where it is nearly the same.
+    Lost means an overlap below 0.1; where that never happens it is the frame of least mean overlap. It
+    replaces the evenly spread one next to it; the first or last only where it is nearly the same.
 
     Args:
-        overlaps_TN: (T, N) overlap with the truth; NaN where the target is absent.
-        count: frames at most.
+        overlaps_TN: (T, N) overlap with the annotation; NaN where the target is absent.
     """
     overlaps = np.asarray(overlaps_TN, dtype=np.float64)
     frames = overlaps.shape[1]
-    steps = max(1, min(count, frames) - 1)
-    picks = sorted({round(step * (frames - 1) / steps) for step in range(steps + 1)})[:count]
+    picks = evenly(frames, SHOWN)
     there = np.asarray(np.isfinite(overlaps).all(axis=0))
     if len(picks) < 3 or not there[1:-1].any():
         return picks
     mean = np.where(there, np.nan_to_num(overlaps).mean(axis=0), np.inf)
     mean[[0, -1]] = np.inf
     lost = np.flatnonzero(np.where(there, np.nan_to_num(overlaps).max(axis=0), 1.0)[1:-1] < 0.1) + 1
-    moment = int(lost[0]) if lost.size else int(mean.argmin())
-    if moment not in picks:
-        near = (frames - 1) / steps / 4
-        ends = [k for k in (0, len(picks) - 1) if abs(picks[k] - moment) < near]
-        nearest = min(ends or range(1, len(picks) - 1), key=lambda k: abs(picks[k] - moment))
-        picks[nearest] = moment
+    keyframe = int(lost[0]) if lost.size else int(mean.argmin())
+    if keyframe not in picks:
+        near = (frames - 1) / (min(SHOWN, frames) - 1) / 4
+        ends = [k for k in (0, len(picks) - 1) if abs(picks[k] - keyframe) < near]
+        nearest = min(ends or range(1, len(picks) - 1), key=lambda k: abs(picks[k] - keyframe))
+        picks[nearest] = keyframe
     return sorted(picks)
 
 
-def worst_sheet(title: str, note: str, names: Sequence[str], snapshots: Sequence[Snapshot]) -> Image:
-    """The sheet: (H, ``WIDTH``, 3) RGB uint8. The same input gives the same picture.
+def sequence_sheet(title: str, note: str, names: Sequence[str], snapshots: Sequence[Snapshot]) -> Image:
+    """The sheet of one sequence: (H, ``WIDTH``, 3) RGB uint8. The same input gives the same image.
 
     Args:
         title: the sequence.
-        note: its sentence, or whatever else stands below the title; without both there is no room for them.
-        names: one a tracker, whose colors are those of their places.
+        note: its sentence, or other text below the title; without both no space is left for them.
+        names: of the trackers, in the order of their colors.
         snapshots: in the order of time.
 
     Raises:
-        DataError: nothing to show, or a picture that does not decode.
+        DataError: no snapshot, or an image that does not decode.
         ValueError: more names than colors.
     """
     if not snapshots:
-        raise DataError(f"there is no frame of {title} to show.")
-    if not 0 < len(names) <= len(COLORS):
-        raise ValueError(f"{len(names)} trackers; 1 to {len(COLORS)} can be told apart")
-    tiles = [_worst_tile(shot, names) for shot in snapshots]
+        raise DataError(f"There are no frames of {title} to show.")
+    check_count(names)
+    tiles = [_snapshot_tile(shot, names) for shot in snapshots]
     rows = -(-len(tiles) // COLUMNS)
-    height = max(tile.shape[0] for tile in tiles) + _WORST_GAP
-    head = _head(title, note, names)
+    height = max(tile.shape[0] for tile in tiles) + _REPORT_GAP
     body = np.full((rows * height, WIDTH, 3), _WHITE, dtype=np.uint8)
     for number, tile in enumerate(tiles):
-        top, left = (number // COLUMNS) * height, _WORST_GAP + (number % COLUMNS) * (TILE + _WORST_GAP)
-        body[top : top + tile.shape[0], left : left + TILE] = tile
-    return cast(Image, np.vstack([head, body]))
+        row, column = divmod(number, COLUMNS)
+        left = _REPORT_GAP + column * (TILE + _REPORT_GAP)
+        body[row * height : row * height + tile.shape[0], left : left + TILE] = tile
+    return cast(Image, np.vstack([_head(title, note, names), body]))
 
 
 def _head(title: str, note: str, names: Sequence[str]) -> Image:
-    """Title and sentence, where there are any, and a legend of the boxes."""
+    """Title and note, if any, and a legend of the boxes."""
     cells = ["truth", *names]
     columns = 4
     rows = -(-len(cells) // columns)
     top = 72 if title or note else 6
     head = np.full((top + 26 * rows + 12, WIDTH, 3), _WHITE, dtype=np.uint8)
-    room = WIDTH - 2 * _WORST_GAP
-    title = lettering.shortened(title, 26, room, bold=True)
-    lettering.write(head, title, (_WORST_GAP, 8), 26, _INK, bold=True)
-    lettering.write(head, lettering.shortened(note, 18, room), (_WORST_GAP, 42), 18, _FAINT)
+    room = WIDTH - 2 * _REPORT_GAP
+    write(head, shortened(title, 26, room, bold=True), (_REPORT_GAP, 8), 26, _INK, bold=True)
+    write(head, shortened(note, 18, room), (_REPORT_GAP, 42), 18, _FAINT)
     step = room // columns
-    for number, name in enumerate(cells):
-        x, y = _WORST_GAP + (number % columns) * step, top + 2 + 26 * (number // columns)
-        shade = TRUTH if number == 0 else COLORS[number - 1]
-        cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), shade, cv2.FILLED)
+    for number, (name, color) in enumerate(zip(cells, (ANNOTATION, *COLORS), strict=False)):
+        x, y = _REPORT_GAP + (number % columns) * step, top + 2 + 26 * (number // columns)
+        cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), color, cv2.FILLED)
         cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), RIM, 1)
-        lettering.write(head, lettering.shortened(name, 17, step - 44), (x + 32, y), 17, _INK)
+        write(head, shortened(name, 17, step - 44), (x + 32, y), 17, _INK)
     return head
 
 
-def _worst_tile(shot: Snapshot, names: Sequence[str]) -> Image:
-    """The moment with its boxes; below it the frame's number and each tracker's overlap."""
+def _snapshot_tile(shot: Snapshot, names: Sequence[str]) -> Image:
+    """The keyframe with its boxes; below it the frame's number and each tracker's overlap."""
     read = cv2.imdecode(np.frombuffer(shot.jpeg, dtype=np.uint8), cv2.IMREAD_COLOR)
     if read is None or read.shape[1] != TILE or shot.boxes_T4.shape != (len(names), 4):
-        raise DataError(
-            f"the picture of frame {shot.frame} is damaged.", hint="Make the report from the data."
-        )
-    picture = cast(Image, read[:, :, ::-1].copy())
+        raise DataError(f"The image of frame {shot.frame} is damaged.", hint="Make the report from the data.")
+    image = cast(Image, read[:, :, ::-1].copy())
     if np.isfinite(shot.truth_4).all() and (shot.truth_4[2:] > 0).all():
-        for thickness, shade in ((5, RIM), (3, TRUTH)):
-            outline(picture, shot.truth_4, shade, thickness, dashed=False, line=3)
-    nothing = [False] * len(names)
-    picture = draw_boxes(picture, shot.boxes_T4, [True] * len(names), names, nothing)
+        for thickness, color in ((5, RIM), (3, ANNOTATION)):
+            outline(image, shot.truth_4, color, thickness, dashed=False, line=3)
+    image = draw_boxes(image, shot.boxes_T4, [True] * len(names), names, [False] * len(names))
     strip = np.full((26, TILE, 3), _WHITE, dtype=np.uint8)
-    lettering.write(strip, f"frame {shot.frame}", (0, 4), LETTERS, _FAINT)
-    absent = not np.isfinite(shot.overlaps_T).any()
+    write(strip, f"frame {shot.frame}", (0, 4), LETTERS, _FAINT)
+    if not np.isfinite(shot.overlaps_T).any():
+        text = "target absent"
+        write(strip, text, (TILE - width_of(text, LETTERS), 4), LETTERS, _FAINT)
+        return cast(Image, np.vstack([image, strip]))
     x = TILE
-    if absent:
-        lettering.write(
-            strip, "target absent", (TILE - lettering.width_of("target absent", LETTERS), 4), LETTERS, _FAINT
-        )
-    for t in reversed(range(0 if absent else len(names))):
+    for t in reversed(range(len(names))):
         value = shot.overlaps_T[t]
         text = f"{value:.2f}" if np.isfinite(value) else "\u2013"
-        ink = cast(Color, tuple(round(255 * part) for part in paper.color(t)))
-        lettering.numerals(strip, text, x, 4, LETTERS, ink, bold=True)
-        x -= sum(lettering.width_of(c, LETTERS, bold=True) + 1 for c in text) + 9
-    return cast(Image, np.vstack([picture, strip]))
+        ink = cast(Color, tuple(round(255 * part) for part in tracker_color(t)))
+        write_number(strip, text, x, 4, LETTERS, ink, bold=True)
+        x -= number_width(text, LETTERS, bold=True) + 9
+    return cast(Image, np.vstack([image, strip]))

@@ -1,8 +1,9 @@
-"""Figures for paper: one look, sizes in inches, the same bytes every time. Knows matplotlib; knows no score.
+"""Figures of a report for print: curves, gains, attributes, speed, similarity; and their common style.
 
-A figure is put together inside ``look()``, so that no machine's own settings or fonts matter, and laid out in
+A figure is made inside ``figure_style()``, so that no machine's own settings or fonts matter, and laid out in
 inches from its top left corner, so that nothing overlaps whatever is written. Names are data: they are shown
-as they are (no formulas, control characters as escapes) and cut to the room there is.
+literally (no formulas, control characters as escapes) and cut to the room available. The same input gives the
+same bytes. T trackers, K thresholds, A attributes, S sequences.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from numpy.typing import ArrayLike
 
 from vltrack.core.errors import UsageError
 from vltrack.core.types import Floats
-from vltrack.plots import text as lettering
-from vltrack.plots.compare_video import COLORS
+from vltrack.plots.draw import COLORS, ellipsized
+from vltrack.plots.text import FONT, drawable
 
 Shade = tuple[float, float, float]
 
@@ -45,11 +46,13 @@ DASHES: tuple[Any, ...] = (
     "-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)),
     (0, (3, 1)), (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2)), (0, (9, 2)),
 )  # fmt: skip
-"""With the colors, so that lines are told apart in print without color too."""
+"""Line styles of the trackers, so that lines are distinct in print without color too."""
 SMALL, PLAIN, LARGE = 6.5, 7.5, 8.5
 """Points."""
+LEGEND_ROW = 0.15
+"""Inches."""
 _LOOK = {
-    "font.family": [lettering.FONT],
+    "font.family": [FONT],
     "font.size": PLAIN,
     "text.parse_math": False,
     "axes.unicode_minus": True,
@@ -76,32 +79,32 @@ _STAMPS: dict[str, dict[str, str | None]] = {
     "pdf": {"CreationDate": None, "Creator": "vltrack", "Producer": "vltrack"},
 }
 KINDS = tuple(_STAMPS)
-"""What a figure can be written as."""
+"""File formats of a figure."""
 
 
 @contextmanager
-def look() -> Iterator[None]:
-    """Within it figures are made and written alike on every machine."""
+def figure_style() -> Iterator[None]:
+    """Context in which figures are made and written alike on every machine."""
     with style.context(["default", _LOOK]):
         yield
 
 
-def color(number: int) -> Shade:
-    """The color of tracker ``number`` (from 0) on white; as in ``lanes.COLORS``, its yellow dark enough."""
+def tracker_color(number: int) -> Shade:
+    """The color of tracker ``number`` (from 0) on white: as in ``draw.COLORS``, with a darker yellow."""
     r, g, b = COLORS[number % len(COLORS)]
     dim = 0.74 if r + g + b > 500 and b < 100 else 1.0
     return r * dim / 255, g * dim / 255, b * dim / 255
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
+    """An empty figure of this size in inches."""
     made = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(made)
     return made
 
 
 def axes_at(made: Figure, left: float, top: float, width: float, height: float, **more: Any) -> Axes:
-    """Axes of so many inches, their top left corner so many inches from the figure's."""
+    """Axes of this size in inches, their top left corner ``left`` and ``top`` inches from the figure's."""
     wide, high = made.get_size_inches()
     place = (left / wide, 1 - (top + height) / high, width / wide, height / high)
     axes = made.add_axes(place, **more)
@@ -111,39 +114,39 @@ def axes_at(made: Figure, left: float, top: float, width: float, height: float, 
 
 
 def write(made: Figure, text: str, left: float, top: float, *, size: float = PLAIN, **more: Any) -> None:
-    """One line of text, its top left corner (or what ``ha`` says) so many inches from the figure's."""
+    """One line of text, its top left corner (see ``ha``, ``va``) so many inches from the figure's."""
     wide, high = made.get_size_inches()
     more = {"va": "top", "ha": "left"} | more
-    made.text(left / wide, 1 - top / high, lettering.drawable(text), fontsize=size, parse_math=False, **more)
+    made.text(left / wide, 1 - top / high, drawable(text), fontsize=size, parse_math=False, **more)
 
 
 @lru_cache(maxsize=4096)
 def inches(text: str, size: float = PLAIN, *, bold: bool = False) -> float:
     """Width of one line of text."""
-    font = FontProperties(family=lettering.FONT, size=size, weight="bold" if bold else "normal")
+    font = FontProperties(family=FONT, size=size, weight="bold" if bold else "normal")
     width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
     return float(width) / 72
 
 
 def fitted(text: str, room: float, size: float = PLAIN, *, bold: bool = False) -> str:
-    """The text, safe to draw, cut in its middle with an ellipsis where it is wider than ``room`` inches.
+    """The text, safe to draw, with an ellipsis in its middle where it is wider than ``room`` inches.
 
-    The end stays, because names differ there: ``litetrack-base-tnl2k-1``, ``litetrack-base-tnl2k-2``.
+    The end is kept, because names differ there: ``litetrack-base-tnl2k-1``, ``litetrack-base-tnl2k-2``.
     """
-    text = lettering.drawable(text[:400])
-    if inches(text, size, bold=bold) <= room:
-        return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = inches(_cut(text, middle), size, bold=bold) <= room
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return _cut(text, low)
+    return ellipsized(drawable(text[:400]), room, lambda part: inches(part, size, bold=bold), _cut_middle)
 
 
-def _cut(text: str, keep: int) -> str:
+def _cut_middle(text: str, keep: int) -> str:
     tail = keep // 2
     return text[: keep - tail].rstrip() + "\u2026" + (text[-tail:] if tail else "")
+
+
+def titled_figure(width: float, height: float, title: str, note: str, left: float, room: float) -> Figure:
+    """A figure with its title, and a note below it fitted to ``room`` inches."""
+    made = figure(width, height)
+    write(made, title, left, 0.05, size=LARGE, weight="bold")
+    write(made, fitted(note, room, SMALL), left, 0.22, size=SMALL, color=FAINT)
+    return made
 
 
 def legend(
@@ -155,11 +158,11 @@ def legend(
     *,
     dashed: bool = True,
 ) -> float:
-    """A line a tracker: swatch, number, name; the order is the caller's. Returns its height in inches.
+    """One line per tracker: swatch, number, name. Returns its height in inches.
 
     Args:
-        rows: (number of the tracker's color, what stands before its name, its name).
-        dashed: whether the swatch shows the tracker's dashes, as its curve does.
+        rows: (number of the tracker's color, number before its name, its name), in order.
+        dashed: whether the swatch has the tracker's line style, as its curve does.
     """
     wide, high = made.get_size_inches()
     numbers = max((inches(number) for _, number, _ in rows), default=0.0)
@@ -169,7 +172,7 @@ def legend(
         line = Line2D(
             [left / wide, (left + 0.26) / wide],
             [1 - y / high] * 2,
-            color=color(tracker),
+            color=tracker_color(tracker),
             linestyle=DASHES[tracker % len(DASHES)] if dashed else "-",
             linewidth=1.6 if dashed else 4,
             solid_capstyle="butt",
@@ -181,33 +184,26 @@ def legend(
     return LEGEND_ROW * len(rows)
 
 
-LEGEND_ROW = 0.15
-"""Inches."""
-
-
 def encoded(made: Figure, kind: str) -> bytes:
-    """The figure as ``png``, ``svg`` or ``pdf``: the same figure gives the same bytes, no date within.
+    """The figure as ``png``, ``svg`` or ``pdf``: the same figure gives the same bytes, without a date.
 
     Raises:
         UsageError: another kind.
     """
     if kind not in _STAMPS:
-        raise UsageError(f"cannot write a figure as {kind!r}.", hint=f"Known: {', '.join(KINDS)}.")
+        raise UsageError(f"Cannot write a figure as {kind!r}.", hint=f"Known: {', '.join(KINDS)}.")
     data = io.BytesIO()
-    with look():
+    with figure_style():
         made.savefig(data, format=kind, metadata=_STAMPS[kind], dpi=_DPI)
     return data.getvalue()
 
 
-# MERGED plots/figures.py
-# Curves of several trackers over thresholds, one picture a kind. Knows lines and numbers; computes no score.
-#
-# T trackers, K thresholds.
+# -- curves -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
-    """What a curve is of: its key in a score, its title, its axes, and how its number is made."""
+class CurveKind:
+    """A kind of curve: title, axes, and the keys of its number and of its curve in a score."""
 
     key: str
     title: str
@@ -218,7 +214,7 @@ class Kind:
 
 
 CURVE_KINDS = (
-    Kind(
+    CurveKind(
         key="success",
         title="Success",
         across="overlap threshold",
@@ -226,7 +222,7 @@ CURVE_KINDS = (
         number="auc",
         curve="success_curve",
     ),
-    Kind(
+    CurveKind(
         key="precision",
         title="Precision",
         across="centre error threshold [px]",
@@ -234,7 +230,7 @@ CURVE_KINDS = (
         number="precision",
         curve="precision_curve",
     ),
-    Kind(
+    CurveKind(
         key="norm-precision",
         title="Normalised precision",
         across="centre error threshold [target sizes]",
@@ -246,7 +242,7 @@ CURVE_KINDS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Line:
+class Curve:
     """One tracker's curve: (K,) shares at (K,) thresholds, and the number (0..100) in the legend."""
 
     tracker: int
@@ -256,78 +252,66 @@ class Line:
     number: float
 
 
-def curve_figure(kind: Kind, lines: Sequence[Line], note: str, ceiling: float | None) -> Figure:
-    """The curves, best number first in the legend, which stands below them.
+def curve_figure(kind: CurveKind, lines: Sequence[Curve], note: str, upper_bound: float | None) -> Figure:
+    """Curves of all trackers, and a legend below them with the best number first.
 
     Args:
-        kind: one of ``KINDS``.
-        lines: one a tracker.
-        note: rule, data and number of sequences; stands under the title.
-        ceiling: the number that a perfect tracker gets under this rule; None where it is not known.
+        kind: one of ``CURVE_KINDS``.
+        lines: one per tracker.
+        note: rule, data and number of sequences; goes under the title.
+        upper_bound: the number that a perfect tracker gets under this rule; None if unknown.
     """
     ordered = sorted(lines, key=lambda line: (-line.number, line.tracker))
-    high, extra = 2.15, 1 if ceiling is not None else 0
+    high, extra = 2.15, 1 if upper_bound is not None else 0
     legend_at = 0.42 + high + 0.45
     total = legend_at + LEGEND_ROW * (len(ordered) + extra) + 0.08
-    with look():
-        made = figure(COLUMN, total)
-        write(made, kind.title, 0.45, 0.05, size=LARGE, weight="bold")
-        write(
-            made,
-            fitted(note, COLUMN - 0.55, SMALL),
-            0.45, 0.22, size=SMALL, color=FAINT,
-        )  # fmt: skip
+    with figure_style():
+        made = titled_figure(COLUMN, total, kind.title, note, 0.45, COLUMN - 0.55)
         axes = axes_at(made, 0.45, 0.42, COLUMN - 0.6, high)
         last = max((float(line.thresholds[-1]) for line in ordered), default=1.0)
         axes.set_xlim(0, last)
         axes.set_ylim(0, 1)
         axes.set_xlabel(kind.across, labelpad=2)
         axes.set_ylabel(kind.up, labelpad=3)
-        if ceiling is not None:
-            level = _level(kind, ordered, ceiling)
+        if upper_bound is not None:
+            level = _level(kind, ordered, upper_bound)
             axes.axhline(level, color=FAINT, linewidth=0.7, gid="ceiling")
-        # Best drawn last: it lies on top.
+        # The best is drawn last, on top.
         for line in reversed(ordered):
             axes.plot(
                 line.thresholds,
                 line.shares,
-                color=color(line.tracker),
+                color=tracker_color(line.tracker),
                 linestyle=DASHES[line.tracker % len(DASHES)],
                 linewidth=1.4,
                 gid=f"curve-{line.tracker}",
             )
         rows = [(line.tracker, f"{line.number:.2f}", line.name) for line in ordered]
         below = legend_at + legend(made, rows, 0.45, legend_at, COLUMN - 0.55)
-        if ceiling is not None:
-            text = f"thin line: a perfect tracker gets {ceiling:.2f} under this rule"
-            write(
-                made, text, 0.45, below + LEGEND_ROW / 2,
-                size=SMALL, color=FAINT, va="center_baseline",
-            )  # fmt: skip
+        if upper_bound is not None:
+            text = f"thin line: a perfect tracker gets {upper_bound:.2f} under this rule"
+            y = below + LEGEND_ROW / 2
+            write(made, text, 0.45, y, size=SMALL, color=FAINT, va="center_baseline")
     return made
 
 
-def _level(kind: Kind, lines: Sequence[Line], ceiling: float) -> float:
+def _level(kind: CurveKind, lines: Sequence[Curve], upper_bound: float) -> float:
     """The share that a perfect tracker's curve has at its thresholds.
 
     The area under a success curve counts the threshold 1 too, which no overlap is above: with K thresholds a
     perfect tracker has K / (K - 1) times as much below it as the area says.
     """
-    share = ceiling / 100
+    share = upper_bound / 100
     if kind.key == "success" and lines and lines[0].thresholds[-1] == 1:
         count = len(lines[0].thresholds)
         share *= count / (count - 1)
     return min(share, 1.0)
 
 
-# MERGED plots/figures.py
-# Scores by attribute as a radar. Knows numbers a tracker and attribute; computes no score.
-#
-# T trackers, A attributes.
-
+# -- attributes ---------------------------------------------------------------------------------------
 
 FEWEST = 3
-"""Fewer attributes span no area."""
+"""Attributes: fewer do not span an area."""
 _SIDE = 2.5
 
 
@@ -338,17 +322,17 @@ def radar_figure(
     title: str,
     note: str,
 ) -> Figure:
-    """One closed line a tracker; all axes run from 0 to the same number, so that lengths can be compared.
+    """Scores by attribute as a radar: one closed line per tracker; all axes run from 0 to the same number.
 
     Args:
         attributes: (short name, number of sequences that have it), in the data set's own order.
         names: (number of the color, name) of each tracker.
         scores_TA: (T, A) in points, 0 to 100; NaN leaves a gap.
-        title: what is measured.
+        title: the measure.
         note: rule and data.
 
     Raises:
-        ValueError: fewer than ``FEWEST`` attributes, or shapes that disagree.
+        ValueError: fewer than ``FEWEST`` attributes, or shapes that differ.
     """
     scores = np.asarray(scores_TA, dtype=np.float64)
     if len(attributes) < FEWEST or scores.shape != (len(names), len(attributes)):
@@ -357,11 +341,9 @@ def radar_figure(
     most = max(10.0, float(np.ceil(finite.max() / 10) * 10)) if finite.size else 100.0
     angles = 2 * np.pi * np.arange(len(attributes)) / len(attributes)
     legend_at = 0.42 + _SIDE + 0.62
-    with look():
-        made = figure(COLUMN, legend_at + LEGEND_ROW * len(names) + 0.08)
-        write(made, title, 0.12, 0.05, size=LARGE, weight="bold")
-        room = COLUMN - 0.24
-        write(made, fitted(note, room, SMALL), 0.12, 0.22, size=SMALL, color=FAINT)
+    with figure_style():
+        height = legend_at + LEGEND_ROW * len(names) + 0.08
+        made = titled_figure(COLUMN, height, title, note, 0.12, COLUMN - 0.24)
         axes = axes_at(made, (COLUMN - _SIDE) / 2, 0.72, _SIDE, _SIDE, projection="polar")
         polar = axes
         polar.set_theta_zero_location("N")  # type: ignore[attr-defined]
@@ -374,14 +356,14 @@ def radar_figure(
         axes.spines["polar"].set_color(GRID)
         for angle, (name, count) in zip(angles, attributes, strict=True):
             axes.text(
-                angle, most * 1.14, f"{lettering.drawable(name)[:10]}\n({count})",
+                angle, most * 1.14, f"{drawable(name)[:10]}\n({count})",
                 ha="center", va="center", fontsize=SMALL, linespacing=1.0,
             )  # fmt: skip
         for (tracker, _), row in zip(names, scores, strict=True):
             axes.plot(
                 np.append(angles, angles[0]),
                 np.append(row, row[0]),
-                color=color(tracker),
+                color=tracker_color(tracker),
                 linestyle=DASHES[tracker % len(DASHES)],
                 linewidth=1.3,
                 gid=f"radar-{tracker}",
@@ -390,14 +372,10 @@ def radar_figure(
     return made
 
 
-# MERGED plots/figures.py
-# How much better one tracker is than another, sequence by sequence, worst first. Knows differences only.
-#
-# S sequences. The interval of the mean comes from the caller, who knows how it was made.
-
+# -- gains --------------------------------------------------------------------------------------------
 
 ALL_NAMED = 30
-"""So many sequences are all named; of more, the worst and the best are."""
+"""Sequences that are all named; of more, the worst and the best are."""
 _WORST, _BEST = 16, 8
 _ROW = 0.135
 _NAMES = 1.75
@@ -407,17 +385,17 @@ _WIDTH = 5.2
 def gain_figure(
     a: tuple[int, str], b: tuple[int, str], names: Sequence[str], gains_S: ArrayLike, title: str, note: str
 ) -> Figure:
-    """Bars of A minus B, worst first.
+    """Gain of tracker A over B by sequence: bars of A minus B, worst first.
 
     Args:
-        a, b: color number and name of each tracker; a bar has the color of the tracker that it speaks for.
+        a, b: color number and name of each tracker; a bar has the color of the better one.
         names: of the sequences.
         gains_S: (S,) A minus B, in points; none missing.
         title: the mean with its interval, for example ``+1.87 [+0.95, +2.80] over 280 sequences``.
-        note: what the numbers are: measure, rule, data.
+        note: measure, rule and data.
 
     Raises:
-        ValueError: not one gain a name, or none at all.
+        ValueError: not one gain per name, or none at all.
     """
     gains = np.asarray(gains_S, dtype=np.float64)
     if gains.shape != (len(names),) or not len(names):
@@ -429,8 +407,8 @@ def gain_figure(
     rows = sum(len(part) for part in parts)
     gap = 0.02 if every else 0.28
     total = 0.62 + profile + rows * _ROW + gap * len(parts) + 0.36
-    colors = (color(a[0]), color(b[0]))
-    with look():
+    colors = (tracker_color(a[0]), tracker_color(b[0]))
+    with figure_style():
         made = figure(_WIDTH, total)
         _head(made, a, b, title, note)
         top = 0.62
@@ -451,12 +429,12 @@ def gain_figure(
 
 
 def _head(made: Figure, a: tuple[int, str], b: tuple[int, str], title: str, note: str) -> None:
-    """What is compared, the mean, what the numbers are."""
+    """Both names, the mean, and the note."""
     room = (_WIDTH - 0.25) / 2 - 0.2
     first = fitted(a[1], room, LARGE, bold=True)
     second = fitted(b[1], room, LARGE, bold=True)
     x = 0.12
-    for text, ink in ((first, color(a[0])), ("\u2212", INK), (second, color(b[0]))):
+    for text, ink in ((first, tracker_color(a[0])), ("\u2212", INK), (second, tracker_color(b[0]))):
         write(made, text, x, 0.06, size=LARGE, weight="bold", color=ink)
         x += inches(text, LARGE, bold=True) + 0.06
     room = _WIDTH - 0.24
@@ -493,7 +471,7 @@ def _bars(
     frame: tuple[tuple[float, float], float],
     colors: tuple[Shade, Shade],
 ) -> None:
-    """A bar a sequence with its name before it and its number at its end; ``frame`` is (limits, top)."""
+    """One bar per sequence, its name before it, its number at its end; ``frame`` is (limits, top)."""
     limits, top = frame
     values = np.array([value for _, value in rows])
     shades = [colors[0] if value > 0 else colors[1] for value in values]
@@ -505,11 +483,8 @@ def _bars(
     axes.tick_params(labelbottom=False)
     for number, (name, value) in enumerate(rows):
         y = top + _ROW * (number + 0.5)
-        write(
-            made,
-            fitted(name, _NAMES - 0.2, SMALL),
-            _NAMES - 0.08, y, size=SMALL, ha="right", va="center_baseline",
-        )  # fmt: skip
+        label = fitted(name, _NAMES - 0.2, SMALL)
+        write(made, label, _NAMES - 0.08, y, size=SMALL, ha="right", va="center_baseline")
         axes.annotate(
             f"{value:+.1f}".replace("-", "\u2212"),
             (value, number),
@@ -522,11 +497,7 @@ def _bars(
         )
 
 
-# MERGED plots/figures.py
-# Two small pictures of all trackers: speed against quality, and how alike boxes are. Knows numbers only.
-#
-# T trackers.
-
+# -- speed and similarity -----------------------------------------------------------------------------
 
 _SHADES = LinearSegmentedColormap.from_list(
     "overlap", [(0.97, 0.975, 0.98), (0.45, 0.62, 0.76), (0.05, 0.25, 0.42)]
@@ -535,8 +506,8 @@ _ROUND = (1, 1.5, 2, 3, 5, 7)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """One tracker: frames a second, and its score in points."""
+class SpeedPoint:
+    """One tracker: frames per second, and its score in points."""
 
     tracker: int
     name: str
@@ -544,21 +515,20 @@ class Point:
     score: float
 
 
-def speed_figure(points: Sequence[Point], measure: str, note: str) -> Figure:
-    """Frames a second against the score; the names stand in a legend below, best first.
+def speed_figure(points: Sequence[SpeedPoint], measure: str, note: str) -> Figure:
+    """Frames per second against the score; the names are in a legend below, best first.
 
     Raises:
         ValueError: no point, or a speed that is not above 0.
     """
     if not points or not all(np.isfinite(p.fps) and p.fps > 0 for p in points):
-        raise ValueError("every tracker of a speed picture needs its frames a second")
+        raise ValueError("every tracker of a speed figure needs its frames per second")
     ordered = sorted(points, key=lambda p: (-p.score, p.tracker))
     legend_at = 0.42 + 2.0 + 0.45
-    with look():
-        made = figure(COLUMN, legend_at + LEGEND_ROW * len(points) + 0.08)
-        write(made, "Speed and quality", 0.45, 0.05, size=LARGE, weight="bold")
+    with figure_style():
         room = COLUMN - 0.55
-        write(made, fitted(note, room, SMALL), 0.45, 0.22, size=SMALL, color=FAINT)
+        height = legend_at + LEGEND_ROW * len(points) + 0.08
+        made = titled_figure(COLUMN, height, "Speed and quality", note, 0.45, room)
         axes = axes_at(made, 0.45, 0.42, COLUMN - 0.6, 2.0)
         _speeds(axes, min(p.fps for p in points), max(p.fps for p in points))
         scores = [p.score for p in points]
@@ -567,7 +537,7 @@ def speed_figure(points: Sequence[Point], measure: str, note: str) -> Figure:
         axes.set_ylabel(measure, labelpad=3)
         for p in ordered:
             axes.plot(
-                [p.fps], [p.score], "o", markersize=7, color=color(p.tracker),
+                [p.fps], [p.score], "o", markersize=7, color=tracker_color(p.tracker),
                 markeredgecolor="white", markeredgewidth=0.8, gid=f"point-{p.tracker}",
             )  # fmt: skip
         rows = [(p.tracker, f"{p.score:.2f}", f"{p.fps:.1f}/s  {p.name}") for p in ordered]
@@ -576,7 +546,7 @@ def speed_figure(points: Sequence[Point], measure: str, note: str) -> Figure:
 
 
 def _speeds(axes: Axes, low: float, high: float) -> None:
-    """The axis of speeds: from 0 where they are alike, logarithmic where they lie far apart."""
+    """The axis of speeds: from 0 where they are similar, logarithmic where they are far apart."""
     if high < 4 * low:
         axes.set_xlim(0, 1.15 * high)
         axes.set_xlabel("frames a second", labelpad=2)
@@ -592,16 +562,16 @@ def _speeds(axes: Axes, low: float, high: float) -> None:
     axes.set_xlabel("frames a second (logarithmic)", labelpad=2)
 
 
-def matrix_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike, note: str) -> Figure:
-    """Mean overlap of each pair; rows carry a number and the name, columns the number alone.
+def similarity_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike, note: str) -> Figure:
+    """Mean overlap of each pair of trackers as a matrix; rows have a number and the name, columns the number.
 
     Args:
-        names: (number of the color, name); the color is None for the truth.
+        names: (number of the color, name); the color is None for the annotation.
         matrix_TT: mean overlap in [0, 1]; NaN is left blank.
         note: which frames count.
 
     Raises:
-        ValueError: shapes that disagree.
+        ValueError: shapes that differ.
     """
     matrix = np.asarray(matrix_TT, dtype=np.float64)
     count = len(names)
@@ -609,17 +579,9 @@ def matrix_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike,
         raise ValueError(f"{count} names need ({count}, {count}) overlaps, got {matrix.shape}")
     cell, left, top = 0.34, 1.75, 0.62
     width = max(COLUMN, left + count * cell + 0.12)
-    with look():
-        made = figure(width, top + count * cell + 0.12)
-        write(made, "How alike the boxes are", 0.12, 0.05, size=LARGE, weight="bold")
-        write(
-            made,
-            fitted(note, width - 0.24, SMALL),
-            0.12,
-            0.22,
-            size=SMALL,
-            color=FAINT,
-        )
+    with figure_style():
+        height = top + count * cell + 0.12
+        made = titled_figure(width, height, "How alike the boxes are", note, 0.12, width - 0.24)
         axes = axes_at(made, left, top, count * cell, count * cell)
         axes.imshow(np.ma.masked_invalid(matrix), vmin=0, vmax=1, cmap=_SHADES, aspect="auto")
         axes.grid(visible=False)
@@ -627,8 +589,8 @@ def matrix_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike,
         axes.set_yticks([])
         for row, (tracker, name) in enumerate(names):
             y = top + cell * (row + 0.5)
-            shade = INK if tracker is None else color(tracker)
-            label = fitted(f"{name}", left - 0.45)
+            shade = INK if tracker is None else tracker_color(tracker)
+            label = fitted(name, left - 0.45)
             write(made, label, left - 0.22, y, ha="right", va="center_baseline")
             for place in ((left - 0.1, y), (left + cell * (row + 0.5), top - 0.1)):
                 write(

@@ -1,8 +1,8 @@
-"""What a report is drawn from: the document ``report.json``, read with every value checked. Knows no picture.
+"""The data of a report: the document ``report.json``, read with every value checked.
 
 The document holds the scores of each tracker as ``vltrack evaluate`` writes them (format ``vltrack.scores``),
-the paired intervals, and the moments and lanes of the worst sequences; whoever has it needs no data to draw
-again. T trackers, S sequences.
+the paired intervals, and keyframes and timelines of the worst sequences, so that the report can be drawn
+again without the data. T trackers, S sequences.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 from vltrack.core.errors import DataError
 from vltrack.core.json_io import Fields
 from vltrack.core.types import Floats
-from vltrack.plots.compare_video import COLORS
 from vltrack.plots.contact_sheet import Snapshot
+from vltrack.plots.draw import COLORS
 
 FORMAT, VERSION = "vltrack.report", 1
 MOST = len(COLORS)
-"""Trackers that can be told apart."""
+"""Trackers of a report at most: as many as there are colors."""
 CURVES = ("success", "precision", "norm_precision")
 MEASURES = {
     "auc": "AUC",
@@ -36,21 +36,21 @@ MEASURES = {
     "op75": "OP75",
     "overlap": "AO",
 }
-"""The numbers of a score that every rule has, as papers call them."""
+"""Measures that every rule has, by the names that papers use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Ruled:
-    """One tracker's scores under one rule; numbers in points (0..100), what is missing is not a key.
+class RuleScores:
+    """One tracker's scores under one rule; numbers in points (0..100), a missing one is not a key.
 
     Attributes:
-        rule, title: its name and what people call it.
-        numbers: measure -> score; beside those of ``MEASURES`` whatever else the rule has.
+        rule, title: its key and its full name.
+        numbers: measure -> score; those of ``MEASURES`` and whatever else the rule has.
         curves: of ``CURVES``: (K,) thresholds and (K,) shares.
-        per_sequence: measure -> (S,) points, NaN where there is none.
+        per_sequence: measure -> (S,) points, NaN where missing.
         attributes: short name -> (sequences, measure -> score), in the data set's order.
-        ceiling: measure -> what a perfect tracker gets.
-        free_hits: measure -> frames that count as hits whatever a tracker says.
+        upper_bound: measure -> score of a perfect tracker.
+        free_hits: measure -> frames that count as hits with any box.
     """
 
     rule: str
@@ -59,30 +59,30 @@ class Ruled:
     curves: dict[str, tuple[Floats, Floats]]
     per_sequence: dict[str, Floats]
     attributes: dict[str, tuple[int, dict[str, float]]]
-    ceiling: dict[str, float]
+    upper_bound: dict[str, float]
     free_hits: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Entry:
-    """One tracker: the name it has in this report, how targets were named, its speed, its scores by rule.
+class TrackerScores:
+    """One tracker: its name in this report, mode, speed (frames per second) and scores by rule.
 
     ``causes`` counts what conventions treat differently in the annotations, such as absent frames; ``notes``
-    are what the evaluation had to say.
+    are warnings of the evaluation.
     """
 
     name: str
     mode: str
     fps: float | None
     first_overlap: float | None
-    rules: dict[str, Ruled]
+    rules: dict[str, RuleScores]
     causes: dict[str, int]
     notes: list[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
-    """A minus B (places of the trackers) over the sequences that both have, in points."""
+class PairedDifference:
+    """Tracker ``a`` minus tracker ``b`` (their numbers) over the sequences that both have, in points."""
 
     a: int
     b: int
@@ -95,10 +95,10 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Film:
-    """One of the worst sequences: lanes over time, and moments of it where there were pictures.
+class WorstSequence:
+    """One of the worst sequences: timelines, and keyframes if there were images.
 
-    ``overlaps`` and ``scores`` have a row (K,) a tracker; NaN where there is nothing.
+    ``overlaps`` and ``scores`` have one row (K,) per tracker; NaN where a value is missing.
     """
 
     name: str
@@ -111,10 +111,10 @@ class Film:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Report:
-    """Everything that is drawn and said; see ``read_report``. ``rule`` is the key that pictures follow.
+class ReportData:
+    """All contents of a report; see ``read_report``. ``rule`` is the key that figures follow.
 
-    ``place`` is what the folder of one's own clips is called, "" where the scores do not tell.
+    ``place`` is the folder name of the user's own clips, "" where the scores do not contain it.
     """
 
     data: str
@@ -127,10 +127,10 @@ class Report:
     rule: str
     against: int | None
     worst_by: str
-    entries: list[Entry]
+    entries: list[TrackerScores]
     sequences: list[str]
-    pairs: list[Pair]
-    films: list[Film]
+    pairs: list[PairedDifference]
+    worst: list[WorstSequence]
     likeness: Floats | None
     likeness_note: str
     main: list[str]
@@ -140,7 +140,7 @@ class Report:
 
     @property
     def count(self) -> str:
-        """How many sequences: ``280 sequences``, or ``31/280 sequences`` of a subset."""
+        """Number of sequences: ``280 sequences``, or ``31/280 sequences`` of a subset."""
         number = len(self.sequences)
         many = f"{number}/{self.of}" if self.is_subset else str(number)
         return f"{many} sequence{'' if many == '1' else 's'}"
@@ -151,22 +151,24 @@ class Report:
         return bool(self.subset) or self.of != len(self.sequences)
 
 
-def read_report(document: Mapping[str, Any], where: str) -> Report:
-    """The report in a document of format ``vltrack.report``.
+def read_report(document: Mapping[str, Any], where: str) -> ReportData:
+    """Read a document of format ``vltrack.report``.
 
     Args:
         document: as parsed from JSON.
-        where: names the file in errors.
+        where: name of the file, for errors.
 
     Raises:
-        DataError: another format or version, or any value that is not what it must be; names its place.
+        DataError: another format or version, or an invalid value; the message has its key.
     """
     top = Fields(document, where)
     if top.value.get("format") != FORMAT or top.value.get("version") != VERSION:
-        raise DataError(f"{where} is no {FORMAT} of version {VERSION}.", hint="Make it with vltrack report.")
+        raise DataError(
+            f"{where} is not a {FORMAT} of version {VERSION}.", hint="Make it with vltrack report."
+        )
     scores = top.nodes("scores")
     if not 0 < len(scores) <= MOST:
-        top.fault("scores", f"{len(scores)} trackers; 1 to {MOST} can be told apart")
+        top.fault("scores", f"{len(scores)} trackers, but a report has 1 to {MOST}")
     entries = [_entry(node) for node in scores]
     sequences = _names(scores[0])
     for node in scores[1:]:
@@ -176,7 +178,7 @@ def read_report(document: Mapping[str, Any], where: str) -> Report:
     if any(rule not in entry.rules for entry in entries):
         top.fault("rule", f"{rule!r} is not among the rules of every tracker")
     likeness = top.value.get("likeness")
-    return Report(
+    return ReportData(
         data=scores[0].text("data"),
         place=scores[0].text("place") if scores[0].value.get("place") else "",
         split=scores[0].text("split"),
@@ -190,7 +192,7 @@ def read_report(document: Mapping[str, Any], where: str) -> Report:
         entries=entries,
         sequences=sequences,
         pairs=[_pair(node, len(entries)) for node in top.nodes("pairs")],
-        films=[_film(node, len(entries)) for node in top.nodes("films")],
+        worst=[_worst(node, len(entries)) for node in top.nodes("films")],
         likeness=None if likeness is None else _square(top, len(entries) + 1),
         likeness_note=top.text("likeness_note"),
         main=[str(measure) for measure in top.listed("main")],
@@ -201,10 +203,10 @@ def read_report(document: Mapping[str, Any], where: str) -> Report:
 
 
 def check_scores(document: Any, where: str) -> None:
-    """That a document of format ``vltrack.scores`` holds what a report asks of it.
+    """Check that a document of format ``vltrack.scores`` has all values that a report needs.
 
     Raises:
-        DataError: any value is not what it must be; names its place.
+        DataError: an invalid value; the message has its key.
     """
     node = Fields(document, where)
     for key in ("tracker", "data", "split", *(("place",) if node.value.get("place") else ())):
@@ -216,8 +218,8 @@ def _names(node: Fields) -> list[str]:
     return [row.text("name") for row in node.nodes("sequences")]
 
 
-def _entry(node: Fields, name: str = "name") -> Entry:
-    rules = {key: _ruled(ruled) for key, ruled in node.node("rules").items()}
+def _entry(node: Fields, name: str = "name") -> TrackerScores:
+    rules = {key: _rule_scores(ruled) for key, ruled in node.node("rules").items()}
     speed = node.value.get("speed")
     names, rows = _names(node), node.nodes("sequences")
     if not names or len(set(names)) < len(names):
@@ -231,7 +233,7 @@ def _entry(node: Fields, name: str = "name") -> Entry:
             each.listed("attributes")
     overlaps = [each.number("first_overlap") for each in rows]
     known = [value for value in overlaps if value is not None]
-    return Entry(
+    return TrackerScores(
         name=node.text(name),
         mode=node.text("mode"),
         fps=None if speed is None else node.node("speed").number("fps"),
@@ -242,7 +244,7 @@ def _entry(node: Fields, name: str = "name") -> Entry:
     )
 
 
-def _ruled(node: Fields) -> Ruled:
+def _rule_scores(node: Fields) -> RuleScores:
     value = node.value
     extra = node.node("extra").numbers() if value.get("extra") else {}
     measured = {key: node.number(key) for key in MEASURES}
@@ -252,25 +254,25 @@ def _ruled(node: Fields) -> Ruled:
             thresholds = node.row(f"{name}_thresholds")
             shares = node.row(f"{name}_curve", len(thresholds))
             if len(thresholds) < 2 or not np.isfinite([*thresholds, *shares]).all():
-                node.fault(f"{name}_curve", "is no curve")
+                node.fault(f"{name}_curve", "is not a curve")
             curves[name] = (thresholds, shares)
     rows = node.node("per_sequence") if value.get("per_sequence") else None
     found = node.node("attributes").items() if value.get("attributes") else []
-    return Ruled(
+    return RuleScores(
         rule=node.text("rule"),
         title=node.text("title"),
         numbers={k: v for k, v in measured.items() if v is not None} | extra,
         curves=curves,
         per_sequence={} if rows is None else {key: rows.row(key) for key in rows.value},
         attributes={k: (a.whole("sequences"), a.numbers()) for k, a in found},
-        ceiling=node.node("ceiling").numbers() if value.get("ceiling") else {},
+        upper_bound=node.node("ceiling").numbers() if value.get("ceiling") else {},
         free_hits=node.node("free_hits").counts() if value.get("free_hits") else {},
     )
 
 
-def _pair(node: Fields, count: int) -> Pair:
+def _pair(node: Fields, count: int) -> PairedDifference:
     mean = node.number("mean")
-    return Pair(
+    return PairedDifference(
         a=node.place("a", count),
         b=node.place("b", count),
         measure=node.text("measure"),
@@ -282,7 +284,7 @@ def _pair(node: Fields, count: int) -> Pair:
     )
 
 
-def _film(node: Fields, count: int) -> Film:
+def _worst(node: Fields, count: int) -> WorstSequence:
     lanes = node.nodes("lanes")
     if len(lanes) != count:
         node.fault("lanes", f"are {len(lanes)} for {count} trackers")
@@ -295,7 +297,7 @@ def _film(node: Fields, count: int) -> Film:
         if not (isinstance(span, list) and len(span) == 2 and all(isinstance(v, int) for v in span)):
             node.fault("absent", "is not a list of spans")
         absent.append((span[0], span[1]))
-    return Film(
+    return WorstSequence(
         name=node.text("name"),
         sentence=node.text("sentence"),
         frames=frames,
@@ -310,7 +312,7 @@ def _snapshot(node: Fields, count: int) -> Snapshot:
     try:
         jpeg = base64.b64decode(node.text("jpeg"), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise DataError(f"{node.where}: jpeg is no base64.") from error
+        raise DataError(f"{node.where}: jpeg is not base64.") from error
     return Snapshot(
         frame=node.whole("frame"),
         jpeg=jpeg,
@@ -326,7 +328,7 @@ def _square(top: Fields, count: int) -> Floats:
 
 
 def snapshot_record(shot: Snapshot) -> dict[str, Any]:
-    """The inverse of what ``read_report`` reads: numbers rounded to what can be seen."""
+    """A snapshot for JSON, numbers rounded; the inverse of what ``read_report`` reads."""
     return {
         "frame": shot.frame,
         "jpeg": base64.b64encode(shot.jpeg).decode("ascii"),

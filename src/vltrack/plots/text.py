@@ -1,6 +1,6 @@
-"""Smooth letters on arrays of pixels. Knows matplotlib's own font, DejaVu Sans: no machine's fonts matter.
+"""Anti-aliased text on images, in matplotlib's own font DejaVu Sans, so that installed fonts do not matter.
 
-Colors are RGB. A text is set once and kept, as video repeats its words in every frame.
+Colors are RGB. A rendered text is cached, as videos repeat their labels in every frame.
 """
 
 from __future__ import annotations
@@ -16,17 +16,26 @@ from numpy.typing import NDArray
 
 from vltrack.core.files import printable
 from vltrack.core.types import Image
+from vltrack.plots.draw import ellipsized
 
 FONT = "DejaVu Sans"
 _DPI = 100
-_STRANGER = "\u25a1"
-_LONGEST = 200
+_MISSING = "\u25a1"
+_LONGEST = 200  # characters that are rendered
 
 
 def drawable(text: str) -> str:
-    """The text with what the font cannot show replaced by squares, and control characters escaped."""
+    """The text with characters that the font lacks replaced by squares, and control characters escaped."""
     font = get_font(findfont(FontProperties(family=FONT)))
-    return "".join(c if font.get_char_index(ord(c)) else _STRANGER for c in printable(text))
+    return "".join(c if font.get_char_index(ord(c)) else _MISSING for c in printable(text))
+
+
+def shortened(text: str, size: int, room: int, bold: bool = False) -> str:
+    """The text for ``write``, ellipsized to ``room`` pixels."""
+    text = drawable(text)
+    if width_of(text, size, bold) <= room:
+        return text
+    return ellipsized(text[:_LONGEST], room, lambda part: width_of(part, size, bold))
 
 
 @lru_cache(maxsize=1024)
@@ -55,7 +64,7 @@ def pixels_of(figure: Figure) -> Image:
 
 
 def width_of(text: str, size: int, bold: bool = False) -> int:
-    """Pixels that ``write`` takes."""
+    """Width in pixels of what ``write`` draws."""
     return int(mask_of(text, size, bold).shape[1])
 
 
@@ -67,7 +76,7 @@ def write(
     color: tuple[int, int, int],
     bold: bool = False,
 ) -> int:
-    """Write one line into ``image``, its top left corner at (x, y); what lies outside is cut. Its width."""
+    """Draw one line into ``image``, its top left corner at (x, y), clipped to the image; return its width."""
     mask = mask_of(text, size, bold)
     x, y = corner
     top, left = max(0, y), max(0, x)
@@ -79,23 +88,15 @@ def write(
     return int(mask.shape[1])
 
 
-def numerals(
+def number_width(text: str, size: int, bold: bool = False) -> int:
+    """Width in pixels of what ``write_number`` draws."""
+    return sum(width_of(c, size, bold) + 1 for c in text)
+
+
+def write_number(
     image: Image, text: str, right: int, top: int, size: int, color: tuple[int, int, int], bold: bool = False
 ) -> None:
-    """Write a number that changes often, its right edge at ``right``: put together from its characters."""
-    x = right - sum(width_of(c, size, bold) + 1 for c in text)
+    """Draw a number that changes often, its right edge at ``right``, from its cached characters."""
+    x = right - number_width(text, size, bold)
     for character in text:
         x += write(image, character, (x, top), size, color, bold) + 1
-
-
-def shortened(text: str, size: int, room: int, bold: bool = False) -> str:
-    """The text, with an ellipsis at its end where it is wider than ``room`` pixels."""
-    text = drawable(text)
-    if width_of(text, size, bold) <= room:
-        return text
-    low, high = 0, min(len(text), _LONGEST)
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = width_of(text[:middle].rstrip() + "\u2026", size, bold) <= room
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return text[:low].rstrip() + "\u2026" if low else ""

@@ -1,6 +1,6 @@
-"""Overlap and score over time, a lane a tracker, absent spans shaded. Knows numbers; computes no overlap.
+"""Timelines of overlap and score for a sequence of a report, and the figure of a language audit.
 
-T trackers, K points along time; a point stands for one frame, or for the mean of a few where they are many.
+T trackers, K points along time (one frame each, or the mean of a few where there are many), S bars per panel.
 """
 
 from __future__ import annotations
@@ -14,15 +14,29 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.types import Floats
-from vltrack.plots import figures as paper
+from vltrack.plots.figures import (
+    ABSENT,
+    FAINT,
+    INK,
+    LARGE,
+    PAGE,
+    SMALL,
+    axes_at,
+    figure,
+    figure_style,
+    fitted,
+    inches,
+    tracker_color,
+    write,
+)
 
 _LANE, _GAP = 0.42, 0.16
 _LEFT = 0.42
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Lane:
-    """One tracker: (K,) overlap with the truth and (K,) its own score, 0 to 1; NaN where there is none."""
+class TrackTimeline:
+    """One tracker: (K,) overlap with the annotation and (K,) its own score, 0 to 1; NaN where missing."""
 
     tracker: int
     name: str
@@ -30,44 +44,39 @@ class Lane:
     scores: Floats
 
 
-def strip_figure(
-    title: str, note: str, frames: int, absent: Sequence[tuple[int, int]], lanes: Sequence[Lane]
+def overlap_timeline(
+    title: str, note: str, frames: int, absent: Sequence[tuple[int, int]], timelines: Sequence[TrackTimeline]
 ) -> Figure:
-    """One sequence over time.
+    """Overlap and score of all trackers on one sequence over time, absent spans shaded.
 
     Args:
         title: name of the sequence.
         note: sentence, number of frames.
-        frames: number of frames; the K points of a lane are spread evenly over them.
+        frames: number of frames; the K points of a timeline are spread evenly over them.
         absent: first and last + 1 of each span of frames without the target.
-        lanes: one a tracker, with as many points each.
+        timelines: one per tracker, with as many points each.
 
     Raises:
-        ValueError: no lane, or no frame.
+        ValueError: no timeline, or no frame.
     """
-    if not lanes or frames < 1:
-        raise ValueError(f"{len(lanes)} trackers over {frames} frames; there must be one of each")
+    if not timelines or frames < 1:
+        raise ValueError(f"{len(timelines)} trackers over {frames} frames; there must be one of each")
     top = 0.5
-    total = top + len(lanes) * (_LANE + _GAP) + 0.2
-    wide = paper.PAGE - _LEFT - 0.22
-    with paper.look():
-        made = paper.figure(paper.PAGE, total)
-        head = paper.fitted(title, 2.6, paper.LARGE, bold=True)
-        paper.write(made, head, _LEFT, 0.05, size=paper.LARGE, weight="bold")
-        beside = _LEFT + paper.inches(head, paper.LARGE, bold=True) + 0.12
-        room = paper.PAGE - 0.12 - beside
-        paper.write(
-            made,
-            paper.fitted(note, room, paper.SMALL),
-            beside, 0.072, size=paper.SMALL, color=paper.FAINT,
-        )  # fmt: skip
+    total = top + len(timelines) * (_LANE + _GAP) + 0.2
+    wide = PAGE - _LEFT - 0.22
+    with figure_style():
+        made = figure(PAGE, total)
+        head = fitted(title, 2.6, LARGE, bold=True)
+        write(made, head, _LEFT, 0.05, size=LARGE, weight="bold")
+        next_to = _LEFT + inches(head, LARGE, bold=True) + 0.12
+        write(made, fitted(note, PAGE - 0.12 - next_to, SMALL), next_to, 0.072, size=SMALL, color=FAINT)
         key = "area: overlap with the truth"
-        if any(np.isfinite(lane.scores).any() for lane in lanes):
+        if any(np.isfinite(lane.scores).any() for lane in timelines):
             key += "; dark line: the tracker's own score"
         if absent:
             key += "; grey: target absent"
-        paper.write(made, key, _LEFT, 0.21, size=paper.SMALL, color=paper.FAINT)
-        for place, lane in enumerate(lanes):
+        write(made, key, _LEFT, 0.21, size=SMALL, color=FAINT)
+        for place, lane in enumerate(timelines):
             y = top + place * (_LANE + _GAP)
             _lane(made, lane, y, wide, frames, absent)
         axes = made.axes[-1]
@@ -77,37 +86,37 @@ def strip_figure(
 
 
 def _lane(
-    made: Figure, lane: Lane, top: float, wide: float, frames: int, absent: Sequence[tuple[int, int]]
+    made: Figure, lane: TrackTimeline, top: float, wide: float, frames: int, absent: Sequence[tuple[int, int]]
 ) -> None:
-    axes = paper.axes_at(made, _LEFT, top, wide, _LANE)
+    axes = axes_at(made, _LEFT, top, wide, _LANE)
     known = lane.overlaps[np.isfinite(lane.overlaps)]
     mean = f"   mean overlap {known.mean():.2f}" if known.size else ""
-    name = paper.fitted(lane.name, wide - paper.inches(mean, paper.SMALL), paper.SMALL)
-    paper.write(made, name + mean, _LEFT, top - 0.025, size=paper.SMALL, va="bottom")
+    name = fitted(lane.name, wide - inches(mean, SMALL), SMALL)
+    write(made, name + mean, _LEFT, top - 0.025, size=SMALL, va="bottom")
     for begin, end in absent:
-        axes.axvspan(begin, end, color=paper.ABSENT, linewidth=0, gid="absent")
+        axes.axvspan(begin, end, color=ABSENT, linewidth=0, gid="absent")
     edges = np.linspace(0, frames, len(lane.overlaps) + 1)
-    shade = paper.color(lane.tracker)
+    shade = tracker_color(lane.tracker)
     axes.stairs(
         np.nan_to_num(lane.overlaps), edges, fill=True, color=shade, alpha=0.75, linewidth=0,
         gid=f"overlap-{lane.tracker}",
     )  # fmt: skip
     middles = (edges[:-1] + edges[1:]) / 2
-    axes.plot(middles, lane.scores, color=paper.INK, linewidth=0.7, gid=f"score-{lane.tracker}")
+    axes.plot(middles, lane.scores, color=INK, linewidth=0.7, gid=f"score-{lane.tracker}")
     axes.set_xlim(0, frames)
     axes.set_ylim(0, 1.02)
     axes.set_yticks([0, 0.5, 1])
     axes.tick_params(labelbottom=False, bottom=False)
 
 
-def spans(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Begin and end (exclusive) of each run of true in (N,) flags."""
+def true_spans(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Begin and end (exclusive) of each run of True in (N,) flags."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def downsampled(values: Floats, most: int) -> Floats:
-    """(N,) values as at most ``most`` means of neighbours, NaN left out; all of them where they are few."""
+    """(N,) values reduced to at most ``most`` means of adjacent ones, NaN left out; unchanged where few."""
     if len(values) <= most:
         return values
     edges = np.linspace(0, len(values), most + 1).round().astype(int)
@@ -118,31 +127,27 @@ def downsampled(values: Floats, most: int) -> Floats:
     return means
 
 
-# MERGED plots/timelines.py
-# What the sentence did, target by target, sorted: the picture of a language audit. Knows numbers and names.
-#
-# S bars a panel. Means and intervals come from the caller, who knows how they were made.
-
+# -- language audit -----------------------------------------------------------------------------------
 
 ALL_NAMED = 40
-"""So many bars have their names beside them; more are thin and nameless."""
+"""Bars that get their names; more than these are thin and without names."""
 _ROW, _PROFILE = 0.135, 2.2
 _NAMES, _EDGE = 1.45, 0.12
 _HEAD = 0.78
-_FOR, _AGAINST = paper.color(2), paper.color(5)
+_FOR, _AGAINST = tracker_color(2), tracker_color(5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Panel:
-    """One comparison.
+    """One comparison of an audit.
 
     Attributes:
-        title: what is compared.
-        summary: its mean with the interval as text.
+        title: of the panel.
+        summary: the mean with its interval as text.
         unit: of the bars, below the axis.
         names: of the S bars.
         values_S: the bars; those with NaN are left out.
-        interval: low and high end of the interval of the mean, or None where there is none.
+        interval: low and high end of the interval of the mean, None without one.
         limits: of the axis; None fits the bars.
     """
 
@@ -156,35 +161,34 @@ class Panel:
 
 
 def audit_figure(title: str, verdict: str, panels: Sequence[Panel]) -> Figure:
-    """Panels side by side, the largest bar on top; the mean is a line, its interval a band.
+    """Panels in a row, the largest bar on top; the mean is a line, its interval a band.
 
     Raises:
         ValueError: no panel, or one without as many names as values or without any finite value.
     """
     if not panels:
-        raise ValueError("an audit without a panel has nothing to show")
+        raise ValueError("an audit needs at least one panel")
     sorted_panels = [_sorted(panel) for panel in panels]
     heights = [len(values) * _ROW if names else _PROFILE for names, values in sorted_panels]
-    wide = paper.PAGE if len(panels) > 1 else paper.PAGE * 0.62
+    wide = PAGE if len(panels) > 1 else PAGE * 0.62
     room = wide / len(panels)
-    with paper.look():
-        made = paper.figure(wide, _HEAD + 0.34 + max(heights) + 0.42)
-        text = paper.fitted(title, wide - 2 * _EDGE, paper.LARGE, bold=True)
-        paper.write(made, text, _EDGE, 0.08, size=paper.LARGE, weight="bold")
-        paper.write(made, paper.fitted(verdict, wide - 2 * _EDGE), _EDGE, 0.28)
+    with figure_style():
+        made = figure(wide, _HEAD + 0.34 + max(heights) + 0.42)
+        text = fitted(title, wide - 2 * _EDGE, LARGE, bold=True)
+        write(made, text, _EDGE, 0.08, size=LARGE, weight="bold")
+        write(made, fitted(verdict, wide - 2 * _EDGE), _EDGE, 0.28)
         for place, (panel, rows, height) in enumerate(zip(panels, sorted_panels, heights, strict=True)):
             left = place * room
             inside = room - 2 * _EDGE
-            paper.write(
-                made, paper.fitted(panel.title, inside, bold=True), left + _EDGE, _HEAD - 0.2, weight="bold"
-            )
-            told = paper.fitted(panel.summary, inside, paper.SMALL)
-            paper.write(made, told, left + _EDGE, _HEAD - 0.04, size=paper.SMALL, color=paper.FAINT)
+            head = fitted(panel.title, inside, bold=True)
+            write(made, head, left + _EDGE, _HEAD - 0.2, weight="bold")
+            summary = fitted(panel.summary, inside, SMALL)
+            write(made, summary, left + _EDGE, _HEAD - 0.04, size=SMALL, color=FAINT)
             _panel(made, panel, rows, (left, _HEAD + 0.2, room, height))
     return made
 
 
-def _sorted(panel: Panel) -> tuple[list[str], NDArray[np.float64]]:
+def _sorted(panel: Panel) -> tuple[list[str], Floats]:
     """Names (none where there are too many) and values, the largest first."""
     values = np.asarray(panel.values_S, dtype=np.float64)
     if values.shape != (len(panel.names),) or not np.isfinite(values).any():
@@ -198,40 +202,40 @@ def _sorted(panel: Panel) -> tuple[list[str], NDArray[np.float64]]:
 def _panel(
     made: Figure,
     panel: Panel,
-    rows: tuple[list[str], NDArray[np.float64]],
+    rows: tuple[list[str], Floats],
     place: tuple[float, float, float, float],
 ) -> None:
     names, values = rows
     left, top, width, height = place
     margin = _NAMES if names else 0.35
-    axes = paper.axes_at(made, left + margin, top, width - margin - _EDGE - 0.05, height)
+    axes = axes_at(made, left + margin, top, width - margin - _EDGE - 0.05, height)
     places = np.arange(len(values))
     shades = [_FOR if value > 0 else _AGAINST for value in values]
     axes.barh(places, values, height=0.74 if names else 1.0, color=shades, linewidth=0, gid="bars")
     _mean(axes, panel, values)
-    axes.axvline(0, color=paper.INK, linewidth=0.7)
+    axes.axvline(0, color=INK, linewidth=0.7)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlim(*(panel.limits or _limits(values)))
     axes.set_yticks([])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(panel.unit, labelpad=1)
     for number, name in enumerate(names):
-        shown = paper.fitted(name, _NAMES - 0.22, paper.SMALL)
+        shown = fitted(name, _NAMES - 0.22, SMALL)
         y = top + _ROW * (number + 0.5)
         x = left + _NAMES - 0.06
-        paper.write(made, shown, x, y, size=paper.SMALL, ha="right", va="center_baseline")
+        write(made, shown, x, y, size=SMALL, ha="right", va="center_baseline")
 
 
-def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+def _limits(values: Floats) -> tuple[float, float]:
     """From the smallest bar to the largest, 0 among them, with a little room."""
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     room = 0.05 * (high - low) or 1.0
     return (low - room if low < 0 else low), high + room
 
 
-def _mean(axes: Axes, panel: Panel, values: NDArray[np.float64]) -> None:
+def _mean(axes: Axes, panel: Panel, values: Floats) -> None:
     """The mean as a line and its interval as a band behind the bars."""
     if panel.interval is None:
         return
-    axes.axvspan(*panel.interval, color=paper.color(0), alpha=0.3, linewidth=0, zorder=0.5, gid="interval")
-    axes.axvline(float(values.mean()), color=paper.color(6), linewidth=1.1, linestyle=(0, (4, 1.5)))
+    axes.axvspan(*panel.interval, color=tracker_color(0), alpha=0.3, linewidth=0, zorder=0.5, gid="interval")
+    axes.axvline(float(values.mean()), color=tracker_color(6), linewidth=1.1, linestyle=(0, (4, 1.5)))

@@ -1,4 +1,4 @@
-"""The audit's picture: bars sorted, mean and interval where they belong, any number of bars, odd names."""
+"""The figure of a language audit: sorted bars, mean and interval, any number of bars, odd names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bars(axes: Axes) -> list[float]:
 
 def test_bars_are_sorted_and_the_interval_is_a_band() -> None:
     one = panel()
-    figure = audit_figure("What the sentence does", "listens", [one])
+    figure = audit_figure("What the sentence does", "verdict", [one])
     (axes,) = figure.axes
     assert bars(axes) == sorted(np.asarray(one.values_S).tolist(), reverse=True)
     (band,) = (patch for patch in axes.patches if patch.get_gid() == "interval")
@@ -44,13 +44,13 @@ def test_bars_are_sorted_and_the_interval_is_a_band() -> None:
     assert high > max(bars(axes))
 
 
-def test_better_and_worse_have_colours_of_their_own() -> None:
+def test_better_and_worse_differ_in_color() -> None:
     (axes,) = audit_figure("t", "v", [panel(values_S=[5.0, -3.0], names=["a", "b"])]).axes
     shades = {p.get_facecolor() for p in axes.containers[0].patches}
     assert len(shades) == 2
 
 
-def test_two_modes_stand_side_by_side() -> None:
+def test_two_modes_are_side_by_side() -> None:
     figure = audit_figure("t", "v", [panel(5), panel(12)])
     assert [len(bars(axes)) for axes in figure.axes] == [5, 12]
     first, second = (axes.get_position() for axes in figure.axes)
@@ -88,9 +88,9 @@ def test_the_same_figure_gives_the_same_bytes_whatever_the_names() -> None:
 
 
 def test_nothing_to_show_is_refused() -> None:
-    with pytest.raises(ValueError, match="without a panel"):
+    with pytest.raises(ValueError):
         audit_figure("t", "v", [])
-    with pytest.raises(ValueError, match="finite at least one"):
+    with pytest.raises(ValueError):
         audit_figure("t", "v", [panel(values_S=[math.nan], names=["a"])])
     with pytest.raises(ValueError, match="2 names"):
         audit_figure("t", "v", [panel(values_S=[1.0], names=["a", "b"])])
