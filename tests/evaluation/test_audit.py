@@ -108,7 +108,7 @@ def test_a_model_that_ignores_the_sentence_is_caught_on_twins() -> None:
     assert (found.flip.mean, found.lead.mean) == (0.0, 0.0)
     assert found.moved.mean == pytest.approx(0, abs=1e-9)
     assert found.named.mean == found.other.mean > 0.25  # on one of the twins, half of the time rightly
-    with pytest.raises(PartialResult, match="does not follow the sentence on twins") as caught:
+    with pytest.raises(PartialResult, match="distractor pairs") as caught:
         judge_pairs(found, "deaf")
     assert caught.value.exit_code == 7
 
@@ -157,7 +157,7 @@ def test_twin_scenes_are_fair_and_always_the_same() -> None:
 
 def test_a_clip_without_twins_is_refused() -> None:
     lonely = next(c for seed in range(20) if (c := synthesize_clip(seed, 2)).distractor_boxes is None)
-    with pytest.raises(ValueError, match="no twins"):
+    with pytest.raises(ValueError, match="no distractor pair"):
         audit_scene(MultiTracker(tracker(Reader())), 0, lonely)
 
 
@@ -342,7 +342,7 @@ def test_a_model_that_starts_nowhere_gets_no_verdict_of_ignoring() -> None:
     found = summarize([heard], BOTH)
     assert found.modes[Mode.NL].verdict is Verdict.NOTHING
     assert found.modes[Mode.NLBBOX].verdict is Verdict.NOTHING
-    with pytest.raises(PartialResult, match=r"could not follow one target \(nl and nlbbox\)"):
+    with pytest.raises(PartialResult, match=r"\(nl and nlbbox\)"):
         judge(found, "picky")
 
 

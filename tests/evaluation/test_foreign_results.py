@@ -73,7 +73,7 @@ def test_an_empty_row_or_a_single_zero_says_absent(tmp_path: Path) -> None:
         ("1,2,3,4\n1,2,3\n", r"x\.txt:2"),
         ("1,2,3,4\n\n1,2,x,4\n", r"x\.txt:3"),
         ("1,2,3,4\n1,2,1e999,4\n", r"x\.txt:2"),
-        ("\n\n", r"x\.txt has no box"),
+        ("\n\n", r"No box in any row of .*x\.txt"),
     ],
 )
 def test_a_row_that_is_no_box_is_named(tmp_path: Path, text: str, told: str) -> None:
@@ -83,13 +83,13 @@ def test_a_row_that_is_no_box_is_named(tmp_path: Path, text: str, told: str) -> 
 
 
 def test_what_is_no_result(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there are no results here"):
+    with pytest.raises(DataError, match="No tracking results"):
         read_third_party(tmp_path)
-    with pytest.raises(DataError, match="there are no results here"):
+    with pytest.raises(DataError, match="No tracking results"):
         read_third_party(tmp_path / "nowhere")
     (tmp_path / "trackers" / "ATOM").mkdir(parents=True)
     (tmp_path / "trackers" / "ATOM" / "x.txt").write_text(rows())
-    with pytest.raises(DataError, match="holds folders of results, such as ATOM"):
+    with pytest.raises(DataError, match="several folders of results, such as ATOM"):
         read_third_party(tmp_path / "trackers")
     (tmp_path / "a.npz").write_bytes(b"not a zip")
     with pytest.raises(DataError, match="names, lens and boxes"):
@@ -98,18 +98,18 @@ def test_what_is_no_result(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="names, lens and boxes"):
         read_third_party(tmp_path / "b.npz")
     (tmp_path / "c.zip").write_bytes(b"PK\x05\x06")
-    with pytest.raises(DataError, match="cannot be read as a zip"):
+    with pytest.raises(DataError, match="as a zip"):
         read_third_party(tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "e.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.txt", rows() * 100)
     damaged = bytearray((tmp_path / "e.zip").read_bytes())
     damaged[40:52] = bytes(12)  # inside the packed rows
     (tmp_path / "e.zip").write_bytes(damaged)
-    with pytest.raises(DataError, match="cannot be read as a zip"):
+    with pytest.raises(DataError, match="as a zip"):
         read_third_party(tmp_path / "e.zip")
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
         archive.writestr("../x.txt", rows())
-    with pytest.raises(DataError, match="leads out of it"):
+    with pytest.raises(DataError, match=r"\.\./x\.txt"):
         read_third_party(tmp_path / "d.zip")
 
 
@@ -130,5 +130,5 @@ def test_names_are_matched_however_they_are_spelt() -> None:
         "dog_2": "dog_2_ATOM_x",
     }
     assert match_names(["car_ATOM", "b"], ["car_ATOM", "dog_ATOM"]) == {"car_ATOM": "car_ATOM"}
-    with pytest.raises(DataError, match="both fit the sequence car-2"):
+    with pytest.raises(DataError, match="both match the sequence car-2"):
         match_names(["car-2"], ["car2", "car_2"])

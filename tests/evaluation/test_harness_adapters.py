@@ -133,15 +133,15 @@ def test_got10k_by_words_alone_keeps_the_box_that_the_words_found(
 
 
 def test_got10k_is_told_what_is_missing(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="no mode 'both'"):
+    with pytest.raises(UsageError, match="'both'"):
         Got10kTracker("litetrack-tiny", mode="both")
     with pytest.raises(UsageError, match="needs sentences"):
         Got10kTracker("litetrack-tiny", mode="nl")
     other = Got10kTracker("litetrack-tiny", mode="nl", sentences={"runner": "the runner"})
-    with pytest.raises(DataError, match=r"no sentence.*Name one of 'img', 'walker'"):
+    with pytest.raises(DataError, match=r"walker/img.*'img' or 'walker'"):
         other.track([str(file) for file in files], np.zeros(4))
     monkeypatch.setitem(sys.modules, "got10k.trackers", None)
-    with pytest.raises(UsageError, match="got10k package cannot be imported"):
+    with pytest.raises(UsageError, match="got10k package"):
         Got10kTracker("litetrack-tiny").track([str(file) for file in files], np.ones(4))
 
 

@@ -135,15 +135,15 @@ def test_a_sequence_without_a_sentence(weights: Path, tmp_path: Path) -> None:
     stored = read_results(run(made(("nl",), "box")).folders["nl"])
     assert [stored.named(name) for name in stored.names] == ["box", "sentence", "sentence"]
     assert stored.boxes("a00")[0].tolist() == [10, 20, 8, 6]
-    with pytest.raises(UsageError, match="refuse, skip or box"):
+    with pytest.raises(UsageError, match="'guess'"):
         made(("nl",), "guess")
 
 
 def test_what_is_wrong_is_told_before_anything_runs(weights: Path, tmp_path: Path) -> None:
     data = painting(2)
-    with pytest.raises(UsageError, match="no mode 'text'"):
+    with pytest.raises(UsageError, match="'text'"):
         make_plan(data, weights, ("text",), tmp_path)
-    with pytest.raises(UsageError, match="each mode once"):
+    with pytest.raises(UsageError, match="nl, nl"):
         make_plan(data, weights, ("nl", "nl"), tmp_path)
     with pytest.raises(ConfigError, match="no option 'windw'"):
         make_plan(data, weights, ("nl",), tmp_path, {"windw": 1})
@@ -156,14 +156,14 @@ def test_what_is_wrong_is_told_before_anything_runs(weights: Path, tmp_path: Pat
     with pytest.raises(CheckpointCorrupt, match="damaged"):
         make_plan(data, broken, ("nl",), tmp_path)
     bare = replace(data.sequences[0], files=())
-    with pytest.raises(DataError, match="this is annotation without pictures; a tracker needs the pictures"):
+    with pytest.raises(DataError, match="any sequence"):
         make_plan(Painting(sequences=(bare,)), weights, ("nl",), tmp_path)
-    with pytest.raises(DataError, match=r"a00 is annotation .* Where they are from: .* fetch-help lasot"):
+    with pytest.raises(DataError, match=r"a00.*fetch-help lasot"):
         make_plan(Painting(name="lasot", sequences=(bare, *data.sequences[1:])), weights, ("nl",), tmp_path)
     plan = make_plan(data, weights, ("nl",), tmp_path / "out", loader=LOADER)
-    with pytest.raises(UsageError, match="negative"):
+    with pytest.raises(UsageError, match="-1"):
         run(plan, jobs=-1)
-    with pytest.raises(UsageError, match="no engine"):
+    with pytest.raises(UsageError, match="slurm"):
         run(plan, engine="slurm")
     assert not (tmp_path / "out").exists()
 
@@ -172,7 +172,7 @@ def test_weights_that_never_learnt_words(weights: Path, tmp_path: Path) -> None:
     path = stub_weights(tmp_path / "boxes")
     card = path.with_suffix(".json")
     card.write_text(card.read_text().replace('"tiny"', '"tiny", "modes": ["bbox"]'))
-    with pytest.raises(UsageError, match="never learnt words"):
+    with pytest.raises(UsageError, match="nlbbox"):
         make_plan(painting(1), path, ("bbox", "nlbbox"), tmp_path)
     assert len(make_plan(painting(1), path, ("bbox",), tmp_path).modes) == 1
 

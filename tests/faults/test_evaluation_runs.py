@@ -125,7 +125,7 @@ def test_a_tracker_that_cannot_be_loaded_stops_the_run(planned) -> None:
     with pytest.raises(CheckpointCorrupt, match=r"no safetensors|card"):
         run(broken)
     dying = replace(plan, spec=replace(plan.spec, loader="no_such_module:load"))
-    with pytest.raises(ResourceError, match="3 worker processes in a row failed"):
+    with pytest.raises(ResourceError, match="3 worker processes in a row"):
         run(dying)
 
 
@@ -479,7 +479,7 @@ def test_what_is_no_box_is_never_written(planned, order: str) -> None:
 def test_a_bad_row_is_named(text: bytes, line: int) -> None:
     with pytest.raises(DataError, match=f"f.txt:{line}: "):
         read_boxes(text, Path("f.txt"), 2)
-    with pytest.raises(DataError, match=r"2 lines, there were 3"):
+    with pytest.raises(DataError, match="2 lines for 3"):
         read_boxes(text, Path("f.txt"), 3)
     with pytest.raises(DataError, match=r"s.txt:2: "):
         read_scores(b"0.5,1\n1.5,1\n", Path("s.txt"), 2)
@@ -520,14 +520,14 @@ def test_numbers_read_back_as_the_same(planned) -> None:
 def test_one_frame_and_all_absent(planned) -> None:
     one = Painted(name="one", boxes=np.array([[5.0, 6, 7, 8]]), absent=np.zeros(1, bool), sentence="one")
     gone = Painted(name="gone", boxes=np.zeros((4, 4)), absent=np.ones(4, bool), sentence="gone")
-    with pytest.raises(DataError, match="no target in frame 1 of gone") as caught:
+    with pytest.raises(DataError, match="in frame 1 of gone") as caught:
         planned(Painting(sequences=(one, gone)), modes=("bbox",))
     assert caught.value.exit_code == 4
     report = run(planned(Painting(sequences=(one, gone)), modes=("nl",)))
     assert report.exit_code == 0
     stored = read_results(report.folders["nl"])
     assert [len(stored.boxes(name)) for name in ("one", "gone")] == [1, 4]
-    with pytest.raises(DataError, match="no sequence"):
+    with pytest.raises(DataError, match="No sequences in painted"):
         planned(Painting(sequences=()))
 
 
@@ -579,7 +579,7 @@ def test_a_full_disk_keeps_what_is_finished(planned, monkeypatch, whole: Path, c
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", ".hidden", "a:b", "a\nb", "x" * 300, " a", "a."])
 def test_a_name_that_is_no_file_name_is_refused(name: str, planned) -> None:
     data = painting(2)
-    with pytest.raises(DataError, match="1 of 2 names cannot be names of files"):
+    with pytest.raises(DataError, match="1 of 2 names"):
         planned(Painting(sequences=(data.sequences[0], replace(data.sequences[1], name=name))))
     with pytest.raises(DataError):
         check_names([name])

@@ -80,8 +80,8 @@ def test_agrees_with_fractions() -> None:
         ([], [], "must both be"),
         ([[1, 2, 3, 4]], [[1, 2, 3, 4]] * 2, "must both be"),
         ([1, 2, 3, 4], [1, 2, 3, 4], "must both be"),
-        ([[1, 2, 3, 4]] * 2, [[1, 2, 3, 4], [1, 2, 0, 4]], "true box 1 is no box"),
-        ([[1, 2, 3, 4]], [[1, np.nan, 3, 4]], "true box 0 is no box"),
+        ([[1, 2, 3, 4]] * 2, [[1, 2, 3, 4], [1, 2, 0, 4]], "box 1 is not a box"),
+        ([[1, 2, 3, 4]], [[1, np.nan, 3, 4]], "box 0 is not a box"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(found, truth, words: str) -> None:

@@ -204,7 +204,9 @@ def test_got10k_pools_frames_cuts_to_the_picture_and_leaves_out_what_is_covered(
     assert scores.frames.tolist() == [3, 2]
     assert scores.value("overlap") == scores.value("op50") == scores.value("op75") == pytest.approx(3 / 5)
     # Beyond the frame nothing counts: 120 wide from 90 is 10 wide in a frame of 100.
-    beyond = annotations_of(boxes_of((10, 10, 5, 5), (90, 10, 10, 10)), size=(100, 100), cover=np.full(2, 8.0))
+    beyond = annotations_of(
+        boxes_of((10, 10, 5, 5), (90, 10, 10, 10)), size=(100, 100), cover=np.full(2, 8.0)
+    )
     cut = score(beyond, boxes_of((10, 10, 5, 5), (90, 10, 120, 10)), RULES["got10k"])
     assert cut.value("overlap") == 1.0
 
@@ -251,7 +253,7 @@ def test_all_frames_absent_or_one_frame() -> None:
     assert np.isnan(scores.each("auc")).all()
     one = annotations_of(boxes_of((10, 10, 20, 20)))
     assert score(one, one.boxes, RULES["lasot"]).value("auc") == pytest.approx(PERFECT)
-    with pytest.raises(DataError, match="no annotated sequence"):
+    with pytest.raises(DataError, match="No annotated sequence"):
         Annotations.join([])
 
 

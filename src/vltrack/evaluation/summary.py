@@ -192,7 +192,7 @@ def _extra(annotations: Annotations, boxes: Floats, rule: Rule) -> dict[str, flo
         there[annotations.starts[:-1]] = True
         return {"coverage": 100 * float(there.mean())}
     if rule.name == "webuav" and rule.first == "truth":
-        own = webuav(annotations, boxes, np.isnan(boxes).all(axis=1))
+        own = webuav(annotations, boxes, np.array(np.isnan(boxes).all(axis=1)))
         return {"mean_accuracy": 100 * own.accuracy, "complete_auc": 100 * own.complete_auc}
     return {}
 

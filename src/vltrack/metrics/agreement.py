@@ -1,8 +1,8 @@
-"""How far several trackers agree on one target. Knows boxes of many trackers; knows no truth and no file.
+"""Agreement of several trackers on one target, without ground truth.
 
-Agreement is the intersection over union of the boxes that two trackers report for one frame, whatever they
-say of their own certainty: a held box of a lost tracker counts with the place where it is held. Where a
-tracker has no box in a frame its row is NaN and the frame says nothing about it.
+Agreement is the intersection over union of the boxes that two trackers report for one frame, whatever their
+scores: the repeated box of a lost tracker counts. A tracker without a box in a frame has a row of NaN there,
+which is left out.
 
 Shapes: T trackers, N frames.
 """
@@ -57,7 +57,7 @@ def agreement(boxes_TN4: ArrayLike) -> Agreement:
 
 
 def _mean(values: Floats, counts: NDArray[np.bool_], axis: int | tuple[int, ...]) -> Floats:
-    """Mean of the values that count; NaN where none does."""
+    """Mean of the values that count; NaN if none does."""
     number = counts.sum(axis=axis)
     total = np.where(counts, values, 0.0).sum(axis=axis)
     mean: Floats = np.where(number > 0, total / np.maximum(number, 1), np.nan)

@@ -1,4 +1,4 @@
-"""The annotations of a whole data set as a few long arrays, and results laid beside them. Knows no rule.
+"""The annotations of a whole data set as a few long arrays.
 
 S sequences, F frames of all of them one after the other. Boxes are ``x, y, w, h`` in pixels as annotated:
 rows of NaN and of zeros stay unchanged; each benchmark treats them in its own way (``metrics.protocols``).
@@ -24,10 +24,10 @@ class Annotation:
     """One sequence's annotation of N frames.
 
     Attributes:
-        name: as its result file is called.
+        name: of the sequence, as its result file is called.
         boxes: (N, 4) xywh.
-        absent: (N,) true where the data set says that the target is not there.
-        cover: (N,) how much of the target is seen, 0 to 8 (GOT-10k), or None.
+        absent: (N,) true where the data set marks the target as absent.
+        cover: (N,) how much of the target is visible, 0 to 8 (GOT-10k), or None.
         size: (width, height) of the frames, or None.
         attributes: short names of the flags that are set.
     """
@@ -42,7 +42,7 @@ class Annotation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annotations:
-    """Annotations one after the other; read-only.
+    """Annotations of S sequences one after the other; read-only.
 
     Attributes:
         names: S names.
@@ -63,30 +63,24 @@ class Annotations:
     attributes: Mapping[str, Flags] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for array in (
-            self.starts,
-            self.boxes,
-            self.absent,
-            self.cover,
-            self.sizes,
-            *self.attributes.values(),
-        ):
+        arrays = (self.starts, self.boxes, self.absent, self.cover, self.sizes, *self.attributes.values())
+        for array in arrays:
             array.setflags(write=False)
 
     @classmethod
     def join(cls, annotations: Iterable[Annotation]) -> Annotations:
-        """One truth of many annotations, in their order.
+        """Join the annotations of several sequences, in their order.
 
         Raises:
             DataError: none at all, one without a frame, two of one name, or lengths that differ inside one.
         """
         parts = list(annotations)
         if not parts:
-            raise DataError("there is no annotated sequence to score.", hint="Check the data folder.")
+            raise DataError("No annotated sequence to score.", hint="Check the data folder.")
         names = tuple(part.name for part in parts)
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise DataError(f"two sequences are called {twice[0]!r}.", hint="Names must differ.")
+            raise DataError(f"Duplicate sequence name: {twice[0]!r}.", hint="Names must differ.")
         for part in parts:
             _check(part)
         lengths = [len(part.boxes) for part in parts]
@@ -118,29 +112,29 @@ class Annotations:
         return lengths
 
     def rows(self, sequence: int) -> slice:
-        """Where the frames of one sequence lie in the long arrays."""
+        """Slice of one sequence's frames in the long arrays."""
         return slice(int(self.starts[sequence]), int(self.starts[sequence + 1]))
 
     def cut(self, lengths: ArrayLike) -> Annotations:
-        """The same with only the first ``lengths[s]`` frames of each sequence; (S,) integers."""
+        """Keep only the first ``lengths[s]`` frames of each sequence; (S,) integers."""
         kept = np.asarray(lengths, dtype=np.int64)
         inside = np.arange(self.frames) - np.repeat(self.starts[:-1], self.lengths)
-        return self._of(np.ones(len(self), dtype=bool), inside < np.repeat(kept, self.lengths), kept)
+        return self._select(np.ones(len(self), dtype=bool), inside < np.repeat(kept, self.lengths), kept)
 
     def only(self, names: Iterable[str]) -> Annotations:
-        """The sequences of these names, in the order that they have here.
+        """Keep only the sequences of these names, in the order that they have here.
 
         Raises:
-            DataError: a name that is not here, or none.
+            DataError: an unknown name, or none.
         """
         wanted = set(names)
         unknown = sorted(wanted - set(self.names))
         if unknown or not wanted:
-            raise DataError(f"no annotation for {', '.join(unknown[:5]) or 'an empty list of sequences'}.")
+            raise DataError(f"No annotation for {', '.join(unknown[:5]) or 'an empty list of sequences'}.")
         keep = np.array([name in wanted for name in self.names])
-        return self._of(keep, np.repeat(keep, self.lengths), self.lengths[keep])
+        return self._select(keep, np.repeat(keep, self.lengths), self.lengths[keep])
 
-    def _of(self, keep: Flags, frames: Flags, lengths: NDArray[np.int64]) -> Annotations:
+    def _select(self, keep: Flags, frames: Flags, lengths: NDArray[np.int64]) -> Annotations:
         return Annotations(
             names=tuple(name for name, kept in zip(self.names, keep, strict=True) if kept),
             starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -155,7 +149,7 @@ class Annotations:
 def _check(part: Annotation) -> None:
     count = len(part.boxes)
     if part.boxes.shape != (count, 4) or not count:
-        raise DataError(f"the annotation of {part.name} has shape {part.boxes.shape}, not (frames, 4).")
+        raise DataError(f"The annotation of {part.name} has shape {part.boxes.shape}, not (frames, 4).")
     others: dict[str, NDArray[Any] | None] = {"absent": part.absent, "cover": part.cover}
     for what, values in others.items():
         if values is not None and values.shape != (count,):

@@ -1,11 +1,10 @@
-"""Paired bootstrap intervals over sequences. Knows one number a sequence; knows no box, no rule and no file.
+"""Paired bootstrap intervals over sequences.
 
 Two trackers (or one tracker in two settings) are compared sequence by sequence: the difference is taken
-within each sequence, and whole sequences are drawn again with replacement (Efron and Tibshirani 1993,
-chapter 13). What the sequences have in common is so taken out, and frames of one video, which are not
-independent of each other, are never drawn apart. The interval is the *percentile* interval: the quantiles of
-the redrawn means. With few sequences (below about ten) it is too narrow; it says nothing of chance in
-training.
+within each sequence, and whole sequences are resampled with replacement (Efron and Tibshirani 1993,
+chapter 13). This removes what makes a sequence easy or hard for both, and never separates frames of one
+video, which are not independent. The interval is the *percentile* interval: quantiles of the resampled means.
+With few sequences (below about ten) it is too narrow; it does not cover the randomness of training.
 """
 
 from __future__ import annotations
@@ -17,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vltrack.core.json_io import finite_or_none
 from vltrack.core.types import Floats
 
 FEWEST = 6
-"""Sequences below which nothing is told apart: of two equal trackers one is better in all of n sequences with
-probability 2 ** (1 - n), which is more than one in twenty up to n = 5. A bootstrap would call them apart.
+"""Fewest sequences for a decision: of two equal trackers one is better in all of n sequences with probability
+2 ** (1 - n), more than one in twenty up to n = 5; the bootstrap alone would call them different.
 """
 CHUNK = 1 << 20
 """Numbers drawn at once: bounds the memory (about 16 MB), whatever the number of sequences and draws."""
@@ -29,17 +29,17 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A mean over sequences and how sure it is.
+    """A mean over sequences with its interval.
 
     Attributes:
         mean: mean (difference) over the sequences, in the unit of the input; NaN without a sequence.
-        low, high: ends of the percentile interval; NaN where there is none (fewer than two sequences).
-        share_above_zero: share of the redrawn means above 0, one that is exactly 0 counting half; NaN where
-            there is no interval.
-        sequences: how many counted.
-        left_out: how many did not, because a number of the pair is missing (NaN or infinite).
+        low, high: ends of the percentile interval; NaN if there is none (fewer than two sequences).
+        share_above_zero: share of the resampled means above 0, exact zeros counting half; NaN without an
+            interval.
+        sequences: number that count.
+        left_out: number that do not, because a number of the pair is missing (NaN or infinite).
         level: of the interval, 0.95 for 95 %.
-        draws: how often the sequences were drawn again; 0 where there is no interval.
+        draws: number of resamples; 0 without an interval.
     """
 
     mean: float
@@ -53,7 +53,7 @@ class Interval:
 
     @property
     def is_interval(self) -> bool:
-        """Whether there were sequences enough (two) for an interval at all."""
+        """Whether there are enough sequences (two) for an interval."""
         return self.sequences >= 2
 
     @property
@@ -63,15 +63,17 @@ class Interval:
 
     @property
     def p_value(self) -> float:
-        """Two-sided: twice the smaller share of redrawn means on one side of 0, at least 1 / draws; NaN
-        below ``FEWEST`` sequences, where it would be far too small."""
+        """Two-sided: twice the smaller share of resampled means on one side of 0, at least 1 / draws.
+
+        NaN below ``FEWEST`` sequences, where it would be far too small.
+        """
         if self.sequences < FEWEST:
             return math.nan
         smaller = min(self.share_above_zero, 1 - self.share_above_zero)
         return min(1.0, max(2 * smaller, 1 / self.draws))
 
     def describe(self, digits: int = 2) -> str:
-        """In words, as ``+1.23 [+0.40, +2.10] over 31 sequences``; says so where it is no interval."""
+        """Format as ``+1.23 [+0.40, +2.10] over 31 sequences``."""
         if self.sequences == 0:
             return "no sequence to compare"
         if not self.is_interval:
@@ -81,23 +83,19 @@ class Interval:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: every attribute, ``p_value`` and ``excludes_zero``; None for what is not defined."""
-        numbers = {
-            "mean": self.mean,
-            "low": self.low,
-            "high": self.high,
-            "share_above_zero": self.share_above_zero,
-            "p_value": self.p_value,
-        }
-        told: dict[str, Any] = {
-            key: value if math.isfinite(value) else None for key, value in numbers.items()
-        }
-        whole = {
+        return {
+            "mean": finite_or_none(self.mean),
+            "low": finite_or_none(self.low),
+            "high": finite_or_none(self.high),
+            "share_above_zero": finite_or_none(self.share_above_zero),
+            "p_value": finite_or_none(self.p_value),
             "sequences": self.sequences,
             "left_out": self.left_out,
             "level": self.level,
             "draws": self.draws,
+            "excludes_zero": self.excludes_zero,
+            "method": "paired percentile bootstrap",
         }
-        return told | whole | {"excludes_zero": self.excludes_zero, "method": "paired percentile bootstrap"}
 
 
 def paired_bootstrap(
@@ -108,17 +106,17 @@ def paired_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """The mean of ``a - b`` over sequences (of ``a`` alone without ``b``) with its percentile interval.
+    """Compute the mean of ``a - b`` (of ``a`` without ``b``) over sequences and its percentile interval.
 
     Args:
-        a: (S,) one number a sequence, for example success AUC in percent.
-        b: (S,) the same sequences in the same order for the other one, or None.
-        draws: how often S sequences are drawn with replacement.
+        a: (S,) one number per sequence, for example success AUC in percent.
+        b: (S,) the same for the other tracker or setting, or None.
+        draws: number of resamples of S sequences.
         seed: the same seed and numbers give the same interval.
         level: of the interval, strictly between 0 and 1.
 
     Returns:
-        An ``Interval``; with fewer than two sequences that count, one that is none (``is_interval``).
+        An ``Interval``; with fewer than two sequences that count, without ends (``is_interval``).
 
     Raises:
         ValueError: the shapes differ or are not (S,), ``draws`` below 1, or ``level`` out of range.
@@ -126,7 +124,7 @@ def paired_bootstrap(
     first = np.asarray(a, dtype=np.float64)
     second = np.zeros_like(first) if b is None else np.asarray(b, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(f"paired numbers are (S,) twice, got {first.shape} and {second.shape}")
+        raise ValueError(f"Paired numbers are (S,) twice, got {first.shape} and {second.shape}")
     if draws < 1 or not 0 < level < 1:
         raise ValueError(f"draws must be at least 1 and level between 0 and 1, got {draws} and {level}")
     counts: NDArray[np.bool_] = np.isfinite(first) & np.isfinite(second)
@@ -138,7 +136,7 @@ def paired_bootstrap(
             mean=mean, low=math.nan, high=math.nan, share_above_zero=math.nan,
             sequences=number, left_out=left_out, level=level, draws=0,
         )  # fmt: skip
-    means = _redrawn_means(gains, draws, seed)
+    means = _resampled_means(gains, draws, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(
         mean=float(gains.mean()),
@@ -152,8 +150,8 @@ def paired_bootstrap(
     )
 
 
-def _redrawn_means(gains: Floats, draws: int, seed: int) -> Floats:
-    """(draws,) means of S numbers drawn with replacement from the (S,) ``gains``."""
+def _resampled_means(gains: Floats, draws: int, seed: int) -> Floats:
+    """(draws,) means of S numbers resampled from the (S,) ``gains``."""
     rng = np.random.default_rng(seed)
     number = len(gains)
     rows = max(1, CHUNK // number)

@@ -1,8 +1,8 @@
-"""The scoring conventions of the field, each a row of switches. Knows no file and no tracker.
+"""The scoring conventions of the field, each a row of switches, and which of them scores which data set.
 
-What the official toolkits, and the Python code that papers report with, do differently is data here, so that
-two conventions can be laid side by side. All of them are one-pass evaluation: the tracker starts once and is
-never restarted. Sources: the benchmarks' published toolkits, read for their rules; names in ``source``.
+Where the official toolkits, and the Python code that papers report with, differ is data here, so that two
+conventions can be compared. All of them are one-pass evaluation: the tracker is never restarted. Sources: the
+benchmarks' published toolkits, read for their rules; names in ``source``.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """One convention. A frame is *absent* if the data set says so, *invalid* if its annotation is no box.
+    """One convention. A frame is *absent* if so annotated, *invalid* if its annotation is not a box.
 
     Attributes:
-        name, title, source: for people.
-        first: the first frame's prediction is replaced by the truth, kept, or the frame is left out.
+        name, title, source: for display.
+        first: the first frame's prediction is replaced by the ground truth, kept, or the frame is left out.
         absent: absent frames are misses in every measure while they stay in the count; or left out of the
             count; or treated as invalid; or nothing special is done.
-        valid: an annotation is a box if all four numbers are positive, or if its size is.
-        centre_valid: for the errors of the centre, where it differs: the centre's coordinates are positive.
-        invalid: what an invalid frame counts for in overlap: a miss, or it is left out of all counts.
+        valid: an annotation is a box if all four numbers, or its width and height, are positive.
+        center_valid: for center errors: as ``valid``, or if the center's coordinates are positive.
+        invalid: an invalid frame is a miss in overlap, or left out of all counts.
         nan: frames annotated as NaN: invalid, or left out of all counts.
-        invalid_centre, invalid_norm: what an invalid frame counts for in precision, normalised precision.
-        bad_prediction: a prediction that is no box is replaced by the one before it, or taken as it is.
+        invalid_center, invalid_norm: how an invalid frame counts in precision, normalized precision.
+        bad_prediction: a prediction that is not a box is replaced by the one before it, or used unchanged.
         missing: no result for a sequence: an error, or all zeros.
         short, long: fewer or more rows than the annotation: an error; filled with zeros or misses; cut.
         reach: an overlap counts at a threshold if it is above it, or at least it.
         success_steps, success_score: thresholds k/steps, k = 0..steps; their mean, or the area under them.
         precision_step, precision_score: thresholds 0..50 pixels; the value at 20, or the area (0..1).
         norm_step, norm_score: thresholds 0..0.5; the value at 0.20, the mean, or the area.
-        norm_by: both centres are divided by the true size before they are subtracted, or their difference is
-            divided by the true size, at least 1.
+        norm_by: both centers are divided by the annotated size and then subtracted; or their difference is
+            divided by it, at least 1.
         rounded: both boxes are rounded to whole pixels first.
         clipped: both boxes are cut to the frame first (where its size is known).
-        uncovered: frames of which nothing is seen (cover 0) count, or are left out.
+        uncovered: frames in which nothing of the target is visible (cover 0) count, or are left out.
         pooled: the score is the mean over sequences, or over all frames of all sequences.
         drops_empty: sequences whose curve is zero everywhere are left out of the mean of that curve.
     """
@@ -52,10 +52,10 @@ class Rule:
     first: Literal["truth", "keep", "drop"] = "truth"
     absent: Literal["miss", "drop", "invalid", "ignore"] = "ignore"
     valid: Literal["xywh", "wh"] = "xywh"
-    centre_valid: Literal["box", "centre"] = "box"
+    center_valid: Literal["box", "center"] = "box"
     invalid: Literal["miss", "drop"] = "miss"
     nan: Literal["invalid", "drop"] = "invalid"
-    invalid_centre: Literal["hit", "miss", "scored"] = "hit"
+    invalid_center: Literal["hit", "miss", "scored"] = "hit"
     invalid_norm: Literal["hit", "miss", "scored"] = "hit"
     bad_prediction: Literal["carry", "keep"] = "carry"
     missing: Literal["refuse", "zeros"] = "refuse"
@@ -68,7 +68,7 @@ class Rule:
     precision_score: Literal["at 20 px", "area"] = "at 20 px"
     norm_step: float = 0.01
     norm_score: Literal["at 0.20", "mean", "area"] = "at 0.20"
-    norm_by: Literal["each centre", "difference"] = "each centre"
+    norm_by: Literal["each center", "difference"] = "each center"
     rounded: bool = False
     clipped: bool = False
     uncovered: Literal["count", "drop"] = "count"
@@ -87,7 +87,7 @@ class Rule:
 
     @property
     def norm_thresholds(self) -> NDArray[np.float64]:
-        """Shares of the target's size, 0 to 0.5."""
+        """In sizes of the target, 0 to 0.5."""
         count = round(0.5 / self.norm_step)
         return np.arange(count + 1) * 0.5 / count
 
@@ -104,7 +104,7 @@ VLT_PYTHON = Rule(
     title="Python code of the vision-language trackers",
     source="extract_results.py as UVLTrack, JointNLT, All-in-One and LiteTrack have it",
     valid="wh",
-    invalid_centre="miss",
+    invalid_center="miss",
     invalid_norm="hit",
     short="zeros",
 )
@@ -124,7 +124,7 @@ _ROWS = (
         absent="miss",
         short="refuse",
     ),
-    replace(VLT_PYTHON, name="vlt-python-uav", title=f"{VLT_PYTHON.title}, for UAV123", invalid_centre="hit"),
+    replace(VLT_PYTHON, name="vlt-python-uav", title=f"{VLT_PYTHON.title}, for UAV123", invalid_center="hit"),
     replace(
         VLT_PYTHON,
         name="pytracking",
@@ -138,7 +138,7 @@ _ROWS = (
         source="pysot-toolkit",
         first="keep",
         absent="miss",
-        centre_valid="centre",
+        center_valid="center",
         bad_prediction="keep",
     ),
     Rule(
@@ -149,7 +149,7 @@ _ROWS = (
         uncovered="drop",
         clipped=True,
         valid="wh",
-        invalid_centre="scored",
+        invalid_center="scored",
         invalid_norm="scored",
         bad_prediction="keep",
         success_steps=100,
@@ -163,7 +163,7 @@ _ROWS = (
         source="got10k toolkit, ExperimentOTB and those that derive from it",
         nan="drop",
         valid="wh",
-        invalid_centre="scored",
+        invalid_center="scored",
         invalid_norm="scored",
         bad_prediction="keep",
         short="cut",
@@ -175,7 +175,7 @@ _ROWS = (
         title="TrackingNet server",
         source="TrackingNet-devkit, metrics.py",
         valid="wh",
-        invalid_centre="scored",
+        invalid_center="scored",
         invalid_norm="scored",
         bad_prediction="keep",
         missing="zeros",
@@ -193,7 +193,7 @@ _ROWS = (
         title="WebUAV-3M toolkit",
         source="the MMOT toolkit of WebUAV-3M",
         valid="wh",
-        invalid_centre="miss",
+        invalid_center="miss",
         invalid_norm="miss",
         bad_prediction="keep",
         long="refuse",
@@ -215,18 +215,14 @@ RULES = {row.name: row for row in _ROWS}
 """Every convention by name."""
 
 
-# MERGED metrics/protocols.py
-# Which rule scores which data set, officially and in papers. Data only.
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benchmark:
-    """How one data set is scored.
+    """The rules that score one data set.
 
     Attributes:
-        official: rule of its own toolkit; of ours where it has none that scores boxes alone.
+        official: rule of its own toolkit; ours if it has none that scores boxes alone.
         papers: rule of the Python code that papers of vision-language tracking report with.
-        note: what a reader of the table must know.
+        note: for the reader of the scores.
     """
 
     official: str
@@ -235,7 +231,7 @@ class Benchmark:
 
     @property
     def rules(self) -> dict[str, Rule]:
-        """The two rules as the columns are called: ``official`` and ``vlt-python``."""
+        """The two rules by column: ``official`` and ``vlt-python``."""
         return {"official": RULES[self.official], "vlt-python": RULES[self.papers]}
 
 
@@ -243,13 +239,8 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {
         "lasot": Benchmark(official="lasot", papers="vlt-python-lasot"),
         "lasot_ext": Benchmark(official="lasot", papers="vlt-python-visible"),
-        "tnl2k": Benchmark(
-            official="tnl2k",
-        ),
-        "vasttrack": Benchmark(
-            official="vasttrack",
-            papers="vlt-python-lasot",
-        ),
+        "tnl2k": Benchmark(official="tnl2k"),
+        "vasttrack": Benchmark(official="vasttrack", papers="vlt-python-lasot"),
         "otb99": Benchmark(official="otb"),
         "otb100": Benchmark(official="otb"),
         "dtb70": Benchmark(official="otb"),
@@ -273,5 +264,5 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
 
 
 def benchmark_of(name: str) -> Benchmark:
-    """How the data set is scored; one that is not known is scored as clips of one's own."""
+    """Rules of a data set; an unknown one is scored like clips of your own."""
     return BENCHMARKS.get(name, BENCHMARKS["folder"])

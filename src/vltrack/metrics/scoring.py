@@ -1,8 +1,8 @@
-"""Scores of one tracker under one rule: all frames of all sequences in one pass. Knows arrays and rules only.
+"""Scores of one tracker under one rule: all frames of all sequences in one pass.
 
 An overlap or error is counted by how many thresholds lie below it, which is exact for "above", "at least" and
-"at most" alike; the counts per sequence and bin are summed up into the curves. The long arrays are worked
-through in blocks of whole sequences that stay in the processor's cache.
+"at most" alike; the counts per sequence and bin are summed up into the curves. The long arrays are processed
+in blocks of complete sequences that fit into the processor's cache.
 
 Shapes: S sequences, F frames, T thresholds. Boxes xywh in pixels.
 """
@@ -31,14 +31,14 @@ _CLOSE = 1e-9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """What one tracker reaches under one rule.
+    """Scores of one tracker under one rule.
 
     Attributes:
         rule: the convention.
         names: S names.
         success, precision, norm_precision: (S, T) share of the sequence's frames at each threshold.
         overlap: (S,) mean overlap of the frames that count; misses and invalid frames are 0.
-        frames: (S,) how many frames count; a sequence of which none does is left out of every mean.
+        frames: (S,) number of frames that count; a sequence without any is left out of every mean.
     """
 
     rule: Rule
@@ -50,14 +50,14 @@ class Scores:
     frames: NDArray[np.int64]
 
     def each(self, measure: str) -> Floats:
-        """(S,) one measure of every sequence, 0 to 1; NaN where no frame counts. Names: ``MEASURES``."""
+        """(S,) one of ``MEASURES`` for every sequence, 0 to 1; NaN where no frame counts."""
         curve, pick = MEASURES[measure]
         values = self.overlap if curve is None else pick(self.rule, getattr(self, curve))
         scored: Floats = np.where(self.frames > 0, values, np.nan)
         return scored
 
     def curve(self, which: Curve, among: Flags | None = None) -> Floats:
-        """(T,) mean curve of the data set, or of the sequences ``among`` (S,); NaN where there is none."""
+        """(T,) mean curve of the data set, or of the sequences ``among`` (S,); NaN if there are none."""
         rows = getattr(self, which)
         counted = self._counted(among)
         if self.rule.drops_empty:
@@ -68,7 +68,7 @@ class Scores:
         return np.asarray(np.average(rows[counted], axis=0, weights=weights), dtype=np.float64)
 
     def value(self, measure: str, among: Flags | None = None) -> float:
-        """One measure of the data set, or of the sequences ``among`` (S,), 0 to 1. Names: ``MEASURES``."""
+        """One of ``MEASURES`` for the data set, or for the sequences ``among`` (S,), 0 to 1."""
         curve, pick = MEASURES[measure]
         if curve is not None:
             return float(pick(self.rule, self.curve(curve, among)[None])[0])
@@ -133,35 +133,38 @@ MEASURES: Mapping[str, tuple[Curve | None, _Pick]] = {
     "op75": ("success", _success_at(0.75)),
     "overlap": (None, _mean),
 }
-"""What can be asked of ``Scores``. ``norm_precision`` is what the rule calls so; the next two are always the
-value at 0.20 and the mean to 0.5. ``overlap`` is the mean overlap: AO of GOT-10k, whose SR are op50, op75.
+"""The measures of ``Scores``: a curve and its reduction. ``norm_precision`` is as the rule defines it; the
+next two are always the value at 0.20 and the mean to 0.5. ``overlap`` is the mean overlap: AO of GOT-10k, whose SR
+are op50 and op75.
 """
 
 
-def score(truth: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
+def score(annotations: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
     """Score one tracker.
 
     Args:
-        truth: the annotations.
-        boxes: (F, 4) predictions in the order of ``truth`` (``align`` makes them). Not changed.
-        rule: one of ``rules.RULES`` or one of your own.
+        annotations: of the data set.
+        boxes: (F, 4) predictions in the order of ``annotations`` (see ``align``). Not changed.
+        rule: one of ``protocols.RULES`` or one of your own.
 
     Raises:
         DataError: the shape does not fit.
     """
     predicted = np.asarray(boxes, dtype=np.float64)
-    if predicted.shape != truth.boxes.shape:
-        raise DataError(f"{predicted.shape} predicted numbers for {truth.boxes.shape} annotated ones.")
+    if predicted.shape != annotations.boxes.shape:
+        raise DataError(
+            f"Predictions of shape {predicted.shape} for annotations of {annotations.boxes.shape}."
+        )
     thresholds = (rule.success_thresholds, rule.precision_thresholds, rule.norm_thresholds)
-    tables = [np.zeros((len(truth), len(row) + 1), dtype=np.int64) for row in thresholds]
-    total = np.zeros(len(truth))
+    tables = [np.zeros((len(annotations), len(row) + 1), dtype=np.int64) for row in thresholds]
+    total = np.zeros(len(annotations))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        for some in _groups(truth):
-            rows = slice(int(truth.starts[some.start]), int(truth.starts[some.stop]))
-            first = truth.starts[some] - rows.start
-            found = measure(FrameBlock.cut(truth, predicted, rows, first, rule), rule)
+        for some in _groups(annotations):
+            rows = slice(int(annotations.starts[some.start]), int(annotations.starts[some.stop]))
+            first = annotations.starts[some] - rows.start
+            found = measure(FrameBlock.cut(annotations, predicted, rows, first, rule), rule)
             owner = np.repeat(np.arange(len(first)), np.diff(first, append=rows.stop - rows.start))
-            values = [found.overlap, found.centre, found.norm]
+            values = [found.overlap, found.center, found.norm]
             if found.counted is not None:
                 owner, values = owner[found.counted], [column[found.counted] for column in values]
             at_least = (rule.reach == "at least", False, False)
@@ -173,7 +176,7 @@ def score(truth: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
     frames = tables[0].sum(axis=1)
     return Scores(
         rule=rule,
-        names=truth.names,
+        names=annotations.names,
         success=_shares(tables[0], frames, above=True),
         precision=_shares(tables[1], frames, above=False),
         norm_precision=_shares(tables[2], frames, above=False),
@@ -182,15 +185,15 @@ def score(truth: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
     )
 
 
-def upper_bound(truth: Annotations, rule: Rule) -> Scores:
-    """What a tracker that gives the annotation itself reaches: the most that the rule lets anybody reach."""
-    return score(truth, truth.boxes, replace(rule, bad_prediction="keep"))
+def upper_bound(annotations: Annotations, rule: Rule) -> Scores:
+    """Score the annotation itself: the most that any tracker can reach under the rule."""
+    return score(annotations, annotations.boxes, replace(rule, bad_prediction="keep"))
 
 
 def below(values: Floats, thresholds: Floats, *, or_at: bool = False) -> NDArray[np.intp]:
-    """(N,) how many of ``thresholds`` (rising evenly from 0) lie below each value, or at it too.
+    """(N,) number of ``thresholds`` (rising evenly from 0) below each value, or at it too.
 
-    What ``searchsorted`` says, several times as fast: by division, and by search only where that is close.
+    The result of ``searchsorted``, several times as fast: by division, and by search only near ties.
     """
     if or_at:
         return np.searchsorted(thresholds, values, "right")
@@ -205,84 +208,87 @@ def below(values: Floats, thresholds: Floats, *, or_at: bool = False) -> NDArray
     return count
 
 
-def _groups(truth: Annotations) -> Iterator[slice]:
-    """Sequences in a row, so many that their frames fill a block."""
+def _groups(annotations: Annotations) -> Iterator[slice]:
+    """Yield consecutive sequences, as many as fill a block."""
     begin = 0
-    while begin < len(truth):
-        end = int(np.searchsorted(truth.starts, truth.starts[begin] + _BLOCK, "right")) - 1
+    while begin < len(annotations):
+        limit = annotations.starts[begin] + _BLOCK
+        end = int(np.searchsorted(annotations.starts, limit, "right")) - 1
         end = max(end, begin + 1)
         yield slice(begin, end)
         begin = end
 
 
 def _shares(table: NDArray[np.int64], frames: NDArray[np.int64], *, above: bool) -> Floats:
-    """(S, T + 1) frames by how many thresholds lie below them -> (S, T) shares above, or up to, each."""
+    """(S, T + 1) frames by number of thresholds below them -> (S, T) shares above, or up to, each."""
     up_to = table.cumsum(axis=1)[:, :-1]
     reached = frames[:, None] - up_to if above else up_to
     shares: Floats = reached / np.maximum(frames, 1)[:, None]
     return shares
 
 
-# MERGED metrics/scoring.py
-# Results laid beside the annotations as a rule wants it: missing, short and long ones. Knows no file.
-
+# -- alignment of results -----------------------------------------------------------------------------------
 
 _SHOWN = 8
 
 
-def align(truth: Annotations, results: Mapping[str, Floats], rule: Rule) -> tuple[Annotations, Floats]:
-    """The predictions (F, 4) in the order of the truth, and the truth (cut, where the rule cuts it).
+def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -> tuple[Annotations, Floats]:
+    """Put results into the order of the annotations; fill, cut or refuse those of a wrong length.
 
     Args:
-        truth: the annotations.
-        results: (N, 4) xywh by the sequence's name; more sequences than the truth has are passed over.
-        rule: says what happens to results with fewer or more rows than the annotation.
+        annotations: of the sequences to score.
+        results: (N, 4) xywh by name of the sequence; results of other sequences are ignored.
+        rule: says how to treat results with fewer or more rows than the annotation.
+
+    Returns:
+        The annotations (cut, if the rule cuts them) and the predictions (F, 4).
 
     Raises:
         DataError: results are missing, or too short or too long for the rule; all of them are listed.
     """
-    missing = [name for name in truth.names if name not in results]
+    missing = [name for name in annotations.names if name not in results]
     if missing and rule.missing == "refuse":
         raise DataError(
-            f"{len(missing)} of {len(truth)} sequences have no result: {_listed(missing)}.",
+            f"{len(missing)} of {len(annotations)} sequences have no result: {_listed(missing)}.",
             hint="Run the tracker on them, or score what is there with --subset.",
         )
-    whole = dict(results) | {
-        name: np.zeros((int(rows), 4))
-        for name, rows in zip(truth.names, truth.lengths, strict=True)
-        if name in set(missing)
+    lengths = annotations.lengths
+    filled = {
+        name: np.zeros((int(n), 4))
+        for name, n in zip(annotations.names, lengths, strict=True)
+        if name in missing
     }
-    there = np.array([len(whole[name]) for name in truth.names], dtype=np.int64)
-    _refuse(truth, there, rule)
-    if rule.short == "cut" and (there < truth.lengths).any():
+    rows_of = {**results, **filled}
+    there = np.array([len(rows_of[name]) for name in annotations.names], dtype=np.int64)
+    _check_lengths(annotations, there, rule)
+    if rule.short == "cut" and (there < lengths).any():
         if not there.all():
-            empty = [name for name, rows in zip(truth.names, there, strict=True) if not rows]
+            empty = [name for name, rows in zip(annotations.names, there, strict=True) if not rows]
             raise DataError(
-                f"results without a row: {_listed(empty)}.", hint="Run the tracker on them again."
+                f"Results without a row: {_listed(empty)}.", hint="Run the tracker on them again."
             )
-        truth = truth.cut(np.minimum(there, truth.lengths))
-    boxes = np.empty(truth.boxes.shape, order="F")  # a column is one piece of memory: the scorer's form
+        annotations = annotations.cut(np.minimum(there, lengths))
+    boxes = np.empty(annotations.boxes.shape, order="F")  # columns are contiguous, as the scorer reads them
     boxes[:] = ZERO_ROW if rule.short == "zeros" else NO_ROW
-    for index, name in enumerate(truth.names):
-        rows = truth.rows(index)
-        part = whole[name][: rows.stop - rows.start]
+    for index, name in enumerate(annotations.names):
+        rows = annotations.rows(index)
+        part = rows_of[name][: rows.stop - rows.start]
         boxes[rows.start : rows.start + len(part)] = part
-    return truth, boxes
+    return annotations, boxes
 
 
-def _refuse(truth: Annotations, there: NDArray[np.int64], rule: Rule) -> None:
-    wrong = {
-        "fewer": there < truth.lengths if rule.short == "refuse" else np.zeros(len(truth), dtype=bool),
-        "more": there > truth.lengths if rule.long == "refuse" else np.zeros(len(truth), dtype=bool),
-    }
-    for how, which in wrong.items():
-        if which.any():
-            told = [
-                f"{truth.names[s]} ({there[s]} for {truth.lengths[s]} frames)" for s in np.flatnonzero(which)
-            ]
+def _check_lengths(annotations: Annotations, there: NDArray[np.int64], rule: Rule) -> None:
+    lengths = annotations.lengths
+    for how, refused, wrong in (
+        ("fewer", rule.short == "refuse", there < lengths),
+        ("more", rule.long == "refuse", there > lengths),
+    ):
+        if refused and wrong.any():
+            which = np.flatnonzero(wrong)
+            shown = [f"{annotations.names[s]} ({there[s]} for {lengths[s]} frames)" for s in which]
             raise DataError(
-                f"{len(told)} of {len(truth)} results have {how} rows than the annotation, which this"
-                f" rule refuses: {_listed(told)}.",
+                f"{len(shown)} of {len(annotations)} results have {how} rows than the annotation, which this"
+                f" rule refuses: {_listed(shown)}.",
                 hint="Do results and annotations belong together? Run the tracker again, or see --short.",
             )
 
@@ -292,12 +298,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-# MERGED metrics/scoring.py
-# The two scores that only WebUAV-3M has: mAcc and cAUC. Knows arrays only.
-#
-# Source: the MMOT toolkit of WebUAV-3M. Its attribute curves keep sequences without the attribute as rows of
-# zeros in the mean, which scales them by their share; ours are means over the sequences that have it.
-
+# -- WebUAV-3M ----------------------------------------------------------------------------------------------
 
 _EPS = np.finfo(np.float64).eps
 _THRESHOLDS = np.arange(21) / 20
@@ -305,47 +306,42 @@ _THRESHOLDS = np.arange(21) / 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UavScores:
-    """Shares 0..1; ``accuracy`` (mAcc) and ``complete_auc`` (cAUC) are means of the (S,) rows below them."""
+    """The two scores that only WebUAV-3M has: mAcc and cAUC, means over sequences, 0 to 1."""
 
     accuracy: float
     complete_auc: float
-    accuracy_each: Floats
-    complete_auc_each: Floats
 
 
-def webuav(truth: Annotations, boxes: ArrayLike, said_absent: ArrayLike | None = None) -> UavScores:
-    """Score (F, 4) xywh predictions, the first frame of each sequence replaced by the truth.
+def webuav(annotations: Annotations, boxes: ArrayLike, no_box: Flags | None = None) -> UavScores:
+    """Score (F, 4) xywh predictions as the MMOT toolkit of WebUAV-3M does.
 
-    ``said_absent`` (F,): frames for which the tracker gave no box. Where the target is absent only such a
-    frame is accurate: a box there scores 0, however small.
+    The first frame of each sequence is replaced by the ground truth. ``no_box`` (F,): frames for which the
+    tracker reported no box; if the target is absent, only such a frame is accurate.
+
+    The toolkit's attribute curves keep sequences without the attribute as rows of zeros in the mean, which
+    scales them by their share; ours are means over the sequences that have it.
     """
     predicted = np.array(boxes, dtype=np.float64)
-    predicted[truth.starts[:-1]] = truth.boxes[truth.starts[:-1]]
-    silent: Flags = (
-        np.zeros(truth.frames, dtype=bool) if said_absent is None else np.asarray(said_absent, bool)
-    )
-    gone: Flags = np.array((truth.boxes == 0).all(axis=1))
+    predicted[annotations.starts[:-1]] = annotations.boxes[annotations.starts[:-1]]
+    silent: Flags = np.zeros(annotations.frames, dtype=bool) if no_box is None else no_box
+    gone: Flags = np.array((annotations.boxes == 0).all(axis=1))
     usable = np.isfinite(predicted).all(axis=1) & (predicted[:, 2:] > 0).all(axis=1)
-    overlap = np.where(usable, np.minimum(iou_xywh(np.nan_to_num(predicted), truth.boxes), 1.0), 0.0)
+    overlap = np.where(usable, np.minimum(iou_xywh(np.nan_to_num(predicted), annotations.boxes), 1.0), 0.0)
     accurate = np.where(gone, silent.astype(np.float64), np.where(silent, 0.0, overlap))
-    complete = np.where(usable & ~gone, complete_iou(np.nan_to_num(predicted), truth.boxes), 0.0)
-    owner = np.repeat(np.arange(len(truth)), truth.lengths)
-    accuracy = np.bincount(owner, weights=accurate) / truth.lengths
+    complete = np.where(usable & ~gone, complete_iou(np.nan_to_num(predicted), annotations.boxes), 0.0)
+    owner = np.repeat(np.arange(len(annotations)), annotations.lengths)
+    accuracy = np.bincount(owner, weights=accurate) / annotations.lengths
     bins = np.searchsorted(_THRESHOLDS, np.clip(complete, 0.0, 1.0), "left")
     # A frame above k thresholds adds k/21 to the area under the curve of its sequence.
-    area = np.bincount(owner, weights=bins / len(_THRESHOLDS)) / truth.lengths
-    return UavScores(
-        accuracy=float(accuracy.mean()),
-        complete_auc=float(area.mean()),
-        accuracy_each=accuracy,
-        complete_auc_each=area,
-    )
+    area = np.bincount(owner, weights=bins / len(_THRESHOLDS)) / annotations.lengths
+    return UavScores(accuracy=float(accuracy.mean()), complete_auc=float(area.mean()))
 
 
 def complete_iou(a: Floats, b: Floats) -> Floats:
-    """(N, 4) xywh twice -> (N,) complete IoU: overlap less centre distance and difference of the shapes.
+    """(N,) complete IoU of (N, 4) xywh predictions and annotations.
 
-    ``b`` is the truth. Zheng et al., "Distance-IoU Loss", AAAI 2020, eq. 10-12, without the +1 of pixels.
+    It is the overlap less center distance and difference of the shapes:
+    Zheng et al., "Distance-IoU Loss", AAAI 2020, eq. 10-12, without the +1 of pixels.
     """
     overlap = iou_xywh(a, b)
     low = np.minimum(a[:, :2], b[:, :2])

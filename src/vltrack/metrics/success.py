@@ -1,11 +1,12 @@
-"""Success of one target in one video, by the rule ``visible-only``. Knows boxes; no file and no tracker.
+"""Success of one target in one video, and accuracy of visual grounding.
 
-The convention of our table over real video (``benchmarks/real_video.py``) and of clips of one's own:
+Success is scored by the rule ``visible-only``, the convention of our table over real video
+(``benchmarks/real_video.py``) and of clips of your own:
 
-- frames where the target is absent (annotation ``0, 0, 0, 0``, any side not positive, or ``absent`` set) are
-  left out, of the numerator and of the count;
-- the first frame counts with whatever box the tracker gave there: in the box modes that is the start box
-  itself, in the mode by words it is what the words found;
+- frames where the target is absent (annotation ``0, 0, 0, 0``, a side that is not positive, or ``absent``
+  set) are left out, of the numerator and of the count;
+- the first frame counts with whatever box the tracker gave there: in the box modes that is the given box, in
+  text-only mode the tracker's own;
 - success at t is the share of frames with overlap strictly above t; 21 thresholds 0, 0.05, ..., 1; the AUC is
   their mean. A perfect tracker therefore gets 20/21: nothing is above 1.
 """
@@ -36,7 +37,7 @@ class Success:
         auc: mean of the curve.
         mean_iou: mean overlap.
         sr50: success at 0.5.
-        frames: how many frames counted.
+        frames: number of frames that count.
     """
 
     curve: Floats
@@ -47,24 +48,24 @@ class Success:
 
 
 def success(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> Success:
-    """All scores of one target at once.
+    """Compute all scores of one target.
 
     Args:
         pred: (N, 4) xywh; rows that are not finite or have no size count as overlap 0.
         gt: (N, 4) xywh annotations.
-        absent: (N,) true where the target is absent; ``None`` = only the annotation tells.
+        absent: (N,) true where the target is absent; without it only ``gt`` decides.
 
     Raises:
         DataError: the shapes do not fit, or no frame counts.
     """
-    boxes, truth = np.asarray(pred, dtype=np.float64), np.asarray(gt, dtype=np.float64)
-    if boxes.shape != truth.shape or truth.ndim != 2 or truth.shape[1] != 4:
-        raise DataError(f"predictions {boxes.shape} and annotations {truth.shape} must both be (N, 4).")
-    gone = np.zeros(len(truth), dtype=bool) if absent is None else np.asarray(absent, dtype=bool)
-    one = Annotations.join([Annotation(name="the target", boxes=truth, absent=gone)])
+    boxes, annotated = np.asarray(pred, dtype=np.float64), np.asarray(gt, dtype=np.float64)
+    if boxes.shape != annotated.shape or annotated.ndim != 2 or annotated.shape[1] != 4:
+        raise DataError(f"Predictions {boxes.shape} and annotations {annotated.shape} must both be (N, 4).")
+    gone = np.zeros(len(annotated), dtype=bool) if absent is None else np.asarray(absent, dtype=bool)
+    one = Annotations.join([Annotation(name="the target", boxes=annotated, absent=gone)])
     scores = score(one, boxes, _RULE)
     if not scores.frames[0]:
-        raise DataError("the target is absent in every frame; there is nothing to score.")
+        raise DataError("The target is absent in every frame. There is nothing to score.")
     return Success(
         curve=scores.success[0],
         auc=scores.value("auc"),
@@ -75,17 +76,11 @@ def success(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> 
 
 
 def success_auc(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> float:
-    """The number that tracking papers call AUC. Arguments and errors as in ``success``."""
+    """Compute the AUC of tracking papers, 0 to 1. Arguments and errors as in ``success``."""
     return success(pred, gt, absent).auc
 
 
-# MERGED metrics/success.py
-# Accuracy of boxes found by a sentence in single pictures. Knows boxes; knows no picture and no sentence.
-#
-# Acc@t is the share of sentences whose box overlaps the true one by strictly more than t, as VLTVG
-# and JointNLT
-# count it: no pixel is added to sides. t = 0.25, and 0.50 to 0.90 in steps of 0.05 (0.75 is one of them).
-
+# -- visual grounding ---------------------------------------------------------------------------------------
 
 # Quotients of whole numbers: rounded as overlaps of whole boxes are, so a tie is a tie.
 THRESHOLDS: Floats = np.array([5, *range(10, 19)]) / 20
@@ -100,7 +95,7 @@ class Grounding:
         accuracy: (10,) share with an overlap above each of ``THRESHOLDS``, 0..1.
         mean_iou: mean overlap, 0..1.
         count: N.
-        without_box: how many predictions were no box (NaN, infinite, no width or height): overlap 0.
+        without_box: number of predictions that are not a box (NaN, infinite, no width or height): overlap 0.
     """
 
     accuracy: Floats
@@ -118,30 +113,35 @@ class Grounding:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: ``acc_25``, ``acc_50`` ... ``acc_90`` and ``mean_iou`` in percent."""
         shares = zip(THRESHOLDS.tolist(), self.accuracy.tolist(), strict=True)
-        told: dict[str, Any] = {f"acc_{round(100 * at)}": 100 * share for at, share in shares}
+        accuracies = {f"acc_{round(100 * at)}": 100 * share for at, share in shares}
         counts = {"count": self.count, "without_box": self.without_box}
-        return told | {"mean_iou": 100 * self.mean_iou} | counts
+        return {**accuracies, "mean_iou": 100 * self.mean_iou, **counts}
 
 
-def grounding(found: ArrayLike, truth: ArrayLike) -> Grounding:
-    """Acc@t and mean overlap.
+def grounding(found: ArrayLike, annotated: ArrayLike) -> Grounding:
+    """Compute Acc@t and mean overlap.
+
+    Acc@t is the share of sentences whose box overlaps the annotated one by strictly more than t, as VLTVG and
+    JointNLT count it (no pixel is added to sides); t = 0.25, and 0.50 to 0.90 in steps of 0.05.
 
     Args:
-        found: (N, 4) xywh predicted boxes; a row that is no box counts as overlap 0.
-        truth: (N, 4) xywh true boxes, finite and with positive sides.
+        found: (N, 4) xywh predicted boxes; a row that is not a box counts as overlap 0.
+        annotated: (N, 4) xywh boxes, finite and with positive sides.
 
     Raises:
-        DataError: the shapes differ or are not (N, 4), N is 0, or a true box is none (named by row).
+        DataError: the shapes differ or are not (N, 4), N is 0, or an annotated box is invalid (named by row).
     """
-    boxes, true = np.asarray(found, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    boxes, true = np.asarray(found, dtype=np.float64), np.asarray(annotated, dtype=np.float64)
     if boxes.shape != true.shape or true.ndim != 2 or true.shape[1] != 4 or not len(true):
-        raise DataError(f"found boxes {boxes.shape} and true boxes {true.shape} must both be (N, 4), N > 0.")
+        raise DataError(
+            f"Predicted boxes {boxes.shape} and annotated boxes {true.shape} must both be (N, 4), N > 0."
+        )
     good = _is_box(true)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
-        raise DataError(f"true box {row} is no box: {true[row].tolist()}.", hint="Leave this sentence out.")
+        raise DataError(f"Annotated box {row} is not a box: {true[row].tolist()}.", hint="Leave it out.")
     usable = _is_box(boxes)
-    # Where there is no box the true one stands in; its overlap is set to zero.
+    # A missing box is replaced by the annotated one, and its overlap set to zero.
     overlap = np.where(usable, np.minimum(iou_xywh(np.where(usable[:, None], boxes, true), true), 1.0), 0.0)
     return Grounding(
         accuracy=(overlap[:, None] > THRESHOLDS).mean(axis=0),
