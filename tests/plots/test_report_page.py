@@ -44,7 +44,7 @@ def report(*trackers: dict[str, Any], **more: Any) -> ReportData:
 
 
 def three(**more: Any) -> ReportData:
-    """Two that are not told apart, one surely below them."""
+    """Two that are not distinguishable, one surely below them."""
     pairs = [pair(0, 1, 1.0, -0.5, 2.5), pair(0, 2, 20.0, 15.0, 25.0), pair(1, 2, 19.0, 14.0, 24.0)]
     names = [scores("best", spread(51)), scores("near", spread(50)), scores("far", spread(31))]
     return report(*names, pairs=pairs, **more)
@@ -66,10 +66,10 @@ def test_only_what_an_interval_tells_apart_is_ranked() -> None:
     told = three()
     assert [(p.tracker, str(p)) for p in tables.ranking(told)] == [(0, "1\u20132"), (1, "1\u20132"), (2, "3")]
     assert tables.verdict(told) == (
-        "Highest success AUC: best (51.00). best and near are not told apart on these 12 sequences."
+        "Highest success AUC: best (51.00). best and near are not distinguishable on these 12 sequences."
     )
     page = Page(report_page(told, []))
-    assert page.text.count("not told apart on these 12 sequences") == 2
+    assert page.text.count("not distinguishable on these 12 sequences") == 2
     assert "best ahead" in page.text and "near ahead" in page.text and "far ahead" not in page.text
     assert "+1.00 [\u22120.50, +2.50]" in page.text
 
@@ -80,7 +80,7 @@ def test_a_clear_lead_is_said() -> None:
     assert [(p.tracker, str(p)) for p in tables.ranking(told)] == [(1, "1"), (0, "2")]
     turned = tables.pair_of(told, 1, 0)
     assert turned is not None and (turned.mean, turned.low, turned.high) == (20.0, 18.0, 22.0)
-    assert "not told apart" not in report_page(told, [])
+    assert "not distinguishable" not in report_page(told, [])
 
 
 def test_without_an_interval_nobody_is_ahead() -> None:
@@ -88,7 +88,7 @@ def test_without_an_interval_nobody_is_ahead() -> None:
         scores("a", [40.0], ["x"]), scores("b", [60.0], ["x"]), pairs=[pair(0, 1, -20.0, None, None)]
     )
     assert [str(p) for p in tables.ranking(told)] == ["1\u20132", "1\u20132"]
-    assert "not told apart on this 1 sequence" in report_page(told, [])
+    assert "not distinguishable on this 1 sequence" in report_page(told, [])
 
 
 def test_few_sequences_tell_nothing_however_clear_the_interval() -> None:
@@ -97,7 +97,7 @@ def test_few_sequences_tell_nothing_however_clear_the_interval() -> None:
         trackers = [scores(n, spread(m, count=count), names) for n, m in (("a", 60), ("b", 40))]
         told = report(*trackers, pairs=[pair(0, 1, 20.0, 19.0, 21.0) | {"sequences": count}])
         assert [str(p) for p in tables.ranking(told)] == (["1", "2"] if apart else ["1\u20132"] * 2)
-        assert ("fewer than 6 tell nothing" in report_page(told, [])) is not apart
+        assert ("fewer than 6 are not enough" in report_page(told, [])) is not apart
 
 
 def test_conventions_stand_side_by_side_only_where_they_differ() -> None:
@@ -111,7 +111,7 @@ def test_conventions_stand_side_by_side_only_where_they_differ() -> None:
     for words in ("LaSOT toolkit", "Python code of papers", "a perfect tracker", "92.77", "99.40"):
         assert words in page.text
     assert "x or y is 0 or less" in page.text and "34" in page.text
-    assert "count as hits in NP whatever a tracker says (vlt-python)11" in page.text
+    assert "count as hits in NP with any box (vlt-python)11" in page.text
 
 
 def test_a_start_by_words_shows_its_own_first_frame() -> None:
@@ -129,7 +129,7 @@ def test_a_subset_says_so_beside_every_number() -> None:
     page = Page(report_page(three(subset="common", of=280), []))
     cells = re.findall(r"\d\d\.\d\d12/280", page.text)
     assert len(cells) == 3 * len(tables.columns_of(three()))  # main and other measures
-    assert "not told apart on these 12/280 sequences" in page.text and "Subset: common" in page.text
+    assert "not distinguishable on these 12/280 sequences" in page.text and "Subset: common" in page.text
     assert "12/280 sequences" in tables.latex_of(three(subset="common", of=280))
 
 
@@ -170,10 +170,10 @@ def test_only_what_is_there_has_a_column_or_a_heading() -> None:
     page = Page(report_page(bare, draw_figures(bare)))
     for words in ("mode", "frames/s", "Speed", "Frames a second"):
         assert words not in page.text
-    assert "Likeness" in page.text
+    assert "Similarity" in page.text
     full = report(scores("a", spread(50)), likeness=[None, 0.5, 0.5, None])
     page = Page(report_page(full, draw_figures(full)))
-    for words in ("mode", "frames/s", "Speed and likeness", "Frames a second"):
+    for words in ("mode", "frames/s", "Speed and similarity", "Frames a second"):
         assert words in page.text
 
 

@@ -1,1 +1,1 @@
-"""Pictures of results: boxes on frames, contact sheets, curves. Knows tracks and steps; never loads torch."""
+"""Images and figures of results: boxes on frames, contact sheets, curves, timelines, reports."""

@@ -163,7 +163,7 @@ def comparison_image(data: ComparisonData, keyframes: Sequence[Keyframe]) -> Ima
         ValueError: no name, or more than there are colors.
     """
     if not keyframes or not len(data.seconds_N):
-        raise DataError("There are no frames for a comparison image.")
+        raise DataError("No frames for a comparison image.")
     check_count(data.names)
     return cast(Image, np.vstack([_head(data), _tiles(keyframes), _charts(data, keyframes)]))
 
@@ -240,7 +240,7 @@ def _charts(data: ComparisonData, keyframes: Sequence[Keyframe]) -> Image:
 def _agreement_axes(axes: Axes, data: ComparisonData, keyframes: Sequence[Keyframe]) -> None:
     _style(
         axes,
-        "agreement: overlap of the boxes (white: mean of all pairs; colours: one tracker with the others)",
+        "agreement: overlap of the boxes (white: mean of all pairs; colors: one tracker with the others)",
     )
     time = data.seconds_N
     axes.fill_between(time, 0, np.nan_to_num(data.mean_N), color=_rgb(INK), alpha=0.12, linewidth=0)

@@ -64,7 +64,7 @@ def contact_sheet(
     if columns < 1 or count < 1:
         raise ValueError(f"columns is {columns} and count is {count}; both must be at least 1")
     if not frames:
-        raise DataError("There are no frames for a contact sheet.")
+        raise DataError("No frames for a contact sheet.")
     chosen = [frames[pick] for pick in evenly(len(frames), count)]
     tiles = [
         _tile(*_resized(image, steps, tile_width), () if number else labels)
@@ -191,7 +191,7 @@ def sequence_sheet(title: str, note: str, names: Sequence[str], snapshots: Seque
         ValueError: more names than colors.
     """
     if not snapshots:
-        raise DataError(f"There are no frames of {title} to show.")
+        raise DataError(f"No frames of {title} to show.")
     check_count(names)
     tiles = [_snapshot_tile(shot, names) for shot in snapshots]
     rows = -(-len(tiles) // COLUMNS)
@@ -206,7 +206,7 @@ def sequence_sheet(title: str, note: str, names: Sequence[str], snapshots: Seque
 
 def _head(title: str, note: str, names: Sequence[str]) -> Image:
     """Title and note, if any, and a legend of the boxes."""
-    cells = ["truth", *names]
+    cells = ["ground truth", *names]
     columns = 4
     rows = -(-len(cells) // columns)
     top = 72 if title or note else 6

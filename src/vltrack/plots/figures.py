@@ -225,15 +225,15 @@ CURVE_KINDS = (
     CurveKind(
         key="precision",
         title="Precision",
-        across="centre error threshold [px]",
+        across="center error threshold [px]",
         up="share of frames within it",
         number="precision",
         curve="precision_curve",
     ),
     CurveKind(
         key="norm-precision",
-        title="Normalised precision",
-        across="centre error threshold [target sizes]",
+        title="Normalized precision",
+        across="center error threshold [target sizes]",
         up="share of frames within it",
         number="norm_precision",
         curve="norm_precision_curve",
@@ -581,7 +581,7 @@ def similarity_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayL
     width = max(COLUMN, left + count * cell + 0.12)
     with figure_style():
         height = top + count * cell + 0.12
-        made = titled_figure(width, height, "How alike the boxes are", note, 0.12, width - 0.24)
+        made = titled_figure(width, height, "Similarity of the boxes", note, 0.12, width - 0.24)
         axes = axes_at(made, left, top, count * cell, count * cell)
         axes.imshow(np.ma.masked_invalid(matrix), vmin=0, vmax=1, cmap=_SHADES, aspect="auto")
         axes.grid(visible=False)

@@ -166,8 +166,8 @@ def _mean_gain(report: ReportData, pair: PairedDifference) -> str:
         mean += f" [{tables.signed(pair.low)}, {tables.signed(pair.high)}]"
     mean += f" on {report.count}"
     if pair.sequences < tables.FEWEST:
-        return mean + f": not told apart, {tables.TOO_FEW}"
-    mean += "" if tables.is_significant(pair) else ": not told apart"
+        return mean + f": not distinguishable, {tables.TOO_FEW}"
+    mean += "" if tables.is_significant(pair) else ": not distinguishable"
     return mean + "; paired 95 % bootstrap interval"
 
 
@@ -200,7 +200,7 @@ def _worst(report: ReportData) -> Iterator[_Drawing]:
                 contact_sheet.sequence_sheet(sequence.name, note, names, sequence.snapshots),
                 contact_sheet.sequence_sheet("", "", names, sequence.snapshots),
             )
-            alt = f"Moments of {sequence.name}"
+            alt = f"Keyframes of {sequence.name}"
             yield _Drawing(name=f"sheet-{place}", section="films", alt=alt, made=sheets)
 
 
@@ -237,12 +237,12 @@ def _speed(report: ReportData) -> Iterator[_Drawing]:
             made=figures.speed_figure(points, "success AUC", _note(report)),
             caption=f"{left} of {len(report.entries)} trackers have no times." if left else "",
         )
-    if report.likeness is not None:
-        names: list[tuple[int | None, str]] = [(None, "truth")]
+    if report.similarity is not None:
+        names: list[tuple[int | None, str]] = [(None, "ground truth")]
         names += [(t, entry.name) for t, entry in enumerate(report.entries)]
-        shown: Floats = report.likeness.copy()
+        shown: Floats = report.similarity.copy()
         np.fill_diagonal(shown, np.nan)
-        figure = figures.similarity_figure(names, shown, report.likeness_note)
+        figure = figures.similarity_figure(names, shown, report.similarity_note)
         yield _Drawing(name="likeness", section="speed", alt="Mean overlap of each pair", made=figure)
 
 

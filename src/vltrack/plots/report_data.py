@@ -131,8 +131,8 @@ class ReportData:
     sequences: list[str]
     pairs: list[PairedDifference]
     worst: list[WorstSequence]
-    likeness: Floats | None
-    likeness_note: str
+    similarity: Floats | None
+    similarity_note: str
     main: list[str]
     measures: dict[str, str]
     rule_texts: dict[str, dict[str, str]]
@@ -177,7 +177,7 @@ def read_report(document: Mapping[str, Any], where: str) -> ReportData:
     rule = top.text("rule")
     if any(rule not in entry.rules for entry in entries):
         top.fault("rule", f"{rule!r} is not among the rules of every tracker")
-    likeness = top.value.get("likeness")
+    similarity = top.value.get("likeness")
     return ReportData(
         data=scores[0].text("data"),
         place=scores[0].text("place") if scores[0].value.get("place") else "",
@@ -193,8 +193,8 @@ def read_report(document: Mapping[str, Any], where: str) -> ReportData:
         sequences=sequences,
         pairs=[_pair(node, len(entries)) for node in top.nodes("pairs")],
         worst=[_worst(node, len(entries)) for node in top.nodes("films")],
-        likeness=None if likeness is None else _square(top, len(entries) + 1),
-        likeness_note=top.text("likeness_note"),
+        similarity=None if similarity is None else _square(top, len(entries) + 1),
+        similarity_note=top.text("likeness_note"),
         main=[str(measure) for measure in top.listed("main")],
         measures=top.node("measures").texts(),
         rule_texts={k: n.texts() for k, n in top.node("rule_texts").items()},

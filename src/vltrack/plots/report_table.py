@@ -18,7 +18,7 @@ FEWEST = 6
 """Sequences below which no tracker is ahead: of two equal trackers one is better in all of n sequences with
 probability 2 ** (1 - n), which is more than one in twenty up to n = 5. A bootstrap would separate them.
 """
-TOO_FEW = f"fewer than {FEWEST} tell nothing"
+TOO_FEW = f"fewer than {FEWEST} are not enough"
 SIDES = ("official", "vlt-python", "own first frame")
 """Conventions that are shown next to the chosen one, where a score has them; of the last only ``LEADING``."""
 _OWN = "folder"
@@ -51,7 +51,7 @@ _ATTRIBUTES = {
 _CAUSES = {
     "frames": "frames in all",
     "absent": "frames in which the target is absent",
-    "absent_with_box": "of these, frames that carry a box all the same",
+    "absent_with_box": "of these, frames that have a box nevertheless",
     "no_size": "frames in which the target is seen but its box has no size",
     "xy_not_positive": "frames with a box whose x or y is 0 or less (no box for the official toolkits)",
     "nan": "frames annotated as NaN",
@@ -225,14 +225,14 @@ def verdict(report: ReportData) -> str:
         )
     names = _listed([entries[t].name for t in (first, *unsure)])
     lead = f"Highest success AUC: {entries[first].name} ({score})."
-    return f"{lead} {names} are not told apart on {_these(report)}."
+    return f"{lead} {names} are not distinguishable on {_these(report)}."
 
 
 def pair_verdict(report: ReportData, pair: PairedDifference) -> str:
     """The verdict on one pair."""
     if not is_significant(pair):
         few = f" ({TOO_FEW})" if pair.sequences < FEWEST else ""
-        return f"not told apart on {_these(report)}{few}"
+        return f"not distinguishable on {_these(report)}{few}"
     return f"{report.entries[pair.a if pair.mean > 0 else pair.b].name} ahead"
 
 
@@ -253,7 +253,7 @@ def causes_of(report: ReportData) -> list[tuple[str, int]]:
         for measure, count in ({} if ruled is None else ruled.free_hits).items():
             what = MEASURES.get(measure, measure)
             if count:
-                rows.append((f"frames that count as hits in {what} whatever a tracker says ({key})", count))
+                rows.append((f"frames that count as hits in {what} with any box ({key})", count))
     return rows
 
 
@@ -304,7 +304,7 @@ def latex_of(report: ReportData) -> str:
     caption = f"{set_of(report)}, {report.count}. {titles}. Highest number in bold."
     if any(any(row) for row in marked):
         caption += (
-            f" A dagger: not told apart from {entries[first].name} on {_these(report)} "
+            f" A dagger: not distinguishable from {entries[first].name} on {_these(report)} "
             "(paired 95% bootstrap interval of the difference in AUC over sequences)."
         )
     return table(

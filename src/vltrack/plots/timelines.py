@@ -70,11 +70,11 @@ def overlap_timeline(
         write(made, head, _LEFT, 0.05, size=LARGE, weight="bold")
         next_to = _LEFT + inches(head, LARGE, bold=True) + 0.12
         write(made, fitted(note, PAGE - 0.12 - next_to, SMALL), next_to, 0.072, size=SMALL, color=FAINT)
-        key = "area: overlap with the truth"
+        key = "area: overlap with the ground truth"
         if any(np.isfinite(lane.scores).any() for lane in timelines):
             key += "; dark line: the tracker's own score"
         if absent:
-            key += "; grey: target absent"
+            key += "; gray: target absent"
         write(made, key, _LEFT, 0.21, size=SMALL, color=FAINT)
         for place, lane in enumerate(timelines):
             y = top + place * (_LANE + _GAP)

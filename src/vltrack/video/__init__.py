@@ -1,1 +1,1 @@
-"""Pictures in, pictures out: one media reader, the H.264 writer, the bounded prefetch. Knows no tracker."""
+"""Frames in and videos out: sources of frames, decoded in a process of their own, and the video writer."""

@@ -39,7 +39,7 @@ class ImagesSource(FrameSource):
     """Image files in the given order, one frame each.
 
     ``Frame.index`` is the place in the whole list; ``seconds`` is ``index / limits.folder_rate``. A damaged
-    image is a gap row and makes the result degraded, as no neighboring data can have caused it.
+    image is a gap row and makes the result degraded.
 
     Args:
         images: the files.
