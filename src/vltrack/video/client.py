@@ -1,7 +1,7 @@
-"""The reader's side of the decoder process: start, watch, listen, stop. Knows no media format.
+"""The decoder process as seen by its reader, and the sources that read videos and streams from it.
 
-The process is stopped by SIGKILL at any time without harm: it holds nothing but memory and descriptors. Needs
-POSIX (descriptors are handed over when the process starts).
+The process can be stopped by SIGKILL at any time without harm: it holds nothing but memory and descriptors.
+Needs POSIX, as descriptors are passed on when the process starts.
 """
 
 from __future__ import annotations
@@ -48,18 +48,21 @@ COMMAND = (sys.executable, "-P", "-m", "vltrack.video.decoder_main")
 
 
 class Cancelled(Exception):
-    """The source was closed while somebody waited for it."""
+    """The source was closed while another thread waited for a frame."""
 
 
 class DecoderProcess:
     """One running decoder.
 
     Args:
-        job: what to decode, see ``decoder_main.main``.
+        job: source and options for ``decoder_main.main``.
         name: of the source, for messages.
         limits: bounds.
         media: descriptor of the media that the decoder may read; stays owned by the caller.
-        command: how to start the decoder; tests put a misbehaving one here.
+        command: starts the decoder; tests pass a faulty one.
+
+    Raises:
+        ResourceError: the process cannot be started.
     """
 
     def __init__(
@@ -74,29 +77,28 @@ class DecoderProcess:
         self.name = name
         self._timeout_s = limits.frame_timeout_s
         self._ring = Ring.create(limits.max_pixels)
-        self._complaints, complaints = os.pipe()
-        os.set_blocking(self._complaints, False)
-        os.set_blocking(complaints, False)
-        handles = [self._ring.handle] + ([media] if media is not None else [])
-        try:
+        self._stderr, stderr = os.pipe()
+        os.set_blocking(self._stderr, False)
+        os.set_blocking(stderr, False)
+                try:
             self.process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
-                pass_fds=handles,
+                stderr=stderr,
+                pass_fds=[self._ring.handle, *([] if media is None else [media])],
                 env=_environment(),
                 bufsize=0,
             )
         except OSError as error:
             self._ring.close()
-            os.close(self._complaints)
-            raise ResourceError(f"the decoder process cannot be started: {error.strerror}.") from error
+            os.close(self._stderr)
+            raise ResourceError(f"Cannot start the decoder process: {error.strerror}.") from error
         finally:
-            os.close(complaints)
+            os.close(stderr)
         assert self.process.stdin is not None  # noqa: S101
         assert self.process.stdout is not None  # noqa: S101
-        self._finalizer = weakref.finalize(self, _reap, self.process, self._ring, self._complaints)
+        self._finalizer = weakref.finalize(self, _reap, self.process, self._ring, self._stderr)
         self._in = self.process.stdin.fileno()
         os.set_blocking(self._in, False)
         self._receiver = Receiver(self.process.stdout.fileno())
@@ -113,18 +115,18 @@ class DecoderProcess:
         self._send(json.dumps(job | facts).encode())
 
     def request(self, data: bytes) -> None:
-        """Ask for one image to be decoded. Raises ``VideoTimeout`` if the decoder does not take it."""
+        """Send one image to be decoded. Raises ``VideoTimeout`` if the decoder does not read it."""
         try:
             self._send(b"I" + data)
         except Timeout as error:
-            raise self._silence() from error
+            raise self._timeout() from error
 
     def receive(self) -> dict[str, Any]:
         """The next message; a frame's pixels are copied out into ``message["image"]``.
 
         Raises:
-            VideoTimeout: the decoder was silent for too long; it is stopped.
-            VideoDecoderCrashed: the decoder died or talks nonsense.
+            VideoTimeout: the decoder sent nothing for too long; it is stopped.
+            VideoDecoderCrashed: the decoder crashed or sent invalid data.
             Cancelled: ``cancel`` or ``close`` was called meanwhile.
         """
         with self._lock:
@@ -142,15 +144,15 @@ class DecoderProcess:
                 raise self._crash()
             message: dict[str, Any] = json.loads(raw)
             if message["kind"] == "frame":
-                message["image"] = self._picture(message)
+                message["image"] = self._image(message)
         except Timeout as error:
-            raise self._silence() from error
+            raise self._timeout() from error
         except (ValueError, KeyError, TypeError) as error:
             self.process.kill()
-            raise VideoDecoderCrashed(f"{self.name}: the decoder sent nonsense and was stopped.") from error
+            raise VideoDecoderCrashed(f"{self.name}: the decoder sent invalid data and was stopped.") from error
         return message
 
-    def _picture(self, message: dict[str, Any]) -> Image:
+    def _image(self, message: dict[str, Any]) -> Image:
         slot = int(message["slot"])
         image: Image = np.array(self._ring.view(slot, int(message["height"]), int(message["width"])))
         self._send(b"S" + bytes([slot]))
@@ -160,10 +162,10 @@ class DecoderProcess:
         try:
             send(self._in, payload, self._timeout_s)
         except BrokenPipeError:
-            # It has ended; what it said before that, or its end, is read next.
+            # It has ended; its last messages, or its end, are read next.
             return
 
-    def _silence(self) -> VideoTimeout:
+    def _timeout(self) -> VideoTimeout:
         self.process.kill()
         return VideoTimeout(
             f"{self.name}: the decoder gave no frame for {self._timeout_s:g} s and was stopped.",
@@ -175,35 +177,35 @@ class DecoderProcess:
             return Cancelled()
         status = kill(self.process, after=1.0)
         try:
-            words = os.read(self._complaints, 1 << 16).decode(errors="replace").strip().splitlines()
+            lines = os.read(self._stderr, 1 << 16).decode(errors="replace").strip().splitlines()
         except BlockingIOError:
-            words = []
-        said = f" ({words[-1][:200]})" if words else ""
+            lines = []
+        printed = f" ({lines[-1][:200]})" if lines else ""
         return VideoDecoderCrashed(
-            f"{self.name}: the decoder process {describe_exit(status)}{said}.",
+            f"{self.name}: the decoder process {describe_exit(status)}{printed}.",
             hint="The file may be damaged or hostile.",
         )
 
     def cancel(self) -> None:
-        """Stop the process; whoever waits for it is told at once. Any thread."""
+        """Stop the process; a ``receive`` that waits raises ``Cancelled``. Safe from any thread."""
         self._cancelled = True
         if self._finalizer.alive:
             self.process.kill()
 
     def close(self) -> None:
-        """Stop the process and free everything."""
+        """Stop the process, close its pipes and free the shared memory."""
         self.cancel()
         with self._lock:
             self._finalizer()
 
 
-def _reap(process: subprocess.Popen[bytes], ring: Ring, complaints: int) -> None:
+def _reap(process: subprocess.Popen[bytes], ring: Ring, stderr: int) -> None:
     process.kill()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
     ring.close()
-    os.close(complaints)
+    os.close(stderr)
     kill(process)
 
 
@@ -212,8 +214,8 @@ def _environment() -> dict[str, str]:
     return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def refusal(message: dict[str, Any], name: str) -> VltrackError:
-    """The error that an ``error`` message of the decoder stands for. Unknown: ``VideoUnreadable``."""
+def decoder_error(message: dict[str, Any], name: str) -> VltrackError:
+    """The error in an ``error`` message of the decoder; ``VideoUnreadable`` for an unknown code."""
     code, hint = str(message.get("code")), str(message.get("hint", ""))
     return reported_error(code, f"{name}: {message.get('message')}.", hint, otherwise=VideoUnreadable)
 
@@ -271,7 +273,7 @@ class StreamSource(FrameSource):
     def _read_info(self, kind: Kind, name: str) -> SourceInfo:
         message = self._decoder.receive()
         if message["kind"] == "error":
-            raise refusal(message, name)
+            raise decoder_error(message, name)
         if message["kind"] != "info":
             raise VideoDecoderCrashed(f"{name}: the decoder sent invalid data and was stopped.")
         frames, rate, seconds = message["frames"], message["rate"], message["seconds"]
@@ -304,7 +306,7 @@ class StreamSource(FrameSource):
         if message["kind"] == "end":
             self._conclude(message)
         else:
-            self._finish(self._located(refusal(message, self.info.name)))
+            self._finish(self._located(decoder_error(message, self.info.name)))
         raise StopIteration
 
     def _frame(self, message: dict[str, Any]) -> Frame:

@@ -26,7 +26,7 @@ from vltrack.video.base import (
     ReadReport,
     SourceInfo,
 )
-from vltrack.video.client import Cancelled, DecoderProcess, refusal
+from vltrack.video.client import Cancelled, DecoderProcess, decoder_error
 from vltrack.video.ipc import MAX_IMAGE_BYTES
 
 # Images sent ahead: one is decoded while the next is read. Never more than the ring has slots.
@@ -149,7 +149,7 @@ class ImagesSource(FrameSource):
             text = f"{error.message.rstrip('.')} (at frame {index}, {where})."
             raise type(error)(text, last_index=index) from error
         if message["kind"] == "error":
-            raise refusal(message, self._name)
+            raise decoder_error(message, self._name)
         if message["kind"] != "frame":
             flags = (str(message.get("reason", "damaged")),)
             return Frame(image=None, index=index, seconds=seconds, flags=flags)
