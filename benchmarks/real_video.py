@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from child import Worker, environment
 
-from vltrack.checkpoints.store import find
+from vltrack.checkpoints.cards import find_file
 from vltrack.core.files import sha256_of, write_text
 from vltrack.core.types import iou_xywh
 from vltrack.datasets.reader import read_sequences
@@ -277,7 +277,7 @@ def about(options: argparse.Namespace, workers: dict[str, Worker]) -> dict[str, 
     command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     git = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    files = [find(weights) for weights in options.weights] if set(options.trackers) & set(OURS) else []
+    files = [find_file(weights) for weights in options.weights] if set(options.trackers) & set(OURS) else []
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": f"python benchmarks/real_video.py {command}".strip(),

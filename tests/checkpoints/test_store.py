@@ -75,7 +75,7 @@ def test_a_loaded_model_has_its_own_configuration(tmp_path, model: LiteTrack) ->
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.json"])
 def test_either_file_names_the_checkpoint(tmp_path, model: LiteTrack, name: str) -> None:
     path = save(tmp_path, model)
-    assert store.find(path.with_name(name)) == path
+    assert cards.find_file(path.with_name(name)) == path
 
 
 @pytest.mark.fault("C18")
@@ -193,9 +193,9 @@ def test_only_safetensors_are_written(tmp_path, model: LiteTrack) -> None:
 def test_names_without_weights(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(cards, "PACKAGED", tmp_path)
     with pytest.raises(ModelNotFound, match="litetrack-base"):
-        store.find("litetrack-base")
+        cards.find_file("litetrack-base")
     with pytest.raises(ModelNotFound, match="litetrak-tiny") as caught:
-        store.find("litetrak-tiny")
+        cards.find_file("litetrak-tiny")
     assert "litetrack-tiny" in caught.value.hint
 
 

@@ -1,4 +1,4 @@
-"""Rows C01 to C13 and C18 of the fault table for weights of other people, imported from small files."""
+"""Faults C01 to C13 and C18 for weights of other people, imported from small files."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from vltrack.checkpoints import store
+from vltrack.checkpoints import cards, store
 from vltrack.core.errors import ConfigError, ModelNotFound
 from vltrack.core.types import Target, iou_xywh
 from vltrack.datasets.cutouts import CutoutSet, build_cutouts
@@ -42,7 +42,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, Cutout
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    root = module.make_picture_set(tmp_path_factory.mktemp("distractors"))
+    root = module.make_image_set(tmp_path_factory.mktemp("distractors"))
     pictures = ImageSet.load(root)
     return pictures, build_cutouts(pictures, root / "cut.npz")
 
@@ -175,7 +175,7 @@ def test_the_others_start_from_their_own_weights_with_ears_of_litetrack(
     name: str, data: Path, tmp_path: Path
 ) -> None:
     config = configured(
-        {"model": name[: -len("-tiny")], "size": "tiny", "part": "twins", "start": store.find(name)}
+        {"model": name[: -len("-tiny")], "size": "tiny", "part": "twins", "start": cards.find_file(name)}
     )
     own, ears = (store.load(of)[0].state_dict() for of in (name, "litetrack-tiny"))
     model = starting_model(config, data)

@@ -1,8 +1,9 @@
-"""Which file a model's name means, and the card beside it. Knows names and JSON; no tensor, no torch."""
+"""Resolve a model's name to its weights, and read the card next to them, without loading torch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,97 +15,30 @@ from vltrack.core.errors import (
     CheckpointUnsafe,
     CheckpointVersion,
     ModelNotFound,
+    did_you_mean,
 )
-from vltrack.core.files import sha256_bytes, sha256_of
-from vltrack.models import MODELS, split_name
+from vltrack.core.files import printable, sha256_bytes, sha256_of
+from vltrack.models import MODELS
 
 FORMAT = 1
 PACKAGED = Path(__file__).parent.parent / "weights"
 _CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}
 _CARD_BYTES = 1 << 20
-
-
-def find(name_or_path: str | Path) -> Path:
-    """The .safetensors file for a model's name (weights in the package) or a path.
-
-    Raises:
-        ModelNotFound: no such file; or a known model whose weights do not ship.
-        CheckpointUnsafe: a file of another format, which could run code when it is read.
-    """
-    path = Path(name_or_path)
-    if path.suffix == ".safetensors" or path.is_file():
-        if path.suffix not in (".safetensors", ".json"):
-            raise CheckpointUnsafe(
-                f"{path} is no .safetensors file; other formats can run code and are not opened.",
-                hint="Give a .safetensors file; `vltrack import-weights` makes one of others.",
-            )
-        path = path.with_suffix(".safetensors")
-        if not path.is_file():
-            raise ModelNotFound(
-                f"there are no weights at {path}.", hint="Check the path, or use `vltrack models`."
-            )
-        return path
-    card, size = split_name(str(name_or_path))
-    packaged = PACKAGED / f"{card.name}-{size}.safetensors"
-    if not packaged.is_file():
-        raise ModelNotFound(
-            f"no weights for {name_or_path} ship with vltrack (looked for {packaged}).",
-            hint="Train them (`vltrack train`) or import them (`vltrack import-weights`).",
-        )
-    return packaged
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """The JSON beside a .safetensors file.
-
-    Raises:
-        CheckpointCorrupt: it is missing or no card.
-        CheckpointVersion: a newer vltrack wrote it.
-    """
-    card_path = path.with_suffix(".json")
-    try:
-        with card_path.open("rb") as file:
-            text = file.read(_CARD_BYTES + 1)
-    except FileNotFoundError:
-        raise CheckpointCorrupt(
-            f"{path} has no card ({card_path.name}) beside it.", hint="Copy both files together."
-        ) from None
-    except OSError as error:
-        raise CheckpointCorrupt(f"{card_path} cannot be read ({error.strerror}).") from None
-    if len(text) > _CARD_BYTES:
-        raise CheckpointCorrupt(f"{card_path} is over {_CARD_BYTES} bytes and no card.")
-    try:
-        card = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{card_path} is no JSON ({error}).", hint="Copy the file again.") from None
-    if not isinstance(card, dict) or any(type(card.get(k)) is not kind for k, kind in _CARD_KEYS.items()):
-        raise CheckpointCorrupt(f"{card_path} is not a card of vltrack weights.", hint="Copy the file again.")
-    if not 1 <= card["format"] <= FORMAT:
-        raise CheckpointVersion(
-            f"{path} has format {card['format']}; this vltrack reads up to {FORMAT}.", hint="Update vltrack."
-        )
-    return card
-
-
-# MERGED checkpoints/cards.py
-# Which weights a name means, checked without loading torch. Knows cards and sums; knows no tensors.
-
-
 _BINDING = ("format", "tracker", "size", "config", "vocabulary_sha256", "modes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """A file of weights and what its card says.
+    """A checkpoint and what its card says.
 
     Attributes:
         path: the .safetensors file.
-        name: how the results are called: ``litetrack-tiny``, or the file's name without ending.
-        tracker, size: which network they are of.
+        name: of the results: ``litetrack-tiny``, or the file's name without extension.
+        tracker, size: of the network.
         sha256: of the file.
-        config_sha256: of what the card beside it says of the network and its vocabulary; measured figures
-            and remarks on the card do not count.
-        modes: how a target can be named.
+        config_sha256: of what the card says of the network and its vocabulary; measured scores and notes on
+            the card do not count.
+        modes: in which the tracker works.
     """
 
     path: Path
@@ -116,25 +50,116 @@ class Weights:
     modes: tuple[str, ...]
 
 
-def find_weights(name_or_path: str | Path) -> Weights:
-    """The weights for a model's name or a path. ``checkpoints.store.load`` checks the rest when it loads.
+def model_names() -> dict[str, Path | None]:
+    """Return every ``name-size`` of the registry, with its weights where they ship."""
+    names = [f"{card.name}-{size}" for card in MODELS.values() for size in card.sizes]
+    files = {name: PACKAGED / f"{name}.safetensors" for name in names}
+    return {name: file if file.is_file() else None for name, file in files.items()}
+
+
+def known_name(name: str, known: Iterable[str]) -> str:
+    """Return the known name that equals ``name`` but for case and hyphens (``SATracker``), else ``name``."""
+    plain = name.lower().replace("-", "")
+    return next((other for other in known if other.replace("-", "") == plain), name)
+
+
+def find_file(name_or_path: str | Path) -> Path:
+    """Return the .safetensors file of a model's name (a tracker's name alone means its tiny size) or a path.
 
     Raises:
-        ModelNotFound, CheckpointUnsafe, CheckpointVersion: see ``checkpoints.cards``.
-        CheckpointCorrupt: there is no card, or the file is not the one that it was made for.
-        CheckpointIncomplete: they are only a start for training.
-        CheckpointMismatch: they are of a tracker or size that this vltrack does not know.
+        ModelNotFound: no such file or model, or a model whose weights do not ship.
+        CheckpointUnsafe: a file of another format, which could run code when it is read.
     """
-    path = find(name_or_path)
-    card = read_card(path)
-    sha256 = sha256_of(path)
-    if sha256 != card["sha256"]:
+    path, name = Path(name_or_path), str(name_or_path)
+    if path.suffix == ".safetensors" or path.name != name or path.is_file():
+        if path.is_file() and path.suffix not in (".safetensors", ".json"):
+            raise CheckpointUnsafe(
+                f"Not a .safetensors file: {printable(name)}. Other formats can run code and are not opened.",
+                hint="Convert it with `vltrack import-weights`.",
+            )
+        path = path.with_suffix(".safetensors")
+        if not path.is_file():
+            raise ModelNotFound(
+                f"There are no weights at {printable(str(path))}.", hint="Check the path, or: vltrack models."
+            )
+        return path
+    known = model_names()
+    full = next((n for n in (known_name(name, known), known_name(f"{name}-tiny", known)) if n in known), "")
+    if not full:
+        raise ModelNotFound(f"No model is called {printable(name)!r}.", hint=did_you_mean(name, known))
+    packaged = known[full]
+    if packaged is None:
+        shipped = ", ".join(other for other, file in known.items() if file is not None)
+        raise ModelNotFound(
+            f"No weights for {full} ship with vltrack (looked for {PACKAGED / full}.safetensors).",
+            hint=f"Weights ship for {shipped or 'no model'}. Others come from `vltrack train` or "
+            "`vltrack import-weights`.",
+        )
+    return packaged
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Return the card of a .safetensors file: the JSON next to it.
+
+    Raises:
+        CheckpointCorrupt: it is missing or not a card.
+        CheckpointVersion: a newer vltrack wrote it.
+    """
+    card_path = path.with_suffix(".json")
+    try:
+        with card_path.open("rb") as file:
+            text = file.read(_CARD_BYTES + 1)
+    except FileNotFoundError:
         raise CheckpointCorrupt(
-            f"{path} is damaged: sha256 is {sha256[:12]}..., its card says {str(card['sha256'])[:12]}...",
+            f"{path} has no card ({card_path.name}) next to it.", hint="Copy both files together."
+        ) from None
+    except OSError as error:
+        raise CheckpointCorrupt(f"Cannot read {card_path}: {error.strerror}.") from None
+    try:
+        card = json.loads(text) if len(text) <= _CARD_BYTES else None
+    except (ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict) or any(type(card.get(k)) is not kind for k, kind in _CARD_KEYS.items()):
+        raise CheckpointCorrupt(f"{card_path} is not a card of vltrack weights.", hint="Copy the file again.")
+    if not 1 <= card["format"] <= FORMAT:
+        raise CheckpointVersion(
+            f"{path} has format {card['format']}; this vltrack reads up to {FORMAT}.", hint="Update vltrack."
+        )
+    return card
+
+
+def check_sha256(path: Path, actual: str, card: dict[str, Any]) -> None:
+    """Raise ``CheckpointCorrupt`` if a file's sha256 is not the one on its card."""
+    if actual != card["sha256"]:
+        raise CheckpointCorrupt(
+            f"{path} is damaged: sha256 is {actual[:12]}..., its card says {card['sha256'][:12]}...",
             hint="Copy or download the file again.",
         )
+
+
+def check_complete(path: Path, card: dict[str, Any]) -> None:
+    """Raise ``CheckpointIncomplete`` if the weights are only a start for training."""
     if card.get("complete") is False:
-        raise CheckpointIncomplete(f"{path} is only a start for training.", hint="Train it first.")
+        raise CheckpointIncomplete(
+            f"{path} is only a start for training: parts of it are still random.",
+            hint="Train it first; its card lists the parts (`kept_fresh`).",
+        )
+
+
+def find_weights(name_or_path: str | Path) -> Weights:
+    """Find and check the weights of a model's name or path; ``store.load`` checks the rest when it loads.
+
+    Raises:
+        ModelNotFound, CheckpointUnsafe: see ``find_file``. CheckpointVersion: see ``read_card``.
+        CheckpointCorrupt: there is no card, or it was made for another file.
+        CheckpointIncomplete: they are only a start for training.
+        CheckpointMismatch: this vltrack does not have their tracker or size.
+    """
+    path = find_file(name_or_path)
+    card = read_card(path)
+    sha256 = sha256_of(path)
+    check_sha256(path, sha256, card)
+    check_complete(path, card)
     known = MODELS.get(card["tracker"])
     if known is None or card["size"] not in known.sizes:
         raise CheckpointMismatch(f"{path} holds weights of {card['tracker']}-{card['size']}, unknown here.")

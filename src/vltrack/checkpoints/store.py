@@ -1,7 +1,6 @@
-"""Our checkpoint: ``NAME.safetensors`` with the tensors, ``NAME.json`` with everything else, sha256 included.
+"""Save and load our checkpoints: ``NAME.safetensors`` with the tensors, ``NAME.json`` (the card) with facts.
 
-Nothing is ever unpickled. A file that was cut, changed or belongs to another model is refused with
-the reason.
+Nothing is unpickled. A file that is cut, changed or of another model is refused with the reason.
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ from safetensors.torch import load as load_bytes
 from torch import Tensor
 
 from vltrack.checkpoints import cards
-from vltrack.checkpoints.cards import FORMAT, find, read_card
+from vltrack.checkpoints.cards import FORMAT, check_complete, check_sha256, find_file, read_card
 from vltrack.core.errors import (
     CheckpointCorrupt,
-    CheckpointIncomplete,
     CheckpointMismatch,
     CheckpointNonFinite,
     CheckpointUnsafe,
@@ -53,18 +51,25 @@ _KINDS = {
 def save(
     path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False
 ) -> None:
-    """Write ``path`` (.safetensors) and its card beside it.
+    """Write ``path`` (.safetensors) and its card next to it.
 
-    ``half`` stores matrices as fp16, vectors stay fp32. Both files are complete before either takes its name;
-    a stop in between leaves a card that does not fit, which ``load`` refuses.
+    Both files are complete before either gets its name; a stop in between leaves a card that does not fit,
+    which ``load`` refuses.
+
+    Args:
+        path: the .safetensors file.
+        model: the network, with its ``config``.
+        tracker, size: of the network.
+        card: further entries of the card.
+        half: store matrices as fp16; vectors stay fp32.
 
     Raises:
         UsageError: ``path`` does not end in .safetensors.
         CheckpointNonFinite: a number is not finite, or not within the range of fp16.
-        ResourceError: the disk is full or the folder cannot be written; what was there is still there.
+        ResourceError: the disk is full or the folder cannot be written; the former files are unchanged.
     """
     if path.suffix != ".safetensors":
-        raise UsageError(f"weights end in .safetensors, not {path.name}.")
+        raise UsageError(f"Weights must end in .safetensors: {path.name}.")
     tensors = {k: _stored(v, half) for k, v in model.state_dict().items()}
     _check_finite(tensors, path)
     _remove_leftovers(path)
@@ -82,10 +87,10 @@ def save(
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> str:
-    """The safetensors file of these tensors, and its sha256.
+    """Write a safetensors file and return its sha256.
 
     Tensor by tensor: the library's own function needs the memory of all of them twice more for a moment, or
-    replaces ``path`` by a file of its own.
+    replaces ``path`` by another file.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header, at = {}, 0
@@ -110,7 +115,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """What killed runs left half written; younger files may be those of a run that goes on."""
+    """Remove what killed runs left half written; younger files may be those of another run."""
     for part in path.parent.glob(f".{glob.escape(path.stem[:40])}.*.part.*"):
         if time.time() - part.stat().st_mtime > _ABANDONED:
             part.unlink(missing_ok=True)
@@ -119,23 +124,31 @@ def _remove_leftovers(path: Path) -> None:
 def load(
     name_or_path: str | Path, *, tracker: str | None = None, start: bool = False
 ) -> tuple[Any, dict[str, Any]]:
-    """The model in eval mode on the CPU, in float32, and its card.
+    """Load a checkpoint.
 
-    ``card["dtypes"]`` tells how many tensors of each number type the file holds; all are cast to the model's.
-    ``start`` takes weights that are only a start for training, too.
+    Args:
+        name_or_path: see ``cards.find_file``.
+        tracker: that it must be of; None for any.
+        start: accept weights that are only a start for training, too.
+
+    Returns:
+        The model in eval mode on the CPU, in float32, and its card. ``card["dtypes"]`` counts the tensors of
+        each number type in the file; all are cast to the model's.
 
     Raises:
         ModelNotFound, CheckpointUnsafe, CheckpointCorrupt, CheckpointVersion, CheckpointMismatch,
         CheckpointNonFinite, CheckpointIncomplete: see the classes.
     """
-    path = find(name_or_path)
+    path = find_file(name_or_path)
     card = read_card(path)
-    if card.get("complete") is False and not start:
-        raise CheckpointIncomplete(
-            f"{path} is only a start for training: parts of it are still random.",
-            hint="Train it first; its card says which parts (`kept_fresh`).",
-        )
-    data = _read_checked(path, card)
+    if not start:
+        check_complete(path, card)
+    # Read once, so that what is checked is what is used, whatever happens to the file meanwhile.
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
+    check_sha256(path, sha256_bytes(data), card)
     if card["tracker"] not in MODELS or (tracker is not None and card["tracker"] != tracker):
         raise CheckpointMismatch(
             f"{path} holds weights of {card['tracker']!r}, not of {tracker or 'a known tracker'}."
@@ -146,11 +159,11 @@ def load(
     config = _config(model_card, card, path)
     tensors = _parse(data, path)
     try:
-        # The weights that are drawn here are all replaced; the caller's random numbers must not notice.
+        # The weights drawn here are all replaced; the caller's random state stays as it is.
         with torch.random.fork_rng(devices=[]):
             model = build(model_card, config)
     except (ValueError, RuntimeError) as error:
-        raise CheckpointMismatch(f"{path}: its configuration is no network ({error}).") from None
+        raise CheckpointMismatch(f"{path}: no network has this configuration ({error}).") from None
     load_strictly(model, tensors, path)
     card["dtypes"] = dict(Counter(str(t.dtype).removeprefix("torch.") for t in tensors.values()))
     return model.eval(), card
@@ -160,8 +173,8 @@ def load_strictly(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path
     """Copy tensors into a model: every key, every shape, every number finite; floats are cast to the model's.
 
     Raises:
-        CheckpointMismatch: names up to ten keys that are missing, unexpected, or of another shape or kind.
-        CheckpointNonFinite: names the tensor.
+        CheckpointMismatch: keys are missing, unexpected, or of another shape or kind (up to ten are listed).
+        CheckpointNonFinite: a tensor, which is named, holds NaN or infinity.
     """
     expected = model.state_dict()
     _check_names(expected, tensors, path)
@@ -179,9 +192,13 @@ def check_vocabulary(
     pieces: int,
     table: str = "embeddings.word_embeddings.weight",
 ) -> None:
-    """That a tokenizer's vocabulary (its sha256, its number of pieces) is the one of the weights.
+    """Check that a tokenizer's vocabulary is the one of the weights.
 
-    ``table`` is how the names of parameters end that have a row for each piece.
+    Args:
+        card: of the weights.
+        model: the network.
+        sha256, pieces: of the vocabulary, and its number of word pieces.
+        table: suffix of the names of parameters with one row per word piece.
 
     Raises:
         TokenizerMismatch: another file, or more pieces than the word table has rows.
@@ -189,28 +206,13 @@ def check_vocabulary(
     trained_with = card.get("vocabulary_sha256")
     if trained_with is not None and trained_with != sha256:
         raise TokenizerMismatch(
-            f"the weights were trained with the vocabulary {str(trained_with)[:12]}..., "
-            f"the one at hand is {sha256[:12]}...",
+            f"The weights were trained with the vocabulary {str(trained_with)[:12]}..., "
+            f"not with {sha256[:12]}...",
             hint="Use the vocabulary that came with the weights.",
         )
     for name, rows in model.state_dict().items():
         if name.endswith(table) and len(rows) != pieces:
-            raise TokenizerMismatch(f"the vocabulary has {pieces} pieces, {name} has {len(rows)} rows.")
-
-
-def _read_checked(path: Path, card: dict[str, Any]) -> bytes:
-    # Read once, so that what is checked is what is used, whatever happens to the file meanwhile.
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointCorrupt(f"{path} cannot be read ({error.strerror}).") from None
-    actual = sha256_bytes(data)
-    if actual != card["sha256"]:
-        raise CheckpointCorrupt(
-            f"{path} is damaged: sha256 is {actual[:12]}..., its card says {card['sha256'][:12]}...",
-            hint="Copy or download the file again.",
-        )
-    return data
+            raise TokenizerMismatch(f"The vocabulary has {pieces} pieces, {name} has {len(rows)} rows.")
 
 
 def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
@@ -219,9 +221,9 @@ def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
     except (SafetensorError, KeyError, ValueError) as error:
         if data[:1] == b"\x80" or data[:2] == b"PK":
             raise CheckpointUnsafe(
-                f"{path} is a pickle or an archive under another name; such files can run code."
+                f"{path} is a pickle or an archive, not a safetensors file; such files can run code."
             ) from None
-        raise CheckpointCorrupt(f"{path} is no safetensors file ({error}).") from None
+        raise CheckpointCorrupt(f"{path} is not a safetensors file ({error}).") from None
     return tensors
 
 
@@ -242,8 +244,8 @@ def _check_names(expected: dict[str, Tensor], tensors: dict[str, Tensor], path: 
         ],
     }
     if any(faults.values()):
-        said = "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
-        raise CheckpointMismatch(f"{path} does not fit the model: {said}.")
+        found = "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
+        raise CheckpointMismatch(f"{path} does not fit the model: {found}.")
 
 
 def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
@@ -264,7 +266,7 @@ def _config(model_card: ModelCard, card: dict[str, Any], path: Path) -> Any:
     unknown = sorted(card["config"].keys() - hints.keys())
     if unknown:
         raise CheckpointMismatch(
-            f"{path}: unknown configuration {', '.join(unknown)}.", hint="Update vltrack."
+            f"{path}: unknown configuration key {', '.join(unknown)}.", hint="Update vltrack."
         )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()}
     for name, value in values.items():
@@ -279,7 +281,7 @@ def _config(model_card: ModelCard, card: dict[str, Any], path: Path) -> Any:
 
 def _same_kind(value: object, default: object) -> bool:
     if isinstance(default, tuple):
-        # None of them may be a choice, too: layers after which something happens.
+        # An empty tuple is valid, too: no layer after which something happens.
         return isinstance(value, tuple) and all(_same_kind(v, (*default, 0)[0]) for v in value)
     if isinstance(default, float):
         return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

@@ -151,7 +151,8 @@ def printable(text: str | os.PathLike[str]) -> str:
     name is shown, not obeyed. Everything else stays as it is; pages and CSV need their own quoting besides.
     """
     return "".join(
-        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _TURNING else c for c in os.fspath(text)
+        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _TURNING else c
+        for c in os.fspath(text)
     )
 
 

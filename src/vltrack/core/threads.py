@@ -13,6 +13,6 @@ the number of cores."""
 
 
 def wait_passively() -> None:
-    """Let OpenMP threads sleep while they wait, unless the user chose otherwise. Call before torch is loaded."""
+    """Let OpenMP threads sleep while they wait, unless the user set it. Call before torch is loaded."""
     for name, value in PASSIVE.items():
         os.environ.setdefault(name, value)

@@ -174,7 +174,7 @@ class Tracker(Session):
             ResourceError: the device is not available.
         """
         chosen = choose_device(device)
-        path = cards.find(name_or_path)
+        path = cards.find_file(name_or_path)
         model, card = store.load(path)
         reader = partial(_reader, model, card, path.parent)
         if model.vocabulary == "bert":
