@@ -80,7 +80,7 @@ class DecoderProcess:
         self._stderr, stderr = os.pipe()
         os.set_blocking(self._stderr, False)
         os.set_blocking(stderr, False)
-                try:
+        try:
             self.process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 command,
                 stdin=subprocess.PIPE,
@@ -149,7 +149,7 @@ class DecoderProcess:
             raise self._timeout() from error
         except (ValueError, KeyError, TypeError) as error:
             self.process.kill()
-            raise VideoDecoderCrashed(f"{self.name}: the decoder sent invalid data and was stopped.") from error
+            raise VideoDecoderCrashed(f"{self.name}: the decoder sent invalid data.") from error
         return message
 
     def _image(self, message: dict[str, Any]) -> Image:
