@@ -78,6 +78,7 @@ class Painting:
     sequences: tuple[Any, ...]
     name: str = "painted"
     split: str = "test"
+    root: Path = Path()
 
 
 @dataclass
@@ -212,7 +213,7 @@ def main(out: str, weights: str, jobs: str, count: str) -> int:
     """Evaluate ``count`` sequences in two modes: painted ones by the stub or, where ``weights`` is the name
     of a shipped tracker, drawn ones that lie beside ``out``. Returns the exit code.
     """
-    from vltrack.api.console import Terminated, shielded
+    from vltrack.api.reporter import Terminated, shielded
     from vltrack.evaluation.plan import make_plan
     from vltrack.evaluation.run import run
 

@@ -41,8 +41,8 @@ def test_boxes_are_held_against_the_phrases_and_failures_count(
     assert asked == [one.phrase for one in phrases]
     assert len(ticks) == scores.count == len(phrases)
     assert scores.without_box == 1
-    assert scores.at(0.5) <= 1 - 1 / len(phrases)
-    assert scores.at(0.5) > 0
+    assert scores.to_dict()["acc_50"] <= 100 - 100 / len(phrases)
+    assert scores.to_dict()["acc_50"] > 0
 
 
 def test_the_command_scores_every_split(

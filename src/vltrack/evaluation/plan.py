@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,28 +28,10 @@ from vltrack.tracking.postprocess import Policy
 
 if TYPE_CHECKING:
     from vltrack.datasets import sequences as annotated
+    from vltrack.datasets.reader import Dataset
 
 Missing = Literal["refuse", "skip", "box"]
 _LISTED = 20
-
-
-class Data(Protocol):
-    """The parts of a data set (``datasets.reader.Dataset``) that a plan needs."""
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set, used for folders of results."""
-        ...
-
-    @property
-    def split(self) -> str:
-        """Name of its part."""
-        ...
-
-    @property
-    def sequences(self) -> Sequence[annotated.Sequence]:
-        """The annotated sequences, in the data set's order."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +73,7 @@ class Plan:
 
 
 def make_plan(
-    dataset: Data,
+    dataset: Dataset,
     weights: str | Path,
     modes: Sequence[str],
     out: Path,
@@ -105,7 +87,7 @@ def make_plan(
     """Plan runs that fill ``out/<tracker>/<data set>_<mode>/`` with results of every sequence.
 
     Args:
-        dataset: a name, a split and the sequences.
+        dataset: the data set, opened.
         weights: name of a model or path of a .safetensors file.
         modes: ``nl`` (text-only initialization), ``bbox`` (the box of frame 1), ``nlbbox`` (both).
         out: folder of results of all trackers.
@@ -141,8 +123,7 @@ def make_plan(
         device = choose_device().type
     _check_sequences(dataset)
     tracker = name or found.name
-    root = getattr(dataset, "root", None)
-    label = label_of(dataset.name, dataset.split, root.resolve().name if isinstance(root, Path) else "")
+    label = label_of(dataset.name, dataset.split, dataset.root.resolve().name)
     check_names([tracker, label])
     depends = {
         "weights": {
@@ -196,7 +177,7 @@ def _check_modes(modes: Sequence[str]) -> tuple[Mode, ...]:
     return tuple(Mode(mode) for mode in modes)
 
 
-def _check_sequences(dataset: Data) -> None:
+def _check_sequences(dataset: Dataset) -> None:
     if not dataset.sequences:
         raise DataError(f"No sequences in {dataset.name}.", hint="Check the path and the split.")
     check_names(sequence.name for sequence in dataset.sequences)
@@ -214,7 +195,7 @@ def _check_sequences(dataset: Data) -> None:
         raise DataError(f"No images of {_listed(empty)}.", hint="Check the data set: vltrack datasets check.")
 
 
-def _tasks(dataset: Data, mode: Mode, missing: Missing) -> tuple[tuple[Task, ...], tuple[str, ...]]:
+def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, ...], tuple[str, ...]]:
     """Return the tasks of one mode, and the names that are left out. Raises ``DataError``."""
     no_text = [s.name for s in dataset.sequences if not s.sentence.strip()] if mode != Mode.BBOX else []
     if no_text and missing == "refuse":

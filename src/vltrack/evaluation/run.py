@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vltrack.core.errors import DataError, UsageError
 from vltrack.evaluation.plan import Plan
@@ -22,9 +22,11 @@ from vltrack.evaluation.workers import (
     TaskFailed,
     TaskFinished,
     Timeouts,
-    WorkerPool,
 )
 from vltrack.evaluation.writing import ResultWriter, SequenceLock, open_writer
+
+if TYPE_CHECKING:
+    from vltrack.evaluation.workers_ray import RayPool
 
 EventKind = Literal["looked", "started", "frames", "finished", "failed", "waiting"]
 _WAIT = 0.5
@@ -135,16 +137,12 @@ def run(
     """
     if jobs < 0:
         raise UsageError(f"Negative number of worker processes: {jobs}.", hint="Use 1 or more, 0 for all.")
-    new_pool: Callable[[], WorkerPool]
+    if engine not in ("local", "ray"):
+        raise UsageError(f"Unknown engine: {engine!r}.", hint="Known: local, ray.")
     if engine == "ray":
-        from vltrack.evaluation.workers_ray import RayPool, check_ray
+        from vltrack.evaluation.workers_ray import check_ray
 
         check_ray()
-        new_pool = lambda: RayPool(plan.spec, jobs, timeouts or Timeouts())  # noqa: E731
-    elif engine == "local":
-        new_pool = lambda: LocalPool(plan.spec, jobs or os.cpu_count() or 1, timeouts or Timeouts())  # noqa: E731
-    else:
-        raise UsageError(f"Unknown engine: {engine!r}.", hint="Known: local, ray.")
     began = time.monotonic()
     with ExitStack() as stack:
         writers = {
@@ -154,8 +152,17 @@ def run(
         state = _RunState(plan, writers, progress or (lambda event: None))
         state.find_pending()
         if state.pending:
-            state.run_pending(stack.enter_context(closing(new_pool())))
+            pool = _start_pool(plan, engine, jobs, timeouts or Timeouts())
+            state.run_pending(stack.enter_context(closing(pool)))
     return state.report(time.monotonic() - began)
+
+
+def _start_pool(plan: Plan, engine: str, jobs: int, timeouts: Timeouts) -> LocalPool | RayPool:
+    if engine == "local":
+        return LocalPool(plan.spec, jobs or os.cpu_count() or 1, timeouts)
+    from vltrack.evaluation.workers_ray import RayPool
+
+    return RayPool(plan.spec, jobs, timeouts)
 
 
 @dataclass
@@ -189,7 +196,7 @@ class _RunState:
         self.pending.sort(key=lambda task: (-len(task.sequence), task.sequence.name, task.mode))
         self._report_progress("looked")
 
-    def run_pending(self, pool: WorkerPool) -> None:
+    def run_pending(self, pool: LocalPool | RayPool) -> None:
         """Submit tasks and handle what the workers send, until nothing is left."""
         while self.pending or self.running:
             self._submit(pool)
@@ -205,7 +212,7 @@ class _RunState:
                 self._report_progress("waiting", self.pending[0])
                 time.sleep(_POLL)
 
-    def _submit(self, pool: WorkerPool) -> None:
+    def _submit(self, pool: LocalPool | RayPool) -> None:
         """Submit tasks to idle workers; those that another evaluator holds stay pending."""
         for task in list(self.pending):
             if not pool.has_idle():

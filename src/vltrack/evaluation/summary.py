@@ -124,7 +124,7 @@ def summarize(
         "note": benchmark_of(data).note,
         "notes": [*results.notes, *row_notes(results, annotations, short)],
         "sequences": _sequences(annotations, results),
-        "causes": asdict(causes(annotations)),
+        "causes": causes(annotations),
         "speed": _speed(results),
         "rules": {
             column: _rule_record(results, annotations, with_short(rule, short))
@@ -192,8 +192,8 @@ def _extra(annotations: Annotations, boxes: Floats, rule: Rule) -> dict[str, flo
         there[annotations.starts[:-1]] = True
         return {"coverage": 100 * float(there.mean())}
     if rule.name == "webuav" and rule.first == "truth":
-        own = webuav(annotations, boxes, np.array(np.isnan(boxes).all(axis=1)))
-        return {"mean_accuracy": 100 * own.accuracy, "complete_auc": 100 * own.complete_auc}
+        accuracy, complete = webuav(annotations, boxes, np.array(np.isnan(boxes).all(axis=1)))
+        return {"mean_accuracy": 100 * accuracy, "complete_auc": 100 * complete}
     return {}
 
 

@@ -176,26 +176,6 @@ class TaskFailed:
 WorkerEvent = Heartbeat | TaskFinished | TaskFailed
 
 
-class WorkerPool(Protocol):
-    """Processes that run tasks, on this machine or elsewhere."""
-
-    def has_idle(self) -> bool:
-        """Whether another task can be submitted now."""
-        ...
-
-    def submit(self, task: Task) -> None:
-        """Start a task; its end is reported by ``events``."""
-        ...
-
-    def events(self, timeout: float) -> list[WorkerEvent]:
-        """Return what has happened, or an empty list after ``timeout`` seconds."""
-        ...
-
-    def close(self) -> None:
-        """Kill all processes; tasks under way are lost."""
-        ...
-
-
 # -- in the worker ------------------------------------------------------------------------------------------
 
 
@@ -321,7 +301,7 @@ class _Worker:
 
 
 class LocalPool:
-    """A ``WorkerPool`` of ``jobs`` processes on this machine."""
+    """``jobs`` worker processes on this machine."""
 
     def __init__(self, spec: TrackerSpec, jobs: int, timeouts: Timeouts) -> None:
         self._spec, self._jobs, self._timeouts = spec, jobs, timeouts
@@ -333,7 +313,11 @@ class LocalPool:
         return sum(worker.task is not None for worker in self._workers) < self._jobs
 
     def submit(self, task: Task) -> None:
-        """Give a task to an idle worker, or to a new one. Raises ``ResourceError`` if none can be started."""
+        """Give a task to an idle worker, or to a new one; ``events`` reports its end.
+
+        Raises:
+            ResourceError: no worker can be started.
+        """
         worker = next((worker for worker in self._workers if worker.task is None), None)
         if worker is None:
             worker = self._spawn()
@@ -343,7 +327,7 @@ class LocalPool:
             self._begin(worker)
 
     def events(self, timeout: float) -> list[WorkerEvent]:
-        """Collect events for up to ``timeout`` seconds; crashed and unresponsive workers are reaped.
+        """Return events, waiting up to ``timeout`` seconds; crashed and unresponsive workers are reaped.
 
         Raises:
             VltrackError: the tracker cannot be loaded, as ``Tracker.load`` raises it.
@@ -364,7 +348,7 @@ class LocalPool:
         return found
 
     def close(self) -> None:
-        """Kill all workers."""
+        """Kill all workers; tasks under way are lost."""
         for worker in self._workers:
             worker.process.kill()
         for worker in list(self._workers):

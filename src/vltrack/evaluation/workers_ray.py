@@ -1,4 +1,4 @@
-"""A ``WorkerPool`` over a Ray cluster.
+"""Run the tasks of an evaluation on a Ray cluster, with the interface of ``workers.LocalPool``.
 
 Every machine of the cluster needs this vltrack and the same packages, and the data and weights under the same
 paths. A task takes one processor and one thread, so a result does not depend on where it was made.

@@ -131,42 +131,26 @@ def _values(annotations: Annotations, boxes: Floats, rule: Rule) -> dict[str, fl
     return {measure: 100 * scores.value(measure) for measure in MEASURES}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Causes:
-    """Counts of frames whose annotations make conventions differ.
+def causes(annotations: Annotations) -> dict[str, int]:
+    """Count the frames that conventions treat differently.
 
-    Attributes:
-        frames: all.
-        absent: marked as absent by the data set.
-        absent_with_box: of these, those that are annotated with a box.
-        no_size: visible, but annotated without width or height.
-        xy_not_positive: visible and with a size, but x or y is 0 or less: not a box for toolkits that require
-            four positive numbers.
-        nan: annotated as NaN.
+    Returns:
+        ``frames``: all; ``absent``: marked as absent; ``absent_with_box``: of these, those annotated with a
+        box; ``no_size``: visible, but annotated without width or height; ``xy_not_positive``: visible and
+        with a size, but x or y is 0 or less, which is not a box for some toolkits; ``nan``: annotated as NaN.
     """
-
-    frames: int
-    absent: int
-    absent_with_box: int
-    no_size: int
-    xy_not_positive: int
-    nan: int
-
-
-def causes(annotations: Annotations) -> Causes:
-    """Count the frames that conventions treat differently."""
     nan: Flags = np.array(np.isnan(annotations.boxes).any(axis=1))
     sized: Flags = np.array((annotations.boxes[:, 2:] > 0).all(axis=1))
     edge: Flags = np.array((annotations.boxes[:, :2] <= 0).any(axis=1))
     seen = ~annotations.absent & ~nan
-    return Causes(
-        frames=annotations.frames,
-        absent=int(annotations.absent.sum()),
-        absent_with_box=int((annotations.absent & sized).sum()),
-        no_size=int((seen & ~sized).sum()),
-        xy_not_positive=int((seen & sized & edge).sum()),
-        nan=int(nan.sum()),
-    )
+    return {
+        "frames": annotations.frames,
+        "absent": int(annotations.absent.sum()),
+        "absent_with_box": int((annotations.absent & sized).sum()),
+        "no_size": int((seen & ~sized).sum()),
+        "xy_not_positive": int((seen & sized & edge).sum()),
+        "nan": int(nan.sum()),
+    }
 
 
 def trivial_hits(annotations: Annotations, rule: Rule) -> dict[str, int]:

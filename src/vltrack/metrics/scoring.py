@@ -134,8 +134,8 @@ MEASURES: Mapping[str, tuple[Curve | None, _Pick]] = {
     "overlap": (None, _mean),
 }
 """The measures of ``Scores``: a curve and its reduction. ``norm_precision`` is as the rule defines it; the
-next two are always the value at 0.20 and the mean to 0.5. ``overlap`` is the mean overlap: AO of GOT-10k, whose SR
-are op50 and op75.
+next two are always the value at 0.20 and the mean to 0.5. ``overlap`` is the mean overlap: AO of GOT-10k,
+whose SR are op50 and op75.
 """
 
 
@@ -304,16 +304,8 @@ _EPS = np.finfo(np.float64).eps
 _THRESHOLDS = np.arange(21) / 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UavScores:
-    """The two scores that only WebUAV-3M has: mAcc and cAUC, means over sequences, 0 to 1."""
-
-    accuracy: float
-    complete_auc: float
-
-
-def webuav(annotations: Annotations, boxes: ArrayLike, no_box: Flags | None = None) -> UavScores:
-    """Score (F, 4) xywh predictions as the MMOT toolkit of WebUAV-3M does.
+def webuav(annotations: Annotations, boxes: Floats, no_box: Flags) -> tuple[float, float]:
+    """Compute the two scores that only WebUAV-3M has, mAcc and cAUC (0 to 1), as its MMOT toolkit does.
 
     The first frame of each sequence is replaced by the ground truth. ``no_box`` (F,): frames for which the
     tracker reported no box; if the target is absent, only such a frame is accurate.
@@ -323,18 +315,17 @@ def webuav(annotations: Annotations, boxes: ArrayLike, no_box: Flags | None = No
     """
     predicted = np.array(boxes, dtype=np.float64)
     predicted[annotations.starts[:-1]] = annotations.boxes[annotations.starts[:-1]]
-    silent: Flags = np.zeros(annotations.frames, dtype=bool) if no_box is None else no_box
     gone: Flags = np.array((annotations.boxes == 0).all(axis=1))
     usable = np.isfinite(predicted).all(axis=1) & (predicted[:, 2:] > 0).all(axis=1)
     overlap = np.where(usable, np.minimum(iou_xywh(np.nan_to_num(predicted), annotations.boxes), 1.0), 0.0)
-    accurate = np.where(gone, silent.astype(np.float64), np.where(silent, 0.0, overlap))
+    accurate = np.where(gone, no_box.astype(np.float64), np.where(no_box, 0.0, overlap))
     complete = np.where(usable & ~gone, complete_iou(np.nan_to_num(predicted), annotations.boxes), 0.0)
     owner = np.repeat(np.arange(len(annotations)), annotations.lengths)
     accuracy = np.bincount(owner, weights=accurate) / annotations.lengths
     bins = np.searchsorted(_THRESHOLDS, np.clip(complete, 0.0, 1.0), "left")
     # A frame above k thresholds adds k/21 to the area under the curve of its sequence.
     area = np.bincount(owner, weights=bins / len(_THRESHOLDS)) / annotations.lengths
-    return UavScores(accuracy=float(accuracy.mean()), complete_auc=float(area.mean()))
+    return float(accuracy.mean()), float(area.mean())
 
 
 def complete_iou(a: Floats, b: Floats) -> Floats:

@@ -103,13 +103,6 @@ class Grounding:
     count: int
     without_box: int
 
-    def at(self, threshold: float) -> float:
-        """Acc@threshold, one of ``THRESHOLDS``. Raises ``KeyError`` for another."""
-        (found,) = np.nonzero(np.isclose(THRESHOLDS, threshold, rtol=0, atol=1e-9))
-        if not len(found):
-            raise KeyError(threshold)
-        return float(self.accuracy[found[0]])
-
     def to_dict(self) -> dict[str, Any]:
         """For JSON: ``acc_25``, ``acc_50`` ... ``acc_90`` and ``mean_iou`` in percent."""
         shares = zip(THRESHOLDS.tolist(), self.accuracy.tolist(), strict=True)
