@@ -70,8 +70,8 @@ def made_up(sequences: int = 280, frames: int = 685_360) -> tuple[Annotations, F
     rng = np.random.default_rng(0)
     lengths = np.full(sequences, frames // sequences)
     lengths[: frames % sequences] += 1
-    centre = np.abs(rng.normal(0, 3, (frames, 2)).cumsum(axis=0)) + 1
-    boxes = np.rint(np.concatenate([centre, rng.uniform(20, 90, (frames, 2))], axis=1))
+    center = np.abs(rng.normal(0, 3, (frames, 2)).cumsum(axis=0)) + 1
+    boxes = np.rint(np.concatenate([center, rng.uniform(20, 90, (frames, 2))], axis=1))
     ends = lengths.cumsum()
     truth = Annotations.join(
         Annotation(name=f"s{k}", boxes=boxes[end - n : end], absent=rng.random(n) < 0.03)
@@ -135,7 +135,7 @@ def report(
     frames = truth.frames
     rows = [
         ("got10k: success and precision", theirs, 1.0),
-        ("ours, rule `lasot`: success, precision, normalised precision", ours, theirs / ours),
+        ("ours, rule `lasot`: success, precision, normalized precision", ours, theirs / ours),
         ("ours, rule `got10k-otb`: the same three by got10k's rule", curves, theirs / curves),
     ]
     return [

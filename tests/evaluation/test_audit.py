@@ -24,8 +24,8 @@ from vltrack.evaluation.audit import (
     Variant,
     audit_one,
     audit_targets_of,
-    track_targets,
     movement,
+    track_targets,
     truncated,
 )
 from vltrack.evaluation.audit_report import Verdict, judge, summarize

@@ -213,7 +213,7 @@ def track_targets(
         The boxes (N, 4) of every target, NaN for those whose initialization was refused; and N.
 
     Raises:
-        DataError: there is no frame.
+        DataError: the video has no frames.
     """
     named = {f"{mode}/{variant}": (mode, variant) for mode, variant in targets}
     wanted = {name: targets[run] for name, run in named.items()}

@@ -5,7 +5,7 @@ The verdict of a mode, in this order:
 - ``ignores the sentence``: with another sentence (shuffled, contradicting) the box moves less than ``TINY``
   on average. The run without a sentence does not count: a model may react to *that* there is one and still
   ignore what it says.
-- ``moves; nothing is known of its use``: there is no ground truth.
+- ``moves; nothing is known of its use``: without ground truth.
 - ``too few targets to tell``: the gain is of fewer than ``FEWEST`` targets.
 - ``listens``: the true sentence is better than the shuffled or the contradicting one: the whole interval of
   the gain is above ``LEAST_GAIN``.

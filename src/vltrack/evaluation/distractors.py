@@ -138,7 +138,7 @@ def audit_scene(tracker: MultiTrackerLike, seed: int, clip: SyntheticClip) -> Di
 
 
 def summarize_pairs(scenes: Sequence[DistractorPair], seed: int = 0) -> DistractorAudit:
-    """Summarize all scenes; ``seed`` is for the bootstrap. Below ``FEWEST`` scenes there is no verdict."""
+    """Summarize all scenes; ``seed`` is for the bootstrap. ``FEWEST`` scenes are needed for a verdict."""
 
     def over(values: Iterable[float]) -> Interval:
         return paired_bootstrap(list(values), seed=seed)

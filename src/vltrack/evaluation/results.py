@@ -261,7 +261,7 @@ def verify(folder: Path) -> list[ResultIssue]:
     that was never finished is not (see ``StoredResults.complete``).
 
     Raises:
-        DataError, StateError: there is no readable ``run.json``.
+        DataError, StateError: ``run.json`` is missing or unreadable.
     """
     _, names = _read_run(folder)
     found: list[ResultIssue] = []

@@ -87,7 +87,7 @@ class RunReport:
         degraded: those of ``finished`` and ``skipped`` with missing or invalid frames.
         left_out: (mode, name) of those without a sentence that the user chose to leave out.
         folders: folder of results by mode.
-        seconds: wall time.
+        seconds: that the run took.
     """
 
     finished: tuple[tuple[str, str], ...]
