@@ -24,7 +24,7 @@ FRAMES = 20
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pictures, which take most of the time; tests/plots looks at them."""
-    monkeypatch.setattr(report_pictures, "draw_pictures", lambda told, kinds: [])
+    monkeypatch.setattr(report_pictures, "draw_figures", lambda told, kinds: [])
 
 
 def saved(folder: Path, name: str, *arguments: Any, **more: Any) -> Path:
@@ -70,7 +70,7 @@ def test_intervals_are_paired_over_sequences(command: Any, tmp_path: Path, quick
     assert first["pairs"][0]["verdict"] == "one ahead" and first["pairs"][0]["low"] == pytest.approx(1.0)
     second = json.loads(command("report", one, shuffled, "--out", tmp_path / "b", "--json").out)
     assert second["pairs"][0]["mean"] == pytest.approx(1.0)
-    assert second["pairs"][0]["verdict"] == "not told apart on these 12 sequences"
+    assert second["pairs"][0]["verdict"] == "not distinguishable on these 12 sequences"
     assert [place["last"] for place in second["places"]] == [2, 2]
 
 
@@ -177,7 +177,7 @@ def test_names_are_told_apart(command: Any, tmp_path: Path, quick: None) -> None
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [
-        ("{", 4, "no strict JSON"),
+        ("{", 4, "not strict JSON"),
         ("[]", 4, "holds no scores"),
         ('{"format": "vltrack.scores", "version": 9}', 4, "holds no scores"),
         ('{"format": "vltrack.scores", "version": 1}', 4, "tracker is missing"),

@@ -1,6 +1,4 @@
-"""A file is whole or not there: failures at every stage leave the old one, and the message says what
-happened.
-"""
+"""A file is complete or not there: failures at every stage leave the old one, and the error says why."""
 
 from __future__ import annotations
 
@@ -8,14 +6,23 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from vltrack.core.errors import ResourceError
-from vltrack.core.files import atomic_path, sha256_of, write_bytes, write_text
+from vltrack.core.files import (
+    as_resource_error,
+    atomic_path,
+    counted,
+    printable,
+    sha256_of,
+    write_bytes,
+    write_text,
+)
 
 
-def test_written_whole_with_usual_permissions(tmp_path) -> None:
+def test_files_are_written_with_usual_permissions(tmp_path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "héllo\n")
     assert path.read_bytes() == "héllo\n".encode()
@@ -75,11 +82,29 @@ def test_a_full_disk_is_an_error_and_keeps_the_old_file(tmp_path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_no_space_left_is_said_in_words() -> None:
-    from pathlib import Path
-
-    from vltrack.core.files import as_resource_error
-
+def test_a_full_disk_is_named() -> None:
     with pytest.raises(OSError) as caught, open("/dev/full", "wb", buffering=0) as full:
         full.write(b"x")
     assert "disk is full" in as_resource_error(caught.value, Path("out.csv")).message
+
+
+@pytest.mark.fault("P07")
+def test_shown_text_obeys_nothing() -> None:
+    assert printable("the \x1b[31mred\x07 car\u202e") == "the \\x1b[31mred\\x07 car\\u202e"
+    assert printable("\udcff\n") == "\\udcff\\x0a"
+    assert printable("café 白 🚗 <b>") == "café 白 🚗 <b>"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "plural", "text"),
+    [
+        (0, "error", "", "0 errors"),
+        (1, "sequence", "", "1 sequence"),
+        (2, "sequence", "", "2 sequences"),
+        (685360, "frame", "", "685,360 frames"),
+        (1, "entry", "entries", "1 entry"),
+        (3, "entry", "entries", "3 entries"),
+    ],
+)
+def test_one_is_one_and_all_else_is_many(number: int, noun: str, plural: str, text: str) -> None:
+    assert counted(number, noun, plural) == text

@@ -153,13 +153,13 @@ def test_not_a_number_is_named(path: Path, value: float) -> None:
 
 @pytest.mark.fault("C07")
 def test_another_tracker_or_size_is_named(path: Path) -> None:
-    with pytest.raises(CheckpointMismatch, match="litetrack.*aitrack"):
+    with pytest.raises(CheckpointMismatch, match=r"litetrack.*aitrack"):
         store.load(path, tracker="aitrack")
     change_card(path, tracker="siamfc")
     with pytest.raises(CheckpointMismatch, match="siamfc"):
         store.load(path)
     change_card(path, tracker="litetrack", size="giant")
-    with pytest.raises(CheckpointMismatch, match="giant.*tiny, base"):
+    with pytest.raises(CheckpointMismatch, match=r"giant.*tiny, base"):
         store.load(path)
 
 

@@ -1,1 +1,1 @@
-"""The ground floor: boxes, targets, frames, steps, errors and safe files. Knows numpy, not torch."""
+"""Types, errors, files, JSON and pickles that every other package uses. Never imports torch."""

@@ -1,8 +1,8 @@
-"""The one error tree. Knows codes, messages, hints and exit codes; knows nothing of where they are raised.
+"""The errors of vltrack.
 
-Every error that a user can cause is a ``VltrackError`` with one clear sentence (``message``: names the thing
-and what was found) and a remedy (``hint``). The command prints ``vltrack: error[CODE]: message. hint`` and
-leaves with ``exit_code``; the Python API raises the class.
+Every error that a user can cause is a ``VltrackError`` with a ``message`` (what is wrong, and the offending
+value) and a ``hint`` (what to do). The command prints ``vltrack: error[CODE]: message hint`` and exits with
+``exit_code``; the Python API raises the class.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class VltrackError(Exception):
         message: the error in one sentence, with the offending value.
         hint: what to do about it, "" where there is nothing to say.
         code: name of the error's class; exit_code: status of the command that ends with it.
+        context: further values of the error for programs, such as ``issues``.
         result: what the function returns, as far as it was done before the error; None without any.
 
     Example:
@@ -55,7 +56,7 @@ class UsageError(VltrackError):
 
 
 class InputError(VltrackError):
-    """The media, the prompt or the box is at fault."""
+    """The media, the text or the box is invalid."""
 
     exit_code = 3
 
@@ -65,39 +66,39 @@ class VideoNotFound(InputError):
 
 
 class VideoUnreadable(InputError):
-    """The file is there but is no video that can be opened."""
+    """The file exists but is not a video that can be opened."""
 
 
 class VideoForbiddenFormat(InputError):
-    """A playlist, pattern, address or container that is not on the list of allowed ones."""
+    """A playlist, pattern, address or container that is not on the list of allowed formats."""
 
 
 class VideoNoStream(InputError):
-    """The file has no picture track."""
+    """The file has no video stream."""
 
 
 class VideoEmpty(InputError):
-    """The file has a picture track but not one frame decodes."""
+    """The file has a video stream, but not one frame decodes."""
 
 
 class VideoTooLarge(InputError):
-    """Frames larger than the cap; refused before memory is taken."""
+    """Frames larger than the limit; refused before memory is allocated."""
 
 
 class ImageError(InputError):
-    """An array given as a frame is no picture that can be used."""
+    """An array given as a frame is not a usable image."""
 
 
 class PromptEmpty(InputError):
-    """The sentence has no word in it."""
+    """The text is empty, or holds no letter or digit."""
 
 
 class PromptTooLong(InputError):
-    """The sentence is longer than 4 KiB."""
+    """The text is longer than 4 KiB."""
 
 
 class PromptInvalid(InputError):
-    """The sentence has control characters, NUL or broken Unicode."""
+    """The text holds control characters, NUL or broken Unicode."""
 
 
 class BoxInvalid(InputError):
@@ -113,17 +114,17 @@ class BoxFrameOutOfRange(InputError):
 
 
 class GroundingFailed(InputError):
-    """A start by words gave no usable box."""
+    """Initialization from text gave no usable box."""
 
 
 class DataError(VltrackError):
-    """A data set tree or an annotation is at fault."""
+    """A data set or an annotation is invalid."""
 
     exit_code = 4
 
 
 class ModelError(VltrackError):
-    """A checkpoint, a configuration or a tokenizer is at fault."""
+    """A checkpoint, a configuration or a tokenizer is invalid."""
 
     exit_code = 5
 
@@ -133,7 +134,7 @@ class ModelNotFound(ModelError):
 
 
 class CheckpointCorrupt(ModelError):
-    """The file's sha256 is not the recorded one, or the file does not parse."""
+    """The file's sha256 is not the recorded one, or the file cannot be parsed."""
 
 
 class CheckpointUnsafe(ModelError):
@@ -149,7 +150,7 @@ class CheckpointNonFinite(ModelError):
 
 
 class CheckpointIncomplete(ModelError):
-    """The weights are only a start for training: parts of them are still random."""
+    """The weights are only a start for training: some parameters are still random."""
 
 
 class CheckpointVersion(ModelError):
@@ -171,13 +172,13 @@ class ResourceError(VltrackError):
 
 
 class PartialResult(VltrackError):
-    """The work finished but parts are missing or degraded; what exists was kept."""
+    """The work finished, but parts are missing or degraded; what exists was kept."""
 
     exit_code = 7
 
 
 class VideoReadError(PartialResult):
-    """The input broke off or vanished while it was read."""
+    """The input ended early or vanished while it was read."""
 
 
 class VideoTimeout(PartialResult):
@@ -185,7 +186,7 @@ class VideoTimeout(PartialResult):
 
 
 class VideoDecoderCrashed(PartialResult):
-    """The decoder process died."""
+    """The decoder process crashed."""
 
 
 class Diverged(VltrackError):
@@ -195,7 +196,7 @@ class Diverged(VltrackError):
 
 
 class StateError(VltrackError):
-    """Something is used before it is ready, twice at once, or does not belong to this run."""
+    """An object is used before it is ready or twice at once, or a file does not belong to this run."""
 
     exit_code = 9
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there. Knows temporary names, fsync, rename and sha256."""
+"""Atomic writes, checksums, checksummed JSON, and text made safe to print."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import Any
 from vltrack.core.errors import ResourceError, StateError
 
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-"""What reading a zip raises where it is damaged, encrypted, or packed in a way that is not known."""
+"""What reading a zip file raises if it is damaged, encrypted, or compressed by an unknown method."""
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success fsync it and rename it to ``path``, else remove it.
+    """Yield a temporary path next to ``path``; on success fsync and rename it to ``path``, else remove it.
 
     Raises:
         ResourceError: the disk is full, the folder is missing or cannot be written.
@@ -42,11 +42,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         raise as_resource_error(error, path) from error
     finally:
@@ -77,7 +78,7 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def as_resource_error(error: OSError, path: Path) -> ResourceError:
-    """The sentence that a user understands for an operating system error while writing ``path``."""
+    """Translate an error of the operating system while writing ``path`` into one with a reason and a hint."""
     reasons = {
         errno.ENOSPC: ("the disk is full", "Free some space and run the command again."),
         errno.EDQUOT: ("the disk quota is used up", "Free some space and run the command again."),
@@ -88,31 +89,27 @@ def as_resource_error(error: OSError, path: Path) -> ResourceError:
     }
     otherwise = (error.strerror or str(error), "Choose another place to write to.")
     reason, hint = reasons.get(error.errno or 0, otherwise)
-    return ResourceError(f"cannot write {path}: {reason}.", hint=hint)
-
-
-# MERGED core/files.py
-# JSON files that tell when they were changed: canonical text with its own sha256. Knows no content.
+    return ResourceError(f"Cannot write {path}: {reason}.", hint=hint)
 
 
 _LARGEST = 1 << 26
-"""No record is larger than 64 MiB; a file that is was not written here."""
+"""Bytes of the largest checksummed file; a larger one was not written here."""
 
 
 def write_checksummed(path: Path, record: Mapping[str, Any]) -> None:
-    """Write ``record`` (what JSON can hold, finite numbers) as canonical text with a key ``seal``.
+    """Write ``record`` (JSON values, finite numbers) as canonical JSON with its sha256 as ``seal``.
 
     The same record gives the same bytes. Raises ``ResourceError``.
     """
-    write_text(path, _text({**record, "seal": _seal(record)}))
+    write_text(path, _canonical({**record, "seal": _checksum(record)}))
 
 
 def read_checksummed(path: Path, kind: str) -> dict[str, Any]:
-    """The record of a file that ``write_checksummed`` wrote; ``kind`` is its ``format``.
+    """Read what ``write_checksummed`` wrote; ``kind`` is the record's ``format``.
 
     Raises:
         FileNotFoundError: no such file.
-        StateError: one bit differs from what was written, or it is another kind of file.
+        StateError: the file was changed since it was written, or is of another format.
     """
     hint = "Run the evaluation again with --rerun, or restore the file."
     with path.open("rb") as file:
@@ -122,42 +119,38 @@ def read_checksummed(path: Path, kind: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or record.get("format") != kind or "seal" not in record:
-        raise StateError(f"{path} is no {kind} file.", hint=hint)
+        raise StateError(f"{path} is not a {kind} file.", hint=hint)
     seal = record.pop("seal")
-    if seal != _seal(record) or data != _text({**record, "seal": seal}).encode():
+    if seal != _checksum(record) or data != _canonical({**record, "seal": seal}).encode():
         raise StateError(f"{path} was changed after it was written.", hint=hint)
     return record
 
 
-def _text(record: Mapping[str, Any]) -> str:
+def _canonical(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _seal(record: Mapping[str, Any]) -> str:
-    return sha256_bytes(_text(record).encode())
+def _checksum(record: Mapping[str, Any]) -> str:
+    return sha256_bytes(_canonical(record).encode())
 
 
-# MERGED core/files.py
-# Text that came from outside, made safe to show, and counts in words. Knows no terminal and no page.
-
-
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_OVERRIDES = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str | os.PathLike[str]) -> str:
-    """The text with control characters, broken Unicode and direction overrides written as escapes.
+    """Escape control characters, broken Unicode and direction overrides, for terminals, logs and images.
 
-    For terminals, logs and pictures: an ANSI sequence or a right-to-left override in a sentence or a file
-    name is shown, not obeyed. Everything else stays as it is; pages and CSV need their own quoting besides.
+    An ANSI sequence or a right-to-left override in a text or a file name is shown, not obeyed. HTML and CSV
+    need their own quoting besides.
     """
     return "".join(
-        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _TURNING else c
+        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _OVERRIDES else c
         for c in os.fspath(text)
     )
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """The number with its noun: "1 sequence", "1,300 sequences"; ``plural`` where an "s" does not make it."""
+    """Return number and noun: "1 sequence", "1,300 sequences"; ``plural`` for irregular nouns."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 

@@ -1,8 +1,8 @@
-"""JSON from outside, read strictly and within bounds. Knows the grammar and its dangers, no data set.
+"""Read JSON strictly and within limits, and read the fields of our own documents with errors that name them.
 
-Refused are ``NaN`` and ``Infinity``, a key given twice, nesting that could end the process, text that is not
-UTF-8 and files above a cap. ``read_json`` takes a small file whole; ``walk_json`` goes through a large one
-element by element and never holds more of it than one element.
+Refused are ``NaN`` and ``Infinity``, duplicate keys, nesting that could crash the process, text that is not
+UTF-8 and files above a limit. ``read_json`` reads a small file at once; ``walk_json`` iterates over a large
+one and holds one element of it at a time.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-class _Refused(ValueError):
-    """JSON that Python would take, but a strict reader does not."""
+class _NotStrict(ValueError):
+    """JSON that Python accepts, but the standard does not."""
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
-    """The value of a JSON file as dictionaries, lists, text, numbers, booleans and None.
+    """Read a JSON file.
 
     Memory is at most about twenty times the file's size (a list of empty lists), usually three to six times.
-    A number beyond float64 (``1e999``) comes as infinity: ask for finite numbers where they are used.
+    A number beyond float64 (``1e999``) becomes infinity.
 
     Raises:
-        DataError: no such file, larger than ``max_bytes``, not UTF-8 or no strict JSON; names the place.
+        DataError: no such file, larger than ``max_bytes``, not UTF-8 or not strict JSON; names the place.
     """
     _check_size(path, max_bytes)
     try:
@@ -51,28 +51,28 @@ def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value of one JSON text; ``where`` names it in the error, such as ``refs.jsonl line 7``.
-
-    Raises:
-        DataError: no strict JSON.
-    """
+    """Parse a JSON text. Raises ``DataError`` with ``where`` in it, such as ``refs.jsonl line 7``."""
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError, MemoryError) as error:
-        raise _no_json(where, error) from error
+        raise _not_json(where, error) from error
 
 
 def walk_json(
     path: Path, *, max_bytes: int = MAX_WALKED_BYTES, nan: bool = False
 ) -> Iterator[tuple[str, Any]]:
-    """Yield ``(key, element)`` for each element of each list that the file's top object has under ``key``.
+    """Yield ``(key, element)`` for each element of each list in the top object of a large file.
 
-    A value that is no list is yielded whole under its key. Where the file is one list, its elements come
-    under the key "". No element may take more than 16 MiB of text; memory does not grow with the file.
-    ``nan`` lets the word NaN through, which some annotations write where there is no box.
+    A value that is not a list is yielded whole under its key. If the file is one list, its elements have the
+    key "". An element has at most 16 MiB of text; memory does not grow with the file.
+
+    Args:
+        path: the file.
+        max_bytes: upper bound of its size.
+        nan: accept the word NaN, which some annotations have in place of a box.
 
     Raises:
-        DataError: no such file, larger than ``max_bytes``, not UTF-8 or no strict JSON; names the place.
+        DataError: no such file, larger than ``max_bytes``, not UTF-8 or not strict JSON; names the place.
     """
     _check_size(path, max_bytes)
     try:
@@ -83,15 +83,15 @@ def walk_json(
 
 
 def _refuse(name: str) -> NoReturn:
-    raise _Refused(f"{name} is no number of JSON")
+    raise _NotStrict(f"{name} is not a number of JSON")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Refused(f"the key {twice[:60]!r} is given twice")
+        raise _NotStrict(f"duplicate key {twice[:60]!r}")
     return found
 
 
@@ -99,12 +99,12 @@ def _only_nan(name: str) -> float:
     return float("nan") if name == "NaN" else _refuse(name)
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_once)
-_WITH_NAN = json.JSONDecoder(parse_constant=_only_nan, object_pairs_hook=_once)
+_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_no_duplicates)
+_WITH_NAN = json.JSONDecoder(parse_constant=_only_nan, object_pairs_hook=_no_duplicates)
 
 
 class _Walk:
-    """A window of text that slides over the file: ``text`` from ``at`` on is still to be read."""
+    """A sliding window over the text of a file: ``_text`` from ``_at`` on is not parsed yet."""
 
     def __init__(self, file: IO[bytes], path: Path, decoder: json.JSONDecoder) -> None:
         self._file, self._path, self._decoder = file, path, decoder
@@ -120,7 +120,7 @@ class _Walk:
             self._expect("{")
             yield from self._members()
         if self._next():
-            raise self._fault("there is more after the end")
+            raise self._fault("more text after the end")
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         seen: set[str] = set()
@@ -128,7 +128,7 @@ class _Walk:
         while more:
             key = self._value()
             if not isinstance(key, str) or key in seen:
-                raise self._fault(f"a key that is no text or is given twice: {str(key)[:60]!r}")
+                raise self._fault(f"duplicate key, or one that is not text: {str(key)[:60]!r}")
             seen.add(key)
             self._next()
             self._expect(":")
@@ -155,7 +155,7 @@ class _Walk:
         self._expect("]")
 
     def _next(self) -> str:
-        """The next character that is no space, which ``_at`` then points to; "" at the end."""
+        """Skip white space; return the character at ``_at``, "" at the end."""
         while True:
             found = _SPACE.match(self._text, self._at)
             self._at = found.end() if found else self._at
@@ -167,7 +167,7 @@ class _Walk:
     def _expect(self, character: str) -> None:
         if self._text[self._at : self._at + 1] != character:
             found = self._text[self._at : self._at + 20]
-            raise self._fault(f"{character!r} expected, found {found!r}" if found else "it breaks off")
+            raise self._fault(f"{character!r} expected, found {found!r}" if found else "it is cut off")
         self._at += 1
 
     def _value(self) -> Any:
@@ -178,20 +178,20 @@ class _Walk:
                 if self._ended or len(following) == 3 or (following and following[0] not in ".eE"):
                     self._at = end  # else a number may go on
                     return value
-            except (_Refused, RecursionError, MemoryError) as error:
+            except (_NotStrict, RecursionError, MemoryError) as error:
                 raise self._fault(str(error)) from error
             except json.JSONDecodeError as error:
                 near_end = error.pos + 16 > len(self._text) or error.msg.startswith("Unterminated")
                 if self._ended or not near_end:
                     raise self._fault(error.msg) from error
-            except ValueError as error:  # a number of thousands of digits
+            except ValueError as error:  # an integer of thousands of digits
                 raise self._fault(str(error)) from error
             if len(self._text) - self._at >= _ELEMENT:
                 raise self._fault(f"one element has more than {_ELEMENT} characters")
             self._read()
 
     def _read(self) -> bool:
-        """Take in more, as much again as is unread; whether there was any."""
+        """Read more, as much as is not parsed yet. Return False at the end of the file."""
         data = self._file.read(max(_CHUNK, len(self._text) - self._at))
         self._ended = not data
         held = len(self._decode.getstate()[0])  # the first bytes of a character
@@ -205,7 +205,7 @@ class _Walk:
         return not self._ended
 
     def _fault(self, reason: str) -> DataError:
-        return _no_json(f"{self._path} at character {self._before + self._at}", ValueError(reason))
+        return _not_json(f"{self._path} at character {self._before + self._at}", ValueError(reason))
 
 
 def _check_size(path: Path, max_bytes: int) -> None:
@@ -220,74 +220,70 @@ def _check_size(path: Path, max_bytes: int) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"cannot read {path}: {error.strerror}.", hint="Check the path and its permissions.")
+    return DataError(f"Cannot read {path}: {error.strerror}.", hint="Check the path and its permissions.")
 
 
 def _not_utf8(path: Path, byte: int) -> DataError:
     return DataError(f"{path} is not UTF-8 text (byte {byte}).", hint="Save it as UTF-8.")
 
 
-def _no_json(where: str, error: BaseException) -> DataError:
+def _not_json(where: str, error: BaseException) -> DataError:
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error) or "out of memory"
-    return DataError(f"{where} is no strict JSON: {reason[:160]}.", hint="Fetch the file again.")
-
-
-# MERGED core/json_io.py
-# Values of a JSON document with their places, so that every fault is named. Knows no format.
+    return DataError(f"{where} is not strict JSON: {reason[:160]}.", hint="Fetch the file again.")
 
 
 LARGEST = 1e9
-"""No score, time, pixel or count in a report is larger; sums of such numbers stay finite."""
+"""Upper bound of every score, time, pixel and count in a report; sums of such numbers stay finite."""
 
 
 class Fields:
-    """An object of the document, and where it stands. What does not fit raises ``DataError``."""
+    """An object of a document, with its place; methods raise ``DataError`` that names an invalid field."""
 
     def __init__(self, value: Any, where: str) -> None:
         if not isinstance(value, Mapping):
-            raise DataError(f"{where} is {kind_of(value)}, not an object.")
+            raise DataError(f"{where} is {_kind_of(value)}, not an object.")
         self.value: Mapping[str, Any] = value
         self.where = where
 
     def fault(self, key: str, finding: str) -> NoReturn:
-        """Refuse the value under ``key``."""
+        """Raise ``DataError`` for the value under ``key``."""
         raise DataError(f"{self.where}: {key} {finding}.", hint="Make the file again with vltrack.")
 
     def text(self, key: str) -> str:
         """Text."""
         value = self.value.get(key)
         if not isinstance(value, str):
-            self.fault(key, f"is {kind_of(value)}, not text")
+            self.fault(key, f"is {_kind_of(value)}, not text")
         return value
 
     def whole(self, key: str) -> int:
-        """A whole number from 0."""
+        """An integer from 0."""
         value = self.value.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
-            self.fault(key, f"is {kind_of(value)}, not a whole number")
+            self.fault(key, f"is {_kind_of(value)}, not a whole number")
         return value
 
     def place(self, key: str, count: int) -> int:
-        """A whole number below ``count``: the place of a tracker."""
+        """An index of a tracker: an integer below ``count``."""
         value = self.whole(key)
         if value >= count:
             self.fault(key, f"is {value}, but there are {count} trackers")
         return value
 
     def number(self, key: str) -> float | None:
-        """A number of at most ``LARGEST``; None where it is null or not there."""
+        """A number of at most ``LARGEST``; None for null or a missing key."""
         value = self.value.get(key)
         if value is None:
             return None
-        if not is_number(value):
-            self.fault(key, f"is {kind_of(value)}, not a number")
+        if not _is_number(value):
+            self.fault(key, f"is {_kind_of(value)}, not a number")
         return float(value)
 
     def listed(self, key: str) -> Sequence[Any]:
         """A list."""
         value = self.value.get(key)
         if not isinstance(value, list):
-            self.fault(key, f"is {kind_of(value)}, not a list")
+            self.fault(key, f"is {_kind_of(value)}, not a list")
         return value
 
     def node(self, key: str) -> Fields:
@@ -299,7 +295,7 @@ class Fields:
         return [Fields(value, f"{self.where}: {key}[{k}]") for k, value in enumerate(self.listed(key))]
 
     def items(self) -> list[tuple[str, Fields]]:
-        """All values, each an object."""
+        """Every value, as an object."""
         return [(key, self.node(key)) for key in self.value]
 
     def row(self, key: str, count: int | None = None) -> Floats:
@@ -308,39 +304,33 @@ class Fields:
         if count is not None and len(values) != count:
             self.fault(key, f"is not a row of {count} numbers")
         for place, value in enumerate(values):
-            if value is not None and not is_number(value):
-                self.fault(key, f"holds {kind_of(value)} at {place}, not a number")
+            if value is not None and not _is_number(value):
+                self.fault(key, f"holds {_kind_of(value)} at {place}, not a number")
         return np.array([math.nan if v is None else v for v in values], dtype=np.float64)
 
     def numbers(self) -> dict[str, float]:
-        """All values that are there; objects and lists are not asked for here."""
+        """Every value that is not null, as a number."""
         found = ((key, self.number(key)) for key in self.value)
         return {key: value for key, value in found if value is not None}
 
     def counts(self) -> dict[str, int]:
-        """All values, each a whole number."""
+        """Every value, as an integer from 0."""
         return {key: self.whole(key) for key in self.value}
 
     def texts(self) -> dict[str, str]:
-        """All values, each text."""
+        """Every value, as text."""
         return {key: self.text(key) for key in self.value}
 
 
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number of at most ``LARGEST``; true and false are none."""
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
-def kind_of(value: Any) -> str:
-    """What a value is, in words."""
+def _kind_of(value: Any) -> str:
     names = {type(None): "missing", str: "text", list: "a list", dict: "an object", bool: "true or false"}
     return names.get(type(value), repr(value)[:40])
 
 
-# MERGED core/json_io.py
-# Numbers as JSON can hold them. Knows one rule: what is not defined is null.
-
-
 def finite_or_none(value: float) -> float | None:
-    """The number, or None for NaN and infinity, which JSON does not have."""
+    """Return the number, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None

@@ -1,9 +1,8 @@
-"""``Track``: the boxes of one target in all frames of a video, and its files. Knows CSV and JSON; draws
-nothing.
+"""``Track``: the boxes of one target in all frames of a video, written and read as CSV or JSON.
 
-Both formats hold the same: what was asked and of what (``meta``), then a row a frame with ``frame, seconds,
-x, y, w, h, score, visible, status``. Numbers are written so that they read back as the same float64. In CSV
-the ``meta`` stands in lines that begin with ``#`` (``pandas.read_csv(path, comment="#")`` skips them).
+Both formats hold the same: ``meta`` (source, model, target, ...), then one row per frame with ``frame,
+seconds, x, y, w, h, score, visible, status``. Numbers read back as the same float64. In CSV ``meta`` is in
+lines that begin with ``#``; ``pandas.read_csv(path, comment="#")`` skips them.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ MAX_FILE_BYTES = 1 << 30
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Track:
-    """One target through one video. N rows, one a presented frame; the arrays are read-only.
+    """One target in one video: N rows, one per presented frame. The arrays are read-only.
 
     Attributes:
         boxes: (N, 4) x, y, w, h float64 in pixels of the displayed frame; finite, w and h > 0. While the
@@ -42,12 +42,19 @@ class Track:
         indices: (N,) int64, 0-based frame numbers, rising.
         seconds: (N,) float64 presentation times.
         status: N of ``Status``.
-        meta: what JSON can hold: ``source``, ``sentence``, ``box``, ``model``, ``width``, ``height``,
-            ``warnings``, ``versions`` and whatever else the maker wants to tell.
+        meta: JSON values: ``source``, ``sentence``, ``box``, ``model``, ``width``, ``height``, ``warnings``,
+            ``versions`` and others.
 
     Raises:
         DataError: lengths differ, a number is not finite or out of range, frames do not rise.
-        TypeError: ``meta`` holds what JSON cannot.
+        TypeError: ``meta`` holds a value that is not JSON.
+
+    Example:
+        >>> import numpy as np, vltrack
+        >>> step = vltrack.Step(box=np.array([12, 4, 6, 8.0]), score=0.9, visible=True, index=0, seconds=0.0)
+        >>> track = vltrack.Track.from_steps([step], {"model": "litetrack-tiny"})
+        >>> track.boxes
+        array([[12.,  4.,  6.,  8.]])
     """
 
     boxes: Box
@@ -73,11 +80,11 @@ class Track:
                 shape if not count else -1
             )
             if array.size != math.prod(shape):
-                raise DataError(f"a track has {count} rows but its {name} have {array.size} numbers.")
+                raise DataError(f"A track of {count} rows has {array.size} numbers in {name}.")
             array = array.reshape(shape)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        # What is kept is what a file would give back: tuples become lists, keys become strings.
+        # As a file would give it back: tuples become lists, keys become strings.
         object.__setattr__(self, "meta", json.loads(json.dumps(self.meta, allow_nan=False)))
         self._check_numbers()
 
@@ -91,11 +98,11 @@ class Track:
         }
         for fault, rows in good.items():
             if not rows.all():
-                raise DataError(f"row {int(np.argmin(rows)) + 1} of the track has {fault}.")
+                raise DataError(f"Row {int(np.argmin(rows)) + 1} of the track has {fault}.")
 
     @classmethod
     def from_steps(cls, steps: Iterable[Step], meta: Mapping[str, Any] | None = None) -> Track:
-        """A track of what a tracker gave, frame by frame. ``extras`` of the steps are not kept."""
+        """Make a track of a tracker's steps, one per frame. Their ``extras`` are not kept."""
         rows = list(steps)
         return cls(
             boxes=np.array([step.box for step in rows], dtype=np.float64).reshape(-1, 4),
@@ -141,7 +148,7 @@ class Track:
         )
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One dict a frame with the keys ``COLUMNS`` and plain Python values."""
+        """Yield one dict per frame with the keys ``COLUMNS`` and plain Python values."""
         for step in self:
             x, y, w, h = (float(v) for v in step.box)
             yield {
@@ -157,10 +164,10 @@ class Track:
             }
 
     def to_csv(self) -> str:
-        """The whole track as CSV text.
+        """Return the track as CSV text.
 
-        No cell can start with ``= + - @`` unless it is a number: every ``#`` line is one cell, commas inside
-        its strings being written ``\\u002c``, so a spreadsheet never meets a formula in a sentence.
+        No cell starts with ``= + - @`` unless it is a number: every ``#`` line is one cell, as commas in its
+        strings are written ``\\u002c``, so that a spreadsheet finds no formula in a text.
         """
         out = io.StringIO()
         out.write(f"# {FORMAT} {VERSION}\n")
@@ -173,13 +180,13 @@ class Track:
         return out.getvalue()
 
     def to_json(self) -> str:
-        """The whole track as JSON text, a frame a line."""
+        """Return the track as JSON text, one frame per line."""
         head = _json_text(self.meta)
         rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in self.rows())
         return f'{{"format": "{FORMAT}", "version": {VERSION},\n "meta": {head},\n "rows": [\n{rows}\n]}}\n'
 
     def save(self, path: Path | str, overwrite: bool = False) -> None:
-        """Write ``.csv`` or ``.json``, whole or not at all.
+        """Write ``.csv`` or ``.json`` atomically.
 
         Raises:
             UsageError: another extension, or the file exists and ``overwrite`` is false.
@@ -188,9 +195,9 @@ class Track:
         file = Path(path)
         makers = {".csv": self.to_csv, ".json": self.to_json}
         if file.suffix.lower() not in makers:
-            raise UsageError(f"cannot write a track as {file.name!r}.", hint="Name it .csv or .json.")
+            raise UsageError(f"Cannot write a track as {file.name!r}.", hint="Name it .csv or .json.")
         if file.exists() and not overwrite:
-            raise UsageError(f"{file} exists already.", hint="Choose another name, or give overwrite=True.")
+            raise UsageError(f"{file} already exists.", hint="Choose another name, or give overwrite=True.")
         write_text(file, makers[file.suffix.lower()]())
 
     @classmethod
@@ -198,21 +205,21 @@ class Track:
         """Read what ``save`` wrote.
 
         Raises:
-            DataError: no such file, or something in it is wrong; names the file, the place and the finding.
+            DataError: no such file, or an invalid value, named with its place.
             UsageError: neither ``.csv`` nor ``.json``.
         """
         file = Path(path)
         readers = {".csv": _read_csv, ".json": _read_json}
         if file.suffix.lower() not in readers:
             raise UsageError(
-                f"cannot read a track from {file.name!r}.", hint="It must be named .csv or .json."
+                f"Cannot read a track from {file.name!r}.", hint="It must be named .csv or .json."
             )
         try:
             if file.stat().st_size > MAX_FILE_BYTES:
-                raise DataError(f"{file} is larger than 1 GiB; it is no track.")
+                raise DataError(f"{file} is larger than 1 GiB; it is not a track.")
             text = file.read_bytes().decode("utf-8-sig")
         except OSError as error:
-            raise DataError(f"cannot read the track {file}: {error.strerror}.") from error
+            raise DataError(f"Cannot read the track {file}: {error.strerror}.") from error
         except UnicodeDecodeError as error:
             raise DataError(f"{file} is not UTF-8 text (byte {error.start}).") from error
         meta, rows = readers[file.suffix.lower()](text, file)
@@ -223,14 +230,14 @@ class Track:
 
 
 def _json_text(value: Any) -> str:
-    """JSON that people can read; with escapes where a file name holds bytes that are not UTF-8."""
+    """JSON with letters as they are, or with escapes if a file name holds bytes that are not UTF-8."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     broken = any("\ud800" <= character <= "\udfff" for character in text)
     return json.dumps(value, allow_nan=False) if broken else text
 
 
 def _one_cell(value: Any) -> str:
-    """JSON text without a comma, semicolon or tab inside its strings (all that spreadsheets may split at)."""
+    """JSON without comma, semicolon or tab inside its strings, at which spreadsheets split."""
     if isinstance(value, str):
         return _json_text(value).replace(",", "\\u002c").replace(";", "\\u003b")
     if isinstance(value, list):
@@ -247,7 +254,7 @@ def _read_csv(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
     start = 0
     if not lines or not lines[0].startswith(f"# {FORMAT} "):
         raise DataError(
-            f"{file} is no track of one target: line 1 should be '# {FORMAT} {VERSION}'.",
+            f"{file} is not a track of one target: line 1 should be '# {FORMAT} {VERSION}'.",
             hint="A table of several targets is read as plain CSV; its first column names the target.",
         )
     _check_version(lines[0].split()[-1], file)
@@ -274,11 +281,11 @@ def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
     try:
         data = _parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no JSON: {str(error)[:120]}.") from error
+        raise DataError(f"{file} is not JSON: {str(error)[:120]}.") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise DataError(
-            f"{file} is no track of one target: its 'format' is not {FORMAT!r}.",
-            hint="A file of several targets holds one such object a target under 'tracks'.",
+            f"{file} is not a track of one target: its 'format' is not {FORMAT!r}.",
+            hint="A file of several targets has one such object per target under 'tracks'.",
         )
     _check_version(data.get("version"), file)
     meta, rows = data.get("meta"), data.get("rows")
@@ -294,10 +301,10 @@ def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
 
 
 def _parse_json(text: str) -> Any:
-    """JSON as the standard has it: Python's NaN and Infinity are errors."""
+    """Parse JSON by the standard: NaN and Infinity are errors."""
 
     def refuse(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no number")
+        raise ValueError(f"{name} is not a number")
 
     return json.loads(text, parse_constant=refuse)
 
@@ -306,7 +313,7 @@ def _check_version(found: Any, file: Path) -> None:
     try:
         version = int(found)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{file}: the version {found!r} is no number.") from error
+        raise DataError(f"{file}: the version {found!r} is not a number.") from error
     if version != VERSION:
         raise DataError(
             f"{file} has version {version}; this program reads {VERSION}.", hint="Update vltrack."
@@ -314,14 +321,12 @@ def _check_version(found: Any, file: Path) -> None:
 
 
 def _step(cells: dict[str, Any], place: str) -> Step:
-    """One row, every cell checked. ``DataError`` names the place, the column and what was found."""
+    """Check every cell of one row. ``DataError`` names place, column and value."""
 
     def number(column: str) -> float:
         value = cells[column]
         try:
-            if isinstance(value, bool) or (
-                isinstance(value, str) and ("_" in value or value != value.strip())
-            ):
+            if isinstance(value, bool) or (isinstance(value, str) and re.search(r"[\s_]", value)):
                 raise ValueError
             result = float(value)
         except (TypeError, ValueError, OverflowError) as error:

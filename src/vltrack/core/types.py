@@ -1,7 +1,7 @@
-"""What flows between the floors: ``Frame``, ``Target``, ``Step``. Knows no file and no model.
+"""``Frame``, ``Target``, ``Step`` and conversions of box formats.
 
-Boxes everywhere are ``x, y, w, h`` float64 in pixels of the displayed frame (top left corner first).
-Images are RGB uint8 of shape (H, W, 3).
+Boxes are ``x, y, w, h`` float64 in pixels of the displayed frame (top left corner first) unless a name says
+otherwise: ``xyxy`` are two corners, ``cxcywh`` center and size. Images are RGB uint8 of shape (H, W, 3).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class Mode(StrEnum):
-    """How a target was named. Follows from the ``Target``, never from a configuration."""
+    """How the target is given: text, box or both. Follows from the ``Target``."""
 
     NL = "nl"
     BBOX = "bbox"
@@ -27,7 +27,7 @@ class Mode(StrEnum):
 
 
 class Status(StrEnum):
-    """What is known of one frame of a ``Track``."""
+    """State of the target in one frame of a ``Track``; see ``Step``."""
 
     OK = "ok"
     LOST = "lost"
@@ -40,10 +40,16 @@ class Frame:
     """One displayed frame.
 
     Attributes:
-        image: RGB uint8 (H, W, 3), rotation applied; ``None`` where it could not be decoded (a gap row).
+        image: RGB uint8 (H, W, 3), rotation applied; ``None`` if the frame could not be decoded.
         index: 0-based number of the frame in presentation order; gaps keep their numbers.
         seconds: presentation time from the first frame of the file; for image folders index / rate.
-        flags: short remarks, for example ``("size-changed",)``.
+        flags: short notes, for example ``("size-changed",)``.
+
+    Example:
+        >>> import numpy as np, vltrack
+        >>> frame = vltrack.Frame(image=np.zeros((360, 640, 3), np.uint8), index=0, seconds=0.0)
+        >>> frame.image.shape
+        (360, 640, 3)
     """
 
     image: Image | None
@@ -54,16 +60,22 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """What to follow: a box (x, y, w, h in pixels), a sentence, or both."""
+    """The target to track: a box (x, y, w, h in pixels), a text, or both.
+
+    Example:
+        >>> import vltrack
+        >>> vltrack.Target(text="the white car", box=(120, 40, 60, 80)).mode
+        <Mode.NLBBOX: 'nlbbox'>
+    """
 
     box: tuple[float, float, float, float] | None = None
     text: str | None = None
 
     @property
     def mode(self) -> Mode:
-        """NL, BBOX or NLBBOX, from what is given. Raises ``ValueError`` if nothing is."""
+        """The mode of what is given. Raises ``ValueError`` if neither box nor text is."""
         if self.box is None and self.text is None:
-            raise ValueError("a Target needs a box, a sentence or both")
+            raise ValueError("A Target needs a box, a text or both.")
         if self.box is None:
             return Mode.NL
         return Mode.BBOX if self.text is None else Mode.NLBBOX
@@ -74,13 +86,19 @@ class Step:
     """One target in one frame.
 
     Attributes:
-        box: (x, y, w, h) float64, always finite, w and h > 0. The last credible box while the target is lost.
+        box: (x, y, w, h) float64, always finite, w and h > 0; the last credible box while it is lost.
         score: presence in [0, 1]; falls when the target leaves.
         visible: whether the tracker believes that the target is in the frame.
-        status: ``ok``, ``lost`` (not seen, box held), ``missing`` (frame not decodable), ``invalid`` (the
-            network gave no finite box; the last one is held).
+        status: ``ok``, ``lost`` (not visible, the box is held), ``missing`` (frame not decodable),
+            ``invalid`` (the network gave no finite box; the last one is held).
         index, seconds: of the frame.
-        extras: numbers that a policy wants to show (frames since lost, ...); never needed by a reader.
+        extras: further numbers of the post-processing (frames since lost, ...), for display.
+
+    Example:
+        >>> import numpy as np, vltrack
+        >>> step = vltrack.Step(box=np.array([12, 4, 6, 8.0]), score=0.9, visible=True, index=0, seconds=0.0)
+        >>> str(step.status)
+        'ok'
     """
 
     box: Box
@@ -90,13 +108,6 @@ class Step:
     seconds: float
     status: Status = Status.OK
     extras: dict[str, Any] = field(default_factory=dict)
-
-
-# MERGED core/types.py
-# Box algebra. Every function that converts names both formats. Pure numpy, float64.
-#
-# Formats: ``xywh`` top left corner and size; ``xyxy`` two corners; ``cxcywh`` centre and size. Arrays
-# (..., 4).
 
 
 def xywh_to_xyxy(box: ArrayLike) -> Box:
@@ -112,13 +123,13 @@ def xyxy_to_xywh(box: ArrayLike) -> Box:
 
 
 def xywh_to_cxcywh(box: ArrayLike) -> Box:
-    """(..., 4) corner and size -> centre and size."""
+    """(..., 4) corner and size -> center and size."""
     b = np.asarray(box, dtype=np.float64)
     return np.concatenate([b[..., :2] + b[..., 2:] / 2, b[..., 2:]], axis=-1)
 
 
 def cxcywh_to_xywh(box: ArrayLike) -> Box:
-    """(..., 4) centre and size -> corner and size."""
+    """(..., 4) center and size -> corner and size."""
     b = np.asarray(box, dtype=np.float64)
     return np.concatenate([b[..., :2] - b[..., 2:] / 2, b[..., 2:]], axis=-1)
 
@@ -126,7 +137,7 @@ def cxcywh_to_xywh(box: ArrayLike) -> Box:
 def clip_xywh(
     box: ArrayLike, width: float, height: float, *, margin: float = 0.0, min_side: float = 1.0
 ) -> Box:
-    """One xywh box cut to the frame: ``margin`` pixels stay inside, sides are at least ``min_side``."""
+    """Clip an xywh box to the frame: ``margin`` pixels stay inside, sides are at least ``min_side``."""
     x1, y1, x2, y2 = xywh_to_xyxy(box)
     x1 = min(max(0.0, x1), width - margin)
     x2 = min(max(margin, x2), width)
