@@ -1,7 +1,7 @@
-"""A tracker of a few lines and painted sequences, so that tests of whole evaluations are quick; and a command
+"""A tracker of a few lines and painted sequences, so that tests of complete evaluations are quick; and a command
 that evaluates them in a process of its own, which tests may kill.
 
-The sentence of a sequence tells the stub what to do: ``"a03"`` is followed, ``"a03 raise at 4"`` goes wrong.
+The sentence of a sequence controls the stub: ``"a03"`` is tracked, ``"a03 raise at 4"`` fails.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOG, PAUSE = "VLTRACK_STUB_LOG", "VLTRACK_STUB_PAUSE"
 
 @dataclass(frozen=True, kw_only=True)
 class Painted:
-    """A sequence of small frames of noise; what a data set's ``Sequence`` is to an evaluation."""
+    """A sequence of small frames of noise, with the interface of a data set's ``Sequence``."""
 
     name: str
     boxes: np.ndarray
@@ -55,7 +55,7 @@ class Painted:
 
 
 class Painter(FrameSource):
-    """The frames of a painted sequence, as if they were read."""
+    """The frames of a painted sequence as a source."""
 
     def __init__(self, sequence: Painted) -> None:
         self.report = ReadReport()
@@ -83,14 +83,14 @@ class Painting:
 
 @dataclass
 class Stub:
-    """Adds what it sees to the last box; does what the sentence says at a frame."""
+    """Moves the last box by the frame's brightness; fails where the sentence says so."""
 
     box: np.ndarray = field(default_factory=lambda: np.zeros(4))
     orders: dict[int, str] = field(default_factory=dict)
     number: int = 0
 
     def init(self, frame: Frame, box: Any = None, text: str | None = None) -> Step:
-        tell(text or box)
+        log_start(text or box)
         if frame.image is None:
             raise ImageError("the first frame could not be decoded.")
         self.orders = {int(at): what for what, at in re.findall(r"(\w+) at (\d+)", text or "")}
@@ -112,9 +112,9 @@ class Stub:
 
 
 def obey(order: str | None, box: np.ndarray) -> tuple[np.ndarray, float]:
-    """Do what is ordered; the box and the score to tell."""
+    """Carry out an order; return the box and the score to report."""
     if order == "raise":
-        raise RuntimeError("the stub was told to raise")
+        raise RuntimeError("the stub was ordered to raise")
     if order in ("kill", "segfault", "stop"):
         number = {"kill": signal.SIGKILL, "segfault": signal.SIGSEGV, "stop": signal.SIGSTOP}[order]
         os.kill(os.getpid(), number)
@@ -131,26 +131,26 @@ def obey(order: str | None, box: np.ndarray) -> tuple[np.ndarray, float]:
     return np.array(bad.get(order or "", box)), 2.0 if order == "overdo" else 1 / 3
 
 
-def load(loading: TrackerSpec) -> Stub:
-    """The stub; ``loading`` has nothing that it needs."""
+def load(spec: TrackerSpec) -> Stub:
+    """Load the stub; nothing of ``spec`` is used."""
     return Stub()
 
 
-def load_and_tell(loading: TrackerSpec) -> Any:
-    """One of our trackers, which tells of its starts as the stub does."""
-    tracker = load_tracker(loading)
+def load_and_log(spec: TrackerSpec) -> Any:
+    """Load one of our trackers that logs its starts as the stub does."""
+    tracker = load_tracker(spec)
     real = tracker.init
 
     def init(frame: Frame, box: Any = None, text: str | None = None) -> Step:
-        tell(text or box)
+        log_start(text or box)
         return real(frame, box=box, text=text)
 
     tracker.init = init
     return tracker
 
 
-def tell(named: Any) -> None:
-    """Add a line to the log, if there is one: what a sequence started with."""
+def log_start(named: Any) -> None:
+    """Add a line to the log, if there is one: the text or box of a start."""
     if LOG in os.environ:
         with open(os.environ[LOG], "a", encoding="utf-8") as log:
             log.write(f"{named}\n")
@@ -162,14 +162,14 @@ def painting(count: int = 6, orders: dict[int, str] | None = None, **more: Any) 
     for n in range(count):
         frames = 3 + 2 * n
         boxes = np.tile([10.0 + n, 20.0, 8.0, 6.0], (frames, 1))
-        words = f"a{n:02d} {(orders or {}).get(n, '')}".strip()
+        text = f"a{n:02d} {(orders or {}).get(n, '')}".strip()
         absent = np.zeros(frames, dtype=bool)
-        sequences.append(Painted(name=f"a{n:02d}", boxes=boxes, absent=absent, sentence=words, **more))
+        sequences.append(Painted(name=f"a{n:02d}", boxes=boxes, absent=absent, sentence=text, **more))
     return Painting(sequences=tuple(sequences))
 
 
 def drawn(folder: Path, count: int, frames: int) -> Painting:
-    """A data set of real pictures on disk: procedural clips of 96 x 72."""
+    """A data set of real images on disk: synthetic clips of 96 x 72."""
     from vltrack.datasets.sequences import Sequence
     from vltrack.datasets.synthetic import synthesize_clip, write_clip
 
@@ -178,14 +178,14 @@ def drawn(folder: Path, count: int, frames: int) -> Painting:
         clip, place = synthesize_clip(seed, frames + seed, (96, 72)), folder / f"clip-{seed}"
         if not place.exists():
             write_clip(clip, place)
-        pictures = tuple(sorted((place / "img").iterdir()))
-        named = {"name": place.name, "source": place / "img", "files": pictures, "sentence": clip.sentence}
+        images = tuple(sorted((place / "img").iterdir()))
+        named = {"name": place.name, "source": place / "img", "files": images, "sentence": clip.sentence}
         sequences.append(Sequence(boxes=clip.boxes, absent=clip.absent, **named))
     return Painting(sequences=tuple(sequences), name="drawn")
 
 
 def stub_weights(folder: Path) -> Path:
-    """A file of weights that nobody loads, and its card."""
+    """A file of weights that is never loaded, and its card."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "stub.safetensors"
     path.write_bytes(b"no tensors")
@@ -201,7 +201,7 @@ def stub_weights(folder: Path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """sha256 of every file below a folder but those of times."""
+    """sha256 of every file below a folder except times."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -211,7 +211,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 def main(out: str, weights: str, jobs: str, count: str) -> int:
     """Evaluate ``count`` sequences in two modes: painted ones by the stub or, where ``weights`` is the name
-    of a shipped tracker, drawn ones that lie beside ``out``. Returns the exit code.
+    of a shipped tracker, drawn ones next to ``out``. Returns the exit code.
     """
     from vltrack.api.reporter import Terminated, shielded
     from vltrack.evaluation.plan import make_plan
@@ -222,7 +222,7 @@ def main(out: str, weights: str, jobs: str, count: str) -> int:
         plan = make_plan(painting(int(count)), weights, modes, Path(out), loader=LOADER)
     else:
         data = drawn(Path(out).parent / "clips", int(count), 6)
-        plan = make_plan(data, weights, modes, Path(out), loader="stub_runs:load_and_tell")
+        plan = make_plan(data, weights, modes, Path(out), loader="stub_runs:load_and_log")
     try:
         with shielded():
             return run(plan, jobs=int(jobs)).exit_code

@@ -1,11 +1,11 @@
-"""vltrack: name a target in a video with a sentence, a box, or both, and get its box in every frame.
-
-The public face. Knows where the public names live and loads them on first use; ``import vltrack`` loads no
-torch, no OpenCV and no numpy.
+"""Name a target in a video with a sentence, a box, or both, and get its box in every frame.
 
     import vltrack
     track = vltrack.track("clip.mp4", text="the white car on the left")
     track.save("clip.csv")
+
+The names in ``__all__`` are the stable interface; everything else may change. They are loaded on first use:
+``import vltrack`` loads no torch, no OpenCV and no numpy.
 """
 
 from __future__ import annotations
@@ -14,37 +14,73 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vltrack.api.audit import audit
+    from vltrack.api.compare import compare
+    from vltrack.api.evaluate import evaluate
+    from vltrack.api.report import report
+    from vltrack.api.track import track
+    from vltrack.api.train import import_weights, train
+    from vltrack.core.errors import VltrackError
     from vltrack.core.track import Track
-    from vltrack.core.types import Target
-    from vltrack.tracking.tracker import Tracker, track
+    from vltrack.core.types import Frame, Step, Target
+    from vltrack.tracking.postprocess import Policy
+    from vltrack.tracking.tracker import MultiTracker, Tracker
+    from vltrack.video.source import open_source
 
     load = Tracker.load
 
 __version__ = "0.1.0"
+__all__ = [
+    "Frame",  # one image of a video with its number and time
+    "MultiTracker",  # follows several targets frame by frame
+    "Policy",  # options of the post-processing
+    "Step",  # one target in one frame: box, score, visible
+    "Target",  # what to follow: box, text, or both
+    "Track",  # one target through one video
+    "Tracker",  # follows one target frame by frame
+    "VltrackError",  # base of all errors
+    "audit",  # measure what the sentence does for a model
+    "compare",  # several trackers over one video
+    "evaluate",  # run or score trackers on a data set
+    "import_weights",  # convert published weights
+    "load",  # a tracker with the weights of a name or path
+    "open_source",  # frames of a video, folder, camera or stream
+    "report",  # one page with curves, tables and worst sequences
+    "track",  # follow a target through a video
+    "train",  # train a tracker
+]
 
-
-_HOMES = {
-    "Target": "vltrack.core.types",
-    "Track": "vltrack.core.track",
-    "Tracker": "vltrack.tracking.tracker",
-    "track": "vltrack.tracking.tracker",
+_MODULES = {
+    "Frame": "core.types",
+    "MultiTracker": "tracking.tracker",
+    "Policy": "tracking.postprocess",
+    "Step": "core.types",
+    "Target": "core.types",
+    "Track": "core.track",
+    "Tracker": "tracking.tracker",
+    "VltrackError": "core.errors",
+    "audit": "api.audit",
+    "compare": "api.compare",
+    "evaluate": "api.evaluate",
+    "import_weights": "api.train",
+    "open_source": "video.source",
+    "report": "api.report",
+    "track": "api.track",
+    "train": "api.train",
 }
 
 
 def __getattr__(name: str) -> object:
+    value: object
     if name == "load":
-        tracker: object = __getattr__("Tracker").load  # type: ignore[attr-defined]
-        return tracker
-    home = _HOMES.get(name)
-    if home is None:
+        value = __getattr__("Tracker").load  # type: ignore[attr-defined]
+    elif name in _MODULES:
+        value = getattr(import_module(f"vltrack.{_MODULES[name]}"), name)
+    else:
         raise AttributeError(f"module 'vltrack' has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-__all__ = ["Target", "Track", "Tracker", "__version__", "load", "track"]
+    return sorted([*__all__, "__version__"])

@@ -1,4 +1,4 @@
-"""``python -m vltrack`` is the ``vltrack`` command."""
+"""Run the ``vltrack`` command with ``python -m vltrack``."""
 
 from __future__ import annotations
 

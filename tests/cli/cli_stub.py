@@ -14,7 +14,7 @@ class StubFollower:
 
     def __init__(self, lost_from: int | None = None) -> None:
         self.lost_from = lost_from
-        self.remarks: dict[str, tuple[str, ...]] = {}
+        self.warnings: dict[str, tuple[str, ...]] = {}
         self.boxes: dict[str, np.ndarray] = {}
 
     def init(self, frame: Frame, targets: Mapping[str, Target]) -> dict[str, Step]:

@@ -12,8 +12,8 @@ import pytest
 from cli_stub import StubFollower
 
 from vltrack.api import track as job
+from vltrack.api.inputs import demo_clip
 from vltrack.cli import main
-from vltrack.cli.track import CLIP, clip_and_target
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def clip() -> Path:
-    return clip_and_target(CLIP)[0]
+    return demo_clip()[0]
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> StubFollower:
     """The network replaced by a stub, and the check for weights with it."""
     follower = StubFollower()
-    monkeypatch.setattr(job, "_load", lambda request: follower)
+    monkeypatch.setattr(job, "_load", lambda *_, **__: follower)
     monkeypatch.setattr(job, "check_model", lambda name: name)
     return follower

@@ -22,7 +22,7 @@ class SlowFollower(StubFollower):
 
 
 job.check_model = lambda name: name
-job._load = lambda request: SlowFollower()
+job._load = lambda *_, **__: SlowFollower()
 
 if __name__ == "__main__":
     main.run()

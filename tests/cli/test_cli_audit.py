@@ -11,7 +11,7 @@ import pytest
 from listeners import Deaf, Reader
 from scripted import tracker
 from vltrack.api import audit as audit_job
-from vltrack.api import progress as audit_progress
+from vltrack.cli import console
 from vltrack.datasets.synthetic import write_clip
 from vltrack.evaluation.distractors import distractor_scenes
 from vltrack.tracking.tracker import Tracker
@@ -30,14 +30,14 @@ def use(monkeypatch: pytest.MonkeyPatch, model: Reader, **card: object) -> None:
     """Put ``model`` where the network would be."""
     stand_in = tracker(model)
     stand_in.card = {**stand_in.card, **card}
-    monkeypatch.setattr(audit_job, "_load", lambda job: stand_in)
+    monkeypatch.setattr(audit_job, "_load", lambda *_, **__: stand_in)
 
 
 def test_a_reader_passes_on_twins(command, monkeypatch, tmp_path) -> None:
     use(monkeypatch, Reader())
     done = command("audit", "litetrack-tiny", "--twins", "6", "--frames", "4", "--out", tmp_path / "a")
     assert done.code == 0, done.err
-    assert "twins: follows the sentence" in done.err
+    assert "distractor pairs: follows the sentence" in done.err
     assert "scenes that flip with the sentence  1.000" in done.err
     assert done.out == ""
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
@@ -104,7 +104,7 @@ def test_a_clip_has_movement_only(command, monkeypatch, clips, tmp_path) -> None
         "audit", "litetrack-tiny", "--data", source, "--text", sentence, "--box", box, "--out", tmp_path
     )
     assert done.code == 0, done.err
-    assert "no truth" in done.err
+    assert "no ground truth" in done.err
     told = json.loads((tmp_path / "audit.json").read_text())
     assert set(told["modes"]) == {"nl", "nlbbox"}
     words = command("audit", "litetrack-tiny", "--data", source, "--text", sentence, "--json")
@@ -146,10 +146,10 @@ def test_a_broken_sequence_is_named_and_the_others_are_kept(command, monkeypatch
         ([], "either --data or --twins"),
         (["--data", "x", "--twins", "2"], "either --data or --twins"),
         (["--twins", "2", "--text", "the dog"], "--twins takes no other"),
-        (["--data", "x", "--modes", "bbox"], "--modes 'bbox'"),
+        (["--data", "x", "--modes", "bbox"], "modes 'bbox'"),
         (["--data", "x", "--box", "1,2,3,4"], "needs --text"),
         (["--data", "x", "--text", "the dog", "--limit", "2"], "belong to a data set"),
-        (["--data", "x", "--device", "tpu"], "--device"),
+        (["--data", "x", "--device", "tpu"], "device"),
     ],
 )
 def test_flags_that_do_not_fit(command, words, said) -> None:
@@ -190,7 +190,7 @@ def test_one_scene_gives_no_interval(command, monkeypatch) -> None:
 
 def test_a_line_now_and_then_tells_how_far_it_is(command, monkeypatch, clips) -> None:
     use(monkeypatch, Reader())
-    monkeypatch.setattr(audit_progress, "EVERY", 0.0)
+    monkeypatch.setattr(console, "EVERY", 0.0)
     done = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl")
     lines = [line for line in done.err.splitlines() if "frames/s" in line]
     assert lines[0].startswith("0/3 targets, 1/12 frames, ")

@@ -238,18 +238,18 @@ def test_words_that_find_nothing_are_misses_and_no_sentence_is_no_miss(
     total = len(open_dataset(tnl2k, split="train").sequences)
     assert f"ONLY {total - 1} of {total} sequences (with a sentence)" in done.out
     results = open_results(out / "aitrack-tiny" / "tnl2k-train_nl")
-    assert len(results.boxes) + len(results.nothing) == total - 1
-    assert done.code == (7 if results.nothing else 0)
+    assert len(results.boxes) + len(results.not_found) == total - 1
+    assert done.code == (7 if results.not_found else 0)
 
 
 def test_a_start_that_finds_nothing_scores_nothing(tnl2k: Path) -> None:
-    from vltrack.evaluation.summary import summarize, annotations_of
+    from vltrack.evaluation.summary import annotations_of, summarize
     from vltrack.evaluation.third_party import TrackerResults
 
     truth = annotations_of(open_dataset(tnl2k))
     boxes = {name: truth.boxes[truth.rows(k)] for k, name in enumerate(truth.names)}
     name, *others = truth.names
-    found = TrackerResults(tracker="t", mode="nl", boxes={other: boxes[other] for other in others}, nothing=(name,))
+    found = TrackerResults(tracker="t", mode="nl", boxes={other: boxes[other] for other in others}, not_found=(name,))
     told = summarize(found, truth, data="tnl2k", split="test")["rules"]
     # The toolkit gives the first frame away even then; the tracker's own first frame is a miss.
     assert told["own first frame"]["per_sequence"]["op50"][0] == 0

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vltrack.api.inputs import model_names
-from vltrack.cli import doctor
+from vltrack.api import doctor
+from vltrack.checkpoints.cards import model_names
 from vltrack.core.track import Track
 from vltrack.core.types import iou_xywh
 from vltrack.video.source import open_source
@@ -117,7 +117,7 @@ def test_a_stopped_training_says_what_is_kept(
 
 def test_doctor_finds_the_codec_and_one_opencv(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        doctor, "_self_test", lambda seconds: doctor.Finding(name="self test", good=True, found="")
+        doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found="")
     )
     monkeypatch.setattr(doctor, "_weights", list)
     done = command("doctor", "--json")
@@ -128,7 +128,7 @@ def test_doctor_finds_the_codec_and_one_opencv(command, monkeypatch: pytest.Monk
 
 
 def test_doctor_says_what_to_do(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> list[doctor.Finding]:
+    def broken() -> list[doctor.Diagnosis]:
         raise OSError("no such device")
 
     for name in ("_versions", "_devices", "_codecs", "_weights"):
@@ -136,7 +136,7 @@ def test_doctor_says_what_to_do(command, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(doctor, "OPENCV_WHEELS", ("numpy", "typer"))
     monkeypatch.setattr(doctor, "_devices", broken)
     monkeypatch.setattr(
-        doctor, "_self_test", lambda seconds: doctor.Finding(name="self test", good=True, found="")
+        doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found="")
     )
     done = command("doctor")
     assert done.code == 6

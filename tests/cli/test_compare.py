@@ -13,7 +13,6 @@ import pytest
 from scripted import Spotter, moving, tiny_weights, tracker
 from vltrack.api import compare as side_job
 from vltrack.checkpoints import store
-from vltrack.cli import track as compare
 from vltrack.core.errors import CheckpointCorrupt
 from vltrack.core.track import Track
 from vltrack.plots.compare import WIDTH
@@ -39,11 +38,11 @@ def team(monkeypatch: pytest.MonkeyPatch) -> dict[str, Spotter]:
     """The networks that stand in for weights, by name; a test may change them."""
     models = {"good": Spotter(), "twin": Spotter()}
 
-    def load(job: side_job.Comparison) -> TrackerGroup:
-        return TrackerGroup({name: tracker(models[name]) for name in job.models})
+    def load(named, reporter, **loading) -> TrackerGroup:
+        return TrackerGroup({name: tracker(models[name]) for name in named})
 
     monkeypatch.setattr(side_job, "_load", load)
-    monkeypatch.setattr(compare, "check_model", lambda name: name)
+    monkeypatch.setattr(side_job, "check_model", lambda name: name)
     # Charts take most of the time; tests/plots looks at them, and one test below draws them.
     charts = np.zeros((9, WIDTH, 3), np.uint8)
     monkeypatch.setattr("vltrack.plots.compare._charts", lambda story, moments: charts)

@@ -1,1 +1,1 @@
-"""x."""
+"""One typed function per verb, for the command and for notebooks; ``vltrack`` exports the public ones."""

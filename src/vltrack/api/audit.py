@@ -1,102 +1,436 @@
-"""One run of ``vltrack audit``: targets from data or clip, every sentence followed, results told and written.
+"""``vltrack.audit``: language ablation. Follow targets with the true sentence and with others, and compare.
 
-Knows the order of things. A target whose video fails does not keep the others back; the exit code is then 7.
-Ctrl-C keeps the targets that are done.
+A target whose video fails does not keep the others back, and Ctrl-C keeps the targets that are done.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltrack.api.console import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, emit, say, shown
-from vltrack.api.inputs import NamedTarget, Request
-from vltrack.api.progress import AuditProgress
-from vltrack.api.track import check_policy
-from vltrack.core.errors import DataError, ResourceError, UsageError, VltrackError
-from vltrack.core.types import Mode
+from vltrack.api.inputs import (
+    DEVICES,
+    check_box_options,
+    check_choice,
+    check_folder,
+    check_model,
+    check_modes,
+    check_policy,
+    make_folder,
+    pixel_targets,
+)
+from vltrack.api.reporter import QUIET, Bar, Interrupted, Reporter, pace
+from vltrack.core.errors import DataError, UsageError, VltrackError
+from vltrack.core.files import printable, write_bytes
+from vltrack.core.types import Frame, Image, Mode, Step, Target
+from vltrack.evaluation import audit_report, distractors
+from vltrack.evaluation.audit import (
+    AuditTarget,
+    FailedTarget,
+    Frames,
+    TargetAudit,
+    audit_one,
+    audit_targets_of,
+    truncated,
+)
+from vltrack.evaluation.audit_sentences import wordings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vltrack.evaluation.audit import AuditTarget, FailedTarget, Frames, TargetAudit
-    from vltrack.evaluation.audit_report import Audit
-    from vltrack.evaluation.distractors import DistractorAudit
+    from vltrack.api.inputs import BoxLike
     from vltrack.metrics.bootstrap import Interval
     from vltrack.plots.timelines import Panel
+    from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker, Tracker
 
-
-# MERGED api/audit.py
-# An audit as lines for people and as panels of a picture. Computes nothing new.
-
-
-def sentences(audit: Audit) -> list[str]:
-    """A block a mode: verdict, then a line for each other sentence."""
-    lines: list[str] = []
-    for mode, result in audit.modes.items():
-        auc = "" if result.auc is None else f"; success AUC with the true sentence {result.auc:.2f}"
-        refused = f"; {result.refused} starts by words refused" if result.refused else ""
-        lines.append(f"{mode}: {result.verdict_text}{auc}{refused}")
-        rows = [["instead of the sentence", "moved (1 - overlap)", "in target sizes", "gain of the sentence"]]
-        for variant, total in result.totals.items():
-            gain = "no truth" if total.gain is None else total.gain.describe()
-            rows.append([str(variant), _ends(total.moved, 3), _ends(total.distance, 2), gain])
-        lines += [f"  {line}" for line in columns(rows)]
-    count = len(audit.targets)
-    lines.append(
-        "one target: no interval."
-        if count == 1
-        else f"{count} targets; intervals: 95 %, paired bootstrap over targets."
-    )
-    if audit.left_out:
-        lines.append(f"left out, no sentence: {len(audit.left_out)}")
-    lines += [f"failed: {shown(one.name)}: {shown(one.error.message)}" for one in audit.failed]
-    return lines
+FILES = ("audit.json", "audit.csv", "audit.png", "audit.svg")
+_ANNOTATIONS = (".json", ".npz", ".csv", ".txt")
+"""Suffixes of files that hold boxes or sentences and no frame."""
 
 
-def twins(audit: DistractorAudit) -> list[str]:
-    """The verdict and every number of twin scenes."""
-    rows = [
-        ["frames on the twin that is named", _ends(audit.named, 3)],
-        ["frames on the other one", _ends(audit.other, 3)],
-        ["lead (0: does not read, 1: reads)", _ends(audit.lead, 3)],
-        ["scenes that flip with the sentence", _ends(audit.flip, 3)],
-        ["moved (1 - overlap)", _ends(audit.moved, 3)],
-        ["starts refused", f"{audit.refused} of {2 * len(audit.scenes)}"],
-    ]
-    count = len(audit.scenes)
-    last = (
-        "one scene: no interval."
-        if count == 1
-        else f"{count} scenes; intervals: 95 %, bootstrap over scenes."
-    )
-    return [f"twins: {audit.verdict_text}", *(f"  {line}" for line in columns(rows)), last]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditResult:
+    """The language ablation of one model.
+
+    Attributes:
+        found: ``evaluation.audit_report.Audit`` over targets with sentences (verdict by mode), or
+            ``evaluation.distractors.DistractorAudit`` over drawn scenes.
+        head: model, weights, data, seed, versions, and whether the audit is complete.
+        files: that were written.
+    """
+
+    found: audit_report.Audit | distractors.DistractorAudit
+    head: Mapping[str, Any]
+    files: tuple[Path, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document that ``audit.json`` holds (docs/audit.md)."""
+        if isinstance(self.found, distractors.DistractorAudit):
+            return distractors.document(self.found, self.head)
+        return audit_report.document(self.found, self.head)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield flat rows for pandas: one per target, mode and other sentence; or one per scene."""
+        document = self.to_dict()
+        yield from document.get("scenes", ())
+        for target in document.get("sequences", ()):
+            for run in target["runs"]:
+                yield {"sequence": target["name"], **run, "auc_true": target["auc"][run["mode"]]}
 
 
-def columns(rows: list[list[str]]) -> list[str]:
-    """Cells below each other, two blanks apart."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+def audit(
+    model: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str | None = None,
+    text: str | None = None,
+    box: BoxLike | None = None,
+    box_format: str = "xywh",
+    box_unit: str = "px",
+    scenes: int | None = None,
+    modes: Sequence[str] | None = None,
+    limit: int | None = None,
+    end: int | None = None,
+    frames: int = 20,
+    seed: int = 0,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    reporter: Reporter = QUIET,
+) -> AuditResult:
+    """Measure what the sentence does for a model: does another sentence move the box, does the true one help?
+
+    Each target is followed with its true sentence, with none, with the sentence of another target (shuffled)
+    and with one that contradicts.
+
+    Args:
+        model: name of a model or path of weights.
+        data, split: a data set or folder of clips; or one video, with ``text`` and perhaps ``box``.
+        text, box, box_format, box_unit: target of the one video, as in ``vltrack.track``.
+        scenes: instead of data, number of drawn scenes with a distractor pair: two objects of one shape in
+            two colors, which only the sentence tells apart. ``frames``: of each scene.
+        modes: ``nl``, ``nlbbox``; None takes all that the model supports.
+        limit: only the first sequences. ``end``: only the frames before this one.
+        seed: of sentence shuffling, drawn scenes and bootstrap.
+        out: folder for audit.json, .csv, .png and .svg; None writes none.
+        overwrite, device, threads, policy, reporter: as in ``vltrack.track``.
+
+    Returns:
+        Movement in 1 - overlap, gain in points of success AUC, and a verdict per mode.
+
+    Raises:
+        UsageError: arguments that do not fit together, or a model without the mode.
+        DataError: no sequence has a sentence, or the data cannot be read.
+        PartialResult: the model ignores the sentence, or targets failed; ``error.result`` is the audit.
+        KeyboardInterrupt: Ctrl-C; its ``result`` holds the targets that are done.
+
+    Example:
+        >>> import vltrack
+        >>> try:
+        ...     found = vltrack.audit("litetrack-tiny", scenes=2, frames=3)
+        ... except vltrack.VltrackError as error:  # it ignores the sentence in these scenes
+        ...     found = error.result
+        >>> sorted(next(found.rows()))[:4]
+        ['flipped', 'lead', 'moved', 'named']
+    """
+    check_box_options(box_format, box_unit)
+    check_choice("device", device, DEVICES)
+    if (data is None) == (scenes is None):
+        raise UsageError("An audit needs either --data or --twins.", hint="Give --data PATH, or --twins 40.")
+    if scenes is not None and any((text is not None, box, modes, split, limit, end)):
+        raise UsageError("--twins takes no other target, data or mode.", hint="Leave the other flags out.")
+    if modes is not None:
+        modes = check_modes(modes, (Mode.NL, Mode.NLBBOX))
+    given = _clip_target(text, box, split, limit)
+    check_policy(policy)
+    model = check_model(model)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_folder(folder, FILES, overwrite=overwrite)
+    targets: list[AuditTarget] = []
+    left_out: dict[str, str] = {}
+    if data is not None:
+        clip = None if given is None else (given, box_format, box_unit)
+        targets, left_out = _targets(Path(data), clip, split, limit, end)
+    tracker = _load(model, device=device, threads=threads, policy=policy)
+    usable = _usable_modes(model, tracker, modes, scenes=scenes is not None, given=given)
+    head = _head(model, tracker, data, split, seed)
+    from vltrack.tracking.tracker import MultiTracker
+
+    follower = MultiTracker(tracker)
+    if scenes is not None:
+        with reporter.bar("auditing", scenes * frames) as bar:
+            watch = _Watch(follower, bar, "scenes", [frames] * scenes)
+            result, stop, done = _audit_scenes(watch, scenes, frames, seed, head)
+    else:
+        lengths = [None if one.boxes is None else len(one.boxes) for one in targets]
+        with reporter.bar("auditing", _sum(lengths)) as bar:
+            watch = _Watch(follower, bar, "targets", lengths)
+            result, stop, done = _audit_targets(watch, targets, left_out, usable, seed, head)
+    with _carrying(result):
+        if folder is not None:
+            result = _save(result, make_folder(folder), model)
+    if stop is not None:
+        raise Interrupted(f"interrupted after {done}; what was done is kept.", result) from stop
+    with _carrying(result):
+        if isinstance(result.found, distractors.DistractorAudit):
+            distractors.judge_pairs(result.found, printable(model))
+        else:
+            audit_report.judge(result.found, printable(model))
+    return result
 
 
-def _ends(interval: Interval, digits: int) -> str:
-    if interval.sequences == 0:
-        return "-"
-    if not interval.is_interval:
-        return f"{interval.mean:.{digits}f}"
-    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+@contextmanager
+def _carrying(result: AuditResult) -> Iterator[None]:
+    """Add ``result`` to every error of the block."""
+    try:
+        yield
+    except VltrackError as error:
+        error.result = result
+        raise
 
 
-def panels_of(audit: Audit, model: str) -> Figure | None:
-    """The picture: gain of the true sentence target by target over the other one that the verdict rests on;
-    without truth the movement by every other sentence. None where nothing was followed."""
+def _load(
+    model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None
+) -> Tracker:
+    """Load the tracker. Torch is imported here and not before."""
+    from vltrack.tracking.tracker import Tracker
+
+    return Tracker.load(model, device=device, threads=threads, policy=policy)
+
+
+def _usable_modes(
+    model: str,
+    tracker: Tracker,
+    modes: Sequence[str] | None,
+    *,
+    scenes: bool,
+    given: Target | None,
+) -> tuple[Mode, ...]:
+    """Return the modes to audit. Raises ``UsageError`` where the model does not support them."""
+    from vltrack.tracking.compare import modes_of
+
+    supported = [mode for mode in (Mode.NL, Mode.NLBBOX) if mode in modes_of(tracker)]
+    if scenes:
+        supported = [mode for mode in supported if mode is Mode.NL]
+    name = printable(model)
+    if not supported:
+        how = " alone, which --twins needs" if scenes else ""
+        raise UsageError(f"{name} claims to read no sentence{how}: there is nothing to audit.")
+    missing = [mode for mode in modes or () if mode not in supported]
+    if missing:
+        raise UsageError(f"{name} has no mode {', '.join(missing)}.", hint=f"It has {', '.join(supported)}.")
+    if given is not None and given.box is None:
+        if modes and Mode.NLBBOX in modes:
+            raise UsageError("The mode nlbbox needs --box, which is missing.")
+        supported = [mode for mode in supported if mode is Mode.NL]
+        if not supported:
+            raise UsageError(f"{name} cannot start from text alone.", hint="Give --box too.")
+    return tuple(mode for mode in supported if modes is None or mode in modes)
+
+
+def _head(
+    model: str, tracker: Tracker, data: str | Path | None, split: str | None, seed: int
+) -> dict[str, Any]:
+    from vltrack import __version__
+
+    return {
+        "model": model,
+        "weights_sha256": tracker.card.get("sha256"),
+        "data": None if data is None else Path(data).name,
+        "split": split,
+        "seed": seed,
+        "versions": {"vltrack": __version__},
+    }
+
+
+# -- targets ------------------------------------------------------------------------------------------
+
+
+def _clip_target(
+    text: str | None, box: BoxLike | None, split: str | None, limit: int | None
+) -> Target | None:
+    """Return the target of one clip, None for a data set. Raises ``UsageError``."""
+    if text is None and box is None:
+        return None
+    if text is None:
+        raise UsageError("An audit of a clip needs --text.", hint="Say what the target is.")
+    if split or limit:
+        raise UsageError("--split and --limit belong to a data set; --text and --box to one clip.")
+    return Target(box=box, text=text)
+
+
+def _targets(
+    path: Path, clip: tuple[Target, str, str] | None, split: str | None, limit: int | None, end: int | None
+) -> tuple[list[AuditTarget], dict[str, str]]:
+    """Return the targets to audit with, and why others are left out.
+
+    Raises:
+        DataError: no sequence has a sentence; and what ``datasets.reader.open_dataset`` raises.
+    """
+    from vltrack.datasets.reader import open_dataset
+
+    if path.suffix.lower() in _ANNOTATIONS and path.is_file():
+        raise UsageError(
+            f"{printable(path)} is an annotation without images: an audit follows frames.",
+            hint="Give the folder that holds the images.",
+        )
+    if clip is not None:
+        return [_clip(path, *clip, end)], {}
+    if path.is_file():
+        raise UsageError(
+            f"{printable(path)} is one file: nothing says what to follow in it.",
+            hint='Add --text "the white car", and --box where it is known.',
+        )
+    found, left_out = audit_targets_of(open_dataset(path, split=split).sequences)
+    if not found:
+        raise DataError(f"No sequence in {printable(path)} has a sentence.", hint="An audit needs sentences.")
+    found = found[:limit]
+    return ([truncated(one, end) for one in found] if end is not None else found), left_out
+
+
+def _clip(path: Path, given: Target, box_format: str, box_unit: str, end: int | None) -> AuditTarget:
+    """Return the target of one video."""
+    from vltrack.video.source import open_source
+
+    with open_source(path, end=end) as video:
+        info = video.info
+        target = pixel_targets({"1": given}, box_format, box_unit, info)["1"]
+
+    def frames() -> Frames:
+        with open_source(path, end=end) as again:
+            yield from again
+            if again.report.failure is not None:
+                raise again.report.failure
+
+    return AuditTarget(name=info.name, sentence=target.text or "", frames=frames, start=target.box)
+
+
+# -- runs ---------------------------------------------------------------------------------------------
+
+
+class _Watch:
+    """A multi-target tracker that shows its progress in frames.
+
+    Args:
+        what: plural noun of what is audited one by one; ``lengths``: frames of each, None where unknown.
+    """
+
+    def __init__(self, follower: MultiTracker, bar: Bar, what: str, lengths: Sequence[int | None]) -> None:
+        self._follower, self._bar, self._what, self._lengths = follower, bar, what, lengths
+        self._total = _sum(lengths)
+        self._done, self._frames, self._finished_frames = 0, 0, 0
+        self._began = time.monotonic()
+
+    def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
+        """Start the targets; may be called several times for one frame, and is not counted."""
+        return self._follower.init(frame, targets)
+
+    def update(self, frame: Frame | Image) -> dict[str, Step]:
+        """Follow the targets and count the frame."""
+        steps = self._follower.update(frame)
+        self._frames += 1
+        self._show()
+        return steps
+
+    def finished(self, name: str = "") -> None:
+        """Count all frames of one more target as done, also where it failed."""
+        length = self._lengths[self._done]
+        self._finished_frames = self._frames if length is None else self._finished_frames + length
+        self._frames = self._finished_frames
+        self._done += 1
+        self._show(name)
+
+    def _show(self, name: str = "") -> None:
+        frames = f"{self._frames} frames" if self._total is None else f"{self._frames}/{self._total} frames"
+        speed = pace(self._frames, self._total, time.monotonic() - self._began)
+        text = f"{self._done}/{len(self._lengths)} {self._what}, {frames}, {speed}"
+        self._bar.show(self._frames, text, note=name)
+
+
+def _sum(lengths: Sequence[int | None]) -> int | None:
+    known = [length for length in lengths if length is not None]
+    return sum(known) if len(known) == len(lengths) else None
+
+
+_Outcome = tuple[AuditResult, KeyboardInterrupt | None, str]
+"""The audit, the interrupt that ended it, and how much is done."""
+
+
+def _audit_targets(
+    watch: _Watch,
+    targets: Sequence[AuditTarget],
+    left_out: dict[str, str],
+    modes: tuple[Mode, ...],
+    seed: int,
+    head: dict[str, Any],
+) -> _Outcome:
+    done: list[TargetAudit] = []
+    failed: list[FailedTarget] = []
+    stop = None
+    variants = wordings([target.sentence for target in targets], seed)
+    try:
+        for target, wording in zip(targets, variants, strict=True):
+            try:
+                done.append(audit_one(watch, target, wording, modes))
+            except VltrackError as error:
+                if len(targets) == 1:
+                    raise
+                failed.append(FailedTarget(name=target.name, error=error))
+            watch.finished(target.name)
+    except KeyboardInterrupt as interrupt:
+        stop = interrupt
+    found = audit_report.summarize(done, modes, failed=failed, left_out=left_out, seed=seed)
+    head = head | {"complete": stop is None}
+    return AuditResult(found=found, head=head), stop, f"{len(done)} of {len(targets)} targets"
+
+
+def _audit_scenes(watch: _Watch, count: int, frames: int, seed: int, head: dict[str, Any]) -> _Outcome:
+    done: list[distractors.DistractorPair] = []
+    stop = None
+    try:
+        for number, clip in distractors.distractor_scenes(count, frames, seed):
+            done.append(distractors.audit_scene(watch, number, clip))
+            watch.finished()
+    except KeyboardInterrupt as interrupt:
+        stop = interrupt
+    head = head | {"frames": frames, "complete": stop is None}
+    found = distractors.summarize_pairs(done, seed)
+    return AuditResult(found=found, head=head), stop, f"{len(done)} of {count} scenes"
+
+
+# -- files --------------------------------------------------------------------------------------------
+
+
+def _save(result: AuditResult, folder: Path, model: str) -> AuditResult:
+    """Write the files; return the result with their paths. Raises ``ResourceError``."""
+    from vltrack.plots.figures import encoded
+
+    found = result.found
+    if isinstance(found, distractors.DistractorAudit):
+        distractors.save(found, result.head, folder)
+        figure = distractor_figure(found, model) if found.scenes else None
+    else:
+        audit_report.save(found, result.head, folder)
+        figure = audit_panels(found, model)
+    if figure is not None:
+        for kind in ("png", "svg"):
+            write_bytes(folder / f"audit.{kind}", encoded(figure, kind))
+    return replace(result, files=tuple(folder / name for name in FILES if (folder / name).exists()))
+
+
+def audit_panels(audit: audit_report.Audit, model: str) -> Figure | None:
+    """Draw the gain of the true sentence, target by target, over the other one that the verdict rests on;
+    without ground truth the movement by every other sentence. None where no target was followed.
+    """
     from vltrack.plots.timelines import audit_figure
 
     panels: list[Panel] = []
@@ -112,7 +446,7 @@ def panels_of(audit: Audit, model: str) -> Figure | None:
     return audit_figure(f"What the sentence does for {model}", verdict, panels)
 
 
-def _gains(audit: Audit, mode: Mode, against: str, gain: Interval) -> Panel:
+def _gains(audit: audit_report.Audit, mode: Mode, against: str, gain: Interval) -> Panel:
     from vltrack.plots.timelines import Panel
 
     values = {
@@ -131,7 +465,7 @@ def _gains(audit: Audit, mode: Mode, against: str, gain: Interval) -> Panel:
     )
 
 
-def _movements(audit: Audit, mode: Mode) -> Panel | None:
+def _movements(audit: audit_report.Audit, mode: Mode) -> Panel | None:
     from vltrack.plots.timelines import Panel
 
     several = len(audit.targets) > 1
@@ -145,7 +479,7 @@ def _movements(audit: Audit, mode: Mode) -> Panel | None:
         return None
     return Panel(
         title=f"{mode}: how far another sentence moves the box",
-        summary="no truth: whether it helps is not known",
+        summary="no ground truth: whether it helps is not known",
         unit="1 - overlap with the true run",
         names=list(values),
         values_S=list(values.values()),
@@ -153,292 +487,25 @@ def _movements(audit: Audit, mode: Mode) -> Panel | None:
     )
 
 
-def twin_panels(audit: DistractorAudit, model: str) -> Figure:
-    """The picture of twin scenes: the lead of each."""
+def distractor_figure(audit: distractors.DistractorAudit, model: str) -> Figure:
+    """Draw the lead of each scene."""
     from vltrack.plots.timelines import Panel, audit_figure
 
     lead = audit.lead
     panel = Panel(
-        title="twins: frames on the named one minus frames on the other",
+        title="distractor pairs: frames on the named object minus frames on the other",
         summary=lead.describe().replace("sequence", "scene"),
         unit="share of frames, mean of both sentences",
-        names=[_twin_name(*scene.sentences) for scene in audit.scenes],
+        names=[_pair_name(*scene.sentences) for scene in audit.scenes],
         values_S=[scene.lead for scene in audit.scenes],
         interval=(lead.low, lead.high) if lead.is_interval else None,
         limits=(-1.0, 1.0),
     )
-    return audit_figure(f"Does {model} follow the words?", audit.verdict_text, [panel])
+    return audit_figure(f"Does {model} follow the text?", audit.verdict_text, [panel])
 
 
-def _twin_name(one: str, two: str) -> str:
+def _pair_name(one: str, two: str) -> str:
     """``the red star``, ``the blue star`` -> ``red, blue star``."""
     first, second = one.split(), two.split()
     own = " ".join(word for word in first if word not in second)
     return f"{own}, {' '.join(second[1:])}"
-
-
-_ANNOTATIONS = (".json", ".npz", ".csv", ".txt")
-"""Endings of files that hold boxes or sentences and no frame."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What was asked: a model, and a data set, a clip with its target, or a number of twin scenes."""
-
-    model: str
-    data: str | None = None
-    split: str | None = None
-    targets: tuple[NamedTarget, ...] = ()
-    box_format: str = "xywh"
-    box_unit: str = "px"
-    twins: int | None = None
-    modes: tuple[str, ...] | None = None
-    limit: int | None = None
-    end: int | None = None
-    frames: int = 20
-    seed: int = 0
-    out: Path | None = None
-    as_json: bool = False
-    device: str = "auto"
-    threads: int | None = None
-    settings: Mapping[str, object] = field(default_factory=dict)
-    quiet: bool = False
-
-
-def run(job: Job) -> int:
-    """Do what ``job`` asks; return 0, or 130 / 143 where the user stopped it (what was done is kept).
-
-    Raises:
-        UsageError: the model claims no mode with text, or not the one that is asked for.
-        PartialResult: the model ignores the sentence, or targets failed; what was found is told and written.
-        VltrackError: what stops it before that.
-    """
-    check_policy(job.settings)
-    subjects, left_out = ([], {}) if job.twins is not None else _subjects(job)
-    tracker = _load(job)
-    modes = _chosen_modes(job, tracker)
-    head = _head(job, tracker)
-    from vltrack.tracking.tracker import MultiTracker
-
-    follower = MultiTracker(tracker)
-    if job.twins is not None:
-        return _twins(job, follower, head)
-    return _sentences(job, follower, head, subjects, left_out, modes)
-
-
-def _load(job: Job) -> Tracker:
-    """Torch is loaded here and not before."""
-    from vltrack.tracking.tracker import Tracker
-
-    return Tracker.load(job.model, device=job.device, threads=job.threads, policy=job.settings)
-
-
-def _chosen_modes(job: Job, tracker: Tracker) -> tuple[Mode, ...]:
-    """The modes to audit. Raises ``UsageError`` where the model does not claim them."""
-    from vltrack.tracking.compare import modes_of
-
-    claimed = [mode for mode in (Mode.NL, Mode.NLBBOX) if mode in modes_of(tracker)]
-    if job.twins is not None:
-        claimed = [mode for mode in claimed if mode is Mode.NL]
-    name = shown(job.model)
-    if not claimed:
-        how = " alone, which twins need" if job.twins is not None else ""
-        raise UsageError(f"{name} claims to read no sentence{how}: there is nothing to audit.")
-    missing = [mode for mode in job.modes or () if mode not in claimed]
-    if missing:
-        raise UsageError(f"{name} has no mode {', '.join(missing)}.", hint=f"It has {', '.join(claimed)}.")
-    if job.targets and job.targets[0].box is None:
-        if job.modes and Mode.NLBBOX in job.modes:
-            raise UsageError("--modes nlbbox needs --box, which is missing.")
-        claimed = [mode for mode in claimed if mode is Mode.NL]
-        if not claimed:
-            raise UsageError(f"{name} cannot start by words alone.", hint="Give --box too.")
-    return tuple(mode for mode in claimed if job.modes is None or mode in job.modes)
-
-
-def _head(job: Job, tracker: Tracker) -> dict[str, Any]:
-    """What a file of results tells of the run."""
-    from vltrack import __version__
-
-    return {
-        "model": job.model,
-        "weights_sha256": tracker.card.get("sha256"),
-        "data": None if job.data is None else Path(job.data).name,
-        "split": job.split,
-        "seed": job.seed,
-        "versions": {"vltrack": __version__},
-    }
-
-
-# -- targets --------------------------------------------------------------------------------------------
-
-
-def _subjects(job: Job) -> tuple[list[AuditTarget], dict[str, str]]:
-    """The targets to audit with, and why others are left out.
-
-    Raises:
-        DataError: no sequence has a sentence; and what ``datasets.reader.open_dataset`` raises.
-    """
-    from vltrack.datasets.reader import open_dataset
-    from vltrack.evaluation.audit import audit_targets_of, truncated
-
-    if job.data is None:
-        raise UsageError("an audit needs --data.")
-    path = Path(job.data)
-    if path.suffix.lower() in _ANNOTATIONS and path.is_file():
-        raise UsageError(
-            f"{shown(path)} is an annotation without pictures: an audit follows frames.",
-            hint="Give the folder that holds the pictures.",
-        )
-    if job.targets:
-        return [_clip(job, job.data)], {}
-    if path.is_file():
-        raise UsageError(
-            f"{shown(path)} is one file: nothing says what to follow in it.",
-            hint='Add --text "the white car", and --box where it is known.',
-        )
-    found, left_out = audit_targets_of(open_dataset(path, split=job.split).sequences)
-    if not found:
-        raise DataError(f"no sequence in {shown(path)} has a sentence.", hint="An audit needs sentences.")
-    found = found[: job.limit]
-    end = job.end
-    return ([truncated(one, end) for one in found] if end is not None else found), left_out
-
-
-def _clip(job: Job, source: str) -> AuditTarget:
-    """One video with its target as given on the command line."""
-    from vltrack.api.track import pixel_targets
-    from vltrack.evaluation.audit import AuditTarget
-    from vltrack.video.source import open_source
-
-    request = Request(source=source, targets=job.targets, box_format=job.box_format, box_unit=job.box_unit)
-    with open_source(source, end=job.end) as video:
-        info = video.info
-        target = pixel_targets(request, info)["1"]
-
-    def frames() -> Frames:
-        with open_source(source, end=job.end) as again:
-            yield from again
-            if again.report.failure is not None:
-                raise again.report.failure
-
-    return AuditTarget(name=info.name, sentence=target.text or "", frames=frames, start=target.box)
-
-
-# -- runs -----------------------------------------------------------------------------------------------
-
-
-def _sentences(
-    job: Job,
-    follower: MultiTracker,
-    head: dict[str, Any],
-    subjects: Sequence[AuditTarget],
-    left_out: dict[str, str],
-    modes: tuple[Mode, ...],
-) -> int:
-    from vltrack.evaluation import audit_report
-    from vltrack.evaluation.audit import FailedTarget, audit_one
-    from vltrack.evaluation.audit_sentences import wordings
-
-    heard: list[TargetAudit] = []
-    failed: list[FailedTarget] = []
-    said = wordings([subject.sentence for subject in subjects], job.seed)
-    lengths = [None if one.boxes is None else len(one.boxes) for one in subjects]
-    watch = AuditProgress(follower, "targets", lengths, quiet=job.quiet)
-    with _until_stopped() as stop, watch:
-        for subject, wording in zip(subjects, said, strict=True):
-            try:
-                heard.append(audit_one(watch.watched, subject, wording, modes))
-            except VltrackError as error:
-                if len(subjects) == 1:
-                    raise
-                failed.append(FailedTarget(name=subject.name, error=error))
-            watch.finished(subject.name)
-    head = head | {"complete": not stop.code}
-    found = audit_report.summarize(heard, modes, failed=failed, left_out=left_out, seed=job.seed)
-    if job.as_json:
-        emit(audit_report.document(found, head))
-    if not job.quiet:
-        for line in sentences(found):
-            say(line)
-    if job.out is not None:
-        with _folder(job.out) as folder:
-            audit_report.save(found, head, folder)
-            _draw(folder, panels_of(found, job.model), quiet=job.quiet)
-    if stop.code:
-        say(f"interrupted after {len(heard)} of {len(subjects)} targets; what was done is kept.")
-        return stop.code
-    audit_report.judge(found, shown(job.model))
-    return 0
-
-
-def _twins(job: Job, follower: MultiTracker, head: dict[str, Any]) -> int:
-    from vltrack.evaluation import distractors
-
-    scenes: list[distractors.DistractorPair] = []
-    count = job.twins or 0
-    watch = AuditProgress(follower, "scenes", [job.frames] * count, quiet=job.quiet)
-    with _until_stopped() as stop, watch:
-        for seed, clip in distractors.distractor_scenes(count, job.frames, job.seed):
-            scenes.append(distractors.audit_scene(watch.watched, seed, clip))
-            watch.finished()
-    found = distractors.summarize_pairs(scenes, job.seed)
-    head = head | {"frames": job.frames, "complete": not stop.code}
-    if job.as_json:
-        emit(distractors.document(found, head))
-    if not job.quiet:
-        for line in twins(found):
-            say(line)
-    if job.out is not None:
-        with _folder(job.out) as folder:
-            distractors.save(found, head, folder)
-            if scenes:
-                _draw(folder, twin_panels(found, job.model), quiet=job.quiet)
-    if stop.code:
-        say(f"interrupted after {len(scenes)} of {count} scenes; what was done is kept.")
-        return stop.code
-    distractors.judge_pairs(found, shown(job.model))
-    return 0
-
-
-@dataclass(kw_only=True, slots=True)
-class _Stop:
-    """The exit code of whoever stopped the run; 0 while nobody did."""
-
-    code: int = 0
-
-
-@contextmanager
-def _until_stopped() -> Iterator[_Stop]:
-    """Ctrl-C and SIGTERM end the block, not the run."""
-    stop = _Stop()
-    try:
-        yield stop
-    except KeyboardInterrupt as signal:
-        stop.code = EXIT_TERMINATED if isinstance(signal, Terminated) else EXIT_INTERRUPTED
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """The folder of the results, made if it is not there. Raises ``ResourceError``."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot make the folder {shown(path)}: {error.strerror}.", hint="Choose another --out."
-        ) from error
-    yield path
-
-
-def _draw(folder: Path, figure: Figure | None, *, quiet: bool) -> None:
-    """Write the picture, where there is something to show, and say where everything is."""
-    from vltrack.core.files import write_bytes
-    from vltrack.plots import figures as paper
-
-    if figure is not None:
-        for kind in ("png", "svg"):
-            write_bytes(folder / f"audit.{kind}", paper.encoded(figure, kind))
-    if not quiet:
-        for name in ("audit.json", "audit.csv", "audit.png", "audit.svg"):
-            if (folder / name).exists():
-                say(f"wrote {shown(folder / name)}")

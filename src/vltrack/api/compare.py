@@ -1,6 +1,7 @@
-"""One run of ``vltrack compare``: every frame to all trackers, everything kept. Knows the order of things.
+"""``vltrack.compare``: several trackers over one video that is decoded once, and how much they agree.
 
-What one tracker meets costs the others nothing: it is told, the rest is written, and the exit code is 7.
+An error of one tracker leaves the others unaffected: it is reported, the rest is written, and the function
+raises ``PartialResult`` at the end.
 """
 
 from __future__ import annotations
@@ -9,143 +10,384 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltrack.api.console import (
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    Shield,
-    Terminated,
-    emit,
-    say,
-    shielded,
-    shown,
-    warn,
+import numpy as np
+
+from vltrack.api.inputs import (
+    DEVICES,
+    check_box_options,
+    check_choice,
+    check_folder,
+    check_model,
+    check_outputs,
+    check_policy,
+    check_range,
+    new_folder,
+    one_target,
+    pixel_targets,
 )
-from vltrack.api.inputs import Request
-from vltrack.api.outputs import Recorder, csv_line, safe_cell
-from vltrack.api.track import check_policy, follow, meta_of, pixel_targets, total_frames
-from vltrack.core.errors import DataError, PartialResult, ResourceError, UsageError
-from vltrack.core.files import write_bytes, write_text
+from vltrack.api.outputs import StepRecorder, VideoOutput, csv_line, safe_cell
+from vltrack.api.reporter import QUIET, Interrupted, Reporter, Shield, shielded
+from vltrack.api.track import follow, frames_expected, open_frames, track_meta
+from vltrack.checkpoints.cards import model_names
+from vltrack.core.errors import DataError, ModelNotFound, PartialResult, UsageError, VltrackError
+from vltrack.core.files import printable, write_bytes, write_text
+from vltrack.core.json_io import finite_or_none
+from vltrack.metrics.agreement import Agreement, agreement
 
 if TYPE_CHECKING:
-    from vltrack.core.types import Frame, Image, Step, Target
-    from vltrack.plots.compare import ComparisonData, Keyframe
-    from vltrack.plots.compare_video import Band
-    from vltrack.tracking.compare import TrackerGroup
-    from vltrack.video.base import FrameSource, SourceInfo
-    from vltrack.video.writer import VideoWriter
-
-
-# MERGED api/compare.py
-# How several trackers fared on one video, counted from their steps. Knows no file and runs no tracker.
-
-
-if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
+    from vltrack.api.inputs import BoxLike
+    from vltrack.api.track import Source
     from vltrack.core.track import Track
-    from vltrack.core.types import Box, Frame, Step
-    from vltrack.metrics.agreement import Agreement
-    from vltrack.tracking.compare import TrackerFailure
+    from vltrack.core.types import Frame, Step, Target
+    from vltrack.plots.compare import ComparisonData, Keyframe
+    from vltrack.plots.compare_video import Band
+    from vltrack.tracking.compare import TrackerFailure, TrackerGroup
+    from vltrack.tracking.postprocess import Policy
 
-    Truth = tuple[NDArray[np.float64], NDArray[np.bool_]]
+    GroundTruth = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Now:
-    """One frame: boxes (T, 4) with NaN where a tracker has none, agreement, and what each says of itself."""
-
-    frame: tuple[int, float]
-    boxes: Box
-    mean: float
-    each: list[float]
-    scores: list[float]
-    visible: list[bool]
+FORMAT, VERSION = "vltrack.compare", 1
+MOST = 7
+"""As many trackers as there are colors that everybody can tell apart (``plots.draw.COLORS``)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tally:
-    """How all trackers fared, once the last frame is done.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Comparison:
+    """Several trackers on one video.
 
     Attributes:
-        frames: number and seconds of each frame.
-        tracks: by name, as far as each came.
-        agreement: of the trackers in the order of ``tracks``.
+        frames: number and seconds of each of the N frames.
+        tracks: by tracker, as far as each came.
+        agreement: of the T trackers in the order of ``tracks``.
         lost: share of a tracker's decoded frames in which it did not see the target; NaN without any.
-        failures: those that failed, by name, also those that never started.
-        left_out: those that cannot start in this way, and why.
-        auc: success AUC by name where the truth is known, of those that came to the end.
-        truth_error: why there is no ``auc`` although the truth was given.
+        frames_per_second: of each tracker alone, without decoding; None without any frame.
+        failures: trackers that failed, by name, also those that never started.
+        left_out: trackers that cannot start from what was given, and why.
+        auc: success AUC by name, with ground truth, of the trackers that came to the end.
+        files: that were written.
     """
 
     frames: list[tuple[int, float]]
     tracks: dict[str, Track]
     agreement: Agreement
     lost: dict[str, float]
+    frames_per_second: dict[str, float | None]
     failures: Mapping[str, TrackerFailure]
     left_out: Mapping[str, str]
     auc: dict[str, float] = field(default_factory=dict)
-    truth_error: DataError | None = None
+    files: tuple[Path, ...] = ()
 
-    def fare(self, name: str) -> dict[str, float | None]:
-        """Agreement with the others, share of frames lost; success AUC where it is known. None: unknown."""
+    def scores(self, name: str) -> dict[str, float | None]:
+        """Return agreement with the others, share of frames lost and, with ground truth, success AUC."""
         overall = float(self.agreement.overall_T[list(self.tracks).index(name)])
-        fare = {"agreement": number_or_none(overall), "lost": number_or_none(self.lost[name])}
-        return fare | ({"success_auc": self.auc[name]} if name in self.auc else {})
+        scores = {"agreement": finite_or_none(overall), "lost": finite_or_none(self.lost[name])}
+        return scores | ({"success_auc": self.auc[name]} if name in self.auc else {})
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row per tracker, for pandas: the scores and frames per second."""
+        for name in self.tracks:
+            yield {"tracker": name, **self.scores(name), "frames_per_second": self.frames_per_second[name]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary that ``vltrack compare --json`` prints."""
+        rates = {
+            name: rate if rate is None else round(rate, 2) for name, rate in self.frames_per_second.items()
+        }
+        return {
+            "frames": len(self.frames),
+            "trackers": {
+                name: self.scores(name) | {"frames_per_second": rates[name]} for name in self.tracks
+            },
+            "failed": {name: failure.to_dict() for name, failure in self.failures.items()},
+            "left_out": dict(self.left_out),
+            "outputs": [printable(path) for path in self.files],
+        }
+
+    def table(self) -> tuple[list[list[str]], dict[str, str]]:
+        """Return a header and one row of text per tracker, and notes on those that failed or are left out."""
+        rows = [["", "agreement", "frames/s", "lost", *(["AUC"] if self.auc else [])]]
+        formats = {"agreement": "{:.2f}", "frames_per_second": "{:.1f}", "lost": "{:.0%}"}
+        formats |= {"success_auc": "{:.3f}"} if self.auc else {}
+        for row in self.rows():
+            values = [(text, row.get(key)) for key, text in formats.items()]
+            cells = ["-" if value is None else text.format(value) for text, value in values]
+            rows.append([printable(row["tracker"]), *cells])
+        failed = {printable(name): str(failure) for name, failure in self.failures.items()}
+        return rows, failed | {printable(name): why for name, why in self.left_out.items()}
 
 
-class Counter:
-    """Takes the steps of all trackers frame by frame.
+def compare(
+    source: Source,
+    *,
+    box: BoxLike | None = None,
+    text: str | None = None,
+    models: Sequence[str | Path] | None = None,
+    box_format: str = "xywh",
+    box_unit: str = "px",
+    start: int = 0,
+    end: int | None = None,
+    stride: int = 1,
+    out: str | Path | None = None,
+    video: bool = True,
+    truth: str | Path | None = None,
+    overwrite: bool = False,
+    allow_network: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    reporter: Reporter = QUIET,
+) -> Comparison:
+    """Run several trackers over one video and measure how much their boxes agree.
 
     Args:
-        heads: what the head of each tracker's track tells, by name, in the order of their colours.
-        truth: boxes and absences of every frame of the input, or None.
+        source, box, text, box_format, box_unit, start, end, stride: as in ``vltrack.track``. Each tracker
+            starts from what it can take.
+        models: names of models or paths of weights, at most seven; None takes all whose weights ship.
+        out: folder for the files (docs/compare.md); None writes none. ``video`` is False without the video.
+        truth: file with one line x, y, w, h per frame of the input: adds success AUC.
+        overwrite, allow_network, device, threads, policy, reporter: as in ``vltrack.track``.
+
+    Returns:
+        Tracks, agreement and scores; ``pandas.DataFrame(comparison.rows())`` has one row per tracker.
+
+    Raises:
+        UsageError: arguments that do not fit together, an output that exists, or no tracker can start.
+        InputError, ModelNotFound, ResourceError: as in ``vltrack.track``.
+        DataError: the ground truth does not fit the video.
+        PartialResult: some of the trackers failed, or parts of the video could not be read; the comparison
+            so far is ``error.result``. An error that all trackers failed with is raised itself.
+
+    Example:
+        >>> import vltrack
+        >>> comparison = vltrack.compare(
+        ...     "clip.mp4", box=(313, 88, 342, 194), models=["litetrack-tiny", "sa-tracker-tiny"], end=2
+        ... )
+        >>> [row["tracker"] for row in comparison.rows()], comparison.agreement.each_TN.shape
+        (['litetrack-tiny', 'sa-tracker-tiny'], (2, 2))
     """
+    check_box_options(box_format, box_unit)
+    check_choice("device", device, DEVICES)
+    check_range(start, end, stride)
+    given = one_target(box, text)
+    named = _named(_chosen(models))
+    folder = None if out is None else Path(out)
+    files = None if folder is None else CompareFiles.under(folder, list(named), video=video)
+    if folder is not None and files is not None:
+        check_folder(folder)
+        if folder.is_dir():
+            check_outputs(files.all(), source, overwrite=overwrite)
+    check_policy(policy)
+    annotations = _read_truth(truth)
+    stopped: KeyboardInterrupt | None = None
+    part = (start, end, stride)
+    with open_frames(source, *part, allow_network) as frames, new_folder(folder), shielded() as shield:
+        target = pixel_targets(given, box_format, box_unit, frames.info)["1"]
+        group = _load(named, reporter, device=device, threads=threads, policy=policy)
+        targets, left_out = _targets(group, target, reporter)
+        heads = {
+            name: track_meta(frames.info, one, named[name], start, stride) for name, one in targets.items()
+        }
+        run = _Run(heads, group, left_out, frames, target, part, files, annotations)
+        try:
+            with run.saved(shield):
+                reported = set(group.failures)
+                with closing(follow(frames, group, targets, heads, part, reporter)) as followed:
+                    for frame, steps in followed:
+                        for name in group.failures.keys() - reported:
+                            reporter.warn(f"{name} {group.failures[name]}")
+                            reported.add(name)
+                        if not steps:
+                            break
+                        with shield:
+                            run.add(frame, steps)
+        except KeyboardInterrupt as stop:
+            stopped = stop
+        except VltrackError as error:
+            error.result = run.comparison()
+            raise
+    for warning in frames.report.warnings:
+        reporter.warn(warning)
+    if stopped is not None:
+        message = f"interrupted after {len(run.frames)} frames; what was done is kept."
+        raise Interrupted(message, run.comparison()) from stopped
+    return run.result(reporter)
 
-    def __init__(self, heads: Mapping[str, dict[str, Any]], truth: Truth | None = None) -> None:
-        self._heads, self._truth = heads, truth
-        self._recorders = {name: Recorder() for name in heads}
-        self._frames: list[tuple[int, float]] = []
 
-    def __len__(self) -> int:
-        return len(self._frames)
+# -- before the first frame ---------------------------------------------------------------------------
 
-    def add(self, frame: Frame, steps: Mapping[str, Step]) -> Now:
-        """Count the steps of those that still run."""
-        import numpy as np
 
-        from vltrack.metrics.agreement import agreement
+def _chosen(models: Sequence[str | Path] | None) -> list[str]:
+    """Return the models that were named, else all whose weights ship."""
+    names = [check_model(name) for name in models or ()]
+    names = names or [name for name, weights in model_names().items() if weights is not None]
+    if not names:
+        raise ModelNotFound("No weights ship with vltrack.", hint="Train them: vltrack train --help.")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UsageError(f"The model {printable(twice[0])} is named twice.", hint="Name each one once.")
+    if len(names) > MOST:
+        raise UsageError(
+            f"{len(names)} trackers are too many to tell apart; at most {MOST}.",
+            hint="Name some with --models.",
+        )
+    return names
 
-        self._frames.append((frame.index, frame.seconds))
+
+def _named(models: Sequence[str]) -> dict[str, str]:
+    """Return models and paths by their names in the results: a file's stem, numbered if it is taken."""
+    named: dict[str, str] = {}
+    for model in models:
+        path = Path(model)
+        name = first = path.stem[:80] if path.suffix == ".safetensors" or path.is_file() else model
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{first}-{number}"
+        named[name] = model
+    return named
+
+
+def _read_truth(path: str | Path | None) -> GroundTruth | None:
+    if path is None:
+        return None
+    from vltrack.datasets.reader import read_ground_truth
+
+    return read_ground_truth(Path(path))
+
+
+def _load(named: Mapping[str, str], reporter: Reporter, **loading: Any) -> TrackerGroup:
+    """Load all trackers. Torch is imported here and not before. Raises what all of them failed with."""
+    from vltrack.tracking.compare import TrackerGroup
+
+    group = TrackerGroup.load(
+        named, device=loading["device"], threads=loading["threads"], settings=loading["policy"]
+    )
+    if not group.trackers:
+        raise next(iter(group.failures.values())).error
+    for name, failure in group.failures.items():
+        reporter.warn(f"{name} {failure}")
+    return group
+
+
+def _targets(
+    group: TrackerGroup, target: Target, reporter: Reporter
+) -> tuple[dict[str, Target], dict[str, str]]:
+    """Return what each tracker starts from, and why others are left out; ``UsageError`` if none can start."""
+    targets, warnings = group.targets_for(target)
+    for name, warning in warnings.items():
+        reporter.warn(f"{name}: {warning}")
+    if not targets:
+        raise UsageError("None of the trackers can start from this.", hint="Give a box and a text.")
+    if len(targets) == 1:
+        reporter.warn("only one tracker can start: there is nothing to compare it with.")
+    return targets, {name: warning for name, warning in warnings.items() if name not in targets}
+
+
+# -- the run ------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """Takes the steps of all trackers that start, counts them, and writes the files at the end."""
+
+    def __init__(
+        self,
+        heads: Mapping[str, dict[str, Any]],
+        group: TrackerGroup,
+        left_out: Mapping[str, str],
+        source: Any,
+        target: Target,
+        part: tuple[int, int | None, int],
+        files: CompareFiles | None,
+        annotations: GroundTruth | None,
+    ) -> None:
+        from vltrack.plots.compare import KeyframeSelector
+
+        self.frames: list[tuple[int, float]] = []
+        self._heads, self._group, self._left_out = heads, group, left_out
+        self._source, self._target, self._files = source, target, files
+        self._annotations = annotations
+        self._annotation_error: DataError | None = None
+        self._recorders = {name: StepRecorder() for name in heads}
+        self._keyframes = KeyframeSelector(list(heads))
+        with_video = files is not None and files.video is not None
+        self._video = VideoOutput(files.video, source.info) if with_video else None  # type: ignore[union-attr, arg-type]
+        self._band: Band | None = None
+        self._total = frames_expected(source.info.frames, *part)
+        self._comparison: Comparison | None = None
+
+    def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
+        """Take the steps of one frame, of the trackers that still run. Raises ``ResourceError``."""
+        self.frames.append((frame.index, frame.seconds))
         for name, step in steps.items():
             self._recorders[name].add(step)
-        nothing = np.full(4, np.nan)
-        boxes = np.array([steps[name].box if name in steps else nothing for name in self._heads])
+        if frame.image is None or self._files is None:
+            return
+        boxes = np.array([steps[n].box if n in steps else np.full(4, np.nan) for n in self._heads])
         found = agreement(boxes[:, None])
-        return Now(
-            frame=self._frames[-1],
-            boxes=boxes,
-            mean=float(found.mean_N[0]),
-            each=[float(value) for value in found.each_TN[:, 0]],
-            scores=[steps[name].score if name in steps else math.nan for name in self._heads],
-            visible=[name in steps and steps[name].visible for name in self._heads],
+        mean, each = float(found.mean_N[0]), [float(value) for value in found.each_TN[:, 0]]
+        visible = [name in steps and steps[name].visible for name in self._heads]
+        self._keyframes.add(frame.image, self.frames[-1], boxes, visible, mean, each)
+        if self._video is not None:
+            scores = [steps[name].score if name in steps else math.nan for name in self._heads]
+            self._write_frame(frame, boxes, visible, mean, each, scores)
+
+    def _write_frame(
+        self,
+        frame: Frame,
+        boxes_T4: Any,
+        visible: list[bool],
+        mean: float,
+        each: list[float],
+        scores: list[float],
+    ) -> None:
+        """Write one frame of the video: all boxes, and the band below them."""
+        from vltrack.plots.compare_video import LOW_AGREEMENT, Band, compose, draw_boxes
+
+        info, names = self._source.info, list(self._heads)
+        if self._band is None:
+            self._band = Band(names, info.width, self._total)
+        tagged = [value < LOW_AGREEMENT for value in each]
+        image = draw_boxes(frame.image, boxes_T4, visible, names, tagged)  # type: ignore[arg-type]
+        band = self._band.draw(self.frames[-1], mean, each, scores, visible)
+        assert self._video is not None  # noqa: S101
+        self._video.write(
+            compose(image, band, (info.width, info.height)), frame.seconds, more_rows=self._band.height
         )
 
-    def tally(
-        self, failures: Mapping[str, TrackerFailure], left_out: Mapping[str, str], warnings: list[str]
-    ) -> Tally:
-        """Everything so far; ``warnings`` on the reading of the video go into every head."""
-        import numpy as np
+    @contextmanager
+    def saved(self, shield: Shield) -> Iterator[None]:
+        """Write what was done, whatever ends the block; Ctrl-C waits until it is written."""
+        try:
+            yield
+        finally:
+            if self.frames:
+                with shield, ExitStack() as last_first:
+                    # Last in, first out: tables, then the image, then the video. Each is tried.
+                    if self._video is not None:
+                        last_first.callback(self._video.finish)
+                    self._comparison = found = self._compared()
+                    if self._files is not None:
+                        name, keyframes = self._source.info.name, self._keyframes.chosen()
+                        last_first.callback(save_image, self._files, found, self._target, name, keyframes)
+                        last_first.callback(save_tables, self._files, found, name)
 
-        from vltrack.metrics.agreement import agreement
+    def comparison(self) -> Comparison | None:
+        """Return the comparison with the files that exist by now; None before the first row."""
+        if self._comparison is None or self._files is None:
+            return self._comparison
+        return replace(self._comparison, files=tuple(path for path in self._files.all() if path.exists()))
 
+    def _compared(self) -> Comparison:
         tracks: dict[str, Track] = {}
         lost: dict[str, float] = {}
-        boxes = np.full((len(self._heads), len(self._frames), 4), np.nan)
+        boxes = np.full((len(self._heads), len(self.frames), 4), np.nan)
+        warnings, failures = list(self._source.report.warnings), self._group.failures
         for row, (name, recorder) in zip(boxes, self._recorders.items(), strict=True):
             head = self._heads[name] | {"warnings": [*self._heads[name]["warnings"], *warnings]}
             if name in failures:
@@ -154,458 +396,174 @@ class Counter:
             decoded = np.array([status != "missing" for status in track.status], dtype=np.bool_)
             row[: len(track)][decoded] = track.boxes[decoded]
             lost[name] = float((~track.visible[decoded]).mean()) if decoded.any() else math.nan
-        finished = {name: track for name, track in tracks.items() if name not in failures}
-        auc, error = self._scored(finished)
-        return Tally(
-            frames=self._frames,
+        return Comparison(
+            frames=self.frames,
             tracks=tracks,
             agreement=agreement(boxes),
             lost=lost,
+            frames_per_second={name: self._group.rate(name) for name in tracks},
             failures=failures,
-            left_out=left_out,
-            auc=auc,
-            truth_error=error,
+            left_out=self._left_out,
+            auc=self._scored({name: track for name, track in tracks.items() if name not in failures}),
         )
 
-    def _scored(self, tracks: Mapping[str, Track]) -> tuple[dict[str, float], DataError | None]:
-        """Success AUC by name; or nothing, and why the truth does not fit the video."""
+    def _scored(self, tracks: Mapping[str, Track]) -> dict[str, float]:
+        """Return success AUC by name; {} without ground truth or where it does not fit the video."""
         from vltrack.metrics.success import success_auc
 
-        if self._truth is None:
-            return {}, None
-        boxes, absent = self._truth
-        last = self._frames[-1][0]
-        if last >= len(boxes):
-            return {}, DataError(
-                f"the true boxes end at frame {len(boxes) - 1}, the video goes on to frame {last}.",
-                hint="Every frame of the input needs one row.",
-            )
+        if self._annotations is None:
+            return {}
+        boxes, absent = self._annotations
+        last = self.frames[-1][0]
         try:
+            if last >= len(boxes):
+                raise DataError(
+                    f"The ground truth ends at frame {len(boxes) - 1}, the video goes on to frame {last}.",
+                    hint="Every frame of the input needs one row.",
+                )
             return {
                 name: success_auc(track.boxes, boxes[track.indices], absent[track.indices])
                 for name, track in tracks.items()
-            }, None
+            }
         except DataError as error:
-            return {}, error
+            self._annotation_error = error
+            return {}
+
+    def result(self, reporter: Reporter) -> Comparison:
+        """Return the comparison, or raise the error that the run ends with."""
+        report, comparison = self._source.report, self.comparison()
+        error: Exception | None = report.failure or self._tracker_error(reporter)
+        if error is None and report.degraded:
+            name = printable(self._source.info.name)
+            error = PartialResult(f"Parts of {name} could not be read ({report.missing} missing).")
+        if isinstance(error, VltrackError):
+            error.result = comparison
+        if error is not None or comparison is None:
+            raise error or DataError("The video has no frame.")
+        return comparison
+
+    def _tracker_error(self, reporter: Reporter) -> Exception | None:
+        """Return the error for trackers that failed, or for ground truth that does not fit."""
+        failures = self._group.failures
+        if not self.frames and failures:  # all that started failed at once
+            return next(iter(failures.values())).error
+        if not failures:
+            return self._annotation_error
+        if self._annotation_error is not None:
+            reporter.warn(str(self._annotation_error))
+        names = ", ".join(map(printable, failures))
+        return PartialResult(f"{len(failures)} trackers failed: {names}; the rest is written.")
 
 
-def number_or_none(value: float) -> float | None:
-    """The number as JSON can hold it: None for what is not finite."""
-    return float(value) if math.isfinite(value) else None
-
-
-# MERGED api/compare.py
-# What ``vltrack compare`` writes: boxes of each tracker, agreement, one picture, one video. Counts nothing.
-#
-# Every file is written under a temporary name and renamed.
-
-
-FORMAT, VERSION = "vltrack.compare", 1
+# -- files --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Files:
-    """Where everything goes: boxes of each tracker, agreement, all of it in one file, picture, video."""
+class CompareFiles:
+    """Paths of the results: boxes of each tracker, agreement, everything in one file, image, video."""
 
-    folder: Path
     boxes: Mapping[str, Path]
     agreement: Path
     summary: Path
-    picture: Path
+    image: Path
     video: Path | None
 
     @classmethod
-    def under(cls, folder: Path, names: Sequence[str], *, video: bool) -> Files:
-        """The usual names in a folder."""
+    def under(cls, folder: Path, names: Sequence[str], *, video: bool) -> CompareFiles:
+        """Return the usual names in a folder."""
         return cls(
-            folder=folder,
             boxes={name: folder / f"boxes-{name}.csv" for name in names},
             agreement=folder / "agreement.csv",
             summary=folder / "compare.json",
-            picture=folder / "compare.png",
+            image=folder / "compare.png",
             video=folder / "compare.mp4" if video else None,
         )
 
     def all(self) -> tuple[Path, ...]:
-        """Every path, the most useful first."""
+        """Return every path, the most useful first."""
         video = () if self.video is None else (self.video,)
-        return (self.picture, *video, self.summary, self.agreement, *self.boxes.values())
+        return (self.image, *video, self.summary, self.agreement, *self.boxes.values())
 
 
-class Film:
-    """The video with all boxes and the band below it. Frames that did not decode are left out."""
-
-    def __init__(self, path: Path, info: SourceInfo, names: Sequence[str], total: int | None) -> None:
-        self._path, self._info, self._names, self._total = path, info, names, total
-        self._band: Band | None = None
-        self._writer: VideoWriter | None = None
-        self._open = ExitStack()
-
-    def add(self, image: Image, now: Now) -> None:
-        """Draw and write one frame. Raises ``ResourceError``; the file is gone then."""
-        from vltrack.plots.compare_video import LOW_AGREEMENT, Band, compose, draw_boxes
-
-        size = (self._info.width, self._info.height)
-        if self._band is None:
-            self._band = Band(self._names, size[0], self._total)
-        tagged = [value < LOW_AGREEMENT for value in now.each]
-        picture = draw_boxes(image, now.boxes, now.visible, self._names, tagged)
-        band = self._band.draw(now.frame, now.mean, now.each, now.scores, now.visible)
-        try:
-            if self._writer is None:
-                self._writer = self._begin(size[0], size[1] + self._band.height)
-            self._writer.write(compose(picture, band, size), now.frame[1])
-        except ResourceError as error:
-            self._open.__exit__(type(error), error, error.__traceback__)
-            raise
-
-    def _begin(self, width: int, height: int) -> VideoWriter:
-        from vltrack.video.writer import VideoWriter
-
-        info = self._info
-        writer = VideoWriter(
-            self._path,
-            width=width,
-            height=height,
-            rate=info.rate,
-            sample_aspect=info.sample_aspect,
-            overwrite=True,
-        )
-        return self._open.enter_context(writer)
-
-    def finish(self) -> None:
-        """Finish the file and give it its name, also where the run was stopped. Raises ``ResourceError``."""
-        self._open.close()
-
-
-def save_tables(files: Files, tally: Tally, source: str) -> None:
-    """Boxes of each tracker, agreement, and everything in one file. Raises ``ResourceError``."""
-    for name, track in tally.tracks.items():
+def save_tables(files: CompareFiles, found: Comparison, source: str) -> None:
+    """Write boxes of each tracker, agreement, and everything in one file. Raises ``ResourceError``."""
+    for name, track in found.tracks.items():
         if len(track):
             track.save(files.boxes[name], overwrite=True)
-    write_text(files.agreement, _agreement_csv(tally))
-    document = json.dumps(_document(tally, source), allow_nan=False)
-    write_text(files.summary, document + "\n")
+    rows: list[list[Any]] = [["frame", "seconds", "mean", *map(safe_cell, found.tracks)]]
+    for row, (index, seconds) in enumerate(found.frames):
+        values = (found.agreement.mean_N[row], *found.agreement.each_TN[:, row])
+        rows.append([index, seconds, *("" if (v := finite_or_none(one)) is None else v for one in values)])
+    write_text(files.agreement, "\n".join(map(csv_line, rows)) + "\n")
+    write_text(files.summary, json.dumps(_document(found, source), allow_nan=False) + "\n")
 
 
-def save_picture(files: Files, tally: Tally, target: Target, source: str, moments: Sequence[Keyframe]) -> None:
-    """The picture, where at least one frame was decoded. Raises ``ResourceError``."""
+def _document(found: Comparison, source: str) -> dict[str, Any]:
+    """Return everything as one object; null where a number is not defined."""
+
+    def numbers(row: Any) -> list[float | None]:
+        return [finite_or_none(value) for value in row]
+
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": printable(source),
+        "trackers": {name: found.scores(name) for name in found.tracks},
+        "failed": {name: failure.to_dict() for name, failure in found.failures.items()},
+        "left_out": dict(found.left_out),
+        "pairs": [numbers(row) for row in found.agreement.matrix_TT],
+        "frames": [index for index, _ in found.frames],
+        "seconds": [seconds for _, seconds in found.frames],
+        "agreement": numbers(found.agreement.mean_N),
+        "agreement_of": {
+            name: numbers(row) for name, row in zip(found.tracks, found.agreement.each_TN, strict=True)
+        },
+        "tracks": {name: json.loads(track.to_json()) for name, track in found.tracks.items()},
+    }
+
+
+def save_image(
+    files: CompareFiles, found: Comparison, target: Target, source: str, keyframes: Sequence[Keyframe]
+) -> None:
+    """Write the image, where at least one frame was decoded. Raises ``ResourceError``."""
     import cv2
 
     from vltrack.plots.compare import comparison_image
 
-    if moments:
-        picture = comparison_image(_story(tally, target, source), moments)
-        write_bytes(files.picture, cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
+    if keyframes:
+        image = comparison_image(_image_data(found, target, source), keyframes)
+        write_bytes(files.image, cv2.imencode(".png", image[:, :, ::-1])[1].tobytes())
 
 
-def _agreement_csv(tally: Tally) -> str:
-    """A row a frame: mean of all pairs, then each tracker with the others; empty where there is nothing."""
-    found = tally.agreement
-    lines = [csv_line({name: name for name in ("frame", "seconds", "mean", *map(safe_cell, tally.tracks))})]
-    for row, (index, seconds) in enumerate(tally.frames):
-        values = [number_or_none(value) for value in (found.mean_N[row], *found.each_TN[:, row])]
-        cells: list[Any] = [index, seconds, *("" if value is None else value for value in values)]
-        lines.append(csv_line(dict(enumerate(cells))))  # type: ignore[arg-type]
-    return "\n".join(lines) + "\n"
-
-
-def _document(tally: Tally, source: str) -> dict[str, Any]:
-    """Everything in one object; null where there is nothing to tell."""
-    found = tally.agreement
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "source": shown(source),
-        "trackers": {name: tally.fare(name) for name in tally.tracks},
-        "failed": {name: failure.to_dict() for name, failure in tally.failures.items()},
-        "left_out": dict(tally.left_out),
-        "pairs": [[number_or_none(value) for value in row] for row in found.matrix_TT],
-        "frames": [index for index, _ in tally.frames],
-        "seconds": [seconds for _, seconds in tally.frames],
-        "agreement": [number_or_none(value) for value in found.mean_N],
-        "agreement_of": {
-            name: [number_or_none(value) for value in row]
-            for name, row in zip(tally.tracks, found.each_TN, strict=True)
-        },
-        "tracks": {name: json.loads(track.to_json()) for name, track in tally.tracks.items()},
-    }
-
-
-def _story(tally: Tally, target: Target, source: str) -> ComparisonData:
-    """What the picture tells."""
-    import numpy as np
-
+def _image_data(found: Comparison, target: Target, source: str) -> ComparisonData:
     from vltrack.plots.compare import ComparisonData
 
-    shape = (len(tally.tracks), len(tally.frames))
+    shape = (len(found.tracks), len(found.frames))
     scores, visible = np.full(shape, np.nan), np.zeros(shape, dtype=np.bool_)
-    for row, track in enumerate(tally.tracks.values()):
+    for row, track in enumerate(found.tracks.values()):
         scores[row, : len(track)] = track.scores
         visible[row, : len(track)] = track.visible
-    named = [] if target.text is None else [f"\u201c{target.text}\u201d"]
+    start = [] if target.text is None else [f"\u201c{target.text}\u201d"]
     if target.box is not None:
-        named.append("box " + ", ".join(f"{value:g}" for value in target.box))
+        start.append("box " + ", ".join(f"{value:g}" for value in target.box))
     return ComparisonData(
         title="/".join(Path(source).parts[-2:]) if Path(source).is_dir() else Path(source).name or source,
-        subtitle="   \u00b7   ".join([*named, f"{shape[1]} frames"]),
-        names=list(tally.tracks),
-        notes=[_note(tally, name) for name in tally.tracks],
-        seconds_N=np.array([seconds for _, seconds in tally.frames]),
-        mean_N=tally.agreement.mean_N,
-        each_TN=tally.agreement.each_TN,
-        matrix_TT=tally.agreement.matrix_TT,
+        subtitle="   \u00b7   ".join([*start, f"{shape[1]} frames"]),
+        names=list(found.tracks),
+        notes=[_legend(found, name) for name in found.tracks],
+        seconds_N=np.array([seconds for _, seconds in found.frames]),
+        mean_N=found.agreement.mean_N,
+        each_TN=found.agreement.each_TN,
+        matrix_TT=found.agreement.matrix_TT,
         scores_TN=scores,
         visible_TN=visible,
     )
 
 
-def _note(tally: Tally, name: str) -> str:
-    """A tracker's line in the legend."""
-    if name in tally.failures:
-        return str(tally.failures[name])
-    known = {key: value for key, value in tally.fare(name).items() if value is not None}
-    words = {"agreement": "agreement {:.2f}", "lost": "lost {:.0%}", "success_auc": "AUC {:.3f}"}
-    return " \u00b7 ".join(text.format(known[key]) for key, text in words.items() if key in known)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """What was asked: a request with one target, weights by their names in the results, where it all goes."""
-
-    request: Request
-    models: Mapping[str, str]
-    files: Files
-    truth: Path | None = None
-
-
-def run(job: Comparison) -> int:
-    """Do what ``job`` asks; return 0, or 130 / 143 where the user stopped it (all that was done is kept).
-
-    Raises:
-        VltrackError: with its exit code; what was done before it is kept. What all trackers failed with is
-            raised as it is; where only some failed it is ``PartialResult``.
-    """
-    from vltrack.video.source import open_source
-
-    request = job.request
-    check_policy(request.settings)
-    truth = _read_truth(job.truth)
-    stopped: KeyboardInterrupt | None = None
-    with (
-        open_source(
-            request.source,
-            start=request.start,
-            end=request.end,
-            stride=request.stride,
-            allow_network=request.allow_network,
-        ) as source,
-        _made(job.files.folder),
-    ):
-        target = pixel_targets(request, source.info)["1"]
-        team = _load(job)
-        results = Results(job, source, team, target, truth)
-        try:
-            with shielded() as shield, results.kept(shield):
-                _track(request, source, team, results, shield)
-        except KeyboardInterrupt as stop:
-            stopped = stop
-        report = source.report
-    for warning in report.warnings:
-        warn(warning)
-    tally = results.tally
-    if tally is not None:
-        _summarise(job, tally, team)
-    if stopped is not None:
-        say(f"interrupted after {len(results.counter)} frames; what was done is kept.")
-        return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
-    if report.failure is not None:
-        raise report.failure
-    _judge(team, tally)
-    if report.degraded:
-        raise PartialResult(f"parts of {shown(request.source)} could not be read ({report.missing} missing).")
-    return 0
-
-
-class Results:
-    """Takes the steps of all trackers that start, and writes the files at the end, whatever that is."""
-
-    def __init__(
-        self, job: Comparison, source: FrameSource, team: TrackerGroup, target: Target, truth: Truth | None
-    ) -> None:
-        from vltrack.plots.compare import KeyframeSelector
-
-        self.targets, remarks = team.targets_for(target)
-        self.left_out = {name: remark for name, remark in remarks.items() if name not in self.targets}
-        for name, remark in remarks.items():
-            warn(f"{name}: {remark}")
-        if not self.targets:
-            raise UsageError("none of the trackers can start in this way.", hint="Give a box and a sentence.")
-        if len(self.targets) == 1:
-            warn("only one tracker can start: there is nothing to compare it with.")
-        self.heads = {
-            name: meta_of(job.request, source.info, part) | {"model": job.models[name]}
-            for name, part in self.targets.items()
-        }
-        self.counter = Counter(self.heads, truth)
-        self.tally: Tally | None = None
-        self._job, self._source, self._team, self._target = job, source, team, target
-        names, total = list(self.targets), total_frames(job.request, source.info.frames)
-        self._moments = KeyframeSelector(names)
-        self._film = Film(job.files.video, source.info, names, total) if job.files.video is not None else None
-
-    def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
-        """Take the steps of one frame, of those that still run. Raises ``ResourceError``."""
-        now = self.counter.add(frame, steps)
-        if frame.image is None:
-            return
-        self._moments.add(frame.image, now.frame, now.boxes, now.visible, now.mean, now.each)
-        if self._film is not None:
-            self._film.add(frame.image, now)
-
-    @contextmanager
-    def kept(self, shield: Shield) -> Iterator[None]:
-        """Whatever ends the block, what was done is written; Ctrl-C waits until it is."""
-        try:
-            yield
-        finally:
-            if len(self.counter):
-                with shield:
-                    self._save()
-
-    def _save(self) -> None:
-        # Last in, first out: tables, then the picture, then the video. Every one is tried.
-        files, name = self._job.files, self._source.info.name
-        with ExitStack() as last_first:
-            if self._film is not None:
-                last_first.callback(self._film.finish)
-            warnings = list(self._source.report.warnings)
-            self.tally = tally = self.counter.tally(self._team.failures, self.left_out, warnings)
-            last_first.callback(save_picture, files, tally, self._target, name, self._moments.chosen())
-            last_first.callback(save_tables, files, tally, name)
-
-
-def _track(request: Request, source: FrameSource, team: TrackerGroup, results: Results, shield: Shield) -> None:
-    """Every frame to all trackers, until the end or until none is left."""
-    told: set[str] = set(team.failures)
-    with closing(follow(request, source, team, results.targets, results.heads)) as followed:
-        for frame, steps in followed:
-            for name in team.failures.keys() - told:
-                warn(f"{name} {team.failures[name]}")
-                told.add(name)
-            if not steps:
-                return
-            with shield:
-                results.add(frame, steps)
-
-
-def _load(job: Comparison) -> TrackerGroup:
-    """All trackers. Torch is loaded here and not before. Raises what all of them failed with."""
-    from vltrack.tracking.compare import TrackerGroup
-
-    request = job.request
-    team = TrackerGroup.load(
-        job.models, device=request.device, threads=request.threads, settings=request.settings
-    )
-    if not team.trackers:
-        raise next(iter(team.failures.values())).error
-    for name, failure in team.failures.items():
-        warn(f"{name} {failure}")
-    return team
-
-
-def _read_truth(path: Path | None) -> Truth | None:
-    """True boxes of every frame of the input. Raises ``DataError``."""
-    if path is None:
-        return None
-    from vltrack.datasets.reader import read_ground_truth
-
-    return read_ground_truth(path)
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """The folder is there while the block runs; one that was made for it and stayed empty goes again."""
-    there = folder.is_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot make the folder {shown(folder)}: {error.strerror}.", hint="Choose another with --out."
-        ) from error
-    try:
-        yield
-    finally:
-        if not there and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-# -- at the end ---------------------------------------------------------------------------------------
-
-
-def _summarise(job: Comparison, tally: Tally, team: TrackerGroup) -> None:
-    """A line a tracker for people; with ``--json`` one object on standard output."""
-    request = job.request
-    rates = {name: team.rate(name) for name in tally.tracks}
-    outputs = [path for path in job.files.all() if path.exists()]
-    if request.as_json:
-        fares: dict[str, Any] = {
-            name: tally.fare(name)
-            | {"frames_per_second": None if rates[name] is None else round(rates[name] or 0.0, 2)}
-            for name in tally.tracks
-        }
-        failed = {name: failure.to_dict() for name, failure in tally.failures.items()}
-        emit(
-            {
-                "frames": len(tally.frames),
-                "trackers": fares,
-                "failed": failed,
-                "left_out": dict(tally.left_out),
-                "outputs": [shown(path) for path in outputs],
-            }
-        )
-    if request.quiet:
-        return
-    for line in _table(tally, rates):
-        say(line)
-    for path in outputs:
-        say(f"wrote {shown(path)}")
-
-
-def _table(tally: Tally, rates: Mapping[str, float | None]) -> list[str]:
-    """Heads and a line a tracker, in columns."""
-    rows = [["", "agreement", "frames/s", "lost", *(["AUC"] if tally.auc else [])]]
-    for name in tally.tracks:
-        fare, rate = tally.fare(name), rates[name]
-        texts = (
-            ("{:.2f}", fare["agreement"]),
-            ("{:.1f}", rate),
-            ("{:.0%}", fare["lost"]),
-            ("{:.3f}", fare.get("success_auc")),
-        )
-        rows.append([shown(name), *("-" if value is None else text.format(value) for text, value in texts)])
-    rows = [row[: len(rows[0])] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    ends = [
-        f"{shown(name).ljust(widths[0])}  {shown(str(failure))}" for name, failure in tally.failures.items()
-    ]
-    left = [f"{shown(name).ljust(widths[0])}  {remark}" for name, remark in tally.left_out.items()]
-    return [*lines, *ends, *left]
-
-
-def _judge(team: TrackerGroup, tally: Tally | None) -> None:
-    """Raise what there is to raise of trackers that failed and of a truth that does not fit."""
-    if tally is None:  # not one row: all that started failed at once
-        raise next(iter(team.failures.values())).error
-    error = tally.truth_error
-    if team.failures:
-        if error is not None:
-            warn(str(error))
-        names = ", ".join(map(shown, team.failures))
-        raise PartialResult(f"{len(team.failures)} trackers failed: {names}; the rest is written.")
-    if error is not None:
-        raise error
+def _legend(found: Comparison, name: str) -> str:
+    """Return a tracker's line in the legend."""
+    if name in found.failures:
+        return str(found.failures[name])
+    texts = {"agreement": "agreement {:.2f}", "lost": "lost {:.0%}", "success_auc": "AUC {:.3f}"}
+    known = {key: value for key, value in found.scores(name).items() if value is not None}
+    return " \u00b7 ".join(text.format(known[key]) for key, text in texts.items() if key in known)

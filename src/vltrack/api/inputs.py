@@ -1,137 +1,119 @@
-"""From flags to one checked request: targets, outputs, settings. Knows paths and texts; opens no video,
-loads no torch.
+"""Checks of the arguments that several verbs share: models, targets, outputs, settings.
 
-Every check here costs microseconds, so that a wrong flag is told before anything heavy is loaded.
+Every check costs microseconds, so that a wrong argument is reported before torch or a video is loaded.
 """
 
 from __future__ import annotations
 
-import difflib
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vltrack.api.console import shown
-from vltrack.core.errors import ModelNotFound, PromptEmpty, ResourceError, UsageError
+from vltrack.checkpoints.cards import find_file
+from vltrack.core.errors import (
+    ConfigError,
+    PromptEmpty,
+    ResourceError,
+    UsageError,
+    did_you_mean,
+)
+from vltrack.core.files import printable
 
-# MERGED api/inputs.py
-# Names that a user may mistype: models and settings. Knows the list of models; loads no torch, no
-# weights.
+if TYPE_CHECKING:
+    from vltrack.core.types import Target
+    from vltrack.tracking.postprocess import Policy
+    from vltrack.video.base import SourceInfo
 
+    BoxLike = tuple[float, float, float, float]
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+DEFAULT_MODEL = "litetrack-tiny"
+DEVICES = ("auto", "cpu", "cuda", "mps")
+TABLES, VIDEOS, SHEETS = (".csv", ".json"), (".mp4",), (".png",)
+_BOX_LIKE = re.compile(r"[-+0-9.eE\s]+(,[-+0-9.eE\s]+){3}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence with the nearest known name, or the list of all."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
+# -- models -------------------------------------------------------------------------------------------
 
 
-def model_names() -> dict[str, Path | None]:
-    """Every ``name-size`` that can be asked for, and its weights where they ship."""
-    from vltrack.models import MODELS
-
-    names = [f"{card.name}-{size}" for card in MODELS.values() for size in card.sizes]
-    files = {name: WEIGHTS / f"{name}.safetensors" for name in names}
-    return {name: file if file.is_file() else None for name, file in files.items()}
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """The known name that ``name`` is but for case and hyphens (``SATracker``); else ``name`` as it is."""
-    plain = name.lower().replace("-", "")
-    return next((other for other in known if other.replace("-", "") == plain), name)
-
-
-def check_model(name: str) -> str:
-    """The whole name of a model with weights at hand (a tracker alone means its tiny size), or the path.
+def check_model(name: str | os.PathLike[str]) -> str:
+    """Return the full name of a model with weights (a tracker's name alone means its tiny size), or the path.
 
     Raises:
         ModelNotFound: ``name`` is neither a file nor such a model.
     """
-    path = Path(name)
-    if path.is_file():
-        return name
-    if path.suffix == ".safetensors" or path.name != name:
-        raise ModelNotFound(
-            f"there are no weights at {shown(name)}.", hint="Check the path, or: vltrack models."
+    name = os.fspath(name)
+    return name if Path(name).is_file() else find_file(name).stem
+
+
+def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> list[str]:
+    """Return the words after ``--models``; ``more`` are those without a flag. Raises ``UsageError``."""
+    if more and not models:
+        raise UsageError(
+            f"{printable(more[0])!r} belongs to no flag.",
+            hint='A sentence with blanks is written in quotes: --text "the white car".',
         )
-    known = model_names()
-    whole = meant(name, known)
-    if whole not in known:
-        whole = meant(f"{name}-tiny", known)  # as models.split_name
-    if whole not in known:
-        raise ModelNotFound(f"no model is called {shown(name)!r}.", hint=nearest(name, known))
-    if known[whole] is None:
-        at_hand = [other for other, file in known.items() if file is not None]
-        hint = f"At hand: {', '.join(at_hand)}. Others come in by vltrack train or vltrack import-weights."
-        raise ModelNotFound(f"no weights for {whole} ship with vltrack.", hint=hint)
-    return whole
+    if more and Path(more[-1]).exists() and not more[-1].endswith(".safetensors"):
+        raise UsageError(
+            f"{printable(more[-1])!r} is not a model.",
+            hint="The input comes first: vltrack compare INPUT --models ...",
+        )
+    return [*(models or ()), *(more or ())]
 
 
-TABLES = (".csv", ".json")
-VIDEOS = (".mp4",)
-SHEETS = (".png",)
-OUTPUTS = TABLES + VIDEOS + SHEETS
-_BOX_LIKE = re.compile(r"[-+0-9.eE\s]+(,[-+0-9.eE\s]+){3}")
+# -- targets ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NamedTarget:
-    """One target as typed: four numbers still in the user's format and unit, a cleaned sentence, or both."""
+def one_target(box: BoxLike | None, text: str | None) -> dict[str, Target]:
+    """Return the target that ``box`` and ``text`` name, as ``1``. Raises ``UsageError`` without either."""
+    from vltrack.core.types import Target
 
-    name: str
-    box: tuple[float, float, float, float] | None = None
-    text: str | None = None
+    if box is None and text is None:
+        raise UsageError(
+            "Nothing says what to follow: neither a text nor a box is given.",
+            hint='Give --text "the white car", --box x,y,w,h, or both (text=, box= in Python).',
+        )
+    return {"1": Target(box=box, text=text)}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """Everything that ``vltrack track`` was asked for, checked as far as that goes without opening the input.
+def pixel_targets(
+    targets: Mapping[str, Target], box_format: str, box_unit: str, info: SourceInfo
+) -> dict[str, Target]:
+    """Return the targets with boxes as x, y, w, h in pixels of the frame, and cleaned text.
 
-    Attributes:
-        source: path, ``-``, a camera's number or an ``rtsp://`` address.
-        targets: at least one, names unique.
-        box_format, box_unit: how the numbers of the boxes are meant.
-        start, end, stride: frames of the input; ``end`` is exclusive, None to the last.
-        outputs: files to write, by extension; empty means rows on standard output.
+    Raises:
+        BoxInvalid, BoxOutside, PromptEmpty, PromptInvalid, PromptTooLong: see ``prep.prompts``.
     """
+    from vltrack.core.types import Target
+    from vltrack.prep.prompts import check_box, clean_text, convert_box
 
-    source: str
-    targets: tuple[NamedTarget, ...]
-    box_format: str = "xywh"
-    box_unit: str = "px"
-    start: int = 0
-    end: int | None = None
-    stride: int = 1
-    model: str = "litetrack-tiny"
-    outputs: tuple[Path, ...] = ()
-    overwrite: bool = False
-    as_json: bool = False
-    quiet: bool = False
-    allow_network: bool = False
-    device: str = "auto"
-    threads: int | None = None
-    fail_if_lost: bool = False
-    settings: Mapping[str, object] = field(default_factory=dict)
+    found: dict[str, Target] = {}
+    for name, target in targets.items():
+        box = target.box
+        if box is not None:
+            box = convert_box(box, box_format, box_unit, info.width, info.height)
+            check_box(box, info.width, info.height)
+        found[name] = Target(box=box, text=None if target.text is None else clean_text(target.text))
+    return found
 
 
 def read_targets(
     *,
     text: str | None,
-    boxes: Sequence[str],
-    named: Sequence[str],
-    box_format: str,
+    boxes: Sequence[str] = (),
+    named: Sequence[str] = (),
+    box_format: str = "xywh",
     allow_empty_text: bool = False,
-) -> tuple[tuple[NamedTarget, ...], tuple[str, ...]]:
-    """Targets from ``--text``, ``--box`` and ``--target``; and warnings.
+) -> tuple[dict[str, Target], tuple[str, ...]]:
+    """Return the targets that ``--text``, ``--box`` and ``--target`` name, and warnings.
 
     Raises:
         UsageError: none given, several ``--box``, ``--target`` mixed with the others, a name used twice.
-        PromptEmpty, PromptInvalid, PromptTooLong, BoxInvalid: what was given cannot be used.
+        PromptEmpty, PromptInvalid, PromptTooLong, BoxInvalid: a text or a box cannot be used.
     """
     from vltrack.prep.prompts import clean_text, parse_box
 
@@ -146,144 +128,142 @@ def read_targets(
                 "--target cannot be mixed with --text or --box.", hint="Write every target as --target."
             )
         return _read_named(named, box_format), ()
-    if text is None and not boxes:
-        raise UsageError(
-            "nothing says what to follow: --text and --box are both missing.",
-            hint='Give --text "the white car", --box x,y,w,h, or both.',
-        )
     warnings: tuple[str, ...] = ()
-    sentence: str | None = None
     if text is not None:
         try:
-            sentence = clean_text(text)
+            text = clean_text(text)
         except PromptEmpty:
             if not (allow_empty_text and boxes):
                 raise
-            warnings = ("the sentence has no word in it; only the box is used.",)
-    box = parse_box(boxes[0], box_format) if boxes else None
-    return (NamedTarget(name="1", box=box, text=sentence),), warnings
+            text, warnings = None, ("the text has no word in it; only the box is used.",)
+    return one_target(parse_box(boxes[0], box_format) if boxes else None, text), warnings
 
 
-def _read_named(named: Sequence[str], box_format: str) -> tuple[NamedTarget, ...]:
-    """``NAME:value`` where the value is four numbers or a sentence; the same name twice joins one of each."""
+def _read_named(named: Sequence[str], box_format: str) -> dict[str, Target]:
+    """Read ``NAME:value``, the value four numbers or a text; the same name twice joins one of each."""
+    from vltrack.core.types import Target
     from vltrack.prep.prompts import clean_text, parse_box
 
-    found: dict[str, NamedTarget] = {}
+    found: dict[str, Target] = {}
     for item in named:
         name, colon, value = item.partition(":")
         name = name.strip()
         if not colon or not name:
             raise UsageError(
-                f"--target {shown(item[:80])!r} has no name.",
+                f"--target {printable(item[:80])!r} has no name.",
                 hint='Write --target "1:the dog" or "2:120,40,60,80".',
             )
         if not name.isprintable() or len(name) > 64:
-            raise UsageError(f"the target's name {shown(name[:80])!r} is not up to 64 printable characters.")
-        known = found.get(name, NamedTarget(name=name))
+            raise UsageError(f"The target name {printable(name[:80])!r} is not 1 to 64 printable characters.")
+        known = found.get(name, Target())
         is_box = _BOX_LIKE.fullmatch(value.strip()) is not None
         if (known.box if is_box else known.text) is not None:
             raise UsageError(
-                f"the target {shown(name)!r} was given two {'boxes' if is_box else 'sentences'}.",
-                hint="Give every target its own name; the same name may join one box and one sentence.",
+                f"The target {printable(name)!r} was given two {'boxes' if is_box else 'texts'}.",
+                hint="Give every target its own name; the same name may join one box and one text.",
             )
-        found[name] = NamedTarget(
-            name=name,
+        found[name] = Target(
             box=parse_box(value, box_format) if is_box else known.box,
             text=known.text if is_box else clean_text(value),
         )
-    return tuple(found.values())
+    return found
 
 
-def check_mode(mode: str | None, targets: Sequence[NamedTarget]) -> None:
-    """``--mode`` only checks that what it promises was given. Raises ``UsageError`` naming the flag."""
+def check_mode(mode: str | None, targets: Mapping[str, Target]) -> None:
+    """Check that every target is named as ``--mode`` says. Raises ``UsageError`` with the flag at fault."""
+    from vltrack.core.types import Mode
+
     if mode is None:
         return
-    wants = {"nl": (False, True), "bbox": (True, False), "nlbbox": (True, True)}
-    if mode not in wants:
-        raise UsageError(
-            f"unknown mode {shown(mode)!r}.", hint="Use nl, bbox or nlbbox; or leave --mode out."
-        )
-    for target in targets:
-        flags = [("--box", wants[mode][0], target.box), ("--text", wants[mode][1], target.text)]
-        for flag, wanted, given in flags:
+    check_choice("--mode", mode, tuple(Mode))
+    for target in targets.values():
+        for flag, wanted, given in (
+            ("--box", mode != Mode.NL, target.box),
+            ("--text", mode != Mode.BBOX, target.text),
+        ):
             if wanted and given is None:
                 raise UsageError(f"--mode {mode} needs {flag}, which is missing.")
-        for flag, wanted, given in flags:
             if not wanted and given is not None:
                 raise UsageError(
                     f"--mode {mode} does not take {flag}, which was given.", hint="Leave one of them out."
                 )
 
 
-def check_outputs(outputs: Sequence[Path], source: str, *, overwrite: bool) -> None:
-    """Every output can be written, is no input, and destroys nothing that was not released (row V23).
+def read_text(text: str | None, text_file: Path | None, line: int | None) -> str | None:
+    """Return ``--text``, or line ``--line`` of ``--text-file``. Raises ``UsageError`` for both."""
+    if text_file is None:
+        if line is not None:
+            raise UsageError("--line belongs to --text-file, which is missing.")
+        return text
+    if text is not None:
+        raise UsageError("--text and --text-file both give a text.", hint="Leave one of them out.")
+    from vltrack.prep.prompts import read_prompt_file
 
-    Raises:
-        UsageError: an unknown extension, a path given twice, an output that is the input or exists already.
-        ResourceError: the folder is missing or cannot be written.
-    """
-    seen: set[Path] = set()
-    for path in outputs:
-        if path.suffix.lower() not in OUTPUTS:
-            raise UsageError(
-                f"-o {shown(path)} has the extension {shown(path.suffix)!r}.",
-                hint=f"Use one of {', '.join(OUTPUTS)}.",
-            )
-        place = path.parent.resolve() / path.name
-        if place in seen:
-            raise UsageError(f"-o {shown(path)} was given twice.")
-        seen.add(place)
-        _check_not_input(path, source)
-        check_writable(path, overwrite=overwrite)
+    return read_prompt_file(text_file, 1 if line is None else line)
 
 
-def _check_not_input(path: Path, source: str) -> None:
-    origin = Path(source)
-    if source == "-" or not origin.exists():
-        return
-    if path.exists() and path.samefile(origin):
-        raise UsageError(f"-o {shown(path)} is the input itself.", hint="Choose another name.")
-    if origin.is_dir() and path.parent.exists() and path.parent.samefile(origin):
-        raise UsageError(
-            f"-o {shown(path)} lies among the input's own pictures.",
-            hint="Choose a folder that is not the input.",
-        )
+def demo_clip() -> tuple[Path, Target]:
+    """Return the clip that ships, with the target that its card names by a box and a text."""
+    from vltrack.core.types import Target
+
+    folder = WEIGHTS.parent / "clips"
+    card = json.loads((folder / "car-shadow.json").read_text(encoding="utf-8"))
+    x, y, w, h = (float(number) for number in card["box"])
+    return folder / card["file"], Target(box=(x, y, w, h), text=card["text"])
 
 
-def check_writable(path: Path, *, overwrite: bool) -> None:
-    folder = path.parent
-    if not folder.is_dir():
-        raise ResourceError(
-            f"cannot write {shown(path)}: its folder does not exist.", hint=f"Create {shown(folder)} first."
-        )
-    if path.is_dir():
-        raise ResourceError(f"cannot write {shown(path)}: it is a folder.", hint="Choose another name.")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{shown(path)} exists already.", hint="Add --overwrite to replace it.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ResourceError(
-            f"cannot write {shown(path)}: permission denied.", hint="Choose a folder that you may write to."
-        )
+# -- choices and settings -----------------------------------------------------------------------------
 
 
-def check_choice(flag: str, value: str, known: Sequence[str]) -> None:
-    """Raises ``UsageError`` where ``value`` is not one of the words that ``flag`` takes."""
+def check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    """Raise ``UsageError`` where ``value`` of the argument ``name`` is not a known one."""
     if value not in known:
-        raise UsageError(f"{flag} {shown(value)!r} is unknown.", hint=nearest(value, known))
+        raise UsageError(f"{name} {printable(value)!r} is unknown.", hint=did_you_mean(value, known))
+
+
+def check_modes(modes: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the modes as plain text. Raises ``UsageError`` for an unknown or repeated one, or for none."""
+    for mode in modes:
+        check_choice("modes", mode, known)
+    if not modes or len(set(modes)) < len(modes):
+        raise UsageError(f"modes {','.join(modes)!r} must name each of {','.join(known)} at most once.")
+    return tuple(map(str, modes))
+
+
+def read_list(text: str | None) -> tuple[str, ...] | None:
+    """Read ``nl,nlbbox`` as a tuple; None stays None."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def check_range(start: int, end: int | None, stride: int) -> None:
-    """Raises ``UsageError`` where the range of frames is empty or runs backwards."""
+    """Raise ``UsageError`` where the range of frames is empty or runs backwards."""
     if start < 0:
-        raise UsageError(f"--start {start} is negative; frames count from 0.")
+        raise UsageError(f"The start {start} is negative; frames count from 0.")
     if stride < 1:
-        raise UsageError(f"--stride {stride} is below 1.")
+        raise UsageError(f"The stride {stride} is below 1.")
     if end is not None and end <= start:
-        raise UsageError(f"--end {end} is not after --start {start}; the end is exclusive.")
+        raise UsageError(f"The end {end} is not after the start {start}; the end is exclusive.")
+
+
+def check_box_options(box_format: str, box_unit: str) -> None:
+    """Raise ``UsageError`` for an unknown format or unit of boxes."""
+    check_choice("box format", box_format, ("xywh", "xyxy", "cxcywh"))
+    check_choice("box unit", box_unit, ("px", "rel"))
+
+
+def check_policy(policy: Policy | Mapping[str, Any] | None) -> None:
+    """Raise ``UsageError`` for an unknown option (with the nearest one) or a value out of range."""
+    from vltrack.tracking.postprocess import Policy
+
+    try:
+        if not isinstance(policy, Policy):
+            Policy().changed(policy or {})
+    except ConfigError as error:
+        raise UsageError(error.message, hint=error.hint) from error
 
 
 def read_settings(items: Sequence[str], prefix: str = "") -> dict[str, str]:
-    """``--set policy.window=0.4`` -> ``{"window": "0.4"}`` with the prefix ``policy.``.
+    """Read ``--set policy.window=0.4`` as ``{"window": "0.4"}`` with the prefix ``policy.``.
 
     Raises:
         UsageError: no ``=``, another prefix, or a key given twice.
@@ -293,15 +273,19 @@ def read_settings(items: Sequence[str], prefix: str = "") -> dict[str, str]:
         path, equals, text = item.partition("=")
         key = path.strip().removeprefix(prefix)
         if not equals or not key or not path.strip().startswith(prefix):
-            raise UsageError(f"--set {shown(item)!r} is not {prefix}key=value.")
+            raise UsageError(f"--set {printable(item)!r} is not {prefix}key=value.")
         if key in settings:
-            raise UsageError(f"--set {prefix}{shown(key)} was given twice.")
+            raise UsageError(f"--set {prefix}{printable(key)} was given twice.")
         settings[key] = text.strip()
     return settings
 
 
-def read_value(raw: str) -> object:
-    """One value of a setting: true, false, none, an integer, a number, else the text itself."""
+def read_policy(items: Sequence[str]) -> dict[str, object]:
+    """Read ``--set policy.key=value``; values become true, false, none, an integer, a number, else text."""
+    return {key: _value(text) for key, text in read_settings(items, "policy.").items()}
+
+
+def _value(raw: str) -> object:
     words: dict[str, object] = {"true": True, "false": False, "none": None}
     if raw.lower() in words:
         return words[raw.lower()]
@@ -311,3 +295,107 @@ def read_value(raw: str) -> object:
         except ValueError:
             continue
     return raw
+
+
+# -- outputs ------------------------------------------------------------------------------------------
+
+
+def check_outputs(outputs: Sequence[Path], source: object, *, overwrite: bool) -> None:
+    """Check that every output can be written, is not the input and replaces nothing (docs/faults.md, V23).
+
+    Raises:
+        UsageError: an unknown extension, a path given twice, an output that is the input or exists already.
+        ResourceError: the folder is missing or cannot be written.
+    """
+    known = TABLES + VIDEOS + SHEETS
+    seen: set[Path] = set()
+    for path in outputs:
+        if path.suffix.lower() not in known:
+            raise UsageError(
+                f"The output {printable(path)} has the unknown extension {printable(path.suffix)!r}.",
+                hint=f"Use one of {', '.join(known)}.",
+            )
+        place = path.parent.resolve() / path.name
+        if place in seen:
+            raise UsageError(f"The output {printable(path)} was given twice.")
+        seen.add(place)
+        if isinstance(source, str | os.PathLike):
+            _check_not_input(path, os.fspath(source))
+        check_writable(path, overwrite=overwrite)
+
+
+def _check_not_input(path: Path, source: str) -> None:
+    origin = Path(source)
+    if source == "-" or not origin.exists():
+        return
+    if path.exists() and path.samefile(origin):
+        raise UsageError(f"The output {printable(path)} is the input itself.", hint="Choose another name.")
+    if origin.is_dir() and path.parent.exists() and path.parent.samefile(origin):
+        raise UsageError(
+            f"The output {printable(path)} is in the folder of the input's images.",
+            hint="Choose a folder that is not the input.",
+        )
+
+
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Raise ``ResourceError`` or ``UsageError`` where the file cannot be written or would be replaced."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise ResourceError(
+            f"Cannot write {printable(path)}: its folder does not exist.",
+            hint=f"Create {printable(folder)} first.",
+        )
+    if path.is_dir():
+        raise ResourceError(f"Cannot write {printable(path)}: it is a folder.", hint="Choose another name.")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{printable(path)} exists already.", hint="Add --overwrite to replace it.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ResourceError(
+            f"Cannot write {printable(path)}: permission denied.",
+            hint="Choose a folder that you may write to.",
+        )
+
+
+def check_folder(folder: Path, names: Iterable[str] = (), *, overwrite: bool = False) -> None:
+    """Check that ``names`` can be written into a folder, which need not exist yet."""
+    if folder.is_dir():
+        for name in names:
+            check_writable(folder / name, overwrite=overwrite)
+    elif folder.exists():
+        raise ResourceError(
+            f"Cannot write to {printable(folder)}: it is a file.", hint="Choose another folder with --out."
+        )
+
+
+def check_empty(folder: Path, hint: str) -> None:
+    """Raise ``UsageError`` with ``hint`` where the folder exists and holds something."""
+    check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{printable(folder)} is not empty.", hint=hint)
+
+
+def make_folder(folder: Path) -> Path:
+    """Create the folder where it does not exist. Raises ``ResourceError``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"Cannot create the folder {printable(folder)}: {error.strerror}.",
+            hint="Choose another with --out.",
+        ) from error
+    return folder
+
+
+@contextmanager
+def new_folder(folder: Path | None) -> Iterator[None]:
+    """Create the folder for the block; one that was created and stayed empty is removed again."""
+    if folder is None:
+        yield
+        return
+    existed = folder.is_dir()
+    make_folder(folder)
+    try:
+        yield
+    finally:
+        if not existed and not any(folder.iterdir()):
+            folder.rmdir()

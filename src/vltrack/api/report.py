@@ -1,14 +1,18 @@
-"""Makes a report: sources to one document, the document to files. Knows the order of things; parses no flag.
+"""``vltrack.report``: curves, tables and worst sequences of trackers on one data set, as one page.
 
-Everything is drawn from the document alone, also the first time: drawing it again gives the same bytes.
+Results become one document, and every file is drawn from the document alone: drawing it again gives the same
+bytes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -17,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.api.console import shown
+from vltrack.api.inputs import check_choice, check_folder, make_folder
 from vltrack.api.report_sources import Source, check_one_data, common, read_sources, report_document, split_of
-from vltrack.core.errors import ResourceError, UsageError
-from vltrack.core.files import as_resource_error, write_bytes
+from vltrack.core.errors import UsageError
+from vltrack.core.files import printable, write_bytes
 from vltrack.core.json_io import parse_json
 
 if TYPE_CHECKING:
     from vltrack.evaluation.summary import Short
 
 
+FORMATS = ("svg", "png")
 PAGE, DOCUMENT, TABLE, PICTURES = "report.html", "report.json", "table.tex", "pictures"
 _OURS = re.compile(
     r"(success|precision|norm-precision|attributes|speed|likeness|(strip|sheet)-\d+|gain-\d+-over-\d+)\.(svg|png)"
@@ -35,172 +40,241 @@ _MAIN = {True: ["overlap", "op50", "op75"], False: ["auc", "norm_precision", "pr
 _DRAWS = 10_000
 _MEASURES = {
     "auc": "success: mean over thresholds of the share of frames whose overlap is above them",
-    "precision": "precision: share of frames whose centre is within 20 pixels",
-    "norm_precision": "normalised precision: the same within 0.20 of the target's width and height",
-    "norm_precision_mean": "normalised precision: mean over thresholds up to 0.5",
+    "precision": "precision: share of frames whose center is within 20 pixels",
+    "norm_precision": "normalized precision: the same within 0.20 of the target's width and height",
+    "norm_precision_mean": "normalized precision: mean over thresholds up to 0.5",
     "op50": "share of frames whose overlap is above 0.50",
     "op75": "share of frames whose overlap is above 0.75",
     "overlap": "mean overlap",
 }
-"""What the measures are, unless a convention says otherwise."""
+"""Meaning of the measures, unless a protocol defines them otherwise."""
+_NO_FRAMES: dict[str, Any] = {"films": [], "worst_by": "", "likeness": None, "likeness_note": ""}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """A checked command: ``cli/report.py`` tells of each flag. ``command`` and ``date`` are for the page."""
+class ReportResult:
+    """A report that was written.
 
-    results: tuple[str, ...]
-    out: Path
-    data: Path | None
-    against: str | None
-    worst: int
+    Attributes:
+        out, files: folder, and the files in it.
+        sequences, of: scored sequences, and those of the whole data set.
+        rule: protocol of figures and intervals.
+        verdict: the comparison in one sentence.
+        places: first and last place of each tracker that the intervals allow.
+        pairs: paired intervals of each two trackers: mean, low and high in percentage points.
+        notes: what a reader should know.
+    """
+
+    out: str
+    files: list[str]
+    sequences: int
+    of: int
     rule: str
-    formats: tuple[str, ...]
-    subset_common: bool
-    short: Short
-    overwrite: bool
-    command: str
-    date: str
+    verdict: str
+    places: list[dict[str, Any]]
+    pairs: list[dict[str, Any]]
+    notes: list[str]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row per pair of trackers and measure, for pandas."""
+        return iter(self.pairs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``vltrack report --json`` prints."""
+        return asdict(self)
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Write the report; what was written and what may be said of it.
+def report(
+    results: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path = "report",
+    data: str | Path | None = None,
+    against: str | None = None,
+    worst: int = 4,
+    rule: str = "official",
+    formats: Sequence[str] = FORMATS,
+    subset_common: bool = False,
+    short: Short = "refuse",
+    overwrite: bool = False,
+) -> ReportResult:
+    """Write one page with all figures and tables for one or several trackers on one data set.
+
+    Args:
+        results: folders of results or ``scores.json`` files, each ``PATH`` or ``NAME=PATH``; or one
+            ``report.json``, which is drawn again.
+        out: folder for page, figures, table and JSON.
+        data: the data set: adds strips and contact sheets, and scores results that are not scored yet.
+        against: name of the tracker that the others are compared with; None takes the last.
+        worst: number of the worst sequences to show.
+        rule: protocol of figures and intervals: ``official`` or ``vlt-python``.
+        formats: of the figures, of ``svg`` and ``png``.
+        subset_common: compare the sequences that all trackers have.
+        short: results scored here with too few rows: ``refuse``, count as ``misses``, or ``cut``.
+        overwrite: replace a report that exists.
+
+    Returns:
+        The files, and what they say: verdict, places, and paired bootstrap intervals.
 
     Raises:
-        UsageError: files are there already, or the results do not belong together.
-        DataError: something that is read is at fault.
-        ResourceError: something cannot be written.
+        UsageError: files exist already, or the results do not belong together.
+        DataError: results or data cannot be read. ResourceError: a file cannot be written.
+
+    Example:
+        >>> import vltrack
+        >>> done = vltrack.report(["a/scores.json", "b/scores.json"], formats=["svg"], worst=0)
+        >>> done.verdict.split(":")[0], "report.html" in done.files
+        ('a is ahead of the other', True)
     """
-    _check_out(job)
-    document = report_document(job.results)
-    if document is None:
-        document = _document(job)
-    elif job.data is not None or job.against is not None or job.subset_common or job.short != "refuse":
+    words = [os.fspath(word) for word in ([results] if isinstance(results, str | Path) else results)]
+    formats = tuple(dict.fromkeys(str(kind).lower() for kind in formats))
+    if not formats or any(kind not in FORMATS for kind in formats):
         raise UsageError(
-            "a report.json is drawn again as it is.",
+            f"The figure format {printable(','.join(formats))!r} is unknown.", hint="Known: svg, png."
+        )
+    check_choice("short", short, ("refuse", "misses", "cut"))
+    out = Path(out)
+    _check_out(out, overwrite=overwrite)
+    document = report_document(words)
+    if document is None:
+        flags = {
+            "--out": out, "--data": data, "--against": against,
+            "--worst": worst if worst != 4 else None,
+            "--rule": rule if rule != "official" else None,
+            "--format": ",".join(formats) if formats != FORMATS else None,
+            "--short": short if short != "refuse" else None,
+        }  # fmt: skip
+        more = [text for flag, value in flags.items() if value is not None for text in (flag, str(value))]
+        more += ["--subset-common"] if subset_common else []
+        head = {
+            "command": shlex.join(["vltrack", "report", *words, *more]),
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        place = None if data is None else Path(data)
+        document = _document(words, head, place, against, worst, rule, short, subset_common=subset_common)
+    elif data is not None or against is not None or subset_common or short != "refuse":
+        raise UsageError(
+            "A report.json can only be drawn again.",
             hint="Leave out --data, --against, --short and --subset-common.",
         )
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    return _write(document, out, formats)
 
-    from vltrack.plots.report import draw_pictures, report_page
+
+def _write(document: dict[str, Any], out: Path, formats: Sequence[str]) -> ReportResult:
+    """Draw everything from the document and write it; figures of an earlier report are removed."""
+    from vltrack.plots.report import draw_figures, report_page
     from vltrack.plots.report_data import read_report
-    from vltrack.plots.report_table import latex_of, pair_verdict, places, verdict
+    from vltrack.plots.report_table import latex_of, pair_verdict, ranking, verdict
 
-    report = read_report(parse_json(text, DOCUMENT), DOCUMENT)
-    pictures = draw_pictures(report, job.formats)
-    files = {
-        f"{PICTURES}/{picture.name}.{kind}": picture.data[kind]
-        for picture in pictures
-        for kind in job.formats
-    }
-    files[TABLE] = latex_of(report).encode()
-    files[DOCUMENT] = text.encode("utf-8", "backslashreplace")  # a lone surrogate: JSON knows the same escape
-    files[PAGE] = report_page(report, pictures).encode("utf-8", "backslashreplace")
-    _write(job, files)
-    return {
-        "out": str(job.out),
-        "files": sorted(files),
-        "sequences": len(report.sequences),
-        "of": report.of,
-        "rule": report.rule,
-        "verdict": verdict(report),
-        "places": [
-            {"tracker": report.entries[place.tracker].name, "first": place.first, "last": place.last}
-            for place in places(report)
-        ],
-        "pairs": [
-            {
-                "a": report.entries[pair.a].name, "b": report.entries[pair.b].name, "measure": pair.measure,
-                "mean": pair.mean if pair.mean == pair.mean else None, "low": pair.low, "high": pair.high,
-                "verdict": pair_verdict(report, pair),
-            }
-            for pair in report.pairs
-        ],
-        "notes": report.notes,
-    }  # fmt: skip
-
-
-def _check_out(job: Job) -> None:
-    """That nothing is in the way, before anything is read."""
-    if job.out.exists() and not job.out.is_dir():
-        raise ResourceError(f"{shown(job.out)} is a file.", hint="Choose a folder with --out.")
-    taken = [name for name in (PAGE, DOCUMENT, TABLE, PICTURES) if (job.out / name).exists()]
-    if taken and not job.overwrite:
-        raise UsageError(
-            f"{shown(job.out / taken[0])} is there already.", hint="Add --overwrite, or choose another --out."
-        )
-
-
-def _write(job: Job, files: dict[str, bytes]) -> None:
-    """Every file whole, the page last; pictures of an earlier report that this one does not have go."""
-    folder = job.out / PICTURES
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise as_resource_error(error, folder) from error
-    for name, data in files.items():
-        write_bytes(job.out / name, data)
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    found = read_report(parse_json(text, DOCUMENT), DOCUMENT)
+    figures = draw_figures(found, formats)
+    files = {f"{PICTURES}/{one.name}.{kind}": one.data[kind] for one in figures for kind in formats}
+    files[TABLE] = latex_of(found).encode()
+    files[DOCUMENT] = text.encode("utf-8", "backslashreplace")  # a lone surrogate: JSON has the same escape
+    files[PAGE] = report_page(found, figures).encode("utf-8", "backslashreplace")
+    folder = make_folder(out / PICTURES)
+    for name, data in files.items():  # the page last
+        write_bytes(out / name, data)
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name) and f"{PICTURES}/{path.name}" not in files:
             path.unlink(missing_ok=True)
+    return ReportResult(
+        out=str(out),
+        files=sorted(files),
+        sequences=len(found.sequences),
+        of=found.of,
+        rule=found.rule,
+        verdict=verdict(found),
+        places=[
+            {"tracker": found.entries[place.tracker].name, "first": place.first, "last": place.last}
+            for place in ranking(found)
+        ],
+        pairs=[
+            {
+                "a": found.entries[pair.a].name, "b": found.entries[pair.b].name, "measure": pair.measure,
+                "mean": pair.mean if pair.mean == pair.mean else None, "low": pair.low, "high": pair.high,
+                "verdict": pair_verdict(found, pair),
+            }
+            for pair in found.pairs
+        ],
+        notes=found.notes,
+    )  # fmt: skip
 
 
-def _document(job: Job) -> dict[str, Any]:
-    """Everything that the report says and shows, from results and data."""
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    """Check that no file is in the way, before anything is read."""
+    check_folder(out)
+    taken = [name for name in (PAGE, DOCUMENT, TABLE, PICTURES) if (out / name).exists()]
+    if taken and not overwrite:
+        raise UsageError(
+            f"{printable(out / taken[0])} exists already.", hint="Add --overwrite, or choose another --out."
+        )
+
+
+def _document(
+    words: Sequence[str],
+    head: dict[str, Any],
+    data: Path | None,
+    against: str | None,
+    worst: int,
+    rule: str,
+    short: Short,
+    *,
+    subset_common: bool,
+) -> dict[str, Any]:
+    """Return everything that the report says and shows, from results and data."""
     from vltrack.plots.report_data import FORMAT, MOST, VERSION
 
-    if len(job.results) > MOST:
+    if len(words) > MOST:
         raise UsageError(
-            f"{len(job.results)} trackers are too many to tell apart; at most {MOST}.",
+            f"{len(words)} trackers are too many to tell apart; at most {MOST}.",
             hint="Make two reports.",
         )
     dataset = None
-    if job.data is not None:
+    if data is not None:
         from vltrack.datasets.reader import open_dataset
 
-        dataset = open_dataset(job.data, split=split_of(job.results))
-    sources = read_sources(job.results, dataset, job.short)
+        dataset = open_dataset(data, split=split_of(words))
+    sources = read_sources(words, dataset, short)
     check_one_data(sources, dataset)
-    sources, subset, of = common(sources, wanted=job.subset_common)
-    _check_rule(sources, job.rule)
+    sources, subset, of = common(sources, wanted=subset_common)
+    for source in sources:
+        if rule not in source.scores["rules"]:
+            known = ", ".join(map(printable, source.scores["rules"]))
+            raise UsageError(
+                f"{printable(source.name)} has no scores under {printable(rule)!r}.",
+                hint=f"There is: {known}.",
+            )
     notes = _notes(sources)
     if subset == "common":
-        notes.append("Means over the common sequences; curves and ceilings need all trackers scored on them.")
-    against = _against(sources, job.against)
-    shown_of: dict[str, Any] = {"films": [], "worst_by": "", "likeness": None, "likeness_note": ""}
+        notes.append(
+            "Means over the common sequences; curves and upper bounds need all trackers scored on them."
+        )
+    reference = _against(sources, against)
+    shown = _NO_FRAMES
     if dataset is not None:
-        shown_of = _shown(job, sources, dataset.sequences, against, notes)
-    elif job.worst:
+        shown = _shown(sources, dataset.sequences, rule, reference, worst, notes)
+    elif worst:
         notes.append("No strips and contact sheets: they need --data and folders of results.")
     return {
         "format": FORMAT,
         "version": VERSION,
-        "command": job.command,
-        "date": job.date,
-        "rule": job.rule,
-        "against": against,
+        **head,
+        "rule": rule,
+        "against": reference,
         "subset": subset,
         "of": of,
         "scores": [source.scores | {"name": source.name} for source in sources],
-        "pairs": _pairs(sources, job.rule),
-        **shown_of,
+        "pairs": _pairs(sources, rule),
+        **shown,
         "notes": notes,
-        **_rule_words(sources, job.rule),
-        "measures": _MEASURES | (sources[0].scores["rules"][job.rule].get("measures") or {}),
+        **_rule_words(sources, rule),
+        "measures": _MEASURES | (sources[0].scores["rules"][rule].get("measures") or {}),
     }
 
 
-def _check_rule(sources: Sequence[Source], rule: str) -> None:
-    for source in sources:
-        if rule not in source.scores["rules"]:
-            known = ", ".join(map(shown, source.scores["rules"]))
-            raise UsageError(
-                f"{shown(source.name)} has no scores under {shown(rule)!r}.", hint=f"There is: {known}."
-            )
-
-
 def _notes(sources: Sequence[Source]) -> list[str]:
-    """What the evaluations had to say; what all say is said once."""
+    """Return the notes of the evaluations; a note that all have appears once."""
     notes = []
     said = [[s.scores.get("note"), *(s.scores.get("notes") or [])] for s in sources]
     for source, own in zip(sources, said, strict=True):
@@ -213,12 +287,12 @@ def _notes(sources: Sequence[Source]) -> list[str]:
 
 
 def _against(sources: Sequence[Source], name: str | None) -> int | None:
-    """The tracker that the others are compared with: the one that was named, else the last."""
+    """Return the number of the tracker that the others are compared with: the named one, else the last."""
     names = [source.name for source in sources]
     if name is not None and name not in names:
         raise UsageError(
-            f"--against {shown(name)!r} is none of the trackers.",
-            hint=f"There is: {', '.join(map(shown, names))}.",
+            f"--against {printable(name)!r} is none of the trackers.",
+            hint=f"There is: {', '.join(map(printable, names))}.",
         )
     if len(sources) < 2:
         return None
@@ -226,7 +300,7 @@ def _against(sources: Sequence[Source], name: str | None) -> int | None:
 
 
 def _pairs(sources: Sequence[Source], rule: str) -> list[dict[str, Any]]:
-    """The paired interval of every pair and measure."""
+    """Return the paired interval of every pair and measure."""
     from vltrack.metrics.bootstrap import paired_bootstrap
     from vltrack.plots.report import PAIRED
 
@@ -235,19 +309,19 @@ def _pairs(sources: Sequence[Source], rule: str) -> list[dict[str, Any]]:
         each = [_row(source, rule, measure) for source in sources]
         for a, b in combinations(range(len(sources)), 2):
             if len(each[a]) and len(each[a]) == len(each[b]):
-                told = paired_bootstrap(each[a], each[b], draws=_DRAWS, seed=0).to_dict()
-                rows.append({"a": a, "b": b, "measure": measure, **told})
+                interval = paired_bootstrap(each[a], each[b], draws=_DRAWS, seed=0).to_dict()
+                rows.append({"a": a, "b": b, "measure": measure, **interval})
     return rows
 
 
 def _row(source: Source, rule: str, measure: str) -> NDArray[np.float64]:
-    """(S,) one measure of every sequence, NaN where there is none; (0,) where it is not in the scores."""
+    """Return one measure of every sequence (S,), NaN where undefined; (0,) where the scores lack it."""
     values = (source.scores["rules"][rule].get("per_sequence") or {}).get(measure) or []
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _rule_words(sources: Sequence[Source], rule: str) -> dict[str, Any]:
-    """Each convention switch by switch, and the measures that a table for a paper shows."""
+    """Return each protocol switch by switch, and the measures that a table for a paper shows."""
     from vltrack.metrics.protocols import RULES
 
     texts = {}
@@ -261,48 +335,52 @@ def _rule_words(sources: Sequence[Source], rule: str) -> dict[str, Any]:
 
 
 def _shown(
-    job: Job, sources: Sequence[Source], clips: Sequence[Any], against: int | None, notes: list[str]
+    sources: Sequence[Source],
+    clips: Sequence[Any],
+    rule: str,
+    against: int | None,
+    worst: int,
+    notes: list[str],
 ) -> dict[str, Any]:
-    """Films and likeness, as far as there are boxes; ``notes`` says what is not there and why."""
-    from vltrack.api.report_sources import film_record, likeness, open_evidence
+    """Return the worst sequences and the similarity of boxes; ``notes`` gets what is missing and why."""
+    from vltrack.api.report_sources import open_evidence, sequence_record, similarity
     from vltrack.plots.report_data import row_record
 
-    nothing: dict[str, Any] = {"films": [], "worst_by": "", "likeness": None, "likeness_note": ""}
     without = [source.name for source in sources if source.folder is None]
     if without:
-        notes.append(f"No strips and contact sheets: there are no boxes beside the scores of {without[0]}.")
-        return nothing
+        notes.append(f"No strips and contact sheets: there are no boxes next to the scores of {without[0]}.")
+        return _NO_FRAMES
     names = sources[0].sequences
     by_name = {clip.name: clip for clip in clips}
     absent = [name for name in names if name not in by_name]
     if absent:
         raise UsageError(
-            f"--data has no sequence {shown(absent[0])} ({len(absent)} of {len(names)} are not there).",
+            f"--data has no sequence {printable(absent[0])} ({len(absent)} of {len(names)} are not there).",
             hint="Give the data set that was scored.",
         )
     evidence = [open_evidence(source.folder, names) for source in sources if source.folder is not None]
-    picked, words = _worst(sources, job.rule, against, job.worst)
+    picked, by = _worst(sources, rule, against, worst)
     films, reasons = [], defaultdict(list)
     for name in picked:
-        record, reason = film_record(by_name[name], evidence)
+        record, reason = sequence_record(by_name[name], evidence)
         films.append(record)
         if reason:
             reasons[reason].append(name)
     notes += [f"No contact sheet of {', '.join(some)}: {reason}" for reason, some in reasons.items()]
-    matrix = likeness([by_name[name] for name in names], evidence)
+    matrix = similarity([by_name[name] for name in names], evidence)
     note = (
         f"mean overlap where the target is there \u00b7 {len(names)} sequence{'s' if len(names) != 1 else ''}"
     )
     return {
         "films": films,
-        "worst_by": words,
+        "worst_by": by,
         "likeness": row_record(matrix.ravel(), 4),
         "likeness_note": note,
     }
 
 
 def _worst(sources: Sequence[Source], rule: str, against: int | None, count: int) -> tuple[list[str], str]:
-    """The sequences to look at, and by what they were picked."""
+    """Return the ``count`` worst sequences, and by what they were picked."""
     table = np.nan_to_num(np.stack([_row(source, rule, "auc") for source in sources]))
     if against is None:
         value, words = table[0], "Those of least success AUC."

@@ -1,4 +1,7 @@
-"""What a report is made of: scores of trackers, read, named and checked to be of one kind. Draws nothing."""
+"""Inputs of a report: scores of trackers, read, named and checked; boxes and frames of single sequences.
+
+Shapes: T trackers, N frames.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.api.console import shown
 from vltrack.core.errors import DataError, UsageError, VltrackError
+from vltrack.core.files import printable
 from vltrack.core.json_io import read_json
 from vltrack.core.types import Floats, iou_xywh
 from vltrack.plots.contact_sheet import Snapshot, select_keyframes, snapshot
 from vltrack.plots.report_data import row_record, snapshot_record
-from vltrack.plots.timelines import downsampled, spans
+from vltrack.plots.timelines import downsampled, true_spans
 
 if TYPE_CHECKING:
     from vltrack.datasets.reader import Dataset
@@ -31,7 +34,7 @@ SCORES, REPORT = "vltrack.scores", "vltrack.report"
 FILE, RUN = "scores.json", "run.json"
 _NAMED = 8
 """Folders that a hint names at most."""
-_COMMON = "Add --subset-common to compare what all have; n/N then stands beside every number."
+_COMMON = "Add --subset-common to compare the sequences that all have, with n/N next to every number."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -49,10 +52,10 @@ class Source:
 
 
 def report_document(words: Sequence[str]) -> dict[str, Any] | None:
-    """The document, where the only thing given is a ``report.json``; None where it is results.
+    """Return the document where one ``report.json`` is given; None for results.
 
     Raises:
-        DataError: a file that is no JSON.
+        DataError: a file that is not JSON.
         UsageError: a report among other things.
     """
     found = [word for word in words if Path(word).is_file() and _kind(Path(word)) == REPORT]
@@ -60,7 +63,7 @@ def report_document(words: Sequence[str]) -> dict[str, Any] | None:
         return None
     if len(words) > 1:
         raise UsageError(
-            f"{shown(found[0])} is a whole report; nothing else can be drawn with it.",
+            f"{printable(found[0])} is a report; it cannot be combined with other results.",
             hint="Give scores.json files or folders of results, or one report.json alone.",
         )
     document: dict[str, Any] = read_json(Path(found[0]))
@@ -73,12 +76,12 @@ def _kind(path: Path) -> str:
 
 
 def read_sources(words: Sequence[str], dataset: Dataset | None, short: Short = "refuse") -> list[Source]:
-    """The trackers in the order given; names that occur twice get their mode.
+    """Read the trackers in the order given; names that occur twice get their mode.
 
     Args:
         words: ``scores.json`` files or folders of results, each as ``PATH`` or ``NAME=PATH``.
         dataset: with it, a folder that has not been scored yet is scored.
-        short: what is then done with results that have too few rows, as in ``evaluation.summary``.
+        short: treatment of results with too few rows then, as in ``evaluation.summary``.
 
     Raises:
         UsageError: two that cannot be told apart by name.
@@ -96,17 +99,17 @@ def read_sources(words: Sequence[str], dataset: Dataset | None, short: Short = "
     for name in names:
         if names.count(name) > 1:
             raise UsageError(
-                f"{names.count(name)} results are called {shown(name)}.",
-                hint=f"Name them: first={shown(words[names.index(name)])}",
+                f"{names.count(name)} results are called {printable(name)}.",
+                hint=f"Name them: first={printable(words[names.index(name)])}",
             )
     return sources
 
 
 def split_of(words: Sequence[str]) -> str | None:
-    """The split that the first scored results are of; None where none are scored yet.
+    """Return the split of the first results that are scored; None if there are none.
 
     Raises:
-        DataError: a score file that does not read.
+        DataError: a score file that cannot be read.
     """
     for _, path in map(_split, words):
         file = path / FILE if path.is_dir() else path
@@ -117,7 +120,7 @@ def split_of(words: Sequence[str]) -> str | None:
 
 
 def _split(word: str) -> tuple[str, Path]:
-    """Name and path of ``NAME=PATH``; a path that exists as it stands has no name."""
+    """Return name and path of ``NAME=PATH``; the name is "" where the whole word is an existing path."""
     name, sign, path = word.partition("=")
     if Path(word).exists() or not sign or not name:
         return "", Path(word)
@@ -126,28 +129,30 @@ def _split(word: str) -> tuple[str, Path]:
 
 def _read(path: Path, dataset: Dataset | None, short: Short) -> Source:
     if not path.exists():
-        raise DataError(f"{shown(path)} is not there.", hint="Give a scores.json or a folder of results.")
+        raise DataError(
+            f"{printable(path)} does not exist.", hint="Give a scores.json or a folder of results."
+        )
     file = path / FILE if path.is_dir() else path
     if file.is_file() and file.suffix.lower() == ".json":
         from vltrack.evaluation.summary import read_scores
         from vltrack.plots.report_data import check_scores
 
         scores = read_scores(file)
-        check_scores(scores, shown(file))
+        check_scores(scores, printable(file))
         beside = path if path.is_dir() else path.parent
         folder = beside if path.is_dir() or (beside / RUN).is_file() else None
         return Source(name=scores["tracker"], scores=scores, folder=folder)
     _check_depth(path)
     if dataset is None:
         raise DataError(
-            f"{shown(path)} has no {FILE}.",
+            f"{printable(path)} has no {FILE}.",
             hint="Add --data PATH to score it, or run vltrack evaluate first.",
         )
     return _scored(path, dataset, short)
 
 
 def _check_depth(path: Path) -> None:
-    """That ``path`` is no folder of folders of results. Raises ``DataError``, which names those below it."""
+    """Raise ``DataError`` for a folder that only holds folders of results; it names them."""
     if not path.is_dir() or (path / RUN).is_file():
         return
     files = [file for depth in ("*", "*/*") for name in (FILE, RUN) for file in path.glob(f"{depth}/{name}")]
@@ -156,23 +161,24 @@ def _check_depth(path: Path) -> None:
         return
     more = f" and {len(below) - _NAMED} more" if len(below) > _NAMED else ""
     raise DataError(
-        f"{shown(path)} holds folders of results, no results itself.",
-        hint=f"Give those of one data set: {' '.join(shown(folder) for folder in below[:_NAMED])}{more}",
+        f"{printable(path)} holds folders of results, but no results itself.",
+        hint=f"Give those of one data set: {' '.join(printable(folder) for folder in below[:_NAMED])}{more}",
     )
 
 
 def _scored(path: Path, dataset: Dataset, short: Short) -> Source:
-    """A folder of boxes, scored here."""
+    """Score a folder of boxes."""
     from vltrack.evaluation.results import open_results
     from vltrack.evaluation.summary import annotations_of, columns_of, rename_results, summarize
 
     truth = annotations_of(dataset)
     results: TrackerResults = rename_results(truth.names, open_results(path))
-    missing = len(set(truth.names) - {*results.boxes, *results.nothing})
+    missing = len(set(truth.names) - {*results.boxes, *results.not_found})
     if missing and any(r.missing == "refuse" for r in columns_of(dataset.name, results.mode).values()):
-        how = f"vltrack evaluate {shown(path)} --data {shown(dataset.root)} --subset present --out FOLDER"
+        what = f"{printable(path)} --data {printable(dataset.root)}"
+        how = f"vltrack evaluate {what} --subset present --out FOLDER"
         raise DataError(
-            f"{shown(path)} has no result of {missing} of {len(truth)} sequences.",
+            f"{printable(path)} has no result of {missing} of {len(truth)} sequences.",
             hint=f"Score what is there first: {how}; then report the scores.json within FOLDER.",
         )
     scores = summarize(
@@ -182,7 +188,7 @@ def _scored(path: Path, dataset: Dataset, short: Short) -> Source:
 
 
 def check_one_data(sources: Sequence[Source], dataset: Dataset | None) -> None:
-    """That all scores, and the data where there are any, are of one data set and split.
+    """Check that all scores, and the data if given, are of one data set and split.
 
     Raises:
         UsageError: they are not.
@@ -191,7 +197,7 @@ def check_one_data(sources: Sequence[Source], dataset: Dataset | None) -> None:
     for source in sources[1:]:
         if _set(source) != _set(first):
             raise UsageError(
-                f"{shown(first.name)} is on {_set(first)}, {shown(source.name)} on {_set(source)}.",
+                f"{printable(first.name)} is on {_set(first)}, {printable(source.name)} on {_set(source)}.",
                 hint="One report is about one data set and split.",
             )
     if dataset is not None and dataset.name != first.scores["data"]:
@@ -202,11 +208,11 @@ def check_one_data(sources: Sequence[Source], dataset: Dataset | None) -> None:
 
 
 def _set(source: Source) -> str:
-    return shown(" ".join(part for part in (source.scores["data"], source.scores["split"]) if part))
+    return printable(" ".join(part for part in (source.scores["data"], source.scores["split"]) if part))
 
 
 def common(sources: Sequence[Source], *, wanted: bool) -> tuple[list[Source], str, int]:
-    """The trackers on the sequences that all have, the subset's name ("" for none), and N of n/N.
+    """Return the trackers on the sequences that all have, the subset's name ("" for none), and N of n/N.
 
     Raises:
         UsageError: they have different sequences and it was not ``wanted`` to keep the common ones; or they
@@ -232,14 +238,14 @@ def common(sources: Sequence[Source], *, wanted: bool) -> tuple[list[Source], st
     if not kept:
         raise UsageError("the trackers have no sequence in common.", hint="Score them on the same data.")
     totals = [s["of"] for s in subsets if isinstance(s, dict) and isinstance(s.get("of"), int)]
-    # The same sequences in another order are no subset.
+    # The same sequences in another order are not a subset.
     name = "" if len(kept) == len(every) and not any(subsets) else "common"
     restricted = [replace(s, scores=_restricted(s.scores, kept, name)) for s in sources]
     return restricted, name, max([len(every), *totals])
 
 
 def _restricted(scores: dict[str, Any], kept: Sequence[str], subset: str) -> dict[str, Any]:
-    """The scores over some sequences: means of the numbers of each. What those do not tell is left out."""
+    """Return the scores over some sequences as means; values that cannot be derived are left out."""
     place = {row["name"]: k for k, row in enumerate(scores["sequences"])}
     rows = [scores["sequences"][place[name]] for name in kept]
     rules = {}
@@ -250,7 +256,7 @@ def _restricted(scores: dict[str, Any], kept: Sequence[str], subset: str) -> dic
             continue
         if _pooled(ruled):
             raise UsageError(
-                f"scores of {shown(str(ruled.get('title')))} are over all frames together.",
+                f"scores of {printable(str(ruled.get('title')))} are over all frames together.",
                 hint="Score every tracker on the same sequences: vltrack evaluate --subset.",
             )
         names = list(ruled.get("attributes") or {})
@@ -286,32 +292,28 @@ def _pooled(ruled: dict[str, Any]) -> bool:
     return rule is not None and rule.pooled == "frames"
 
 
-# MERGED api/report_sources.py
-# What a report shows of single frames: lanes and moments of the worst sequences, how alike boxes are.
-#
-# Knows boxes, truth and frames; knows no scoring rule. T trackers, N frames.
-
+# -- single frames -----------------------------------------------------------------------------------
 
 POINTS = 700
-"""Of a lane at most: more cannot be told apart on paper."""
+"""Of a time line at most: more cannot be distinguished on paper."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evidence:
-    """One tracker's boxes by the data set's names, and its own scores where the files hold them."""
+    """Boxes of one tracker by the data set's names, and its own scores where the files hold them."""
 
     boxes: Mapping[str, Floats]
     folder: Path | None
 
     def own_scores(self, name: str) -> Floats | None:
-        """(N,) scores of one sequence, None where there are none."""
+        """Return the scores (N,) of one sequence, None without any."""
         from vltrack.evaluation.results import read_results
 
         return None if self.folder is None else read_results(self.folder).scores(name)
 
 
 def open_evidence(folder: Path, names: Sequence[str]) -> Evidence:
-    """The boxes in a folder of results. Raises ``DataError`` where a sequence of ``names`` has none."""
+    """Read the boxes in a folder of results. Raises ``DataError`` if a sequence of ``names`` has none."""
     from vltrack.evaluation.results import open_results
     from vltrack.evaluation.third_party import match_names
 
@@ -328,8 +330,8 @@ def open_evidence(folder: Path, names: Sequence[str]) -> Evidence:
     return Evidence(boxes={name: results.boxes[other] for name, other in fitting.items()}, folder=stored)
 
 
-def film_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any], str]:
-    """One sequence as ``report.json`` holds it, and why it has no pictures ("" where it has)."""
+def sequence_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any], str]:
+    """Return one sequence as ``report.json`` holds it, and why it has no images ("" if it has)."""
     boxes_TN4 = _boxes(clip, evidence)
     overlaps_TN = _overlaps(clip, boxes_TN4)
     count = overlaps_TN.shape[1]
@@ -348,7 +350,7 @@ def film_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any
         "name": clip.name,
         "sentence": clip.sentence,
         "frames": count,
-        "absent": [list(span) for span in spans(~_there(clip))],
+        "absent": [list(span) for span in true_spans(~_there(clip))],
         "lanes": lanes,
         "snapshots": [snapshot_record(shot) for shot in shots],
     }
@@ -357,7 +359,7 @@ def film_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any
 
 def _snapshots(clip: Clip, boxes_TN4: Floats, overlaps_TN: Floats) -> tuple[list[Snapshot], str]:
     if clip.files == ():
-        return [], "only the annotation is there, no pictures."
+        return [], "there is only the annotation, without images."
     picks = select_keyframes(overlaps_TN)
     some = clip if clip.files is None else replace(clip, files=tuple(clip.files[pick] for pick in picks))
     shots = []
@@ -377,9 +379,9 @@ def _snapshots(clip: Clip, boxes_TN4: Floats, overlaps_TN: Floats) -> tuple[list
     return shots, ""
 
 
-def likeness(clips: Sequence[Clip], evidence: Sequence[Evidence]) -> Floats:
-    """(T + 1, T + 1) mean overlap of each pair, the truth first: over the frames of a sequence in which the
-    target is there, then over the sequences.
+def similarity(clips: Sequence[Clip], evidence: Sequence[Evidence]) -> Floats:
+    """Return the mean overlap (T + 1, T + 1) of each pair, the ground truth first: over the frames of a
+    sequence with the target, then over the sequences.
     """
     total = np.zeros((len(evidence) + 1, len(evidence) + 1))
     counted = np.zeros_like(total)
@@ -400,7 +402,7 @@ def likeness(clips: Sequence[Clip], evidence: Sequence[Evidence]) -> Floats:
 
 
 def _there(clip: Clip) -> NDArray[np.bool_]:
-    """(N,) whether the truth has a box in a frame."""
+    """Return in which frames (N,) the ground truth has a box."""
     boxes = clip.boxes
     seen: NDArray[np.bool_] = (
         ~clip.absent & np.isfinite(boxes).all(axis=1) & (np.nan_to_num(boxes)[:, 2:] > 0).all(axis=1)
@@ -409,20 +411,20 @@ def _there(clip: Clip) -> NDArray[np.bool_]:
 
 
 def _boxes(clip: Clip, evidence: Sequence[Evidence]) -> Floats:
-    """(T, N, 4); NaN where a tracker has no row."""
+    """Return the boxes (T, N, 4); NaN where a tracker has no row."""
     return np.stack([_fitted(each.boxes[clip.name], len(clip.boxes)) for each in evidence])
 
 
 def _fitted(rows: Floats, count: int) -> Floats:
-    """(count, C) rows: cut, or filled up with NaN."""
+    """Return ``count`` rows (count, C): cut, or filled up with NaN."""
     fitted = np.full((count, rows.shape[1]), np.nan)
     fitted[: min(count, len(rows))] = rows[:count]
     return fitted
 
 
 def _overlaps(clip: Clip, boxes_TN4: Floats) -> Floats:
-    """(T, N) overlap with the truth; NaN where there is none, 0 where a tracker has no box."""
+    """Return the overlap (T, N) with the ground truth; NaN without any, 0 where a tracker has no box."""
     known = np.isfinite(boxes_TN4).all(axis=2)
     overlaps = np.where(known, iou_xywh(np.nan_to_num(boxes_TN4), np.nan_to_num(clip.boxes)), 0.0)
-    shown: Floats = np.where(_there(clip), overlaps, np.nan)
-    return shown
+    known_TN: Floats = np.where(_there(clip), overlaps, np.nan)
+    return known_TN

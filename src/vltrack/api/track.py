@@ -1,270 +1,380 @@
-"""One run of ``vltrack track``: frames in, steps out, everything kept whatever happens. Knows the order of
-things only.
-
-Cheap checks first, then the input is opened (a wrong one is told at once), then torch is loaded and the
-tracker.
-"""
+"""``vltrack.track``: follow targets through a video; whatever ends the run, the results so far are kept."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from vltrack.api.console import (
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    Shield,
-    Terminated,
-    emit,
-    progress,
-    say,
-    shielded,
-    shown,
-    warn,
+from vltrack.api.inputs import (
+    DEFAULT_MODEL,
+    DEVICES,
+    check_box_options,
+    check_choice,
+    check_model,
+    check_outputs,
+    check_policy,
+    check_range,
+    one_target,
+    pixel_targets,
 )
-from vltrack.api.inputs import Request, check_model
 from vltrack.api.outputs import Outputs
-from vltrack.core.errors import BoxFrameOutOfRange, ConfigError, PartialResult, UsageError, VideoEmpty
+from vltrack.api.reporter import QUIET, Interrupted, Reporter, pace, shielded
+from vltrack.core.errors import BoxFrameOutOfRange, PartialResult, UsageError, VideoEmpty, VltrackError
+from vltrack.core.files import printable
 
 if TYPE_CHECKING:
-    from vltrack.core.types import Frame, Step, Target
-    from vltrack.tracking.compare import SideBySide
+    from vltrack.api.inputs import BoxLike
+    from vltrack.core.track import Track
+    from vltrack.core.types import Frame, Image, Step, Target
+    from vltrack.tracking.compare import TrackerGroup
+    from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker
     from vltrack.video.base import FrameSource, SourceInfo
 
+    Source = str | Path | int | Iterable[Frame | Image]
 
 PREFETCHED = 8
 
 
+class TrackOptions(TypedDict, total=False):
+    """Options of ``track``, described there."""
+
+    box_format: str
+    box_unit: str
+    start: int
+    end: int | None
+    stride: int
+    model: str | Path
+    outputs: Sequence[str | Path]
+    overwrite: bool
+    allow_network: bool
+    device: str
+    threads: int | None
+    policy: Policy | Mapping[str, Any] | None
+    fail_if_lost: bool
+    partial_ok: bool
+    record: bool
+    reporter: Reporter
+
+
+@overload
+def track(
+    source: Source, *, box: BoxLike | None = None, text: str | None = None, **options: Unpack[TrackOptions]
+) -> Track: ...
+
+
+@overload
+def track(
+    source: Source, *, targets: Mapping[str, Target], **options: Unpack[TrackOptions]
+) -> dict[str, Track]: ...
+
+
+def track(
+    source: Source,
+    *,
+    box: BoxLike | None = None,
+    text: str | None = None,
+    targets: Mapping[str, Target] | None = None,
+    box_format: str = "xywh",
+    box_unit: str = "px",
+    start: int = 0,
+    end: int | None = None,
+    stride: int = 1,
+    model: str | Path = DEFAULT_MODEL,
+    outputs: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    allow_network: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    fail_if_lost: bool = False,
+    partial_ok: bool = True,
+    record: bool = True,
+    reporter: Reporter = QUIET,
+) -> Track | dict[str, Track]:
+    """Follow a target through a video: what ``box``, ``text`` or both name in the first frame.
+
+    Args:
+        source: video file, folder of images, glob, camera number, ``-`` for standard input, or an iterable
+            of frames (``Frame``, or RGB uint8 arrays of shape (H, W, 3)).
+        box: four numbers in the first frame that is read, by default x, y, w, h in pixels of the displayed
+            frame (top left corner and size).
+        text: a sentence that names the target, in English.
+        targets: several targets by name, in place of ``box`` and ``text``.
+        box_format: ``xywh``, ``xyxy`` (two corners) or ``cxcywh`` (center and size).
+        box_unit: ``px``, or ``rel`` for shares of the frame's width and height.
+        start, end, stride: frames to read; ``end`` is exclusive, None reads to the last.
+        model: name of a model (``vltrack models``) or path of weights.
+        outputs: files to write, by extension: ``.csv`` and ``.json`` (boxes), ``.mp4`` (annotated video),
+            ``.png`` (contact sheet).
+        overwrite: replace outputs that exist.
+        allow_network: allow ``rtsp://`` addresses.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``threads``: of the network.
+        policy: options of the post-processing that differ from the tracker's own.
+        fail_if_lost: raise ``PartialResult`` if a target was lost in any frame.
+        partial_ok: accept a video of which parts could not be decoded (status ``missing`` in the track).
+        record: keep the steps. Without it the returned track is empty and memory stays constant: for streams
+            without end, whose steps ``reporter`` takes.
+        reporter: receives warnings, progress, steps and the summary.
+
+    Returns:
+        The track of the target, N rows for N frames; with ``targets`` a dict of tracks by name.
+
+    Raises:
+        UsageError: arguments that do not fit together, or an output that exists.
+        InputError: a video, text or box that cannot be used (``VideoNotFound``, ``BoxInvalid``, ...).
+        ModelNotFound, CheckpointCorrupt, ...: see ``Tracker.load``.
+        PartialResult: see ``fail_if_lost`` and ``partial_ok``; or reading broke off (``VideoReadError``,
+            ``VideoTimeout``, ``VideoDecoderCrashed``). ``error.result`` holds what was done before.
+        ResourceError: an output cannot be written.
+        KeyboardInterrupt: Ctrl-C, after the outputs are finished with what was done.
+
+    Example:
+        >>> import vltrack
+        >>> track = vltrack.track("clip.mp4", box=(313, 88, 342, 194), text="the silver car", end=3)
+        >>> track.boxes.shape, track.boxes[0].tolist()
+        ((3, 4), [313.0, 88.0, 342.0, 194.0])
+    """
+    check_box_options(box_format, box_unit)
+    check_choice("device", device, DEVICES)
+    check_range(start, end, stride)
+    if targets is not None and (box is not None or text is not None):
+        raise UsageError("targets cannot be mixed with box or text.", hint="Put every target into targets.")
+    given = one_target(box, text) if targets is None else dict(targets)
+    paths = [Path(path) for path in outputs]
+    check_outputs(paths, source, overwrite=overwrite)
+    check_policy(policy)
+    model = check_model(model)
+    counts = _Counts()
+    stopped: KeyboardInterrupt | None = None
+    with open_frames(source, start, end, stride, allow_network) as frames, shielded() as shield:
+        named = pixel_targets(given, box_format, box_unit, frames.info)
+        metas = {name: track_meta(frames.info, one, model, start, stride) for name, one in named.items()}
+        report = frames.report
+        files = Outputs(paths, frames.info, metas, lambda: report.warnings, shield, record=record)
+
+        def result() -> Track | dict[str, Track]:
+            tracks = files.tracks()
+            return tracks["1"] if targets is None else tracks
+
+        try:
+            with files:
+                trackers = _load(model, device=device, threads=threads, policy=policy)
+                began = time.monotonic()
+                followed = follow(frames, trackers, named, metas, (start, end, stride), reporter)
+                with closing(followed):
+                    for frame, steps in followed:
+                        with shield:
+                            files.add(frame, steps)
+                            reporter.steps(steps)
+                            counts.add(steps, time.monotonic() - began)
+        except KeyboardInterrupt as stop:
+            stopped = stop
+        except VltrackError as error:
+            error.result = result() if counts.frames else None
+            raise
+    for warning in report.warnings:
+        reporter.warn(warning)
+    counts.report(paths, reporter)
+    if stopped is not None:
+        message = f"interrupted after {counts.frames} frames; what was done is kept."
+        raise Interrupted(message, result()) from stopped
+    failure = report.failure or counts.failure(
+        source, degraded=report.degraded and not partial_ok, lost=fail_if_lost
+    )
+    if failure is not None:
+        failure.result = result()
+        raise failure
+    return result()
+
+
+def _load(
+    model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None
+) -> MultiTracker:
+    """Load the tracker. Torch is imported here and not before."""
+    from vltrack.tracking.tracker import MultiTracker, Tracker
+
+    return MultiTracker(Tracker.load(model, device=device, threads=threads, policy=policy))
+
+
+def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride: int) -> dict[str, Any]:
+    """Return the head of a target's table."""
+    from vltrack import __version__
+
+    return {
+        "source": printable(info.name),
+        "sentence": target.text,
+        "box": target.box,
+        "mode": str(target.mode),
+        "model": model,
+        "width": info.width,
+        "height": info.height,
+        "start": start,
+        "stride": stride,
+        "warnings": [],
+        "versions": {"vltrack": __version__},
+    }
+
+
 @dataclass(kw_only=True, slots=True)
-class Tally:
-    """What the summary tells: how many frames, and how each target fared."""
+class _Counts:
+    """Frames of a run, and in how many each target was visible or lost."""
 
     frames: int = 0
     seconds: float = 0.0
     seen: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     missing: int = 0
-    invalid: int = 0
 
-    def add(self, steps: dict[str, Step], seconds: float) -> None:
+    def add(self, steps: Mapping[str, Step], seconds: float) -> None:
         """Count the steps of one frame, done ``seconds`` after the first was begun."""
         self.frames += 1
         self.seconds = seconds
         for name, step in steps.items():
             self.seen[name] = self.seen.get(name, 0) + int(step.visible)
             self.lost[name] = self.lost.get(name, 0) + int(step.status == "lost")
-            self.invalid += int(step.status == "invalid")
         self.missing += int(any(step.status == "missing" for step in steps.values()))
 
+    def report(self, paths: Sequence[Path], reporter: Reporter) -> None:
+        record = {
+            "frames": self.frames,
+            "seen": self.seen,
+            "lost": self.lost,
+            "missing": self.missing,
+            "frames_per_second": round(self.frames / self.seconds, 2) if self.seconds > 0 else 0.0,
+            "outputs": [printable(path) for path in paths if path.exists()],
+        }
+        reporter.summary(record)
 
-def run(request: Request) -> int:
-    """Do what ``request`` asks; return the exit code 0, or 130 / 143 where the user stopped it (all that was
-    done is kept).
-
-    Raises:
-        VltrackError: with its exit code; what was done before it is kept.
-    """
-    from vltrack.video.source import open_source
-
-    check_policy(request.settings)
-    request = replace(request, model=check_model(request.model))
-    tally = Tally()
-    stopped: KeyboardInterrupt | None = None
-    with open_source(
-        request.source,
-        start=request.start,
-        end=request.end,
-        stride=request.stride,
-        allow_network=request.allow_network,
-    ) as source:
-        targets = pixel_targets(request, source.info)
-        metas = {name: meta_of(request, source.info, target) for name, target in targets.items()}
-        report = source.report
-        try:
-            with shielded() as shield, _outputs(request, source, metas, shield) as outputs:
-                trackers = _load(request)
-                began = time.monotonic()
-                with closing(follow(request, source, trackers, targets, metas)) as followed:
-                    for frame, steps in followed:
-                        with shield:
-                            outputs.add(frame, steps)
-                            tally.add(steps, time.monotonic() - began)
-        except KeyboardInterrupt as stop:
-            stopped = stop
-    for warning in report.warnings:
-        warn(warning)
-    _summarise(request, tally)
-    if stopped is not None:
-        say(f"interrupted after {tally.frames} frames; what was done is kept.")
-        return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
-    if report.failure is not None:
-        raise report.failure
-    _judge(request, tally, degraded=report.degraded)
-    return 0
+    def failure(self, source: object, *, degraded: bool, lost: bool) -> PartialResult | None:
+        """Return the error for parts that are missing, or for a target that was lost and must not be."""
+        if degraded:
+            return PartialResult(
+                f"Parts of {printable(str(source))} could not be read ({self.missing} frames missing)."
+            )
+        often = {name: count for name, count in self.lost.items() if count}
+        if lost and often:
+            text = ", ".join(f"{printable(name)} in {count} frames" for name, count in often.items())
+            return PartialResult(f"Lost: {text} (--fail-if-lost).")
+        return None
 
 
-def _outputs(
-    request: Request, source: FrameSource, metas: dict[str, dict[str, Any]], shield: Shield
-) -> Outputs:
-    """Everything that takes the steps."""
-    report = source.report
-    return Outputs(
-        request.outputs,
-        source.info,
-        metas,
-        lambda: report.warnings,
-        as_json=request.as_json,
-        shield=shield,
-    )
+# -- frames -------------------------------------------------------------------------------------------
 
 
-def _load(request: Request) -> MultiTracker:
-    """The tracker for all targets. Torch is loaded here and not before."""
-    from vltrack.tracking.tracker import MultiTracker, Tracker
+class _CallerFrames:
+    """Frames of an iterable of the caller, with the facts that a ``FrameSource`` has."""
 
-    tracker = Tracker.load(
-        request.model, device=request.device, threads=request.threads, policy=request.settings
-    )
-    return MultiTracker(tracker)
+    def __init__(self, frames: Iterable[Frame | Image]) -> None:
+        from vltrack.prep.prompts import check_image
+        from vltrack.tracking.tracker import ARRAY_RATE
+        from vltrack.video.base import ReadReport, SourceInfo
+
+        rest = iter(frames)
+        first = next(rest, None)
+        if first is None:
+            raise VideoEmpty("The iterable holds no frame.")
+        height, width = check_image(getattr(first, "image", first)).shape[:2]
+        self.info = SourceInfo(
+            kind="frames",
+            name="frames",
+            width=width,
+            height=height,
+            rate=ARRAY_RATE,
+            frames=None,
+            seconds=None,
+        )
+        self.report = ReadReport()
+        self._frames = chain([first], rest)
+
+    def __iter__(self) -> Iterator[Frame]:
+        from vltrack.core.types import Frame
+        from vltrack.prep.prompts import check_image
+
+        for index, item in enumerate(self._frames):
+            if isinstance(item, Frame):
+                yield item
+            else:
+                yield Frame(image=check_image(item), index=index, seconds=index / self.info.rate)  # type: ignore[operator]
 
 
-def check_policy(settings: Mapping[str, object]) -> None:
-    """That ``--set policy.key=value`` names what there is, before anything is loaded.
+@contextmanager
+def open_frames(
+    source: Source, start: int, end: int | None, stride: int, allow_network: bool
+) -> Iterator[FrameSource | _CallerFrames]:
+    """Open a path, address or camera and close it again; what the caller has opened is left to the caller.
 
     Raises:
-        UsageError: an unknown key (names the nearest), or a value that the policy refuses.
+        UsageError: a range with an iterable, which has no frame numbers.
     """
-    from vltrack.tracking.postprocess import Policy
+    from vltrack.video.source import FrameSource, open_source
 
-    try:
-        Policy().changed(settings)
-    except ConfigError as error:
-        raise UsageError(f"--set: {error.message}", hint=error.hint) from error
-
-
-def pixel_targets(request: Request, info: SourceInfo) -> dict[str, Target]:
-    """The targets with boxes as x, y, w, h in pixels of the frame. Raises ``BoxInvalid``, ``BoxOutside``."""
-    from vltrack.core.types import Target
-    from vltrack.prep.prompts import check_box, convert_box
-
-    targets: dict[str, Target] = {}
-    for named in request.targets:
-        box: tuple[float, float, float, float] | None = None
-        if named.box is not None:
-            box = convert_box(named.box, request.box_format, request.box_unit, info.width, info.height)
-            check_box(box, info.width, info.height)
-        targets[named.name] = Target(box=box, text=named.text)
-    return targets
+    if isinstance(source, str | Path | int):
+        with open_source(source, start=start, end=end, stride=stride, allow_network=allow_network) as frames:
+            yield frames
+        return
+    if (start, end, stride) != (0, None, 1):
+        raise UsageError("A range needs a file, a folder or a camera.", hint="Slice the frames before.")
+    yield source if isinstance(source, FrameSource) else _CallerFrames(source)
 
 
-def meta_of(request: Request, info: SourceInfo, target: Target) -> dict[str, Any]:
-    """What the head of a target's table tells of the run."""
-    from vltrack import __version__
-
-    return {
-        "source": shown(info.name),
-        "sentence": target.text,
-        "box": target.box,
-        "mode": str(target.mode),
-        "model": request.model,
-        "width": info.width,
-        "height": info.height,
-        "start": request.start,
-        "stride": request.stride,
-        "warnings": [],
-        "versions": {"vltrack": __version__},
-    }
-
-
-def total_frames(request: Request, frames: int | None) -> int | None:
-    """How many frames will come, where that is known."""
+def frames_expected(frames: int | None, start: int, end: int | None, stride: int) -> int | None:
+    """Return how many frames will come from a source of ``frames``, None where that is unknown."""
     if frames is None:
-        return None if request.end is None else -(-(request.end - request.start) // request.stride)
-    last = frames if request.end is None else min(frames, request.end)
-    return max(0, -(-(last - request.start) // request.stride))
+        return None if end is None else -(-(end - start) // stride)
+    last = frames if end is None else min(frames, end)
+    return max(0, -(-(last - start) // stride))
 
 
 def follow(
-    request: Request,
-    source: FrameSource,
-    trackers: MultiTracker | SideBySide,
-    targets: dict[str, Target],
-    metas: dict[str, dict[str, Any]],
+    source: FrameSource | _CallerFrames,
+    trackers: MultiTracker | TrackerGroup,
+    targets: Mapping[str, Target],
+    metas: Mapping[str, dict[str, Any]],
+    part: tuple[int, int | None, int],
+    reporter: Reporter,
 ) -> Generator[tuple[Frame, dict[str, Step]], None, None]:
-    """Every frame of the source with the steps of all targets. The frames before the first that decodes are
-    left out. Raises ``BoxFrameOutOfRange``, ``VideoEmpty``, and what the trackers raise.
+    """Yield every frame with the steps of all targets; frames before the first that decodes are left out.
+
+    ``part`` is start, end and stride of the frames that ``source`` was opened with.
+
+    Raises:
+        BoxFrameOutOfRange, VideoEmpty: no frame decodes. And what the trackers raise.
     """
     from vltrack.video.base import prefetch
 
-    started = False
-    with (
-        prefetch(source, PREFETCHED) as frames,
-        progress("tracking", total_frames(request, source.info.frames), quiet=request.quiet) as advance,
-    ):
+    started, count, began = False, 0, time.monotonic()
+    total = frames_expected(source.info.frames, *part)
+    # Frames of the caller stay in the caller's thread.
+    ahead = nullcontext(iter(source)) if isinstance(source, _CallerFrames) else prefetch(source, PREFETCHED)
+    with ahead as frames, reporter.bar("tracking", total) as bar:
         for frame in frames:
             if started:
                 steps = trackers.update(frame)
             elif frame.image is None:
-                # Nothing can be named in a frame that did not decode; the first one that did is the start.
-                warn(f"frame {frame.index} could not be decoded; starting later.")
+                # A target cannot be named in a frame that did not decode; the first that did is the start.
+                reporter.warn(f"frame {frame.index} could not be decoded; starting later.")
                 continue
             else:
                 steps = trackers.init(frame, targets)
                 started = True
-                for name, remarks in trackers.remarks.items():
-                    metas[name]["warnings"] = list(remarks)
-                    for remark in remarks:
-                        warn(remark if len(targets) == 1 else f"{name}: {remark}")
+                for name, warnings in trackers.warnings.items():
+                    metas[name]["warnings"] = list(warnings)
+                    for warning in warnings:
+                        reporter.warn(warning if len(targets) == 1 else f"{name}: {warning}")
             yield frame, steps
-            advance(", ".join(f"{name} {step.score:.2f}" for name, step in steps.items()))
+            count += 1
+            note = ", ".join(f"{name} {step.score:.2f}" for name, step in steps.items())
+            bar.show(count, pace(count, total, time.monotonic() - began), note=note, line=False)
     if not started:
-        if request.start:
+        if part[0]:
             raise BoxFrameOutOfRange(
-                f"the video ends before frame {request.start}, where the target was to be named.",
+                f"The video ends before frame {part[0]}, where the target is to be named.",
                 hint="Choose a smaller --start; frames count from 0.",
             )
-        raise VideoEmpty(f"{shown(request.source)} has no frame that decodes.")
-
-
-def _summarise(request: Request, tally: Tally) -> None:
-    """One line for people; with ``--json`` and files, one object on standard output."""
-    rate = tally.frames / tally.seconds if tally.seconds > 0 else 0.0
-    if request.as_json and request.outputs:
-        emit(
-            {
-                "frames": tally.frames,
-                "seen": tally.seen,
-                "lost": tally.lost,
-                "missing": tally.missing,
-                "frames_per_second": round(rate, 2),
-                "outputs": [shown(path) for path in request.outputs if path.exists()],
-            }
-        )
-    if request.quiet or tally.frames == 0:
-        return
-    seen = ", ".join(
-        f"{count} of {tally.frames} frames" if len(tally.seen) == 1 else f"{shown(name)} in {count}"
-        for name, count in tally.seen.items()
-    )
-    say(f"{tally.frames} frames, {rate:.1f} a second; target seen in {seen}.")
-    for path in request.outputs:
-        if path.exists():
-            say(f"wrote {shown(path)}")
-
-
-def _judge(request: Request, tally: Tally, *, degraded: bool) -> None:
-    """Raise ``PartialResult`` (exit code 7) where parts are missing, or a target was lost that should not
-    be.
-    """
-    if degraded:
-        raise PartialResult(
-            f"parts of {shown(request.source)} could not be read ({tally.missing} frames missing)."
-        )
-    lost = {name: count for name, count in tally.lost.items() if count}
-    if request.fail_if_lost and lost:
-        text = ", ".join(f"{shown(name)} in {count} frames" for name, count in lost.items())
-        raise PartialResult(f"lost: {text} (--fail-if-lost).")
+        raise VideoEmpty(f"{printable(source.info.name)} has no frame that decodes.")

@@ -1,3 +1,1 @@
-"""The command. Knows flags, exit codes and what goes to which stream; the work is done on the floors
-below.
-"""
+"""The command ``vltrack``: flags, exit codes and what goes to which stream; ``vltrack.api`` does the work."""

@@ -1,17 +1,16 @@
-"""``vltrack audit``: flags to a checked audit. Knows every flag; ``audit_job.run`` does it."""
+"""The verb ``audit``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vltrack.api import inputs as checks
-from vltrack.api.console import shown, warn
-from vltrack.api.inputs import check_model
+import vltrack
+from vltrack.api import inputs
+from vltrack.cli.console import Console, emit, finish, say, warn
 from vltrack.cli.track import (
-    DEVICES,
     Boxes,
     BoxFormat,
     BoxUnit,
@@ -24,27 +23,31 @@ from vltrack.cli.track import (
     Text,
     Threads,
 )
-from vltrack.core.errors import ResourceError, UsageError
+from vltrack.core.files import printable
 
-MODES = ("nl", "nlbbox")
-FILES = ("audit.json", "audit.csv", "audit.png", "audit.svg")
+if TYPE_CHECKING:
+    from vltrack.api.audit import AuditResult
+    from vltrack.core.types import Target
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model or path of weights.")]
 Data = Annotated[
     str | None,
-    typer.Option(metavar="PATH", help="A data set or folder of clips; a video or pictures with --text."),
+    typer.Option(metavar="PATH", help="A data set or folder of clips; a video or images with --text."),
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Split of the data set: test, val, ...")]
 Twins = Annotated[
-    int | None, typer.Option("--twins", min=1, metavar="N", help="N drawn scenes with twins, no data needed.")
+    int | None,
+    typer.Option("--twins", min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed."),
 ]
 Modes = Annotated[
     str | None,
     typer.Option("--modes", metavar="nl,nlbbox", help="How targets are named; default: all that fit."),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N sequences.")]
-Frames = Annotated[int, typer.Option(min=2, help="Frames of a twin scene.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the shuffling, the twins and the bootstrap.")]
+Frames = Annotated[int, typer.Option(min=2, help="Frames per drawn scene.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Random seed for sentence shuffling, drawn scenes and bootstrap.")
+]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")
 ]
@@ -83,73 +86,49 @@ def audit(
     vltrack audit litetrack-tiny --data clip.mp4 --text "the red car" --box 120,40,60,80
     vltrack audit litetrack-tiny --twins 40
     """
-    checks.check_choice("--box-format", box_format, ("xywh", "xyxy", "cxcywh"))
-    checks.check_choice("--box-unit", box_unit, ("px", "rel"))
-    checks.check_choice("--device", device, DEVICES)
-    if (data is None) == (twins is None):
-        raise UsageError("an audit needs either --data or --twins.", hint="Give --data PATH, or --twins 40.")
-    if twins is not None and (text is not None or box or modes or split or limit or end):
-        raise UsageError("--twins takes no other target, data or mode.", hint="Leave the other flags out.")
-    wanted = _modes(modes)
-    targets: tuple[checks.NamedTarget, ...] = ()
+    inputs.check_box_options(box_format, box_unit)
+    target: Target | None = None
     if text is not None or box:
-        targets, warnings = checks.read_targets(text=text, boxes=box or (), named=(), box_format=box_format)
-        if targets[0].text is None:
-            raise UsageError("an audit of a clip needs --text.", hint="Say what the target is.")
-        if split or limit:
-            raise UsageError("--split and --limit belong to a data set; --text and --box to one clip.")
+        targets, warnings = inputs.read_targets(text=text, boxes=box or (), box_format=box_format)
+        target = targets["1"]
         for warning in warnings:
             warn(warning)
-    settings = {
-        key: checks.read_value(raw) for key, raw in checks.read_settings(set_ or (), "policy.").items()
-    }
-    model = check_model(model)
-    _check_folder(out, overwrite=overwrite)
 
-    from vltrack.api import audit as audit_job
+    def show(result: AuditResult) -> None:
+        from vltrack.cli.tables import audit_lines, distractor_lines
+        from vltrack.evaluation.distractors import DistractorAudit
 
-    job = audit_job.Job(
-        model=model,
-        data=data,
-        split=split,
-        targets=targets,
-        box_format=box_format,
-        box_unit=box_unit,
-        twins=twins,
-        modes=wanted,
-        limit=limit,
-        end=end,
-        frames=frames,
-        seed=seed,
-        out=out,
-        as_json=json,
-        device=device,
-        threads=threads,
-        settings=settings,
-        quiet=quiet,
+        if json:
+            emit(result.to_dict())
+        if not quiet:
+            found = result.found
+            lines = distractor_lines(found) if isinstance(found, DistractorAudit) else audit_lines(found)
+            for line in lines:
+                say(line)
+            for path in result.files:
+                say(f"wrote {printable(path)}")
+
+    finish(
+        lambda: vltrack.audit(
+            model,
+            data=data,
+            split=split,
+            text=None if target is None else target.text,
+            box=None if target is None else target.box,
+            box_format=box_format,
+            box_unit=box_unit,
+            scenes=twins,
+            modes=inputs.read_list(modes),
+            limit=limit,
+            end=end,
+            frames=frames,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
+            device=device,
+            threads=threads,
+            policy=inputs.read_policy(set_ or ()),
+            reporter=Console(quiet=quiet),
+        ),
+        show,
     )
-    raise typer.Exit(audit_job.run(job))
-
-
-def _modes(text: str | None) -> tuple[str, ...] | None:
-    """``nl,nlbbox`` as words. Raises ``UsageError`` for any other."""
-    if text is None:
-        return None
-    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    for word in words:
-        if word not in MODES:
-            raise UsageError(
-                f"--modes {shown(word)!r} has no sentence to audit or is unknown.", hint="Use nl, nlbbox."
-            )
-    return words
-
-
-def _check_folder(folder: Path | None, *, overwrite: bool) -> None:
-    """That the results can be written, before anything is followed."""
-    if folder is None:
-        return
-    if folder.is_dir():
-        for name in FILES:
-            checks.check_writable(folder / name, overwrite=overwrite)
-    elif folder.exists():
-        raise ResourceError(f"cannot write to {shown(folder)}: it is a file.", hint="Choose another --out.")

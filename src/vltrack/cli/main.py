@@ -1,32 +1,33 @@
-"""Wires the verbs together and turns every way out into an exit code. Knows no verb's work.
+"""Entry point of the command: its verbs, and the exit code of every outcome.
 
-Exit codes: 0 done; 1 a bug of ours (a crash report is written); 2 usage; 3 input; 4 data; 5 model; 6
+Exit codes: 0 done; 1 a bug (a crash report is written); 2 usage; 3 input; 4 data; 5 model; 6
 resource; 7 partial result; 8 diverged; 9 state; 130 / 143 stopped by Ctrl-C / SIGTERM after saving.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from types import FrameType, TracebackType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from vltrack import __version__
-from vltrack.api.console import (
+from vltrack.api.reporter import Interrupted, Terminated
+from vltrack.cli import audit, datasets, doctor, evaluate, report, track, train
+from vltrack.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
-    Terminated,
     report_error,
     say,
-    shown,
     write_crash_report,
 )
-from vltrack.cli import audit, datasets, doctor, evaluate, report, track, train
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
+from vltrack.core.files import printable
+from vltrack.core.threads import wait_passively
 
 # typer re-exports click's errors (and carries its own copy in newer versions); their common base has no
 # public name.
@@ -79,7 +80,7 @@ def _root(
 
 
 def build() -> typer.Typer:
-    """The command with all its verbs."""
+    """Return the command with all its verbs."""
     app = typer.Typer(
         name="vltrack",
         epilog=EPILOG,
@@ -89,18 +90,17 @@ def build() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name, verb in COMMANDS.items():
-        app.command(name)(verb)
+        app.command(name)(_interruptible(verb))
     for name, group in GROUPS.items():
         app.add_typer(group, name=name)
     return app
 
 
 def main(words: Sequence[str]) -> int:
-    """Run one command line and return its exit code. Bugs of ours are raised."""
+    """Run one command line and return its exit code. Bugs are raised."""
     own = words[: words.index("--")] if "--" in words else words
     as_json, debug = "--json" in own, "--debug" in own
-    # Spinning OpenMP threads make a busy machine several times slower; read when torch is first loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_passively()
     command = typer.main.get_command(build())
     try:
         result = command.main(args=list(words), prog_name="vltrack", standalone_mode=False)
@@ -108,7 +108,7 @@ def main(words: Sequence[str]) -> int:
     except VltrackError as error:
         return report_error(error, as_json=as_json, debug=debug)
     except MemoryError as error:
-        full = ResourceError("memory ran out.", hint="Try a smaller video or fewer targets.")
+        full = ResourceError("Memory ran out.", hint="Try a smaller video or fewer targets.")
         full.__cause__ = error
         return report_error(full, as_json=as_json, debug=debug)
     except _CommandLineError as error:
@@ -116,13 +116,31 @@ def main(words: Sequence[str]) -> int:
         usage = UsageError(_sentence(error), hint=f"See vltrack{verb} --help.")
         return report_error(usage, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as stop:
-        say("interrupted.")
-        terminated = isinstance(stop, Terminated) or isinstance(stop.__cause__, Terminated)
-        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+        return _interrupted(stop)
+
+
+def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return the verb with its own end after Ctrl-C or SIGTERM; typer would exit with 130 for both."""
+
+    @wraps(verb)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            verb(*arguments, **options)
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(_interrupted(stop)) from stop
+
+    return run
+
+
+def _interrupted(stop: BaseException) -> int:
+    """Print what is kept and return the exit code."""
+    say(str(stop) if isinstance(stop, Interrupted) else "interrupted.")
+    terminated = isinstance(stop, Terminated) or isinstance(stop.__cause__, Terminated)
+    return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
 
 
 def _sentence(error: Exception) -> str:
-    """The message of a command line error, ended like a sentence."""
+    """Return the message of a command line error, ended like a sentence."""
     text = str(getattr(error, "format_message", error.__str__)()).strip()
     return text if text.endswith((".", "?", "!")) else text + "."
 
@@ -132,20 +150,19 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The last resort for a bug of ours: a report in a file and one line; the interpreter then leaves with
-    1.
-    """
+    """Write a crash report for a bug and print one line; the interpreter then exits with 1."""
     path = write_crash_report(error)
     as_json, debug = "--json" in sys.argv, "--debug" in sys.argv
     bug = VltrackError(
-        f"internal error: {kind.__name__}: {shown(str(error))[:200]}.", hint=f"Please report it with {path}."
+        f"Internal error: {kind.__name__}: {printable(str(error))[:200]}.",
+        hint=f"Please report it with {path}.",
     )
     bug.__cause__ = error
     report_error(bug, as_json=as_json, debug=debug)
 
 
 def run() -> NoReturn:
-    """The entry point of the ``vltrack`` command."""
+    """Run the ``vltrack`` command."""
     sys.excepthook = _crash
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main(sys.argv[1:]))

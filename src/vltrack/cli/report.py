@@ -1,25 +1,19 @@
-"""``vltrack report``: flags to a checked job. Knows every flag; ``report_job.run`` does it."""
+"""The verb ``report``."""
 
 from __future__ import annotations
 
-import shlex
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from vltrack.api import inputs as checks
-from vltrack.api.console import emit, say, shown
+import vltrack
+from vltrack.api import inputs
+from vltrack.cli.console import emit, say
 from vltrack.cli.track import Debug
-from vltrack.core.errors import UsageError
 
 if TYPE_CHECKING:
     from vltrack.evaluation.summary import Short
-
-
-KINDS = ("svg", "png")
-SHORT = ("refuse", "misses", "cut")
 
 Results = Annotated[
     list[str],
@@ -28,7 +22,7 @@ Results = Annotated[
         help="Folders of results or scores.json files, each PATH or NAME=PATH; or one report.json.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for page, pictures, table, JSON.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for page, figures, table, JSON.")]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -45,19 +39,19 @@ Worst = Annotated[
     int, typer.Option("--worst", min=0, max=50, help="How many of the worst sequences to show.")
 ]
 Rule = Annotated[
-    str, typer.Option("--rule", help="Convention of pictures and intervals: official or vlt-python.")
+    str, typer.Option("--rule", help="Convention of figures and intervals: official or vlt-python.")
 ]
-Format = Annotated[str, typer.Option("--format", help="Kinds of pictures, svg and png, with commas between.")]
+Format = Annotated[str, typer.Option("--format", help="Kinds of figures, svg and png, with commas between.")]
 Common = Annotated[
     bool,
-    typer.Option("--subset-common", help="Compare the sequences that all have; n/N beside every number."),
+    typer.Option("--subset-common", help="Compare the sequences that all have; n/N next to every number."),
 ]
 ShortResults = Annotated[
     str,
     typer.Option("--short", help="Results scored here with too few rows: refuse, count as misses, or cut."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One summary object on standard output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a report that exists.")]
 
 
 def report(
@@ -74,49 +68,28 @@ def report(
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """One page and all pictures for one or several trackers on one data set.
+    """One page and all figures for one or several trackers on one data set.
 
     \b
     vltrack report results/litetrack-tiny/lasot_nl results/aitrack-tiny/lasot_nl --data lasot --out report
     vltrack report ours=a/scores.json theirs=b/scores.json --against theirs
     vltrack report report/report.json --out again
     """
-    kinds = tuple(dict.fromkeys(part.strip().lower() for part in format.split(",") if part.strip()))
-    if not kinds or any(kind not in KINDS for kind in kinds):
-        raise UsageError(f"--format {shown(format)!r} is not known.", hint="Known: svg, png.")
-    checks.check_choice("--short", short, SHORT)
-
-    from vltrack.api import report as report_job
-
-    flags: dict[str, object] = {
-        "--out": out,
-        "--data": data,
-        "--against": against,
-        "--worst": worst if worst != 4 else None,
-        "--rule": rule if rule != "official" else None,
-        "--format": format if format != "svg,png" else None,
-        "--short": short if short != "refuse" else None,
-    }
-    words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-    words += ["--subset-common"] if subset_common else []
-    job = report_job.Job(
-        results=tuple(results),
+    found = vltrack.report(
+        results,
         out=out,
         data=data,
         against=against,
         worst=worst,
         rule=rule,
-        formats=kinds,
+        formats=inputs.read_list(format) or (),
         subset_common=subset_common,
         short=cast("Short", short),
         overwrite=overwrite,
-        command=shlex.join(["vltrack", "report", *results, *words]),
-        date=time.strftime("%Y-%m-%d"),
     )
-    told = report_job.run(job)
-    for note in told["notes"]:
+    for note in found.notes:
         say(f"note: {note}")
-    say(told["verdict"])
-    say(f"wrote {shown(out / report_job.PAGE)} and {len(told['files']) - 1} other files")
+    say(found.verdict)
+    say(f"wrote {out / 'report.html'} and {len(found.files) - 1} other files")
     if json:
-        emit(told)
+        emit(found.to_dict())

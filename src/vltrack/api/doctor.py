@@ -1,0 +1,219 @@
+"""Checks of the installation, and the list of models."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vltrack import __version__
+from vltrack.api.inputs import DEFAULT_MODEL, demo_clip
+from vltrack.checkpoints.cards import known_name, model_names
+from vltrack.core.errors import ModelNotFound, VltrackError, did_you_mean
+from vltrack.core.files import printable
+
+PACKAGES = (
+    "numpy",
+    "torch",
+    "opencv-python-headless",
+    "av",
+    "safetensors",
+    "tokenizers",
+    "typer",
+    "rich",
+    "matplotlib",
+)
+OPENCV_WHEELS = tuple(
+    f"opencv-{contrib}python{headless}" for contrib in ("", "contrib-") for headless in ("", "-headless")
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """One check of the installation.
+
+    Attributes:
+        name: of what was checked.
+        good: whether tracking works with it.
+        found: in a few words.
+        remedy: what to do where it is not good.
+    """
+
+    name: str
+    good: bool
+    found: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``vltrack doctor --json`` prints."""
+        return asdict(self)
+
+
+def diagnose(seconds: float = 3.0) -> Iterator[Diagnosis]:
+    """Yield the checks of system, packages, devices, codecs and weights, and a self test of ``seconds``."""
+    checks: tuple[tuple[str, Callable[[], Sequence[Diagnosis]]], ...] = (
+        ("system", _system),
+        ("versions", _versions),
+        ("opencv", _opencv),
+        ("devices", _devices),
+        ("codecs", _codecs),
+        ("weights", _weights),
+        ("self test", lambda: [_self_test(seconds)]),
+    )
+    for name, check in checks:
+        try:
+            yield from check()
+        except (ImportError, OSError, RuntimeError, VltrackError) as error:
+            remedy = getattr(error, "hint", "") or "Install again: pip install --force-reinstall vltrack."
+            yield Diagnosis(name=name, good=False, found=f"{type(error).__name__}: {error}", remedy=remedy)
+
+
+def _system() -> list[Diagnosis]:
+    """Check the operating system: the decoder process needs ``fcntl``, ``resource`` and inherited files."""
+    system = platform.system()
+    found = f"vltrack {__version__}, Python {platform.python_version()}, {system} {platform.machine()}"
+    remedy = "" if system == "Linux" else "Only Linux is tested; macOS is POSIX too and may work."
+    if system == "Windows":
+        remedy = "Windows lacks what the decoder process needs (fcntl, resource): use Linux or WSL."
+    return [Diagnosis(name="system", good=system != "Windows", found=found, remedy=remedy)]
+
+
+def _versions() -> list[Diagnosis]:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(Diagnosis(name=name, good=True, found=metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            # Another OpenCV wheel provides the same module; _opencv judges that.
+            if name not in OPENCV_WHEELS:
+                found.append(Diagnosis(name=name, good=False, found="missing", remedy=f"pip install {name}"))
+    return found
+
+
+def _opencv() -> list[Diagnosis]:
+    """Count the OpenCV wheels: they overwrite each other's files, so exactly one must be installed."""
+    names = {(dist.metadata["Name"] or "").lower().replace("_", "-") for dist in metadata.distributions()}
+    wheels = [name for name in OPENCV_WHEELS if name in names]
+    import cv2
+
+    if len(wheels) == 1:
+        return [Diagnosis(name="opencv", good=True, found=f"one wheel, {wheels[0]} {cv2.__version__}")]
+    remedy = f"pip uninstall -y {' '.join(wheels)} && pip install opencv-python-headless"
+    found = f"{len(wheels)} wheels: {' '.join(wheels)}"
+    return [Diagnosis(name="opencv", good=False, found=found, remedy=remedy)]
+
+
+def _devices() -> list[Diagnosis]:
+    import torch
+
+    names = [f"cpu ({torch.get_num_threads()} threads)"]
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        names += [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(count)]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return [Diagnosis(name="devices", good=True, found=", ".join(names))]
+
+
+def _codecs() -> list[Diagnosis]:
+    """Encode a few frames as H.264, read them back and compare count and color."""
+    import numpy as np
+
+    from vltrack.video.source import open_source
+    from vltrack.video.writer import VideoWriter
+
+    image = np.zeros((48, 64, 3), dtype=np.uint8)
+    image[:, :, 0] = 200
+    with tempfile.TemporaryDirectory(prefix="vltrack-") as folder:
+        path = Path(folder) / "test.mp4"
+        with VideoWriter(path, width=64, height=48, rate=10.0) as writer:
+            for index in range(5):
+                writer.write(image, index / 10)
+        with open_source(path) as source:
+            frames = [frame.image for frame in source if frame.image is not None]
+    red = float(frames[0][:, :, 0].mean()) if frames else 0.0
+    good = len(frames) == 5 and abs(red - 200) < 10
+    found = f"H.264 written and read, {len(frames)} of 5 frames, red {red:.0f} of 200"
+    remedy = "" if good else "pip install --force-reinstall av"
+    return [Diagnosis(name="codecs", good=good, found=found, remedy=remedy)]
+
+
+def _weights() -> list[Diagnosis]:
+    from vltrack.core.files import sha256_of
+
+    shipped = {name: path for name, path in model_names().items() if path is not None}
+    found = [
+        Diagnosis(name=f"weights {name}", good=True, found=f"sha256 {sha256_of(path)}")
+        for name, path in shipped.items()
+    ]
+    missing = Diagnosis(name="weights", good=False, found="none", remedy="make weights (docs/train.md)")
+    return found or [missing]
+
+
+def _self_test(seconds: float) -> Diagnosis:
+    """Track the demo clip repeatedly for ``seconds``; measure frames per second of decoding and tracking."""
+    from vltrack.tracking.tracker import Tracker
+
+    tracker = Tracker.load(DEFAULT_MODEL)
+    clip, target = demo_clip()
+    frames, seen, began = 0, 0, time.monotonic()
+    while time.monotonic() - began < seconds:
+        for step in tracker.stream(clip, box=target.box, text=target.text):
+            frames += 1
+            seen += int(step.visible)
+            if time.monotonic() - began >= seconds:
+                break
+    rate = frames / (time.monotonic() - began)
+    good = seen >= 0.5 * frames
+    found = f"{frames} frames, {rate:.1f} frames/s with decoding, target visible in {seen}"
+    remedy = "" if good else "The weights do not work here."
+    return Diagnosis(name="self test", good=good, found=found, remedy=remedy)
+
+
+def list_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return one row per size of the named trackers (all without ``names``), for pandas; loads no torch.
+
+    Raises:
+        ModelNotFound: an unknown name.
+    """
+    from vltrack.models import MODELS
+
+    weights = model_names()
+    known = [*MODELS, *weights]
+    names = [known_name(name, known) for name in names]
+    for name in names:
+        if name not in known:
+            raise ModelNotFound(f"No model is called {printable(name)!r}.", hint=did_you_mean(name, known))
+    counts = json.loads((files("vltrack.models") / "counted.json").read_text(encoding="utf-8"))
+    rows = []
+    for card in MODELS.values():
+        for size in card.sizes:
+            name = f"{card.name}-{size}"
+            if names and name not in names and card.name not in names:
+                continue
+            file, counted = weights[name], counts.get(name, {})
+            rows.append(
+                {
+                    "name": name,
+                    "tracker": card.title,
+                    "paper": card.paper,
+                    "year": card.year,
+                    "modes": list(card.modes_of(size)),
+                    "size": size,
+                    "weights": None if file is None else str(file),
+                    "parameters": counted.get("total"),
+                    "parameters_trained": counted.get("trainable"),
+                    "parameters_running": counted.get("running"),
+                    "multiplications": counted.get("work"),
+                    "claims": card.claims,
+                    "ours": card.ours,
+                }
+            )
+    return rows

@@ -1,0 +1,137 @@
+"""Messages, progress and interrupts of a run: every verb takes a ``Reporter``, silent by default."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from vltrack.core.types import Step
+
+
+class Bar:
+    """One progress display; this one shows nothing."""
+
+    def show(
+        self,
+        done: int,
+        text: str,
+        *,
+        note: str = "",
+        total: int | None = None,
+        line: bool = True,
+        force: bool = False,
+    ) -> None:
+        """Show the progress.
+
+        Args:
+            done, total: units of work; ``total`` replaces the one that the bar was made with.
+            text: counts, rate and time left.
+            note: name of what is in work.
+            line: worth a line of a log where there is no terminal; such lines are rate-limited unless
+                ``force``.
+        """
+
+
+class Reporter:
+    """Receives messages and progress. This one ignores them; ``vltrack.cli.console.Console`` prints them.
+
+    Subclass it and override what you need, for example ``warn`` to collect the warnings of a run.
+    """
+
+    def note(self, message: str) -> None:
+        """Take one message for people, such as the name of a file that was written."""
+
+    def warn(self, message: str) -> None:
+        """Take one warning."""
+
+    def bar(self, label: str, total: int | None) -> AbstractContextManager[Bar]:
+        """Return a progress display for a piece of work of ``total`` units (None: unknown)."""
+        return nullcontext(Bar())
+
+    def steps(self, steps: Mapping[str, Step]) -> None:
+        """Take the steps of one frame of ``track``, by target."""
+
+    def summary(self, record: Mapping[str, Any]) -> None:
+        """Take the counts of ``track`` at its end: frames, seen and lost by target, rate, files written."""
+
+
+QUIET = Reporter()
+
+
+def time_left(seconds: float) -> str:
+    """Return ``1:02:05 left`` or ``2:05 left``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d} left" if hours else f"{minutes}:{seconds:02d} left"
+
+
+def pace(done: int, total: int | None, seconds: float) -> str:
+    """Return the rate of ``done`` frames in ``seconds`` and, if ``total`` is known, the time left."""
+    rate = done / max(seconds, 1e-9)
+    left = [time_left((total - done) / rate)] if total is not None and rate > 0 else []
+    return ", ".join([f"{rate:.1f} frames/s", *left])
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM after everything that was done is saved; ``result`` is what the function returns."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled like Ctrl-C."""
+
+
+class Shield:
+    """``with shield:`` defers a signal until the block is left; elsewhere it raises at once.
+
+    A frame is therefore in all outputs or in none, and a second Ctrl-C does not break the saving that the
+    first one started.
+    """
+
+    def __init__(self) -> None:
+        self._active = False
+        self._pending: KeyboardInterrupt | None = None
+
+    def handle(self, number: int, frame: FrameType | None = None) -> None:
+        """Signal handler. Raises ``KeyboardInterrupt`` or ``Terminated``, now or when the block is left."""
+        stop = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        if not self._active:
+            raise stop
+        self._pending = stop
+
+    def __enter__(self) -> Self:
+        self._active = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._active = False
+        pending, self._pending = self._pending, None
+        if pending is not None and error is None:
+            raise pending
+
+
+@contextmanager
+def shielded() -> Iterator[Shield]:
+    """Handle Ctrl-C and SIGTERM by a ``Shield`` while the block runs, in the main thread only."""
+    shield = Shield()
+    if threading.current_thread() is not threading.main_thread():
+        yield shield
+        return
+    before = {number: signal.signal(number, shield.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield shield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,232 @@
+"""``vltrack.train`` and ``vltrack.import_weights``: weights from data, and weights from published files."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vltrack.api.inputs import (
+    DEVICES,
+    check_choice,
+    check_empty,
+    check_folder,
+    check_writable,
+)
+from vltrack.api.reporter import QUIET, Interrupted, Reporter, time_left
+from vltrack.checkpoints.cards import known_name, model_names
+from vltrack.core.errors import DataError, ModelNotFound, UsageError, VltrackError, did_you_mean
+from vltrack.core.files import printable
+
+if TYPE_CHECKING:
+    from vltrack.checkpoints.importing import Imported
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """A finished training run: its folder (log, checkpoints) and the weights, with a card next to them."""
+
+    out: Path
+    weights: Path
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Yield the rows of the training log, for pandas: step, learning rate, losses, speed."""
+        with (self.out / "log.csv").open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)
+
+
+def train(
+    name: str,
+    *,
+    data: str | Path,
+    out: str | Path,
+    size: str = "tiny",
+    start: str | Path | None = None,
+    part: str | None = None,
+    resume: bool = False,
+    settings: Mapping[str, str] | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+    processes: int | None = None,
+    device: str = "auto",
+    quiet: bool = True,
+    reporter: Reporter = QUIET,
+) -> TrainedModel:
+    """Train a tracker on still images by its recipe (docs/train.md).
+
+    Args:
+        name, size: tracker and size, such as ``litetrack`` and ``tiny``.
+        data: folder of training images.
+        out: folder of the run: log, checkpoints, weights; new or empty unless ``resume``.
+        start: weights (.safetensors) to start from, or the folder of a run to continue with its next part.
+        part: ``twins`` for the last part, distractor fine-tuning.
+        resume: continue the run in ``out`` from its last checkpoint.
+        settings: fields of the recipe as text, such as ``{"learning_rate": "1e-4"}``.
+        steps, batch, seed: the usual fields of the recipe: optimizer steps in all, samples per step.
+        processes: processes that train; None is one.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        quiet: do not log progress lines (of several processes) to standard error.
+        reporter: receives the progress.
+
+    Returns:
+        The run's folder and weights; ``pandas.DataFrame(trained.rows())`` is its log.
+
+    Raises:
+        UsageError: an unknown tracker or size, or ``out`` is not empty. ConfigError: an unknown setting.
+        DataError: the training data cannot be used.
+        StateError: ``out`` holds another run. Diverged: the loss was repeatedly not finite.
+        KeyboardInterrupt: Ctrl-C; the last checkpoint is kept.
+
+    Example:
+        >>> import vltrack
+        >>> trained = vltrack.train("litetrack", data="images", out="run", steps=1, batch=2)
+        >>> trained.weights.name
+        'litetrack-tiny.safetensors'
+    """
+    from vltrack.models import MODELS
+
+    name, data, out = known_name(name, MODELS), Path(data), Path(out)
+    if name not in MODELS:
+        raise UsageError(f"No tracker is called {printable(name)!r}.", hint=did_you_mean(name, MODELS))
+    check_choice("size", size, tuple(MODELS[name].sizes))
+    check_choice("device", device, DEVICES)
+    if part is not None:
+        check_choice("part", part, ("twins",))
+    if not data.is_dir():
+        raise DataError(f"{printable(data)} is not a folder of training images.", hint="See docs/train.md.")
+    check_folder(out)
+    if not resume:
+        check_empty(out, hint="Add --resume to continue, or choose another --out.")
+
+    from vltrack.training.launch import main_train
+
+    options: dict[str, object] = {
+        "model": name,
+        "size": size,
+        "data": data,
+        "out": out,
+        "start": start,
+        "part": part,
+        "resume": resume,
+        "settings": dict(settings or {}),
+        "steps": steps,
+        "batch": batch,
+        "seed": seed,
+        "processes": processes,
+        "device": device,
+        "quiet": quiet,
+    }
+    began = time.monotonic()
+    first: int | None = None
+    try:
+        with reporter.bar("training", None) as bar:
+
+            def progress(done: int, total: int, text: str) -> None:
+                nonlocal first
+                first = done if first is None else first
+                rate = (done - first) / max(time.monotonic() - began, 1e-9)
+                left = f"  {time_left((total - done) / rate)}" if rate > 0 else ""
+                bar.show(done, f"step {done} of {total}  {text}{left}", total=total, force=True)
+
+            code = main_train(options, progress)
+    except KeyboardInterrupt as stop:
+        kept = (out / "last.json").exists()
+        raise Interrupted(
+            f"interrupted; with --resume the run continues from the last checkpoint in {printable(out)}."
+            if kept
+            else "interrupted before the first checkpoint; with --resume the run starts over."
+        ) from stop
+    if code:
+        raise VltrackError(f"A training process failed with status {code}.", hint="Its error is above.")
+    return TrainedModel(out=out, weights=out / f"{name}-{size}.safetensors")
+
+
+def import_weights(
+    files: str | Path | Sequence[str | Path],
+    name: str,
+    *,
+    out: str | Path | None = None,
+    kinds: Sequence[str] = (),
+    partial: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Imported:
+    """Convert published weights to safetensors with a card (docs/import-weights.md).
+
+    No code in the files is run, and nothing is downloaded.
+
+    Args:
+        files: ``.pth``, ``.pt``, ``.bin``, ``.safetensors`` or ``.npz``; several fill one network together.
+        name: which model, such as ``litetrack-base``.
+        out: the ``.safetensors`` file to write; None is ``NAME.safetensors`` in the working folder.
+        kinds: kind of each file, where it cannot be detected by the names in it.
+        partial: skip parameters whose names start so, ours or the file's.
+        overwrite: replace weights that exist.
+
+    Returns:
+        The weights' path, what each file set and what it has beyond that, and which parameters no file set.
+
+    Raises:
+        ModelNotFound: no such model or file. UsageError: ``out`` exists, or a kind or prefix does not fit.
+        CheckpointMismatch, CheckpointUnsafe, CheckpointCorrupt, CheckpointNonFinite, TokenizerMismatch: the
+            file cannot become this model.
+        ResourceError: the weights cannot be written.
+
+    Example:
+        >>> import vltrack
+        >>> try:
+        ...     vltrack.import_weights("ostrack.pth", "all-in-one-ostrack-base")
+        ... except vltrack.VltrackError as error:
+        ...     print(error.message, error.exit_code)
+        There is no file ostrack.pth. 5
+    """
+    known = model_names()
+    if name not in known:
+        raise ModelNotFound(
+            f"No model is called {printable(name)!r}.",
+            hint=f"{did_you_mean(name, known)} What fits which: vltrack import-weights --help.",
+        )
+    paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    target = Path(f"{name}.safetensors") if out is None else Path(out)
+    if target.suffix != ".safetensors":
+        raise UsageError(f"The output {printable(target)} does not end in .safetensors.")
+    for path in (target, target.with_suffix(".json")):
+        check_writable(path, overwrite=overwrite)
+    for file in paths:
+        if not file.exists():
+            raise ModelNotFound(
+                f"There is no file {printable(file)}.", hint="Nothing is downloaded: fetch it first."
+            )
+        if target.exists() and file.samefile(target):
+            raise UsageError(
+                f"The output {printable(target)} is one of the files to read.", hint="Choose another."
+            )
+
+    from vltrack.checkpoints.importing import import_weights as convert
+    from vltrack.prep.tokenizers import load_tokenizer
+
+    return convert(
+        paths,
+        name,
+        target,
+        kinds=kinds,
+        partial=partial,
+        vocabulary_sha256=load_tokenizer("bert").sha256,
+    )
+
+
+def import_record(done: Imported) -> dict[str, Any]:
+    """Return what ``vltrack import-weights --json`` prints."""
+    keys = ("file", "kind", "sha256", "licence", "loaded", "ignored", "number_types")
+    return {
+        "weights": printable(done.path),
+        "complete": done.complete,
+        "modes": list(done.modes),
+        "files": [
+            {key: part.to_dict()[key] for key in keys} | {"file": printable(part.file)} for part in done.parts
+        ],
+        "kept_fresh": list(done.kept_fresh),
+    }

@@ -1,0 +1,260 @@
+"""Terminal output of the command: rows and JSON on standard output, everything else on standard error.
+
+Color and bars only where standard error is a terminal and ``NO_COLOR`` is not set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vltrack.api.reporter import Bar, Reporter
+from vltrack.core.errors import VltrackError
+from vltrack.core.files import as_resource_error, printable
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from vltrack.core.types import Step
+
+T = TypeVar("T")
+EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_PIPE_CLOSED = 130, 143, 141
+EVERY = 5.0
+"""Seconds between two progress lines where there is no terminal."""
+
+
+def use_color() -> bool:
+    """Return whether text on standard error may be colored."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def say(message: str) -> None:
+    """Print one line for people on standard error."""
+    sys.stderr.write(f"{printable(message)}\n")
+    sys.stderr.flush()
+
+
+def warn(message: str) -> None:
+    """Print one warning line on standard error."""
+    mark = "\x1b[33mwarning\x1b[0m" if use_color() else "warning"
+    sys.stderr.write(f"vltrack: {mark}: {printable(message)}\n")
+    sys.stderr.flush()
+
+
+def emit(record: Mapping[str, object]) -> None:
+    """Print one JSON object as one line on standard output."""
+    sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def emit_lines(lines: Iterable[str]) -> None:
+    """Print lines of a table on standard output."""
+    for line in lines:
+        sys.stdout.write(printable(line) + "\n")
+    sys.stdout.flush()
+
+
+def aligned(rows: list[list[str]], numbers: Iterable[int] = (), indent: str = "") -> list[str]:
+    """Return rows as lines with columns of equal width; ``numbers`` are columns aligned to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    right = set(numbers)
+    return [
+        (
+            indent
+            + "  ".join(
+                cell.rjust(width) if column in right else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def finish(run: Callable[[], T], show: Callable[[T], None]) -> None:
+    """Show the result of a verb, also one that an error or an interrupt carries; then let that go on."""
+    try:
+        result = run()
+    except (VltrackError, KeyboardInterrupt) as error:
+        kept = getattr(error, "result", None)
+        if kept is not None:
+            show(kept)
+        raise
+    show(result)
+
+
+class PipeClosed(VltrackError):
+    """The reader of standard output went away."""
+
+    exit_code = EXIT_PIPE_CLOSED
+
+
+class Console(Reporter):
+    """A reporter that prints: messages and a bar on standard error, rows of ``track`` on standard output.
+
+    Args:
+        quiet: no progress and no summary; warnings are printed all the same.
+        as_json: rows and the summary as JSON.
+        rows: print the steps of ``track`` as rows, as they come.
+        several: the rows have a first column ``target``.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, as_json: bool = False, rows: bool = False, several: bool = False
+    ) -> None:
+        self.quiet, self.as_json = quiet, as_json
+        self._rows, self._several, self._started = rows, several, False
+
+    def note(self, message: str) -> None:
+        """Print the message unless ``quiet``."""
+        if not self.quiet:
+            say(message)
+
+    def warn(self, message: str) -> None:
+        """Print the warning."""
+        warn(message)
+
+    def bar(self, label: str, total: int | None) -> AbstractContextManager[Bar]:
+        """Return a bar on a terminal, lines elsewhere, nothing if ``quiet``."""
+        if self.quiet:
+            return super().bar(label, total)
+        return _terminal_bar(label, total) if sys.stderr.isatty() else _line_bar()
+
+    def steps(self, steps: Mapping[str, Step]) -> None:
+        """Print one row per target. Raises ``PipeClosed``, or ``ResourceError`` where the disk is full."""
+        if not self._rows:
+            return
+        from vltrack.api.outputs import csv_line, safe_cell, step_row
+
+        lines = []
+        for name, step in steps.items():
+            row = step_row(step)
+            if self._several:
+                row = {"target": name if self.as_json else safe_cell(name), **row}
+            if not self.as_json and not self._started:
+                lines.append(",".join(row))
+            self._started = True
+            lines.append(
+                json.dumps(row, ensure_ascii=False, allow_nan=False)
+                if self.as_json
+                else csv_line(row.values())
+            )
+        try:
+            sys.stdout.write("\n".join(lines) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            # The buffer can go nowhere; without this the interpreter reports the same error again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise PipeClosed("The reader of standard output went away.") from error
+        except OSError as error:
+            raise as_resource_error(error, Path("standard output")) from error
+
+    def summary(self, record: Mapping[str, Any]) -> None:
+        """Print the counts of ``track``: a line for people; with JSON and without rows also an object."""
+        if self.as_json and not self._rows:
+            emit(record)
+        if record["frames"]:
+            frames, seen = record["frames"], record["seen"]
+            where = ", ".join(
+                f"{count} of {frames} frames" if len(seen) == 1 else f"{name} in {count}"
+                for name, count in seen.items()
+            )
+            rate = record["frames_per_second"]
+            self.note(f"{frames} frames, {rate:.1f} frames/s; target visible in {where}.")
+            for path in record["outputs"]:
+                self.note(f"wrote {path}")
+
+
+class _LineBar(Bar):
+    """Prints a line now and then."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def show(self, done: int, text: str, *, line: bool = True, force: bool = False, **more: Any) -> None:
+        """Print the text, at most every ``EVERY`` seconds unless ``force``."""
+        now = time.monotonic()
+        if line and (force or now - self._last >= EVERY):
+            self._last = now
+            say(text)
+
+
+@contextmanager
+def _line_bar() -> Iterator[Bar]:
+    yield _LineBar()
+
+
+@contextmanager
+def _terminal_bar(label: str, total: int | None) -> Iterator[Bar]:
+    """Bar with the counts, a text (rate, time left) and a note."""
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[note]}", markup=False),  # a target's name is not markup
+    )
+    with Progress(*columns, console=RichConsole(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total, text="", note="")
+
+        class TerminalBar(Bar):
+            def show(
+                self, done: int, text: str, *, note: str = "", total: int | None = None, **more: Any
+            ) -> None:
+                progress.update(task, completed=done, total=total, text=text, note=printable(note))
+
+        yield TerminalBar()
+
+
+# -- errors -------------------------------------------------------------------------------------------
+
+
+def error_line(error: VltrackError, *, as_json: bool) -> str:
+    """Return an error in one line: text, or with ``--json`` an object."""
+    if as_json:
+        body = {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+        }
+        return json.dumps({"error": body}, allow_nan=False)
+    mark = "\x1b[31merror\x1b[0m" if use_color() else "error"
+    return f"vltrack: {mark}[{error.code}]: {printable(str(error))}"
+
+
+def report_error(error: VltrackError, *, as_json: bool = False, debug: bool = False) -> int:
+    """Print ``error`` on standard error (with ``--debug`` after its trace) and return its exit code."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    sys.stderr.write(error_line(error, as_json=as_json) + "\n")
+    sys.stderr.flush()
+    return error.exit_code
+
+
+def write_crash_report(error: BaseException) -> Path:
+    """Write version, command line and trace of a bug to a file in the temporary folder; return its path."""
+    import platform
+
+    from vltrack import __version__
+
+    name = f"vltrack-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    path = Path(tempfile.gettempdir()) / name
+    head = [
+        f"vltrack {__version__}, Python {platform.python_version()}, {platform.platform()}",
+        "command: " + " ".join(map(printable, sys.argv)),
+        "",
+    ]
+    text = "\n".join(head) + "\n" + "".join(traceback.format_exception(error))
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return path
