@@ -1,36 +1,30 @@
-"""Training pictures that take no download, and a validation that takes no time."""
+"""Training images that take no download, and a validation that takes no time."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from vltrack.nn.backbones import MobileNetV2
-from vltrack.training import loop as run
+from small_training import image_folder
+from vltrack.datasets.cutouts import CutoutSet, build_cutouts
+from vltrack.datasets.images import ImageSet
+from vltrack.training import loop
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny picture set of tests/datasets with a stem of random numbers."""
-    path = Path(__file__).parent.parent / "datasets" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("tiny_pictures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    root: Path = module.make_picture_set(tmp_path_factory.mktemp("training"))
-    arrays = {}
-    for number, conv in enumerate(MobileNetV2().convs):
-        arrays |= {f"{number:02d}.{k}": v.detach().numpy() for k, v in conv.named_parameters()}
-    np.savez(root / "mobilenet_v2_stem.npz", **arrays)
-    return root
+    """The images of tests/datasets with a stem of random numbers."""
+    return image_folder(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="session")
+def material(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, CutoutSet]:
+    """The same images and their cut-outs."""
+    images = ImageSet.load(data)
+    return images, build_cutouts(images, tmp_path_factory.mktemp("cutouts") / "cut.npz")
 
 
 @pytest.fixture(autouse=True)
 def _quick_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        run, "validate", lambda model, device, policy: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5}
-    )
+    monkeypatch.setattr(loop, "validate", lambda *given: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5})

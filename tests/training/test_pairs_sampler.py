@@ -44,7 +44,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, Cutout
     spec = importlib.util.spec_from_file_location("tiny_pictures", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    root = module.make_picture_set(tmp_path_factory.mktemp("pairs"))
+    root = module.make_image_set(tmp_path_factory.mktemp("pairs"))
     pictures = ImageSet.load(root)
     return pictures, build_cutouts(pictures, root / "cut.npz")
 

@@ -1,7 +1,7 @@
-"""Short clips to train on: a camera that wanders over a still picture, and drawn clips beside them.
+"""Short clips to train on: a camera that moves over a still image, and synthetic clips.
 
-A clip is a pure function of (pictures, seed, number). Knows pictures and boxes; no tensor and no network.
-Unpublished; our design: the published second stage has clips of three video data sets.
+A clip is a pure function of (images, seed, number). Unpublished; our design: the published second stage uses
+clips of three video data sets.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from vltrack.datasets.images import ImageSet
 from vltrack.datasets.synthetic import synthesize_clip
 
 _SIZE = (320, 240)
-_LEAST_SIDE = 24.0
+_MIN_SIDE = 24.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
-    """Numbers of a stage on clips.
+    """Settings of a stage on clips.
 
     Attributes:
-        frames: of a clip, the first among them; 0: the stage is not on clips but on pairs.
-        text_share: of the clips are named by a sentence too (ours; published: none).
+        frames: per clip, with the first one; 0: the stage is on pairs.
+        text_share: share of clips with a sentence (ours; published: none).
+
+    Raises:
+        ConfigError: a value out of range.
     """
 
     frames: int = 0
@@ -36,9 +39,9 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         if self.frames < 0 or self.frames == 1:
-            raise ConfigError(f"a clip has two frames or more, got {self.frames}.")
+            raise ConfigError(f"clips.frames is {self.frames}.", hint="Give 0, or 2 or more.")
         if not 0 <= self.text_share <= 1:
-            raise ConfigError(f"text_share is a share, got {self.text_share}.")
+            raise ConfigError(f"clips.text_share is {self.text_share}.", hint="Give a share from 0 to 1.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,9 +50,9 @@ class Clip:
 
     Attributes:
         frames: RGB uint8 (T, H, W, 3).
-        boxes: float64 (T, 4) x, y, w, h in pixels, cut at the frame; zeros where absent.
+        boxes: float64 (T, 4) x, y, w, h in pixels, clipped to the frame; zeros where absent.
         absent: bool (T,).
-        sentence: names the target.
+        sentence: describes the target.
     """
 
     frames: NDArray[np.uint8]
@@ -58,8 +61,8 @@ class Clip:
     sentence: str
 
 
-def drawn(seed: int, frames: int) -> Clip:
-    """Shapes over textured ground (``datasets.synthetic``), from the first frame that shows the target."""
+def synthetic_clip(seed: int, frames: int) -> Clip:
+    """A clip of ``datasets.synthetic``, from the first frame that shows the target."""
     made = synthesize_clip(seed, frames, _SIZE)
     first = int(np.argmin(made.absent))
     return Clip(
@@ -70,10 +73,10 @@ def drawn(seed: int, frames: int) -> Clip:
     )
 
 
-def wandered(picture: Image, box_xywh: Box, name: str, seed: int, frames: int) -> Clip:
-    """A camera on a smooth way over a picture: the object at ``box_xywh`` moves, grows and shrinks in view.
+def moving_camera_clip(image: Image, box_xywh: Box, name: str, seed: int, frames: int) -> Clip:
+    """A camera on a smooth path over an image: the object at ``box_xywh`` moves and changes its size.
 
-    It stays at least half in view. What lies beyond the picture repeats its edge.
+    At least half of the object stays in view. Beyond the image its edge is repeated.
     """
     rng = np.random.default_rng([seed, frames])
     size = np.array(_SIZE, dtype=np.float64)
@@ -82,7 +85,7 @@ def wandered(picture: Image, box_xywh: Box, name: str, seed: int, frames: int) -
     places = size * (0.5 + _wave(rng, frames, 2, 0.32))
     sides = float(size.min()) * rng.uniform(0.18, 0.4) * np.exp(_wave(rng, frames, 1, 0.45)[:, 0])
     scales = sides / np.sqrt(w * h)
-    small, shrunk = _shrunk(picture, float(scales.max()))
+    small, shrunk = _shrunk(image, float(scales.max()))
     images = np.empty((frames, _SIZE[1], _SIZE[0], 3), dtype=np.uint8)
     boxes = np.empty((frames, 4))
     for t, (place, scale) in enumerate(zip(places, scales, strict=True)):
@@ -98,43 +101,38 @@ def wandered(picture: Image, box_xywh: Box, name: str, seed: int, frames: int) -
     return Clip(frames=images, boxes=boxes, absent=np.zeros(frames, dtype=bool), sentence=f"the {name}")
 
 
-def _shrunk(picture: Image, scale: float) -> tuple[Image, NDArray[np.float64]]:
-    """The picture as small as its largest view, and by what (2,): a warp alone would skip pixels."""
-    height, width = picture.shape[:2]
+def _shrunk(image: Image, scale: float) -> tuple[Image, NDArray[np.float64]]:
+    """The image reduced to its largest view, and the factors (2,): a warp alone would skip pixels."""
+    height, width = image.shape[:2]
     if scale >= 1:
-        return picture, np.ones(2)
+        return image, np.ones(2)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return small, np.array(size) / (width, height)
 
 
-def clips_of(pictures: ImageSet | None, frames: int, seed: int) -> Callable[[int], Clip]:
-    """Clip number k of an endless stream: every second one drawn, all of them where there is no picture."""
-    known = [] if pictures is None else _objects(pictures)
+def clips_of(images: ImageSet, frames: int, seed: int) -> Callable[[int], Clip]:
+    """Clip number k of an endless stream: every second one is synthetic, all where no object is annotated."""
+    objects = [
+        (index, np.array(annotation.box), annotation.name)
+        for index, image in enumerate(images)
+        for annotation in image.instances
+        if min(annotation.box[2:]) >= _MIN_SIDE
+    ]
 
     def clip(number: int) -> Clip:
         rng = np.random.default_rng([seed, number])
         own = int(rng.integers(2**31))
-        if pictures is None or not known or number % 2:
-            return drawn(own, frames)
-        picture, box, name = known[int(rng.integers(len(known)))]
-        return wandered(pictures.image(picture), box, name, own, frames)
+        if not objects or number % 2:
+            return synthetic_clip(own, frames)
+        index, box, name = objects[int(rng.integers(len(objects)))]
+        return moving_camera_clip(images.image(index), box, name, own, frames)
 
     return clip
 
 
-def _objects(pictures: ImageSet) -> list[tuple[int, Box, str]]:
-    """Objects large enough to be looked at closely: picture, box, name."""
-    return [
-        (index, np.array(instance.box), instance.name)
-        for index, picture in enumerate(pictures)
-        for instance in picture.instances
-        if min(instance.box[2:]) >= _LEAST_SIDE
-    ]
-
-
 def _wave(rng: np.random.Generator, frames: int, count: int, reach: float) -> NDArray[np.float64]:
-    """(T, count) smooth ways within +-``reach``: two slow waves each."""
+    """(T, count) smooth curves within +-``reach``, of two slow waves each."""
     time = np.linspace(0.0, 2 * np.pi, frames)[:, None]
     total = np.zeros((frames, count))
     for share in (0.7, 0.3):

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vltrack.core.errors import ConfigError, Diverged, GroundingFailed, ResourceError, StateError
+from vltrack.core.errors import ConfigError, DataError, Diverged, GroundingFailed, ResourceError, StateError
 from vltrack.core.files import as_resource_error, write_text
 from vltrack.core.types import Mode, Target, iou_xywh
 from vltrack.datasets.cutouts import build_cutouts
@@ -99,6 +99,7 @@ def train(
     Raises:
         StateError: ``out`` holds a run and ``resume`` is False, or another configuration; or it is in use.
         ConfigError: ``batch`` is smaller than the number of processes; config.json is damaged.
+        DataError: an image cannot be read; a sample holds NaN.
         ResourceError: no such device, no memory, no disk space; a worker process died.
         Diverged: the gradient was not finite several times in a row; the last checkpoint is kept.
     """
@@ -196,14 +197,30 @@ class _Loop:
             workers=self.workers,
         )
         try:
-            yield from batches
+            for step, batch in enumerate(batches, self.state.step):
+                self._check_finite(step, batch)
+                yield batch
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if "exited unexpectedly" not in str(error):
                 raise
             raise ResourceError(
                 f"A process that renders samples died at step {self.state.step}: {error}.",
                 hint="Is there enough memory? --resume continues from the last checkpoint.",
             ) from error
+
+    def _check_finite(self, step: int, batch: Batch) -> None:
+        """Refuse NaN in a batch: the gradient of a position that is not a number crashes the process."""
+        for name, values in batch.items():
+            finite_B = torch.isfinite(values).flatten(1).all(dim=1) if values.is_floating_point() else None
+            if finite_B is not None and not bool(finite_B.all()):
+                sample = self._samples(step)[int(finite_B.int().argmin())]
+                raise DataError(f"Sample {sample} is not finite: {name}.", hint="Check the annotations.")
+
+    def _samples(self, step: int) -> range:
+        """Indices of the samples of this process in a step."""
+        count = self.config.batch // self.context.world
+        first = (step * self.context.world + self.context.rank) * count
+        return range(first, first + count)
 
     def _wrap(self) -> nn.Module:
         if self.context.world == 1:
@@ -241,11 +258,10 @@ class _Loop:
     def _skip_step(self) -> None:
         self.skipped += 1
         if self.skipped > SKIPS_ALLOWED:
-            count = self.config.batch // self.context.world
-            first = (self.state.step * self.context.world + self.context.rank) * count
+            samples = self._samples(self.state.step)
             raise Diverged(
                 f"The gradient was not finite {self.skipped} times in a row, last at step {self.state.step} "
-                f"(samples {first} to {first + count - 1}).",
+                f"(samples {samples[0]} to {samples[-1]}).",
                 hint="Lower --set learning_rate; the last checkpoint is good.",
             )
 

@@ -42,10 +42,10 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
     tensors = averaged(run)
     record = read_record(run)
     recipe = record["config"]
+    recipe = {**recipe, **_earlier(recipe, (run,))}
     model_card, size = split_name(f"{recipe['model']}-{recipe['size']}")
     model = build(model_card, config_of(model_card, size))
     store.load_strictly(model, tensors, run)
-    recipe = {**recipe, **_earlier(recipe, (run,))}
     about = {
         "recipe": recipe,
         "steps": record["step"],

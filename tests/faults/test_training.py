@@ -1,0 +1,486 @@
+"""Faults of training runs: what is kept, which error, and that a resumed run is the same to the bit."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from small_training import Dying, image_folder, random_sample, short, tensors_of, train, use_toy
+from vltrack.core.errors import (
+    CheckpointCorrupt,
+    ConfigError,
+    DataError,
+    Diverged,
+    ResourceError,
+    StateError,
+)
+from vltrack.training import checkpoint, loop
+from vltrack.training.data import PairDataset, StepIndices
+from vltrack.training.launch import configured
+from vltrack.training.publish import publish
+
+OPTIONS = {"model": "litetrack", "size": "tiny"}
+real_step = loop._Loop._step
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "slow" not in request.keywords:
+        use_toy(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return image_folder(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing has stopped."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        use_toy(patch)
+        train(short(), out)
+    return out
+
+
+def break_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
+    """Call ``action`` in place of a step."""
+
+    def stepped(self: Any, wrapped: nn.Module, batch: Any) -> Any:
+        if self.state.step == step:
+            action()
+        return real_step(self, wrapped, batch)
+
+    monkeypatch.setattr(loop._Loop, "_step", stepped)
+
+
+def raising(error: BaseException) -> Any:
+    def action(*given: object, **options: object) -> None:
+        raise error
+
+    return action
+
+
+def resumes(out: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Continue a broken run: it ends with the checkpoint of the whole one."""
+    monkeypatch.setattr(loop._Loop, "_step", real_step)
+    train(short(), out, resume=True)
+    assert tensors_of(out) == tensors_of(whole)
+
+
+@pytest.mark.fault("T01")
+def test_an_exception_in_a_step_ends_the_run_and_keeps_the_checkpoint(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_at(monkeypatch, 2, raising(ZeroDivisionError("in the step")))
+    with pytest.raises(ZeroDivisionError):
+        train(short(), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "last.json").read_text())["step"] == 2
+    resumes(tmp_path / "run", whole, monkeypatch)
+
+
+@pytest.mark.fault("T02")
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_run_stopped_at_any_step_continues_to_the_bit(
+    step: int, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_at(monkeypatch, step, raising(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        train(short(), tmp_path / "run")
+    resumes(tmp_path / "run", whole, monkeypatch)
+
+
+@pytest.mark.fault("T03")
+@pytest.mark.parametrize("where", ["validate", "write_bytes", "write_text", "unlink"])
+def test_a_run_stopped_while_it_saves_or_validates_continues_to_the_bit(
+    where: str, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the checkpoint is written, between it and last.json, and before the old one is removed."""
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        owner: Any = {"validate": loop, "unlink": Path}.get(where, checkpoint)
+        real = getattr(owner, where)
+
+        def stopped(*given: Any, **options: Any) -> Any:
+            if where == "validate" or "2" in str(given[0]) or "last.json" in str(given[0]):
+                raise KeyboardInterrupt
+            return real(*given, **options)
+
+        patch.setattr(owner, where, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(short(validate_every=2), out)
+    for unfinished in out.glob(".*"):
+        unfinished.unlink()
+    train(short(validate_every=2), out, resume=True)
+    assert tensors_of(out) == tensors_of(whole)
+
+
+@pytest.mark.fault("T04")
+def test_ctrl_c_in_a_step_keeps_the_last_checkpoint(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_at(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(short(), tmp_path / "run")
+    resumes(tmp_path / "run", whole, monkeypatch)
+
+
+@pytest.mark.fault("T05")
+def test_a_run_is_not_overwritten_mixed_or_invented(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(StateError) as refused:
+        train(short(), whole)
+    assert refused.value.exit_code == 9
+    with pytest.raises(StateError, match=r"learning_rate \(0.001, now 0.5\)"):
+        train(short(learning_rate=0.5), whole, resume=True)
+    with pytest.raises(StateError, match="none"):
+        train(short(), tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.fault("T06")
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(short(steps=1), out)
+    (path,) = out.glob("step-*.safetensors")
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(CheckpointCorrupt, match=path.name):
+        train(short(steps=1), out, resume=True)
+    with pytest.raises(CheckpointCorrupt):
+        publish(out, tmp_path / "w.safetensors")
+
+
+@pytest.mark.fault("T07")
+def test_gradients_that_stay_not_finite_stop_the_run_and_keep_the_good_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = loop.PairObjective.forward, iter(range(99))
+
+    def diverging(self: Any, batch: Any, select: bool) -> dict[str, torch.Tensor]:
+        terms: dict[str, torch.Tensor] = forward(self, batch, select)
+        return terms | {"total": terms["total"] * (float("nan") if next(calls) >= 3 else 1.0)}
+
+    monkeypatch.setattr(loop.PairObjective, "forward", diverging)
+    with pytest.raises(Diverged, match=r"step 6 \(samples 12 to 13\)") as stopped:
+        train(short(steps=9), tmp_path / "run")
+    assert stopped.value.exit_code == 8
+    _, tensors = checkpoint._read(tmp_path / "run")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+
+
+@pytest.mark.fault("T08")
+def test_a_sample_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: PairDataset, index: int) -> dict[str, Any]:
+        sample = random_sample(self, index)
+        sample["box"][1, 0] = np.nan if index == 5 else 0.5
+        return sample
+
+    monkeypatch.setattr(PairDataset, "__getitem__", broken)
+    with pytest.raises(DataError, match=r"Sample 5 .*box") as refused:
+        train(short(), tmp_path / "run")
+    assert refused.value.exit_code == 4
+    assert json.loads((tmp_path / "run" / "last.json").read_text())["step"] == 2
+
+
+@pytest.mark.fault("T07")
+def test_single_steps_that_are_not_finite_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms = iter([1.0, float("inf"), float("nan"), 1.0])
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda parameters, bound: torch.tensor(next(norms)))
+    train(short(steps=4), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "last.json").read_text())["step"] == 4
+
+
+@pytest.mark.fault("T09")
+def test_a_full_disk_keeps_the_last_checkpoint(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        full = raising(OSError(errno.ENOSPC, "No space left on device"))
+        break_at(patch, 2, lambda: patch.setattr(Path, "write_bytes", full))
+        with pytest.raises(ResourceError) as refused:
+            train(short(), out)
+    assert refused.value.exit_code == 6
+    assert json.loads((out / "last.json").read_text())["step"] == 2
+    resumes(out, whole, monkeypatch)
+
+
+@pytest.mark.fault("T09")
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="file"):
+        train(short(), tmp_path / "file" / "run")
+
+
+@pytest.mark.fault("T10")
+@pytest.mark.timeout(120)
+def test_a_renderer_that_dies_ends_the_run() -> None:
+    config, context = short(), loop.DistributedContext(rank=0, world=1, device=torch.device("cpu"))
+    running: Any = SimpleNamespace(
+        dataset=Dying(), config=config, state=SimpleNamespace(step=0), context=context, workers=1
+    )
+    with pytest.raises(ResourceError) as refused:
+        next(loop._Loop._batches(running))
+    assert refused.value.exit_code == 6
+    assert "step 0" in refused.value.message
+
+
+@pytest.mark.fault("T12")
+@pytest.mark.parametrize(("batch", "world"), [(16, 2), (5, 2), (7, 3)])
+def test_every_process_gets_as_many_samples_and_no_sample_twice(batch: int, world: int) -> None:
+    parts = [list(StepIndices(batch // world, 2, 6, rank, world)) for rank in range(world)]
+    assert {len(part) for part in parts} == {4}
+    indices = [index for part in parts for step in part for index in step]
+    assert len(indices) == len(set(indices)) == 4 * world * (batch // world)
+
+
+@pytest.mark.fault("T12")
+def test_a_batch_below_the_number_of_processes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = loop.DistributedContext(rank=0, world=4, device=torch.device("cpu"))
+    monkeypatch.setattr(loop, "join_job", lambda device: context)
+    monkeypatch.setattr(loop, "use_threads", lambda count: None)
+    with pytest.raises(ConfigError, match="batch is 2 for 4"):
+        train(short(), tmp_path / "run")
+
+
+@pytest.mark.fault("T13")
+def test_a_second_run_in_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+
+    def again() -> None:
+        with pytest.raises(StateError) as refused:
+            train(short(), tmp_path / "run", resume=True)
+        found.append(refused.value.exit_code)
+
+    break_at(monkeypatch, 1, again)
+    train(short(steps=2), tmp_path / "run")
+    assert found == [9]
+
+
+@pytest.mark.fault("T14")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_device_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="cuda:1"):
+        train(short(), tmp_path / "run", device="cuda:1")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault("T14")
+def test_a_device_without_memory_names_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.PairObjective, "forward", raising(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(ResourceError, match="batch 2") as refused:
+        train(short(), tmp_path / "run")
+    assert "--batch" in refused.value.hint
+
+
+@pytest.mark.fault("T15")
+def test_a_clock_that_jumps_changes_nothing(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = iter(range(10**6, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    train(short(), tmp_path / "run")
+    assert tensors_of(tmp_path / "run") == tensors_of(whole)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        assert all(np.isfinite(float(row["pairs_per_s"])) for row in csv.DictReader(file))
+
+
+@pytest.mark.fault("T16")
+def test_global_seeds_change_nothing(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.random.seed(5)  # noqa: NPY002
+    break_at(monkeypatch, 1, lambda: torch.manual_seed(5))
+    train(short(), tmp_path / "run")
+    assert tensors_of(tmp_path / "run") == tensors_of(whole)
+
+
+@pytest.mark.fault("T17")
+def test_paths_with_shell_characters_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "a; touch x $(touch y) `touch z` & 'b\"" / "run"
+    train(short(steps=1), out)
+    assert tensors_of(out)
+    assert [path.name for path in tmp_path.iterdir()] == [out.parent.name]
+
+
+@pytest.mark.fault("T18")
+def test_a_log_that_cannot_be_written_is_one_warning(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    out = tmp_path / "run"
+    (out / "log.csv").mkdir(parents=True)
+    with caplog.at_level(logging.WARNING, logger="vltrack"):
+        train(short(), out)
+    assert tensors_of(out) == tensors_of(whole)
+    assert [record.getMessage().count("log.csv") for record in caplog.records] == [1]
+
+
+@pytest.mark.fault("T19")
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "steps=0",
+        "batch=-1",
+        "learning_rate=0",
+        "clip=0",
+        "save_every=0",
+        "validate_every=0",
+        "clips.frames=1",
+    ],
+)
+def test_nothing_to_do_is_refused(setting: str) -> None:
+    key, _, value = setting.partition("=")
+    with pytest.raises(ConfigError, match=rf"{key} is {value}") as refused:
+        configured({**OPTIONS, "settings": {key: value}})
+    assert refused.value.exit_code == 5
+
+
+@pytest.mark.fault("C14")
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("learning_rat", "1", "learning_rate"),
+        ("pairs.twin_shar", "1", "twin_share"),
+        ("nothing.at_all", "1", "nothing.at_all"),
+        ("model", "aitrack", "model"),
+        ("learning_rate", "nan", "nan"),
+        ("learning_rate", "1e999", "1e999"),
+        ("steps", "1e3", "1e3"),
+        ("steps", "no", "no"),
+        ("bf16", "yes", "yes"),
+        ("words", "glove", "glove"),
+        ("betas", "0.9,x", "x"),
+        ("pairs.twin_share", "1.5", "1.5"),
+        ("pairs.split", "test", "test"),
+        ("clips.text_share", "-1", "-1"),
+    ],
+)
+def test_a_bad_setting_is_named(key: str, value: str, named: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        configured({**OPTIONS, "settings": {key: value}})
+    assert refused.value.exit_code == 5
+    assert named in str(refused.value)
+
+
+def test_tuples_are_given_with_commas() -> None:
+    settings = {"only": "head.,bert.", "betas": "0.8,0.99", "slow": ""}
+    config = configured({**OPTIONS, "settings": settings})
+    assert (config.trainable, config.betas, config.low_lr_prefixes) == (("head.", "bert."), (0.8, 0.99), ())
+
+
+@pytest.mark.fault("C14")
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1, "a": 2}', '{"a": NaN}', "\xff", ""])
+def test_a_damaged_configuration_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        train(short(), tmp_path, resume=True)
+
+
+@pytest.mark.fault("C15")
+@pytest.mark.parametrize("kind", ["deep", "large"])
+@pytest.mark.timeout(20)
+def test_a_hostile_configuration_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    with (tmp_path / "config.json").open("w") as file:
+        file.write("[" * 100_000 if kind == "deep" else "{")
+        file.truncate(100_000 if kind == "deep" else 1 << 32)
+    began = time.monotonic()
+    with pytest.raises(ConfigError):
+        train(short(), tmp_path, resume=True)
+    assert time.monotonic() - began < 5
+    (tmp_path / "config.json").rename(tmp_path / "last.json")
+    with pytest.raises(CheckpointCorrupt):
+        checkpoint.averaged(tmp_path)
+
+
+@pytest.mark.fault("C16")
+def test_runs_that_start_from_each_other_or_from_nothing_are_named(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(short(steps=1), first)
+    record = json.loads((first / "last.json").read_text())
+
+    def starts(run: Path, start: Path) -> None:
+        run.mkdir(exist_ok=True)
+        changed = record | {"config": record["config"] | {"start": str(start)}}
+        (run / "last.json").write_text(json.dumps(changed))
+
+    starts(first, second)
+    with pytest.raises(ConfigError, match="second") as refused:
+        publish(first, tmp_path / "w.safetensors")
+    assert refused.value.exit_code == 5
+    starts(second, first)
+    with pytest.raises(ConfigError, match=r"first <- .*second <- .*first"):
+        publish(first, tmp_path / "w.safetensors")
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+@pytest.mark.fault("T11")
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_process_that_fails_or_is_killed_ends_all_of_them(data: Path, tmp_path: Path, killed: bool) -> None:
+    """The one that fails has no stem to start from; the other is killed while it trains."""
+    source = data if killed else tmp_path
+    options = {**OPTIONS, "data": str(source), "out": str(tmp_path / "run"), "processes": 2, "device": "cpu"}
+    options |= {"steps": 500, "batch": 2, "settings": {"words": "random", "save_every": "1"}}
+    code = f"import sys; from vltrack.training.launch import main_train; sys.exit(main_train({options!r}))"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        if killed:
+            while not (tmp_path / "run" / "last.json").exists():
+                assert process.poll() is None
+                time.sleep(0.1)
+            ranks = [
+                child for child in descendants(process.pid) if b"vltrack.training.launch" in command(child)
+            ]
+            os.kill(ranks[-1], signal.SIGKILL)
+        assert process.wait(timeout=120) == 1
+        assert descendants(process.pid) == []
+    assert not list(tmp_path.glob("run/litetrack-tiny.*"))
+
+
+def descendants(process: int) -> list[int]:
+    children = Path(f"/proc/{process}/task/{process}/children")
+    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    return found + [below for child in found for below in descendants(child)]
+
+
+def command(process: int) -> bytes:
+    return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ")
+
+
+@pytest.mark.fault("T20")
+def test_memory_and_open_files_do_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def measured(*given: object) -> dict[str, float]:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        sizes.append((pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd"))))
+        return {}
+
+    monkeypatch.setattr(loop, "validate", measured)
+    train(short(steps=500, save_every=50, validate_every=100), tmp_path / "run")
+    memory, files = zip(*sizes, strict=True)
+    assert memory[-1] - memory[0] < 4 << 20
+    assert len(set(files)) == 1

@@ -1,0 +1,140 @@
+"""A training run that takes milliseconds: a toy network on samples of noise, without validation."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from vltrack.nn.backbones import MobileNetV2
+from vltrack.training import loop
+from vltrack.training.data import PairDataset
+from vltrack.training.recipes import TrainConfig, litetrack_tiny
+
+
+def short(**changes: Any) -> TrainConfig:
+    """The first recipe of LiteTrack, three steps of two samples, with a checkpoint after each step."""
+    settings = {
+        "steps": 3,
+        "batch": 2,
+        "save_every": 1,
+        "validate_every": 99,
+        "warmup": 1,
+        "word_init": "random",
+    }
+    return replace(litetrack_tiny(), **(settings | changes))
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool = False, **options: Any) -> None:
+    """Run the loop in this process."""
+    loop.train(config, data=out.parent, out=out, resume=resume, **{"device": "cpu", "workers": 0} | options)
+
+
+def tensors_of(out: Path) -> bytes:
+    """The file of a run's last checkpoint; there must be one only."""
+    (path,) = out.glob("step-*.safetensors")
+    return path.read_bytes()
+
+
+def random_sample(self: PairDataset, index: int) -> dict[str, np.ndarray]:
+    """A sample of noise; two of three have a sentence."""
+    rng = np.random.default_rng(index)
+    t, s, n = self.config.template_size, self.config.search_size, self.max_words
+    flag = index % 3
+    words = np.arange(n) < (6 if flag else 0)
+    box = np.array([0.5, 0.5, 0.3, 0.2], dtype=np.float32)
+    return {
+        "template": rng.integers(0, 256, (t, t, 3), dtype=np.uint8),
+        "template_box": box,
+        "search": rng.integers(0, 256, (2, s, s, 3), dtype=np.uint8),
+        "box": np.stack([box, box * 0.9]),
+        "recent": rng.integers(0, 256, (2, t, t, 3), dtype=np.uint8),
+        "recent_box": np.stack([box, box]),
+        "present": np.array([True, index % 2 == 0]),
+        "ids": np.where(words, rng.integers(1996, 30000, n), 0),
+        "words": words,
+        "flag": np.int64(flag),
+    }
+
+
+class Toy(nn.Module):
+    """A network with what the loop asks of a tracker."""
+
+    template_size = search_size = 32
+    template_factor, search_factor = 2.0, 4.0
+    max_words, vocabulary, config = 8, "bert", None
+
+    def __init__(self, config: None = None) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 4))
+
+    def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Nothing is frozen."""
+        return [], []
+
+
+class ToyObjective(nn.Module):
+    """Mean square error of the box."""
+
+    def __init__(self, model: nn.Module, weights: object) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, Tensor], select: bool) -> dict[str, Tensor]:
+        """``total`` and ``iou``."""
+        images = batch["search"].flatten(0, 1).movedim(-1, 1) / 255
+        loss = (self.model.layers(images) - batch["box"].flatten(0, 1)).square().mean()
+        return {"total": loss, "iou": loss.detach()}
+
+
+def image_folder(root: Path) -> Path:
+    """The images of tests/datasets with a stem of random numbers, which training starts from."""
+    source = Path(__file__).parent / "datasets" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("tiny_images", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder: Path = module.make_image_set(root)
+    write_stem(folder)
+    return folder
+
+
+def write_stem(folder: Path) -> None:
+    """``mobilenet_v2_stem.npz`` with random numbers."""
+    convs = enumerate(MobileNetV2().convs)
+    arrays = {f"{n:02d}.{k}": v.detach().numpy() for n, conv in convs for k, v in conv.named_parameters()}
+    np.savez(folder / "mobilenet_v2_stem.npz", **arrays)
+
+
+def use_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples of noise in place of rendered ones, and no validation."""
+    monkeypatch.setattr(loop, "validate", lambda *given: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5})
+    monkeypatch.setattr(loop, "build_cutouts", lambda *given, **options: None)
+    monkeypatch.setattr(loop.ImageSet, "load", lambda data: None)
+    monkeypatch.setattr(PairDataset, "__getitem__", random_sample)
+
+
+def use_toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise, and the toy network."""
+
+    def start(config: TrainConfig, data: Path) -> Toy:
+        torch.manual_seed(config.seed)
+        return Toy()
+
+    use_noise(monkeypatch)
+    monkeypatch.setattr(loop, "starting_model", start)
+    monkeypatch.setattr(loop, "PairObjective", ToyObjective)
+
+
+class Dying(Dataset[Any]):
+    """A data set whose process ends at the first sample."""
+
+    def __getitem__(self, index: int) -> Any:
+        os._exit(3)
