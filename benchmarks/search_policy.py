@@ -19,7 +19,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from vltrack.datasets.reader import read_sequence, read_sequences
+from vltrack.datasets.reader import read_sequences
 from vltrack.metrics.success import success
 from vltrack.tracking.tracker import Tracker
 
@@ -29,7 +29,7 @@ Job = tuple[str, str, str, tuple[tuple[str, str], ...]]
 def follow(job: Job) -> tuple[float, float]:
     """AUC and SR0.5 of one target under one policy."""
     folder, weights, mode, settings = job
-    sequence = read_sequence(Path(folder))
+    sequence = read_sequences(Path(folder))[0]
     tracker = Tracker.load(weights, threads=1, policy=dict(settings))
     boxes = []
     for number, frame in enumerate(sequence.frames()):
@@ -72,7 +72,7 @@ def main() -> None:
     helped = {line.split("\t")[0] for line in index if "made with its help" in line}
     names = [s.name for s in read_sequences(given.root) if s.name not in helped | set(given.skip)]
     # Long targets first, so that no process waits for another at the end.
-    names.sort(key=lambda name: -len(read_sequence(given.root / name)))
+    names.sort(key=lambda name: -len(read_sequences(given.root / name)[0]))
     with ProcessPoolExecutor(given.j) as pool:
         jobs = [
             (str(given.root / name), given.weights, given.mode, tuple(sorted(policy.items())))

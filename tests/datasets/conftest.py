@@ -1,4 +1,4 @@
-"""A tiny picture set with flat shapes of known color and outline, made once."""
+"""A small image set with flat shapes of known color and outline."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ COLORS = {"red": (220, 30, 30), "blue": (40, 60, 220), "green": (40, 170, 60), "
 
 
 def ground(rng: np.random.Generator, w: int = 200, h: int = 160) -> np.ndarray:
-    """Grey noise of two scales."""
+    """Return gray noise of two scales."""
     coarse = cv2.resize(rng.normal(0, 22, (9, 9)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
-    grey = 125 + coarse + rng.normal(0, 12, (h, w))
-    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    gray = 125 + coarse + rng.normal(0, 12, (h, w))
+    return np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def make_picture_set(root: Path) -> Path:
-    """12 pictures with one outlined shape, 3 with two boxed ones, 3 with a whole object."""
+def make_image_set(root: Path) -> Path:
+    """Write 12 images with one outlined shape, 3 with two boxes, 3 with a main object."""
     rng, entries = np.random.default_rng(5), []
     for number in range(12):
         image = ground(rng)
@@ -57,6 +57,6 @@ def make_picture_set(root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def picture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the tiny picture set."""
-    return make_picture_set(tmp_path_factory.mktemp("pictures"))
+def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the small image set."""
+    return make_image_set(tmp_path_factory.mktemp("images"))

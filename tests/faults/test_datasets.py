@@ -1,7 +1,6 @@
-"""Rows D01-D11 and D15-D18 of the fault table: every way in which a data set of videos is wrong on disk.
+"""Faults D01-D12 and D15-D18 (docs/faults.md): every way in which a video data set is wrong on disk.
 
-What is wrong is told by ``open_dataset`` as an error of exit code 4 and listed by ``check_dataset``, at the
-place where it is.
+``open_dataset`` raises an error of exit code 4; ``check_dataset`` lists the issues with their places.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ import pytest
 from vltrack.core.errors import DataError
 from vltrack.datasets.check import check_dataset
 from vltrack.datasets.miniatures import write_video_miniature
-from vltrack.datasets.parsing import MAX_BYTES, Issue
+from vltrack.datasets.parsing import MAX_BYTES, Issue, Issues
 from vltrack.datasets.reader import Dataset, open_dataset, read_dataset
+from vltrack.datasets.sequences import Sequence
 
 ROW = "10,20,30,40\n"
 
@@ -49,34 +49,36 @@ def clips(originals: Path, tmp_path: Path) -> Path:
     return shutil.copytree(originals / "folder", tmp_path / "clips")
 
 
-def refused(path: Path, match: str, **choice: str) -> DataError:
-    """The error of strict reading, which says ``match``."""
-    with pytest.raises(DataError, match=match) as caught:
+def refused(path: Path, *values: object, **choice: str) -> DataError:
+    """Return the error of strict reading, whose text has all ``values``."""
+    with pytest.raises(DataError) as caught:
         open_dataset(path, **choice)
     assert caught.value.exit_code == 4
     assert caught.value.hint
+    for value in values:
+        assert str(value) in str(caught.value)
     return caught.value
 
 
-def told(path: Path, kind: str, severity: str = "error") -> list[Issue]:
-    """The issues of a kind; strict reading refuses exactly where there is an error."""
+def issues_of(path: Path, kind: str, severity: str = "error") -> list[Issue]:
+    """Return the issues of a kind; strict reading must fail exactly where there are errors."""
     report = check_dataset(path)
     found = [one for one in report.issues.found if (one.kind, one.severity) == (kind, severity)]
     assert found, report.issues.found
-    if severity == "error":
-        assert any(is_refused(path, dataset.split) for dataset in report.datasets)
+    failed = [dataset for dataset in report.datasets if not opens(path, dataset.split)]
+    assert bool(failed) == bool(report.issues.errors)
     return found
 
 
-def is_refused(path: Path, split: str) -> bool:
+def opens(path: Path, split: str) -> bool:
     try:
         open_dataset(path, split=split)
     except DataError:
-        return True
-    return False
+        return False
+    return True
 
 
-def sequence_of(dataset: Dataset, name: str) -> object:
+def sequence_of(dataset: Dataset, name: str) -> Sequence:
     return next(sequence for sequence in dataset.sequences if sequence.name == name)
 
 
@@ -85,28 +87,28 @@ def sequence_of(dataset: Dataset, name: str) -> object:
 
 @pytest.mark.fault("D01")
 def test_no_root(tmp_path: Path) -> None:
-    refused(tmp_path / "gone", "gone is no folder and no file")
+    refused(tmp_path / "gone", tmp_path / "gone")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "empty is empty: no sequence")
-    refused(tmp_path / "empty", "is empty", name="lasot")
+    refused(tmp_path / "empty", tmp_path / "empty")
+    refused(tmp_path / "empty", tmp_path / "empty", name="lasot")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "x.md").write_text("x")
-    assert "fetch-help" in refused(tmp_path / "notes", "no sequence in").hint
+    refused(tmp_path / "notes", tmp_path / "notes", "fetch-help")
 
 
 @pytest.mark.fault("D01")
 def test_links_in_a_circle(tmp_path: Path, clips: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    refused(tmp_path / "a", "links in a circle")
-    (clips / "my-dog" / "again").symlink_to(clips)  # inside of the tree it does no harm
+    refused(tmp_path / "a", "circle", tmp_path / "a")
+    (clips / "my-dog" / "again").symlink_to(clips)  # harmless inside of the data set
     assert len(open_dataset(clips).sequences) == 3
 
 
 @pytest.mark.fault("D01")
 def test_wrong_level_says_the_right_one(lasot: Path) -> None:
-    refused(lasot.parent, rf"LaSOT in {lasot}")
-    refused(lasot / "airplane" / "airplane-1", f"which begins at {lasot}")
+    refused(lasot.parent, f"LaSOT in {lasot}")
+    refused(lasot / "airplane" / "airplane-1", f"begins at {lasot}")
 
 
 # -- annotation as text --------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ def test_wrong_level_says_the_right_one(lasot: Path) -> None:
     ],
     ids=["tab", "space", "CRLF", "BOM", "trailing comma", "mixed"],
 )
-def test_spellings_that_are_accepted(tnl2k: Path, change: object) -> None:
+def test_accepted_forms(tnl2k: Path, change: object) -> None:
     path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "groundtruth.txt"
     before = open_dataset(tnl2k).sequences[0].boxes
     path.write_bytes(change(path.read_text()).encode())
@@ -143,11 +145,11 @@ def test_spellings_that_are_accepted(tnl2k: Path, change: object) -> None:
         ("1,2,inf,4", "3:5"),
     ],
 )
-def test_spellings_that_are_not(tnl2k: Path, row: str, spot: str) -> None:
+def test_refused_forms(tnl2k: Path, row: str, spot: str) -> None:
     path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "groundtruth.txt"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], row, *lines[3:]]) + "\n")
-    (issue,) = told(tnl2k, "text")
+    (issue,) = issues_of(tnl2k, "text")
     assert issue.where == f"{path}:{spot}"
 
 
@@ -157,7 +159,7 @@ def test_an_empty_or_ragged_row_is_never_dropped(clips: Path, row: str) -> None:
     path = clips / "my-dog" / "groundtruth.txt"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], row, *lines[2:]]) + "\n")
-    (issue,) = told(clips, "text")
+    (issue,) = issues_of(clips, "text")
     assert issue.where == f"{path}:2"
 
 
@@ -166,9 +168,9 @@ def test_an_empty_or_ragged_row_is_never_dropped(clips: Path, row: str) -> None:
 def test_other_rows_than_frames(tnl2k: Path, change: int) -> None:
     path = tnl2k / "train" / "Fight_video_6-Done" / "groundtruth.txt"
     path.write_text("".join([*path.read_text().splitlines(keepends=True), *[ROW] * 9][: 12 + change]))
-    (issue,) = told(tnl2k, "rows")
+    (issue,) = issues_of(tnl2k, "rows")
     assert f"{12 + change} rows for the 12 images" in issue.message
-    assert open_dataset(tnl2k, split="test").sequences  # the other split is whole
+    assert open_dataset(tnl2k, split="test").sequences  # the other split is complete
 
 
 @pytest.mark.fault("D04")
@@ -178,7 +180,7 @@ def test_only_documented_sequences_are_cut(tnl2k: Path) -> None:
     read = sequence_of(open_dataset(tnl2k), "advSamp_monitor_bikeyellow")
     assert len(read) == len(read.boxes) == 12
     home.rename(home.with_name("another"))
-    told(tnl2k, "rows")
+    issues_of(tnl2k, "rows")
 
 
 @pytest.mark.fault("D04")
@@ -186,10 +188,11 @@ def test_only_documented_sequences_are_cut(tnl2k: Path) -> None:
 def test_other_flags_than_frames(lasot: Path, name: str) -> None:
     path = lasot / "airplane" / "airplane-1" / name
     path.write_text("0,0,1")
-    (issue,) = told(lasot, "rows")
-    assert (issue.where, "3 values for 12 boxes" in issue.message) == (str(path), True)
+    (issue,) = issues_of(lasot, "rows")
+    assert issue.where == str(path)
+    assert "3 values for 12 boxes" in issue.message
     path.unlink()
-    assert told(lasot, "missing")[0].where == str(path)
+    assert issues_of(lasot, "missing")[0].where == str(path)
 
 
 @pytest.mark.fault("D05")
@@ -199,7 +202,7 @@ def test_an_empty_sentence_is_listed_and_loads(tnl2k: Path, text: str | None) ->
     path.unlink()
     if text is not None:
         path.write_text(text)
-    assert str(path) in {issue.where for issue in told(tnl2k, "sentence", "warning")}
+    assert str(path) in {issue.where for issue in issues_of(tnl2k, "sentence", "warning")}
     dataset = open_dataset(tnl2k)
     assert sequence_of(dataset, "Cat_BBC_video_01-Done").sentence == ""
     assert [issue.where for issue in dataset.warnings] == [str(path)]
@@ -211,38 +214,35 @@ def test_an_empty_sentence_is_listed_and_loads(tnl2k: Path, text: str | None) ->
 def test_boxes_pasted_into_the_sentence(tnl2k: Path, text: str) -> None:
     path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "language.txt"
     path.write_text(text)
-    found = [one for one in told(tnl2k, "sentence", "warning") if one.where == str(path)]
-    assert "numbers" in found[0].message
+    found = [one for one in issues_of(tnl2k, "sentence", "warning") if one.where == str(path)]
+    assert repr(text[:40]) in found[0].message
     path.write_text("car number 7, the 2nd from the left")
     assert not any(one.where == str(path) for one in check_dataset(tnl2k).issues.found)
 
 
-# -- pictures ------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.fault("D07")
-def test_a_truncated_image_has_its_path_told(tnl2k: Path) -> None:
+def test_a_truncated_image_is_named(tnl2k: Path) -> None:
     path = tnl2k / "test" / "test_015_Sord_video_Q01_done" / "imgs" / "00007.png"
     path.write_bytes(path.read_bytes()[:900])
-    assert check_dataset(tnl2k, split="test").issues.errors == []  # no picture is decoded unless asked
+    assert check_dataset(tnl2k, split="test").issues.errors == []  # images are decoded on request only
     (issue,) = check_dataset(tnl2k, split="test", images=True).issues.errors
     assert (issue.kind, issue.where) == ("image", str(path))
-    with pytest.raises(DataError, match=r"00007\.png cannot be decoded"):
+    with pytest.raises(DataError, match=r"00007\.png"):
         list(sequence_of(open_dataset(tnl2k), "test_015_Sord_video_Q01_done").frames())
 
 
 @pytest.mark.fault("D07")
-def test_a_first_image_that_is_none_is_seen_without_decoding(clips: Path) -> None:
-    (clips / "my-dog" / "img" / "00000001.jpg").write_bytes(b"no image")
-    assert told_without_refusal(clips, "image")[0].where.endswith("00000001.jpg")
-
-
-def told_without_refusal(path: Path, kind: str) -> list[Issue]:
-    return [one for one in check_dataset(path).issues.errors if one.kind == kind]
+def test_a_first_image_of_no_format_is_reported_without_decoding(clips: Path) -> None:
+    (clips / "my-dog" / "img" / "00000001.jpg").write_bytes(b"not an image")
+    (issue,) = check_dataset(clips).issues.errors
+    assert (issue.kind, Path(issue.where).name) == ("image", "00000001.jpg")
 
 
 @pytest.mark.fault("D07")
-def test_images_of_another_size_are_told(clips: Path) -> None:
+def test_images_of_another_size_are_reported(clips: Path) -> None:
     path = clips / "my-dog" / "img" / "00000005.jpg"
     cv2.imwrite(str(path), np.zeros((60, 80, 3), dtype=np.uint8))
     found = check_dataset(clips, images=True).issues.warnings
@@ -250,19 +250,19 @@ def test_images_of_another_size_are_told(clips: Path) -> None:
 
 
 @pytest.mark.fault("D08")
-def test_boxes_that_are_none_are_absent_or_counted(lasot: Path, clips: Path) -> None:
-    (zebra,) = [one for one in told(lasot, "box", "warning") if "zebra-10" in one.where]
-    assert "in 1 frame the target is not absent" in zebra.message
+def test_missing_boxes_are_absent_or_counted(lasot: Path, clips: Path) -> None:
+    (zebra,) = [one for one in issues_of(lasot, "box", "warning") if "zebra-10" in one.where]
+    assert "in 1 frame, first in frame 5" in zebra.message
     path = clips / "my-dog" / "groundtruth.txt"
     rows = path.read_text().splitlines()
     path.write_text("\n".join(["500,500,9,9", "nan,nan,nan,nan", "3,3,0,7", *rows[3:]]) + "\n")
     read = open_dataset(clips)
     assert sequence_of(read, "my-dog").absent.tolist() == [False, True, True] + [False] * 9
-    assert "wholly outside of 160x120: 1 box, first frame 1." in told(clips, "box", "warning")[0].message
+    assert "160x120: 1 box, first in frame 1" in issues_of(clips, "box", "warning")[0].message
     path.write_text("\n".join(["0,0,0,0", *rows[1:]]) + "\n")
-    assert "no box to start from" in told(clips, "start", "warning")[0].message
+    assert "my-dog" in issues_of(clips, "start", "warning")[0].where
     path.write_text("\n".join([*rows[:3], "3,3,-1,7", *rows[4:]]) + "\n")
-    assert told(clips, "box")[0].where == f"{path}:4"
+    assert issues_of(clips, "box")[0].where == f"{path}:4"
 
 
 @pytest.mark.fault("D09")
@@ -272,23 +272,26 @@ def test_unpadded_names_come_in_the_order_of_their_numbers(originals: Path) -> N
 
 
 @pytest.mark.fault("D09")
-def test_files_that_are_no_frames(clips: Path) -> None:
+def test_files_that_are_not_frames(clips: Path) -> None:
     folder = clips / "my-dog" / "img"
     (folder / ".hidden.jpg").touch()
     (folder / "Thumbs.db").touch()
-    assert "1 file besides the images (Thumbs.db)" in told(clips, "foreign", "warning")[0].message
+    assert (
+        "1 file among the images not read, such as 'Thumbs.db'"
+        in issues_of(clips, "foreign", "warning")[0].message
+    )
     assert len(sequence_of(open_dataset(clips), "my-dog")) == 12
     (folder / "00000012.jpg").rename(folder / "00000099.jpg")
-    assert "87 numbers are missing" in told(clips, "numbers", "warning")[0].message
+    assert "87 numbers are missing" in issues_of(clips, "numbers", "warning")[0].message
     shutil.copy(folder / "00000003.jpg", folder / "3.png")
-    assert "carry the same number" in told(clips, "numbers")[0].message
+    assert "00000003.jpg and 3.png" in issues_of(clips, "numbers")[0].message
 
 
 @pytest.mark.fault("D09")
 def test_a_first_number_that_is_not_the_data_sets(lasot: Path) -> None:
     folder = lasot / "airplane" / "airplane-1" / "img"
     (folder / "00000001.jpg").rename(folder / "00000013.jpg")
-    assert "the first image is 00000002.jpg, not number 1" in told(lasot, "numbers")[0].message
+    assert "00000002.jpg, not number 1" in issues_of(lasot, "numbers")[0].message
 
 
 # -- names and lists -----------------------------------------------------------------------------------------
@@ -298,20 +301,20 @@ def test_a_first_number_that_is_not_the_data_sets(lasot: Path) -> None:
 @pytest.mark.parametrize("name", ["../airplane-1", "a/b", "..", "C:x-1", "a\\b-1", "", "a\x00b"])
 def test_a_name_that_leads_elsewhere_is_never_joined_to_a_path(lasot: Path, name: str) -> None:
     (lasot / "testing_set.txt").write_text(f"airplane-1\n{name}\nzebra-10\n")
-    (issue,) = told(lasot, "name")
+    (issue,) = issues_of(lasot, "name")
     assert issue.where == f"{lasot / 'testing_set.txt'}:2"
 
 
 @pytest.mark.fault("D10")
-def test_names_twice_or_in_other_letters(lasot: Path) -> None:
+def test_names_twice_or_in_other_case(lasot: Path) -> None:
     (lasot / "testing_set.txt").write_text("airplane-1\nzebra-10\nairplane-1\n")
-    assert "stands in line 1 too" in told(lasot, "duplicate")[0].message
+    assert "'airplane-1' is also in line 1" in issues_of(lasot, "duplicate")[0].message
     (lasot / "testing_set.txt").write_text("airplane-1\nrubiccube-1\n")
-    assert "there is rubicCube-1, in other letters" in told(lasot, "missing")[0].message
+    assert "only rubicCube-1 is there" in issues_of(lasot, "missing")[0].message
     (lasot / "testing_set.txt").unlink()
     shutil.copytree(lasot / "rubicCube", lasot / "RUBICCUBE")
     (lasot / "RUBICCUBE" / "rubicCube-1").rename(lasot / "RUBICCUBE" / "RUBICCUBE-1")
-    refused(lasot, "rubicCube-1.* differ in upper and lower case only|differ in", split="all")
+    refused(lasot, "'RUBICCUBE-1' and 'rubicCube-1'", split="all")
 
 
 @pytest.mark.fault("D11")
@@ -319,16 +322,15 @@ def test_every_listed_sequence_that_is_missing_is_named(lasot: Path) -> None:
     shutil.rmtree(lasot / "zebra")
     shutil.rmtree(lasot / "rubicCube" / "rubicCube-1" / "img")
     (lasot / "airplane" / "airplane-1" / "groundtruth.txt").unlink()
-    found = told(lasot, "missing")
+    found = issues_of(lasot, "missing")
     assert len(found) == 3
-    assert {"zebra-10 is listed for test, but it is not here."} <= {one.message for one in found}
-    error = refused(lasot, r"and 2 more issues")
-    assert "vltrack datasets check" in error.hint
+    assert any("zebra-10" in one.message for one in found)
+    error = refused(lasot, "and 2 more issues", "vltrack datasets check")
     assert len(error.context["issues"]) == 3
 
 
 @pytest.mark.fault("D11")
-def test_everything_is_told_at_once(lasot: Path) -> None:
+def test_everything_is_reported_at_once(lasot: Path) -> None:
     (lasot / "airplane" / "airplane-1" / "groundtruth.txt").write_text("1,2,3\n")
     (lasot / "zebra" / "zebra-10" / "full_occlusion.txt").write_text("7")
     (lasot / "rubicCube" / "rubicCube-1" / "nlp.txt").write_text("")
@@ -346,7 +348,7 @@ def state(root: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.fault("D15")
-def test_nothing_is_written_beside_the_data(lasot: Path) -> None:
+def test_nothing_is_written_next_to_the_data(lasot: Path) -> None:
     before = state(lasot)
     folders = [path for path in [lasot, *lasot.rglob("*")] if path.is_dir()]
     for folder in folders:
@@ -363,7 +365,7 @@ def test_nothing_is_written_beside_the_data(lasot: Path) -> None:
 
 @pytest.mark.fault("D16")
 def test_a_change_of_the_data_is_seen_at_once(clips: Path) -> None:
-    """Nothing is kept from one opening to the next, so nothing can be stale: not even same size and time."""
+    """Nothing is cached between two openings, so not even a change of same size and time is missed."""
     path = clips / "my-dog" / "groundtruth.txt"
     before = open_dataset(clips).sequences[0].boxes
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
@@ -380,8 +382,8 @@ def test_an_archive_is_to_be_unpacked_first(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("airplane-1/groundtruth.txt", ROW)
-    assert "npack it" in refused(path, name).hint
-    assert "npack" in refused(tmp_path, "holds archives").hint
+    refused(path, name, "Unpack it")
+    refused(tmp_path, name, "Unpack")
 
 
 @pytest.mark.fault("D17")
@@ -390,22 +392,22 @@ def test_members_that_lead_out_of_an_archive(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.zip"
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(name, ROW)
-        refused(path, "no boxes")
+        refused(path, repr(name))
     link = zipfile.ZipInfo("aaaaaaaaaaa_0.txt")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
-    refused(tmp_path / "link.zip", "is a link")
+    refused(tmp_path / "link.zip", "'aaaaaaaaaaa_0.txt' is a link")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "link.zip").read_bytes()[:-30])
-    refused(tmp_path / "cut.zip", r"no \.zip that can be read")
+    refused(tmp_path / "cut.zip", "cut.zip")
 
 
 @pytest.mark.fault("D17")
-def test_an_archive_that_grows_beyond_bounds_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("aaaaaaaaaaa_0.txt", b"0,0,0,0\n" * 2_000_000)
-    refused(path, "16,000,000 bytes when unpacked")
+    refused(path, "16,000,000")
 
 
 @pytest.mark.fault("D17")
@@ -416,7 +418,7 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[50:62] = bytes(12)  # inside the packed rows, whose table of contents stays whole
     path.write_bytes(data)
-    refused(path, "aaaaaaaaaaa_0.txt is damaged")
+    refused(path, "'aaaaaaaaaaa_0.txt' is damaged")
 
 
 @pytest.mark.fault("D18")
@@ -424,9 +426,9 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
 def test_the_byte_that_is_not_utf8_is_named(tnl2k: Path, name: str) -> None:
     path = tnl2k / "test" / "Cat_BBC_video_01-Done" / name
     path.write_bytes(b"1,2,3,4\nthe " + "狗".encode("gbk"))
-    (issue,) = told(tnl2k, "encoding")
+    (issue,) = issues_of(tnl2k, "encoding")
     assert issue.where == f"{path}:2:5"
-    assert "byte 0xB9 is not UTF-8" in issue.message
+    assert "0xB9" in issue.message
 
 
 # -- hostile JSON --------------------------------------------------------------------------------------------
@@ -463,7 +465,7 @@ GOOD = {"img_names": ["a/1.jpg"], "gt_rect": [[1, 2, 3, 4]]}
 def test_a_pysot_json_is_not_trusted(tmp_path: Path, text: str) -> None:
     path = tmp_path / "OTB100.json"
     path.write_text(text)
-    refused(path, r"OTB100\.json")
+    refused(path, "OTB100.json")
 
 
 @pytest.mark.fault("D12")
@@ -471,12 +473,10 @@ def test_annotation_of_gigabytes_is_refused_by_its_size(lasot: Path) -> None:
     path = lasot / "airplane" / "airplane-1" / "groundtruth.txt"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)  # takes no room on the disk
-    assert "bytes are no annotation" in told(lasot, "size")[0].message
+    assert f"{MAX_BYTES + 1:,}" in issues_of(lasot, "size")[0].message
 
 
-def test_reading_with_findings_gives_the_sound_ones(lasot: Path) -> None:
-    from vltrack.datasets.parsing import Issues
-
+def test_reading_with_issues_returns_sequences_without_errors(lasot: Path) -> None:
     (lasot / "airplane" / "airplane-1" / "groundtruth.txt").write_text("1,2,3\n")
     issues = Issues()
     dataset = read_dataset(lasot, issues, split="test")

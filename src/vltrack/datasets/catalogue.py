@@ -1,4 +1,4 @@
-"""All data sets that are known: which there are, where to get them, how to lay them out. Reads no data."""
+"""Catalogue of the known data sets: what they have, where to get them, how to arrange their folders."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vltrack.core.errors import DataError, did_you_mean
-from vltrack.datasets.layout import Layout, Patterns
+from vltrack.datasets.layout import Download, Layout, Patterns
 from vltrack.datasets.layouts import LAYOUTS
 from vltrack.datasets.referring import REFERRING_LAYOUTS, ReferringLayout
 
-_STANDS_FOR = {
+_PLACEHOLDERS = {
     "seq": "<sequence>",
     "stem": "<class>",
     "k": "<number>",
@@ -22,7 +22,7 @@ _STANDS_FOR = {
 
 
 def videos() -> dict[str, Layout]:
-    """The sets of videos by name, in the form that their authors ship (or the one that is used most)."""
+    """Return the video data sets by name, in the form that their authors publish (or the most used one)."""
     found: dict[str, Layout] = {}
     for layout in LAYOUTS:
         if layout.download is not None:
@@ -31,19 +31,17 @@ def videos() -> dict[str, Layout]:
 
 
 def layout_of(name: str) -> Layout | ReferringLayout:
-    """The set called ``name``. Raises ``DataError`` with the nearest name."""
+    """Return the layout of a data set. Raises ``DataError`` with the nearest name."""
     known: Mapping[str, Layout | ReferringLayout] = {**videos(), **REFERRING_LAYOUTS}
     plain = name.lower().replace(" ", "-")
     if plain in known:
         return known[plain]
-    hint = did_you_mean(plain, known)
-    raise DataError(f"no data set is called {name!r}.", hint=hint)
+    raise DataError(f"Unknown data set: {name!r}.", hint=did_you_mean(plain, known))
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """One row a set: what it is and what it has."""
+    """Yield one row per data set: its names, splits, sentences, absence marks and sizes."""
     for layout in videos().values():
-        forms = [one.form for one in LAYOUTS if one.name == layout.name and one.form]
         yield {
             "name": layout.name,
             "title": layout.title,
@@ -53,15 +51,15 @@ def rows() -> Iterator[dict[str, Any]]:
             "absent": _absence(layout),
             "attributes": len(layout.attributes),
             "size": layout.download.size if layout.download else "",
-            "also": forms,
+            "also": [one.form for one in LAYOUTS if one.name == layout.name and one.form],
         }
-    for phrases in REFERRING_LAYOUTS.values():
+    for referring in REFERRING_LAYOUTS.values():
         yield {
-            "name": phrases.name,
-            "title": phrases.title,
+            "name": referring.name,
+            "title": referring.title,
             "what": "pictures",
-            "splits": list(phrases.splits),
-            "sentence": "" if phrases.kind == "coco" else "phrases",
+            "splits": list(referring.splits),
+            "sentence": "" if referring.format == "coco" else "phrases",
             "absent": "",
             "attributes": 0,
             "size": "",
@@ -70,31 +68,23 @@ def rows() -> Iterator[dict[str, Any]]:
 
 
 def fetch_help(name: str) -> dict[str, Any]:
-    """What to get, from where, and how the folders have to look: ``page``, ``parts``, ``size``, ``tree``."""
+    """Return where to get a data set and how its folders look: ``page``, ``parts``, ``size``, ``tree``."""
     layout = layout_of(name)
+    found = {"name": layout.name, "title": layout.title}
     if isinstance(layout, ReferringLayout):
-        return {
-            "name": layout.name,
-            "title": layout.title,
-            "page": "",
-            "parts": list(layout.fetch),
-            "size": "",
-            "tree": [f"ROOT/{place}" for place in layout.annotations]
-            + [f"ROOT/{place}/" for place in layout.pictures if not place.startswith("..")],
-        }
-    source = layout.download
-    return {
-        "name": layout.name,
-        "title": layout.title,
-        "page": source.page if source else "",
-        "parts": list(source.parts) if source else [],
-        "size": source.size if source else "",
-        "tree": list(_tree(layout)),
-    }
+        tree = [f"ROOT/{place}" for place in layout.annotations]
+        tree += [f"ROOT/{place}/" for place in layout.images if not place.startswith("..")]
+        return found | {"page": "", "parts": list(layout.fetch), "size": "", "tree": tree}
+    download = layout.download or Download(page="", parts=())
+    parts = list(download.parts)
+    return found | {"page": download.page, "parts": parts, "size": download.size, "tree": list(_tree(layout))}
 
 
 def write_miniature(name: str, out: Path, seed: int = 0) -> Path:
-    """Write a miniature of the set into the empty folder ``out``. Raises ``DataError``, ``ResourceError``."""
+    """Write a miniature of the data set into the empty folder ``out``.
+
+    Raises ``DataError`` for an unknown name, ``ResourceError`` if ``out`` is not empty or cannot be written.
+    """
     from vltrack.datasets.miniatures import MINIATURES, write_video_miniature
     from vltrack.datasets.miniatures_referring import write_referring_miniature
 
@@ -106,49 +96,45 @@ def write_miniature(name: str, out: Path, seed: int = 0) -> Path:
 
 
 def _tree(layout: Layout) -> Iterator[str]:
-    """The files of the layout, a line each, with what they hold."""
+    """Yield the files of the layout, one per line, with their content."""
     for split in layout.splits:
         if split.listed and not split.indices:
-            folder = split.folders[0]
-            yield from _line((split.listed[0].replace("{split}", folder),), f"names of split {split.name}")
+            listed = split.listed[0].replace("{split}", split.folders[0])
+            yield from _line((listed,), f"names of split {split.name}")
     folders = [folder for split in layout.splits for folder in split.folders[:1] if folder]
-    if folders and any("{split}" in pattern for pattern in layout.truth + layout.frames):
+    if folders and any("{split}" in pattern for pattern in layout.boxes + layout.frames):
         yield f"<split> is {', '.join(dict.fromkeys(folders))}"
-    yield from _line(layout.frames, f"images{_numbers(layout)}")
-    yield from _line(layout.truth, _boxes(layout))
+    yield from _line(
+        layout.frames, "images" + ("" if layout.first is None else f", numbered from {layout.first}")
+    )
+    box = "xmin ymin xmax ymax" if layout.rows.corners else "x,y,w,h"
+    yield from _line(layout.boxes, f"boxes: {box} per frame")
     for flags in layout.flags:
-        yield from _line(flags.files, f"{flags.absent} where absent" + ("" if flags.needed else ", if there"))
-    yield from _line(layout.cover, "0 (absent) to 8 (all seen), a frame")
+        yield from _line(flags.files, "1 where absent" + ("" if flags.needed else ", if there"))
+    yield from _line(layout.cover, "0 (absent) to 8 (completely visible) per frame")
     yield from _line(layout.sentence, "the sentence")
     yield from _line(layout.attribute_files, f"attributes: {' '.join(layout.attributes)}")
 
 
 def _line(patterns: Patterns, what: str) -> Iterator[str]:
     if patterns:
-        yield f"ROOT/{patterns[0].format_map(_STANDS_FOR)}  {what}"
+        yield f"ROOT/{patterns[0].format_map(_PLACEHOLDERS)}  {what}"
 
 
-def _numbers(layout: Layout) -> str:
-    return "" if layout.first is None else f", numbered from {layout.first}"
-
-
-def _boxes(layout: Layout) -> str:
-    form = "xmin ymin xmax ymax" if layout.rows.corners else "x,y,w,h"
-    return f"boxes: {form} a frame"
+def _file_name(patterns: Patterns) -> str:
+    return patterns[0].rpartition("/")[2].format_map(_PLACEHOLDERS)
 
 
 def _sentence(layout: Layout) -> str:
-    if not layout.sentence:
-        return ""
-    file = layout.sentence[0].rpartition("/")[2].format_map(_STANDS_FOR)
+    """Return where the sentence is."""
     how = {"line": "first line of", "text": "all of", "meta": "made from", "sheet": "last row of"}
-    return f"{how[layout.words]} {file}"
+    return f"{how[layout.sentence_form]} {_file_name(layout.sentence)}" if layout.sentence else ""
 
 
 def _absence(layout: Layout) -> str:
-    """What says that the target is absent."""
-    signs = [patterns.files[0].rpartition("/")[2].format_map(_STANDS_FOR) for patterns in layout.flags]
+    """Return what marks the target as absent."""
+    signs = [_file_name(flags.files) for flags in layout.flags]
     signs += ["cover 0"] if layout.cover else []
     signs += ["lost"] if layout.rows.lost is not None else []
-    signs += {"never": [], "zero": ["box 0,0,0,0"], "flat": ["no width or height"]}[layout.empty]
+    signs += {"nan": [], "zero": ["box 0,0,0,0"], "flat": ["no width or height"]}[layout.absent_box]
     return " or ".join(signs) or "NaN"

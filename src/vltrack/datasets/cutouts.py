@@ -1,18 +1,14 @@
-"""Objects cut out of pictures: RGBA patches with soft edges, made once and kept in one file.
+"""Cut-and-paste objects: RGBA patches with soft edges, cut out of images once and kept in one file.
 
-Outlines come from polygons; where a picture only has a main object, from ``cv2.grabCut`` with a filter that
-keeps the plausible results. Knows no view, no motion, no sentence.
+Outlines are the annotated polygons; where an image only has a main object, ``cv2.grabCut`` with a filter that
+keeps plausible results. Each object has its dominant color as an English word.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,86 +18,13 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError
 from vltrack.core.files import atomic_path
 from vltrack.core.types import Image
-from vltrack.datasets.images import ImageSet, IndexedImage, read_rgb
-
-# MERGED datasets/cutouts.py
-# Colour words for pixels: which one English color a set of pixels clearly has. Knows no object and no
-# sentence.
-#
-# Thresholds in HSV (OpenCV's: hue 0..180, saturation and value 0..255) are ours, set by looking at swatches.
-
-
-COLORS = (
-    "black", "white", "gray", "red", "orange", "brown", "yellow", "green", "blue", "purple", "pink",
-)  # fmt: skip
-_HUES = (
-    (6, "red"),
-    (20, "orange"),
-    (34, "yellow"),
-    (85, "green"),
-    (131, "blue"),
-    (150, "purple"),
-    (170, "pink"),
-)
-
-
-def color_table() -> NDArray[np.uint8]:
-    """(16, 16, 16) lookup: index into ``COLORS`` for a color given by the upper four bits of R, G and B."""
-    level = (np.arange(16, dtype=np.uint8) << 4) + 8
-    cube = np.stack(np.meshgrid(level, level, level, indexing="ij"), axis=-1).reshape(1, -1, 3)
-    hsv = cv2.cvtColor(cube, cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(int)
-    words = [COLORS.index(_word(h, s, v)) for h, s, v in hsv]
-    return np.array(words, dtype=np.uint8).reshape(16, 16, 16)
-
-
-def _word(hue: int, saturation: int, value: int) -> str:
-    if value < 52:
-        return "black"
-    chroma = saturation * value / 255
-    if saturation < 46 or chroma < 32:
-        return "white" if value > 190 else ("black" if value < 75 else "gray")
-    name = next((word for limit, word in _HUES if hue < limit), "red")
-    if name in ("red", "orange", "yellow") and (value < 150 or (name != "red" and saturation < 125)):
-        if name == "yellow":
-            return "green" if hue > 28 and saturation > 90 else "brown"
-        return "red" if name == "red" and saturation > 150 else "brown"
-    if name in ("red", "pink") and saturation < 130 and value > 170:
-        return "pink"
-    return name
-
-
-_TABLE = color_table()
-
-
-# Black and brown is no pair: shading makes it of any brown thing.
-_PAIRS = {
-    frozenset(pair.split())
-    for pair in (
-        "black white", "brown white", "red white", "blue white", "yellow black",
-        "red black", "green white", "orange black", "orange white", "yellow white", "blue red",
-        "yellow blue", "pink white", "yellow red", "green red", "blue black", "yellow green",
-    )
-}  # fmt: skip
-
-
-def dominant_color(pixels: NDArray[np.uint8], share: float = 0.55) -> str:
-    """The color word that at least ``share`` of the (N, 3) RGB pixels have; "black and white" where two
-    colors that contrast fill three quarters; ``""`` where none is clear."""
-    if len(pixels) < 12:
-        return ""
-    red, green, blue = (pixels[:, channel] >> 4 for channel in range(3))
-    counts = np.bincount(_TABLE[red, green, blue], minlength=len(COLORS)) / len(pixels)
-    second, best = (int(i) for i in counts.argsort()[-2:])
-    if counts[best] >= share:
-        return COLORS[best]
-    contrast = frozenset((COLORS[best], COLORS[second])) in _PAIRS
-    if contrast and counts[second] >= 0.28 and counts[best] + counts[second] >= 0.75:
-        return f"{COLORS[best]} and {COLORS[second]}"
-    return ""
-
+from vltrack.datasets.images import ByteCache, ImageSet, IndexedImage, read_rgb
 
 FORMAT = 3
 MAX_SIDE = 256
+CACHE_BYTES = 900_000_000
+_SMALLEST = 12
+_REBUILD = "Delete it; it is built again."
 Mask = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
@@ -111,7 +34,7 @@ class Patch:
     """A decoded object.
 
     Attributes:
-        levels: RGBA uint8 images, each half the size of the one before (level 0 first); colors run on under
+        levels: RGBA uint8 images, each half the size of the one before (level 0 first); colors continue under
             the transparent pixels so that filtering leaves no halo.
         outline: (N, 2) float32 corners of the convex hull of the opaque pixels, in level-0 pixels, pixel
             edges (the center of the first pixel is at 0.5, 0.5).
@@ -123,15 +46,15 @@ class Patch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cutout:
-    """What is known of one object without decoding it.
+    """One object without its pixels.
 
     Attributes:
         name: English noun.
-        file: the picture it is from.
-        origin: x, y of the patch in the picture and picture pixels per patch pixel.
-        color: clear dominant color word or "".
-        clothing_color: the same between a fifth and three fifths of its height (of use for people's clothes).
-        touches: whether the object is cut by the picture's border.
+        file: the image it is from.
+        origin: x, y of the patch in the image and image pixels per patch pixel.
+        color: clear dominant color or "".
+        clothing_color: the same between 20 % and 60 % of its height, where people wear clothes.
+        touches: whether the object is cut by the image's border.
     """
 
     name: str
@@ -143,35 +66,25 @@ class Cutout:
 
 
 class CutoutSet:
-    """Objects of one cache file; patches are decoded on demand and kept up to ``cache_bytes``."""
+    """Objects of one file; decoded patches are cached."""
 
-    def __init__(
-        self, cutouts: tuple[Cutout, ...], blobs: list[bytes], cache_bytes: int = 900_000_000
-    ) -> None:
+    def __init__(self, cutouts: tuple[Cutout, ...], blobs: list[bytes]) -> None:
         self.cutouts = cutouts
         self._blobs = blobs
-        self._budget = cache_bytes
-        self._held = 0
-        self._cache: OrderedDict[int, Patch] = OrderedDict()
+        self._cache: ByteCache[Patch] = ByteCache(CACHE_BYTES)
 
     @classmethod
     def load(cls, path: Path) -> CutoutSet:
-        """Read a file of ``build_cutouts``. Raises ``DataError`` where it is missing, damaged or of another
-        format."""
+        """Read a file of ``build_cutouts``. Raises ``DataError`` if it is missing or damaged."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-                if int(data["format"]) != FORMAT:
-                    raise DataError(
-                        f"{path} has another cut-out format.", hint="Delete it; it is built again."
-                    )
-                words = data["words"]
-                numbers = data["numbers"]
-                ends = data["ends"]
+                if (version := int(data["format"])) != FORMAT:
+                    said = f"Unknown cut-out format {version} (expected {FORMAT}): {path}."
+                    raise DataError(said, hint=_REBUILD)
+                texts, numbers, ends = data["words"], data["numbers"], data["ends"]
                 blob = data["blob"].tobytes()
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{path} is no cut-out file: {error}.", hint="Delete it; it is built again."
-            ) from error
+            raise DataError(f"Cannot read the cut-out file {path}: {error}.", hint=_REBUILD) from error
         starts = np.concatenate([[0], ends[:-1]])
         cutouts = tuple(
             Cutout(
@@ -182,7 +95,7 @@ class CutoutSet:
                 clothing_color=str(clothing_color),
                 touches=bool(row[3]),
             )
-            for (name, file, color, clothing_color), row in zip(words, numbers, strict=True)
+            for (name, file, color, clothing_color), row in zip(texts, numbers, strict=True)
         )
         return cls(cutouts, [blob[a:b] for a, b in zip(starts, ends, strict=True)])
 
@@ -196,23 +109,18 @@ class CutoutSet:
         return self.cutouts[index]
 
     def patch(self, index: int) -> Patch:
-        """The decoded object ``index``; do not write into it."""
+        """Return the decoded object ``index``; do not write into it."""
         found = self._cache.get(index)
         if found is not None:
-            self._cache.move_to_end(index)
             return found
         patch = make_patch(_decode(self._blobs[index]))
-        self._cache[index] = patch
-        self._held += sum(level.nbytes for level in patch.levels)
-        while self._held > self._budget and len(self._cache) > 1:
-            self._held -= sum(level.nbytes for level in self._cache.popitem(last=False)[1].levels)
-        return patch
+        return self._cache.put(index, patch, sum(level.nbytes for level in patch.levels))
 
 
-def make_patch(rgba: NDArray[np.uint8], smallest: int = 12) -> Patch:
-    """Levels and outline of an RGBA image (H, W, 4)."""
+def make_patch(rgba: NDArray[np.uint8]) -> Patch:
+    """Return levels and outline of an RGBA image (H, W, 4)."""
     levels = [rgba]
-    while min(levels[-1].shape[:2]) >= 2 * smallest:
+    while min(levels[-1].shape[:2]) >= 2 * _SMALLEST:
         last = levels[-1]
         half = (max(1, last.shape[1] // 2), max(1, last.shape[0] // 2))
         levels.append(np.asarray(cv2.resize(last, half, interpolation=cv2.INTER_AREA), dtype=np.uint8))
@@ -220,8 +128,7 @@ def make_patch(rgba: NDArray[np.uint8], smallest: int = 12) -> Patch:
 
 
 def outline_of(alpha: Mask) -> Points:
-    """Convex hull (N, 2) of the pixels with alpha >= 128, in pixel edges; of the whole image if there is
-    none."""
+    """Return the convex hull (N, 2) of the pixels with alpha >= 128 in pixel edges; of all if none has."""
     rows, columns = np.nonzero(alpha >= 128)
     if len(rows) == 0:
         h, w = alpha.shape
@@ -237,38 +144,30 @@ def outline_of(alpha: Mask) -> Points:
 
 
 def build_cutouts(
-    pictures: ImageSet,
-    cache: Path,
-    workers: int = 1,
-    progress: Callable[[int, int], None] = lambda done, pictures: None,
+    images: ImageSet, cache: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> CutoutSet:
-    """Cut every object out and write ``cache`` (.npz without pickle); returns the set read back.
+    """Cut every object out and write ``cache`` (.npz without pickle); return the set read back.
 
-    Takes some minutes on one core for four thousand pictures. The result does not depend on ``workers``.
-    ``tell`` hears after each picture how many are done, and of how many.
+    Takes some minutes on one core for four thousand images. ``progress`` is called after each image with the
+    number of finished images and of all.
 
     Raises:
-        DataError: a picture cannot be read. ResourceError: the cache cannot be written.
+        DataError: an image cannot be read.
+        ResourceError: the cache cannot be written.
     """
-    task = partial(_cut_picture, str(pictures.root))
     found: list[tuple[Cutout, bytes]] = []
-    with ExitStack() as stack:
-        results: Iterable[list[tuple[Cutout, bytes]]] = map(task, pictures)
-        if workers > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(workers))
-            results = pool.map(task, pictures.pictures, chunksize=16)
-        for done, result in enumerate(results, start=1):
-            found += result
-            progress(done, len(pictures))
+    for done, entry in enumerate(images, start=1):
+        found += _cut_image(images.root, entry)
+        progress(done, len(images))
     blobs = [blob for _, blob in found]
-    words = [(c.name, c.file, c.color, c.clothing_color) for c, _ in found]
+    texts = [(c.name, c.file, c.color, c.clothing_color) for c, _ in found]
     numbers = [(*c.origin, float(c.touches)) for c, _ in found]
     cache.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(cache) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             format=np.int64(FORMAT),
-            words=np.array(words, dtype=np.str_).reshape(-1, 4),
+            words=np.array(texts, dtype=np.str_).reshape(-1, 4),
             numbers=np.array(numbers, dtype=np.float64).reshape(-1, 4),
             ends=np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
             blob=np.frombuffer(b"".join(blobs), dtype=np.uint8),
@@ -276,26 +175,23 @@ def build_cutouts(
     return CutoutSet.load(cache)
 
 
-def _cut_picture(root: str, picture: IndexedImage) -> list[tuple[Cutout, bytes]]:
+def _cut_image(root: Path, entry: IndexedImage) -> list[tuple[Cutout, bytes]]:
     cv2.setNumThreads(1)
-    outlined = [i for i in picture.instances if i.polygon is not None]
-    if not outlined and picture.main_object is None:
+    outlined = [(one.name, one.polygon) for one in entry.instances if one.polygon is not None]
+    if not outlined and entry.main_object is None:
         return []
-    image = read_rgb(Path(root) / picture.file)
-    masks: list[tuple[str, Mask]] = []
-    for instance in outlined:
-        if instance.polygon is not None:
-            masks.append((instance.name, polygon_mask(instance.polygon, picture.height, picture.width)))
-    if picture.main_object is not None and not outlined:
+    image = read_rgb(root / entry.file)
+    masks = [(name, polygon_mask(polygon, entry.height, entry.width)) for name, polygon in outlined]
+    if entry.main_object is not None and not outlined:
         mask = grab_object(image)
         if mask is not None:
-            masks.append((picture.main_object, mask))
-    cuts = [_cut(image, mask, name, picture.file) for name, mask in masks]
+            masks.append((entry.main_object, mask))
+    cuts = [_cut(image, mask, name, entry.file) for name, mask in masks]
     return [cut for cut in cuts if cut is not None]
 
 
 def polygon_mask(polygon: Points, height: int, width: int) -> Mask:
-    """0/255 mask of a polygon (even-odd). Doubled lines that join parts are removed by an opening."""
+    """Return the 0/255 mask of a polygon (even-odd); morphological opening removes lines that join parts."""
     mask = np.zeros((height, width), dtype=np.uint8)
     shift = 4
     points = np.round((polygon - 0.5) * (1 << shift)).astype(np.int32)
@@ -304,8 +200,7 @@ def polygon_mask(polygon: Points, height: int, width: int) -> Mask:
 
 
 def grab_object(image: Image) -> Mask | None:
-    """Mask of the main object of a picture that shows one centered thing, or None where the result is not
-    credible."""
+    """Return the mask of the one centered object of an image; None if it is not plausible."""
     h, w = image.shape[:2]
     scale = min(1.0, 200 / max(h, w))
     small = cv2.resize(image, (round(w * scale), round(h * scale)), interpolation=cv2.INTER_AREA)
@@ -325,14 +220,14 @@ def grab_object(image: Image) -> Mask | None:
         return None
     mask = np.where((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
     main = _main_part(mask)
-    if main is None or not _credible(main, rim):
+    if main is None or not _is_plausible(main, rim):
         return None
     full = cv2.resize(main, (w, h), interpolation=cv2.INTER_LINEAR)
     return np.where(full >= 128, 255, 0).astype(np.uint8)
 
 
 def _main_part(mask: Mask) -> Mask | None:
-    """The largest part without specks and small holes, or None where no part leads clearly."""
+    """Return the largest part without specks and small holes; None where no part dominates."""
     opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     if count < 2:
@@ -349,7 +244,7 @@ def _main_part(mask: Mask) -> Mask | None:
     return main
 
 
-def _credible(mask: Mask, rim: int) -> bool:
+def _is_plausible(mask: Mask, rim: int) -> bool:
     h, w = mask.shape
     share = float((mask > 0).mean())
     if not 0.08 <= share <= 0.75:
@@ -369,7 +264,7 @@ def _credible(mask: Mask, rim: int) -> bool:
 
 
 def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes] | None:
-    """One object as a cutout and its encoded patch; None where it is too small to be of use."""
+    """Return one object as a cutout and its encoded patch; None where it is too small to be useful."""
     mask = _connected(mask)
     ys, xs = np.nonzero(mask)
     if len(xs) < 250 or np.ptp(xs) < 11 or np.ptp(ys) < 11:
@@ -404,7 +299,7 @@ def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes]
 
 
 def _connected(mask: Mask) -> Mask:
-    """The main part alone where it leads clearly; nothing where the object is in many pieces."""
+    """Return the main part alone; an empty mask where the object is in many pieces."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count < 2:
         return mask
@@ -416,8 +311,7 @@ def _connected(mask: Mask) -> Mask:
 
 
 def spread_colors(image: Image, alpha: Mask) -> Image:
-    """``image`` with the colors of the object's inside carried outwards, so that its rim shows no old
-    background."""
+    """Extend the colors of the object's inside outwards, so that its rim shows no old background."""
     solid = cv2.erode(alpha, np.ones((3, 3), np.uint8)) >= 250
     if not solid.any():
         solid = alpha >= 128
@@ -437,11 +331,11 @@ def spread_colors(image: Image, alpha: Mask) -> Image:
 
 
 def _encode(rgb: Image, alpha: Mask) -> bytes:
-    """JPEG colors and PNG alpha with a four-byte length in front."""
+    """Return JPEG colors and PNG alpha with a four-byte length in front."""
     done, colors = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])
     ready, coverage = cv2.imencode(".png", alpha)
     if not (done and ready):
-        raise DataError("a cut-out could not be encoded.", hint="Report this as a bug.")
+        raise DataError(f"Cut-out could not be encoded: {rgb.shape}.", hint="Report this as a bug.")
     return len(colors).to_bytes(4, "little") + colors.tobytes() + coverage.tobytes()
 
 
@@ -450,5 +344,68 @@ def _decode(blob: bytes) -> NDArray[np.uint8]:
     colors = cv2.imdecode(np.frombuffer(blob[4 : 4 + size], np.uint8), cv2.IMREAD_COLOR)
     alpha = cv2.imdecode(np.frombuffer(blob[4 + size :], np.uint8), cv2.IMREAD_GRAYSCALE)
     if colors is None or alpha is None:
-        raise DataError("a cut-out cannot be decoded.", hint="Delete the cut-out file; it is built again.")
+        raise DataError("Cut-out cannot be decoded.", hint="Delete the cut-out file; it is built again.")
     return np.dstack([cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), alpha])
+
+
+# -- dominant colors; thresholds in HSV (OpenCV's: hue 0..180, saturation and value 0..255) set by inspection
+
+COLORS = (
+    "black", "white", "gray", "red", "orange", "brown", "yellow", "green", "blue", "purple", "pink",
+)  # fmt: skip
+_HUES = {6: "red", 20: "orange", 34: "yellow", 85: "green", 131: "blue", 150: "purple", 170: "pink"}
+
+
+def _color_table() -> NDArray[np.uint8]:
+    """Return a (16, 16, 16) table: index into ``COLORS`` by the upper four bits of R, G and B."""
+    level = (np.arange(16, dtype=np.uint8) << 4) + 8
+    cube = np.stack(np.meshgrid(level, level, level, indexing="ij"), axis=-1).reshape(1, -1, 3)
+    hsv = cv2.cvtColor(cube, cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(int)
+    indices = [COLORS.index(_color_of(h, s, v)) for h, s, v in hsv]
+    return np.array(indices, dtype=np.uint8).reshape(16, 16, 16)
+
+
+def _color_of(hue: int, saturation: int, value: int) -> str:
+    if value < 52:
+        return "black"
+    chroma = saturation * value / 255
+    if saturation < 46 or chroma < 32:
+        return "white" if value > 190 else ("black" if value < 75 else "gray")
+    name = next((color for limit, color in _HUES.items() if hue < limit), "red")
+    if name in ("red", "orange", "yellow") and (value < 150 or (name != "red" and saturation < 125)):
+        if name == "yellow":
+            return "green" if hue > 28 and saturation > 90 else "brown"
+        return "red" if name == "red" and saturation > 150 else "brown"
+    if name in ("red", "pink") and saturation < 130 and value > 170:
+        return "pink"
+    return name
+
+
+_TABLE = _color_table()
+# Black and brown are not a pair: shading makes one of any brown object.
+_PAIRS = {
+    frozenset(pair.split())
+    for pair in (
+        "black white", "brown white", "red white", "blue white", "yellow black",
+        "red black", "green white", "orange black", "orange white", "yellow white", "blue red",
+        "yellow blue", "pink white", "yellow red", "green red", "blue black", "yellow green",
+    )
+}  # fmt: skip
+
+
+def dominant_color(pixels: NDArray[np.uint8], share: float = 0.55) -> str:
+    """Return the color of at least ``share`` of the (N, 3) RGB pixels.
+
+    "black and white" where two contrasting colors fill three quarters, "" where no color is clear.
+    """
+    if len(pixels) < 12:
+        return ""
+    red, green, blue = (pixels[:, channel] >> 4 for channel in range(3))
+    counts = np.bincount(_TABLE[red, green, blue], minlength=len(COLORS)) / len(pixels)
+    second, best = (int(i) for i in counts.argsort()[-2:])
+    if counts[best] >= share:
+        return COLORS[best]
+    contrast = frozenset((COLORS[best], COLORS[second])) in _PAIRS
+    if contrast and counts[second] >= 0.28 and counts[best] + counts[second] >= 0.75:
+        return f"{COLORS[best]} and {COLORS[second]}"
+    return ""

@@ -1,4 +1,4 @@
-"""Which data set a folder holds, and at which level. Knows layouts and paths; reads no annotation."""
+"""Detect which data set a folder holds, and find the files of its sequences by the patterns of its layout."""
 
 from __future__ import annotations
 
@@ -11,48 +11,277 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vltrack.core.errors import DataError, did_you_mean
 from vltrack.core.files import ZIP_DAMAGE
+from vltrack.core.json_io import read_json
 from vltrack.datasets.layout import ALL, Layout, Patterns, Span, Split
 from vltrack.datasets.layouts import LAYOUTS
-from vltrack.datasets.parsing import (
-    MAX_BYTES,
-    Issues,
-    data_error,
-    is_safe,
-    parse_table,
-    read_names,
-    read_spans,
-)
+from vltrack.datasets.parsing import MAX_BYTES, Issues, data_error, is_safe, parse_table, read_names
 from vltrack.datasets.sequences import Sequence
 
-# MERGED datasets/detect.py
-# Finds the files of a data set by the patterns of its layout. Knows paths; reads no annotation.
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".mdb", ".lmdb", ".zst")
+_LIST = "`vltrack datasets list` has the known ones, `vltrack datasets fetch-help NAME` their folders."
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detected:
+    """A data set that was found: ``layout`` at ``root``, its ``split``; ``only``: the one sequence named."""
+
+    layout: Layout
+    root: Path
+    split: Split
+    only: str | None = None
+
+
+def detect(path: Path, name: str | None = None, split: str | None = None) -> Detected:
+    """Detect the data set at ``path`` (resolved): a folder, an annotation file or an archive of boxes.
+
+    Raises:
+        DataError: nothing that is known, another data set than ``name``, or at another level: the message
+            says which and where.
+    """
+    layouts = [layout for layout in LAYOUTS if name in (None, layout.name)]
+    if not layouts:
+        known = sorted({layout.name for layout in LAYOUTS})
+        raise DataError(f"Unknown data set: {name!r}.", hint=did_you_mean(str(name), known))
+    if path.is_file():
+        return _detect_file(path, layouts, split)
+    published = [layout for layout in layouts if not layout.own]
+    around = list(_around(path, published))
+    if found := _detect_split_folder(path, around, split):
+        return found
+    for layout in published:
+        if _fits(layout, path):
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
+    for layout, parent, _ in around:
+        raise _is_part(path, layout, parent)
+    for layout in layouts:
+        if layout.own and (path / "groundtruth.txt").is_file():
+            return Detected(layout=layout, root=path.parent, split=layout.splits[0], only=path.name)
+        if layout.own and _fits(layout, path):
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
+    if name is not None and (found := _detect_by_name(path, layouts, split)):
+        return found
+    raise _unknown(path, layouts, name)
+
+
+def _detect_file(path: Path, layouts: Iterable[Layout], split: str | None) -> Detected:
+    for layout in layouts:
+        if (layout.json and layout.json.casefold() == path.name.casefold()) or (
+            layout.archive and path.suffix == ".zip"
+        ):
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
+    if path.suffix.lower() in _ARCHIVES:
+        raise DataError(f"{path} is an archive.", hint="Unpack it first and give the folder.")
+    raise DataError(f"{path} is a file, not the folder of a data set.", hint=_LIST)
+
+
+def _detect_split_folder(
+    path: Path, around: list[tuple[Layout, Path, str]], split: str | None
+) -> Detected | None:
+    """Detect ``path`` as the folder of one split. Raises ``DataError`` where ``split`` is another one."""
+    for layout, parent, folder in around:
+        for one in layout.splits:
+            if any(pattern and fnmatchcase(folder, pattern) for pattern in one.folders):
+                if split in (None, one.name):
+                    return Detected(layout=layout, root=parent, split=one)
+                raise _is_part(path, layout, parent)
+    return None
+
+
+def _detect_by_name(path: Path, layouts: list[Layout], split: str | None) -> Detected | None:
+    """Detect the named data set where its marks are missing, so that all other issues can be reported.
+
+    Raises ``DataError`` where ``path`` holds another data set.
+    """
+    if other := next((one for one in LAYOUTS if not one.own and _fits(one, path)), None):
+        said = f"{path} looks like {other.title}, not {layouts[0].title}."
+        raise DataError(said, hint=f"Leave --name out, or give --name {other.name}.")
+    for layout in layouts:
+        if any(_has(path, pattern) for pattern in layout.boxes):
+            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
+    return None
+
+
+def choose_split(layout: Layout, root: Path, wanted: str | None) -> Split:
+    """Return the split called ``wanted``; by default the first that is there, else "all".
+
+    Raises ``DataError`` where the data set, or the form of it that is here, has no such split.
+    """
+    everything = Split(
+        name=ALL,
+        folders=tuple({folder: "" for split in layout.splits for folder in (*split.folders, "")}),
+        withheld=any(split.withheld for split in layout.splits),
+    )
+    if wanted is None:
+        return next((split for split in layout.splits if _is_there(split, root)), everything)
+    known = {split.name: split for split in layout.splits} | {ALL: everything}
+    if wanted in known:
+        return known[wanted]
+    has = f"It has {', '.join(known)}."
+    for one in LAYOUTS:
+        if one.name == layout.name and wanted in (split.name for split in one.splits):
+            said = f"Split {wanted!r} of {layout.title} is not in {root} ({layout.form})."
+            hint = f"{has} To get the whole data set: vltrack datasets fetch-help {layout.name}"
+            raise DataError(said, hint=hint)
+    raise DataError(f"Unknown split of {layout.title}: {wanted!r}. {has}", hint=did_you_mean(wanted, known))
+
+
+def splits_there(detected: Detected) -> list[Detected]:
+    """Return ``detected`` once per split that is there, without lists of positions in another split."""
+    there = (split for split in detected.layout.splits if _is_there(split, detected.root))
+    return [replace(detected, split=split) for split in there if not split.indices] or [detected]
+
+
+def _is_there(split: Split, root: Path) -> bool:
+    """Return whether the split's list exists, or its folder where it has no list."""
+    if not split.listed:
+        return any(not folder or _has(root, folder) for folder in split.folders)
+    lists = (pattern.replace("{split}", folder) for pattern in split.listed for folder in split.folders)
+    return any(_has(root, pattern) for pattern in lists)
+
+
+def _has(root: Path, pattern: str) -> bool:
+    return next(iter(root.glob(_as_glob(pattern))), None) is not None
+
+
+def _fits(layout: Layout, root: Path) -> bool:
+    """Return whether ``root`` has the layout's marks, and mostly sequence names that it allows."""
+    if not any(all(_has(root, mark) for mark in group) for group in layout.marks):
+        return False
+    folders = dict.fromkeys(folder for split in layout.splits for folder in (*split.folders, ""))
+    specific = [pattern for pattern in (*layout.boxes, *layout.frames) if is_specific(pattern)]
+    patterns = dict.fromkeys(within(pattern, folder) for pattern in specific for folder in folders)
+    found = list(islice((name for pattern in patterns for name, _ in matches(root, pattern)), 10))
+    fitting = sum(re.fullmatch(layout.names, name) is not None for name in found)
+    return not patterns or 2 * fitting > len(found)
+
+
+def _around(path: Path, layouts: Iterable[Layout]) -> Iterator[tuple[Layout, Path, str]]:
+    """Yield data sets of which ``path`` is a folder: layout, root, and ``path`` relative to the root."""
+    for depth in (1, 2):
+        if len(path.parts) > depth + 1:
+            parent, rest = Path(*path.parts[:-depth]), path.parts[-depth:]
+            for layout in layouts:
+                if _fits_through(layout, parent, rest):
+                    yield layout, parent, "/".join(rest)
+
+
+def _fits_through(layout: Layout, parent: Path, rest: AbcSequence[str]) -> bool:
+    """Return whether ``parent`` has the layout's marks, some of them below ``parent``/``rest``."""
+    inside = parent.joinpath(*rest)
+    for group in layout.marks:
+        below = [_below(mark, rest) for mark in group]
+        if any(mark is not None for mark in below) and all(
+            _has(parent, mark) if further is None else not further or _has(inside, further)
+            for mark, further in zip(group, below, strict=True)
+        ):
+            return True
+    return False
+
+
+def _below(mark: str, rest: AbcSequence[str]) -> str | None:
+    """Return the remainder of ``mark`` below the folders ``rest``; None if it does not match them."""
+    parts = mark.split("/")
+    through = parts[: len(rest)]
+    if len(through) < len(rest) or not all(map(fnmatchcase, rest, through)):
+        return None
+    return "/".join(parts[len(rest) :])
+
+
+def _is_part(path: Path, layout: Layout, root: Path) -> DataError:
+    return DataError(
+        f"{path} is a part of {layout.title}, which begins at {root}.",
+        hint=f"Open {root}, or give --name folder for a clip of your own.",
+    )
+
+
+def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
+    """Return the error for a folder without a known data set; it says what is in the folder."""
+    below = [child for child in chain(path.glob("*"), path.glob("*/*")) if child.is_dir()]
+    there = [(child, layout) for child in islice(below, 200) for layout in layouts if _fits(layout, child)]
+    if there:
+        known = dict(reversed(there))  # the first layout that fits a folder
+        known = {child: layout for child, layout in known.items() if child.parent not in known}
+        listed = ", ".join(f"{known[child].title} in {child}" for child in sorted(known)[:8])
+        return DataError(
+            f"{path} itself is not a data set, but has {listed}.", hint="Open one of these folders."
+        )
+    archives = sorted(child for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
+    if archives:
+        readable = [
+            archive
+            for archive in archives
+            if archive.suffix == ".zip"
+            and any(one.archive and _can_read_zip(archive, one) for one in layouts)
+        ]
+        hint = "Unpack them first."
+        if readable:
+            listed = ", ".join(archive.name for archive in readable[:8])
+            hint = (
+                f"Boxes are read from these without unpacking: {listed}. Give the one with the ground truth, "
+            )
+            hint += f"such as {readable[0]}"
+        return DataError(f"{path} holds archives, such as {archives[0].name!r}.", hint=hint)
+    if not any(path.iterdir()):
+        return DataError(f"Empty folder: {path}.", hint=_LIST)
+    if name is not None:
+        wanted = " or ".join(re.sub(r"\{(\w+)\}", r"<\1>", pattern) for pattern in layouts[0].boxes)
+        return DataError(f"No sequence of {layouts[0].title} in {path}: {wanted} is missing.", hint=_LIST)
+    return DataError(f"No known data set in {path}.", hint=_LIST)
+
+
+# -- files of the sequences ----------------------------------------------------------------------------------
 
 _FIELDS = {"seq": r"(?P<seq>[^/]+)", "stem": r"(?P<stem>[^/]+)", "k": r"(?P<k>\d+)"}
 
 
 def is_specific(pattern: str) -> bool:
-    """Whether a path that fits the pattern tells the name of its sequence."""
+    """Return whether a path that matches ``pattern`` contains the name of its sequence."""
     return "{seq}" in pattern or ("{stem}" in pattern and "{k}" in pattern)
 
 
-def globbed(pattern: str) -> str:
-    """The pattern with "*" for every field that is still open."""
+def within(pattern: str, folder: str) -> str:
+    """Fill the folder of a split into ``pattern``; "" is the root itself."""
+    return pattern.replace("{split}", folder).replace("{part}", folder.rpartition("/")[2]).lstrip("/")
+
+
+def _as_glob(pattern: str) -> str:
+    """Return ``pattern`` with "*" for every field that is still open."""
     return re.sub(r"\*+", "*", re.sub(r"\{\w+\}", "*", pattern))
 
 
+def matches(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    """Yield (sequence name, path) of everything below ``root`` that matches a specific pattern."""
+    parts = re.split(r"\{(\w+)\}", pattern)
+    text = ""
+    for number, part in enumerate(parts):
+        if number % 2 == 0:
+            text += re.escape(part).replace(r"\*", "[^/]*")
+        else:
+            text += f"(?P={part})" if f"?P<{part}>" in text else _FIELDS.get(part, "[^/]+")
+    shape = re.compile(text)
+    for path in sorted(root.glob(_as_glob(pattern))):
+        match = shape.fullmatch(path.relative_to(root).as_posix())
+        if match is None:
+            continue
+        fields = match.groupdict()
+        name = fields.get("seq") or f"{fields['stem']}-{fields['k']}"
+        if fields.get("stem", name.rpartition("-")[0]) == name.rpartition("-")[0]:
+            yield name, path
+
+
 class FileIndex:
-    """One split of a data set under ``root``.
+    """Files of one split of a data set under ``root``.
 
     Attributes:
-        root, layout, split: what was asked for.
+        root, layout, split: the arguments.
         names: the sequences, in order.
-        spans: which images belong to which sequence.
+        spans: images of each sequence that shares its folder or uses a part of it.
     """
 
     def __init__(self, root: Path, layout: Layout, split: Split, issues: Issues) -> None:
@@ -62,21 +291,23 @@ class FileIndex:
         self._folders = self._split_folders()
         self._official = {other: name for name, others in layout.aliases.items() for other in others}
         self._home: dict[str, str] = {}
-        self.spans = self._read_spans(issues)
-        there = self._there(issues)
-        self.names = self._listed(there, issues) if split.listed else there
+        spans = root / layout.spans_file
+        found = issues.attempt(_read_spans, spans, layout.title) if spans.is_file() else None
+        self.spans = found or layout.spans
+        there = self._discover(issues)
+        self.names = self._select_listed(there, issues) if split.listed else there
         if not self.names and not issues.errors:
-            issues.error("empty", root, f"no sequence of {layout.title} is here.")
+            issues.error("empty", root, f"No sequence of {layout.title} found.")
 
     def find(self, patterns: Patterns, name: str) -> Path | None:
-        """The first file or folder of a sequence that exists."""
+        """Return the first file or folder of a sequence that exists."""
         for path in self._candidates(patterns, name):
             if path.exists():
                 return path
         return None
 
     def expected(self, patterns: Patterns, name: str) -> Path:
-        """Where a file of a sequence should be."""
+        """Return the path where a missing file of a sequence should be."""
         paths = list(self._candidates(patterns, name))
         return next((path for path in paths if path.parent.is_dir()), paths[0])
 
@@ -91,13 +322,8 @@ class FileIndex:
                 path = self.root / pattern.format_map(fields | own).lstrip("/")
                 yield from sorted(path.parent.glob(path.name)) if "*" in path.name else (path,)
 
-    def _read_spans(self, issues: Issues) -> Mapping[str, Span]:
-        path = self.root / self.layout.spans_file
-        found = issues.attempt(read_spans, path, self.layout.title) if path.is_file() else None
-        return found or self.layout.spans
-
     def _split_folders(self) -> list[str]:
-        """The folders of the split below the root, "" for the root itself; of "all", those of every split."""
+        """Return the split's folders relative to the root ("" is the root itself)."""
         found: list[str] = []
         for pattern in self.split.folders:
             if pattern and (self.split.name == ALL or not found):
@@ -105,13 +331,12 @@ class FileIndex:
                 found += [path.relative_to(self.root).as_posix() for path in paths]
         return found or ["" if "" in self.split.folders else self.split.folders[0]]
 
-    def _there(self, issues: Issues) -> list[str]:
-        """Names of all sequences of which the truth or the images are there."""
+    def _discover(self, issues: Issues) -> list[str]:
+        """Return the names of all sequences whose boxes or images exist."""
         seen: dict[str, Path] = {}
+        specific = [pattern for pattern in (*self.layout.boxes, *self.layout.frames) if is_specific(pattern)]
         for folder in self._folders:
-            for pattern in (*self.layout.truth, *self.layout.frames):
-                if not is_specific(pattern):
-                    continue
+            for pattern in specific:
                 mine: dict[str, Path] = {}
                 for name, path in matches(self.root, within(pattern, folder)):
                     name = self._official.get(name, name)
@@ -124,24 +349,24 @@ class FileIndex:
                     if "{split}" in pattern:
                         self._home.setdefault(name, folder)
                 seen = mine | seen
-        truths = {name for name in seen if self.find(self.layout.truth, name)}
-        parents = {name.rpartition("-")[0] for name in truths}  # a video with several targets is none itself
-        return sorted(truths | (seen.keys() - parents))
+        boxed = {name for name in seen if self.find(self.layout.boxes, name)}
+        parents = {name.rpartition("-")[0] for name in boxed}  # a video of several targets is not one itself
+        return sorted(boxed | (seen.keys() - parents))
 
-    def _listed(self, there: list[str], issues: Issues) -> list[str]:
-        """The names of the split's list, each of which has to be there."""
-        names = self._list(issues)
+    def _select_listed(self, there: list[str], issues: Issues) -> list[str]:
+        """Return the names of the split's list that are there; the others are issues."""
+        names = self._read_list(issues)
         if names is None:
             return []
         known, folded = set(there), {name.casefold(): name for name in there}
-        missing = [name for name in names if name not in known]
-        for name in missing:
-            near = folded.get(name.casefold())
-            said = f"there is {near}, in other letters." if near else "it is not here."
-            issues.error("missing", self.root, f"{name} is listed for {self.split.name}, but {said}")
+        for name in names:
+            if name not in known:
+                near = folded.get(name.casefold())
+                said = f"only {near} is there, in other case." if near else "is missing."
+                issues.error("missing", self.root, f"{name}, listed for split {self.split.name}: {said}")
         return [name for name in names if name in known]
 
-    def _list(self, issues: Issues) -> list[str] | None:
+    def _read_list(self, issues: Issues) -> list[str] | None:
         for pattern in self.split.listed:
             if "{seq}" in pattern:
                 places = [within(pattern, folder) for folder in self._folders]
@@ -152,85 +377,72 @@ class FileIndex:
             for path in sorted({self.root / within(pattern, folder) for folder in self._folders}):
                 if path.is_file():
                     names = issues.attempt(read_names, path)
-                    return None if names is None else self._sound(names, path, issues)
+                    return None if names is None else self._valid_names(names, path, issues)
         wanted = " or ".join(self.split.listed)
-        issues.error("list", self.root, f"the list of split {self.split.name} is missing ({wanted}).")
+        issues.error("list", self.root, f"The list of split {self.split.name} is missing ({wanted}).")
         return None
 
-    def _sound(self, names: list[str], path: Path, issues: Issues) -> list[str]:
-        """The names of a list that can be used; the others are issues."""
-        sound: dict[str, int] = {}
+    def _valid_names(self, names: list[str], path: Path, issues: Issues) -> list[str]:
+        """Return the usable names of a list; the others are issues."""
+        valid: dict[str, int] = {}
         folded: dict[str, str] = {}
         if self.split.indices:
             names = issues.attempt(self._by_index, names, path) or []
         for number, name in enumerate(names, 1):
             name = self._official.get(name, name)
+            spot = f"{path}:{number}"
             if not is_safe(name):
-                issues.error("name", f"{path}:{number}", f"{name[:80]!r} is no name of a sequence.")
-            elif name in sound:
-                issues.error("duplicate", f"{path}:{number}", f"{name} stands in line {sound[name]} too.")
+                issues.error("name", spot, f"Invalid sequence name: {name[:80]!r}.")
+            elif name in valid:
+                issues.error("duplicate", spot, f"{name!r} is also in line {valid[name]}.")
             else:
-                twin = folded.setdefault(name.casefold(), name)
-                if twin != name:
-                    issues.error("duplicate", f"{path}:{number}", f"{name} and {twin} differ in case only.")
-                sound[name] = number
-        return list(sound)
+                other = folded.setdefault(name.casefold(), name)
+                if other != name:
+                    issues.error("duplicate", spot, f"{name!r} and {other!r} differ in case only.")
+                valid[name] = number
+        return list(valid)
 
     def _by_index(self, lines: list[str], path: Path) -> list[str]:
         names = read_names(self.root / self._folders[0] / "list.txt")
         for number, line in enumerate(lines, 1):
             if not (line.isascii() and line.isdecimal() and int(line) < len(names)):
-                raise data_error("text", f"{path}:{number}", f"{line[:40]!r} is not a place in list.txt.")
+                raise data_error("text", f"{path}:{number}", f"{line[:40]!r} is not a position in list.txt.")
         return [names[int(line)] for line in lines]
 
 
-def within(pattern: str, folder: str) -> str:
-    """The pattern with the folder of a split filled in, "" for the root itself."""
-    return pattern.replace("{split}", folder).replace("{part}", folder.rpartition("/")[2]).lstrip("/")
+def _read_spans(path: Path, title: str) -> Mapping[str, Span]:
+    """Read the spans of the data set ``title`` from the JSON file of got10k's toolkit."""
+    sets = read_json(path)
+    parts = sets.get(title) if isinstance(sets, dict) else None
+    spans = {}
+    for name, part in parts.items() if isinstance(parts, dict) else ():
+        fields: dict[str, Any] = part if isinstance(part, dict) else {}
+        first, last, folder = (fields.get(key) for key in ("start_frame", "end_frame", "folder_name"))
+        if not (type(first) is type(last) is int and isinstance(folder, str) and is_safe(folder)):
+            raise data_error("json", path, f"{name} needs start_frame, end_frame and folder_name.")
+        spans[name] = Span(first=first, last=last, folder=folder)
+    return spans
 
 
-def matches(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
-    """(name, path) of everything below ``root`` that fits a telling pattern."""
-    parts = re.split(r"\{(\w+)\}", pattern)
-    text = ""
-    for number, part in enumerate(parts):
-        if number % 2 == 0:
-            text += re.escape(part).replace(r"\*", "[^/]*")
-        else:
-            text += f"(?P={part})" if f"?P<{part}>" in text else _FIELDS.get(part, "[^/]+")
-    shape = re.compile(text)
-    for path in sorted(root.glob(globbed(pattern))):
-        match = shape.fullmatch(path.relative_to(root).as_posix())
-        if match is None:
-            continue
-        fields = match.groupdict()
-        name = fields.get("seq") or f"{fields['stem']}-{fields['k']}"
-        if fields.get("stem", name.rpartition("-")[0]) == name.rpartition("-")[0]:
-            yield name, path
-
-
-# MERGED datasets/detect.py
-# Boxes in a .zip of text files, as TrackingNet's devkit ships them. Unpacks nothing onto the disk.
-
+# -- boxes in a .zip of text files, as TrackingNet's devkit has them; nothing is unpacked onto the disk ------
 
 _MAX_RATIO = 100
-_UNPACK = "Unpack it and name the folder."
+_UNPACK = "Unpack it and give the folder."
 
 
 def read_zip(path: Path, layout: Layout, issues: Issues) -> list[Sequence]:
-    """The sequences of an archive, by name; what is wrong goes to ``issues``."""
+    """Read the sequences of an archive, sorted by name; errors go to ``issues``."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = issues.attempt(_members, path, archive, layout) or []
-            found = [issues.attempt(_sequence, path, archive, member) for member in members]
+            found = [issues.attempt(_read_member, path, archive, member) for member in members]
     except ZIP_DAMAGE as error:
-        issues.error("archive", path, f"is no .zip that can be read ({error}).", "Copy it again.")
+        issues.error("archive", path, f"The .zip file cannot be read ({error}).", "Copy it again.")
         return []
     return sorted((one for one in found if one is not None), key=lambda one: one.name)
 
 
-def opens(path: Path, layout: Layout) -> bool:
-    """Whether the archive holds boxes of the layout's sequences and nothing else; reads its index only."""
+def _can_read_zip(path: Path, layout: Layout) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             _members(path, archive, layout)
@@ -240,260 +452,31 @@ def opens(path: Path, layout: Layout) -> bool:
 
 
 def _members(path: Path, archive: zipfile.ZipFile, layout: Layout) -> list[zipfile.ZipInfo]:
-    """The members to read: plain text files at the top. Raises ``DataError`` for any other."""
+    """Return the archive's files. Raises ``DataError`` unless all are text files of boxes at the top."""
     members = [member for member in archive.infolist() if not member.is_dir()]
     total, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
     if total > MAX_BYTES or total > _MAX_RATIO * max(packed, 1):
-        raise data_error(
-            "archive", path, f"{total:,} bytes when unpacked, from {packed:,}.", "Check where it is from."
-        )
+        said = f"{packed:,} bytes would unpack to {total:,}."
+        raise data_error("archive", path, said, "Check where it is from.")
     for member in members:
         name, dot, suffix = member.filename.rpartition(".")
         if (dot, suffix) != (".", "txt") or not re.fullmatch(layout.names, name):
-            raise data_error(
-                "archive", path, f"holds {member.filename[:80]!r}, no boxes of {layout.title}.", _UNPACK
-            )
+            said = f"{member.filename[:80]!r} is not a file of boxes of {layout.title}."
+            raise data_error("archive", path, said, _UNPACK)
         if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1:
-            raise data_error("archive", path, f"{member.filename} is a link or encrypted.", _UNPACK)
+            raise data_error("archive", path, f"{member.filename!r} is a link or encrypted.", _UNPACK)
     if not members:
-        raise data_error("archive", path, "is empty.", _UNPACK)
+        raise data_error("archive", path, "The archive is empty.", _UNPACK)
     return members
 
 
-def _sequence(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Sequence:
+def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Sequence:
     try:
         data = archive.read(member)
     except ZIP_DAMAGE as error:
-        raise data_error(
-            "archive", path, f"{member.filename} is damaged.", "Copy the archive again."
-        ) from error
+        said = f"{member.filename!r} is damaged."
+        raise data_error("archive", path, said, "Copy the archive again.") from error
     boxes = parse_table(data, f"{path}/{member.filename}")
-    return Sequence(
-        name=member.filename.removesuffix(".txt"),
-        source=path,
-        files=(),
-        boxes=boxes,
-        absent=np.asarray(~(boxes[:, 2:] > 0).all(axis=1)),
-    )
-
-
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".mdb", ".lmdb", ".zst")
-_LIST = "`vltrack datasets list` names the known ones, `vltrack datasets fetch-help NAME` their folders."
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Detected:
-    """What was detected: ``layout`` at ``root``, its ``split``; ``only`` one sequence where that was
-    named."""
-
-    layout: Layout
-    root: Path
-    split: Split
-    only: str | None = None
-
-
-def detect(path: Path, name: str | None = None, split: str | None = None) -> Detected:
-    """What lies at ``path`` (resolved).
-
-    Raises:
-        DataError: nothing that is known, another data set than ``name``, or at another level: the message
-            says which and where.
-    """
-    layouts = _called(name)
-    if path.is_file():
-        return _recognise_file(path, layouts, split)
-    published = [layout for layout in layouts if not layout.own]
-    if found := _as_split(path, published, split):
-        return found
-    for layout in published:
-        if _fits(layout, path):
-            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
-    for layout, parent, _ in _around(path, published):
-        raise _part(path, layout, parent)
-    for layout in layouts:
-        if layout.own and (path / "groundtruth.txt").is_file():
-            return Detected(layout=layout, root=path.parent, split=layout.splits[0], only=path.name)
-        if layout.own and _fits(layout, path):
-            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
-    if name is not None and (found := _by_name(path, layouts, split)):
-        return found
-    raise _unknown(path, layouts, name)
-
-
-def _by_name(path: Path, layouts: list[Layout], split: str | None) -> Detected | None:
-    """``path`` as the data set that was named though its marks are missing, so that what else is can be told.
-
-    Raises ``DataError`` where another data set lies there.
-    """
-    if other := next((one for one in LAYOUTS if not one.own and _fits(one, path)), None):
-        said = f"{path} looks like {other.title}, not {layouts[0].title}."
-        raise DataError(said, hint=f"Leave --name out, or give --name {other.name}.")
-    for layout in layouts:
-        if any(_has(path, pattern) for pattern in layout.truth):
-            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
-    return None
-
-
-def choose_split(layout: Layout, root: Path, wanted: str | None) -> Split:
-    """The split called ``wanted``; without it the first that is there, else all sequences that are."""
-    everything = Split(
-        name=ALL,
-        folders=tuple({folder: "" for split in layout.splits for folder in (*split.folders, "")}),
-        held_back=any(split.held_back for split in layout.splits),
-    )
-    known = {split.name: split for split in layout.splits} | {ALL: everything}
-    if wanted is None:
-        return next((split for split in layout.splits if _is_there(split, root)), everything)
-    if wanted not in known:
-        raise _no_split(layout, root, wanted, list(known))
-    return known[wanted]
-
-
-def _no_split(layout: Layout, root: Path, wanted: str, known: list[str]) -> DataError:
-    """The error for a split that is not to be had: of the data set, or only of the form that is here."""
-    for whole in LAYOUTS:
-        if whole.name == layout.name and wanted in (split.name for split in whole.splits):
-            return DataError(
-                f"{root} holds no split {wanted!r} of {layout.title} ({layout.form}).",
-                hint=f"It has {', '.join(known)}. Where the whole data set is from: "
-                f"vltrack datasets fetch-help {layout.name}",
-            )
-    return DataError(f"{layout.title} has no split {wanted!r}.", hint=f"Its splits are {', '.join(known)}.")
-
-
-def splits_there(place: Detected) -> list[Detected]:
-    """The place once for every split that is there; lists of places in another split are passed over."""
-    splits = [split for split in place.layout.splits if not split.indices and _is_there(split, place.root)]
-    return [replace(place, split=split) for split in splits] or [place]
-
-
-def _called(name: str | None) -> list[Layout]:
-    if name is None:
-        return list(LAYOUTS)
-    layouts = [layout for layout in LAYOUTS if layout.name == name]
-    if not layouts:
-        names = sorted({layout.name for layout in LAYOUTS})
-        hint = did_you_mean(name, names)
-        raise DataError(f"no data set is called {name!r}.", hint=hint)
-    return layouts
-
-
-def _recognise_file(path: Path, layouts: Iterable[Layout], split: str | None) -> Detected:
-    for layout in layouts:
-        if layout.json and layout.json.casefold() == path.name.casefold():
-            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
-        if layout.archive and path.suffix == ".zip":
-            return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
-    if path.suffix.lower() in _ARCHIVES:
-        raise DataError(f"{path} is an archive.", hint="Unpack it first and name the folder.")
-    raise DataError(f"{path} is a file, not the folder of a data set.", hint=_LIST)
-
-
-def _is_there(split: Split, root: Path) -> bool:
-    """Whether the split's list is there, or its folder."""
-    if not split.listed:
-        return any(not folder or _has(root, folder) for folder in split.folders)
-    lists = (pattern.replace("{split}", folder) for pattern in split.listed for folder in split.folders)
-    return any(_has(root, pattern) for pattern in lists)
-
-
-def _has(root: Path, pattern: str) -> bool:
-    return next(iter(root.glob(globbed(pattern))), None) is not None
-
-
-def _fits(layout: Layout, root: Path) -> bool:
-    if not any(all(_has(root, mark) for mark in group) for group in layout.marks):
-        return False
-    folders = dict.fromkeys(folder for split in layout.splits for folder in (*split.folders, ""))
-    telling = [pattern for pattern in (*layout.truth, *layout.frames) if is_specific(pattern)]
-    patterns = dict.fromkeys(within(pattern, folder) for pattern in telling for folder in folders)
-    found = list(islice((name for pattern in patterns for name, _ in matches(root, pattern)), 10))
-    fitting = sum(re.fullmatch(layout.names, name) is not None for name in found)
-    return not patterns or 2 * fitting > len(found)
-
-
-def _fits_through(layout: Layout, parent: Path, rest: AbcSequence[str]) -> bool:
-    """Whether ``parent`` holds the data set and what is asked for (parent/rest...) is part of it."""
-    inside = parent.joinpath(*rest)
-    for group in layout.marks:
-        beyond = [_beyond(mark, rest) for mark in group]
-        if any(mark is not None for mark in beyond) and all(
-            _has(parent, mark) if further is None else not further or _has(inside, further)
-            for mark, further in zip(group, beyond, strict=True)
-        ):
-            return True
-    return False
-
-
-def _beyond(mark: str, rest: AbcSequence[str]) -> str | None:
-    """What of a mark lies behind the folders ``rest``; None where it does not lead through them."""
-    parts = mark.split("/")
-    through = parts[: len(rest)]
-    if len(through) < len(rest) or not all(map(fnmatchcase, rest, through)):
-        return None
-    return "/".join(parts[len(rest) :])
-
-
-def _around(path: Path, layouts: Iterable[Layout]) -> Iterator[tuple[Layout, Path, str]]:
-    """Data sets that ``path`` is a folder of: layout, where it begins, and ``path`` from there."""
-    for depth in (1, 2):
-        if len(path.parts) > depth + 1:
-            parent, rest = Path(*path.parts[:-depth]), path.parts[-depth:]
-            for layout in layouts:
-                if _fits_through(layout, parent, rest):
-                    yield layout, parent, "/".join(rest)
-
-
-def _as_split(path: Path, layouts: Iterable[Layout], split: str | None) -> Detected | None:
-    """``path`` as the folder of one split of a data set; raises ``DataError`` where another is asked for."""
-    for layout, parent, folder in _around(path, layouts):
-        for one in layout.splits:
-            if any(pattern and fnmatchcase(folder, pattern) for pattern in one.folders):
-                if split in (None, one.name):
-                    return Detected(layout=layout, root=parent, split=one)
-                raise _part(path, layout, parent)
-    return None
-
-
-def _part(path: Path, layout: Layout, root: Path) -> DataError:
-    return DataError(
-        f"{path} is a part of {layout.title}, which begins at {root}.",
-        hint=f"Open {root}, or give --name folder for a clip of your own.",
-    )
-
-
-def _with_archives(archives: list[Path], layouts: Iterable[Layout]) -> str:
-    """What to do with archives: some hold boxes and open as they are."""
-    plain = [layout for layout in layouts if layout.archive]
-    ready = [path for path in archives if path.suffix == ".zip" and any(opens(path, one) for one in plain)]
-    if not ready:
-        return "Unpack them first."
-    if len(ready) == 1:
-        return f"{ready[0].name} opens as it is: give {ready[0]}"
-    names = ", ".join(path.name for path in ready[:8])
-    return f"These open as they are: {names}. Give the one with the truth, such as {ready[0]}"
-
-
-def _readable(pattern: str) -> str:
-    return pattern.replace("{", "<").replace("}", ">")
-
-
-def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
-    """The error for a folder in which nothing is known: says what is in it instead."""
-    below = [child for child in chain(path.glob("*"), path.glob("*/*")) if child.is_dir()]
-    there = [(child, layout) for child in islice(below, 200) for layout in layouts if _fits(layout, child)]
-    if there:
-        known = dict(reversed(there))  # the first layout that fits a folder
-        known = {child: layout for child, layout in known.items() if child.parent not in known}
-        listed = ", ".join(f"{known[child].title} in {child}" for child in sorted(known)[:8])
-        return DataError(f"no data set in {path} itself, but {listed}.", hint="Name one of these folders.")
-    archives = sorted(child for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
-    if archives:
-        said = f"{path} holds archives ({archives[0].name})."
-        return DataError(said, hint=_with_archives(archives, layouts))
-    if not any(path.iterdir()):
-        return DataError(f"{path} is empty: no sequence is in it.", hint=_LIST)
-    if name is not None:
-        wanted = " or ".join(_readable(pattern) for pattern in layouts[0].truth)
-        return DataError(f"no sequence of {layouts[0].title} in {path}: no {wanted}.", hint=_LIST)
-    return DataError(f"no sequence in {path}: its folders are none that are known.", hint=_LIST)
+    absent = np.asarray(~(boxes[:, 2:] > 0).all(axis=1))
+    name = member.filename.removesuffix(".txt")
+    return Sequence(name=name, source=path, files=(), boxes=boxes, absent=absent)

@@ -1,4 +1,4 @@
-"""Still pictures with named objects: an index file and lazily decoded images. Knows no video and no model."""
+"""Training images with named objects: an index file and images that are decoded on access."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError
 from vltrack.core.types import Image
 
-# Names in the index that are no good English for one object.
+T = TypeVar("T")
+CACHE_BYTES = 1_200_000_000
+_ASSEMBLE = "docs/train.md says how to assemble the training images."
+
+# Class names in the index that do not name one object in English.
 _NAMES = {
     "airplanes": "airplane",
     "bear plushie": "teddy bear",
@@ -28,7 +32,7 @@ _NAMES = {
     "cougar face": "cougar face",
     "faces": "face",
     "fancy boot": "boot",
-    "grey sloth plushie": "sloth plushie",
+    "gray sloth plushie": "sloth plushie",
     "inline skate": "roller skate",
     "leopards": "leopard",
     "motorbikes": "motorcycle",
@@ -41,13 +45,36 @@ _NAMES = {
 }
 
 
+class ByteCache(Generic[T]):
+    """Cache of at most ``limit`` bytes, or one value; the least recently used values are dropped."""
+
+    def __init__(self, limit: int) -> None:
+        self.size, self._limit = 0, limit
+        self._values: OrderedDict[int, tuple[T, int]] = OrderedDict()
+
+    def get(self, key: int) -> T | None:
+        """Return the value of ``key`` if it is cached."""
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key][0]
+
+    def put(self, key: int, value: T, size: int) -> T:
+        """Cache and return a value of ``size`` bytes."""
+        self._values[key] = value, size
+        self.size += size
+        while self.size > self._limit and len(self._values) > 1:
+            self.size -= self._values.popitem(last=False)[1][1]
+        return value
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotatedObject:
-    """One named object of a picture.
+    """One named object of an image.
 
     Attributes:
         name: English noun in the singular.
-        box: x, y, w, h in pixels of the picture.
+        box: x, y, w, h in pixels of the image.
         polygon: (N, 2) float32 outline in pixels (even-odd; several parts may be joined by doubled lines), or
             None.
     """
@@ -59,8 +86,15 @@ class AnnotatedObject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexedImage:
-    """One picture of the index: ``file`` relative to the root, size in pixels, objects, ``main_object`` = name of
-    the single main object where no box is known."""
+    """One image of the index.
+
+    Attributes:
+        file: path relative to the root.
+        width, height: size in pixels.
+        instances: its annotated objects.
+        main_object: name of the one main object of an image without boxes, else None.
+        source, license: where it is from, and its license.
+    """
 
     file: str
     width: int
@@ -72,84 +106,70 @@ class IndexedImage:
 
 
 def held_out(key: str, percent: int = 5) -> bool:
-    """Whether ``key`` belongs to the validation share: decided by its hash, so it never depends on an
-    order."""
+    """Return whether ``key`` belongs to the validation share, which depends on its hash only."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % 100 < percent
 
 
 def plain_name(name: str) -> str:
-    """An index class name as an English noun: ``dog6`` -> ``dog``, ``airplanes`` -> ``airplane``."""
+    """Return a class name of the index as an English noun: ``dog`` for ``dog6``, ``face`` for ``faces``."""
     bare = name.rstrip("0123456789").strip().replace("_", " ")
-    return _NAMES.get(bare, bare)
+    return _NAMES.get(bare.replace("grey", "gray"), bare)
 
 
 class ImageSet:
-    """All pictures of one index. Decoded images are kept up to ``cache_bytes``, least recently used dropped
-    first."""
+    """All images of one index; decoded images are cached."""
 
-    def __init__(
-        self, root: Path, pictures: tuple[IndexedImage, ...], cache_bytes: int = 1_200_000_000
-    ) -> None:
+    def __init__(self, root: Path, entries: tuple[IndexedImage, ...]) -> None:
         self.root = root
-        self.pictures = pictures
-        self._budget = cache_bytes
-        self._held = 0
-        self._cache: OrderedDict[int, Image] = OrderedDict()
+        self.entries = entries
+        self._cache: ByteCache[Image] = ByteCache(CACHE_BYTES)
 
     @classmethod
-    def load(cls, root: Path, cache_bytes: int = 1_200_000_000) -> ImageSet:
-        """Read ``root/index.jsonl``; no picture is decoded yet.
+    def load(cls, root: Path) -> ImageSet:
+        """Read ``root/index.jsonl``; no image is decoded yet.
 
         Raises:
-            DataError: no index there, a line that does not parse, or a listed file that is missing.
+            DataError: there is no index, a line that does not parse, or a listed file that is missing.
         """
         index = root / "index.jsonl"
-        hint = "docs/train.md says how to assemble the training pictures."
         try:
             lines = index.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"no readable picture index at {index}: {error}.", hint=hint) from error
-        pictures = tuple(
+            raise DataError(f"Cannot read the image index {index}: {error}.", hint=_ASSEMBLE) from error
+        entries = tuple(
             _parse(line, f"{index}:{number}") for number, line in enumerate(lines, 1) if line.strip()
         )
-        if not pictures:
-            raise DataError(f"{index} lists no picture.", hint=hint)
-        missing = [p.file for p in pictures if not (root / p.file).is_file()]
+        if not entries:
+            raise DataError(f"No images listed in {index}.", hint=_ASSEMBLE)
+        missing = [entry.file for entry in entries if not (root / entry.file).is_file()]
         if missing:
-            raise DataError(
-                f"{len(missing)} of {len(pictures)} pictures of {index} are missing, first {missing[0]}.",
-                hint=hint,
-            )
-        return cls(root, pictures, cache_bytes)
+            said = f"{len(missing)} of {len(entries)} images of {index} are missing, such as {missing[0]!r}."
+            raise DataError(said, hint=_ASSEMBLE)
+        return cls(root, entries)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[IndexedImage]:
-        return iter(self.pictures)
+        return iter(self.entries)
 
     def __getitem__(self, index: int) -> IndexedImage:
-        return self.pictures[index]
+        return self.entries[index]
 
     def image(self, index: int) -> Image:
-        """RGB uint8 (H, W, 3) of picture ``index``; do not write into it. Raises ``DataError``."""
+        """Return image ``index`` as RGB uint8 (H, W, 3); do not write into it. Raises ``DataError``."""
         found = self._cache.get(index)
         if found is not None:
-            self._cache.move_to_end(index)
             return found
-        picture = self.pictures[index]
-        image = read_rgb(self.root / picture.file)
-        if image.shape[:2] != (picture.height, picture.width):
-            raise DataError(
-                f"{self.root / picture.file} is {image.shape[1]}x{image.shape[0]}, "
-                f"the index says {picture.width}x{picture.height}.",
-                hint="Assemble the training pictures again.",
+        entry = self.entries[index]
+        path = self.root / entry.file
+        image = read_rgb(path)
+        if image.shape[:2] != (entry.height, entry.width):
+            said = (
+                f"{path} is {image.shape[1]}x{image.shape[0]}, the index says {entry.width}x{entry.height}."
             )
-        self._cache[index] = image
-        self._held += image.nbytes
-        while self._held > self._budget and len(self._cache) > 1:
-            self._held -= self._cache.popitem(last=False)[1].nbytes
-        return image
+            raise DataError(said, hint="Assemble the training images again.")
+        return self._cache.put(index, image, image.nbytes)
 
 
 def read_rgb(path: Path) -> Image:
@@ -157,11 +177,11 @@ def read_rgb(path: Path) -> Image:
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error}.", hint="Check the data folder.") from error
+        raise DataError(f"Cannot read {path}: {error}.", hint="Check the data folder.") from error
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     decoded = cv2.imdecode(data, flags) if data.size else None
     if decoded is None:
-        raise DataError(f"{path} is no image that can be decoded.", hint="Copy the file again.")
+        raise DataError(f"Image cannot be decoded: {path}.", hint="Copy the file again.")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -169,23 +189,23 @@ def _parse(line: str, where: str) -> IndexedImage:
     try:
         row: dict[str, Any] = json.loads(line)
         marked = [(entry, np.asarray(entry["p"], dtype=np.float32)) for entry in row.get("inst") or ()]
-        instances = [_instance(entry, outline) for entry, outline in marked]
-        instances += [_instance(entry, None) for entry in row.get("box") or ()]
-        whole = row.get("whole")
+        instances = [_annotation(entry, outline) for entry, outline in marked]
+        instances += [_annotation(entry, None) for entry in row.get("box") or ()]
+        main_object = row.get("whole")
         return IndexedImage(
             file=str(row["f"]),
             width=int(row["w"]),
             height=int(row["h"]),
             instances=tuple(instances),
-            main_object=None if whole is None else plain_name(str(whole)),
+            main_object=None if main_object is None else plain_name(str(main_object)),
             source=str(row.get("src", "")),
             license=str(row.get("lic", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{where}: not a picture entry ({error}).", hint="See the index format.") from error
+        raise DataError(f"Invalid image entry at {where}: {error}.", hint="See docs/train.md.") from error
 
 
-def _instance(entry: dict[str, Any], outline: NDArray[np.float32] | None) -> AnnotatedObject:
+def _annotation(entry: dict[str, Any], outline: NDArray[np.float32] | None) -> AnnotatedObject:
     x, y, w, h = (float(v) for v in entry["b"])
     if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
         raise ValueError(f"box {entry['b']}")

@@ -1,7 +1,4 @@
-"""What a ``Layout`` is: where the files of a data set of videos lie and how they are read, as plain data.
-
-Knows the words that a layout is written in. The data sets themselves are in ``layouts``; who reads files by a
-layout is ``loading``.
+"""Layout of a video data set on disk, as plain data; ``layouts`` has one row per data set.
 
 Paths are patterns relative to the root, alternatives in order of preference, with these fields:
 
@@ -20,7 +17,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Patterns = tuple[str, ...]
-ALL = "all"  # the split of everything that is there
+ALL = "all"
+"""Name of the split that has every sequence that is there."""
+META_KEYS = ("root_class", "major_class", "object_class", "motion_class", "motion_adverb")
+"""Keys of GOT-10k's meta_info.ini that make its sentence, in the order used by vision-language trackers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,30 +29,30 @@ class Split:
 
     Attributes:
         name: "test", "train", ...
-        folders: what {split} stands for; globs, the first that match anything.
-        listed: file with the names, one a line; or a pattern with {seq} whose files name them. Without it,
+        folders: values of {split}: globs, of which the first that match anything count.
+        listed: file with the names, one per line; or a pattern with {seq} whose files name them. Without it,
             every sequence that is found belongs to the split.
-        indices: the list holds 0-based places in ``list.txt`` of the split's folder instead of names.
-        held_back: the authors keep all boxes but the first to themselves.
+        indices: the list holds 0-based positions in ``list.txt`` of the split's folder instead of names.
+        withheld: only the first box of a sequence is published.
     """
 
     name: str
     folders: Patterns = ("",)
     listed: Patterns = ()
     indices: bool = False
-    held_back: bool = False
+    withheld: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """How a row of the truth file reads.
+    """Format of a row of boxes.
 
     Attributes:
-        box: which fields of a row are the box; where others come before it, others may come behind.
+        box: columns of the box; where other columns come before it, others may follow.
         corners: the box is xmin, ymin, xmax, ymax instead of x, y, w, h.
-        lost: the field that is 1 where the target is absent.
-        rate: rows an image, where the boxes may have been drawn at a higher rate (8 for NFS).
-        slack: by how many rows truth and images may differ; both are cut to the shorter.
+        lost: column that is 1 where the target is absent.
+        rate: rows per image, where boxes may have been annotated at a higher frame rate (8 for NFS).
+        slack: allowed difference between the number of rows and of images; both are cut to the shorter.
     """
 
     box: tuple[int, int, int, int] = (0, 1, 2, 3)
@@ -64,23 +64,20 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flags:
-    """A file with 0 or 1 for every frame.
+    """A file with 0 or 1 per frame; 1 where the target is absent.
 
     Attributes:
-        files: where it lies.
-        absent: the number that says "absent".
-        needed: a sequence without the file is at fault.
+        files: its path.
+        needed: a sequence without the file is an error.
     """
 
     files: Patterns
-    absent: int = 1
     needed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """Which images belong to a sequence: those numbered ``first`` .. ``last`` of ``folder`` (its own by
-    default)."""
+    """Images of a sequence: numbers ``first`` to ``last`` of ``folder`` (by default its own)."""
 
     first: int
     last: int
@@ -89,12 +86,12 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
-    """Where people get the data set.
+    """Where to get a data set.
 
     Attributes:
         page: an address; where it may move, what to search for instead.
-        parts: what to download, a line each.
-        size: how large, roughly; "" where we do not know.
+        parts: what to download and where to unpack it, one item per line.
+        size: approximate size, or "".
     """
 
     page: str
@@ -107,33 +104,32 @@ class Layout:
     """One data set in one form on disk.
 
     Attributes:
-        name: what it is called everywhere ("lasot").
-        title: how papers call it.
-        form: "" for the data set as its authors ship it, else a word for this form.
-        splits: its parts; the first is the one that is opened when none is named.
-        truth: the boxes of a sequence.
-        frames: its folder of images, or a video file; none where only the annotation is there.
-        marks: groups of globs that tell this layout from others: all of one group have to match something.
-        names: regular expression that the names of its sequences match.
-        rows: how a row of the truth reads.
+        name: identifier ("lasot").
+        title: name in papers.
+        form: "" for the data set as its authors publish it, else a description of this form.
+        splits: its parts; the first that is there is opened by default.
+        boxes: file with the boxes of a sequence.
+        frames: its folder of images, or a video file; () where only annotations are published.
+        marks: groups of globs that identify this layout: every glob of one group has to match something.
+        names: regular expression of its sequence names.
+        rows: format of a row of boxes.
         first: number of the first image (None: any).
-        flags: files that say where the target is absent.
-        empty: boxes that say so too: "never", "zero" (all four are 0), "flat" (no width or no height).
-            NaN rows always do.
-        own: the clips are the user's own: a box with negative size is then a mistake.
-        cover: file with 0..8 a frame, how many eighths of the target are seen.
-        sentence: file with the words.
-        words: how they stand in it: "line" (the first line), "text" (all of it), "meta" (made from
-            meta_info.ini), "sheet" (a column of a table, its last row).
-        meta: file of "key: value" lines with the frames' size.
-        attributes: short names of the flags, in the file's order.
-        attribute_files: where the flags of a sequence lie.
-        spans, aliases, cuts: what is odd about single sequences: their images; other names of theirs on disk;
-            how many rows count (None: as many as the shorter of rows, flags and images).
-        beside: regular expression of other files that lie in the folder of the images.
-        spans_file: file that holds the spans instead, where it is there.
-        json: name of the one file of a pysot annotation.
-        archive: may be read from a .zip of ``truth`` files as it is.
+        flags: files with absence flags.
+        absent_box: boxes that mark absence: only "nan", also "zero" (0,0,0,0) or "flat" (no width or height).
+        own: clips of the user, in which a box with negative size is an error.
+        cover: file with 0 to 8 per frame: visible eighths of the target.
+        sentence: file with the sentence.
+        sentence_form: "line" (first line), "text" (whole file), "meta" (composed from meta_info.ini), "sheet"
+            (a column in the last row of a table).
+        meta: file of "key: value" lines with the frame size.
+        attributes: short names of the attributes, in the file's order.
+        attribute_files: file with the attribute flags of a sequence.
+        spans, aliases, cuts: exceptions by sequence name: its images; its other names on disk; number of rows
+            that count (None: the shortest of rows, flags and images).
+        other_files: regular expression of files that may lie in the folder of images.
+        spans_file: file that overrides ``spans`` where it exists.
+        json: name of a pysot annotation file.
+        archive: a .zip of ``boxes`` files is read without unpacking it.
         download: where to get it.
     """
 
@@ -141,36 +137,26 @@ class Layout:
     title: str
     form: str = ""
     splits: tuple[Split, ...]
-    truth: Patterns = ()
+    boxes: Patterns = ()
     frames: Patterns = ()
     marks: tuple[Patterns, ...] = ()
     names: str = ".+"
     rows: Rows = Rows()
     first: int | None = 1
     flags: tuple[Flags, ...] = ()
-    empty: Literal["never", "zero", "flat"] = "never"
+    absent_box: Literal["nan", "zero", "flat"] = "nan"
     own: bool = False
     cover: Patterns = ()
     sentence: Patterns = ()
-    words: Literal["line", "text", "meta", "sheet"] = "line"
+    sentence_form: Literal["line", "text", "meta", "sheet"] = "line"
     meta: Patterns = ()
     attributes: tuple[str, ...] = ()
     attribute_files: Patterns = ()
     spans: Mapping[str, Span] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cuts: Mapping[str, int | None] = field(default_factory=dict)
-    beside: str = ""
+    other_files: str = ""
     spans_file: str = ""
     json: str = ""
     archive: bool = False
     download: Download | None = None
-
-
-def short_names(text: str) -> tuple[str, ...]:
-    """The names in ``text``, in its order."""
-    return tuple(text.split())
-
-
-def inside(homes: Patterns, *names: str) -> Patterns:
-    """Each of ``names`` in each of the folders ``homes``."""
-    return tuple(f"{home}/{name}" for home in homes for name in names)

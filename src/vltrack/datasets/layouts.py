@@ -1,61 +1,63 @@
-"""All layouts of data sets of videos, in the order in which they are tried. Knows no data set's files.
+"""Layouts of all video data sets, in the order in which they are tried.
 
-A new data set is one more row (docs/add-a-dataset.md). Where two fit one folder, the first is taken: the
-narrow before the wide, clips of one's own last. Boxes are read as annotated: nobody in this field shifts
-those that were counted from 1.
+A new data set is one more row (docs/add-a-dataset.md). Where two layouts fit one folder, the first one
+counts: the specific before the general, the user's own clips last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from dataclasses import replace
 
-from vltrack.datasets.layout import Download, Flags, Layout, Patterns, Rows, Span, Split, inside, short_names
-
-# MERGED datasets/layouts.py
-# Short names of attributes in the order of each benchmark's files. Data only.
+from vltrack.datasets.layout import Download, Flags, Layout, Patterns, Rows, Span, Split
 
 
-OTB_11 = short_names("IV OPR SV OCC DEF MB FM IPR OV BC LR")
-LASOT_14 = short_names("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC")
-TNL2K_17 = short_names("CM ROT DEF FOC IV OV POC VC SV BC MB ARC LR FM AS TC MS")
-UAV123_12 = short_names("SV ARC LR FM FOC POC OV BC IV VC CM SOB")
-VASTTRACK_10 = short_names("LR SV FM ARC IV INV DEF ROT BC MB")
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
-# MERGED datasets/layouts.py
-# Which images belong to which sequence, where the tree itself does not tell: OTB and UAV123. Data only.
+def _inside(folders: Patterns, *names: str) -> Patterns:
+    """Return each of ``names`` in each of ``folders``."""
+    return tuple(f"{folder}/{name}" for folder in folders for name in names)
 
+
+def _marks(folders: Patterns, *files: str) -> tuple[Patterns, ...]:
+    """Return marks of sequences with ``files`` in one of ``folders``, or in the root itself."""
+    return tuple(tuple(f"{up}*/{file}" for file in files) for up in (*(f"{one}/" for one in folders), ""))
+
+
+# Short names of the attributes, in the order of each benchmark's files.
+OTB_11 = _names("IV OPR SV OCC DEF MB FM IPR OV BC LR")
+LASOT_14 = _names("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC")
+TNL2K_17 = _names("CM ROT DEF FOC IV OV POC VC SV BC MB ARC LR FM AS TC MS")
+UAV123_12 = _names("SV ARC LR FM FOC POC OV BC IV VC CM SOB")
+VASTTRACK_10 = _names("LR SV FM ARC IV INV DEF ROT BC MB")
 
 # The authors annotated only a part of these videos. Tiger1 begins at image 6: its boxes come with 349 rows,
 # or with 354, of which the first five do not count.
-OTB_SPANS: Mapping[str, Span] = MappingProxyType(
-    {
-        "BlurCar1": Span(first=247, last=988),
-        "BlurCar3": Span(first=3, last=359),
-        "BlurCar4": Span(first=18, last=397),
-        "David": Span(first=300, last=770),
-        "Diving": Span(first=1, last=215),
-        "Football1": Span(first=1, last=74),
-        "Freeman3": Span(first=1, last=460),
-        "Freeman4": Span(first=1, last=283),
-        "Tiger1": Span(first=6, last=354),
-    }
-)
+OTB_SPANS = {
+    "BlurCar1": Span(first=247, last=988),
+    "BlurCar3": Span(first=3, last=359),
+    "BlurCar4": Span(first=18, last=397),
+    "David": Span(first=300, last=770),
+    "Diving": Span(first=1, last=215),
+    "Football1": Span(first=1, last=74),
+    "Freeman3": Span(first=1, last=460),
+    "Freeman4": Span(first=1, last=283),
+    "Tiger1": Span(first=6, last=354),
+}
 
-# Two targets of one video, and how folders call them.
-OTB_ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "Human4-2": ("Human4",),
-        "Jogging-1": ("Jogging1", "Jogging"),
-        "Jogging-2": ("Jogging2",),
-        "Skating2-1": ("Skating2",),
-        "Skating2-2": ("Skating3",),
-    }
-)
+# Two targets of one video, and the names of their folders.
+OTB_ALIASES = {
+    "Human4-2": ("Human4",),
+    "Jogging-1": ("Jogging1", "Jogging"),
+    "Jogging-2": ("Jogging2",),
+    "Skating2-1": ("Skating2",),
+    "Skating2-2": ("Skating3",),
+}
 
 # First and last image of each part of a video that several sequences share: bird1_1, bird1_2, ...
-_UAV123_PARTS: Mapping[str, str] = {
+_UAV123_PARTS = {
     "bird1": "1-253 775-1477 1573-2437",
     "car1": "1-751 751-1627 1627-2629",
     "car6": "1-487 487-1807 1807-2953 2953-3925 3925-4861",
@@ -79,38 +81,36 @@ _UAV123_PARTS: Mapping[str, str] = {
 
 
 def _uav_spans(step: int) -> Mapping[str, Span]:
-    """The parts of UAV123 with every ``step``-th image kept (3 for the version at 10 frames a second)."""
+    """Return the parts of UAV123 with every ``step``-th image kept (3 for 10 frames per second)."""
     spans = {}
     for folder, parts in _UAV123_PARTS.items():
         for number, part in enumerate(parts.split(), 1):
             first, last = ((int(end) - 1) // step + 1 for end in part.split("-"))
             spans[f"{folder}_{number}"] = Span(first=first, last=last, folder=folder)
-    return MappingProxyType(spans)
+    return spans
 
 
 UAV123_SPANS = _uav_spans(1)
 UAV123_10FPS_SPANS = _uav_spans(3)
 
+LASOT_EXT_CLASSES = _names(
+    "atv badminton cosplay dancingshoe footbag frisbee jianzi lantern misc opossum paddle raccoon rhino "
+    "skatingshoe wingsuit"
+)
+_TEST = (Split(name="test"),)
 
-# MERGED datasets/layouts.py
-# The data sets that come with boxes only, as their authors ship them: one ``Layout`` a row. Data only.
 
-
-def _got10k_part(name: str, file: str) -> Split:
-    """A part of GOT-10k's training set that trackers are trained on, by its list of places."""
-    lists = (f"{file}.txt", f"data_specs/{file}.txt")
-    return Split(name=name, folders=("train",), listed=lists, indices=True)
-
+# -- data sets with boxes only, as their authors publish them ------------------------------------------------
 
 OTB100 = Layout(
     name="otb100",
     title="OTB100",
-    splits=(Split(name="test"),),
-    truth=("{seq}/groundtruth_rect.txt", "{stem}/groundtruth_rect.{k}.txt"),
+    splits=_TEST,
+    boxes=("{seq}/groundtruth_rect.txt", "{stem}/groundtruth_rect.{k}.txt"),
     frames=("{seq}/img", "{stem}/img", "{seq}/jpg"),
     marks=(("*/groundtruth_rect.txt", "*/img"), ("*/groundtruth_rect.[0-9].txt", "*/img")),
     names=r"(?!Human4-1$).+",  # that video has two annotated targets, and only the second is in the benchmark
-    empty="flat",
+    absent_box="flat",
     attributes=OTB_11,
     attribute_files=("att/{seq}.txt",),
     spans=OTB_SPANS,
@@ -126,26 +126,33 @@ GOT10K = Layout(
     name="got10k",
     title="GOT-10k",
     splits=(
-        Split(name="test", folders=("test",), listed=("{split}/list.txt",), held_back=True),
+        Split(name="test", folders=("test",), listed=("{split}/list.txt",), withheld=True),
         Split(name="val", folders=("val",), listed=("{split}/list.txt",)),
         Split(name="train", folders=("train",), listed=("{split}/list.txt",)),
-        _got10k_part("train_full", "got10k_train_full_split"),
-        _got10k_part("train_train", "got10k_train_split"),
-        _got10k_part("train_val", "got10k_val_split"),
-        _got10k_part("vot_train", "got10k_vot_train_split"),
-        _got10k_part("vot_val", "got10k_vot_val_split"),
-        _got10k_part("vot_exclude", "got10k_vot_exclude"),
+        *(  # parts of the training set on which trackers are trained, by their lists of positions
+            Split(
+                name=name, folders=("train",), listed=(f"{file}.txt", f"data_specs/{file}.txt"), indices=True
+            )
+            for name, file in (
+                ("train_full", "got10k_train_full_split"),
+                ("train_train", "got10k_train_split"),
+                ("train_val", "got10k_val_split"),
+                ("vot_train", "got10k_vot_train_split"),
+                ("vot_val", "got10k_vot_val_split"),
+                ("vot_exclude", "got10k_vot_exclude"),
+            )
+        ),
     ),
-    truth=("{split}/{seq}/groundtruth.txt",),
+    boxes=("{split}/{seq}/groundtruth.txt",),
     frames=("{split}/{seq}",),
     marks=(("*/list.txt", "*/GOT-10k_*"),),
     names=r"GOT-10k_(Train|Val|Test)_\d{6}",
     flags=(Flags(files=("{split}/{seq}/absence.label",)),),
     cover=("{split}/{seq}/cover.label",),
     sentence=("{split}/{seq}/meta_info.ini",),
-    words="meta",
+    sentence_form="meta",
     meta=("{split}/{seq}/meta_info.ini",),
-    beside=r".*\.(txt|label|ini)",
+    other_files=r".*\.(txt|label|ini)",
     download=Download(
         page="got-10k.aitestunion.com; toolkit: github.com/got-10k/toolkit",
         parts=("the parts train, val and test, unpacked to ROOT/train/, ROOT/val/, ROOT/test/",),
@@ -157,14 +164,14 @@ TRACKINGNET = Layout(
     name="trackingnet",
     title="TrackingNet",
     splits=(
-        Split(name="test", folders=("TEST",), held_back=True),
+        Split(name="test", folders=("TEST",), withheld=True),
         Split(name="train", folders=("TRAIN_*",)),
     ),
-    truth=("{split}/anno/{seq}.txt",),
+    boxes=("{split}/anno/{seq}.txt",),
     frames=("{split}/frames/{seq}",),
     marks=(("TEST/anno", "TEST/frames"), ("TRAIN_*/anno", "TRAIN_*/frames")),
     first=0,
-    empty="flat",
+    absent_box="flat",
     download=Download(
         page="github.com/SilvioGiancola/TrackingNet-devkit",
         parts=(
@@ -175,51 +182,39 @@ TRACKINGNET = Layout(
     ),
 )
 
-UAV123 = Layout(
-    name="uav123",
-    title="UAV123",
-    splits=(Split(name="test"),),
-    truth=("anno/UAV123/{seq}.txt",),
-    frames=("data_seq/UAV123/{folder}",),
-    marks=(("anno/UAV123/*.txt", "data_seq/UAV123"),),
-    attributes=UAV123_12,
-    attribute_files=("anno/UAV123/att/{seq}.txt", "att/{seq}.txt"),
-    spans=UAV123_SPANS,
-    spans_file="uav123_frames.json",
-    download=Download(
-        page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
-        parts=("the archive UAV123, unpacked so that ROOT has anno/ and data_seq/",),
-        size="123 sequences, 112,578 frames",
-    ),
-)
 
-UAV123_10FPS = Layout(
-    name="uav123_10fps",
-    title="UAV123@10fps",
-    splits=(Split(name="test"),),
-    truth=("anno/UAV123_10fps/{seq}.txt",),
-    frames=("data_seq/UAV123_10fps/{folder}",),
-    marks=(("anno/UAV123_10fps/*.txt", "data_seq/UAV123_10fps"),),
-    attributes=UAV123_12,
-    attribute_files=("anno/UAV123_10fps/att/{seq}.txt", "att/{seq}.txt"),
-    spans=UAV123_10FPS_SPANS,
-    spans_file="uav123_frames.json",
-    download=Download(
-        page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
-        parts=("the archive UAV123_10fps, unpacked so that ROOT has anno/ and data_seq/",),
-        size="123 sequences",
-    ),
-)
+def _uav123(name: str, title: str, folder: str, spans: Mapping[str, Span], size: str) -> Layout:
+    return Layout(
+        name=name,
+        title=title,
+        splits=_TEST,
+        boxes=(f"anno/{folder}/{{seq}}.txt",),
+        frames=(f"data_seq/{folder}/{{folder}}",),
+        marks=((f"anno/{folder}/*.txt", f"data_seq/{folder}"),),
+        attributes=UAV123_12,
+        attribute_files=(f"anno/{folder}/att/{{seq}}.txt", "att/{seq}.txt"),
+        spans=spans,
+        spans_file="uav123_frames.json",
+        download=Download(
+            page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
+            parts=(f"the archive {folder}, unpacked so that ROOT has anno/ and data_seq/",),
+            size=size,
+        ),
+    )
+
+
+UAV123 = _uav123("uav123", "UAV123", "UAV123", UAV123_SPANS, "123 sequences, 112,578 frames")
+UAV123_10FPS = _uav123("uav123_10fps", "UAV123@10fps", "UAV123_10fps", UAV123_10FPS_SPANS, "123 sequences")
 
 NFS = Layout(
     name="nfs",
     title="NFS",
     form="as pytracking repacks it",
-    splits=(Split(name="test"),),
-    truth=("anno/nfs_{seq}.txt",),
+    splits=_TEST,
+    boxes=("anno/nfs_{seq}.txt",),
     frames=("sequences/{seq}",),
     marks=(("anno/nfs_*.txt", "sequences"),),
-    empty="flat",
+    absent_box="flat",
     download=Download(
         page="github.com/visionml/pytracking (its notes on NFS)",
         parts=("images to ROOT/sequences/<sequence>/, boxes to ROOT/anno/nfs_<sequence>.txt",),
@@ -231,11 +226,11 @@ NFS_ORIGINAL = Layout(
     name="nfs",
     title="NFS",
     form="as its authors ship it",
-    splits=(Split(name="test"),),
-    truth=("{seq}/30/{seq}.txt",),
+    splits=_TEST,
+    boxes=("{seq}/30/{seq}.txt",),
     frames=("{seq}/30/{seq}",),
     marks=(("*/30/*.txt",),),
-    # id xmin ymin xmax ymax frame lost occluded generated "label", often drawn at 240 frames a second
+    # id xmin ymin xmax ymax frame lost occluded generated "label", often drawn at 240 frames per second
     rows=Rows(box=(1, 2, 3, 4), corners=True, lost=6, rate=8, slack=1),
     download=Download(
         page="ci2cv.net/nfs; else search for Need for Speed tracking data set",
@@ -245,20 +240,7 @@ NFS_ORIGINAL = Layout(
 )
 
 
-# MERGED datasets/layouts.py
-# The data sets that come with sentences, as their authors ship them: one ``Layout`` a row. Data only.
-
-
-LASOT_EXT_CLASSES = short_names(
-    "atv badminton cosplay dancingshoe footbag frisbee jianzi lantern misc opossum paddle raccoon rhino "
-    "skatingshoe wingsuit"
-)
-
-
-def _marks(folders: Patterns, *files: str) -> tuple[Patterns, ...]:
-    """Marks of sequences with ``files`` in one of ``folders``, or in the root itself."""
-    return tuple(tuple(f"{up}*/{file}" for file in files) for up in (*(f"{one}/" for one in folders), ""))
-
+# -- data sets with sentences, as their authors publish them -------------------------------------------------
 
 _BY_CLASS: Patterns = ("{stem}/{seq}", "{seq}")
 _BY_SPLIT_AND_CLASS: Patterns = ("{split}/{stem}/{seq}", "{split}/{seq}")
@@ -270,15 +252,15 @@ LASOT = Layout(
         Split(name="test", listed=("testing_set.txt", "lasot_test_split.txt")),
         Split(name="train", listed=("training_set.txt", "lasot_train_split.txt")),
     ),
-    truth=inside(_BY_CLASS, "groundtruth.txt"),
-    frames=inside(_BY_CLASS, "img"),
+    boxes=_inside(_BY_CLASS, "groundtruth.txt"),
+    frames=_inside(_BY_CLASS, "img"),
     marks=(("*/*/full_occlusion.txt",), ("*/full_occlusion.txt",)),
     names=r".+-\d+",
     flags=(
-        Flags(files=inside(_BY_CLASS, "full_occlusion.txt")),
-        Flags(files=inside(_BY_CLASS, "out_of_view.txt")),
+        Flags(files=_inside(_BY_CLASS, "full_occlusion.txt")),
+        Flags(files=_inside(_BY_CLASS, "out_of_view.txt")),
     ),
-    sentence=inside(_BY_CLASS, "nlp.txt"),
+    sentence=_inside(_BY_CLASS, "nlp.txt"),
     attributes=LASOT_14,
     attribute_files=("att/{seq}.txt",),
     cuts={"monkey-17": 2260},
@@ -293,18 +275,13 @@ LASOT = Layout(
     ),
 )
 
-LASOT_EXT = Layout(
+LASOT_EXT = replace(
+    LASOT,
     name="lasot_ext",
     title="LaSOT_ext",
-    splits=(Split(name="test"),),
-    truth=LASOT.truth,
-    frames=LASOT.frames,
+    splits=_TEST,
     marks=tuple((f"{name}/{name}-*/full_occlusion.txt",) for name in LASOT_EXT_CLASSES),
     names=rf"({'|'.join(LASOT_EXT_CLASSES)})-\d+",
-    flags=LASOT.flags,
-    sentence=LASOT.sentence,
-    attributes=LASOT_14,
-    attribute_files=LASOT.attribute_files,
     cuts={"paddle-1": None},
     download=Download(
         page="the project page (LaSOT Extension Subset) in github.com/HengLan/LaSOT_Evaluation_Toolkit",
@@ -320,13 +297,13 @@ TNL2K = Layout(
         Split(name="test", folders=("test", "Test", "TNL2K_test_subset")),
         Split(name="train", folders=("train", "Train", "TNL2K_train_subset")),
     ),
-    truth=("{split}/{seq}/groundtruth.txt",),
+    boxes=("{split}/{seq}/groundtruth.txt",),
     frames=("{split}/{seq}/imgs",),
     marks=_marks(
         ("test", "Test", "TNL2K_test_subset", "train", "Train", "TNL2K_train_subset"), "language.txt", "imgs"
     ),
     first=None,
-    empty="zero",
+    absent_box="zero",
     sentence=("{split}/{seq}/language.txt",),
     attributes=TNL2K_17,
     attribute_files=("{split}/{seq}/attributes.txt", "att/{seq}_attribute.txt"),
@@ -342,23 +319,18 @@ TNL2K = Layout(
     ),
 )
 
-OTB99 = Layout(
+OTB99 = replace(
+    OTB100,
     name="otb99",
     title="OTB99-Lang",
     splits=(
         Split(name="test", listed=("OTB_query_test/{seq}.txt",)),
         Split(name="train", listed=("OTB_query_train/{seq}.txt",)),
     ),
-    truth=tuple(f"OTB_videos/{pattern}" for pattern in OTB100.truth),
-    frames=tuple(f"OTB_videos/{pattern}" for pattern in OTB100.frames),
+    boxes=_inside(("OTB_videos",), *OTB100.boxes),
+    frames=_inside(("OTB_videos",), *OTB100.frames),
     marks=(("OTB_videos", "OTB_query_test/*.txt"), ("OTB_videos", "OTB_query_train/*.txt")),
-    names=OTB100.names,
-    empty="flat",
     sentence=("OTB_query_test/{seq}.txt", "OTB_query_train/{seq}.txt"),
-    attributes=OTB_11,
-    attribute_files=OTB100.attribute_files,
-    spans=OTB_SPANS,
-    aliases=OTB_ALIASES,
     download=Download(
         page="github.com/QUVA-Lab/lang-tracker",
         parts=(
@@ -376,7 +348,7 @@ WEBUAV = Layout(
         Split(name=name, folders=(part, f"{name}/{part}", name))
         for name, part in (("test", "Test"), ("val", "Val"), ("train", "Train"))
     ),
-    truth=("{split}/{seq}/groundtruth_rect.txt",),
+    boxes=("{split}/{seq}/groundtruth_rect.txt",),
     frames=("{split}/{seq}/img",),
     marks=_marks(
         ("Test", "Val", "Train", "test", "val", "train", "test/Test", "val/Val", "train/Train"),
@@ -384,7 +356,7 @@ WEBUAV = Layout(
         "absent.txt",
     ),
     flags=(Flags(files=("{split}/{seq}/absent.txt",)),),
-    empty="zero",
+    absent_box="zero",
     sentence=("{split}/{seq}/language.txt", "language/Language/{part}/{seq}/language.txt"),
     download=Download(
         page="github.com/983632847/WebUAV-3M",
@@ -393,6 +365,7 @@ WEBUAV = Layout(
     ),
 )
 
+_VASTTRACK_FOLDERS = ("test/*", "Test/*", "train/*", "Train/*", "*", "test", "Test")
 VASTTRACK = Layout(
     name="vasttrack",
     title="VastTrack",
@@ -400,15 +373,12 @@ VASTTRACK = Layout(
         Split(name="test", folders=("test", "Test")),
         Split(name="train", folders=("train", "Train")),
     ),
-    truth=inside(_BY_SPLIT_AND_CLASS, "Groundtruth.txt", "groundtruth.txt"),
-    frames=inside(_BY_SPLIT_AND_CLASS, "imgs", "img"),
-    marks=(
-        *_marks(("test/*", "Test/*", "train/*", "Train/*", "*", "test", "Test"), "Groundtruth.txt"),
-        *_marks(("test/*", "Test/*", "train/*", "Train/*", "*", "test", "Test"), "nlp.txt", "imgs"),
-    ),
+    boxes=_inside(_BY_SPLIT_AND_CLASS, "Groundtruth.txt", "groundtruth.txt"),
+    frames=_inside(_BY_SPLIT_AND_CLASS, "imgs", "img"),
+    marks=_marks(_VASTTRACK_FOLDERS, "Groundtruth.txt") + _marks(_VASTTRACK_FOLDERS, "nlp.txt", "imgs"),
     names=r".+-\d+",
-    empty="zero",
-    sentence=inside(_BY_SPLIT_AND_CLASS, "nlp.txt"),
+    absent_box="zero",
+    sentence=_inside(_BY_SPLIT_AND_CLASS, "nlp.txt"),
     attributes=VASTTRACK_10,
     attribute_files=("att/{seq}.txt",),
     download=Download(
@@ -422,16 +392,16 @@ MGIT = Layout(
     name="mgit",
     title="MGIT",
     splits=tuple(
-        Split(name=name, folders=(f"data/{name}",), listed=("{split}/{seq}",), held_back=name == "test")
+        Split(name=name, folders=(f"data/{name}",), listed=("{split}/{seq}",), withheld=name == "test")
         for name in ("test", "val", "train")
     ),
-    truth=("attribute/groundtruth/{seq}.txt",),
+    boxes=("attribute/groundtruth/{seq}.txt",),
     frames=("{split}/{seq}/frame_{seq}",),
     marks=(("attribute/groundtruth/*.txt", "data/*/*/frame_*"),),
     first=0,
     flags=(Flags(files=("attribute/absent/{seq}.txt",), needed=False),),
     sentence=("mgit_nlp/{seq}.xlsx", "mgit/datasets/mgit_nlp/{seq}.xlsx"),
-    words="sheet",
+    sentence_form="sheet",
     download=Download(
         page="github.com/huuuuusy/videocube-toolkit",
         parts=(
@@ -444,111 +414,82 @@ MGIT = Layout(
 )
 
 
-# MERGED datasets/layouts.py
-# The annotation of test sets without pictures, as the official toolkits and pysot carry it. Data only.
-#
-# Enough to score results with; a tracker cannot be run over it.
+# -- annotations of test sets without images: enough to score results, a tracker cannot be run on them -------
 
 
-_TEST = Split(name="test")
-_TOOLKIT = "the toolkit's annotation, no pictures"
-_PYSOT = "pysot's annotation, no pictures"
+def _toolkit(
+    of: Layout,
+    *,
+    boxes: Patterns = ("annos/{seq}.txt",),
+    marks: tuple[Patterns, ...],
+    flags: Patterns = ("absent/{seq}.txt",),
+    attribute_files: Patterns = ("att/{seq}.txt",),
+    listed: Patterns = (),
+) -> Layout:
+    """Return the form of a test set in its official toolkit."""
+    return Layout(
+        name=of.name,
+        title=of.title,
+        form="the toolkit's annotation, no pictures",
+        splits=(Split(name="test", listed=listed),),
+        boxes=boxes,
+        marks=marks,
+        names=of.names,
+        flags=(Flags(files=flags),) if flags else (),
+        attributes=of.attributes,
+        attribute_files=attribute_files,
+        cuts=of.cuts,
+    )
 
 
 def _pysot(name: str, title: str, file: str, attributes: Patterns = ()) -> Layout:
-    """The one JSON file that pysot has of a test set."""
+    """Return the form of a test set in pysot, which is one JSON file."""
     return Layout(
         name=name,
         title=title,
-        form=_PYSOT,
-        splits=(_TEST,),
+        form="pysot's annotation, no pictures",
+        splits=_TEST,
         marks=((file,),),
-        empty="flat",
+        absent_box="flat",
         attributes=attributes,
         json=file,
     )
 
 
-ANNOTATIONS: tuple[Layout, ...] = (
-    Layout(
-        name="lasot_ext",
-        title="LaSOT_ext",
-        form=_TOOLKIT,
-        splits=(_TEST,),
-        truth=("annos/{seq}.txt",),
-        marks=tuple((f"annos/{one}-*.txt", "absent/*.txt") for one in LASOT_EXT_CLASSES),
-        names=LASOT_EXT.names,
-        flags=(Flags(files=("absent/{seq}.txt",)),),
-        attributes=LASOT_14,
-        attribute_files=("att/{seq}.txt",),
-        cuts=LASOT_EXT.cuts,
-    ),
-    Layout(
-        name="lasot",
-        title="LaSOT",
-        form=_TOOLKIT,
-        splits=(Split(name="test", listed=("testing_set.txt",)),),
-        truth=("annos/{seq}.txt",),
-        marks=(("annos/[a-z]*-*.txt", "absent/*.txt"),),
-        names=r".+-\d+",
-        flags=(Flags(files=("absent/{seq}.txt",)),),
-        attributes=LASOT_14,
-        attribute_files=("att/{seq}.txt",),
-        cuts=LASOT.cuts,
-    ),
-    Layout(
-        name="vasttrack",
-        title="VastTrack",
-        form=_TOOLKIT,
-        splits=(_TEST,),
-        truth=("annos/{seq}.txt",),
-        marks=(("annos/[A-Z]*-*.txt", "absent/*.txt"),),
-        names=r".+-\d+",
-        flags=(Flags(files=("absent/{seq}.txt",)),),
-        attributes=VASTTRACK_10,
-        attribute_files=("att/{seq}.txt",),
-    ),
-    Layout(
-        name="tnl2k",
-        title="TNL2K",
-        form=_TOOLKIT,
-        splits=(Split(name="test", listed=("TNL2K_testing_set.txt", "testing_set.txt")),),
-        truth=("gt_rect/{seq}.txt",),
+ANNOTATIONS = (
+    _toolkit(LASOT_EXT, marks=tuple((f"annos/{one}-*.txt", "absent/*.txt") for one in LASOT_EXT_CLASSES)),
+    _toolkit(LASOT, marks=(("annos/[a-z]*-*.txt", "absent/*.txt"),), listed=("testing_set.txt",)),
+    _toolkit(VASTTRACK, marks=(("annos/[A-Z]*-*.txt", "absent/*.txt"),)),
+    _toolkit(
+        TNL2K,
+        boxes=("gt_rect/{seq}.txt",),
         marks=(("gt_rect/*.txt", "absent/*.txt"),),
-        flags=(Flags(files=("absent/{seq}.txt",)),),
-        attributes=TNL2K_17,
         attribute_files=("att/{seq}_attribute.txt",),
-        cuts={"advSamp_monitor_bikeyellow": None},
+        listed=("TNL2K_testing_set.txt", "testing_set.txt"),
     ),
-    Layout(
-        name="uav123",
-        title="UAV123",
-        form=_TOOLKIT,
-        splits=(_TEST,),
-        truth=("annos/{seq}.txt", "anno/UAV123/{seq}.txt"),
+    _toolkit(
+        UAV123,
+        boxes=("annos/{seq}.txt", "anno/UAV123/{seq}.txt"),
         marks=(("annos/bike1.txt",), ("annos/*.txt", "uav123_frames.json"), ("anno/UAV123/*.txt",)),
-        attributes=UAV123_12,
+        flags=(),
         attribute_files=("att/{seq}.txt", "anno/UAV123/att/{seq}.txt"),
     ),
-    Layout(
-        name="uav123_10fps",
-        title="UAV123@10fps",
-        form=_TOOLKIT,
-        splits=(_TEST,),
-        truth=("anno/UAV123_10fps/{seq}.txt", "UAV123_10fps/{seq}.txt"),
+    _toolkit(
+        UAV123_10FPS,
+        boxes=("anno/UAV123_10fps/{seq}.txt", "UAV123_10fps/{seq}.txt"),
         marks=(("anno/UAV123_10fps/*.txt",), ("UAV123_10fps/*.txt",)),
-        attributes=UAV123_12,
+        flags=(),
         attribute_files=("anno/UAV123_10fps/att/{seq}.txt", "att/{seq}.txt"),
     ),
     Layout(
         name="trackingnet",
         title="TrackingNet",
         form="boxes of a devkit, no pictures",
-        splits=(_TEST,),
-        truth=("{seq}.txt",),
+        splits=_TEST,
+        boxes=("{seq}.txt",),
         marks=(("???????????_[0-9]*.txt",),),
         names=r"[\w-]{11}_\d+",
-        empty="flat",
+        absent_box="flat",
         archive=True,
     ),
     _pysot("lasot", "LaSOT", "LaSOT.json", LASOT_14),
@@ -563,15 +504,15 @@ FOLDER = Layout(
     name="folder",
     title="clips of your own",
     splits=(Split(name="all"),),
-    truth=("{seq}/groundtruth.txt",),
+    boxes=("{seq}/groundtruth.txt",),
     frames=("{seq}/img", "{seq}/video.*"),
     marks=(("*/groundtruth.txt",),),
     first=None,
     flags=(Flags(files=("{seq}/absent.txt",), needed=False),),
-    empty="flat",
+    absent_box="flat",
     own=True,
     sentence=("{seq}/nlp.txt",),
-    words="text",
+    sentence_form="text",
     download=Download(
         page="your own disk; `vltrack data synthesize` draws some",
         parts=(

@@ -1,100 +1,80 @@
-"""Pictures in which a phrase names a box: the sets of ``phrases_layouts``, opened. Knows no video, no model.
+"""Referring expressions in single images (COCO, RefCOCO, RefCOCO+, RefCOCOg, Visual Genome).
 
-Pictures are decoded when they are asked for. For training on single pictures and for measuring grounding.
+Images are decoded on access. In file names ``{split}`` is the split's name; files call RefCOCO ``unc``,
+RefCOCO+ ``unc+``, RefCOCOg with Google's splits ``gref`` and with those of UMD ``gref_umd``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.types import Box, Image
+from vltrack.core.types import Box, Floats, Image
 from vltrack.datasets.images import read_rgb
-from vltrack.datasets.referring_json import Columns, read_coco, read_lines, read_regions
+from vltrack.datasets.referring_json import read_coco, read_lines, read_regions
 
-# MERGED datasets/referring.py
-# The sets of pictures with phrases, a row each: splits, files, folders, what to fetch. Knows no reader.
-#
-# Names in files: ``{split}`` is the split's name. Files call the sets otherwise than papers: ``unc`` is
-# RefCOCO, ``unc+`` RefCOCO+, ``gref`` RefCOCOg with Google's splits, ``gref_umd`` with those of UMD.
-
-
-class AnnotationFormat(StrEnum):
-    """How annotations are written: COCO's JSON, Visual Genome's regions, or our lines (see the converter)."""
-
-    COCO = "coco"
-    REGIONS = "regions"
-    LINES = "lines"
+_READERS = {"coco": read_coco, "regions": read_regions, "lines": read_lines}
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".lmdb")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReferringLayout:
-    """One set.
+    """One set of referring expressions on disk.
 
     Attributes:
-        name, title: as the command takes it, as papers write it.
+        name, title: identifier, and name in papers.
         splits: official names, in the order of the papers.
-        kind: how its annotations are written.
-        annotations: where, below the root; the first that is there counts, for each split.
-        pictures: folders of pictures below the root; a picture is looked for in one after the other.
-        raw: files that are there before conversion (pickles); empty where nothing is to convert.
-        fetch: what to fetch from where, and how it is unpacked; a line each.
-        tree: how the root has to look, a line each.
+        format: COCO's JSON, Visual Genome's regions, or the lines that ``datasets convert`` writes.
+        annotations: files below the root; for each split the first that exists counts.
+        images: folders of images below the root; an image is looked for in one after the other.
+        raw: pickles that have to be converted first.
+        fetch: what to download and where to unpack it, one item per line.
     """
 
     name: str
     title: str
     splits: tuple[str, ...]
-    kind: AnnotationFormat
+    format: Literal["coco", "regions", "lines"]
     annotations: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     raw: tuple[str, ...] = ()
     fetch: tuple[str, ...] = ()
-    tree: tuple[str, ...] = ()
-
-
-_TRAIN_2014 = (
-    "train2014",
-    "images/train2014",
-    "images/mscoco/images/train2014",
-    "other/images/mscoco/images/train2014",
-    "../train2014",
-    "../coco/train2014",
-)
 
 
 def _refer(
     name: str, title: str, folder: str, refs: str, short: str, splits: tuple[str, ...]
 ) -> ReferringLayout:
-    """A set of phrases over COCO's pictures of 2014, as REFER (``refs(..).p``) or VLTVG (``.pth``) has it."""
+    """Return a set over COCO's images of 2014, in the files of REFER (``refs(..).p``) or VLTVG (``.pth``)."""
     places = (f"split/data/{short}/{short}_{{split}}", f"{short}/{short}_{{split}}", f"{short}_{{split}}")
-    whole = (f"{folder}/{refs}", refs)
+    complete = (f"{folder}/{refs}", refs)
     return ReferringLayout(
         name=name,
         title=title,
         splits=splits,
-        kind=AnnotationFormat.LINES,
-        annotations=tuple(f"{place}.jsonl" for place in (*places, *whole)),
-        pictures=_TRAIN_2014,
-        raw=(*(f"{place}.pth" for place in places), *(f"{place}.p" for place in whole)),
+        format="lines",
+        annotations=tuple(f"{place}.jsonl" for place in (*places, *complete)),
+        images=(
+            "train2014",
+            "images/train2014",
+            "images/mscoco/images/train2014",
+            "other/images/mscoco/images/train2014",
+            "../train2014",
+            "../coco/train2014",
+        ),
+        raw=(*(f"{place}.pth" for place in places), *(f"{place}.p" for place in complete)),
         fetch=(
-            "pictures: train2014.zip from cocodataset.org, unpacked to ROOT/train2014/",
+            "images: train2014.zip from cocodataset.org, unpacked to ROOT/train2014/",
             f"phrases, either: {folder}.zip of github.com/lichengunc/refer, unpacked to ROOT/{folder}/ "
             f"({refs}.p and instances.json)",
             f"or: the data split of github.com/yangli18/VLTVG, unpacked to ROOT/split/data/{short}/",
             f"then, for each of these pickles: vltrack datasets convert 'ROOT/{folder}/{refs}.p'",
-        ),
-        tree=(
-            "ROOT/train2014/COCO_train2014_000000000009.jpg",
-            f"ROOT/{folder}/{refs}.p and ROOT/{folder}/instances.json",
-            f"or ROOT/split/data/{short}/{short}_<split>.pth",
         ),
     )
 
@@ -108,16 +88,12 @@ REFERRING_LAYOUTS: dict[str, ReferringLayout] = {
             name="coco2017",
             title="COCO 2017",
             splits=("train", "val"),
-            kind=AnnotationFormat.COCO,
+            format="coco",
             annotations=("annotations/instances_{split}2017.json",),
-            pictures=("images/{split}2017", "{split}2017"),
+            images=("images/{split}2017", "{split}2017"),
             fetch=(
                 "train2017.zip and val2017.zip from cocodataset.org, unpacked to ROOT/images/ or to ROOT/",
                 "annotations_trainval2017.zip from cocodataset.org, unpacked to ROOT/",
-            ),
-            tree=(
-                "ROOT/images/<split>2017/000000000009.jpg or ROOT/<split>2017/000000000009.jpg",
-                "ROOT/annotations/instances_<split>2017.json",
             ),
         ),
         _refer("refcoco", "RefCOCO", "refcoco", "refs(unc)", "unc", _TEST_AB),
@@ -130,38 +106,29 @@ REFERRING_LAYOUTS: dict[str, ReferringLayout] = {
             name="visual-genome",
             title="Visual Genome regions",
             splits=("all",),
-            kind=AnnotationFormat.REGIONS,
+            format="regions",
             annotations=("region_descriptions.json",),
-            pictures=("VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2"),
+            images=("VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2"),
             fetch=(
                 "images.zip and images2.zip (version 1.2) from the Visual Genome page of the University of "
                 "Washington, unpacked to ROOT/ (makes ROOT/VG_100K/ and ROOT/VG_100K_2/)",
                 "region_descriptions.json.zip from the same page, unpacked to ROOT/",
             ),
-            tree=("ROOT/VG_100K/2.jpg", "ROOT/VG_100K_2/1.jpg", "ROOT/region_descriptions.json"),
         ),
     )
 }
 
 
-READERS: dict[AnnotationFormat, Callable[[Path, str], Columns]] = {
-    AnnotationFormat.COCO: read_coco,
-    AnnotationFormat.REGIONS: read_regions,
-    AnnotationFormat.LINES: read_lines,
-}
-_PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".lmdb")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReferringExpression:
-    """One phrase in one picture.
+    """One referring expression.
 
     Attributes:
-        file: the picture; it need not be there until it is read.
-        box: (4,) x, y, w, h float64 in pixels of the picture, as annotated; w and h > 0.
-        phrase: names the thing in the box; for COCO 2017 its category.
-        split: of the set, such as ``testA``.
-        reference: the same for all phrases of one thing, else different within the split.
+        file: the image; it need not exist until it is read.
+        box: (4,) x, y, w, h float64 in pixels of the image, as annotated; w and h > 0.
+        phrase: describes the object in the box; for COCO 2017 its category.
+        split: split of the set, such as ``testA``.
+        reference: identifies the object within the split: the same for all phrases of one object.
     """
 
     file: Path
@@ -171,7 +138,7 @@ class ReferringExpression:
     reference: str
 
     def image(self) -> Image:
-        """RGB uint8 (H, W, 3), decoded now. Raises ``DataError`` naming the file."""
+        """Decode the image to RGB uint8 (H, W, 3). Raises ``DataError`` that names the file."""
         return read_rgb(self.file)
 
 
@@ -181,18 +148,18 @@ class ReferringSplit:
 
     Attributes:
         split, annotations: its name, and the file that it was read from.
-        names: names of the pictures; ``image`` (N,) int64 are indices into them.
+        names: image names; ``image`` (N,) int64 are indices into them.
         boxes: (N, 4) x, y, w, h float64 in pixels.
         phrases, references: N texts.
-        sizes: width and height by picture name, where the annotations say so.
-        left_out: why and how often something was not taken.
+        sizes: width and height by image name, where the annotations have them.
+        left_out: number of entries that were not used, by reason.
     """
 
     split: str
     annotations: Path
     names: tuple[str, ...]
     image: NDArray[np.int64]
-    boxes: NDArray[np.float64]
+    boxes: Floats
     phrases: tuple[str, ...]
     references: tuple[str, ...]
     sizes: dict[str, tuple[int, int]]
@@ -203,7 +170,7 @@ class ReferringSplit:
 
 
 class ReferringSet:
-    """The phrases of the chosen splits of a set, one after the other. ``len``, index and iteration."""
+    """Referring expressions of some splits of a set, one split after the other; a sequence."""
 
     def __init__(self, layout: ReferringLayout, root: Path, splits: tuple[ReferringSplit, ...]) -> None:
         self.layout, self.root, self.splits = layout, root, splits
@@ -211,12 +178,12 @@ class ReferringSet:
 
     @property
     def name(self) -> str:
-        """As the command takes it, such as ``refcoco+``."""
+        """Identifier of the set, such as ``refcoco+``."""
         return self.layout.name
 
     @property
     def left_out(self) -> Counter[str]:
-        """Why and how often something was not taken, over all splits."""
+        """Number of entries that were not used, by reason, over all splits."""
         return sum((split.left_out for split in self.splits), Counter())
 
     def __len__(self) -> int:
@@ -224,12 +191,12 @@ class ReferringSet:
 
     def __getitem__(self, index: int) -> ReferringExpression:
         if not 0 <= index < len(self):
-            raise IndexError(f"{index} of {len(self)} phrases")
+            raise IndexError(f"Index {index} is outside of {len(self)} phrases.")
         which = int(np.searchsorted(self._ends, index, side="right"))
         split = self.splits[which]
         row = index - (int(self._ends[which]) - len(split))
         return ReferringExpression(
-            file=picture_file(self.layout, self.root, split.split, split.names[split.image[row]]),
+            file=image_file(self.layout, self.root, split.split, split.names[split.image[row]]),
             box=split.boxes[row],
             phrase=split.phrases[row],
             split=split.split,
@@ -240,10 +207,10 @@ class ReferringSet:
         return (self[index] for index in range(len(self)))
 
     def samples(self) -> Iterator[tuple[Image, str, Box]]:
-        """IndexedImage (RGB uint8 (H, W, 3)), phrase and box x, y, w, h of each, for a measure of grounding.
+        """Yield (image as RGB uint8 (H, W, 3), phrase, box x, y, w, h) of each, to measure grounding.
 
-        A picture that serves several phrases in a row is decoded once. Raises ``DataError`` for the first one
-        that cannot be read.
+        An image with several phrases in a row is decoded once. Raises ``DataError`` for the first one that
+        cannot be read.
         """
         file, image = Path(), np.empty((0, 0, 3), dtype=np.uint8)
         for one in self:
@@ -255,20 +222,23 @@ class ReferringSet:
 def open_referring(
     path: Path, *, name: str | None = None, split: str | None = None, min_side: float = 0.0
 ) -> ReferringSet:
-    """The set in the folder ``path``; which one follows from its files unless ``name`` says so.
+    """Open the set in the folder ``path``, which is detected by its files unless ``name`` is given.
 
-    ``split``: only this one, else all that are there. ``min_side`` keeps boxes whose width and height are
-    greater, in pixels (50 where trackers are trained on COCO).
+    Args:
+        path: root folder of the set.
+        name: a key of ``REFERRING_LAYOUTS``.
+        split: only this split; default: all that are there.
+        min_side: keep only boxes whose width and height are greater, in pixels (50 where trackers are trained
+            on COCO).
 
     Raises:
         DataError: no such folder, none or several of the known sets in it, no such set or split, annotations
-            that are still pickles, or what is wrong in an annotation file.
+            that are still pickles, or an error in an annotation file.
     """
     layout = referring_layout(name) if name is not None else detect_referring(path)
     if split is not None and split not in layout.splits:
-        raise DataError(
-            f"{layout.title} has no split {split!r}.", hint=f"There are {', '.join(layout.splits)}."
-        )
+        known = f"It has {', '.join(layout.splits)}."
+        raise DataError(f"Unknown split of {layout.title}: {split!r}.", hint=known)
     files = annotation_files(layout, path)
     if not files or (split is not None and split not in files):
         raise missing_annotations(layout, path, split)
@@ -277,26 +247,26 @@ def open_referring(
 
 
 def detect_referring(path: Path) -> ReferringLayout:
-    """The one set that the folder's files are of, converted or not yet. Raises ``DataError``."""
-    _check_folder(path)
-    found = [layout for layout in REFERRING_LAYOUTS.values() if annotation_files(layout, path)]
-    found = found or [layout for layout in REFERRING_LAYOUTS.values() if raw_files(layout, path)]
-    named = [layout for layout in found if layout.name == path.resolve().name.lower()]
-    found = named or found
+    """Return the one set that the folder's files are of, converted or not yet. Raises ``DataError``."""
+    if not path.is_dir():
+        raise _no_folder(path)
+    layouts = REFERRING_LAYOUTS.values()
+    found = [layout for layout in layouts if annotation_files(layout, path)]
+    found = found or [layout for layout in layouts if raw_files(layout, path)]
+    found = [layout for layout in found if layout.name == path.resolve().name.lower()] or found
     if len(found) == 1:
         return found[0]
     if found:
-        raise DataError(
-            f"{path} may be {', '.join(layout.name for layout in found)}.", hint="Say which by its name."
-        )
+        names = ", ".join(layout.name for layout in found)
+        raise DataError(f"Ambiguous data set: {path} may be {names}.", hint="Give its name.")
     raise DataError(
-        f"{path} is none of the sets {', '.join(REFERRING_LAYOUTS)}.",
+        f"No data set of {', '.join(REFERRING_LAYOUTS)} in {path}.",
         hint="`vltrack datasets fetch-help NAME` says where its files belong.",
     )
 
 
 def annotation_files(layout: ReferringLayout, root: Path) -> dict[str, Path]:
-    """The annotation file of each split that has one."""
+    """Return the annotation file of each split that has one."""
     found: dict[str, Path] = {}
     for split in layout.splits:
         places = (root / place.format(split=split) for place in layout.annotations)
@@ -307,20 +277,19 @@ def annotation_files(layout: ReferringLayout, root: Path) -> dict[str, Path]:
 
 
 def raw_files(layout: ReferringLayout, root: Path) -> list[Path]:
-    """Files of the set that the converter has to read before it can be opened."""
+    """Return the pickles of the set that have to be converted before it can be opened."""
     places = (root / place.format(split=split) for place in layout.raw for split in layout.splits)
     return list(dict.fromkeys(place for place in places if place.is_file()))
 
 
-def picture_file(layout: ReferringLayout, root: Path, split: str, name: str) -> Path:
-    """Where the picture is; where it should be, if it is nowhere."""
-    places = [root / folder.format(split=split) / name for folder in layout.pictures]
+def image_file(layout: ReferringLayout, root: Path, split: str, name: str) -> Path:
+    """Return the path of an image; where it should be, if it does not exist."""
+    places = [root / folder.format(split=split) / name for folder in layout.images]
     return next((place for place in places if place.is_file()), places[0])
 
 
 def missing_annotations(layout: ReferringLayout, root: Path, split: str | None) -> DataError:
-    """The error for a set, or a split of it, that has no annotation file."""
-    what = layout.title if split is None else f"the split {split} of {layout.title}"
+    """Return the error for a set, or a split of it, without an annotation file."""
     raw = raw_files(layout, root)
     if raw:
         return DataError(
@@ -329,34 +298,29 @@ def missing_annotations(layout: ReferringLayout, root: Path, split: str | None) 
         )
     if not root.is_dir():
         return _no_folder(root)
+    what = layout.title if split is None else f"split {split!r} of {layout.title}"
     return DataError(
-        f"{root} has no annotations of {what}: none of {', '.join(layout.annotations)}.",
+        f"No annotations of {what} in {root}: none of {', '.join(layout.annotations)}.",
         hint=f"`vltrack datasets fetch-help {layout.name}` says what to fetch.",
     )
 
 
 def referring_layout(name: str) -> ReferringLayout:
-    """The row of ``REFERRING_LAYOUTS``. Raises ``DataError`` that lists the names."""
+    """Return a layout by name. Raises ``DataError`` that lists the names."""
     if name not in REFERRING_LAYOUTS:
-        raise DataError(
-            f"no set of pictures is called {name[:60]!r}.", hint=f"There are {', '.join(REFERRING_LAYOUTS)}."
-        )
+        known = f"Known: {', '.join(REFERRING_LAYOUTS)}."
+        raise DataError(f"Unknown set of referring expressions: {name[:60]!r}.", hint=known)
     return REFERRING_LAYOUTS[name]
-
-
-def _check_folder(path: Path) -> None:
-    if not path.is_dir():
-        raise _no_folder(path)
 
 
 def _no_folder(path: Path) -> DataError:
     if path.suffix.lower() in _PACKED:
-        return DataError(f"{path} is packed.", hint="Unpack it first and give the folder.")
-    return DataError(f"{path} is no folder.", hint="Give the root folder of the set.")
+        return DataError(f"Packed data set: {path}.", hint="Unpack it first and give the folder.")
+    return DataError(f"No such folder: {path}.", hint="Give the root folder of the set.")
 
 
 def _read(layout: ReferringLayout, file: Path, split: str, min_side: float) -> ReferringSplit:
-    columns = READERS[layout.kind](file, split)
+    columns = _READERS[layout.format](file, split)
     boxes = np.frombuffer(columns.boxes, dtype=np.float64).reshape(-1, 4)
     image = np.frombuffer(columns.image, dtype=np.int64)
     phrases, references = columns.phrases, columns.references
@@ -367,7 +331,7 @@ def _read(layout: ReferringLayout, file: Path, split: str, min_side: float) -> R
         phrases, references = [phrases[k] for k in keep], [references[k] for k in keep]
     if not phrases:
         raise DataError(
-            f"{file} has no phrase of the split {split} that can be used.",
+            f"No usable phrase of split {split!r} in {file}.",
             hint=", ".join(f"{count} times {why}" for why, count in columns.left_out.items()),
         )
     return ReferringSplit(

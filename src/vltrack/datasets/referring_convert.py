@@ -1,7 +1,8 @@
-"""Phrases in pickles, written as lines of JSON: REFER's ``refs(..).p`` and VLTVG's ``.pth``. Runs nothing.
+"""Convert pickles of referring expressions to lines of JSON, and list COCO's images for training.
 
-Each line has ``image`` (file name), ``box`` (x, y, w, h in pixels of the picture), ``phrase``, ``split`` and
-``reference`` (the same for all phrases of one thing).
+``convert`` reads REFER's ``refs(..).p`` and VLTVG's ``.pth`` without running anything in them. Each line that
+it writes has ``image`` (file name), ``box`` (x, y, w, h in pixels of the image), ``phrase``, ``split`` and
+``reference`` (the same for all phrases of one object).
 """
 
 from __future__ import annotations
@@ -32,10 +33,9 @@ from vltrack.core.torch_archive import (
     tensor_place,
 )
 from vltrack.datasets.referring import (
-    ReferringLayout,
     annotation_files,
-    missing_annotations,
     image_file,
+    missing_annotations,
     referring_layout,
 )
 from vltrack.datasets.referring_json import (
@@ -119,7 +119,6 @@ def _refuse_names(path: Path, names: frozenset[str]) -> None:
 
 
 BoxFormat = Literal["xywh", "xyxy"]
-# How VLTVG's lists write boxes, by what their files are called before the split.
 BOX_FORMATS: dict[str, BoxFormat] = {
     "unc": "xywh",
     "unc+": "xywh",
@@ -128,12 +127,13 @@ BOX_FORMATS: dict[str, BoxFormat] = {
     "referit": "xyxy",
     "flickr": "xyxy",
 }
+"""Box formats of VLTVG's lists, by their file names without the split."""
 _Row = tuple[str, FourNumbers, str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Converted:
-    """What was written: the file, how many phrases, and how many of each split."""
+    """Result of a conversion: the file that was written, number of phrases in all and per split."""
 
     path: Path
     phrases: int
@@ -143,26 +143,27 @@ class Converted:
 def convert(
     file: Path, out: Path | None = None, *, boxes: BoxFormat | None = None, instances: Path | None = None
 ) -> Converted:
-    """Write the phrases of a pickle to ``out`` (else beside it, ending in ``.jsonl``), whole or not at all.
+    """Convert the phrases of a pickle to lines of JSON.
 
-    ``boxes`` says how a VLTVG list writes them where the file's name does not tell. ``instances`` is the
-    ``instances.json`` with the boxes of a ``refs(..).p``, else the one beside it.
+    Args:
+        file: ``refs(..).p`` of REFER, or a ``.pth`` of VLTVG.
+        out: file to write, atomically; default: ``file`` with the suffix ``.jsonl``.
+        boxes: box format of a VLTVG list, where it does not follow from the file name.
+        instances: ``instances.json`` with the boxes of a ``refs(..).p``; default: the one next to ``file``.
 
     Raises:
-        DataError: a file that is damaged, too large or holds more than plain data; an entry at fault.
-        UsageError: a VLTVG list whose name does not tell how it writes boxes.
+        DataError: a file that is damaged, too large or holds more than plain data; an invalid entry.
+        UsageError: a VLTVG list of unknown box format.
         ResourceError: ``out`` cannot be written.
     """
     with open_plain(file) as opened:
         content = opened.content
         if not isinstance(content, list) or not content:
-            raise DataError(
-                f"{file} holds {shown(content)}, not a list of phrases.", hint="Is it the right file?"
-            )
+            raise DataError(f"Not a list of phrases: {file} holds {shown(content)}.", hint="Check the file.")
         if isinstance(content[0], dict):
-            rows = _of_refs(content, file, instances or file.with_name("instances.json"))
+            rows = _convert_refs(content, file, instances or file.with_name("instances.json"))
         else:
-            rows = _of_list(opened, file, boxes)
+            rows = _convert_list(opened, file, boxes)
         target = out if out is not None else file.with_suffix(".jsonl")
         splits: Counter[str] = Counter()
         with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
@@ -173,21 +174,21 @@ def convert(
     return Converted(path=target, phrases=splits.total(), splits=dict(splits))
 
 
-def _of_list(opened: Opened, file: Path, boxes: BoxFormat | None) -> Iterator[_Row]:
-    """Five or three values a phrase: name, (mask), box, phrase, (attributes)."""
+def _convert_list(opened: Opened, file: Path, boxes: BoxFormat | None) -> Iterator[_Row]:
+    """Return the rows of a list of (name, mask, box, phrase, attributes) or (name, box, phrase)."""
     kind, _, split = file.stem.rpartition("_")
-    form = boxes or BOX_FORMATS.get(kind)
-    if form is None:
+    box_format = boxes or BOX_FORMATS.get(kind)
+    if box_format is None:
+        known = ", ".join(f"{each}_SPLIT.pth" for each in BOX_FORMATS)
         raise UsageError(
-            f"{file.name} is called like none of {', '.join(f'{each}_SPLIT.pth' for each in BOX_FORMATS)}: "
-            "its boxes may be x,y,w,h or two corners.",
-            hint="Say which with --boxes xywh or --boxes xyxy.",
+            f"Unknown box format of {file.name}: its name is not one of {known}.",
+            hint="Give --boxes xywh (corner and size) or --boxes xyxy (two corners).",
         )
-    return _list_rows(opened, file, form, split or file.stem)
+    return _list_rows(opened, file, box_format, split or file.stem)
 
 
-def _list_rows(opened: Opened, file: Path, form: BoxFormat, split: str) -> Iterator[_Row]:
-    things: dict[tuple[str, FourNumbers], str] = {}
+def _list_rows(opened: Opened, file: Path, box_format: BoxFormat, split: str) -> Iterator[_Row]:
+    references: dict[tuple[str, FourNumbers], str] = {}
     for count, entry in enumerate(opened.content, 1):
         try:
             match entry:
@@ -195,15 +196,15 @@ def _list_rows(opened: Opened, file: Path, form: BoxFormat, split: str) -> Itera
                     row = {"image": image, "box": opened.four_numbers(box), "phrase": phrase}
                 case _:
                     raise InvalidValue(f"{shown(entry)} where (name, ..., box, phrase, ...) should be")
-            name, words, (a, b, c, d) = file_name(text(row, "image")), text(row, "phrase"), _finite(row)
-            placed = (a, b, c, d) if form == "xywh" else (a, b, c - a, d - b)
-            yield name, placed, words, split, things.setdefault((name, placed), str(count))
+            name, phrase, (a, b, c, d) = file_name(text(row, "image")), text(row, "phrase"), _finite_box(row)
+            placed = (a, b, c, d) if box_format == "xywh" else (a, b, c - a, d - b)
+            yield name, placed, phrase, split, references.setdefault((name, placed), str(count))
         except ValueError as error:
-            raise _fault(file, count, error) from None
+            raise _entry_error(file, count, error) from None
 
 
-def _of_refs(content: list[Any], file: Path, instances: Path) -> Iterator[_Row]:
-    """A dictionary a thing: its annotation's number in ``instances.json``, its split, its sentences."""
+def _convert_refs(content: list[Any], file: Path, instances: Path) -> Iterator[_Row]:
+    """Return the rows of dictionaries per object: its id in ``instances.json``, its split, its sentences."""
     wanted: set[int] = set()
     for count, entry in enumerate(content, 1):
         try:
@@ -211,11 +212,11 @@ def _of_refs(content: list[Any], file: Path, instances: Path) -> Iterator[_Row]:
                 raise InvalidValue(f"{shown(entry)} where a dictionary should be")
             wanted.add(whole(entry, "ann_id"))
         except InvalidValue as error:
-            raise _fault(file, count, error) from None
+            raise _entry_error(file, count, error) from None
     if not instances.is_file():
         raise DataError(
-            f"{file} names things by number; their boxes are in instances.json, which is not at {instances}.",
-            hint="Both files come in one archive: put it there, or name it with --instances.",
+            f"{file} refers to the boxes in instances.json, which is missing: {instances}.",
+            hint="Both files come in one archive: put it there, or give --instances.",
         )
     return _ref_rows(content, file, instances, wanted)
 
@@ -226,43 +227,40 @@ def _ref_rows(content: list[Any], file: Path, instances: Path, wanted: set[int])
         try:
             number, split = whole(entry, "ann_id"), text(entry, "split")
             if number not in found:
-                raise InvalidValue(f"its thing {number} is not in {instances.name}")
+                raise InvalidValue(f"annotation {number} is not in {instances.name}")
             name, box = found[number]
-            _finite({"box": box})
+            _finite_box({"box": box})
             for sentence in entries(entry, "sentences"):
-                words = text(sentence, "sent" if "sent" in sentence else "raw")
-                yield name, box, words, split, str(whole(entry, "ref_id"))
+                phrase = text(sentence, "sent" if "sent" in sentence else "raw")
+                yield name, box, phrase, split, str(whole(entry, "ref_id"))
         except InvalidValue as error:
-            raise _fault(file, count, error) from None
+            raise _entry_error(file, count, error) from None
 
 
-def _finite(row: dict[str, Any]) -> FourNumbers:
+def _finite_box(row: dict[str, Any]) -> FourNumbers:
     box = box_of(row, "box")
     if not all(map(math.isfinite, box)):
-        raise InvalidValue("a box with a number that is not finite")
+        raise InvalidValue(f"box {box} is not finite")
     return box
 
 
-def _fault(file: Path, count: int, error: Exception) -> DataError:
-    return DataError(f"{file}, entry {count}: {str(error)[:160]}.", hint="Fetch the file again.")
+def _entry_error(file: Path, count: int, error: Exception) -> DataError:
+    return DataError(f"Invalid entry {count} of {file}: {str(error)[:160]}.", hint="Fetch the file again.")
 
 
-# MERGED datasets/referring_convert.py
-# COCO's annotations as a folder of training pictures (docs/train.md). Knows that index; copies nothing.
-
+# -- COCO's annotations as the index of training images (docs/train.md) --------------------------------------
 
 NAME = "coco2017"
 
 
 def export_pictures(root: Path, out: Path, *, split: str = "train", min_side: float = 50.0) -> int:
-    """Write ``out``/index.jsonl for the pictures of COCO 2017 in ``root``; returns how many it lists.
+    """Write ``out``/index.jsonl for the images of COCO 2017 in ``root``; return the number of images in it.
 
-    Things with width and height above ``min_side`` pixels, no crowds; with their outline, the parts of a
-    thing joined. Files are named relative to ``out``, which must be there; the license is what COCO
-    says of each.
+    Objects are larger than ``min_side`` pixels in both directions and not crowds, and have their outlines.
+    Files are named relative to ``out``, which must exist; licenses are COCO's.
 
     Raises:
-        DataError: no annotations of this split, or what is wrong in them.
+        DataError: no annotations of this split, or an error in them.
         ResourceError: ``out`` cannot be written.
     """
     layout = referring_layout(NAME)
@@ -270,32 +268,33 @@ def export_pictures(root: Path, out: Path, *, split: str = "train", min_side: fl
     if split not in files:
         raise missing_annotations(layout, root, split)
     index = _Index(min_side)
-    readers = {"images": index.picture, "annotations": index.thing, "categories": index.category}
+    readers = {"images": index.image, "annotations": index.annotation, "categories": index.category}
     read_entries(files[split], readers | {"licenses": index.license}, may_lack={"licenses"})
     listed = 0
     with atomic_path(out / "index.jsonl") as temporary:
         with temporary.open("w", encoding="utf-8") as lines:
-            for number in sorted(index.things):
-                row = index.row(number)
-                if row is not None:
-                    row["f"] = _relative(layout, root, split, row["f"], out)
-                    lines.write(json.dumps(row, allow_nan=False) + "\n")
-                    listed += 1
+            for row in index.rows():
+                file = image_file(layout, root, split, row["f"]).resolve()
+                row["f"] = Path(os.path.relpath(file, out.resolve())).as_posix()
+                lines.write(json.dumps(row, allow_nan=False) + "\n")
+                listed += 1
         if not listed:
-            raise DataError(f"{files[split]} has no thing above {min_side:g} pixels a side.")
+            raise DataError(
+                f"No object above {min_side:g} pixels in {files[split]}.", hint="Lower --min-side."
+            )
     return listed
 
 
 class _Index:
-    """What the file says so far, by picture."""
+    """Content of a COCO file by image."""
 
     def __init__(self, min_side: float) -> None:
         self._min_side = min_side
-        self._pictures: dict[int, tuple[str, int, int, int]] = {}
+        self._images: dict[int, tuple[str, int, int, int]] = {}
         self._names: dict[int, str] = {}
         self._licenses: dict[int, str] = {}
-        # Number of the category, box and outline as text: numbers would take four times the memory.
-        self.things: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
+        # Id of the category, box and outline as text: numbers would take four times the memory.
+        self._objects: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
 
     def license(self, entry: dict[str, Any]) -> None:
         self._licenses[whole(entry, "id")] = text(entry, "name")
@@ -303,46 +302,40 @@ class _Index:
     def category(self, entry: dict[str, Any]) -> None:
         self._names[whole(entry, "id")] = text(entry, "name")
 
-    def picture(self, entry: dict[str, Any]) -> None:
+    def image(self, entry: dict[str, Any]) -> None:
         license = whole(entry, "license") if "license" in entry else -1
         size = whole(entry, "width"), whole(entry, "height")
-        self._pictures[whole(entry, "id")] = (file_name(text(entry, "file_name")), *size, license)
+        self._images[whole(entry, "id")] = (file_name(text(entry, "file_name")), *size, license)
 
-    def thing(self, entry: dict[str, Any]) -> None:
+    def annotation(self, entry: dict[str, Any]) -> None:
         box = box_of(entry, "bbox")
         if ("iscrowd" in entry and whole(entry, "iscrowd")) or not self._min_side < min(box[2:]) < 1e9:
             return
         made: dict[str, Any] = {"b": box}
         parts = entry.get("segmentation")
         if isinstance(parts, list) and parts:
-            made["p"] = _joined([numbers_of({"segmentation": part}, "segmentation") for part in parts])
-        self.things[whole(entry, "image_id")].append((whole(entry, "category_id"), json.dumps(made)))
+            made["p"] = _join([numbers_of({"segmentation": part}, "segmentation") for part in parts])
+        self._objects[whole(entry, "image_id")].append((whole(entry, "category_id"), json.dumps(made)))
 
-    def row(self, number: int) -> dict[str, Any] | None:
-        """The line of one picture, ``f`` being its bare name; None where the file does not list it."""
-        if number not in self._pictures:
-            return None
-        name, width, height, license = self._pictures[number]
-        named = [
-            {"c": self._names[category]} | json.loads(made)
-            for category, made in self.things[number]
-            if category in self._names
-        ]
-        outlined = [thing for thing in named if "p" in thing]
-        boxed = [thing for thing in named if "p" not in thing]
-        said = {"src": NAME, "lic": self._licenses.get(license, "")}
-        return {"f": name, "w": width, "h": height, "inst": outlined, "box": boxed} | said
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the line of each listed image with objects; ``f`` is its bare name."""
+        for number in sorted(self._objects.keys() & self._images.keys()):
+            name, width, height, license = self._images[number]
+            named = [
+                {"c": self._names[category]} | json.loads(made)
+                for category, made in self._objects[number]
+                if category in self._names
+            ]
+            outlined = [one for one in named if "p" in one]
+            boxed = [one for one in named if "p" not in one]
+            source = {"src": NAME, "lic": self._licenses.get(license, "")}
+            yield {"f": name, "w": width, "h": height, "inst": outlined, "box": boxed} | source
 
 
-def _joined(parts: list[list[float]]) -> list[float]:
-    """One outline x0, y0, x1, y1, ...: each part closed, then back to the first point of all."""
+def _join(parts: list[list[float]]) -> list[float]:
+    """Return one outline x0, y0, x1, y1, ...: each part closed, then back to the first point of all."""
     if any(len(part) < 6 or len(part) % 2 for part in parts):
-        raise InvalidValue("segmentation is no list of polygons")
+        raise InvalidValue("segmentation is not a list of polygons")
     if len(parts) == 1:
         return parts[0]
     return [side for part in parts for side in (*part, *part[:2])] + parts[0][:2]
-
-
-def _relative(layout: ReferringLayout, root: Path, split: str, name: str, out: Path) -> str:
-    file = image_file(layout, root, split, name)
-    return Path(os.path.relpath(file.resolve(), out.resolve())).as_posix()

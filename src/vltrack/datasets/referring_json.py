@@ -1,8 +1,7 @@
-"""Annotations of pictures with phrases, from JSON to columns: COCO, Visual Genome, our lines.
+"""Read annotations of referring expressions from JSON: COCO, Visual Genome, and the lines of the converter.
 
-Knows no folder. Every value is asked for its type before it is used; a fault is told with file and entry.
-Boxes become x, y, w, h in pixels, float64. What is no fault of the file but cannot be used (a crowd, a box
-without size, a phrase without a word) is left out and counted.
+The type of every value is checked; an error names file and entry. Boxes become x, y, w, h in pixels, float64.
+Valid entries that cannot be used (a crowd, a box without size, a phrase without a word) are counted.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ FourNumbers = tuple[float, float, float, float]
 
 
 class InvalidValue(ValueError):
-    """A value of another type or range than it should have; who knows the place makes it an error."""
+    """A value of a wrong type or range; the caller adds its place and raises ``DataError``."""
 
 
 @dataclass(slots=True)
@@ -36,13 +35,13 @@ class Columns:
     """N phrases as columns, so that millions fit into memory.
 
     Attributes:
-        images: names of pictures as the annotations write them.
-        image: N indices into ``images``.
+        images: image names as in the annotations, with their indices.
+        image: N indices of images.
         boxes: N x 4 numbers, one after the other.
-        phrases, references: N texts; ``references`` name the thing that is meant, so that several phrases of
-            one thing share theirs.
-        sizes: width and height of a picture, where the annotations say so.
-        left_out: why and how often something was not taken.
+        phrases, references: N texts; ``references`` identify the object, so several phrases of one object
+            share theirs.
+        sizes: width and height of an image, where the annotations have them.
+        left_out: number of entries that were not used, by reason.
     """
 
     images: dict[str, int] = field(default_factory=dict)
@@ -54,7 +53,7 @@ class Columns:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def add(self, image: str, box: FourNumbers, phrase: str, reference: str) -> None:
-        """One more, or one more left out."""
+        """Add a phrase, or count it as left out."""
         plain = " ".join(phrase.split())
         if not (box[2] > 0 and box[3] > 0 and max(map(abs, box)) < 1e9):
             self.left_out["a box without size"] += 1
@@ -68,66 +67,55 @@ class Columns:
 
 
 def read_coco(path: Path, split: str) -> Columns:
-    """COCO's ``instances_*.json``: a phrase is the name of the category; crowds are left out.
+    """Read COCO's ``instances_*.json``: a phrase is the name of the category; crowds are left out.
 
     Raises:
-        DataError: no strict JSON, or an entry of a wrong type.
+        DataError: invalid JSON, or an entry of a wrong type.
     """
-    found, waiting = Columns(), _Instances()
-    read_entries(
-        path, {"images": waiting.picture, "annotations": waiting.annotation, "categories": waiting.category}
-    )
-    found.left_out["a crowd"] += waiting.crowds
-    for row, (number, picture, category) in enumerate(
-        zip(waiting.numbers, waiting.of_picture, waiting.of_category, strict=True)
-    ):
-        name, phrase = waiting.pictures.get(picture), waiting.categories.get(category)
+    found, coco = Columns(), _Instances()
+    read_entries(path, {"images": coco.image, "annotations": coco.annotation, "categories": coco.category})
+    found.left_out["a crowd"] += coco.crowds
+    for number, image, category, box in coco.rows():
+        name, phrase = coco.images.get(image), coco.categories.get(category)
         if name is None or phrase is None:
-            found.left_out["an annotation of a picture or category that is not listed"] += 1
-            continue
-        x, y, w, h = waiting.boxes[_SIDES * row : _SIDES * row + _SIDES]
-        found.add(name, (x, y, w, h), phrase, str(number))
-    found.sizes = waiting.sizes
+            found.left_out["an annotation whose image or category is not listed"] += 1
+        else:
+            found.add(name, box, phrase, str(number))
+    found.sizes = coco.sizes
     found.left_out = +found.left_out
     return found
 
 
 def read_instances(path: Path, wanted: set[int]) -> dict[int, tuple[str, FourNumbers]]:
-    """IndexedImage and box of the ``wanted`` annotations of a file like COCO's. Raises ``DataError``."""
-    waiting = _Instances(wanted)
-    read_entries(path, {"images": waiting.picture, "annotations": waiting.annotation})
-    found: dict[int, tuple[str, FourNumbers]] = {}
-    for row, (number, picture) in enumerate(zip(waiting.numbers, waiting.of_picture, strict=True)):
-        name = waiting.pictures.get(picture)
-        x, y, w, h = waiting.boxes[_SIDES * row : _SIDES * row + _SIDES]
-        if name is not None:
-            found[number] = (name, (x, y, w, h))
-    return found
+    """Read image name and box of the ``wanted`` annotations of a file like COCO's. Raises ``DataError``."""
+    coco = _Instances(wanted)
+    read_entries(path, {"images": coco.image, "annotations": coco.annotation})
+    return {number: (coco.images[i], box) for number, i, _, box in coco.rows() if i in coco.images}
 
 
 def read_regions(path: Path, split: str) -> Columns:
-    """Visual Genome's ``region_descriptions.json``: a list of pictures with their regions.
+    """Read Visual Genome's ``region_descriptions.json``: a list of images with their regions.
 
     Raises:
-        DataError: no strict JSON, or an entry of a wrong type.
+        DataError: invalid JSON, or an entry of a wrong type.
     """
     found = Columns()
 
-    def picture(entry: dict[str, Any]) -> None:
+    def image(entry: dict[str, Any]) -> None:
         name = f"{whole(entry, 'id')}.jpg"
         for region in entries(entry, "regions"):
             x, y, w, h = (number(region, key) for key in ("x", "y", "width", "height"))
             found.add(name, (x, y, w, h), text(region, "phrase"), str(whole(region, "region_id")))
 
-    read_entries(path, {"": picture})
+    read_entries(path, {"": image})
     return found
 
 
 def read_lines(path: Path, split: str) -> Columns:
-    """What the converter writes: one object a line with ``LINE_KEYS``; only those of ``split``.
+    """Read the phrases of ``split`` from the converter's file: one JSON object per line with ``LINE_KEYS``.
 
     Raises:
-        DataError: a line that is no strict JSON, has other keys or a value of a wrong type (file and line).
+        DataError: a line with invalid JSON, other keys or a value of a wrong type (names file and line).
     """
     found = Columns()
     for place, line in _lines(path):
@@ -146,11 +134,11 @@ def read_lines(path: Path, split: str) -> Columns:
 def read_entries(
     path: Path, readers: dict[str, Callable[[dict[str, Any]], None]], may_lack: Collection[str] = ()
 ) -> None:
-    """Give each entry of the file's lists to the list's reader, if it has one.
+    """Call the reader of each list in the file with each of the list's entries.
 
     Raises:
-        DataError: no strict JSON, an entry that its reader finds wrong (told with list and number), or a list
-            that is missing or empty, other than those that ``may_lack``.
+        DataError: invalid JSON, an entry that its reader refuses (names list and number), or a list that is
+            missing or empty and not in ``may_lack``.
     """
     counts: Counter[str] = Counter()
     for key, entry in walk_json(path):
@@ -167,11 +155,11 @@ def read_entries(
             raise DataError(f"{path}, {place}: {error}.", hint="Fetch the file again.") from error
     missing = [key or "entries" for key in readers if not counts[key] and key not in may_lack]
     if missing:
-        raise DataError(f"{path} has no {' and no '.join(missing)}.", hint="Is it the right file?")
+        raise DataError(f"Missing in {path}: {', '.join(missing)}.", hint="Is it the right file?")
 
 
 def whole(entry: dict[str, Any], key: str) -> int:
-    """A whole number below 2**63 in size. Raises ``InvalidValue``."""
+    """Return an integer below 2**63 in size. Raises ``InvalidValue``."""
     value = entry.get(key)
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise InvalidValue(f"{key} is {shown(value)}, not a whole number")
@@ -179,12 +167,12 @@ def whole(entry: dict[str, Any], key: str) -> int:
 
 
 def number(entry: dict[str, Any], key: str) -> float:
-    """A number as float64; infinity is left to who uses it. Raises ``InvalidValue``."""
+    """Return a number, possibly infinite. Raises ``InvalidValue``."""
     return _float(entry.get(key), key)
 
 
 def text(entry: dict[str, Any], key: str) -> str:
-    """Text of at most 64 KiB. Raises ``InvalidValue``."""
+    """Return a text of at most 64 KiB. Raises ``InvalidValue``."""
     value = entry.get(key)
     if not isinstance(value, str) or len(value) > 1 << 16:
         raise InvalidValue(f"{key} is {shown(value)}, not a text")
@@ -192,7 +180,7 @@ def text(entry: dict[str, Any], key: str) -> str:
 
 
 def entries(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """A list of objects. Raises ``InvalidValue``."""
+    """Return a list of objects. Raises ``InvalidValue``."""
     value = entry.get(key)
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
         raise InvalidValue(f"{key} is {shown(value)}, not a list of objects")
@@ -200,7 +188,7 @@ def entries(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def box_of(entry: dict[str, Any], key: str) -> FourNumbers:
-    """Four numbers. Raises ``InvalidValue``."""
+    """Return four numbers. Raises ``InvalidValue``."""
     value = entry.get(key)
     if not isinstance(value, list | tuple) or len(value) != _SIDES:
         raise InvalidValue(f"{key} is {shown(value)}, not four numbers")
@@ -209,7 +197,7 @@ def box_of(entry: dict[str, Any], key: str) -> FourNumbers:
 
 
 def numbers_of(entry: dict[str, Any], key: str) -> list[float]:
-    """Finite numbers. Raises ``InvalidValue``."""
+    """Return a list of finite numbers. Raises ``InvalidValue``."""
     value = entry.get(key)
     if not isinstance(value, list):
         raise InvalidValue(f"{key} is {shown(value)}, not a list of numbers")
@@ -220,7 +208,7 @@ def numbers_of(entry: dict[str, Any], key: str) -> list[float]:
 
 
 def file_name(name: str) -> str:
-    """The name, if it cannot lead out of the folder of pictures. Raises ``InvalidValue``."""
+    """Return ``name`` if it cannot lead out of the folder of images. Raises ``InvalidValue``."""
     parts = PurePosixPath(name).parts
     if (
         not parts
@@ -229,17 +217,17 @@ def file_name(name: str) -> str:
         or any(c in name for c in "\\:\0")
         or len(name) > 1000
     ):
-        raise InvalidValue(f"{shown(name)} is no file name below a folder")
+        raise InvalidValue(f"{shown(name)} is not a file name below a folder")
     return name
 
 
 def is_unicode(value: str) -> bool:
-    """Whether it can be written as UTF-8 (no half of a surrogate pair)."""
+    """Return whether the text can be written as UTF-8 (no half of a surrogate pair)."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def shown(value: object) -> str:
-    """A value for an error message. Nothing nested is turned into text: that could end the process."""
+    """Format a value for an error message, nested ones by type and length only (formatting could crash)."""
     if isinstance(value, str):
         return repr(value[:40])
     if value is None or isinstance(value, bool | float):
@@ -259,20 +247,20 @@ def _float(value: object, key: str) -> float:
 
 
 class _Instances:
-    """Pictures, annotations and categories as a COCO file lists them, in whatever order."""
+    """Images, annotations and categories of a COCO file, in any order; ``wanted`` selects annotations."""
 
     def __init__(self, wanted: set[int] | None = None) -> None:
         self._wanted = wanted
-        self.pictures: dict[int, str] = {}
+        self.images: dict[int, str] = {}
         self.sizes: dict[str, tuple[int, int]] = {}
         self.categories: dict[int, str] = {}
-        self.numbers, self.of_picture, self.of_category = array("q"), array("q"), array("q")
-        self.boxes = array("d")
         self.crowds = 0
+        self._numbers = array("q")  # id, image and category of each annotation
+        self._boxes = array("d")
 
-    def picture(self, entry: dict[str, Any]) -> None:
+    def image(self, entry: dict[str, Any]) -> None:
         name = file_name(text(entry, "file_name"))
-        self.pictures[whole(entry, "id")] = name
+        self.images[whole(entry, "id")] = name
         self.sizes[name] = (whole(entry, "width"), whole(entry, "height"))
 
     def category(self, entry: dict[str, Any]) -> None:
@@ -286,27 +274,31 @@ class _Instances:
             self.crowds += 1
             return
         box = box_of(entry, "bbox")
-        self.numbers.append(this)
-        self.of_picture.append(whole(entry, "image_id"))
-        self.of_category.append(whole(entry, "category_id"))
-        self.boxes.extend(box)
+        self._numbers.extend((this, whole(entry, "image_id"), whole(entry, "category_id")))
+        self._boxes.extend(box)
+
+    def rows(self) -> Iterator[tuple[int, int, int, FourNumbers]]:
+        """Yield id, image id, category id and box of each annotation."""
+        numbers, boxes = iter(self._numbers), iter(self._boxes)
+        for this, image, category in zip(numbers, numbers, numbers, strict=True):
+            yield this, image, category, (next(boxes), next(boxes), next(boxes), next(boxes))
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines that are not empty, each with its place."""
+    """Yield the lines that are not empty, each with its place."""
     try:
         size = path.stat().st_size
         if size > MAX_LINES_BYTES:
-            raise DataError(f"{path} has {size} bytes, more than the limit of {MAX_LINES_BYTES}.")
+            raise DataError(f"File too large: {path} has {size} bytes, the limit is {MAX_LINES_BYTES}.")
         with path.open("rb") as file:
             row = 0
             while line := file.readline(_LINE_BYTES + 1):
                 row += 1
                 if len(line) > _LINE_BYTES:
-                    raise DataError(f"{path} line {row} has more than {_LINE_BYTES} bytes.")
+                    raise DataError(f"Line too long: {path} line {row} has more than {_LINE_BYTES} bytes.")
                 if line.strip():
                     yield f"{path} line {row}", line.decode("utf-8-sig" if row == 1 else "utf-8")
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from error
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} line {row} is not UTF-8 text (byte {error.start}).") from error
+        raise DataError(f"Not UTF-8 text: {path} line {row}, byte {error.start}.") from error

@@ -1,4 +1,4 @@
-"""One annotated target: its frames, boxes, absence flags and sentence; and the images of a folder in order."""
+"""One annotated target (frames, boxes, absence flags, sentence), and the images of a folder in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sequence:
-    """One annotated target over N frames with R annotated rows (R = N, or 1 where only the first is published).
+    """One annotated target over N frames with R annotated rows (R = N, or 1 if only the first is published).
 
     Attributes:
         name: official name, which is that of result files.

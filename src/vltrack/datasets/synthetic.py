@@ -1,8 +1,4 @@
-"""Procedural clips: shapes that move over textured ground, with exact boxes, absences, twins and true
-sentences.
-
-Needs no picture file. Knows drawing and the folder layout of annotated sequences; knows no tracker.
-"""
+"""Synthetic clips: shapes that move over a textured background, with exact boxes, absences and sentences."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ COLORS = {
     "black": (20, 20, 20),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "ring", "bar")
-_FINE = 4  # drawing is four times as fine as the frame, so that edges are smooth
+_FINE = 4  # shapes are drawn at four times the resolution, so that edges are smooth
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +34,9 @@ class SyntheticClip:
 
     Attributes:
         frames: uint8 RGB (T, H, W, 3).
-        boxes: float64 (T, 4) x, y, w, h in pixels, the target's visible extent cut at the frame; zeros where
-            absent.
+        boxes: float64 (T, 4) x, y, w, h in pixels, clipped to the frame; zeros where absent.
         absent: bool (T,).
-        sentence: names the target and no other thing of the clip.
+        sentence: describes the target and no other object of the clip.
         distractor_boxes, distractor_sentence: the same for the second target of a clip with a distractor
             (one shape in two colors), else None and "".
     """
@@ -65,20 +60,20 @@ class _Mover:
 
 
 def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) -> SyntheticClip:
-    """The clip of ``seed``: always the same pixels. ``size`` is width, height.
+    """Render the clip of ``seed``: always the same pixels. ``size`` is (width, height).
 
-    One clip in two has twins, one in three an absence (the target slides behind the end of the frame and
-    returns). Raises ``ValueError`` for fewer than one frame or sides below 64 pixels.
+    One clip in two has a distractor of the target's shape in another color, one in three an absence (the
+    target leaves the frame and returns). Raises ``ValueError`` for no frames or sides below 64 pixels.
     """
     if frames < 1 or min(size) < 64:
-        raise ValueError(f"{frames} frames of {size[0]}x{size[1]}: at least one of 64x64 is needed")
+        raise ValueError(f"Clip too small: {frames} frames of {size}, at least one frame of 64x64 needed.")
     rng = np.random.default_rng([seed, frames, *size])
     shapes = [str(s) for s in rng.permutation(SHAPES)]
     colors = [str(c) for c in rng.permutation(list(COLORS))]
-    twins = bool(rng.random() < 0.5)
+    similar = bool(rng.random() < 0.5)
     leaves = bool(rng.random() < 1 / 3) and frames >= 12
     target = _mover(rng, shapes[0], colors[0], frames, size, leaves=leaves)
-    rival = _mover(rng, shapes[0] if twins else shapes[1], colors[1], frames, size, leaves=False)
+    distractor = _mover(rng, shapes[0] if similar else shapes[1], colors[1], frames, size, leaves=False)
     others = [
         _mover(rng, shapes[2 + i], colors[2 + i], frames, size, leaves=False)
         for i in range(int(rng.integers(3)))
@@ -86,14 +81,14 @@ def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) 
     ground = _texture(rng, (size[0] * 3 // 2, size[1] * 3 // 2))
     drift = _path(rng, frames, np.array(size) * 0.25, np.array(size) * 0.1)
     images = np.empty((frames, size[1], size[0], 3), dtype=np.uint8)
-    boxes, rivals = np.zeros((frames, 4)), np.zeros((frames, 4))
+    boxes, distractor_boxes = np.zeros((frames, 4)), np.zeros((frames, 4))
     for t in range(frames):
         shift = np.clip(drift[t], 0, np.array(size) // 2 - 1)
         image = cv2.getRectSubPix(ground, size, (shift[0] + size[0] / 2, shift[1] + size[1] / 2))
         canvas = np.asarray(image, dtype=np.uint8).copy()
         for other in others:
             _draw(canvas, other, t)
-        rivals[t] = _draw(canvas, rival, t)
+        distractor_boxes[t] = _draw(canvas, distractor, t)
         boxes[t] = _draw(canvas, target, t)
         images[t] = canvas
     absent = boxes[:, 2:].min(axis=1) <= 0
@@ -102,22 +97,21 @@ def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) 
         frames=images,
         boxes=boxes,
         absent=absent,
-        sentence=_sentence(rng, target, twins=twins),
-        distractor_boxes=rivals if twins else None,
-        distractor_sentence=_sentence(rng, rival, twins=True) if twins else "",
+        sentence=_sentence(rng, target, unique=not similar),
+        distractor_boxes=distractor_boxes if similar else None,
+        distractor_sentence=_sentence(rng, distractor, unique=False) if similar else "",
     )
 
 
 def write_clip(clip: SyntheticClip, folder: Path, *, replace: bool = False) -> None:
-    """Write ``folder`` with img/00000001.jpg ..., groundtruth.txt, absent.txt and nlp.txt; whole or not at
-    all.
+    """Write ``folder`` with img/00000001.jpg ..., groundtruth.txt, absent.txt and nlp.txt, atomically.
 
-    ``replace`` lets an earlier clip in ``folder`` go. Raises ``ResourceError`` where there is something else,
-    or the disk refuses.
+    ``replace`` overwrites an earlier clip. Raises ``ResourceError`` where the folder has other files, or
+    cannot be written.
     """
     old = folder if replace and (folder / "groundtruth.txt").is_file() else None
     if old is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ResourceError(f"{folder} exists and is not empty.", hint="Choose another folder or remove it.")
+        raise ResourceError(f"Folder is not empty: {folder}.", hint="Choose another folder or remove it.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
@@ -131,10 +125,9 @@ def write_clip(clip: SyntheticClip, folder: Path, *, replace: bool = False) -> N
 
 
 def synthesize(out: Path, count: int, frames: int, seed: int) -> list[Path]:
-    """Write ``count`` clips of ``frames`` frames into ``out``/clip-0001, ...; returns their folders.
+    """Write ``count`` clips of ``frames`` frames into ``out``/clip-0001, ...; return their folders.
 
-    A clip of an earlier call under the same name is replaced. Raises ``ResourceError`` as ``write_clip``
-    does.
+    Clips of an earlier call are replaced. Raises ``ResourceError`` as ``write_clip`` does.
     """
     folders = [out / f"clip-{number + 1:04d}" for number in range(count)]
     for number, folder in enumerate(folders):
@@ -142,22 +135,26 @@ def synthesize(out: Path, count: int, frames: int, seed: int) -> list[Path]:
     return folders
 
 
+def write_image(path: Path, image: Image) -> None:
+    """Write an RGB or gray uint8 image in the format of the path's suffix. Raises ``OSError``."""
+    done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
+    if not done:
+        raise OSError(f"Image could not be encoded: {path}.")
+    path.write_bytes(data.tobytes())
+
+
 def _fill(clip: SyntheticClip, folder: Path) -> None:
-    images = folder / "img"
-    images.mkdir(parents=True)
+    (folder / "img").mkdir(parents=True)
     for number, frame in enumerate(clip.frames, 1):
-        done, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-        if not done:
-            raise OSError("a frame could not be encoded")
-        (images / f"{number:08d}.jpg").write_bytes(data.tobytes())
+        write_image(folder / "img" / f"{number:08d}.jpg", frame)
     rows = [",".join(f"{value:g}" for value in np.round(box, 2)) for box in clip.boxes]
     (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     (folder / "absent.txt").write_text("\n".join(str(int(a)) for a in clip.absent) + "\n", encoding="utf-8")
     (folder / "nlp.txt").write_text(clip.sentence + "\n", encoding="utf-8")
 
 
-def _sentence(rng: np.random.Generator, mover: _Mover, *, twins: bool) -> str:
-    if twins or rng.random() < 0.6:
+def _sentence(rng: np.random.Generator, mover: _Mover, *, unique: bool) -> str:
+    if not unique or rng.random() < 0.6:
         return f"the {mover.color} {mover.shape}"
     return f"the {mover.shape}"
 
@@ -188,7 +185,7 @@ def _mover(
 def _path(
     rng: np.random.Generator, frames: int, middle: NDArray[np.float64], reach: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(T, 2) smooth path around ``middle``: two sine waves an axis, a few pixels a frame at most."""
+    """Return a (T, 2) smooth path around ``middle``: two sine waves per axis, a few pixels per frame."""
     time = np.arange(frames)[:, None]
     path = np.zeros((frames, 2))
     for weight in (0.7, 0.3):
@@ -198,53 +195,51 @@ def _path(
 
 
 def _texture(rng: np.random.Generator, size: tuple[int, int]) -> Image:
-    """A colored noise of several scales (H, W, 3), dull enough that the shapes stand out."""
+    """Return colored noise of several scales (H, W, 3), dull enough for the shapes to stand out."""
     total = np.zeros((size[1], size[0], 3), dtype=np.float32)
     for cells, weight in ((3, 40.0), (9, 22.0), (40, 14.0), (120, 9.0)):
         coarse = rng.normal(size=(cells, cells, 3)).astype(np.float32) * np.float32(weight)
         total += cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
-    grey = total.mean(axis=2, keepdims=True)
+    gray = total.mean(axis=2, keepdims=True)
     base = rng.uniform(80, 170, size=3).astype(np.float32)
     tint = base.mean() + 0.3 * (base - base.mean())
-    return np.asarray(np.clip(tint + grey + 0.35 * (total - grey), 0, 255), dtype=np.uint8)
+    return np.asarray(np.clip(tint + gray + 0.35 * (total - gray), 0, 255), dtype=np.uint8)
 
 
 def _speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(16, 16) brightness marks that a shape carries, 128 = none."""
+    """Return the (16, 16) brightness texture of a shape, 128 = unchanged."""
     return rng.integers(106, 151, size=(16, 16)).astype(np.uint8)
 
 
 def _draw(canvas: Image, mover: _Mover, t: int) -> NDArray[np.float64]:
-    """Draw a shape into ``canvas``; its box x, y, w, h cut at the frame, with w = h = 0 where nothing of it
-    is in."""
+    """Draw a shape into ``canvas``; return its box x, y, w, h clipped to the frame, zeros if outside."""
     h, w = canvas.shape[:2]
-    points = _outline(mover.shape) @ _turn(mover.angles[t]).T * mover.sizes[t] / 2 + mover.centers[t]
+    points = _outline(mover.shape) @ _rotation(mover.angles[t]).T * mover.sizes[t] / 2 + mover.centers[t]
     low, high = points.min(axis=0), points.max(axis=0)
     x0, y0 = np.maximum(np.floor(low), 0).astype(int)
     x1, y1 = np.minimum(np.ceil(high), (w, h)).astype(int)
     if x1 <= x0 or y1 <= y0:
         return np.zeros(4)
     fine = np.zeros(((y1 - y0) * _FINE, (x1 - x0) * _FINE), dtype=np.uint8)
-    cv2.fillPoly(fine, [np.round((points - (x0, y0)) * _FINE - 0.5).astype(np.int32)], 255)
+    rings = [(points, 255)]
     if mover.shape == "ring":
-        inner = _outline("circle") * 0.5 * mover.sizes[t] / 2 + mover.centers[t]
-        cv2.fillPoly(fine, [np.round((inner - (x0, y0)) * _FINE - 0.5).astype(np.int32)], 0)
-    share = cv2.resize(fine, (int(x1 - x0), int(y1 - y0)), interpolation=cv2.INTER_AREA)[..., None] / 255
-    marks = (
-        cv2.resize(mover.speckle, (int(x1 - x0), int(y1 - y0)), interpolation=cv2.INTER_LINEAR)[..., None]
-        - 128.0
-    )
+        rings.append((_outline("circle") * 0.5 * mover.sizes[t] / 2 + mover.centers[t], 0))
+    for ring, value in rings:
+        cv2.fillPoly(fine, [np.round((ring - (x0, y0)) * _FINE - 0.5).astype(np.int32)], value)
+    size = (int(x1 - x0), int(y1 - y0))
+    share = cv2.resize(fine, size, interpolation=cv2.INTER_AREA)[..., None] / 255
+    marks = cv2.resize(mover.speckle, size, interpolation=cv2.INTER_LINEAR)[..., None] - 128.0
     color = np.clip(np.array(COLORS[mover.color]) + marks, 0, 255)
     region = canvas[y0:y1, x0:x1]
     canvas[y0:y1, x0:x1] = np.round(region * (1 - share) + color * share).astype(np.uint8)
-    seen = _cut(points, w, h)
+    seen = _clip(points, w, h)
     if len(seen) == 0:
         return np.zeros(4)
     return np.concatenate([seen.min(axis=0), np.ptp(seen, axis=0)])
 
 
-def _cut(points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """A polygon (N, 2) cut at the frame (Sutherland and Hodgman 1974), maybe without a point."""
+def _clip(points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
+    """Clip a polygon (N, 2) to the frame (Sutherland and Hodgman 1974); it may have no point left."""
     for axis, limit, sign in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
         kept: list[NDArray[np.float64]] = []
         for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
@@ -257,12 +252,12 @@ def _cut(points: NDArray[np.float64], width: int, height: int) -> NDArray[np.flo
     return points
 
 
-def _turn(angle: float) -> NDArray[np.float64]:
+def _rotation(angle: float) -> NDArray[np.float64]:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _outline(shape: str) -> NDArray[np.float64]:
-    """(N, 2) corners of a shape about the origin, radius about 1."""
+    """Return the (N, 2) corners of a shape around the origin, radius about 1."""
     if shape in ("circle", "ring"):
         angle = np.arange(64) * (2 * np.pi / 64)
         return np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -272,22 +267,9 @@ def _outline(shape: str) -> NDArray[np.float64]:
         return np.asarray(radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1))
     if shape == "cross":
         a = 0.34
-        return np.array(
-            [
-                [-a, -1],
-                [a, -1],
-                [a, -a],
-                [1, -a],
-                [1, a],
-                [a, a],
-                [a, 1],
-                [-a, 1],
-                [-a, a],
-                [-1, a],
-                [-1, -a],
-                [-a, -a],
-            ]
-        )
+        x = [-a, a, a, 1, 1, a, a, -a, -a, -1, -1, -a]
+        y = [-1, -1, -a, -a, a, a, 1, 1, a, a, -a, -a]
+        return np.array([x, y]).T
     polygons = {
         "square": [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
         "triangle": [[0.0, -1.0], [1.0, 0.8], [-1.0, 0.8]],

@@ -1,4 +1,4 @@
-"""Miniatures of all data sets: the same bytes for a seed, nothing wrong in them, and read back as drawn."""
+"""Miniatures of all data sets: the same bytes for a seed, without issues, and read back as drawn."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ import pytest
 from vltrack.core.errors import DataError, ResourceError
 from vltrack.datasets.catalogue import rows, videos, write_miniature
 from vltrack.datasets.check import check_dataset, check_referring
-from vltrack.datasets.miniatures import MINIATURES, draw, write_video_miniature
+from vltrack.datasets.miniatures import MINIATURES, draw_miniature, write_video_miniature
 from vltrack.datasets.reader import open_dataset
 
-WARNED = {  # what is odd in the real ones, too
+WARNED = {  # oddities of the real ones
     "lasot": {"box"},
     "tnl2k": {"sentence"},
     "folder": {"sentence"},
 }
 
 
-drawn_of = cache(lambda name: draw(name, seed=5))
+drawn_of = cache(lambda name: draw_miniature(name, seed=5))
 
 
 def tree_hash(root: Path) -> str:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        whole.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return whole.hexdigest()
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 @pytest.fixture(scope="module")
 def miniatures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("mimic")
+    root = tmp_path_factory.mktemp("miniatures")
     return {name: write_video_miniature(name, root / name, seed=5) for name in MINIATURES}
 
 
 @pytest.mark.parametrize("name", MINIATURES)
-def test_nothing_is_wrong_and_all_is_read_back_as_drawn(miniatures: dict[str, Path], name: str) -> None:
+def test_a_miniature_has_no_errors_and_is_read_back_as_drawn(miniatures: dict[str, Path], name: str) -> None:
     report = check_dataset(miniatures[name])
     assert report.issues.errors == []
     assert {issue.kind for issue in report.issues.warnings} == WARNED.get(name, set())
     assert report.detected.layout.name == name.removesuffix("-original")
     drawn = drawn_of(name)
     assert len(drawn) == sum(len(dataset.sequences) for dataset in report.datasets)
+    everything = open_dataset(miniatures[name], split="all").sequences
+    assert {one.name: len(one) for one in everything} == {one.clip.name: len(one.frames) for one in drawn}
     for one in drawn:
         dataset = open_dataset(miniatures[name], split=one.clip.split)
         (read,) = (sequence for sequence in dataset.sequences if sequence.name == one.clip.name)
@@ -59,13 +61,6 @@ def test_nothing_is_wrong_and_all_is_read_back_as_drawn(miniatures: dict[str, Pa
 
 
 @pytest.mark.parametrize("name", MINIATURES)
-def test_all_splits_are_read_as_one(miniatures: dict[str, Path], name: str) -> None:
-    dataset = open_dataset(miniatures[name], split="all")
-    drawn = {one.clip.name: len(one.frames) for one in drawn_of(name)}
-    assert {sequence.name: len(sequence) for sequence in dataset.sequences} == drawn
-
-
-@pytest.mark.parametrize("name", MINIATURES)
 def test_the_frames_are_those_that_were_drawn(miniatures: dict[str, Path], name: str) -> None:
     one = drawn_of(name)[-1]
     dataset = open_dataset(miniatures[name], split=one.clip.split)
@@ -76,21 +71,20 @@ def test_the_frames_are_those_that_were_drawn(miniatures: dict[str, Path], name:
         assert np.abs(image.astype(int) - wanted).mean() < 6
 
 
-def test_a_set_has_what_makes_it_odd() -> None:
-    """Every quirk that a reader has to know is in one of the miniatures."""
+def test_miniatures_have_the_quirks_of_the_real_data_sets() -> None:
     clips = {name: recipe.clips for name, recipe in MINIATURES.items()}
     boxes = {name: np.concatenate([one.boxes for one in drawn_of(name)]) for name in ("tnl2k", "uav123")}
     assert (boxes["tnl2k"][:, 0] == 0).sum() > (boxes["tnl2k"] == 0).all(axis=1).sum()  # x = 0, not absent
     assert np.isnan(boxes["uav123"]).all(axis=1).any()
     assert any((one.boxes[one.absent, 2] > 0).any() for one in drawn_of("lasot"))  # absent, with a box
     assert any(clip.folder for clip in clips["uav123"])
-    assert any(clip.mute for clip in clips["tnl2k"])
+    assert any(clip.empty_sentence for clip in clips["tnl2k"])
     assert [len(one.boxes) for one in drawn_of("got10k")][:2] == [1, 1]
-    assert any(clip.grey for clip in clips["webuav3m"])
+    assert any(clip.gray for clip in clips["webuav3m"])
     assert any("," in one.sentence for one in drawn_of("tnl2k"))
 
 
-def test_every_set_of_the_catalogue_has_one() -> None:
+def test_every_video_data_set_of_the_catalogue_has_one() -> None:
     assert {name.removesuffix("-original") for name in MINIATURES} == set(videos())
     pictures = [row["name"] for row in rows() if row["what"] == "pictures"]
     assert {"coco2017", "refcoco", "refcoco+", "refcocog", "visual-genome"} <= set(pictures)
@@ -104,15 +98,15 @@ def test_a_seed_gives_its_bytes(tmp_path: Path, miniatures: dict[str, Path], nam
     assert tree_hash(other) != tree_hash(miniatures[name])
 
 
-def test_pictures_with_phrases_go_through_the_same_door(tmp_path: Path) -> None:
+def test_referring_expressions_have_miniatures_too(tmp_path: Path) -> None:
     made = write_miniature("refcoco", tmp_path / "refcoco", seed=1)
     assert [issue for issue in check_referring(made) if issue.severity == "error"] == []
 
 
-def test_what_is_there_stays(tmp_path: Path) -> None:
+def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ResourceError, match="not empty"):
+    with pytest.raises(ResourceError, match=str(tmp_path)):
         write_video_miniature("lasot", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-    with pytest.raises(DataError, match=r"no data set is called 'lassot'.*Did you mean lasot"):
+    with pytest.raises(DataError, match=r"'lassot'.*Did you mean lasot"):
         write_miniature("lassot", tmp_path / "x")

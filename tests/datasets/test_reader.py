@@ -1,10 +1,12 @@
-"""Which data set a folder holds and at which level; odd starts, shared folders, other spellings."""
+"""Detecting and reading video data sets: levels, odd starts, shared folders, other names, sentences."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,10 +15,11 @@ import pytest
 
 from vltrack.core.errors import DataError
 from vltrack.datasets.layouts import OTB_SPANS, UAV123_10FPS_SPANS, UAV123_SPANS
-from vltrack.datasets.miniatures import draw, write_video_miniature
+from vltrack.datasets.miniatures import draw_miniature, sheet_bytes, write_video_miniature
 from vltrack.datasets.reader import open_dataset, read_ground_truth
 from vltrack.datasets.sequences import ImageList, Sequence
 
+ROOT = Path(__file__).resolve().parents[2]
 BOX = "10,20,30,40"
 
 
@@ -27,7 +30,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def images(folder: Path, numbers: range, name: str = "{:04d}.jpg") -> None:
-    """Files that are called like images; nobody decodes them here."""
+    """Make empty files with names of images; they are not decoded here."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in numbers:
         (folder / name.format(number)).touch()
@@ -41,7 +44,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# -- levels -----------------------------------------------------------------------------------------------
+def refused(path: Path, *values: object, **choice: str) -> DataError:
+    """Return the error of strict reading, whose text has all ``values``."""
+    with pytest.raises(DataError) as caught:
+        open_dataset(path, **choice)
+    assert caught.value.exit_code == 4
+    for value in values:
+        assert str(value) in str(caught.value)
+    return caught.value
+
+
+# -- levels --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -49,53 +62,42 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("tnl2k/test", "test"), ("got10k/val", "val"), ("webuav3m/Test", "test"), ("trackingnet/TEST", "test")],
 )
 def test_the_folder_of_a_split_is_that_split(small: Path, inside: str, split: str) -> None:
-    dataset = open_dataset(small / "data" / inside)
+    path = small / "data" / inside
+    dataset = open_dataset(path)
     assert (dataset.name, dataset.split) == (inside.split("/")[0], split)
     assert dataset.root == small / "data" / dataset.name
-    with pytest.raises(DataError, match="is a part of"):
-        open_dataset(small / "data" / inside, split="train")
+    refused(path, path, dataset.root, split="train")
 
 
 def test_one_level_too_high_says_where(small: Path) -> None:
-    with pytest.raises(DataError, match=r"no data set in .*LaSOT in .*lasot.*TNL2K in .*tnl2k"):
-        open_dataset(small / "data")
-    with pytest.raises(DataError, match=r"LaSOT in .*data/lasot"):
-        open_dataset(small)
+    data = small / "data"
+    refused(data, f"LaSOT in {data / 'lasot'}", f"TNL2K in {data / 'tnl2k'}")
+    refused(small, f"LaSOT in {data / 'lasot'}")
 
 
 @pytest.mark.parametrize("inside", ["tnl2k/test/Cat_BBC_video_01-Done", "lasot/rubicCube/rubicCube-1"])
 def test_too_low_says_where_it_begins(small: Path, inside: str) -> None:
-    with pytest.raises(DataError, match=r"is a part of .*, which begins at .*/data/"):
-        open_dataset(small / "data" / inside)
+    refused(small / "data" / inside, f"begins at {small / 'data' / inside.split('/')[0]}")
 
 
-def test_a_split_that_is_not_known_or_not_there(small: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no split 'tets'.*Did you mean test\? It has test, train, all"):
-        open_dataset(small / "data" / "lasot", split="tets")
+def test_a_split_that_is_unknown_or_missing(small: Path, tmp_path: Path) -> None:
+    refused(small / "data" / "lasot", "'tets'", "Did you mean test?", "test, train, all", split="tets")
     shutil.copytree(small / "data" / "lasot", tmp_path / "lasot")
     (tmp_path / "lasot" / "testing_set.txt").unlink()
     assert open_dataset(tmp_path / "lasot").split == "train"
-    with pytest.raises(DataError, match=r"list of split test is missing \(testing_set.txt"):
-        open_dataset(tmp_path / "lasot", split="test")
+    refused(tmp_path / "lasot", "split test", "testing_set.txt", split="test")
     (tmp_path / "lasot" / "training_set.txt").unlink()
     everything = open_dataset(tmp_path / "lasot")
     assert (everything.split, len(everything.sequences)) == ("all", 4)
 
 
-def test_all_takes_every_split(small: Path) -> None:
-    assert len(open_dataset(small / "data" / "tnl2k", split="all").sequences) == 5
-    assert len(open_dataset(small / "data" / "got10k", split="all").sequences) == 5
-
-
-def test_a_name_overrides(small: Path) -> None:
-    clip = small / "data" / "lasot" / "airplane" / "airplane-1"
+def test_a_name_overrides_detection(small: Path) -> None:
+    data = small / "data"
+    clip = data / "lasot" / "airplane" / "airplane-1"
     assert open_dataset(clip, name="folder").sequences[0].name == "airplane-1"
-    with pytest.raises(DataError, match=r"no sequence of TNL2K in .*<seq>/groundtruth.txt"):
-        open_dataset(small / "data" / "got10k" / "val" / "GOT-10k_Val_000001", name="tnl2k")
-    with pytest.raises(DataError, match="Did you mean lasot"):
-        open_dataset(clip, name="lasott")
-    with pytest.raises(DataError, match=r"tnl2k looks like TNL2K, not LaSOT\. .*--name tnl2k"):
-        open_dataset(small / "data" / "tnl2k", name="lasot")
+    refused(data / "got10k" / "val" / "GOT-10k_Val_000001", "TNL2K", "<seq>/groundtruth.txt", name="tnl2k")
+    refused(clip, "'lasott'", "Did you mean lasot", name="lasott")
+    refused(data / "tnl2k", "TNL2K, not LaSOT", "--name tnl2k", name="lasot")
     assert open_dataset(clip.parent, name="folder").name == "folder"
 
 
@@ -123,8 +125,7 @@ def test_tiger1_begins_at_image_6_however_many_rows_it_has(tmp_path: Path, rows:
     assert sequence.files[0].name == "0006.jpg"
     assert sequence.boxes[0, 0] == rows - 349
     write(tmp_path / "Tiger1" / "groundtruth_rect.txt", f"{BOX}\n" * 350)
-    with pytest.raises(DataError, match="350 rows for the 349 images"):
-        open_dataset(tmp_path)
+    refused(tmp_path, "350 rows for the 349 images")
 
 
 def test_uav123_parts_share_a_folder_by_the_built_in_table(tmp_path: Path) -> None:
@@ -174,7 +175,9 @@ def test_webuav_in_doubled_folders_with_sentences_elsewhere(tmp_path: Path, smal
             target.parent.mkdir(parents=True)
             sentence.rename(target)
     for split in ("test", "train"):
-        wanted = {one.clip.name: one.sentence for one in draw("webuav3m") if one.clip.split == split}
+        wanted = {
+            one.clip.name: one.sentence for one in draw_miniature("webuav3m") if one.clip.split == split
+        }
         read = open_dataset(tmp_path, split=split).sequences
         assert {sequence.name: sequence.sentence for sequence in read} == wanted
 
@@ -192,7 +195,7 @@ def test_vasttrack_with_other_file_names_and_without_class_folders(tmp_path: Pat
     assert found[0].absent.tolist() == [False, True, False]
 
 
-def test_parts_of_got10k_by_places_in_the_list(tmp_path: Path, small: Path) -> None:
+def test_parts_of_got10k_by_positions_in_the_list(tmp_path: Path, small: Path) -> None:
     shutil.copytree(small / "data" / "got10k", tmp_path / "got10k")
     lists = tmp_path / "got10k" / "data_specs"
     write(lists / "got10k_vot_train_split.txt", "0\n")
@@ -200,8 +203,7 @@ def test_parts_of_got10k_by_places_in_the_list(tmp_path: Path, small: Path) -> N
         "GOT-10k_Train_000001"
     ]
     write(lists / "got10k_vot_train_split.txt", "0\n7\n")
-    with pytest.raises(DataError, match=r"split.txt:2: '7' is not a place"):
-        open_dataset(tmp_path / "got10k", split="vot_train")
+    refused(tmp_path / "got10k", "split.txt:2: '7'", split="vot_train")
 
 
 def test_got10k_says_cover_and_size(small: Path) -> None:
@@ -211,7 +213,7 @@ def test_got10k_says_cover_and_size(small: Path) -> None:
     assert sequence.sentence.startswith("thing figure ")
 
 
-# -- annotation without pictures -----------------------------------------------------------------------------
+# -- annotations without images ------------------------------------------------------------------------------
 
 
 def pysot(tmp_path: Path, name: str = "LaSOT.json", **changed: object) -> Path:
@@ -235,11 +237,11 @@ def test_pysot_json_by_file_or_folder(tmp_path: Path) -> None:
         assert sequence.absent.tolist() == [False, True]  # 1 is visible there
         assert sequence.attributes == ("FOC", "SV", "DEF")
         assert sequence.files == ()
-        with pytest.raises(DataError, match="there are no pictures"):
+        with pytest.raises(DataError, match="no images"):
             next(sequence.frames())
 
 
-def test_pysot_json_beside_its_pictures(tmp_path: Path) -> None:
+def test_pysot_json_next_to_its_images(tmp_path: Path) -> None:
     path = pysot(tmp_path)
     images(tmp_path / "a-1" / "img", range(1, 3), "{}.jpg")
     assert [file.name for file in open_dataset(path).sequences[0].files] == ["1.jpg", "2.jpg"]
@@ -259,25 +261,20 @@ def test_an_archive_of_boxes_as_the_devkit_ships_it(tmp_path: Path) -> None:
     assert dataset.name == "trackingnet"
     assert dataset.sequences[0].boxes.tolist() == [[1, 102, 245, 174], [0.43, 102.17, 245.73, 176.1]]
     assert not dataset.sequences[0].annotations_withheld
-    with pytest.raises(DataError, match=r"holds archives.*GT\.zip opens as it is: give .*/GT\.zip"):
-        open_dataset(tmp_path)
+    refused(tmp_path, f"such as {path}")
     shutil.copy(path, tmp_path / "results.zip")
-    (tmp_path / "frames.zip").write_bytes(b"no archive")
-    with pytest.raises(DataError, match=r"as they are: GT\.zip, results\.zip\. Give the one with the truth"):
-        open_dataset(tmp_path)
-    with pytest.raises(DataError, match="Unpack them first"):
-        open_dataset(tmp_path, name="lasot")
+    (tmp_path / "frames.zip").write_bytes(b"not an archive")
+    refused(tmp_path, "GT.zip, results.zip.", f"such as {path}")
+    refused(tmp_path, "GT.zip", "Unpack them first", name="lasot")
 
 
 def test_the_toolkits_annotation_says_that_train_is_elsewhere(tmp_path: Path) -> None:
     write(tmp_path / "annos" / "zebra-1.txt", f"{BOX}\n")
     write(tmp_path / "absent" / "zebra-1.txt", "0\n")
-    said = r"holds no split 'train' of LaSOT \(the toolkit's annotation, no pictures\).*fetch-help lasot"
-    with pytest.raises(DataError, match=said):
-        open_dataset(tmp_path, split="train")
+    refused(tmp_path, "'train' of LaSOT", "toolkit", "fetch-help lasot", split="train")
 
 
-def test_the_truth_beside_an_absent_txt(tmp_path: Path) -> None:
+def test_ground_truth_next_to_an_absent_txt(tmp_path: Path) -> None:
     path = write(tmp_path / "groundtruth.txt", f"{BOX}\n{BOX}\n0,0,0,0\n")
     write(tmp_path / "absent.txt", "0\n1\n0\n")
     boxes, absent = read_ground_truth(path)
@@ -292,13 +289,78 @@ def test_paths_of_images_are_made_when_asked_for(tmp_path: Path) -> None:
     assert found != found[:2]
 
 
-def test_frames_of_a_held_back_truth_are_counted_by_images() -> None:
+def test_frames_of_withheld_annotations_are_counted_by_images() -> None:
     files = (Path("1.jpg"), Path("2.jpg"))
     held = Sequence(name="a", source=Path(), files=files, boxes=np.ones((1, 4)), absent=np.zeros(1, bool))
     assert (len(held), held.annotations_withheld) == (2, True)
 
 
-# -- what lies in ../shared ----------------------------------------------------------------------------------
+# -- sentences -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mgit(tmp_path: Path) -> Path:
+    return write_video_miniature("mgit", tmp_path / "mgit")
+
+
+def test_the_sentence_is_in_the_last_row_of_a_table(mgit: Path) -> None:
+    path = mgit / "mgit_nlp" / "003.xlsx"
+    rows = [
+        ["head"] * 16,
+        ["x"] * 14 + ["the first part", "y"],
+        ["x"] * 14 + ["a < b & the \u732b, all of it", "y"],
+    ]
+    path.write_bytes(sheet_bytes(rows))
+    assert open_dataset(mgit, split="val").sequences[0].sentence == "a < b & the \u732b, all of it"
+    path.write_bytes(sheet_bytes([["too", "narrow"]]))
+    dataset = open_dataset(mgit, split="val")
+    assert dataset.sequences[0].sentence == ""
+    assert [issue.where for issue in dataset.warnings] == [str(path)]
+
+
+def test_openpyxl_is_not_installed(mgit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    refused(mgit, "003.xlsx", "vltrack[mgit]", split="val")
+
+
+def test_a_damaged_table(mgit: Path) -> None:
+    path = mgit / "mgit_nlp" / "003.xlsx"
+    path.write_bytes(b"not a table")
+    refused(mgit, "003.xlsx", split="val")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", "<x/>")
+    refused(mgit, "003.xlsx", split="val")
+    path.write_bytes(sheet_bytes([["x"]]).replace(b"</", b"<!"))
+    refused(mgit, "003.xlsx", split="val")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", bytes(40 << 20))
+    refused(mgit, "003.xlsx", "41,943,040", split="val")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("the cat, the red one, not the dog\nsecond line\n", "the cat, the red one, not the dog"),
+        ("  spaces around \r\n", "spaces around"),
+        ("\ufeffwith a mark", "with a mark"),
+        ("\nthe first line is empty", ""),
+    ],
+)
+def test_a_sentence_is_the_first_line(tmp_path: Path, written: str, read: str) -> None:
+    root = write_video_miniature("tnl2k", tmp_path / "tnl2k")
+    (root / "test" / "Cat_BBC_video_01-Done" / "language.txt").write_bytes(written.encode())
+    found = {sequence.name: sequence.sentence for sequence in open_dataset(root, split="test").sequences}
+    assert found["Cat_BBC_video_01-Done"] == read
+
+
+# -- documentation and shared material -----------------------------------------------------------------------
+
+
+def test_the_row_in_the_documentation_is_the_row_in_the_code() -> None:
+    page = (ROOT / "docs" / "add-a-dataset.md").read_text()
+    shown = re.search(r"```python\n(TNL2K = .*?)    download=Download\(...\)", page, re.DOTALL)
+    assert shown is not None
+    assert shown[1] in (ROOT / "src" / "vltrack" / "datasets" / "layouts.py").read_text()
 
 
 @pytest.mark.parametrize(
@@ -311,7 +373,7 @@ def test_frames_of_a_held_back_truth_are_counted_by_images() -> None:
         ("trackingnet/dummy_GT.zip", "trackingnet", 9, 4_500, 0),
     ],
 )
-def test_the_toolkits_annotation_is_whole(
+def test_the_toolkits_annotation_is_complete(
     shared: Path, folder: str, name: str, sequences: int, frames: int, absent: int
 ) -> None:
     dataset = open_dataset(shared / "results" / folder)

@@ -1,4 +1,4 @@
-"""IndexedImage index, cut-outs and color words: what is read, what is refused, how exact an outline is."""
+"""Image index, cut-and-paste objects and dominant colors: reading, errors, how exact an outline is."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from vltrack.datasets.cutouts import (
     outline_of,
     polygon_mask,
 )
-from vltrack.datasets.images import ImageSet, held_out, plain_name
+from vltrack.datasets.images import ByteCache, ImageSet, held_out, plain_name
 
 
-def test_index_is_read_and_images_decode(picture_root: Path) -> None:
-    pictures = ImageSet.load(picture_root)
-    assert len(pictures) == 18
-    assert pictures[0].instances[0].name == "tile"
-    assert pictures[0].instances[0].polygon.shape == (4, 2)
-    assert pictures[17].main_object == "balls"
-    assert pictures.image(3).shape == (160, 200, 3)
-    assert pictures.image(3) is pictures.image(3)
+def test_index_is_read_and_images_decode(image_root: Path) -> None:
+    images = ImageSet.load(image_root)
+    assert len(images) == 18
+    assert images[0].instances[0].name == "tile"
+    assert images[0].instances[0].polygon.shape == (4, 2)
+    assert images[17].main_object == "balls"
+    assert images.image(3).shape == (160, 200, 3)
+    assert images.image(3) is images.image(3)
 
 
-def test_small_cache_keeps_memory_bounded(picture_root: Path) -> None:
-    pictures = ImageSet.load(picture_root, cache_bytes=200_000)
-    first = pictures.image(0).copy()
+def test_the_cache_keeps_memory_bounded(image_root: Path) -> None:
+    images = ImageSet.load(image_root)
+    images._cache = ByteCache(200_000)
+    first = images.image(0).copy()
     for index in range(18):
-        pictures.image(index)
-    assert sum(image.nbytes for image in pictures._cache.values()) <= 200_000
-    assert np.array_equal(pictures.image(0), first)
+        images.image(index)
+        assert images._cache.size <= 200_000
+    assert np.array_equal(images.image(0), first)
 
 
 @pytest.mark.parametrize(
@@ -51,27 +52,27 @@ def test_damaged_index_names_file_and_line(tmp_path: Path, line: str) -> None:
         ImageSet.load(tmp_path)
 
 
-def test_missing_root_file_and_damaged_picture(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="index"):
+def test_missing_root_file_and_damaged_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no/index\.jsonl"):
         ImageSet.load(tmp_path / "no")
     entry = {"f": "a.png", "w": 9, "h": 9, "inst": [], "box": []}
     (tmp_path / "index.jsonl").write_text(json.dumps(entry))
     with pytest.raises(DataError, match=r"a\.png"):
         ImageSet.load(tmp_path)
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="no image"):
+    (tmp_path / "a.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"a\.png"):
         ImageSet.load(tmp_path).image(0)
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 8, 3), np.uint8))
-    with pytest.raises(DataError, match="index says 9x9"):
+    with pytest.raises(DataError, match=r"8x9.* 9x9"):
         ImageSet.load(tmp_path).image(0)
 
 
-def test_cutouts_round_trip_and_are_the_shapes(picture_root: Path, tmp_path: Path) -> None:
-    pictures = ImageSet.load(picture_root)
+def test_cutouts_round_trip_and_are_the_shapes(image_root: Path, tmp_path: Path) -> None:
+    images = ImageSet.load(image_root)
     cache = tmp_path / "cut.npz"
-    told: list[tuple[int, int]] = []
-    made = build_cutouts(pictures, cache, progress=lambda done, of: told.append((done, of)))
-    assert told == [(number, len(pictures)) for number in range(1, len(pictures) + 1)]
+    calls: list[tuple[int, int]] = []
+    made = build_cutouts(images, cache, progress=lambda done, of: calls.append((done, of)))
+    assert calls == [(number, len(images)) for number in range(1, len(images) + 1)]
     again = CutoutSet.load(cache)
     assert [c for c in made] == [c for c in again]
     assert [c.name for c in made].count("balls") == 3  # grabCut found the disc in every one
@@ -80,17 +81,17 @@ def test_cutouts_round_trip_and_are_the_shapes(picture_root: Path, tmp_path: Pat
         number = int(cut.file[1:3])
         outline = made.patch(index).outline * cut.origin[2] + cut.origin[:2]
         low, high = outline.min(axis=0), outline.max(axis=0)
-        if pictures[number].instances:
-            x, y, w, h = pictures[number].instances[0].box
+        if images[number].instances:
+            x, y, w, h = images[number].instances[0].box
             assert np.allclose([*low, *high], [x, y, x + w, y + h], atol=1.6)
         else:
             assert np.allclose([*low, *high], [42, 24, 143, 125], atol=3)
 
 
-def test_cutout_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_cutout_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 damaged")
     for name in ("x.npz", "missing.npz"):
-        with pytest.raises(DataError, match="cut-out"):
+        with pytest.raises(DataError, match=name):
             CutoutSet.load(tmp_path / name)
 
 
@@ -114,16 +115,16 @@ def test_joined_parts_leave_no_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rgb", "word"),
+    ("rgb", "color"),
     [((220, 30, 30), "red"), ((30, 60, 200), "blue"), ((250, 250, 250), "white"), ((15, 15, 15), "black"),
      ((110, 70, 35), "brown"), ((250, 140, 20), "orange"), ((240, 220, 40), "yellow"), ((40, 150, 50),
      "green"), ((130, 130, 132), "gray"), ((130, 40, 160), "purple"), ((250, 150, 190), "pink")],
 )  # fmt: skip
-def test_colour_words(rgb: tuple[int, int, int], word: str) -> None:
-    assert dominant_color(np.tile(np.array(rgb, np.uint8), (50, 1))) == word
+def test_dominant_colors(rgb: tuple[int, int, int], color: str) -> None:
+    assert dominant_color(np.tile(np.array(rgb, np.uint8), (50, 1))) == color
 
 
-def test_mixed_colours_have_no_word_and_two_that_contrast_have_two() -> None:
+def test_mixed_colors_give_none_and_two_contrasting_ones_give_both() -> None:
     red, blue, gray = ([220, 30, 30], [30, 60, 200], [130, 130, 130])
     black, white = ([10, 10, 10], [250, 250, 250])
     assert dominant_color(np.array([red, blue, gray] * 20, dtype=np.uint8)) == ""
