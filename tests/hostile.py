@@ -1,4 +1,4 @@
-"""What a file must not be able to do, for tests of everything that reads files."""
+"""A pickle with a payload, for tests of everything that reads files."""
 
 from __future__ import annotations
 

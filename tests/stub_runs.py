@@ -1,5 +1,5 @@
-"""A tracker of a few lines and painted sequences, so that tests of complete evaluations are quick; and a command
-that evaluates them in a process of its own, which tests may kill.
+"""A tracker of a few lines and painted sequences, for quick tests of complete evaluations; and a command that
+evaluates them in a process of its own, which tests may kill.
 
 The sentence of a sequence controls the stub: ``"a03"`` is tracked, ``"a03 raise at 4"`` fails.
 """

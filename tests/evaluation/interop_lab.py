@@ -1,4 +1,4 @@
-"""An environment with other people's harnesses, and miniature data in the layouts that they read."""
+"""An environment with third-party harnesses, and miniature data in their layouts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN, STARTED = (0,), (1,)
 
 
 def harness_python(otherwise: Path) -> Path:
-    """The Python of an environment with the harnesses, made if it is not there yet.
+    """Path of Python in an environment with the harnesses, made if it does not exist yet.
 
     It sees the packages of the environment that runs the tests (torch is not fetched again), and this
     checkout. ``VLTRACK_INTEROP_VENV`` names a folder that is kept; else it is made in ``otherwise``. Skips
@@ -52,13 +52,13 @@ def harness_python(otherwise: Path) -> Path:
 
 
 def environment(python: Path) -> dict[str, str]:
-    """One thread, no window, and ``python`` is the environment's."""
+    """Environment variables: one thread, no window, ``python`` from the environment first."""
     path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 
 
 def call(python: Path, *words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the environment's Python to its end."""
+    """Run the environment's Python."""
     return subprocess.run(
         [python, *words], cwd=cwd, env=environment(python), capture_output=True, text=True, timeout=300
     )
@@ -71,7 +71,7 @@ def clips() -> list[SyntheticClip]:
 
 
 def _images(clip: SyntheticClip, folder: Path, images: str) -> None:
-    """The clip's pictures in ``folder/images`` and its annotation beside it."""
+    """Write the clip's images to ``folder/images`` and its annotation next to it."""
     write_clip(clip, folder / "made")
     target = folder / images
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,10 +101,10 @@ def got10k(root: Path) -> dict[str, SyntheticClip]:
     made = dict(zip(names, clips(), strict=True))
     for name, clip in made.items():
         folder = root / "val" / name
-        _images(clip, folder, "pictures")
-        for picture in (folder / "pictures").iterdir():
-            picture.rename(folder / picture.name)
-        (folder / "pictures").rmdir()
+        _images(clip, folder, "images")
+        for image in (folder / "images").iterdir():
+            image.rename(folder / image.name)
+        (folder / "images").rmdir()
         for label, values in labels(clip).items():
             (folder / f"{label}.label").write_text("\n".join(map(str, values)) + "\n")
         height, width = clip.frames.shape[1:3]
@@ -116,7 +116,7 @@ def got10k(root: Path) -> dict[str, SyntheticClip]:
 
 
 def labels(clip: SyntheticClip) -> dict[str, list[int]]:
-    """GOT-10k's labels a frame: how much is seen (0 to 8), whether it is absent, whether it is cut."""
+    """GOT-10k's labels per frame: visible share (0 to 8), absent or not, cut or not."""
     cover = [0 if number % 4 == 3 else 8 for number in range(len(clip.boxes))]
     return {"cover": cover, "absence": [int(seen == 0) for seen in cover], "cut_by_image": [0] * len(cover)}
 

@@ -1,4 +1,4 @@
-"""The language audit: who reads passes and flips, who does not is caught; what the numbers mean."""
+"""The language audit: models that read pass, models that do not are detected; the numbers by hand."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def frames_of(images: np.ndarray | list[np.ndarray]) -> Iterator[Frame]:
         yield Frame(image=image, index=index, seconds=index / 25)
 
 
-def subjects(count: int, frames: int = 5) -> list[AuditTarget]:
-    """Twin clips as targets: the words decide in NL, and the rival has the colour that contradicts."""
+def targets(count: int, frames: int = 5) -> list[AuditTarget]:
+    """Clips with distractor pairs: in NL only the text decides; the other has the contradicting color."""
     return [
         AuditTarget(
             name=f"clip-{seed}",
@@ -73,10 +73,9 @@ def subjects(count: int, frames: int = 5) -> list[AuditTarget]:
 
 
 def audited(model: Reader, count: int = 6) -> audit_report.Audit:
-    follower = MultiTracker(tracker(model))
-    found = subjects(count)
+    followed, found = MultiTracker(tracker(model)), targets(count)
     said = wordings([one.sentence for one in found])
-    return summarize([audit_one(follower, one, w, BOTH) for one, w in zip(found, said, strict=True)], BOTH)
+    return summarize([audit_one(followed, one, w, BOTH) for one, w in zip(found, said, strict=True)], BOTH)
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +84,16 @@ def reader() -> audit_report.Audit:
     return audited(Reader(), 6)
 
 
-# -- twins ----------------------------------------------------------------------------------------------
+# -- distractor pairs ----------------------------------------------------------------------------------
 
 
-def twin_audit(model: Reader, count: int = 6) -> distractors.DistractorAudit:
+def pair_audit(model: Reader, count: int = 6) -> distractors.DistractorAudit:
     follower = MultiTracker(tracker(model))
     return summarize_pairs([audit_scene(follower, s, c) for s, c in distractor_scenes(count, 5)])
 
 
-def test_a_reader_of_colours_follows_the_sentence_on_twins() -> None:
-    found = twin_audit(Reader())
+def test_a_model_that_reads_follows_the_sentence_on_distractor_pairs() -> None:
+    found = pair_audit(Reader())
     assert found.verdict is DistractorVerdict.FOLLOWS
     assert found.flip.mean == 1.0
     assert found.lead.mean > 0.95
@@ -102,20 +101,20 @@ def test_a_reader_of_colours_follows_the_sentence_on_twins() -> None:
     judge_pairs(found, "reader")
 
 
-def test_a_model_that_ignores_the_sentence_is_caught_on_twins() -> None:
-    found = twin_audit(Deaf())
+def test_a_model_that_ignores_the_sentence_is_detected_on_distractor_pairs() -> None:
+    found = pair_audit(Deaf())
     assert found.verdict is DistractorVerdict.IGNORES
     assert (found.flip.mean, found.lead.mean) == (0.0, 0.0)
     assert found.moved.mean == pytest.approx(0, abs=1e-9)
-    assert found.named.mean == found.other.mean > 0.25  # on one of the twins, half of the time rightly
+    assert found.named.mean == found.other.mean > 0.25  # on one of the two, half of the time rightly
     with pytest.raises(PartialResult, match="distractor pairs") as caught:
         judge_pairs(found, "deaf")
     assert caught.value.exit_code == 7
 
 
-def test_a_model_that_goes_to_the_other_twin_is_caught() -> None:
+def test_a_model_that_follows_the_other_object_is_detected() -> None:
     class Contrary(Reader):
-        """Reads the sentence and follows the other twin."""
+        """Reads the sentence and follows the other object."""
 
         def _named(self, text):
             return self.swap[super()._named(text)]
@@ -142,7 +141,7 @@ def model_text(sentence: str):
     return Reader().read_text(torch.from_numpy(tokens.ids)[None], torch.from_numpy(tokens.mask)[None])
 
 
-def test_twin_scenes_are_fair_and_always_the_same() -> None:
+def test_scenes_are_fair_and_always_the_same() -> None:
     scenes = list(distractor_scenes(5, 6))
     again = list(distractor_scenes(5, 6))
     assert [seed for seed, _ in scenes] == [seed for seed, _ in again]
@@ -155,20 +154,20 @@ def test_twin_scenes_are_fair_and_always_the_same() -> None:
         assert made.sentence.split()[2] == made.distractor_sentence.split()[2]
 
 
-def test_a_clip_without_twins_is_refused() -> None:
-    lonely = next(c for seed in range(20) if (c := synthesize_clip(seed, 2)).distractor_boxes is None)
+def test_a_clip_without_a_pair_is_refused() -> None:
+    single = next(c for seed in range(20) if (c := synthesize_clip(seed, 2)).distractor_boxes is None)
     with pytest.raises(ValueError, match="no distractor pair"):
-        audit_scene(MultiTracker(tracker(Reader())), 0, lonely)
+        audit_scene(MultiTracker(tracker(Reader())), 0, single)
 
 
-def test_twin_files_tell_every_scene(tmp_path: Path) -> None:
-    few = twin_audit(Reader(), 5)
+def test_files_hold_every_scene(tmp_path: Path) -> None:
+    few = pair_audit(Reader(), 5)
     assert few.verdict_text == "too few scenes to tell (5, 6 are needed)"
     judge_pairs(few, "reader")
     found = summarize_pairs([*few.scenes, few.scenes[0]])
     distractors.save(found, {"model": "reader"}, tmp_path)
-    told = json.loads((tmp_path / "audit.json").read_text())
-    assert (told["kind"], told["verdict"], len(told["scenes"])) == ("twins", "follows the sentence", 6)
+    record = json.loads((tmp_path / "audit.json").read_text())
+    assert (record["kind"], record["verdict"], len(record["scenes"])) == ("twins", "follows the sentence", 6)
     rows = list(csv.DictReader((tmp_path / "audit.csv").read_text().splitlines()))
     assert len(rows) == 12
     assert {row["flipped"] for row in rows} == {"1"}
@@ -177,7 +176,7 @@ def test_twin_files_tell_every_scene(tmp_path: Path) -> None:
 # -- sequences ------------------------------------------------------------------------------------------
 
 
-def test_a_reader_listens(reader: audit_report.Audit) -> None:
+def test_a_model_that_reads_gains_from_the_sentence(reader: audit_report.Audit) -> None:
     found = reader
     nl = found.modes[Mode.NL]
     assert nl.verdict is Verdict.LISTENS
@@ -187,15 +186,14 @@ def test_a_reader_listens(reader: audit_report.Audit) -> None:
     assert against.moved.mean > 0.5
     assert against.gain is not None
     assert against.gain.low > 0
-    assert Variant.NONE not in nl.totals  # nothing would name the target
+    assert Variant.NONE not in nl.totals  # the target would be unspecified
     box = found.modes[Mode.NLBBOX].totals
     assert box[Variant.NONE].moved.mean < 0.5 * box[Variant.CONTRADICTING].moved.mean  # the box helps, too
     judge(found, "reader")
 
 
 def gaining(gains: list[float]) -> audit_report.ModeResult:
-    """A mode in which the shuffled sentence costs so many points, target by target, and the contradicting one
-    costs nothing."""
+    """A mode in which the shuffled sentence costs ``gains`` points per target, the contradicting one none."""
     heard = [
         TargetAudit(
             name=f"t{number}",
@@ -216,7 +214,7 @@ def gaining(gains: list[float]) -> audit_report.ModeResult:
     return summarize(heard, (Mode.NL,)).modes[Mode.NL]
 
 
-def test_few_targets_and_small_gains_are_no_listening() -> None:
+def test_few_targets_and_small_gains_are_not_enough() -> None:
     few = gaining([20.0, 21.0, 22.0])
     assert few.verdict is Verdict.FEW
     assert few.verdict_text == "too few targets to tell (3, 6 are needed)"
@@ -231,12 +229,12 @@ def test_few_targets_and_small_gains_are_no_listening() -> None:
     )
     small = gaining([0.26, 0.28, 0.30] * 4)
     assert small.totals[Variant.SHUFFLED].gain is not None
-    assert small.totals[Variant.SHUFFLED].gain.low > 0  # surely above 0, and still nothing to rely on
+    assert small.totals[Variant.SHUFFLED].gain.low > 0  # surely above 0, but too small
     assert small.verdict is Verdict.NO_HELP
     assert gaining([0.6, 0.7] * 4).verdict is Verdict.LISTENS
 
 
-def test_a_model_that_ignores_the_sentence_is_caught() -> None:
+def test_a_model_that_ignores_the_sentence_is_detected() -> None:
     found = audited(Deaf(), 3)
     assert found.ignored_modes == BOTH
     for result in found.modes.values():
@@ -247,9 +245,9 @@ def test_a_model_that_ignores_the_sentence_is_caught() -> None:
     assert caught.value.exit_code == 7
 
 
-def test_hearing_only_that_there_is_a_sentence_is_ignoring_it() -> None:
+def test_reacting_only_to_the_presence_of_a_sentence_is_ignoring_it() -> None:
     class Flag(Deaf):
-        """Follows another colour as soon as there is a sentence, whatever it says."""
+        """Follows another color as soon as there is a sentence, whatever it says."""
 
         def init_template(self, template, context, text=None):
             memory = super().init_template(template, context)
@@ -284,12 +282,14 @@ def test_one_batched_pass_gives_the_boxes_of_separate_passes(tmp_path: Path) -> 
         alone, _ = track_targets(MultiTracker(single), frames_of(images), {run: target})
         np.testing.assert_allclose(together[run], alone[run], atol=1e-3, rtol=0)
         moved.append(alone[run])
-    assert len({rows.round(2).tobytes() for rows in moved}) > 1, "all runs are the same: nothing is proved"
+    assert len({rows.round(2).tobytes() for rows in moved}) > 1, (
+        "all runs are the same: the test proves nothing"
+    )
 
 
 def test_every_frame_is_decoded_once_and_all_runs_share_a_batch() -> None:
     model, opened = Reader(), []
-    (one,) = subjects(1)
+    (one,) = targets(1)
 
     def counted() -> Iterator[Frame]:
         for frame in one.frames():
@@ -310,16 +310,16 @@ def test_every_frame_is_decoded_once_and_all_runs_share_a_batch() -> None:
 
 
 class Picky(Reader):
-    """Refuses to start by words that name no colour."""
+    """Refuses text-only initialization without a color word."""
 
     def ground(self, scene_B3SS, text):
         if self._named(text) < 0:
-            raise GroundingFailed("no colour is named.")
+            raise GroundingFailed("No color in the text.")
         return super().ground(scene_B3SS, text)
 
 
-def test_a_refused_start_counts_as_no_box_and_keeps_nobody_back() -> None:
-    (one,) = subjects(1)
+def test_a_refused_start_counts_as_no_box_and_the_others_go_on() -> None:
+    (one,) = targets(1)
     wording = Wording(shuffled="the dog", contradicting=contradict(one.sentence))
     heard = audit_one(MultiTracker(tracker(Picky())), one, wording, (Mode.NL,))
     effects = {effect.variant: effect for effect in heard.effects}
@@ -332,8 +332,8 @@ def test_a_refused_start_counts_as_no_box_and_keeps_nobody_back() -> None:
     assert heard.auc[Mode.NL] > 60
 
 
-def test_a_model_that_starts_nowhere_gets_no_verdict_of_ignoring() -> None:
-    (one,) = subjects(1)
+def test_a_model_that_never_starts_is_not_judged_as_ignoring() -> None:
+    (one,) = targets(1)
     silent = AuditTarget(name="x", sentence="the dog", frames=one.frames, boxes=one.boxes, absent=one.absent)
     wording = Wording(shuffled="the cat", contradicting=contradict("the dog"))
     heard = audit_one(MultiTracker(tracker(Picky())), silent, wording, BOTH)
@@ -346,8 +346,8 @@ def test_a_model_that_starts_nowhere_gets_no_verdict_of_ignoring() -> None:
         judge(found, "picky")
 
 
-def test_without_truth_only_the_movement_is_told() -> None:
-    (one,) = subjects(1)
+def test_without_ground_truth_only_the_movement_is_reported() -> None:
+    (one,) = targets(1)
     bare = AuditTarget(name="bare", sentence=one.sentence, frames=one.frames, start=one.start)
     heard = audit_one(MultiTracker(tracker(Reader())), bare, wordings([one.sentence])[0], BOTH)
     found = summarize([heard], BOTH)
@@ -368,7 +368,7 @@ def test_movement_by_hand() -> None:
     assert np.isnan(movement(two[2:], two[2:])).all()
 
 
-def test_a_failed_target_is_told_and_never_leaves_with_0(reader: audit_report.Audit) -> None:
+def test_a_failed_target_is_reported_and_never_exits_with_0(reader: audit_report.Audit) -> None:
     error = GroundingFailed("no.")
     found = summarize(reader.targets[:2], BOTH, failed=[FailedTarget(name="bad", error=error)])
     with pytest.raises(PartialResult, match=r"1 of 3 targets failed; bad: no\."):
@@ -378,9 +378,9 @@ def test_a_failed_target_is_told_and_never_leaves_with_0(reader: audit_report.Au
     ]
 
 
-def test_files_have_a_row_a_run(tmp_path: Path, reader: audit_report.Audit) -> None:
+def test_files_have_one_row_per_run(tmp_path: Path, reader: audit_report.Audit) -> None:
     found = summarize(reader.targets[:2], BOTH)
-    audit_report.save(found, {"model": "reader", "data": "twins"}, tmp_path)
+    audit_report.save(found, {"model": "reader", "data": "pairs"}, tmp_path)
     told = json.loads((tmp_path / "audit.json").read_text())
     assert (told["format"], told["version"], told["kind"]) == ("vltrack.audit", 1, "sentences")
     assert told["modes"]["nl"]["variants"]["shuffled"]["gain"]["sequences"] == 2
@@ -390,8 +390,8 @@ def test_files_have_a_row_a_run(tmp_path: Path, reader: audit_report.Audit) -> N
     assert float(first["gain"]) == pytest.approx(float(first["auc_true"]) - float(first["auc"]), abs=1e-3)
 
 
-def test_fewer_frames_on_demand() -> None:
-    (one,) = subjects(1)
+def test_a_target_can_be_truncated() -> None:
+    (one,) = targets(1)
     short = truncated(one, 3)
     assert [frame.index for frame in short.frames()] == [0, 1, 2]
     assert short.boxes is not None
@@ -403,12 +403,12 @@ def test_the_same_audit_twice_is_the_same(reader: audit_report.Audit) -> None:
     assert audit_report.document(again, {}) == audit_report.document(reader, {})
 
 
-def test_a_puppet_that_never_moves_is_caught() -> None:
-    """The verdict comes from the boxes, not from the kind of stub."""
+def test_a_model_that_never_moves_is_detected() -> None:
+    """The verdict depends on the boxes, not on the kind of stub."""
     seen = prediction([(0.5, 0.5, 0.3, 0.3)], [1.0], 8)
     model = Puppet(seen.center_BSS[0].numpy(), seen.presence_BSS[0].numpy(), seen.boxes_BSS4[0].numpy())
     follower = MultiTracker(tracker(model))
-    found = subjects(2)
+    found = targets(2)
     said = wordings([one.sentence for one in found])
     heard: list[TargetAudit] = [audit_one(follower, s, w, BOTH) for s, w in zip(found, said, strict=True)]
     assert summarize(heard, BOTH).ignored_modes == BOTH
@@ -450,12 +450,12 @@ def test_contradictions(said: str, contradicted: str, how: str) -> None:
     assert found.swapped
 
 
-def test_what_cannot_be_contradicted_gives_way_to_another_thing() -> None:
+def test_a_sentence_without_known_words_is_replaced_by_another_thing() -> None:
     found = contradict("the zorb")
     assert found.how == "object"
     assert found.swapped == ()
     assert found.text in PLAIN
-    assert found.text != plain_phrase("the zorb")  # the shuffled one says something else
+    assert found.text != plain_phrase("the zorb")  # the shuffled one is another
 
 
 def test_opposites_never_keep_a_word() -> None:
@@ -476,7 +476,7 @@ def test_shuffling_is_a_derangement_and_always_the_same() -> None:
     assert shuffled(said, seed=1) != others
 
 
-def test_nobody_keeps_the_own_words() -> None:
+def test_no_target_keeps_its_own_words() -> None:
     others = shuffled(["the dog", "The dog", "the dog"])
     assert all(other in PLAIN for other in others)
     (alone,) = shuffled(["the red umbrella"])

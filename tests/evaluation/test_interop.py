@@ -1,5 +1,5 @@
-"""Our trackers inside the got10k package and the VOT toolkit: they run, count all frames, and keep the boxes
-that ``vltrack.Tracker`` gives directly.
+"""Our trackers inside the got10k package and the VOT toolkit: all frames are counted, and the boxes are those
+of ``vltrack.Tracker``.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def tracker() -> Tracker:
 
 
 def direct(
-    tracker: Tracker, pictures: Path, box: NDArray[np.float64], text: str | None = None
+    tracker: Tracker, images: Path, box: NDArray[np.float64], text: str | None = None
 ) -> NDArray[np.float64]:
-    """(N, 4) boxes by ``init`` and ``update`` over the pictures of a folder."""
-    frames = [cv2.imread(str(file))[..., ::-1] for file in sorted(pictures.glob("*.jpg"))]
+    """(N, 4) boxes by ``init`` and ``update`` over the images of a folder."""
+    frames = [cv2.imread(str(file))[..., ::-1] for file in sorted(images.glob("*.jpg"))]
     x, y, w, h = (float(value) for value in box)
     first = tracker.init(frames[0], box=(x, y, w, h), text=text)
     return np.array([first.box] + [tracker.update(frame).box for frame in frames[1:]])
@@ -137,7 +137,7 @@ def test_got10k_on_its_validation_with_sentences(python: Path, tracker: Tracker,
 def test_vot_by_both_protocols(python: Path, tracker: Tracker, tmp_path: Path) -> None:
     made = lab.vot(tmp_path)
     names = ("vltrack-python", "vltrack-folder")
-    # The toolkit leaves with 0 whatever happens; what it stores is the proof.
+    # The toolkit exits with 0 whatever happens; only what it stores counts.
     run = lab.call(python, "-m", "vot", "evaluate", "--workspace", ".", *names, cwd=tmp_path)
     analysed = lab.call(
         python, "-m", "vot", "analysis", "--workspace", ".", "--name", "table", *names, cwd=tmp_path
@@ -147,11 +147,11 @@ def test_vot_by_both_protocols(python: Path, tracker: Tracker, tmp_path: Path) -
     (accuracy,) = json.loads(table.read_text())["results"]["baseline"]["results"]
     overlaps = []
     for name, clip in made.items():
-        pictures = tmp_path / "sequences" / name / "color"
+        images = tmp_path / "sequences" / name / "color"
         annotated = np.loadtxt(tmp_path / "sequences" / name / "groundtruth.txt", delimiter=",")
-        # The toolkit keeps and hands out single floats.
+        # The toolkit stores and passes single floats.
         start = annotated[0].astype(np.float32).astype(np.float64)
-        expected = direct(tracker, pictures, start)
+        expected = direct(tracker, images, start)
         overlaps.append(iou_xywh(expected[1:], annotated[1:]))
         for protocol in names:
             folder = tmp_path / "results" / protocol / "baseline" / name
@@ -195,14 +195,14 @@ def test_vot_with_masks_and_an_object_that_comes_late(python: Path, tmp_path: Pa
             assert iou_xywh(boxes, clip.boxes[first:]).mean() > 0.5
 
 
-def test_vot_hears_of_failures(python: Path, tmp_path: Path) -> None:
+def test_vot_gets_failures(python: Path, tmp_path: Path) -> None:
     lab.vot(tmp_path)
     ini = (tmp_path / "trackers.ini").read_text()
     (tmp_path / "trackers.ini").write_text(ini.replace("litetrack-tiny", "no-such-model"))
     by_folder = lab.call(python, "-m", "vot", "evaluate", "--workspace", ".", "vltrack-folder", cwd=tmp_path)
     assert "exited with code 5" in by_folder.stdout + by_folder.stderr
     by_object = lab.call(python, "-m", "vot", "evaluate", "--workspace", ".", "vltrack-python", cwd=tmp_path)
-    assert "ModelNotFound: no model is called 'no-such-model'" in by_object.stdout + by_object.stderr
+    assert "ModelNotFound: No model is called 'no-such-model'" in by_object.stdout + by_object.stderr
     assert not list(tmp_path.glob("results/*/*/*/*.bin"))
 
 

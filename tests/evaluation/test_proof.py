@@ -1,4 +1,4 @@
-"""The proof: raw results of real trackers, scored from their files, give the numbers that were published.
+"""Raw results of real trackers, scored from their files, give the published numbers.
 
 Needs the shared material (third-party research data that may not be copied into the project).
 """
@@ -20,7 +20,7 @@ from vltrack.metrics.protocols import RULES, Rule, benchmark_of
 from vltrack.metrics.scoring import Scores, align, score, upper_bound
 
 CLOSE = 0.1
-"""How far a score may be from the published one, in percent: published are one or two digits."""
+"""Tolerance in percent: published scores have one or two digits."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def percent(scores: Scores, *measures: str) -> list[float]:
 def test_published_scores(
     raw: Path, truths: dict[str, Annotations], data: str, results: str, published: dict[str, float]
 ) -> None:
-    # MDNet's files lack the last row of two videos; the toolkit's own answer to that is an error.
+    # MDNet's files lack the last row of two videos, which the toolkit refuses.
     rule = replace(benchmark_of(data).rules["official"], short="misses")
     scores = scored(truths[data], raw / data / "results" / results, rule)
     for measure, value in published.items():
@@ -72,7 +72,7 @@ def test_published_scores(
         ("pytracking", 84.66, 88.90, 100.0),
     ],
 )
-def test_the_ceilings_of_tnl2k(
+def test_the_upper_bounds_of_tnl2k(
     truths: dict[str, Annotations], rule: str, auc: float, precision: float, norm_precision: float
 ) -> None:
     found = percent(upper_bound(truths["tnl2k"], RULES[rule]), "auc", "precision", "norm_precision")
@@ -98,15 +98,15 @@ def test_trackingnet_to_a_thousandth(raw: Path) -> None:
     found = percent(scores, "auc", "precision", "norm_precision")
     assert found == pytest.approx([88.0796, 87.8025, 87.8025], abs=1e-3)
     results = rename_results(truth.names, open_results(folder / "dummy_subm.zip"))
-    told = summarize(results, truth, data="trackingnet", split="test")["rules"]["official"]
-    assert told["extra"]["coverage"] == pytest.approx(88.9556, abs=1e-3)
+    record = summarize(results, truth, data="trackingnet", split="test")["rules"]["official"]
+    assert record["extra"]["coverage"] == pytest.approx(88.9556, abs=1e-3)
 
 
 @pytest.mark.parametrize("attribute", ["BC", "LR", "OV", "SV"])
 def test_strucks_attribute_curves(raw: Path, truths: dict[str, Annotations], attribute: str) -> None:
     folder = raw / "otb100"
     published = json.loads((folder / "struck_scores_tb100" / f"{attribute}.json").read_text())
-    # Struck's ClifBar ends early: the benchmark's own code cuts the truth to it.
+    # Struck's ClifBar ends early: the benchmark's own code cuts the annotation to it.
     scores = scored(truths["otb100"], folder / "struck", replace(RULES["otb"], short="cut"))
     theirs = {name.casefold() for name in published["seqs"]}
     among = np.array([name.casefold() in theirs for name in scores.names])

@@ -1,4 +1,4 @@
-"""Faults of scoring and of archives: results that are missing, of the wrong length, or not whole."""
+"""Faults of scoring and of archives: results that are missing, of the wrong length, or incomplete."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SECONDS = {name: np.full(n, 0.031) for name, n in FRAMES.items()}
 
 @pytest.mark.fault("E15")
 @pytest.mark.parametrize("server", ["got10k", "trackingnet"])
-def test_archives_are_the_same_bytes_and_whole(tmp_path: Path, server: str) -> None:
+def test_archives_are_complete_and_always_the_same_bytes(tmp_path: Path, server: str) -> None:
     manifest = pack(server, FRAMES, BOXES, SECONDS, tmp_path / "one.zip")
     turned = {name: BOXES[name] for name in sorted(BOXES)}
     pack(server, dict(sorted(FRAMES.items())), turned, SECONDS, tmp_path / "two.zip")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
-    told = json.loads(manifest.read_text())
-    assert told["sha256"] == sha256_of(tmp_path / "one.zip")
+    record = json.loads(manifest.read_text())
+    assert record["sha256"] == sha256_of(tmp_path / "one.zip")
     with zipfile.ZipFile(tmp_path / "one.zip") as archive:
         names = archive.namelist()
-        assert names == sorted(names) == sorted(told["members"])
+        assert names == sorted(names) == sorted(record["members"])
         first = archive.read(names[0]).decode().splitlines()
     expected = ["a.txt", "b.txt"] if server == "trackingnet" else ["a/a_001.txt", "a/a_time.txt"]
     assert names[:2] == expected
@@ -50,7 +50,7 @@ def test_archives_are_the_same_bytes_and_whole(tmp_path: Path, server: str) -> N
         ({**BOXES, "b": np.full((2, 4), np.nan)}, SECONDS),
     ],
 )
-def test_an_archive_that_would_not_be_whole_is_not_written(
+def test_an_incomplete_archive_is_not_written(
     tmp_path: Path, boxes: dict[str, np.ndarray], seconds: dict[str, np.ndarray]
 ) -> None:
     with pytest.raises(PartialResult, match="No archive was written"):
@@ -59,7 +59,7 @@ def test_an_archive_that_would_not_be_whole_is_not_written(
 
 
 @pytest.mark.fault("E15")
-def test_a_server_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_unknown_server_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'lasot'"):
         pack("lasot", FRAMES, BOXES, SECONDS, tmp_path / "one.zip")
 

@@ -1,4 +1,4 @@
-"""The scoring rules once more, frame by frame in plain Python, to hold the fast scorer against.
+"""The scoring rules once more, frame by frame in plain Python, to check the fast scorer.
 
 Written from the descriptions of the toolkits, not from ``vltrack.metrics``: no array, no histogram.
 """
@@ -29,17 +29,17 @@ def iou(a: Box, b: Box) -> float:
     return min(inter / union, 1.0) if union > 0 else 0.0
 
 
-def centre(box: Box) -> tuple[float, float]:
+def center(box: Box) -> tuple[float, float]:
     return box[0] + (box[2] - 1) / 2, box[1] + (box[3] - 1) / 2
 
 
 def distance(p: Box, t: Box) -> float:
-    (px, py), (tx, ty) = centre(p), centre(t)
+    (px, py), (tx, ty) = center(p), center(t)
     return math.sqrt((px - tx) ** 2 + (py - ty) ** 2)
 
 
 def norm_distance(p: Box, t: Box) -> float:
-    (px, py), (tx, ty) = centre(p), centre(t)
+    (px, py), (tx, ty) = center(p), center(t)
     if t[2] == 0 or t[3] == 0:
         return math.inf
     return math.sqrt((px / t[2] - tx / t[2]) ** 2 + (py / t[3] - ty / t[3]) ** 2)
@@ -50,7 +50,7 @@ def is_nan(box: Box) -> bool:
 
 
 def repaired(truth: Sequence[Box], boxes: Sequence[Box]) -> list[Box]:
-    """First frame from the truth; a prediction that is no box repeats the (repaired) one before it."""
+    """First frame from the annotation; a prediction that is not a box repeats the one before it."""
     rows: list[Box] = [truth[0]]
     for t, p in zip(truth[1:], boxes[1:], strict=True):
         broken = any(not math.isfinite(v) for v in p) or p[2] <= 0 or p[3] <= 0

@@ -1,4 +1,4 @@
-"""The scorer against the rules written out plainly, and against numbers worked out by hand."""
+"""The scorer against the rules in plain Python, and against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def boxes_of(*rows: tuple[float, float, float, float]) -> Floats:
 
 
 def random_case(seed: int) -> tuple[Annotations, Floats]:
-    """Three sequences in which everything happens that toolkits treat in their own ways."""
+    """Three sequences with everything that toolkits treat differently."""
     rng = np.random.default_rng(seed)
     parts, found = [], []
     for k in range(3):
@@ -70,7 +70,7 @@ def random_case(seed: int) -> tuple[Annotations, Floats]:
         ("vlt-python-uav", "uav", False),
     ],
 )
-def test_the_fast_scorer_says_what_the_plain_one_says(
+def test_the_scorer_agrees_with_the_plain_rules(
     rule: str, dataset: str, knows_absent: bool, seed: int
 ) -> None:
     truth, boxes = random_case(seed)
@@ -89,7 +89,7 @@ def test_the_fast_scorer_says_what_the_plain_one_says(
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_perfect_tracker_reaches_the_ceiling_of_clean_truth(name: str) -> None:
+def test_a_perfect_tracker_reaches_the_upper_bound_of_clean_annotations(name: str) -> None:
     boxes = boxes_of((10, 10, 20, 20), (12, 11, 20, 20), (14, 12, 21, 20))
     rule = RULES[name]
     top = upper_bound(annotations_of(boxes), rule)
@@ -110,14 +110,14 @@ def test_absent_frames_are_misses_that_stay_in_the_count() -> None:
     otb = score(truth, boxes, RULES["otb"])
     assert otb.value("auc") == pytest.approx(PERFECT * 3 / 4)
     assert otb.value("precision") == otb.value("norm_precision") == 1.0
-    # Papers' code: a miss in precision, a hit in normalised precision.
+    # Papers' code: a miss in precision, a hit in normalized precision.
     papers = score(truth, boxes, RULES["vlt-python"])
     assert (papers.value("precision"), papers.value("norm_precision")) == (3 / 4, 1.0)
-    # Ours for own clips: what cannot be found does not count.
+    # Ours for own clips: absent frames do not count.
     assert score(truth, boxes, RULES["visible-only"]).value("auc") == pytest.approx(PERFECT)
 
 
-def test_a_target_at_the_edge_is_no_box_for_the_toolkits() -> None:
+def test_a_target_at_the_edge_is_not_a_box_for_the_toolkits() -> None:
     boxes = boxes_of((10, 10, 20, 20), (0, 10, 20, 20))
     truth = annotations_of(boxes)
     assert score(truth, boxes, RULES["tnl2k"]).value("auc") == pytest.approx(PERFECT / 2)
@@ -125,7 +125,7 @@ def test_a_target_at_the_edge_is_no_box_for_the_toolkits() -> None:
     assert score(truth, boxes, RULES["vlt-python"]).value("auc") == pytest.approx(PERFECT)
 
 
-def test_nan_truth_is_invalid_or_left_out() -> None:
+def test_nan_annotations_are_invalid_or_left_out() -> None:
     boxes = boxes_of((10, 10, 20, 20), (np.nan,) * 4, (50, 50, 20, 20))
     found = boxes_of((10, 10, 20, 20), (10, 10, 20, 20), (10, 10, 20, 20))
     truth = annotations_of(boxes)
@@ -135,8 +135,8 @@ def test_nan_truth_is_invalid_or_left_out() -> None:
     assert score(truth, found, RULES["got10k-otb"]).frames.tolist() == [2]
 
 
-def test_a_tie_is_no_success_but_a_hit() -> None:
-    # 12 of 20 columns overlap and the union is 20 columns: IoU 0.6 exactly; the centres are 4 px apart.
+def test_a_tie_is_a_hit_but_not_a_success() -> None:
+    # 12 of 20 columns overlap and the union is 20 columns: IoU 0.6 exactly; the centers are 4 px apart.
     truth = annotations_of(boxes_of((1, 1, 10, 10), (10, 10, 20, 10)))
     found = boxes_of((1, 1, 10, 10), (10, 10, 12, 10))
     scores = score(truth, found, RULES["otb"])
@@ -158,7 +158,7 @@ def test_the_first_frame_is_free_or_counts() -> None:
     assert score(truth, found, RULES["got10k"]).frames.tolist() == [1]
 
 
-def test_a_prediction_that_is_no_box_repeats_the_one_before() -> None:
+def test_a_prediction_that_is_not_a_box_repeats_the_one_before() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
     truth = annotations_of(boxes_of(box, box, box, box))
     found = boxes_of(box, (0, 0, 0, 0), (np.nan,) * 4, (10, 10, -3, 20))
@@ -166,7 +166,7 @@ def test_a_prediction_that_is_no_box_repeats_the_one_before() -> None:
     assert score(truth, found, RULES["pysot"]).value("op75") == 0.25
 
 
-def test_own_first_frame_is_handed_on_when_it_is_kept() -> None:
+def test_the_own_first_frame_is_repeated_when_it_is_kept() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
     truth = annotations_of(boxes_of(box, box))
     found = boxes_of((60, 60, 20, 20), (0, 0, 0, 0))
@@ -183,7 +183,7 @@ def test_a_sequence_without_any_success_is_dropped_only_where_the_toolkit_drops_
     assert score(truth, found, RULES["vlt-python"]).value("auc") == pytest.approx(PERFECT / 2)
 
 
-def test_got10k_pools_frames_cuts_to_the_picture_and_leaves_out_what_is_covered() -> None:
+def test_got10k_pools_frames_cuts_boxes_to_the_image_and_leaves_out_covered_frames() -> None:
     long = boxes_of(*[(10, 10, 20, 20)] * 5)
     short = boxes_of(*[(10, 10, 20, 20)] * 3)
     truth = Annotations.join(
@@ -266,7 +266,7 @@ def same(a: Scores, b: Scores) -> bool:
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), name=st.sampled_from(sorted(RULES)))
-def test_scores_change_nothing_and_know_no_order(seed: int, name: str) -> None:
+def test_scoring_changes_no_input_and_sequences_are_independent(seed: int, name: str) -> None:
     truth, boxes = random_case(seed)
     before = boxes.copy()
     boxes.setflags(write=False)
@@ -283,7 +283,7 @@ def test_scores_change_nothing_and_know_no_order(seed: int, name: str) -> None:
     assert same(scores, score(truth, boxes, rule))
 
 
-def test_blocks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_blocks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, boxes = random_case(3)
     whole = {name: score(truth, boxes, rule) for name, rule in RULES.items()}
     monkeypatch.setattr("vltrack.metrics.scoring._BLOCK", 3)

@@ -1,4 +1,4 @@
-"""The same work over a Ray cluster of two machines, which are processes here. Needs the extra ``ray``."""
+"""Runs on a Ray cluster of two machines, which are processes here. Needs the extra ``ray``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.mark.cluster
 @needs_ray
-def test_results_are_those_of_the_local_engine_byte_for_byte(cluster, tmp_path: Path) -> None:
+def test_results_equal_those_of_the_local_engine_byte_for_byte(cluster, tmp_path: Path) -> None:
     weights = stub_weights(tmp_path)
     local = make_plan(painting(), weights, ("nl", "nlbbox"), tmp_path / "local", loader=LOADER)
     spread = make_plan(painting(), weights, ("nl", "nlbbox"), tmp_path / "spread", loader=LOADER)
@@ -92,7 +92,7 @@ def test_failures_on_the_cluster_are_recorded(cluster, tmp_path: Path) -> None:
     assert "in obey" in failures["a00"].traceback
     begun = log.read_text().splitlines()
     assert begun.count("a00 raise at 1") == 1
-    assert begun.count("a01 kill at 2") == 2  # what died is tried once more
+    assert begun.count("a01 kill at 2") == 2  # a crashed one is tried once more
 
 
 @pytest.mark.cluster
@@ -114,7 +114,7 @@ def test_a_sequence_is_tried_again_when_its_machine_dies(cluster, tmp_path: Path
 
 
 @pytest.mark.skipif(not WITHOUT, reason="Ray is installed")
-def test_without_ray_the_command_to_install_it_is_told(tmp_path: Path) -> None:
+def test_without_ray_the_command_to_install_it_is_shown(tmp_path: Path) -> None:
     plan = make_plan(painting(1), stub_weights(tmp_path), ("nl",), tmp_path / "out", loader=LOADER)
     with pytest.raises(UsageError, match="not installed") as caught:
         run(plan, engine="ray")
@@ -122,8 +122,8 @@ def test_without_ray_the_command_to_install_it_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_machine_of_the_cluster_does(tmp_path: Path) -> None:
-    """The function that runs there, called here: it needs no Ray."""
+def test_the_function_that_runs_on_the_cluster(tmp_path: Path) -> None:
+    """Called here, because it needs no Ray."""
     here = {"code": code_sha256(), "versions": dict(versions())}
     plan = make_plan(painting(2, {1: "raise at 2"}), stub_weights(tmp_path), ("nl",), tmp_path, loader=LOADER)
     good, bad = plan.modes[0].tasks
@@ -131,7 +131,7 @@ def test_what_a_machine_of_the_cluster_does(tmp_path: Path) -> None:
     assert (kind, len(rows)) == ("done", 3)
     kind, code, message, frame, trace = workers_ray._run_task(plan.spec, bad, Timeouts(), here)
     assert (kind, code, frame) == ("failed", "RuntimeError", 2)
-    assert "told to raise" in message
+    assert "ordered to raise" in message
     assert "in obey" in trace
     other = {**here, "versions": {**here["versions"], "torch": "1.0"}}
     kind, code, message, _ = workers_ray._run_task(plan.spec, good, Timeouts(), other)

@@ -1,4 +1,4 @@
-"""Agreement of trackers: by hand on three boxes, frames without a box, one tracker alone."""
+"""Agreement of trackers: three boxes by hand, frames without a box, a single tracker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_by_hand() -> None:
     assert np.isnan(np.diag(found.matrix_TT)).all()
 
 
-def test_a_frame_without_a_box_says_nothing() -> None:
+def test_a_frame_without_a_box_is_left_out() -> None:
     gap = (NAN, NAN, NAN, NAN)
     found = agreement([[SAME, SAME, gap], [HALF, gap, gap], [SAME, FAR, SAME]])
     assert found.mean_N[:2] == pytest.approx([(0.5 + 1 + 0.5) / 3, 0.0])
@@ -30,7 +30,7 @@ def test_a_frame_without_a_box_says_nothing() -> None:
     assert found.matrix_TT[1, 2] == pytest.approx(0.5)
 
 
-def test_one_tracker_alone_has_nothing_to_agree_with() -> None:
+def test_a_single_tracker_has_no_agreement() -> None:
     found = agreement([[SAME, HALF]])
     assert np.isnan(found.mean_N).all()
     assert np.isnan(found.overall_T).all()

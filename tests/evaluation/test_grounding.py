@@ -1,4 +1,4 @@
-"""Grounding over pictures with phrases: a tracker's own first box is what is scored."""
+"""Grounding on referring expressions: the tracker's own first box is scored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refcoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_miniature("refcoco", tmp_path_factory.mktemp("data") / "refcoco")
 
 
-def test_boxes_are_held_against_the_phrases_and_failures_count(
+def test_boxes_are_scored_by_expression_and_failures_count(
     refcoco: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     phrases = open_referring(refcoco, split="val")

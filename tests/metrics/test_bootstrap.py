@@ -1,4 +1,4 @@
-"""Paired bootstrap intervals: known answers, coverage, pairing, and what is no interval."""
+"""Paired bootstrap intervals: known answers, coverage, pairing, and too few sequences."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vltrack.metrics import bootstrap
 from vltrack.metrics.bootstrap import paired_bootstrap
 
 
-def test_two_sequences_have_the_distribution_that_can_be_counted() -> None:
-    """Of the gains 0 and 1 the redrawn mean is 0, 1/2, 1 with chances 1/4, 1/2, 1/4."""
+def test_two_sequences_have_a_known_distribution() -> None:
+    """Of the gains 0 and 1 the resampled mean is 0, 1/2, 1 with chances 1/4, 1/2, 1/4."""
     seen = paired_bootstrap([0.0, 1.0], level=0.4, draws=40_000)
     assert (seen.mean, seen.low, seen.high) == (0.5, 0.5, 0.5)
     assert seen.share_above_zero == pytest.approx(0.875, abs=0.01)  # a tie counts half
@@ -24,7 +24,7 @@ def test_two_sequences_have_the_distribution_that_can_be_counted() -> None:
     assert not wide.excludes_zero
 
 
-def test_the_quantiles_are_those_of_all_redraws() -> None:
+def test_the_quantiles_are_those_of_all_resamples() -> None:
     gains = np.array([-1.0, 0.5, 2.0, 4.0, 1.0])
     every = np.array([gains[list(pick)].mean() for pick in itertools.product(range(5), repeat=5)])
     seen = paired_bootstrap(gains, draws=100_000, level=0.9)
@@ -33,7 +33,7 @@ def test_the_quantiles_are_those_of_all_redraws() -> None:
     assert seen.share_above_zero == pytest.approx((every > 0).mean() + (every == 0).mean() / 2, abs=0.005)
 
 
-def test_pairing_takes_out_what_sequences_have_in_common() -> None:
+def test_pairing_removes_what_sequences_have_in_common() -> None:
     rng = np.random.default_rng(3)
     hard = rng.uniform(0, 100, size=40)
     seen = paired_bootstrap(hard + 1 + 0.5 * rng.normal(size=40), hard)
@@ -43,7 +43,7 @@ def test_pairing_takes_out_what_sequences_have_in_common() -> None:
     assert shuffled.high - shuffled.low > 10
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_the_coverage_of_the_interval_is_about_its_level() -> None:
     rng = np.random.default_rng(0)
     samples = rng.normal(loc=0.3, size=(300, 40))
     hits = 0
@@ -71,7 +71,7 @@ def test_swapping_the_two_mirrors_the_interval() -> None:
     assert forward.p_value == pytest.approx(backward.p_value)
 
 
-def test_fewer_than_two_sequences_are_no_interval() -> None:
+def test_fewer_than_two_sequences_give_no_interval() -> None:
     none, one = paired_bootstrap([]), paired_bootstrap([3.0], [1.0])
     assert math.isnan(none.mean)
     assert one.mean == 2.0
@@ -92,7 +92,7 @@ def test_a_missing_number_leaves_its_pair_out_and_is_counted() -> None:
     assert seen.describe(1) == "+2.0 [+1.0, +3.0] over 2 sequences"
 
 
-def test_no_difference_at_all_is_no_finding() -> None:
+def test_no_difference_is_not_significant() -> None:
     seen = paired_bootstrap([5.0] * 12, [5.0] * 12)
     assert (seen.low, seen.high, seen.share_above_zero, seen.p_value) == (0.0, 0.0, 0.5, 1.0)
     assert not seen.excludes_zero

@@ -1,4 +1,4 @@
-"""Other people's results: every form that they come in, and what is wrong with them told by line."""
+"""Third-party results: every accepted form, and errors that name the line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rows(separator: str = ",") -> str:
 
 
 @pytest.mark.parametrize("separator", [",", "\t", " ", ", "])
-def test_a_text_file_a_sequence(tmp_path: Path, separator: str) -> None:
+def test_one_text_file_per_sequence(tmp_path: Path, separator: str) -> None:
     folder = tmp_path / "ATOM"
     folder.mkdir()
     (folder / "bike-1.txt").write_text(rows(separator))
@@ -61,14 +61,14 @@ def test_npz_zip_json_and_tracks(tmp_path: Path) -> None:
     assert np.array_equal(read_third_party(folder).boxes["x"], BOXES)
 
 
-def test_an_empty_row_or_a_single_zero_says_absent(tmp_path: Path) -> None:
+def test_an_empty_row_or_a_single_zero_means_absent(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("1,2,3,4\n\n0\n1,2,3,4\n")
     boxes = read_third_party(tmp_path).boxes["x"]
     assert np.isnan(boxes).all(axis=1).tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("1,2,3,4\n1,2,3\n", r"x\.txt:2"),
         ("1,2,3,4\n\n1,2,x,4\n", r"x\.txt:3"),
@@ -76,13 +76,13 @@ def test_an_empty_row_or_a_single_zero_says_absent(tmp_path: Path) -> None:
         ("\n\n", r"No box in any row of .*x\.txt"),
     ],
 )
-def test_a_row_that_is_no_box_is_named(tmp_path: Path, text: str, told: str) -> None:
+def test_a_row_that_is_not_a_box_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.txt").write_text(text)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read_third_party(tmp_path)
 
 
-def test_what_is_no_result(tmp_path: Path) -> None:
+def test_what_is_not_a_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No tracking results"):
         read_third_party(tmp_path)
     with pytest.raises(DataError, match="No tracking results"):
@@ -113,7 +113,7 @@ def test_what_is_no_result(tmp_path: Path) -> None:
         read_third_party(tmp_path / "d.zip")
 
 
-def test_names_are_matched_however_they_are_spelt() -> None:
+def test_names_are_matched_however_they_are_spelled() -> None:
     names = ["Human4-2", "Jogging-1", "Basketball", "bike1", "car-2", "car-22"]
     results = ["Human4", "jogging_1", "BasketBall", "uav_bike1", "car-22", "car2"]
     assert match_names(names, results) == {

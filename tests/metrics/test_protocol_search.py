@@ -1,4 +1,4 @@
-"""Which convention a number comes from, and what is counted as the cause of a difference."""
+"""The search for the convention behind a number, the counted causes of differences, WebUAV-3M's scores."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_causes_are_counted(truth: Annotations) -> None:
     assert causes(truth) == counts
 
 
-def test_hits_for_nothing_are_counted(truth: Annotations) -> None:
+def test_trivially_satisfied_frames_are_counted(truth: Annotations) -> None:
     # The toolkit: x = 0, NaN and no size, which are seen; papers' code: absent (0,0,0,0), NaN, no size.
     assert trivial_hits(truth, RULES["tnl2k"]) == {"precision": 3, "norm_precision": 3}
     assert trivial_hits(truth, RULES["vlt-python"]) == {"precision": 0, "norm_precision": 3}
     assert trivial_hits(truth, RULES["visible-only"]) == {"precision": 0, "norm_precision": 0}
 
 
-def test_the_convention_behind_a_number_is_named(truth: Annotations) -> None:
+def test_the_convention_behind_a_number_is_found(truth: Annotations) -> None:
     boxes = np.nan_to_num(truth.boxes) + np.array([3.4, 0, 0.4, 0.4])
     results = {"a": boxes}
     for name in ("tnl2k", "vlt-python", "visible-only"):
@@ -47,7 +47,7 @@ def test_the_convention_behind_a_number_is_named(truth: Annotations) -> None:
     assert which_rule(99.123456, truth, results, tolerance=1e-9).fits == ()
 
 
-def test_rules_that_refuse_are_named_and_nothing_is_told_twice(truth: Annotations) -> None:
+def test_refusing_rules_are_listed_and_no_match_twice(truth: Annotations) -> None:
     short = {"a": np.nan_to_num(truth.boxes)[:-1]}
     search = which_rule(50.0, truth, short, tolerance=50.0)
     assert {"otb", "tnl2k", "pysot"} <= set(search.refused)
@@ -61,16 +61,16 @@ def test_rules_that_refuse_are_named_and_nothing_is_told_twice(truth: Annotation
 def test_every_data_set_has_its_rules() -> None:
     for name, benchmark in BENCHMARKS.items():
         assert set(benchmark.rules) == {"official", "vlt-python"}, name
-    assert benchmark_of("never heard of") is BENCHMARKS["folder"]
+    assert benchmark_of("unknown") is BENCHMARKS["folder"]
 
 
-def test_webuav_asks_for_silence_where_the_target_is_gone() -> None:
+def test_webuav_expects_no_box_where_the_target_is_absent() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
     boxes = np.array([box, box, (0, 0, 0, 0), (0, 0, 0, 0)])
     truth = Annotations.join([Annotation(name="a", boxes=boxes, absent=np.zeros(4, dtype=bool))])
     silent = np.array([False, False, True, False])
     accuracy, complete_auc = webuav(truth, np.where(silent[:, None], np.nan, [box] * 4), silent)
-    assert accuracy == 3 / 4  # a box where there is no target is wrong, however it looks
+    assert accuracy == 3 / 4  # any box is wrong where there is no target
     assert complete_auc == pytest.approx(2 / 4 * 20 / 21)
     assert webuav(truth, np.array([box] * 4), np.zeros(4, dtype=bool))[0] == 2 / 4
 
@@ -78,9 +78,9 @@ def test_webuav_asks_for_silence_where_the_target_is_gone() -> None:
 def test_complete_iou_by_hand() -> None:
     same = np.array([[0.0, 0, 4, 2]])
     assert complete_iou(same, same)[0] == pytest.approx(1.0)
-    # Side by side: no overlap, centres 4 apart, the box around both is 8 by 2, the shapes are alike.
+    # Side by side: no overlap, centers 4 apart, the box around both is 8 by 2, the shapes are alike.
     assert complete_iou(same, same + np.array([4.0, 0, 0, 0]))[0] == pytest.approx(-(4**2) / (8**2 + 2**2))
-    # A square of half the width inside: IoU 1/2, centres 1 apart, diagonal² 20, shapes differ.
+    # A square of half the width inside: IoU 1/2, centers 1 apart, diagonal² 20, shapes differ.
     shape = 4 / np.pi**2 * (np.arctan(2) - np.arctan(1)) ** 2
     weight = shape / (1 - 0.5 + shape)
     assert complete_iou(np.array([[0.0, 0, 2, 2]]), same)[0] == pytest.approx(0.5 - 1 / 20 - weight * shape)
