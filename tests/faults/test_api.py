@@ -16,10 +16,11 @@ from PIL import Image as Pictures
 
 import vltrack
 from scripted import EAGER, Spotter, boxes, clip, moving, scene, tiny_weights, tracker
+from vltrack.api.track import track
 from vltrack.core.errors import ImageError, StateError
 from vltrack.core.types import Target
 from vltrack.tracking.postprocess import Policy
-from vltrack.tracking.tracker import MultiTracker, Tracker, track
+from vltrack.tracking.tracker import MultiTracker, Tracker
 
 RED = (20, 20, 16, 12)
 BLOCK = (40, 30, 40, 40)
@@ -126,7 +127,7 @@ def test_a_second_start_is_a_clean_one(loaded) -> None:
     used = fresh(loaded)
     list(used.stream(clip(6, seed=9), box=(5, 5, 30, 60), text="another thing"))
     np.testing.assert_array_equal(boxes(used, images, BLOCK), boxes(fresh(loaded), images, BLOCK))
-    assert used.remarks == ()
+    assert used.warnings == ()
 
 
 # -- A03, A04: threads and neighbours -------------------------------------------------------------

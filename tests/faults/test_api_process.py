@@ -25,11 +25,12 @@ import torch
 
 import vltrack
 from scripted import EAGER, Spotter, boxes, clip, moving, tiny_weights, tracker
+from vltrack.api.track import track
 from vltrack.core.errors import BoxOutside, ImageError
 from vltrack.core.types import Target
 from vltrack.tracking import engine as engine_module
 from vltrack.tracking import tracker as session_module
-from vltrack.tracking.tracker import MultiTracker, Tracker, track
+from vltrack.tracking.tracker import MultiTracker, Tracker
 
 RED = (20, 20, 16, 12)
 BLOCK = (40, 30, 40, 40)
@@ -220,7 +221,7 @@ def test_threads_are_set_as_documented(weights) -> None:
 
 @pytest.mark.fault("A09")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
-@pytest.mark.parametrize("where", ["network", "cut", "choose", "blend_size", "mean_color", "Step"])
+@pytest.mark.parametrize("where", ["network", "cut", "choose", "smooth_size", "mean_color", "Step"])
 def test_a_step_that_breaks_leaves_the_state(monkeypatch, where, error) -> None:
     model = Spotter()
     following, control = tracker(model), tracker(Spotter())

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import vltrack
 from scripted import Puppet, Spotter, clip, one_box, scene, tiny_weights, tracker
 from vltrack.core.errors import BoxFrameOutOfRange, GroundingFailed, StateError
 from vltrack.core.types import Frame, Status, Step
 from vltrack.nn.boxes import box_mask
 from vltrack.tracking.postprocess import Policy
-from vltrack.tracking.tracker import Tracker, track
+from vltrack.tracking.tracker import Tracker
 
 RED = (40, 30, 16, 12)
 
@@ -86,7 +87,7 @@ def test_a_box_over_the_edge_is_cut_and_told(weights) -> None:
     assert step.box.tolist() == [0, 10, 12, 12]
     assert len(following.warnings) == 1
     assert "part inside" in following.warnings[0]
-    done = track(clip(2), box=(-8, 10, 40, 12), model=weights)
+    done = vltrack.track(clip(2), box=(-8, 10, 40, 12), model=weights)
     assert done.meta["box"] == [-8, 10, 40, 12]
     assert done.boxes[0].tolist() == [0, 10, 32, 12]
     assert any("part inside" in text for text in done.meta["warnings"])

@@ -8,7 +8,7 @@ import pytest
 from scripted import Spotter, scene, tracker
 from vltrack.core.errors import ConfigError
 from vltrack.models import MODELS, PUBLISHED
-from vltrack.tracking.postprocess import Maps, Policy, smooth_size, choose, hann
+from vltrack.tracking.postprocess import Maps, Policy, choose, hann, smooth_size
 from vltrack.tracking.tracker import default_policy
 
 RULES = Policy().changed(PUBLISHED)

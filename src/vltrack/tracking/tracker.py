@@ -13,8 +13,7 @@ from typing import Any, NoReturn, Self
 import torch
 
 from vltrack.checkpoints import cards, store
-from vltrack.core.errors import BoxFrameOutOfRange, ImageError, StateError, UsageError, VltrackError
-from vltrack.core.track import Track
+from vltrack.core.errors import BoxFrameOutOfRange, ImageError, StateError, UsageError
 from vltrack.core.types import Frame, Image, Status, Step, Target
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
@@ -178,7 +177,7 @@ class Tracker(Session):
         model, card = store.load(path)
         reader = partial(_reader, model, card, path.parent)
         if model.vocabulary == "bert":
-            reader()  # it ships, so a wrong one is told at once; any other when the first sentence comes
+            reader()  # it ships, so a wrong one is an error now; any other when the first text comes
         if threads is not None:
             use_threads(threads)
         elif chosen.type == "cpu" and card["size"] == "tiny":
@@ -355,49 +354,3 @@ def _frames_of(
     if start != 0 or end is not None:
         raise UsageError("start and end need a file, a folder or a camera.", hint="Slice the frames before.")
     return nullcontext(source)
-
-
-def track(
-    source: str | Path | int | Iterable[Frame | Image],
-    *,
-    box: BoxLike | None = None,
-    text: str | None = None,
-    model: str | Path = DEFAULT_MODEL,
-    start: int = 0,
-    end: int | None = None,
-    device: str = "auto",
-    policy: Policy | Mapping[str, Any] | None = None,
-) -> Track:
-    """Follow one target through a whole video: ``Tracker.load`` and ``Tracker.stream`` in one.
-
-    Raises what they raise; ``context["track"]`` of a ``VltrackError`` on the way holds the rows so far.
-    """
-    tracker = Tracker.load(model, device=device, policy=policy)
-    meta: dict[str, Any] = {
-        "sentence": text,
-        "box": [float(v) for v in box] if box is not None else None,
-        "model": str(model),
-    }
-    steps: list[Step] = []
-    with _frames_of(source, start, end) as frames:
-        try:
-            for step in tracker.stream(frames, box=box, text=text):
-                steps.append(step)
-        except VltrackError as error:
-            error.context["track"] = Track.from_steps(steps, meta | _facts(frames, tracker))
-            raise
-        return Track.from_steps(steps, meta | _facts(frames, tracker))
-
-
-def _facts(frames: Iterable[Frame | Image], tracker: Tracker) -> dict[str, Any]:
-    """What a track's head tells of the reading and the start, once they are over."""
-    warnings = list(tracker.warnings)
-    if not isinstance(frames, FrameSource):
-        return {"source": "frames", "warnings": warnings}
-    info = frames.info
-    return {
-        "source": info.name,
-        "width": info.width,
-        "height": info.height,
-        "warnings": [*warnings, *frames.report.warnings],
-    }
