@@ -1,6 +1,6 @@
-"""One frame, many targets: crops, one batched pass of the network, the policy, new states.
+"""One frame for all targets: crops, one batched pass of the network, post-processing, new states.
 
-Works on immutable states: a step returns new ones and changes nothing.
+States are immutable: a step returns new ones and changes nothing.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, smooth_size
 
-SURE_OF_WORDS = 0.6
-"""A start by words that scores less gets a warning; tiny is rarely above."""
-Colour = tuple[float, float, float]
-BLACK: Colour = (0.0, 0.0, 0.0)
+SURE_OF_TEXT = 0.6
+"""A start from text that scores less gets a warning; tiny models are rarely above."""
+Color = tuple[float, float, float]
+BLACK: Color = (0.0, 0.0, 0.0)
 MAX_TILES = 6
+"""Search regions per search for a lost target."""
 MAX_GRID = 48
-"""Most places a side of the frame that a lost target is looked for; a smaller target leaves gaps between."""
+"""Search regions along each side of the frame at most; a smaller target leaves gaps between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """All that is known of one target.
+    """The state of one target.
 
     Attributes:
         box: xywh in frame pixels, the last credible one.
@@ -45,8 +46,8 @@ class State:
         status: of the last frame.
         lost_for: frames since the target was last seen.
         age: frames since the start.
-        refreshed: age of the last refresh.
-        tile: where the search of the whole frame goes on.
+        updated: age at the last update of the memory.
+        tile: number of the region at which the next search of the whole frame begins.
         past: (H, 4) the last boxes, oldest first, xywh in frame pixels; H is the model's ``history``.
     """
 
@@ -58,12 +59,12 @@ class State:
     status: Status = Status.OK
     lost_for: int = 0
     age: int = 0
-    refreshed: int = 0
+    updated: int = 0
     tile: int = 0
 
 
 class Engine:
-    """A model on a device with a policy. Holds no target."""
+    """A model on a device with its post-processing; targets are passed in as states."""
 
     def __init__(
         self,
@@ -73,48 +74,54 @@ class Engine:
         reader: Callable[[], TextTokenizer] | None = None,
     ) -> None:
         self.model, self.device, self.policy = model, device, policy
-        # Called with the first sentence only: a target named by a box needs no vocabulary.
+        # Called with the first text only: a start from a box needs no vocabulary.
         self.reader = reader or partial(load_tokenizer, model.vocabulary)
 
     # -- start ------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def start(self, image: Image, target: Target) -> tuple[State, tuple[str, ...]]:
-        """A state for a target named by box, words or both, and warnings for the user.
+        """Initialize a target from a box, a text or both; return its state, and warnings for the user.
 
         Raises:
-            UsageError: neither box nor words.
+            UsageError: neither box nor text.
             BoxInvalid, BoxOutside, PromptEmpty, PromptTooLong, PromptInvalid: see ``prep.prompts``.
-            ModelNotFound, TokenizerMismatch: the vocabulary of the words, see ``prep.tokenizers``.
-            GroundingFailed: the words gave no usable box.
+            ModelNotFound, TokenizerMismatch: no vocabulary for the text, see ``prep.tokenizers``.
+            GroundingFailed: the text gave no usable box.
         """
         height, width = image.shape[:2]
         warnings: tuple[str, ...] = ()
         text, score = None, 1.0
         if target.text is not None:
-            text, warnings = self._read(target.text)
+            text, warnings = self._encode_text(target.text)
         if target.box is not None:
             checked = check_box(target.box, width, height)
             box, warnings = checked.box, warnings + checked.warnings
         elif text is not None:
-            box, score = self._find_by_words(image, text)
-            if score < SURE_OF_WORDS:
+            box, score = self._ground(image, text)
+            if score < SURE_OF_TEXT:
                 warnings += (
-                    f"the words alone found something with a score of only {score:.2f}: "
-                    "look at the first frame, or name the target with a box too.",
+                    f"the box found from the text has a score of only {score:.2f}: "
+                    "check the first frame, or give a box too.",
                 )
         else:
-            raise UsageError("nothing names the target.", hint="Give a box, a sentence or both.")
-        memory = self._remember(image, box, text)
+            raise UsageError(
+                "No target given: pass a box, a text description or both.", hint="For example text='the car'."
+            )
+        border = mean_color(image)
+        template = self._boxed(box, *self._template(image, border, box))
+        context = self._boxed(box, *self._search(image, border, box))
+        memory = self.model.init_template(template, context, text)
         past = np.tile(box, (self.model.history, 1))
         return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score), warnings
 
-    def _read(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
+    def _encode_text(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
         tokens = self.reader().encode(sentence, self.model.max_words)
         ids, mask = (torch.from_numpy(a)[None].to(self.device) for a in (tokens.ids, tokens.mask))
         return self.model.read_text(ids, mask), tokens.warnings
 
-    def _find_by_words(self, image: Image, text: Text) -> tuple[Box, float]:
+    def _ground(self, image: Image, text: Text) -> tuple[Box, float]:
+        """Locate the target in the whole frame from its text: the box and its score."""
         height, width = image.shape[:2]
         scene = letterbox(width, height, self.model.search_size)
         border = BLACK if self.policy.published_crops else None
@@ -124,28 +131,20 @@ class Engine:
         choice = choose(maps, None, self.policy, window=0)
         if choice is None:
             raise GroundingFailed(
-                "the words gave no usable box in the first frame.", hint="Give a box instead, or both."
+                "The text gave no usable box in the first frame.", hint="Give a box instead, or both."
             )
         return clip_xywh(scene.to_frame(_crop_xywh(choice.box, scene)), width, height), choice.score
 
-    def _remember(self, image: Image, box: Box, text: Text | None) -> Memory:
-        border = mean_color(image)
-        template = self._boxed(box, *self._template(image, border, box))
-        memory: Memory = self.model.init_template(
-            template, self._boxed(box, *self._search(image, border, box)), text
-        )
-        return memory
-
     # -- crops ------------------------------------------------------------------------------------
 
-    def _template(self, image: Image, border: Colour, box: Box) -> tuple[Crop, Image]:
+    def _template(self, image: Image, border: Color, box: Box) -> tuple[Crop, Image]:
         return self._view(image, border, box, self.model.template_factor, self.model.template_size)
 
-    def _search(self, image: Image, border: Colour, box: Box, grown: float = 1.0) -> tuple[Crop, Image]:
+    def _search(self, image: Image, border: Color, box: Box, grown: float = 1.0) -> tuple[Crop, Image]:
         return self._view(image, border, box, self.model.search_factor * grown, self.model.search_size)
 
-    def _view(self, image: Image, border: Colour, box: Box, factor: float, size: int) -> tuple[Crop, Image]:
-        """The region around a box, and its picture."""
+    def _view(self, image: Image, border: Color, box: Box, factor: float, size: int) -> tuple[Crop, Image]:
+        """The region around a box, and its image."""
         region = region_for(box, factor, size)
         if self.policy.published_crops:
             return region, cut_published(image, box, factor, size)
@@ -171,18 +170,17 @@ class Engine:
         height, width = image.shape[:2]
         states = [self._rescaled(s, (width, height)) for s in states]
         border = mean_color(image)
-        regions, crops = zip(
-            *(self._search(image, border, s.box, self._grown(s)) for s in states), strict=True
-        )
-        past = self._past([s.past for s in states], regions)
-        seen = self.model.locate(self._tensor(list(crops)), _joined([s.memory for s in states]), past)
+        searches = [self._search(image, border, s.box, self._grown(s)) for s in states]
+        seen = self._locate(searches, [s.memory for s in states], [s.past for s in states])
+        regions = [region for region, _ in searches]
         after = [
-            self._advance(s, r, _maps(seen, i)) for i, (s, r) in enumerate(zip(states, regions, strict=True))
+            self._postprocess(s, r, _maps(seen, i))
+            for i, (s, r) in enumerate(zip(states, regions, strict=True))
         ]
         after = [self._search_again(image, border, s) for s in after]
         after = [replace(s, past=np.concatenate([s.past, s.box[None]])[1:]) for s in after]
         return [
-            self._refreshed(image, border, s, r, seen, i)
+            self._update_memory(image, border, s, r, seen, i)
             for i, (s, r) in enumerate(zip(after, regions, strict=True))
         ]
 
@@ -195,18 +193,23 @@ class Engine:
         box = self._inside(state.box * scale, frame_size)
         return replace(state, box=box, frame_size=frame_size, past=state.past * scale)
 
-    def _past(self, pasts: Sequence[Box], regions: Sequence[Crop]) -> Tensor | None:
-        """(B, H, 4) where each target was, in units of its search crop; None if the model does not ask."""
-        if not self.model.history:
-            return None
-        return torch.stack([self._unit_boxes(p, r) for p, r in zip(pasts, regions, strict=True)])
+    def _locate(
+        self, searches: Sequence[tuple[Crop, Image]], memories: Sequence[Memory], pasts: Sequence[Box]
+    ) -> Prediction:
+        """Run the network on search regions in one batch; ``pasts`` are (H, 4) former boxes per region."""
+        past = None
+        if self.model.history:
+            past = torch.stack([self._unit_boxes(p, r) for p, (r, _) in zip(pasts, searches, strict=True)])
+        crops = self._tensor([crop for _, crop in searches])
+        return self.model.locate(crops, _batched(memories), past)
 
     def _grown(self, state: State) -> float:
-        # In logarithms: the plain power overflows once a target has been away for long enough.
+        # In logarithms: the power overflows once a target has been lost for long enough.
         most = math.log(self.policy.grow_limit)
         return math.exp(min(state.lost_for * math.log(self.policy.grow), most))
 
-    def _advance(self, state: State, region: Crop, maps: Maps) -> State:
+    def _postprocess(self, state: State, region: Crop, maps: Maps) -> State:
+        """The state after choosing a box, smoothing its size and deciding whether the target is lost."""
         policy, age = self.policy, state.age + 1
         size = region.to_crop(state.box)[2:] / region.size
         window = policy.window if state.lost_for == 0 else policy.window * 0.5
@@ -219,45 +222,47 @@ class Engine:
         if choice.score < policy.hold_below:
             box = state.box
         else:
-            centre = box[:2] + box[2:] / 2
-            held = cxcywh_to_xywh(np.concatenate([centre, state.box[2:]]))
+            center = box[:2] + box[2:] / 2
+            held = cxcywh_to_xywh(np.concatenate([center, state.box[2:]]))
             box = self._inside(held, state.frame_size)
         lost_for = state.lost_for + 1
         return replace(state, box=box, age=age, score=choice.score, status=Status.LOST, lost_for=lost_for)
 
     def _placed(self, state: State, region: Crop, choice: Choice) -> Box:
-        named = region.to_frame(_crop_xywh(choice.box, region))
-        centre = named[:2] + named[2:] / 2
-        size = smooth_size(state.box[2:], named[2:], choice, self.policy)
-        return self._inside(cxcywh_to_xywh(np.concatenate([centre, size])), state.frame_size)
+        """The chosen box in frame pixels (xywh), its size smoothed, inside the frame."""
+        found = region.to_frame(_crop_xywh(choice.box, region))
+        center = found[:2] + found[2:] / 2
+        size = smooth_size(state.box[2:], found[2:], choice, self.policy)
+        return self._inside(cxcywh_to_xywh(np.concatenate([center, size])), state.frame_size)
 
     def _inside(self, box: Box, frame_size: tuple[int, int]) -> Box:
+        """The box (xywh) moved so that ``margin`` pixels of it are inside the frame."""
         width, height = frame_size
         if self.policy.published_crops:
             return _cut_to_frame(box, width, height, self.policy.margin)
         size = np.clip(box[2:], 1.0, [width, height])
-        centre = box[:2] + box[2:] / 2
+        center = box[:2] + box[2:] / 2
         margin = np.minimum(self.policy.margin, size / 2)
         low, high = margin - size / 2, np.array([width, height]) - margin + size / 2
-        centre = np.clip(centre, low, high)
-        return cxcywh_to_xywh(np.concatenate([centre, size]))
+        center = np.clip(center, low, high)
+        return cxcywh_to_xywh(np.concatenate([center, size]))
 
     # -- lost targets -----------------------------------------------------------------------------
 
-    def _search_again(self, image: Image, border: Colour, state: State) -> State:
-        """While lost, look at a few other places of the frame with words and remembered appearance."""
+    def _search_again(self, image: Image, border: Color, state: State) -> State:
+        """While the target is lost, search a few other regions of the frame with its text and template."""
         every = self.policy.search_again_every
         if not every or state.lost_for < every or state.lost_for % every:
             return state
         tiles = _tiles(state, self.model.search_factor)
         count = min(MAX_TILES, len(tiles))
         chosen = [tiles[(state.tile + k) % len(tiles)] for k in range(count)]
-        regions, crops = zip(*(self._search(image, border, tile) for tile in chosen), strict=True)
-        past = self._past([np.tile(tile, (self.model.history, 1)) for tile in chosen], regions)
-        seen = self.model.locate(self._tensor(list(crops)), _joined([state.memory] * count), past)
+        searches = [self._search(image, border, tile) for tile in chosen]
+        pasts = [np.tile(tile, (self.model.history, 1)) for tile in chosen]
+        seen = self._locate(searches, [state.memory] * count, pasts)
         state = replace(state, tile=(state.tile + count) % len(tiles))
         best: tuple[float, Crop, Choice] | None = None
-        for i, region in enumerate(regions):
+        for i, (region, _) in enumerate(searches):
             size = region.to_crop(state.box)[2:] / region.size
             choice = choose(_maps(seen, i), size, self.policy, window=0)
             if choice is not None and (best is None or choice.score > best[0]):
@@ -269,17 +274,17 @@ class Engine:
 
     # -- memory -----------------------------------------------------------------------------------
 
-    def _refreshed(
+    def _update_memory(
         self,
         image: Image,
-        border: Colour,
+        border: Color,
         state: State,
         region: Crop,
         seen: Prediction,
         index: int,
     ) -> State:
         policy = self.policy
-        due = policy.refresh_every and state.age - state.refreshed >= policy.refresh_every
+        due = policy.refresh_every and state.age - state.updated >= policy.refresh_every
         if not due or state.status != Status.OK or state.score < policy.refresh_above:
             return state
         in_region = self._unit_boxes(state.box[None], region)
@@ -290,7 +295,7 @@ class Engine:
             template = self._boxed(state.box, *self._template(image, border, state.box))
         prediction = seen.index_select([index])
         memory = self.model.update_template(state.memory, prediction, in_region, template)
-        return replace(state, memory=memory, refreshed=state.age)
+        return replace(state, memory=memory, updated=state.age)
 
 
 def _crop_xywh(box_cxcywh: Box, crop: Crop) -> Box:
@@ -312,7 +317,7 @@ def _maps(seen: Prediction, index: int) -> Maps:
 
 
 def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:
-    """Which of (..., 4) boxes in pixels have at least one pixel each way in the frame; none that has NaN."""
+    """Whether (..., 4) boxes in pixels have at least one pixel each way in the frame; False for NaN."""
     with np.errstate(invalid="ignore"):
         low = boxes_xywh[..., :2].clip(0, (width, height))
         high = (boxes_xywh[..., :2] + boxes_xywh[..., 2:]).clip(0, (width, height))
@@ -320,7 +325,7 @@ def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:
     return inside
 
 
-def _joined(memories: Sequence[Memory]) -> Memory:
+def _batched(memories: Sequence[Memory]) -> Memory:
     if len(memories) == 1:
         return memories[0]
     longest = max(m.text.valid_BL.shape[1] for m in memories)
@@ -333,9 +338,9 @@ def _tiles(state: State, factor: float) -> list[Box]:
     size = state.box[2:]
     reach = math.sqrt(float(size.prod())) * factor
     columns, rows = (min(MAX_GRID, max(1, math.ceil(1.5 * side / reach))) for side in (width, height))
-    centres = [
+    centers = [
         ((i + 0.5) * width / columns, (j + 0.5) * height / rows) for j in range(rows) for i in range(columns)
     ]
     here = state.box[:2] + size / 2
-    centres.sort(key=lambda c: (c[0] - here[0]) ** 2 + (c[1] - here[1]) ** 2)
-    return [np.array([x - size[0] / 2, y - size[1] / 2, *size]) for x, y in centres]
+    centers.sort(key=lambda c: (c[0] - here[0]) ** 2 + (c[1] - here[1]) ** 2)
+    return [np.array([x - size[0] / 2, y - size[1] / 2, *size]) for x, y in centers]
