@@ -96,6 +96,12 @@ def tracker_color(number: int) -> Shade:
     return r * dim / 255, g * dim / 255, b * dim / 255
 
 
+def line_style(number: int, width: float, gid: str) -> dict[str, Any]:
+    """Style of the line of tracker ``number`` for ``Axes.plot``."""
+    dashes = DASHES[number % len(DASHES)]
+    return {"color": tracker_color(number), "linestyle": dashes, "linewidth": width, "gid": gid}
+
+
 def figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches."""
     made = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
@@ -201,44 +207,28 @@ def encoded(made: Figure, kind: str) -> bytes:
 # -- curves -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class CurveKind:
-    """A kind of curve: title, axes, and the keys of its number and of its curve in a score."""
+    """A kind of curve: name of its file, keys of its curve and its number in a score, title and axes."""
 
     key: str
+    curve: str
+    number: str
     title: str
     across: str
     up: str
-    number: str
-    curve: str
 
 
+_ERROR = "center error threshold"
+_WITHIN = "share of frames within it"
 CURVE_KINDS = (
+    CurveKind("success", "success", "auc", "Success", "overlap threshold", "share of frames above it"),
+    CurveKind("precision", "precision", "precision", "Precision", f"{_ERROR} [px]", _WITHIN),
     CurveKind(
-        key="success",
-        title="Success",
-        across="overlap threshold",
-        up="share of frames above it",
-        number="auc",
-        curve="success_curve",
+        "norm-precision", "norm_precision", "norm_precision", "Normalized precision",
+        f"{_ERROR} [target sizes]", _WITHIN,
     ),
-    CurveKind(
-        key="precision",
-        title="Precision",
-        across="center error threshold [px]",
-        up="share of frames within it",
-        number="precision",
-        curve="precision_curve",
-    ),
-    CurveKind(
-        key="norm-precision",
-        title="Normalized precision",
-        across="center error threshold [target sizes]",
-        up="share of frames within it",
-        number="norm_precision",
-        curve="norm_precision_curve",
-    ),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -278,14 +268,8 @@ def curve_figure(kind: CurveKind, lines: Sequence[Curve], note: str, upper_bound
             axes.axhline(level, color=FAINT, linewidth=0.7, gid="ceiling")
         # The best is drawn last, on top.
         for line in reversed(ordered):
-            axes.plot(
-                line.thresholds,
-                line.shares,
-                color=tracker_color(line.tracker),
-                linestyle=DASHES[line.tracker % len(DASHES)],
-                linewidth=1.4,
-                gid=f"curve-{line.tracker}",
-            )
+            look = line_style(line.tracker, 1.4, f"curve-{line.tracker}")
+            axes.plot(line.thresholds, line.shares, **look)
         rows = [(line.tracker, f"{line.number:.2f}", line.name) for line in ordered]
         below = legend_at + legend(made, rows, 0.45, legend_at, COLUMN - 0.55)
         if upper_bound is not None:
@@ -344,14 +328,13 @@ def radar_figure(
     with figure_style():
         height = legend_at + LEGEND_ROW * len(names) + 0.08
         made = titled_figure(COLUMN, height, title, note, 0.12, COLUMN - 0.24)
-        axes = axes_at(made, (COLUMN - _SIDE) / 2, 0.72, _SIDE, _SIDE, projection="polar")
-        polar = axes
-        polar.set_theta_zero_location("N")  # type: ignore[attr-defined]
-        polar.set_theta_direction(-1)  # type: ignore[attr-defined]
+        axes: Any = axes_at(made, (COLUMN - _SIDE) / 2, 0.72, _SIDE, _SIDE, projection="polar")
+        axes.set_theta_zero_location("N")
+        axes.set_theta_direction(-1)
         axes.set_ylim(0, most)
         axes.set_yticks(np.linspace(0, most, 5)[1:])
         axes.set_xticks(angles, [""] * len(angles))
-        polar.set_rlabel_position(np.degrees(angles[1]) / 2)  # type: ignore[attr-defined]
+        axes.set_rlabel_position(np.degrees(angles[1]) / 2)
         axes.tick_params(axis="y", labelsize=SMALL - 1)
         axes.spines["polar"].set_color(GRID)
         for angle, (name, count) in zip(angles, attributes, strict=True):
@@ -360,14 +343,8 @@ def radar_figure(
                 ha="center", va="center", fontsize=SMALL, linespacing=1.0,
             )  # fmt: skip
         for (tracker, _), row in zip(names, scores, strict=True):
-            axes.plot(
-                np.append(angles, angles[0]),
-                np.append(row, row[0]),
-                color=tracker_color(tracker),
-                linestyle=DASHES[tracker % len(DASHES)],
-                linewidth=1.3,
-                gid=f"radar-{tracker}",
-            )
+            closed = np.append(angles, angles[0]), np.append(row, row[0])
+            axes.plot(*closed, **line_style(tracker, 1.3, f"radar-{tracker}"))
         legend(made, [(tracker, "", name) for tracker, name in names], 0.45, legend_at, 2.95)
     return made
 

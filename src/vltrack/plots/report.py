@@ -82,15 +82,8 @@ def _encoded(drawing: _Drawing, kinds: Sequence[str]) -> ReportFigure:
         data = {kind: figures.encoded(drawing.made, kind) for kind in dict.fromkeys(("svg", *kinds))}
     else:
         page, width, data = "jpeg", _SHEET, _encoded_sheet(*drawing.made)
-    return ReportFigure(
-        name=drawing.name,
-        section=drawing.section,
-        alt=drawing.alt,
-        caption=drawing.caption,
-        data=data,
-        page=page,
-        width=width,
-    )
+    texts = {"name": drawing.name, "section": drawing.section, "alt": drawing.alt}
+    return ReportFigure(**texts, caption=drawing.caption, data=data, page=page, width=width)
 
 
 def _encoded_sheet(sheet: Image, bare: Image) -> dict[str, bytes]:
@@ -114,19 +107,15 @@ def _note(report: ReportData) -> str:
 
 def _curves(report: ReportData) -> Iterator[_Drawing]:
     for kind in figures.CURVE_KINDS:
-        key = kind.curve.removesuffix("_curve")
         curves = []
         for tracker, entry in enumerate(report.entries):
             scores = entry.rules[report.rule]
-            if key in scores.curves and kind.number in scores.numbers:
-                thresholds, shares = scores.curves[key]
+            if kind.curve in scores.curves and kind.number in scores.numbers:
+                steps, shares = scores.curves[kind.curve]
+                number = scores.numbers[kind.number]
                 curves.append(
                     figures.Curve(
-                        tracker=tracker,
-                        name=entry.name,
-                        thresholds=thresholds,
-                        shares=shares,
-                        number=scores.numbers[kind.number],
+                        tracker=tracker, name=entry.name, thresholds=steps, shares=shares, number=number
                     )
                 )
         if curves:
