@@ -1,4 +1,4 @@
-"""``Tracker`` and ``track``: what goes in, what comes out, and when. The network only sees colours."""
+"""``Tracker``: its inputs, its steps, and when they come. The network only sees colors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vltrack
-from scripted import Spotter, clip, moving, one_box, scene, tiny_weights, tracker
+from scripted import Spotter, moving, one_box, scene, tiny_weights, tracker
 from vltrack.core.errors import (
     BoxFrameOutOfRange,
     ImageError,
@@ -20,7 +20,6 @@ from vltrack.core.errors import (
 )
 from vltrack.core.types import Frame, Status, Step
 from vltrack.tracking.postprocess import Policy
-from vltrack.tracking.tracker import Tracker
 from vltrack.video.base import FrameSource, ReadReport, SourceInfo
 
 
@@ -29,7 +28,7 @@ def frames_of(images: list[np.ndarray | None], first: int = 0) -> list[Frame]:
     return [Frame(image=m, index=first + i, seconds=(first + i) * 0.1) for i, m in enumerate(images)]
 
 
-def test_the_target_is_followed_and_told_in_frame_pixels() -> None:
+def test_the_target_is_followed_in_frame_pixels() -> None:
     following = tracker(Spotter())
     images = moving()
     first = following.init(images[0], box=(20, 20, 16, 12))
@@ -45,18 +44,14 @@ def test_the_target_is_followed_and_told_in_frame_pixels() -> None:
         assert step.score == pytest.approx(0.95)
 
 
-def test_frames_keep_their_numbers_and_times() -> None:
-    steps = list(tracker(Spotter()).stream(frames_of(moving(4), first=7), box=(20, 20, 16, 12)))
-    assert [s.index for s in steps] == [7, 8, 9, 10]
-    assert [s.seconds for s in steps] == pytest.approx([0.7, 0.8, 0.9, 1.0])
-
-
-def test_stream_and_update_say_the_same() -> None:
-    images = moving()
-    one, two = tracker(Spotter()), tracker(Spotter())
-    streamed = [s.box for s in one.stream(iter(images), box=(20, 20, 16, 12))]
-    single = [two.init(images[0], box=(20, 20, 16, 12)).box, *(two.update(m).box for m in images[1:])]
-    np.testing.assert_array_equal(streamed, single)
+def test_stream_equals_init_and_update_and_keeps_numbers_and_times() -> None:
+    frames = frames_of(moving(4), first=7)
+    streamed = list(tracker(Spotter()).stream(frames, box=(20, 20, 16, 12)))
+    following = tracker(Spotter())
+    single = [following.init(frames[0], box=(20, 20, 16, 12)), *map(following.update, frames[1:])]
+    np.testing.assert_array_equal([s.box for s in streamed], [s.box for s in single])
+    assert [s.index for s in streamed] == [7, 8, 9, 10]
+    assert [s.seconds for s in streamed] == pytest.approx([0.7, 0.8, 0.9, 1.0])
 
 
 def test_stream_takes_frames_one_by_one() -> None:
@@ -82,7 +77,7 @@ def test_a_step_belongs_to_the_user() -> None:
     assert following.update(moving()[1]).box[0] == pytest.approx(22, abs=1)
 
 
-def test_a_missing_frame_is_told_and_the_next_goes_on() -> None:
+def test_a_missing_frame_has_its_own_step_and_the_next_goes_on() -> None:
     images: list[np.ndarray | None] = [*moving(8)]
     images[3] = images[4] = None
     steps = list(tracker(Spotter()).stream(frames_of(images), box=(20, 20, 16, 12)))
@@ -93,31 +88,28 @@ def test_a_missing_frame_is_told_and_the_next_goes_on() -> None:
     np.testing.assert_allclose(steps[7].box, (34, 27, 16, 12), atol=1.5)
 
 
-def test_the_frame_of_the_start_must_be_there() -> None:
-    with pytest.raises(ImageError, match="4"):
-        tracker(Spotter()).init(Frame(image=None, index=4, seconds=0.2), box=(1, 1, 5, 5))
-
-
 def test_a_failed_start_leaves_the_old_target() -> None:
     following = tracker(Spotter())
     images = moving()
     following.init(images[0], box=(20, 20, 16, 12))
     with pytest.raises(UsageError):
         following.init(images[1])
+    with pytest.raises(ImageError, match="4"):
+        following.init(Frame(image=None, index=4, seconds=0.2), box=(1, 1, 5, 5))
     np.testing.assert_allclose(following.update(images[1]).box, (22, 21, 16, 12), atol=1)
 
 
-def test_reset_forgets() -> None:
+def test_reset_drops_the_target() -> None:
     following = tracker(Spotter())
     following.init(moving()[0], box=(-4, 20, 40, 12))
     assert following.warnings
     following.reset()
     assert following.warnings == ()
-    with pytest.raises(StateError, match="init"):
+    with pytest.raises(StateError):
         following.update(moving()[1])
 
 
-def test_words_start_it_and_presence_is_the_score() -> None:
+def test_a_start_from_text_has_presence_as_its_score() -> None:
     image = scene((10, 10, 14, 10), (60, 40, 18, 12))
     following = tracker(Spotter())
     step = following.init(image, text="the green thing")
@@ -127,7 +119,7 @@ def test_words_start_it_and_presence_is_the_score() -> None:
     np.testing.assert_allclose(following.update(image).box, (60, 40, 18, 12), atol=1)
 
 
-def test_a_target_that_is_gone_is_lost_and_its_box_held() -> None:
+def test_the_box_of_a_lost_target_is_held() -> None:
     following = tracker(Spotter())
     following.init(moving()[0], box=(20, 20, 16, 12))
     held = following.update(moving()[1]).box
@@ -139,7 +131,7 @@ def test_a_target_that_is_gone_is_lost_and_its_box_held() -> None:
         np.testing.assert_array_equal(step.box, held)
 
 
-def test_a_target_below_the_threshold_is_never_called_visible() -> None:
+def test_a_target_below_the_threshold_is_not_visible() -> None:
     following = tracker(one_box((0.5, 0.5, 0.25, 0.25), 0.5), visible_above=0.6)
     following.init(scene((20, 20, 16, 12)), box=(20, 20, 16, 12))
     step = following.update(scene((20, 20, 16, 12)))
@@ -166,7 +158,7 @@ def test_without_searching_again_the_region_grows_to_its_limit_only() -> None:
     assert set(model.searched) == {1}
 
 
-def test_the_memory_is_refreshed_while_all_is_well() -> None:
+def test_the_memory_is_updated_while_the_target_is_seen() -> None:
     model = Spotter()
     following = tracker(model, refresh_every=3, refresh_above=0.5)
     list(following.stream(moving(10), box=(20, 20, 16, 12)))
@@ -192,17 +184,17 @@ def test_a_folder_of_images_is_a_video(tmp_path) -> None:
     steps = list(following.stream(tmp_path, box=(24, 22, 16, 12), start=2, end=5))
     assert [s.index for s in steps] == [2, 3, 4]
     np.testing.assert_allclose(steps[-1].box, (28, 24, 16, 12), atol=1)
-    with pytest.raises(BoxFrameOutOfRange, match="ends before"):
+    with pytest.raises(BoxFrameOutOfRange):
         list(following.stream(tmp_path, box=(24, 22, 16, 12), start=60))
 
 
-def test_wrong_sources_are_told() -> None:
+def test_wrong_sources_are_refused() -> None:
     following = tracker(Spotter())
     with pytest.raises(VideoNotFound):
         next(following.stream("no-such-clip.mp4", box=(1, 1, 5, 5)))
-    with pytest.raises(UsageError, match="Slice"):
+    with pytest.raises(UsageError):
         next(following.stream(moving(), box=(1, 1, 5, 5), start=2))
-    with pytest.raises(TypeError, match="iterable"):
+    with pytest.raises(TypeError):
         next(following.stream(3.5, box=(1, 1, 5, 5)))
 
 
@@ -235,7 +227,7 @@ def weights(tmp_path_factory):
 def test_a_video_that_breaks_off_raises_after_its_last_step() -> None:
     source = BrokenSource(moving(3), VideoReadError("gone."))
     steps = []
-    with pytest.raises(VideoReadError, match="gone"):
+    with pytest.raises(VideoReadError):
         for step in tracker(Spotter()).stream(source, box=(20, 20, 16, 12)):
             steps.append(step)
     assert len(steps) == 3
@@ -247,7 +239,7 @@ def test_track_keeps_what_it_had_when_the_video_breaks_off(weights) -> None:
     assert len(caught.value.result) == 3
 
 
-def test_track_tells_what_was_asked_and_what_happened(weights) -> None:
+def test_track_records_target_and_warnings(weights) -> None:
     source = BrokenSource(moving(3), None)
     box = np.array([-4, 20, 30, 12])
     track = vltrack.track(source, box=box, text="the red thing", model=weights, policy=Policy(window=0.1))
@@ -259,13 +251,3 @@ def test_track_tells_what_was_asked_and_what_happened(weights) -> None:
     assert len(track.meta["warnings"]) == 2
     json.dumps(track.meta)
     assert np.isfinite(track.boxes).all()
-
-
-def test_load_by_path_and_the_public_face(weights) -> None:
-    following = vltrack.load(weights)
-    assert isinstance(following, Tracker)
-    assert following.card["size"] == "tiny"
-    images = clip(3)
-    steps = list(following.stream(images, box=(40, 30, 40, 40)))
-    again = [following.init(images[0], box=(40, 30, 40, 40)), *map(following.update, images[1:])]
-    np.testing.assert_array_equal([s.box for s in steps], [s.box for s in again])

@@ -1,4 +1,4 @@
-"""Trackers side by side: each as if alone; one that fails, at any stage, leaves the others as they are."""
+"""Several trackers over one video: each as if alone; one that fails leaves the others unchanged."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def broken_after(steps: int) -> Spotter:
     return model
 
 
-def follow(team: TrackerGroup, images: list[np.ndarray], targets: dict[str, Target]) -> list[dict]:
-    return [team.init(images[0], targets), *(team.update(image) for image in images[1:])]
+def follow(group: TrackerGroup, images: list[np.ndarray], targets: dict[str, Target]) -> list[dict]:
+    return [group.init(images[0], targets), *(group.update(image) for image in images[1:])]
 
 
 def test_each_is_as_if_alone() -> None:
@@ -40,53 +40,53 @@ def test_each_is_as_if_alone() -> None:
     assert not np.array_equal(rows[-1]["plain"].box, rows[-1]["windowed"].box)
 
 
-def test_a_failing_tracker_goes_and_the_others_stay() -> None:
+def test_a_failing_tracker_leaves_the_others_running() -> None:
     images = moving()
-    team = TrackerGroup({"bad": tracker(broken_after(3)), "good": tracker(Spotter())})
+    group = TrackerGroup({"bad": tracker(broken_after(3)), "good": tracker(Spotter())})
     frames = [Frame(image=image, index=10 + i, seconds=i / 25) for i, image in enumerate(images)]
-    rows = follow(team, frames, dict.fromkeys(team.trackers, Target(box=BOX)))
+    rows = follow(group, frames, dict.fromkeys(group.trackers, Target(box=BOX)))
     assert ["bad" in row for row in rows] == [True] * 4 + [False] * 8
     alone = tracker(Spotter()).stream(images, box=BOX)
     np.testing.assert_array_equal([row["good"].box for row in rows], [step.box for step in alone])
-    failure = team.failures["bad"]
+    failure = group.failures["bad"]
     assert (failure.frame, str(failure)) == (14, "stopped at frame 14: a bug")
     assert "ZeroDivisionError" in failure.to_dict()["trace"]
-    assert team.frames == {"bad": 3, "good": 11}
-    assert team.rate("good") > 0
+    assert group.frames == {"bad": 3, "good": 11}
+    assert group.rate("good") > 0
 
 
 def test_a_start_that_fails() -> None:
-    team = TrackerGroup({"blind": tracker(Spotter()), "seeing": tracker(Spotter())})
+    group = TrackerGroup({"blind": tracker(Spotter()), "seeing": tracker(Spotter())})
     targets = {"blind": Target(box=(500, 0, 9, 9)), "seeing": Target(box=BOX)}
-    assert list(team.init(scene(BOX), targets)) == ["seeing"]
-    assert "trace" not in team.failures["blind"].to_dict()
-    assert list(team.warnings) == ["seeing"]
-    with pytest.raises(UsageError, match="nobody"):
-        team.init(scene(BOX), {"nobody": BOTH})
+    assert list(group.init(scene(BOX), targets)) == ["seeing"]
+    assert "trace" not in group.failures["blind"].to_dict()
+    assert list(group.warnings) == ["seeing"]
+    with pytest.raises(UsageError, match="unknown"):
+        group.init(scene(BOX), {"unknown": BOTH})
 
 
 def test_none_left_and_gaps() -> None:
-    team = TrackerGroup({"bad": tracker(broken_after(0))})
-    team.init(scene(BOX), {"bad": Target(box=BOX)})
-    step = team.update(Frame(image=None, index=1, seconds=0.04))["bad"]
-    assert (step.status, team.frames["bad"], team.rate("bad")) == ("missing", 0, None)
-    assert team.update(scene(BOX)) == {}
-    assert team.update(scene(BOX)) == {}
-    assert team.failures["bad"].frame == 2
+    group = TrackerGroup({"bad": tracker(broken_after(0))})
+    group.init(scene(BOX), {"bad": Target(box=BOX)})
+    step = group.update(Frame(image=None, index=1, seconds=0.04))["bad"]
+    assert (step.status, group.frames["bad"], group.rate("bad")) == ("missing", 0, None)
+    assert group.update(scene(BOX)) == {}
+    assert group.update(scene(BOX)) == {}
+    assert group.failures["bad"].frame == 2
 
 
-def test_an_interrupt_is_no_failure_of_a_tracker() -> None:
+def test_an_interrupt_is_not_a_failure_of_a_tracker() -> None:
     model = Spotter()
-    team = TrackerGroup({"one": tracker(model)})
-    team.init(scene(BOX), {"one": Target(box=BOX)})
+    group = TrackerGroup({"one": tracker(model)})
+    group.init(scene(BOX), {"one": Target(box=BOX)})
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     model.fault = stop
     with pytest.raises(KeyboardInterrupt):
-        team.update(scene(BOX))
-    assert team.failures == {}
+        group.update(scene(BOX))
+    assert group.failures == {}
 
 
 def test_weights_that_cannot_be_loaded(tmp_path) -> None:
@@ -95,15 +95,15 @@ def test_weights_that_cannot_be_loaded(tmp_path) -> None:
     cut.write_bytes(good.read_bytes()[:-4])
     cut.with_suffix(".json").write_bytes(good.with_suffix(".json").read_bytes())
     weights = {"good": good, "cut": cut, "gone": tmp_path / "gone.safetensors"}
-    team = TrackerGroup.load(weights, settings={"window": 0.5})
-    assert list(team.trackers) == ["good"]
-    assert team.trackers["good"].engine.policy.window == 0.5
-    kinds = {name: type(failure.error) for name, failure in team.failures.items()}
+    group = TrackerGroup.load(weights, settings={"window": 0.5})
+    assert list(group.trackers) == ["good"]
+    assert group.trackers["good"].engine.policy.window == 0.5
+    kinds = {name: type(failure.error) for name, failure in group.failures.items()}
     assert kinds == {"cut": CheckpointCorrupt, "gone": ModelNotFound}
-    assert str(team.failures["cut"]).startswith("could not be loaded: ")
+    assert str(group.failures["cut"]).startswith("could not be loaded: ")
 
 
-def test_what_a_tracker_can_use() -> None:
+def test_a_tracker_gets_the_part_that_it_supports() -> None:
     words = Target(text="the red thing")
     assert target_for(BOTH, ("nl", "bbox", "nlbbox")) == (BOTH, "")
     assert target_for(BOTH, ("bbox",)) == (Target(box=BOX), "takes no text: started from the box alone.")
@@ -119,12 +119,12 @@ def test_modes_come_from_the_registry() -> None:
     one = tracker(Spotter())
     assert set(modes_of(one)) == {"nl", "bbox", "nlbbox"}
     one.card["tracker"] = "litetrack"
-    team = TrackerGroup({"one": one})
-    assert team.targets_for(BOTH) == ({"one": BOTH}, {})
+    group = TrackerGroup({"one": one})
+    assert group.targets_for(BOTH) == ({"one": BOTH}, {})
     one.card.update(tracker="all-in-one", size="ostrack-base")
-    targets, warnings = team.targets_for(BOTH)
+    targets, warnings = group.targets_for(BOTH)
     assert (targets, list(warnings)) == ({"one": Target(box=BOX)}, ["one"])
 
 
-def test_a_failure_without_words_names_its_kind() -> None:
+def test_a_failure_without_a_message_has_its_class() -> None:
     assert str(TrackerFailure(error=AssertionError(), frame=3)) == "stopped at frame 3: AssertionError"

@@ -1,4 +1,4 @@
-"""Frame -> crop -> network -> frame: the box that comes out is exactly the one that the network meant."""
+"""Geometry of the engine: frame to crop to network to frame gives exactly the box of the network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_networks_box_comes_back_exactly(start, truth, lost_for) -> None:
     assert after.score == 1.0
 
 
-def test_no_half_pixel_between_picture_and_box() -> None:
+def test_no_half_pixel_between_image_and_box() -> None:
     """The network measures where the red lies in the crop's pixels; a shift of half a pixel would show."""
     rng = np.random.default_rng(3)
     following = tracker(Spotter(floor=0.0), **EXACT)
@@ -60,7 +60,7 @@ def test_no_half_pixel_between_picture_and_box() -> None:
     height=st.integers(40, 400),
     box=st.tuples(st.floats(0.05, 0.6), st.floats(0.05, 0.6), st.floats(0.1, 0.35), st.floats(0.1, 0.35)),
 )
-def test_a_start_by_words_maps_the_letterbox_back_exactly(width, height, box) -> None:
+def test_a_start_from_text_maps_the_letterbox_back_exactly(width, height, box) -> None:
     truth = np.array(box) * (width, height, width, height)
     following = tracker(Spotter())
     scene_crop = letterbox(width, height, 64)
@@ -72,7 +72,7 @@ def test_a_start_by_words_maps_the_letterbox_back_exactly(width, height, box) ->
 
 
 @pytest.mark.parametrize("size", [(320, 240), (240, 320), (97, 61)])
-def test_words_find_the_picture_content(size) -> None:
+def test_a_text_finds_the_image_content(size) -> None:
     width, height = size
     x, y, w, h = round(0.6 * width), round(0.2 * height), width // 4, height // 4
     image = scene((2, 2, 14, 14), (x, y, w, h), size=size)

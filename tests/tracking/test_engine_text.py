@@ -1,4 +1,4 @@
-"""Whose word pieces a model gets is its own say; the engine opens that vocabulary only for a sentence."""
+"""Text input of the engine: each model has its own vocabulary, which is loaded with the first text only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scene() -> np.ndarray:
 
 
 @pytest.mark.fault("C13")
-def test_a_box_needs_no_vocabulary_and_a_sentence_names_the_missing_one() -> None:
+def test_only_a_text_needs_the_vocabulary() -> None:
     follower = tracker(Reading())
     assert np.allclose(follower.init(scene(), box=BOX).box, BOX)
     with pytest.raises(ModelNotFound, match="CLIP's vocabulary") as caught:
@@ -51,7 +51,7 @@ def test_a_box_needs_no_vocabulary_and_a_sentence_names_the_missing_one() -> Non
     assert ARCHIVE in caught.value.hint
 
 
-def test_the_vocabulary_beside_the_weights_is_read(tmp_path: Path) -> None:
+def test_the_vocabulary_next_to_the_weights_is_read(tmp_path: Path) -> None:
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(b"#version: 0.2\nc a\nca r</w>\n"))
     model = Reading()
     engine = Engine(model, torch.device("cpu"), Policy(), partial(load_tokenizer, "clip", tmp_path))
@@ -69,7 +69,7 @@ def whole_vocabulary(folder: Path) -> Path:
 
 
 @pytest.mark.fault("C12")
-def test_aitrack_reads_with_the_vocabulary_that_its_weights_know(tmp_path: Path) -> None:
+def test_aitrack_needs_the_vocabulary_of_its_weights(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     model = make(small(CONFIGS["aitrack narrow base"]()))
     assert model.vocabulary == "clip"
@@ -88,12 +88,12 @@ def test_aitrack_reads_with_the_vocabulary_that_its_weights_know(tmp_path: Path)
         follower.init(scene(), box=BOX, text="the car")
 
 
-def test_another_policy_keeps_the_reader(tmp_path: Path) -> None:
+def test_another_policy_keeps_the_tokenizer(tmp_path: Path) -> None:
     follower = tracker(Reading())
     assert follower.with_policy(Policy()).engine.reader is follower.engine.reader
 
 
-def test_weights_that_never_learnt_words_say_so() -> None:
+def test_weights_trained_without_text_warn() -> None:
     follower = tracker(Spotter())
     follower.card = {**follower.card, "modes": ["bbox"]}
     follower.init(scene(), box=BOX)

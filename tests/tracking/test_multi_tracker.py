@@ -15,7 +15,7 @@ def test_many_equal_single_ones_in_mixed_modes(tmp_path) -> None:
     single = Tracker.load(tiny_weights(tmp_path), policy=EAGER)
     targets = {
         "box": Target(box=(30, 20, 40, 30)),
-        "words": Target(text="the thing on the left"),
+        "text": Target(text="the thing on the left"),
         "both": Target(box=(70.5, 50.25, 30, 44), text="a dark block in the middle of the picture"),
     }
     images = clip(5)
