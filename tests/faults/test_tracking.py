@@ -1,4 +1,4 @@
-"""Rows V13, B04-B11, P10 and P12 of the fault table, as far as they are the tracker's."""
+"""Faults V13, B04-B11, P10 and P12 (docs/faults.md) in the tracker."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_lost_targets_box_keeps_its_place_too() -> None:
 
 
 @pytest.mark.fault("V13")
-def test_the_network_never_meets_another_shape(loaded) -> None:
+def test_the_network_always_gets_one_shape(loaded) -> None:
     following = loaded.with_policy(Policy())
     following.init(clip(1, (160, 120))[0], box=(40, 30, 40, 40))
     for size in [(64, 200), (320, 40)]:
@@ -81,7 +81,7 @@ def test_the_network_never_meets_another_shape(loaded) -> None:
 
 
 @pytest.mark.fault("B04")
-def test_a_box_over_the_edge_is_cut_and_told(weights) -> None:
+def test_a_box_over_the_edge_is_cut_with_a_warning(weights) -> None:
     following = tracker(Spotter())
     step = following.init(scene((0, 10, 12, 12)), box=(-8.0, 10.0, 20.0, 12.0))
     assert step.box.tolist() == [0, 10, 12, 12]
@@ -119,7 +119,7 @@ def test_looking_for_a_pixel_in_a_large_frame_stays_cheap() -> None:
 @pytest.mark.fault("B07")
 @settings(max_examples=60, deadline=None)
 @given(side=st.sampled_from([1, 7, 8, 14, 16]), x=st.floats(0, 1), y=st.floats(0, 1), edge=st.integers(0, 3))
-def test_a_centre_on_the_border_has_its_cell(side, x, y, edge) -> None:
+def test_a_center_on_the_border_has_its_cell(side, x, y, edge) -> None:
     x, y = [(0.0, y), (1.0, y), (x, 0.0), (x, 1.0)][edge]
     inside = box_mask(torch.tensor([[x, y, 1e-3, 1e-3]]), side)
     column, row = (min(int(np.float32(v) * np.float32(side)), side - 1) for v in (x, y))
@@ -147,7 +147,7 @@ def test_the_network_learns_from_a_target_on_the_border(loaded, x, y) -> None:
 
 @pytest.mark.fault("B07")
 @pytest.mark.parametrize("centre", [(0.0, 0.5), (1.0, 0.5), (0.5, 0.0), (0.5, 1.0), (1.0, 1.0), (0.0, 0.0)])
-def test_a_box_named_on_the_regions_border_is_taken(centre) -> None:
+def test_a_box_on_the_regions_border_is_taken(centre) -> None:
     model = one_box((*centre, 0.2, 0.2))
     following = tracker(model, refresh_every=1, refresh_above=0.0)
     following.init(scene(RED), box=RED)
@@ -158,7 +158,7 @@ def test_a_box_named_on_the_regions_border_is_taken(centre) -> None:
     assert model.refreshed > 0
 
 
-# -- B08: what the network may say ----------------------------------------------------------------
+# -- B08: outputs of the network -----------------------------------------------------------------
 
 wild = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 1e-45, 1e-6, 3e38, -3e38, 0.5, 1.0])
 
@@ -179,7 +179,7 @@ wild = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 1e-45, 1e-6, 3
         },
     ),
 )
-def test_whatever_the_network_says_the_box_is_sound(centre, presence, boxes, options) -> None:
+def test_the_box_is_sound_for_any_output_of_the_network(centre, presence, boxes, options) -> None:
     model = Puppet(centre, presence, boxes)
     following = tracker(model, search_again_every=2, **options)
     following.init(scene(RED), box=RED)
@@ -200,7 +200,7 @@ def test_whatever_the_network_says_the_box_is_sound(centre, presence, boxes, opt
     ids=["nan", "-inf", "inf", "no size", "negative size"],
 )
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_no_usable_box_is_told_and_the_last_one_held(spoilt) -> None:
+def test_without_a_usable_box_the_last_one_is_held(spoilt) -> None:
     model = one_box((0.5, 0.5, 0.25, 0.25))
     following = tracker(model)
     following.init(scene(RED), box=RED)
@@ -252,7 +252,7 @@ def test_a_target_that_was_away_for_a_thousand_frames_is_found_when_it_comes_bac
 
 @pytest.mark.fault("B09")
 @pytest.mark.parametrize("grow", [1.03, 100.0])
-def test_however_long_it_is_away_the_region_has_its_limit(grow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_region_has_a_limit(grow, monkeypatch: pytest.MonkeyPatch) -> None:
     following = tracker(Spotter(), grow=grow, search_again_every=0)
     following.init(scene(RED), box=RED)
     cut_around, regions = following.engine._search, []
@@ -302,11 +302,11 @@ def test_the_start_may_be_later_but_not_behind_the_end(tmp_path) -> None:
     assert following.init(frame, box=RED).index == 17
 
 
-# -- P10, P12: starts by words --------------------------------------------------------------------
+# -- P10, P12: starts from text --------------------------------------------------------------------
 
 
 @pytest.mark.fault("P10")
-def test_words_that_match_nothing_give_a_finite_box_and_a_low_score() -> None:
+def test_a_text_that_matches_nothing_gives_a_finite_box_and_a_low_score() -> None:
     following = tracker(Spotter())
     for sentence in ("the elephant", "the green thing"):
         step = following.init(scene(RED), text=sentence)
@@ -317,7 +317,7 @@ def test_words_that_match_nothing_give_a_finite_box_and_a_low_score() -> None:
 
 
 @pytest.mark.fault("P10")
-def test_words_through_the_network_give_a_finite_box(loaded) -> None:
+def test_a_text_through_the_network_gives_a_finite_box(loaded) -> None:
     following = loaded.with_policy(Policy())
     image = clip(1, (200, 90))[0]
     step = following.init(image, text="a thing that is not there at all")
@@ -352,7 +352,7 @@ def test_a_degenerate_grounding_is_refused(box) -> None:
 
 
 @pytest.mark.fault("P12")
-def test_a_cell_that_names_a_box_beside_the_frame_is_passed_over() -> None:
+def test_a_box_outside_the_frame_is_passed_over() -> None:
     """The letterbox has bars above and below a wide frame; the best cell is in one, the next one is right."""
     model = one_box((0.5, 0.5, 0.2, 0.2), 0.6)
     centre, presence, boxes = (a.copy() for a in model.answer)

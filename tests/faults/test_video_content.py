@@ -1,4 +1,4 @@
-"""Fault rows V10-V15: time, rotation, pixel shape, colour and odd sizes of what is read."""
+"""Fault rows V10-V15: time, rotation, pixel shape, color and odd sizes of what is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from video_samples import number_of, picture, write_video
+from video_samples import number_of, numbered_image, write_video
 
 from vltrack.core.types import Frame
 from vltrack.video.decode import RgbConverter
@@ -76,7 +76,7 @@ def _quarters(width: int = 160, height: int = 96) -> NDArray[np.uint8]:
 
 
 ONE = 1 << 16
-MATRICES = {  # linear part a, b, c, d -> what the stored picture becomes
+MATRICES = {  # linear part a, b, c, d -> what the stored image becomes
     "upright": ((ONE, 0, 0, ONE), lambda i: i),
     "90 clockwise": ((0, ONE, -ONE, 0), lambda i: np.rot90(i, -1)),
     "180": ((-ONE, 0, 0, -ONE), lambda i: np.rot90(i, 2)),
@@ -97,7 +97,7 @@ def test_rotation_is_applied_before_everything(tmp_path: Path, turn: str) -> Non
         2,
         width=160,
         height=96,
-        pictures=[image] * 2,
+        images=[image] * 2,
         matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30),
         options={"crf": "5"},
     )
@@ -112,7 +112,7 @@ def test_rotation_is_applied_before_everything(tmp_path: Path, turn: str) -> Non
 
 
 @pytest.mark.fault("V12")
-def test_pixels_that_are_not_square_are_told_not_scaled(tmp_path: Path) -> None:
+def test_pixels_that_are_not_square_are_reported_not_scaled(tmp_path: Path) -> None:
     wide = Fraction(16, 11)
     info, frames = _read(write_video(tmp_path / "a.mp4", 3, sample_aspect=wide))
     assert info.sample_aspect == pytest.approx(16 / 11, abs=0.001)
@@ -140,7 +140,7 @@ CODES = {"601": 5, "709": 1, "2020": 9}
 
 
 def _flat(rgb: tuple[int, int, int], matrix: str, full: bool, pix_fmt: str) -> av.VideoFrame:
-    """A frame of one colour, its numbers computed from the standard, not by the library under test."""
+    """A frame of one color, its numbers computed from the standard, not by the library under test."""
     red, blue = WEIGHTS[matrix]
     r, g, b = (value / 255 for value in rgb)
     y = red * r + (1 - red - blue) * g + blue * b
@@ -166,7 +166,7 @@ def _flat(rgb: tuple[int, int, int], matrix: str, full: bool, pix_fmt: str) -> a
 @pytest.mark.parametrize("matrix", WEIGHTS)
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuv422p12le"])
-def test_colours_follow_matrix_range_and_depth(matrix: str, full: bool, pix_fmt: str) -> None:
+def test_colors_follow_matrix_range_and_depth(matrix: str, full: bool, pix_fmt: str) -> None:
     converter = RgbConverter()
     for rgb in ((255, 0, 0), (200, 30, 60), (10, 120, 250), (128, 128, 128), (255, 255, 255), (0, 0, 0)):
         image = converter.rgb(_flat(rgb, matrix, full, pix_fmt))
@@ -192,7 +192,7 @@ def test_pure_red_stays_red(tmp_path: Path, suffix: str, codec: str, pix_fmt: st
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 255
     path = write_video(
-        tmp_path / f"a{suffix}", 2, codec=codec, pix_fmt=pix_fmt, width=64, height=64, pictures=[red] * 2
+        tmp_path / f"a{suffix}", 2, codec=codec, pix_fmt=pix_fmt, width=64, height=64, images=[red] * 2
     )
     _, frames = _read(path)
     for frame in frames:
@@ -207,7 +207,7 @@ def test_gray_stays_gray(tmp_path: Path) -> None:
         _, frames = _read(path)
         image = frames[1].image
         assert image is not None
-        assert np.abs(image.astype(int) - picture(1)).mean() <= 2
+        assert np.abs(image.astype(int) - numbered_image(1)).mean() <= 2
 
 
 @pytest.mark.fault("V14")
@@ -227,9 +227,9 @@ def test_image_files_of_every_kind(tmp_path: Path) -> None:
     with open_source(tmp_path) as source:
         images = [frame.image for frame in source]
     wanted = [(255, 0, 0), (255, 0, 0), (156, 156, 156), (255, 0, 0), (77, 77, 77), (255, 0, 0)]
-    for image, colour in zip(images, wanted, strict=True):
+    for image, color in zip(images, wanted, strict=True):
         assert image is not None
-        assert np.abs(image.astype(int) - colour).mean() <= 2
+        assert np.abs(image.astype(int) - color).mean() <= 2
     assert images[5] is not None
     assert images[5].shape == (30, 20, 3)
 
@@ -239,7 +239,7 @@ def test_image_files_of_every_kind(tmp_path: Path) -> None:
 def test_odd_and_tiny_sizes(tmp_path: Path, width: int, height: int) -> None:
     images = [np.random.default_rng(k).integers(0, 255, (height, width, 3), dtype=np.uint8) for k in range(3)]
     path = write_video(
-        tmp_path / "a.avi", 3, codec="png", pix_fmt="rgb24", width=width, height=height, pictures=images
+        tmp_path / "a.avi", 3, codec="png", pix_fmt="rgb24", width=width, height=height, images=images
     )
     _, frames = _read(path)
     assert len(frames) == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from video_samples import number_of, picture, spoil, write_video
+from video_samples import number_of, numbered_image, spoil, write_video
 
 from vltrack.core.errors import VideoDecoderCrashed, VideoReadError, VideoTimeout
 from vltrack.core.types import Frame
@@ -20,7 +20,7 @@ from vltrack.video.source import FrameSource, Limits, open_source
 
 
 def _aligned(frames: list[Frame], slack: int) -> float:
-    """Share of the frames with a picture whose number is what the picture shows."""
+    """Share of the decoded frames whose number is the one that their image shows."""
     seen = [frame for frame in frames if frame.image is not None]
     good = sum(
         abs(number_of(frame.image) - frame.index) <= slack for frame in seen if frame.image is not None
@@ -29,7 +29,7 @@ def _aligned(frames: list[Frame], slack: int) -> float:
 
 
 @pytest.mark.fault("V06")
-def test_a_cut_mp4_gives_what_decodes_and_says_how_much_is_missing(tmp_path: Path) -> None:
+def test_a_cut_mp4_gives_what_decodes_and_reports_the_rest(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 60, container={"movflags": "+faststart"}, options={"g": "12"})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
     with open_source(path) as source:
@@ -44,7 +44,7 @@ def test_a_cut_mp4_gives_what_decodes_and_says_how_much_is_missing(tmp_path: Pat
 
 
 @pytest.mark.fault("V06")
-def test_a_cut_matroska_is_noticed_too(tmp_path: Path) -> None:
+def test_a_cut_matroska_is_degraded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", 60, options={"g": "12"})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.4)])
     with open_source(path) as source:
@@ -92,7 +92,7 @@ def test_damage_in_the_middle_leaves_the_numbers_right(
 
 
 @pytest.mark.fault("V07")
-def test_a_little_damage_is_no_degraded_result(tmp_path: Path) -> None:
+def test_a_little_damage_is_not_degraded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", 100, codec="mjpeg", pix_fmt="yuvj420p")
     spoil(path, begin=0.5, share=0.01, mode="zero")
     with open_source(path) as source:
@@ -114,7 +114,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
         1500,
         width=64,
         height=48,
-        pictures=[picture(i % 100, 64, 48) for i in range(1500)],
+        images=[numbered_image(i % 100, 64, 48) for i in range(1500)],
     )
     with open_source(path) as source:
         assert source.info.frames is None
@@ -134,7 +134,7 @@ def _resident(pid: int) -> int:
 def _images(folder: Path, names: list[str], size: tuple[int, int] = (40, 60)) -> Path:
     folder.mkdir(exist_ok=True)
     for number, name in enumerate(names):
-        ok, data = cv2.imencode(Path(name).suffix, picture(number, size[1], size[0]))
+        ok, data = cv2.imencode(Path(name).suffix, numbered_image(number, size[1], size[0]))
         assert ok
         (folder / name).write_bytes(data.tobytes())
     return folder
@@ -190,7 +190,7 @@ def _harm(data: bytes, how: str) -> bytes:
 
 
 @pytest.mark.fault("V19")
-def test_damaged_pictures_are_gap_rows_never_half_gray(tmp_path: Path) -> None:
+def test_damaged_images_are_gap_rows_never_half_gray(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     image = cv2.resize(
         rng.integers(0, 255, (30, 40, 3), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC
@@ -240,7 +240,7 @@ def test_a_video_that_is_deleted_meanwhile_is_finished(tmp_path: Path) -> None:
 def test_a_video_that_shrinks_meanwhile_ends_with_a_read_error(tmp_path: Path) -> None:
     noise = [np.random.default_rng(k).integers(0, 255, (240, 320, 3), dtype=np.uint8) for k in range(60)]
     path = write_video(
-        tmp_path / "a.avi", 60, codec="mjpeg", pix_fmt="yuvj420p", width=320, height=240, pictures=noise
+        tmp_path / "a.avi", 60, codec="mjpeg", pix_fmt="yuvj420p", width=320, height=240, images=noise
     )
     with open_source(path) as source:
         first = next(source)
@@ -254,7 +254,7 @@ def test_a_video_that_shrinks_meanwhile_ends_with_a_read_error(tmp_path: Path) -
 
 
 @pytest.mark.fault("V22")
-def test_pictures_that_vanish_meanwhile_are_gap_rows(tmp_path: Path) -> None:
+def test_images_deleted_meanwhile_are_gap_rows(tmp_path: Path) -> None:
     folder = _images(tmp_path / "f", [f"{n}.png" for n in range(8)])
     with open_source(folder) as source:
         next(source)
@@ -265,7 +265,7 @@ def test_pictures_that_vanish_meanwhile_are_gap_rows(tmp_path: Path) -> None:
 
 
 def _fake(code: str, tmp_path: Path, limits: Limits) -> FrameSource:
-    """A source whose decoder is ``code`` after a good start: it introduces itself and sends one frame."""
+    """A source whose decoder is ``code`` after a good start: it sends its facts and one frame."""
     start = """
 import json, os, signal, time
 from vltrack.video.ipc import IpcServer, Receiver, Ring
@@ -299,7 +299,7 @@ def test_a_hanging_decoder_is_stopped_and_the_rows_so_far_kept(tmp_path: Path) -
 
 
 @pytest.mark.fault("V24")
-def test_a_decoder_that_takes_nothing_is_stopped(tmp_path: Path) -> None:
+def test_a_decoder_that_reads_nothing_is_stopped(tmp_path: Path) -> None:
     big = np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8)
     for number in range(4):
         cv2.imwrite(str(tmp_path / f"{number}.png"), big)
@@ -312,7 +312,7 @@ def test_a_decoder_that_takes_nothing_is_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.fault("V25")
 @pytest.mark.parametrize("blow", [signal.SIGSEGV, signal.SIGKILL])
-def test_a_dying_decoder_is_reported_with_its_frame(tmp_path: Path, blow: signal.Signals) -> None:
+def test_a_crashed_decoder_is_reported_with_its_frame(tmp_path: Path, blow: signal.Signals) -> None:
     path = write_video(tmp_path / "a.mp4", 100)
     with open_source(path) as source:
         frames = [next(source) for _ in range(5)]
@@ -329,7 +329,7 @@ def test_a_dying_decoder_is_reported_with_its_frame(tmp_path: Path, blow: signal
 
 
 @pytest.mark.fault("V25")
-def test_a_decoder_that_talks_nonsense_is_a_crash(tmp_path: Path) -> None:
+def test_invalid_data_from_the_decoder_is_a_crash(tmp_path: Path) -> None:
     for code in (
         "os.write(1, b'\\xff' * 40)",
         "server.send('frame', slot=77, height=2, width=4)",
@@ -342,7 +342,7 @@ def test_a_decoder_that_talks_nonsense_is_a_crash(tmp_path: Path) -> None:
 
 @pytest.mark.fault("V25")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_no_process_thread_or_descriptor_is_left(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 30)
     folder = _images(tmp_path / "f", ["1.png", "2.png"])
     before = set(os.listdir("/proc/self/fd"))

@@ -1,4 +1,4 @@
-"""Fault rows V10, V12-V15, V23: what is written, and what a full disk or an existing file may not do."""
+"""Fault rows V10, V12-V15, V23: files that are written, full disks, existing files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from video_samples import number_of, picture, write_video
+from video_samples import number_of, numbered_image, write_video
 
 from vltrack.core.errors import ResourceError, UsageError
 from vltrack.video.source import open_source
@@ -33,7 +33,7 @@ def test_all_frames_from_the_first_with_even_sides(tmp_path: Path, width: int, h
     path = tmp_path / "out.mp4"
     with VideoWriter(path, width=width, height=height, rate=25, crf=10) as writer:
         for number in range(12):
-            writer.write(picture(number * 8, width, height))
+            writer.write(numbered_image(number * 8, width, height))
     times, images, pix_fmt, size = _decoded(path)
     assert len(images) == 12
     assert [abs(number_of(i[:height, :width]) - 8 * k) <= 4 for k, i in enumerate(images)] == [True] * 12
@@ -49,7 +49,7 @@ def test_source_time_stamps_are_kept(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     with VideoWriter(path, width=64, height=48) as writer:
         for number, seconds in enumerate(times):
-            writer.write(picture(number, 64, 48), seconds)
+            writer.write(numbered_image(number, 64, 48), seconds)
     written, images, _, _ = _decoded(path)
     assert len(images) == len(times)
     assert written == [pytest.approx(t, abs=0.0021) for t in times]
@@ -87,9 +87,9 @@ def test_pure_red_stays_red_through_the_writer(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("V12")
-def test_the_pixel_shape_is_passed_on(tmp_path: Path) -> None:
+def test_the_pixel_shape_is_written(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4", width=64, height=48, sample_aspect=16 / 11) as writer:
-        writer.write(picture(1, 64, 48))
+        writer.write(numbered_image(1, 64, 48))
     with open_source(tmp_path / "out.mp4") as source:
         assert source.info.sample_aspect == pytest.approx(16 / 11, abs=0.001)
 
@@ -97,7 +97,7 @@ def test_the_pixel_shape_is_passed_on(tmp_path: Path) -> None:
 @pytest.mark.fault("V15")
 def test_the_index_comes_first_so_that_browsers_start_at_once(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4", width=64, height=48) as writer:
-        writer.write(picture(1, 64, 48))
+        writer.write(numbered_image(1, 64, 48))
     data = (tmp_path / "out.mp4").read_bytes()
     assert 0 < data.find(b"moov") < data.find(b"mdat")
 
@@ -106,13 +106,13 @@ def test_the_index_comes_first_so_that_browsers_start_at_once(tmp_path: Path) ->
 def test_another_size_is_fitted(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4", width=64, height=48) as writer:
         for width, height in ((64, 48), (80, 40), (10, 100)):
-            writer.write(picture(5, width, height))
+            writer.write(numbered_image(5, width, height))
     _, images, _, size = _decoded(tmp_path / "out.mp4")
     assert (len(images), size) == (3, (64, 48))
 
 
 @pytest.mark.fault("V23")
-def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_without_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"precious")
     with pytest.raises(UsageError) as caught:

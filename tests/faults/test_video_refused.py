@@ -42,10 +42,10 @@ def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
 
 @pytest.mark.fault("V01")
 def test_a_folder_without_images_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(VideoNotFound, match="no images"):
+    with pytest.raises(VideoNotFound):
         open_source(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(VideoNotFound, match="1 other files"):
+    with pytest.raises(VideoNotFound, match="1"):
         open_source(tmp_path)
     with pytest.raises(VideoNotFound):
         open_source(str(tmp_path / "*.jpg"))
@@ -70,10 +70,10 @@ def test_no_permission_is_not_found(tmp_path: Path) -> None:
 
 @pytest.mark.fault("V02")
 @pytest.mark.parametrize("content", [b"", b"just words\n" * 200, np.random.default_rng(0).bytes(20_000)])
-def test_what_is_no_video_is_unreadable(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_video_is_unreadable(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "thing.mp4"
     path.write_bytes(content)
-    with pytest.raises(VideoUnreadable, match="not a known video container") as caught:
+    with pytest.raises(VideoUnreadable) as caught:
         open_source(path)
     assert caught.value.exit_code == 3
 
@@ -105,7 +105,7 @@ def test_the_decoder_itself_opens_no_other_file(tmp_path: Path, kind: str) -> No
     path = tmp_path / "clip.mp4"
     path.write_text(PLAYLISTS[kind].format(sibling=sibling))
     with pytest.raises(VideoUnreadable):
-        # Past the check of the first bytes: the second wall is the decoder's list of containers.
+        # Past the check of the first bytes: the decoder has its own list of containers.
         StreamSource(
             kind="file",
             name="clip",
@@ -176,17 +176,17 @@ def test_names_with_colons_that_exist_are_files(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.fault("V04")
-def test_a_camera_that_is_not_there() -> None:
+def test_a_missing_camera_is_not_found() -> None:
     for name in (97, "97"):
         with pytest.raises(VideoNotFound):
             open_source(name)
 
 
 @pytest.mark.fault("V05")
-def test_an_mp4_without_its_index_says_so(tmp_path: Path) -> None:
+def test_an_mp4_without_its_index_is_unreadable(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 30)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
-    with pytest.raises(VideoUnreadable, match=r"index missing \(the file was cut\)"):
+    with pytest.raises(VideoUnreadable, match="index missing"):
         open_source(path)
 
 
@@ -212,7 +212,7 @@ def _sound(path: Path, cover: bool) -> Path:
 
 @pytest.mark.fault("V08")
 @pytest.mark.parametrize("cover", [False, True])
-def test_sound_and_cover_pictures_are_no_video(tmp_path: Path, cover: bool) -> None:
+def test_sound_and_cover_images_are_not_a_video(tmp_path: Path, cover: bool) -> None:
     with pytest.raises(VideoNoStream) as caught:
         open_source(_sound(tmp_path / ("a.m4a" if cover else "a.wav"), cover))
     assert caught.value.exit_code == 3
@@ -231,7 +231,7 @@ def test_a_video_of_which_nothing_decodes_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("V16")
-def test_frames_above_the_cap_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+def test_frames_above_the_limit_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 3)
     with pytest.raises(VideoTooLarge, match="160x120") as caught:
         open_source(path, limits=Limits(max_pixels=160 * 120 - 1))
@@ -273,7 +273,7 @@ def _bomb_png(side: int) -> bytes:
 
 
 @pytest.mark.fault("V20")
-def test_a_picture_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_an_image_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     folder = tmp_path / "frames"
     folder.mkdir()
     (folder / "1.png").write_bytes(_bomb_png(20_000))
@@ -286,7 +286,7 @@ def test_a_picture_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("V20")
-def test_a_bomb_among_good_pictures_costs_its_own_row_only(tmp_path: Path) -> None:
+def test_a_bomb_among_good_images_costs_only_its_own_row(tmp_path: Path) -> None:
     for number in (1, 3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((20, 30, 3), 100, np.uint8))
     (tmp_path / "2.png").write_bytes(_bomb_png(20_000))
@@ -298,7 +298,7 @@ def test_a_bomb_among_good_pictures_costs_its_own_row_only(tmp_path: Path) -> No
 
 @pytest.mark.fault("V20")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_video_bomb_runs_into_the_memory_wall_alone(tmp_path: Path) -> None:
+def test_a_video_bomb_hits_the_memory_limit_of_its_own_process(tmp_path: Path) -> None:
     """A decoder that needs more than it may have costs its own process, not ours."""
     _, path = _motion_jpeg_8k(tmp_path)
     limits = Limits(memory_bytes=512 << 20)

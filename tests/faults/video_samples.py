@@ -1,4 +1,4 @@
-"""Videos made on the spot for the fault tests: every frame's brightness tells its number."""
+"""Videos made on the spot for the fault tests: the brightness of a frame is its number."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 STEP = 2
 
 
-def picture(number: int, width: int = 160, height: int = 120) -> NDArray[np.uint8]:
-    """Gray texture whose median tells the number (up to 110)."""
+def numbered_image(number: int, width: int = 160, height: int = 120) -> NDArray[np.uint8]:
+    """Gray texture whose median encodes the number (up to 110)."""
     texture = np.random.default_rng(0).integers(-6, 7, (height, width, 1))
     return np.broadcast_to(20 + STEP * number + texture, (height, width, 3)).astype(np.uint8)
 
 
 def number_of(image: NDArray[np.uint8]) -> int:
-    """Which ``picture`` an image shows."""
+    """Number of the ``numbered_image`` that an image shows."""
     return round((float(np.median(image)) - 20) / STEP)
 
 
@@ -38,9 +38,9 @@ def write_video(
     matrix: tuple[int, ...] | None = None,
     sample_aspect: Fraction | None = None,
     container: dict[str, str] | None = None,
-    pictures: list[NDArray[np.uint8]] | None = None,
+    images: list[NDArray[np.uint8]] | None = None,
 ) -> Path:
-    """A video of ``picture`` 0, 1, 2, ... (or of given ones)."""
+    """A video of ``numbered_image`` 0, 1, 2, ... (or of given images)."""
     with av.open(str(path), "w", container_options=container or {}) as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
@@ -53,7 +53,7 @@ def write_video(
         if matrix is not None:
             stream.set_display_matrix(matrix)
         for number in range(count):
-            image = pictures[number] if pictures else picture(number, width, height)
+            image = images[number] if images else numbered_image(number, width, height)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             if milliseconds:
                 frame.pts, frame.time_base = milliseconds[number], Fraction(1, 1000)
