@@ -77,12 +77,19 @@ def diagnose(seconds: float = 3.0) -> Iterator[Diagnosis]:
 
 def _system() -> list[Diagnosis]:
     """Check the operating system: the decoder process needs ``fcntl``, ``resource`` and inherited files."""
+    from vltrack.video.decoder_main import protections
+
     system = platform.system()
     found = f"vltrack {__version__}, Python {platform.python_version()}, {system} {platform.machine()}"
     remedy = "" if system == "Linux" else "Only Linux is tested; macOS is POSIX too and may work."
     if system == "Windows":
         remedy = "Windows lacks what the decoder process needs (fcntl, resource): use Linux or WSL."
-    return [Diagnosis(name="system", good=system != "Windows", found=found, remedy=remedy)]
+    limited = {on: ", ".join(k for k, v in protections().items() if v is on) for on in (True, False)}
+    limits = f"limited: {limited[True] or 'nothing'}; not limited: {limited[False] or 'nothing'}"
+    return [
+        Diagnosis(name="system", good=system != "Windows", found=found, remedy=remedy),
+        Diagnosis(name="decoder limits", good=True, found=limits),
+    ]
 
 
 def _versions() -> list[Diagnosis]:
