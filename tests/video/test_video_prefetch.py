@@ -19,7 +19,7 @@ def _frame(index: int) -> Frame:
 
 
 class Slow:
-    """A producer that gets stuck in its fourth frame until it is cancelled."""
+    """A producer that gets stuck in its fourth frame until it is canceled."""
 
     def __init__(self) -> None:
         self.given = 0
@@ -36,7 +36,7 @@ class Slow:
         return _frame(self.given - 1)
 
 
-class Cancellable(Slow):
+class Cancelable(Slow):
     def cancel(self) -> None:
         self.freed.set()
 
@@ -77,7 +77,7 @@ def test_an_error_of_the_producer_comes_in_its_place() -> None:
     assert seen == [0]
 
 
-@pytest.mark.parametrize("kind", [Slow, Cancellable])
+@pytest.mark.parametrize("kind", [Slow, Cancelable])
 def test_a_consumer_that_raises_is_free_at_once(kind: type[Slow]) -> None:
     producer = kind()
     begin = time.monotonic()

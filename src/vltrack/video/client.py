@@ -47,7 +47,7 @@ _PACKAGE_ROOT = str(Path(vltrack.__file__).resolve().parent.parent)
 COMMAND = (sys.executable, "-P", "-m", "vltrack.video.decoder_main")
 
 
-class Cancelled(Exception):
+class Canceled(Exception):
     """The source was closed while another thread waited for a frame."""
 
 
@@ -103,7 +103,7 @@ class DecoderProcess:
         os.set_blocking(self._in, False)
         self._receiver = Receiver(self.process.stdout.fileno())
         self._lock = threading.Lock()
-        self._cancelled = False
+        self._canceled = False
         facts = {
             "ring": self._ring.handle,
             "slot_bytes": self._ring.slot_bytes,
@@ -127,14 +127,14 @@ class DecoderProcess:
         Raises:
             VideoTimeout: the decoder sent nothing for too long; it is stopped.
             VideoDecoderCrashed: the decoder crashed or sent invalid data.
-            Cancelled: ``cancel`` or ``close`` was called meanwhile.
+            Canceled: ``cancel`` or ``close`` was called meanwhile.
         """
         with self._lock:
-            if self._cancelled:
-                raise Cancelled
+            if self._canceled:
+                raise Canceled
             while (message := self._message())["kind"] == "wait":
-                if self._cancelled:
-                    raise Cancelled
+                if self._canceled:
+                    raise Canceled
             return message
 
     def _message(self) -> dict[str, Any]:
@@ -173,8 +173,8 @@ class DecoderProcess:
         )
 
     def _crash(self) -> Exception:
-        if self._cancelled:
-            return Cancelled()
+        if self._canceled:
+            return Canceled()
         status = kill(self.process, after=1.0)
         try:
             lines = os.read(self._stderr, 1 << 16).decode(errors="replace").strip().splitlines()
@@ -187,8 +187,8 @@ class DecoderProcess:
         )
 
     def cancel(self) -> None:
-        """Stop the process; a ``receive`` that waits raises ``Cancelled``. Safe from any thread."""
-        self._cancelled = True
+        """Stop the process; a ``receive`` that waits raises ``Canceled``. Safe from any thread."""
+        self._canceled = True
         if self._finalizer.alive:
             self.process.kill()
 
@@ -295,7 +295,7 @@ class StreamSource(FrameSource):
             raise StopIteration
         try:
             message = self._decoder.receive()
-        except Cancelled:
+        except Canceled:
             self._finish(None)
             raise StopIteration from None
         except (VideoTimeout, VideoDecoderCrashed) as error:

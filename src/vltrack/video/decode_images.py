@@ -17,7 +17,7 @@ from vltrack.video.ipc import IpcServer
 # Messages about color profiles, text chunks or a few bytes of padding before the end marker (many webcams
 # write them) do not concern pixels.
 _HARMLESS = re.compile(
-    r"iCCP|sRGB|gAMA|cHRM|tEXt|zTXt|iTXt|eXIf|bKGD|[Uu]nknown field"
+    r"iCCP|sRGB|gAMA|cHRM|tEXt|zTXt|iTXt|eXIf|bKGD|Unknown field|unknown field"
     r"|Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9"
 )
 

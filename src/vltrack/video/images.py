@@ -26,7 +26,7 @@ from vltrack.video.base import (
     ReadReport,
     SourceInfo,
 )
-from vltrack.video.client import Cancelled, DecoderProcess, decoder_error
+from vltrack.video.client import Canceled, DecoderProcess, decoder_error
 from vltrack.video.ipc import MAX_IMAGE_BYTES
 
 # Images sent ahead: one is decoded while the next is read. Never more than the ring has slots.
@@ -115,7 +115,7 @@ class ImagesSource(FrameSource):
         if not self._ended and (self._ready or self._todo or self._sent):
             try:
                 return self._counted(self._ready.popleft() if self._ready else self._take())
-            except Cancelled:
+            except Canceled:
                 self._finish(None)
             except (VideoTimeout, VideoDecoderCrashed) as error:
                 self._finish(error)
