@@ -14,7 +14,7 @@ STEPS = {
 }
 
 
-def ruled(rule: str, title: str, aucs: list[float], shift: float = 0.0) -> dict[str, Any]:
+def rule_scores(rule: str, title: str, aucs: list[float], shift: float = 0.0) -> dict[str, Any]:
     """One convention's scores; ``shift`` is added to everything but success."""
     auc = float(np.mean(aucs))
     plain = {
@@ -70,8 +70,8 @@ def scores(tracker: str, aucs: list[float], names: list[str] | None = None, **mo
         "causes": {"frames": 360, "absent": 12, "xy_not_positive": 34},
         "speed": {"fps": 31.0, "ms_median": 30.0},
         "rules": {
-            "official": ruled("lasot", "LaSOT toolkit", aucs),
-            "vlt-python": ruled("vlt-python-lasot", "Python code of papers", aucs, shift=2.0),
+            "official": rule_scores("lasot", "LaSOT toolkit", aucs),
+            "vlt-python": rule_scores("vlt-python-lasot", "Python code of papers", aucs, shift=2.0),
         },
         "measures": {"auc": "success AUC", "precision": "precision at 20 px"},
     } | more
@@ -83,7 +83,7 @@ def spread(middle: float, width: float = 10.0, count: int = len(SEQUENCES)) -> l
 
 
 def document(*trackers: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The form of ``report.json``, without pairs and films unless ``more`` has them."""
+    """The form of ``report.json``, without pairs and worst sequences unless ``more`` has them."""
     return {
         "format": "vltrack.report",
         "version": 1,
