@@ -217,7 +217,7 @@ class Band:
         for number, (top, bottom) in enumerate(self._lanes()):
             color = INK if number == 0 else COLORS[number - 1]
             here = band[top:bottom, self._left : self._left + until]
-            _columns(here, values[:, number], color, max(1, self._gap // 4))
+            _fill_columns(here, values[:, number], color, max(1, self._gap // 4))
         now = min(self._left + until, self._right - 1)
         band[self._gap : self._lanes()[-1][1], now] = INK
 
@@ -244,7 +244,7 @@ class Band:
                 write_number(band, f"{score:.2f}", self.width - gap, place, size, ink)
 
 
-def _columns(here: Image, values: NDArray[np.float64], color: Color, edge: int) -> None:
+def _fill_columns(here: Image, values: NDArray[np.float64], color: Color, edge: int) -> None:
     """Fill each column from below, brightest at its top; a negative value dimmed, NaN not at all."""
     height = here.shape[0]
     top = height - np.round(np.abs(np.nan_to_num(values)) * height)

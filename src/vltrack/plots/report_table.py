@@ -141,9 +141,9 @@ def _written(column: Column) -> list[str]:
     return [number(v) for v in [*column.values, column.upper_bound]]
 
 
-def number(value: float | None) -> str:
+def number(value: float | None, missing: str = "\u2013") -> str:
     """Two decimals, or a dash."""
-    return "\u2013" if value is None else f"{value:.2f}"
+    return missing if value is None else f"{value:.2f}"
 
 
 def signed(value: float | None) -> str:
@@ -369,13 +369,15 @@ def table(
     for (name, numbers), daggers in zip(rows, marked, strict=True):
         cells = []
         for value, top, dagger in zip(numbers, best, daggers, strict=True):
-            text = _number(value)
+            text = number(value, "--")
             text = rf"\textbf{{{text}}}" if value is not None and text == top else text
             cells.append(text + (r"$^\dagger$" if dagger else ""))
         lines.append(f"    {escaped(name)} & " + " & ".join(cells) + r" \\")
     if last is not None:
         lines.append(r"    \midrule")
-        lines.append(f"    {escaped(last[0])} & " + " & ".join(map(_number, last[1])) + r" \\")
+        lines.append(
+            f"    {escaped(last[0])} & " + " & ".join(number(value, "--") for value in last[1]) + r" \\"
+        )
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
@@ -392,8 +394,4 @@ def _rules(groups: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
 def _best(values: Sequence[float | None]) -> str:
     """The highest number as written, so that equal text is bold alike."""
     known = [value for value in values if value is not None]
-    return _number(max(known)) if len(known) > 1 else ""
-
-
-def _number(value: float | None) -> str:
-    return "--" if value is None else f"{value:.2f}"
+    return number(max(known)) if len(known) > 1 else ""
