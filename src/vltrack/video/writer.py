@@ -98,8 +98,8 @@ class VideoWriter:
         except (av.FFmpegError, ValueError) as error:
             raise self._resource_error(error) from error
         if self.width % 2 or self.height % 2:
-            size = f"{self.width}x{self.height}"
-            self._container.metadata["comment"] = " ".join(("picture", f"{size},", "padded to even sides"))
+            comment = f"image {self.width}x{self.height}, padded to even sides"
+            self._container.metadata["comment"] = comment
         stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
         stream.options = self._quality
