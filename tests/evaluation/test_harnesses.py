@@ -182,7 +182,7 @@ def around(corners: list[tuple[float, float]]) -> tuple[float, float, float, flo
 def test_vot_object_raises_errors_that_the_toolkit_passes_on(
     files: list[Path], start: tuple[float, ...], tmp_path: Path
 ) -> None:
-    with pytest.raises(RuntimeError, match="ModelNotFound: .*nope"):
+    with pytest.raises(RuntimeError, match=r"ModelNotFound: .*nope"):
         VotTracker(model="nope")
     harnessed = VotTracker(model="litetrack-tiny")
     cut = tmp_path / "cut.jpg"

@@ -122,7 +122,7 @@ def test_a_tracker_that_cannot_be_loaded_stops_the_run(planned) -> None:
     broken = replace(plan, spec=replace(plan.spec, loader="vltrack.evaluation.workers:load_tracker"))
     from vltrack.core.errors import CheckpointCorrupt
 
-    with pytest.raises(CheckpointCorrupt, match="stub.safetensors"):
+    with pytest.raises(CheckpointCorrupt, match=r"stub\.safetensors"):
         run(broken)
     dying = replace(plan, spec=replace(plan.spec, loader="no_such_module:load"))
     with pytest.raises(ResourceError, match="3 worker processes in a row"):
