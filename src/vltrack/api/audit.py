@@ -145,7 +145,7 @@ def audit(
     check_choice("device", device, DEVICES)
     if (data is None) == (scenes is None):
         raise UsageError("An audit needs either --data or --twins.", hint="Give --data PATH, or --twins 40.")
-    if scenes is not None and any((text is not None, box, modes, split, limit, end)):
+    if scenes is not None and any((text is not None, box is not None, modes, split, limit, end)):
         raise UsageError("--twins takes no other target, data or mode.", hint="Leave the other flags out.")
     if modes is not None:
         modes = check_modes(modes, (Mode.NL, Mode.NLBBOX))
@@ -208,12 +208,7 @@ def _load(
 
 
 def _usable_modes(
-    model: str,
-    tracker: Tracker,
-    modes: Sequence[str] | None,
-    *,
-    scenes: bool,
-    given: Target | None,
+    model: str, tracker: Tracker, modes: Sequence[str] | None, *, scenes: bool, given: Target | None
 ) -> tuple[Mode, ...]:
     """Return the modes to audit. Raises ``UsageError`` where the model does not support them."""
     from vltrack.tracking.compare import modes_of

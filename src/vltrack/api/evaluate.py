@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vltrack.api.inputs import DEVICES, check_choice, check_model, check_modes, make_folder
 from vltrack.api.reporter import QUIET, Bar, Reporter, pace, time_left
-from vltrack.core.errors import (
-    DataError,
-    GroundingFailed,
-    PartialResult,
-    UsageError,
-    did_you_mean,
-)
+from vltrack.core.errors import DataError, GroundingFailed, PartialResult, UsageError, did_you_mean
 from vltrack.core.files import counted, printable, write_text
 from vltrack.core.types import Mode
 from vltrack.datasets.parsing import read_names
@@ -31,14 +25,7 @@ from vltrack.datasets.reader import Dataset, open_dataset
 from vltrack.evaluation.results import RUN_FILE, label_of, open_results, read_results, results_of_run
 from vltrack.evaluation.results import verify as verify_run
 from vltrack.evaluation.submission import SERVERS, pack
-from vltrack.evaluation.summary import (
-    Short,
-    Subset,
-    annotations_of,
-    rename_results,
-    summarize,
-    write_scores,
-)
+from vltrack.evaluation.summary import Short, Subset, annotations_of, rename_results, summarize, write_scores
 from vltrack.evaluation.third_party import TrackerResults
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import MEASURES

@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltrack.checkpoints.cards import find_file
-from vltrack.core.errors import (
-    ConfigError,
-    PromptEmpty,
-    ResourceError,
-    UsageError,
-    did_you_mean,
-)
+from vltrack.core.errors import ConfigError, PromptEmpty, ResourceError, UsageError, did_you_mean
 from vltrack.core.files import printable
 
 if TYPE_CHECKING:
@@ -30,7 +24,6 @@ if TYPE_CHECKING:
 
     BoxLike = tuple[float, float, float, float]
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_MODEL = "litetrack-tiny"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TABLES, VIDEOS, SHEETS = (".csv", ".json"), (".mp4",), (".png",)
@@ -44,10 +37,11 @@ def check_model(name: str | os.PathLike[str]) -> str:
     """Return the full name of a model with weights (a tracker's name alone means its tiny size), or the path.
 
     Raises:
-        ModelNotFound: ``name`` is neither a file nor such a model.
+        ModelNotFound, CheckpointUnsafe: see ``checkpoints.cards.find_file``.
     """
-    name = os.fspath(name)
-    return name if Path(name).is_file() else find_file(name).stem
+    path = Path(name)
+    file = find_file(path)
+    return os.fspath(name) if path.is_file() or len(path.parts) > 1 else file.stem
 
 
 def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> list[str]:
@@ -206,7 +200,7 @@ def demo_clip() -> tuple[Path, Target]:
     """Return the clip that ships, with the target that its card names by a box and a text."""
     from vltrack.core.types import Target
 
-    folder = WEIGHTS.parent / "clips"
+    folder = Path(__file__).resolve().parent.parent / "clips"
     card = json.loads((folder / "car-shadow.json").read_text(encoding="utf-8"))
     x, y, w, h = (float(number) for number in card["box"])
     return folder / card["file"], Target(box=(x, y, w, h), text=card["text"])

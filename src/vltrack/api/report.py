@@ -227,8 +227,7 @@ def _document(
 
     if len(words) > MOST:
         raise UsageError(
-            f"{len(words)} trackers are too many to tell apart; at most {MOST}.",
-            hint="Make two reports.",
+            f"{len(words)} trackers are too many to tell apart; at most {MOST}.", hint="Make two reports."
         )
     dataset = None
     if data is not None:
@@ -371,12 +370,7 @@ def _shown(
     note = (
         f"mean overlap where the target is there \u00b7 {len(names)} sequence{'s' if len(names) != 1 else ''}"
     )
-    return {
-        "films": films,
-        "worst_by": by,
-        "likeness": row_record(matrix.ravel(), 4),
-        "likeness_note": note,
-    }
+    return {"films": films, "worst_by": by, "likeness": row_record(matrix.ravel(), 4), "likeness_note": note}
 
 
 def _worst(sources: Sequence[Source], rule: str, against: int | None, count: int) -> tuple[list[str], str]:

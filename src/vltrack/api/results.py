@@ -13,14 +13,7 @@ from vltrack.core.files import counted, printable
 from vltrack.datasets.reader import open_dataset
 from vltrack.evaluation.results import RUN_FILE, ResultIssue, open_results, read_results
 from vltrack.evaluation.results import verify as verify_run
-from vltrack.evaluation.summary import (
-    SCORES,
-    Short,
-    annotations_of,
-    read_scores,
-    rename_results,
-    with_short,
-)
+from vltrack.evaluation.summary import SCORES, Short, annotations_of, read_scores, rename_results, with_short
 from vltrack.metrics.protocol_search import ProtocolMatch, ProtocolSearch
 from vltrack.metrics.protocol_search import which_rule as search_protocols
 from vltrack.metrics.protocols import RULES

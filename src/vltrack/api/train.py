@@ -9,13 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltrack.api.inputs import (
-    DEVICES,
-    check_choice,
-    check_empty,
-    check_folder,
-    check_writable,
-)
+from vltrack.api.inputs import DEVICES, check_choice, check_empty, check_folder, check_writable
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, time_left
 from vltrack.checkpoints.cards import known_name, model_names
 from vltrack.core.errors import DataError, ModelNotFound, UsageError, VltrackError, did_you_mean
@@ -209,12 +203,7 @@ def import_weights(
     from vltrack.prep.tokenizers import load_tokenizer
 
     return convert(
-        paths,
-        name,
-        target,
-        kinds=kinds,
-        partial=partial,
-        vocabulary_sha256=load_tokenizer("bert").sha256,
+        paths, name, target, kinds=kinds, partial=partial, vocabulary_sha256=load_tokenizer("bert").sha256
     )
 
 

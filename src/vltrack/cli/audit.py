@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 import vltrack
 from vltrack.api import inputs
@@ -29,29 +29,25 @@ if TYPE_CHECKING:
     from vltrack.api.audit import AuditResult
     from vltrack.core.types import Target
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model or path of weights.")]
+Model = Annotated[str, Argument(metavar="MODEL", help="Name of a model or path of weights.")]
 Data = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="A data set or folder of clips; a video or images with --text."),
+    str | None, Option(metavar="PATH", help="A data set or folder of clips; a video or images with --text.")
 ]
-Split = Annotated[str | None, typer.Option(metavar="NAME", help="Split of the data set: test, val, ...")]
+Split = Annotated[str | None, Option(metavar="NAME", help="Split of the data set: test, val, ...")]
 Twins = Annotated[
     int | None,
-    typer.Option("--twins", min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed."),
+    Option("--twins", min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed."),
 ]
 Modes = Annotated[
-    str | None,
-    typer.Option("--modes", metavar="nl,nlbbox", help="How targets are named; default: all that fit."),
+    str | None, Option("--modes", metavar="nl,nlbbox", help="How targets are named; default: all that fit.")
 ]
-Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N sequences.")]
-Frames = Annotated[int, typer.Option(min=2, help="Frames per drawn scene.")]
-Seed = Annotated[
-    int, typer.Option(min=0, help="Random seed for sentence shuffling, drawn scenes and bootstrap.")
-]
+Limit = Annotated[int | None, Option(min=1, metavar="N", help="Only the first N sequences.")]
+Frames = Annotated[int, Option(min=2, help="Frames per drawn scene.")]
+Seed = Annotated[int, Option(min=0, help="Random seed for sentence shuffling, drawn scenes and bootstrap.")]
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")
+    Path | None, Option("--out", metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="The whole audit as JSON on standard output.")]
+AsJson = Annotated[bool, Option("--json", help="The whole audit as JSON on standard output.")]
 
 
 def audit(

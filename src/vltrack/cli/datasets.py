@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from vltrack.api import inputs
 from vltrack.cli.console import emit, emit_lines, say
@@ -24,18 +25,18 @@ class Boxes(StrEnum):
     XYXY = "xyxy"
 
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="refs(unc).p, unc_train.pth, ...")]
+File = Annotated[Path, Argument(metavar="FILE", help="refs(unc).p, unc_train.pth, ...")]
 ConvertOut = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE.jsonl", help="Lines to write; else next to FILE.")
+    Path | None, Option("--out", metavar="FILE.jsonl", help="Lines to write; else next to FILE.")
 ]
 Format = Annotated[
-    Boxes | None, typer.Option("--boxes", help="Format of boxes in a .pth, where its name does not show it.")
+    Boxes | None, Option("--boxes", help="Format of boxes in a .pth, where its name does not show it.")
 ]
 Instances = Annotated[
     Path | None,
-    typer.Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not next to it."),
+    Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not next to it."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace lines that exist.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace lines that exist.")]
 
 
 @app.command("convert")
@@ -68,13 +69,11 @@ def convert(
     say(f"wrote {counted(done.phrases, 'referring expression')} ({parts}) to {printable(done.path)}")
 
 
-Root = Annotated[Path, typer.Argument(metavar="ROOT", help="The folder of COCO 2017.")]
-ExportOut = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Folder for index.jsonl; made if need be.")
-]
-ExportSplit = Annotated[str, typer.Option("--split", help="train or val.")]
+Root = Annotated[Path, Argument(metavar="ROOT", help="The folder of COCO 2017.")]
+ExportOut = Annotated[Path, Option("--out", metavar="DIR", help="Folder for index.jsonl; made if need be.")]
+ExportSplit = Annotated[str, Option("--split", help="train or val.")]
 MinSide = Annotated[
-    float, typer.Option("--min-side", min=0, help="Only objects wider and higher than this, in pixels.")
+    float, Option("--min-side", min=0, help="Only objects wider and higher than this, in pixels.")
 ]
 
 
@@ -104,13 +103,13 @@ def export_pictures(
     say(f"listed {counted(listed, 'image')} in {printable(index)}")
 
 
-Name = Annotated[str, typer.Argument(help="A name of `vltrack datasets list`.")]
-Folder = Annotated[Path, typer.Argument(help="The data set's folder.")]
-AsName = Annotated[str | None, typer.Option("--name", help="Data set name, if it cannot be detected.")]
-Split = Annotated[str | None, typer.Option("--split", help="Only this split; else all that are there.")]
-Images = Annotated[bool, typer.Option("--images", help="Decode every image (slow).")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the miniature; new or empty.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")]
+Name = Annotated[str, Argument(help="A name of `vltrack datasets list`.")]
+Folder = Annotated[Path, Argument(help="The data set's folder.")]
+AsName = Annotated[str | None, Option("--name", help="Data set name, if it cannot be detected.")]
+Split = Annotated[str | None, Option("--split", help="Only this split; else all that are there.")]
+Images = Annotated[bool, Option("--images", help="Decode every image (slow).")]
+Out = Annotated[Path, Option("--out", help="Folder for the miniature; new or empty.")]
+Seed = Annotated[int, Option(min=0, help="The same seed gives the same bytes.")]
 
 
 @app.command("list")
@@ -188,11 +187,11 @@ def mimic(name: Name, out: Out, seed: Seed = 0, json: AsJson = False, debug: Deb
 
 data_app = typer.Typer(help="Make and check data.", no_args_is_help=True)
 
-DataOut = Annotated[Path, typer.Option("--out", help="Folder for the clips.")]
-Count = Annotated[int, typer.Option(min=1, help="How many clips.")]
-Frames = Annotated[int, typer.Option(min=2, help="Frames per clip.")]
-DataSeed = Annotated[int, typer.Option(help="The same seed gives the same clips.")]
-DataOverwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
+DataOut = Annotated[Path, Option("--out", help="Folder for the clips.")]
+Count = Annotated[int, Option(min=1, help="How many clips.")]
+Frames = Annotated[int, Option(min=2, help="Frames per clip.")]
+DataSeed = Annotated[int, Option(help="The same seed gives the same clips.")]
+DataOverwrite = Annotated[bool, Option("--overwrite", help="Write into a folder that is not empty.")]
 
 
 @data_app.callback()

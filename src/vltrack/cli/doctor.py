@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from vltrack.cli.console import emit, emit_lines, say
 from vltrack.cli.track import AsJson, Debug
 from vltrack.core.errors import ResourceError
 
-Seconds = Annotated[float, typer.Option(min=0.1, help="How long the self test may track.")]
+Seconds = Annotated[float, Option(min=0.1, help="How long the self test may track.")]
 
 
 def doctor(seconds: Seconds = 3.0, json: AsJson = False, debug: Debug = False) -> None:
@@ -31,7 +31,7 @@ def doctor(seconds: Seconds = 3.0, json: AsJson = False, debug: Debug = False) -
 
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these trackers or sizes of trackers.")
+    list[str] | None, Argument(metavar="[NAME]...", help="Only these trackers or sizes of trackers.")
 ]
 
 

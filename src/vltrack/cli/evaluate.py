@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import typer
+from typer import Argument, Option
 
 import vltrack
 from vltrack.api import inputs
@@ -21,57 +21,53 @@ if TYPE_CHECKING:
 
 What = Annotated[
     list[str] | None,
-    typer.Argument(
+    Argument(
         metavar="[MODEL|RESULTS]...",
         help="Names of models or paths of weights, which are run; results of any tracker, which are scored"
         " (NAME=PATH gives either a name). Without it, scores the ground truth itself (upper bound).",
     ),
 ]
-Data = Annotated[Path, typer.Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")]
+Data = Annotated[Path, Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")]
 Dataset = Annotated[
-    str | None,
-    typer.Option("--dataset", metavar="NAME", help="Name of the data set, if it cannot be detected."),
+    str | None, Option("--dataset", metavar="NAME", help="Name of the data set, if it cannot be detected.")
 ]
-Split = Annotated[str | None, typer.Option(metavar="NAME", help="test, val, train ... of the data set.")]
+Split = Annotated[str | None, Option(metavar="NAME", help="test, val, train ... of the data set.")]
 Modes = Annotated[
     str | None,
-    typer.Option(
+    Option(
         metavar="LIST",
         help="Some of nl,bbox,nlbbox; default: every mode supported by the model and the data.",
     ),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all]."),
+    Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all]."),
 ]
 Out = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="FOLDER", help="Folder for results and scores [evaluation]."),
+    Path | None, Option("--out", metavar="FOLDER", help="Folder for results and scores [evaluation].")
 ]
-Engine = Annotated[str, typer.Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")]
-Rerun = Annotated[bool, typer.Option("--rerun", help="Delete existing results and start over.")]
+Engine = Annotated[str, Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")]
+Rerun = Annotated[bool, Option("--rerun", help="Delete existing results and start over.")]
 MissingSentence = Annotated[
-    str, typer.Option(help="Sequences without a sentence: refuse, skip, or start them from their box.")
+    str, Option(help="Sequences without a sentence: refuse, skip, or start them from their box.")
 ]
 ShortResults = Annotated[
     str,
-    typer.Option(
-        "--short", help="Results with too few rows: refuse, count as misses, or cut the ground truth."
-    ),
+    Option("--short", help="Results with too few rows: refuse, count as misses, or cut the ground truth."),
 ]
 Subset = Annotated[
     str | None,
-    typer.Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result."),
+    Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result."),
 ]
 Rules = Annotated[
     list[str] | None,
-    typer.Option("--rule", metavar="NAME", help="Score by this convention too; all: by every one. Repeat."),
+    Option("--rule", metavar="NAME", help="Score by this convention too; all: by every one. Repeat."),
 ]
-Attributes = Annotated[bool, typer.Option("--attributes", help="A table for every attribute too.")]
+Attributes = Annotated[bool, Option("--attributes", help="A table for every attribute too.")]
 Pack = Annotated[
-    str | None, typer.Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")
+    str | None, Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Device = Annotated[str, Option(help="cpu, cuda or mps.")]
 
 
 def evaluate(
@@ -139,11 +135,11 @@ def evaluate(
     )
 
 
-Number = Annotated[str, typer.Argument(metavar="NUMBER", help="As published, in percent: 63.1")]
-Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="The tracker's: folder, zip or npz.")]
+Number = Annotated[str, Argument(metavar="NUMBER", help="As published, in percent: 63.1")]
+Results = Annotated[Path, Argument(metavar="RESULTS", help="The tracker's: folder, zip or npz.")]
 RuleData = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--data",
         metavar="PATH",
         help="Data set, or a toolkit's annotations. Without it only the conventions by which the results"
@@ -152,7 +148,7 @@ RuleData = Annotated[
 ]
 Tolerance = Annotated[
     float | None,
-    typer.Option(min=0, help="Tolerance in percentage points (default: half a unit in the last digit)."),
+    Option(min=0, help="Tolerance in percentage points (default: half a unit in the last digit)."),
 ]
 
 
@@ -209,8 +205,7 @@ def which_rule(
 
 
 Folders = Annotated[
-    list[Path],
-    typer.Argument(metavar="FOLDER...", help="Folders of results, or a folder that holds such folders."),
+    list[Path], Argument(metavar="FOLDER...", help="Folders of results, or a folder that holds such folders.")
 ]
 
 

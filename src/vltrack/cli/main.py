@@ -14,17 +14,12 @@ from types import FrameType, TracebackType
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer import Option
 
 from vltrack import __version__
 from vltrack.api.reporter import Interrupted, Terminated
 from vltrack.cli import audit, datasets, doctor, evaluate, report, track, train
-from vltrack.cli.console import (
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    report_error,
-    say,
-    write_crash_report,
-)
+from vltrack.cli.console import EXIT_INTERRUPTED, EXIT_TERMINATED, report_error, say, write_crash_report
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
 from vltrack.core.files import printable
 from vltrack.core.threads import wait_passively
@@ -68,10 +63,10 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the whole trace of an error (after the verb too).")
+        bool, Option("--debug", help="Show the whole trace of an error (after the verb too).")
     ] = False,
 ) -> None:
     """Name a target in a video with a sentence, a box, or both, and get its box in every frame."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import typer
+from typer import Argument, Option
 
 import vltrack
 from vltrack.api import inputs
@@ -17,41 +17,35 @@ if TYPE_CHECKING:
 
 Results = Annotated[
     list[str],
-    typer.Argument(
+    Argument(
         metavar="RESULTS...",
         help="Folders of results or scores.json files, each PATH or NAME=PATH; or one report.json.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for page, figures, table, JSON.")]
+Out = Annotated[Path, Option("--out", metavar="FOLDER", help="Folder for page, figures, table, JSON.")]
 Data = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--data", metavar="PATH", help="The data set: adds strips and contact sheets; scores what is not."
     ),
 ]
 Against = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--against", metavar="NAME", help="The tracker that the others are compared with; default: the last."
     ),
 ]
-Worst = Annotated[
-    int, typer.Option("--worst", min=0, max=50, help="How many of the worst sequences to show.")
-]
-Rule = Annotated[
-    str, typer.Option("--rule", help="Convention of figures and intervals: official or vlt-python.")
-]
-Format = Annotated[str, typer.Option("--format", help="Kinds of figures, svg and png, with commas between.")]
+Worst = Annotated[int, Option("--worst", min=0, max=50, help="How many of the worst sequences to show.")]
+Rule = Annotated[str, Option("--rule", help="Convention of figures and intervals: official or vlt-python.")]
+Format = Annotated[str, Option("--format", help="Kinds of figures, svg and png, with commas between.")]
 Common = Annotated[
-    bool,
-    typer.Option("--subset-common", help="Compare the sequences that all have; n/N next to every number."),
+    bool, Option("--subset-common", help="Compare the sequences that all have; n/N next to every number.")
 ]
 ShortResults = Annotated[
-    str,
-    typer.Option("--short", help="Results scored here with too few rows: refuse, count as misses, or cut."),
+    str, Option("--short", help="Results scored here with too few rows: refuse, count as misses, or cut.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One summary object on standard output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a report that exists.")]
+AsJson = Annotated[bool, Option("--json", help="One summary object on standard output.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace a report that exists.")]
 
 
 def report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 import vltrack
 from vltrack.api import inputs
@@ -18,63 +18,57 @@ if TYPE_CHECKING:
 
 Input = Annotated[
     str,
-    typer.Argument(
-        metavar="INPUT", help="Video file, folder of images, camera number, or - for standard input."
-    ),
+    Argument(metavar="INPUT", help="Video file, folder of images, camera number, or - for standard input."),
 ]
 Text = Annotated[
-    str | None, typer.Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")
+    str | None, Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")
 ]
 Boxes = Annotated[
     list[str] | None,
-    typer.Option("--box", "-b", metavar="X,Y,W,H", help="Four numbers, in the first frame that is read."),
+    Option("--box", "-b", metavar="X,Y,W,H", help="Four numbers, in the first frame that is read."),
 ]
 Named = Annotated[
     list[str] | None,
-    typer.Option("--target", metavar="NAME:WHAT", help="NAME:SENTENCE or NAME:BOX; repeat for several."),
+    Option("--target", metavar="NAME:WHAT", help="NAME:SENTENCE or NAME:BOX; repeat for several."),
 ]
 BoxFormat = Annotated[
-    str, typer.Option(help="xywh (corner and size), xyxy (two corners) or cxcywh (center and size).")
+    str, Option(help="xywh (corner and size), xyxy (two corners) or cxcywh (center and size).")
 ]
-BoxUnit = Annotated[str, typer.Option(help="px, or rel for shares of the frame.")]
-TextFile = Annotated[Path | None, typer.Option(help="Read the sentence from this file.")]
-Line = Annotated[int | None, typer.Option(help="Which line of --text-file; the first is 1.")]
-Start = Annotated[
-    int, typer.Option("--start", "--start-frame", help="First frame, where the target is named.")
-]
-End = Annotated[int | None, typer.Option(help="Stop before this frame.")]
-Stride = Annotated[int, typer.Option(help="Take every n-th frame.")]
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="Name of a model (vltrack models) or path of weights.")
-]
+BoxUnit = Annotated[str, Option(help="px, or rel for shares of the frame.")]
+TextFile = Annotated[Path | None, Option(help="Read the sentence from this file.")]
+Line = Annotated[int | None, Option(help="Which line of --text-file; the first is 1.")]
+Start = Annotated[int, Option("--start", "--start-frame", help="First frame, where the target is named.")]
+End = Annotated[int | None, Option(help="Stop before this frame.")]
+Stride = Annotated[int, Option(help="Take every n-th frame.")]
+Model = Annotated[str, Option("--model", "-m", help="Name of a model (vltrack models) or path of weights.")]
 Outs = Annotated[
     list[Path] | None,
-    typer.Option(
+    Option(
         "--output",
         "-o",
         metavar="FILE",
         help=".csv, .json: boxes; .mp4: video; .png: contact sheet. Repeat for several.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace outputs that exist.")]
 RowsAsJson = Annotated[
-    bool, typer.Option("--json", help="JSON lines on standard output; with -o one summary object.")
+    bool, Option("--json", help="JSON lines on standard output; with -o one summary object.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
-NoVideo = Annotated[bool, typer.Option("--no-video", help="Do not write .mp4 outputs.")]
-Network = Annotated[bool, typer.Option("--allow-network", help="Allow rtsp:// addresses.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the network.")]
-FailIfLost = Annotated[bool, typer.Option("--fail-if-lost", help="Exit code 7 if the target was ever lost.")]
+AsJson = Annotated[bool, Option("--json", help="Results as JSON on standard output.")]
+NoVideo = Annotated[bool, Option("--no-video", help="Do not write .mp4 outputs.")]
+Network = Annotated[bool, Option("--allow-network", help="Allow rtsp:// addresses.")]
+Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
+Threads = Annotated[int | None, Option(min=1, help="Threads of the network.")]
+FailIfLost = Annotated[bool, Option("--fail-if-lost", help="Exit code 7 if the target was ever lost.")]
 AllowEmpty = Annotated[
-    bool, typer.Option("--allow-empty-text", help="With --box: ignore a sentence without words.")
+    bool, Option("--allow-empty-text", help="With --box: ignore a sentence without words.")
 ]
-Mode = Annotated[str | None, typer.Option(help="nl, bbox or nlbbox: only checks that the flags fit.")]
+Mode = Annotated[str | None, Option(help="nl, bbox or nlbbox: only checks that the flags fit.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="policy.key=value; repeat for several.")
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="policy.key=value; repeat for several.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress and no summary.")]
+Debug = Annotated[bool, Option("--debug", help="Show the whole trace of an error.")]
 
 
 def track(
@@ -148,7 +142,7 @@ def track(
 
 
 DemoOut = Annotated[
-    Path, typer.Option("--out", help="Folder for the results; files of an earlier demo are replaced.")
+    Path, Option("--out", help="Folder for the results; files of an earlier demo are replaced.")
 ]
 
 
@@ -183,23 +177,21 @@ def demo(
 
 Models = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--models",
         "-m",
         metavar="NAME ...",
         help="Names of models (vltrack models) or paths of weights; default: all that have weights.",
     ),
 ]
-More = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="MODEL")]
-CompareOut = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.")]
+More = Annotated[list[str] | None, Argument(hidden=True, metavar="MODEL")]
+CompareOut = Annotated[Path, Option("--out", metavar="FOLDER", help="Folder for the results.")]
 GroundTruth = Annotated[
     Path | None,
-    typer.Option(
-        "--truth", metavar="FILE", help="Ground truth, x,y,w,h per frame of the input: adds success AUC."
-    ),
+    Option("--truth", metavar="FILE", help="Ground truth, x,y,w,h per frame of the input: adds success AUC."),
 ]
-CompareAsJson = Annotated[bool, typer.Option("--json", help="One summary object on standard output.")]
-CompareNoVideo = Annotated[bool, typer.Option("--no-video", help="Do not write the video.")]
+CompareAsJson = Annotated[bool, Option("--json", help="One summary object on standard output.")]
+CompareNoVideo = Annotated[bool, Option("--no-video", help="Do not write the video.")]
 
 
 def compare(

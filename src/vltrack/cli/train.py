@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 import vltrack
 from vltrack.api import inputs
@@ -15,37 +15,30 @@ from vltrack.cli.track import AsJson, Debug, Device, Quiet
 if TYPE_CHECKING:
     from vltrack.checkpoints.importing import Imported
 
-Name = Annotated[str, typer.Argument(help="aitrack, all-in-one, bit-tracker, litetrack or sa-tracker.")]
-Size = Annotated[str, typer.Option(help="tiny, base, or another that `vltrack models` lists.")]
-Data = Annotated[Path, typer.Option("--data", help="Folder of training images (docs/train.md).")]
-Out = Annotated[Path, typer.Option("--out", help="Folder of this run: log, checkpoints, weights.")]
+Name = Annotated[str, Argument(help="aitrack, all-in-one, bit-tracker, litetrack or sa-tracker.")]
+Size = Annotated[str, Option(help="tiny, base, or another that `vltrack models` lists.")]
+Data = Annotated[Path, Option("--data", help="Folder of training images (docs/train.md).")]
+Out = Annotated[Path, Option("--out", help="Folder of this run: log, checkpoints, weights.")]
 Start = Annotated[
     Path | None,
-    typer.Option(
-        "--start",
-        help="Weights (.safetensors) to start from, or the folder of a run to follow up.",
-    ),
+    Option("--start", help="Weights (.safetensors) to start from, or the folder of a run to follow up."),
 ]
 TrainPart = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--part",
         help="twins: the last part, distractor fine-tuning, which needs the text to tell pairs apart.",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
+Resume = Annotated[bool, Option("--resume", help="Resume the run in --out.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="A field of the recipe, such as steps=900; may be repeated."
-    ),
+    Option("--set", metavar="KEY=VALUE", help="A field of the recipe, such as steps=900; may be repeated."),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps in all.")]
-Batch = Annotated[
-    int | None, typer.Option(min=1, help="Samples (or video clips) per step, over all processes.")
-]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
-Processes = Annotated[int | None, typer.Option(min=1, help="Processes that train or make pairs.")]
+Steps = Annotated[int | None, Option(min=1, help="Optimizer steps in all.")]
+Batch = Annotated[int | None, Option(min=1, help="Samples (or video clips) per step, over all processes.")]
+Seed = Annotated[int | None, Option(help="Seed of everything random.")]
+Processes = Annotated[int | None, Option(min=1, help="Processes that train or make pairs.")]
 
 
 def train(
@@ -91,16 +84,15 @@ def train(
 
 
 Files = Annotated[
-    list[Path],
-    typer.Argument(metavar="FILE...", help=".pth, .pt, .bin, .safetensors or .npz; one or several."),
+    list[Path], Argument(metavar="FILE...", help=".pth, .pt, .bin, .safetensors or .npz; one or several.")
 ]
-ImportName = Annotated[str, typer.Option("--as", metavar="NAME", help="Which model: litetrack-base, ...")]
+ImportName = Annotated[str, Option("--as", metavar="NAME", help="Which model: litetrack-base, ...")]
 ImportOut = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Weights to write; else NAME.safetensors here.")
+    Path | None, Option("--out", metavar="FILE", help="Weights to write; else NAME.safetensors here.")
 ]
 Kind = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--kind",
         metavar="KIND",
         help="Kind of a file, where its names do not show it (the list above); one per file.",
@@ -108,13 +100,13 @@ Kind = Annotated[
 ]
 Partial = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--partial",
         metavar="PREFIX",
         help="Skip parameters whose name starts with PREFIX (ours or the checkpoint's). Repeatable.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace weights that exist.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace weights that exist.")]
 
 
 def import_weights(
