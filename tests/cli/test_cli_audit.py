@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_reader_passes_on_twins(command, monkeypatch, tmp_path) -> None:
     done = command("audit", "litetrack-tiny", "--twins", "6", "--frames", "4", "--out", tmp_path / "a")
     assert done.code == 0, done.err
     assert "distractor pairs: follows the sentence" in done.err
-    assert "scenes that flip with the sentence  1.000" in done.err
+    assert re.search(r"scenes that flip with the sentence +1\.000", done.err)
     assert done.out == ""
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
         "audit.csv",
@@ -56,7 +57,7 @@ def test_a_model_that_ignores_text_leaves_with_7_and_the_results_are_kept(
     assert done.code == 7
     told = json.loads(done.out)
     assert (told["verdict"], told["flip"]["mean"]) == ("ignores the sentence", 0.0)
-    assert "does not follow the sentence on twins" in done.err
+    assert json.loads(done.err.splitlines()[-1])["error"]["code"] == "PartialResult"
     assert json.loads((tmp_path / "audit.json").read_text()) == told
 
 
@@ -170,7 +171,7 @@ def test_input_that_cannot_be_audited(command, monkeypatch, clips, tmp_path) -> 
     for more in ([], ["--text", "the dog"]):
         boxes = command("audit", "litetrack-tiny", "--data", tmp_path / "OTB100.json", *more)
         assert boxes.code == 2
-        assert "OTB100.json is an annotation without pictures" in boxes.err
+        assert "OTB100.json is an annotation without images" in boxes.err
     for number, (_, made) in enumerate(distractor_scenes(1, 2)):
         write_clip(made, tmp_path / "mute" / f"clip-{number}")
         (tmp_path / "mute" / f"clip-{number}" / "nlp.txt").unlink()

@@ -53,7 +53,7 @@ def test_check_of_a_whole_set(command, tnl2k: Path) -> None:
     assert done.code == 0
     assert "test: 3 sequences, 36 frames, absent in 2; 0 without a sentence" in done.out
     assert "warning: " in done.out
-    assert "INF_run1/language.txt: the sentence is empty" in done.out
+    assert "INF_run1/language.txt: " in done.out
     assert "0 errors, 1 warning\n" in done.err
     found = json.loads(command("datasets", "check", tnl2k, "--split", "test", "--json").out)
     assert (found["name"], found["errors"], found["warnings"], found["findings"]) == ("tnl2k", 0, 0, [])

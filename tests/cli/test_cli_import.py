@@ -106,7 +106,7 @@ def test_a_published_file_becomes_a_tracker(command, official: Path, tmp_path: P
     done = command("import-weights", official, "--as", PRESET, "--out", out)
     assert done.code == 0, done.err
     assert "is OSTrack" in done.err
-    assert "Its licence: MIT" in done.err
+    assert "license: MIT" in done.err
     assert "backbone.cls_token" in done.err
     assert "trained for targets named by box" in done.err
     assert "warning" not in done.err, "counts of training steps are no lack"
@@ -138,7 +138,7 @@ def test_a_start_for_training_says_so_and_is_refused(command, official: Path, tm
     )
     assert done.code == 0, done.err
     assert "a start for training all-in-one-base, not a tracker yet" in done.err
-    assert re.search(r"warning: from no file, as it starts: .*language\.\*", done.err)
+    assert re.search(r"warning: set by no file.*language\.\*", done.err)
     record = json.loads(done.out)
     assert (record["complete"], record["modes"]) == (False, [])
     assert [file["kind"] for file in record["files"]] == ["ostrack"]
@@ -163,7 +163,7 @@ def test_pairs_that_do_not_fit_are_refused_in_one_line(command, tmp_path: Path, 
         ((file, "--as", PRESET, "--kind", "mae"), 5, "missing"),
         ((file, "--as", PRESET, "--kind", "stark"), 2, r"[Uu]nknown kind of weights for .*ostrack, mae"),
         ((file, "--as", "litetrack-tiny"), 2, "[Nn]o published weights fit .litetrack-tiny."),
-        ((file, "--as", "ostrack"), 5, r"no model is called 'ostrack'.* import-weights --help"),
+        ((file, "--as", "ostrack"), 5, r"'ostrack'.* import-weights --help"),
         ((tmp_path / "gone.pth", "--as", PRESET), 5, "Nothing is downloaded"),
         ((tmp_path, "--as", PRESET), 5, "is a folder"),
     ):

@@ -64,7 +64,7 @@ def test_counts_are_columns_of_the_table(command) -> None:
     assert row["multiplications"]["frame"] > row["multiplications"]["text"] >= 0
     done = command("models", "all-in-one-base")
     head, line = done.out.split("\n\n")[0].splitlines()
-    assert head.split()[-6:] == ["parameters", "trained", "running", "frame", "by", "words"]
+    assert head.split()[-6:] == ["parameters", "trained", "running", "frame", "from", "text"]
     told = [f"{row[key] / 1e6:.2f} M" for key in ("parameters", "parameters_trained", "parameters_running")]
     told += [f"{row['multiplications'][key] / 1e9:.2f} G" for key in ("frame", "ground")]
     assert line.split()[-10:] == " ".join(told).split()

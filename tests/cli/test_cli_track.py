@@ -34,7 +34,7 @@ def test_rows_go_to_standard_output_and_nothing_else_does(command, stub, clip: P
     assert [float(row["x"]) for row in rows] == [10.0 + i for i in range(FRAMES)]
     assert float(rows[24]["seconds"]) == pytest.approx(1.0)
     assert "40 frames" in done.err
-    assert "target seen in 40" in done.err
+    assert "target visible in 40" in done.err
 
 
 def test_json_lines_parse(command, stub, clip: Path) -> None:
@@ -113,7 +113,7 @@ def test_box_formats_and_units(command, stub, clip: Path) -> None:
 def test_fail_if_lost(command, stub, clip: Path) -> None:
     stub.lost_from = 30
     done = command("track", clip, "--box", "1,2,30,40")
-    assert (done.code, "seen in 30 of 40" in done.err) == (0, True)
+    assert (done.code, "visible in 30 of 40" in done.err) == (0, True)
     done = command("track", clip, "--box", "1,2,30,40", "--fail-if-lost")
     assert done.code == 7
     assert len(rows_of(done.out)) == FRAMES

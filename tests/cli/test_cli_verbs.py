@@ -98,12 +98,12 @@ def test_train_checks_before_it_starts(command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "says"), [(False, "before the first checkpoint"), (True, "--resume goes on")]
+    ("kept", "says"), [(False, "before the first checkpoint"), (True, "last checkpoint")]
 )
 def test_a_stopped_training_says_what_is_kept(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, says: str
 ) -> None:
-    def stopped(options: dict[str, object]) -> int:
+    def stopped(options: dict[str, object], progress: object) -> int:
         (tmp_path / "run").mkdir()
         if kept:
             (tmp_path / "run" / "last.json").write_text("{}")

@@ -179,7 +179,7 @@ def test_truth_adds_the_success(command, team, pictures: Path, tmp_path: Path) -
     truth.write_text("20,20,16,12\n" * 3)
     done = command(*words(pictures, tmp_path / "d"), "--truth", truth)
     assert done.code == 4
-    assert "end at frame 2, the video goes on to frame 11" in done.err
+    assert "ends at frame 2, the video goes on to frame 11" in done.err
     assert len(Track.load(tmp_path / "d" / "boxes-good.csv")) == FRAMES
     truth.write_text("1,2,3\n")
     assert command(*words(pictures, tmp_path / "e"), "--truth", truth).code == 4

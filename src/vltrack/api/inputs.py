@@ -171,12 +171,11 @@ def check_mode(mode: str | None, targets: Mapping[str, Target]) -> None:
         return
     check_choice("--mode", mode, tuple(Mode))
     for target in targets.values():
-        for flag, wanted, given in (
-            ("--box", mode != Mode.NL, target.box),
-            ("--text", mode != Mode.BBOX, target.text),
-        ):
+        flags = (("--box", mode != Mode.NL, target.box), ("--text", mode != Mode.BBOX, target.text))
+        for flag, wanted, given in flags:
             if wanted and given is None:
                 raise UsageError(f"--mode {mode} needs {flag}, which is missing.")
+        for flag, wanted, given in flags:
             if not wanted and given is not None:
                 raise UsageError(
                     f"--mode {mode} does not take {flag}, which was given.", hint="Leave one of them out."
