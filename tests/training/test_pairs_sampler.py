@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections import Counter
 from pathlib import Path
 
@@ -14,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import ConfigError, DataError
+from vltrack.core.types import iou_xywh
 from vltrack.datasets.cutouts import COLORS, CutoutSet, build_cutouts, dominant_color
 from vltrack.datasets.images import ImageSet, held_out
+from vltrack.training.loop import CLIPS, FIRST_SEED
 from vltrack.training.pairs.objects import Instance, Library
 from vltrack.training.pairs.rendering import (
     Pose,
@@ -28,7 +29,7 @@ from vltrack.training.pairs.rendering import (
     draw_pose,
     place,
 )
-from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
+from vltrack.training.pairs.sampler import DISTRACTOR_SEEDS, PairConfig, PairSampler, Sample
 from vltrack.training.pairs.scene import PLAIN, View, render
 from vltrack.training.pairs.scenes import compose_scene
 from vltrack.training.pairs.sentences import SceneObject, describe
@@ -37,24 +38,12 @@ from vltrack.training.pairs.tracking import TrackingViews
 SMALL = {"template_size": 48, "search_size": 96, "split": "all"}
 
 
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, CutoutSet]:
-    """The tiny picture set of tests/datasets and its cut-outs."""
-    path = Path(__file__).parent.parent / "datasets" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("tiny_pictures", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    root = module.make_image_set(tmp_path_factory.mktemp("pairs"))
-    pictures = ImageSet.load(root)
-    return pictures, build_cutouts(pictures, root / "cut.npz")
-
-
 def same(a: Sample, b: Sample) -> bool:
     pairs = zip(dataclasses.astuple(a), dataclasses.astuple(b), strict=True)
     return all(np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y for x, y in pairs)
 
 
-def test_a_sample_depends_on_nothing_but_its_numbers(material: tuple[ImageSet, CutoutSet]) -> None:
+def test_a_sample_depends_only_on_its_numbers(material: tuple[ImageSet, CutoutSet]) -> None:
     one, two = (PairSampler(PairConfig(), *material) for _ in range(2))
     two_first = [two.sample(1, 0, index) for index in reversed(range(30))][::-1]
     for index in range(30):
@@ -134,7 +123,7 @@ def test_boxes_are_tight_around_the_pixels(material: tuple[ImageSet, CutoutSet],
         views = [tracking.template(draw_pose(rng)), tracking.search(draw_pose(rng))]
         for view in views:
             view.look, view.occluders, view.front, view.frame = PLAIN, [], [], None
-            if not own:  # picture 12 has no thing of a color that is looked for
+            if not own:  # image 12 has no object of these colors
                 view.base = (12, *view.base[1:])
             if (
                 not view.present
@@ -186,7 +175,7 @@ def test_frame_end_cuts_the_box_and_is_one_colour(material: tuple[ImageSet, Cuto
     assert np.abs(image[:, 30:].reshape(-1, 3).mean(axis=0) - image[0, 0]).max() < 1.5
 
 
-def test_splits_share_no_picture(material: tuple[ImageSet, CutoutSet]) -> None:
+def test_splits_share_no_image(material: tuple[ImageSet, CutoutSet]) -> None:
     names = [p.file for p in material[0]]
     if sum(held_out(name) for name in names) < 2:
         with pytest.raises(DataError, match="'val'"):
@@ -205,6 +194,9 @@ def test_splits_share_no_picture(material: tuple[ImageSet, CutoutSet]) -> None:
         {"search_size": 8},
         {"negative_share": -0.1},
         {"cutout_share": 0.9},
+        {"distractor_share": 1.2},
+        {"distractor_share": -0.1},
+        {"recolor_share": 2.0},
     ],
 )
 def test_impossible_configurations_are_refused(bad: dict[str, object]) -> None:
@@ -212,7 +204,7 @@ def test_impossible_configurations_are_refused(bad: dict[str, object]) -> None:
         PairConfig(**bad)
 
 
-def test_colour_words_are_true_of_the_pixels(material: tuple[ImageSet, CutoutSet]) -> None:
+def test_colors_of_sentences_are_those_of_the_pixels(material: tuple[ImageSet, CutoutSet]) -> None:
     library, config = Library(*material, "all"), PairConfig(split="all", negative_share=0.0)
     right = asked = 0
     for index in range(60):
@@ -228,7 +220,7 @@ def test_colour_words_are_true_of_the_pixels(material: tuple[ImageSet, CutoutSet
             asked += 1
             right += dominant_color(image[cy - 2 : cy + 3, cx - 2 : cx + 3].reshape(-1, 3), 0.5) == word
     assert asked > 20
-    assert right / asked > 0.9  # a neighbor may lie over the middle
+    assert right / asked > 0.9  # a neighbor may cover the center
 
 
 def test_one_scene_comes_with_two_targets(material: tuple[ImageSet, CutoutSet]) -> None:
@@ -269,13 +261,13 @@ def test_a_decided_sentence_fits_no_look_alike(things: list[tuple], seed: int) -
     if any(w.startswith(("big", "large")) for w in words):
         assert all((target.areas > o.areas).all() for o in rivals)
     if phrase.decided and rivals:
-        telling = phrase.color and all(o.color and o.color != target.color for o in rivals)
+        colored = phrase.color and all(o.color and o.color != target.color for o in rivals)
         placed = any(w in words for w in ("left", "right", "top", "bottom"))
         sized = any(w.startswith(("big", "large", "small", "little", "tiny")) for w in words)
-        assert telling or placed or sized
+        assert colored or placed or sized
 
 
-def test_twins_are_told_apart_by_colour() -> None:
+def test_the_color_decides_between_look_alikes() -> None:
     boxes = np.array([[20.0, 20, 40, 40], [30, 30, 40, 40]])
     red, blue = (
         SceneObject(name="kite", color=c, clothing_color="", boxes=boxes, side=224) for c in ("red", "blue")
@@ -286,7 +278,7 @@ def test_twins_are_told_apart_by_colour() -> None:
         assert phrase.decided
 
 
-def test_nothing_is_said_of_a_thing_without_name_or_colour() -> None:
+def test_an_object_without_name_and_color_has_no_sentence() -> None:
     fact = SceneObject(name="", color="", clothing_color="", boxes=np.ones((2, 4)), side=224)
     assert describe(fact, [], np.random.default_rng(0), places=0.5, whole_scene=False) is None
 
@@ -312,7 +304,7 @@ def test_library_without_objects_is_refused(material: tuple[ImageSet, CutoutSet]
         Library(bare, material[1], "all")
 
 
-def test_actor_of_a_recoloured_object_says_its_new_colour(material: tuple[ImageSet, CutoutSet]) -> None:
+def test_a_recolored_object_has_its_new_color(material: tuple[ImageSet, CutoutSet]) -> None:
     library, rng, changed = Library(*material, "all"), np.random.default_rng(0), 0
     agree = seen = 0
     for _ in range(60):
@@ -324,7 +316,7 @@ def test_actor_of_a_recoloured_object_says_its_new_colour(material: tuple[ImageS
             changed += other.color != instance.color
             seen += 1
     assert changed > 3
-    assert agree >= 0.7 * seen  # between two color words a smaller picture may fall to the other side
+    assert agree >= 0.7 * seen  # a smaller image may fall to the other side between two colors
 
 
 def test_real_material_renders(shared: Path, tmp_path: Path) -> None:
@@ -339,3 +331,76 @@ def test_real_material_renders(shared: Path, tmp_path: Path) -> None:
     samples = [sampler.sample(0, 0, index) for index in range(40)]
     assert len({s.text for s in samples}) > 8
     assert np.mean([s.searches.std() > 12 for s in samples]) > 0.85
+
+
+# -- distractor pairs ---------------------------------------------------------------------------------------
+
+DISTRACTORS = PairConfig(scene_share=1.0, text_share=0.0, distractor_share=1.0, split="all")
+
+
+def test_a_distractor_pair_has_two_sentences(material: tuple[ImageSet, CutoutSet]) -> None:
+    sampler = PairSampler(DISTRACTORS, *material)
+    for index in range(0, 24, 2):
+        one, other = sampler.sample(3, 0, index), sampler.sample(3, 0, index + 1)
+        assert one.mode == other.mode == "nl"
+        assert one.text != other.text
+        assert one.present.all()
+        assert (iou_xywh(one.boxes.astype(float), other.boxes.astype(float)) < 0.3).all()
+        # one image: light and lens are shared, only the noise is not
+        assert np.abs(one.searches.astype(int) - other.searches).mean() < 12
+
+
+def test_a_distractor_pair_depends_only_on_its_numbers(material: tuple[ImageSet, CutoutSet]) -> None:
+    one, two = PairSampler(DISTRACTORS, *material), PairSampler(DISTRACTORS, *material)
+    backwards = [two.sample(1, 0, index) for index in reversed(range(6))][::-1]
+    assert all(same(one.sample(1, 0, index), backwards[index]) for index in range(6))
+    assert not np.array_equal(one.sample(2, 0, 0).searches, backwards[0].searches)
+
+
+def test_the_box_holds_the_color_of_the_sentence(material: tuple[ImageSet, CutoutSet]) -> None:
+    """Looks change light and saturation: the center of the box still is nearest to the named color."""
+    sampler, right, asked = PairSampler(DISTRACTORS, *material), 0, 0
+    for index in range(60):
+        sample = sampler.sample(5, 0, index)
+        word = next((w for w in sample.text.replace("dark", "black").split() if w in COLORS), None)
+        if word not in ("red", "green", "blue") or "ring" in sample.text:
+            continue
+        x, y, w, h = sample.boxes[0]
+        middle = sample.searches[0][int(y + 0.45 * h) : int(y + 0.6 * h) + 1, int(x + w / 2) - 1 :][:, :3]
+        asked += 1
+        right += int(middle.reshape(-1, 3).mean(axis=0).argmax() == ("red", "green", "blue").index(word))
+    assert asked > 10
+    assert right / asked > 0.85  # another shape may lie over the middle
+
+
+def test_distractor_pairs_have_their_share_and_change_no_other_sample(
+    material: tuple[ImageSet, CutoutSet],
+) -> None:
+    half, none = (
+        PairSampler(
+            PairConfig(scene_share=0.8, text_share=0.2, distractor_share=share, split="all"), *material
+        )
+        for share in (0.5, 0.0)
+    )
+    changed = [not same(half.sample(0, 0, i), none.sample(0, 0, i)) for i in range(0, 80, 2)]
+    assert 0.2 < np.mean(changed) < 0.6
+    assert none.sample(0, 0, 1).mode == half.sample(0, 0, 1).mode
+
+
+def test_training_never_draws_the_scenes_of_validation_and_audit() -> None:
+    assert FIRST_SEED + CLIPS <= DISTRACTOR_SEEDS[0] < DISTRACTOR_SEEDS[1] <= 1_000_000
+
+
+def test_a_recolored_cutout_has_another_clear_color(material: tuple[ImageSet, CutoutSet]) -> None:
+    library, found = Library(*material, "all"), 0
+    for seed in range(20):
+        pair = library.draw_recolored(np.random.default_rng(seed))
+        if pair is None:
+            continue
+        found += 1
+        first, second = pair
+        assert first.name == second.name != "person"
+        assert first.color
+        assert second.color
+        assert first.color != second.color
+    assert found > 5

@@ -1,6 +1,11 @@
-"""One training step of any tracker: its rehearsal over a batch, and the loss of everything that it emits.
+"""Labels, losses, and the training objective of pairs: a model's training pass and the loss of every output.
 
-Knows the names of outputs (``TERMS``), no tracker. A term is there if the model emits what it needs.
+A loss term is computed if the model has the output that it needs (``TERMS``).
+
+Shapes: B samples, V views, S side of the map, N = S * S cells, D channels, T coordinate tokens. Boxes are cx,
+cy, w, h in units of the crop's side. Sources: center focal loss, GIoU and L1 as in OSTrack; layer and prompt
+contrast as in UVLTrack; coordinate tokens as in ARTrack's released code; SIoU: Gevorgyan, "SIoU Loss: More
+Powerful Learning for Bounding Box Regression" (arXiv 2205.12740, 2022).
 """
 
 from __future__ import annotations
@@ -19,22 +24,14 @@ from vltrack.nn.boxes import box_mask
 from vltrack.training.data import Batch
 from vltrack.training.recipes import LossWeights
 
-# MERGED training/losses.py
-# Labels and losses on maps and boxes. Knows no model's insides.
-#
-# Shapes: B batch, S side of the map, N = S * S cells. Boxes are cx, cy, w, h in units of the crop's side.
-# Sources: centre focal loss, GIoU and L1 as in OSTrack; layer and prompt contrast as in UVLTrack.
-
-
 HARD_NEGATIVES = 9
 
 
 def gaussian_centers(box_B4: Tensor, side: int) -> Tensor:
-    """(B, S, S) target maps: 1 in the cell of the centre, falling off with the radius at which IoU stays 0.7.
+    """(B, S, S) target maps: 1 in the cell of the center, falling off with the radius at which IoU stays 0.7.
 
-    The fall-off is measured from the centre itself, not from its cell, and is at least 0.4 cells wide: on a
-    map of 14 or 16 cells the published rule gives nearly every target a single cell, and a centre on the
-    line between two cells would be called wrong in one of them (our choice).
+    The fall-off is measured from the center itself and is at least 0.4 cells wide (ours): on a map of 14 or
+    16 cells the published rule gives nearly every target a single cell.
     """
     sigma_B11 = ((2 * _radius(box_B4[:, 2:] * side, 0.7) + 1) / 6).clamp_min(0.4)[:, None, None]
     center_B2 = box_B4[:, :2] * side
@@ -48,10 +45,9 @@ def gaussian_centers(box_B4: Tensor, side: int) -> Tensor:
 
 
 def _radius(size_B2: Tensor, overlap: float) -> Tensor:
-    """Largest shift of the corners, in cells, that keeps the overlap: the least of CornerNet's three cases.
+    """Largest shift of the corners, in cells, that keeps the overlap: minimum of CornerNet's three cases.
 
-    Not rounded down to whole cells: on a map of 14 or 16 cells nearly every target would get no fall-off at
-    all.
+    Not rounded down to whole cells (ours), which would leave no fall-off on small maps.
     """
     total, area = size_B2.sum(dim=1), size_B2.prod(dim=1)
     both_shifted = _smaller_root(1.0, -total, area * (1 - overlap) / (1 + overlap))
@@ -68,9 +64,7 @@ def _smaller_root(a: float, b: Tensor, c: Tensor) -> Tensor:
 
 
 def focal(center_logits_BSS: Tensor, target_BSS: Tensor) -> Tensor:
-    """Penalty-reduced focal loss (alpha 2, beta 4), a mean over samples; a map without a peak is all
-    negative.
-    """
+    """Penalty-reduced focal loss (alpha 2, beta 4), mean over samples; without a peak all is negative."""
     probability = center_logits_BSS.sigmoid().clamp(1e-4, 1 - 1e-4)
     positive = target_BSS.eq(1.0)
     gain = torch.where(positive, (1 - probability) ** 2, probability**2 * (1 - target_BSS) ** 4)
@@ -79,9 +73,7 @@ def focal(center_logits_BSS: Tensor, target_BSS: Tensor) -> Tensor:
 
 
 def inner_cells(box_B4: Tensor, side: int, share: float) -> Tensor:
-    """(B, S, S) bool: cells whose centre lies in the box shrunk by ``share``; always the cell of the
-    centre.
-    """
+    """(B, S, S) bool: cells whose center lies in the box shrunk by ``share``, and the cell of its center."""
     centers = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
     near_x = (centers[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] * share / 2
     near_y = (centers[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] * share / 2
@@ -105,10 +97,10 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def box_losses(
     boxes_BSS4: Tensor, box_B4: Tensor, cells_BSS: Tensor, weight_B: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """GIoU and L1 losses over the chosen cells: mean over a sample's cells, weighted mean over samples."""
-    truth = box_B4[:, None, None, :].expand_as(boxes_BSS4)
-    overlap, _ = giou(boxes_BSS4, truth)
-    error = (boxes_BSS4 - truth).abs().mean(dim=-1)
+    """GIoU and L1 losses over ``cells_BSS``: mean over a sample's cells, weighted mean over samples."""
+    target = box_B4[:, None, None, :].expand_as(boxes_BSS4)
+    overlap, _ = giou(boxes_BSS4, target)
+    error = (boxes_BSS4 - target).abs().mean(dim=-1)
     share = cells_BSS.float() / cells_BSS.flatten(1).sum(dim=1).clamp_min(1)[:, None, None]
     total = weight_B.sum().clamp_min(1)
     by_sample = ((1 - overlap) * share).flatten(1).sum(dim=1), (error * share).flatten(1).sum(dim=1)
@@ -116,7 +108,7 @@ def box_losses(
 
 
 def layer_contrast(similar_BN: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tensor:
-    """The target's centre against the nine hardest cells outside the box (cross-entropy of ten)."""
+    """The target's center against the nine hardest cells outside the box (cross-entropy of ten)."""
     b, n = similar_BN.shape
     side = int(n**0.5)
     grid = (box_B4[:, :2] * 2 - 1).view(b, 1, 1, 2)
@@ -134,7 +126,7 @@ def layer_contrast(similar_BN: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tens
 
 
 def prompt_contrast(logits_BN2: Tensor, box_B4: Tensor, present_B: Tensor) -> Tensor:
-    """Two-class cross-entropy a cell: positive in the inner three quarters, the rest of the box left out.
+    """Two-class cross-entropy per cell: positive in the inner three quarters, the rest of the box ignored.
 
     Classes are weighted 16 to 0.5625 (published). Where the target is absent every cell is negative.
     """
@@ -149,38 +141,25 @@ def prompt_contrast(logits_BN2: Tensor, box_B4: Tensor, present_B: Tensor) -> Te
     return (loss * weights).sum() / weights.sum().clamp_min(1e-6)
 
 
-# MERGED training/losses.py
-# The contrast between two views of the same targets in a batch (NT-Xent). Knows vectors, no model.
-#
-# Shapes: B samples, D channels.
-
-
 TEMPERATURE = 0.5
+"""Of NT-Xent (All-in-One, released code)."""
 
 
 def nt_xent(
-    a_BD: Tensor,
-    b_BD: Tensor,
-    *,
-    used_B: Tensor | None = None,
-    target_B: Tensor | None = None,
-    temperature: float = TEMPERATURE,
+    a_BD: Tensor, b_BD: Tensor, *, used_B: Tensor | None = None, target_B: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of finding each vector's partner among all others of both views.
+    """NT-Xent: cross-entropy of each vector's partner in the other view against all other vectors.
 
-    Of 2B vectors each has its partner in the other view as its positive and all others, those of its own view
-    too, as negatives; similarities are cosines over ``temperature`` (SimCLR; All-in-One, released code). Of a
-    batch of one the loss is 0.
+    Negatives come from both views; similarities are cosines over ``TEMPERATURE`` (SimCLR; All-in-One). Ours:
+    samples outside ``used_B`` are left out, and samples with the same number in ``target_B`` are not negatives
+    of each other (two search views have one sentence).
 
-    Ours: ``used_B`` leaves samples out, such as those without a sentence; ``target_B`` numbers the targets,
-    and another sample of the same target is no negative (two search views have one sentence).
-
-    Returns a scalar, the mean over the vectors that are used; 0 where none is.
+    Returns a scalar, the mean over the used vectors; 0 without any, and for a batch of one.
     """
     b = len(a_BD)
     with torch.autocast(a_BD.device.type, enabled=False):
         vectors = functional.normalize(torch.cat([a_BD, b_BD]).float(), dim=1)
-        similar = vectors @ vectors.T / temperature
+        similar = vectors @ vectors.T / TEMPERATURE
     place = torch.arange(2 * b, device=a_BD.device)
     partner = (place + b) % (2 * b)
     used = torch.ones_like(place, dtype=torch.bool) if used_B is None else used_B.repeat(2)
@@ -193,14 +172,6 @@ def nt_xent(
     return kept.sum() / used.sum().clamp_min(1)
 
 
-# MERGED training/losses.py
-# Which search cells are the target's, and the loss that makes each cell's similarity to it say so.
-#
-# Knows boxes and logits; knows no tracker. SATracker's dense matching and UVLTrack's prompt contrast
-# share the
-# labels. Shapes: B batch, N = S * S cells. Boxes are cx, cy, w, h in units of the crop's side.
-
-
 INNER = 0.75
 """Share of the box, in width and height, whose cells are positive (UVLTrack, released code)."""
 POSITIVE, NEGATIVE = 16.0, 0.5625
@@ -210,9 +181,9 @@ POSITIVE, NEGATIVE = 16.0, 0.5625
 def matching_labels(box_B4: Tensor, present_B: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Labels (B, N) bool and weights (B, N) of the cells of a ``side`` x ``side`` map.
 
-    Positive: centre in the inner three quarters of the box, and the cell that holds the box's centre. The
-    rest of the box weighs nothing: its cells hold target and background. Where the target is absent
-    (``present_B``) every cell is negative. Source: UVLTrack, released code.
+    Positive: cells with their center in the inner three quarters of the box, and the cell of its center. The
+    rest of the box has weight 0. Without a target (``present_B``) every cell is negative. Source: UVLTrack,
+    released code.
     """
     here_B1 = present_B[:, None]
     inner_B4 = torch.cat([box_B4[:, :2], box_B4[:, 2:] * INNER], dim=1)
@@ -226,10 +197,10 @@ def dense_match(similar: Sequence[Tensor], box_B4: Tensor, present_B: Tensor) ->
     """SATracker's dense matching loss (unpublished; our design).
 
     Args:
-        similar: logits (B, N), one for each level and each embedding of the target (visual, textual). Where a
-            sample has only one of the two, the model gives that one twice, so that the mean stays a mean.
+        similar: logits (B, N) per level and embedding of the target (visual, text); a sample with one
+            embedding has it twice.
         box_B4: the target in the search crop.
-        present_B: whether it is there.
+        present_B: whether the target is in it.
 
     Returns:
         The mean over ``similar`` of the weighted binary cross-entropy of their cells, each a mean by weight.
@@ -238,7 +209,7 @@ def dense_match(similar: Sequence[Tensor], box_B4: Tensor, present_B: Tensor) ->
         ValueError: ``similar`` is empty.
     """
     if not similar:
-        raise ValueError("there are no similarities to match")
+        raise ValueError("dense_match needs one level of similarities or more: 0.")
     positive_BN, weights_BN = matching_labels(box_B4, present_B, int(similar[0].shape[1] ** 0.5))
     target_BN, total = positive_BN.float(), weights_BN.sum()
     terms = [
@@ -248,47 +219,38 @@ def dense_match(similar: Sequence[Tensor], box_B4: Tensor, present_B: Tensor) ->
     return torch.stack(terms).mean() / total
 
 
-# MERGED training/losses.py
-# Losses of a box that is written as words: cross-entropy of the words, SIoU of the box they lead to expect.
-#
-# Sources: released code of ARTrack; SIoU: Gevorgyan, "SIoU Loss: More Powerful Learning for Bounding Box
-# Regression" (arXiv 2205.12740, 2022). Knows logits, words and boxes, no model.
-#
-# Shapes: B batch, T words, V tokenizer. Boxes are cx, cy, w, h in units of the search crop.
-
-
-FRAME_WORDS = 0.1
-"""Weight of the start and the end word in the cross-entropy (published)."""
+START_END_WEIGHT = 0.1
+"""Weight of the start and the end token in the cross-entropy (published)."""
 _SHAPE_POWER = 4
 _EPS = 1e-9
 
 
 def token_loss(logits_BTV: Tensor, box_B4: Tensor, weight_B: Tensor, tokenizer: BoxTokenizer) -> Tensor:
-    """Cross-entropy of the four words of the true box, and of the end word where T is five.
+    """Cross-entropy of the four tokens of the annotated box, and of the end token where T is five.
 
-    A mean over words, each by its class's weight times its sample's ``weight_B``; 0 where all are 0.
+    Mean over tokens, weighted by class and by ``weight_B`` of the sample; 0 where all weights are 0.
     """
-    words_BT = tokenizer.encode(box_B4)
+    tokens_BT = tokenizer.encode(box_B4)
     if logits_BTV.shape[1] > COORDINATES:
-        words_BT = functional.pad(words_BT, (0, 1), value=tokenizer.end)
+        tokens_BT = functional.pad(tokens_BT, (0, 1), value=tokenizer.end)
     by_class_V = torch.ones(tokenizer.size, device=logits_BTV.device)
-    by_class_V[tokenizer.coordinates :] = FRAME_WORDS
-    weight_BT = by_class_V[words_BT] * weight_B[:, None]
-    loss_BT = functional.cross_entropy(logits_BTV.float().transpose(1, 2), words_BT, reduction="none")
+    by_class_V[tokenizer.coordinates :] = START_END_WEIGHT
+    weight_BT = by_class_V[tokens_BT] * weight_B[:, None]
+    loss_BT = functional.cross_entropy(logits_BTV.float().transpose(1, 2), tokens_BT, reduction="none")
     return (loss_BT * weight_BT).sum() / weight_BT.sum().clamp_min(_EPS)
 
 
 def siou_loss(expected_B4: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tensor:
-    """Mean SIoU loss, each sample by ``weight_B``; 0 where all are 0."""
+    """Mean SIoU loss weighted by ``weight_B``; 0 where all weights are 0."""
     return (siou(expected_B4, box_B4) * weight_B).sum() / weight_B.sum().clamp_min(_EPS)
 
 
 def siou(a_B4: Tensor, b_B4: Tensor) -> Tensor:
-    """SIoU loss (B,) of boxes ``a`` against true boxes ``b``: 1 - IoU + (distance + shape) / 2.
+    """SIoU loss (B,) of boxes ``a`` against annotated boxes ``b``: 1 - IoU + (distance + shape) / 2.
 
-    The cost of the angle, 1 - 2 sin^2(arcsin(x) - pi/4) in the paper, equals 2 |dx dy| / (dx^2 + dy^2) and is
-    written so: the arcsine has no gradient where the centers lie side by side. A box of negative size has no
-    overlap; distance and shape still lead it back.
+    The angle cost, 1 - 2 sin^2(arcsin(x) - pi/4) in the paper, is written as 2 |dx dy| / (dx^2 + dy^2): the
+    arcsine has no gradient where the centers are side by side. A box of negative size has no overlap, but a
+    gradient from distance and shape.
     """
     low_a, high_a, low_b, high_b = (c[..., :2] + s * c[..., 2:] / 2 for c in (a_B4, b_B4) for s in (-1, 1))
     inter_B = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0).prod(dim=-1)
@@ -307,13 +269,13 @@ def siou(a_B4: Tensor, b_B4: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """What is true of the B * V search views of a batch, and what a loss may be told.
+    """Labels of the B * V search views of a batch.
 
     Attributes:
-        box_B4: the target, cx, cy, w, h in units of the crop.
+        box_B4: the target.
         present_B: whether it is in the view.
         has_text_B: whether the sample has a sentence.
-        target_B: the number of the target; its views share it.
+        target_B: number of the target, the same for its views.
         weights: of the recipe.
     """
 
@@ -399,8 +361,8 @@ TERMS: dict[str, tuple[str, Term]] = {
     "alignment_template_words": ("alignment", _aligned(_TEMPLATE, _TEXT)),
     "alignment_views": ("alignment", _aligned(_SEARCH, _TEMPLATE)),
 }
-"""Loss terms by name: the field of ``TrainOutputs`` that a term needs, and the term. A weight of that name is
-in ``LossWeights``; a weight of 0 switches it off."""
+"""Name (as in ``LossWeights`` and log.csv) -> the field of ``TrainOutputs`` that a term needs, and the term.
+A weight of 0 switches a term off."""
 
 
 class PairObjective(nn.Module):
@@ -417,15 +379,7 @@ class PairObjective(nn.Module):
         ``batch``: template (B, T, T, 3) uint8, search (B, 2, S, S, 3) uint8, recent (B, 2, T, T, 3) uint8,
         boxes as cx, cy, w, h in units of their crop, present (B, 2), ids and words (B, L), flag (B,).
         """
-        views = Views(
-            template=self._crop(batch["template"], batch["template_box"]),
-            recent=self._crop(batch["recent"], batch["recent_box"]),
-            search=self._crop(batch["search"], batch["box"]),
-            present_BV=batch["present"],
-            ids_BL=batch["ids"],
-            words_BL=batch["words"],
-            flag_B=batch["flag"],
-        )
+        views = self.views(batch)
         each_B = views.each()
         labels = Labels(
             box_B4=views.search.box_B4.flatten(0, 1),
@@ -445,6 +399,18 @@ class PairObjective(nn.Module):
         ).sum()
         terms["iou"] = _overlap_at_peak(outs, labels)
         return terms
+
+    def views(self, batch: Batch) -> Views:
+        """The samples of a batch, with crops normalized for the model."""
+        return Views(
+            template=self._crop(batch["template"], batch["template_box"]),
+            recent=self._crop(batch["recent"], batch["recent_box"]),
+            search=self._crop(batch["search"], batch["box"]),
+            present_BV=batch["present"],
+            ids_BL=batch["ids"],
+            words_BL=batch["words"],
+            flag_B=batch["flag"],
+        )
 
     def _crop(self, image: Tensor, box: Tensor) -> BoxedCrop:
         """(..., S, S, 3) uint8 -> (..., 3, S, S), normalized for the model."""
