@@ -1,3 +1,1 @@
-"""How weights are made: pairs, labels, losses, the loop and the recipes. Knows no evaluation, no plot and no
-page.
-"""
+"""Training of trackers: rendered pairs and clips, losses, the loop, recipes and published weights."""

@@ -99,12 +99,12 @@ def _recipe(name: str, start: str, *, distractors: bool) -> TrainConfig:
     """The first part of a model's training, the second where ``start`` is a run, or the distractor part."""
     if distractors and not start:
         raise ConfigError(
-            "--part twins continues from finished weights.", hint="Name them, or their run, with --start."
+            "`--part twins` continues from finished weights.", hint="Name them, or their run, with --start."
         )
     run = bool(start) and not start.endswith(".safetensors")
     known: dict[str, Any] = DISTRACTOR_RECIPES if distractors else SECOND_RECIPES if run else RECIPES
     if name not in known:
-        part = "part twins" if distractors else "second part" if run else "recipe"
+        part = "`--part twins`" if distractors else "second part" if run else "recipe"
         raise ModelNotFound(f"There is no {part} for {name!r}.", hint=f"Known: {', '.join(known)}.")
     if distractors:
         return replace(DISTRACTOR_RECIPES[name](), start=start)

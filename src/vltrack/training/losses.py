@@ -151,8 +151,8 @@ def nt_xent(
     """NT-Xent: cross-entropy of each vector's partner in the other view against all other vectors.
 
     Negatives come from both views; similarities are cosines over ``TEMPERATURE`` (SimCLR; All-in-One). Ours:
-    samples outside ``used_B`` are left out, and samples with the same number in ``target_B`` are not negatives
-    of each other (two search views have one sentence).
+    samples outside ``used_B`` are left out, and samples with one number in ``target_B`` are not negatives of
+    each other (two search views have one sentence).
 
     Returns a scalar, the mean over the used vectors; 0 without any, and for a batch of one.
     """

@@ -1,1 +1,1 @@
-"""x."""
+"""Training pairs rendered from still images."""

@@ -28,7 +28,7 @@ class Instance:
         color, clothing_color: clear colors, or "".
         outline: (N, 2) points in pixels of the patch or of the image.
         calm: only a box is known, so that the object should hardly be rotated.
-        key: number of the cut-out, which tells objects apart.
+        key: number of the cut-out, which identifies the object.
     """
 
     name: str

@@ -56,7 +56,7 @@ def _pasted_scene(
     others = [entry for entry in objects if entry is not meant]
     phrase = describe(meant, others, rng, places=0.35, whole_scene=True)
     rivals: set[int] = set()
-    if phrase is not None and not phrase.decided:  # no sentence tells the look-alikes apart: leave them out
+    if phrase is not None and not phrase.decided:  # no sentence excludes the look-alikes: leave them out
         rivals = {n for n, entry in enumerate(objects) if entry is not meant and entry.kind == meant.kind}
         others = [entry for entry in others if entry.kind != meant.kind]
         phrase = describe(meant, others, rng, places=0.35, whole_scene=True)
@@ -96,8 +96,8 @@ def _scene(
 def _real_scene(
     config: PairConfig, library: Library, shared: np.random.Generator, rng: np.random.Generator, which: int
 ) -> Scene | None:
-    """A real image and one of its annotated objects, whole and cropped a little; None where no sentence tells
-    its objects apart."""
+    """A real image and one of its annotated objects, whole and cropped a little; None where no sentence
+    fits one object only."""
     drawn = library.draw_crowded(shared)
     if drawn is None:
         return None
