@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import vltrack
+from vltrack.api.train import import_record
 from vltrack.checkpoints import importing
 from vltrack.checkpoints.sources import SOURCES
 from vltrack.models import ModelCard, all_in_one, bit_tracker, build, config_of, split_name
@@ -173,6 +175,14 @@ def test_pairs_that_do_not_fit_are_refused_in_one_line(command, tmp_path: Path, 
         assert re.search(said, done.err), done.err
         assert not out.exists()
         assert not out.with_suffix(".json").exists()
+
+
+def test_the_function_gives_the_same(command, official: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    done = command("import-weights", official, "--as", PRESET, "--out", one, "--json", "-q")
+    imported = vltrack.import_weights(official, PRESET, out=two)
+    assert json.loads(done.out) == import_record(imported) | {"weights": str(one)}
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_where_it_writes(command, tmp_path: Path, network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def report(
         >>> import vltrack
         >>> done = vltrack.report(["a/scores.json", "b/scores.json"], formats=["svg"], worst=0)
         >>> done.verdict.split(":")[0], "report.html" in done.files
-        ('a is ahead of the other', True)
+        ('a is ahead of the other in success AUC (50.00)', True)
     """
     words = [os.fspath(word) for word in ([results] if isinstance(results, str | Path) else results)]
     formats = tuple(dict.fromkeys(str(kind).lower() for kind in formats))

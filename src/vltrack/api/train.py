@@ -27,9 +27,11 @@ class TrainedModel:
     weights: Path
 
     def rows(self) -> Iterator[dict[str, str]]:
-        """Yield the rows of the training log, for pandas: step, learning rate, losses, speed."""
-        with (self.out / "log.csv").open(newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(file)
+        """Yield the rows of the training log (one per 25 steps), for pandas: step, rate, losses, speed."""
+        log = self.out / "log.csv"
+        if log.exists():
+            with log.open(newline="", encoding="utf-8") as file:
+                yield from csv.DictReader(file)
 
 
 def train(
@@ -77,7 +79,8 @@ def train(
 
     Example:
         >>> import vltrack
-        >>> trained = vltrack.train("litetrack", data="images", out="run", steps=1, batch=2)
+        >>> options = {"words": "random"}  # no pretrained word vectors
+        >>> trained = vltrack.train("litetrack", data="images", out="run", settings=options, steps=1, batch=2)
         >>> trained.weights.name
         'litetrack-tiny.safetensors'
     """

@@ -52,9 +52,11 @@ class Policy:
     Raises:
         ConfigError: an option out of range.
 
-    Example::
-
-        tracker = Tracker.load(policy=Policy(window=0.2, refresh_every=0))
+    Example:
+        >>> import vltrack
+        >>> tracker = vltrack.load("litetrack-tiny", policy=vltrack.Policy(window=0.2, refresh_every=0))
+        >>> vltrack.Policy().changed({"window": "0.4"}).window
+        0.4
     """
 
     window: float = 0.25

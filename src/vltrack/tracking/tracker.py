@@ -136,13 +136,15 @@ class Tracker(Session):
     cannot be pickled, and a process that is forked after torch has run may hang. Start processes with
     ``spawn`` and load in each.
 
-    Example::
-
-        tracker = Tracker.load("litetrack-tiny")
-        step = tracker.init(first_frame, box=(120, 40, 60, 80), text="the white car")
-        for frame in frames:  # RGB uint8 arrays of shape (H, W, 3), or Frame objects
-            step = tracker.update(frame)
-            step.box, step.score, step.visible  # (4,) float64, [0, 1], bool
+    Example:
+        >>> import vltrack
+        >>> tracker = vltrack.Tracker.load("litetrack-tiny")
+        >>> with vltrack.open_source("clip.mp4", end=3) as frames:  # or RGB uint8 arrays of shape (H, W, 3)
+        ...     step = tracker.init(next(frames), box=(313, 88, 342, 194), text="the silver car")
+        ...     for frame in frames:
+        ...         step = tracker.update(frame)
+        >>> step.index, step.box.shape, step.visible
+        (2, (4,), True)
     """
 
     @classmethod
@@ -171,6 +173,11 @@ class Tracker(Session):
                 weights, see ``checkpoints.store.load``.
             ConfigError: an unknown policy option, or a value out of range.
             ResourceError: the device is not available.
+
+        Example:
+            >>> import vltrack
+            >>> vltrack.load("litetrack-tiny", device="cpu", policy={"window": 0.2}).card["size"]
+            'tiny'
         """
         chosen = choose_device(device)
         path = cards.find_file(name_or_path)
@@ -275,12 +282,15 @@ class MultiTracker(Session):
     Each target's boxes are those that a ``Tracker`` of its own would give. Weights and policy come from a
     loaded ``Tracker``, which stays independent.
 
-    Example::
-
-        trackers = MultiTracker(Tracker.load())
-        targets = {"car": Target(text="the white car"), "dog": Target(box=(120, 40, 60, 80))}
-        steps = trackers.init(first_frame, targets)  # dict: name -> Step
-        steps = trackers.update(next_frame)
+    Example:
+        >>> import vltrack
+        >>> trackers = vltrack.MultiTracker(vltrack.load("litetrack-tiny"))
+        >>> car, light = vltrack.Target(text="the silver car"), vltrack.Target(box=(610, 106, 24, 68))
+        >>> with vltrack.open_source("clip.mp4", end=2) as frames:
+        ...     steps = trackers.init(next(frames), {"car": car, "rear light": light})
+        ...     steps = trackers.update(next(frames))
+        >>> {name: step.index for name, step in steps.items()}
+        {'car': 1, 'rear light': 1}
     """
 
     def __init__(self, tracker: Tracker) -> None:

@@ -78,11 +78,12 @@ def open_source(
         ResourceError: the decoder process cannot be started; always on Windows, which has no descriptors to
             pass to it.
 
-    Example::
-
-        with open_source("clip.mp4", start=10, stride=2) as frames:
-            for frame in frames:
-                frame.index, frame.seconds, frame.image  # 10, 0.4, (H, W, 3) uint8
+    Example:
+        >>> import vltrack
+        >>> with vltrack.open_source("clip.mp4", start=10, stride=2) as frames:
+        ...     frame = next(frames)
+        >>> frame.index, frame.image.shape
+        (10, (480, 854, 3))
     """
     if sys.platform == "win32":
         raise ResourceError("Frames cannot be read on Windows.", hint="Use Linux, macOS or WSL.")
