@@ -1,7 +1,4 @@
-"""Child processes of the benchmarks: one JSON line asked, one answered; and their own environments.
-
-Knows pipes and virtual environments; knows no tracker and no score.
-"""
+"""Child processes of the benchmarks: one JSON line per request and answer; virtual environments for them."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Worker:
-    """A child process: one JSON line asked, one answered. Its first line tells its versions."""
+    """A child process: one JSON line per request and answer. Its first line holds its versions."""
 
     def __init__(self, command: list[str], threads: int) -> None:
         quiet = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "OPENCV_LOG_LEVEL": "ERROR"}
@@ -24,7 +21,7 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | quiet
         )
         if process.stdin is None or process.stdout is None:
-            raise SystemExit("no pipes to the child process")
+            raise SystemExit("The child process has no pipes.")
         self._process, self._in, self._out = process, process.stdin, process.stdout
         hello = self._read()
         self.versions: dict[str, str] = hello["versions"]
@@ -39,7 +36,7 @@ class Worker:
     def _read(self) -> dict[str, Any]:
         line = self._out.readline()
         if not line:
-            raise SystemExit(f"a child process ended with code {self._process.wait()}; see its message above")
+            raise SystemExit(f"A child process ended with code {self._process.wait()}; see its message above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -52,13 +49,13 @@ class Worker:
 
 
 def environment(name: str, *packages: str) -> Path:
-    """The interpreter of an environment of its own under ``build/``, made and filled when first asked for."""
+    """The interpreter of a virtual environment under ``build/``, which is made at the first call."""
     folder = REPOSITORY / "build" / name
     python = folder / "bin" / "python"
     ready = folder / ".ready"
     if not ready.exists() or ready.read_text() != " ".join(packages):
         place = folder.relative_to(REPOSITORY)
-        sys.stderr.write(f"setting up an environment of its own for the peers in {place} (once) ...\n")
+        sys.stderr.write(f"setting up a virtual environment for the peers in {place} (once) ...\n")
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
         ready.write_text(" ".join(packages))

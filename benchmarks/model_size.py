@@ -1,4 +1,4 @@
-"""How large the trackers are: parameters in all, trained and used when they run, and multiplications a frame.
+"""Sizes of the trackers: parameters in all, trained and used when they run, and multiplications per frame.
 
 Counted by ``vltrack.models.profile`` on torch's meta device, without memory and without weights: matrix
 products, convolutions and attention; G is 10^9 multiplications with their additions (FLOPs / 2). Nothing is
@@ -27,8 +27,8 @@ RECORD = Path(__file__).resolve().parents[1] / "src" / "vltrack" / "models" / "c
 PUBLISHED = """
 Published: UVLTrack-B 167.7 M parameters; LiteTrack 108.4 M, which counts what trains (by the released code
 the whole network has about 169.5 M). The LiteTrack authors' table gives 47.2 G tracking and 39.8 G
-grounding for LiteTrack, 43.7 G and 36.7 G for UVLTrack. How they counted is not told; ours leaves out what
-is computed once a target. Their star layers of full width are drawn anew at every call and are no
+grounding for LiteTrack, 43.7 G and 36.7 G for UVLTrack. How they counted is not published; ours leaves out
+what is computed once per target. Their star layers of full width are random at every call and are not
 parameters; ours are, with a bottleneck of 85. Our base leaves out the three layers of UVLTrack's prompter
 that have no effect. All-in-One: about 116 M when it runs and 63 M of aligners in training; OSTrack-256 with
 candidate elimination 21.5 G, which leaves out the products inside attention (1.1 G). STARK-ST101 47.2 M and
@@ -38,12 +38,12 @@ tracker's page in docs/trackers/.
 
 - *in all*: every parameter; *training*: those that train from the start under the freeze plan; *running*:
   those that a tracker reads. Freezing does not make the network smaller when it runs.
-- *frame*: one tracked frame by box and sentence, template and sentence remembered, all search tokens; *kept
-  70 %*: with the share of search tokens that training aims at, rounded up to a bucket, in trackers where the
-  picture decides how many stay; *by words*: one frame searched by the sentence; *sentence*, *start*: once a
+- *frame*: one tracked frame by box and sentence, template and sentence encoded before, all search tokens;
+  *kept 70 %*: with the share of search tokens that training aims at, rounded up to a bucket, in trackers where the
+  image decides how many stay; *text only*: one frame searched by the sentence; *sentence*, *start*: once per
   target.
 """
-HEADS = ("", "in all", "training", "running", "frame", "kept 70 %", "by words", "sentence", "start")
+HEADS = ("", "in all", "training", "running", "frame", "kept 70 %", "text only", "sentence", "start")
 
 
 def table(sizes: list[tuple[str, Size, Work]]) -> str:
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these, for example litetrack-tiny")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write model_size.md there")
-    parser.add_argument("--record", action="store_true", help="write the counts beside the models")
+    parser.add_argument("--record", action="store_true", help="write the counts next to the models")
     options = parser.parse_args()
     if options.record and options.names:
         parser.error("--record takes all sizes")

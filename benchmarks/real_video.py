@@ -1,4 +1,4 @@
-"""Our trackers beside OpenCV's CSRT, KCF, MIL and NanoTrack v2 on real video: quality, speed as ratios.
+"""Compare our trackers with OpenCV's CSRT, KCF, MIL and NanoTrack v2 on real video: quality, speed as ratios.
 
 Everything (sets up the peers' environment if need be), a quick look at other weights, and several of ours:
 
@@ -6,10 +6,9 @@ Everything (sets up the peers' environment if need be), a quick look at other we
     python benchmarks/real_video.py --trackers bbox --weights w.safetensors --sequences otb_Dog tld_david
     python benchmarks/real_video.py --only ours --weights litetrack-tiny aitrack-tiny --out benchmarks/results
 
-Knows the protocol (which targets, which modes, how scored and timed); the trackers run in child processes.
-See benchmarks/README.md for the material. Scores: ``vltrack.metrics.success``. Speed: each sequence is given
-to all trackers in turn, so that whatever else the machine does hits them alike; milliseconds of ``update``
-only.
+The trackers run in child processes. Data: benchmarks/README.md. Scores: ``vltrack.metrics.success``. Speed: each
+sequence is given to all trackers in turn, so that other load on the machine affects all alike; milliseconds of
+``update`` only.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def arguments() -> argparse.Namespace:
         "--trackers", nargs="+", choices=list(CHOICES), default=list(CHOICES), help="which columns"
     )
     parser.add_argument(
-        "--sequences", nargs="+", metavar="NAME", help="which targets (default: all that compare)"
+        "--sequences", nargs="+", metavar="NAME", help="which targets (default: all comparable ones)"
     )
     parser.add_argument(
         "--weights", nargs="+", default=["litetrack-tiny"], metavar="NAME|PATH", help="our models"
@@ -107,9 +106,11 @@ def arguments() -> argparse.Namespace:
         kept = OURS if options.only == "ours" else PEERS
         options.trackers = [name for name in options.trackers if name in kept]
     if len({stem(weights) for weights in options.weights}) < len(options.weights):
-        parser.error("--weights must have different file names: the columns are called after them")
+        parser.error("--weights must have different file names, which name the columns")
     if not options.root.is_dir():
-        parser.error(f"no folder {options.root}; set VLTRACK_SHARED or --root (see benchmarks/README.md)")
+        parser.error(
+            f"There is no folder {options.root}. Set VLTRACK_SHARED or --root (see benchmarks/README.md)"
+        )
     return options
 
 
@@ -143,7 +144,9 @@ def comparable(root: Path, wanted: list[str] | None) -> list[Sequence]:
     if wanted:
         missing = [name for name in wanted if name not in sequences]
         if missing:
-            raise SystemExit(f"no target {', '.join(missing)} in {root}; there are {', '.join(sequences)}")
+            raise SystemExit(
+                f"There is no target {', '.join(missing)} in {root}. Known: {', '.join(sequences)}"
+            )
         return [sequences[name] for name in wanted]
     index = root.parent / "INDEX.tsv"
     skipped = set()
@@ -177,7 +180,7 @@ def start_workers(options: argparse.Namespace, shown: list[Column], stack: ExitS
 
 
 def dump_frames(sequence: Sequence, path: Path) -> None:
-    """All frames as one .npy file: every tracker sees the same pixels, nobody's decoder is timed."""
+    """All frames as one .npy file: every tracker gets the same pixels, and no decoder is timed."""
     images = [frame.image for frame in sequence.frames()]
     first = next(image for image in images if image is not None)
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(images), *first.shape))
@@ -190,7 +193,7 @@ def dump_frames(sequence: Sequence, path: Path) -> None:
 def measure(
     sequences: list[Sequence], shown: list[Column], workers: dict[str, Worker], models: Path
 ) -> Iterator[Result]:
-    """All results, a sequence at a time, its trackers in turn."""
+    """All results, sequence by sequence, with the trackers in turn."""
     with tempfile.TemporaryDirectory(prefix="vltrack-bench-") as folder:
         path = Path(folder) / "frames.npy"
         for sequence in sequences:
@@ -206,11 +209,11 @@ def measure(
 
 
 def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
-    """Scores and times of one answer; a tracker that refused or broke has zeros and a note."""
-    truth = np.asarray(sequence.boxes, dtype=np.float64)
+    """Scores and times of one answer; a tracker that refused or failed has zeros and a note."""
+    annotated = np.asarray(sequence.boxes, dtype=np.float64)
     note = answer.get("refused") or answer.get("error") or ""
-    boxes = np.array(answer["boxes"], dtype=np.float64) if not note else np.zeros_like(truth)
-    scores = success(boxes, truth, sequence.absent)
+    boxes = np.array(answer["boxes"], dtype=np.float64) if not note else np.zeros_like(annotated)
+    scores = success(boxes, annotated, sequence.absent)
     times = answer.get("ms") or [float("nan"), float("nan")]
     return Result(
         tracker=name,
@@ -219,7 +222,7 @@ def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
         auc=scores.auc,
         sr50=scores.sr50,
         mean_iou=scores.mean_iou,
-        first=float(iou_xywh(boxes[0], truth[0])),
+        first=float(iou_xywh(boxes[0], annotated[0])),
         init_ms=times[0],
         ms=statistics.median(times[1:]),
         note=note,
@@ -227,7 +230,7 @@ def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
 
 
 def table(results: list[Result], shown: list[Column]) -> str:
-    """A Markdown table: a row a target, then the means and the speeds."""
+    """A Markdown table: one row per target, then the means and the speeds."""
     cells = {(r.target, r.tracker): r for r in results}
     targets = list(dict.fromkeys(r.target for r in results))
     names = [column.name for column in shown]
@@ -254,7 +257,7 @@ def table(results: list[Result], shown: list[Column]) -> str:
     row("mean SR0.5", "", [f"{mean('sr50', name):.3f}" for name in names])
     row("mean IoU", "", [f"{mean('mean_iou', name):.3f}" for name in names])
     row("first frame at IoU 0.5", "", [found(column) for column in shown])
-    row("ms a frame (median of targets)", "", [f"{speed(results, name):.2f}" for name in names])
+    row("ms per frame (median of targets)", "", [f"{speed(results, name):.2f}" for name in names])
     base = next((column for column in shown if column.weights), shown[-1])
     ratios = [f"{ratio(cells, targets, name, base.name):.2f}" for name in names]
     row(f"time relative to {base.title}", "", ratios)
@@ -273,7 +276,7 @@ def ratio(cells: dict[tuple[str, str], Result], targets: list[str], tracker: str
 
 
 def about(options: argparse.Namespace, workers: dict[str, Worker]) -> dict[str, Any]:
-    """What a reader must know of this run; no path of this machine."""
+    """Date, command, commit, machine and versions of this run; no path of this machine."""
     command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     git = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
@@ -292,7 +295,7 @@ def about(options: argparse.Namespace, workers: dict[str, Worker]) -> dict[str, 
 
 
 def cpu_name() -> str:
-    """The processor's name as Linux tells it, or the architecture."""
+    """The processor's name in /proc/cpuinfo, or the architecture."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return next(
@@ -324,7 +327,7 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """Run, print the table on standard output; 1 if a tracker broke."""
+    """Run and print the table on standard output; returns 1 if a tracker failed."""
     options = arguments()
     sequences = comparable(options.root, options.sequences)
     results: list[Result] = []
@@ -342,8 +345,8 @@ def main() -> int:
     say(f"{len(sequences)} targets, {time.monotonic() - begin:.0f} s")
     if options.out:
         write(options.out, facts, text, results)
-    by_words = {column.name for column in shown if column.mode == "nl"}
-    return int(any(result.note and result.tracker not in by_words for result in results))
+    text_only = {column.name for column in shown if column.mode == "nl"}
+    return int(any(result.note and result.tracker not in text_only for result in results))
 
 
 if __name__ == "__main__":

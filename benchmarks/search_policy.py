@@ -1,4 +1,4 @@
-"""Which policy follows best: one option at a time, on the open real targets (never on unseen ones).
+"""Search the tracking policy: one option at a time, on the open real targets (never on unseen ones).
 
     python benchmarks/search_policy.py --try window=0.2,0.5 --try "refresh_every=5,20;refresh_above=0.7,0.8"
 
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--try", action="append", default=[], dest="tries", metavar="KEY=V1,V2")
     parser.add_argument("--skip", nargs="*", default=[], help="targets to leave out")
     parser.add_argument("-j", type=int, default=2, help="processes")
-    parser.add_argument("--verbose", action="store_true", help="a line a target")
+    parser.add_argument("--verbose", action="store_true", help="one line per target")
     given = parser.parse_args()
     fixed = dict(setting.split("=", 1) for setting in given.set)
     policies = [fixed]
@@ -67,7 +67,7 @@ def main() -> None:
         names = [option.split("=", 1)[0] for option in options]
         values = [option.split("=", 1)[1].split(",") for option in options]
         policies += [fixed | dict(zip(names, chosen, strict=True)) for chosen in zip(*values, strict=True)]
-    # With NanoTrack's help made: not comparable with it, left out as in real_video.py.
+    # Annotated with NanoTrack's help: not comparable with it, left out as in real_video.py.
     index = (given.root.parent / "INDEX.tsv").read_text(encoding="utf-8").splitlines()[1:]
     helped = {line.split("\t")[0] for line in index if "made with its help" in line}
     names = [s.name for s in read_sequences(given.root) if s.name not in helped | set(given.skip)]
@@ -86,8 +86,8 @@ def main() -> None:
                 for name, auc, sr50 in sorted(rows):
                     sys.stdout.write(f"    {name:22s} {auc:.3f} {sr50:.3f}\n")
             auc, sr50 = (float(np.mean([row[k] for row in rows])) for k in (1, 2))
-            said = " ".join(f"{k}={v}" for k, v in policy.items()) or "defaults"
-            sys.stdout.write(f"{auc:.4f}  {sr50:.3f}  {given.mode}  {said}\n")
+            settings = " ".join(f"{k}={v}" for k, v in policy.items()) or "defaults"
+            sys.stdout.write(f"{auc:.4f}  {sr50:.3f}  {given.mode}  {settings}\n")
             sys.stdout.flush()
 
 

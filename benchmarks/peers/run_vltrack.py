@@ -1,7 +1,7 @@
 """A child process that runs our tracker through its public API: the same JSON lines as ``run_opencv.py``.
 
 A request is ``{"frames", "box", "text"}``; box or text may be null. The answer is ``{"boxes", "ms"}``, or
-``{"refused"}`` where the start by words found nothing.
+``{"refused"}`` where the text gives no box.
 """
 
 from __future__ import annotations

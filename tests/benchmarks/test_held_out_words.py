@@ -1,4 +1,4 @@
-"""A reader gets every pair right and a deaf tracker none, whatever it looks at."""
+"""A tracker that uses the text gets every pair right, one that ignores it none."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ def measured(script: Any, monkeypatch: pytest.MonkeyPatch, answer: Any) -> dict[
         return SimpleNamespace(box=answer(text))
 
     monkeypatch.setattr(script.Tracker, "load", lambda weights: SimpleNamespace(init=init))
-    told: dict[str, float] = script.measure("any", QUESTIONS)
-    return told
+    scores: dict[str, float] = script.measure("any", QUESTIONS)
+    return scores
 
 
-def test_a_reader(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_uses_the_text(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     places = {sample.text: tuple(map(float, sample.boxes[0])) for sample in QUESTIONS}
-    told = measured(script, monkeypatch, places.__getitem__)
+    scores = measured(script, monkeypatch, places.__getitem__)
     # the last two targets are one place: no pair
-    assert told == {"overlap": 1.0, "at_0.5": 1.0, "pairs": 1, "both_right": 1.0}
+    assert scores == {"overlap": 1.0, "at_0.5": 1.0, "pairs": 1, "both_right": 1.0}
 
 
-def test_a_deaf_one(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = measured(script, monkeypatch, lambda text: (5.0, 20.0, 30.0, 30.0))
-    assert told["both_right"] == 0.0
-    assert told["at_0.5"] == 0.75
+def test_a_tracker_that_ignores_the_text(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = measured(script, monkeypatch, lambda text: (5.0, 20.0, 30.0, 30.0))
+    assert scores["both_right"] == 0.0
+    assert scores["at_0.5"] == 0.75
 
 
 def test_a_refusal_is_a_miss(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The table of sizes comes out of the script and says what the counts say."""
+"""The script prints and writes the counted sizes."""
 
 from __future__ import annotations
 

