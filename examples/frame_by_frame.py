@@ -1,5 +1,4 @@
-"""Follow a target in frames that come from anywhere, here from OpenCV (which gives BGR: the last axis is
-turned).
+"""Follow a target in frames from any library, here from OpenCV (which gives BGR: the last axis is reversed).
 
 Run: python examples/frame_by_frame.py [VIDEO or camera number]
 """

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import vltrack
-from vltrack.tracking.tracker import MultiTracker
-from vltrack.video.source import open_source
 
 CLIP = Path(__file__).with_name("car-shadow.mp4")
 TARGETS = {
@@ -19,8 +17,8 @@ TARGETS = {
 
 
 def main() -> None:
-    trackers = MultiTracker(vltrack.load("litetrack-tiny"))
-    with open_source(CLIP) as frames:
+    trackers = vltrack.MultiTracker(vltrack.load("litetrack-tiny"))
+    with vltrack.open_source(CLIP) as frames:
         for number, frame in enumerate(frames):
             steps = trackers.update(frame) if number else trackers.init(frame, TARGETS)
             for name, step in steps.items():

@@ -116,7 +116,7 @@ def audit(
         data, split: a data set or folder of clips; or one video, with ``text`` and perhaps ``box``.
         text, box, box_format, box_unit: target of the one video, as in ``vltrack.track``.
         scenes: instead of data, number of drawn scenes with a distractor pair: two objects of one shape in
-            two colors, which only the sentence tells apart. ``frames``: of each scene.
+            two colors, which only the sentence distinguishes. ``frames``: of each scene.
         modes: ``nl``, ``nlbbox``; None takes all that the model supports.
         limit: only the first sequences. ``end``: only the frames before this one.
         seed: of sentence shuffling, drawn scenes and bootstrap.

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "vltrack.compare", 1
 MOST = 7
-"""As many trackers as there are colors that everybody can tell apart (``plots.draw.COLORS``)."""
+"""As many trackers as there are colors that can be distinguished (``plots.draw.COLORS``)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -233,7 +233,7 @@ def _chosen(models: Sequence[str | Path] | None) -> list[str]:
         raise UsageError(f"The model {printable(twice[0])} is named twice.", hint="Name each one once.")
     if len(names) > MOST:
         raise UsageError(
-            f"{len(names)} trackers are too many to tell apart; at most {MOST}.",
+            f"{len(names)} trackers are too many; at most {MOST} can be compared.",
             hint="Name some with --models.",
         )
     return names

@@ -237,7 +237,7 @@ def _known_rules(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in RULES:
             hint = did_you_mean(name, [*RULES, "all"])
-            raise UsageError(f"There is no rule {printable(name)!r}.", hint=hint)
+            raise UsageError(f"The rule {printable(name)!r} is unknown.", hint=hint)
     return tuple(dict.fromkeys(names))
 
 

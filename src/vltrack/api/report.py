@@ -227,7 +227,7 @@ def _document(
 
     if len(words) > MOST:
         raise UsageError(
-            f"{len(words)} trackers are too many to tell apart; at most {MOST}.", hint="Make two reports."
+            f"{len(words)} trackers are too many; at most {MOST} fit a report.", hint="Make two reports."
         )
     dataset = None
     if data is not None:
@@ -347,7 +347,7 @@ def _shown(
 
     without = [source.name for source in sources if source.folder is None]
     if without:
-        notes.append(f"No strips and contact sheets: there are no boxes next to the scores of {without[0]}.")
+        notes.append(f"No strips and contact sheets: the boxes of {without[0]} are not next to its scores.")
         return _NO_FRAMES
     names = sources[0].sequences
     by_name = {clip.name: clip for clip in clips}

@@ -84,7 +84,7 @@ def read_sources(words: Sequence[str], dataset: Dataset | None, short: Short = "
         short: treatment of results with too few rows then, as in ``evaluation.summary``.
 
     Raises:
-        UsageError: two that cannot be told apart by name.
+        UsageError: two with the same name.
         DataError: no scores there, or scores of another format.
     """
     named = [_split(word) for word in words]

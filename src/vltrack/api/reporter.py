@@ -34,7 +34,7 @@ class Bar:
             done, total: units of work; ``total`` replaces the one that the bar was made with.
             text: counts, rate and time left.
             note: name of what is in work.
-            line: worth a line of a log where there is no terminal; such lines are rate-limited unless
+            line: worth a line of a log without a terminal; such lines are rate-limited unless
                 ``force``.
         """
 

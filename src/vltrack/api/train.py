@@ -178,7 +178,7 @@ def import_weights(
         ...     vltrack.import_weights("ostrack.pth", "all-in-one-ostrack-base")
         ... except vltrack.VltrackError as error:
         ...     print(error.message, error.exit_code)
-        There is no file ostrack.pth. 5
+        No such file: ostrack.pth. 5
     """
     known = model_names()
     if name not in known:
@@ -195,7 +195,7 @@ def import_weights(
     for file in paths:
         if not file.exists():
             raise ModelNotFound(
-                f"There is no file {printable(file)}.", hint="Nothing is downloaded: fetch it first."
+                f"No such file: {printable(file)}.", hint="Nothing is downloaded: fetch it first."
             )
         if target.exists() and file.samefile(target):
             raise UsageError(

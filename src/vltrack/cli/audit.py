@@ -104,27 +104,10 @@ def audit(
             for path in result.files:
                 say(f"wrote {printable(path)}")
 
-    finish(
-        lambda: vltrack.audit(
-            model,
-            data=data,
-            split=split,
-            text=None if target is None else target.text,
-            box=None if target is None else target.box,
-            box_format=box_format,
-            box_unit=box_unit,
-            scenes=twins,
-            modes=inputs.read_list(modes),
-            limit=limit,
-            end=end,
-            frames=frames,
-            seed=seed,
-            out=out,
-            overwrite=overwrite,
-            device=device,
-            threads=threads,
-            policy=inputs.read_policy(set_ or ()),
-            reporter=Console(quiet=quiet),
-        ),
-        show,
-    )
+    finish(lambda: vltrack.audit(
+        model, data=data, split=split, text=None if target is None else target.text,
+        box=None if target is None else target.box, box_format=box_format, box_unit=box_unit, scenes=twins,
+        modes=inputs.read_list(modes), limit=limit, end=end, frames=frames, seed=seed, out=out,
+        overwrite=overwrite, device=device, threads=threads, policy=inputs.read_policy(set_ or ()),
+        reporter=Console(quiet=quiet),
+    ), show)  # fmt: skip

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_PIPE_CLOSED = 130, 143, 141
 EVERY = 5.0
-"""Seconds between two progress lines where there is no terminal."""
+"""Seconds between two progress lines without a terminal."""
 
 
 def use_color() -> bool:

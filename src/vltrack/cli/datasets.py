@@ -90,7 +90,7 @@ def export_pictures(
     """List COCO's images and outlines so that `vltrack train` reads them. No image is copied.
 
     \b
-    vltrack datasets export-pictures coco --out pictures
+    `vltrack datasets export-pictures coco --out images`
     """
     index = inputs.make_folder(out) / "index.jsonl"
     inputs.check_writable(index, overwrite=overwrite)

@@ -111,28 +111,12 @@ def evaluate(
         else:
             emit_lines(score_lines(found.summaries, attributes=attributes))
 
-    finish(
-        lambda: vltrack.evaluate(
-            what or (),
-            data=data,
-            dataset=dataset,
-            split=split,
-            modes=inputs.read_list(modes),
-            jobs=jobs,
-            out=out,
-            engine=engine,
-            rerun=rerun,
-            missing_sentence=cast("Missing", missing_sentence),
-            short=cast("Short", short),
-            subset=subset,
-            rules=rule or (),
-            pack=pack,
-            policy=inputs.read_policy(set_ or ()),
-            device=device,
-            reporter=Console(quiet=quiet),
-        ),
-        show,
-    )
+    finish(lambda: vltrack.evaluate(
+        what or (), data=data, dataset=dataset, split=split, modes=inputs.read_list(modes), jobs=jobs,
+        out=out, engine=engine, rerun=rerun, missing_sentence=cast("Missing", missing_sentence),
+        short=cast("Short", short), subset=subset, rules=rule or (), pack=pack,
+        policy=inputs.read_policy(set_ or ()), device=device, reporter=Console(quiet=quiet),
+    ), show)  # fmt: skip
 
 
 Number = Annotated[str, Argument(metavar="NUMBER", help="As published, in percent: 63.1")]
@@ -190,18 +174,10 @@ def which_rule(
         if data is None:
             say("only the conventions by which it was scored were searched; --data PATH tries all")
 
-    finish(
-        lambda: search(
-            number,
-            results,
-            data=data,
-            dataset=dataset,
-            split=split,
-            tolerance=tolerance,
-            short=cast("Short", short),
-        ),
-        show,
-    )
+    finish(lambda: search(
+        number, results, data=data, dataset=dataset, split=split, tolerance=tolerance,
+        short=cast("Short", short),
+    ), show)  # fmt: skip
 
 
 Folders = Annotated[

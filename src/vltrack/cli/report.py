@@ -70,17 +70,10 @@ def report(
     vltrack report report/report.json --out again
     """
     found = vltrack.report(
-        results,
-        out=out,
-        data=data,
-        against=against,
-        worst=worst,
-        rule=rule,
-        formats=inputs.read_list(format) or (),
-        subset_common=subset_common,
-        short=cast("Short", short),
+        results, out=out, data=data, against=against, worst=worst, rule=rule,
+        formats=inputs.read_list(format) or (), subset_common=subset_common, short=cast("Short", short),
         overwrite=overwrite,
-    )
+    )  # fmt: skip
     for note in found.notes:
         say(f"note: {note}")
     say(found.verdict)

@@ -120,25 +120,12 @@ def track(
     for warning in warnings:
         warn(warning)
     vltrack.track(
-        input,
-        targets=targets,
-        box_format=box_format,
-        box_unit=box_unit,
-        start=start,
-        end=end,
-        stride=stride,
-        model=model,
-        outputs=outputs,
-        overwrite=overwrite,
-        allow_network=allow_network,
-        device=device,
-        threads=threads,
-        policy=inputs.read_policy(set_ or ()),
-        fail_if_lost=fail_if_lost,
-        partial_ok=False,
+        input, targets=targets, box_format=box_format, box_unit=box_unit, start=start, end=end, stride=stride,
+        model=model, outputs=outputs, overwrite=overwrite, allow_network=allow_network, device=device,
+        threads=threads, policy=inputs.read_policy(set_ or ()), fail_if_lost=fail_if_lost, partial_ok=False,
         record=bool(outputs),
         reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(targets) > 1),
-    )
+    )  # fmt: skip
 
 
 DemoOut = Annotated[
@@ -161,17 +148,9 @@ def demo(
     outputs = [out / f"{clip.stem}{suffix}" for suffix in (".csv", ".mp4", ".png")]
     say(f"{clip}: {target.text}")
     vltrack.track(
-        clip,
-        box=target.box,
-        text=target.text,
-        model=model,
-        outputs=outputs,
-        overwrite=True,
-        device=device,
-        threads=threads,
-        partial_ok=False,
-        reporter=Console(quiet=quiet, as_json=json),
-    )
+        clip, box=target.box, text=target.text, model=model, outputs=outputs, overwrite=True, device=device,
+        threads=threads, partial_ok=False, reporter=Console(quiet=quiet, as_json=json),
+    )  # fmt: skip
     say(f"Look at {outputs[1]} and {outputs[2]}.")
 
 
@@ -249,26 +228,9 @@ def compare(
             for path in found.files:
                 say(f"wrote {printable(path)}")
 
-    finish(
-        lambda: vltrack.compare(
-            input,
-            box=targets["1"].box,
-            text=targets["1"].text,
-            models=named,
-            box_format=box_format,
-            box_unit=box_unit,
-            start=start,
-            end=end,
-            stride=stride,
-            out=out,
-            video=not no_video,
-            truth=truth,
-            overwrite=overwrite,
-            allow_network=allow_network,
-            device=device,
-            threads=threads,
-            policy=inputs.read_policy(set_ or ()),
-            reporter=Console(quiet=quiet),
-        ),
-        show,
-    )
+    finish(lambda: vltrack.compare(
+        input, box=targets["1"].box, text=targets["1"].text, models=named, box_format=box_format,
+        box_unit=box_unit, start=start, end=end, stride=stride, out=out, video=not no_video, truth=truth,
+        overwrite=overwrite, allow_network=allow_network, device=device, threads=threads,
+        policy=inputs.read_policy(set_ or ()), reporter=Console(quiet=quiet),
+    ), show)  # fmt: skip

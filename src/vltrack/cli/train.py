@@ -27,7 +27,7 @@ TrainPart = Annotated[
     str | None,
     Option(
         "--part",
-        help="twins: the last part, distractor fine-tuning, which needs the text to tell pairs apart.",
+        help="`twins`: the last part, distractor fine-tuning, in which only the text decides.",
     ),
 ]
 Resume = Annotated[bool, Option("--resume", help="Resume the run in --out.")]
@@ -62,25 +62,13 @@ def train(
     """Train a tracker on still images. Ctrl-C keeps the last checkpoint; --resume continues from it.
 
     \b
-    vltrack train litetrack --size tiny --data pictures --out runs/litetrack-tiny
+    vltrack train litetrack --size tiny --data images --out runs/litetrack-tiny
     """
     vltrack.train(
-        name,
-        data=data,
-        out=out,
-        size=size,
-        start=start,
-        part=part,
-        resume=resume,
-        settings=inputs.read_settings(set_ or ()),
-        steps=steps,
-        batch=batch,
-        seed=seed,
-        processes=processes,
-        device=device,
-        quiet=quiet,
-        reporter=Console(quiet=quiet),
-    )
+        name, data=data, out=out, size=size, start=start, part=part, resume=resume,
+        settings=inputs.read_settings(set_ or ()), steps=steps, batch=batch, seed=seed, processes=processes,
+        device=device, quiet=quiet, reporter=Console(quiet=quiet),
+    )  # fmt: skip
 
 
 Files = Annotated[
