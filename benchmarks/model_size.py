@@ -39,9 +39,9 @@ tracker's page in docs/trackers/.
 - *in all*: every parameter; *training*: those that train from the start under the freeze plan; *running*:
   those that a tracker reads. Freezing does not make the network smaller when it runs.
 - *frame*: one tracked frame by box and sentence, template and sentence encoded before, all search tokens;
-  *kept 70 %*: with the share of search tokens that training aims at, rounded up to a bucket, in trackers where the
-  image decides how many stay; *text only*: one frame searched by the sentence; *sentence*, *start*: once per
-  target.
+  *kept 70 %*: with the share of search tokens that training aims at, rounded up to a bucket, where the image
+  decides how many stay; *text only*: one frame searched by the sentence; *sentence*, *start*: once
+  per target.
 """
 HEADS = ("", "in all", "training", "running", "frame", "kept 70 %", "text only", "sentence", "start")
 

@@ -6,9 +6,9 @@ Everything (sets up the peers' environment if need be), a quick look at other we
     python benchmarks/real_video.py --trackers bbox --weights w.safetensors --sequences otb_Dog tld_david
     python benchmarks/real_video.py --only ours --weights litetrack-tiny aitrack-tiny --out benchmarks/results
 
-The trackers run in child processes. Data: benchmarks/README.md. Scores: ``vltrack.metrics.success``. Speed: each
-sequence is given to all trackers in turn, so that other load on the machine affects all alike; milliseconds of
-``update`` only.
+The trackers run in child processes. Data: benchmarks/README.md. Scores: ``vltrack.metrics.success``. Speed:
+milliseconds of ``update`` only; each sequence is given to all trackers in turn, so that other load on the
+machine affects all alike.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vltrack.core.errors import ConfigError, DataError
 from vltrack.core.types import iou_xywh
-from vltrack.datasets.cutouts import COLORS, CutoutSet, build_cutouts, dominant_color
+from vltrack.datasets.cutouts import COLORS, CutoutSet, Patch, build_cutouts, dominant_color
 from vltrack.datasets.images import ImageSet, held_out
 from vltrack.training.loop import CLIPS, FIRST_SEED
 from vltrack.training.pairs.objects import Instance, Library
@@ -25,8 +25,8 @@ from vltrack.training.pairs.rendering import (
     apply,
     bend,
     bounds,
-    coverage,
     draw_pose,
+    paste,
     place,
 )
 from vltrack.training.pairs.sampler import DISTRACTOR_SEEDS, PairConfig, PairSampler, Sample
@@ -139,6 +139,11 @@ def test_boxes_are_tight_around_the_pixels(material: tuple[ImageSet, CutoutSet],
     assert checked > 50
 
 
+def white(level: np.ndarray) -> np.ndarray:
+    """The same opaque pixels in white."""
+    return np.dstack([np.full_like(level[..., :3], 255), level[..., 3]])
+
+
 def test_pasted_alpha_fills_its_box(material: tuple[ImageSet, CutoutSet]) -> None:
     rng = np.random.default_rng(0)
     for index in range(len(material[1])):
@@ -148,7 +153,9 @@ def test_pasted_alpha_fills_its_box(material: tuple[ImageSet, CutoutSet]) -> Non
         box = bounds(apply(matrix, patch.outline))
         assert np.sqrt(box[2] * box[3]) == pytest.approx(60)
         assert (box[:2] + box[2:] / 2).tolist() == pytest.approx([100, 110])
-        ys, xs = np.nonzero(coverage(patch, matrix, 224) >= 128)
+        canvas = np.zeros((224, 224, 3), dtype=np.uint8)
+        paste(canvas, Patch(levels=tuple(map(white, patch.levels)), outline=patch.outline), matrix)
+        ys, xs = np.nonzero(canvas[..., 0] >= 128)
         found = np.array([xs.min(), ys.min(), xs.max() + 1 - xs.min(), ys.max() + 1 - ys.min()])
         assert np.abs(found - box).max() < 3
 

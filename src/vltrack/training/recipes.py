@@ -206,20 +206,23 @@ def aitrack_tiny() -> TrainConfig:
     )
 
 
+def _base(model: str, **changes: Any) -> TrainConfig:
+    """A published recipe; the optimizer is the same in most."""
+    return TrainConfig(
+        model=model, size="base", **{"betas": (0.9, 0.999), "weight_decay": 1e-4, "grad_clip": 0.1} | changes
+    )
+
+
 def aitrack_base() -> TrainConfig:
     """ARTrack's first stage as published, with the batch of one device. Start from MAE ViT-B and CLIP."""
-    return TrainConfig(
-        model="aitrack",
-        size="base",
+    return _base(
+        "aitrack",
         pairs=PairConfig(negative_share=0.0),
         losses=COORDINATE_LOSSES,
         low_lr_prefixes=BACKBONE,
         steps=240 * 60_000 // 50,
         batch=50,
         learning_rate=8e-5,
-        betas=(0.9, 0.999),
-        weight_decay=1e-4,
-        grad_clip=0.1,
     )
 
 
@@ -241,9 +244,8 @@ def aitrack_tiny_clips(start: str) -> TrainConfig:
 
 def aitrack_base_clips(start: str) -> TrainConfig:
     """Stage 2 as published: 60 epochs of 1000 clips, rolled out by the tracker's own boxes, constant rate."""
-    return TrainConfig(
-        model="aitrack",
-        size="base",
+    return _base(
+        "aitrack",
         start=start,
         clips=ClipConfig(frames=36),
         losses=COORDINATE_LOSSES,
@@ -251,7 +253,6 @@ def aitrack_base_clips(start: str) -> TrainConfig:
         steps=60 * 1000 // 8,
         batch=8,
         learning_rate=4e-6,
-        betas=(0.9, 0.999),
         weight_decay=0.05,
         grad_clip=100.0,
         warmup=0,
@@ -261,17 +262,13 @@ def aitrack_base_clips(start: str) -> TrainConfig:
 
 def all_in_one_base() -> TrainConfig:
     """The published ``vitb_256_mae_ce_32x4_ep300``, on the given images."""
-    return TrainConfig(
-        model="all-in-one",
-        size="base",
+    return _base(
+        "all-in-one",
         losses=LossWeights(box_cells=0.0),
         low_lr_prefixes=("stem.", "blocks.", "pos_embed_", "norm.", "language.", "aligner."),
         steps=300 * 60_000 // 128,
         batch=128,
         learning_rate=4e-4,
-        betas=(0.9, 0.999),
-        weight_decay=1e-4,
-        grad_clip=0.1,
         select_share=1.0,
     )
 
@@ -283,18 +280,14 @@ def sa_tracker_base() -> TrainConfig:
 
 def bit_tracker_base() -> TrainConfig:
     """Stage 1 of STARK, which BIT-Tracker builds on, with a cosine instead of one drop."""
-    return TrainConfig(
-        model="bit-tracker",
-        size="base",
+    return _base(
+        "bit-tracker",
         pairs=PairConfig(text_share=0.0, scene_share=0.0),
         losses=LossWeights(score=0.0),
         low_lr_prefixes=("stem.",),
         steps=500 * 60_000 // 128,
         batch=128,
         learning_rate=1e-4,
-        betas=(0.9, 0.999),
-        weight_decay=1e-4,
-        grad_clip=0.1,
     )
 
 
@@ -316,18 +309,8 @@ def litetrack_base() -> TrainConfig:
 
     Published data: five video sets, COCO and RefCOCOg. Start from MAE ViT-B and bert-base-uncased.
     """
-    return TrainConfig(
-        model="litetrack",
-        size="base",
-        losses=LossWeights(box_cells=0.0),
-        low_lr_prefixes=BACKBONE,
-        steps=300 * 30_000 // 128,
-        batch=128,
-        learning_rate=4e-4,
-        betas=(0.9, 0.999),
-        weight_decay=1e-4,
-        grad_clip=0.1,
-    )
+    changes: dict[str, Any] = {"low_lr_prefixes": BACKBONE, "steps": 300 * 30_000 // 128, "select_share": 0.5}
+    return replace(all_in_one_base(), model="litetrack", **changes)
 
 
 BERT = ("bert.encoder.", "bert.embeddings.embeddings_project.")

@@ -321,14 +321,6 @@ def _level(patch: Patch, matrix: Floats) -> tuple[NDArray[np.uint8], Floats]:
     return source, local
 
 
-def coverage(patch: Patch, matrix: Floats, size: int) -> NDArray[np.uint8]:
-    """(size, size) uint8 alpha of a pasted patch."""
-    source, local = _level(patch, matrix)
-    plane = np.ascontiguousarray(source[..., 3])
-    alpha = cv2.warpAffine(plane, to_centers(local), (size, size), flags=cv2.INTER_LINEAR)
-    return np.asarray(alpha, dtype=np.uint8)
-
-
 def warp_image(
     image: Image, matrix: Floats, size: int, *, reflect: bool
 ) -> tuple[Image, NDArray[np.bool_] | None]:
