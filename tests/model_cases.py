@@ -12,8 +12,10 @@ from torch import Tensor
 
 from vltrack.core.types import Mode
 from vltrack.models import MODELS, ModelCard, aitrack, all_in_one, bit_tracker, build, config_of, sa_tracker
-from vltrack.models.base import MODE_IDS, BoxedCrop, Memory, Prediction, Text
+from vltrack.models.base import MODE_IDS, BoxedCrop, Memory, Prediction, Text, Views
 from vltrack.models.litetrack import LiteTrackConfig, base, tiny, uvltrack_base, uvltrack_large
+from vltrack.training.losses import PairObjective
+from vltrack.training.recipes import LossWeights
 
 # The shapes of base and uvltrack-base (layers, sides, patch stem) with every width cut down.
 _NARROW = {"width": 64, "heads": 4, "text_hidden": 128, "table_width": 64, "head_channels": (32, 16)}
@@ -76,8 +78,9 @@ LITETRACK = {name: config for name, config in CONFIGS.items() if name.startswith
 
 
 def small(config: Any) -> Any:
-    """The same network on smaller pictures, where only time matters."""
-    return replace(config, template_size=64, search_size=128)
+    """The same network on small crops, where only time matters."""
+    sizes = {"template_size": min(64, config.template_size), "search_size": min(128, config.search_size)}
+    return replace(config, **sizes)
 
 
 def card_of(config: Any) -> ModelCard:
@@ -131,9 +134,8 @@ def sentences(batch: int, length: int = 9, words: int = 6, seed: int = 3) -> tup
 
 
 def modes_of(config: Any) -> tuple[str, ...]:
-    """What can name the target: published parents without a text side know boxes only."""
-    deaf = getattr(config, "text", "") == "none"
-    return ("bbox",) if deaf else ("bbox", "nl", "nlbbox")
+    """Modes of a size: published parents without a text side have boxes only."""
+    return ("bbox",) if getattr(config, "text", "") == "none" else ("bbox", "nl", "nlbbox")
 
 
 class Scene:
@@ -167,8 +169,8 @@ class Scene:
         return self.model.init_template(boxed(self.template, self.box), boxed(self.search, self.box), text)
 
     @torch.no_grad()
-    def see(self, mode: str) -> Prediction:
-        """What the model says in the mode bbox, nl or nlbbox."""
+    def predict(self, mode: str) -> Prediction:
+        """The prediction in the mode bbox, nl or nlbbox."""
         if mode == "nl":
             return self.model.ground(self.search, self.text())
         return self.locate(self.search, self.memory(mode))
@@ -185,6 +187,11 @@ class Scene:
         past = self.past()
         seen: Prediction = self.model.locate(search, memory, None if past is None else past[: len(search)])
         return seen
+
+
+def views_of(model: Any, seed: int = 0) -> Views:
+    """Views of ``random_batch``: one target of each mode (bbox, nl, nlbbox), two views each."""
+    return PairObjective(model, LossWeights()).views(random_batch(model.config, seed))
 
 
 def random_batch(config: Any, seed: int = 0) -> dict[str, Tensor]:

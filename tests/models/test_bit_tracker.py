@@ -1,8 +1,7 @@
-"""BIT-Tracker: its equations by hand, masks, the dynamic template, and that each part is a switch."""
+"""BIT-Tracker: its equations by hand, the dynamic template, that each part is a switch, the corner head."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -11,44 +10,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_cases import (
-    CONFIGS,
-    Scene,
-    apart,
-    boxes,
-    equal,
-    generator,
-    make,
-    outputs,
-    pictures,
-    random_batch,
-    sentences,
-)
+from model_cases import CONFIGS, Scene, apart, boxed, equal, generator, make, outputs, random_batch, views_of
 from vltrack.core.errors import ConfigError
-from vltrack.models import MODELS, bit_tracker, config_of
-from vltrack.models.base import Flag, Memory, Prediction, Text
+from vltrack.models import MODELS, config_of
 from vltrack.models.bit_tracker import (
     BITTracker,
     BITTrackerConfig,
+    CornerHead,
     Interaction,
     LevelAggregation,
     ScoreHead,
     base,
+    soft_argmax,
     stark_base,
     tiny,
 )
 from vltrack.models.profile import count_parameters, without_memory
+from vltrack.nn.boxes import corners_to_box
 from vltrack.training.checkpoint import freeze
 from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import LossWeights
 
-HEARING, DEAF = ("bit-tracker tiny", "bit-tracker narrow base"), "bit-tracker narrow stark-base"
-# What mathematics makes zero. Batch norm takes a bias away, softmax a shift of all logits; STARK's query is
-# alone and at first zero, so that in its first self-attention nothing is weighed and no value is mapped.
-NEUTRAL = re.compile(
-    r".*attention\.self\.key\.bias|head\.(tl|br)\.conv\d\.(0\.)?bias|score_head\.pool\.bias"
-    r"|decoder\.layers\.0\.self_attn\.in_proj_weight"
-)
+WITH_TEXT, BOX_ONLY = ("bit-tracker tiny", "bit-tracker narrow base"), "bit-tracker narrow stark-base"
 C, HEADS, HIDDEN, T = 16, 2, 24, 7
 
 
@@ -62,7 +45,7 @@ def scene_of(name: str, batch: int = 2) -> Scene:
     return Scene(config(name), batch=batch)
 
 
-@pytest.fixture(params=HEARING, ids=lambda name: name.replace(" ", "-"))
+@pytest.fixture(params=WITH_TEXT, ids=lambda name: name.replace(" ", "-"))
 def scene(request: pytest.FixtureRequest) -> Scene:
     return scene_of(request.param)
 
@@ -70,7 +53,7 @@ def scene(request: pytest.FixtureRequest) -> Scene:
 # -- the equations by hand ----------------------------------------------------------------------------
 
 
-def randomised(module: Any, seed: int = 0) -> Any:
+def randomized(module: Any, seed: int = 0) -> Any:
     random = generator(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -83,12 +66,14 @@ def tokens(count: int = T, seed: int = 1) -> Tensor:
 
 
 def norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
-    centred = x - x.mean(dim=-1, keepdim=True)
-    return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt() * module.weight + module.bias
+    centered = x - x.mean(dim=-1, keepdim=True)
+    return (
+        centered / (centered.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt() * module.weight + module.bias
+    )
 
 
 def mixed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """(N, C) asks (M, C), head by head."""
+    """(N, C) attends to (M, C), head by head."""
     size, parts = C // HEADS, []
     for h in range(HEADS):
         part = slice(h * size, (h + 1) * size)
@@ -112,7 +97,7 @@ def crossed(block: Any, x: Tensor, y: Tensor, x_pos: Tensor, y_pos: Tensor) -> T
 @pytest.mark.parametrize("dsa", [True, False])
 @torch.no_grad()
 def test_aggregation_of_levels(dsa: bool, dca: bool) -> None:
-    part = randomised(LevelAggregation(C, HEADS, HIDDEN, levels=3, dsa=dsa, dca=dca))
+    part = randomized(LevelAggregation(C, HEADS, HIDDEN, levels=3, dsa=dsa, dca=dca))
     levels, pos, bias = [tokens(seed=s) for s in (1, 2, 3)], tokens(seed=4)[0], torch.zeros(1, 1, 1, T)
     bias[..., 2] = float("-inf")
     seen = torch.arange(T) != 2
@@ -133,8 +118,8 @@ def test_aggregation_of_levels(dsa: bool, dca: bool) -> None:
 
 
 @torch.no_grad()
-def test_interaction_asks_both_ways() -> None:
-    part = randomised(Interaction(C, HEADS, HIDDEN))
+def test_interaction_attends_both_ways() -> None:
+    part = randomized(Interaction(C, HEADS, HIDDEN))
     g, c, pos = tokens(seed=1), tokens(seed=2), tokens(seed=3)[0]
     a = crossed(part.ask_cnn, g[0], c[0], pos, pos)
     b = crossed(part.ask_transformer, c[0], g[0], pos, pos)
@@ -143,21 +128,21 @@ def test_interaction_asks_both_ways() -> None:
 
 
 @torch.no_grad()
-def test_score_reads_the_target_and_the_pooled_region() -> None:
-    part, target, f = randomised(ScoreHead(C, pool=True)), tokens(1, 5)[0], tokens(seed=6)
+def test_score_of_the_target_and_the_pooled_region() -> None:
+    part, target, f = randomized(ScoreHead(C, pool=True)), tokens(1, 5)[0], tokens(seed=6)
     share = (f[0] @ part.pool.weight.T + part.pool.bias).softmax(dim=0)
     x = torch.cat([target[0], (share * f[0]).sum(dim=0)])
     for i, layer in enumerate(part.layers):
         x = layer.weight @ x + layer.bias
         x = x.relu() if i < 2 else x
     torch.testing.assert_close(part(target, f), x)
-    alone = randomised(ScoreHead(C, pool=False))
+    alone = randomized(ScoreHead(C, pool=False))
     assert torch.equal(alone(target, f), alone(target, f * 2))
 
 
 @torch.no_grad()
 def test_new_parts_start_near_the_identity() -> None:
-    """On tokens of unit spread, as an encoder's last norm leaves them; the CNN's answer is heard a little."""
+    """On tokens of unit spread, as an encoder's last norm leaves them; the CNN's part is small."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         mdai = LevelAggregation(64, 4, 128, levels=3, dsa=True, dca=True)
@@ -170,157 +155,46 @@ def test_new_parts_start_near_the_identity() -> None:
         assert 1e-4 < float(change.mean()) < 0.05
 
 
-# -- masks --------------------------------------------------------------------------------------------
-
-
-def some_text(scene: Scene, seed: int) -> Text:
-    words = torch.randn(2, 5, scene.model.config.width, generator=generator(seed)) * 3
-    return Text(tokens_BLC=words, valid_BL=torch.ones(2, 5, dtype=torch.bool))
-
-
-@torch.no_grad()
-def by_box_beside(scene: Scene, seed: int) -> Prediction:
-    """BBOX with somebody's sentence in the batch."""
-    memory = replace(scene.memory("bbox"), text=some_text(scene, seed))
-    return scene.locate(scene.search, memory)
-
-
-def text_stays_out(scene: Scene) -> bool:
-    return equal(by_box_beside(scene, 1), by_box_beside(scene, 2))
-
-
-@torch.no_grad()
-def template_stays_out(scene: Scene) -> bool:
-    """NL with a template in the batch, as in training."""
-    seen = []
-    for picture, box in ((scene.template, scene.box), (scene.template.flip(3) * 2 - 1, scene.box * 0.7)):
-        first = scene.model.embed_template(picture, box)
-        flag_B = torch.full((2,), int(Flag.NL))
-        found = scene.model.observe(scene.search, scene.model.pair(first, first), scene.text(), flag_B)
-        seen.append((found.corners_B4, found.score_B))
-    return all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
-
-
-def padding_stays_out(scene: Scene) -> bool:
-    before, ids = [scene.see(mode) for mode in ("nlbbox", "nl")], scene.ids
-    scene.ids = torch.where(scene.valid, ids, torch.full_like(ids, 2417))
-    after = [scene.see(mode) for mode in ("nlbbox", "nl")]
-    scene.ids = ids
-    return all(equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-CHECKS = pytest.mark.parametrize("check", [text_stays_out, template_stays_out, padding_stays_out])
-
-
-@CHECKS
-def test_masked_parts_have_no_influence(scene: Scene, check) -> None:
-    assert check(scene)
-
-
-@CHECKS
-def test_a_lost_key_mask_is_noticed(scene: Scene, check, monkeypatch) -> None:
-    whole = bit_tracker.key_bias
-    monkeypatch.setattr(bit_tracker, "key_bias", lambda valid: torch.zeros_like(whole(valid)))
-    assert not check(scene)
-
-
-def test_one_sample_s_mode_is_its_own(scene: Scene) -> None:
-    """In a mixed batch the BBOX sample does not hear its sentence; the NLBBOX one does."""
-    with torch.no_grad():
-        memory = replace(scene.memory("nlbbox"), flag_B=torch.tensor([int(Flag.BBOX), int(Flag.NLBBOX)]))
-        first, second = (
-            scene.locate(scene.search, replace(memory, text=some_text(scene, seed))) for seed in (1, 2)
-        )
-    assert torch.equal(first.boxes_BSS4[0], second.boxes_BSS4[0])
-    assert not torch.equal(first.boxes_BSS4[1], second.boxes_BSS4[1])
-    assert torch.equal(first.presence_BSS[0], second.presence_BSS[0])
-    assert not torch.equal(first.presence_BSS[1], second.presence_BSS[1])
-
-
 # -- without a text side, as published ----------------------------------------------------------------
 
 
-def test_the_published_tracker_has_no_words() -> None:
-    scene = scene_of(DEAF)
+def test_the_published_tracker_has_no_text_side() -> None:
+    scene = scene_of(BOX_ONLY)
     assert not any("bert" in name or "text" in name for name in scene.model.state_dict())
     assert scene.text().valid_BL.shape == (2, 0)
-    with pytest.raises(ConfigError, match=r"text='none'.*text='bert'"):
-        scene.see("nl")
-    assert equal(scene.see("bbox"), scene.see("nlbbox"))  # a sentence beside a box is left aside
+    with pytest.raises(ConfigError, match="text='none'"):
+        scene.predict("nl")
+    assert equal(scene.predict("bbox"), scene.predict("nlbbox"))  # a sentence with a box is ignored
     names = MODELS["bit-tracker"].sizes
     assert {size for size in names if config_of(MODELS["bit-tracker"], size).text == "bert"} == {"tiny"}
 
 
-def test_with_words_the_same_weights_see_the_same_by_box() -> None:
+def test_with_a_text_side_the_same_weights_predict_the_same_from_a_box() -> None:
     """``text`` adds parameters and, in BBOX mode, nothing else."""
-    plain, hearing = (make(config("bit-tracker narrow base", text=text)) for text in ("none", "bert"))
-    missing, unexpected = hearing.load_state_dict(plain.state_dict(), strict=False)
+    plain, with_text = (make(config("bit-tracker narrow base", text=text)) for text in ("none", "bert"))
+    missing, unexpected = with_text.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected
     assert {name.split(".")[0] for name in missing} == {"bert", "text_project", "text_type"}
     scenes = [scene_of("bit-tracker narrow base")] * 2
     seen = []
-    for scene, model in zip(scenes, (plain, hearing), strict=True):
+    for scene, model in zip(scenes, (plain, with_text), strict=True):
         with torch.no_grad():
-            memory = model.remember(scene.template, scene.box, scene.search, scene.box)
+            crops = boxed(scene.template, scene.box), boxed(scene.search, scene.box)
+            memory = model.init_template(*crops)
             seen.append(model.locate(scene.search, memory))
     assert equal(*seen)
 
 
-# -- memory and batches -------------------------------------------------------------------------------
-
-
-def test_only_the_dynamic_template_is_replaced(scene: Scene) -> None:
-    model, memory = scene.model, scene.memory("nlbbox")
-    crop, box = pictures(model.template_size, 2, 80), boxes(2, 81)
-    with torch.no_grad():
-        before = model.locate(scene.search, memory)
-        after = model.refresh(memory, before, scene.box, crop, box)
-        fresh = model.embed_template(crop, box)
-        assert apart(before, model.locate(scene.search, after)) > 1e-6
-    assert after.first is memory.first
-    assert after.text is memory.text
-    assert torch.equal(after.recent.tokens_BMC, fresh.tokens_BMC)
-    assert model.refresh(memory, before, scene.box) is memory
+# -- memory -------------------------------------------------------------------------------
 
 
 def test_one_template_where_the_dynamic_one_is_off() -> None:
     made = config("bit-tracker narrow base", recent_template=False)
     scene = Scene(made)
     memory = scene.memory("bbox")
-    assert len(scene.model.places_TC) == 4 + 16
-    seen = scene.see("bbox")
-    assert scene.model.refresh(memory, seen, scene.box, scene.template, scene.box) is memory
-
-
-@pytest.mark.parametrize("name", [*HEARING, DEAF])
-def test_a_batch_of_three_is_three_singles(name: str) -> None:
-    scene = scene_of(name, batch=3)
-    for mode in scene.modes:
-        together = scene.see(mode)
-        for i in range(3):
-            one = slice(i, i + 1)
-            parts = scene.template[one], scene.box[one], scene.search[one], scene.box[one]
-            with torch.no_grad():
-                text = scene.model.read_text(scene.ids[one], scene.valid[one]) if mode != "bbox" else None
-                if mode == "nl":
-                    alone = scene.model.ground(scene.search[one], text)
-                else:
-                    alone = scene.model.locate(scene.search[one], scene.model.remember(*parts, text))
-            assert apart(together.pick([i]), alone) < 1e-5, mode
-
-
-def test_targets_with_sentences_of_two_lengths_and_without(scene: Scene) -> None:
-    model, memories = scene.model, []
-    for number, length in enumerate((0, 9, 5)):
-        template, box = pictures(model.template_size, 1, 90 + number), boxes(1, 94 + number)
-        text = model.read_text(*sentences(1, length, words=length - 1, seed=number)) if length else None
-        memories.append(model.remember(template, box, scene.search[:1], box, text))
-    crops = pictures(model.search_size, 3, 103)
-    joined = Memory.join([replace(m, text=m.text.padded(9)) for m in memories])
-    with torch.no_grad():
-        together = model.locate(crops, joined)
-        for i, memory in enumerate(memories):
-            assert apart(together.pick([i]), model.locate(crops[i : i + 1], memory)) < 1e-5
+    assert len(scene.model.pos_TC) == 4 + 16
+    seen = scene.predict("bbox")
+    assert scene.model.update_template(memory, seen, scene.box, boxed(scene.template, scene.box)) is memory
 
 
 # -- switches -----------------------------------------------------------------------------------------
@@ -346,30 +220,30 @@ def test_a_part_that_is_off_is_gone(off: dict[str, Any], gone: tuple[str, ...]) 
     assert {start for start in gone if any(n.startswith(start) for n in lost)} == set(gone)
     others = {name for name in lost if not name.startswith(gone)}
     assert all(name.startswith("mdai.dsa.") for name in others)  # without DCA one level is enough
-    seen = without.see("bbox")
+    seen = without.predict("bbox")
     assert all(bool(torch.isfinite(tensor).all()) for tensor in outputs(seen))
     if "score" in off:
         assert torch.equal(seen.presence_BSS, torch.ones(2, 1, 1))
-        assert rehearsed(without)["score"] is None
+        assert without.model.forward(views_of(without.model)).score_B is None
 
 
 @pytest.mark.parametrize("part", ["mdai", "ctif", "decoder"])
-def test_each_part_changes_what_is_seen(part: str) -> None:
-    name = DEAF if part == "decoder" else "bit-tracker narrow base"
+def test_each_part_changes_the_prediction(part: str) -> None:
+    name = BOX_ONLY if part == "decoder" else "bit-tracker narrow base"
     scene = Scene(config(name))
-    before = scene.see("bbox")
-    randomised(getattr(scene.model, part), seed=9)
-    assert apart(before, scene.see("bbox")) > 1e-4
+    before = scene.predict("bbox")
+    randomized(getattr(scene.model, part), seed=9)
+    assert apart(before, scene.predict("bbox")) > 1e-4
 
 
 def test_presence_is_the_score(scene: Scene) -> None:
     with torch.no_grad():
         memory = scene.memory("bbox")
-        both = scene.model.pair(memory.first, memory.recent)
-        found = scene.model.observe(scene.search, both, memory.text, memory.flag_B)
-    seen = scene.see("bbox")
+        both = scene.model.joint_template(memory.first, memory.recent)
+        found = scene.model.forward_features(scene.search, both, memory.text, memory.flag_B)
+    seen = scene.predict("bbox")
     assert torch.equal(seen.presence_BSS[:, 0, 0], found.score_B.sigmoid())
-    assert torch.equal(seen.centre_BSS, torch.ones(2, 1, 1))
+    assert torch.equal(seen.center_BSS, torch.ones(2, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -396,35 +270,12 @@ def test_configurations_are_checked_on_construction(change: dict[str, Any], said
 # -- training -----------------------------------------------------------------------------------------
 
 
-def rehearsed(scene: Scene) -> dict[str, Any]:
-    objective = PairObjective(scene.model, LossWeights())
-    outs: dict[str, Any] = scene.model.rehearse(objective._views(random_batch(scene.model.config)))
-    return outs
-
-
-@pytest.mark.parametrize("name", [*HEARING, DEAF, "bit-tracker narrow base-r50"])
-def test_every_parameter_gets_a_gradient(name: str) -> None:
-    made = config(name)
-    model = make(made).train()
-    with torch.no_grad():  # biases start at zero, which hides what lies before them
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(len(parameter))))
-    terms = PairObjective(model, LossWeights())(random_batch(made), True)
-    assert all(bool(torch.isfinite(value)) for value in terms.values())
-    terms["total"].backward()
-    dead = {n for n, p in model.named_parameters() if p.grad is None or not float(p.grad.abs().max()) > 0}
-    assert {n for n in dead if not NEUTRAL.fullmatch(n)} == set()
-    assert {"giou", "l1", "score"} <= terms.keys()
-    assert ("word_contrast" in terms) == (name == "bit-tracker tiny")
-
-
 def test_outputs_of_the_training_pass(scene: Scene) -> None:
-    outs = rehearsed(scene)
-    assert outs["boxes"].shape == (6, 1, 1, 4)
-    assert outs["score"].shape == (6,)
-    by_box = rehearsed(scene_of(DEAF))
-    assert by_box["heard"] is None
+    outs = scene.model.forward(views_of(scene.model))
+    assert outs.boxes_BSS4.shape == (6, 1, 1, 4)
+    assert outs.score_B.shape == (6,)
+    parent = scene_of(BOX_ONLY).model
+    assert parent.forward(views_of(parent)).text_similarity_BN is None
 
 
 def test_second_stage_trains_the_score_alone() -> None:
@@ -488,3 +339,61 @@ def test_counts_against_the_published_ones() -> None:
     assert parts["mdai"] + parts["ctif"] == pytest.approx(4.8e6, rel=0.02)
     assert counts["base"] == counts["stark-base"] - parts["decoder"] + parts["mdai"] + parts["ctif"] + wider
     assert counts["base"] == pytest.approx(42.6e6, rel=0.001)
+
+
+# -- the corner head ----------------------------------------------------------------------------------
+
+SIDE = 20
+
+
+def test_soft_argmax_of_peaks_and_of_nothing() -> None:
+    logits = torch.zeros(3, SIDE, SIDE)
+    logits[0, 3, 17] = 60.0  # row 3, column 17
+    logits[1, 5, 5] = logits[1, 5, 8] = 60.0
+    place = soft_argmax(logits)
+    torch.testing.assert_close(place[0], torch.tensor([17 / SIDE, 3 / SIDE]))
+    torch.testing.assert_close(place[1], torch.tensor([6.5 / SIDE, 5 / SIDE]))
+    torch.testing.assert_close(place[2], torch.full((2,), (SIDE - 1) / 2 / SIDE))  # not one half
+    assert torch.allclose(soft_argmax(logits + 100.0), place)
+
+
+def test_soft_argmax_is_the_released_sum_over_pixels() -> None:
+    """Cells stand for pixels i * 16 of a crop of S * 16; each coordinate is a weighted sum over all cells."""
+    logits = torch.randn(2, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    share = logits.flatten(1).softmax(dim=1)
+    pixels = torch.arange(SIDE * SIDE)
+    x, y = (pixels % SIDE * 16).float(), (pixels // SIDE * 16).float()
+    expected = torch.stack([(share * x).sum(dim=1), (share * y).sum(dim=1)], dim=1) / (SIDE * 16)
+    torch.testing.assert_close(soft_argmax(logits), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_each_tower_has_its_corner_and_gradients_reach_both() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = CornerHead(8, (8, 4))
+    maps = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(1))
+    head.eval()
+    before = head(maps)
+    assert before.shape == (2, 4)
+    with torch.no_grad():
+        head.br.conv3.weight.neg_()
+    after = head(maps)
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert not torch.equal(before[:, 2:], after[:, 2:])
+    head.train()
+    corners_to_box(head(maps)).square().sum().backward()
+    # a shift of all logits moves nothing, so the last biases and what batch norm takes away have no gradient
+    still = {n for n, p in head.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 1e-7)}
+    assert still == {
+        f"{side}.{name}" for side in ("tl", "br") for name in ("conv1.0.bias", "conv2.0.bias", "conv3.bias")
+    }
+
+
+def test_names_are_the_released_ones_but_for_the_suffix() -> None:
+    with torch.device("meta"):
+        state = CornerHead(256, (256, 128, 64, 32)).state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("tl.")}
+    assert shapes["tl.conv1.0.weight"] == (256, 256, 3, 3)
+    assert shapes["tl.conv4.1.running_var"] == (32,)
+    assert shapes["tl.conv5.weight"] == (1, 32, 1, 1)
+    assert len(shapes) == 4 * 7 + 2

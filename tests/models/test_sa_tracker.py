@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_cases import CONFIGS, Scene, apart, equal, generator, make, outputs, random_batch, small
+from model_cases import CONFIGS, Scene, apart, equal, generator, make, random_batch, small, views_of
+from vltrack.core.types import Mode
 from vltrack.models import MODELS, build, sa_tracker
-from vltrack.models.base import Flag, Prediction, Text
-from vltrack.models.sa_tracker import Hearing, SATracker, SATrackerConfig
+from vltrack.models.base import Prediction, Text
+from vltrack.models.sa_tracker import AttentionMasks, SATracker, SATrackerConfig
 from vltrack.training.losses import PairObjective
 from vltrack.training.recipes import LossWeights
 
 NAMES = [name for name in CONFIGS if name.startswith("sa-tracker ")]
 OFF = {"tem": False, "sam": False, "dense": False}
-# What mathematics makes zero: see test_gradients.py.
-NEUTRAL = re.compile(r".*attention\.self\.key\.bias|head\.\w+\.body\.(0|3|6|9)\.bias")
 
 
 @pytest.fixture(scope="module", params=NAMES, ids=lambda name: name.replace(" ", "-"))
@@ -39,12 +37,12 @@ def fresh(config: SATrackerConfig) -> SATracker:
 
 
 def norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
-    centred = x - x.mean(dim=-1, keepdim=True)
-    spread = (centred.square().mean(dim=-1, keepdim=True) + module.eps).sqrt()
-    return centred / spread * module.weight + module.bias
+    centered = x - x.mean(dim=-1, keepdim=True)
+    spread = (centered.square().mean(dim=-1, keepdim=True) + module.eps).sqrt()
+    return centered / spread * module.weight + module.bias
 
 
-def asked(module: Any, x: Tensor, y: Tensor, open_keys: Tensor | None = None) -> Tensor:
+def attended(module: Any, x: Tensor, y: Tensor, open_keys: Tensor | None = None) -> Tensor:
     """Multi-head attention of one sample, (N, C) to (M, C), head by head."""
     heads, c = module.heads, x.shape[1]
     q = x @ module.q.weight.T + module.q.bias
@@ -60,29 +58,29 @@ def asked(module: Any, x: Tensor, y: Tensor, open_keys: Tensor | None = None) ->
 
 
 def streams(model: SATracker, seed: int = 5) -> tuple[Tensor, Tensor, int]:
-    """Vision (1, M + N, C) and words (1, 6, C) as in the middle of the trunk, and M."""
+    """Vision (1, M + N, C) and words (1, 6, C) as in the middle of the backbone, and M."""
     m, n, c = model.templates * model.template_side**2, model.search_side**2, model.width
     random = generator(seed)
     return torch.randn(1, m + n, c, generator=random), torch.randn(1, 6, c, generator=random), m
 
 
-def masks(vision: int, template: int, words: int, flag: Flag, heard: int = 4) -> Hearing:
-    """Of one sample whose first ``heard`` words are no padding, and the target in half of the template."""
-    open_words = (torch.arange(words) < heard)[None] & (flag != Flag.BBOX)
-    sees = torch.tensor([flag != Flag.NL])
-    open_vision = (torch.arange(vision) >= template)[None] | sees
-    share = torch.linspace(0, 1, template)[None] * sees
+def masks(vision: int, template: int, words: int, mode: Mode, used: int = 4) -> AttentionMasks:
+    """Of one sample with ``used`` word pieces, and the target in half of the template."""
+    text_valid = (torch.arange(words) < used)[None] & torch.tensor(mode is not Mode.BBOX)
+    has_box = torch.tensor([mode is not Mode.NL])
+    open_vision = (torch.arange(vision) >= template)[None] | has_box
 
     def bias(valid: Tensor) -> Tensor:
         return torch.zeros(valid.shape).masked_fill(~valid, float("-inf"))[:, None, None]
 
-    return Hearing(
-        hears_B=open_words.any(dim=1),
-        sees_B=sees,
-        inside_BM=share,
+    return AttentionMasks(
+        has_text_B=text_valid.any(dim=1),
+        has_box_B=has_box,
+        inside_BM=torch.linspace(0, 1, template)[None] * has_box,
+        text_valid_BL=text_valid,
         vision_bias=bias(open_vision),
-        heard_bias=bias(open_words),
-        words_bias=bias(open_words | (flag == Flag.BBOX)),
+        text_bias=bias(text_valid),
+        open_text_bias=bias(text_valid | torch.tensor(mode is Mode.BBOX)),
     )
 
 
@@ -96,44 +94,44 @@ def model() -> SATracker:
 def test_semantic_aware_module_updates_both_sides_at_once(model: SATracker) -> None:
     module = model.sam["7"]
     vision, words, m = streams(model)
-    who = masks(vision.shape[1], m, 6, Flag.NLBBOX)
+    who = masks(vision.shape[1], m, 6, Mode.NLBBOX)
     v, t, heard = vision[0], words[0], torch.arange(6) < 4
     to_v, to_t = module.to_vision, module.to_words
-    new_v = v + to_v.gate * asked(to_v.attn, norm(to_v.norm1, v), norm(to_v.norm_y, t), heard)
-    new_t = t + to_t.gate * asked(to_t.attn, norm(to_t.norm1, t), norm(to_t.norm_y, v))
+    new_v = v + to_v.gate * attended(to_v.attn, norm(to_v.norm1, v), norm(to_v.norm_y, t), heard)
+    new_t = t + to_t.gate * attended(to_t.attn, norm(to_t.norm1, t), norm(to_t.norm_y, v))
     got_v, got_t = module(vision, words, who)
     torch.testing.assert_close(got_v[0], new_v, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got_t[0], new_t, rtol=1e-4, atol=1e-5)
-    # Had the words asked the vision that is already updated, the numbers would be others.
-    late_t = t + to_t.gate * asked(to_t.attn, norm(to_t.norm1, t), norm(to_t.norm_y, new_v))
+    # With text attending to the updated vision the numbers would be others.
+    late_t = t + to_t.gate * attended(to_t.attn, norm(to_t.norm1, t), norm(to_t.norm_y, new_v))
     assert float((late_t - new_t).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("flag", list(Flag), ids=lambda flag: flag.name)
+@pytest.mark.parametrize("mode", list(Mode))
 @torch.no_grad()
-def test_target_enhance_module(model: SATracker, flag: Flag) -> None:
+def test_target_enhance_module(model: SATracker, mode: Mode) -> None:
     module, scale = model.tem["3"], torch.tensor(5.0)
     vision, words, m = streams(model)
-    who = masks(vision.shape[1], m, 6, flag)
+    who = masks(vision.shape[1], m, 6, mode)
     z, x, t = vision[0, :m], vision[0, m:], words[0]
-    share = torch.linspace(0, 1, m)[:, None] if flag != Flag.NL else torch.zeros(m, 1)
+    share = torch.linspace(0, 1, m)[:, None] if mode != Mode.NL else torch.zeros(m, 1)
     q = torch.stack([(z * share).sum(dim=0) / share.sum().clamp_min(1e-6), t[0]])
     keys = torch.cat([z, t])
     open_keys = torch.cat(
-        [torch.full((m,), flag != Flag.NL), (torch.arange(6) < 4) & torch.tensor(flag != Flag.BBOX)]
+        [torch.full((m,), mode != Mode.NL), (torch.arange(6) < 4) & torch.tensor(mode != Mode.BBOX)]
     )
     gather = module.gather
-    q = q + asked(gather.attn, norm(gather.norm1, q), norm(gather.norm_y, keys), open_keys)
-    q = norm(module.norm_q, q)[{Flag.BBOX: slice(0, 1), Flag.NL: slice(1, 2), Flag.NLBBOX: slice(0, 2)}[flag]]
+    q = q + attended(gather.attn, norm(gather.norm1, q), norm(gather.norm_y, keys), open_keys)
+    q = norm(module.norm_q, q)[{Mode.BBOX: slice(0, 1), Mode.NL: slice(1, 2), Mode.NLBBOX: slice(0, 2)}[mode]]
     normed = norm(module.norm, vision[0])
     a = nn.functional.normalize(normed[m:] @ module.match_x.weight.T, dim=1)
     b = nn.functional.normalize(q @ module.match_q.weight.T, dim=1)
     similar = scale * a @ b.T
-    found = module.gamma * asked(module.spread, normed, q)
+    found = module.gamma * attended(module.spread, normed, q)
     expected = torch.cat([z + found[:m], x + similar.amax(dim=1).sigmoid()[:, None] * found[m:]])
     got, logits = module(vision, words, who, scale)
     torch.testing.assert_close(got[0], expected, rtol=1e-4, atol=1e-5)
-    known = [flag != Flag.NL, flag != Flag.BBOX]
+    known = [mode != Mode.NL, mode != Mode.BBOX]
     torch.testing.assert_close(logits[0][:, known], similar, rtol=1e-4, atol=1e-4)
 
 
@@ -151,12 +149,12 @@ def test_at_the_start_both_modules_are_the_identity(name: str) -> None:
     for scene, model in zip(scenes, (with_them, without), strict=True):
         scene.model = model
     for mode in ("bbox", "nl", "nlbbox"):
-        assert equal(scenes[0].see(mode), scenes[1].see(mode))
+        assert equal(scenes[0].predict(mode), scenes[1].predict(mode))
     for part in (*with_them.tem.values(), *(sam.to_vision for sam in with_them.sam.values())):
         gate = part.gamma if isinstance(part, sa_tracker.TargetEnhance) else part.gate
         with torch.no_grad():
             gate.fill_(0.3)
-        assert apart(scenes[0].see("nlbbox"), scenes[1].see("nlbbox")) > 1e-6
+        assert apart(scenes[0].predict("nlbbox"), scenes[1].predict("nlbbox")) > 1e-6
         with torch.no_grad():
             gate.zero_()
 
@@ -173,7 +171,7 @@ def test_each_idea_can_be_switched_off(name: str, off: dict[str, bool]) -> None:
     assert all(bool(torch.isfinite(value)) for value in outs.values())
 
 
-def test_words_are_read_no_further_than_somebody_listens() -> None:
+def test_text_is_encoded_as_far_as_it_is_used() -> None:
     config = CONFIGS["sa-tracker narrow base"]()
     reached = {
         (True, True): (4, 12),
@@ -184,18 +182,18 @@ def test_words_are_read_no_further_than_somebody_listens() -> None:
     for (tem, sam), expected in reached.items():
         with torch.device("meta"):
             model = SATracker(replace(config, tem=tem, sam=sam))
-        assert (model.alone, model.reach) == expected
-        assert len(model.bert.layers) == model.reach
+        assert (model.text_alone, model.text_layers) == expected
+        assert len(model.bert.layers) == model.text_layers
 
 
-def test_what_is_read_once_goes_on_as_if_read_with_every_frame(scene: Scene) -> None:
-    """Reading stops after the first level; the layers above, run by hand, are those of the whole BERT."""
+def test_text_encoded_once_continues_as_the_whole_bert(scene: Scene) -> None:
+    """Encoding stops after the first level; the layers above, run by hand, are those of the whole BERT."""
     model, valid = scene.model, scene.valid
     text = model.read_text(scene.ids, valid)
     bias = torch.zeros(valid.shape).masked_fill(~valid, float("-inf"))[:, None, None]
     with torch.no_grad():
         x = text.tokens_BLC
-        for layer in list(model.bert.layers)[model.alone :]:
+        for layer in list(model.bert.layers)[model.text_alone :]:
             x = layer(x, bias)
         torch.testing.assert_close(x, model.bert(scene.ids, bias))
 
@@ -220,133 +218,41 @@ def test_a_configuration_that_cannot_be_is_refused(change: dict[str, Any], named
         replace(sa_tracker.base(), **change)
 
 
-# -- who hears what -----------------------------------------------------------------------------------
-
-
-def some_text(scene: Scene, seed: int, value: float | None = None) -> Text:
-    tokens = torch.randn(2, 5, scene.model.width, generator=generator(seed)) * 3
-    if value is not None:
-        tokens = torch.full_like(tokens, value)
-    return Text(tokens_BLC=tokens, valid_BL=torch.ones(2, 5, dtype=torch.bool))
+# -- masks --------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def by_box_beside(scene: Scene, text: Text) -> Prediction:
-    """BBOX with somebody's sentence in the batch, as when targets of several modes are tracked at once."""
+def box_only_with(scene: Scene, tokens: Tensor) -> Prediction:
+    """Box-only targets with a sentence of these tokens in the batch."""
+    text = Text(tokens_BLC=tokens, valid_BL=torch.ones(2, 5, dtype=torch.bool))
     seen: Prediction = scene.model.locate(scene.search, replace(scene.memory("bbox"), text=text))
     return seen
 
 
-@torch.no_grad()
-def by_words_beside(scene: Scene, picture: Tensor) -> list[Tensor]:
-    """NL with a template in the batch, as in training."""
-    first = scene.model.embed_template(picture, scene.box)
-    flag = torch.full((2,), int(Flag.NL))
-    maps, _ = scene.model.observe(scene.search, scene.model.pair(first, first), scene.text(), flag)
-    return [maps.logits_BSS, maps.boxes_BSS4]
-
-
-def text_stays_out(scene: Scene) -> bool:
-    return equal(by_box_beside(scene, some_text(scene, 1)), by_box_beside(scene, some_text(scene, 2)))
-
-
-def template_stays_out(scene: Scene) -> bool:
-    """At inference the explicit matching of the tiny size is by box too, and masked for itself."""
-    one, two = (by_words_beside(scene, scene.template * factor) for factor in (1.0, -0.7))
-    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
-def padding_stays_out(scene: Scene) -> bool:
-    text, memory = scene.text(), scene.memory("nlbbox")
-    with torch.no_grad():
-        longer = scene.model.locate(scene.search, replace(memory, text=text.padded(14)))
-    return apart(longer, scene.see("nlbbox")) < 1e-4
-
-
-@pytest.mark.parametrize("check", [text_stays_out, template_stays_out, padding_stays_out])
-def test_masked_parts_have_no_influence(scene: Scene, check: Any) -> None:
-    assert check(scene)
-
-
 def test_not_even_a_nan_passes_the_mask(scene: Scene) -> None:
-    spoiled = by_box_beside(scene, some_text(scene, 1, float("nan")))
-    assert equal(spoiled, by_box_beside(scene, some_text(scene, 1)))
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in outputs(spoiled))
+    plain = torch.randn(2, 5, scene.model.width, generator=generator(1))
+    assert equal(box_only_with(scene, plain), box_only_with(scene, plain * float("nan")))
 
 
-def test_a_box_beside_a_sentence_and_alone_agree(scene: Scene) -> None:
-    for x, y in zip(
-        outputs(scene.see("bbox")), outputs(by_box_beside(scene, some_text(scene, 1))), strict=True
-    ):
-        torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize(
+    "broken", [{"text_bias": 0.0}, {"has_text_B": True}], ids=["the queries' mask", "the result's mask"]
+)
+def test_each_further_mask_is_needed(scene: Scene, broken: dict[str, Any], monkeypatch) -> None:
+    """With masked text let into the backbone, each of the other two masks has to hide it, and does."""
+    whole = AttentionMasks.of.__func__
+    texts = [torch.randn(2, 5, scene.model.width, generator=generator(seed)) for seed in (1, 2)]
 
+    def weak(cls: type, *args: Any) -> AttentionMasks:
+        masks = whole(cls, *args)
+        fills = {name: torch.full_like(getattr(masks, name), value) for name, value in broken.items()}
+        return replace(masks, text_valid_BL=torch.ones_like(masks.text_valid_BL), **fills)
 
-def test_a_batch_of_modes_is_its_singles(scene: Scene) -> None:
-    """A BBOX target padded to the length of a sentence that is not its own, and an NLBBOX one."""
-    by_box, by_both = scene.memory("bbox"), scene.memory("nlbbox")
-    length = by_both.text.valid_BL.shape[1]
-    joined = type(by_box).join(
-        [replace(by_box, text=by_box.text.padded(length)).pick([0]), by_both.pick([1])]
-    )
-    with torch.no_grad():
-        both = scene.model.locate(scene.search, joined)
-        singles = [
-            scene.model.locate(scene.search[i : i + 1], memory.pick([i]))
-            for i, memory in enumerate((by_box, by_both))
-        ]
-    assert apart(both, Prediction.join(singles)) < 1e-5
-    assert apart(both.pick([0]), scene.see("nlbbox").pick([0])) > 1e-6
-
-
-class TestTheChecksCatch:
-    """Broken on purpose, as released codes were: the checks above must fail."""
-
-    def test_a_sentence_that_ignores_the_mode(self, scene: Scene, monkeypatch) -> None:
-        monkeypatch.setattr(sa_tracker, "audible", lambda flag, valid: (valid.any(dim=1), valid))
-        assert not text_stays_out(scene)
-
-    def test_a_lost_key_mask(self, scene: Scene, monkeypatch) -> None:
-        whole = sa_tracker.key_bias
-        monkeypatch.setattr(sa_tracker, "key_bias", lambda valid: torch.zeros_like(whole(valid)))
-        assert not template_stays_out(scene)
-        assert not padding_stays_out(scene)
-
-    def test_words_that_only_the_key_mask_keeps_out(self, scene: Scene, monkeypatch) -> None:
-        """With the words let into the trunk the bias alone has to hide them; without it they are heard."""
-        trunk = SATracker._hearing
-
-        def loud(self: SATracker, search: Any, template: Any, text: Text, flag: Tensor) -> Any:
-            who, _ = trunk(self, search, template, text, flag)
-            return replace(who, heard_bias=torch.zeros_like(who.heard_bias)), text.tokens_BLC
-
-        monkeypatch.setattr(SATracker, "_hearing", loud)
-        assert not text_stays_out(scene)
-
-    def test_a_module_that_hands_on_what_it_should_throw_away(self, scene: Scene, monkeypatch) -> None:
-        trunk = SATracker._hearing
-
-        def everybody(self: SATracker, search: Any, template: Any, text: Text, flag: Tensor) -> Any:
-            who, _ = trunk(self, search, template, text, flag)
-            return replace(who, hears_B=torch.ones_like(who.hears_B)), text.tokens_BLC
-
-        monkeypatch.setattr(SATracker, "_hearing", everybody)
-        assert not text_stays_out(scene)
+    assert equal(*(box_only_with(scene, text) for text in texts))
+    monkeypatch.setattr(AttentionMasks, "of", classmethod(weak))
+    assert not equal(*(box_only_with(scene, text) for text in texts))
 
 
 # -- training -----------------------------------------------------------------------------------------
-
-
-def test_every_parameter_gets_a_gradient(scene: Scene) -> None:
-    model = make(scene.model.config).train()
-    terms = PairObjective(model, LossWeights())(random_batch(model.config), True)
-    terms["total"].backward()
-    assert {"centre", "giou", "l1", "dense_match"} <= terms.keys()
-    assert all(bool(torch.isfinite(value)) for value in terms.values())
-    without = [name for name, p in model.named_parameters() if p.grad is None]
-    assert without == []
-    grads = {name: p.grad for name, p in model.named_parameters()}
-    assert all(bool(torch.isfinite(grad).all()) for grad in grads.values())
-    assert [n for n, g in grads.items() if not float(g.abs().max()) > 0 and not NEUTRAL.fullmatch(n)] == []
 
 
 def test_closed_gates_learn_first_and_open_the_rest() -> None:
@@ -371,20 +277,18 @@ def test_closed_gates_learn_first_and_open_the_rest() -> None:
     assert all(float(second[name].abs().max()) > 0 for name in inside)
 
 
-def test_dense_similarities_leave_a_missing_modality_out(scene: Scene) -> None:
-    """Two a level: by sight and by words. Where a sample has but one of them it stands twice."""
+def test_dense_similarities_of_a_missing_modality_are_the_others(scene: Scene) -> None:
+    """Two per level: to the visual and to the textual target. A sample with only one of them has it twice."""
     config, model = scene.model.config, make(scene.model.config).train()
-    batch = random_batch(config)
-    outs = model.rehearse(PairObjective(model, LossWeights())._views(batch))
-    sights, words = outs["dense"][0::2], outs["dense"][1::2]
-    assert len(sights) == len(words) == len(config.levels)
-    by_flag = batch["flag"].repeat_interleave(2)
-    for sight, word in zip(sights, words, strict=True):
-        assert sight.shape == (6, model.search_side**2)
-        same = (sight == word).all(dim=1)
-        assert same.tolist() == (by_flag != Flag.NLBBOX).tolist()
-    assert outs["boxes"].shape == (6, model.search_side, model.search_side, 4)
-    assert model.eval().rehearse(PairObjective(model, LossWeights())._views(batch))["dense"] is None
+    views = views_of(model)
+    outs = model.forward(views)
+    visual, textual = outs.matches[0::2], outs.matches[1::2]
+    assert len(visual) == len(textual) == len(config.levels)
+    for one, other in zip(visual, textual, strict=True):
+        assert one.shape == (6, model.search_side**2)
+        assert (one == other).all(dim=1).tolist() == [True] * 4 + [False] * 2  # bbox, nl, nlbbox
+    assert outs.boxes_BSS4.shape == (6, model.search_side, model.search_side, 4)
+    assert model.eval().forward(views).matches is None
 
 
 def test_sizes_of_base_and_tiny() -> None:
@@ -404,7 +308,7 @@ def test_sizes_of_base_and_tiny() -> None:
     assert sum(counts[4].values()) * 2 < 12e6
 
 
-def test_tiny_borrows_litetrack_tiny_s_names_and_shapes() -> None:
+def test_tiny_has_litetrack_tinys_names_and_shapes() -> None:
     """First weights come from there: every name of these parts that LiteTrack has is ours, alike in shape."""
     with torch.device("meta"):
         ours = SATracker(sa_tracker.tiny()).state_dict()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.checkpoints.key_maps import clip_map, from_hugging_face, initialise
-from vltrack.nn.clip import CLIP_MEAN, CLIP_STD, ClipText, ClipVision, clip_picture
+from vltrack.nn.clip import CLIP_MEAN, CLIP_STD, ClipText, ClipVision, to_clip_input
 
 END = 299
 
@@ -137,11 +137,11 @@ def test_a_picture_gets_the_numbers_and_the_size_of_clip() -> None:
     plain = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))
     theirs = (plain - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     wanted = (plain - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
-    torch.testing.assert_close(clip_picture(theirs, mean, std, 32), wanted, rtol=1e-5, atol=1e-5)
-    assert clip_picture(theirs, mean, std, 28).shape == (2, 3, 28, 28)
+    torch.testing.assert_close(to_clip_input(theirs, mean, std, 32), wanted, rtol=1e-5, atol=1e-5)
+    assert to_clip_input(theirs, mean, std, 28).shape == (2, 3, 28, 28)
     white = (torch.ones(1, 3, 32, 32) - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     torch.testing.assert_close(
-        clip_picture(white, mean, std, 28)[0, :, 14, 14],
+        to_clip_input(white, mean, std, 28)[0, :, 14, 14],
         (1 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD),
     )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.nn.attention import key_bias
-from vltrack.nn.detr import DecoderLayer, EncoderLayer, PackedAttention, QueryDecoder, detr_positions
+from vltrack.nn.detr import EncoderLayer, PackedAttention, QueryDecoder, QueryDecoderLayer, detr_positions
 
 WIDTH, HEADS, HIDDEN, TOKENS = 32, 4, 48, 10
 
@@ -57,7 +57,7 @@ def test_packed_attention_is_torchs(valid: Tensor) -> None:
 
 @torch.no_grad()
 def test_decoder_layer_is_torchs_where_the_query_is_zero() -> None:
-    ours = randomised(DecoderLayer(WIDTH, HEADS, HIDDEN))
+    ours = randomised(QueryDecoderLayer(WIDTH, HEADS, HIDDEN))
     theirs = nn.TransformerDecoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.0, batch_first=True).eval()
     theirs.load_state_dict(ours.state_dict())
     x, memory = tokens(1, 2), tokens()

@@ -1,8 +1,7 @@
-"""How large a tracker is: parameters in all, trained and used when it runs, and multiplications a frame.
+"""Size of a tracker: parameters in total, trained and used at inference, and multiplications per frame.
 
-Everything is counted without memory: the network is built on torch's meta device and asked through the
-protocol, and ``FlopCounterMode`` counts matrix products, convolutions and attention. Nothing is timed here.
-Knows the protocol, no tracker.
+Everything is counted on torch's meta device: ``FlopCounterMode`` counts matrix products, convolutions and
+attention of the protocol's calls. Nothing is timed here.
 """
 
 from __future__ import annotations
@@ -23,17 +22,13 @@ from vltrack.models.base import STRIDE, BoxedCrop
 from vltrack.nn.device import freezable
 
 KEPT_SHARE = 0.7
-"""Share of search tokens that training aims at in trackers that drop some by what they see."""
+"""Share of search tokens that training aims at in trackers that drop some depending on the image."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Numbers of parameters.
-
-    ``trainable`` are those that train from the start under the freeze plan, ``running`` those that a tracker
-    reads.
-    """
+    """Numbers of parameters: in total, trained from the start under the freeze plan, used at inference."""
 
     total: int
     trainable: int
@@ -45,10 +40,10 @@ class Work:
     """Multiplications with their additions, of one target.
 
     Attributes:
-        frame: a tracked frame by box and sentence, with all search tokens that the picture may leave.
-        frame_kept: the same with ``KEPT_SHARE`` of them; None in trackers where the picture has no say in it.
-        ground: a frame searched by words alone; None in sizes that no words alone can start.
-        text, start: once a target: its sentence; its template and whatever else is remembered.
+        frame: a tracked frame with box and sentence, with all search tokens.
+        frame_kept: the same with ``KEPT_SHARE`` of them; None in trackers without token selection.
+        ground: a frame searched from text alone; None in sizes without that mode.
+        text, start: once per target: its sentence; its template and the rest of its memory.
     """
 
     frame: int
@@ -59,25 +54,25 @@ class Work:
 
 
 def without_memory(card: ModelCard, size: str) -> nn.Module:
-    """The network of a size in eval mode on the meta device: shapes without numbers."""
+    """Build the network of a size in eval mode on the meta device: shapes without numbers."""
     with torch.device("meta"):
         model: nn.Module = build(card, config_of(card, size)).eval()
     return model
 
 
 def count_parameters(model: Any) -> Size:
-    """Of any network that keeps the protocol, on any device."""
+    """Count the parameters of a tracker, on any device."""
     named = list(model.named_parameters())
-    held = {id(parameter) for parameter in freezable(model.freeze_plan()[0])}
+    frozen = {id(parameter) for parameter in freezable(model.freeze_plan()[0])}
     return Size(
         total=sum(p.numel() for _, p in named),
-        trainable=sum(p.numel() for _, p in named if p.requires_grad and id(p) not in held),
+        trainable=sum(p.numel() for _, p in named if p.requires_grad and id(p) not in frozen),
         running=sum(p.numel() for name, p in named if not name.startswith(model.training_only)),
     )
 
 
 def count_work(model: Any) -> Work:
-    """Of a network on the meta device (``without_memory``), with a sentence of the longest length."""
+    """Count the work of a tracker on the meta device, with a sentence of the longest length."""
     cells = (model.search_size // STRIDE) ** 2
     box = torch.zeros(1, 4, device="meta")
     template, context = (
@@ -87,45 +82,51 @@ def count_work(model: Any) -> Work:
     search = context.image_B3SS
     past = torch.zeros(1, model.history, 4, device="meta") if model.history else None
     ids = torch.ones(1, model.max_words, dtype=torch.long, device="meta")
-    words = torch.ones_like(ids, dtype=torch.bool)
-    text, read = multiplications(lambda: model.read_text(ids, words))
+    valid = torch.ones_like(ids, dtype=torch.bool)
+    text, text_work = multiplications(lambda: model.read_text(ids, valid))
     memory, start = multiplications(lambda: model.init_template(template, context, text), tokens=cells)
     _, frame = multiplications(lambda: model.locate(search, memory, past), tokens=cells)
-    bucket = getattr(model.config, "select_bucket", 1)
-    some = -(-int(KEPT_SHARE * cells) // bucket) * bucket
-    _, kept = multiplications(lambda: model.locate(search, memory, past), tokens=some)
+    kept: int | None = None
     ground: int | None = None
+    if getattr(model, "selector", None) is not None:
+        bucket = model.selector.bucket
+        some = -(-int(KEPT_SHARE * cells) // bucket) * bucket
+        _, kept = multiplications(lambda: model.locate(search, memory, past), tokens=some)
     with suppress(ConfigError):  # published parents without a text side refuse
-        _, ground = multiplications(lambda: model.ground(search, text), by_words=True, tokens=cells)
-    return Work(frame=frame, frame_kept=kept if kept < frame else None, ground=ground, text=read, start=start)
+        _, ground = multiplications(lambda: model.ground(search, text), text_only=True, tokens=cells)
+    return Work(frame=frame, frame_kept=kept, ground=ground, text=text_work, start=start)
 
 
-def multiplications(run: Callable[[], T], *, by_words: bool = False, tokens: int = 0) -> tuple[T, int]:
-    """What ``run`` gives, and how many multiplications with additions it took."""
+def multiplications(run: Callable[[], T], *, text_only: bool = False, tokens: int = 0) -> tuple[T, int]:
+    """Return the result of ``run``, and its number of multiplications with additions."""
     with (
         torch.inference_mode(),
-        _Answers(by_words=by_words, tokens=tokens),
+        _Values(text_only=text_only, tokens=tokens),
         FlopCounterMode(display=False) as counter,
     ):
         result = run()
     return result, counter.get_total_flops() // 2
 
 
-class _Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Answers what a network asks of tensors without numbers.
+class _Values(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Values that a network reads from tensors of the meta device, which have none.
 
-    There are two such questions in ours (tests/models/test_sizes.py compares with real tensors): whether a
-    target is named by words alone, a truth value, and how many search tokens stay, a whole number.
+    There are two in ours (tests/models/test_profile.py compares with real tensors): whether a target is given
+    by text alone, a bool, and how many search tokens are kept, an int.
     """
 
-    def __init__(self, *, by_words: bool, tokens: int) -> None:
+    def __init__(self, *, text_only: bool, tokens: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.by_words, self.tokens = by_words, tokens
+        self.text_only, self.tokens = text_only, tokens
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        asked = args[0] if args else None
-        if func is torch.ops.aten._local_scalar_dense.default and isinstance(asked, Tensor) and asked.is_meta:
-            return self.by_words if asked.dtype == torch.bool else self.tokens
+        tensor = args[0] if args else None
+        if (
+            func is torch.ops.aten._local_scalar_dense.default
+            and isinstance(tensor, Tensor)
+            and tensor.is_meta
+        ):
+            return self.text_only if tensor.dtype == torch.bool else self.tokens
         return func(*args, **(kwargs or {}))

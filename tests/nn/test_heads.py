@@ -1,13 +1,15 @@
-"""The centre head: OSTrack's activations to the letter, boxes in units of the crop, raw logits too."""
+"""The center head as OSTrack's, the box codes, the towers."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vltrack.nn.heads import CenterHead, decode_boxes, decode_cells
+from vltrack.nn.heads import CenterHead, ConvTower, cosine, decode_boxes, decode_cells, temperature_parameter
 
 
 def head(code: str = "cell", side: int = 4) -> CenterHead:
@@ -64,7 +66,7 @@ def test_maps_fit_the_tokens(code: str) -> None:
     with torch.no_grad():
         maps = net(x)
         assert maps.boxes_BSS4.shape == (2, 4, 4, 4)
-        assert torch.equal(maps.centre_BSS, maps.logits_BSS.sigmoid().clamp(1e-4, 1 - 1e-4))
+        assert torch.equal(maps.center_BSS, maps.logits_BSS.sigmoid().clamp(1e-4, 1 - 1e-4))
         # A token changes its own cell and its neighbours within reach of two 3x3 layers, row by row.
         changed = x.clone()
         changed[:, 0] += 1.0
@@ -74,9 +76,9 @@ def test_maps_fit_the_tokens(code: str) -> None:
     assert not bool(moved[:, :, 3].any())
 
 
-def test_centres_start_as_rare() -> None:
+def test_centers_start_as_rare() -> None:
     with torch.no_grad():
-        assert float(head()(torch.zeros(1, 16, 8)).centre_BSS.max()) < 0.05
+        assert float(head()(torch.zeros(1, 16, 8)).center_BSS.max()) < 0.05
 
 
 def test_names_and_published_size() -> None:
@@ -84,5 +86,57 @@ def test_names_and_published_size() -> None:
     with torch.device("meta"):
         net = CenterHead(768, side=16, channels=(256, 128, 64, 32), code="cell")
     assert sum(p.numel() for p in net.parameters()) == pytest.approx(6.47e6, rel=1e-3)
-    names = {f"{tower}.{part}" for tower in ("centre", "offset", "size") for part in ("body", "out")}
+    names = {f"{tower}.{part}" for tower in ("center", "offset", "size") for part in ("body", "out")}
     assert {".".join(name.split(".")[:2]) for name in net.state_dict()} == names
+
+
+def logit(p: float) -> float:
+    return float(torch.logit(torch.tensor(p, dtype=torch.float64)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    cx=st.floats(0.02, 0.98),
+    cy=st.floats(0.02, 0.98),
+    w=st.floats(0.02, 0.95),
+    h=st.floats(0.02, 0.95),
+    side=st.sampled_from([7, 14, 16]),
+)
+def test_box_codes_can_express_any_box(cx: float, cy: float, w: float, h: float, side: int) -> None:
+    """The raw channels that a box would be written in decode to that box, x before y, at the right cell."""
+    column, row = min(int(cx * side), side - 1), min(int(cy * side), side - 1)
+    expected = torch.tensor([cx, cy, w, h])
+    offset, size = torch.zeros(1, 2, side, side), torch.zeros(1, 2, side, side)
+    inner = [min(max(v * side - c, 1e-4), 1 - 1e-4) for v, c in ((cx, column), (cy, row))]
+    offset[0, :, row, column] = torch.tensor([logit(v) for v in inner])
+    size[0, :, row, column] = torch.tensor([logit(w), logit(h)])
+    torch.testing.assert_close(
+        decode_boxes(offset, size, "cell")[0, row, column], expected, atol=1e-4, rtol=0
+    )
+    # Under "free" any cell can predict it, here one far from the center.
+    row, column = side - 1 - row, side - 1 - column
+    offset[0, :, row, column] = torch.tensor([cx * side - column - 0.5, cy * side - row - 0.5])
+    size[0, :, row, column] = (4 * expected[2:]).log()
+    torch.testing.assert_close(
+        decode_boxes(offset, size, "free")[0, row, column], expected, atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("code", ["cell", "free"])
+def test_box_codes_stay_finite(code: str) -> None:
+    wild = torch.full((1, 2, 4, 4), 1e4)
+    for offset, size in ((wild, wild), (-wild, -wild)):
+        boxes = decode_boxes(offset, size, code)
+        assert bool(torch.isfinite(boxes).all())
+        assert float(boxes[..., 2:].min()) >= 0
+
+
+def test_tower_keeps_the_map() -> None:
+    assert ConvTower(8, (6, 4), 2).eval()(torch.zeros(3, 8, 5, 5)).shape == (3, 2, 5, 5)
+
+
+def test_cosine_and_temperature() -> None:
+    a = torch.tensor([[[3.0, 0.0], [0.0, 0.0]]])
+    b = torch.tensor([[[0.5, 0.5]]])
+    assert cosine(a, b).flatten().tolist() == pytest.approx([math.sqrt(0.5), 0.0])
+    assert float(temperature_parameter().detach().exp()) == pytest.approx(1 / 0.07)

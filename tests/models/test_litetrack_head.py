@@ -1,4 +1,4 @@
-"""The contrastive prompt against its description, written out one token at a time."""
+"""The contrastive prompt against its description, one token at a time; the star adapter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vltrack.nn.heads import ContrastivePrompter, cosine, presence, temperature_parameter
+from vltrack.models.litetrack import ContrastivePrompter, StarAdapter, presence
 
 WIDTH = 12
 
@@ -60,7 +60,7 @@ def test_three_groups_as_described(prompter: ContrastivePrompter, inside: list[i
     torch.testing.assert_close(actual[0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_by_words_alone_no_key_counts(prompter: ContrastivePrompter) -> None:
+def test_text_only_no_key_counts(prompter: ContrastivePrompter) -> None:
     reference, keys, mask = scene([1, 2])
     with torch.no_grad():
         prompts = prompter.build(reference, keys, mask, torch.tensor([True]))
@@ -73,11 +73,11 @@ def test_by_words_alone_no_key_counts(prompter: ContrastivePrompter) -> None:
 
 def test_samples_do_not_mix(prompter: ContrastivePrompter) -> None:
     parts = [scene([1, 2], 3), scene([5], 4), scene([], 5)]
-    by_words = torch.tensor([False, True, False])
+    text_only = torch.tensor([False, True, False])
     together = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
     with torch.no_grad():
-        batch = prompter.build(*together, by_words)
-        alone = [prompter.build(*part, by_words[i : i + 1]) for i, part in enumerate(parts)]
+        batch = prompter.build(*together, text_only)
+        alone = [prompter.build(*part, text_only[i : i + 1]) for i, part in enumerate(parts)]
     torch.testing.assert_close(batch, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
 
@@ -92,20 +92,13 @@ def test_score_is_target_against_the_better_of_the_others(prompter: ContrastiveP
         assert logits[n].tolist() == pytest.approx([a[0], max(a[1], a[2], 0.0)], abs=1e-4)
 
 
-def test_presence_has_a_third_way_out() -> None:
+def test_presence_has_a_third_class() -> None:
     logits = torch.tensor([[[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [-10.0, 0.0]]])
     assert presence(logits)[0].tolist() == pytest.approx([1 / 3, 1.0, 0.0, 0.0], abs=1e-3)
 
 
-def test_cosine_and_temperature() -> None:
-    a = torch.tensor([[[3.0, 0.0], [0.0, 0.0]]])
-    b = torch.tensor([[[0.5, 0.5]]])
-    assert cosine(a, b).flatten().tolist() == pytest.approx([math.sqrt(0.5), 0.0])
-    assert float(temperature_parameter().detach().exp()) == pytest.approx(1 / 0.07)
-
-
-def test_spare_layers_take_no_part() -> None:
-    net = ContrastivePrompter(WIDTH, spare=True).eval()
+def test_unused_layers_take_no_part() -> None:
+    net = ContrastivePrompter(WIDTH, unused_layers=True).eval()
     reference, keys, mask = scene([1, 2])
     with torch.no_grad():
         before = net.build(reference, keys, mask, torch.tensor([False]))
@@ -113,3 +106,19 @@ def test_spare_layers_take_no_part() -> None:
             layer.weight.fill_(9.0)
         after = net.build(reference, keys, mask, torch.tensor([False]))
     assert torch.equal(before, after)
+
+
+def test_star_adapter_starts_as_the_identity_and_is_registered() -> None:
+    star, x = StarAdapter(8, 3), torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(star(x), x)
+    assert set(star.state_dict()) == {
+        "alpha", "f1.weight", "f1.bias", "f2.weight", "f2.bias", "g.weight", "g.bias"
+    }  # fmt: skip
+    star(x).sum().backward()
+    assert float(star.alpha.grad.abs()) > 0  # the way out of the identity
+    with torch.no_grad():
+        star.alpha.fill_(0.5)
+        first, second = star(x), star(x)
+        expected = x + 0.5 * star.g((star.f1(x).clamp(0, 6)) * star.f2(x))
+    assert torch.equal(first, second)  # no weights drawn anew in a call
+    torch.testing.assert_close(first, expected)

@@ -1,4 +1,4 @@
-"""Fusion encoder and word decoder against plain references; the cached decoder against the uncached."""
+"""Box tokens, fusion encoder and decoder against plain references; cached against uncached decoding."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.models.artrack_decoder import (
+    BoxTokenizer,
     FusionEncoder,
     RelativeBias,
     SequenceDecoder,
-    Vocabulary,
+    confidence,
     relative_index,
 )
 
 C, HEADS = 32, 4
-WORDS = Vocabulary(bins=40)
+TOKENS, PUBLISHED = BoxTokenizer(bins=40), BoxTokenizer()
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -27,12 +28,12 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def decoder(history: int = 7, layers: int = 2) -> SequenceDecoder:
-    module = SequenceDecoder(C, HEADS, 2.0, layers, vocabulary=WORDS, history=history)
+    module = SequenceDecoder(C, HEADS, 2.0, layers, tokenizer=TOKENS, history=history)
     randomised(module)
     return module
 
 
-def picture(batch: int = 3, cells: int = 10) -> tuple[Tensor, Tensor]:
+def memory_of(batch: int = 3, cells: int = 10) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, cells, C, generator=generator), torch.randn(1, cells, C, generator=generator)
 
@@ -121,7 +122,7 @@ def test_two_equal_templates_are_seen_like_one() -> None:
 # -- the decoder ----------------------------------------------------------------------------------------
 
 
-def reference(module: SequenceDecoder, words: Tensor, memory: Tensor, places: Tensor) -> Tensor:
+def reference(module: SequenceDecoder, tokens: Tensor, memory: Tensor, places: Tensor) -> Tensor:
     """With torch's own multi-head attention, over the whole sequence at once."""
 
     def attention(part: nn.Module) -> nn.MultiheadAttention:
@@ -138,10 +139,10 @@ def reference(module: SequenceDecoder, words: Tensor, memory: Tensor, places: Te
 
     table = module.word_embeddings.weight.detach().clone()
     logits_table = table.clone()
-    x = nn.functional.embedding(words, table, max_norm=1.0)  # scales ``table`` in place
+    x = nn.functional.embedding(tokens, table, max_norm=1.0)  # scales ``table`` in place
     positions = torch.cat([module.prev_position_embeddings.weight, module.position_embeddings.weight])
-    positions = positions[: words.shape[1]]
-    later = torch.ones(words.shape[1], words.shape[1]).triu(1).bool()
+    positions = positions[: tokens.shape[1]]
+    later = torch.ones(tokens.shape[1], tokens.shape[1]).triu(1).bool()
     for layer in module.layers:
         q = layer.norm_1(x) + positions
         x = x + attention(layer.self_attn1)(q, q, x, attn_mask=later, need_weights=False)[0]
@@ -154,112 +155,177 @@ def reference(module: SequenceDecoder, words: Tensor, memory: Tensor, places: Te
 
 @torch.no_grad()
 def test_decoder_equals_the_reference() -> None:
-    module, (memory, places) = decoder(), picture()
-    words = torch.randint(0, WORDS.coordinates, (3, 33), generator=torch.Generator().manual_seed(5))
-    found = module(words, module.picture(memory, places))
+    module, (memory, places) = decoder(), memory_of()
+    tokens = torch.randint(0, TOKENS.coordinates, (3, 33), generator=torch.Generator().manual_seed(5))
+    found = module(tokens, module.keys_values(memory, places))
     assert float(module.word_embeddings.weight.norm(dim=1).min()) > 1  # every row is scaled down when read
-    assert torch.allclose(found, reference(module, words, memory, places), atol=1e-4)
+    assert torch.allclose(found, reference(module, tokens, memory, places), atol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("history", [7, 2, 0])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_cached_writing_equals_reading_the_whole_sequence_again(history: int, batch: int) -> None:
-    module, (memory, places) = decoder(history), picture(batch)
-    seen = module.picture(memory, places)
-    prompt = module.prompt(past(batch, history))
-    words, logits = module.write(prompt, seen)
+def test_cached_generation_equals_the_whole_sequence_again(history: int, batch: int) -> None:
+    module, (memory, places) = decoder(history), memory_of(batch)
+    seen = module.keys_values(memory, places)
+    prompt = module.start_sequence(past(batch, history))
+    tokens, logits = module.generate(prompt, seen)
     sequence = prompt
     for i in range(4):
         again = module(sequence, seen)[:, -1]
         assert torch.allclose(again, logits[:, i], atol=1e-5)
-        assert torch.equal(again.argmax(dim=-1), words[:, i])
-        sequence = torch.cat([sequence, words[:, i : i + 1]], dim=1)
+        assert torch.equal(again.argmax(dim=-1), tokens[:, i])
+        sequence = torch.cat([sequence, tokens[:, i : i + 1]], dim=1)
     # One causal pass over what was written gives the same four again: how training sees it.
     whole = module(sequence[:, :-1], seen)[:, -4:]
     assert torch.allclose(whole, logits, atol=1e-5)
 
 
 @torch.no_grad()
-def test_a_batch_equals_its_singles_and_words_depend_on_what_they_should() -> None:
-    module, (memory, places) = decoder(), picture()
-    prompt = module.prompt(past())
-    words, logits = module.write(prompt, module.picture(memory, places))
+def test_a_batch_equals_its_singles_and_tokens_depend_on_what_they_should() -> None:
+    module, (memory, places) = decoder(), memory_of()
+    prompt = module.start_sequence(past())
+    tokens, logits = module.generate(prompt, module.keys_values(memory, places))
     for i in range(3):
-        one = module.write(prompt[i : i + 1], module.picture(memory[i : i + 1], places))
-        assert torch.equal(one[0], words[i : i + 1])
+        one = module.generate(prompt[i : i + 1], module.keys_values(memory[i : i + 1], places))
+        assert torch.equal(one[0], tokens[i : i + 1])
         assert torch.allclose(one[1], logits[i : i + 1], atol=1e-5)
-    moved = module.write(module.prompt(past() + 0.1), module.picture(memory, places))[1]
+    moved = module.generate(module.start_sequence(past() + 0.1), module.keys_values(memory, places))[1]
     assert float((moved - logits).abs().max()) > 1e-3
-    other = module.write(prompt, module.picture(memory.flip(1), places))[1]
+    other = module.generate(prompt, module.keys_values(memory.flip(1), places))[1]
     assert float((other - logits).abs().max()) > 1e-3
 
 
 @torch.no_grad()
-def test_no_word_sees_a_later_one() -> None:
-    module, (memory, places) = decoder(), picture()
-    seen = module.picture(memory, places)
-    words = torch.randint(0, 80, (3, 33), generator=torch.Generator().manual_seed(6))
-    changed = words.clone()
+def test_no_token_attends_to_a_later_one() -> None:
+    module, (memory, places) = decoder(), memory_of()
+    seen = module.keys_values(memory, places)
+    tokens = torch.randint(0, 80, (3, 33), generator=torch.Generator().manual_seed(6))
+    changed = tokens.clone()
     changed[:, 30] = (changed[:, 30] + 1) % 80
-    before, after = module(words, seen), module(changed, seen)
+    before, after = module(tokens, seen), module(changed, seen)
     assert torch.equal(before[:, :30], after[:, :30])
     assert float((before[:, 30:] - after[:, 30:]).abs().max()) > 1e-4
 
 
-def test_prompt_is_the_past_boxes_then_the_start_word() -> None:
+def test_the_sequence_starts_with_past_boxes_and_the_start_token() -> None:
     module = decoder(history=2)
     boxes = past(1, 2)
-    prompt = module.prompt(boxes)
+    prompt = module.start_sequence(boxes)
     assert prompt.shape == (1, 9)
-    assert torch.equal(prompt[0, :4], WORDS.words(boxes[0, 0]))
-    assert torch.equal(prompt[0, 4:8], WORDS.words(boxes[0, 1]))
-    assert int(prompt[0, 8]) == WORDS.start
+    assert torch.equal(prompt[0, :4], TOKENS.encode(boxes[0, 0]))
+    assert torch.equal(prompt[0, 4:8], TOKENS.encode(boxes[0, 1]))
+    assert int(prompt[0, 8]) == TOKENS.start
 
 
-def test_reading_words_writes_nothing() -> None:
-    module, (memory, places) = decoder(), picture()
+def test_decoding_writes_nothing() -> None:
+    module, (memory, places) = decoder(), memory_of()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    module.write(module.prompt(past()), module.picture(memory, places))
+    module.generate(module.start_sequence(past()), module.keys_values(memory, places))
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
-def test_the_answer_is_of_the_likeliest_words_or_of_what_they_lead_to_expect(
+def test_the_box_is_of_the_likeliest_tokens_or_their_expectation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Words 420 to 560 of 800 are 0.05 to 0.40 of the crop; the third is torn between 500 and 540."""
-    module = SequenceDecoder(C, HEADS, 2.0, 1, vocabulary=Vocabulary(), history=0)
+    module = SequenceDecoder(C, HEADS, 2.0, 1, tokenizer=BoxTokenizer(), history=0)
     logits = torch.full((1, 4, 802), -1e4)
     for place, word in enumerate((420, 440, 500, 560)):
         logits[0, place, word] = 1.0
     logits[0, 2, 540] = 1.0
-    words = torch.tensor([[420, 440, 500, 560]])
-    monkeypatch.setattr(module, "write", lambda prompt, picture: (words, logits))
-    greedy, sure = module.answer(torch.zeros(1, 1), [])
-    assert torch.equal(greedy, module.vocabulary.box(words))
-    assert torch.equal(sure, module.sureness(words, logits))
-    expected, _ = module.answer(torch.zeros(1, 1), [], expected=True)
-    assert torch.allclose(expected, module.vocabulary.box(torch.tensor([[420, 440, 520, 560]])), atol=1e-6)
+    tokens = torch.tensor([[420, 440, 500, 560]])
+    monkeypatch.setattr(module, "generate", lambda start, memory: (tokens, logits))
+    greedy, sure = module.predict_box(torch.zeros(1, 1), [])
+    assert torch.equal(greedy, module.tokenizer.decode(tokens))
+    assert torch.equal(sure, confidence(tokens, logits))
+    expected, _ = module.predict_box(torch.zeros(1, 1), [], expected=True)
+    assert torch.allclose(expected, module.tokenizer.decode(torch.tensor([[420, 440, 520, 560]])), atol=1e-6)
     logits[0, 2] = logits[0, 0]  # corners in one place
-    thin, _ = module.answer(torch.zeros(1, 1), [], expected=True)
+    thin, _ = module.predict_box(torch.zeros(1, 1), [], expected=True)
     assert float(thin[0, 2]) == pytest.approx(1 / 399)
 
 
-def test_sureness_counts_near_words_only() -> None:
-    module = SequenceDecoder(C, HEADS, 2.0, 1, vocabulary=Vocabulary(), history=0)
+def test_confidence_counts_near_tokens_only() -> None:
     logits = torch.full((1, 4, 802), -100.0)
     logits[0, :, 400] = logits[0, :, 408] = 0.0
-    words = torch.full((1, 4), 400)
-    assert float(module.sureness(words, logits)) == pytest.approx(1.0)
+    tokens = torch.full((1, 4), 400)
+    assert float(confidence(tokens, logits)) == pytest.approx(1.0)
     logits[0, 0, 408], logits[0, 0, 409] = -100.0, 0.0
-    assert float(module.sureness(words, logits)) == pytest.approx((0.5 + 3) / 4)
+    assert float(confidence(tokens, logits)) == pytest.approx((0.5 + 3) / 4)
 
 
 def test_every_parameter_learns_from_a_teacher_forced_pass() -> None:
-    module, (memory, places) = decoder(), picture()
+    module, (memory, places) = decoder(), memory_of()
     module.train()
     target = torch.randint(0, 80, (3, 4), generator=torch.Generator().manual_seed(7))
-    words = torch.cat([module.prompt(past()), target], dim=1)
-    logits = module(words, module.picture(memory, places))[:, -5:]
+    tokens = torch.cat([module.start_sequence(past()), target], dim=1)
+    logits = module(tokens, module.keys_values(memory, places))[:, -5:]
     logits.square().mean().backward()
     assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in module.parameters())
+
+
+# -- box tokens ---------------------------------------------------------------------------------------
+
+
+def test_published_sizes() -> None:
+    assert (PUBLISHED.coordinates, PUBLISHED.start, PUBLISHED.end, PUBLISHED.size, PUBLISHED.margin) == (
+        800,
+        800,
+        801,
+        802,
+        0.5,
+    )
+
+
+def test_tokens_of_a_box_by_hand() -> None:
+    """x1 = .375 -> (.375 + .5) * 399 = 349.125; the part after the point is cut off, as released."""
+    box = torch.tensor([[0.5, 0.6, 0.25, 0.2]])  # corners .375 .5 .625 .7
+    assert PUBLISHED.encode(box).tolist() == [[349, 399, 448, 478]]
+    assert torch.allclose(PUBLISHED.values(torch.tensor([0, 399, 798])), torch.tensor([-0.5, 0.5, 1.5]))
+
+
+def test_corners_far_outside_are_clamped() -> None:
+    assert PUBLISHED.encode(torch.tensor([[0.5, 0.5, 9.0, 9.0]])).tolist() == [[0, 0, 798, 798]]
+
+
+def test_there_and_back_is_less_than_a_step_off() -> None:
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.cat(
+        [torch.rand(500, 2, generator=generator), 0.05 + 0.4 * torch.rand(500, 2, generator=generator)], 1
+    )
+    back = PUBLISHED.decode(PUBLISHED.encode(boxes))
+    assert float((back - boxes).abs().max()) <= 1 / 399 + 1e-6
+    # Words of decoded boxes are the same tokens, if half a word is added against rounding.
+    again = PUBLISHED.encode(back + torch.tensor([0.5 / 399, 0.5 / 399, 0, 0]))
+    assert torch.equal(again, PUBLISHED.encode(boxes))
+
+
+def test_corners_in_the_wrong_order_give_the_smallest_box() -> None:
+    box = PUBLISHED.decode(torch.tensor([[500, 500, 300, 520]]))
+    assert box[0, 2] == pytest.approx(1 / 399)
+    assert box[0, 3] == pytest.approx(20 / 399)
+    assert box[0, 0] == pytest.approx(400 / 399 - 0.5)
+
+
+def test_expectation_of_certain_tokens_is_the_decoded_box() -> None:
+    tokens = torch.tensor([[349, 399, 448, 478]])
+    logits = torch.nn.functional.one_hot(tokens, PUBLISHED.size) * 200.0
+    assert torch.allclose(PUBLISHED.soft_argmax(logits), PUBLISHED.decode(tokens), atol=1e-6)
+
+
+def test_expectation_between_two_tokens_and_without_start_and_end() -> None:
+    logits = torch.full((1, 4, PUBLISHED.size), -200.0)
+    logits[0, :, 400] = logits[0, :, 402] = 0.0
+    logits[0, 2:, 400] = logits[0, 2:, 402] = -200.0
+    logits[0, 2:, 500] = 0.0
+    logits[0, :, 800:] = 50.0  # these two are no coordinates
+    box = PUBLISHED.soft_argmax(logits)[0]
+    low, high = 401 / 399 - 0.5, 500 / 399 - 0.5
+    expected = [(low + high) / 2] * 2 + [high - low] * 2
+    assert box.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_refuses_sizes_that_mean_nothing() -> None:
+    with pytest.raises(ValueError, match="bins"):
+        BoxTokenizer(bins=1)
