@@ -66,4 +66,4 @@ def test_coco_becomes_pictures_to_train_on(tmp_path: Path, capsys: pytest.Captur
     assert len(ImageSet.load(out)) == 3
     assert main(command) == 2
     assert main([*command, "--overwrite", "--split", "test"]) == 4
-    assert "annotations of the split test" in capsys.readouterr().err
+    assert "split 'test'" in capsys.readouterr().err

@@ -1,2 +1,1 @@
-"""Pictures, cut-outs, procedural clips and annotated sequences. Knows files and annotations; never loads
-torch."""
+"""Annotated video data sets, referring expressions, training images and synthetic clips, without torch."""

@@ -61,7 +61,7 @@ def check_dataset(
     The folder of one split, and the folder of one clip, is checked alone.
 
     Raises:
-        DataError: there is no data set at ``path``.
+        DataError: ``path`` does not hold a data set.
     """
     path = resolved(path)
     detected = detect(path, name, split)

@@ -129,7 +129,7 @@ class ImageSet:
         """Read ``root/index.jsonl``; no image is decoded yet.
 
         Raises:
-            DataError: there is no index, a line that does not parse, or a listed file that is missing.
+            DataError: a missing index, a line that does not parse, or a listed file that is missing.
         """
         index = root / "index.jsonl"
         try:

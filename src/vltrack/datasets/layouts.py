@@ -430,7 +430,7 @@ def _toolkit(
     return Layout(
         name=of.name,
         title=of.title,
-        form="the toolkit's annotation, no pictures",
+        form="the toolkit's annotation, no images",
         splits=(Split(name="test", listed=listed),),
         boxes=boxes,
         marks=marks,
@@ -447,7 +447,7 @@ def _pysot(name: str, title: str, file: str, attributes: Patterns = ()) -> Layou
     return Layout(
         name=name,
         title=title,
-        form="pysot's annotation, no pictures",
+        form="pysot's annotation, no images",
         splits=_TEST,
         marks=((file,),),
         absent_box="flat",
@@ -484,7 +484,7 @@ ANNOTATIONS = (
     Layout(
         name="trackingnet",
         title="TrackingNet",
-        form="boxes of a devkit, no pictures",
+        form="boxes of a devkit, no images",
         splits=_TEST,
         boxes=("{seq}.txt",),
         marks=(("???????????_[0-9]*.txt",),),

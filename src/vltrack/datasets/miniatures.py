@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 from zlib import crc32
 
@@ -105,135 +106,114 @@ _UAV_CLIPS = (
     MiniatureClip(split="test", name="bird1_2", folder="bird1", start=16, hidden=(4,)),
 )
 
+
+def _miniature(*clips: MiniatureClip, **formats: Any) -> Miniature:
+    return Miniature(clips=clips, **formats)
+
+
 MINIATURES: Mapping[str, Miniature] = {
-    "lasot": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="airplane-1", hidden=(5, 6), boxed=True, edge=9),
-            MiniatureClip(split="test", name="rubicCube-1", frames=14, hidden=(7, 8, 9)),
-            MiniatureClip(split="test", name="zebra-10", flat=4),
-            MiniatureClip(split="train", name="airplane-2"),
-        ),
+    "lasot": _miniature(
+        MiniatureClip(split="test", name="airplane-1", hidden=(5, 6), boxed=True, edge=9),
+        MiniatureClip(split="test", name="rubicCube-1", frames=14, hidden=(7, 8, 9)),
+        MiniatureClip(split="test", name="zebra-10", flat=4),
+        MiniatureClip(split="train", name="airplane-2"),
         flag_line=True,
         list_end="",
     ),
-    "lasot_ext": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="atv-1", hidden=(5,), boxed=True),
-            MiniatureClip(split="test", name="paddle-1", more_rows=3),
-            MiniatureClip(split="test", name="wingsuit-10", frames=15, hidden=(8, 9)),
-        ),
+    "lasot_ext": _miniature(
+        MiniatureClip(split="test", name="atv-1", hidden=(5,), boxed=True),
+        MiniatureClip(split="test", name="paddle-1", more_rows=3),
+        MiniatureClip(split="test", name="wingsuit-10", frames=15, hidden=(8, 9)),
         flag_line=True,
     ),
-    "tnl2k": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="Cat_BBC_video_01-Done", hidden=(6, 7), edge=3),
-            MiniatureClip(split="test", name="advSamp_monitor_bikeyellow", more_images=1),
-            MiniatureClip(split="test", name="test_015_Sord_video_Q01_done", suffix=".png", start=3, edge=5),
-            MiniatureClip(split="train", name="INF_run1", empty_sentence=True),
-            MiniatureClip(split="train", name="Fight_video_6-Done", hidden=(4,)),
-        ),
+    "tnl2k": _miniature(
+        MiniatureClip(split="test", name="Cat_BBC_video_01-Done", hidden=(6, 7), edge=3),
+        MiniatureClip(split="test", name="advSamp_monitor_bikeyellow", more_images=1),
+        MiniatureClip(split="test", name="test_015_Sord_video_Q01_done", suffix=".png", start=3, edge=5),
+        MiniatureClip(split="train", name="INF_run1", empty_sentence=True),
+        MiniatureClip(split="train", name="Fight_video_6-Done", hidden=(4,)),
         digits=5,
         attribute_lines=True,
     ),
-    "otb100": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="Football1", frames=74, start=1, more_images=4),
-            MiniatureClip(split="test", name="Human4-2", folder="Human4", alternative=1),
-            MiniatureClip(split="test", name="Jogging-1", folder="Jogging", alternative=1, target=1),
-            MiniatureClip(split="test", name="Jogging-2", folder="Jogging", alternative=1, target=2),
-            MiniatureClip(split="test", name="Walking", edge=5, flat=8),
-        ),
+    "otb100": _miniature(
+        MiniatureClip(split="test", name="Football1", frames=74, start=1, more_images=4),
+        MiniatureClip(split="test", name="Human4-2", folder="Human4", alternative=1),
+        MiniatureClip(split="test", name="Jogging-1", folder="Jogging", alternative=1, target=1),
+        MiniatureClip(split="test", name="Jogging-2", folder="Jogging", alternative=1, target=2),
+        MiniatureClip(split="test", name="Walking", edge=5, flat=8),
         digits=4,
         separator="\t",
     ),
-    "otb99": Miniature(
-        clips=(
-            MiniatureClip(split="train", name="Basketball"),
-            MiniatureClip(split="train", name="Human4-2", folder="Human4"),
-            MiniatureClip(split="test", name="Biker", frames=14, edge=5),
-            MiniatureClip(split="test", name="Skating2-1", folder="Skating2"),
-            MiniatureClip(split="test", name="Skating2-2", folder="Skating3"),
-        ),
+    "otb99": _miniature(
+        MiniatureClip(split="train", name="Basketball"),
+        MiniatureClip(split="train", name="Human4-2", folder="Human4"),
+        MiniatureClip(split="test", name="Biker", frames=14, edge=5),
+        MiniatureClip(split="test", name="Skating2-1", folder="Skating2"),
+        MiniatureClip(split="test", name="Skating2-2", folder="Skating3"),
         digits=4,
         separator=",",
     ),
-    "webuav3m": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="boat_on_river_1", hidden=(5, 6), edge=2),
-            MiniatureClip(split="test", name="white_car_2", gray=True),
-            MiniatureClip(split="val", name="bike_3"),
-            MiniatureClip(split="train", name="person_4", hidden=(7,)),
-        ),
+    "webuav3m": _miniature(
+        MiniatureClip(split="test", name="boat_on_river_1", hidden=(5, 6), edge=2),
+        MiniatureClip(split="test", name="white_car_2", gray=True),
+        MiniatureClip(split="val", name="bike_3"),
+        MiniatureClip(split="train", name="person_4", hidden=(7,)),
         digits=6,
         extras=(
             ("{split}/{seq}/attributes.txt", "0,1,0,0,0,0,0,0,1,0,0,0,0,0,1,0,2", False),
             ("{split}/{seq}/scenario.txt", "0,0,1,0,0,0,0", True),
         ),
     ),
-    "got10k": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="GOT-10k_Test_000001"),
-            MiniatureClip(split="test", name="GOT-10k_Test_000002", frames=14),
-            MiniatureClip(split="val", name="GOT-10k_Val_000001", hidden=(6, 7), boxed=True),
-            MiniatureClip(split="val", name="GOT-10k_Val_000002"),
-            MiniatureClip(split="train", name="GOT-10k_Train_000001", hidden=(4,), boxed=True),
-        ),
+    "got10k": _miniature(
+        MiniatureClip(split="test", name="GOT-10k_Test_000001"),
+        MiniatureClip(split="test", name="GOT-10k_Test_000002", frames=14),
+        MiniatureClip(split="val", name="GOT-10k_Val_000001", hidden=(6, 7), boxed=True),
+        MiniatureClip(split="val", name="GOT-10k_Val_000002"),
+        MiniatureClip(split="train", name="GOT-10k_Train_000001", hidden=(4,), boxed=True),
         decimals=4,
         extras=(("{split}/{seq}/cut_by_image.label", "0", True),),
     ),
-    "trackingnet": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="aB3-dE_fGh1_0", frames=14),
-            MiniatureClip(split="test", name="-3cD4eF5gH6_2"),
-            MiniatureClip(split="train", name="q1W2e3R4t5Y_0", hidden=(6,)),
-            MiniatureClip(split="train", name="z9X8c7V6b5N_1", frames=13),
-        ),
+    "trackingnet": _miniature(
+        MiniatureClip(split="test", name="aB3-dE_fGh1_0", frames=14),
+        MiniatureClip(split="test", name="-3cD4eF5gH6_2"),
+        MiniatureClip(split="train", name="q1W2e3R4t5Y_0", hidden=(6,)),
+        MiniatureClip(split="train", name="z9X8c7V6b5N_1", frames=13),
         digits=0,
         decimals=2,
     ),
-    "uav123": Miniature(clips=_UAV_CLIPS, digits=6, absent_as="nan"),
-    "uav123_10fps": Miniature(clips=_UAV_CLIPS, digits=6, absent_as="nan"),
-    "nfs": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="airboard_1", edge=4),
-            MiniatureClip(split="test", name="bee", frames=14, hidden=(6,)),
-            MiniatureClip(split="test", name="yoyo"),
-        ),
+    "uav123": _miniature(*_UAV_CLIPS, digits=6, absent_as="nan"),
+    "uav123_10fps": _miniature(*_UAV_CLIPS, digits=6, absent_as="nan"),
+    "nfs": _miniature(
+        MiniatureClip(split="test", name="airboard_1", edge=4),
+        MiniatureClip(split="test", name="bee", frames=14, hidden=(6,)),
+        MiniatureClip(split="test", name="yoyo"),
         digits=5,
         separator="\t",
     ),
-    "nfs-original": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="airboard_1", hidden=(6, 7)),
-            MiniatureClip(split="test", name="bee", frames=14, more_images=1),
-        ),
+    "nfs-original": _miniature(
+        MiniatureClip(split="test", name="airboard_1", hidden=(6, 7)),
+        MiniatureClip(split="test", name="bee", frames=14, more_images=1),
         digits=5,
         separator=" ",
         form="as its authors ship it",
     ),
-    "vasttrack": Miniature(
-        clips=(
-            MiniatureClip(split="test", name="Air Hockey-1", hidden=(5, 6)),
-            MiniatureClip(split="test", name="Aardwolf-4", alternative=1, edge=7),
-            MiniatureClip(split="test", name="Air Hockey-10", frames=14),
-        ),
+    "vasttrack": _miniature(
+        MiniatureClip(split="test", name="Air Hockey-1", hidden=(5, 6)),
+        MiniatureClip(split="test", name="Aardwolf-4", alternative=1, edge=7),
+        MiniatureClip(split="test", name="Air Hockey-10", frames=14),
     ),
-    "mgit": Miniature(
-        clips=(
-            MiniatureClip(split="val", name="003", hidden=(6, 7)),
-            MiniatureClip(split="val", name="017", frames=14),
-            MiniatureClip(split="train", name="001", edge=5),
-            MiniatureClip(split="test", name="002"),
-        ),
+    "mgit": _miniature(
+        MiniatureClip(split="val", name="003", hidden=(6, 7)),
+        MiniatureClip(split="val", name="017", frames=14),
+        MiniatureClip(split="train", name="001", edge=5),
+        MiniatureClip(split="test", name="002"),
         digits=6,
         decimals=2,
     ),
-    "folder": Miniature(
-        clips=(
-            MiniatureClip(split="all", name="my-dog"),
-            MiniatureClip(split="all", name="red-car", hidden=(5, 6), edge=3),
-            MiniatureClip(split="all", name="the-neighbour", frames=15, empty_sentence=True),
-        ),
+    "folder": _miniature(
+        MiniatureClip(split="all", name="my-dog"),
+        MiniatureClip(split="all", name="red-car", hidden=(5, 6), edge=3),
+        MiniatureClip(split="all", name="the-neighbour", frames=15, empty_sentence=True),
         decimals=2,
     ),
 }

@@ -78,7 +78,7 @@ def read_dataset(path: Path, issues: Issues, *, name: str | None = None, split: 
     """Read the sequences that are free of errors; errors go to ``issues``. Arguments as of ``open_dataset``.
 
     Raises:
-        DataError: there is no data set at ``path``.
+        DataError: ``path`` does not hold a data set.
     """
     return read_detected(detect(resolved(path), name, split), issues)
 

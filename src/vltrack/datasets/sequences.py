@@ -31,7 +31,7 @@ class Sequence:
 
     Attributes:
         name: official name, which is that of result files.
-        source: folder of images, or video file; the annotation file where there are no images.
+        source: folder of images, or video file; the annotation file where images are missing.
         files: the images in order (a tuple or ``ImageList``); None for a video file; () without images.
         boxes: (R, 4) float64 x, y, w, h in pixels as annotated: NaN rows and zeros are kept, and nothing is
             shifted, even where the authors counted pixels from 1.
@@ -74,7 +74,7 @@ class Sequence:
         """Yield all frames in order, decoded one by one; the source is closed with the generator.
 
         Raises:
-            DataError: there are no images, an image cannot be decoded (the path is named), or a video has
+            DataError: images are missing, an image cannot be decoded (the path is named), or a video has
                 another number of frames than there are boxes (seen at the end).
             InputError, PartialResult: the source cannot be read (see ``vltrack.video``).
         """
