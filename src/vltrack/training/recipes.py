@@ -208,9 +208,8 @@ def aitrack_tiny() -> TrainConfig:
 
 def _base(model: str, **changes: Any) -> TrainConfig:
     """A published recipe; the optimizer is the same in most."""
-    return TrainConfig(
-        model=model, size="base", **{"betas": (0.9, 0.999), "weight_decay": 1e-4, "grad_clip": 0.1} | changes
-    )
+    optimizer: dict[str, Any] = {"betas": (0.9, 0.999), "weight_decay": 1e-4, "grad_clip": 0.1}
+    return TrainConfig(model=model, size="base", **optimizer | changes)
 
 
 def aitrack_base() -> TrainConfig:
