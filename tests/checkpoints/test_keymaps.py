@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model_cases import make, narrow_base
-from vltrack.checkpoints.key_maps import BERT_BASE, MAE_VIT, KeyMap, Report, initialise
+from vltrack.checkpoints.key_maps import BERT_BASE, MAE_VIT, KeyMap, Report, apply_key_map
 from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite
 from vltrack.models.litetrack import LiteTrack, base, tiny
 
@@ -114,7 +114,7 @@ def test_mae_loads_into_stem_class_token_and_blocks(model: LiteTrack, mae, wrapp
         {wrapper + name.removeprefix("model."): tensor for name, tensor in mae.items()},
         tmp_path / "mae.safetensors",
     )
-    report = initialise(model, load_file(tmp_path / "mae.safetensors"), MAE_VIT)
+    report = apply_key_map(model, load_file(tmp_path / "mae.safetensors"), MAE_VIT)
     check_covers(model, report)
     state = model.state_dict()
     assert torch.equal(state["cls_token"], mae["model.cls_token"])
@@ -131,7 +131,7 @@ def test_mae_loads_into_stem_class_token_and_blocks(model: LiteTrack, mae, wrapp
 def test_bert_loads_its_lower_six_layers(model: LiteTrack, wrapper: str, old: bool, tmp_path) -> None:
     given = filled(bert_shapes(wrapper=wrapper, old=old))
     save_file(given, tmp_path / "bert.safetensors")
-    report = initialise(model, load_file(tmp_path / "bert.safetensors"), BERT_BASE)
+    report = apply_key_map(model, load_file(tmp_path / "bert.safetensors"), BERT_BASE)
     check_covers(model, report)
     state = model.state_dict()
     ours = {name for name in state if name.startswith("bert.")}
@@ -151,7 +151,7 @@ def test_bert_loads_its_lower_six_layers(model: LiteTrack, wrapper: str, old: bo
 
 
 def test_half_precision_is_cast(model: LiteTrack, mae) -> None:
-    initialise(model, {name: tensor.half() for name, tensor in mae.items()}, MAE_VIT)
+    apply_key_map(model, {name: tensor.half() for name, tensor in mae.items()}, MAE_VIT)
     assert torch.equal(model.state_dict()["cls_token"], mae["model.cls_token"].half().float())
 
 
@@ -177,13 +177,13 @@ def test_each_missing_tensor_is_named(model: LiteTrack, mae, bert, keymap: KeyMa
             continue
         rest = {n: t for n, t in given.items() if n != name}
         if keymap.ignores(current):
-            initialise(model, rest, keymap)
+            apply_key_map(model, rest, keymap)
             continue
         with pytest.raises(CheckpointMismatch, match=current.replace(".", r"\.")):
-            initialise(model, rest, keymap)
+            apply_key_map(model, rest, keymap)
     if keymap is MAE_VIT:
         with pytest.raises(CheckpointMismatch):
-            initialise(
+            apply_key_map(
                 model, {n: t * 2 for n, t in given.items() if "blocks.11.mlp.fc2.bias" not in n}, keymap
             )
         assert torch.equal(model.state_dict()["cls_token"], before), "nothing is copied unless all fits"
@@ -196,28 +196,29 @@ def test_what_is_not_expected_is_named(model: LiteTrack, mae) -> None:
         ("optimizer", "optimizer"),
     ):
         with pytest.raises(CheckpointMismatch, match=f"1 unexpected .*{named}"):
-            initialise(model, {**mae, name: torch.zeros(1)}, MAE_VIT)
+            apply_key_map(model, {**mae, name: torch.zeros(1)}, MAE_VIT)
     with pytest.raises(CheckpointMismatch, match=r"1 given twice \(first: cls_token"):
-        initialise(model, {**mae, "cls_token": torch.zeros(1, 1, 64)}, MAE_VIT)
+        apply_key_map(model, {**mae, "cls_token": torch.zeros(1, 1, 64)}, MAE_VIT)
 
 
 def test_other_shapes_kinds_and_numbers_are_named(model: LiteTrack, mae) -> None:
     short = {**mae, "model.blocks.3.norm1.bias": torch.zeros(1)}  # copying would broadcast
     with pytest.raises(CheckpointMismatch, match=r"blocks\.3\.norm1\.bias \(1,\) for \(64,\)"):
-        initialise(model, short, MAE_VIT)
+        apply_key_map(model, short, MAE_VIT)
     with pytest.raises(CheckpointMismatch, match=r"blocks\.3\.norm1\.bias torch\.int64"):
-        initialise(model, {**mae, "model.blocks.3.norm1.bias": torch.zeros(64, dtype=torch.int64)}, MAE_VIT)
+        whole = torch.zeros(64, dtype=torch.int64)
+        apply_key_map(model, {**mae, "model.blocks.3.norm1.bias": whole}, MAE_VIT)
     spoiled = mae["model.blocks.3.norm1.bias"].clone()
     spoiled[5] = torch.nan
     with pytest.raises(CheckpointNonFinite, match=r"blocks\.3\.norm1\.bias"):
-        initialise(model, {**mae, "model.blocks.3.norm1.bias": spoiled}, MAE_VIT)
+        apply_key_map(model, {**mae, "model.blocks.3.norm1.bias": spoiled}, MAE_VIT)
 
 
 def test_a_model_of_another_width_or_kind_is_refused(mae, bert) -> None:
     with pytest.raises(CheckpointMismatch, match="of another shape"):
-        initialise(make(narrow_base(width=32)), mae, MAE_VIT)
+        apply_key_map(make(narrow_base(width=32)), mae, MAE_VIT)
     for keymap, given in ((MAE_VIT, mae), (BERT_BASE, bert)):
         with pytest.raises(CheckpointMismatch):
-            initialise(make(tiny()), given, keymap)
+            apply_key_map(make(tiny()), given, keymap)
     with pytest.raises(CheckpointMismatch, match="no part for it"):
-        initialise(torch.nn.Linear(2, 2), mae, MAE_VIT)
+        apply_key_map(torch.nn.Linear(2, 2), mae, MAE_VIT)

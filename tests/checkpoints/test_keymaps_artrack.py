@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model_cases import CONFIGS, Scene, boxed, boxes, make, pictures
-from vltrack.checkpoints.key_maps import AITRACK, ARTRACK, KeyMap, initialise
+from vltrack.checkpoints.key_maps import AITRACK, ARTRACK, KeyMap, apply_key_map
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models.aitrack import AITrack, AITrackConfig, artrack_base, base
 
@@ -182,7 +182,7 @@ def test_a_file_of_the_published_names_loads_whole(
     keymap: KeyMap, config: AITrackConfig, shapes: Shapes, spare: int, fresh: set[str]
 ) -> None:
     tensors, model = file_of(shapes), make(config)
-    report = initialise(model, tensors, keymap)
+    report = apply_key_map(model, tensors, keymap)
     assert len(report.loaded) == len(shapes) - spare
     assert len(report.ignored) == spare
     assert {name.split(".")[0] for name in report.kept_fresh} == fresh
@@ -213,7 +213,7 @@ def test_artracks_weights_run_in_aitrack_as_in_artrack() -> None:
     parent, scene = make(NARROW_ARTRACK), Scene(NARROW_ARTRACK)
     child = AITrack(NARROW_AITRACK).eval()
     for model in (parent, child):
-        initialise(model, tensors, ARTRACK)
+        apply_key_map(model, tensors, ARTRACK)
     template, search, box = pictures(128, 2), pictures(256, 2, 5), boxes(2)
     with torch.no_grad():
         seen = [
@@ -244,9 +244,10 @@ def test_the_published_sizes_have_these_shapes() -> None:
 def test_a_name_that_nobody_knows_or_that_is_missing_is_told() -> None:
     shapes = artrack_shapes(NARROW_ARTRACK)
     with pytest.raises(CheckpointMismatch, match=r"pix_head\.extra"):
-        initialise(make(NARROW_ARTRACK), file_of({**shapes, "net.pix_head.extra": (3,)}), ARTRACK)
+        apply_key_map(make(NARROW_ARTRACK), file_of({**shapes, "net.pix_head.extra": (3,)}), ARTRACK)
     shapes.pop("net.pix_head.output_bias")
     with pytest.raises(CheckpointMismatch, match=r"decoder\.output_bias"):
-        initialise(make(NARROW_ARTRACK), file_of(shapes), ARTRACK)
+        apply_key_map(make(NARROW_ARTRACK), file_of(shapes), ARTRACK)
     with pytest.raises(CheckpointMismatch, match="prev_position"):  # a file of the first stage
-        initialise(make(NARROW_ARTRACK), file_of(artrack_shapes(replace(NARROW_ARTRACK, history=0))), ARTRACK)
+        first_stage = artrack_shapes(replace(NARROW_ARTRACK, history=0))
+        apply_key_map(make(NARROW_ARTRACK), file_of(first_stage), ARTRACK)

@@ -18,9 +18,9 @@ from vltrack.checkpoints.key_maps import (
     CLIP_VIT_L14,
     KeyMap,
     alpha_clip_map,
+    apply_key_map,
     clip_map,
     from_hugging_face,
-    initialise,
 )
 from vltrack.checkpoints.torch_files import read_tensors
 from vltrack.core.errors import CheckpointMismatch
@@ -159,7 +159,7 @@ def alpha() -> dict[str, Tensor]:
 
 def test_openai_clip_loads_into_both_towers(clip) -> None:
     model = Holder(SMALL)
-    report = initialise(model, clip, CLIP_VIT_L14)
+    report = apply_key_map(model, clip, CLIP_VIT_L14)
     assert set(report.kept_fresh) == {"roi.conv1_alpha.weight", "head.weight", "head.bias"}
     assert set(report.ignored) == {"logit_scale", "input_resolution", "context_length", "vocab_size"}
     state = model.state_dict()
@@ -173,9 +173,9 @@ def test_openai_clip_loads_into_both_towers(clip) -> None:
 
 def test_alpha_clip_loads_over_clip(clip, alpha, tmp_path: Path) -> None:
     model = Holder(SMALL)
-    initialise(model, clip, CLIP_VIT_L14)
+    apply_key_map(model, clip, CLIP_VIT_L14)
     torch.save(alpha, tmp_path / "clip_l14_grit20m_fultune_2xe.pth")
-    report = initialise(model, read_tensors(tmp_path / "clip_l14_grit20m_fultune_2xe.pth"), ALPHA_CLIP_L14)
+    report = apply_key_map(model, read_tensors(tmp_path / "clip_l14_grit20m_fultune_2xe.pth"), ALPHA_CLIP_L14)
     assert report.ignored == ()
     assert {name for name in report.loaded} == {f"roi.{name}" for name in alpha}
     for name, tensor in alpha.items():
@@ -188,7 +188,7 @@ def test_hugging_face_is_the_same_model(tmp_path: Path) -> None:
     save_file(given, tmp_path / "model.safetensors")
     renamed = from_hugging_face(read_tensors(tmp_path / "model.safetensors"))
     model = Holder(SMALL)
-    report = initialise(model, renamed, CLIP_VIT_L14)
+    report = apply_key_map(model, renamed, CLIP_VIT_L14)
     assert set(report.ignored) == {"logit_scale", *(n for n in given if n.endswith("position_ids"))}
     assert set(report.kept_fresh) == {"roi.conv1_alpha.weight", "head.weight", "head.bias"}
     q, k, v = (given[f"vision_model.encoder.layers.23.self_attn.{part}_proj.bias"] for part in "qkv")
@@ -207,22 +207,22 @@ def test_what_hugging_face_leaves_out_is_named() -> None:
         {**given, name: torch.ones(())},
     ):
         with pytest.raises(CheckpointMismatch, match=r"clip_text\.transformer\.resblocks\.3\.attn\.in_proj"):
-            initialise(Holder(SMALL), from_hugging_face(faulty), CLIP_VIT_L14)
+            apply_key_map(Holder(SMALL), from_hugging_face(faulty), CLIP_VIT_L14)
     flat = {**given, "visual_projection.weight": torch.ones(3)}
     with pytest.raises(CheckpointMismatch, match=r"roi\.proj"):
-        initialise(Holder(SMALL), from_hugging_face(flat), CLIP_VIT_L14)
+        apply_key_map(Holder(SMALL), from_hugging_face(flat), CLIP_VIT_L14)
 
 
 def test_towers_on_their_own(clip, alpha) -> None:
     side = SMALL["patch"] * SMALL["side"]
     tower = ClipVision(size=side, patch=7, width=32, heads=16, out=16, alpha=True)
-    assert initialise(tower, clip, clip_map(picture="", text=None)).kept_fresh == ("conv1_alpha.weight",)
+    assert apply_key_map(tower, clip, clip_map(image="", text=None)).kept_fresh == ("conv1_alpha.weight",)
     assert torch.equal(tower.proj, clip["visual.proj"])
-    assert initialise(tower, alpha, alpha_clip_map(picture="")).kept_fresh == ()
+    assert apply_key_map(tower, alpha, alpha_clip_map(image="")).kept_fresh == ()
     text = ClipText(vocabulary=300, width=16, heads=4, out=16)
-    assert initialise(text, clip, clip_map(picture=None, text="")).kept_fresh == ()
+    assert apply_key_map(text, clip, clip_map(image=None, text="")).kept_fresh == ()
     without = Holder(SMALL, text=False)
-    assert "token_embedding.weight" in initialise(without, clip, CLIP_VIT_L14).ignored
+    assert "token_embedding.weight" in apply_key_map(without, clip, CLIP_VIT_L14).ignored
 
 
 @pytest.mark.fault("C09")
@@ -230,7 +230,7 @@ def test_half_precision_is_cast(clip) -> None:
     """OpenAI's file holds matrices as fp16 and norms as fp32."""
     model = Holder(SMALL)
     half = {name: t.half() if t.ndim > 1 else t for name, t in clip.items()}
-    initialise(model, half, CLIP_VIT_L14)
+    apply_key_map(model, half, CLIP_VIT_L14)
     assert model.roi.proj.dtype == torch.float32
     assert torch.equal(model.roi.proj, clip["visual.proj"].half().float())
 
@@ -244,7 +244,7 @@ def test_each_missing_or_strange_tensor_is_named(clip, alpha) -> None:
         (alpha, ALPHA_CLIP_L14, "conv1_alpha.weight", r"roi\.conv1_alpha\.weight"),
     ):
         with pytest.raises(CheckpointMismatch, match=f"1 missing .*{named}"):
-            initialise(model, {n: t for n, t in given.items() if n != name}, keymap)
+            apply_key_map(model, {n: t for n, t in given.items() if n != name}, keymap)
     for given, keymap, name in (
         (clip, CLIP_VIT_L14, "transformer.resblocks.12.ln_1.weight"),
         (clip, CLIP_VIT_L14, "visual.conv1_alpha.weight"),
@@ -252,7 +252,7 @@ def test_each_missing_or_strange_tensor_is_named(clip, alpha) -> None:
         (alpha, ALPHA_CLIP_L14, "token_embedding.weight"),
     ):
         with pytest.raises(CheckpointMismatch, match="1 unexpected"):
-            initialise(model, {**given, name: torch.zeros(1)}, keymap)
+            apply_key_map(model, {**given, name: torch.zeros(1)}, keymap)
 
 
 @pytest.mark.parametrize(

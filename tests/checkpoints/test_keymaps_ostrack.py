@@ -19,11 +19,11 @@ from model_cases import boxed, make, pictures, sentences
 from vltrack.checkpoints.key_maps import (
     ALL_IN_ONE,
     BERT_BASE,
-    MAE_TRUNK,
+    MAE_BACKBONE,
     OSTRACK,
     KeyMap,
+    apply_key_map,
     fold_constant_sentence,
-    initialise,
 )
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models.all_in_one import AllInOne, AllInOneConfig, base, ostrack_base
@@ -182,7 +182,7 @@ def distance(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[
 
 def loaded(config: AllInOneConfig, tensors: dict[str, Tensor], keymap: KeyMap) -> AllInOne:
     model: AllInOne = make(replace(config, **NARROW))
-    initialise(model, tensors, keymap)
+    apply_key_map(model, tensors, keymap)
     return model
 
 
@@ -221,7 +221,7 @@ def test_every_tensor_finds_its_place(ostrack, wrapper: str) -> None:
     given = {wrapper + name.removeprefix("net."): tensor for name, tensor in ostrack.items()}
     given["optimizer.state.0.exp_avg"] = torch.zeros(3)
     model: AllInOne = make(replace(ostrack_base(), **NARROW))
-    report = initialise(model, given, OSTRACK)
+    report = apply_key_map(model, given, OSTRACK)
     counters = {n for n in model.state_dict() if n.endswith("num_batches_tracked")}
     assert set(report.kept_fresh) == counters
     spare = {"backbone.cls_token", "backbone.pos_embed", "optimizer.state.0.exp_avg"}
@@ -232,7 +232,7 @@ def test_every_tensor_finds_its_place(ostrack, wrapper: str) -> None:
 def test_into_base_what_is_new_stays_fresh(ostrack) -> None:
     """OSTrack's weights are also a start for All-in-One."""
     model: AllInOne = make(replace(base(), **NARROW))
-    report = initialise(model, ostrack, OSTRACK)
+    report = apply_key_map(model, ostrack, OSTRACK)
     fresh = {n.split(".")[0] for n in report.kept_fresh if not n.endswith("num_batches_tracked")}
     assert fresh == {"bert", "language", "aligner"}
 
@@ -258,9 +258,9 @@ def test_missing_and_unknown_tensors_are_named(ostrack) -> None:
     for name in ("net.box_head.conv5_size.bias", "net.backbone.pos_embed_z", "net.backbone.norm.weight"):
         rest = {n: t for n, t in ostrack.items() if n != name}
         with pytest.raises(CheckpointMismatch, match=name.removeprefix("net.").replace(".", r"\.")):
-            initialise(model, rest, OSTRACK)
+            apply_key_map(model, rest, OSTRACK)
     with pytest.raises(CheckpointMismatch, match=r"backbone\.blocks\.12\.norm1\.weight"):
-        initialise(model, {**ostrack, "net.backbone.blocks.12.norm1.weight": torch.zeros(WIDTH)}, OSTRACK)
+        apply_key_map(model, {**ostrack, "net.backbone.blocks.12.norm1.weight": torch.zeros(WIDTH)}, OSTRACK)
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +316,7 @@ def test_a_trunk_starts_from_mae_and_the_words_from_bert() -> None:
     trunk = {n: s for n, s in ostrack_shapes(wrapper="").items() if n.startswith("backbone.")}
     mae = filled({n.removeprefix("backbone."): s for n, s in trunk.items() if "pos_embed_" not in n})
     model: AllInOne = make(replace(base(), **NARROW))
-    report = initialise(model, mae, MAE_TRUNK)
+    report = apply_key_map(model, mae, MAE_BACKBONE)
     assert torch.equal(model.norm.weight, mae["norm.weight"])
     assert set(report.ignored) == {"cls_token", "pos_embed"}
     table = {
@@ -326,4 +326,4 @@ def test_a_trunk_starts_from_mae_and_the_words_from_bert() -> None:
         "embeddings.LayerNorm.weight": (WIDTH,),
         "embeddings.LayerNorm.bias": (WIDTH,),
     }
-    assert len(initialise(model, filled(table), BERT_BASE).loaded) == 5
+    assert len(apply_key_map(model, filled(table), BERT_BASE).loaded) == 5

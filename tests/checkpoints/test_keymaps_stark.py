@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model_cases import boxed, make, pictures
-from vltrack.checkpoints.key_maps import RESNET, STARK, STARK_START, initialise
+from vltrack.checkpoints.key_maps import RESNET, STARK, STARK_START, apply_key_map
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.core.types import Mode
 from vltrack.models.base import MODE_IDS
@@ -49,7 +49,7 @@ def stark() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def preset(stark) -> BITTracker:
     model: BITTracker = make(replace(stark_r50(), **NARROW))
-    initialise(model, stark, STARK)
+    apply_key_map(model, stark, STARK)
     return model
 
 
@@ -133,7 +133,7 @@ def test_a_file_of_torchvisions_names_loads_into_the_stem(tmp_path) -> None:
     tensors = published.filled(published.resnet_shapes(50, counters=True))
     save_file(tensors, tmp_path / "resnet50.safetensors")
     model = make(replace(base_r50(), **NARROW))
-    report = initialise(model, load_file(tmp_path / "resnet50.safetensors"), RESNET)
+    report = apply_key_map(model, load_file(tmp_path / "resnet50.safetensors"), RESNET)
     state = model.state_dict()
     assert all(torch.equal(state[name], tensors[name.removeprefix("stem.body.")]) for name in report.loaded)
     assert set(report.kept_fresh) == {name for name in state if not name.startswith("stem.body.")}
@@ -150,9 +150,9 @@ def test_each_part_must_come(stark, preset: BITTracker) -> None:
     ):
         rest = {n: t for n, t in stark.items() if n != name}
         with pytest.raises(CheckpointMismatch, match=name.removeprefix("net.").replace(".", r"\.")):
-            initialise(preset, rest, STARK)
+            apply_key_map(preset, rest, STARK)
     with pytest.raises(CheckpointMismatch, match=r"1 unexpected .*box_head\.conv6_tl"):
-        initialise(preset, {**stark, "net.box_head.conv6_tl.weight": torch.zeros(1)}, STARK)
+        apply_key_map(preset, {**stark, "net.box_head.conv6_tl.weight": torch.zeros(1)}, STARK)
 
 
 def test_other_networks_are_refused(stark) -> None:
@@ -161,9 +161,9 @@ def test_other_networks_are_refused(stark) -> None:
         deep, small = BITTracker(replace(stark_base(), **NARROW)), BITTracker(tiny())
     for model in (deep, small):
         with pytest.raises(CheckpointMismatch):
-            initialise(model, stark, STARK)
+            apply_key_map(model, stark, STARK)
     with pytest.raises(CheckpointMismatch, match="unknown to the map"):
-        initialise(make(replace(base_r50(), **NARROW)), stark, STARK)
+        apply_key_map(make(replace(base_r50(), **NARROW)), stark, STARK)
 
 
 @torch.no_grad()
@@ -178,7 +178,7 @@ def test_base_goes_on_from_stark_about_where_it_was(stark, views) -> None:
     unit = {n: norm_of_one(n, t) for n, t in stark.items()}
     for kind, tensors in (("random norms", stark), ("plain norms", unit)):
         for name, model in (("plain", plain), ("ours", ours)):
-            initialise(model, tensors, STARK_START)
+            apply_key_map(model, tensors, STARK_START)
             seen[name] = read_by_head(model, *views)
         alike = nn.functional.cosine_similarity(seen["plain"], seen["ours"], dim=1)
         assert float(alike.min()) > {"random norms": 0.99, "plain norms": 0.999}[kind]

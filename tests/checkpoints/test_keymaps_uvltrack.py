@@ -28,12 +28,12 @@ from uvltrack_published import (
 from model_cases import boxed, boxes, make, pictures, sentences
 from vltrack.checkpoints.key_maps import (
     LITETRACK,
-    MAE_TRUNK,
+    MAE_BACKBONE,
     MAE_VIT,
     UVLTRACK,
+    apply_key_map,
     bert_base,
     bert_large,
-    initialise,
 )
 from vltrack.checkpoints.torch_files import read_tensors
 from vltrack.core.errors import CheckpointMismatch
@@ -70,7 +70,7 @@ def tensors() -> Tensors:
 @pytest.fixture(scope="module")
 def model(tensors: Tensors) -> LiteTrack:
     made: LiteTrack = make(narrow(), seed=7)
-    initialise(made, tensors, UVLTRACK)
+    apply_key_map(made, tensors, UVLTRACK)
     return made
 
 
@@ -90,7 +90,7 @@ def test_a_file_as_it_is_published_loads(tensors: Tensors, key: str | None, tmp_
     content |= {"epoch": 300, "net_type": "UVLTrack", "stats": {"loss": {"total": 1.0}}}
     torch.save(content, tmp_path / "UVLTrack_ep0300.pth.tar")
     model: LiteTrack = make(narrow(), seed=1)
-    report = initialise(model, read_tensors(tmp_path / "UVLTrack_ep0300.pth.tar"), UVLTRACK)
+    report = apply_key_map(model, read_tensors(tmp_path / "UVLTrack_ep0300.pth.tar"), UVLTRACK)
     state = model.state_dict()
     assert set(report.loaded) | set(report.kept_fresh) == set(state)
     assert {name.rpartition(".")[2] for name in report.kept_fresh} == {"num_batches_tracked"}
@@ -131,7 +131,7 @@ def test_an_earlier_name_of_the_prompter(tensors: Tensors) -> None:
         name.replace("box_head.prompter.", "box_head.image_tokenlize."): t for name, t in tensors.items()
     }
     model: LiteTrack = make(narrow(), seed=1)
-    initialise(model, older, UVLTRACK)
+    apply_key_map(model, older, UVLTRACK)
     assert torch.equal(model.head.prompter.queries, tensors["box_head.prompter.query_embed.weight"])
 
 
@@ -176,14 +176,14 @@ def test_litetrack_s_gates_load_and_what_is_ours_stays() -> None:
                 name.removeprefix("backbone.vit.").replace("attn.", "attn.gate.")
             ].shape
             given[name] = torch.randn(shape)
-    report = initialise(model, {f"net.{name}": tensor for name, tensor in given.items()}, LITETRACK)
+    report = apply_key_map(model, {f"net.{name}": tensor for name, tensor in given.items()}, LITETRACK)
     after = model.state_dict()
     assert torch.equal(after["blocks.3.attn.gate.fc1.weight"], given["backbone.vit.blocks.3.attn.fc1.weight"])
     assert all(torch.equal(after[name], before[name]) for name in report.kept_fresh)
     kept = {name for name in report.kept_fresh if not name.endswith("num_batches_tracked")}
     assert kept == {name for name in after if name.startswith(("star_", "selector."))}
     with pytest.raises(CheckpointMismatch, match=r"missing .*blocks\.0\.attn\.gate\.fc1"):
-        initialise(model, filled(shapes_of(NARROW)), LITETRACK)
+        apply_key_map(model, filled(shapes_of(NARROW)), LITETRACK)
 
 
 def test_what_a_map_of_a_whole_tracker_does_not_know_is_named(tensors: Tensors) -> None:
@@ -191,7 +191,7 @@ def test_what_a_map_of_a_whole_tracker_does_not_know_is_named(tensors: Tensors) 
     model = make(narrow(gate=True, star=True, select=True, star_width=4), seed=1)
     before = model.state_dict()["cls_token"].clone()
     with pytest.raises(CheckpointMismatch, match=r"unknown to the map \(first: .*attn\.gate"):
-        initialise(model, tensors, UVLTRACK)
+        apply_key_map(model, tensors, UVLTRACK)
     assert torch.equal(model.state_dict()["cls_token"], before)
 
 
@@ -201,7 +201,7 @@ def test_each_missing_tensor_is_named(tensors: Tensors, model: LiteTrack) -> Non
         if UVLTRACK.ignores(name) and not re.search(r"\.(q|kv|proj)\.", name):
             continue
         with pytest.raises(CheckpointMismatch, match=re.escape(name)):
-            initialise(model, rest, UVLTRACK)
+            apply_key_map(model, rest, UVLTRACK)
 
 
 @pytest.mark.parametrize(("function", "there"), [(bert_base, 12), (bert_large, 24)])
@@ -232,7 +232,7 @@ def test_a_training_starts_from_mae_and_bert_of_its_size(
     there = {"bert_base": 12, "bert_large": 24}[bert.__name__]
     whole = replace(sizes, split=there)
     for keymap, prefix, file in (
-        (MAE_TRUNK if network is SATracker else MAE_VIT, "backbone.vit.", vit_shapes(sizes)),
+        (MAE_BACKBONE if network is SATracker else MAE_VIT, "backbone.vit.", vit_shapes(sizes)),
         (bert(sizes.split), "backbone.bert.", bert_shapes(whole)),
     ):
         given = {name.removeprefix(prefix): shape for name, shape in file.items()}
@@ -308,7 +308,7 @@ def test_grounding_is_what_the_released_code_computes(model: LiteTrack, publishe
 def test_layer_contrasts_are_the_published_ones(tensors: Tensors, published: Published, mode: Mode) -> None:
     """In training: similarities after layers 3 to 11."""
     model: LiteTrack = make(narrow(), seed=7).train()
-    initialise(model, tensors, UVLTRACK)
+    apply_key_map(model, tensors, UVLTRACK)
     template, context, template_box, _ = shown()
     ids, valid = sentence(2)
     with torch.no_grad():

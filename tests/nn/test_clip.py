@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vltrack.checkpoints.key_maps import clip_map, from_hugging_face, initialise
+from vltrack.checkpoints.key_maps import apply_key_map, clip_map, from_hugging_face
 from vltrack.nn.clip import CLIP_MEAN, CLIP_STD, ClipText, ClipVision, to_clip_input
 
 END = 299
@@ -59,7 +59,7 @@ def test_the_picture_tower_is_that_of_transformers() -> None:
     with torch.random.fork_rng(devices=[]):
         theirs = drawn(CLIPVisionModelWithProjection(config))
     ours = small_vision()
-    initialise(ours, from_hugging_face(theirs.state_dict()), clip_map(picture="", text=None))
+    apply_key_map(ours, from_hugging_face(theirs.state_dict()), clip_map(image="", text=None))
     with torch.no_grad():
         expected = theirs(pictures())
         torch.testing.assert_close(ours(pictures()), expected.image_embeds, rtol=1e-5, atol=1e-5)
@@ -84,7 +84,7 @@ def test_the_sentence_tower_is_that_of_transformers(words) -> None:
     with torch.random.fork_rng(devices=[]):
         theirs = drawn(CLIPTextModelWithProjection(config))
     ours = small_text()
-    initialise(ours, from_hugging_face(theirs.state_dict()), clip_map(picture=None, text=""))
+    apply_key_map(ours, from_hugging_face(theirs.state_dict()), clip_map(image=None, text=""))
     ids, valid = words
     with torch.no_grad():
         expected = theirs(ids).text_embeds

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vltrack.checkpoints import store
-from vltrack.checkpoints.key_maps import KeyMap, initialise
+from vltrack.checkpoints.key_maps import KeyMap, apply_key_map
 from vltrack.checkpoints.sources import SOURCES, NameMatch, bare, match_names, partial_map
 from vltrack.checkpoints.torch_files import read_tensors
 from vltrack.core.errors import (
@@ -202,7 +202,7 @@ def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
             hint="Give one of the files, or skip these parameters of both with --partial.",
         )
     try:
-        report = initialise(work.model, prepared, keymap)
+        report = apply_key_map(work.model, prepared, keymap)
     except (CheckpointMismatch, CheckpointNonFinite) as error:
         raise type(error)(f"{file}: {error.message}", hint=error.hint or _sizes_of(work)) from None
     work.set_by.update(dict.fromkeys(report.loaded, str(file)))

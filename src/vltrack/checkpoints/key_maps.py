@@ -1,8 +1,8 @@
-"""Published weights into our models by name: declarative maps, and the one function that applies them.
+"""Names of published checkpoints and of ours: declarative maps, and the function that applies them.
 
-A map reads from our names to the published ones. Every name of ours that it covers must come, every other one
-must be listed as fresh; every published name must be used or be listed as ignored: nothing is skipped in
-silence. Knows tensors, not files.
+A map goes from our names to the published ones. Every name of ours that it covers must be in the checkpoint,
+every other one must be listed as fresh; every published name must be used or listed as ignored: nothing is
+skipped in silence. The facts are from the released code of each project.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite
 
 @dataclass(frozen=True, kw_only=True)
 class KeyMap:
-    """How a family of published checkpoints names what we name otherwise.
+    """Names of a family of published checkpoints.
 
     Attributes:
-        title: what error messages call the checkpoint.
-        wrapper: prefix that all published names may carry; taken off where they do.
-        aliases: (pattern, replacement) that bring older published names to the current ones, tried in turn.
+        title: of the checkpoint, for error messages.
+        wrapper: prefix that all published names may have; removed.
+        aliases: (pattern, replacement) from older published names to the current ones, applied in turn.
         names: (pattern of our name, template of the published one); the first that matches counts.
-        ignored: patterns of published names that have no place with us.
-        fresh: patterns of our names for which this checkpoint has nothing. One of a part of the model (a ViT,
-            a BERT) leaves all the rest as it is; one of a whole tracker says what it leaves.
+        ignored: patterns of published names without a counterpart in our models.
+        fresh: patterns of our names that are not in this checkpoint. A map of a part of the model (a ViT, a
+            BERT) leaves all the rest unchanged; one of a whole tracker lists what it leaves.
     """
 
     title: str
@@ -40,7 +40,7 @@ class KeyMap:
     fresh: tuple[str, ...] = (r".*",)
 
     def published(self, own: str) -> str | None:
-        """The published name of one of ours; None where this checkpoint has nothing for it."""
+        """Return the published name of one of ours; None where this checkpoint has none."""
         for pattern, template in self.names:
             found = re.fullmatch(pattern, own)
             if found:
@@ -48,85 +48,39 @@ class KeyMap:
         return None
 
     def current(self, name: str) -> str:
-        """A published name without the wrapper and in its current spelling."""
+        """Return a published name without the wrapper and in its current spelling."""
         name = name.removeprefix(self.wrapper)
         for pattern, replacement in self.aliases:
             name = re.sub(pattern, replacement, name)
         return name
 
     def ignores(self, name: str) -> bool:
-        """Whether a published name (current spelling) is known to have no place with us."""
+        """Return whether a published name (current spelling) is listed as ignored."""
         return any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
     def keeps(self, own: str) -> bool:
-        """Whether one of our names is known to have nothing in this checkpoint."""
+        """Return whether one of our names is listed as fresh."""
         return any(re.fullmatch(pattern, own) for pattern in self.fresh)
 
 
-# facebookresearch/mae, mae_pretrain_vit_base.pth and _large.pth: one dictionary "model". Our positions are
-# fixed (the same sines, for other grids), there is no final norm, and of the visualisation files the decoder
-# is not needed.
-MAE_VIT = KeyMap(
-    title="MAE ViT",
-    wrapper="model.",
-    names=(
-        (r"cls_token", r"cls_token"),
-        (r"stem\.(patch_embed\.proj\.(?:weight|bias))", r"\1"),
-        (r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))", r"\1"),
-    ),
-    ignored=(r"pos_embed", r"norm\.(weight|bias)", r"mask_token", r"decoder_.*"),
-)
-
-
-def bert_base(layers: int) -> KeyMap:
-    """Hugging Face, bert-base-uncased, onto a model that has its embeddings and its lowest ``layers``."""
-    return _bert("BERT-base", layers, 12)
-
-
-def bert_large(layers: int) -> KeyMap:
-    """Hugging Face, bert-large-uncased, likewise."""
-    return _bert("BERT-large", layers, 24)
-
-
-def _bert(title: str, layers: int, there: int) -> KeyMap:
-    """Layers above ours and the heads of the training tasks have no place here."""
-    if not 0 <= layers <= there:
-        raise ValueError(f"{title} has {there} layers, {layers} are asked for")
-    above = "|".join(str(i) for i in range(layers, there))
-    return KeyMap(
-        title=title,
-        wrapper="bert.",
-        aliases=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
-        names=((r"bert\.((?:embeddings|encoder\.layer\.\d+)\..+)", r"\1"),),
-        ignored=(
-            *([rf"encoder\.layer\.({above})\..+"] if above else []),
-            r"embeddings\.position_ids",
-            r"pooler\.dense\.(weight|bias)",
-            r"cls\.(predictions|seq_relationship)\..+",
-        ),
-    )
-
-
-# For models with six layers: LiteTrack and UVLTrack-B.
-BERT_BASE = bert_base(6)
+# -- applying a map ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What ``initialise`` did: names of ours loaded or left as they were, and published ones ignored."""
+    """Result of ``apply_key_map``: names of ours loaded and left fresh, and published ones ignored."""
 
     loaded: tuple[str, ...]
     kept_fresh: tuple[str, ...]
     ignored: tuple[str, ...]
 
 
-def initialise(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMap) -> Report:
-    """Copy published tensors into ``model``; nothing is copied unless everything fits.
+def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMap) -> Report:
+    """Copy published tensors into ``model``; nothing is copied unless all of them fit.
 
     Raises:
-        CheckpointMismatch: names of ours without a published tensor or of which the map knows nothing,
-            published names that are neither used nor known to be ignored, two published names for one, other
-            shapes or number types (ten each).
+        CheckpointMismatch: names of ours without a published tensor or not in the map, published names that
+            are neither used nor ignored, two published names for one, other shapes or number types (ten each).
         CheckpointNonFinite: a tensor that would be loaded holds NaN or infinity.
     """
     given, faults = _by_current_name(tensors, keymap)
@@ -148,8 +102,8 @@ def initialise(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMap) 
     if not wanted:
         faults["missing"] = ["all names: the model has no part for it"]
     if any(faults.values()):
-        said = "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
-        raise CheckpointMismatch(f"the {keymap.title} weights do not fit: {said}.")
+        listed = "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
+        raise CheckpointMismatch(f"the {keymap.title} weights do not fit: {listed}.")
     for name, tensor in fitting.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointNonFinite(f"{keymap.title}: tensor {wanted[name]} holds NaN or infinity.")
@@ -176,14 +130,79 @@ def _by_current_name(
     return given, {"given twice": twice}
 
 
-# MERGED checkpoints/key_maps.py
-# ARTrack's and AITrack's published names onto ours. Knows names, no files.
+# -- pretrained backbones ---------------------------------------------------------------------------------
+
+_BLOCKS = r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))"
+_PATCHES = r"stem\.(patch_embed\.proj\.(?:weight|bias))"
+_NORM = r"norm\.(?:weight|bias)"
+_ONE_STREAM = tuple((own, r"backbone.\1") for own in (_PATCHES, rf"(pos_embed_[zx]|{_NORM})", _BLOCKS))
+"""OSTrack's backbone, which ARTrack shares."""
+_UNUSED_VIT = (
+    r"backbone\.cls_token",  # of the pretrained ViT; there is no such token in the backbone
+    r"backbone\.pos_embed",  # the ViT's own grid, from which pos_embed_z and pos_embed_x were cut
+)
+
+# facebookresearch/mae, mae_pretrain_vit_base.pth and _large.pth: one dictionary "model". Our positions are
+# fixed (the same sines, for other grids), the final norm is left out, and so is the decoder of the
+# visualization files.
+MAE_VIT = KeyMap(
+    title="MAE ViT",
+    wrapper="model.",
+    names=(
+        (r"cls_token", r"cls_token"),
+        (_PATCHES, r"\1"),
+        (_BLOCKS, r"\1"),
+    ),
+    ignored=(r"pos_embed", _NORM, r"mask_token", r"decoder_.*"),
+)
+
+# For backbones of OSTrack's kind: with the final norm and without a class token.
+MAE_BACKBONE = replace(
+    MAE_VIT,
+    title=" ".join(("MAE ViT-B", "(trunk)")),  # as in the cards of imported weights
+    names=((_PATCHES, r"\1"), (_BLOCKS, r"\1"), (rf"({_NORM})", r"\1")),
+    ignored=(r"cls_token", r"pos_embed", r"mask_token", r"decoder_.*"),
+)
+
+
+def bert_base(layers: int) -> KeyMap:
+    """Map of Hugging Face's bert-base-uncased onto a model with its embeddings and lowest ``layers``."""
+    return _bert("BERT-base", layers, 12)
+
+
+def bert_large(layers: int) -> KeyMap:
+    """Map of Hugging Face's bert-large-uncased, likewise."""
+    return _bert("BERT-large", layers, 24)
+
+
+def _bert(title: str, layers: int, there: int) -> KeyMap:
+    """Layers above ours and the heads of the pretraining tasks are ignored."""
+    if not 0 <= layers <= there:
+        raise ValueError(f"{title} has {there} layers, {layers} are asked for")
+    above = "|".join(str(i) for i in range(layers, there))
+    return KeyMap(
+        title=title,
+        wrapper="bert.",
+        aliases=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
+        names=((r"bert\.((?:embeddings|encoder\.layer\.\d+)\..+)", r"\1"),),
+        ignored=(
+            *([rf"encoder\.layer\.({above})\..+"] if above else []),
+            r"embeddings\.position_ids",
+            r"pooler\.dense\.(weight|bias)",
+            r"cls\.(predictions|seq_relationship)\..+",
+        ),
+    )
+
+
+# For models with six layers: LiteTrack and UVLTrack-B.
+BERT_BASE = bert_base(6)
+
+
+# -- ARTrack and AITrack (MIV-XJTU/ARTrack, BasitAlawode/AITrack) -------------------------------------------
 #
-# Facts are from the released code of both (MIV-XJTU/ARTrack, BasitAlawode/AITrack): their files hold the
-# network under ``net``, beside the state of the optimizer. No file of AITrack's authors was at hand.
+# Files hold the network under ``net``, next to the state of the optimizer.
 
-
-# ARTrackSeq_ep0060.pth.tar and its kin for ``artrack_base``. The first stage's files (ARTrack) know no past
+# ARTrackSeq_ep0060.pth.tar and the like for ``artrack_base``. The first stage's files (ARTrack) have no past
 # boxes: they fit the same configuration with ``history=0``.
 ARTRACK = KeyMap(
     title="ARTrack",
@@ -191,12 +210,7 @@ ARTRACK = KeyMap(
     aliases=((r"attn(1?)\.in_proj_(weight|bias)$", r"attn\1.in_proj.\2"),),
     names=(
         (r"identity", r"identity"),
-        (r"stem\.(patch_embed\.proj\.(?:weight|bias))", r"backbone.\1"),
-        (r"(pos_embed_[zx]|norm\.(?:weight|bias))", r"backbone.\1"),
-        (
-            r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))",
-            r"backbone.\1",
-        ),
+        *_ONE_STREAM,
         (r"(encoder\..+)", r"pix_head.\1"),
         (r"(decoder\.(?:layers\..+|norm\.(?:weight|bias)))", r"pix_head.\1"),
         (
@@ -205,18 +219,18 @@ ARTRACK = KeyMap(
         ),
     ),
     ignored=(
-        r"backbone\.cls_token",  # of the ViT that it started from; no token of that kind enters the trunk
-        r"backbone\.pos_embed",  # the ViT's own grid, from which pos_embed_z and pos_embed_x were cut
-        r"pix_head\.identity_search",  # handed on from layer to layer and never read
+        *_UNUSED_VIT,
+        r"pix_head\.identity_search",  # passed from layer to layer and never read
         r"(optimizer|lr_scheduler)\..+",  # the state of a training
     ),
-    fresh=(r"(align|roi|clip_text)\..+",),  # of ``base``, which may start from such a file
+    fresh=(r"(align|roi|clip_text)\..+",),  # of ``base``, which may be initialized from such a file
 )
 
 _TEXT = r"(?:token_embedding|transformer|ln_final|positional_embedding|text_projection)"
 
 # AITrack's for ``base``: ARTrack's and all of Alpha-CLIP. The alignment has no parameters there: ours keeps
-# its start, which adds nothing; what the released code adds has nearly no effect.
+# its initial value, which adds nothing; what the released code adds has nearly no effect. No file of
+# AITrack's authors was at hand.
 AITRACK = KeyMap(
     title="AITrack",
     wrapper=ARTRACK.wrapper,
@@ -236,51 +250,47 @@ AITRACK = KeyMap(
 )
 
 
-# MERGED checkpoints/key_maps.py
-# CLIP's and Alpha-CLIP's published names onto our towers. Knows names, no files and no tracker.
+# -- CLIP ViT-L/14 and Alpha-CLIP --------------------------------------------------------------------------
 #
-# Three kinds of files hold CLIP ViT-L/14: OpenAI's archive (a TorchScript program, which is not read;
-# its state
-# dictionary is), Hugging Face's ``openai/clip-vit-large-patch14`` (other names, see
-# ``from_hugging_face``), and
-# Alpha-CLIP's, which has the picture's tower alone. Prefixes are those of AITrack: ``roi.`` is the picture's
-# tower, ``clip_text.`` the sentence's; an empty prefix is a tower on its own.
-
+# Three kinds of files: OpenAI's archive (a TorchScript program, which is not read; its state dictionary is),
+# Hugging Face's ``openai/clip-vit-large-patch14`` (``from_hugging_face`` renames it), and Alpha-CLIP's, which
+# has the image encoder alone. ``roi.`` is AITrack's prefix of the image encoder, ``clip_text.`` that of the
+# text encoder; with an empty prefix the encoder is the whole model.
 
 _CLIP_TEXT = (
     r"(?:token_embedding\.weight|positional_embedding|ln_final\.(?:weight|bias)|text_projection"
     r"|transformer\.resblocks\.(?:\d|1[01])\..+)"
 )
-# The temperature of CLIP's own loss, three sizes that the archive keeps as numbers, and position numbers of
+# The temperature of CLIP's own loss, three sizes that the archive stores as tensors, and position indices of
 # older Hugging Face files.
 _SPARE = (r"logit_scale", r"input_resolution", r"context_length", r"vocab_size", r".*position_ids")
 _IN_PROJ = ((r"attn\.in_proj_(weight|bias)$", r"attn.in_proj.\1"),)
 
 
-def clip_map(*, picture: str | None = "roi.", text: str | None = "clip_text.") -> KeyMap:
-    """CLIP ViT-L/14 onto towers under these prefixes; ``None`` where a tower is not wanted.
+def clip_map(*, image: str | None = "roi.", text: str | None = "clip_text.") -> KeyMap:
+    """Map of CLIP ViT-L/14 onto encoders under these prefixes; ``None`` ignores an encoder.
 
-    A model without a tower for sentences leaves the file's out. ``conv1_alpha`` is not in these files: it
-    keeps its zeros, which is plain CLIP.
+    The file's text encoder may also be left out by a model without one. ``conv1_alpha`` is not in these
+    files: it keeps its zeros, which is plain CLIP.
     """
     names = []
-    if picture is not None:
-        names.append((rf"{re.escape(picture)}((?!conv1_alpha).+)", r"visual.\1"))
+    if image is not None:
+        names.append((rf"{re.escape(image)}((?!conv1_alpha).+)", r"visual.\1"))
     if text is not None:
         names.append((rf"{re.escape(text)}({_CLIP_TEXT})", r"\1"))
-    spare = _SPARE + (() if picture is not None else (r"visual\..+",))
+    spare = _SPARE + (() if image is not None else (r"visual\..+",))
     return KeyMap(
         title="CLIP ViT-L/14", wrapper="", aliases=_IN_PROJ, names=tuple(names), ignored=(*spare, _CLIP_TEXT)
     )
 
 
-def alpha_clip_map(*, picture: str = "roi.") -> KeyMap:
-    """Alpha-CLIP L/14 (the picture's tower with ``conv1_alpha``) onto the tower under this prefix."""
+def alpha_clip_map(*, image: str = "roi.") -> KeyMap:
+    """Map of Alpha-CLIP L/14 (the image encoder with ``conv1_alpha``) onto the encoder under this prefix."""
     return KeyMap(
         title="Alpha-CLIP L/14",
         wrapper="visual.",
         aliases=_IN_PROJ,
-        names=((rf"{re.escape(picture)}(.+)", r"\1"),),
+        names=((rf"{re.escape(image)}(.+)", r"\1"),),
         ignored=(),
     )
 
@@ -306,15 +316,15 @@ _IN_LAYER = {
     "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
 }
-_TURNED = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
+_TRANSPOSED = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
 _PARTS = tuple(f"self_attn.{part}_proj" for part in "qkv")
 
 
 def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A CLIP of Hugging Face under OpenAI's names; any other file is passed on as it is.
+    """Rename a CLIP of Hugging Face to OpenAI's names; any other file is returned unchanged.
 
-    Query, key and value become one matrix, the two projections are turned. Names that are not known stay, and
-    so do the three where one is missing or of another shape: the key map then names what does not fit.
+    Query, key and value become one matrix, the two projections are transposed. Other names stay, and so do
+    the three where one is missing or of another shape: the key map then reports what does not fit.
     """
     if not any(name.startswith(("text_model.", "vision_model.")) for name in tensors):
         return dict(tensors)
@@ -327,10 +337,10 @@ def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             joined.setdefault(target, {})[found[3]] = name
         elif found and found[3] in _IN_LAYER:
             renamed[_in_layer(found, _IN_LAYER[found[3]])] = tensor
-        elif name in _TURNED and tensor.ndim == 2:
-            renamed[_TURNED[name]] = tensor.T
+        elif name in _TRANSPOSED and tensor.ndim == 2:
+            renamed[_TRANSPOSED[name]] = tensor.T
         else:
-            renamed[_outside(name)] = tensor
+            renamed[_outside_layers(name)] = tensor
     for target, parts in joined.items():
         shapes = {tensors[name].shape for name in parts.values()}
         if len(parts) == len(_PARTS) and len(shapes) == 1 and shapes != {torch.Size()}:
@@ -345,7 +355,7 @@ def _in_layer(found: re.Match[str], part: str) -> str:
     return f"{tower}transformer.resblocks.{found[2]}.{part}.{found[4]}"
 
 
-def _outside(name: str) -> str:
+def _outside_layers(name: str) -> str:
     for pattern, template in _HUGGING_FACE:
         found = re.fullmatch(pattern, name)
         if found:
@@ -353,17 +363,11 @@ def _outside(name: str) -> str:
     return name
 
 
-# MERGED checkpoints/key_maps.py
-# OSTrack's and All-in-One's published names onto ours. Knows names and two facts of arithmetic, no files.
+# -- OSTrack and All-in-One (botaoye/OSTrack, 983632847/All-in-One) ------------------------------------------
 #
-# Facts are from the released code of both (botaoye/OSTrack, 983632847/All-in-One): their files hold
-# the network
-# under ``net``, beside the state of the optimizer.
-
+# Files hold the network under ``net``, next to the state of the optimizer.
 
 _OSTRACK_TOWERS = (("centre", "ctr"), ("offset", "offset"), ("size", "size"))
-_BLOCKS = r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))"
-_PATCHES = r"stem\.(patch_embed\.proj\.(?:weight|bias))"
 _CLS, _PREFIX = 101, "net."
 
 
@@ -379,20 +383,17 @@ def _head() -> list[tuple[str, str]]:
     return names
 
 
-# OSTrack_ep0300.pth.tar and its kin, with and without candidate elimination (which has no weights).
+# OSTrack_ep0300.pth.tar and the like, with and without candidate elimination (which has no weights).
 OSTRACK = KeyMap(
     title="OSTrack",
     wrapper=_PREFIX,
     names=(
-        (_PATCHES, r"backbone.\1"),
-        (r"(pos_embed_[zx]|norm\.(?:weight|bias))", r"backbone.\1"),
-        (_BLOCKS, r"backbone.\1"),
+        *_ONE_STREAM,
         *_head(),
     ),
     ignored=(
-        r"backbone\.cls_token",  # of the ViT that it started from; no token of that kind enters the trunk
-        r"backbone\.pos_embed",  # the ViT's own grid, from which pos_embed_z and pos_embed_x were cut
-        r"box_head\..+\.num_batches_tracked",  # counts of training steps, which evaluation never reads
+        *_UNUSED_VIT,
+        r"box_head\..+\.num_batches_tracked",  # counts of training steps
         r"(optimizer|lr_scheduler)\..+",  # the state of a training
     ),
 )
@@ -409,28 +410,20 @@ ALL_IN_ONE = KeyMap(
     ),
     ignored=(
         *OSTRACK.ignored,
-        # The word table is random: it was used without a gradient. Ours keeps what it has; see BERT_BASE.
+        # The word table is random: it was used without a gradient. Ours stays fresh; see BERT_BASE.
         r"language_embeddings\..+",
     ),
 )
-"""For ``base``. Give it what ``fold_constant_sentence`` returns: then BBOX mode is the released tracker."""
-
-# As MAE_VIT, for trunks of OSTrack's kind: with the final norm and without a class token.
-MAE_TRUNK = replace(
-    MAE_VIT,
-    title="MAE ViT-B (trunk)",
-    names=((_PATCHES, r"\1"), (_BLOCKS, r"\1"), (r"(norm\.(?:weight|bias))", r"\1")),
-    ignored=(r"cls_token", r"pos_embed", r"mask_token", r"decoder_.*"),
-)
+"""For ``base``, after ``fold_constant_sentence``: then box-only tracking is the released tracker."""
 
 
 def fold_constant_sentence(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released All-in-One checkpoint with its sentence in the patch embedding, where it changes nothing.
+    """Fold the constant sentence of a released All-in-One checkpoint into the patch embedding.
 
     The released code takes the [CLS] row of an embedding layer, the same vector for every sentence. Its gain
-    of each channel, 1 + normalise(W l + b), is therefore a constant, and scaling the channels of a
+    of each channel, 1 + normalize(W l + b), is therefore a constant, and scaling the channels of a
     convolution's output is scaling the convolution. The aligners, which read patches before that gain, are
-    divided by it. The result tracks by box as the released tracker does with any sentence.
+    divided by it. With a box alone the result tracks as the released tracker does with any sentence.
 
     Raises:
         CheckpointMismatch: a tensor that this needs is missing.
@@ -461,15 +454,10 @@ def fold_constant_sentence(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: t for name, t in folded.items() if not name.startswith(f"{wrapper}language_embeddings.")}
 
 
-# MERGED checkpoints/key_maps.py
-# STARK's and torchvision's ResNet names onto ours. Knows names, no files and no numbers.
+# -- STARK and torchvision's ResNet (researchmm/Stark, STARK-ST50 and STARK-ST101, stages 1 and 2) ----------
 #
-# Facts are from the released code (researchmm/Stark, networks STARK-ST50 and STARK-ST101, stage 1 and
-# 2): files
-# hold the network under ``net``, beside the state of the training. Its batch norms in the ResNet are
-# frozen and
-# have four buffers; its sine positions are computed, not stored.
-
+# Files hold the network under ``net``, next to the state of the training. Batch norms of the ResNet are
+# frozen and have four buffers; sine positions are computed, not stored.
 
 _COUNTERS = r"head\..+\.num_batches_tracked"
 
@@ -477,11 +465,11 @@ _SHARED = (
     (r"stem\.body\.(.+)", r"backbone.0.body.\1"),
     (r"stem\.project\.(weight|bias)", r"bottleneck.\1"),
     (r"encoder\.(\d+\..+)", r"transformer.encoder.layers.\1"),
-    # a tower's name stands behind its layer there: tl.conv1.0.weight, conv1_tl.0.weight
+    # a tower's name follows its layer there: tl.conv1.0.weight, conv1_tl.0.weight
     (r"head\.(tl|br)\.conv(\d)((?:\.[01])?\.(?!num_batches)\w+)", r"box_head.conv\2_\1\3"),
 )
 _TRAINING = (
-    r"box_head\..+\.num_batches_tracked",  # counts of training steps, which evaluation never reads
+    r"box_head\..+\.num_batches_tracked",  # counts of training steps
     r"(optimizer|lr_scheduler|stats|settings)\..+",
 )
 
@@ -505,14 +493,14 @@ STARK_START = KeyMap(
     names=_SHARED,
     ignored=(
         *_TRAINING,
-        # BIT-Tracker has no decoder, and its score head reads something else, twice as wide.
+        # BIT-Tracker has no decoder, and the input of its score head is another, twice as wide.
         r"transformer\.decoder\..+",
         r"query_embed\.weight",
         r"cls_head\.layers\.\d\.(weight|bias)",
     ),
     fresh=(_COUNTERS, r"(mdai|ctif|score_head|bert|text_project)\..+", r"text_type"),
 )
-"""The same files onto ``base`` and ``base-r50``, to start training: all but the decoder and the score."""
+"""The same files onto ``base`` and ``base-r50``, as a start for training: without decoder and score."""
 
 # torchvision's resnet50 and resnet101 of any year; newer files count training steps.
 RESNET = KeyMap(
@@ -523,12 +511,9 @@ RESNET = KeyMap(
 )
 
 
-# MERGED checkpoints/key_maps.py
-# UVLTrack's and LiteTrack's published names onto our ``LiteTrack``. Knows names, no files.
+# -- UVLTrack and LiteTrack (OpenSpaceAI/UVLTrack, yll1214/LiteTrack) ----------------------------------------
 #
-# Facts are from the released code of both (OpenSpaceAI/UVLTrack, yll1214/LiteTrack): files hold the network
-# under ``net`` (``model`` in files that were made smaller), beside the state of the training.
-
+# Files hold the network under ``net`` (``model`` in reduced files), next to the state of the training.
 
 _TOWERS = "conv_cls|conv_offset|conv_bbox|conv_bbox_grounding"
 _NORMED = "weight|bias|running_mean|running_var"
@@ -554,11 +539,8 @@ UVLTRACK = KeyMap(
     ),
     names=(
         (r"(cls_token|modal_embed)", r"backbone.vit.\1"),
-        (r"stem\.(patch_embed\.proj\.(?:weight|bias))", r"backbone.vit.\1"),
-        (
-            r"(blocks\.\d+\.(?:norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(?:weight|bias))",
-            r"backbone.vit.\1",
-        ),
+        (_PATCHES, r"backbone.vit.\1"),
+        (_BLOCKS, r"backbone.vit.\1"),
         (r"(bert\.(?:embeddings|encoder\.layer\.\d+)\..+)", r"backbone.\1"),
         (r"log_contrast", "backbone.logit_scale"),
         (r"head\.prompter\.queries", "box_head.prompter.query_embed.weight"),
@@ -568,12 +550,12 @@ UVLTRACK = KeyMap(
         *_towers(),
     ),
     ignored=(
-        r"backbone\.vit\.pos_embed_[zx]",  # fixed, the sines that we compute
+        r"backbone\.vit\.pos_embed_[zx]",  # fixed sines, which we compute
         r"backbone\.vit\.norm\.(weight|bias)",  # never applied
         r"backbone\.bert\.pooler\.dense\.(weight|bias)",  # never applied
         r"box_head\.prompter\.(q|kv|proj|norm)\.(weight|bias)",  # never applied
         r"box_head\.coodinate",  # the numbers of the cells
-        r"box_head\..+\.num_batches_tracked",  # counts of training steps, which evaluation never reads
+        r"box_head\..+\.num_batches_tracked",  # counts of training steps
         r"(optimizer|lr_scheduler|stats)\..+",  # the state of a training
     ),
     fresh=(r"head\.conv_.+\.num_batches_tracked",),
@@ -584,16 +566,16 @@ LITETRACK = replace(
     UVLTRACK,
     title="LiteTrack",
     names=(*UVLTRACK.names, (r"(blocks\.\d+\.attn)\.gate\.(fc[12]\.(?:weight|bias))", r"backbone.vit.\1.\2")),
-    # A linear layer of 4 C x 4 C beside every MLP of some versions, whose call is commented out.
+    # A linear layer of 4 C x 4 C in every MLP of some versions, whose call is commented out.
     ignored=(*UVLTRACK.ignored, r"backbone\.vit\.blocks\.\d+\.mlp\.dwconv\..+"),
     fresh=(
         *UVLTRACK.fresh,
-        r"star_(vision|text)\..+",  # made anew at every call there, so that no file holds them
+        r"star_(vision|text)\..+",  # created anew at every call there, so that no file has them
         r"selector\..+",  # a fixed threshold there
     ),
 )
-"""LiteTrack's files onto ``litetrack-base``: the gates come from there, adapters and selector stay as made.
+"""LiteTrack's files onto ``litetrack-base``: with the gates, but fresh adapters and selector.
 
 The released network draws the weights of its adapters anew in every pass, and loses its mask in the gated
-attention: what such a file computes there is no function of the file. Here it computes what stands in it.
+attention: its output is not a function of the file. Here it is.
 """

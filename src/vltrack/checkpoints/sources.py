@@ -15,7 +15,7 @@ from vltrack.checkpoints.key_maps import (
     ARTRACK,
     CLIP_VIT_L14,
     LITETRACK,
-    MAE_TRUNK,
+    MAE_BACKBONE,
     MAE_VIT,
     OSTRACK,
     RESNET,
@@ -165,7 +165,7 @@ SOURCES: dict[str, WeightSource] = {
         file="ViT-L-14.pt, or model.safetensors of openai/clip-vit-large-patch14: the text encoder",
         mark=r"^token_embedding\.weight$|^text_model\.",
         license="MIT",
-        maps={"aitrack-base": _without_masks(clip_map(picture=None))},
+        maps={"aitrack-base": _without_masks(clip_map(image=None))},
         prepare=from_hugging_face,
     ),
     "clip-both": WeightSource(
@@ -203,7 +203,7 @@ SOURCES: dict[str, WeightSource] = {
         license="CC-BY-NC-4.0",
         maps={
             **dict.fromkeys((*_LITETRACK, "litetrack-uvltrack-large"), MAE_VIT),
-            **dict.fromkeys(_OSTRACK_LIKE, MAE_TRUNK),
+            **dict.fromkeys(_OSTRACK_LIKE, MAE_BACKBONE),
         },
     ),
 }
@@ -266,7 +266,7 @@ class NameMatch:
 
 
 def match_names(keymap: KeyMap, own: Iterable[str], given: Iterable[str]) -> NameMatch:
-    """Count matching names. Shapes are compared later, by ``initialise``."""
+    """Count matching names. Shapes are compared later, by ``apply_key_map``."""
     current = {keymap.current(name) for name in given}
     sources = {name: keymap.published(name) for name in own}
     wanted = {source for source in sources.values() if source is not None}

@@ -1,7 +1,7 @@
 """Size of a tracker: parameters in total, trained and used at inference, and multiplications per frame.
 
-Everything is counted on torch's meta device: ``FlopCounterMode`` counts matrix products, convolutions and
-attention of the protocol's calls. Nothing is timed here.
+Everything is counted on torch's meta device: matrix products, convolutions and attention of the protocol's
+calls, with the formulas of ``torch.utils.flop_counter``. Nothing is timed here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from vltrack.core.errors import ConfigError
 from vltrack.models import ModelCard, build, config_of
@@ -98,35 +98,35 @@ def count_work(model: Any) -> Work:
 
 
 def multiplications(run: Callable[[], T], *, text_only: bool = False, tokens: int = 0) -> tuple[T, int]:
-    """Return the result of ``run``, and its number of multiplications with additions."""
-    with (
-        torch.inference_mode(),
-        _Values(text_only=text_only, tokens=tokens),
-        FlopCounterMode(display=False) as counter,
-    ):
-        result = run()
-    return result, counter.get_total_flops() // 2
+    """Return the result of ``run``, and its number of multiplications with additions.
 
-
-class _Values(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Values that a network reads from tensors of the meta device, which have none.
-
-    There are two in ours (tests/models/test_profile.py compares with real tensors): whether a target is given
-    by text alone, a bool, and how many search tokens are kept, an int.
+    On the meta device tensors have no values. Our networks read two (tests/models/test_profile.py compares
+    with real tensors): whether a target is given by text alone, and how many search tokens are kept.
     """
+    # no_grad, not inference_mode, where composite operations would arrive whole and uncounted.
+    with torch.no_grad(), _Counter(text_only=text_only, tokens=tokens) as counter:
+        result = run()
+    return result, counter.flops // 2
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Count as torch's ``FlopCounterMode``, without its decomposition of every operation in Python."""
 
     def __init__(self, *, text_only: bool, tokens: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.text_only, self.tokens = text_only, tokens
+        self.text_only, self.tokens, self.flops = text_only, tokens, 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        tensor = args[0] if args else None
+        tensor, kwargs = args[0] if args else None, kwargs or {}
         if (
             func is torch.ops.aten._local_scalar_dense.default
             and isinstance(tensor, Tensor)
             and tensor.is_meta
         ):
             return self.text_only if tensor.dtype == torch.bool else self.tokens
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
+        if (flops := flop_registry.get(func._overloadpacket)) is not None:
+            self.flops += flops(*args, **kwargs, out_val=result)
+        return result
