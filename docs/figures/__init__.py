@@ -1,1 +1,1 @@
-"""The trackers' pictures: what really flows through the code, and one table of places a tracker."""
+"""Figures of the trackers: recorded shapes of the running code, and one table of places per tracker."""

@@ -1,12 +1,12 @@
-"""Where the parts of AITrack stand in its picture."""
+"""Places of the parts of AITrack in its figure."""
 
 from __future__ import annotations
 
-from figures.chart import Arrow, Note, Part, Picture, Sign, Stack, Thing
+from figures.chart import Arrow, Figure, Note, Part, Sign, Stack, Thing
 
-PICTURE = Picture(
+FIGURE = Figure(
     tracker="aitrack",
-    says="What CLIP sees in the target's region is added to all tokens; a decoder writes the box as words.",
+    says="CLIP's embedding of the target region is added to all tokens; a decoder writes the box as tokens.",
     height=628,
     items={
         "template": Thing(at=(24, 90), kind="template", title="template", shows="{model/template_size} px"),
@@ -72,7 +72,7 @@ PICTURE = Picture(
         "align": Part(
             at=(672, 318),
             size=(150, 76),
-            title="Name added\nto every token",
+            title="Vector added\nto every token",
             modules=("norm", "align"),
             shows="{locate/align} | {locate/align@1}",
             idea=("roi",),
@@ -87,26 +87,26 @@ PICTURE = Picture(
         "decoder": Part(
             at=(862, 150),
             size=(150, 100),
-            title="Decoder: four words,\none after another",
+            title="Decoder: 4 tokens,\none after another",
             modules=("decoder",),
-            shows="{locate/decoder.word_embeddings/in#0} words → 4",
+            shows="{locate/decoder.word_embeddings/in#0} tokens → 4",
             idea=("history",),
         ),
         "box": Thing(at=(1062, 122), kind="box", title="box", shows="x1 y1 x2 y2"),
-        "past": Thing(at=(1062, 270), kind="past", title="last {model/history} boxes", shows="4 words each"),
+        "past": Thing(at=(1062, 270), kind="past", title="last {model/history} boxes", shows="4 tokens each"),
     },
     arrows=(
         Arrow(start="template:r", end="z:l", kind="template"),
         Arrow(start="crop:r", end="x:l", kind="search"),
-        Arrow(start="sentence:r", end="text:l", kind="words"),
+        Arrow(start="sentence:r", end="text:l", kind="text"),
         Arrow(start="template:r+16", end="roi_z:l", kind="template", bend=166),
         Arrow(start="crop:r+16", end="roi_x:l", kind="search", bend=152),
         Arrow(start="z:r", end="blocks:l-78", kind="template"),
         Arrow(start="x:r", end="blocks:l+48", kind="search"),
         Arrow(start="roi_z:r", end="mean_z:l", kind="template"),
         Arrow(start="roi_x:r", end="mean_x:l", kind="search"),
-        Arrow(start="text:r", end="mean_z:b", kind="words"),
-        Arrow(start="text:r", end="mean_x:t", kind="words"),
+        Arrow(start="text:r", end="mean_z:b", kind="text"),
+        Arrow(start="text:r", end="mean_x:t", kind="text"),
         Arrow(start="mean_z:r", end="align:l", kind="template"),
         Arrow(start="mean_x:r", end="align:b", kind="search"),
         Arrow(start="blocks:r", end="align:t-50", kind="search"),
@@ -120,8 +120,8 @@ PICTURE = Picture(
         Note(at=(440, 420), words="mean of region and sentence, of length 1"),
         Note(
             at=(862, 440),
-            words="Prompt: {model/history} boxes of 4 words and a start word.\n"
-            "{config/bins} words span a side of the crop,\n{config/reach} sides may be named.",
+            words="Prompt: {model/history} boxes of 4 tokens and a start token.\n"
+            "{config/bins} tokens span a side of the crop,\n{config/reach} sides are covered.",
         ),
         Note(
             at=(862, 506),

@@ -1,10 +1,10 @@
-"""Where the parts of All-in-One stand in its picture."""
+"""Places of the parts of All-in-One in its figure."""
 
 from __future__ import annotations
 
-from figures.chart import Arrow, Note, Part, Picture, Sign, Stack, Thing
+from figures.chart import Arrow, Figure, Note, Part, Sign, Stack, Thing
 
-PICTURE = Picture(
+FIGURE = Figure(
     tracker="all-in-one",
     says="A sentence becomes one vector, which scales the channels of all patches before the transformer.",
     height=574,
@@ -61,7 +61,7 @@ PICTURE = Picture(
         "head": Part(
             at=(910, 206),
             size=(142, 78),
-            title="Head: centre,\noffset, size",
+            title="Head: center,\noffset, size",
             modules=("head",),
             shows="{locate/head/center_BSS} cells",
         ),
@@ -78,13 +78,13 @@ PICTURE = Picture(
     },
     arrows=(
         Arrow(start="template:r", end="z:l", kind="template"),
-        Arrow(start="sentence:r", end="bert:l", kind="words"),
+        Arrow(start="sentence:r", end="bert:l", kind="text"),
         Arrow(start="crop:r", end="x:l", kind="search"),
         Arrow(start="z:r", end="mix_z:l", kind="template"),
         Arrow(start="x:r", end="mix_x:l", kind="search"),
-        Arrow(start="bert:r", end="gain:l", kind="words"),
-        Arrow(start="gain:t", end="mix_z:b", kind="words", label="z + L · z", label_at=(480, 190)),
-        Arrow(start="gain:b", end="mix_x:t", kind="words", label="x + L · x", label_at=(480, 330)),
+        Arrow(start="bert:r", end="gain:l", kind="text"),
+        Arrow(start="gain:t", end="mix_z:b", kind="text", label="z + L · z", label_at=(480, 190)),
+        Arrow(start="gain:b", end="mix_x:t", kind="text", label="x + L · x", label_at=(480, 330)),
         Arrow(start="mix_z:r", end="blocks:l-136", kind="template", label="+ positions", label_at=(540, 108)),
         Arrow(start="mix_x:r", end="blocks:l+128", kind="search", label="+ positions", label_at=(540, 372)),
         Arrow(start="blocks:r+115", end="norm:l", kind="search"),

@@ -1,8 +1,8 @@
-"""Where the parts of BIT-Tracker stand in its picture."""
+"""Places of the parts of BIT-Tracker in its figure."""
 
 from __future__ import annotations
 
-from figures.chart import Arrow, Frame, Note, Part, Picture, Stack, Thing
+from figures.chart import Arrow, Figure, Frame, Note, Part, Stack, Thing
 
 _WIDE = (126.0, 98.0)
 
@@ -19,9 +19,9 @@ def _dsa(level: int, x: float) -> Part:
     )
 
 
-PICTURE = Picture(
+FIGURE = Figure(
     tracker="bit-tracker",
-    says="Encoder layers are gathered; CNN and transformer features of the search region ask each other.",
+    says="Encoder layers are gathered; CNN and transformer features attend to each other.",
     height=660,
     items={
         "first": Thing(
@@ -76,21 +76,21 @@ PICTURE = Picture(
         "dca": Part(
             at=(513, 434),
             size=(158, 62),
-            title="DCA: last asks all",
+            title="DCA: last to all",
             modules=("mdai.dca",),
             shows="{locate/mdai}",
         ),
         "ask_cnn": Part(
             at=(722, 362),
             size=(156, 62),
-            title="a: transformer asks",
+            title="a: transformer → CNN",
             modules=("ctif.ask_cnn",),
             called="ask_cnn",
         ),
         "ask_transformer": Part(
             at=(722, 454),
             size=(156, 62),
-            title="b: CNN asks",
+            title="b: CNN → transformer",
             modules=("ctif.ask_transformer",),
             called="ask_transformer",
         ),
@@ -105,7 +105,7 @@ PICTURE = Picture(
         "score": Part(
             at=(890, 214),
             size=(160, 76),
-            title="Is it in view?",
+            title="Target in view?",
             modules=("score_head",),
             shows="Z′ and f, pooled",
             idea=("score",),
@@ -177,7 +177,7 @@ PICTURE = Picture(
         ),
         Note(
             at=(386, 384),
-            words="Each of the\nmarked layers'\noutputs attends\nto itself, then\nthe last one\nasks all.",
+            words="Each of the\nmarked layers'\noutputs attends\nto itself, then\nthe last one\nto all.",
         ),
     ),
 )

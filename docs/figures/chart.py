@@ -1,4 +1,4 @@
-"""The words of which a tracker's table is made: parts with their places, stacks of blocks, arrows.
+"""Vocabulary of a tracker's table: parts with their places, stacks of blocks, arrows.
 
 Texts may have holes such as ``{locate/norm#0}``, which ``Recording.say`` fills in. Knows no tracker.
 """
@@ -20,8 +20,8 @@ class Part:
     Attributes:
         at, size: upper left corner and extent.
         title: for people; may have several lines.
-        modules: names in the code; one line tells them and their parameters. None for what has no weights.
-        lane: the phase in which they run, which gives the colour.
+        modules: names in the code; one line lists them and their parameters. None for what has no weights.
+        lane: the phase in which they run, which gives the color.
         shows: a line about shapes, with holes; None is what the first module gives.
         idea: switches of the configuration, if this is a claim of the paper.
         tag: where the switches are written: ``above``, ``below``, or nowhere, where a note does.
@@ -51,7 +51,7 @@ class Stack:
         title_below: titles under the bars instead of over them.
         pitch, bar: pixels from bar to bar, and of a bar.
         scale: tokens a pixel.
-        marked: the field of the configuration that lists special blocks, or tells how many of the first are.
+        marked: the field of the configuration that lists special blocks, or how many of the first are.
         count_from: the number of the first block there and over the bars.
     """
 
@@ -85,7 +85,7 @@ class Sign:
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """What comes in or goes out, as a small scene; ``words`` is the sentence's."""
+    """What comes in or goes out, as a small scene; ``words`` are the sentence's."""
 
     at: Point
     kind: Literal["sentence", "template", "search", "past", "box"]
@@ -107,7 +107,7 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Words beside the parts, with holes, in one or more lines; the switches of an ``idea`` over them."""
+    """Text next to the parts, with holes, in one or more lines; the switches of an ``idea`` over them."""
 
     at: Point
     words: str
@@ -119,7 +119,7 @@ class Arrow:
     """From a port to a port: ``NAME:SIDE``, side l, r, t or b, and pixels away from its middle: ``x:l-20``.
 
     ``via`` are corners on the way; without, ``bend`` is where the middle part of a Z-shaped way lies.
-    ``kind`` of tokens gives the colour.
+    ``kind`` of tokens gives the color.
     """
 
     start: str
@@ -136,7 +136,7 @@ Item = Part | Stack | Sign | Thing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Figure:
     """A tracker's whole table. Arrows use the names of ``items``; a stack's bars are NAME.0, NAME.1, ..."""
 
     tracker: str

@@ -1,14 +1,11 @@
-"""Draws a ``Picture`` with the numbers of a ``Recording``, and refuses what would be untrue or unreadable.
-
-Knows the vocabulary of ``chart``, places and colours; knows no tracker.
-"""
+"""Draw a ``Figure`` with the numbers of a ``Recording``; refuse one that is untrue or unreadable."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from typing import cast
 
-from figures.chart import Arrow, Frame, Item, Note, Part, Picture, Sign, Stack, Thing
+from figures.chart import Arrow, Figure, Frame, Item, Note, Part, Sign, Stack, Thing
 from figures.layout import LayoutError, check_places, check_ways
 from figures.recording import TRAINING, Recording, TableError, millions
 from figures.scenes import draw_crop, draw_sentence
@@ -17,31 +14,31 @@ from figures.svg import INK, QUIET, Canvas, Point, Rect, width_of
 WIDTH = 1200
 IDEA = "#c2570c"
 LANES: dict[str, tuple[str, str, str]] = {
-    "read_text": ("#6b4fa0", "#f1edf9", "once a sentence: {work/text}"),
-    "init_template": ("#0b7a6f", "#e3f4f1", "once a start: {work/start}"),
+    "read_text": ("#6b4fa0", "#f1edf9", "once per sentence: {work/text}"),
+    "init_template": ("#0b7a6f", "#e3f4f1", "once per start: {work/start}"),
     "locate": ("#2563a8", "#e8f1fb", "every frame: {work/frame}"),
     "kept": ("#2563a8", "#e8f1fb", "every frame: {work/frame_kept} (all tokens: {work/frame})"),
     TRAINING: ("#6b7280", "#ffffff", "in training only"),
 }
 """By phase: line, area, what the legend says."""
-TOKENS = {"template": "#4fae9f", "search": "#6fa6dd", "words": "#a08acf", "class": "#9aa5b1"}
+TOKENS = {"template": "#4fae9f", "search": "#6fa6dd", "text": "#a08acf", "class": "#9aa5b1"}
 _TITLE, _SMALL, _LINE, _RADIUS = 12.0, 10.5, 15.0, 13.0
 _SIDES = {"l": (0.0, 0.5), "r": (1.0, 0.5), "t": (0.5, 0.0), "b": (0.5, 1.0)}
 
 
-def draw(picture: Picture, seen: Recording) -> str:
-    """The picture as the text of an SVG file.
+def draw(figure: Figure, seen: Recording) -> str:
+    """The figure as the text of an SVG file.
 
     Raises:
         TableError: the table names a module, a shape or a switch that the running code does not have, or
             leaves out a part of the tracker.
         LayoutError: a text does not fit, or things hide each other.
     """
-    return _Drawing(picture, seen).whole()
+    return _Drawing(figure, seen).whole()
 
 
 class _Drawing:
-    """One picture on its way.
+    """One figure on its way.
 
     Attributes:
         places: of all items. ports: where arrows meet scenes and the bars of stacks.
@@ -50,10 +47,10 @@ class _Drawing:
         shown: the parameters that have been drawn.
     """
 
-    def __init__(self, picture: Picture, seen: Recording) -> None:
-        self.picture, self.seen = picture, seen
-        self.canvas = Canvas(WIDTH, picture.height, f"{seen.card.title}: {picture.says}")
-        self.places = {name: _place(item) for name, item in picture.items.items()}
+    def __init__(self, figure: Figure, seen: Recording) -> None:
+        self.figure, self.seen = figure, seen
+        self.canvas = Canvas(WIDTH, figure.height, f"{seen.card.title}: {figure.says}")
+        self.places = {name: _place(item) for name, item in figure.items.items()}
         self.ports: dict[str, Rect] = {}
         self.words: list[tuple[str, Rect]] = []
         self.tags: set[str] = set()
@@ -62,27 +59,25 @@ class _Drawing:
 
     def whole(self) -> str:
         """Everything, from the back to the front."""
-        canvas, picture, seen = self.canvas, self.picture, self.seen
-        canvas.rect(
-            Rect(0.5, 0.5, WIDTH - 1, picture.height - 1), fill="#ffffff", stroke="#d5dbe1", radius=12
-        )
+        canvas, figure, seen = self.canvas, self.figure, self.seen
+        canvas.rect(Rect(0.5, 0.5, WIDTH - 1, figure.height - 1), fill="#ffffff", stroke="#d5dbe1", radius=12)
         canvas.text((24, 36), seen.card.title, size=20, bold=True)
-        self.words.append((picture.says, canvas.text((24, 57), picture.says, size=_TITLE, fill=QUIET)))
+        self.words.append((figure.says, canvas.text((24, 57), figure.says, size=_TITLE, fill=QUIET)))
         facts = f"base: {millions(seen.running)} parameters when it runs"
         canvas.text((WIDTH - 24, 36), facts, size=_TITLE, bold=True, anchor="end")
         units = "M: million parameters. G: billion multiplications"
         self.words.append((units, canvas.text((WIDTH - 24, 57), units, size=11, fill=QUIET, anchor="end")))
-        for frame in picture.frames:
+        for frame in figure.frames:
             self._frame(frame)
-        for name, item in picture.items.items():
+        for name, item in figure.items.items():
             self._item(name, item)
-        for arrow in picture.arrows:
+        for arrow in figure.arrows:
             self._arrow(arrow)
-        for note in picture.notes:
+        for note in figure.notes:
             self._note(note)
         self._legend()
         self._check_complete()
-        check_places(self.places, self.words, self.tags, Rect(0, 0, WIDTH, picture.height - 26))
+        check_places(self.places, self.words, self.tags, Rect(0, 0, WIDTH, figure.height - 26))
         check_ways(self.ways, self.places, self.words)
         return canvas.file()
 
@@ -156,13 +151,13 @@ class _Drawing:
             before, mark = counts, number in special
             if mark:
                 self.canvas.rect(bar, stroke=IDEA, thick=2.6, radius=2)
-            at, colour = (bar.x + bar.w / 2, top - 4), IDEA if mark else QUIET
-            self.canvas.text(at, str(number), size=9.5, bold=mark, fill=colour, anchor="middle")
+            at, color = (bar.x + bar.w / 2, top - 4), IDEA if mark else QUIET
+            self.canvas.text(at, str(number), size=9.5, bold=mark, fill=color, anchor="middle")
             self.ports[f"{name}.{number}"] = bar
         self._tag(stack.idea, (place.x + place.w / 2, place.y))
 
     def _special(self, field: str, blocks: int) -> range | tuple[int, ...]:
-        """The numbers of the blocks that a switch tells of."""
+        """The numbers of the blocks that a switch lists."""
         value = self._switch(field)
         special = range(value) if isinstance(value, int) else cast(tuple[int, ...], value)
         if not special or max(special) > blocks:
@@ -232,9 +227,9 @@ class _Drawing:
             self._fitted(at, line, room.w - 6, size=_TITLE if title else _SMALL, bold=title)
 
     def _fitted(self, at: Point, words: str, room: float, *, size: float, bold: bool) -> None:
-        family, colour = ("sans", INK) if bold else ("mono", QUIET)
+        family, color = ("sans", INK) if bold else ("mono", QUIET)
         took = self.canvas.text(
-            at, words, size=size, family="sans" if bold else "mono", bold=bold, fill=colour, anchor="middle"
+            at, words, size=size, family="sans" if bold else "mono", bold=bold, fill=color, anchor="middle"
         )
         if took.w > room:
             raise LayoutError(f"{words!r} takes {took.w:.0f} pixels in {family}, there are {room:g}")
@@ -281,26 +276,26 @@ class _Drawing:
             self.words.append((line, took))
 
     def _legend(self) -> None:
-        x, y = 24.0, self.picture.height - 22.0
+        x, y = 24.0, self.figure.height - 22.0
         for lane, (stroke, fill, words) in LANES.items():
-            if lane in self.picture.lanes:
+            if lane in self.figure.lanes:
                 dash = "4 3" if lane == TRAINING else ""
                 self.canvas.rect(Rect(x, y - 10, 18, 13), fill=fill, stroke=stroke, radius=3, dash=dash)
                 x = self._legend_words(x + 24, self.seen.say(words))
         self.canvas.rect(Rect(x, y - 10, 18, 13), fill="#ffffff", stroke=IDEA, thick=2.4, radius=3)
         x = self._legend_words(x + 24, f"idea of the paper, its switch in {type(self.seen.config).__name__}")
-        stacks = [item for item in self.picture.items.values() if isinstance(item, Stack)]
+        stacks = [item for item in self.figure.items.values() if isinstance(item, Stack)]
         kinds = {kind for stack in stacks for kind, _ in stack.tokens}
-        for kind, colour in TOKENS.items():
+        for kind, color in TOKENS.items():
             if kind in kinds:
-                self.canvas.rect(Rect(x, y - 9, 11, 11), fill=colour, radius=1)
+                self.canvas.rect(Rect(x, y - 9, 11, 11), fill=color, radius=1)
                 x = self._legend_words(x + 16, kind, gap=8)
         x = self._legend_words(x, "tokens")
         if x > WIDTH:
             raise LayoutError(f"the legend takes {x:.0f} pixels")
 
     def _legend_words(self, x: float, words: str, gap: float = 15) -> float:
-        took = self.canvas.text((x, self.picture.height - 22), words, size=11)
+        took = self.canvas.text((x, self.figure.height - 22), words, size=11)
         return round(x + took.w + gap)
 
     # -- arrows -------------------------------------------------------------------------------------------
@@ -310,7 +305,7 @@ class _Drawing:
         name, _, port = text.partition(":")
         place = self.ports.get(name) or self.places.get(name)
         if place is None or port[:1] not in _SIDES:
-            raise TableError(f"no port {text!r} in the picture of {self.seen.card.name}")
+            raise TableError(f"no port {text!r} in the figure of {self.seen.card.name}")
         (across, down), away = _SIDES[port[0]], float(port[1:] or 0)
         x, y = place.x + across * place.w, place.y + down * place.h
         return ((x, y + away), "h") if port[0] in "lr" else ((x + away, y), "v")
@@ -328,8 +323,8 @@ class _Drawing:
             points = [start, (start[0], bend), (end[0], bend), end]
         if any(a[0] != b[0] and a[1] != b[1] for a, b in pairwise(points)):
             raise LayoutError(f"{arrow.start} > {arrow.end} is slanted: {points}")
-        colour = LANES[_ARROWS[arrow.kind]][0] if arrow.kind else QUIET
-        self.canvas.arrow(points, colour=colour, dash="5 4" if arrow.dashed else "")
+        color = LANES[_ARROWS[arrow.kind]][0] if arrow.kind else QUIET
+        self.canvas.arrow(points, color=color, dash="5 4" if arrow.dashed else "")
         self.ways.append((arrow.start, arrow.end, points))
         if arrow.label:
             longest = max(pairwise(points), key=lambda p: abs(p[0][0] - p[1][0]) + abs(p[0][1] - p[1][1]))
@@ -337,14 +332,14 @@ class _Drawing:
             at = arrow.label_at or middle
             for i, line in enumerate(self.seen.say(arrow.label).split("\n")):
                 where = (at[0], at[1] + 13 * i)
-                took = self.canvas.text(where, line, size=10.5, fill=colour, anchor="middle")
+                took = self.canvas.text(where, line, size=10.5, fill=color, anchor="middle")
                 self.words.append((line, took))
 
     # -- what must hold -----------------------------------------------------------------------------------
 
     def _check_complete(self) -> None:
-        """Every module with parameters is in the picture."""
-        for frame in self.picture.frames:
+        """Every module with parameters is in the figure."""
+        for frame in self.figure.frames:
             self._weight(frame.module)
         left = {
             name.split(".")[0]
@@ -352,10 +347,10 @@ class _Drawing:
             if "." in name and id(parameter) not in self.shown
         }
         if left:
-            raise TableError(f"the picture of {self.seen.card.name} leaves out {', '.join(sorted(left))}")
+            raise TableError(f"the figure of {self.seen.card.name} leaves out {', '.join(sorted(left))}")
 
 
-_ARROWS = {"words": "read_text", "template": "init_template", "search": "locate"}
+_ARROWS = {"text": "read_text", "template": "init_template", "search": "locate"}
 
 
 def _place(item: Item) -> Rect:

@@ -1,4 +1,4 @@
-"""What makes a picture readable: nothing hides anything else. Knows places by name, and no tracker."""
+"""Checks that a figure is readable: nothing hides anything else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_places(
     """
     for name, place in [*items.items(), *words]:
         if not place.within(room, gap=10):
-            raise LayoutError(f"{name!r} leaves the picture: {place}")
+            raise LayoutError(f"{name!r} leaves the figure: {place}")
     for (name, place), (other, its) in combinations(items.items(), 2):
         if place.meets(its, gap=4):
             raise LayoutError(f"{name!r} and {other!r} overlap")

@@ -1,8 +1,8 @@
-"""Where the parts of LiteTrack stand in its picture."""
+"""Places of the parts of LiteTrack in its figure."""
 
 from __future__ import annotations
 
-from figures.chart import Arrow, Note, Part, Picture, Stack, Thing
+from figures.chart import Arrow, Figure, Note, Part, Stack, Thing
 
 _LAYERS = 12
 _VISION = (
@@ -11,7 +11,7 @@ _VISION = (
     ("search", "{kept/selector/order_BR#0}"),
 )
 
-PICTURE = Picture(
+FIGURE = Figure(
     tracker="litetrack",
     says="Vision and language run apart, then joined; search tokens that resemble earlier ones are left out.",
     height=640,
@@ -103,7 +103,7 @@ PICTURE = Picture(
             title="Joined in one ViT",
             modules="blocks",
             span=("{config/split_layers}", str(_LAYERS)),
-            tokens=(*_VISION, ("words", "{read_text/star_text#0}")),
+            tokens=(*_VISION, ("text", "{read_text/star_text#0}")),
             lane="kept",
             pitch=28,
             scale=1.8,
@@ -115,7 +115,7 @@ PICTURE = Picture(
             modules="bert.encoder.layer",
             called="layer",
             span=("0", "{config/split_layers}"),
-            tokens=(("words", ""),),
+            tokens=(("text", ""),),
             lane="read_text",
             pitch=28,
             scale=1.8,
@@ -140,7 +140,7 @@ PICTURE = Picture(
         "head": Part(
             at=(940, 352),
             size=(164, 76),
-            title="Likeness to prompts;\ncentre, offset, size",
+            title="Similarity to prompts;\ncentre, offset, size",
             modules=("head",),
             lane="kept",
             shows="{kept/head/0} cells",
@@ -150,16 +150,16 @@ PICTURE = Picture(
     arrows=(
         Arrow(start="template:r", end="z:l", kind="template"),
         Arrow(start="crop:r", end="x:l", kind="search"),
-        Arrow(start="sentence:r", end="embed:l", kind="words"),
+        Arrow(start="sentence:r", end="embed:l", kind="text"),
         Arrow(start="z:r", end="split:l-81", kind="template"),
         Arrow(start="x:r", end="select:l", kind="search"),
         Arrow(start="select:r", end="split:l+43", kind="search"),
-        Arrow(start="embed:r", end="bert:l", kind="words"),
+        Arrow(start="embed:r", end="bert:l", kind="text"),
         Arrow(start="star_v:t-64", end="split:b-64"),
         Arrow(start="star_t:t-64", end="bert:b-64"),
         Arrow(start="gate:t-64", end="joint:b-64"),
         Arrow(start="split:r", end="joint:l", kind="search"),
-        Arrow(start="bert:r", end="joint:l+92", kind="words", bend=681),
+        Arrow(start="bert:r", end="joint:l+92", kind="text", bend=681),
         Arrow(start="joint:r+48", end="restore:l", kind="search"),
         Arrow(start="restore:b", end="head:t-12", kind="search"),
         Arrow(
@@ -177,7 +177,7 @@ PICTURE = Picture(
         Note(
             at=(24, 362),
             words="Selection: a token that resembles an earlier one too much leaves. The\n"
-            "picture decides how many stay (drawn: the share that training aims at,\n"
+            "image decides how many stay (drawn: the share that training aims at,\n"
             "in steps of {config/select_bucket}); those that left get the change of their nearest kin.",
         ),
         Note(

@@ -32,7 +32,7 @@ _SHAPE = re.compile(
 
 
 class TableError(LookupError):
-    """A table asks for something that the running code does not have."""
+    """A table refers to something that the running code does not have."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Recording:
         call = next(c for c in reversed(self._calls[self._phase]) if c.module == name and c.left is None)
         call.left = _shapes(result)
 
-    # -- what a table may ask -----------------------------------------------------------------------------
+    # -- what a table may refer to ------------------------------------------------------------------------
 
     def module(self, name: str) -> nn.Module:
         """By its name in the code.

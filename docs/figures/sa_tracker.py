@@ -1,8 +1,8 @@
-"""Where the parts of SATracker stand in its picture."""
+"""Places of the parts of SATracker in its figure."""
 
 from __future__ import annotations
 
-from figures.chart import Arrow, Note, Part, Picture, Stack, Thing
+from figures.chart import Arrow, Figure, Note, Part, Stack, Thing
 
 _LEFT, _PITCH, _COLUMNS = 344, 50, 12
 _MODULES = ((3, "tem"), (5, "tem"), (7, "sam"), (9, "sam"), (11, "sam"))
@@ -28,21 +28,21 @@ def _module(layer: int, kind: str) -> Part:
 
 
 def _exchange(layer: int, kind: str) -> tuple[Arrow, ...]:
-    """Both kinds read both streams and answer vision; a semantic module answers words that go on, too."""
+    """Arrows of a module: both kinds read both streams and update vision, a semantic one text too."""
     name, words = f"{kind}{layer}", f"{'alone' if layer == 3 else 'words'}.{layer}"
     away = 8 if kind == "sam" and layer < _COLUMNS - 1 else 0
     arrows = [
-        Arrow(start=f"{words}:b{-away:+}", end=f"{name}:t{-away:+}", kind="words"),
+        Arrow(start=f"{words}:b{-away:+}", end=f"{name}:t{-away:+}", kind="text"),
         Arrow(start=f"vision:t{_middle(layer) - 10:+g}", end=f"{name}:b-10", kind="search"),
         Arrow(start=f"{name}:b+10", end=f"vision:t{_middle(layer) + 10:+g}", kind="search"),
         Arrow(start=f"vision:b{_middle(layer):+g}", end=f"dense:t{_middle(layer):+g}", dashed=True),
     ]
     if away:
-        arrows.append(Arrow(start=f"{name}:t{away:+}", end=f"{words}:b{away:+}", kind="words"))
+        arrows.append(Arrow(start=f"{name}:t{away:+}", end=f"{words}:b{away:+}", kind="text"))
     return tuple(arrows)
 
 
-PICTURE = Picture(
+FIGURE = Figure(
     tracker="sa-tracker",
     says="A vision and a language network advance in lockstep and speak to each other at several levels.",
     height=656,
@@ -80,11 +80,11 @@ PICTURE = Picture(
         "alone": Stack(
             at=(347, 84),
             size=(194, 80),
-            title="BERT, no picture yet",
+            title="BERT, no image yet",
             modules="bert.encoder.layer",
             called="layer",
             span=("0", "{model/text_alone}"),
-            tokens=(("words", ""),),
+            tokens=(("text", ""),),
             lane="read_text",
             pitch=_PITCH,
             bar=24,
@@ -96,7 +96,7 @@ PICTURE = Picture(
             title="BERT in lockstep",
             modules="bert.encoder.layer",
             span=("{model/text_alone}", "{model/text_layers}"),
-            tokens=(("words", ""),),
+            tokens=(("text", ""),),
             pitch=_PITCH,
             bar=24,
             scale=2.3,
@@ -120,7 +120,7 @@ PICTURE = Picture(
         "head": Part(
             at=(972, 370),
             size=(200, 76),
-            title="Norm; head: centre,\noffset, size",
+            title="Norm; head: center,\noffset, size",
             modules=("norm", "head"),
             shows="{locate/head/center_BSS} cells",
         ),
@@ -131,16 +131,16 @@ PICTURE = Picture(
             title="Dense matching: is this cell the target's? Asked at every level",
             modules=(),
             lane="forward",
-            shows="likeness of {forward/forward()/matches/9} cells to the template's target and the sentence",
+            shows="similarity of {forward/forward()/matches/9} cells to the target and the sentence",
             idea=("dense",),
             tag="below",
         ),
     },
     arrows=(
-        Arrow(start="sentence:r", end="embed:l", kind="words"),
+        Arrow(start="sentence:r", end="embed:l", kind="text"),
         Arrow(start="template:r", end="z:l", kind="template"),
         Arrow(start="crop:r", end="x:l", kind="search"),
-        Arrow(start="embed:r", end="alone:l", kind="words"),
+        Arrow(start="embed:r", end="alone:l", kind="text"),
         Arrow(start="z:r", end="vision:l-72", kind="template"),
         Arrow(start="x:r", end="vision:l+42", kind="search"),
         Arrow(start="vision:r", end="head:l", kind="search"),
@@ -151,13 +151,13 @@ PICTURE = Picture(
         Note(
             at=(176, 226),
             words="Target enhance: two queries, the template's\ntarget and [CLS], gather from both streams;\n"
-            "search cells that resemble them are told.",
+            "added where search cells resemble them.",
             idea=("tem", "tem_after"),
         ),
         Note(
             at=(966, 226),
-            words="Semantic aware: vision and words\nask each other at once; gates\n"
-            "start at 0. After the last one\nnobody reads the words.",
+            words="Semantic aware: vision and text\nattend to each other; gates\n"
+            "start at 0. After the last one\ntext is not used.",
             idea=("sam", "sam_after"),
         ),
     ),

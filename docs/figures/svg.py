@@ -1,4 +1,4 @@
-"""The few shapes of which a picture is made, as lines of SVG. Knows pixels and colours, no tracker.
+"""Shapes of a figure as lines of SVG.
 
 Letters are real text in the reader's own font; ``width_of`` measures it in DejaVu Sans, the widest common
 one, so that what fits there fits everywhere.
@@ -78,10 +78,10 @@ class Canvas:
             f'fill="{fill}" stroke="{stroke}" stroke-width="{thick:g}"{_dash(dash)}/>'
         )
 
-    def circle(self, centre: Point, radius: float, *, fill: str, stroke: str, thick: float = 1.2) -> None:
+    def circle(self, center: Point, radius: float, *, fill: str, stroke: str, thick: float = 1.2) -> None:
         """A disc."""
         self._lines.append(
-            f'<circle cx="{centre[0]:g}" cy="{centre[1]:g}" r="{radius:g}" fill="{fill}" stroke="{stroke}" '
+            f'<circle cx="{center[0]:g}" cy="{center[1]:g}" r="{radius:g}" fill="{fill}" stroke="{stroke}" '
             f'stroke-width="{thick:g}"/>'
         )
 
@@ -90,7 +90,7 @@ class Canvas:
         places = " ".join(f"{x:g},{y:g}" for x, y in points)
         self._lines.append(f'<polygon points="{places}" fill="{fill}"/>')
 
-    def arrow(self, points: Sequence[Point], *, colour: str, dash: str = "") -> None:
+    def arrow(self, points: Sequence[Point], *, color: str, dash: str = "") -> None:
         """A line of horizontal and vertical parts, with round corners and a head at its end."""
         (x0, y0), (x1, y1) = points[-2:]
         dx, dy = _sign(x1 - x0), _sign(y1 - y0)
@@ -100,11 +100,9 @@ class Canvas:
             (ax, ay), (bx, by) = _near(here, before), _near(here, after)
             path += f"L{ax:g} {ay:g}Q{here[0]:g} {here[1]:g} {bx:g} {by:g}"
         path += f"L{neck[0]:g} {neck[1]:g}"
-        self._lines.append(
-            f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.7"{_dash(dash)}/>'
-        )
+        self._lines.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="1.7"{_dash(dash)}/>')
         wings = [(neck[0] - 4 * dy, neck[1] - 4 * dx), (neck[0] + 4 * dy, neck[1] + 4 * dx)]
-        self.polygon([(x1, y1), *wings], fill=colour)
+        self.polygon([(x1, y1), *wings], fill=color)
 
     def text(
         self,

@@ -1,4 +1,4 @@
-"""The trackers' pictures are what the running code says, and a table that says otherwise is refused."""
+"""The trackers' figures are what the running code says, and a table that says otherwise is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def seen(script: ModuleType) -> Any:
     "tracker", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODELS]
 )
 def test_the_committed_pictures_are_drawn_from_this_code(script: ModuleType, tracker: str) -> None:
-    drawn = script.draw(script.PICTURES[tracker], script.recorded(tracker))
+    drawn = script.draw(script.FIGURES[tracker], script.recorded(tracker))
     assert (DOCS / "trackers" / f"{tracker}.svg").read_text() == drawn, "run: make docs"
 
 
@@ -49,9 +49,9 @@ def test_pictures_tell_the_size_and_the_switches(script: ModuleType, tracker: st
     network = without_memory(MODELS[tracker], "base")
     size = script.millions(count_parameters(network).running)
     assert f"base: {size} parameters when it runs" in words
-    picture = script.PICTURES[tracker]
-    ideas = {idea for item in picture.items.values() for idea in getattr(item, "idea", ())}
-    ideas |= {idea for group in (picture.frames, picture.notes) for item in group for idea in item.idea}
+    figure = script.FIGURES[tracker]
+    ideas = {idea for item in figure.items.values() for idea in getattr(item, "idea", ())}
+    ideas |= {idea for group in (figure.frames, figure.notes) for item in group for idea in item.idea}
     assert ideas
     for idea in ideas:
         setting = f"{idea}={getattr(network.config, idea)!r}".replace("'", '"')
@@ -60,8 +60,8 @@ def test_pictures_tell_the_size_and_the_switches(script: ModuleType, tracker: st
 
 def changed(script: ModuleType, item: str, **fields: Any) -> Any:
     """All-in-One's table with one of its items changed."""
-    picture = script.PICTURES["all-in-one"]
-    return replace(picture, items={**picture.items, item: replace(picture.items[item], **fields)})
+    figure = script.FIGURES["all-in-one"]
+    return replace(figure, items={**figure.items, item: replace(figure.items[item], **fields)})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_table_that_is_not_true_is_refused(
     [
         ("norm", {"title": "Many words that do not fit"}, "takes .* pixels"),
         ("norm", {"at": (910, 250)}, "overlap"),
-        ("norm", {"at": (1070, 328)}, "leaves the picture"),
+        ("norm", {"at": (1070, 328)}, "leaves the figure"),
         ("bert", {"at": (180, 217)}, "runs through .*'bert'"),
     ],
 )

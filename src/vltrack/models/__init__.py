@@ -1,4 +1,4 @@
-"""The trackers. ``MODELS`` is the whole registry: a new tracker is one file and one line. Loads no torch."""
+"""Registry of the trackers, ``MODELS``. Importing it does not load torch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from importlib import import_module
 from typing import Any
 
 from vltrack.core.errors import ModelNotFound, did_you_mean
+from vltrack.core.types import Mode
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What ``vltrack models`` says of a tracker.
+    """Entry of a tracker, as ``vltrack models`` prints it.
 
     Attributes:
         module: file under ``models/`` with the class ``network`` and one configuration function per size.
         sizes: configuration functions by size name.
-        modes: what can name the target.
         claims: the paper's ideas, each a switch of the configuration.
-        ours: what is not published and was designed here.
-        policies: by size, the options of the tracking policy that differ from the house's.
+        ours: parts that are not published and were designed here.
+        policies: by size, the post-processing options that differ from the defaults.
         boxes_only: sizes without a text side, as some were published.
     """
 
@@ -31,18 +31,17 @@ class ModelCard:
     module: str
     network: str
     sizes: dict[str, str]
-    modes: tuple[str, ...]
     claims: str
     ours: str
     policies: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
     boxes_only: tuple[str, ...] = ()
 
-    def modes_of(self, size: str) -> tuple[str, ...]:
-        """What can name the target of this size."""
-        return ("bbox",) if size in self.boxes_only else self.modes
+    def modes_of(self, size: str) -> tuple[Mode, ...]:
+        """Return the modes in which a target can be given to this size."""
+        return (Mode.BBOX,) if size in self.boxes_only else tuple(Mode)
 
 
-# The rules of the published code: the peak under a Hann window as it is, crops of whole pixels.
+# Post-processing of the published code: the peak under a Hann window, crops of whole pixels.
 PUBLISHED: Mapping[str, float | bool] = {
     "window": 1.0,
     "window_product": True,
@@ -57,7 +56,7 @@ PUBLISHED: Mapping[str, float | bool] = {
 _UVLTRACK = {**PUBLISHED, "window_rims": True, "refresh_every": 20, "refresh_template": False}
 _STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200}
 _ARTRACK = {**PUBLISHED, "window": 0.0, "window_product": False}
-# There is no score head: how sure the words are tells neither that the target is lost nor when to look anew.
+# Without a score head: the confidence of the tokens predicts neither a lost target nor when to search anew.
 _ARTRACK_TINY = {**_ARTRACK, "damp": True, "published_crops": False, "visible_above": 0.0}
 
 
@@ -75,7 +74,6 @@ MODELS: dict[str, ModelCard] = {
             "uvltrack-base": "uvltrack_base",
             "uvltrack-large": "uvltrack_large",
         },
-        modes=("nl", "bbox", "nlbbox"),
         claims="layer freezing, cosine token selection, channel gate, star adapter",
         ours="learned threshold, restoring dropped tokens, the gate's mask, the tiny size",
         policies={"base": _UVLTRACK, "uvltrack-base": _UVLTRACK, "uvltrack-large": _UVLTRACK},
@@ -88,8 +86,7 @@ MODELS: dict[str, ModelCard] = {
         module="aitrack",
         network="AITrack",
         sizes={"tiny": "tiny", "base": "base", "artrack-base": "artrack_base"},
-        modes=("nl", "bbox", "nlbbox"),
-        claims="ROI-based text-guided encoder (Alpha-CLIP), additive alignment, a box written as four words",
+        claims="ROI-based text-guided encoder (Alpha-CLIP), additive alignment, a box as four tokens",
         ours="sentences in CLIP's space, a learned scale, the key-value cache, the score, the tiny size",
         policies={"tiny": _ARTRACK_TINY, "base": _ARTRACK, "artrack-base": _ARTRACK},
         boxes_only=("artrack-base",),
@@ -102,9 +99,8 @@ MODELS: dict[str, ModelCard] = {
         module="all_in_one",
         network="AllInOne",
         sizes={"tiny": "tiny", "base": "base", "ostrack-base": "ostrack_base"},
-        modes=("nl", "bbox", "nlbbox"),
         claims="language-injected vision tokens, multi-modal alignment in training, candidate elimination",
-        ours="a sentence vector that differs between sentences, BBOX exact, start by words, the tiny size",
+        ours="a sentence vector that differs between sentences, BBOX exact, text-only start, the tiny size",
         policies={"base": PUBLISHED, "ostrack-base": PUBLISHED},
         boxes_only=("ostrack-base",),
     ),
@@ -122,9 +118,8 @@ MODELS: dict[str, ModelCard] = {
             "stark-base": "stark_base",
             "stark-r50": "stark_r50",
         },
-        modes=("nl", "bbox", "nlbbox"),
         claims="multi-level aggregation (DSA, DCA), CNN-transformer interaction, gated dynamic template",
-        ours="the inside of MDAI and CTIF, words (tiny alone reads them), the tiny size",
+        ours="the inside of MDAI and CTIF, text (in tiny alone), the tiny size",
         policies={size: _STARK for size in ("base", "base-r50", "stark-base", "stark-r50")}
         | {"tiny": {"window": 0.0, "penalty": 0.0}},
         boxes_only=("base", "base-r50", "stark-base", "stark-r50"),
@@ -137,7 +132,6 @@ MODELS: dict[str, ModelCard] = {
         module="sa_tracker",
         network="SATracker",
         sizes={"tiny": "tiny", "base": "base"},
-        modes=("nl", "bbox", "nlbbox"),
         claims="synchronous learning backbone, target enhance module, semantic aware module, dense matching",
         ours="all but the names of its parts and what they are for",
         policies={"base": PUBLISHED},
@@ -146,10 +140,10 @@ MODELS: dict[str, ModelCard] = {
 
 
 def split_name(name: str) -> tuple[ModelCard, str]:
-    """``litetrack-tiny`` -> its card and ``tiny``; a tracker's name alone means its ``tiny`` size.
+    """Split ``litetrack-tiny`` into its card and ``tiny``; a tracker's name alone means its ``tiny`` size.
 
     Raises:
-        ModelNotFound: with the nearest name.
+        ModelNotFound: no such name; the hint has the nearest one.
     """
     if name in MODELS:
         return MODELS[name], "tiny"
@@ -158,14 +152,14 @@ def split_name(name: str) -> tuple[ModelCard, str]:
             if name == f"{card.name}-{size}":
                 return card, size
     known = [f"{card.name}-{size}" for card in MODELS.values() for size in card.sizes]
-    raise ModelNotFound(f"no model is called {name!r}.", hint=did_you_mean(name, known))
+    raise ModelNotFound(f"No model is called {name!r}.", hint=did_you_mean(name, known))
 
 
 def config_of(card: ModelCard, size: str) -> Any:
-    """The configuration dataclass of a size. Loads torch."""
+    """Return the configuration dataclass of a size. Loads torch."""
     return getattr(import_module(f"vltrack.models.{card.module}"), card.sizes[size])()
 
 
 def build(card: ModelCard, config: Any) -> Any:
-    """The network with fresh weights. Loads torch."""
+    """Build the network with fresh weights. Loads torch."""
     return getattr(import_module(f"vltrack.models.{card.module}"), card.network)(config)

@@ -217,7 +217,7 @@ class AITrack(TrackerBase[RegionMemory]):
         return Text(tokens_BLC=empty_BLC, valid_BL=valid_BL)
 
     def embed_sentence(self, text: Text, flag_B: Tensor) -> ConditionEmbedding:
-        """Mean of the sentence's tokens, of unit length (ours); absent where there is no sentence."""
+        """Mean of the sentence's tokens, of unit length (ours); absent where it has none."""
         mask_BL = text_key_mask(flag_B, text.valid_BL)
         if self.config.text == "none":
             mask_BL = torch.zeros_like(mask_BL)
@@ -394,7 +394,7 @@ class AITrack(TrackerBase[RegionMemory]):
         )
 
     def _predict(self, start_BT: Tensor, memory: list[KeysValues]) -> Prediction:
-        """Generate four tokens -> one box. The score is the tokens' confidence (ours: there is no head)."""
+        """Generate four tokens -> one box. The score is the tokens' confidence (ours: a head is missing)."""
         box_B4, score_B = self.decoder.predict_box(start_BT, memory, expected=self.config.expected)
         score_B11 = score_B[:, None, None]
         return Prediction(

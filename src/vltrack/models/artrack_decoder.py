@@ -220,7 +220,7 @@ class SequenceDecoder(nn.Module):
 def confidence(tokens_B4: Tensor, logits_B4V: Tensor) -> Tensor:
     """(B,) in 0..1: mean probability of the chosen tokens and their near neighbors (ours).
 
-    There is no score head. A single token of 800 is never likely where the edge is known to some pixels, so
+    A score head is missing. A single token of 800 is never likely where the edge is known to some pixels, so
     that tokens within 2 % of the crop's side count as agreement.
     """
     share_B4V = logits_B4V.float().softmax(dim=-1)

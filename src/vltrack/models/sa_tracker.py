@@ -237,7 +237,7 @@ class AttentionMasks:
 
     Attributes:
         has_text_B, has_box_B: whether the target of a sample is given by text, and whether by a box.
-        inside_BM: share of each template cell that is the target; 0 where there is no template.
+        inside_BM: share of each template cell that is the target; 0 in text-only samples.
         text_valid_BL: word pieces that count; none of a box-only sample.
         vision_bias: (B, 1, 1, M + N) hides the template of text-only samples.
         text_bias: (B, 1, 1, L) hides padding, and the whole sentence of a box-only sample.
@@ -347,7 +347,7 @@ class CrossBlock(nn.Module):
 def target_queries(z_BMC: Tensor, text_BLC: Tensor, masks: AttentionMasks) -> Tensor:
     """(B, 2, C): mean of the template's tokens weighted by the target's share, and the sentence's [CLS].
 
-    The latter is zero where there are no word pieces at all.
+    The latter is zero for a batch without word pieces.
     """
     total_B1 = masks.inside_BM.sum(dim=1, keepdim=True).clamp_min(1e-6)
     mean_BC = (z_BMC * (masks.inside_BM / total_B1).to(z_BMC.dtype)[..., None]).sum(dim=1)

@@ -1,1 +1,1 @@
-"""Layers that two or more trackers share. Tensors in, tensors out: knows no file, no sentence, no tracker."""
+"""Layers and pretrained networks that trackers share: tensors in, tensors out."""

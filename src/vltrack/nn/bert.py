@@ -1,7 +1,8 @@
-"""A BERT encoder, as many layers as asked for, with Hugging Face parameter names.
+"""BERT encoder with a given number of layers and Hugging Face's parameter names.
 
-Two departures, both by configuration: the word table may be narrower than the width and projected up
-(``embeddings.embeddings_project``), and there is no pooler.
+The word table may be narrower than the width and projected up (``embeddings.embeddings_project``). The pooler
+is left out.
+
 Shapes: B batch, L word pieces, C width.
 """
 
@@ -16,7 +17,7 @@ from vltrack.nn.attention import attend
 
 
 class BertEmbeddings(nn.Module):
-    """Word, position and type embeddings, normalised."""
+    """Word, position and type embeddings, normalized."""
 
     def __init__(self, vocabulary: int, width: int, table_width: int, positions: int) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ class _SelfAttention(nn.Module):
 
 
 class _Output(nn.Module):
-    """Linear, add the residual, normalise (post-norm)."""
+    """Linear, add the residual, normalize (post-norm)."""
 
     def __init__(self, inner: int, width: int) -> None:
         super().__init__()

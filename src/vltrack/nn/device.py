@@ -15,7 +15,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return the device of a name; ``auto`` takes CUDA, then Apple MPS, then the CPU.
 
     Raises:
-        ResourceError: this machine does not have the device; there is no silent fallback.
+        ResourceError: this machine does not have the device; another one is not used silently.
     """
     if name == "auto":
         if torch.cuda.is_available():
