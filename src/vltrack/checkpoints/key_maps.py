@@ -79,8 +79,8 @@ def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMa
     """Copy published tensors into ``model``; nothing is copied unless all of them fit.
 
     Raises:
-        CheckpointMismatch: names of ours without a published tensor or not in the map, published names that
-            are neither used nor ignored, two published names for one, other shapes or number types (ten each).
+        CheckpointMismatch: names of ours without a published tensor or not in the map, published names
+            neither used nor ignored, two published names for one, other shapes or number types (ten each).
         CheckpointNonFinite: a tensor that would be loaded holds NaN or infinity.
     """
     given, faults = _by_current_name(tensors, keymap)

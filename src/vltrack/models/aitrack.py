@@ -24,7 +24,6 @@ from vltrack.core.errors import ConfigError
 from vltrack.core.types import Mode
 from vltrack.models.artrack_decoder import BoxTokenizer, FusionEncoder, KeysValues, SequenceDecoder
 from vltrack.models.base import (
-    MODE_IDS,
     TINY,
     Batched,
     BoxedCrop,
@@ -37,6 +36,7 @@ from vltrack.models.base import (
     TrainOutputs,
     Views,
     bert_of,
+    flags_of,
     is_text_only,
     text_key_mask,
 )
@@ -325,7 +325,7 @@ class AITrack(TrackerBase[RegionMemory]):
                 hint="Give a box, or use the size tiny or base.",
             )
         blank, b = self.no_template(scene_B3SS), len(scene_B3SS)
-        flag_B = torch.full((b,), MODE_IDS[Mode.NL], device=scene_B3SS.device)
+        flag_B = flags_of(Mode.NL, scene_B3SS)
         text_only_B, sentence = is_text_only(flag_B), self.embed_sentence(text, flag_B)
         search = self.embed.search(scene_B3SS, blank, text, text_only_B)
         memory = self.forward_features(search, blank, sentence, sentence, text_only_B)
@@ -375,8 +375,7 @@ class AITrack(TrackerBase[RegionMemory]):
         """CLIP's encoders for good (published); at ``tiny`` the stem's start and the word table too."""
         frozen, order = super().freeze_plan()
         encoders: list[nn.Module] = [encoder for encoder in (self.roi, self.clip_text) if encoder is not None]
-        table = [self.bert.embeddings.word_embeddings] if self.bert is not None and frozen else []
-        return [*encoders, *frozen, *table], order
+        return [*encoders, *frozen], order
 
     def _condition(
         self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor | None

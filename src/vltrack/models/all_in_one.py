@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from vltrack.core.errors import ConfigError
 from vltrack.core.types import Mode
 from vltrack.models.base import (
-    MODE_IDS,
     TINY,
     BoxedCrop,
     Prediction,
@@ -34,6 +33,7 @@ from vltrack.models.base import (
     TrainOutputs,
     Views,
     bert_of,
+    flags_of,
     is_text_only,
     text_key_mask,
 )
@@ -238,7 +238,7 @@ class AllInOne(TrackerBase[MixedMemory]):
                 hint="Give a box, or use the size tiny or base.",
             )
         blank = self.no_template(scene_B3SS)
-        flag_B = torch.full((len(scene_B3SS),), MODE_IDS[Mode.NL], device=scene_B3SS.device)
+        flag_B = flags_of(Mode.NL, scene_B3SS)
         text_only_B, gain_BC = is_text_only(flag_B), self.text_gain(text, flag_B)
         search = self.embed.search(scene_B3SS, blank, text, text_only_B)
         return Prediction.from_center(self.forward_maps(search, blank, gain_BC, text_only_B, select=False))
@@ -267,6 +267,11 @@ class AllInOne(TrackerBase[MixedMemory]):
             text_similarity_BN=search.text_similarity_BN,
             alignment=alignment,
         )
+
+    def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Nothing at ``base`` (published: the backbone only learns more slowly); the stem alone at tiny."""
+        frozen, order = super().freeze_plan()
+        return [module for module in frozen if not isinstance(module, nn.Embedding)], order
 
 
 class Aligner(nn.Module):

@@ -102,15 +102,15 @@ TINY: dict[str, Any] = {
 """Values shared by every tiny size: it runs live on one thread of a laptop (unpublished; our design)."""
 
 
-def bert_of(config: TrackerConfig, layers: int) -> Bert:
-    """Return a BERT of the backbone's width and heads.
+def bert_of(config: TrackerConfig, layers: int, width: int = 0, heads: int = 0) -> Bert:
+    """Return a BERT, of the backbone's width and heads where none are given.
 
     It has BERT's own 512 positions, so that the published table loads; tiny sizes have ``max_words``.
     """
     return Bert(
-        width=config.width,
+        width=width or config.width,
         layers=layers,
-        heads=config.heads,
+        heads=heads or config.heads,
         hidden=config.text_hidden,
         table_width=config.table_width,
         positions=config.max_words if config.stem == "mobilenet" else 512,
@@ -121,6 +121,11 @@ def bert_of(config: TrackerConfig, layers: int) -> Bert:
 
 MODE_IDS: dict[Mode, int] = {mode: number for number, mode in enumerate(Mode)}
 """Integers of the modes in flag tensors (B,)."""
+
+
+def flags_of(mode: Mode, like: Tensor) -> Tensor:
+    """(B,) flags of one mode for the batch and device of ``like``."""
+    return torch.full((len(like),), MODE_IDS[mode], device=like.device)
 
 
 def is_text_only(flag_B: Tensor) -> Tensor:
@@ -491,11 +496,10 @@ class TrackerBase(nn.Module, Generic[T]):
 
     def start_memory(self, template: BoxedCrop, text: Text | None) -> TemplateMemory:
         """Memory of a new target: box-only where ``text`` is None, else box and text."""
-        first, batch = self.embed_template(template), len(template.box_B4)
-        mode = Mode.BBOX if text is None else Mode.NLBBOX
+        first = self.embed_template(template)
         return TemplateMemory(
-            flag_B=torch.full((batch,), MODE_IDS[mode], device=template.box_B4.device),
-            text=self.no_text(batch) if text is None else text,
+            flag_B=flags_of(Mode.BBOX if text is None else Mode.NLBBOX, template.box_B4),
+            text=self.no_text(len(template.box_B4)) if text is None else text,
             first=first,
             recent=first,
         )
@@ -525,12 +529,13 @@ class TrackerBase(nn.Module, Generic[T]):
         raise NotImplementedError
 
     def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Modules frozen at the start, and the order in which plateaus of the loss unfreeze them.
+        """Modules frozen at the start, and the order in which plateaus of the loss unfreeze them (ours).
 
-        Tiny: the stem's first six convolution blocks, the upper ones first.
+        Tiny: the stem's first six convolution blocks (the upper ones return first), and the word table.
         """
-        stem = self.embed.stem
+        stem, bert = self.embed.stem, getattr(self, "bert", None)
         if not isinstance(stem, MobileStem):
             return [], []
         convs = list(stem.backbone.convs[:18])
-        return list(convs), [nn.ModuleList(convs[9:]), nn.ModuleList(convs[:9])]
+        table = [] if bert is None else [bert.embeddings.word_embeddings]
+        return [*convs, *table], [nn.ModuleList(convs[9:]), nn.ModuleList(convs[:9])]

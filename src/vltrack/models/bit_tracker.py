@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from vltrack.core.errors import ConfigError
 from vltrack.core.types import Mode
 from vltrack.models.base import (
-    MODE_IDS,
     TINY,
     BoxedCrop,
     Prediction,
@@ -40,6 +39,8 @@ from vltrack.models.base import (
     TrackerConfig,
     TrainOutputs,
     Views,
+    bert_of,
+    flags_of,
     is_text_only,
     text_key_mask,
 )
@@ -194,14 +195,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         self.score_head = ScoreHead(width, pool=not config.decoder) if config.score else None
         self.bert: Bert | None = None
         if config.text == "bert":
-            self.bert = Bert(
-                width=config.text_width,
-                layers=config.text_layers,
-                heads=config.text_heads,
-                hidden=config.text_hidden,
-                table_width=config.table_width,
-                positions=config.max_words if config.stem == "mobilenet" else 512,
-            )
+            self.bert = bert_of(config, config.text_layers, config.text_width, config.text_heads)
             self.text_project = nn.Linear(config.text_width, width)
             self.text_type = nn.Parameter(torch.randn(width) * 0.02)
 
@@ -294,7 +288,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
                 "this BIT-Tracker was built with text='none', as published: text alone cannot start it.",
                 hint="Give a box, or use a size with text='bert', as tiny.",
             )
-        flag_B = torch.full((len(scene_B3SS),), MODE_IDS[Mode.NL], device=scene_B3SS.device)
+        flag_B = flags_of(Mode.NL, scene_B3SS)
         return _prediction(self.forward_features(scene_B3SS, self.no_template(scene_B3SS), text, flag_B))
 
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
@@ -323,8 +317,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         stem = self.embed.stem
         if isinstance(stem, ResNetStem):
             return [stem.body.conv1, stem.body.layer1], []
-        frozen, order = super().freeze_plan()
-        return frozen if self.bert is None else [*frozen, self.bert.embeddings.word_embeddings], order
+        return super().freeze_plan()
 
 
 def _prediction(out: Outputs) -> Prediction:

@@ -11,7 +11,6 @@ cells, R search cells that are kept. Boxes are cx, cy, w, h in units of the crop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 
 from vltrack.core.types import Mode
 from vltrack.models.base import (
-    MODE_IDS,
     TINY,
     Batched,
     BoxedCrop,
@@ -33,6 +31,7 @@ from vltrack.models.base import (
     TrainOutputs,
     Views,
     bert_of,
+    flags_of,
     is_box_only,
     is_text_only,
     text_key_mask,
@@ -334,7 +333,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
     def ground(self, scene_B3SS: Tensor, text: Text) -> PromptPrediction:
         """Find the target from text in letterboxed frames (B, 3, Sx, Sx); the template is masked."""
         blank, b = self.no_template(scene_B3SS), len(scene_B3SS)
-        flag_B = torch.full((b,), MODE_IDS[Mode.NL], device=scene_B3SS.device)
+        flag_B = flags_of(Mode.NL, scene_B3SS)
         features = self.forward_features(scene_B3SS, blank, text, flag_B)
         prompts = self.build_prompts(features, blank, scene_B3SS.new_zeros(b, 4), flag_B)
         return self.head.predict(features, prompts, flag_B)
@@ -354,8 +353,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
         images_B3SS = views.search.image_B3SS.flatten(0, 1)
         features = self.forward_features(images_B3SS, template, text, flag_B, select=select)
         # Prompts from the other view of the target
-        present_B1 = views.present_BV.flatten()[:, None]
-        known_B4 = torch.where(present_B1, box_B4, torch.zeros_like(box_B4))
+        known_B4 = torch.where(views.present_BV.flatten()[:, None], box_B4, torch.zeros_like(box_B4))
         prompts_B3C = self.build_prompts(features, template, known_B4, flag_B)
         other_B = torch.arange(len(flag_B), device=flag_B.device).view(-1, count).flip(1).flatten()
         # Head
@@ -373,14 +371,13 @@ class LiteTrack(TrackerBase[PromptMemory]):
         """Modules frozen at the start, and the order in which plateaus of the loss unfreeze them (idea 1).
 
         Base: patch embedding, word embeddings, BERT layer 0 and the lowest ViT blocks; blocks return top down
-        (the released plan names candidates but is never executed; order and pace are our design). Tiny: the
-        stem's first six convolution blocks and the word table; the stem's upper frozen part returns first.
+        (the released plan names candidates but is never executed; order and pace are our design). Tiny: see
+        the base class.
         """
         if not self.config.freeze:
             return [], []
-        frozen, order = super().freeze_plan()
-        if frozen:
-            return [*frozen, self.bert.embeddings.word_embeddings], order
+        if self.config.stem == "mobilenet":
+            return super().freeze_plan()
         lowest = list(self.blocks[: self.config.frozen_blocks])
         return [self.embed.stem, self.bert.embeddings, self.bert.layers[0], *lowest], lowest[:0:-1]
 
@@ -649,8 +646,5 @@ def _group_weights(logits_BM: Tensor, inside_BM: Tensor) -> list[Tensor]:
     sorted_BM, order_BM = probability_BM.detach().sort(dim=-1)
     low_mass_BM = sorted_BM.cumsum(dim=-1) < BACKGROUND_SHARE
     background_BM = torch.zeros_like(inside_BM).scatter(1, order_BM, low_mass_BM)
-    groups: Sequence[Tensor] = (inside_BM, ~inside_BM & ~background_BM, ~inside_BM & background_BM)
-    return [
-        logits_BM.masked_fill(~group_BM, lowest).softmax(dim=-1).masked_fill(~group_BM, 0.0)
-        for group_BM in groups
-    ]
+    groups = (inside_BM, ~inside_BM & ~background_BM, ~inside_BM & background_BM)
+    return [logits_BM.masked_fill(~g, lowest).softmax(dim=-1).masked_fill(~g, 0.0) for g in groups]

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from vltrack.core.types import Mode
 from vltrack.models.base import (
-    MODE_IDS,
     TINY,
     BoxedCrop,
     Prediction,
@@ -31,6 +30,7 @@ from vltrack.models.base import (
     TrainOutputs,
     Views,
     bert_of,
+    flags_of,
     is_text_only,
     text_key_mask,
 )
@@ -205,7 +205,7 @@ class SATracker(TrackerBase[TemplateMemory]):
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target from text in letterboxed frames (B, 3, Sx, Sx); the template is masked."""
-        flag_B = torch.full((len(scene_B3SS),), MODE_IDS[Mode.NL], device=scene_B3SS.device)
+        flag_B = flags_of(Mode.NL, scene_B3SS)
         blank = self.no_template(scene_B3SS)
         return Prediction.from_center(self.forward_maps(scene_B3SS, blank, text, flag_B)[0])
 
@@ -224,11 +224,6 @@ class SATracker(TrackerBase[TemplateMemory]):
             matches=matches or None,
             text_similarity_BN=search.text_similarity_BN,
         )
-
-    def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Tiny: the lower stem and the word table (our design, as LiteTrack tiny); base: nothing."""
-        frozen, order = super().freeze_plan()
-        return ([*frozen, self.bert.embeddings.word_embeddings], order) if frozen else ([], [])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -230,6 +230,11 @@ class Patches:
     fine_B4NF: Tensor
 
 
+def tokens_alone(tokens_BNC: Tensor) -> Patches:
+    """Patches with empty features."""
+    return Patches(tokens_BNC=tokens_BNC, coarse_BNF=tokens_BNC[..., :0], fine_B4NF=tokens_BNC[..., :0])
+
+
 class PatchStem(nn.Module):
     """ViT's patch embedding; tokens without further features."""
 
@@ -242,9 +247,7 @@ class PatchStem(nn.Module):
 
     def forward(self, image_B3SS: Tensor) -> Patches:
         """(B, 3, S, S) -> ``Patches`` with empty features."""
-        tokens = self.patch_embed(image_B3SS)
-        none = tokens[..., :0]
-        return Patches(tokens_BNC=tokens, coarse_BNF=none, fine_B4NF=none)
+        return tokens_alone(self.patch_embed(image_B3SS))
 
 
 class MobileStem(nn.Module):
@@ -282,9 +285,7 @@ class ResNetStem(nn.Module):
 
     def forward(self, image_B3SS: Tensor) -> Patches:
         """(B, 3, S, S) -> ``Patches`` with empty features."""
-        tokens = self.project(self.body(image_B3SS)).flatten(2).transpose(1, 2)
-        none = tokens[..., :0]
-        return Patches(tokens_BNC=tokens, coarse_BNF=none, fine_B4NF=none)
+        return tokens_alone(self.project(self.body(image_B3SS)).flatten(2).transpose(1, 2))
 
 
 STEMS: dict[str, Callable[[int], PatchStem | MobileStem | ResNetStem]] = {
