@@ -2,7 +2,7 @@
 
 Three layouts are read: the zip archive of ``torch.save`` and TorchScript (whose code is not read), the row of
 pickles of before 2020, and a bare pickle. ``unpickle.py`` reads the pickles in a process with a deadline and
-limits of memory; this module adds limits for what surrounds them.
+a limit of memory; here are the limits for what surrounds them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,13 +24,8 @@ from numpy.typing import NDArray
 
 from vltrack.core import unpickle
 
-OBJECTS = 10_000_000
-SECONDS = 60
-MEMORY = 4 << 30
+OBJECTS, SECONDS, MEMORY = 10_000_000, 60, 4 << 30
 """Limits of the process that reads a pickle: values that it hands back, seconds, bytes of address space."""
-_CHUNK = 1 << 20
-_MOST = 1 << 62
-_DIMENSIONS = 16
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, *unpickle.DAMAGE)
 """What reading a damaged archive raises, next to OSError."""
 STORAGES = {
@@ -47,13 +42,17 @@ STORAGES = {
 }
 """Name in a pickle -> number type, bytes per number."""
 TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
+_LAYOUT = 1001
+_CHUNK = 1 << 20
+_MOST = 1 << 62
+_DIMENSIONS = 16
 
 
 class Refused(ValueError):
-    """A file that is not read.
+    """A file that is not read. The message is a predicate: ``is compressed``.
 
     Attributes:
-        unsafe: it is not merely damaged: it would grow, take for ever, or hides its size.
+        unsafe: the file is not merely damaged: it would grow, take for ever, or hides its size.
         names: what its pickles name, such as ``os.system``, as far as they were read.
     """
 
@@ -63,20 +62,13 @@ class Refused(ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Name:
-    """A class or function named by a pickle, or a value of a type that is not plain."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """What a call of ``path`` would have made, with its arguments, entries and state."""
+    """What calling ``path`` would have made; without a call, a name, or a value that is not plain."""
 
     path: str
-    args: list[Any]
-    items: dict[Any, Any]
-    state: Any
+    args: list[Any] = field(default_factory=list)
+    items: dict[Any, Any] = field(default_factory=dict)
+    state: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +79,6 @@ class Storage:
     kind: str
     itemsize: int
     count: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reference:
-    """A reference to something outside the pickle; ``storage`` is None if it is not that of dense numbers."""
-
-    storage: Storage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +146,13 @@ def open_archive(path: Path, *, pickle_bytes: int, table_bytes: int) -> Iterator
 
 
 def tensor_place(value: Made) -> TensorPlace:
-    """Return where a tensor lies that one of ``TENSORS`` would have made.
+    """Return where the tensor lies that one of ``TENSORS`` would have made.
 
     Raises:
         Refused: not a dense tensor of real numbers, or one that is larger than its storage.
     """
     match value.args:
-        case [Reference(Storage() as storage), int(offset), [*shape], [*stride], *_]:
+        case [Storage() as storage, int(offset), [*shape], [*stride], *_]:
             numbers = (offset, *shape, *stride)
         case _:
             numbers = (-1,)
@@ -213,7 +198,7 @@ class _Guard:
 
 
 def check_stored(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Raise ``Refused`` for entries that are compressed, overlap, or have the name of another."""
+    """Raise ``Refused`` for entries of a zip that are compressed, overlap, or have the name of another."""
     if len({entry.filename for entry in entries}) != len(entries):
         raise Refused("holds two entries of one name", unsafe=True)
     if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in entries):
@@ -229,7 +214,7 @@ def _open_zip_archive(archive: zipfile.ZipFile, size: int, pickle_bytes: int) ->
     if len(pickles) != 1 or named[pickles[0]].file_size > pickle_bytes:
         raise Refused("is not an archive of torch.save", unsafe=True)
     folder = pickles[0].removesuffix("data.pkl")
-    # Not all: the code in an archive of TorchScript, which is not read, is compressed.
+    # Not all entries: the code in an archive of TorchScript, which is not read, is compressed.
     check_stored(
         [e for e in archive.infolist() if e.filename.startswith((pickles[0], f"{folder}data/"))], size
     )
@@ -251,11 +236,11 @@ def _open_pickles(file: IO[bytes], size: int, pickle_bytes: int) -> TorchArchive
     _, layout, machine, _, keys = pickles.values
     if layout != _LAYOUT or not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise Refused("has another version of the layout or byte order", names=pickles.names)
+    if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
+        raise Refused("has the key of a storage that is not text", names=pickles.names)
     sizes = {storage.key: storage.itemsize for storage in pickles.storages}
     places: dict[str, tuple[int, int]] = {}
     place = pickles.end
-    if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
-        raise Refused("has the key of a storage that is not text", names=pickles.names)
     for key in keys:
         file.seek(place)
         (count,) = struct.unpack("<q", file.read(8))
@@ -267,9 +252,6 @@ def _open_pickles(file: IO[bytes], size: int, pickle_bytes: int) -> TorchArchive
     return TorchArchive(file, places, pickles)
 
 
-_LAYOUT = 1001
-
-
 class _Pickles:
     """What ``unpickle.py`` hands back: ``values``, ``names``, ``storages`` and where the pickles ``end``."""
 
@@ -278,11 +260,8 @@ class _Pickles:
         answer = json.loads(_unpickle(data), object_hook=self._decode)
         self.names = frozenset(answer["names"])
         if answer["error"]:
-            raise Refused(
-                f"holds a damaged pickle ({answer['error']})" if not answer["limit"] else answer["error"],
-                unsafe=answer["limit"],
-                names=self.names,
-            )
+            reason = answer["error"] if answer["limit"] else f"holds a damaged pickle ({answer['error']})"
+            raise Refused(reason, unsafe=answer["limit"], names=self.names)
         self.values, self.end = answer["pickles"], answer["end"]
 
     def _decode(self, node: dict[str, Any]) -> Any:
@@ -291,20 +270,13 @@ class _Pickles:
                 return dict(pairs)
             case {"made": path, "args": args, "items": items, "state": state}:
                 return Made(path, args, dict(items), state)
-            case {"name": path} | {"type": path}:
-                return Name(path)
-            case {"ref": key}:
-                return Reference(self._storage(key))
-        return node
-
-    def _storage(self, key: object) -> Storage | None:
-        """Of the persistent id ("storage", kind, key, device, count)."""
-        match key:
-            case ["storage", Name(path), str(name), _, int(count), *view] if not any(view):
+            case {"ref": ["storage", Made(path), str(key), _, int(count), *view]} if not any(view):
                 if path in STORAGES and 0 <= count < _MOST:
-                    self.storages.append(Storage(name, *STORAGES[path], count))
+                    self.storages.append(Storage(key, *STORAGES[path], count))
                     return self.storages[-1]
-        return None
+            case {"name": path} | {"type": path}:
+                return Made(path)
+        return Made("a reference") if "ref" in node else node
 
 
 def _unpickle(data: bytes) -> bytes:
