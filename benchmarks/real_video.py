@@ -78,29 +78,15 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     shared = Path(os.environ.get("VLTRACK_SHARED", REPOSITORY.parent / "shared"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument(
-        "--root", "--open", type=Path, default=shared / "real" / "open", help="folder of targets"
-    )
-    parser.add_argument(
-        "--models", type=Path, default=shared / "peers" / "nanotrack_v2", help="NanoTrack's networks"
-    )
+    parser.add_argument("--root", "--open", type=Path, default=shared / "real" / "open", help="folder of targets")
+    parser.add_argument("--models", type=Path, default=shared / "peers" / "nanotrack_v2", help="NanoTrack's networks")
     parser.add_argument("--only", choices=("ours", "peers"), help="leave out the others")
-    parser.add_argument(
-        "--trackers", nargs="+", choices=list(CHOICES), default=list(CHOICES), help="which columns"
-    )
-    parser.add_argument(
-        "--sequences", nargs="+", metavar="NAME", help="which targets (default: all comparable ones)"
-    )
-    parser.add_argument(
-        "--weights", nargs="+", default=["litetrack-tiny"], metavar="NAME|PATH", help="our models"
-    )
-    parser.add_argument(
-        "--peer-python", type=Path, help="interpreter with opencv-contrib (default: set one up)"
-    )
+    parser.add_argument("--trackers", nargs="+", choices=list(CHOICES), default=list(CHOICES), help="which columns")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="which targets (default: all comparable ones)")
+    parser.add_argument("--weights", nargs="+", default=["litetrack-tiny"], metavar="NAME|PATH", help="our models")
+    parser.add_argument("--peer-python", type=Path, help="interpreter with opencv-contrib (default: set one up)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each tracker")
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write a dated Markdown and JSON file there"
-    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write a dated Markdown and JSON file there")
     options = parser.parse_args()
     if options.only:
         kept = OURS if options.only == "ours" else PEERS
@@ -108,9 +94,7 @@ def arguments() -> argparse.Namespace:
     if len({stem(weights) for weights in options.weights}) < len(options.weights):
         parser.error("--weights must have different file names, which name the columns")
     if not options.root.is_dir():
-        parser.error(
-            f"There is no folder {options.root}. Set VLTRACK_SHARED or --root (see benchmarks/README.md)"
-        )
+        parser.error(f"There is no folder {options.root}. Set VLTRACK_SHARED or --root (see benchmarks/README.md)")
     return options
 
 
@@ -128,10 +112,7 @@ def columns(options: argparse.Namespace) -> list[Column]:
         return peers + [Column(name=mode, title=OURS[mode], mode=mode, weights=weights) for mode in modes]
     return peers + [
         Column(
-            name=f"{stem(weights)} {mode}",
-            title=OURS[mode].replace("ours", stem(weights)),
-            mode=mode,
-            weights=weights,
+            name=f"{stem(weights)} {mode}", title=OURS[mode].replace("ours", stem(weights)), mode=mode, weights=weights
         )
         for weights in options.weights
         for mode in modes
@@ -144,9 +125,7 @@ def comparable(root: Path, wanted: list[str] | None) -> list[Sequence]:
     if wanted:
         missing = [name for name in wanted if name not in sequences]
         if missing:
-            raise SystemExit(
-                f"There is no target {', '.join(missing)} in {root}. Known: {', '.join(sequences)}"
-            )
+            raise SystemExit(f"There is no target {', '.join(missing)} in {root}. Known: {', '.join(sequences)}")
         return [sequences[name] for name in wanted]
     index = root.parent / "INDEX.tsv"
     skipped = set()
@@ -298,9 +277,7 @@ def cpu_name() -> str:
     """The processor's name in /proc/cpuinfo, or the architecture."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def write(folder: Path, facts: dict[str, Any], text: str, results: list[Result]) -> None:
@@ -314,8 +291,7 @@ def write(folder: Path, facts: dict[str, Any], text: str, results: list[Result])
         "(in the box modes it is given). Times: `update` only, every sequence through all trackers in turn.\n"
     )
     write_text(
-        report.with_suffix(".md"),
-        f"# Real video\n\n{head}\n\n{protocol}\n{text}" + (f"\n{notes}" if notes else ""),
+        report.with_suffix(".md"), f"# Real video\n\n{head}\n\n{protocol}\n{text}" + (f"\n{notes}" if notes else "")
     )
     data = {"about": facts, "results": [asdict(result) for result in results]}
     write_text(report.with_suffix(".json"), json.dumps(data, indent=1) + "\n")

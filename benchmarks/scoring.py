@@ -148,10 +148,7 @@ def report(
         "",
         "| compute from arrays in memory | seconds | million frames a second | times as fast as got10k |",
         "|---|---|---|---|",
-        *(
-            f"| {name} | {seconds:.3f} | {frames / seconds / 1e6:.1f} | {ratio:.1f} |"
-            for name, seconds, ratio in rows
-        ),
+        *(f"| {name} | {seconds:.3f} | {frames / seconds / 1e6:.1f} | {ratio:.1f} |" for name, seconds, ratio in rows),
         "",
         f"Reading: annotations {loads['annotation']:.2f} s, results {loads['results']:.2f} s.",
     ]

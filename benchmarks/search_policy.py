@@ -36,9 +36,7 @@ def follow(job: Job) -> tuple[float, float]:
         if number == 0:
             x, y, w, h = (float(v) for v in sequence.boxes[0])
             step = tracker.init(
-                frame,
-                box=None if mode == "nl" else (x, y, w, h),
-                text=None if mode == "bbox" else sequence.sentence,
+                frame, box=None if mode == "nl" else (x, y, w, h), text=None if mode == "bbox" else sequence.sentence
             )
         else:
             step = tracker.update(frame)

@@ -21,9 +21,7 @@ from figures.recording import TRAINING, Recording, TableError, millions
 from vltrack.core.files import write_text
 
 __all__ = ["FIGURES", "LayoutError", "Recording", "TableError", "draw", "millions", "recorded"]
-FIGURES = {
-    table.FIGURE.tracker: table.FIGURE for table in (aitrack, all_in_one, bit_tracker, litetrack, sa_tracker)
-}
+FIGURES = {table.FIGURE.tracker: table.FIGURE for table in (aitrack, all_in_one, bit_tracker, litetrack, sa_tracker)}
 FOLDER = Path(__file__).resolve().parent / "trackers"
 
 

@@ -17,11 +17,7 @@ STEPS = {
 def rule_scores(rule: str, title: str, aucs: list[float], shift: float = 0.0) -> dict[str, Any]:
     """One convention's scores; ``shift`` is added to everything but success."""
     auc = float(np.mean(aucs))
-    plain = {
-        "precision": auc - 5 + shift,
-        "norm_precision": auc + 5 + shift,
-        "norm_precision_mean": auc + shift,
-    }
+    plain = {"precision": auc - 5 + shift, "norm_precision": auc + 5 + shift, "norm_precision_mean": auc + shift}
     return {
         "rule": rule,
         "title": title,

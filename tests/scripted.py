@@ -20,9 +20,7 @@ from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker
 
-EAGER = Policy(
-    lost_below=0.0, visible_above=0.0, refresh_above=0.0, refresh_every=2, smooth=1.0, search_again_every=0
-)
+EAGER = Policy(lost_below=0.0, visible_above=0.0, refresh_above=0.0, refresh_every=2, smooth=1.0, search_again_every=0)
 """Random weights are never sure of anything: with this policy all parts of a step take part."""
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
@@ -138,9 +136,7 @@ def tracker(model: Spotter, **options: object) -> Tracker:
 
 
 def scene(
-    *boxes: tuple[float, float, float, float],
-    size: tuple[int, int] = (96, 72),
-    colours: str = "red green blue",
+    *boxes: tuple[float, float, float, float], size: tuple[int, int] = (96, 72), colours: str = "red green blue"
 ) -> np.ndarray:
     """A grey frame of (width, height) with rectangles (x, y, w, h) in those colours, one after the other."""
     width, height = size

@@ -22,14 +22,7 @@ from vltrack.training.recipes import TrainConfig, litetrack_tiny
 
 def short(**changes: Any) -> TrainConfig:
     """The first recipe of LiteTrack, three steps of two samples, with a checkpoint after each step."""
-    settings = {
-        "steps": 3,
-        "batch": 2,
-        "save_every": 1,
-        "validate_every": 99,
-        "warmup": 1,
-        "word_init": "random",
-    }
+    settings = {"steps": 3, "batch": 2, "save_every": 1, "validate_every": 99, "warmup": 1, "word_init": "random"}
     return replace(litetrack_tiny(), **(settings | changes))
 
 

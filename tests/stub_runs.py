@@ -106,9 +106,7 @@ class Stub:
         else:
             self.box = self.box + frame.image[0, 0].mean() / 1000 * np.array([1, -1, 0, 0])
         box, score = obey(self.orders.get(self.number), self.box)
-        return Step(
-            box=box, score=score, visible=True, index=frame.index, seconds=frame.seconds, status=status
-        )
+        return Step(box=box, score=score, visible=True, index=frame.index, seconds=frame.seconds, status=status)
 
 
 def obey(order: str | None, box: np.ndarray) -> tuple[np.ndarray, float]:
@@ -122,12 +120,7 @@ def obey(order: str | None, box: np.ndarray) -> tuple[np.ndarray, float]:
         time.sleep(600)
     if order == "leave":
         sys.exit(3)
-    bad = {
-        "nan": (np.nan, 1, 2, 3),
-        "negative": (1, 1, -2, 3),
-        "flat": (1, 1, 2, 0),
-        "endless": (1, 1, np.inf, 2),
-    }
+    bad = {"nan": (np.nan, 1, 2, 3), "negative": (1, 1, -2, 3), "flat": (1, 1, 2, 0), "endless": (1, 1, np.inf, 2)}
     return np.array(bad.get(order or "", box)), 2.0 if order == "overdo" else 1 / 3
 
 

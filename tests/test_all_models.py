@@ -138,9 +138,7 @@ def test_another_sentence_counts_where_there_is_one(with_text: Scene) -> None:
 
 
 @pytest.mark.parametrize("mode", ["nl", "nlbbox"])
-def test_a_constant_for_every_sentence_is_noticed(
-    with_text: Scene, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_constant_for_every_sentence_is_noticed(with_text: Scene, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the released All-in-One, whose sentence vector is the first row of its embedding."""
     scene, read = with_text, with_text.model.read_text
     constant = scene.ids * 0 + 101
@@ -162,9 +160,7 @@ def text_leak(scene: Scene) -> float:
     if not scene.text().valid_BL.shape[1]:
         return 0.0
     with torch.no_grad():
-        one, two = (
-            scene.locate(scene.search, replace(memory, text=some_text(scene, seed))) for seed in (1, 2)
-        )
+        one, two = (scene.locate(scene.search, replace(memory, text=some_text(scene, seed))) for seed in (1, 2))
         mixed = scene.locate(scene.search, replace(memory, text=some_text(scene, 1)))
     assert equal(one, mixed)
     return apart(one, two)
@@ -354,9 +350,7 @@ def test_losses_are_finite_and_every_parameter_learns(name: str) -> None:
 def test_saved_and_loaded_is_the_same_model(scene: Scene, half: bool, tmp_path) -> None:
     path = tmp_path / "weights.safetensors"
     size = "tiny" if scene.model.config.stem == "mobilenet" else "base"
-    store.save(
-        path, scene.model, tracker=card_of(scene.model.config).name, size=size, card={"steps": 3}, half=half
-    )
+    store.save(path, scene.model, tracker=card_of(scene.model.config).name, size=size, card={"steps": 3}, half=half)
     expected = {
         name: tensor.half().float() if half and tensor.is_floating_point() and tensor.ndim > 1 else tensor
         for name, tensor in scene.model.state_dict().items()

@@ -19,9 +19,7 @@ from vltrack.cli import main
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Folders that only exist on somebody's own machine; put together here so that this file does not name them.
-MACHINE = re.compile(
-    r"(?<![\w.~$}])/(?:" + "|".join(("work", "root", "home", "tmp", "Users", "mnt")) + r")/\w"
-)
+MACHINE = re.compile(r"(?<![\w.~$}])/(?:" + "|".join(("work", "root", "home", "tmp", "Users", "mnt")) + r")/\w")
 
 
 def tracked() -> list[Path]:
@@ -89,18 +87,12 @@ def test_every_exit_code_is_in_the_documents() -> None:
 
 
 def test_no_file_names_a_machine() -> None:
-    found = {
-        str(path.relative_to(ROOT)): hit.group() for path, text in texts() if (hit := MACHINE.search(text))
-    }
+    found = {str(path.relative_to(ROOT)): hit.group() for path, text in texts() if (hit := MACHINE.search(text))}
     assert found == {}
 
 
 def test_no_file_is_large() -> None:
-    large = {
-        str(path.relative_to(ROOT)): path.stat().st_size
-        for path in tracked()
-        if path.stat().st_size > 13_000_000
-    }
+    large = {str(path.relative_to(ROOT)): path.stat().st_size for path in tracked() if path.stat().st_size > 13_000_000}
     assert large == {}
 
 

@@ -49,9 +49,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     """One set of arrays, ``repeats`` times."""
     with np.load(request["arrays"], allow_pickle=False) as arrays:
         lengths = np.asarray(arrays["lens"], dtype=np.int64)
-        truth, boxes = (
-            np.split(arrays[key].astype(float), np.cumsum(lengths)[:-1]) for key in ("truth", "boxes")
-        )
+        truth, boxes = (np.split(arrays[key].astype(float), np.cumsum(lengths)[:-1]) for key in ("truth", "boxes"))
     toolkit = experiment()
     times = []
     for _ in range(max(1, int(request.get("repeats", 5)))):

@@ -57,10 +57,7 @@ def main() -> None:
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     cv2.setNumThreads(threads)
     have = [name for name, kind in FACTORIES.items() if hasattr(cv2, kind)]
-    print(
-        json.dumps({"versions": {"opencv": cv2.__version__, "numpy": np.__version__}, "trackers": have}),
-        flush=True,
-    )
+    print(json.dumps({"versions": {"opencv": cv2.__version__, "numpy": np.__version__}, "trackers": have}), flush=True)
     for line in sys.stdin:
         try:
             answer = run(json.loads(line))

@@ -11,9 +11,7 @@ FIGURE = Figure(
     items={
         "template": Thing(at=(24, 90), kind="template", title="template", shows="{model/template_size} px"),
         "crop": Thing(at=(24, 216), kind="search", title="search region", shows="{model/search_size} px"),
-        "sentence": Thing(
-            at=(24, 408), kind="sentence", title="sentence", shows="≤ {read_text/clip_text/in#0} pieces"
-        ),
+        "sentence": Thing(at=(24, 408), kind="sentence", title="sentence", shows="≤ {read_text/clip_text/in#0} pieces"),
         "z": Part(
             at=(184, 91),
             size=(144, 62),
@@ -123,9 +121,6 @@ FIGURE = Figure(
             words="Prompt: {model/history} boxes of 4 tokens and a start token.\n"
             "{config/bins} tokens span a side of the crop,\n{config/reach} sides are covered.",
         ),
-        Note(
-            at=(862, 506),
-            words="No sentence, or no region: its vector is left out.\nNo window, no score head.",
-        ),
+        Note(at=(862, 506), words="No sentence, or no region: its vector is left out.\nNo window, no score head."),
     ),
 )

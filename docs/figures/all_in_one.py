@@ -10,9 +10,7 @@ FIGURE = Figure(
     height=574,
     items={
         "template": Thing(at=(24, 84), kind="template", title="template", shows="{model/template_size} px"),
-        "sentence": Thing(
-            at=(24, 216), kind="sentence", title="sentence", shows="≤ {read_text/bert/in#0} word pieces"
-        ),
+        "sentence": Thing(at=(24, 216), kind="sentence", title="sentence", shows="≤ {read_text/bert/in#0} word pieces"),
         "crop": Thing(at=(24, 348), kind="search", title="search region", shows="{model/search_size} px"),
         "z": Part(
             at=(172, 85),

@@ -10,12 +10,7 @@ _WIDE = (126.0, 98.0)
 def _dsa(level: int, x: float) -> Part:
     """The self-attention of one level, under its layer's bar."""
     return Part(
-        at=(x, 362),
-        size=(50, 54),
-        title="DSA",
-        modules=(f"mdai.dsa.{level}",),
-        called=f"dsa.{level}",
-        shows="",
+        at=(x, 362), size=(50, 54), title="DSA", modules=(f"mdai.dsa.{level}",), called=f"dsa.{level}", shows=""
     )
 
 
@@ -25,22 +20,12 @@ FIGURE = Figure(
     height=660,
     items={
         "first": Thing(
-            at=(22, 108),
-            size=_WIDE,
-            kind="template",
-            title="first template",
-            shows="{model/template_size} px",
+            at=(22, 108), size=_WIDE, kind="template", title="first template", shows="{model/template_size} px"
         ),
         "recent": Thing(
-            at=(22, 226),
-            size=_WIDE,
-            kind="template",
-            title="dynamic template",
-            shows="{model/template_size} px",
+            at=(22, 226), size=_WIDE, kind="template", title="dynamic template", shows="{model/template_size} px"
         ),
-        "crop": Thing(
-            at=(22, 396), size=_WIDE, kind="search", title="search region", shows="{model/search_size} px"
-        ),
+        "crop": Thing(at=(22, 396), size=_WIDE, kind="search", title="search region", shows="{model/search_size} px"),
         "z": Part(
             at=(170, 168),
             size=(144, 62),
@@ -74,18 +59,10 @@ FIGURE = Figure(
         "dsa1": _dsa(1, 567),
         "dsa2": _dsa(2, 621),
         "dca": Part(
-            at=(513, 434),
-            size=(158, 62),
-            title="DCA: last to all",
-            modules=("mdai.dca",),
-            shows="{locate/mdai}",
+            at=(513, 434), size=(158, 62), title="DCA: last to all", modules=("mdai.dca",), shows="{locate/mdai}"
         ),
         "ask_cnn": Part(
-            at=(722, 362),
-            size=(156, 62),
-            title="a: transformer → CNN",
-            modules=("ctif.ask_cnn",),
-            called="ask_cnn",
+            at=(722, 362), size=(156, 62), title="a: transformer → CNN", modules=("ctif.ask_cnn",), called="ask_cnn"
         ),
         "ask_transformer": Part(
             at=(722, 454),
@@ -170,14 +147,9 @@ FIGURE = Figure(
         ),
     ),
     notes=(
+        Note(at=(170, 286), words="The first template again,\nuntil one is cut anew.", idea=("recent_template",)),
         Note(
-            at=(170, 286),
-            words="The first template again,\nuntil one is cut anew.",
-            idea=("recent_template",),
-        ),
-        Note(
-            at=(386, 384),
-            words="Each of the\nmarked layers'\noutputs attends\nto itself, then\nthe last one\nto all.",
+            at=(386, 384), words="Each of the\nmarked layers'\noutputs attends\nto itself, then\nthe last one\nto all."
         ),
     ),
 )

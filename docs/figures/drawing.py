@@ -90,9 +90,7 @@ class _Drawing:
             self._stack(name, item)
         elif isinstance(item, Sign):
             stroke = IDEA if item.idea else QUIET
-            self.canvas.circle(
-                item.at, _RADIUS, fill="#ffffff", stroke=stroke, thick=2.4 if item.idea else 1.4
-            )
+            self.canvas.circle(item.at, _RADIUS, fill="#ffffff", stroke=stroke, thick=2.4 if item.idea else 1.4)
             self.canvas.text((item.at[0], item.at[1] + 6), item.sign, size=17, bold=True, anchor="middle")
             away = _RADIUS + 11
             self._tag(item.idea, (item.at[0], item.at[1] + (away if item.tag_below else -away)))
@@ -127,10 +125,7 @@ class _Drawing:
         blocks = [f"{stack.modules}.{i}" for i in range(first, last)]
         stroke, fill, _ = LANES[stack.lane]
         self.canvas.rect(place, fill=fill, stroke=stroke)
-        small = [
-            f"{stack.called or stack.modules}.{first} … {last - 1} · {self._weight(*blocks)}",
-            stack.shows,
-        ]
+        small = [f"{stack.called or stack.modules}.{first} … {last - 1} · {self._weight(*blocks)}", stack.shows]
         small = [seen.say(line) for line in small if line]
         height = _LINE * (1 + len(small)) + 2
         head = Rect(place.x, place.y + (10 if stack.idea else 4), place.w, height)

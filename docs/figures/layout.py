@@ -12,9 +12,7 @@ class LayoutError(ValueError):
     """A text does not fit, or things hide each other."""
 
 
-def check_places(
-    items: Mapping[str, Rect], words: Sequence[tuple[str, Rect]], tags: set[str], room: Rect
-) -> None:
+def check_places(items: Mapping[str, Rect], words: Sequence[tuple[str, Rect]], tags: set[str], room: Rect) -> None:
     """Items keep apart; texts outside of items keep off all else, but tags may lie on an item's edge.
 
     Raises:
@@ -33,9 +31,7 @@ def check_places(
 
 
 def check_ways(
-    ways: Sequence[tuple[str, str, Sequence[Point]]],
-    items: Mapping[str, Rect],
-    words: Sequence[tuple[str, Rect]],
+    ways: Sequence[tuple[str, str, Sequence[Point]]], items: Mapping[str, Rect], words: Sequence[tuple[str, Rect]]
 ) -> None:
     """Arrows, from a port to a port by way of points, run through no text and no item but their own two.
 

@@ -19,10 +19,7 @@ FIGURE = Figure(
         "template": Thing(at=(24, 108), kind="template", title="template", shows="{model/template_size} px"),
         "crop": Thing(at=(24, 232), kind="search", title="search region", shows="{model/search_size} px"),
         "sentence": Thing(
-            at=(24, 434),
-            kind="sentence",
-            title="sentence",
-            shows="≤ {read_text/bert.embeddings/in#0} word pieces",
+            at=(24, 434), kind="sentence", title="sentence", shows="≤ {read_text/bert.embeddings/in#0} word pieces"
         ),
         "z": Part(
             at=(164, 109),
@@ -50,11 +47,7 @@ FIGURE = Figure(
             idea=("select",),
         ),
         "embed": Part(
-            at=(164, 429),
-            size=(138, 74),
-            title="Word table",
-            modules=("bert.embeddings",),
-            lane="read_text",
+            at=(164, 429), size=(138, 74), title="Word table", modules=("bert.embeddings",), lane="read_text"
         ),
         "star_v": Part(
             at=(478, 358),

@@ -26,9 +26,7 @@ KEPT, TRAINING = "kept", "forward"
 PHASES = (*METHODS, KEPT, TRAINING)
 """``kept`` is ``locate`` once more, with the share of search tokens that training aims at."""
 _HOLE = re.compile(r"\{([^{}]+)\}")
-_SHAPE = re.compile(
-    r"(?P<phase>\w+)/(?P<module>[\w.]+(?:\(\))?)(?:@(?P<call>\d+))?(?P<way>(?:/\w+)*)(?:#(?P<dim>\d))?"
-)
+_SHAPE = re.compile(r"(?P<phase>\w+)/(?P<module>[\w.]+(?:\(\))?)(?:@(?P<call>\d+))?(?P<way>(?:/\w+)*)(?:#(?P<dim>\d))?")
 
 
 class TableError(LookupError):

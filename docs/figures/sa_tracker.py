@@ -17,13 +17,7 @@ def _module(layer: int, kind: str) -> Part:
     """A target enhance or semantic aware module, in its layer's column."""
     x = _LEFT + _PITCH * (layer + 0.5) - 33
     return Part(
-        at=(x, 208),
-        size=(66, 54),
-        title=kind.upper(),
-        modules=(f"{kind}.{layer}",),
-        shows="",
-        idea=(kind,),
-        tag="",
+        at=(x, 208), size=(66, 54), title=kind.upper(), modules=(f"{kind}.{layer}",), shows="", idea=(kind,), tag=""
     )
 
 
@@ -48,20 +42,11 @@ FIGURE = Figure(
     height=656,
     items={
         "sentence": Thing(
-            at=(24, 92),
-            kind="sentence",
-            title="sentence",
-            shows="≤ {read_text/bert.embeddings/in#0} word pieces",
+            at=(24, 92), kind="sentence", title="sentence", shows="≤ {read_text/bert.embeddings/in#0} word pieces"
         ),
         "template": Thing(at=(24, 304), kind="template", title="template", shows="{model/template_size} px"),
         "crop": Thing(at=(24, 418), kind="search", title="search region", shows="{model/search_size} px"),
-        "embed": Part(
-            at=(176, 87),
-            size=(140, 74),
-            title="Word table",
-            modules=("bert.embeddings",),
-            lane="read_text",
-        ),
+        "embed": Part(at=(176, 87), size=(140, 74), title="Word table", modules=("bert.embeddings",), lane="read_text"),
         "z": Part(
             at=(176, 305),
             size=(140, 62),

@@ -20,9 +20,7 @@ def draw_crop(canvas: Canvas, place: Rect, share: float, *, boxes: int, stroke: 
     """A car whose box is ``share`` of the crop's side, in the last of ``boxes`` boxes."""
     canvas.rect(place, fill=_SKY, stroke=stroke, radius=4)
     horizon = place.y + place.h * 0.56
-    canvas.rect(
-        Rect(place.x + 1, horizon, place.w - 2, place.y + place.h - horizon - 1), fill=_GROUND, radius=3
-    )
+    canvas.rect(Rect(place.x + 1, horizon, place.w - 2, place.y + place.h - horizon - 1), fill=_GROUND, radius=3)
     side = place.w * share
     middle = (place.x + place.w / 2, place.y + place.h / 2)
     _car(canvas, middle, side)

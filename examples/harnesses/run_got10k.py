@@ -26,9 +26,7 @@ from got10k.experiments import ExperimentGOT10k, ExperimentOTB
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("benchmark", choices=["otb", "got10k"])
-    parser.add_argument(
-        "data", type=Path, help="OTB's folder of sequences, or the folder that holds val/ and test/"
-    )
+    parser.add_argument("data", type=Path, help="OTB's folder of sequences, or the folder that holds val/ and test/")
     parser.add_argument("--version", default="2015", help="of OTB: 2013, 2015, tb50, tb100")
     parser.add_argument("--subset", default="val", choices=["val", "test"], help="of GOT-10k")
     parser.add_argument("--model", default="litetrack-tiny")

@@ -14,10 +14,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "model_size.py"
 
 def test_the_table_is_printed_and_written(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, SCRIPT, "litetrack-tiny", "--out", tmp_path],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, SCRIPT, "litetrack-tiny", "--out", tmp_path], capture_output=True, text=True, check=True
     )
     size = count_parameters(without_memory(MODELS["litetrack"], "tiny"))
     written = (tmp_path / "model_size.md").read_text()

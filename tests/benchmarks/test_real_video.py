@@ -54,19 +54,14 @@ def test_a_run_prints_and_writes_the_table(root, tmp_path) -> None:
     assert "helped" not in done.stdout
     (report,) = (tmp_path / "out").glob("real_video-*.json")
     data = json.loads(report.read_text())
-    assert [(r["target"], r["tracker"], r["frames"]) for r in data["results"]] == [
-        ("one", "mil", 5),
-        ("two", "mil", 5),
-    ]
+    assert [(r["target"], r["tracker"], r["frames"]) for r in data["results"]] == [("one", "mil", 5), ("two", "mil", 5)]
     assert all(0.2 < r["auc"] <= 20 / 21 for r in data["results"])
     assert str(tmp_path) not in report.read_text()  # no path of a machine goes into a result
     assert report.with_suffix(".md").read_text().count("| one |") == 1
 
 
 def test_unknown_targets_and_missing_folders_are_named(root) -> None:
-    done = run(
-        "--root", str(root), "--sequences", "three", "--only", "peers", "--peer-python", sys.executable
-    )
+    done = run("--root", str(root), "--sequences", "three", "--only", "peers", "--peer-python", sys.executable)
     assert done.returncode == 1
     assert "three" in done.stderr
     done = run("--root", str(root / "none"))
@@ -109,10 +104,7 @@ def test_several_weights_are_columns_of_their_own(monkeypatch: pytest.MonkeyPatc
         for index, column in enumerate(shown)
     ]
     rows = [line[2:-2].split(" | ") for line in real_video.table(results, shown).splitlines()]
-    assert rows[0][2:] == [
-        "MIL",
-        *(f"{n}, {m}" for n in ("made-up-tiny", "other") for m in ("box", "sentence")),
-    ]
+    assert rows[0][2:] == ["MIL", *(f"{n}, {m}" for n in ("made-up-tiny", "other") for m in ("box", "sentence"))]
     first = next(row for row in rows if row[0].startswith("first frame"))
     assert first[2:] == ["given", "given", "0 of 1", "given", "1 of 1"]
     assert rows[-1][2:] == ["0.67", "1.00", "1.33", "1.67", "2.00"]

@@ -62,19 +62,14 @@ def stark_shapes(sizes: Sizes, wrapper: str = "net.") -> Shapes:
     c = sizes.width
     shapes = {f"backbone.0.body.{name}": shape for name, shape in resnet_shapes(sizes.depth, 3).items()}
     shapes |= {"bottleneck.weight": (c, 1024, 1, 1), "bottleneck.bias": (c,), "query_embed.weight": (1, c)}
-    for stack, attentions, norms in (
-        ("encoder", ("self_attn",), 2),
-        ("decoder", ("self_attn", "multihead_attn"), 3),
-    ):
+    for stack, attentions, norms in (("encoder", ("self_attn",), 2), ("decoder", ("self_attn", "multihead_attn"), 3)):
         for i in range(sizes.layers):
             layer = f"transformer.{stack}.layers.{i}."
             for attention in attentions:
                 name = f"{layer}{attention}."
                 shapes |= {f"{name}in_proj_weight": (3 * c, c), f"{name}in_proj_bias": (3 * c,)}
                 shapes |= _linear(f"{name}out_proj", c, c)
-            shapes |= _linear(f"{layer}linear1", sizes.hidden, c) | _linear(
-                f"{layer}linear2", c, sizes.hidden
-            )
+            shapes |= _linear(f"{layer}linear1", sizes.hidden, c) | _linear(f"{layer}linear2", c, sizes.hidden)
             for norm in range(1, norms + 1):
                 shapes |= {f"{layer}norm{norm}.weight": (c,), f"{layer}norm{norm}.bias": (c,)}
     shapes |= {"transformer.decoder.norm.weight": (c,), "transformer.decoder.norm.bias": (c,)}
@@ -86,10 +81,7 @@ def stark_shapes(sizes: Sizes, wrapper: str = "net.") -> Shapes:
             shapes |= {f"{name}.0.weight": (outside, inside, 3, 3), f"{name}.0.bias": (outside,)}
             shapes |= _norm(f"{name}.1", outside, counters=True)
             inside = outside
-        shapes |= {
-            f"box_head.conv5_{corner}.weight": (1, inside, 1, 1),
-            f"box_head.conv5_{corner}.bias": (1,),
-        }
+        shapes |= {f"box_head.conv5_{corner}.weight": (1, inside, 1, 1), f"box_head.conv5_{corner}.bias": (1,)}
     for i, out in enumerate((c, c, 1)):
         shapes |= _linear(f"cls_head.layers.{i}", out, c)
     return {wrapper + name: shape for name, shape in shapes.items()}
@@ -124,12 +116,7 @@ def filled(shapes: Shapes, seed: int = 0) -> Tensors:
 
 
 def forward(
-    tensors: Tensors,
-    sizes: Sizes,
-    templates: tuple[Tensor, Tensor],
-    search: Tensor,
-    *,
-    start: int = 1,
+    tensors: Tensors, sizes: Sizes, templates: tuple[Tensor, Tensor], search: Tensor, *, start: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Corners (B, 4) as x1, y1, x2, y2 in units of the crop, and the score's logit (B,).
 

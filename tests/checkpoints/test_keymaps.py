@@ -66,10 +66,7 @@ def bert_shapes(
         ):
             shapes |= {f"{layer}{name}.weight": (out, inside), f"{layer}{name}.bias": (out,)}
         for norm in ("attention.output", "output"):
-            shapes |= {
-                f"{layer}{norm}.LayerNorm.{weight}": (width,),
-                f"{layer}{norm}.LayerNorm.{bias}": (width,),
-            }
+            shapes |= {f"{layer}{norm}.LayerNorm.{weight}": (width,), f"{layer}{norm}.LayerNorm.{bias}": (width,)}
     heads: dict[str, tuple[int, ...]] = {
         "cls.predictions.bias": (30522,),
         "cls.predictions.transform.dense.weight": (width, width),
@@ -111,8 +108,7 @@ def check_covers(model: LiteTrack, report: Report) -> None:
 @pytest.mark.parametrize("wrapper", ["model.", ""])
 def test_mae_loads_into_stem_class_token_and_blocks(model: LiteTrack, mae, wrapper: str, tmp_path) -> None:
     save_file(
-        {wrapper + name.removeprefix("model."): tensor for name, tensor in mae.items()},
-        tmp_path / "mae.safetensors",
+        {wrapper + name.removeprefix("model."): tensor for name, tensor in mae.items()}, tmp_path / "mae.safetensors"
     )
     report = apply_key_map(model, load_file(tmp_path / "mae.safetensors"), MAE_VIT)
     check_covers(model, report)
@@ -140,9 +136,7 @@ def test_bert_loads_its_lower_six_layers(model: LiteTrack, wrapper: str, old: bo
     for name in ours:
         there = wrapper + name.removeprefix("bert.")
         if old:
-            there = there.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-                "LayerNorm.bias", "LayerNorm.beta"
-            )
+            there = there.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         assert torch.equal(state[name], given[there]), name
     assert {name.split(".")[2] for name in report.ignored if name.startswith("encoder")} == {
         str(i) for i in range(6, 12)
@@ -183,9 +177,7 @@ def test_each_missing_tensor_is_named(model: LiteTrack, mae, bert, keymap: KeyMa
             apply_key_map(model, rest, keymap)
     if keymap is MAE_VIT:
         with pytest.raises(CheckpointMismatch):
-            apply_key_map(
-                model, {n: t * 2 for n, t in given.items() if "blocks.11.mlp.fc2.bias" not in n}, keymap
-            )
+            apply_key_map(model, {n: t * 2 for n, t in given.items() if "blocks.11.mlp.fc2.bias" not in n}, keymap)
         assert torch.equal(model.state_dict()["cls_token"], before), "nothing is copied unless all fits"
 
 

@@ -136,10 +136,7 @@ def clip_shapes(config: AITrackConfig) -> Shapes:
         f"{out}text_projection": (t, d),
         f"{out}logit_scale": (),
     }
-    for tower, c, layers, sign in (
-        ("visual.", v, config.roi_layers, "."),
-        ("", t, config.text_layers, "_"),
-    ):
+    for tower, c, layers, sign in (("visual.", v, config.roi_layers, "."), ("", t, config.text_layers, "_")):
         for i in range(layers):
             layer = f"{out}{tower}transformer.resblocks.{i}."
             shapes |= {
@@ -167,13 +164,7 @@ NARROW_AITRACK = CONFIGS["aitrack narrow base"]()
     ("keymap", "config", "shapes", "spare", "fresh"),
     [
         (ARTRACK, NARROW_ARTRACK, artrack_shapes(NARROW_ARTRACK), 4, set()),
-        (
-            ARTRACK,
-            replace(NARROW_ARTRACK, history=0),
-            artrack_shapes(replace(NARROW_ARTRACK, history=0)),
-            4,
-            set(),
-        ),
+        (ARTRACK, replace(NARROW_ARTRACK, history=0), artrack_shapes(replace(NARROW_ARTRACK, history=0)), 4, set()),
         (AITRACK, NARROW_AITRACK, artrack_shapes(NARROW_AITRACK) | clip_shapes(NARROW_AITRACK), 5, {"align"}),
     ],
     ids=["artrack-seq", "artrack-first-stage", "aitrack"],

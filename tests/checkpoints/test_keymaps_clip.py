@@ -97,10 +97,7 @@ def hugging_shapes(sizes: dict[str, int]) -> Shapes:
         "text_model.embeddings.position_embedding.weight": (sizes["length"], sizes["text"]),
         "vision_model.embeddings.position_ids": (1, sizes["side"] ** 2 + 1),
         "vision_model.embeddings.class_embedding": (sizes["vision"],),
-        "vision_model.embeddings.patch_embedding.weight": (
-            *(sizes["vision"], 3),
-            *(sizes["patch"], sizes["patch"]),
-        ),
+        "vision_model.embeddings.patch_embedding.weight": (*(sizes["vision"], 3), *(sizes["patch"], sizes["patch"])),
         "vision_model.embeddings.position_embedding.weight": (sizes["side"] ** 2 + 1, sizes["vision"]),
     }
     norms = {"text_model.final_layer_norm": "text"}
@@ -137,9 +134,7 @@ class Holder(nn.Module):
         super().__init__()
         side = sizes["patch"] * sizes["side"]
         width, words = sizes["vision"], sizes["words"]
-        self.roi = ClipVision(
-            size=side, patch=sizes["patch"], width=width, heads=16, out=sizes["out"], alpha=True
-        )
+        self.roi = ClipVision(size=side, patch=sizes["patch"], width=width, heads=16, out=sizes["out"], alpha=True)
         if text:
             self.clip_text = ClipText(
                 vocabulary=words, length=sizes["length"], width=sizes["text"], heads=4, out=sizes["out"]

@@ -67,10 +67,7 @@ def ostrack_shapes(width: int = WIDTH, channels: tuple[int, ...] = CHANNELS, wra
             shapes |= {f"{name}0.weight": (outside, inside, 3, 3), f"{name}0.bias": (outside,)}
             shapes |= {f"{name}1.{n}": (outside,) for n in ("weight", "bias", "running_mean", "running_var")}
             shapes |= {f"{name}1.num_batches_tracked": ()}
-        shapes |= {
-            f"box_head.conv5_{tower}.weight": (out, channels[-1], 1, 1),
-            f"box_head.conv5_{tower}.bias": (out,),
-        }
+        shapes |= {f"box_head.conv5_{tower}.weight": (out, channels[-1], 1, 1), f"box_head.conv5_{tower}.bias": (out,)}
     return {wrapper + name: shape for name, shape in shapes.items()}
 
 

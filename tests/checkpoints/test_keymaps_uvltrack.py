@@ -127,18 +127,14 @@ def test_no_two_names_of_ours_take_one_tensor(model: LiteTrack) -> None:
 
 
 def test_an_earlier_name_of_the_prompter(tensors: Tensors) -> None:
-    older = {
-        name.replace("box_head.prompter.", "box_head.image_tokenlize."): t for name, t in tensors.items()
-    }
+    older = {name.replace("box_head.prompter.", "box_head.image_tokenlize."): t for name, t in tensors.items()}
     model: LiteTrack = make(narrow(), seed=1)
     apply_key_map(model, older, UVLTRACK)
     assert torch.equal(model.head.prompter.queries, tensors["box_head.prompter.query_embed.weight"])
 
 
 @pytest.mark.parametrize(
-    ("config", "sizes", "count"),
-    [(uvltrack_base, BASE, 390), (uvltrack_large, LARGE, 630)],
-    ids=["base", "large"],
+    ("config", "sizes", "count"), [(uvltrack_base, BASE, 390), (uvltrack_large, LARGE, 630)], ids=["base", "large"]
 )
 def test_every_published_name_and_shape_fits(config: Any, sizes: Sizes, count: int) -> None:
     """At the published widths, without memory."""
@@ -223,9 +219,7 @@ def test_a_bert_ignores_the_layers_above_ours(function: Any, there: int) -> None
     ],
     ids=["uvltrack-base", "uvltrack-large", "sa-tracker-base"],
 )
-def test_a_training_starts_from_mae_and_bert_of_its_size(
-    network: Any, config: Any, bert: Any, sizes: Sizes
-) -> None:
+def test_a_training_starts_from_mae_and_bert_of_its_size(network: Any, config: Any, bert: Any, sizes: Sizes) -> None:
     """Every block and every layer that the network has is there, in its shape; those above are left out."""
     with torch.device("meta"):
         ours = {name: tuple(tensor.shape) for name, tensor in network(config()).state_dict().items()}
@@ -265,9 +259,7 @@ def agree(seen: Prediction, expected: tuple[Tensor, ...]) -> None:
 
 @pytest.mark.parametrize("mode", [Mode.BBOX, Mode.NLBBOX])
 @torch.no_grad()
-def test_tracking_is_what_the_released_code_computes(
-    model: LiteTrack, published: Published, mode: Mode
-) -> None:
+def test_tracking_is_what_the_released_code_computes(model: LiteTrack, published: Published, mode: Mode) -> None:
     template, context, template_box, context_box = shown()
     ids, valid = sentence(2)
     text, flag = model.read_text(ids, valid) if mode is Mode.NLBBOX else None, PUBLISHED_FLAGS[mode]

@@ -66,11 +66,7 @@ FILES: dict[str, tuple[str, dict[str, tuple[int, ...]], set[str]]] = {
         artrack_shapes(aitrack.artrack_base()),
         {"aitrack-artrack-base", "aitrack-base"},
     ),
-    "AITrack": (
-        "aitrack",
-        artrack_shapes(aitrack.base()) | clip_shapes(aitrack.base()),
-        {"aitrack-base"},
-    ),
+    "AITrack": ("aitrack", artrack_shapes(aitrack.base()) | clip_shapes(aitrack.base()), {"aitrack-base"}),
     "STARKST_ep0050.pth.tar, R101": ("stark", stark.stark_shapes(stark.Sizes(depth=101)), R101),
     "STARKST_ep0050.pth.tar, R50": ("stark", stark.stark_shapes(stark.Sizes(depth=50)), R50),
     "ViT-L-14.pt": ("clip", openai_shapes(CLIP_LARGE), {"aitrack-base"}),
@@ -97,9 +93,7 @@ def ours(name: str) -> nn.Module:
 
 def given(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     with torch.device("meta"):
-        return {
-            name: torch.empty(shape) for name, shape in shapes.items() if not name.startswith("optimizer.")
-        }
+        return {name: torch.empty(shape) for name, shape in shapes.items() if not name.startswith("optimizer.")}
 
 
 def taken_for(name: str, tensors: dict[str, Tensor]) -> str | None:

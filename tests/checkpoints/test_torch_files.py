@@ -386,9 +386,7 @@ CRAFTED = {
 
 @pytest.mark.fault("C01", "C03")
 @pytest.mark.parametrize("crafted", CRAFTED.values(), ids=CRAFTED.keys())
-def test_what_takes_for_ever_to_compare_ends(
-    tmp_path: Path, crafted: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_takes_for_ever_to_compare_ends(tmp_path: Path, crafted: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_archive, "SECONDS", 1)
     monkeypatch.setattr(torch_archive, "OBJECTS", 100_000)
 

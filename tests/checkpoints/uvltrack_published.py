@@ -108,12 +108,7 @@ def head_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 def shapes_of(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """All names of a released network."""
-    return {
-        "backbone.logit_scale": (),
-        **vit_shapes(sizes),
-        **bert_shapes(sizes),
-        **head_shapes(sizes),
-    }
+    return {"backbone.logit_scale": (), **vit_shapes(sizes), **bert_shapes(sizes), **head_shapes(sizes)}
 
 
 def litetrack_shapes(sizes: Sizes, *, spare: bool = True) -> dict[str, tuple[int, ...]]:
@@ -291,8 +286,7 @@ class Published:
             of = f"box_head.{name}.{i}."
             grid = functional.conv2d(grid, self.t[f"{of}0.weight"], self.t[f"{of}0.bias"], padding=1)
             mean, variance, gain, shift = (
-                self.t[f"{of}1.{part}"][:, None, None]
-                for part in ("running_mean", "running_var", "weight", "bias")
+                self.t[f"{of}1.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
             )
             grid = ((grid - mean) / torch.sqrt(variance + 1e-5) * gain + shift).clamp_min(0)
         return functional.conv2d(grid, self.t[f"box_head.{name}.4.weight"], self.t[f"box_head.{name}.4.bias"])

@@ -41,17 +41,10 @@ def test_a_reader_passes_on_twins(command, monkeypatch, tmp_path) -> None:
     assert "distractor pairs: follows the sentence" in done.err
     assert re.search(r"scenes that flip with the sentence +1\.000", done.err)
     assert done.out == ""
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
-        "audit.csv",
-        "audit.json",
-        "audit.png",
-        "audit.svg",
-    ]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["audit.csv", "audit.json", "audit.png", "audit.svg"]
 
 
-def test_a_model_that_ignores_text_leaves_with_7_and_the_results_are_kept(
-    command, monkeypatch, tmp_path
-) -> None:
+def test_a_model_that_ignores_text_leaves_with_7_and_the_results_are_kept(command, monkeypatch, tmp_path) -> None:
     use(monkeypatch, Deaf())
     done = command("audit", "litetrack-tiny", "--twins", "3", "--frames", "4", "--out", tmp_path, "--json")
     assert done.code == 7
@@ -101,9 +94,7 @@ def test_a_clip_has_movement_only(command, monkeypatch, clips, tmp_path) -> None
     source = clips / "clip-0" / "img"
     sentence = (clips / "clip-0" / "nlp.txt").read_text().strip()
     box = (clips / "clip-0" / "groundtruth.txt").read_text().split()[0]
-    done = command(
-        "audit", "litetrack-tiny", "--data", source, "--text", sentence, "--box", box, "--out", tmp_path
-    )
+    done = command("audit", "litetrack-tiny", "--data", source, "--text", sentence, "--box", box, "--out", tmp_path)
     assert done.code == 0, done.err
     assert "no ground truth" in done.err
     told = json.loads((tmp_path / "audit.json").read_text())

@@ -112,8 +112,6 @@ def test_mimic_wants_an_empty_folder(command, tnl2k: Path, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     assert command("datasets", "mimic", "lasot", "--out", tmp_path / "file").code == 6
     assert command("datasets", "mimic", "lassot", "--out", tmp_path / "x").code == 4
-    made = json.loads(
-        command("datasets", "mimic", "nfs", "--out", tmp_path / "n", "--seed", "3", "--json").out
-    )
+    made = json.loads(command("datasets", "mimic", "nfs", "--out", tmp_path / "n", "--seed", "3", "--json").out)
     assert (made["name"], made["seed"]) == ("nfs", 3)
     assert made["files"] == sum(path.is_file() for path in (tmp_path / "n").rglob("*"))

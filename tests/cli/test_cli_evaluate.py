@@ -36,9 +36,7 @@ def results(tnl2k: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_both_conventions_and_the_cause_of_their_difference(
-    command: Command, tnl2k: Path, results: Path
-) -> None:
+def test_both_conventions_and_the_cause_of_their_difference(command: Command, tnl2k: Path, results: Path) -> None:
     done = command("evaluate", results, "--data", tnl2k)
     assert done.code == 0, done.err
     blocks = done.out.split("\n\n")
@@ -51,9 +49,7 @@ def test_both_conventions_and_the_cause_of_their_difference(
     assert "frames without the target" in blocks[2]
 
 
-def test_json_and_scores_file_tell_the_same(
-    command: Command, tnl2k: Path, results: Path, tmp_path: Path
-) -> None:
+def test_json_and_scores_file_tell_the_same(command: Command, tnl2k: Path, results: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores"
     done = command("evaluate", results, "--data", tnl2k, "--json", "--out", out)
     told = json.loads(done.out)
@@ -145,9 +141,7 @@ def test_which_rule_names_the_convention(command: Command, tnl2k: Path, results:
         (("litetrack-tiny", "--pack", "lasot"), 2, "lasot"),
     ],
 )
-def test_what_cannot_be_asked(
-    command: Command, tnl2k: Path, words: tuple[str, ...], code: int, told: str
-) -> None:
+def test_what_cannot_be_asked(command: Command, tnl2k: Path, words: tuple[str, ...], code: int, told: str) -> None:
     done = command("evaluate", *words, "--data", tnl2k)
     assert done.code == code
     assert told in done.err
@@ -281,9 +275,7 @@ def test_what_is_odd_about_the_rows_is_said(command: Command, tnl2k: Path, resul
     assert "tnl2k (official)" in every.out
 
 
-def test_folders_too_high_single_files_and_names(
-    command: Command, tnl2k: Path, results: Path, tmp_path: Path
-) -> None:
+def test_folders_too_high_single_files_and_names(command: Command, tnl2k: Path, results: Path, tmp_path: Path) -> None:
     named = command("evaluate", f"mine={results}", "--data", tnl2k, "--json")
     assert json.loads(named.out)["tracker"] == "mine"
     one = command("evaluate", sorted(results.glob("*.txt"))[0], "--data", tnl2k)
@@ -305,9 +297,7 @@ def test_clips_of_ones_own_are_called_after_their_folder(command: Command, tmp_p
     clips = tmp_path / "my clips"
     clips.mkdir()
     synthesize(clips, 2, 6, 3)
-    done = command(
-        "evaluate", "bit-tracker-tiny", "--data", clips, "--modes", "nl", "--out", tmp_path / "out"
-    )
+    done = command("evaluate", "bit-tracker-tiny", "--data", clips, "--modes", "nl", "--out", tmp_path / "out")
     assert done.out.startswith("my clips (clips of your own), all: 2 sequences, 12 frames")
     assert "vlt-python takes the ground truth for the tracker's box" in done.out
     assert (tmp_path / "out" / "bit-tracker-tiny" / "my clips_nl" / "scores.json").is_file()
@@ -329,9 +319,7 @@ def test_a_damaged_result_is_said_to_be_run_again(command: Command, tmp_path: Pa
 
 def test_all_models_are_checked_before_any_of_them_runs(command: Command, tmp_path: Path) -> None:
     data = write_miniature("otb99", tmp_path / "otb99")
-    weights = (
-        Path(__file__).resolve().parents[2] / "src" / "vltrack" / "weights" / "bit-tracker-tiny.safetensors"
-    )
+    weights = Path(__file__).resolve().parents[2] / "src" / "vltrack" / "weights" / "bit-tracker-tiny.safetensors"
     other = tmp_path / "other" / weights.name
     other.parent.mkdir()
     other.symlink_to(weights)

@@ -52,9 +52,7 @@ def test_network_needs_its_flag_and_a_colon_in_a_name_is_no_address(
 
 
 @pytest.mark.fault("V21")
-@pytest.mark.parametrize(
-    "name", ["ünïcødé 🐕.mp4", "two\nlines.mp4", "-dash.mp4", "x" * 251 + ".mp4", b"\xff\xfe.mp4"]
-)
+@pytest.mark.parametrize("name", ["ünïcødé 🐕.mp4", "two\nlines.mp4", "-dash.mp4", "x" * 251 + ".mp4", b"\xff\xfe.mp4"])
 def test_odd_file_names(
     command, stub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | bytes
 ) -> None:

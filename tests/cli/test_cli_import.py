@@ -134,10 +134,7 @@ def test_a_published_file_becomes_a_tracker(command, official: Path, tmp_path: P
 
 def test_a_start_for_training_says_so_and_is_refused(command, official: Path, tmp_path: Path, clip) -> None:
     out = tmp_path / "start.safetensors"
-    done = command(
-        *("import-weights", official, "--as", "all-in-one-base", "--out", out),
-        "--json",
-    )
+    done = command(*("import-weights", official, "--as", "all-in-one-base", "--out", out), "--json")
     assert done.code == 0, done.err
     assert "a start for training all-in-one-base, not a tracker yet" in done.err
     assert re.search(r"warning: set by no file.*language\.\*", done.err)

@@ -49,10 +49,7 @@ def test_report_writes_everything_and_json_redraws_the_same_bytes(command: Any, 
     assert set(files) == {"report.html", "report.json", "table.tex"} | pictures
     told = json.loads(done.out)
     assert sorted(files) == told["files"] and told["verdict"].startswith("one is ahead of the other")
-    assert told["places"] == [
-        {"tracker": "one", "first": 1, "last": 1},
-        {"tracker": "two", "first": 2, "last": 2},
-    ]
+    assert told["places"] == [{"tracker": "one", "first": 1, "last": 1}, {"tracker": "two", "first": 2, "last": 2}]
     pair = told["pairs"][0]
     assert (pair["a"], pair["b"], pair["mean"], pair["verdict"]) == ("one", "two", 10.0, "one ahead")
     assert "vltrack report" in files["report.html"].decode() and "--json" not in files["report.html"].decode()
@@ -203,10 +200,7 @@ def test_flags_that_make_no_sense(command: Any, tmp_path: Path, quick: None) -> 
     assert command("report", one, "--out", tmp_path / "o").code == 0
     both = command("report", tmp_path / "o" / "report.json", one, "--out", tmp_path / "p")
     assert both.code == 2 and "report.json" in both.err
-    assert (
-        command("report", tmp_path / "o" / "report.json", "--against", "one", "--out", tmp_path / "p").code
-        == 2
-    )
+    assert command("report", tmp_path / "o" / "report.json", "--against", "one", "--out", tmp_path / "p").code == 2
 
 
 def test_a_folder_of_folders_names_those_with_results(command: Any, tmp_path: Path, quick: None) -> None:
@@ -239,12 +233,7 @@ def clip(folder: Path, name: str, seed: int) -> Sequence:
     absent[5:7] = True
     boxes[5:7] = 0
     return Sequence(
-        name=name,
-        source=images,
-        files=tuple(files),
-        boxes=boxes,
-        absent=absent,
-        sentence="the <b>bright</b> one",
+        name=name, source=images, files=tuple(files), boxes=boxes, absent=absent, sentence="the <b>bright</b> one"
     )
 
 
@@ -273,15 +262,10 @@ def test_worst_sequences_get_strips_and_sheets_and_redraw_without_the_data(
     one = boxes_folder(tmp_path / "one", dataset, 12.0, [50.0, 20.0, 60.0])
     two = boxes_folder(tmp_path / "two", dataset, 0.0, [55.0, 90.0, 59.0])
     out = tmp_path / "out"
-    done = command(
-        "report", one, two, "--data", tmp_path / "data", "--worst", "2", "--out", out, "--format", "svg"
-    )
+    done = command("report", one, two, "--data", tmp_path / "data", "--worst", "2", "--out", out, "--format", "svg")
     assert done.code == 0, done.err
     kept = json.loads((out / "report.json").read_text())
-    assert [film["name"] for film in kept["films"]] == [
-        "clip-1",
-        "clip-0",
-    ]  # where one loses most against two
+    assert [film["name"] for film in kept["films"]] == ["clip-1", "clip-0"]  # where one loses most against two
     film = kept["films"][0]
     assert film["absent"] == [[5, 7]] and film["sentence"] == "the <b>bright</b> one"
     lane, other = (lane["overlaps"] for lane in film["lanes"])
@@ -333,8 +317,7 @@ def test_without_pictures_there_are_strips_only_and_it_is_said(
     command: Any, tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     bare = tuple(
-        Sequence(name=c.name, source=c.source, files=(), boxes=c.boxes, absent=c.absent)
-        for c in dataset.sequences
+        Sequence(name=c.name, source=c.source, files=(), boxes=c.boxes, absent=c.absent) for c in dataset.sequences
     )
     data = Dataset(name="lasot", split="test", root=dataset.root, sequences=bare)
     monkeypatch.setattr("vltrack.datasets.reader.open_dataset", lambda path, split: data)
@@ -342,9 +325,7 @@ def test_without_pictures_there_are_strips_only_and_it_is_said(
     done = command("report", one, "--data", tmp_path / "data", "--worst", "1", "--out", tmp_path / "out")
     assert done.code == 0 and "only the annotation" in done.err
     film = json.loads((tmp_path / "out" / "report.json").read_text())["films"][0]
-    assert (
-        film["name"] == "clip-1" and film["snapshots"] == [] and len(film["lanes"][0]["overlaps"]) == FRAMES
-    )
+    assert film["name"] == "clip-1" and film["snapshots"] == [] and len(film["lanes"][0]["overlaps"]) == FRAMES
 
 
 def test_data_that_was_not_scored_is_refused(
@@ -352,23 +333,17 @@ def test_data_that_was_not_scored_is_refused(
 ) -> None:
     other = saved(tmp_path, "one", spread(50), data="tnl2k", split="val")
     opened = []
-    monkeypatch.setattr(
-        "vltrack.datasets.reader.open_dataset", lambda path, split: opened.append(split) or dataset
-    )
+    monkeypatch.setattr("vltrack.datasets.reader.open_dataset", lambda path, split: opened.append(split) or dataset)
     done = command("report", other, "--data", tmp_path / "data", "--out", tmp_path / "out")
     assert done.code == 2 and "--data is lasot, the scores are of tnl2k val" in done.err
     assert opened == ["val"]  # the split that was scored
 
 
-def test_a_folder_without_scores_is_scored(
-    command: Any, tmp_path: Path, dataset: Dataset, quick: None
-) -> None:
+def test_a_folder_without_scores_is_scored(command: Any, tmp_path: Path, dataset: Dataset, quick: None) -> None:
     """The boxes are 12 of 24 pixels off: overlap 1/3, above 7 of 21 thresholds, the first frame given."""
     one = boxes_folder(tmp_path / "one", dataset, 12.0, [0.0] * 3)
     (one / "scores.json").unlink()
-    done = command(
-        "report", one, "--data", tmp_path / "data", "--worst", "0", "--out", tmp_path / "out", "--json"
-    )
+    done = command("report", one, "--data", tmp_path / "data", "--worst", "0", "--out", tmp_path / "out", "--json")
     assert done.code == 0, done.err
     kept = json.loads((tmp_path / "out" / "report.json").read_text())["scores"][0]["rules"]["official"]
     assert kept["auc"] == pytest.approx(100 * (20 / 21 + 17 * 7 / 21) / FRAMES)

@@ -14,9 +14,7 @@ import vltrack
 HEAVY = ("torch", "cv2", "av", "matplotlib", "numpy", "transformers", "rich")
 
 
-def imported(
-    *words: str, env: dict[str, str] | None = None
-) -> tuple[set[str], subprocess.CompletedProcess[str]]:
+def imported(*words: str, env: dict[str, str] | None = None) -> tuple[set[str], subprocess.CompletedProcess[str]]:
     """Top-level packages that a command line loads, from ``-X importtime``."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "vltrack", *words],
@@ -25,11 +23,7 @@ def imported(
         env={**os.environ, **(env or {})},
         check=False,
     )
-    names = [
-        line.rpartition("|")[2].strip()
-        for line in done.stderr.splitlines()
-        if line.startswith("import time:")
-    ]
+    names = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
     return {name.split(".")[0] for name in names}, done
 
 

@@ -19,8 +19,7 @@ from vltrack.video.source import open_source
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent.parent / "examples"
 needs_weights = pytest.mark.skipif(
-    model_names()["litetrack-tiny"] is None,
-    reason="the weights of litetrack-tiny are not in this checkout yet",
+    model_names()["litetrack-tiny"] is None, reason="the weights of litetrack-tiny are not in this checkout yet"
 )
 
 
@@ -30,11 +29,7 @@ def test_demo_writes_three_files_says_where_and_may_be_run_again(command, stub, 
         done = command("demo", "--out", out)
         assert done.code == 0, done.err
         assert done.out == ""
-        assert sorted(path.name for path in out.iterdir()) == [
-            "car-shadow.csv",
-            "car-shadow.mp4",
-            "car-shadow.png",
-        ]
+        assert sorted(path.name for path in out.iterdir()) == ["car-shadow.csv", "car-shadow.mp4", "car-shadow.png"]
         assert str(out / "car-shadow.mp4") in done.err
     assert Track.load(out / "car-shadow.csv").meta["box"] == [313, 88, 342, 194]
 
@@ -64,17 +59,13 @@ def test_demo_follows_the_car(command, tmp_path: Path) -> None:
 @needs_weights
 @pytest.mark.parametrize("name", ["track_a_clip.py", "frame_by_frame.py", "several_targets.py"])
 def test_examples_run(name: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
 
 def test_synthesize(command, tmp_path: Path) -> None:
-    done = command(
-        "data", "synthesize", "--out", tmp_path / "clips", "--count", "2", "--frames", "3", "--json"
-    )
+    done = command("data", "synthesize", "--out", tmp_path / "clips", "--count", "2", "--frames", "3", "--json")
     assert done.code == 0
     clips = [Path(name) for name in json.loads(done.out)["clips"]]
     assert len(clips) == 2
@@ -97,9 +88,7 @@ def test_train_checks_before_it_starts(command, tmp_path: Path) -> None:
     assert command("train", "litetrack", "--data", tmp_path, "--out", "x", "--size", "tinny").code == 2
 
 
-@pytest.mark.parametrize(
-    ("kept", "says"), [(False, "before the first checkpoint"), (True, "last checkpoint")]
-)
+@pytest.mark.parametrize(("kept", "says"), [(False, "before the first checkpoint"), (True, "last checkpoint")])
 def test_a_stopped_training_says_what_is_kept(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, says: str
 ) -> None:
@@ -116,9 +105,7 @@ def test_a_stopped_training_says_what_is_kept(
 
 
 def test_doctor_finds_the_codec_and_one_opencv(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found="")
-    )
+    monkeypatch.setattr(doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found=""))
     monkeypatch.setattr(doctor, "_weights", list)
     done = command("doctor", "--json")
     found = {line["name"]: line for line in map(json.loads, done.out.splitlines())}
@@ -135,9 +122,7 @@ def test_doctor_says_what_to_do(command, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(doctor, name, list)
     monkeypatch.setattr(doctor, "OPENCV_WHEELS", ("numpy", "typer"))
     monkeypatch.setattr(doctor, "_devices", broken)
-    monkeypatch.setattr(
-        doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found="")
-    )
+    monkeypatch.setattr(doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found=""))
     done = command("doctor")
     assert done.code == 6
     assert "pip uninstall -y numpy typer" in done.out

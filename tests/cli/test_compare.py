@@ -68,14 +68,7 @@ def test_everything_is_written_and_fits(command, team, pictures: Path, tmp_path:
     team["twin"].floor = 0.9  # it sees the corners of the target no more, so that the boxes differ
     done = command(*words(pictures, out), "--json")
     assert done.code == 0, done.err
-    names = [
-        "agreement.csv",
-        "boxes-good.csv",
-        "boxes-twin.csv",
-        "compare.json",
-        "compare.mp4",
-        "compare.png",
-    ]
+    names = ["agreement.csv", "boxes-good.csv", "boxes-twin.csv", "compare.json", "compare.mp4", "compare.png"]
     assert sorted(path.name for path in out.iterdir()) == names
     document = json.loads((out / "compare.json").read_text())
     tracks = {name: Track.load(out / f"boxes-{name}.csv") for name in ("good", "twin")}

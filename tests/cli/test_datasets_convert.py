@@ -13,9 +13,7 @@ from vltrack.cli.main import main
 from vltrack.datasets.images import ImageSet
 
 
-def test_a_miniature_is_made_checked_and_converted_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_miniature_is_made_checked_and_converted_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "small"
     assert main(["datasets", "mimic", "refcocog", "--out", str(root)]) == 0
     lines = root / "split" / "data" / "gref" / "gref_val.jsonl"

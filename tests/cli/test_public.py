@@ -76,9 +76,7 @@ def test_the_example_of_every_public_name_runs(name: str, work: Path) -> None:
     assert runner.failures == 0, "".join(report)
 
 
-@pytest.mark.parametrize(
-    "name", ["audit", "compare", "evaluate", "import_weights", "report", "track", "train"]
-)
+@pytest.mark.parametrize("name", ["audit", "compare", "evaluate", "import_weights", "report", "track", "train"])
 def test_every_argument_is_typed_and_described(name: str) -> None:
     verb = getattr(vltrack, name)
     text = inspect.getdoc(verb) or ""
@@ -135,10 +133,7 @@ def test_evaluate_runs_models_in_modes(command: Callable[..., Any], work: Path) 
     done = command(*words, "--json")
     assert [json.loads(line) for line in done.out.splitlines()] == list(found.summaries)
     rows = list(found.rows())
-    assert {(row["tracker"], row["mode"]) for row in rows} == {
-        ("litetrack-tiny", "nl"),
-        ("litetrack-tiny", "nlbbox"),
-    }
+    assert {(row["tracker"], row["mode"]) for row in rows} == {("litetrack-tiny", "nl"), ("litetrack-tiny", "nlbbox")}
     assert all(0 <= row["auc"] <= 100 for row in rows)
 
 
@@ -156,9 +151,7 @@ def test_audit_carries_its_result_in_the_error(command: Callable[..., Any], work
 
 def test_report(command: Callable[..., Any], work: Path) -> None:
     found = vltrack.report(["a/scores.json", "b/scores.json"], out="function", formats=["svg"])
-    done = command(
-        "report", "a/scores.json", "b/scores.json", "--out", "command", "--format", "svg", "--json"
-    )
+    done = command("report", "a/scores.json", "b/scores.json", "--out", "command", "--format", "svg", "--json")
     assert json.loads(done.out) == found.to_dict() | {"out": "command"}
     for name in found.files:
         if name.endswith(".svg"):

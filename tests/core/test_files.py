@@ -11,15 +11,7 @@ from pathlib import Path
 import pytest
 
 from vltrack.core.errors import ResourceError
-from vltrack.core.files import (
-    as_resource_error,
-    atomic_path,
-    counted,
-    printable,
-    sha256_of,
-    write_bytes,
-    write_text,
-)
+from vltrack.core.files import as_resource_error, atomic_path, counted, printable, sha256_of, write_bytes, write_text
 
 
 def test_files_are_written_with_usual_permissions(tmp_path) -> None:
@@ -72,9 +64,7 @@ except ResourceError as error:
 def test_a_full_disk_is_an_error_and_keeps_the_old_file(tmp_path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(path)], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 6, done.stderr
     assert "size limit" in done.stdout
     assert path.read_bytes() == b"old"

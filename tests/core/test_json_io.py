@@ -89,9 +89,7 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
-def test_the_byte_that_is_not_utf8_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
-) -> None:
+def test_the_byte_that_is_not_utf8_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(json_io, "_CHUNK", chunk)
     path = tmp_path / "x.json"
     path.write_bytes('["ü", "'.encode() + "狗".encode("gbk") + b'"]')
@@ -117,9 +115,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("D12")
-def test_the_walk_needs_no_more_memory_for_a_longer_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_walk_needs_no_more_memory_for_a_longer_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_io, "_CHUNK", 1 << 16)
     path = tmp_path / "x.json"
     row = json.dumps({"id": 1, "segmentation": [list(range(1000, 1200))]})

@@ -60,19 +60,13 @@ def track() -> Track:
 
 def same(a: Track, b: Track) -> bool:
     arrays = ("boxes", "scores", "visible", "indices", "seconds")
-    return (
-        a.meta == b.meta
-        and a.status == b.status
-        and all((getattr(a, n) == getattr(b, n)).all() for n in arrays)
-    )
+    return a.meta == b.meta and a.status == b.status and all((getattr(a, n) == getattr(b, n)).all() for n in arrays)
 
 
 @settings(max_examples=30, deadline=None)
 @given(rows=ROWS, sentence=st.text(max_size=20), extension=st.sampled_from(["csv", "json"]))
 def test_every_float_and_every_sentence_comes_back(tmp_path_factory, rows, sentence, extension) -> None:
-    track = make(
-        rows, {"sentence": sentence, "list": [sentence, 1.5, None, True], sentence: {"a,b": sentence}}
-    )
+    track = make(rows, {"sentence": sentence, "list": [sentence, 1.5, None, True], sentence: {"a,b": sentence}})
     path = tmp_path_factory.mktemp("track") / f"t.{extension}"
     track.save(path)
     assert same(Track.load(path), track)
@@ -165,9 +159,7 @@ def test_lengths_must_agree(track) -> None:
     "sentence", ['=HYPERLINK("http://x","y")', "a,=1+1", "+1;-2;@SUM(A1)", "-a\t=b", "@x", "x\n=cmd()", "'=1"]
 )
 def test_no_cell_of_a_csv_is_a_formula(track, sentence) -> None:
-    text = Track.from_steps(
-        list(track), {"sentence": sentence, "more": [sentence, {sentence: sentence}]}
-    ).to_csv()
+    text = Track.from_steps(list(track), {"sentence": sentence, "more": [sentence, {sentence: sentence}]}).to_csv()
     for delimiter in ",;\t":
         for row in csv.reader(text.splitlines(), delimiter=delimiter):
             assert not [cell for cell in row if cell.lstrip()[:1] in tuple("=+-@")]

@@ -32,9 +32,7 @@ def make_image_set(root: Path) -> Path:
         cv2.fillPoly(image, [np.round((points - 0.5) * 16).astype(np.int32)], COLORS[color], cv2.LINE_AA, 4)
         low, high = points.min(axis=0), points.max(axis=0)
         box = [*low.tolist(), *(high - low).tolist()]
-        entries.append(
-            (image, {"inst": [{"c": name, "b": box, "p": points.round(2).ravel().tolist()}], "box": []})
-        )
+        entries.append((image, {"inst": [{"c": name, "b": box, "p": points.round(2).ravel().tolist()}], "box": []}))
     for _ in range(3):
         image = ground(rng)
         image[30:80, 20:70] = (200, 120, 40)

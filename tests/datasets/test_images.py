@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.cutouts import (
-    CutoutSet,
-    build_cutouts,
-    dominant_color,
-    make_patch,
-    outline_of,
-    polygon_mask,
-)
+from vltrack.datasets.cutouts import CutoutSet, build_cutouts, dominant_color, make_patch, outline_of, polygon_mask
 from vltrack.datasets.images import ByteCache, ImageSet, held_out, plain_name
 
 

@@ -175,9 +175,7 @@ def test_webuav_in_doubled_folders_with_sentences_elsewhere(tmp_path: Path, smal
             target.parent.mkdir(parents=True)
             sentence.rename(target)
     for split in ("test", "train"):
-        wanted = {
-            one.clip.name: one.sentence for one in draw_miniature("webuav3m") if one.clip.split == split
-        }
+        wanted = {one.clip.name: one.sentence for one in draw_miniature("webuav3m") if one.clip.split == split}
         read = open_dataset(tmp_path, split=split).sequences
         assert {sequence.name: sequence.sentence for sequence in read} == wanted
 
@@ -199,9 +197,7 @@ def test_parts_of_got10k_by_positions_in_the_list(tmp_path: Path, small: Path) -
     shutil.copytree(small / "data" / "got10k", tmp_path / "got10k")
     lists = tmp_path / "got10k" / "data_specs"
     write(lists / "got10k_vot_train_split.txt", "0\n")
-    assert [s.name for s in open_dataset(tmp_path / "got10k", split="vot_train").sequences] == [
-        "GOT-10k_Train_000001"
-    ]
+    assert [s.name for s in open_dataset(tmp_path / "got10k", split="vot_train").sequences] == ["GOT-10k_Train_000001"]
     write(lists / "got10k_vot_train_split.txt", "0\n7\n")
     refused(tmp_path / "got10k", "split.txt:2: '7'", split="vot_train")
 
@@ -305,11 +301,7 @@ def mgit(tmp_path: Path) -> Path:
 
 def test_the_sentence_is_in_the_last_row_of_a_table(mgit: Path) -> None:
     path = mgit / "mgit_nlp" / "003.xlsx"
-    rows = [
-        ["head"] * 16,
-        ["x"] * 14 + ["the first part", "y"],
-        ["x"] * 14 + ["a < b & the \u732b, all of it", "y"],
-    ]
+    rows = [["head"] * 16, ["x"] * 14 + ["the first part", "y"], ["x"] * 14 + ["a < b & the \u732b, all of it", "y"]]
     path.write_bytes(sheet_bytes(rows))
     assert open_dataset(mgit, split="val").sequences[0].sentence == "a < b & the \u732b, all of it"
     path.write_bytes(sheet_bytes([["too", "narrow"]]))

@@ -72,9 +72,7 @@ def test_a_miniature_has_the_same_bytes_each_time(made: Path, tmp_path: Path) ->
     for name in ("coco2017", "refcoco", "visual-genome"):
         again = write_referring_miniature(name, tmp_path / name)
         files = sorted(file.relative_to(again) for file in again.rglob("*") if file.is_file())
-        assert files == sorted(
-            file.relative_to(made / name) for file in (made / name).rglob("*") if file.is_file()
-        )
+        assert files == sorted(file.relative_to(made / name) for file in (made / name).rglob("*") if file.is_file())
         assert all((again / file).read_bytes() == (made / name / file).read_bytes() for file in files)
     with pytest.raises(ResourceError, match=str(tmp_path / "coco2017")):
         write_referring_miniature("coco2017", tmp_path / "coco2017")
@@ -215,7 +213,6 @@ def test_nothing_is_written_next_to_the_data(copy) -> None:
 
 def test_torch_is_not_imported() -> None:
     code = (
-        "import sys, vltrack.datasets.miniatures_referring, vltrack.datasets.check; "
-        "assert 'torch' not in sys.modules"
+        "import sys, vltrack.datasets.miniatures_referring, vltrack.datasets.check; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -64,9 +64,7 @@ def test_a_list_of_torch_becomes_lines(tmp_path: Path, name: str, zipped: bool) 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16, torch.int64, torch.int32])
-def test_boxes_that_are_tensors_are_read_from_their_bytes(
-    tmp_path: Path, kind: torch.dtype, zipped: bool
-) -> None:
+def test_boxes_that_are_tensors_are_read_from_their_bytes(tmp_path: Path, kind: torch.dtype, zipped: bool) -> None:
     file = tmp_path / "unc_train.pth"
     torch.save(tensor_rows(kind), file, _use_new_zipfile_serialization=zipped)
     assert [row["box"] for row in lines(convert(file).path)] == [[1, 2, 30, 40], [3, 4, 5, 6]]

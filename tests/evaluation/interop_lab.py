@@ -108,9 +108,7 @@ def got10k(root: Path) -> dict[str, SyntheticClip]:
         for label, values in labels(clip).items():
             (folder / f"{label}.label").write_text("\n".join(map(str, values)) + "\n")
         height, width = clip.frames.shape[1:3]
-        (folder / "meta_info.ini").write_text(
-            f"[METAINFO]\nresolution: ({width}, {height})\nanno_fps: 10Hz\n"
-        )
+        (folder / "meta_info.ini").write_text(f"[METAINFO]\nresolution: ({width}, {height})\nanno_fps: 10Hz\n")
     (root / "val" / "list.txt").write_text("\n".join(names) + "\n")
     return made
 

@@ -222,11 +222,7 @@ def test_few_targets_and_small_gains_are_not_enough() -> None:
     assert few.totals[Variant.SHUFFLED].gain.to_dict()["p_value"] is None
     assert gaining([20.0] * 5).verdict is Verdict.FEW
     enough = gaining([20.0] * 6)
-    assert (enough.verdict, enough.decided_by, enough.verdict_text) == (
-        Verdict.LISTENS,
-        Variant.SHUFFLED,
-        "listens",
-    )
+    assert (enough.verdict, enough.decided_by, enough.verdict_text) == (Verdict.LISTENS, Variant.SHUFFLED, "listens")
     small = gaining([0.26, 0.28, 0.30] * 4)
     assert small.totals[Variant.SHUFFLED].gain is not None
     assert small.totals[Variant.SHUFFLED].gain.low > 0  # surely above 0, but too small
@@ -282,9 +278,7 @@ def test_one_batched_pass_gives_the_boxes_of_separate_passes(tmp_path: Path) -> 
         alone, _ = track_targets(MultiTracker(single), frames_of(images), {run: target})
         np.testing.assert_allclose(together[run], alone[run], atol=1e-3, rtol=0)
         moved.append(alone[run])
-    assert len({rows.round(2).tobytes() for rows in moved}) > 1, (
-        "all runs are the same: the test proves nothing"
-    )
+    assert len({rows.round(2).tobytes() for rows in moved}) > 1, "all runs are the same: the test proves nothing"
 
 
 def test_every_frame_is_decoded_once_and_all_runs_share_a_batch() -> None:
@@ -297,12 +291,7 @@ def test_every_frame_is_decoded_once_and_all_runs_share_a_batch() -> None:
             yield frame
 
     subject = AuditTarget(
-        name="once",
-        sentence=one.sentence,
-        frames=counted,
-        start=one.start,
-        boxes=one.boxes,
-        absent=one.absent,
+        name="once", sentence=one.sentence, frames=counted, start=one.start, boxes=one.boxes, absent=one.absent
     )
     audit_one(MultiTracker(tracker(model)), subject, wordings([one.sentence])[0], BOTH)
     assert opened == [0, 1, 2, 3, 4]
@@ -373,9 +362,7 @@ def test_a_failed_target_is_reported_and_never_exits_with_0(reader: audit_report
     found = summarize(reader.targets[:2], BOTH, failed=[FailedTarget(name="bad", error=error)])
     with pytest.raises(PartialResult, match=r"1 of 3 targets failed; bad: no\."):
         judge(found, "reader")
-    assert audit_report.document(found, {})["failed"] == [
-        {"name": "bad", "code": "GroundingFailed", "message": "no."}
-    ]
+    assert audit_report.document(found, {})["failed"] == [{"name": "bad", "code": "GroundingFailed", "message": "no."}]
 
 
 def test_files_have_one_row_per_run(tmp_path: Path, reader: audit_report.Audit) -> None:

@@ -22,9 +22,7 @@ def refcoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_miniature("refcoco", tmp_path_factory.mktemp("data") / "refcoco")
 
 
-def test_boxes_are_scored_by_expression_and_failures_count(
-    refcoco: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_boxes_are_scored_by_expression_and_failures_count(refcoco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     phrases = open_referring(refcoco, split="val")
     true = {(one.file.name, one.phrase): one.box for one in phrases}
     asked: list[str] = []
@@ -45,9 +43,7 @@ def test_boxes_are_scored_by_expression_and_failures_count(
     assert scores.to_dict()["acc_50"] > 0
 
 
-def test_the_command_scores_every_split(
-    refcoco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_scores_every_split(refcoco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "litetrack-tiny", "--data", str(refcoco), "--out", str(tmp_path)]
     assert main.main([*words, "--split", "testA", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

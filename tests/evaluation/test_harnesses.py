@@ -156,14 +156,10 @@ def test_vot_object_gives_the_boxes_of_the_tracker(
     answers = [harnessed.init(str(files[0]), [(start, {})], {})]
     x, y, w, h = start
     corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
-    answers.append(
-        harnessed.update({"depth": "none", "color": str(files[1])}, [(corners, {"prompt": clip.sentence})])
-    )
+    answers.append(harnessed.update({"depth": "none", "color": str(files[1])}, [(corners, {"prompt": clip.sentence})]))
     answers += [harnessed.update(str(file), [], {}) for file in files[2:]]
     assert [len(answer) for answer in answers] == [1] + [2] * (FRAMES - 1)
-    for (box, facts), step in zip(
-        (answer[0] for answer in answers), direct(loaded, files, box=start), strict=True
-    ):
+    for (box, facts), step in zip((answer[0] for answer in answers), direct(loaded, files, box=start), strict=True):
         assert type(box) is tuple
         assert [type(value) for value in box] == [float] * 4
         assert box == tuple(step.box)
@@ -225,10 +221,7 @@ def test_vot_folder_is_answered(
 ) -> None:
     region = ",".join(map(repr, start))
     folder = lay_out(
-        tmp_path / "run",
-        files,
-        obj0=f"0\n{region}\n",
-        obj1=f"2\n{region}\ncolour=a=b\nprompt={clip.sentence}\n",
+        tmp_path / "run", files, obj0=f"0\n{region}\n", obj1=f"2\n{region}\ncolour=a=b\nprompt={clip.sentence}\n"
     )
     monkeypatch.chdir(folder)
     assert main(["--model", "litetrack-tiny", "--device", "cpu"]) == 0
@@ -349,9 +342,7 @@ def test_a_box_is_written_as_a_filled_mask(box: tuple[float, ...], line: str) ->
     assert mask_line(box, (100, 100)) == line
 
 
-def test_grounding_that_fails_is_not_hidden(
-    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grounding_that_fails_is_not_hidden(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*words: Any, **target: Any) -> Step:
         raise GroundingFailed("No match.")
 

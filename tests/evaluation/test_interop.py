@@ -37,9 +37,7 @@ def tracker() -> Tracker:
     return Tracker.load("litetrack-tiny", device="cpu")
 
 
-def direct(
-    tracker: Tracker, images: Path, box: NDArray[np.float64], text: str | None = None
-) -> NDArray[np.float64]:
+def direct(tracker: Tracker, images: Path, box: NDArray[np.float64], text: str | None = None) -> NDArray[np.float64]:
     """(N, 4) boxes by ``init`` and ``update`` over the images of a folder."""
     frames = [cv2.imread(str(file))[..., ::-1] for file in sorted(images.glob("*.jpg"))]
     x, y, w, h = (float(value) for value in box)
@@ -78,15 +76,7 @@ def test_got10k_on_otb(python: Path, tracker: Tracker, tmp_path: Path) -> None:
     )
     made = lab.otb(tmp_path / "data", json.loads(listed.stdout))
     done = lab.call(
-        python,
-        lab.EXAMPLES / "run_got10k.py",
-        "otb",
-        "data",
-        "--version",
-        "tb50",
-        "--device",
-        "cpu",
-        cwd=tmp_path,
+        python, lab.EXAMPLES / "run_got10k.py", "otb", "data", "--version", "tb50", "--device", "cpu", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "got10k-output" / "results" / "OTBtb50" / "litetrack-tiny_bbox"
@@ -139,9 +129,7 @@ def test_vot_by_both_protocols(python: Path, tracker: Tracker, tmp_path: Path) -
     names = ("vltrack-python", "vltrack-folder")
     # The toolkit exits with 0 whatever happens; only what it stores counts.
     run = lab.call(python, "-m", "vot", "evaluate", "--workspace", ".", *names, cwd=tmp_path)
-    analysed = lab.call(
-        python, "-m", "vot", "analysis", "--workspace", ".", "--name", "table", *names, cwd=tmp_path
-    )
+    analysed = lab.call(python, "-m", "vot", "analysis", "--workspace", ".", "--name", "table", *names, cwd=tmp_path)
     table = tmp_path / "analysis" / "table.json"
     assert table.is_file(), run.stdout + run.stderr + analysed.stdout + analysed.stderr
     (accuracy,) = json.loads(table.read_text())["results"]["baseline"]["results"]
@@ -170,9 +158,7 @@ def test_vot_with_masks_and_an_object_that_comes_late(python: Path, tmp_path: Pa
     """Both protocols start with the boxes around the masks, and store the same bytes."""
     made = lab.vot(tmp_path)
     stack = (tmp_path / "stack.yaml").read_text()
-    (tmp_path / "stack.yaml").write_text(
-        stack.replace("repetitions: 1", "repetitions: 1\n    multiobject: True")
-    )
+    (tmp_path / "stack.yaml").write_text(stack.replace("repetitions: 1", "repetitions: 1\n    multiobject: True"))
     for name, clip in made.items():
         folder, size = tmp_path / "sequences" / name, (clip.frames.shape[2], clip.frames.shape[1])
         rows = [mask_line(box, size) for box in clip.boxes]
@@ -219,10 +205,7 @@ def test_the_peer_of_the_scoring_benchmark(python: Path, tmp_path: Path) -> None
         truth=np.concatenate(annotated),
         boxes=np.concatenate(found),
     )
-    requests = [
-        {"arrays": str(tmp_path / "arrays.npz"), "repeats": 3},
-        {"arrays": str(tmp_path / "gone.npz")},
-    ]
+    requests = [{"arrays": str(tmp_path / "arrays.npz"), "repeats": 3}, {"arrays": str(tmp_path / "gone.npz")}]
     done = subprocess.run(
         [python, lab.ROOT / "benchmarks" / "peers" / "run_got10k.py"],
         input="".join(json.dumps(request) + "\n" for request in requests),

@@ -66,11 +66,7 @@ def test_published_scores(
 
 @pytest.mark.parametrize(
     ("rule", "auc", "precision", "norm_precision"),
-    [
-        ("tnl2k", 84.66, 91.72, 91.72),
-        ("vlt-python", 87.35, 91.71, 100.0),
-        ("pytracking", 84.66, 88.90, 100.0),
-    ],
+    [("tnl2k", 84.66, 91.72, 91.72), ("vlt-python", 87.35, 91.71, 100.0), ("pytracking", 84.66, 88.90, 100.0)],
 )
 def test_the_upper_bounds_of_tnl2k(
     truths: dict[str, Annotations], rule: str, auc: float, precision: float, norm_precision: float
@@ -116,9 +112,7 @@ def test_strucks_attribute_curves(raw: Path, truths: dict[str, Annotations], att
         assert 100 * np.abs(ours - published[key]).max() == pytest.approx(0, abs=0.0105), curve
 
 
-def test_lasot_is_the_same_in_every_convention_that_papers_use(
-    raw: Path, truths: dict[str, Annotations]
-) -> None:
+def test_lasot_is_the_same_in_every_convention_that_papers_use(raw: Path, truths: dict[str, Annotations]) -> None:
     path = raw / "lasot" / "results" / "SiamRPN++.npz"
     rows = [
         percent(scored(truths["lasot"], path, RULES[name]), "auc", "precision", "norm_precision")

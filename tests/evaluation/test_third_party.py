@@ -48,10 +48,7 @@ def test_got10k_folders_take_the_first_run(tmp_path: Path) -> None:
 def test_npz_zip_json_and_tracks(tmp_path: Path) -> None:
     twice = np.concatenate([BOXES, BOXES[:2]])
     np.savez(tmp_path / "a.npz", names=np.array(["x", "y"]), lens=np.array([3, 2]), boxes=twice)
-    assert {name: len(b) for name, b in read_third_party(tmp_path / "a.npz").boxes.items()} == {
-        "x": 3,
-        "y": 2,
-    }
+    assert {name: len(b) for name, b in read_third_party(tmp_path / "a.npz").boxes.items()} == {"x": 3, "y": 2}
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("x.txt", rows())
     assert np.array_equal(read_third_party(tmp_path / "b.zip").boxes["x"], BOXES)

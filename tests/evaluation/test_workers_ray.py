@@ -84,11 +84,7 @@ def test_failures_on_the_cluster_are_recorded(cluster, tmp_path: Path) -> None:
     assert report.exit_code == 7
     assert [name for _, name in report.finished] == ["a03"]
     failures = {failure.name: failure for failure in report.failed}
-    assert {name: failure.kind for name, failure in failures.items()} == {
-        "a00": "raised",
-        "a01": "died",
-        "a02": "died",
-    }
+    assert {name: failure.kind for name, failure in failures.items()} == {"a00": "raised", "a01": "died", "a02": "died"}
     assert "in obey" in failures["a00"].traceback
     begun = log.read_text().splitlines()
     assert begun.count("a00 raise at 1") == 1

@@ -49,9 +49,7 @@ def test_other_than_four_numbers_are_refused(text, count) -> None:
 
 
 @pytest.mark.fault("B01")
-@pytest.mark.parametrize(
-    "text", ["120,40,60.5,80", " 120 40 60.5 80 ", "120, 40, 60.5, 80.", "+120,4e1,605e-1,80"]
-)
+@pytest.mark.parametrize("text", ["120,40,60.5,80", " 120 40 60.5 80 ", "120, 40, 60.5, 80.", "+120,4e1,605e-1,80"])
 def test_plain_numbers_are_read(text) -> None:
     assert parse_box(text) == (120.0, 40.0, 60.5, 80.0)
 
@@ -70,9 +68,7 @@ def test_any_text_is_a_box_or_a_clear_error(text) -> None:
 
 
 @pytest.mark.fault("B02")
-@pytest.mark.parametrize(
-    ("text", "position"), [("1,2,0,4", 3), ("1,2,3,0", 4), ("1,2,-3,4", 3), ("300,200,50,-80", 4)]
-)
+@pytest.mark.parametrize(("text", "position"), [("1,2,0,4", 3), ("1,2,3,0", 4), ("1,2,-3,4", 3), ("300,200,50,-80", 4)])
 def test_a_size_must_be_positive(text, position) -> None:
     with pytest.raises(BoxInvalid, match=f"position {position}") as caught:
         parse_box(text)
@@ -154,13 +150,9 @@ def test_a_checked_box_lies_in_the_frame(box, width, height) -> None:
 @pytest.mark.fault("B06")
 def test_shares_of_the_displayed_frame_become_pixels() -> None:
     """A page shows a 1920x1080 video at any size: shares of the shown picture give the same box."""
-    assert convert_box((0.25, 0.5, 0.1, 0.2), "xywh", "rel", 1920, 1080) == pytest.approx(
-        (480, 540, 192, 216)
-    )
+    assert convert_box((0.25, 0.5, 0.1, 0.2), "xywh", "rel", 1920, 1080) == pytest.approx((480, 540, 192, 216))
     assert convert_box((480, 540, 672, 756), "xyxy", "px", 1920, 1080) == pytest.approx((480, 540, 192, 216))
-    assert convert_box((576, 648, 192, 216), "cxcywh", "px", 1920, 1080) == pytest.approx(
-        (480, 540, 192, 216)
-    )
+    assert convert_box((576, 648, 192, 216), "cxcywh", "px", 1920, 1080) == pytest.approx((480, 540, 192, 216))
     with pytest.raises(BoxInvalid, match="above 2"):
         convert_box((480, 540, 192, 216), "xywh", "rel", 1920, 1080)
     assert any("rel" in warning for warning in check_box((0.25, 0.5, 0.1, 0.2), 1920, 1080).warnings)

@@ -42,9 +42,7 @@ def little_config() -> LiteTrackConfig:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "weights.safetensors"
-    store.save(
-        path, make(little_config()), tracker="litetrack", size="base", card={"vocabulary_sha256": "ab" * 32}
-    )
+    store.save(path, make(little_config()), tracker="litetrack", size="base", card={"vocabulary_sha256": "ab" * 32})
     return path
 
 
@@ -221,10 +219,7 @@ def test_nothing_is_copied_unless_all_fits(path: Path) -> None:
     model = make(little_config(), seed=5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tensors = load_file(path)
-    for wrong in (
-        {**tensors, "more": torch.zeros(1)},
-        {**tensors, "cls_token": torch.full((1, 1, 8), torch.nan)},
-    ):
+    for wrong in ({**tensors, "more": torch.zeros(1)}, {**tensors, "cls_token": torch.full((1, 1, 8), torch.nan)}):
         with pytest.raises(ModelError):
             store.load_strictly(model, wrong, path)
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -234,15 +229,10 @@ def test_nothing_is_copied_unless_all_fits(path: Path) -> None:
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_number_types_are_cast_and_recorded(path: Path, kind: torch.dtype) -> None:
     original = load_file(path)
-    change_tensors(
-        path, lambda tensors: {k: v.to(kind) if v.is_floating_point() else v for k, v in tensors.items()}
-    )
+    change_tensors(path, lambda tensors: {k: v.to(kind) if v.is_floating_point() else v for k, v in tensors.items()})
     model, card = store.load(path)
     floats = [name for name, tensor in original.items() if tensor.is_floating_point()]
-    assert card["dtypes"] == {
-        str(kind).removeprefix("torch."): len(floats),
-        "int64": len(original) - len(floats),
-    }
+    assert card["dtypes"] == {str(kind).removeprefix("torch."): len(floats), "int64": len(original) - len(floats)}
     state = model.state_dict()
     assert all(torch.equal(state[name], original[name].to(kind).float()) for name in floats)
 

@@ -137,13 +137,7 @@ def test_accepted_forms(tnl2k: Path, change: object) -> None:
 @pytest.mark.fault("D02")
 @pytest.mark.parametrize(
     ("row", "spot"),
-    [
-        ("# a comment", "3"),
-        ("1;2;3;4", "3"),
-        ("1,2,3,\uff14", "3:7"),
-        ("1,2,x,4", "3:5"),
-        ("1,2,inf,4", "3:5"),
-    ],
+    [("# a comment", "3"), ("1;2;3;4", "3"), ("1,2,3,\uff14", "3:7"), ("1,2,x,4", "3:5"), ("1,2,inf,4", "3:5")],
 )
 def test_refused_forms(tnl2k: Path, row: str, spot: str) -> None:
     path = tnl2k / "test" / "Cat_BBC_video_01-Done" / "groundtruth.txt"
@@ -276,10 +270,7 @@ def test_files_that_are_not_frames(clips: Path) -> None:
     folder = clips / "my-dog" / "img"
     (folder / ".hidden.jpg").touch()
     (folder / "Thumbs.db").touch()
-    assert (
-        "1 file among the images not read, such as 'Thumbs.db'"
-        in issues_of(clips, "foreign", "warning")[0].message
-    )
+    assert "1 file among the images not read, such as 'Thumbs.db'" in issues_of(clips, "foreign", "warning")[0].message
     assert len(sequence_of(open_dataset(clips), "my-dog")) == 12
     (folder / "00000012.jpg").rename(folder / "00000099.jpg")
     assert "87 numbers are missing" in issues_of(clips, "numbers", "warning")[0].message

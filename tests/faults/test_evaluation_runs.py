@@ -175,9 +175,7 @@ def kill_once(process: subprocess.Popen[bytes], log: Path, chance: random.Random
     process.wait()
 
 
-def killed_until_done(
-    out: Path, weights: Path | str, log: Path, kills: int, seed: int, count: int = 6
-) -> int:
+def killed_until_done(out: Path, weights: Path | str, log: Path, kills: int, seed: int, count: int = 6) -> int:
     """Kill an evaluation up to ``kills`` times, then let it end; return how often it was killed."""
     chance = random.Random(seed)
     for met in range(kills + 1):

@@ -42,13 +42,7 @@ def config(card: Any, size: str) -> Any:
     if card.name == "all-in-one":
         return replace(all_in_one.ostrack_base(), **narrow, layers=1, eliminate=())
     return replace(
-        litetrack.base(),
-        **narrow,
-        table_width=8,
-        text_hidden=8,
-        split_layers=1,
-        joint_layers=1,
-        contrast_from=0,
+        litetrack.base(), **narrow, table_width=8, text_hidden=8, split_layers=1, joint_layers=1, contrast_from=0
     )
 
 
@@ -98,9 +92,7 @@ def test_a_command_in_a_file_is_never_run(tmp_path: Path, out: Path, tensors, fo
     mark = tmp_path / "mark"
     path = tmp_path / {"safetensors": "evil.safetensors", "npz": "evil.npz"}.get(form, "evil.pth")
     if form in ("archive", "row"):
-        torch.save(
-            official(tensors, evil=Malicious(mark)), path, _use_new_zipfile_serialization=form == "archive"
-        )
+        torch.save(official(tensors, evil=Malicious(mark)), path, _use_new_zipfile_serialization=form == "archive")
     elif form == "npz":
         np.savez(path, w=np.array([Malicious(mark)], dtype=object))
     else:
@@ -191,9 +183,7 @@ def test_not_a_number_is_named_with_file_and_tensor(tmp_path: Path, out: Path, t
 @pytest.mark.fault("C07")
 def test_another_tracker_size_or_picture_is_named(tmp_path: Path, out: Path, tensors) -> None:
     path = change_and_save(tmp_path / "ostrack.safetensors", tensors, lambda given: None)
-    with pytest.raises(
-        CheckpointMismatch, match="OSTrack weights, which do not fit litetrack-base"
-    ) as caught:
+    with pytest.raises(CheckpointMismatch, match="OSTrack weights, which do not fit litetrack-base") as caught:
         import_weights([path], "litetrack-base", out)
     assert NAME in caught.value.hint
 
@@ -214,9 +204,7 @@ def test_another_tracker_size_or_picture_is_named(tmp_path: Path, out: Path, ten
 
 
 @pytest.mark.fault("C08")
-def test_ten_names_are_listed_all_are_counted_and_prefixes_are_explicit(
-    tmp_path: Path, out: Path, tensors
-) -> None:
+def test_ten_names_are_listed_all_are_counted_and_prefixes_are_explicit(tmp_path: Path, out: Path, tensors) -> None:
     def cut(given: dict[str, Tensor]) -> None:
         for name in [name for name in given if "box_head" in name]:
             del given[name]

@@ -8,14 +8,7 @@ import unicodedata
 
 import pytest
 
-from vltrack.core.errors import (
-    InputError,
-    PromptEmpty,
-    PromptInvalid,
-    PromptTooLong,
-    UsageError,
-    VltrackError,
-)
+from vltrack.core.errors import InputError, PromptEmpty, PromptInvalid, PromptTooLong, UsageError, VltrackError
 from vltrack.prep.prompts import clean_text, read_prompt_file
 from vltrack.prep.tokenizers import WordPieceTokenizer
 
@@ -131,9 +124,7 @@ def test_special_tokens_typed_by_a_user_are_plain_text(pieces, text) -> None:
 
 
 @pytest.mark.fault("P07")
-@pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", "=HYPERLINK(1)", "a & b \"c\" 'd'", "-2+3", "@SUM(A1)"]
-)
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "=HYPERLINK(1)", "a & b \"c\" 'd'", "-2+3", "@SUM(A1)"])
 def test_markup_stays_raw_text(text) -> None:
     assert clean_text(text) == text
 
@@ -148,13 +139,7 @@ def test_a_prompt_file_is_never_parsed(tmp_path, line) -> None:
 
 @pytest.mark.fault("P11")
 @pytest.mark.parametrize(
-    "data",
-    [
-        b"the car\nthe dog\n",
-        b"\xef\xbb\xbfthe car\r\nthe dog\r\n",
-        b"the car\rthe dog",
-        b"the car\nthe dog",
-    ],
+    "data", [b"the car\nthe dog\n", b"\xef\xbb\xbfthe car\r\nthe dog\r\n", b"the car\rthe dog", b"the car\nthe dog"]
 )
 def test_prompt_file_lines(tmp_path, data) -> None:
     file = tmp_path / "prompt.txt"

@@ -226,10 +226,7 @@ def test_size_and_steps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch, pytest.raises(DataError, match="too many entries"):
         patch.setattr(reader, "OBJECTS", 1000)
         convert(file)
-    with (
-        pytest.raises(DataError, match="2006 bytes, more than the limit of 2000"),
-        open_plain(file, max_bytes=2000),
-    ):
+    with pytest.raises(DataError, match="2006 bytes, more than the limit of 2000"), open_plain(file, max_bytes=2000):
         pass
     with file.open("wb") as large:
         large.truncate(4 << 30)

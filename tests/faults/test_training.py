@@ -21,14 +21,7 @@ import torch
 from torch import nn
 
 from small_training import Dying, image_folder, random_sample, short, tensors_of, train, use_toy
-from vltrack.core.errors import (
-    CheckpointCorrupt,
-    ConfigError,
-    DataError,
-    Diverged,
-    ResourceError,
-    StateError,
-)
+from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diverged, ResourceError, StateError
 from vltrack.training import checkpoint, loop
 from vltrack.training.data import PairDataset, StepIndices
 from vltrack.training.launch import configured
@@ -200,9 +193,7 @@ def test_a_sample_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.fault("T07")
-def test_single_steps_that_are_not_finite_are_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_single_steps_that_are_not_finite_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     norms = iter([1.0, float("inf"), float("nan"), 1.0])
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda parameters, bound: torch.tensor(next(norms)))
     train(short(steps=4), tmp_path / "run")
@@ -210,9 +201,7 @@ def test_single_steps_that_are_not_finite_are_skipped(
 
 
 @pytest.mark.fault("T09")
-def test_a_full_disk_keeps_the_last_checkpoint(
-    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         full = raising(OSError(errno.ENOSPC, "No space left on device"))
@@ -254,9 +243,7 @@ def test_every_process_gets_as_many_samples_and_no_sample_twice(batch: int, worl
 
 
 @pytest.mark.fault("T12")
-def test_a_batch_below_the_number_of_processes_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_below_the_number_of_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = loop.DistributedContext(rank=0, world=4, device=torch.device("cpu"))
     monkeypatch.setattr(loop, "join_job", lambda device: context)
     monkeypatch.setattr(loop, "use_threads", lambda count: None)
@@ -295,9 +282,7 @@ def test_a_device_without_memory_names_the_batch(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.fault("T15")
-def test_a_clock_that_jumps_changes_nothing(
-    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jumps = iter(range(10**6, 0, -1000))
     monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
     monkeypatch.setattr(time, "monotonic", lambda: 5.0)
@@ -341,15 +326,7 @@ def test_a_log_that_cannot_be_written_is_one_warning(
 @pytest.mark.fault("T19")
 @pytest.mark.parametrize(
     "setting",
-    [
-        "steps=0",
-        "batch=-1",
-        "learning_rate=0",
-        "clip=0",
-        "save_every=0",
-        "validate_every=0",
-        "clips.frames=1",
-    ],
+    ["steps=0", "batch=-1", "learning_rate=0", "clip=0", "save_every=0", "validate_every=0", "clips.frames=1"],
 )
 def test_nothing_to_do_is_refused(setting: str) -> None:
     key, _, value = setting.partition("=")
@@ -451,9 +428,7 @@ def test_a_process_that_fails_or_is_killed_ends_all_of_them(data: Path, tmp_path
             while not (tmp_path / "run" / "last.json").exists():
                 assert process.poll() is None
                 time.sleep(0.1)
-            ranks = [
-                child for child in descendants(process.pid) if b"vltrack.training.launch" in command(child)
-            ]
+            ranks = [child for child in descendants(process.pid) if b"vltrack.training.launch" in command(child)]
             os.kill(ranks[-1], signal.SIGKILL)
         assert process.wait(timeout=120) == 1
         assert descendants(process.pid) == []

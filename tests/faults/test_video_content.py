@@ -55,9 +55,7 @@ def test_time_runs_from_the_first_frame(tmp_path: Path, first: int) -> None:
 @pytest.mark.parametrize("name", ["a.h264", "a.avi", "a.ts", "a.webm", "a.mpg"])
 def test_containers_with_poor_or_no_time(tmp_path: Path, name: str) -> None:
     codec = {"a.webm": "libvpx", "a.mpg": "mpeg2video"}.get(name, "libx264")
-    path = write_video(
-        tmp_path / name, 40, codec=codec, options={"cpu-used": "8"} if codec == "libvpx" else {}
-    )
+    path = write_video(tmp_path / name, 40, codec=codec, options={"cpu-used": "8"} if codec == "libvpx" else {})
     info, frames = _read(path)
     assert len(frames) == 40
     assert info.rate == 25
@@ -191,9 +189,7 @@ def test_colors_follow_matrix_range_and_depth(matrix: str, full: bool, pix_fmt: 
 def test_pure_red_stays_red(tmp_path: Path, suffix: str, codec: str, pix_fmt: str) -> None:
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 255
-    path = write_video(
-        tmp_path / f"a{suffix}", 2, codec=codec, pix_fmt=pix_fmt, width=64, height=64, images=[red] * 2
-    )
+    path = write_video(tmp_path / f"a{suffix}", 2, codec=codec, pix_fmt=pix_fmt, width=64, height=64, images=[red] * 2)
     _, frames = _read(path)
     for frame in frames:
         assert frame.image is not None
@@ -238,9 +234,7 @@ def test_image_files_of_every_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 37), (37, 1), (16, 16), (65, 49)])
 def test_odd_and_tiny_sizes(tmp_path: Path, width: int, height: int) -> None:
     images = [np.random.default_rng(k).integers(0, 255, (height, width, 3), dtype=np.uint8) for k in range(3)]
-    path = write_video(
-        tmp_path / "a.avi", 3, codec="png", pix_fmt="rgb24", width=width, height=height, images=images
-    )
+    path = write_video(tmp_path / "a.avi", 3, codec="png", pix_fmt="rgb24", width=width, height=height, images=images)
     _, frames = _read(path)
     assert len(frames) == 3
     for frame, image in zip(frames, images, strict=True):

@@ -22,9 +22,7 @@ from vltrack.video.source import FrameSource, Limits, open_source
 def _aligned(frames: list[Frame], slack: int) -> float:
     """Share of the decoded frames whose number is the one that their image shows."""
     seen = [frame for frame in frames if frame.image is not None]
-    good = sum(
-        abs(number_of(frame.image) - frame.index) <= slack for frame in seen if frame.image is not None
-    )
+    good = sum(abs(number_of(frame.image) - frame.index) <= slack for frame in seen if frame.image is not None)
     return good / len(seen)
 
 
@@ -110,11 +108,7 @@ def test_a_little_damage_is_not_degraded(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     path = write_video(
-        tmp_path / "a.mkv",
-        1500,
-        width=64,
-        height=48,
-        images=[numbered_image(i % 100, 64, 48) for i in range(1500)],
+        tmp_path / "a.mkv", 1500, width=64, height=48, images=[numbered_image(i % 100, 64, 48) for i in range(1500)]
     )
     with open_source(path) as source:
         assert source.info.frames is None
@@ -192,9 +186,7 @@ def _harm(data: bytes, how: str) -> bytes:
 @pytest.mark.fault("V19")
 def test_damaged_images_are_gap_rows_never_half_gray(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    image = cv2.resize(
-        rng.integers(0, 255, (30, 40, 3), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC
-    )
+    image = cv2.resize(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
     cases = [(suffix, how) for suffix in (".jpg", ".png") for how in ("cut0.9", "cut0.5", "cut0.1", "flip")]
     for number, (suffix, how) in enumerate(cases, start=1):
         data = cv2.imencode(suffix, image)[1].tobytes()
@@ -239,9 +231,7 @@ def test_a_video_that_is_deleted_meanwhile_is_finished(tmp_path: Path) -> None:
 @pytest.mark.fault("V22")
 def test_a_video_that_shrinks_meanwhile_ends_with_a_read_error(tmp_path: Path) -> None:
     noise = [np.random.default_rng(k).integers(0, 255, (240, 320, 3), dtype=np.uint8) for k in range(60)]
-    path = write_video(
-        tmp_path / "a.avi", 60, codec="mjpeg", pix_fmt="yuvj420p", width=320, height=240, images=noise
-    )
+    path = write_video(tmp_path / "a.avi", 60, codec="mjpeg", pix_fmt="yuvj420p", width=320, height=240, images=noise)
     with open_source(path) as source:
         first = next(source)
         os.truncate(path, path.stat().st_size // 3)

@@ -60,10 +60,7 @@ def test_source_time_stamps_are_kept(tmp_path: Path, suffix: str) -> None:
 def test_a_video_comes_out_as_it_went_in(tmp_path: Path) -> None:
     times = [0, 40, 90, 200, 260, 400, 450]
     source_path = write_video(tmp_path / "in.mkv", 7, milliseconds=times)
-    with (
-        open_source(source_path) as source,
-        VideoWriter(tmp_path / "out.mp4", width=160, height=120) as writer,
-    ):
+    with open_source(source_path) as source, VideoWriter(tmp_path / "out.mp4", width=160, height=120) as writer:
         for frame in source:
             assert frame.image is not None
             writer.write(frame.image, frame.seconds)
@@ -130,10 +127,7 @@ def test_an_existing_file_is_kept_without_overwrite(tmp_path: Path) -> None:
 
 @pytest.mark.fault("V23")
 def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ResourceError) as caught,
-        VideoWriter(tmp_path / "no" / "out.mp4", width=8, height=8),
-    ):
+    with pytest.raises(ResourceError) as caught, VideoWriter(tmp_path / "no" / "out.mp4", width=8, height=8):
         pass
     assert caught.value.exit_code == 6
     with pytest.raises(UsageError):
@@ -203,10 +197,7 @@ def test_a_full_tmpfs_is_an_error(tmp_path: Path) -> None:
     if done.returncode:
         pytest.skip("this machine does not let root mount a tmpfs")
     try:
-        with (
-            pytest.raises(ResourceError),
-            VideoWriter(tmp_path / "out.mp4", width=320, height=240) as writer,
-        ):
+        with pytest.raises(ResourceError), VideoWriter(tmp_path / "out.mp4", width=320, height=240) as writer:
             for number in range(40):
                 noise = np.random.default_rng(number).integers(0, 255, (240, 320, 3), dtype=np.uint8)
                 writer.write(noise)

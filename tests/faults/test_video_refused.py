@@ -106,11 +106,7 @@ def test_the_decoder_itself_opens_no_other_file(tmp_path: Path, kind: str) -> No
     path.write_text(PLAYLISTS[kind].format(sibling=sibling))
     with pytest.raises(VideoUnreadable):
         # Past the check of the first bytes: the decoder has its own list of containers.
-        StreamSource(
-            kind="file",
-            name="clip",
-            media=os.open(path, os.O_RDONLY),
-        )
+        StreamSource(kind="file", name="clip", media=os.open(path, os.O_RDONLY))
 
 
 @pytest.mark.fault("V03")

@@ -65,9 +65,7 @@ def test_same_seed_same_interval_and_chunks_change_nothing(monkeypatch: pytest.M
 def test_swapping_the_two_mirrors_the_interval() -> None:
     a, b = np.random.default_rng(1).normal(size=(2, 23))
     forward, backward = paired_bootstrap(a, b), paired_bootstrap(b, a)
-    assert [forward.mean, forward.low, forward.high] == pytest.approx(
-        [-backward.mean, -backward.high, -backward.low]
-    )
+    assert [forward.mean, forward.low, forward.high] == pytest.approx([-backward.mean, -backward.high, -backward.low])
     assert forward.p_value == pytest.approx(backward.p_value)
 
 

@@ -70,9 +70,7 @@ def random_case(seed: int) -> tuple[Annotations, Floats]:
         ("vlt-python-uav", "uav", False),
     ],
 )
-def test_the_scorer_agrees_with_the_plain_rules(
-    rule: str, dataset: str, knows_absent: bool, seed: int
-) -> None:
+def test_the_scorer_agrees_with_the_plain_rules(rule: str, dataset: str, knows_absent: bool, seed: int) -> None:
     truth, boxes = random_case(seed)
     scores = score(truth, boxes, RULES[rule])
     for index in range(len(truth)):
@@ -189,11 +187,7 @@ def test_got10k_pools_frames_cuts_boxes_to_the_image_and_leaves_out_covered_fram
     truth = Annotations.join(
         [
             Annotation(
-                name="a",
-                boxes=long,
-                absent=np.zeros(5, bool),
-                cover=np.array([8, 8, 8, 8, 0.0]),
-                size=(100, 100),
+                name="a", boxes=long, absent=np.zeros(5, bool), cover=np.array([8, 8, 8, 8, 0.0]), size=(100, 100)
             ),
             Annotation(name="b", boxes=short, absent=np.zeros(3, bool), size=(100, 100)),
         ]
@@ -204,9 +198,7 @@ def test_got10k_pools_frames_cuts_boxes_to_the_image_and_leaves_out_covered_fram
     assert scores.frames.tolist() == [3, 2]
     assert scores.value("overlap") == scores.value("op50") == scores.value("op75") == pytest.approx(3 / 5)
     # Beyond the frame nothing counts: 120 wide from 90 is 10 wide in a frame of 100.
-    beyond = annotations_of(
-        boxes_of((10, 10, 5, 5), (90, 10, 10, 10)), size=(100, 100), cover=np.full(2, 8.0)
-    )
+    beyond = annotations_of(boxes_of((10, 10, 5, 5), (90, 10, 10, 10)), size=(100, 100), cover=np.full(2, 8.0))
     cut = score(beyond, boxes_of((10, 10, 5, 5), (90, 10, 120, 10)), RULES["got10k"])
     assert cut.value("overlap") == 1.0
 

@@ -126,13 +126,7 @@ def test_grounding_by_hand_with_ties() -> None:
     assert scores.mean_iou == pytest.approx((1 + 0.5 + 0.75 + 0.3) / 5)
     record = scores.to_dict()
     assert record["acc_25"] == pytest.approx(80)
-    assert list(record) == [
-        "acc_25",
-        *(f"acc_{t}" for t in range(50, 95, 5)),
-        "mean_iou",
-        "count",
-        "without_box",
-    ]
+    assert list(record) == ["acc_25", *(f"acc_{t}" for t in range(50, 95, 5)), "mean_iou", "count", "without_box"]
 
 
 @pytest.mark.parametrize("twentieths", [5, *range(10, 19)])

@@ -97,9 +97,7 @@ def test_in_training_box_only_samples_ignore_text(case: str) -> None:
 
 
 def test_the_average_is_of_the_embeddings_that_are_there() -> None:
-    one = ConditionEmbedding.normalized(
-        torch.tensor([[3.0, 0.0]] * 4), torch.tensor([True, True, False, False])
-    )
+    one = ConditionEmbedding.normalized(torch.tensor([[3.0, 0.0]] * 4), torch.tensor([True, True, False, False]))
     broken = torch.tensor([[0.0, 5.0], [0.0, float("nan")], [0.0, 5.0], [float("nan")] * 2])
     other = ConditionEmbedding.normalized(broken, torch.tensor([True, False, True, False]))
     both = one.average(other)
@@ -143,12 +141,8 @@ def test_regions_are_embedded_in_their_box_and_kept(case: str) -> None:
     moved = past.clone()
     moved[:, -1, 0] += 0.02  # half a token: the sequence may or may not change, the mask does
     by_words = torch.zeros(2, dtype=torch.bool)
-    search = model.embed.search(
-        scene.search, model.joint_template(memory.first, memory.recent), memory.text, by_words
-    )
-    vectors = [
-        model.embed_region(scene.search, search.patches_BNC, p[:, -1]).vector_BC for p in (past, moved)
-    ]
+    search = model.embed.search(scene.search, model.joint_template(memory.first, memory.recent), memory.text, by_words)
+    vectors = [model.embed_region(scene.search, search.patches_BNC, p[:, -1]).vector_BC for p in (past, moved)]
     assert float((vectors[0] - vectors[1]).abs().max()) > 1e-5
 
 
@@ -200,9 +194,7 @@ def test_the_parent_is_the_parts_in_the_published_order() -> None:
     for block in model.blocks:
         tokens = block(tokens)
     z, x = model.encoder(*model.norm(tokens).split([z.shape[1], x.shape[1]], dim=1))
-    places = torch.cat(
-        [model.pos_embed_z + model.identity[:, 0], model.pos_embed_x + model.identity[:, 1]], 1
-    )
+    places = torch.cat([model.pos_embed_z + model.identity[:, 0], model.pos_embed_x + model.identity[:, 1]], 1)
     memory_kv = model.decoder.keys_values(torch.cat([z, x], dim=1), places)
     half = torch.tensor([0.5, 0.5, 0.0, 0.0]) / model.search_size
     found, logits = model.decoder.generate(model.decoder.start_sequence(past - half), memory_kv)
@@ -276,9 +268,7 @@ def test_parameters_of_the_published_sizes() -> None:
     assert millions(parent) + millions(model.align) == pytest.approx(trainable)
     assert millions(model.roi) == pytest.approx(304, abs=0.5)
     assert millions(model.roi) + millions(model.clip_text) == pytest.approx(428, abs=1)
-    assert sum(millions(part) for part in (model.blocks, model.embed.stem, model.norm)) == pytest.approx(
-        85.6, abs=0.1
-    )
+    assert sum(millions(part) for part in (model.blocks, model.embed.stem, model.norm)) == pytest.approx(85.6, abs=0.1)
 
 
 @pytest.mark.parametrize(

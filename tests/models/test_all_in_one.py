@@ -166,9 +166,7 @@ def test_training_is_inference(case: str) -> None:
     views = views_of(model)
     # At a start the recent template is the first one.
     first = views.template
-    recent = boxed(
-        first.image_B3SS[:, None].expand(-1, 2, -1, -1, -1), first.box_B4[:, None].expand(-1, 2, -1)
-    )
+    recent = boxed(first.image_B3SS[:, None].expand(-1, 2, -1, -1, -1), first.box_B4[:, None].expand(-1, 2, -1))
     views = replace(views, recent=recent)
     with torch.no_grad():
         outs = model.forward(views)
@@ -214,9 +212,7 @@ def test_inference_runs_without_the_aligner(case: str) -> None:
     scene = small_scene(case)
     before = [scene.predict(mode) for mode in ("bbox", "nl", "nlbbox")]
     named = {n for n, _ in scene.model.named_parameters() if n.startswith(scene.model.training_only)}
-    assert named == {
-        f"aligner.{part}.{n}" for part in ("search", "template", "words") for n in ("weight", "bias")
-    }
+    assert named == {f"aligner.{part}.{n}" for part in ("search", "template", "words") for n in ("weight", "bias")}
     scene.model.aligner = None
     assert all(equal(a, scene.predict(m)) for a, m in zip(before, ("bbox", "nl", "nlbbox"), strict=True))
 

@@ -102,9 +102,7 @@ def test_gone_and_hidden_tokens_are_the_same(n: int, ratios: list[float], seed: 
 
 def test_a_spared_sample_keeps_all() -> None:
     x = tokens(10)
-    left, there = Candidates.all_of(x, in_place=True).keep_topk(
-        x, torch.rand(2, 10), 0.3, torch.tensor([True, False])
-    )
+    left, there = Candidates.all_of(x, in_place=True).keep_topk(x, torch.rand(2, 10), 0.3, torch.tensor([True, False]))
     assert left.seen_BK is not None
     assert left.seen_BK.sum(dim=1).tolist() == [10, 3]
     assert torch.equal(left.scatter_back(there)[0], x[0])
@@ -127,9 +125,7 @@ def test_eliminated_tokens_are_masked_for_later_blocks() -> None:
         short = second(mlp_residual(first, torch.cat([z, kept], dim=1)))
         seen = torch.cat([torch.ones(2, M, dtype=torch.bool), hidden.seen_BK], dim=1)
         full = second(mlp_residual(first, torch.cat([z, same], dim=1)), key_bias(seen))
-    torch.testing.assert_close(
-        gone.scatter_back(short[:, M:]), hidden.scatter_back(full[:, M:]), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(gone.scatter_back(short[:, M:]), hidden.scatter_back(full[:, M:]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(short[:, :M], full[:, :M], atol=1e-5, rtol=1e-5)
 
 

@@ -54,10 +54,7 @@ def test_relative_numbers_ascend_with_the_offset() -> None:
         offsets = (first[:, None] - second[None]).flatten(0, 1)
         _, numbers = torch.unique(offsets, dim=0, return_inverse=True)
         assert torch.equal(relative_index(side, other).flatten(), numbers)
-        assert RelativeBias(HEADS, side, other).relative_position_bias_table.shape == (
-            HEADS,
-            (side + other - 1) ** 2,
-        )
+        assert RelativeBias(HEADS, side, other).relative_position_bias_table.shape == (HEADS, (side + other - 1) ** 2)
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
@@ -225,9 +222,7 @@ def test_decoding_writes_nothing() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
-def test_the_box_is_of_the_likeliest_tokens_or_their_expectation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_box_is_of_the_likeliest_tokens_or_their_expectation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words 420 to 560 of 800 are 0.05 to 0.40 of the crop; the third is torn between 500 and 540."""
     module = SequenceDecoder(C, HEADS, 2.0, 1, tokenizer=BoxTokenizer(), history=0)
     logits = torch.full((1, 4, 802), -1e4)

@@ -67,9 +67,7 @@ def tokens(count: int = T, seed: int = 1) -> Tensor:
 
 def norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
     centered = x - x.mean(dim=-1, keepdim=True)
-    return (
-        centered / (centered.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt() * module.weight + module.bias
-    )
+    return centered / (centered.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt() * module.weight + module.bias
 
 
 def mixed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

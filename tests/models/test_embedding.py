@@ -35,9 +35,7 @@ def test_correlation_peaks_at_the_target() -> None:
         similarity = torch.nn.functional.normalize(net.key(search), dim=-1) @ pooled[0]
     assert int(similarity[0].argmax()) == 11
     assert float(similarity[0, 11]) == pytest.approx(1.0, abs=1e-5)
-    assert torch.equal(
-        keys[0].abs().sum(dim=1) > 0, inside[0] > 0
-    )  # background of the template is weighted out
+    assert torch.equal(keys[0].abs().sum(dim=1) > 0, inside[0] > 0)  # background of the template is weighted out
     # The four fine cells of a template cell lie together.
     four = torch.nn.functional.normalize(fine[0, 16:20], dim=-1).sum(dim=0)
     torch.testing.assert_close(fine_pooled[0], torch.nn.functional.normalize(four, dim=0))

@@ -26,21 +26,14 @@ def test_base_freezes_what_the_released_code_freezes() -> None:
     model = make(narrow_base())
     planned(model)
     names = frozen_names(model)
-    parts = (
-        "stem.patch_embed.",
-        "bert.embeddings.",
-        "bert.encoder.layer.0.",
-        *(f"blocks.{i}." for i in range(4)),
-    )
+    parts = ("stem.patch_embed.", "bert.embeddings.", "bert.encoder.layer.0.", *(f"blocks.{i}." for i in range(4)))
     expected = {
         name
         for name, _ in model.named_parameters()
         if name.startswith(parts) and ".norm" not in name and "LayerNorm" not in name
     }
     assert names == expected
-    assert not any(
-        name.startswith(("cls_token", "blocks.4", "bert.encoder.layer.1", "head", "star")) for name in names
-    )
+    assert not any(name.startswith(("cls_token", "blocks.4", "bert.encoder.layer.1", "head", "star")) for name in names)
 
 
 def test_tiny_freezes_the_lower_stem_and_the_word_table() -> None:

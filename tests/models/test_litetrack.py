@@ -91,9 +91,7 @@ def test_targets_in_one_pass_equal_each_alone_in_any_order(scene: Scene) -> None
 
 def test_another_trackers_prediction_cannot_update(scene: Scene) -> None:
     seen = scene.predict("bbox")
-    foreign = Prediction(
-        **{name: getattr(seen, name) for name in ("center_BSS", "presence_BSS", "boxes_BSS4")}
-    )
+    foreign = Prediction(**{name: getattr(seen, name) for name in ("center_BSS", "presence_BSS", "boxes_BSS4")})
     with pytest.raises(ValueError, match="features"):
         scene.model.update_template(scene.memory("bbox"), foreign, scene.box)
 
@@ -126,8 +124,7 @@ def box_only_updates(scene: Scene) -> tuple[Tensor, Tensor]:
     """Prompts of box-only targets updated from a frame, with two different sentences in the batch."""
     memories = [replace(scene.memory("bbox"), text=some_text(scene, seed)) for seed in (1, 2)]
     one, two = (
-        scene.model.update_template(m, scene.model.locate(scene.search, m), scene.box).prompts_B3C
-        for m in memories
+        scene.model.update_template(m, scene.model.locate(scene.search, m), scene.box).prompts_B3C for m in memories
     )
     return one, two
 

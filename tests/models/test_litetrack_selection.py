@@ -222,10 +222,7 @@ def test_tokens_that_go_through_the_blocks_are_a_bucket_below_all(scene: Scene, 
     assert kept % model.config.select_bucket == 0
     assert kept < model.search_side**2
     config = model.config
-    assert (
-        lengths
-        == [1 + template + kept] * config.split_layers + [1 + template + kept + text] * config.joint_layers
-    )
+    assert lengths == [1 + template + kept] * config.split_layers + [1 + template + kept + text] * config.joint_layers
 
 
 def test_an_eventful_picture_keeps_more(scene: Scene) -> None:

@@ -117,9 +117,7 @@ def test_target_enhance_module(model: SATracker, mode: Mode) -> None:
     share = torch.linspace(0, 1, m)[:, None] if mode != Mode.NL else torch.zeros(m, 1)
     q = torch.stack([(z * share).sum(dim=0) / share.sum().clamp_min(1e-6), t[0]])
     keys = torch.cat([z, t])
-    open_keys = torch.cat(
-        [torch.full((m,), mode != Mode.NL), (torch.arange(6) < 4) & torch.tensor(mode != Mode.BBOX)]
-    )
+    open_keys = torch.cat([torch.full((m,), mode != Mode.NL), (torch.arange(6) < 4) & torch.tensor(mode != Mode.BBOX)])
     gather = module.gather
     q = q + attended(gather.attn, norm(gather.norm1, q), norm(gather.norm_y, keys), open_keys)
     q = norm(module.norm_q, q)[{Mode.BBOX: slice(0, 1), Mode.NL: slice(1, 2), Mode.NLBBOX: slice(0, 2)}[mode]]
@@ -173,12 +171,7 @@ def test_each_idea_can_be_switched_off(name: str, off: dict[str, bool]) -> None:
 
 def test_text_is_encoded_as_far_as_it_is_used() -> None:
     config = CONFIGS["sa-tracker narrow base"]()
-    reached = {
-        (True, True): (4, 12),
-        (True, False): (4, 6),
-        (False, True): (8, 12),
-        (False, False): (0, 0),
-    }
+    reached = {(True, True): (4, 12), (True, False): (4, 6), (False, True): (8, 12), (False, False): (0, 0)}
     for (tem, sam), expected in reached.items():
         with torch.device("meta"):
             model = SATracker(replace(config, tem=tem, sam=sam))

@@ -88,10 +88,7 @@ def test_width_must_be_a_multiple_of_heads() -> None:
 def test_vit_parity_with_transformers() -> None:
     """Patch embedding, sine-cosine positions, class token and three blocks of ViT-MAE with random weights."""
     from transformers import ViTMAEConfig
-    from transformers.models.vit_mae.modeling_vit_mae import (
-        ViTMAEModel,
-        build_2d_sinusoidal_position_embedding,
-    )
+    from transformers.models.vit_mae.modeling_vit_mae import ViTMAEModel, build_2d_sinusoidal_position_embedding
 
     config = ViTMAEConfig(
         hidden_size=48,

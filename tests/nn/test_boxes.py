@@ -52,9 +52,7 @@ def test_a_box_without_area_covers_no_cell() -> None:
 
 def test_boxes_from_corners() -> None:
     corners = torch.tensor([[0.1, 0.2, 0.5, 0.4], [0.5, 0.2, 0.1, 0.4]])
-    torch.testing.assert_close(
-        corners_to_box(corners), torch.tensor([[0.3, 0.3, 0.4, 0.2], [0.3, 0.3, -0.4, 0.2]])
-    )
+    torch.testing.assert_close(corners_to_box(corners), torch.tensor([[0.3, 0.3, 0.4, 0.2], [0.3, 0.3, -0.4, 0.2]]))
     bounded = corners_to_box(corners, min_size=0.01)
     assert float(bounded[1, 2]) == pytest.approx(0.01)
     torch.testing.assert_close(bounded[0], corners_to_box(corners)[0])

@@ -141,8 +141,7 @@ def test_a_picture_gets_the_numbers_and_the_size_of_clip() -> None:
     assert to_clip_input(theirs, mean, std, 28).shape == (2, 3, 28, 28)
     white = (torch.ones(1, 3, 32, 32) - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     torch.testing.assert_close(
-        to_clip_input(white, mean, std, 28)[0, :, 14, 14],
-        (1 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD),
+        to_clip_input(white, mean, std, 28)[0, :, 14, 14], (1 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
     )
 
 

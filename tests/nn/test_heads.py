@@ -110,16 +110,12 @@ def test_box_codes_can_express_any_box(cx: float, cy: float, w: float, h: float,
     inner = [min(max(v * side - c, 1e-4), 1 - 1e-4) for v, c in ((cx, column), (cy, row))]
     offset[0, :, row, column] = torch.tensor([logit(v) for v in inner])
     size[0, :, row, column] = torch.tensor([logit(w), logit(h)])
-    torch.testing.assert_close(
-        decode_boxes(offset, size, "cell")[0, row, column], expected, atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(decode_boxes(offset, size, "cell")[0, row, column], expected, atol=1e-4, rtol=0)
     # Under "free" any cell can predict it, here one far from the center.
     row, column = side - 1 - row, side - 1 - column
     offset[0, :, row, column] = torch.tensor([cx * side - column - 0.5, cy * side - row - 0.5])
     size[0, :, row, column] = (4 * expected[2:]).log()
-    torch.testing.assert_close(
-        decode_boxes(offset, size, "free")[0, row, column], expected, atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(decode_boxes(offset, size, "free")[0, row, column], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("code", ["cell", "free"])

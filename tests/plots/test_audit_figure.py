@@ -58,9 +58,7 @@ def test_two_modes_are_side_by_side() -> None:
 
 
 def test_missing_values_are_left_out_and_no_interval_is_no_band() -> None:
-    (axes,) = audit_figure(
-        "t", "v", [panel(values_S=[1.0, math.nan, 2.0], names=["a", "b", "c"], interval=None)]
-    ).axes
+    (axes,) = audit_figure("t", "v", [panel(values_S=[1.0, math.nan, 2.0], names=["a", "b", "c"], interval=None)]).axes
     assert bars(axes) == [2.0, 1.0]
     assert not [patch for patch in axes.patches if patch.get_gid() == "interval"]
 

@@ -19,11 +19,7 @@ def stream(count: int, lost: tuple[int, ...] = (), targets: int = 1) -> list[tup
         image = np.zeros((60, 80, 3), np.uint8)
         image[..., 0] = 200
         step = Step(
-            box=np.array([10.0, 20, 20, 20]),
-            score=0.7,
-            visible=index not in lost,
-            index=index,
-            seconds=index / 25,
+            box=np.array([10.0, 20, 20, 20]), score=0.7, visible=index not in lost, index=index, seconds=index / 25
         )
         frames.append((image, *[step] * targets))
     return frames
@@ -48,9 +44,7 @@ def test_a_sheet_has_its_tiles() -> None:
     assert sheet.dtype == np.uint8
     for row in range(3):
         for column in range(4):
-            tile = sheet[int(row * rows) + 20 : int((row + 1) * rows) - 40, int(column * columns) + 20 :][
-                :, :100
-            ]
+            tile = sheet[int(row * rows) + 20 : int((row + 1) * rows) - 40, int(column * columns) + 20 :][:, :100]
             assert tile[..., 0].mean() > 150
             assert tile[..., 2].mean() < 100
 

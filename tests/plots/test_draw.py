@@ -82,12 +82,7 @@ def test_several_targets_have_several_colors() -> None:
     assert len(set(TARGET_COLORS)) == len(TARGET_COLORS)
     steps = [step(), step((150, 100, 60, 60)), step((250, 20, 30, 30), visible=False)]
     drawn = draw_steps(black(), steps, ["a", "b"])
-    assert [bool(has(drawn, color).any()) for color in (GREEN, AMBER, BLUE, GRAY)] == [
-        True,
-        True,
-        False,
-        True,
-    ]
+    assert [bool(has(drawn, color).any()) for color in (GREEN, AMBER, BLUE, GRAY)] == [True, True, False, True]
     many = draw_steps(black(), [step()] * (len(TARGET_COLORS) + 1))  # the last one is on top
     assert has(many, GREEN).any()
 

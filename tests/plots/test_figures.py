@@ -26,11 +26,7 @@ def lines(count: int) -> list[figures.Curve]:
     """The best last, so that an order by number differs from the order given."""
     return [
         figures.Curve(
-            tracker=t,
-            name=f"tracker-{t}",
-            thresholds=STEPS,
-            shares=(1 - STEPS) * (t + 1) / count,
-            number=50.0 + t,
+            tracker=t, name=f"tracker-{t}", thresholds=STEPS, shares=(1 - STEPS) * (t + 1) / count, number=50.0 + t
         )
         for t in range(count)
     ]
@@ -52,11 +48,7 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
     """Words that lie on each other, or out of the picture."""
     boxes = boxes_of(figure)
     width, height = (v * figure.dpi for v in figure.get_size_inches())
-    found = [
-        (name, "outside")
-        for name, b in boxes
-        if b.x0 < -1 or b.x1 > width + 1 or b.y0 < -1 or b.y1 > height + 1
-    ]
+    found = [(name, "outside") for name, b in boxes if b.x0 < -1 or b.x1 > width + 1 or b.y0 < -1 or b.y1 > height + 1]
     for k, (name, a) in enumerate(boxes):
         for other, b in boxes[k + 1 :]:
             across = min(a.x1, b.x1) - max(a.x0, b.x0)
@@ -73,9 +65,7 @@ def drawn(count: int) -> Figure:
 def gain(count: int) -> Figure:
     values = np.linspace(-30, 40, count) if count > 1 else np.array([0.0])
     names = [f"a-sequence-with-a-long-name-that-goes-on-{k}" for k in range(count)]
-    return figures.gain_figure(
-        (0, "one" * 30), (1, HOSTILE), names, values, "mean +5.00 [+1.00, +9.00]", "note"
-    )
+    return figures.gain_figure((0, "one" * 30), (1, HOSTILE), names, values, "mean +5.00 [+1.00, +9.00]", "note")
 
 
 def around(count: int) -> Figure:
@@ -85,9 +75,7 @@ def around(count: int) -> Figure:
 
 
 def speeds(count: int) -> Figure:
-    points = [
-        figures.SpeedPoint(tracker=t, name="n" * 90, fps=3.0 * 2**t, score=40.0 + t % 3) for t in range(count)
-    ]
+    points = [figures.SpeedPoint(tracker=t, name="n" * 90, fps=3.0 * 2**t, score=40.0 + t % 3) for t in range(count)]
     return figures.speed_figure(points, "success AUC", "note")
 
 
@@ -99,8 +87,7 @@ def alike(count: int) -> Figure:
 def strip(count: int) -> Figure:
     values = np.linspace(0, 1, 50)
     lanes = [
-        timelines.TrackTimeline(tracker=t, name="n" * 200, overlaps=values, scores=1 - values)
-        for t in range(count)
+        timelines.TrackTimeline(tracker=t, name="n" * 200, overlaps=values, scores=1 - values) for t in range(count)
     ]
     return timelines.overlap_timeline("title" * 30, "sentence " * 40, 500, [(100, 150), (490, 500)], lanes)
 
@@ -152,9 +139,7 @@ def test_upper_bound_is_the_level_of_a_perfect_trackers_curve() -> None:
 
 
 def test_gains_are_sorted_worst_first() -> None:
-    figure = figures.gain_figure(
-        (0, "a"), (1, "b"), ["up", "down", "same"], [5.0, -7.5, 0.0], "title", "note"
-    )
+    figure = figures.gain_figure((0, "a"), (1, "b"), ["up", "down", "same"], [5.0, -7.5, 0.0], "title", "note")
     assert [w for w in words(figure) if w in ("up", "down", "same")] == ["down", "same", "up"]
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == [-7.5, 0.0, 5.0]
@@ -242,9 +227,7 @@ def test_speed_is_logarithmic_only_where_it_must_be() -> None:
 @pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
 def test_same_bytes_whatever_the_machine_is_set_to(kind: str) -> None:
     first = figures.encoded(drawn(2), kind)
-    with matplotlib.rc_context(
-        {"axes.linewidth": 5, "font.size": 20, "lines.linewidth": 9, "svg.hashsalt": "x"}
-    ):
+    with matplotlib.rc_context({"axes.linewidth": 5, "font.size": 20, "lines.linewidth": 9, "svg.hashsalt": "x"}):
         assert figures.encoded(drawn(2), kind) == first
     assert b"20" + b"26-" not in first
     with pytest.raises(UsageError):
@@ -285,9 +268,7 @@ def test_contact_sheet_draws_annotation_and_predictions_reproducibly() -> None:
     shots = [shot_of(k, boxes, np.array([1.0, 0.0])) for k in range(3)]
     sheet = contact_sheet.sequence_sheet("clip", "the red car", ["a", "b"], shots)
     assert sheet.shape[1] == contact_sheet.WIDTH
-    np.testing.assert_array_equal(
-        sheet, contact_sheet.sequence_sheet("clip", "the red car", ["a", "b"], shots)
-    )
+    np.testing.assert_array_equal(sheet, contact_sheet.sequence_sheet("clip", "the red car", ["a", "b"], shots))
     for color in (contact_sheet.ANNOTATION, COLORS[0], COLORS[1]):
         tile = sheet[110:340, : TILE + 20]
         assert (np.abs(tile.astype(int) - color).max(axis=2) < 12).sum() > 100, color
@@ -329,10 +310,7 @@ def test_latex_escapes_names_and_marks_the_best() -> None:
         caption="LaSOT_test #1",
         label="tab:x",
     )
-    assert (
-        r"a\_b \& 50\% \{x\} \textbackslash{}y \textless{}z\textgreater{} & \textbf{51.43} & 60.00 & --"
-        in text
-    )
+    assert r"a\_b \& 50\% \{x\} \textbackslash{}y \textless{}z\textgreater{} & \textbf{51.43} & 60.00 & --" in text
     assert r"c & \textbf{51.43}$^\dagger$ & \textbf{61.00} & 3.00" in text  # alone is not best
     assert r"\multicolumn{2}{c}{AUC}" in text and r"\cmidrule(lr){2-3} \cmidrule(lr){4-4}" in text
     assert r"\caption{LaSOT\_test \#1}" in text and r"perfect tracker & 95.24" in text

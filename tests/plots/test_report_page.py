@@ -84,9 +84,7 @@ def test_a_clear_lead_is_reported() -> None:
 
 
 def test_without_an_interval_no_tracker_is_ahead() -> None:
-    data = report(
-        scores("a", [40.0], ["x"]), scores("b", [60.0], ["x"]), pairs=[pair(0, 1, -20.0, None, None)]
-    )
+    data = report(scores("a", [40.0], ["x"]), scores("b", [60.0], ["x"]), pairs=[pair(0, 1, -20.0, None, None)])
     assert [str(p) for p in tables.ranking(data)] == ["1\u20132", "1\u20132"]
     assert "not distinguishable on this 1 sequence" in report_page(data, [])
 
@@ -136,9 +134,7 @@ def test_a_subset_is_marked_at_every_number() -> None:
 @pytest.mark.fault("W22")
 @pytest.mark.fault("P07")
 def test_hostile_names_and_sentences_stay_inert() -> None:
-    trackers = [
-        scores(HOSTILE, spread(50), [HOSTILE, *(f"c{k}" for k in range(11))], mode=HOSTILE, split=HOSTILE)
-    ]
+    trackers = [scores(HOSTILE, spread(50), [HOSTILE, *(f"c{k}" for k in range(11))], mode=HOSTILE, split=HOSTILE)]
     data = report(*trackers, films=[worst_sequence()], command=HOSTILE, notes=[HOSTILE], worst_by=HOSTILE)
     figures = draw_figures(data)
     html = report_page(data, figures)
@@ -204,9 +200,7 @@ def test_warnings_follow_the_scores_and_figures_have_one_scale() -> None:
     assert html.index("Scores</h2>") < html.index("3 results were cut.") < html.index("Curves</h2>")
     assert "invert(" not in html  # what is dark in a figure stays dark
     wide = {p.name: p.width for p in draw_figures(data)}
-    assert wide["success"] == wide["speed"] and wide["strip-1"] == pytest.approx(
-        2 * wide["success"], rel=0.05
-    )
+    assert wide["success"] == wide["speed"] and wide["strip-1"] == pytest.approx(2 * wide["success"], rel=0.05)
     assert f"width: {6.8 * wide['success']:.2f}rem" in html
 
 
@@ -217,15 +211,7 @@ def test_same_document_same_page() -> None:
 
 def test_figures_of_a_report() -> None:
     names = [figure.name for figure in draw_figures(three())]
-    assert names == [
-        "success",
-        "precision",
-        "norm-precision",
-        "gain-1-over-3",
-        "gain-2-over-3",
-        "attributes",
-        "speed",
-    ]
+    assert names == ["success", "precision", "norm-precision", "gain-1-over-3", "gain-2-over-3", "attributes", "speed"]
     alone = draw_figures(
         report(scores("a", spread(50), speed=None), films=[worst_sequence()], likeness=[None, 0.5, 0.5, None])
     )

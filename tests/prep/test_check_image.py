@@ -24,13 +24,7 @@ def test_rgb_is_taken_without_a_copy(picture) -> None:
 
 
 def test_layouts_in_memory(picture) -> None:
-    for view in (
-        picture[::-1],
-        picture[:, ::-1],
-        picture[..., ::-1],
-        picture[::2, 1::3],
-        np.asfortranarray(picture),
-    ):
+    for view in (picture[::-1], picture[:, ::-1], picture[..., ::-1], picture[::2, 1::3], np.asfortranarray(picture)):
         before = view.copy()
         view.flags.writeable = False
         result = check_image(view)

@@ -44,9 +44,7 @@ def test_mapping_does_not_touch_its_input() -> None:
     assert box.tolist() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    "box", [(np.nan, 0, 1, 1), (0, np.inf, 1, 1), (0, 0, 0, 1), (0, 0, 1, -1), (0, 0, np.inf, 1)]
-)
+@pytest.mark.parametrize("box", [(np.nan, 0, 1, 1), (0, np.inf, 1, 1), (0, 0, 0, 1), (0, 0, 1, -1), (0, 0, np.inf, 1)])
 def test_a_region_needs_a_finite_box_with_a_size(box) -> None:
     with pytest.raises(BoxInvalid):
         region_for(box, 4, 256)
@@ -75,12 +73,7 @@ def test_pixels_land_where_the_map_says(cx, cy, side, shift, factor) -> None:
     blob = 255 * np.exp(-((xs - cx) ** 2 + (ys - cy) ** 2) / (2 * sigma**2))
     frame = np.repeat(np.round(blob).astype(np.uint8)[..., None], 3, axis=2)
     crop = region_for((cx - side / 2 + shift * side, cy - side / 2, side, side), factor, 128)
-    inside = (
-        max(0, cx - 3 * sigma),
-        max(0, cy - 3 * sigma),
-        min(800, cx + 3 * sigma),
-        min(600, cy + 3 * sigma),
-    )
+    inside = (max(0, cx - 3 * sigma), max(0, cy - 3 * sigma), min(800, cx + 3 * sigma), min(600, cy + 3 * sigma))
     frame_is_whole = inside == (cx - 3 * sigma, cy - 3 * sigma, cx + 3 * sigma, cy + 3 * sigma)
     picture = cut(frame, crop, border=(0, 0, 0))
     want = crop.to_crop((cx, cy, 1, 1))[:2]
@@ -133,8 +126,7 @@ def test_inside_a_frame_no_border_shows(factor, size) -> None:
     frame = np.full((700, 700, 3), 120, dtype=np.uint8)
     for side in (20, 60, 100, 150):
         assert (
-            cut(frame, region_for((345 - side / 2, 351.3 - side / 2, side, side), factor, size), (0, 0, 0))
-            == 120
+            cut(frame, region_for((345 - side / 2, 351.3 - side / 2, side, side), factor, size), (0, 0, 0)) == 120
         ).all()
 
 

@@ -7,9 +7,7 @@ import sys
 
 import pytest
 
-CORE = tuple(
-    f"core.{name}" for name in ("errors", "files", "json_io", "torch_archive", "track", "types", "unpickle")
-)
+CORE = tuple(f"core.{name}" for name in ("errors", "files", "json_io", "torch_archive", "track", "types", "unpickle"))
 PLOTS = ("plots.draw", "plots.contact_sheet", "plots.report")
 CHECK = """
 import sys
@@ -23,16 +21,11 @@ sys.exit(", ".join(sorted(set(sys.argv[1].split()) & set(sys.modules))) or 0)
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        (
-            (*CORE, *PLOTS, "metrics.success", "prep.prompts"),
-            "torch tokenizers av matplotlib.pyplot safetensors",
-        ),
+        ((*CORE, *PLOTS, "metrics.success", "prep.prompts"), "torch tokenizers av matplotlib.pyplot safetensors"),
         (CORE, "cv2 matplotlib"),
         (("prep.prompts", "prep.crops"), "matplotlib"),
     ],
 )
 def test_imports_are_light(modules, heavy) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK, heavy, *modules], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", CHECK, heavy, *modules], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -47,9 +47,7 @@ def test_equals_a_plain_recount(box: tuple[float, ...], left: int, top: int, sid
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.floats(-120, 120), st.floats(-120, 120), st.floats(0.5, 120), st.floats(0.5, 120), st.floats(1.5, 5)
-)
+@given(st.floats(-120, 120), st.floats(-120, 120), st.floats(0.5, 120), st.floats(0.5, 120), st.floats(1.5, 5))
 def test_any_box_gives_a_crop(x: float, y: float, w: float, h: float, factor: float) -> None:
     crop = cut_published(picture(), (x, y, w, h), factor, 32)
     assert crop.shape == (32, 32, 3)

@@ -32,9 +32,7 @@ def test_a_known_sentence() -> None:
 def test_agreement_with_the_reference() -> None:
     """The sentences of real data sets: case, punctuation, hyphens, accents, digits, rare words."""
     transformers = pytest.importorskip("transformers")
-    reference = transformers.BertTokenizer(
-        vocab=str(PACKAGED_VOCABULARY), vocab_file=str(PACKAGED_VOCABULARY)
-    )
+    reference = transformers.BertTokenizer(vocab=str(PACKAGED_VOCABULARY), vocab_file=str(PACKAGED_VOCABULARY))
     for text in (
         "the black-and-white dog's tail, running on the ground.",
         "Person no. 7 (t-shirt: 'red')",

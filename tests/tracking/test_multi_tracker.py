@@ -23,9 +23,7 @@ def test_many_equal_single_ones_in_mixed_modes(tmp_path) -> None:
     rows = [together.init(images[0], targets), *(together.update(m) for m in images[1:])]
     for name, target in targets.items():
         alone = [single.init(images[0], box=target.box, text=target.text), *map(single.update, images[1:])]
-        assert np.abs(np.diff([s.box for s in alone], axis=0)).max() > 0.01, (
-            "the box moves, or nothing is proved"
-        )
+        assert np.abs(np.diff([s.box for s in alone], axis=0)).max() > 0.01, "the box moves, or nothing is proved"
         np.testing.assert_allclose([r[name].box for r in rows], [s.box for s in alone], atol=1e-4, rtol=0)
         np.testing.assert_allclose([r[name].score for r in rows], [s.score for s in alone], atol=1e-5)
 

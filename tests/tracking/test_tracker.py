@@ -10,14 +10,7 @@ import pytest
 
 import vltrack
 from scripted import Spotter, moving, one_box, scene, tiny_weights, tracker
-from vltrack.core.errors import (
-    BoxFrameOutOfRange,
-    ImageError,
-    StateError,
-    UsageError,
-    VideoNotFound,
-    VideoReadError,
-)
+from vltrack.core.errors import BoxFrameOutOfRange, ImageError, StateError, UsageError, VideoNotFound, VideoReadError
 from vltrack.core.types import Frame, Status, Step
 from vltrack.tracking.postprocess import Policy
 from vltrack.video.base import FrameSource, ReadReport, SourceInfo
@@ -202,9 +195,7 @@ class BrokenSource(FrameSource):
     """A source that breaks off after its frames, as files on a pulled-out disk do."""
 
     def __init__(self, images: list[np.ndarray], failure: Exception | None) -> None:
-        self.info = SourceInfo(
-            kind="file", name="pulled.mp4", width=96, height=72, rate=25.0, frames=9, seconds=1
-        )
+        self.info = SourceInfo(kind="file", name="pulled.mp4", width=96, height=72, rate=25.0, frames=9, seconds=1)
         self.report = ReadReport(warnings=["a packet was damaged"])
         self._frames, self._failure = iter(frames_of(images)), failure
 

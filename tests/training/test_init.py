@@ -110,9 +110,7 @@ def test_every_tracker_trains_and_a_stopped_run_continues_to_the_bit(
 ) -> None:
     use_noise(monkeypatch)
     write_stem(tmp_path)
-    config = replace(
-        RECIPES[name](), word_init="random", steps=2, batch=2, save_every=1, validate_every=99, warmup=1
-    )
+    config = replace(RECIPES[name](), word_init="random", steps=2, batch=2, save_every=1, validate_every=99, warmup=1)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     loop.train(config, data=tmp_path, out=whole, resume=False, device="cpu", workers=0)
     real_step, calls = loop._Loop._step, []

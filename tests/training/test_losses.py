@@ -203,9 +203,7 @@ def test_nt_xent_by_the_definition() -> None:
 def test_views_of_one_target_are_not_negatives_of_each_other() -> None:
     a, b, target = vectors(4, 2), vectors(4, 3), torch.tensor([0, 0, 1, 1])
     negatives = [[j for j in range(8) if int(target[j % 4]) != int(target[i % 4])] for i in range(8)]
-    assert float(nt_xent(a, b, target_B=target)) == pytest.approx(
-        by_the_definition(a, b, negatives), rel=1e-5
-    )
+    assert float(nt_xent(a, b, target_B=target)) == pytest.approx(by_the_definition(a, b, negatives), rel=1e-5)
 
 
 def test_samples_without_a_sentence_take_no_part() -> None:

@@ -18,17 +18,7 @@ from vltrack.datasets.cutouts import COLORS, CutoutSet, Patch, build_cutouts, do
 from vltrack.datasets.images import ImageSet, held_out
 from vltrack.training.loop import CLIPS, FIRST_SEED
 from vltrack.training.pairs.objects import Instance, Library
-from vltrack.training.pairs.rendering import (
-    Pose,
-    Sensor,
-    Wobble,
-    apply,
-    bend,
-    bounds,
-    draw_pose,
-    paste,
-    place,
-)
+from vltrack.training.pairs.rendering import Pose, Sensor, Wobble, apply, bend, bounds, draw_pose, paste, place
 from vltrack.training.pairs.sampler import DISTRACTOR_SEEDS, PairConfig, PairSampler, Sample
 from vltrack.training.pairs.scene import PLAIN, View, render
 from vltrack.training.pairs.scenes import compose_scene
@@ -76,9 +66,7 @@ def test_modes_and_absences_have_their_shares(material: tuple[ImageSet, CutoutSe
     assert all(bool(s.text) == (s.mode != "bbox") for s in samples)
     assert 0.03 < np.mean([~s.present for s in samples]) < 0.1
     assert all(samples[i].mode == "nl" for i in range(0, 400, 2) if samples[i + 1].mode == "nl")
-    places = np.array(
-        [(s.boxes[v, :2] + s.boxes[v, 2:] / 2) / 96 for s in samples for v in (0, 1) if s.present[v]]
-    )
+    places = np.array([(s.boxes[v, :2] + s.boxes[v, 2:] / 2) / 96 for s in samples for v in (0, 1) if s.present[v]])
     assert 0.12 < places.std() < 0.3
 
 
@@ -94,17 +82,13 @@ def seen_box(image: np.ndarray, word: str, near: np.ndarray) -> np.ndarray:
     """Bounds of the pixels of a color, counting those that are mostly of it (near: a box they must
     touch)."""
     flat = {"red": (220, 30, 30), "blue": (40, 60, 220), "green": (40, 170, 60), "yellow": (240, 220, 40)}
-    like = (np.abs(image.astype(int) - flat[word]).max(axis=2) < 65) & (
-        np.ptp(image.astype(int), axis=2) > 60
-    )
+    like = (np.abs(image.astype(int) - flat[word]).max(axis=2) < 65) & (np.ptp(image.astype(int), axis=2) > 60)
     like = like.astype(np.uint8)
     _, _, stats, _ = cv2.connectedComponentsWithStats(like)
     overlap = [
         0
         if i == 0
-        else np.prod(
-            np.clip(np.minimum(s[:2] + s[2:4], near[:2] + near[2:]) - np.maximum(s[:2], near[:2]), 0, None)
-        )
+        else np.prod(np.clip(np.minimum(s[:2] + s[2:4], near[:2] + near[2:]) - np.maximum(s[:2], near[:2]), 0, None))
         for i, s in enumerate(stats)
     ]
     return stats[int(np.argmax(overlap))][:4].astype(float)
@@ -125,11 +109,7 @@ def test_boxes_are_tight_around_the_pixels(material: tuple[ImageSet, CutoutSet],
             view.look, view.occluders, view.front, view.frame = PLAIN, [], [], None
             if not own:  # image 12 has no object of these colors
                 view.base = (12, *view.base[1:])
-            if (
-                not view.present
-                or (view.box[:2] < 0).any()
-                or (view.box[:2] + view.box[2:] > view.size).any()
-            ):
+            if not view.present or (view.box[:2] < 0).any() or (view.box[:2] + view.box[2:] > view.size).any():
                 continue
             image, box = render(view, library, Sensor(), rng)
             found = seen_box(image, instance.color, box)
@@ -240,17 +220,14 @@ def test_one_scene_comes_with_two_targets(material: tuple[ImageSet, CutoutSet]) 
 
 
 BOX = st.tuples(*[st.floats(0, 150)] * 2, *[st.floats(10, 70)] * 2)
-THING = st.tuples(
-    st.sampled_from(["dog", "cat", "person"]), st.sampled_from(["", "black", "red", "blue"]), BOX, BOX
-)
+THING = st.tuples(st.sampled_from(["dog", "cat", "person"]), st.sampled_from(["", "black", "red", "blue"]), BOX, BOX)
 
 
 @given(things=st.lists(THING, min_size=1, max_size=4), seed=st.integers(0, 1000))
 @settings(max_examples=300, deadline=None)
 def test_a_decided_sentence_fits_no_look_alike(things: list[tuple], seed: int) -> None:
     objects = [
-        SceneObject(name=n, color=c, clothing_color=c, boxes=np.array([a, b]), side=224)
-        for n, c, a, b in things
+        SceneObject(name=n, color=c, clothing_color=c, boxes=np.array([a, b]), side=224) for n, c, a, b in things
     ]
     target, others = objects[0], objects[1:]
     phrase = describe(target, others, np.random.default_rng(seed), places=0.5, whole_scene=True)
@@ -258,9 +235,7 @@ def test_a_decided_sentence_fits_no_look_alike(things: list[tuple], seed: int) -
     words = phrase.text.split()
     rivals = [o for o in others if o.name == target.name]
     if phrase.color:
-        assert {"dark": "black"}.get(
-            word := next(w for w in words if w in ("dark", *COLORS)), word
-        ) == target.color
+        assert {"dark": "black"}.get(word := next(w for w in words if w in ("dark", *COLORS)), word) == target.color
     if "left" in words and not any(w in words for w in ("of",)):
         assert all((target.centers[:, 0] < o.centers[:, 0]).all() for o in rivals)
     if "right" in words and "of" not in words:
@@ -276,9 +251,7 @@ def test_a_decided_sentence_fits_no_look_alike(things: list[tuple], seed: int) -
 
 def test_the_color_decides_between_look_alikes() -> None:
     boxes = np.array([[20.0, 20, 40, 40], [30, 30, 40, 40]])
-    red, blue = (
-        SceneObject(name="kite", color=c, clothing_color="", boxes=boxes, side=224) for c in ("red", "blue")
-    )
+    red, blue = (SceneObject(name="kite", color=c, clothing_color="", boxes=boxes, side=224) for c in ("red", "blue"))
     for seed in range(40):
         phrase = describe(red, [blue], np.random.default_rng(seed), places=0.3, whole_scene=True)
         assert "red" in phrase.text.split()
@@ -380,13 +353,9 @@ def test_the_box_holds_the_color_of_the_sentence(material: tuple[ImageSet, Cutou
     assert right / asked > 0.85  # another shape may lie over the middle
 
 
-def test_distractor_pairs_have_their_share_and_change_no_other_sample(
-    material: tuple[ImageSet, CutoutSet],
-) -> None:
+def test_distractor_pairs_have_their_share_and_change_no_other_sample(material: tuple[ImageSet, CutoutSet]) -> None:
     half, none = (
-        PairSampler(
-            PairConfig(scene_share=0.8, text_share=0.2, distractor_share=share, split="all"), *material
-        )
+        PairSampler(PairConfig(scene_share=0.8, text_share=0.2, distractor_share=share, split="all"), *material)
         for share in (0.5, 0.0)
     )
     changed = [not same(half.sample(0, 0, i), none.sample(0, 0, i)) for i in range(0, 80, 2)]

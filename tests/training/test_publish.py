@@ -16,10 +16,7 @@ def test_figures_are_the_means_of_the_report(tmp_path: Path) -> None:
 
     report = tmp_path / "side_by_side-2026-01-02.json"
     rows = [row("a-tiny nl", 0.2, 0.6), row("a-tiny nl", 0.3, 0.4), row("b-tiny nl", 0.9, 1.0)]
-    told = {
-        "about": {"command": "python it", "date": "2026-01-02"},
-        "results": [*rows, row("bbox", 0.7, 1.0)],
-    }
+    told = {"about": {"command": "python it", "date": "2026-01-02"}, "results": [*rows, row("bbox", 0.7, 1.0)]}
     report.write_text(json.dumps(told))
     found = figures(report, "a-tiny")
     assert found["nl"] == {"success_auc": 0.25, "sr50": 0.125, "first_frame_at_iou_0.5": 1, "targets": 2}

@@ -98,9 +98,7 @@ def test_its_own_boxes_lead(model: AITrack, clip: Clip) -> None:
         low, high = rolled.predicted_T4[i, :2], rolled.predicted_T4[i, :2] + rolled.predicted_T4[i, 2:]
         assert (low >= -1e-6).all()
         assert (rolled.predicted_T4[i, 2:] >= 10).all()
-        inside = (
-            (named[:2] >= 0).all() and (named[:2] + named[2:] <= [320, 240]).all() and min(named[2:]) >= 10
-        )
+        inside = (named[:2] >= 0).all() and (named[:2] + named[2:] <= [320, 240]).all() and min(named[2:]) >= 10
         if inside:
             assert np.allclose(np.concatenate([low, high]), [*named[:2], *(named[:2] + named[2:])], atol=1e-3)
         box, past = rolled.predicted_T4[i], [*past[1:], rolled.predicted_T4[i]]
@@ -119,9 +117,7 @@ def test_the_loss_is_siou_of_what_it_expected_over_usable_frames(
     loss, _ = clip_loss(model, rolled)
     with torch.no_grad():
         memory = memory_of(model, rolled)
-        each = [
-            model.follow(rolled.search_T3SS[i : i + 1], memory, rolled.past_TH4[i : i + 1]) for i in (0, 2)
-        ]
+        each = [model.follow(rolled.search_T3SS[i : i + 1], memory, rolled.past_TH4[i : i + 1]) for i in (0, 2)]
         expected = siou(torch.cat(each), rolled.box_T4[usable]).mean()
     assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-4)
     none = clip_loss(model, replace(rolled, usable_T=torch.zeros(4, dtype=torch.bool)))
@@ -188,9 +184,7 @@ def test_a_batch_is_the_mean_of_its_clips(clip: Clip) -> None:
     objective = ClipObjective(model, LossWeights(siou=3.0))
     both = objective(batch_of(*clips), False)
     each = [objective(batch_of(one), False) for one in clips]
-    assert float(both["siou"].detach()) == pytest.approx(
-        float((each[0]["siou"] + each[1]["siou"]).detach()) / 2
-    )
+    assert float(both["siou"].detach()) == pytest.approx(float((each[0]["siou"] + each[1]["siou"]).detach()) / 2)
     assert float(both["total"].detach()) == pytest.approx(3 * float(both["siou"].detach()))
     assert float(both["iou"]) == pytest.approx(float(each[0]["iou"] + each[1]["iou"]) / 2)
     assert model.training

@@ -124,10 +124,7 @@ def test_any_names_can_be_sorted(names: list[str]) -> None:
     assert sorted(names, key=natural_key) == sorted(reversed(names), key=natural_key)
 
 
-@given(
-    st.binary(max_size=200),
-    st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0"]),
-)
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0"]))
 def test_headers_of_any_bytes_give_a_size_or_none(body: bytes, magic: bytes) -> None:
     size = image_size(magic + body)
     assert size is None or (len(size) == 2 and min(size) >= 0)

@@ -29,9 +29,7 @@ def test_true_stamps_become_true_seconds(steps: list[int]) -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(-(2**40), 2**40), st.booleans(), st.booleans(), st.booleans()), max_size=60
-    ),
+    st.lists(st.tuples(st.integers(-(2**40), 2**40), st.booleans(), st.booleans(), st.booleans()), max_size=60),
     st.booleans(),
     st.booleans(),
     st.booleans(),

@@ -198,9 +198,7 @@ def _carrying(result: AuditResult) -> Iterator[None]:
         raise
 
 
-def _load(
-    model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None
-) -> Tracker:
+def _load(model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None) -> Tracker:
     """Load the tracker. Torch is imported here and not before."""
     from vltrack.tracking.tracker import Tracker
 
@@ -232,9 +230,7 @@ def _usable_modes(
     return tuple(mode for mode in supported if modes is None or mode in modes)
 
 
-def _head(
-    model: str, tracker: Tracker, data: str | Path | None, split: str | None, seed: int
-) -> dict[str, Any]:
+def _head(model: str, tracker: Tracker, data: str | Path | None, split: str | None, seed: int) -> dict[str, Any]:
     from vltrack import __version__
 
     return {
@@ -250,9 +246,7 @@ def _head(
 # -- targets ------------------------------------------------------------------------------------------
 
 
-def _clip_target(
-    text: str | None, box: BoxLike | None, split: str | None, limit: int | None
-) -> Target | None:
+def _clip_target(text: str | None, box: BoxLike | None, split: str | None, limit: int | None) -> Target | None:
     """Return the target of one clip, None for a data set. Raises ``UsageError``."""
     if text is None and box is None:
         return None

@@ -96,14 +96,10 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary that ``vltrack compare --json`` prints."""
-        rates = {
-            name: rate if rate is None else round(rate, 2) for name, rate in self.frames_per_second.items()
-        }
+        rates = {name: rate if rate is None else round(rate, 2) for name, rate in self.frames_per_second.items()}
         return {
             "frames": len(self.frames),
-            "trackers": {
-                name: self.scores(name) | {"frames_per_second": rates[name]} for name in self.tracks
-            },
+            "trackers": {name: self.scores(name) | {"frames_per_second": rates[name]} for name in self.tracks},
             "failed": {name: failure.to_dict() for name, failure in self.failures.items()},
             "left_out": dict(self.left_out),
             "outputs": [printable(path) for path in self.files],
@@ -190,9 +186,7 @@ def compare(
         target = pixel_targets(given, box_format, box_unit, frames.info)["1"]
         group = _load(named, reporter, device=device, threads=threads, policy=policy)
         targets, left_out = _targets(group, target, reporter)
-        heads = {
-            name: track_meta(frames.info, one, named[name], start, stride) for name, one in targets.items()
-        }
+        heads = {name: track_meta(frames.info, one, named[name], start, stride) for name, one in targets.items()}
         run = _Run(heads, group, left_out, frames, target, part, files, annotations)
         try:
             with run.saved(shield):
@@ -233,8 +227,7 @@ def _chosen(models: Sequence[str | Path] | None) -> list[str]:
         raise UsageError(f"The model {printable(twice[0])} is named twice.", hint="Name each one once.")
     if len(names) > MOST:
         raise UsageError(
-            f"{len(names)} trackers are too many; at most {MOST} can be compared.",
-            hint="Name some with --models.",
+            f"{len(names)} trackers are too many; at most {MOST} can be compared.", hint="Name some with --models."
         )
     return names
 
@@ -265,9 +258,7 @@ def _load(named: Mapping[str, str], reporter: Reporter, **loading: Any) -> Track
     """Load all trackers. Torch is imported here and not before. Raises what all of them failed with."""
     from vltrack.tracking.compare import TrackerGroup
 
-    group = TrackerGroup.load(
-        named, device=loading["device"], threads=loading["threads"], settings=loading["policy"]
-    )
+    group = TrackerGroup.load(named, device=loading["device"], threads=loading["threads"], settings=loading["policy"])
     if not group.trackers:
         raise next(iter(group.failures.values())).error
     for name, failure in group.failures.items():
@@ -275,9 +266,7 @@ def _load(named: Mapping[str, str], reporter: Reporter, **loading: Any) -> Track
     return group
 
 
-def _targets(
-    group: TrackerGroup, target: Target, reporter: Reporter
-) -> tuple[dict[str, Target], dict[str, str]]:
+def _targets(group: TrackerGroup, target: Target, reporter: Reporter) -> tuple[dict[str, Target], dict[str, str]]:
     """Return what each tracker starts from, and why others are left out; ``UsageError`` if none can start."""
     targets, warnings = group.targets_for(target)
     for name, warning in warnings.items():
@@ -338,13 +327,7 @@ class _Run:
             self._write_frame(frame, boxes, visible, mean, each, scores)
 
     def _write_frame(
-        self,
-        frame: Frame,
-        boxes_T4: Any,
-        visible: list[bool],
-        mean: float,
-        each: list[float],
-        scores: list[float],
+        self, frame: Frame, boxes_T4: Any, visible: list[bool], mean: float, each: list[float], scores: list[float]
     ) -> None:
         """Write one frame of the video: all boxes, and the band below them."""
         from vltrack.plots.compare_video import LOW_AGREEMENT, Band, compose, draw_boxes
@@ -356,9 +339,7 @@ class _Run:
         image = draw_boxes(frame.image, boxes_T4, visible, names, tagged)  # type: ignore[arg-type]
         band = self._band.draw(self.frames[-1], mean, each, scores, visible)
         assert self._video is not None  # noqa: S101
-        self._video.write(
-            compose(image, band, (info.width, info.height)), frame.seconds, more_rows=self._band.height
-        )
+        self._video.write(compose(image, band, (info.width, info.height)), frame.seconds, more_rows=self._band.height)
 
     @contextmanager
     def saved(self, shield: Shield) -> Iterator[None]:
@@ -515,9 +496,7 @@ def _document(found: Comparison, source: str) -> dict[str, Any]:
         "frames": [index for index, _ in found.frames],
         "seconds": [seconds for _, seconds in found.frames],
         "agreement": numbers(found.agreement.mean_N),
-        "agreement_of": {
-            name: numbers(row) for name, row in zip(found.tracks, found.agreement.each_TN, strict=True)
-        },
+        "agreement_of": {name: numbers(row) for name, row in zip(found.tracks, found.agreement.each_TN, strict=True)},
         "tracks": {name: json.loads(track.to_json()) for name, track in found.tracks.items()},
     }
 

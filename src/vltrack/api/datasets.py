@@ -58,9 +58,7 @@ class DataCheck:
         }
 
 
-def check(
-    path: str | Path, *, name: str | None = None, split: str | None = None, images: bool = False
-) -> DataCheck:
+def check(path: str | Path, *, name: str | None = None, split: str | None = None, images: bool = False) -> DataCheck:
     """Check a data set of videos or of referring expressions. Writes nothing.
 
     Args:

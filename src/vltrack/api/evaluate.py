@@ -191,9 +191,7 @@ def evaluate(
         truth = annotations_of(opened)
         summaries = tuple(_scored(opened, truth, entry, out, subset, options) for entry in entries)
     elif pack is None:
-        reporter.warn(
-            "the annotation of this split is withheld: nothing to score. Write an archive with --pack."
-        )
+        reporter.warn("the annotation of this split is withheld: nothing to score. Write an archive with --pack.")
     found = Evaluation(summaries=summaries, runs=tuple(runs), archives=archives)
     _raise_partial(found)
     return found
@@ -298,9 +296,7 @@ def _check_names(plans: Sequence[Plan]) -> None:
             )
 
 
-def _run(
-    plan: Plan, jobs: int, engine: Literal["local", "ray"], rerun: bool, reporter: Reporter
-) -> RunReport:
+def _run(plan: Plan, jobs: int, engine: Literal["local", "ray"], rerun: bool, reporter: Reporter) -> RunReport:
     from vltrack.evaluation.run import run as run_plan
 
     if not rerun:
@@ -334,9 +330,7 @@ def _show(event: ProgressEvent, tracker: str, modes: int, bar: Bar, reporter: Re
     bar.show(
         event.frames_done,
         ", ".join(filter(None, parts)),
-        note="waiting for another evaluation"
-        if waiting
-        else f"{event.name} ({event.mode})" * bool(event.name),
+        note="waiting for another evaluation" if waiting else f"{event.name} ({event.mode})" * bool(event.name),
         total=event.frames_total,
         line=event.kind == "finished",
         force=done == total,
@@ -349,9 +343,7 @@ def _warn_of_changes(folders: Iterable[Path], reporter: Reporter) -> None:
         if (folder / RUN_FILE).is_file():
             issues = verify_run(folder)
             for name in dict.fromkeys(one.name for one in issues if one.name and not one.unfinished):
-                reporter.warn(
-                    f"{name} in {printable(folder)} was changed after it was written; it is run again."
-                )
+                reporter.warn(f"{name} in {printable(folder)} was changed after it was written; it is run again.")
 
 
 def _warn_of_degraded(report: RunReport, reporter: Reporter) -> None:
@@ -413,9 +405,7 @@ def _scored(
     return summary
 
 
-def _part(
-    wanted: str | None, annotations: Annotations, results: TrackerResults
-) -> tuple[Annotations, Subset | None]:
+def _part(wanted: str | None, annotations: Annotations, results: TrackerResults) -> tuple[Annotations, Subset | None]:
     """Return the sequences to score. Raises ``DataError`` where a listed one does not exist."""
     if wanted is None:
         if not results.left_out:
@@ -467,11 +457,7 @@ def _is_referring(path: Path, name: str | None) -> bool:
 
 
 def _grounding(
-    phrases: ReferringSet,
-    models: Sequence[tuple[str, str]],
-    out: Path | None,
-    reporter: Reporter,
-    **loading: Any,
+    phrases: ReferringSet, models: Sequence[tuple[str, str]], out: Path | None, reporter: Reporter, **loading: Any
 ) -> Evaluation:
     """Score every model on every split that is there."""
     from vltrack.evaluation.grounding import evaluate_grounding

@@ -53,8 +53,7 @@ def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> lis
         )
     if more and Path(more[-1]).exists() and not more[-1].endswith(".safetensors"):
         raise UsageError(
-            f"{printable(more[-1])!r} is not a model.",
-            hint="The input comes first: vltrack compare INPUT --models ...",
+            f"{printable(more[-1])!r} is not a model.", hint="The input comes first: vltrack compare INPUT --models ..."
         )
     return [*(models or ()), *(more or ())]
 
@@ -74,9 +73,7 @@ def one_target(box: BoxLike | None, text: str | None) -> dict[str, Target]:
     return {"1": Target(box=box, text=text)}
 
 
-def pixel_targets(
-    targets: Mapping[str, Target], box_format: str, box_unit: str, info: SourceInfo
-) -> dict[str, Target]:
+def pixel_targets(targets: Mapping[str, Target], box_format: str, box_unit: str, info: SourceInfo) -> dict[str, Target]:
     """Return the targets with boxes as x, y, w, h in pixels of the frame, and cleaned text.
 
     Raises:
@@ -118,9 +115,7 @@ def read_targets(
         )
     if named:
         if text is not None or boxes:
-            raise UsageError(
-                "--target cannot be mixed with --text or --box.", hint="Write every target as --target."
-            )
+            raise UsageError("--target cannot be mixed with --text or --box.", hint="Write every target as --target.")
         return _read_named(named, box_format), ()
     warnings: tuple[str, ...] = ()
     if text is not None:
@@ -157,8 +152,7 @@ def _read_named(named: Sequence[str], box_format: str) -> dict[str, Target]:
                 hint="Give every target its own name; the same name may join one box and one text.",
             )
         found[name] = Target(
-            box=parse_box(value, box_format) if is_box else known.box,
-            text=known.text if is_box else clean_text(value),
+            box=parse_box(value, box_format) if is_box else known.box, text=known.text if is_box else clean_text(value)
         )
     return found
 
@@ -177,9 +171,7 @@ def check_mode(mode: str | None, targets: Mapping[str, Target]) -> None:
                 raise UsageError(f"--mode {mode} needs {flag}, which is missing.")
         for flag, wanted, given in flags:
             if not wanted and given is not None:
-                raise UsageError(
-                    f"--mode {mode} does not take {flag}, which was given.", hint="Leave one of them out."
-                )
+                raise UsageError(f"--mode {mode} does not take {flag}, which was given.", hint="Leave one of them out.")
 
 
 def read_text(text: str | None, text_file: Path | None, line: int | None) -> str | None:
@@ -335,8 +327,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise ResourceError(
-            f"Cannot write {printable(path)}: its folder does not exist.",
-            hint=f"Create {printable(folder)} first.",
+            f"Cannot write {printable(path)}: its folder does not exist.", hint=f"Create {printable(folder)} first."
         )
     if path.is_dir():
         raise ResourceError(f"Cannot write {printable(path)}: it is a folder.", hint="Choose another name.")
@@ -344,8 +335,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{printable(path)} exists already.", hint="Add --overwrite to replace it.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ResourceError(
-            f"Cannot write {printable(path)}: permission denied.",
-            hint="Choose a folder that you may write to.",
+            f"Cannot write {printable(path)}: permission denied.", hint="Choose a folder that you may write to."
         )
 
 
@@ -373,8 +363,7 @@ def make_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(
-            f"Cannot create the folder {printable(folder)}: {error.strerror}.",
-            hint="Choose another with --out.",
+            f"Cannot create the folder {printable(folder)}: {error.strerror}.", hint="Choose another with --out."
         ) from error
     return folder
 

@@ -128,9 +128,7 @@ def report(
     words = [os.fspath(word) for word in ([results] if isinstance(results, str | Path) else results)]
     formats = tuple(dict.fromkeys(str(kind).lower() for kind in formats))
     if not formats or any(kind not in FORMATS for kind in formats):
-        raise UsageError(
-            f"The figure format {printable(','.join(formats))!r} is unknown.", hint="Known: svg, png."
-        )
+        raise UsageError(f"The figure format {printable(','.join(formats))!r} is unknown.", hint="Known: svg, png.")
     check_choice("short", short, ("refuse", "misses", "cut"))
     out = Path(out)
     _check_out(out, overwrite=overwrite)
@@ -145,16 +143,12 @@ def report(
         }  # fmt: skip
         more = [text for flag, value in flags.items() if value is not None for text in (flag, str(value))]
         more += ["--subset-common"] if subset_common else []
-        head = {
-            "command": shlex.join(["vltrack", "report", *words, *more]),
-            "date": time.strftime("%Y-%m-%d"),
-        }
+        head = {"command": shlex.join(["vltrack", "report", *words, *more]), "date": time.strftime("%Y-%m-%d")}
         place = None if data is None else Path(data)
         document = _document(words, head, place, against, worst, rule, short, subset_common=subset_common)
     elif data is not None or against is not None or subset_common or short != "refuse":
         raise UsageError(
-            "A report.json can only be drawn again.",
-            hint="Leave out --data, --against, --short and --subset-common.",
+            "A report.json can only be drawn again.", hint="Leave out --data, --against, --short and --subset-common."
         )
     return _write(document, out, formats)
 
@@ -226,9 +220,7 @@ def _document(
     from vltrack.plots.report_data import FORMAT, MOST, VERSION
 
     if len(words) > MOST:
-        raise UsageError(
-            f"{len(words)} trackers are too many; at most {MOST} fit a report.", hint="Make two reports."
-        )
+        raise UsageError(f"{len(words)} trackers are too many; at most {MOST} fit a report.", hint="Make two reports.")
     dataset = None
     if data is not None:
         from vltrack.datasets.reader import open_dataset
@@ -241,14 +233,11 @@ def _document(
         if rule not in source.scores["rules"]:
             known = ", ".join(map(printable, source.scores["rules"]))
             raise UsageError(
-                f"{printable(source.name)} has no scores under {printable(rule)!r}.",
-                hint=f"There is: {known}.",
+                f"{printable(source.name)} has no scores under {printable(rule)!r}.", hint=f"There is: {known}."
             )
     notes = _notes(sources)
     if subset == "common":
-        notes.append(
-            "Means over the common sequences; curves and upper bounds need all trackers scored on them."
-        )
+        notes.append("Means over the common sequences; curves and upper bounds need all trackers scored on them.")
     reference = _against(sources, against)
     shown = _NO_FRAMES
     if dataset is not None:
@@ -334,12 +323,7 @@ def _rule_words(sources: Sequence[Source], rule: str) -> dict[str, Any]:
 
 
 def _shown(
-    sources: Sequence[Source],
-    clips: Sequence[Any],
-    rule: str,
-    against: int | None,
-    worst: int,
-    notes: list[str],
+    sources: Sequence[Source], clips: Sequence[Any], rule: str, against: int | None, worst: int, notes: list[str]
 ) -> dict[str, Any]:
     """Return the worst sequences and the similarity of boxes; ``notes`` gets what is missing and why."""
     from vltrack.api.report_sources import open_evidence, sequence_record, similarity
@@ -367,9 +351,7 @@ def _shown(
             reasons[reason].append(name)
     notes += [f"No contact sheet of {', '.join(some)}: {reason}" for reason, some in reasons.items()]
     matrix = similarity([by_name[name] for name in names], evidence)
-    note = (
-        f"mean overlap where the target is there \u00b7 {len(names)} sequence{'s' if len(names) != 1 else ''}"
-    )
+    note = f"mean overlap where the target is there \u00b7 {len(names)} sequence{'s' if len(names) != 1 else ''}"
     return {"films": films, "worst_by": by, "likeness": row_record(matrix.ravel(), 4), "likeness_note": note}
 
 

@@ -129,9 +129,7 @@ def _split(word: str) -> tuple[str, Path]:
 
 def _read(path: Path, dataset: Dataset | None, short: Short) -> Source:
     if not path.exists():
-        raise DataError(
-            f"{printable(path)} does not exist.", hint="Give a scores.json or a folder of results."
-        )
+        raise DataError(f"{printable(path)} does not exist.", hint="Give a scores.json or a folder of results.")
     file = path / FILE if path.is_dir() else path
     if file.is_file() and file.suffix.lower() == ".json":
         from vltrack.evaluation.summary import read_scores
@@ -145,8 +143,7 @@ def _read(path: Path, dataset: Dataset | None, short: Short) -> Source:
     _check_depth(path)
     if dataset is None:
         raise DataError(
-            f"{printable(path)} has no {FILE}.",
-            hint="Add --data PATH to score it, or run vltrack evaluate first.",
+            f"{printable(path)} has no {FILE}.", hint="Add --data PATH to score it, or run vltrack evaluate first."
         )
     return _scored(path, dataset, short)
 
@@ -181,9 +178,7 @@ def _scored(path: Path, dataset: Dataset, short: Short) -> Source:
             f"{printable(path)} has no result of {missing} of {len(truth)} sequences.",
             hint=f"Score what is there first: {how}; then report the scores.json within FOLDER.",
         )
-    scores = summarize(
-        results, truth, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name
-    )
+    scores = summarize(results, truth, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name)
     return Source(name=results.tracker, scores=scores, folder=path)
 
 
@@ -202,8 +197,7 @@ def check_one_data(sources: Sequence[Source], dataset: Dataset | None) -> None:
             )
     if dataset is not None and dataset.name != first.scores["data"]:
         raise UsageError(
-            f"--data is {dataset.name}, the scores are of {_set(first)}.",
-            hint="Give the data set that was scored.",
+            f"--data is {dataset.name}, the scores are of {_set(first)}.", hint="Give the data set that was scored."
         )
 
 
@@ -232,8 +226,7 @@ def common(sources: Sequence[Source], *, wanted: bool) -> tuple[list[Source], st
     kept = [name for name in first.sequences if all(name in names for names in map(set, sets))]
     if not wanted:
         raise UsageError(
-            f"the trackers have different sequences: {len(kept)} of {len(every)} in all of them.",
-            hint=_COMMON,
+            f"the trackers have different sequences: {len(kept)} of {len(every)} in all of them.", hint=_COMMON
         )
     if not kept:
         raise UsageError("the trackers have no sequence in common.", hint="Score them on the same data.")
@@ -322,8 +315,7 @@ def open_evidence(folder: Path, names: Sequence[str]) -> Evidence:
     missing = [name for name in names if name not in fitting]
     if missing:
         raise DataError(
-            f"{folder} has no boxes of {missing[0]}"
-            + (f" and {len(missing) - 1} others." if missing[1:] else "."),
+            f"{folder} has no boxes of {missing[0]}" + (f" and {len(missing) - 1} others." if missing[1:] else "."),
             hint="Give the folder that the scores were made from.",
         )
     stored = folder if (folder / "run.json").is_file() else None
@@ -369,9 +361,7 @@ def _snapshots(clip: Clip, boxes_TN4: Floats, overlaps_TN: Floats) -> tuple[list
                 index = number if clip.files is None else picks[number]
                 if index in picks and frame.image is not None:
                     truth = clip.boxes[index] if _there(clip)[index] else np.full(4, np.nan)
-                    shots.append(
-                        snapshot(frame.image, index, truth, boxes_TN4[:, index], overlaps_TN[:, index])
-                    )
+                    shots.append(snapshot(frame.image, index, truth, boxes_TN4[:, index], overlaps_TN[:, index]))
                 if index >= picks[-1]:
                     break
     except VltrackError as error:

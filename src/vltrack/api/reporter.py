@@ -19,14 +19,7 @@ class Bar:
     """One progress display; this one shows nothing."""
 
     def show(
-        self,
-        done: int,
-        text: str,
-        *,
-        note: str = "",
-        total: int | None = None,
-        line: bool = True,
-        force: bool = False,
+        self, done: int, text: str, *, note: str = "", total: int | None = None, line: bool = True, force: bool = False
     ) -> None:
         """Show the progress.
 

@@ -81,9 +81,7 @@ def which_rule(
         found, name = _search_scores(Path(results), value, within)
     else:
         if not Path(data).exists():
-            raise DataError(
-                f"{printable(data)}: no such file or folder.", hint="Name the data set with --data."
-            )
+            raise DataError(f"{printable(data)}: no such file or folder.", hint="Name the data set with --data.")
         opened = open_dataset(Path(data), name=dataset, split=split)
         annotations = annotations_of(opened)
         boxes = rename_results(annotations.names, open_results(Path(results))).boxes
@@ -103,9 +101,7 @@ def _search_scores(results: Path, number: float, tolerance: float) -> tuple[Prot
         )
     summary = read_scores(results)
     fits = [
-        ProtocolMatch(
-            rules=(rule["rule"],), measure=measure, change="as given", value=value, off=value - number
-        )
+        ProtocolMatch(rules=(rule["rule"],), measure=measure, change="as given", value=value, off=value - number)
         for rule in summary["rules"].values()
         for measure in MEASURES
         if (value := rule[measure]) is not None and abs(value - number) <= tolerance
@@ -122,9 +118,7 @@ def _percentage(text: str) -> tuple[float, int]:
     except ValueError as error:
         raise UsageError(f"{printable(text)!r} is not a number.", hint="Give it in percent: 63.1") from error
     if not 0 <= value <= 100:
-        raise UsageError(
-            f"{printable(text)} is not a percentage.", hint="Give it in percent: 63.1, not 0.631."
-        )
+        raise UsageError(f"{printable(text)} is not a percentage.", hint="Give it in percent: 63.1, not 0.631.")
     return value, len(plain.partition(".")[2])
 
 
@@ -156,9 +150,7 @@ def verify(folders: Sequence[str | Path]) -> Verification:
     incomplete = {}
     if not issues:
         stored = {run: read_results(run) for run in runs}
-        incomplete = {
-            run: (len(one.names), len(one.planned)) for run, one in stored.items() if not one.complete
-        }
+        incomplete = {run: (len(one.names), len(one.planned)) for run, one in stored.items() if not one.complete}
     found = Verification(folders=tuple(runs), issues=issues, incomplete=incomplete)
     if issues:
         error = StateError(
@@ -174,7 +166,5 @@ def _result_folders(folder: Path) -> list[Path]:
     """Return the folders of results at or under ``folder``. Raises ``DataError`` where there is none."""
     runs = sorted(path.parent for path in folder.glob(f"**/{RUN_FILE}"))
     if not runs:
-        raise DataError(
-            f"{printable(folder)}: no results of vltrack evaluate here.", hint="Name their folder."
-        )
+        raise DataError(f"{printable(folder)}: no results of vltrack evaluate here.", hint="Name their folder.")
     return runs

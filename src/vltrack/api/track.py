@@ -69,9 +69,7 @@ def track(
 
 
 @overload
-def track(
-    source: Source, *, targets: Mapping[str, Target], **options: Unpack[TrackOptions]
-) -> dict[str, Track]: ...
+def track(source: Source, *, targets: Mapping[str, Target], **options: Unpack[TrackOptions]) -> dict[str, Track]: ...
 
 
 def track(
@@ -184,18 +182,14 @@ def track(
     if stopped is not None:
         message = f"interrupted after {counts.frames} frames; what was done is kept."
         raise Interrupted(message, result()) from stopped
-    failure = report.failure or counts.failure(
-        source, degraded=report.degraded and not partial_ok, lost=fail_if_lost
-    )
+    failure = report.failure or counts.failure(source, degraded=report.degraded and not partial_ok, lost=fail_if_lost)
     if failure is not None:
         failure.result = result()
         raise failure
     return result()
 
 
-def _load(
-    model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None
-) -> MultiTracker:
+def _load(model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None) -> MultiTracker:
     """Load the tracker. Torch is imported here and not before."""
     from vltrack.tracking.tracker import MultiTracker, Tracker
 
@@ -281,13 +275,7 @@ class _CallerFrames:
             raise VideoEmpty("The iterable holds no frame.")
         height, width = check_image(getattr(first, "image", first)).shape[:2]
         self.info = SourceInfo(
-            kind="frames",
-            name="frames",
-            width=width,
-            height=height,
-            rate=ARRAY_RATE,
-            frames=None,
-            seconds=None,
+            kind="frames", name="frames", width=width, height=height, rate=ARRAY_RATE, frames=None, seconds=None
         )
         self.report = ReadReport()
         self._frames = chain([first], rest)

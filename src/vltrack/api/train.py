@@ -194,20 +194,14 @@ def import_weights(
         check_writable(path, overwrite=overwrite)
     for file in paths:
         if not file.exists():
-            raise ModelNotFound(
-                f"No such file: {printable(file)}.", hint="Nothing is downloaded: fetch it first."
-            )
+            raise ModelNotFound(f"No such file: {printable(file)}.", hint="Nothing is downloaded: fetch it first.")
         if target.exists() and file.samefile(target):
-            raise UsageError(
-                f"The output {printable(target)} is one of the files to read.", hint="Choose another."
-            )
+            raise UsageError(f"The output {printable(target)} is one of the files to read.", hint="Choose another.")
 
     from vltrack.checkpoints.importing import import_weights as convert
     from vltrack.prep.tokenizers import load_tokenizer
 
-    return convert(
-        paths, name, target, kinds=kinds, partial=partial, vocabulary_sha256=load_tokenizer("bert").sha256
-    )
+    return convert(paths, name, target, kinds=kinds, partial=partial, vocabulary_sha256=load_tokenizer("bert").sha256)
 
 
 def import_record(done: Imported) -> dict[str, Any]:
@@ -217,8 +211,6 @@ def import_record(done: Imported) -> dict[str, Any]:
         "weights": printable(done.path),
         "complete": done.complete,
         "modes": list(done.modes),
-        "files": [
-            {key: part.to_dict()[key] for key in keys} | {"file": printable(part.file)} for part in done.parts
-        ],
+        "files": [{key: part.to_dict()[key] for key in keys} | {"file": printable(part.file)} for part in done.parts],
         "kept_fresh": list(done.kept_fresh),
     }

@@ -152,9 +152,7 @@ def import_weights(
         torch.manual_seed(SEED)
         model = build(card, config_of(card, size)).eval()
     work = _Import(name=name, model=model, partial=tuple(partial))
-    parts = tuple(
-        _load_file(work, file, kinds[number] if kinds else None) for number, file in enumerate(files)
-    )
+    parts = tuple(_load_file(work, file, kinds[number] if kinds else None) for number, file in enumerate(files))
     for prefix in work.partial:
         if prefix not in work.met:
             raise UsageError(f"No parameter name starts with {prefix!r} (--partial).")
@@ -197,8 +195,7 @@ def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
     twice = [name for name in own if name in work.set_by and keymap.published(name) is not None]
     if twice:
         raise CheckpointMismatch(
-            f"{file} and {work.set_by[twice[0]]} both hold {len(twice)} parameters "
-            f"(first: {', '.join(twice[:10])}).",
+            f"{file} and {work.set_by[twice[0]]} both hold {len(twice)} parameters (first: {', '.join(twice[:10])}).",
             hint="Give one of the files, or skip these parameters of both with --partial.",
         )
     try:
@@ -299,9 +296,7 @@ def _refuse_other_networks(name: str, file: Path, given: Mapping[str, Tensor]) -
             return
 
 
-def _check_word_table(
-    keymap: KeyMap, own: Mapping[str, Tensor], given: Mapping[str, Tensor], file: Path
-) -> None:
+def _check_word_table(keymap: KeyMap, own: Mapping[str, Tensor], given: Mapping[str, Tensor], file: Path) -> None:
     """Raise ``TokenizerMismatch`` for a word table of another length: it belongs to another vocabulary."""
     current = {keymap.current(name): tensor for name, tensor in given.items()}
     for name, table in own.items():
@@ -333,8 +328,6 @@ def _card(done: Imported, work: _Import, vocabulary_sha256: str | None) -> dict[
         "partial": list(work.partial),
         "seed": SEED,
     }
-    if vocabulary_sha256 is not None and any(
-        name.endswith(_WORD_TABLES[0]) for name in work.model.state_dict()
-    ):
+    if vocabulary_sha256 is not None and any(name.endswith(_WORD_TABLES[0]) for name in work.model.state_dict()):
         card["vocabulary_sha256"] = vocabulary_sha256
     return card

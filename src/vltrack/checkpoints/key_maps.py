@@ -117,9 +117,7 @@ def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMa
     )
 
 
-def _by_current_name(
-    tensors: Mapping[str, Tensor], keymap: KeyMap
-) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+def _by_current_name(tensors: Mapping[str, Tensor], keymap: KeyMap) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
     given: dict[str, Tensor] = {}
     twice: list[str] = []
     for name, tensor in tensors.items():
@@ -148,11 +146,7 @@ _UNUSED_VIT = (
 MAE_VIT = KeyMap(
     title="MAE ViT",
     wrapper="model.",
-    names=(
-        (r"cls_token", r"cls_token"),
-        (_PATCHES, r"\1"),
-        (_BLOCKS, r"\1"),
-    ),
+    names=((r"cls_token", r"cls_token"), (_PATCHES, r"\1"), (_BLOCKS, r"\1")),
     ignored=(r"pos_embed", _NORM, r"mask_token", r"decoder_.*"),
 )
 
@@ -213,10 +207,7 @@ ARTRACK = KeyMap(
         *_ONE_STREAM,
         (r"(encoder\..+)", r"pix_head.\1"),
         (r"(decoder\.(?:layers\..+|norm\.(?:weight|bias)))", r"pix_head.\1"),
-        (
-            r"decoder\.((?:word|position|prev_position)_embeddings\.weight|output_bias)",
-            r"pix_head.\1",
-        ),
+        (r"decoder\.((?:word|position|prev_position)_embeddings\.weight|output_bias)", r"pix_head.\1"),
     ),
     ignored=(
         *_UNUSED_VIT,
@@ -279,9 +270,7 @@ def clip_map(*, image: str | None = "roi.", text: str | None = "clip_text.") -> 
     if text is not None:
         names.append((rf"{re.escape(text)}({_CLIP_TEXT})", r"\1"))
     spare = _SPARE + (() if image is not None else (r"visual\..+",))
-    return KeyMap(
-        title="CLIP ViT-L/14", wrapper="", aliases=_IN_PROJ, names=tuple(names), ignored=(*spare, _CLIP_TEXT)
-    )
+    return KeyMap(title="CLIP ViT-L/14", wrapper="", aliases=_IN_PROJ, names=tuple(names), ignored=(*spare, _CLIP_TEXT))
 
 
 def alpha_clip_map(*, image: str = "roi.") -> KeyMap:
@@ -387,10 +376,7 @@ def _head() -> list[tuple[str, str]]:
 OSTRACK = KeyMap(
     title="OSTrack",
     wrapper=_PREFIX,
-    names=(
-        *_ONE_STREAM,
-        *_head(),
-    ),
+    names=(*_ONE_STREAM, *_head()),
     ignored=(
         *_UNUSED_VIT,
         r"box_head\..+\.num_batches_tracked",  # counts of training steps

@@ -272,6 +272,4 @@ def match_names(keymap: KeyMap, own: Iterable[str], given: Iterable[str]) -> Nam
     wanted = {source for source in sources.values() if source is not None}
     unexpected = [name for name in current - wanted if not keymap.ignores(name)]
     unknown = [name for name, source in sources.items() if source is None and not keymap.keeps(name)]
-    return NameMatch(
-        len(wanted & current), len(wanted - current) + len(unexpected) + len(unknown) + (not wanted)
-    )
+    return NameMatch(len(wanted & current), len(wanted - current) + len(unexpected) + len(unknown) + (not wanted))

@@ -48,9 +48,7 @@ _KINDS = {
 }
 
 
-def save(
-    path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False
-) -> None:
+def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False) -> None:
     """Write ``path`` (.safetensors) and its card next to it.
 
     Both files are complete before either gets its name; a stop in between leaves a card that does not fit,
@@ -121,9 +119,7 @@ def _remove_leftovers(path: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def load(
-    name_or_path: str | Path, *, tracker: str | None = None, start: bool = False
-) -> tuple[Any, dict[str, Any]]:
+def load(name_or_path: str | Path, *, tracker: str | None = None, start: bool = False) -> tuple[Any, dict[str, Any]]:
     """Load a checkpoint.
 
     Args:
@@ -150,9 +146,7 @@ def load(
         raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
     check_sha256(path, sha256_bytes(data), card)
     if card["tracker"] not in MODELS or (tracker is not None and card["tracker"] != tracker):
-        raise CheckpointMismatch(
-            f"{path} holds weights of {card['tracker']!r}, not of {tracker or 'a known tracker'}."
-        )
+        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of {tracker or 'a known tracker'}.")
     if path.parent == cards.PACKAGED and path.stem != f"{card['tracker']}-{card['size']}":
         raise CheckpointMismatch(f"{path} holds weights of {card['tracker']}-{card['size']}.")
     model_card = MODELS[card["tracker"]]
@@ -206,8 +200,7 @@ def check_vocabulary(
     trained_with = card.get("vocabulary_sha256")
     if trained_with is not None and trained_with != sha256:
         raise TokenizerMismatch(
-            f"The weights were trained with the vocabulary {str(trained_with)[:12]}..., "
-            f"not with {sha256[:12]}...",
+            f"The weights were trained with the vocabulary {str(trained_with)[:12]}..., not with {sha256[:12]}...",
             hint="Use the vocabulary that came with the weights.",
         )
     for name, rows in model.state_dict().items():
@@ -251,9 +244,7 @@ def _check_names(expected: dict[str, Tensor], tensors: dict[str, Tensor], path: 
 def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointNonFinite(
-                f"{path}: tensor {name} holds NaN or infinity.", hint="Use another checkpoint."
-            )
+            raise CheckpointNonFinite(f"{path}: tensor {name} holds NaN or infinity.", hint="Use another checkpoint.")
 
 
 def _config(model_card: ModelCard, card: dict[str, Any], path: Path) -> Any:
@@ -265,9 +256,7 @@ def _config(model_card: ModelCard, card: dict[str, Any], path: Path) -> Any:
     hints = get_type_hints(type(default))
     unknown = sorted(card["config"].keys() - hints.keys())
     if unknown:
-        raise CheckpointMismatch(
-            f"{path}: unknown configuration key {', '.join(unknown)}.", hint="Update vltrack."
-        )
+        raise CheckpointMismatch(f"{path}: unknown configuration key {', '.join(unknown)}.", hint="Update vltrack.")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()}
     for name, value in values.items():
         allowed = get_args(hints[name]) if get_origin(hints[name]) is Literal else None

@@ -105,10 +105,7 @@ def _read_npz(path: Path, size: int) -> dict[str, Tensor]:
     with path.open("rb") as file, open_zip(file, _TABLE_BYTES) as archive:
         entries = archive.infolist()
         check_stored(entries, size)
-        return {
-            (name := entry.filename.removesuffix(".npy")): _array(archive.read(entry), name)
-            for entry in entries
-        }
+        return {(name := entry.filename.removesuffix(".npy")): _array(archive.read(entry), name) for entry in entries}
 
 
 def _array(data: bytes, name: str) -> Tensor:
@@ -172,8 +169,6 @@ def _view(archive: TorchArchive, place: TensorPlace, read: dict[Storage, Tensor]
 
 def _check_growth(tensors: dict[str, Tensor], size: int) -> None:
     """Tensors that share their bytes (tied weights) count once; views of different shape count each."""
-    views = {
-        (t.data_ptr(), t.dtype, t.shape, t.stride()): t.numel() * t.element_size() for t in tensors.values()
-    }
+    views = {(t.data_ptr(), t.dtype, t.shape, t.stride()): t.numel() * t.element_size() for t in tensors.values()}
     if sum(views.values()) > _GROWTH * size:
         raise Refused("holds tensors that are larger than the file", unsafe=True)

@@ -10,19 +10,7 @@ from typer import Argument, Option
 import vltrack
 from vltrack.api import inputs
 from vltrack.cli.console import Console, emit, finish, say, warn
-from vltrack.cli.track import (
-    Boxes,
-    BoxFormat,
-    BoxUnit,
-    Debug,
-    Device,
-    End,
-    Overwrite,
-    Quiet,
-    Set,
-    Text,
-    Threads,
-)
+from vltrack.cli.track import Boxes, BoxFormat, BoxUnit, Debug, Device, End, Overwrite, Quiet, Set, Text, Threads
 from vltrack.core.files import printable
 
 if TYPE_CHECKING:
@@ -35,8 +23,7 @@ Data = Annotated[
 ]
 Split = Annotated[str | None, Option(metavar="NAME", help="Split of the data set: test, val, ...")]
 Twins = Annotated[
-    int | None,
-    Option("--twins", min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed."),
+    int | None, Option("--twins", min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed.")
 ]
 Modes = Annotated[
     str | None, Option("--modes", metavar="nl,nlbbox", help="How targets are named; default: all that fit.")
@@ -44,9 +31,7 @@ Modes = Annotated[
 Limit = Annotated[int | None, Option(min=1, metavar="N", help="Only the first N sequences.")]
 Frames = Annotated[int, Option(min=2, help="Frames per drawn scene.")]
 Seed = Annotated[int, Option(min=0, help="Random seed for sentence shuffling, drawn scenes and bootstrap.")]
-Out = Annotated[
-    Path | None, Option("--out", metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")
-]
+Out = Annotated[Path | None, Option("--out", metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")]
 AsJson = Annotated[bool, Option("--json", help="The whole audit as JSON on standard output.")]
 
 

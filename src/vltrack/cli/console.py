@@ -142,9 +142,7 @@ class Console(Reporter):
                 lines.append(",".join(row))
             self._started = True
             lines.append(
-                json.dumps(row, ensure_ascii=False, allow_nan=False)
-                if self.as_json
-                else csv_line(row.values())
+                json.dumps(row, ensure_ascii=False, allow_nan=False) if self.as_json else csv_line(row.values())
             )
         try:
             sys.stdout.write("\n".join(lines) + "\n")
@@ -208,9 +206,7 @@ def _terminal_bar(label: str, total: int | None) -> Iterator[Bar]:
         task = progress.add_task(label, total=total, text="", note="")
 
         class TerminalBar(Bar):
-            def show(
-                self, done: int, text: str, *, note: str = "", total: int | None = None, **more: Any
-            ) -> None:
+            def show(self, done: int, text: str, *, note: str = "", total: int | None = None, **more: Any) -> None:
                 progress.update(task, completed=done, total=total, text=text, note=printable(note))
 
         yield TerminalBar()
@@ -222,12 +218,7 @@ def _terminal_bar(label: str, total: int | None) -> Iterator[Bar]:
 def error_line(error: VltrackError, *, as_json: bool) -> str:
     """Return an error in one line: text, or with ``--json`` an object."""
     if as_json:
-        body = {
-            "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-        }
+        body = {"code": error.code, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
         return json.dumps({"error": body}, allow_nan=False)
     mark = "\x1b[31merror\x1b[0m" if use_color() else "error"
     return f"vltrack: {mark}[{error.code}]: {printable(str(error))}"

@@ -26,15 +26,10 @@ class Boxes(StrEnum):
 
 
 File = Annotated[Path, Argument(metavar="FILE", help="refs(unc).p, unc_train.pth, ...")]
-ConvertOut = Annotated[
-    Path | None, Option("--out", metavar="FILE.jsonl", help="Lines to write; else next to FILE.")
-]
-Format = Annotated[
-    Boxes | None, Option("--boxes", help="Format of boxes in a .pth, where its name does not show it.")
-]
+ConvertOut = Annotated[Path | None, Option("--out", metavar="FILE.jsonl", help="Lines to write; else next to FILE.")]
+Format = Annotated[Boxes | None, Option("--boxes", help="Format of boxes in a .pth, where its name does not show it.")]
 Instances = Annotated[
-    Path | None,
-    Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not next to it."),
+    Path | None, Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not next to it.")
 ]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace lines that exist.")]
 
@@ -72,9 +67,7 @@ def convert(
 Root = Annotated[Path, Argument(metavar="ROOT", help="The folder of COCO 2017.")]
 ExportOut = Annotated[Path, Option("--out", metavar="DIR", help="Folder for index.jsonl; made if need be.")]
 ExportSplit = Annotated[str, Option("--split", help="train or val.")]
-MinSide = Annotated[
-    float, Option("--min-side", min=0, help="Only objects wider and higher than this, in pixels.")
-]
+MinSide = Annotated[float, Option("--min-side", min=0, help="Only objects wider and higher than this, in pixels.")]
 
 
 @app.command("export-pictures")

@@ -30,9 +30,7 @@ def doctor(seconds: Seconds = 3.0, json: AsJson = False, debug: Debug = False) -
         raise ResourceError(f"Not ready: {', '.join(bad)}.", hint="See the remedy printed for each of them.")
 
 
-Names = Annotated[
-    list[str] | None, Argument(metavar="[NAME]...", help="Only these trackers or sizes of trackers.")
-]
+Names = Annotated[list[str] | None, Argument(metavar="[NAME]...", help="Only these trackers or sizes of trackers.")]
 
 
 def models(names: Names = None, json: AsJson = False, debug: Debug = False) -> None:

@@ -34,39 +34,28 @@ Dataset = Annotated[
 Split = Annotated[str | None, Option(metavar="NAME", help="test, val, train ... of the data set.")]
 Modes = Annotated[
     str | None,
-    Option(
-        metavar="LIST",
-        help="Some of nl,bbox,nlbbox; default: every mode supported by the model and the data.",
-    ),
+    Option(metavar="LIST", help="Some of nl,bbox,nlbbox; default: every mode supported by the model and the data."),
 ]
 Jobs = Annotated[
-    int | None,
-    Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all]."),
+    int | None, Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all].")
 ]
-Out = Annotated[
-    Path | None, Option("--out", metavar="FOLDER", help="Folder for results and scores [evaluation].")
-]
+Out = Annotated[Path | None, Option("--out", metavar="FOLDER", help="Folder for results and scores [evaluation].")]
 Engine = Annotated[str, Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")]
 Rerun = Annotated[bool, Option("--rerun", help="Delete existing results and start over.")]
 MissingSentence = Annotated[
     str, Option(help="Sequences without a sentence: refuse, skip, or start them from their box.")
 ]
 ShortResults = Annotated[
-    str,
-    Option("--short", help="Results with too few rows: refuse, count as misses, or cut the ground truth."),
+    str, Option("--short", help="Results with too few rows: refuse, count as misses, or cut the ground truth.")
 ]
 Subset = Annotated[
-    str | None,
-    Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result."),
+    str | None, Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result.")
 ]
 Rules = Annotated[
-    list[str] | None,
-    Option("--rule", metavar="NAME", help="Score by this convention too; all: by every one. Repeat."),
+    list[str] | None, Option("--rule", metavar="NAME", help="Score by this convention too; all: by every one. Repeat.")
 ]
 Attributes = Annotated[bool, Option("--attributes", help="A table for every attribute too.")]
-Pack = Annotated[
-    str | None, Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")
-]
+Pack = Annotated[str | None, Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")]
 Device = Annotated[str, Option(help="cpu, cuda or mps.")]
 
 
@@ -131,8 +120,7 @@ RuleData = Annotated[
     ),
 ]
 Tolerance = Annotated[
-    float | None,
-    Option(min=0, help="Tolerance in percentage points (default: half a unit in the last digit)."),
+    float | None, Option(min=0, help="Tolerance in percentage points (default: half a unit in the last digit).")
 ]
 
 

@@ -65,9 +65,7 @@ def _root(
     version: Annotated[
         bool, Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
-    debug: Annotated[
-        bool, Option("--debug", help="Show the whole trace of an error (after the verb too).")
-    ] = False,
+    debug: Annotated[bool, Option("--debug", help="Show the whole trace of an error (after the verb too).")] = False,
 ) -> None:
     """Name a target in a video with a sentence, a box, or both, and get its box in every frame."""
     if context.invoked_subcommand is None:
@@ -149,8 +147,7 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
     path = write_crash_report(error)
     as_json, debug = "--json" in sys.argv, "--debug" in sys.argv
     bug = VltrackError(
-        f"Internal error: {kind.__name__}: {printable(str(error))[:200]}.",
-        hint=f"Please report it with {path}.",
+        f"Internal error: {kind.__name__}: {printable(str(error))[:200]}.", hint=f"Please report it with {path}."
     )
     bug.__cause__ = error
     report_error(bug, as_json=as_json, debug=debug)

@@ -25,15 +25,11 @@ Results = Annotated[
 Out = Annotated[Path, Option("--out", metavar="FOLDER", help="Folder for page, figures, table, JSON.")]
 Data = Annotated[
     Path | None,
-    Option(
-        "--data", metavar="PATH", help="The data set: adds strips and contact sheets; scores what is not."
-    ),
+    Option("--data", metavar="PATH", help="The data set: adds strips and contact sheets; scores what is not."),
 ]
 Against = Annotated[
     str | None,
-    Option(
-        "--against", metavar="NAME", help="The tracker that the others are compared with; default: the last."
-    ),
+    Option("--against", metavar="NAME", help="The tracker that the others are compared with; default: the last."),
 ]
 Worst = Annotated[int, Option("--worst", min=0, max=50, help="How many of the worst sequences to show.")]
 Rule = Annotated[str, Option("--rule", help="Convention of figures and intervals: official or vlt-python.")]

@@ -84,10 +84,7 @@ def _group_lines(summaries: Sequence[Summary], attributes: bool) -> Iterator[str
         f" {counted(count['frames'], 'frame')}, target absent in {count['absent']:,}"
     )
     if (subset := first["subset"]) is not None:
-        yield (
-            f"ONLY {subset['n']} of {subset['of']} sequences ({subset['name']}): no score of the whole"
-            " data set."
-        )
+        yield (f"ONLY {subset['n']} of {subset['of']} sequences ({subset['name']}): no score of the whole data set.")
     if first["note"]:
         yield first["note"]
     rules = list(dict.fromkeys(column for summary in summaries for column in summary["rules"]))
@@ -117,9 +114,7 @@ def _rule_lines(column: str, summaries: Sequence[Summary]) -> Iterator[str]:
     more = ", the box that the text gave scored unchanged" if column == OWN_FIRST else ""
     yield f"{column}: {rule['title']}{more}"
     if any(key in names for key in rule["measures"]):
-        yield "  " + "; ".join(
-            f"{names[key]}: {text}" for key, text in rule["measures"].items() if key in names
-        )
+        yield "  " + "; ".join(f"{names[key]}: {text}" for key, text in rule["measures"].items() if key in names)
 
     def cells(values: Summary) -> list[str]:
         numbers = [values["extra"].get(key) if key in _EXTRA else values[key] for key in names]
@@ -162,9 +157,7 @@ def _attribute_lines(column: str, summaries: Sequence[Summary]) -> Iterator[str]
     rows = [["tracker", "mode", *(f"{name} ({known[name]['sequences']})" for name in known)]]
     for summary in summaries:
         own = summary["rules"][column]["attributes"]
-        rows.append(
-            [summary["tracker"], summary["mode"] or "-", *(f"{own[name]['auc']:.2f}" for name in known)]
-        )
+        rows.append([summary["tracker"], summary["mode"] or "-", *(f"{own[name]['auc']:.2f}" for name in known)])
     yield from _columns(rows)
 
 

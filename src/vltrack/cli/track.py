@@ -17,23 +17,16 @@ if TYPE_CHECKING:
     from vltrack.api.compare import Comparison
 
 Input = Annotated[
-    str,
-    Argument(metavar="INPUT", help="Video file, folder of images, camera number, or - for standard input."),
+    str, Argument(metavar="INPUT", help="Video file, folder of images, camera number, or - for standard input.")
 ]
-Text = Annotated[
-    str | None, Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")
-]
+Text = Annotated[str | None, Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")]
 Boxes = Annotated[
-    list[str] | None,
-    Option("--box", "-b", metavar="X,Y,W,H", help="Four numbers, in the first frame that is read."),
+    list[str] | None, Option("--box", "-b", metavar="X,Y,W,H", help="Four numbers, in the first frame that is read.")
 ]
 Named = Annotated[
-    list[str] | None,
-    Option("--target", metavar="NAME:WHAT", help="NAME:SENTENCE or NAME:BOX; repeat for several."),
+    list[str] | None, Option("--target", metavar="NAME:WHAT", help="NAME:SENTENCE or NAME:BOX; repeat for several.")
 ]
-BoxFormat = Annotated[
-    str, Option(help="xywh (corner and size), xyxy (two corners) or cxcywh (center and size).")
-]
+BoxFormat = Annotated[str, Option(help="xywh (corner and size), xyxy (two corners) or cxcywh (center and size).")]
 BoxUnit = Annotated[str, Option(help="px, or rel for shares of the frame.")]
 TextFile = Annotated[Path | None, Option(help="Read the sentence from this file.")]
 Line = Annotated[int | None, Option(help="Which line of --text-file; the first is 1.")]
@@ -51,22 +44,16 @@ Outs = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace outputs that exist.")]
-RowsAsJson = Annotated[
-    bool, Option("--json", help="JSON lines on standard output; with -o one summary object.")
-]
+RowsAsJson = Annotated[bool, Option("--json", help="JSON lines on standard output; with -o one summary object.")]
 AsJson = Annotated[bool, Option("--json", help="Results as JSON on standard output.")]
 NoVideo = Annotated[bool, Option("--no-video", help="Do not write .mp4 outputs.")]
 Network = Annotated[bool, Option("--allow-network", help="Allow rtsp:// addresses.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, Option(min=1, help="Threads of the network.")]
 FailIfLost = Annotated[bool, Option("--fail-if-lost", help="Exit code 7 if the target was ever lost.")]
-AllowEmpty = Annotated[
-    bool, Option("--allow-empty-text", help="With --box: ignore a sentence without words.")
-]
+AllowEmpty = Annotated[bool, Option("--allow-empty-text", help="With --box: ignore a sentence without words.")]
 Mode = Annotated[str | None, Option(help="nl, bbox or nlbbox: only checks that the flags fit.")]
-Set = Annotated[
-    list[str] | None, Option("--set", metavar="KEY=VALUE", help="policy.key=value; repeat for several.")
-]
+Set = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="policy.key=value; repeat for several.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress and no summary.")]
 Debug = Annotated[bool, Option("--debug", help="Show the whole trace of an error.")]
 
@@ -128,9 +115,7 @@ def track(
     )  # fmt: skip
 
 
-DemoOut = Annotated[
-    Path, Option("--out", help="Folder for the results; files of an earlier demo are replaced.")
-]
+DemoOut = Annotated[Path, Option("--out", help="Folder for the results; files of an earlier demo are replaced.")]
 
 
 def demo(

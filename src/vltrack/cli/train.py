@@ -20,15 +20,10 @@ Size = Annotated[str, Option(help="tiny, base, or another that `vltrack models` 
 Data = Annotated[Path, Option("--data", help="Folder of training images (docs/train.md).")]
 Out = Annotated[Path, Option("--out", help="Folder of this run: log, checkpoints, weights.")]
 Start = Annotated[
-    Path | None,
-    Option("--start", help="Weights (.safetensors) to start from, or the folder of a run to follow up."),
+    Path | None, Option("--start", help="Weights (.safetensors) to start from, or the folder of a run to follow up.")
 ]
 TrainPart = Annotated[
-    str | None,
-    Option(
-        "--part",
-        help="`twins`: the last part, distractor fine-tuning, in which only the text decides.",
-    ),
+    str | None, Option("--part", help="`twins`: the last part, distractor fine-tuning, in which only the text decides.")
 ]
 Resume = Annotated[bool, Option("--resume", help="Resume the run in --out.")]
 Set = Annotated[
@@ -81,9 +76,7 @@ ImportOut = Annotated[
 Kind = Annotated[
     list[str] | None,
     Option(
-        "--kind",
-        metavar="KIND",
-        help="Kind of a file, where its names do not show it (the list above); one per file.",
+        "--kind", metavar="KIND", help="Kind of a file, where its names do not show it (the list above); one per file."
     ),
 ]
 Partial = Annotated[

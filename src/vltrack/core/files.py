@@ -30,9 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}", dir=path.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=f".part{path.suffix}", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -144,8 +142,7 @@ def printable(text: str | os.PathLike[str]) -> str:
     need their own quoting besides.
     """
     return "".join(
-        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _OVERRIDES else c
-        for c in os.fspath(text)
+        _escaped(c) if unicodedata.category(c) in ("Cc", "Cs") or c in _OVERRIDES else c for c in os.fspath(text)
     )
 
 

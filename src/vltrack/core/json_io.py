@@ -58,9 +58,7 @@ def parse_json(text: str, where: str) -> Any:
         raise _not_json(where, error) from error
 
 
-def walk_json(
-    path: Path, *, max_bytes: int = MAX_WALKED_BYTES, nan: bool = False
-) -> Iterator[tuple[str, Any]]:
+def walk_json(path: Path, *, max_bytes: int = MAX_WALKED_BYTES, nan: bool = False) -> Iterator[tuple[str, Any]]:
     """Yield ``(key, element)`` for each element of each list in the top object of a large file.
 
     A value that is not a list is yielded whole under its key. If the file is one list, its elements have the
@@ -214,9 +212,7 @@ def _check_size(path: Path, max_bytes: int) -> None:
     except OSError as error:
         raise _unreadable(path, error) from error
     if size > max_bytes:
-        raise DataError(
-            f"{path} has {size} bytes, more than the limit of {max_bytes}.", hint="Is it the right file?"
-        )
+        raise DataError(f"{path} has {size} bytes, more than the limit of {max_bytes}.", hint="Is it the right file?")
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

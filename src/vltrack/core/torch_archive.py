@@ -94,9 +94,7 @@ class TensorPlace:
 class TorchArchive:
     """An open file: the ``content`` of its pickle, the ``names`` in it, and the bytes of its storages."""
 
-    def __init__(
-        self, source: zipfile.ZipFile | IO[bytes], places: dict[str, Any], pickles: _Pickles
-    ) -> None:
+    def __init__(self, source: zipfile.ZipFile | IO[bytes], places: dict[str, Any], pickles: _Pickles) -> None:
         self.content, self.names = pickles.values[-2 if len(pickles.values) > 1 else 0], pickles.names
         self._source, self._places = source, places
 
@@ -215,9 +213,7 @@ def _open_zip_archive(archive: zipfile.ZipFile, size: int, pickle_bytes: int) ->
         raise Refused("is not an archive of torch.save", unsafe=True)
     folder = pickles[0].removesuffix("data.pkl")
     # Not all entries: the code in an archive of TorchScript, which is not read, is compressed.
-    check_stored(
-        [e for e in archive.infolist() if e.filename.startswith((pickles[0], f"{folder}data/"))], size
-    )
+    check_stored([e for e in archive.infolist() if e.filename.startswith((pickles[0], f"{folder}data/"))], size)
     order = named.get(f"{folder}byteorder")
     if order is not None and (order.file_size > 6 or archive.read(order) != b"little"):
         raise Refused("was written on a machine with another byte order")

@@ -211,9 +211,7 @@ class Track:
         file = Path(path)
         readers = {".csv": _read_csv, ".json": _read_json}
         if file.suffix.lower() not in readers:
-            raise UsageError(
-                f"Cannot read a track from {file.name!r}.", hint="It must be named .csv or .json."
-            )
+            raise UsageError(f"Cannot read a track from {file.name!r}.", hint="It must be named .csv or .json.")
         try:
             if file.stat().st_size > MAX_FILE_BYTES:
                 raise DataError(f"{file} is larger than 1 GiB; it is not a track.")
@@ -315,9 +313,7 @@ def _check_version(found: Any, file: Path) -> None:
     except (TypeError, ValueError) as error:
         raise DataError(f"{file}: the version {found!r} is not a number.") from error
     if version != VERSION:
-        raise DataError(
-            f"{file} has version {version}; this program reads {VERSION}.", hint="Update vltrack."
-        )
+        raise DataError(f"{file} has version {version}; this program reads {VERSION}.", hint="Update vltrack.")
 
 
 def _step(cells: dict[str, Any], place: str) -> Step:

@@ -134,9 +134,7 @@ def cxcywh_to_xywh(box: ArrayLike) -> Box:
     return np.concatenate([b[..., :2] - b[..., 2:] / 2, b[..., 2:]], axis=-1)
 
 
-def clip_xywh(
-    box: ArrayLike, width: float, height: float, *, margin: float = 0.0, min_side: float = 1.0
-) -> Box:
+def clip_xywh(box: ArrayLike, width: float, height: float, *, margin: float = 0.0, min_side: float = 1.0) -> Box:
     """Clip an xywh box to the frame: ``margin`` pixels stay inside, sides are at least ``min_side``."""
     x1, y1, x2, y2 = xywh_to_xyxy(box)
     x1 = min(max(0.0, x1), width - margin)

@@ -98,11 +98,7 @@ class Encoder:
         self._left -= 1 + (len(value) // 32 if isinstance(value, str) else 0)
         if self._left < 0:
             raise LimitExceeded
-        if (
-            value is None
-            or isinstance(value, float | str)
-            or (isinstance(value, int) and value.bit_length() < BITS)
-        ):
+        if value is None or isinstance(value, float | str) or (isinstance(value, int) and value.bit_length() < BITS):
             return value
         depth += 1
         if depth > DEPTH:

@@ -104,9 +104,7 @@ def _tree(layout: Layout) -> Iterator[str]:
     folders = [folder for split in layout.splits for folder in split.folders[:1] if folder]
     if folders and any("{split}" in pattern for pattern in layout.boxes + layout.frames):
         yield f"<split> is {', '.join(dict.fromkeys(folders))}"
-    yield from _line(
-        layout.frames, "images" + ("" if layout.first is None else f", numbered from {layout.first}")
-    )
+    yield from _line(layout.frames, "images" + ("" if layout.first is None else f", numbered from {layout.first}"))
     box = "xmin ymin xmax ymax" if layout.rows.corners else "x,y,w,h"
     yield from _line(layout.boxes, f"boxes: {box} per frame")
     for flags in layout.flags:

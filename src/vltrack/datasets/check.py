@@ -97,9 +97,7 @@ def _check_boxes(sequence: Sequence, issues: Issues) -> None:
     outside = visible & ~flat & ((boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (ends <= 0).any(axis=1))
     if outside.any():
         count = counted(int(outside.sum()), "box", "boxes")
-        said = (
-            f"Completely outside of {width}x{height}: {count}, first in frame {int(np.argmax(outside)) + 1}."
-        )
+        said = f"Completely outside of {width}x{height}: {count}, first in frame {int(np.argmax(outside)) + 1}."
         issues.warn("box", where, said, "Boxes or images may be those of another version.")
 
 

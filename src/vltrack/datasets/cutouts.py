@@ -213,9 +213,7 @@ def grab_object(image: Image) -> Mask | None:
     labels[:, :rim] = labels[:, -rim:] = cv2.GC_BGD
     cv2.setRNGSeed(1)
     try:
-        cv2.grabCut(
-            small, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK
-        )
+        cv2.grabCut(small, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
     except cv2.error:  # an image of one color has no two color models
         return None
     mask = np.where((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)

@@ -80,9 +80,7 @@ def _detect_file(path: Path, layouts: Iterable[Layout], split: str | None) -> De
     raise DataError(f"{path} is a file, not the folder of a data set.", hint=_LIST)
 
 
-def _detect_split_folder(
-    path: Path, around: list[tuple[Layout, Path, str]], split: str | None
-) -> Detected | None:
+def _detect_split_folder(path: Path, around: list[tuple[Layout, Path, str]], split: str | None) -> Detected | None:
     """Detect ``path`` as the folder of one split. Raises ``DataError`` where ``split`` is another one."""
     for layout, parent, folder in around:
         for one in layout.splits:
@@ -208,23 +206,18 @@ def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
         known = dict(reversed(there))  # the first layout that fits a folder
         known = {child: layout for child, layout in known.items() if child.parent not in known}
         listed = ", ".join(f"{known[child].title} in {child}" for child in sorted(known)[:8])
-        return DataError(
-            f"{path} itself is not a data set, but has {listed}.", hint="Open one of these folders."
-        )
+        return DataError(f"{path} itself is not a data set, but has {listed}.", hint="Open one of these folders.")
     archives = sorted(child for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
     if archives:
         readable = [
             archive
             for archive in archives
-            if archive.suffix == ".zip"
-            and any(one.archive and _can_read_zip(archive, one) for one in layouts)
+            if archive.suffix == ".zip" and any(one.archive and _can_read_zip(archive, one) for one in layouts)
         ]
         hint = "Unpack them first."
         if readable:
             listed = ", ".join(archive.name for archive in readable[:8])
-            hint = (
-                f"Boxes are read from these without unpacking: {listed}. Give the one with the ground truth, "
-            )
+            hint = f"Boxes are read from these without unpacking: {listed}. Give the one with the ground truth, "
             hint += f"such as {readable[0]}"
         return DataError(f"{path} holds archives, such as {archives[0].name!r}.", hint=hint)
     if not any(path.iterdir()):

@@ -136,9 +136,7 @@ class ImageSet:
             lines = index.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"Cannot read the image index {index}: {error}.", hint=_ASSEMBLE) from error
-        entries = tuple(
-            _parse(line, f"{index}:{number}") for number, line in enumerate(lines, 1) if line.strip()
-        )
+        entries = tuple(_parse(line, f"{index}:{number}") for number, line in enumerate(lines, 1) if line.strip())
         if not entries:
             raise DataError(f"No images listed in {index}.", hint=_ASSEMBLE)
         missing = [entry.file for entry in entries if not (root / entry.file).is_file()]
@@ -165,9 +163,7 @@ class ImageSet:
         path = self.root / entry.file
         image = read_rgb(path)
         if image.shape[:2] != (entry.height, entry.width):
-            said = (
-                f"{path} is {image.shape[1]}x{image.shape[0]}, the index says {entry.width}x{entry.height}."
-            )
+            said = f"{path} is {image.shape[1]}x{image.shape[0]}, the index says {entry.width}x{entry.height}."
             raise DataError(said, hint="Assemble the training images again.")
         return self._cache.put(index, image, image.nbytes)
 

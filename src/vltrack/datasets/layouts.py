@@ -130,9 +130,7 @@ GOT10K = Layout(
         Split(name="val", folders=("val",), listed=("{split}/list.txt",)),
         Split(name="train", folders=("train",), listed=("{split}/list.txt",)),
         *(  # parts of the training set on which trackers are trained, by their lists of positions
-            Split(
-                name=name, folders=("train",), listed=(f"{file}.txt", f"data_specs/{file}.txt"), indices=True
-            )
+            Split(name=name, folders=("train",), listed=(f"{file}.txt", f"data_specs/{file}.txt"), indices=True)
             for name, file in (
                 ("train_full", "got10k_train_full_split"),
                 ("train_train", "got10k_train_split"),
@@ -163,10 +161,7 @@ GOT10K = Layout(
 TRACKINGNET = Layout(
     name="trackingnet",
     title="TrackingNet",
-    splits=(
-        Split(name="test", folders=("TEST",), withheld=True),
-        Split(name="train", folders=("TRAIN_*",)),
-    ),
+    splits=(Split(name="test", folders=("TEST",), withheld=True), Split(name="train", folders=("TRAIN_*",))),
     boxes=("{split}/anno/{seq}.txt",),
     frames=("{split}/frames/{seq}",),
     marks=(("TEST/anno", "TEST/frames"), ("TRAIN_*/anno", "TRAIN_*/frames")),
@@ -256,10 +251,7 @@ LASOT = Layout(
     frames=_inside(_BY_CLASS, "img"),
     marks=(("*/*/full_occlusion.txt",), ("*/full_occlusion.txt",)),
     names=r".+-\d+",
-    flags=(
-        Flags(files=_inside(_BY_CLASS, "full_occlusion.txt")),
-        Flags(files=_inside(_BY_CLASS, "out_of_view.txt")),
-    ),
+    flags=(Flags(files=_inside(_BY_CLASS, "full_occlusion.txt")), Flags(files=_inside(_BY_CLASS, "out_of_view.txt"))),
     sentence=_inside(_BY_CLASS, "nlp.txt"),
     attributes=LASOT_14,
     attribute_files=("att/{seq}.txt",),
@@ -299,9 +291,7 @@ TNL2K = Layout(
     ),
     boxes=("{split}/{seq}/groundtruth.txt",),
     frames=("{split}/{seq}/imgs",),
-    marks=_marks(
-        ("test", "Test", "TNL2K_test_subset", "train", "Train", "TNL2K_train_subset"), "language.txt", "imgs"
-    ),
+    marks=_marks(("test", "Test", "TNL2K_test_subset", "train", "Train", "TNL2K_train_subset"), "language.txt", "imgs"),
     first=None,
     absent_box="zero",
     sentence=("{split}/{seq}/language.txt",),
@@ -369,10 +359,7 @@ _VASTTRACK_FOLDERS = ("test/*", "Test/*", "train/*", "Train/*", "*", "test", "Te
 VASTTRACK = Layout(
     name="vasttrack",
     title="VastTrack",
-    splits=(
-        Split(name="test", folders=("test", "Test")),
-        Split(name="train", folders=("train", "Train")),
-    ),
+    splits=(Split(name="test", folders=("test", "Test")), Split(name="train", folders=("train", "Train"))),
     boxes=_inside(_BY_SPLIT_AND_CLASS, "Groundtruth.txt", "groundtruth.txt"),
     frames=_inside(_BY_SPLIT_AND_CLASS, "imgs", "img"),
     marks=_marks(_VASTTRACK_FOLDERS, "Groundtruth.txt") + _marks(_VASTTRACK_FOLDERS, "nlp.txt", "imgs"),

@@ -324,9 +324,7 @@ def _draw(layout: Layout, miniature: Miniature, clip: MiniatureClip, seed: int) 
     rows = 1 if withheld else clip.frames
     return DrawnSequence(
         clip=clip,
-        frames=[np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames]
-        if clip.gray
-        else frames,
+        frames=[np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames] if clip.gray else frames,
         boxes=boxes[:rows],
         absent=absent[:rows],
         sentence="" if clip.empty_sentence else _sentence(layout, made.sentence),
@@ -392,9 +390,7 @@ class _Writer:
     def _path(self, patterns: Patterns, alternative: int = 0, *, official: bool = False) -> Path:
         """Return where a file goes; ``official``: under the sequence's name, not that of its folder."""
         pattern = next((p for p in patterns if f"_{self.drawn.clip.split}/" in p), patterns[alternative])
-        path = self.out / pattern.format_map(
-            self._fields | ({"seq": self.drawn.clip.name} if official else {})
-        )
+        path = self.out / pattern.format_map(self._fields | ({"seq": self.drawn.clip.name} if official else {}))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -486,10 +482,7 @@ def _parts(rows: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
         f'<row r="{r}">{"".join(_cell(r, k, value) for k, value in enumerate(row))}</row>'
         for r, row in enumerate(rows, 1)
     )
-    yield (
-        "xl/worksheets/sheet1.xml",
-        f'<worksheet xmlns="{_MAIN}"><sheetData>{lines}</sheetData></worksheet>',
-    )
+    yield ("xl/worksheets/sheet1.xml", f'<worksheet xmlns="{_MAIN}"><sheetData>{lines}</sheetData></worksheet>')
 
 
 def _links(kind: str, target: str) -> str:

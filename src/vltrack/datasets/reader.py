@@ -23,16 +23,7 @@ from vltrack.core.json_io import walk_json
 from vltrack.core.types import Floats
 from vltrack.datasets.detect import Detected, FileIndex, detect, read_zip
 from vltrack.datasets.layout import META_KEYS, Layout, Patterns
-from vltrack.datasets.parsing import (
-    Issue,
-    Issues,
-    data_error,
-    decode,
-    is_safe,
-    read_bytes,
-    read_digits,
-    read_table,
-)
+from vltrack.datasets.parsing import Issue, Issues, data_error, decode, is_safe, read_bytes, read_digits, read_table
 from vltrack.datasets.sequences import Sequence, list_images
 
 
@@ -351,9 +342,7 @@ class _SequenceReader:
         if sentence is None:
             return ""
         if not sentence:
-            issues.warn(
-                "sentence", path, "The sentence is empty.", "Modes with language cannot start from it."
-            )
+            issues.warn("sentence", path, "The sentence is empty.", "Modes with language cannot start from it.")
         elif _ONLY_NUMBERS.fullmatch(sentence):
             said = f"The sentence is only numbers: {sentence[:40]!r}."
             issues.warn("sentence", path, said, "Look at the file.")
@@ -409,9 +398,7 @@ def _from_sheet(path: Path) -> str:
             said = f"{size:,} unpacked bytes are too many for a table of sentences."
             raise data_error("size", path, said)
         book = load_workbook(path, read_only=True, data_only=True)
-        rows = [
-            row for row in book.worksheets[0].iter_rows(values_only=True) if any(v is not None for v in row)
-        ]
+        rows = [row for row in book.worksheets[0].iter_rows(values_only=True) if any(v is not None for v in row)]
         book.close()
     except (OSError, LookupError, ValueError, InvalidFileException, BadZipFile, ParseError) as error:
         raise data_error("text", path, f"Not an .xlsx table ({error}).") from error

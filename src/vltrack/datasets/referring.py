@@ -48,9 +48,7 @@ class ReferringLayout:
     fetch: tuple[str, ...] = ()
 
 
-def _refer(
-    name: str, title: str, folder: str, refs: str, short: str, splits: tuple[str, ...]
-) -> ReferringLayout:
+def _refer(name: str, title: str, folder: str, refs: str, short: str, splits: tuple[str, ...]) -> ReferringLayout:
     """Return a set over COCO's images of 2014, in the files of REFER (``refs(..).p``) or VLTVG (``.pth``)."""
     places = (f"split/data/{short}/{short}_{{split}}", f"{short}/{short}_{{split}}", f"{short}_{{split}}")
     complete = (f"{folder}/{refs}", refs)
@@ -99,9 +97,7 @@ REFERRING_LAYOUTS: dict[str, ReferringLayout] = {
         _refer("refcoco", "RefCOCO", "refcoco", "refs(unc)", "unc", _TEST_AB),
         _refer("refcoco+", "RefCOCO+", "refcoco+", "refs(unc)", "unc+", _TEST_AB),
         _refer("refcocog", "RefCOCOg (Google)", "refcocog", "refs(google)", "gref", ("train", "val")),
-        _refer(
-            "refcocog-umd", "RefCOCOg (UMD)", "refcocog", "refs(umd)", "gref_umd", ("train", "val", "test")
-        ),
+        _refer("refcocog-umd", "RefCOCOg (UMD)", "refcocog", "refs(umd)", "gref_umd", ("train", "val", "test")),
         ReferringLayout(
             name="visual-genome",
             title="Visual Genome regions",

@@ -32,12 +32,7 @@ from vltrack.core.torch_archive import (
     open_archive,
     tensor_place,
 )
-from vltrack.datasets.referring import (
-    annotation_files,
-    image_file,
-    missing_annotations,
-    referring_layout,
-)
+from vltrack.datasets.referring import annotation_files, image_file, missing_annotations, referring_layout
 from vltrack.datasets.referring_json import (
     FourNumbers,
     InvalidValue,
@@ -112,8 +107,7 @@ def _refuse_names(path: Path, names: frozenset[str]) -> None:
     more = sorted(names - _PLAIN)
     if more:
         raise DataError(
-            f"{path} holds more than plain data and could run code if it were unpickled "
-            f"(it names {more[0][:80]}).",
+            f"{path} holds more than plain data and could run code if it were unpickled (it names {more[0][:80]}).",
             hint="Nothing of it was run. Fetch the file from its authors.",
         )
 
@@ -279,9 +273,7 @@ def export_pictures(root: Path, out: Path, *, split: str = "train", min_side: fl
                 lines.write(json.dumps(row, allow_nan=False) + "\n")
                 listed += 1
         if not listed:
-            raise DataError(
-                f"No object above {min_side:g} pixels in {files[split]}.", hint="Lower --min-side."
-            )
+            raise DataError(f"No object above {min_side:g} pixels in {files[split]}.", hint="Lower --min-side.")
     return listed
 
 

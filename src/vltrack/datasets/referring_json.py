@@ -210,13 +210,7 @@ def numbers_of(entry: dict[str, Any], key: str) -> list[float]:
 def file_name(name: str) -> str:
     """Return ``name`` if it cannot lead out of the folder of images. Raises ``InvalidValue``."""
     parts = PurePosixPath(name).parts
-    if (
-        not parts
-        or ".." in parts
-        or name.startswith("/")
-        or any(c in name for c in "\\:\0")
-        or len(name) > 1000
-    ):
+    if not parts or ".." in parts or name.startswith("/") or any(c in name for c in "\\:\0") or len(name) > 1000:
         raise InvalidValue(f"{shown(name)} is not a file name below a folder")
     return name
 

@@ -168,9 +168,7 @@ def _is_plain(images: list[str]) -> bool:
     )
 
 
-def _select(
-    images: list[str], folder: Path, span: Span | None, first: int | None, issues: Issues
-) -> list[str]:
+def _select(images: list[str], folder: Path, span: Span | None, first: int | None, issues: Issues) -> list[str]:
     """Return the images of ``span`` in natural order; oddities of their numbers go to ``issues``."""
     numbered = [(int(found[-1]), name) for name in images if (found := re.findall(r"\d+", name))]
     if len(numbered) < len(images):

@@ -75,8 +75,7 @@ def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) 
     target = _mover(rng, shapes[0], colors[0], frames, size, leaves=leaves)
     distractor = _mover(rng, shapes[0] if similar else shapes[1], colors[1], frames, size, leaves=False)
     others = [
-        _mover(rng, shapes[2 + i], colors[2 + i], frames, size, leaves=False)
-        for i in range(int(rng.integers(3)))
+        _mover(rng, shapes[2 + i], colors[2 + i], frames, size, leaves=False) for i in range(int(rng.integers(3)))
     ]
     ground = _texture(rng, (size[0] * 3 // 2, size[1] * 3 // 2))
     drift = _path(rng, frames, np.array(size) * 0.25, np.array(size) * 0.1)

@@ -218,9 +218,7 @@ def document(audit: Audit, head: Mapping[str, Any]) -> dict[str, Any]:
         "fewest_targets": FEWEST,
         "modes": {str(mode): _mode_record(result) for mode, result in audit.modes.items()},
         "sequences": [_target_record(one) for one in audit.targets],
-        "failed": [
-            {"name": one.name, "code": one.error.code, "message": str(one.error)} for one in audit.failed
-        ],
+        "failed": [{"name": one.name, "code": one.error.code, "message": str(one.error)} for one in audit.failed],
         "left_out": [{"name": name, "why": why} for name, why in audit.left_out.items()],
     }
 

@@ -159,9 +159,7 @@ def make_plan(
         }
         folder = out / tracker / f"{label}_{mode}"
         parts.append(ModePlan(mode=mode, folder=folder, run=run, tasks=tasks, left_out=left_out))
-    spec = TrackerSpec(
-        weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader
-    )
+    spec = TrackerSpec(weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader)
     return Plan(tracker=tracker, spec=spec, modes=tuple(parts))
 
 
@@ -171,9 +169,7 @@ def _check_modes(modes: Sequence[str]) -> tuple[Mode, ...]:
         if mode not in list(Mode):
             raise UsageError(f"Unknown mode: {mode!r}.", hint=hint)
     if not modes or len(set(modes)) < len(modes):
-        raise UsageError(
-            f"Repeated or no modes: {', '.join(modes) or 'none'}. Name each mode once.", hint=hint
-        )
+        raise UsageError(f"Repeated or no modes: {', '.join(modes) or 'none'}. Name each mode once.", hint=hint)
     return tuple(Mode(mode) for mode in modes)
 
 
@@ -202,8 +198,7 @@ def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, 
         raise DataError(
             f"{len(no_text)} of {len(dataset.sequences)} sequences have no sentence, which mode {mode} "
             f"needs: {_listed(no_text)}.",
-            hint="Leave them out with --missing-sentence skip, or start from their box with "
-            "--missing-sentence box.",
+            hint="Leave them out with --missing-sentence skip, or start from their box with --missing-sentence box.",
         )
     left_out = set(no_text) if missing == "skip" else set()
     tasks, no_box = [], []

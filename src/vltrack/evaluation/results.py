@@ -64,13 +64,9 @@ def results_of_run(stored: StoredResults) -> TrackerResults:
     by_box = sum(stored.named(name) == "box" for name in stored.names)
     if stored.mode != "bbox" and by_box:
         notes.append(f"{by_box} sequences without a sentence were started by the box alone.")
-    not_found = tuple(
-        name for name, failure in stored.failures.items() if failure["error"] == GroundingFailed.code
-    )
+    not_found = tuple(name for name, failure in stored.failures.items() if failure["error"] == GroundingFailed.code)
     if not_found:
-        notes.append(
-            f"in {len(not_found)} sequences the words found nothing to start with; their frames are misses."
-        )
+        notes.append(f"in {len(not_found)} sequences the words found nothing to start with; their frames are misses.")
     missing = sum(stored.statuses(name).get("missing", 0) for name in stored.names)
     if missing:
         notes.append(f"{missing} frames could not be decoded.")
@@ -273,9 +269,7 @@ def verify(folder: Path) -> list[ResultIssue]:
     for kind in SUFFIXES:
         known = {file_of(folder, kind, name) for name in names}
         for path in sorted(set((folder / kind).glob("*")) - known):
-            found.append(
-                ResultIssue(path=path, name="", message=f"{path} belongs to no sequence of this run.")
-            )
+            found.append(ResultIssue(path=path, name="", message=f"{path} belongs to no sequence of this run."))
     return found
 
 

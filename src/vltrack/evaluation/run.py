@@ -146,8 +146,7 @@ def run(
     began = time.monotonic()
     with ExitStack() as stack:
         writers = {
-            str(part.mode): stack.enter_context(open_writer(part.folder, part.run, rerun=rerun))
-            for part in plan.modes
+            str(part.mode): stack.enter_context(open_writer(part.folder, part.run, rerun=rerun)) for part in plan.modes
         }
         state = _RunState(plan, writers, progress or (lambda event: None))
         state.find_pending()

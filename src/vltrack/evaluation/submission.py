@@ -24,11 +24,7 @@ SERVERS = ("got10k", "trackingnet")
 
 
 def pack(
-    server: str,
-    frames: Mapping[str, int],
-    boxes: Mapping[str, Floats],
-    seconds: Mapping[str, Floats],
-    path: Path,
+    server: str, frames: Mapping[str, int], boxes: Mapping[str, Floats], seconds: Mapping[str, Floats], path: Path
 ) -> Path:
     """Write the archive, and its manifest as ``<path>.manifest.json``.
 
@@ -72,9 +68,7 @@ def pack(
     return manifest
 
 
-def _check(
-    server: str, frames: Mapping[str, int], boxes: Mapping[str, Floats], seconds: Mapping[str, Floats]
-) -> None:
+def _check(server: str, frames: Mapping[str, int], boxes: Mapping[str, Floats], seconds: Mapping[str, Floats]) -> None:
     timed = server == "got10k"
     wrong = [
         name

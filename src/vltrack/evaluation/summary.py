@@ -127,8 +127,7 @@ def summarize(
         "causes": causes(annotations),
         "speed": _speed(results),
         "rules": {
-            column: _rule_record(results, annotations, with_short(rule, short))
-            for column, rule in columns.items()
+            column: _rule_record(results, annotations, with_short(rule, short)) for column, rule in columns.items()
         },
     }
 
@@ -301,10 +300,7 @@ def conventions_differ(summary: Mapping[str, Any]) -> bool:
     rules = summary["rules"]
     if "vlt-python" not in rules:
         return False
-    pairs = [
-        (rules["official"][name], rules["vlt-python"][name])
-        for name in ("auc", "precision", "norm_precision")
-    ]
+    pairs = [(rules["official"][name], rules["vlt-python"][name]) for name in ("auc", "precision", "norm_precision")]
     return any(round(a or 0, 2) != round(b or 0, 2) for a, b in pairs)
 
 
@@ -341,8 +337,6 @@ def read_scores(path: Path) -> dict[str, Any]:
     summary = read_json(path / SCORES if path.is_dir() else path)
     ours = isinstance(summary, dict) and (summary.get("format"), summary.get("version")) == (FORMAT, VERSION)
     if not ours:
-        raise DataError(
-            f"No scores of this version of vltrack in {path}.", hint="Score the results: vltrack evaluate."
-        )
+        raise DataError(f"No scores of this version of vltrack in {path}.", hint="Score the results: vltrack evaluate.")
     speed = _speed(results_of_run(read_results(folder))) if (folder / "run.json").is_file() else None
     return {**summary, "speed": speed}

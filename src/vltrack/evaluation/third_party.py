@@ -78,9 +78,7 @@ def read_third_party(path: Path) -> TrackerResults:
     if path.is_dir():
         tracks = {file.stem: file for file in sorted(path.glob("*.csv"))}
         if tracks:
-            return TrackerResults(
-                tracker=name, boxes={key: Track.load(file).boxes for key, file in tracks.items()}
-            )
+            return TrackerResults(tracker=name, boxes={key: Track.load(file).boxes for key, file in tracks.items()})
         texts = sorted({*path.glob("*.txt"), *path.glob("*/*.txt")})
         if texts:
             named = ((file.relative_to(path).as_posix(), read_bytes(file)) for file in texts)

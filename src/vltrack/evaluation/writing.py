@@ -21,13 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vltrack.core.errors import DataError, StateError
-from vltrack.core.files import (
-    as_resource_error,
-    read_checksummed,
-    sha256_bytes,
-    write_bytes,
-    write_checksummed,
-)
+from vltrack.core.files import as_resource_error, read_checksummed, sha256_bytes, write_bytes, write_checksummed
 from vltrack.core.types import Status
 from vltrack.evaluation.plan import differences
 from vltrack.evaluation.results import (
@@ -72,8 +66,7 @@ def open_writer(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterato
                 _prepare(folder, record, rerun=rerun)
             elif rerun:
                 raise StateError(
-                    f"Another evaluation is at work in {folder}.",
-                    hint="Wait for it, or choose another --out.",
+                    f"Another evaluation is at work in {folder}.", hint="Wait for it, or choose another --out."
                 )
             locks.enter()
         _check_same(folder, record)

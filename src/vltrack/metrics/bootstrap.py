@@ -99,12 +99,7 @@ class Interval:
 
 
 def paired_bootstrap(
-    a: ArrayLike,
-    b: ArrayLike | None = None,
-    *,
-    draws: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
+    a: ArrayLike, b: ArrayLike | None = None, *, draws: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Compute the mean of ``a - b`` (of ``a`` without ``b``) over sequences and its percentile interval.
 

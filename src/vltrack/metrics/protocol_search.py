@@ -92,11 +92,7 @@ def which_rule(
     order = sorted(found, key=lambda key: (key[0], abs(exact[key] - number), key[1]))
     fits = [
         ProtocolMatch(
-            rules=tuple(found[key]),
-            measure=key[1],
-            change=changes[key[0]],
-            value=exact[key],
-            off=exact[key] - number,
+            rules=tuple(found[key]), measure=key[1], change=changes[key[0]], value=exact[key], off=exact[key] - number
         )
         for key in order
     ]

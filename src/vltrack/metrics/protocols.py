@@ -93,10 +93,7 @@ class Rule:
 
 
 OTB = Rule(
-    name="otb",
-    title="OTB and UAV123 toolkits",
-    source="MATLAB toolkits of OTB-100 and UAV123",
-    drops_empty=True,
+    name="otb", title="OTB and UAV123 toolkits", source="MATLAB toolkits of OTB-100 and UAV123", drops_empty=True
 )
 LASOT = replace(OTB, name="lasot", title="LaSOT toolkit", source="LaSOT_Evaluation_Toolkit", absent="miss")
 VLT_PYTHON = Rule(
@@ -114,24 +111,10 @@ _ROWS = (
     replace(LASOT, name="tnl2k", title="TNL2K toolkit", source="TNL2K_evaluation_toolkit"),
     replace(LASOT, name="vasttrack", title="VastTrack toolkit", source="VastTrack's toolkit"),
     VLT_PYTHON,
-    replace(
-        VLT_PYTHON, name="vlt-python-visible", title=f"{VLT_PYTHON.title}, given presence", absent="invalid"
-    ),
-    replace(
-        VLT_PYTHON,
-        name="vlt-python-lasot",
-        title=f"{VLT_PYTHON.title}, for LaSOT",
-        absent="miss",
-        short="refuse",
-    ),
+    replace(VLT_PYTHON, name="vlt-python-visible", title=f"{VLT_PYTHON.title}, given presence", absent="invalid"),
+    replace(VLT_PYTHON, name="vlt-python-lasot", title=f"{VLT_PYTHON.title}, for LaSOT", absent="miss", short="refuse"),
     replace(VLT_PYTHON, name="vlt-python-uav", title=f"{VLT_PYTHON.title}, for UAV123", invalid_center="hit"),
-    replace(
-        VLT_PYTHON,
-        name="pytracking",
-        title="pytracking",
-        source="extract_results.py of pytracking",
-        valid="xywh",
-    ),
+    replace(VLT_PYTHON, name="pytracking", title="pytracking", source="extract_results.py of pytracking", valid="xywh"),
     Rule(
         name="pysot",
         title="pysot toolkit",

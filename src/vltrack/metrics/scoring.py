@@ -152,9 +152,7 @@ def score(annotations: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
     """
     predicted = np.asarray(boxes, dtype=np.float64)
     if predicted.shape != annotations.boxes.shape:
-        raise DataError(
-            f"Predictions of shape {predicted.shape} for annotations of {annotations.boxes.shape}."
-        )
+        raise DataError(f"Predictions of shape {predicted.shape} for annotations of {annotations.boxes.shape}.")
     thresholds = (rule.success_thresholds, rule.precision_thresholds, rule.norm_thresholds)
     tables = [np.zeros((len(annotations), len(row) + 1), dtype=np.int64) for row in thresholds]
     total = np.zeros(len(annotations))
@@ -254,9 +252,7 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
         )
     lengths = annotations.lengths
     filled = {
-        name: np.zeros((int(n), 4))
-        for name, n in zip(annotations.names, lengths, strict=True)
-        if name in missing
+        name: np.zeros((int(n), 4)) for name, n in zip(annotations.names, lengths, strict=True) if name in missing
     }
     rows_of = {**results, **filled}
     there = np.array([len(rows_of[name]) for name in annotations.names], dtype=np.int64)
@@ -264,9 +260,7 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
     if rule.short == "cut" and (there < lengths).any():
         if not there.all():
             empty = [name for name, rows in zip(annotations.names, there, strict=True) if not rows]
-            raise DataError(
-                f"Results without a row: {_listed(empty)}.", hint="Run the tracker on them again."
-            )
+            raise DataError(f"Results without a row: {_listed(empty)}.", hint="Run the tracker on them again.")
         annotations = annotations.cut(np.minimum(there, lengths))
     boxes = np.empty(annotations.boxes.shape, order="F")  # columns are contiguous, as the scorer reads them
     boxes[:] = ZERO_ROW if rule.short == "zeros" else NO_ROW

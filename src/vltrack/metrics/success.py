@@ -126,9 +126,7 @@ def grounding(found: ArrayLike, annotated: ArrayLike) -> Grounding:
     """
     boxes, true = np.asarray(found, dtype=np.float64), np.asarray(annotated, dtype=np.float64)
     if boxes.shape != true.shape or true.ndim != 2 or true.shape[1] != 4 or not len(true):
-        raise DataError(
-            f"Predicted boxes {boxes.shape} and annotated boxes {true.shape} must both be (N, 4), N > 0."
-        )
+        raise DataError(f"Predicted boxes {boxes.shape} and annotated boxes {true.shape} must both be (N, 4), N > 0.")
     good = _is_box(true)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])

@@ -68,12 +68,7 @@ MODELS: dict[str, ModelCard] = {
         year=2025,
         module="litetrack",
         network="LiteTrack",
-        sizes={
-            "tiny": "tiny",
-            "base": "base",
-            "uvltrack-base": "uvltrack_base",
-            "uvltrack-large": "uvltrack_large",
-        },
+        sizes={"tiny": "tiny", "base": "base", "uvltrack-base": "uvltrack_base", "uvltrack-large": "uvltrack_large"},
         claims="layer freezing, cosine token selection, channel gate, star adapter",
         ours="learned threshold, restoring dropped tokens, the gate's mask, the tiny size",
         policies={"base": _UVLTRACK, "uvltrack-base": _UVLTRACK, "uvltrack-large": _UVLTRACK},

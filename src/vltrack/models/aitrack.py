@@ -179,9 +179,7 @@ class AITrack(TrackerBase[RegionMemory]):
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.encoder = FusionEncoder(*shape, config.fusion_layers, **sides, templates=self.templates)
-        self.decoder = SequenceDecoder(
-            *shape, config.decoder_layers, tokenizer=tokenizer, history=self.history
-        )
+        self.decoder = SequenceDecoder(*shape, config.decoder_layers, tokenizer=tokenizer, history=self.history)
         self.align = None if config.roi == config.text == "none" else Alignment(width)
         # Encoders of the region and of the sentence; CLIP's are frozen, as published.
         self.roi: ClipVision | None = None
@@ -288,9 +286,7 @@ class AITrack(TrackerBase[RegionMemory]):
 
     # -- the protocol ----------------------------------------------------------------------------------------
 
-    def init_template(
-        self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None
-    ) -> RegionMemory:
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> RegionMemory:
         """Start targets: box-only where ``text`` is None, else box and text.
 
         Of the context only the box is needed: the size in which a static target will appear.
@@ -354,8 +350,7 @@ class AITrack(TrackerBase[RegionMemory]):
         x_region = self.embed_region(images_B3SS, search.patches_BNC, past_BH4[:, -1])
         # Backbone, alignment, fusion
         z_condition, x_condition = (
-            region.masked_out(text_only_B).average(sentence)
-            for region in (z_region.index_select(each_B), x_region)
+            region.masked_out(text_only_B).average(sentence) for region in (z_region.index_select(each_B), x_region)
         )
         masked_B = text_only_B if text_only_B.any() else None
         memory = self.forward_features(search, template, z_condition, x_condition, masked_B)
@@ -388,9 +383,7 @@ class AITrack(TrackerBase[RegionMemory]):
         search = self.embed.search(search_B3SS, both, memory.text, never_B)
         x_region = self.embed_region(search_B3SS, search.patches_BNC, past_BH4[:, -1])
         z_condition, x_condition = (region.average(memory.sentence) for region in (memory.region, x_region))
-        return self.start_sequence(past_BH4), self.forward_features(
-            search, both, z_condition, x_condition, None
-        )
+        return self.start_sequence(past_BH4), self.forward_features(search, both, z_condition, x_condition, None)
 
     def _predict(self, start_BT: Tensor, memory: list[KeysValues]) -> Prediction:
         """Generate four tokens -> one box. The score is the tokens' confidence (ours: a head is missing)."""

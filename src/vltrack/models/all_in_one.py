@@ -130,13 +130,9 @@ class AllInOne(TrackerBase[MixedMemory]):
         width = config.width
         self.embed = InputEmbedding(config)
         self.register_positions(learned=config.learned_positions)
-        self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.mlp_ratio) for _ in range(config.layers)
-        )
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.head = CenterHead(
-            width, side=self.search_side, channels=config.head_channels, code=config.box_code
-        )
+        self.head = CenterHead(width, side=self.search_side, channels=config.head_channels, code=config.box_code)
         self.bert: Bert | None = bert_of(config, config.text_layers) if config.text != "none" else None
         self.language = nn.Linear(width, width) if config.mixup or config.align != "none" else None
         self.aligner: Aligner | None = None
@@ -370,9 +366,7 @@ class Candidates:
         return x_BKC if self.count == self.cells else scatter_tokens(x_BKC, self.order_BK, self.cells)
 
 
-def attention_with_scores(
-    block: Block, x_BTC: Tensor, bias: Tensor | None, rows: slice
-) -> tuple[Tensor, Tensor]:
+def attention_with_scores(block: Block, x_BTC: Tensor, bias: Tensor | None, rows: slice) -> tuple[Tensor, Tensor]:
     """First half of a block (B, T, C), and how much its ``rows`` attend to each token (B, T).
 
     The score is the attention after the softmax over all T keys, a mean over heads and rows (released code,

@@ -107,14 +107,7 @@ class SequenceDecoder(nn.Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        heads: int,
-        mlp_ratio: float,
-        layers: int,
-        *,
-        tokenizer: BoxTokenizer,
-        history: int,
+        self, width: int, heads: int, mlp_ratio: float, layers: int, *, tokenizer: BoxTokenizer, history: int
     ) -> None:
         super().__init__()
         self.tokenizer, self.history = tokenizer, history
@@ -252,12 +245,7 @@ class DecoderLayer(nn.Module):
         return self.multihead_attn.keys_values(self.norm_2_memory(memory_BMC) + pos_1MC, memory_BMC)
 
     def forward(
-        self,
-        x_BTC: Tensor,
-        pos_TC: Tensor,
-        memory: KeysValues,
-        cache: KeysValues | None,
-        bias: Tensor | None,
+        self, x_BTC: Tensor, pos_TC: Tensor, memory: KeysValues, cache: KeysValues | None, bias: Tensor | None
     ) -> tuple[Tensor, KeysValues]:
         """T new tokens after those of ``cache`` -> their features, and the keys and values of all."""
         query_BTC = self.norm_1(x_BTC) + pos_TC

@@ -408,9 +408,7 @@ def _renamed(name: str, table: dict[str, str]) -> str:
     return name
 
 
-def _rename_keys(
-    module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any, table: dict[str, str]
-) -> None:
+def _rename_keys(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any, table: dict[str, str]) -> None:
     for key in [key for key in state if key.startswith(prefix)]:
         state[prefix + _renamed(key.removeprefix(prefix), table)] = state.pop(key)
 

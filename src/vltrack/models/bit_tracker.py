@@ -181,9 +181,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         sides = [self.template_side] * self.templates + [self.search_side]
         pos_TC = torch.cat([detr_positions(width, side) for side in sides])
         self.register_buffer("pos_TC", pos_TC, persistent=False)
-        self.encoder = nn.ModuleList(
-            EncoderLayer(width, heads, config.hidden, dropout) for _ in range(config.layers)
-        )
+        self.encoder = nn.ModuleList(EncoderLayer(width, heads, config.hidden, dropout) for _ in range(config.layers))
         self.mdai = LevelAggregation(
             width, heads, config.hidden, levels=len(config.taps), dsa=config.dsa, dca=config.dca
         )
@@ -213,9 +211,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
 
     # -- encoder, aggregation, interaction, heads -----------------------------------------------------------
 
-    def forward_features(
-        self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor
-    ) -> Outputs:
+    def forward_features(self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor) -> Outputs:
         """Both templates, the search region and the sentence through everything."""
         # Patches without positions: DETR adds those to the queries and keys of every layer
         search = self.embed.search(search_B3SS, template, text, is_text_only(flag_B))
@@ -264,15 +260,11 @@ class BITTracker(TrackerBase[TemplateMemory]):
 
     # -- the protocol ---------------------------------------------------------------------------------------
 
-    def init_template(
-        self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None
-    ) -> TemplateMemory:
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> TemplateMemory:
         """Start targets: box-only where ``text`` is None, else box and text. The context is not used."""
         return self.start_memory(template, text)
 
-    def locate(
-        self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None
-    ) -> Prediction:
+    def locate(self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one per target of the memory -> one box each, maps of one cell."""
         both = self.joint_template(memory.first, memory.recent)
         return _prediction(self.forward_features(search_B3SS, both, memory.text, memory.flag_B))
@@ -423,9 +415,7 @@ class CrossBlock(nn.Module):
         if small:
             _start_small(self.attn.proj, self.mlp.fc2)
 
-    def forward(
-        self, x_BNC: Tensor, y_BMC: Tensor, x_pos: Tensor, y_pos: Tensor, bias: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x_BNC: Tensor, y_BMC: Tensor, x_pos: Tensor, y_pos: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, N, C), (B, M, C) -> (B, N, C); positions are added for queries and keys only."""
         x_BNC = self.norm1(x_BNC + self.attn(x_BNC, y_BMC, bias, x_pos, y_pos))
         out: Tensor = self.norm2(x_BNC + self.mlp(x_BNC))
@@ -453,9 +443,7 @@ def corner_tower(width: int, channels: Sequence[int]) -> nn.Sequential:
     """3x3 convolutions with batch norm and ReLU (``conv1``, ``conv2``, ...), then one 1x1 convolution."""
     steps: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (inside, outside) in enumerate(zip([width, *channels[:-1]], channels, strict=True), start=1):
-        steps[f"conv{i}"] = nn.Sequential(
-            nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.ReLU()
-        )
+        steps[f"conv{i}"] = nn.Sequential(nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.ReLU())
     steps[f"conv{len(channels) + 1}"] = nn.Conv2d(channels[-1], 1, 1)
     return nn.Sequential(steps)
 

@@ -77,20 +77,11 @@ class InputEmbedding(nn.Module):
             described = self.correlation.describe(patches.coarse_BNF, patches.fine_B4NF, inside_BP)
             keys_BKPF, pooled_BKF, fine_BKF = (part[:, None] for part in described)
         return Template(
-            tokens_BMC=tokens_BPC,
-            inside_BM=inside_BP,
-            keys_BKPF=keys_BKPF,
-            pooled_BKF=pooled_BKF,
-            fine_BKF=fine_BKF,
+            tokens_BMC=tokens_BPC, inside_BM=inside_BP, keys_BKPF=keys_BKPF, pooled_BKF=pooled_BKF, fine_BKF=fine_BKF
         )
 
     def search(
-        self,
-        image_B3SS: Tensor,
-        template: Template,
-        text: Text,
-        text_only_B: Tensor,
-        pos_1NC: Tensor | float = 0.0,
+        self, image_B3SS: Tensor, template: Template, text: Text, text_only_B: Tensor, pos_1NC: Tensor | float = 0.0
     ) -> Search:
         """Embed a search crop or a letterboxed frame (B, 3, Sx, Sx), with positions added to its patches.
 
@@ -112,10 +103,7 @@ class InputEmbedding(nn.Module):
             fine_BNF = patches.fine_B4NF.reshape(*x_BNC.shape[:2], -1)
             skip_BNC = self.skip(torch.cat([patches.coarse_BNF, fine_BNF], dim=-1))
         return Search(
-            tokens_BNC=x_BNC,
-            patches_BNC=patches.tokens_BNC,
-            skip_BNC=skip_BNC,
-            text_similarity_BN=similarity_BN,
+            tokens_BNC=x_BNC, patches_BNC=patches.tokens_BNC, skip_BNC=skip_BNC, text_similarity_BN=similarity_BN
         )
 
 
@@ -132,9 +120,7 @@ class TemplateCorrelation(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.project = nn.Linear(templates * (cells + 5), width)
 
-    def describe(
-        self, coarse_BPF: Tensor, fine_B4PF: Tensor, inside_BP: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def describe(self, coarse_BPF: Tensor, fine_B4PF: Tensor, inside_BP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Template side: unit keys (B, P, F) weighted by ``inside_BP``, pooled (B, F), pooled fine (B, F').
 
         ``fine_B4PF`` (B, 4P, F') are the features at stride 8, four per cell.
@@ -169,9 +155,7 @@ class TextCorrelation(nn.Module):
 
     def __init__(self, coarse: int, fine: int, width: int) -> None:
         super().__init__()
-        self.cell_mlp = nn.Sequential(
-            nn.Linear(coarse + 4 * fine + 4, width), nn.GELU(), nn.Linear(width, width)
-        )
+        self.cell_mlp = nn.Sequential(nn.Linear(coarse + 4 * fine + 4, width), nn.GELU(), nn.Linear(width, width))
         self.text_proj = nn.Linear(width, width)
         self.piece_weight = nn.Linear(width, 1)
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
@@ -199,9 +183,7 @@ class TextCorrelation(nn.Module):
         attention_BNL = similar_BNL.masked_fill(hidden_B1L, lowest).softmax(dim=-1)
         context_BNC = attention_BNL @ pieces_BLC.float().masked_fill(~text.valid_BL[..., None], 0.0)
         below_best_BN1 = sentence_BN1 - sentence_BN1.amax(dim=1, keepdim=True)
-        evidence = torch.cat(
-            [cells_BNC.float() * context_BNC, context_BNC, sentence_BN1, below_best_BN1], dim=-1
-        )
+        evidence = torch.cat([cells_BNC.float() * context_BNC, context_BNC, sentence_BN1, below_best_BN1], dim=-1)
         return self.project(self.fuse(evidence)), sentence_BN1[..., 0]
 
 

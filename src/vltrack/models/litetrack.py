@@ -297,9 +297,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
 
     # -- the protocol ---------------------------------------------------------------------------------------
 
-    def init_template(
-        self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None
-    ) -> PromptMemory:
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> PromptMemory:
         """Start targets: box-only where ``text`` is None, else box and text."""
         start = self.start_memory(template, text)
         both = self.joint_template(start.first, start.recent)
@@ -322,9 +320,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
         memory = super().update_template(memory, prediction, box_B4, template)
         return replace(memory, prompts_B3C=prompts)
 
-    def locate(
-        self, search_B3SS: Tensor, memory: PromptMemory, past_BH4: Tensor | None = None
-    ) -> PromptPrediction:
+    def locate(self, search_B3SS: Tensor, memory: PromptMemory, past_BH4: Tensor | None = None) -> PromptPrediction:
         """Search crops (B, 3, Sx, Sx), one per target of the memory."""
         both = self.joint_template(memory.first, memory.recent)
         features = self.forward_features(search_B3SS, both, memory.text, memory.flag_B)
@@ -451,9 +447,7 @@ class TokenSelector(nn.Module):
             gate_BN = torch.sigmoid((threshold_B1 - redundancy_BN) / GATE_TEMPERATURE)
         return self._choose(similar_BNN, redundancy_BN, redundancy_BN < threshold_B1, gate_BN)
 
-    def _choose(
-        self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, gate_BN: Tensor
-    ) -> Selection:
+    def _choose(self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, gate_BN: Tensor) -> Selection:
         n = redundancy_BN.shape[1]
         side = int(n**0.5)
         priority_BN = redundancy_BN.clone()
@@ -551,9 +545,7 @@ class ModalityHead(nn.Module):
         # A rare event: start the center map low so that the first steps are not spent on that.
         nn.init.constant_(cast(Tensor, self.conv_cls.out.bias), RARE)
 
-    def forward(
-        self, features: Features, prompts_B3C: Tensor, flag_B: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Features, prompts_B3C: Tensor, flag_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Center logits (B, S, S), prompt logits (B, N, 2) and boxes (B, S, S, 4) of the search region."""
         prompt_BN2 = self.prompter.score(features.search_BNC, prompts_B3C)
         map_BCSS = as_map(features.embedded.add_skip(features.search_BNC), self.side)

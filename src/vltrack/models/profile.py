@@ -120,11 +120,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         tensor, kwargs = args[0] if args else None, kwargs or {}
-        if (
-            func is torch.ops.aten._local_scalar_dense.default
-            and isinstance(tensor, Tensor)
-            and tensor.is_meta
-        ):
+        if func is torch.ops.aten._local_scalar_dense.default and isinstance(tensor, Tensor) and tensor.is_meta:
             return self.text_only if tensor.dtype == torch.bool else self.tokens
         result = func(*args, **kwargs)
         if (flops := flop_registry.get(func._overloadpacket)) is not None:

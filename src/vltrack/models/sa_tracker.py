@@ -86,13 +86,7 @@ def base() -> SATrackerConfig:
 def tiny() -> SATrackerConfig:
     """Runs live on one thread of a laptop (unpublished; our design)."""
     return SATrackerConfig(
-        **TINY,
-        layers=4,
-        tem_after=(1,),
-        sam_after=(2, 3),
-        match_width=64,
-        head_channels=(96, 48),
-        box_code="free",
+        **TINY, layers=4, tem_after=(1,), sam_after=(2, 3), match_width=64, head_channels=(96, 48), box_code="free"
     )
 
 
@@ -118,9 +112,7 @@ class SATracker(TrackerBase[TemplateMemory]):
             self.sam[str(i)] = SemanticAware(width, heads, both=i + 1 < self.text_layers)
         self.log_match = temperature_parameter()
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.head = CenterHead(
-            width, side=self.search_side, channels=config.head_channels, code=config.box_code
-        )
+        self.head = CenterHead(width, side=self.search_side, channels=config.head_channels, code=config.box_code)
         self.training_only = () if config.tem else ("log_match",)
 
     # -- once per sentence, once per template ---------------------------------------------------------------
@@ -190,15 +182,11 @@ class SATracker(TrackerBase[TemplateMemory]):
 
     # -- the protocol ---------------------------------------------------------------------------------------
 
-    def init_template(
-        self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None
-    ) -> TemplateMemory:
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> TemplateMemory:
         """Start targets: box-only where ``text`` is None, else box and text. The context is not used."""
         return self.start_memory(template, text)
 
-    def locate(
-        self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None
-    ) -> Prediction:
+    def locate(self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one per target of the memory."""
         both = self.joint_template(memory.first, memory.recent)
         return Prediction.from_center(self.forward_maps(search_B3SS, both, memory.text, memory.flag_B)[0])
@@ -283,9 +271,7 @@ class TargetEnhance(nn.Module):
         self.match_q = nn.Linear(width, match_width, bias=False)
         self.gamma = nn.Parameter(torch.zeros(()))
 
-    def forward(
-        self, vision: Tensor, text_BLC: Tensor, masks: AttentionMasks, scale: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, vision: Tensor, text_BLC: Tensor, masks: AttentionMasks, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Vision (B, M + N, C) enhanced, and the logits (B, N, 2) of each cell to both queries."""
         m = masks.inside_BM.shape[1]
         z_BMC = vision[:, :m]

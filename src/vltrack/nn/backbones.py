@@ -103,9 +103,7 @@ class MobileNetV2(nn.Module):
                 for name, own in conv.named_parameters():
                     given = arrays[f"{number:02d}.{name}"]
                     if given.shape != own.shape:  # copy_ would broadcast
-                        raise ValueError(
-                            f"{number:02d}.{name} is {tuple(given.shape)}, not {tuple(own.shape)}"
-                        )
+                        raise ValueError(f"{number:02d}.{name} is {tuple(given.shape)}, not {tuple(own.shape)}")
                     own.copy_(given)
 
 
@@ -216,9 +214,7 @@ class ResNet(nn.Module):
 
 def _stage(inside: int, channels: int, blocks: int, stride: int, frozen: bool) -> nn.Sequential:
     first = Bottleneck(inside, channels, stride, frozen=frozen)
-    return nn.Sequential(
-        first, *(Bottleneck(4 * channels, channels, 1, frozen=frozen) for _ in range(blocks - 1))
-    )
+    return nn.Sequential(first, *(Bottleneck(4 * channels, channels, 1, frozen=frozen) for _ in range(blocks - 1)))
 
 
 @dataclass(frozen=True, kw_only=True)

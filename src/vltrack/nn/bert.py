@@ -49,9 +49,7 @@ class _SelfAttention(nn.Module):
 
     def forward(self, x_BLC: Tensor, bias: Tensor | None) -> Tensor:
         b, n, c = x_BLC.shape
-        q, k, v = (
-            f(x_BLC).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.query, self.key, self.value)
-        )
+        q, k, v = (f(x_BLC).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.query, self.key, self.value))
         return attend(q, k, v, bias).transpose(1, 2).reshape(b, n, c)
 
 
@@ -73,9 +71,7 @@ class BertLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.attention = nn.ModuleDict(
-            {"self": _SelfAttention(width, heads), "output": _Output(width, width)}
-        )
+        self.attention = nn.ModuleDict({"self": _SelfAttention(width, heads), "output": _Output(width, width)})
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, hidden)})
         self.output = _Output(hidden, width)
 
@@ -102,9 +98,7 @@ class Bert(nn.Module):
     ) -> None:
         super().__init__()
         self.embeddings = BertEmbeddings(vocabulary, width, table_width or width, positions)
-        self.encoder = nn.ModuleDict(
-            {"layer": nn.ModuleList(BertLayer(width, heads, hidden) for _ in range(layers))}
-        )
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(BertLayer(width, heads, hidden) for _ in range(layers))})
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -34,9 +34,9 @@ def to_clip_input(image_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float,
     )
     plain_B3SS = image_B3SS * their_std + their_mean
     if plain_B3SS.shape[-1] != size:
-        plain_B3SS = nn.functional.interpolate(
-            plain_B3SS, size=(size, size), mode="bicubic", antialias=True
-        ).clamp(0, 1)
+        plain_B3SS = nn.functional.interpolate(plain_B3SS, size=(size, size), mode="bicubic", antialias=True).clamp(
+            0, 1
+        )
     return (plain_B3SS - own_mean) / own_std
 
 
@@ -185,9 +185,7 @@ class ClipText(nn.Module):
         """
         length = ids_BL.shape[1]
         if length > len(self.positional_embedding):
-            raise ValueError(
-                f"{length} word pieces; the encoder has {len(self.positional_embedding)} positions"
-            )
+            raise ValueError(f"{length} word pieces; the encoder has {len(self.positional_embedding)} positions")
         x_BLC = self.token_embedding(ids_BL) + self.positional_embedding[:length]
         for block in cast(nn.ModuleList, self.transformer["resblocks"]):
             x_BLC = block(x_BLC, self.causal_LL[:length, :length])

@@ -25,9 +25,7 @@ def choose_device(name: str = "auto") -> torch.device:
     kind = name.split(":")[0]
     if not present.get(kind, False):
         having = ", ".join(k for k, v in present.items() if v)
-        raise ResourceError(
-            f"No device {name!r} on this machine (it has: {having}).", hint="Use --device auto."
-        )
+        raise ResourceError(f"No device {name!r} on this machine (it has: {having}).", hint="Use --device auto.")
     return torch.device(name)
 
 

@@ -78,9 +78,7 @@ class CenterHead(nn.Module):
         offset_B2SS, size_B2SS = self.offset(map_BCSS), self.size(map_BCSS)
         decode = decode_cells if self.code == "cell" else decode_boxes
         return CenterMaps(
-            logits_BSS=logits_BSS,
-            center_BSS=bounded_sigmoid(logits_BSS),
-            boxes_BSS4=decode(offset_B2SS, size_B2SS),
+            logits_BSS=logits_BSS, center_BSS=bounded_sigmoid(logits_BSS), boxes_BSS4=decode(offset_B2SS, size_B2SS)
         )
 
 

@@ -36,9 +36,7 @@ _ZOOM = 7.0
 _GAP = 16
 WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _GAP
 _DPI = 100
-_SHADES = LinearSegmentedColormap.from_list(
-    "overlap", [(0.15, 0.17, 0.2), (0.45, 0.5, 0.56), (0.93, 0.94, 0.95)]
-)
+_SHADES = LinearSegmentedColormap.from_list("overlap", [(0.15, 0.17, 0.2), (0.45, 0.5, 0.56), (0.93, 0.94, 0.95)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -238,10 +236,7 @@ def _charts(data: ComparisonData, keyframes: Sequence[Keyframe]) -> Image:
 
 
 def _agreement_axes(axes: Axes, data: ComparisonData, keyframes: Sequence[Keyframe]) -> None:
-    _style(
-        axes,
-        "agreement: overlap of the boxes (white: mean of all pairs; colors: one tracker with the others)",
-    )
+    _style(axes, "agreement: overlap of the boxes (white: mean of all pairs; colors: one tracker with the others)")
     time = data.seconds_N
     axes.fill_between(time, 0, np.nan_to_num(data.mean_N), color=_rgb(INK), alpha=0.12, linewidth=0)
     for t, each in enumerate(data.each_TN):
@@ -271,9 +266,7 @@ def _score_axes(axes: Axes, data: ComparisonData, limits: tuple[float, float]) -
         axes.plot(time, scores, color=_rgb(COLORS[t]), linewidth=1.3)
         low = -0.06 * (t + 1)
         for begin, end in true_spans(~seen & np.isfinite(scores)):
-            axes.fill_between(
-                (time[begin], time[end - 1] + step), low, low + 0.04, color=_rgb(COLORS[t]), lw=0
-            )
+            axes.fill_between((time[begin], time[end - 1] + step), low, low + 0.04, color=_rgb(COLORS[t]), lw=0)
     axes.set_ylim(-0.06 * count - 0.05, 1.03)
     axes.set_yticks(np.arange(6) / 5)
     axes.set_xlim(limits)

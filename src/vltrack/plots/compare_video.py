@@ -28,11 +28,7 @@ _SHORTEST = 64  # frames that a timeline of unknown length has room for at first
 
 
 def draw_boxes(
-    image: Image,
-    boxes_T4: ArrayLike,
-    visible: Sequence[bool],
-    names: Sequence[str],
-    tagged: Sequence[bool],
+    image: Image, boxes_T4: ArrayLike, visible: Sequence[bool], names: Sequence[str], tagged: Sequence[bool]
 ) -> Image:
     """A copy of the frame with the box of each tracker in its color.
 
@@ -157,11 +153,7 @@ class Band:
             top, bottom = self._lane(t)
             middle = (top + bottom) // 2
             cv2.rectangle(
-                band,
-                (gap, middle - size // 2 + 1),
-                (gap + size - 3, middle + size // 2 - 2),
-                COLORS[t],
-                cv2.FILLED,
+                band, (gap, middle - size // 2 + 1), (gap + size - 3, middle + size // 2 - 2), COLORS[t], cv2.FILLED
             )
             write(band, name, (2 * gap + size, middle - round(size * 0.72)), size, INK)
         for top, bottom in self._lanes():
@@ -170,10 +162,7 @@ class Band:
 
     def _lanes(self) -> list[tuple[int, int]]:
         """Top and bottom of the chart and of each tracker's timeline."""
-        return [
-            (self._gap, self._gap + self._chart - self._gap // 2),
-            *map(self._lane, range(len(self._names))),
-        ]
+        return [(self._gap, self._gap + self._chart - self._gap // 2), *map(self._lane, range(len(self._names)))]
 
     def _lane(self, t: int) -> tuple[int, int]:
         top = 2 * self._gap + self._chart + t * self._row
@@ -222,12 +211,7 @@ class Band:
         band[self._gap : self._lanes()[-1][1], now] = INK
 
     def _draw_numbers(
-        self,
-        band: Image,
-        frame: tuple[int, float],
-        mean: float,
-        scores: Sequence[float],
-        visible: Sequence[bool],
+        self, band: Image, frame: tuple[int, float], mean: float, scores: Sequence[float], visible: Sequence[bool]
     ) -> None:
         gap, size = self._gap, self._size
         large = round(size * 1.5)

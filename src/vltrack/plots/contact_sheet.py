@@ -131,9 +131,7 @@ class Snapshot:
     overlaps_T: Floats
 
 
-def snapshot(
-    image: Image, frame: int, truth_4: ArrayLike, boxes_T4: ArrayLike, overlaps_T: ArrayLike
-) -> Snapshot:
+def snapshot(image: Image, frame: int, truth_4: ArrayLike, boxes_T4: ArrayLike, overlaps_T: ArrayLike) -> Snapshot:
     """Cut out the part of a frame with the annotation and all boxes; the image is not modified."""
     truth = np.asarray(truth_4, dtype=np.float64)
     boxes = np.asarray(boxes_T4, dtype=np.float64)

@@ -88,9 +88,7 @@ def _line_width(image: Image) -> int:
     return max(2, round(2 * _unit(image)))
 
 
-def rectangle(
-    image: Image, box: tuple[float, float, float, float], color: Color, dashed: bool = False
-) -> None:
+def rectangle(image: Image, box: tuple[float, float, float, float], color: Color, dashed: bool = False) -> None:
     """The outline of x, y, w, h with a dark rim, so that it shows on any background."""
     height, width = image.shape[:2]
     line = _line_width(image)
@@ -106,9 +104,7 @@ def rectangle(
                 cv2.line(image, start, stop, ink, thickness, cv2.LINE_AA)
 
 
-def _dashes(
-    begin: tuple[int, int], end: tuple[int, int], length: int
-) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def _dashes(begin: tuple[int, int], end: tuple[int, int], length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Every second piece of the line, pieces about ``length`` long, one at each end."""
     a, b = np.array(begin, dtype=float), np.array(end, dtype=float)
     pieces = 2 * max(1, round(float(np.abs(b - a).max()) / (2 * length))) + 1
@@ -129,9 +125,7 @@ def text_size(text: str, scale: float, weight: int) -> tuple[int, int, int]:
     return width, height, depth
 
 
-def put_text(
-    image: Image, text: str, base: tuple[int, int], scale: float, color: Color, weight: int = 1
-) -> None:
+def put_text(image: Image, text: str, base: tuple[int, int], scale: float, color: Color, weight: int = 1) -> None:
     """One line of text in OpenCV's font, its base line starting at ``base`` (x, y)."""
     cv2.putText(image, text, base, _FONT, scale, color, weight, cv2.LINE_AA)
 

@@ -156,13 +156,7 @@ def titled_figure(width: float, height: float, title: str, note: str, left: floa
 
 
 def legend(
-    made: Figure,
-    rows: Sequence[tuple[int, str, str]],
-    left: float,
-    top: float,
-    width: float,
-    *,
-    dashed: bool = True,
+    made: Figure, rows: Sequence[tuple[int, str, str]], left: float, top: float, width: float, *, dashed: bool = True
 ) -> float:
     """One line per tracker: swatch, number, name. Returns its height in inches.
 
@@ -300,11 +294,7 @@ _SIDE = 2.5
 
 
 def radar_figure(
-    attributes: Sequence[tuple[str, int]],
-    names: Sequence[tuple[int, str]],
-    scores_TA: ArrayLike,
-    title: str,
-    note: str,
+    attributes: Sequence[tuple[str, int]], names: Sequence[tuple[int, str]], scores_TA: ArrayLike, title: str, note: str
 ) -> Figure:
     """Scores by attribute as a radar: one closed line per tracker; all axes run from 0 to the same number.
 
@@ -476,9 +466,7 @@ def _bars(
 
 # -- speed and similarity -----------------------------------------------------------------------------
 
-_SHADES = LinearSegmentedColormap.from_list(
-    "overlap", [(0.97, 0.975, 0.98), (0.45, 0.62, 0.76), (0.05, 0.25, 0.42)]
-)
+_SHADES = LinearSegmentedColormap.from_list("overlap", [(0.97, 0.975, 0.98), (0.45, 0.62, 0.76), (0.05, 0.25, 0.42)])
 _ROUND = (1, 1.5, 2, 3, 5, 7)
 
 
@@ -570,9 +558,7 @@ def similarity_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayL
             label = fitted(name, left - 0.45)
             write(made, label, left - 0.22, y, ha="right", va="center_baseline")
             for place in ((left - 0.1, y), (left + cell * (row + 0.5), top - 0.1)):
-                write(
-                    made, str(row + 1), *place, ha="center", va="center_baseline", color=shade, weight="bold"
-                )
+                write(made, str(row + 1), *place, ha="center", va="center_baseline", color=shade, weight="bold")
             for column in range(count):
                 value = matrix[row, column]
                 if np.isfinite(value):

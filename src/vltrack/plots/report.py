@@ -59,9 +59,7 @@ def draw_figures(report: ReportData, kinds: Sequence[str] = ("svg", "png")) -> l
         kinds: of files that are wanted, ``svg`` and ``png``; the kind that a page shows is always included.
     """
     return [
-        _encoded(drawing, kinds)
-        for draw in (_curves, _gains, _attributes, _worst, _speed)
-        for drawing in draw(report)
+        _encoded(drawing, kinds) for draw in (_curves, _gains, _attributes, _worst, _speed) for drawing in draw(report)
     ]
 
 
@@ -114,9 +112,7 @@ def _curves(report: ReportData) -> Iterator[_Drawing]:
                 steps, shares = scores.curves[kind.curve]
                 number = scores.numbers[kind.number]
                 curves.append(
-                    figures.Curve(
-                        tracker=tracker, name=entry.name, thresholds=steps, shares=shares, number=number
-                    )
+                    figures.Curve(tracker=tracker, name=entry.name, thresholds=steps, shares=shares, number=number)
                 )
         if curves:
             upper_bound = report.entries[0].rules[report.rule].upper_bound.get(kind.number)
@@ -196,9 +192,7 @@ def _worst(report: ReportData) -> Iterator[_Drawing]:
 def _timeline(sequence: WorstSequence, names: Sequence[str], note: str) -> Figure:
     tracks = [
         timelines.TrackTimeline(tracker=t, name=name, overlaps=overlaps, scores=scores)
-        for t, (name, overlaps, scores) in enumerate(
-            zip(names, sequence.overlaps, sequence.scores, strict=True)
-        )
+        for t, (name, overlaps, scores) in enumerate(zip(names, sequence.overlaps, sequence.scores, strict=True))
     ]
     return timelines.overlap_timeline(sequence.name, note, sequence.frames, sequence.absent, tracks)
 

@@ -163,9 +163,7 @@ def read_report(document: Mapping[str, Any], where: str) -> ReportData:
     """
     top = Fields(document, where)
     if top.value.get("format") != FORMAT or top.value.get("version") != VERSION:
-        raise DataError(
-            f"{where} is not a {FORMAT} of version {VERSION}.", hint="Make it with vltrack report."
-        )
+        raise DataError(f"{where} is not a {FORMAT} of version {VERSION}.", hint="Make it with vltrack report.")
     scores = top.nodes("scores")
     if not 0 < len(scores) <= MOST:
         top.fault("scores", f"{len(scores)} trackers, but a report has 1 to {MOST}")

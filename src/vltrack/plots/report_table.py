@@ -275,8 +275,7 @@ def spelled(names: list[str]) -> list[tuple[str, str]]:
 def titles_of(report: ReportData) -> dict[str, str]:
     """The full name of each convention that is shown."""
     return {
-        key: next(entry.rules[key].title for entry in report.entries if key in entry.rules)
-        for key in rules_of(report)
+        key: next(entry.rules[key].title for entry in report.entries if key in entry.rules) for key in rules_of(report)
     }
 
 
@@ -311,9 +310,7 @@ def latex_of(report: ReportData) -> str:
         [(title, [c.head for c in group]) for title, group in grouped(columns)],
         [(entries[t].name, [c.values[t] for c in columns]) for t in order],
         marked=marked,
-        last=("perfect tracker", [c.upper_bound for c in columns])
-        if any(c.upper_bound for c in columns)
-        else None,
+        last=("perfect tracker", [c.upper_bound for c in columns]) if any(c.upper_bound for c in columns) else None,
         caption=caption,
         label="tab:vltrack",
     )
@@ -359,9 +356,7 @@ def table(
         rf"  \label{{{label}}}",
         rf"  \begin{{tabular}}{{l{'r' * count}}}",
         r"    \toprule",
-        "    "
-        + "".join(rf" & \multicolumn{{{len(c)}}}{{c}}{{{escaped(g)}}}" for g, c in groups).strip()
-        + r" \\",
+        "    " + "".join(rf" & \multicolumn{{{len(c)}}}{{c}}{{{escaped(g)}}}" for g, c in groups).strip() + r" \\",
         "    " + " ".join(_rules(groups)),
         "    tracker & " + " & ".join(escaped(name) for _, names in groups for name in names) + r" \\",
         r"    \midrule",
@@ -375,9 +370,7 @@ def table(
         lines.append(f"    {escaped(name)} & " + " & ".join(cells) + r" \\")
     if last is not None:
         lines.append(r"    \midrule")
-        lines.append(
-            f"    {escaped(last[0])} & " + " & ".join(number(value, "--") for value in last[1]) + r" \\"
-        )
+        lines.append(f"    {escaped(last[0])} & " + " & ".join(number(value, "--") for value in last[1]) + r" \\")
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 

@@ -46,9 +46,7 @@ def mask_of(text: str, size: int, bold: bool = False) -> NDArray[np.float32]:
     height = round(size * 1.3)
     width = max(1, round(len(text) * size * 1.1) + size)
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    figure.text(
-        0, 0.27, text, fontsize=size * 72 / _DPI, family=FONT, weight=weight, va="baseline", parse_math=False
-    )
+    figure.text(0, 0.27, text, fontsize=size * 72 / _DPI, family=FONT, weight=weight, va="baseline", parse_math=False)
     alpha = (1 - pixels_of(figure)[:, :, 0] / 255).astype(np.float32)
     used = np.flatnonzero(alpha.max(axis=0) > 0)
     mask = alpha[:, : (int(used[-1]) + 1 if used.size else 1)]
@@ -69,12 +67,7 @@ def width_of(text: str, size: int, bold: bool = False) -> int:
 
 
 def write(
-    image: Image,
-    text: str,
-    corner: tuple[int, int],
-    size: int,
-    color: tuple[int, int, int],
-    bold: bool = False,
+    image: Image, text: str, corner: tuple[int, int], size: int, color: tuple[int, int, int], bold: bool = False
 ) -> int:
     """Draw one line into ``image``, its top left corner at (x, y), clipped to the image; return its width."""
     mask = mask_of(text, size, bold)

@@ -200,10 +200,7 @@ def _sorted(panel: Panel) -> tuple[list[str], Floats]:
 
 
 def _panel(
-    made: Figure,
-    panel: Panel,
-    rows: tuple[list[str], Floats],
-    place: tuple[float, float, float, float],
+    made: Figure, panel: Panel, rows: tuple[list[str], Floats], place: tuple[float, float, float, float]
 ) -> None:
     names, values = rows
     left, top, width, height = place

@@ -135,9 +135,7 @@ def cut(image: Image, crop: Crop, border: tuple[float, float, float] | None = No
         image, matrix = reduced
     size = (crop.size, crop.size)
     constant = cv2.BORDER_CONSTANT
-    warped = cv2.warpAffine(
-        image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=constant, borderValue=colour
-    )
+    warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=constant, borderValue=colour)
     return cast(Image, warped)
 
 

@@ -59,8 +59,7 @@ def clean_text(text: str) -> str:
         raise PromptTooLong(f"the sentence has {size} bytes; at most {MAX_BYTES} are read.")
     if not any(unicodedata.category(c)[0] in "LN" or unicodedata.category(c) == "So" for c in cleaned):
         raise PromptEmpty(
-            f"the sentence {cleaned!r} has no word in it.",
-            hint="Say what to follow, for example 'the white car'.",
+            f"the sentence {cleaned!r} has no word in it.", hint="Say what to follow, for example 'the white car'."
         )
     return cleaned
 
@@ -110,14 +109,11 @@ def parse_box(text: str, fmt: str = "xywh") -> tuple[float, float, float, float]
     for position, token in enumerate(tokens, start=1):
         if not _NUMBER.fullmatch(token) or not math.isfinite(float(token)):
             raise BoxInvalid(
-                f"the box {text[:80]!r} has {token[:40]!r} at position {position}; "
-                "a finite number was expected.",
+                f"the box {text[:80]!r} has {token[:40]!r} at position {position}; a finite number was expected.",
                 hint="Write four plain numbers such as 120,40,60.5,80 (a point for decimals, no units).",
             )
     if len(tokens) != 4:
-        raise BoxInvalid(
-            f"the box {text[:80]!r} has {len(tokens)} numbers; four are needed.", hint=f"Write {order}."
-        )
+        raise BoxInvalid(f"the box {text[:80]!r} has {len(tokens)} numbers; four are needed.", hint=f"Write {order}.")
     a, b, c, d = (float(token) for token in tokens)
     _check_sides((a, b, c, d), fmt)
     return a, b, c, d
@@ -196,9 +192,7 @@ def check_box(box: Sequence[float] | ArrayLike, width: int, height: int) -> Chec
             f"the box {_shown(values)} is smaller than a pixel; sides of at least 1 pixel are used. {other}"
         )
     # A grown box is moved, not cut, so that its side of one pixel survives at the frame's edge.
-    grown[:2] = np.where(
-        values[2:] < 1, np.clip(grown[:2], 0, (max(0, width - 1), max(0, height - 1))), grown[:2]
-    )
+    grown[:2] = np.where(values[2:] < 1, np.clip(grown[:2], 0, (max(0, width - 1), max(0, height - 1))), grown[:2])
     if x < 0 or y < 0 or x + w > width or y + h > height:
         warnings.append(
             f"the box {_shown(values)} reaches over the frame of {width}x{height} pixels; "
@@ -222,9 +216,7 @@ def check_image(picture: Any) -> Image:
         ImageError: anything else, saying what was got.
     """
     if picture is None:
-        raise ImageError(
-            "the frame is None, not a picture.", hint="The reader gave no frame: has the video ended?"
-        )
+        raise ImageError("the frame is None, not a picture.", hint="The reader gave no frame: has the video ended?")
     if hasattr(picture, "mode") and hasattr(picture, "convert"):
         picture = picture.convert("RGB")
     try:
@@ -253,9 +245,7 @@ def _from_unit_floats(array: NDArray[Any], got: str) -> Image:
     """Floats in [0, 1] -> uint8. Raises ``ImageError`` for NaN and other ranges."""
     low, high = float(array.min()), float(array.max())
     if not (low >= 0.0 and high <= 1.0):
-        raise ImageError(
-            f"{got} has values from {low:g} to {high:g}.", hint="Floats must lie in 0..1; or give uint8."
-        )
+        raise ImageError(f"{got} has values from {low:g} to {high:g}.", hint="Floats must lie in 0..1; or give uint8.")
     return np.round(array.astype(np.float64) * 255.0).astype(np.uint8)
 
 
@@ -282,9 +272,7 @@ def _check_sides(box: tuple[float, float, float, float], fmt: str) -> None:
     a, b, c, d = box
     if fmt == "xyxy":
         if c <= a or d <= b:
-            hint = (
-                "It looks like x,y,w,h." if c > 0 and d > 0 else "Write x1,y1,x2,y2 with x2 > x1 and y2 > y1."
-            )
+            hint = "It looks like x,y,w,h." if c > 0 and d > 0 else "Write x1,y1,x2,y2 with x2 > x1 and y2 > y1."
             raise BoxInvalid(
                 f"the box {_shown(box)} has its second corner not right of and below the first.", hint=hint
             )

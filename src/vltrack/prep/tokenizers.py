@@ -62,9 +62,7 @@ class WordPieceTokenizer:
         self.sha256 = sha256
         self.size = len(vocabulary)
         self._start, self._end = vocabulary["[CLS]"], vocabulary["[SEP]"]
-        self._tokenizer = Tokenizer(
-            WordPiece(vocabulary, unk_token=_SPECIAL[1], max_input_chars_per_word=100)
-        )
+        self._tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=_SPECIAL[1], max_input_chars_per_word=100))
         self._tokenizer.normalizer = BertNormalizer(lowercase=True)
         self._tokenizer.pre_tokenizer = BertPreTokenizer()
 
@@ -86,9 +84,7 @@ class WordPieceTokenizer:
         vocabulary = {piece: number for number, piece in enumerate(pieces)}
         missing = [special for special in _SPECIAL if special not in vocabulary]
         if missing or vocabulary["[PAD]"] != 0 or len(vocabulary) != len(pieces):
-            found = (
-                f"{', '.join(missing)} missing" if missing else "[PAD] is not the first line or pieces repeat"
-            )
+            found = f"{', '.join(missing)} missing" if missing else "[PAD] is not the first line or pieces repeat"
             raise TokenizerMismatch(f"{file} is no BERT vocabulary: {found}.")
         return cls(vocabulary, sha256_of(file))
 
@@ -173,10 +169,7 @@ class BytePairTokenizer:
         self._tokenizer = Tokenizer(BPE(numbers, merges, end_of_word_suffix=_LAST))
         self._tokenizer.normalizer = Lowercase()
         self._tokenizer.pre_tokenizer = Sequence(
-            [
-                Split(Regex(_WORDS), behavior="removed", invert=True),
-                ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
+            [Split(Regex(_WORDS), behavior="removed", invert=True), ByteLevel(add_prefix_space=False, use_regex=False)]
         )
 
     @classmethod

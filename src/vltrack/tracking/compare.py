@@ -47,9 +47,7 @@ class TrackerGroup:
         seconds, frames: time spent in the updates of each tracker, and the number of these updates.
     """
 
-    def __init__(
-        self, trackers: Mapping[str, Tracker], failures: Mapping[str, TrackerFailure] | None = None
-    ) -> None:
+    def __init__(self, trackers: Mapping[str, Tracker], failures: Mapping[str, TrackerFailure] | None = None) -> None:
         self.trackers = dict(trackers)
         self.failures = dict(failures or {})
         self.seconds = dict.fromkeys(self.trackers, 0.0)
@@ -113,9 +111,7 @@ class TrackerGroup:
             raise UsageError(f"Unknown tracker: {', '.join(unknown)}.", hint="Give targets by their names.")
         self._running = [name for name in self.trackers if name in targets]
         self._index = frame.index if isinstance(frame, Frame) else 0
-        return self._run(
-            lambda name, tracker: tracker.init(frame, box=targets[name].box, text=targets[name].text)
-        )
+        return self._run(lambda name, tracker: tracker.init(frame, box=targets[name].box, text=targets[name].text))
 
     def update(self, frame: Frame | Image) -> dict[str, Step]:
         """The steps of all trackers that still run; empty once none does."""

@@ -173,10 +173,7 @@ class Engine:
         searches = [self._search(image, border, s.box, self._grown(s)) for s in states]
         seen = self._locate(searches, [s.memory for s in states], [s.past for s in states])
         regions = [region for region, _ in searches]
-        after = [
-            self._postprocess(s, r, _maps(seen, i))
-            for i, (s, r) in enumerate(zip(states, regions, strict=True))
-        ]
+        after = [self._postprocess(s, r, _maps(seen, i)) for i, (s, r) in enumerate(zip(states, regions, strict=True))]
         after = [self._search_again(image, border, s) for s in after]
         after = [replace(s, past=np.concatenate([s.past, s.box[None]])[1:]) for s in after]
         return [
@@ -275,13 +272,7 @@ class Engine:
     # -- memory -----------------------------------------------------------------------------------
 
     def _update_memory(
-        self,
-        image: Image,
-        border: Color,
-        state: State,
-        region: Crop,
-        seen: Prediction,
-        index: int,
+        self, image: Image, border: Color, state: State, region: Crop, seen: Prediction, index: int
     ) -> State:
         policy = self.policy
         due = policy.refresh_every and state.age - state.updated >= policy.refresh_every
@@ -338,9 +329,7 @@ def _tiles(state: State, factor: float) -> list[Box]:
     size = state.box[2:]
     reach = math.sqrt(float(size.prod())) * factor
     columns, rows = (min(MAX_GRID, max(1, math.ceil(1.5 * side / reach))) for side in (width, height))
-    centers = [
-        ((i + 0.5) * width / columns, (j + 0.5) * height / rows) for j in range(rows) for i in range(columns)
-    ]
+    centers = [((i + 0.5) * width / columns, (j + 0.5) * height / rows) for j in range(rows) for i in range(columns)]
     here = state.box[:2] + size / 2
     centers.sort(key=lambda c: (c[0] - here[0]) ** 2 + (c[1] - here[1]) ** 2)
     return [np.array([x - size[0] / 2, y - size[1] / 2, *size]) for x, y in centers]

@@ -114,9 +114,7 @@ _RANGES = {
 }
 """Range of an option, both ends included; the others are finite and at least 0."""
 
-_SWITCHES = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
-    ("false", "no", "off", "0"), False
-)
+_SWITCHES = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
 def _parse(name: str, value: Any, kind: type) -> Any:
@@ -182,10 +180,9 @@ def choose(maps: Maps, size: Floats | None, policy: Policy, *, window: float) ->
     if size is not None and policy.penalty > 0:
         penalty = size_penalty(extent, size, policy.penalty)
     likely, near = confidence * penalty, hann(len(confidence), rims=policy.window_rims)
-    if policy.window_product:
-        ranked = likely * near if window else likely
-    else:
-        ranked = likely * (1 - window) + near * window
+    blended = likely * (1 - window) + near * window
+    multiplied = likely * near if window else likely
+    ranked = multiplied if policy.window_product else blended
     best = np.unravel_index(np.argmax(np.where(usable, ranked, -np.inf)), ranked.shape)
     score = float(np.clip(maps.center[best] * maps.presence[best], 0.0, 1.0))
     return Choice(box=maps.boxes[best].astype(np.float64), score=score, size_penalty=float(penalty[best]))

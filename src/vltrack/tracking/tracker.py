@@ -69,8 +69,7 @@ class Session:
             image, index, seconds = _image_of(frame, 0)
             if image is None:
                 raise ImageError(
-                    f"Frame {index}, where the target is given, could not be decoded.",
-                    hint="Start at a later frame.",
+                    f"Frame {index}, where the target is given, could not be decoded.", hint="Start at a later frame."
                 )
             untrained = {name: _text_warning(self.card, target) for name, target in targets.items()}
             started = {name: self.engine.start(image, target) for name, target in targets.items()}

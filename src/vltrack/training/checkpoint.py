@@ -148,9 +148,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         found = read_json(path, max_bytes=MAX_CONFIG_BYTES)
     except DataError as error:
-        raise ConfigError(
-            f"{path} is not a configuration: {error.message}", hint="Start a new run."
-        ) from error
+        raise ConfigError(f"{path} is not a configuration: {error.message}", hint="Start a new run.") from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path} is not a configuration: {type(found).__name__}.", hint="Start a new run.")
     return found

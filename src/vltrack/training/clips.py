@@ -66,10 +66,7 @@ def synthetic_clip(seed: int, frames: int) -> Clip:
     made = synthesize_clip(seed, frames, _SIZE)
     first = int(np.argmin(made.absent))
     return Clip(
-        frames=made.frames[first:],
-        boxes=made.boxes[first:],
-        absent=made.absent[first:],
-        sentence=made.sentence,
+        frames=made.frames[first:], boxes=made.boxes[first:], absent=made.absent[first:], sentence=made.sentence
     )
 
 

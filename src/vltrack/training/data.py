@@ -80,9 +80,7 @@ class PairDataset(Dataset[dict[str, Any]]):
 class ClipDataset(Dataset[dict[str, Any]]):
     """Clips as arrays of one length: short ones are padded with frames without the target."""
 
-    def __init__(
-        self, config: ClipConfig, data: Path, seed: int, max_words: int, vocabulary: str = "bert"
-    ) -> None:
+    def __init__(self, config: ClipConfig, data: Path, seed: int, max_words: int, vocabulary: str = "bert") -> None:
         self.config, self.data, self.seed, self.max_words = config, data, seed, max_words
         self.vocabulary = vocabulary
         if config.text_share:
@@ -112,14 +110,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
 
 def loader(
-    dataset: Dataset[dict[str, Any]],
-    *,
-    batch: int,
-    first: int,
-    steps: int,
-    rank: int,
-    world: int,
-    workers: int,
+    dataset: Dataset[dict[str, Any]], *, batch: int, first: int, steps: int, rank: int, world: int, workers: int
 ) -> DataLoader[Any]:
     """Batches of steps ``first`` to ``steps`` for one process of ``world``, each with its own indices."""
     return DataLoader(

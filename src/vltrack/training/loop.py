@@ -106,9 +106,7 @@ def train(
     context = join_job(device)
     use_threads(1 if context.device.type == "cpu" and context.world > 1 else torch.get_num_threads())
     if config.batch < context.world:
-        raise ConfigError(
-            f"train.batch is {config.batch} for {context.world} processes.", hint="Raise --batch."
-        )
+        raise ConfigError(f"train.batch is {config.batch} for {context.world} processes.", hint="Raise --batch.")
     if context.rank == 0:
         _check_folder(config, out, resume=resume)
     torch.manual_seed(config.seed)
@@ -337,9 +335,7 @@ def validate(model: Any, device: torch.device, policy: Policy | None = None) -> 
 
 def _overlap(engine: Engine, clip: SyntheticClip, mode: Mode) -> float:
     x, y, w, h = (float(v) for v in clip.boxes[0])
-    target = Target(
-        box=None if mode is Mode.NL else (x, y, w, h), text=None if mode is Mode.BBOX else clip.sentence
-    )
+    target = Target(box=None if mode is Mode.NL else (x, y, w, h), text=None if mode is Mode.BBOX else clip.sentence)
     try:
         state, _ = engine.start(clip.frames[0], target)
     except GroundingFailed:  # early weights may find nothing from the text alone
@@ -357,9 +353,7 @@ def cut_for(model: Any, pairs: PairConfig) -> PairConfig:
     return replace(pairs, **{name: getattr(model, name) for name in names})
 
 
-def _pairs(
-    config: TrainConfig, model: Any, context: DistributedContext, data: Path, cache: Path
-) -> PairDataset:
+def _pairs(config: TrainConfig, model: Any, context: DistributedContext, data: Path, cache: Path) -> PairDataset:
     """Samples in the model's crop sizes; makes the cache of cut-out objects where there is none."""
     pairs = cut_for(model, config.pairs)
     with_text = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
@@ -422,9 +416,7 @@ def _check_folder(config: TrainConfig, out: Path, *, resume: bool) -> None:
     """Check that ``out`` is free, or holds this very run to be resumed. Writes nothing."""
     path = out / "config.json"
     if path.exists() and not resume:
-        raise StateError(
-            f"{out} holds a run already.", hint="Continue it with --resume, or use another --out."
-        )
+        raise StateError(f"{out} holds a run already.", hint="Continue it with --resume, or use another --out.")
     if resume and not path.exists():
         raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
     if resume:

@@ -52,9 +52,9 @@ def _radius(size_B2: Tensor, overlap: float) -> Tensor:
     total, area = size_B2.sum(dim=1), size_B2.prod(dim=1)
     both_shifted = _smaller_root(1.0, -total, area * (1 - overlap) / (1 + overlap))
     inside = _smaller_root(4.0, -2 * total, area * (1 - overlap))
-    outside = (
-        -2 * overlap * total + ((2 * overlap * total) ** 2 + 16 * overlap * (1 - overlap) * area).sqrt()
-    ) / (8 * overlap)
+    outside = (-2 * overlap * total + ((2 * overlap * total) ** 2 + 16 * overlap * (1 - overlap) * area).sqrt()) / (
+        8 * overlap
+    )
     return torch.stack([both_shifted, inside, outside]).amin(dim=0)
 
 
@@ -94,9 +94,7 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou - (hull - union) / hull.clamp_min(1e-9), iou
 
 
-def box_losses(
-    boxes_BSS4: Tensor, box_B4: Tensor, cells_BSS: Tensor, weight_B: Tensor
-) -> tuple[Tensor, Tensor]:
+def box_losses(boxes_BSS4: Tensor, box_B4: Tensor, cells_BSS: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
     """GIoU and L1 losses over ``cells_BSS``: mean over a sample's cells, weighted mean over samples."""
     target = box_B4[:, None, None, :].expand_as(boxes_BSS4)
     overlap, _ = giou(boxes_BSS4, target)
@@ -119,9 +117,7 @@ def layer_contrast(similar_BN: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tens
     lowest = torch.finfo(similar_BN.dtype).min
     hardest = similar_BN.masked_fill(inside, lowest).topk(HARD_NEGATIVES, dim=1).values
     logits = torch.cat([positive_B1, hardest.clamp_min(-1e4)], dim=1)
-    loss_B = functional.cross_entropy(
-        logits, torch.zeros(b, dtype=torch.long, device=logits.device), reduction="none"
-    )
+    loss_B = functional.cross_entropy(logits, torch.zeros(b, dtype=torch.long, device=logits.device), reduction="none")
     return (loss_B * weight_B).sum() / weight_B.sum().clamp_min(1)
 
 
@@ -145,9 +141,7 @@ TEMPERATURE = 0.5
 """Of NT-Xent (All-in-One, released code)."""
 
 
-def nt_xent(
-    a_BD: Tensor, b_BD: Tensor, *, used_B: Tensor | None = None, target_B: Tensor | None = None
-) -> Tensor:
+def nt_xent(a_BD: Tensor, b_BD: Tensor, *, used_B: Tensor | None = None, target_B: Tensor | None = None) -> Tensor:
     """NT-Xent: cross-entropy of each vector's partner in the other view against all other vectors.
 
     Negatives come from both views; similarities are cosines over ``TEMPERATURE`` (SimCLR; All-in-One). Ours:
@@ -394,9 +388,7 @@ class PairObjective(nn.Module):
             output = getattr(outs, needed)
             if getattr(self.weights, name) and output is not None:
                 terms[name] = term(output, labels, outs)
-        terms["total"] = torch.stack(
-            [getattr(self.weights, name) * value for name, value in terms.items()]
-        ).sum()
+        terms["total"] = torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
         terms["iou"] = _overlap_at_peak(outs, labels)
         return terms
 

@@ -108,12 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figures", type=Path, help="JSON of benchmarks/real_video.py with these weights")
     parser.add_argument("--note", action="append", default=[], help="a note for the card; may be repeated")
     given = parser.parse_args(arguments)
-    card: dict[str, Any] = {
-        "licence": "Apache-2.0",
-        "material": MATERIAL,
-        "commit": _commit(),
-        "notes": given.note,
-    }
+    card: dict[str, Any] = {"licence": "Apache-2.0", "material": MATERIAL, "commit": _commit(), "notes": given.note}
     if given.figures is not None:
         card["figures"] = figures(given.figures, given.out.stem)
     publish(given.run, given.out, card)

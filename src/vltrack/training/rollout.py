@@ -84,12 +84,7 @@ class _Cropper:
 
 
 @torch.no_grad()
-def roll(
-    model: SequenceModel,
-    clip: Clip,
-    device: torch.device,
-    words: tuple[Tensor, Tensor] | None = None,
-) -> Rollout:
+def roll(model: SequenceModel, clip: Clip, device: torch.device, words: tuple[Tensor, Tensor] | None = None) -> Rollout:
     """Track a clip from the annotated box of its first frame, without a gradient.
 
     ``words``, ids and mask (1, L), describe the target too. The model must be in eval mode.

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["file", "folder", "camera", "stdin", "network", "frames"]
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
-)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"})
 
 
 def _names(text: str) -> tuple[str, ...]:

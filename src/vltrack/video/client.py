@@ -30,16 +30,7 @@ from vltrack.core.errors import (
 from vltrack.core.process import describe_exit, kill, reported_error
 from vltrack.core.threads import ONE_THREAD
 from vltrack.core.types import Frame, Image
-from vltrack.video.base import (
-    DEFAULT_LIMITS,
-    WHOLE,
-    FrameSlice,
-    FrameSource,
-    Kind,
-    Limits,
-    ReadReport,
-    SourceInfo,
-)
+from vltrack.video.base import DEFAULT_LIMITS, WHOLE, FrameSlice, FrameSource, Kind, Limits, ReadReport, SourceInfo
 from vltrack.video.ipc import Receiver, Ring, Timeout, send
 
 _PACKAGE_ROOT = str(Path(vltrack.__file__).resolve().parent.parent)
@@ -331,8 +322,7 @@ class StreamSource(FrameSource):
             warnings.append(f" ends early: {promise} promised, the last one is {self._last_index}.")
         if report.missing:
             warnings.append(
-                f": {report.missing} of {found} frames could not be decoded "
-                f"({report.bad_packets} damaged packets)."
+                f": {report.missing} of {found} frames could not be decoded ({report.bad_packets} damaged packets)."
             )
         elif report.bad_packets:
             warnings.append(f": {report.bad_packets} packets are damaged.")
@@ -346,6 +336,4 @@ class StreamSource(FrameSource):
 
     def _located(self, error: VltrackError) -> VltrackError:
         where = f"after frame {self._last_index}" if self._last_index >= 0 else "before the first frame"
-        return type(error)(
-            f"{error.message.rstrip('.')} ({where}).", hint=error.hint, last_index=self._last_index
-        )
+        return type(error)(f"{error.message.rstrip('.')} ({where}).", hint=error.hint, last_index=self._last_index)

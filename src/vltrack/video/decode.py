@@ -118,16 +118,12 @@ def _media_error(error: BaseException, job: dict[str, Any], file: MediaFile | Me
         raise MemoryError from error
     if job["source"] in ("camera", "network"):
         reason = getattr(error, "strerror", None) or str(error)
-        return MediaError(
-            "VideoNotFound", f"cannot be opened: {reason}", "Check that it is connected and not in use."
-        )
+        return MediaError("VideoNotFound", f"cannot be opened: {reason}", "Check that it is connected and not in use.")
     if file is not None and file.failure:
         return MediaError("VideoUnreadable", f"cannot be read: {file.failure}")
     if isinstance(file, MediaFile) and _index_is_missing(file):
         return MediaError("VideoUnreadable", "index missing (the file was cut)", "Copy or record it again.")
-    return MediaError(
-        "VideoUnreadable", "not a known video container", "Convert it to MP4, MKV, WebM, AVI or MPEG."
-    )
+    return MediaError("VideoUnreadable", "not a known video container", "Convert it to MP4, MKV, WebM, AVI or MPEG.")
 
 
 def _index_is_missing(file: MediaFile) -> bool:
@@ -160,9 +156,7 @@ def _video_stream(container: Any) -> Any:
     name = stream.codec_context.name
     if name not in VIDEO_CODECS:
         raise MediaError(
-            "VideoForbiddenFormat",
-            f"has video of codec {name!r}, which is not allowed",
-            "Convert it to H.264.",
+            "VideoForbiddenFormat", f"has video of codec {name!r}, which is not allowed", "Convert it to H.264."
         )
     return stream
 
@@ -226,8 +220,7 @@ class _VideoDecoder:
             raise MediaError(
                 "VideoEmpty",
                 "has a video stream, but not one frame of it decodes",
-                "Record or copy it again; instead of standard input give the path "
-                "(an MP4's index may be last).",
+                "Record or copy it again; instead of standard input give the path (an MP4's index may be last).",
             )
         if not self.done:
             self._send_gaps(self.timeline.finish())
@@ -342,9 +335,7 @@ class _VideoDecoder:
         self.shape = (height, width)
         if frame.pts is not None and self.stream.time_base:
             self.first_stamp = float(frame.pts * self.stream.time_base)
-        aspect = (
-            float(self.stream.sample_aspect_ratio or 0) or float(self.context.sample_aspect_ratio or 0) or 1.0
-        )
+        aspect = float(self.stream.sample_aspect_ratio or 0) or float(self.context.sample_aspect_ratio or 0) or 1.0
         if not 0.05 < aspect < 20:
             aspect = 1.0
         self.server.send(
@@ -405,11 +396,7 @@ class RgbConverter:
         """
         deep = any(component.bits > 8 for component in frame.format.components)
         converted = self._reformatter.reformat(
-            frame,
-            format="rgb24",
-            dst_color_range=_FULL_RANGE,
-            interpolation=_ACCURATE if deep else None,
-            threads=1,
+            frame, format="rgb24", dst_color_range=_FULL_RANGE, interpolation=_ACCURATE if deep else None, threads=1
         )
         return np.asarray(converted.to_ndarray(), dtype=np.uint8)
 

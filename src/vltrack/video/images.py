@@ -72,9 +72,7 @@ class ImagesSource(FrameSource):
         self._ready: deque[Frame] = deque()
         self._size: tuple[int, int] | None = None
         warnings = [f"{name}: {warning}" for warning in numbering_warnings(images)]
-        self.report = ReadReport(
-            expected=len(images), ignored_files=ignored, warnings=warnings, bad_share=0.0
-        )
+        self.report = ReadReport(expected=len(images), ignored_files=ignored, warnings=warnings, bad_share=0.0)
         self._decoder = DecoderProcess({"source": "images"}, name=name, limits=limits)
         try:
             height, width = self._first_size()

@@ -76,9 +76,7 @@ class Receiver:
         """
         while (message := self._cut()) is None:
             # Without a limit no poll: a process without free descriptors may not call it.
-            if timeout_s is not None and not _ready(
-                self._descriptor, select.POLLIN | select.POLLHUP, timeout_s
-            ):
+            if timeout_s is not None and not _ready(self._descriptor, select.POLLIN | select.POLLHUP, timeout_s):
                 raise Timeout
             piece = os.read(self._descriptor, 1 << 16 if len(self._buffer) < 1 << 16 else 1 << 20)
             if not piece:

@@ -90,8 +90,7 @@ def open_source(
     opener = _Opener(FrameSlice(start=start, end=end, stride=stride), limits or DEFAULT_LIMITS, input_format)
     if input_format is not None and input_format not in CONTAINERS + PIPES:
         raise VideoForbiddenFormat(
-            f"Input format {input_format!r} is not allowed.",
-            hint=f"Allowed: {', '.join(CONTAINERS + PIPES)}.",
+            f"Input format {input_format!r} is not allowed.", hint=f"Allowed: {', '.join(CONTAINERS + PIPES)}."
         )
     text = str(source)
     if isinstance(source, int) or (text.isdecimal() and not _exists(text)):
@@ -129,9 +128,7 @@ def _standard_input() -> int:
             return os.dup(0)
     except OSError as error:
         raise VideoNotFound("Standard input is closed.", hint=_LOCAL) from error
-    raise VideoNotFound(
-        "Standard input is a terminal.", hint="Pipe a video into the command, or give a file."
-    )
+    raise VideoNotFound("Standard input is a terminal.", hint="Pipe a video into the command, or give a file.")
 
 
 class _Opener:
@@ -141,13 +138,7 @@ class _Opener:
         self._frames, self._limits, self._input_format = frames, limits, input_format
 
     def stream(
-        self,
-        kind: Kind,
-        name: str,
-        media: int | None,
-        *,
-        input_format: str | None = None,
-        address: str | None = None,
+        self, kind: Kind, name: str, media: int | None, *, input_format: str | None = None, address: str | None = None
     ) -> FrameSource:
         return StreamSource(
             kind=kind,
@@ -167,12 +158,7 @@ class _Opener:
                 hint=f"Images end in {' '.join(sorted(IMAGE_SUFFIXES))}.",
             )
         return ImagesSource(
-            images,
-            kind=kind,
-            name=printable(name),
-            ignored=ignored,
-            frames=self._frames,
-            limits=self._limits,
+            images, kind=kind, name=printable(name), ignored=ignored, frames=self._frames, limits=self._limits
         )
 
     def path(self, path: Path) -> FrameSource:
@@ -208,21 +194,15 @@ class _Opener:
         driver, device = _CAMERAS[sys.platform]
         address = device.format(number)
         if address.startswith("/") and not os.path.exists(address):
-            raise VideoNotFound(
-                f"Camera {number}: {address} does not exist.", hint="Connect a camera or give a file."
-            )
+            raise VideoNotFound(f"Camera {number}: {address} does not exist.", hint="Connect a camera or give a file.")
         return self.stream("camera", f"camera {number}", None, input_format=driver, address=address)
 
     def network(self, address: str, *, allowed: bool) -> FrameSource:
         name = printable(_without_password(address))
         if not address.lower().startswith(("rtsp://", "rtsps://")):
-            raise VideoForbiddenFormat(
-                f"{name}: only local files are read.", hint=f"Download it first. {_LOCAL}"
-            )
+            raise VideoForbiddenFormat(f"{name}: only local files are read.", hint=f"Download it first. {_LOCAL}")
         if not allowed:
-            raise VideoForbiddenFormat(
-                f"{name}: network streams are off.", hint="Add --allow-network to read it."
-            )
+            raise VideoForbiddenFormat(f"{name}: network streams are off.", hint="Add --allow-network to read it.")
         return self.stream("network", name, None, input_format="rtsp", address=address)
 
 
@@ -236,9 +216,7 @@ def _check_head(media: int, name: str) -> None:
         raise VideoUnreadable(f"{name}: not a known video container (the file is empty).")
     kind = playlist_kind(head)
     if kind is not None:
-        raise VideoForbiddenFormat(
-            f"{name} is {kind}, which can name other files.", hint="Give the video itself."
-        )
+        raise VideoForbiddenFormat(f"{name} is {kind}, which can name other files.", hint="Give the video itself.")
 
 
 def _without_password(address: str) -> str:

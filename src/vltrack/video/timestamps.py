@@ -83,9 +83,7 @@ class Timeline:
             broadcast recording does not).
     """
 
-    def __init__(
-        self, *, time_base: float, step: float, stamped: bool, steady: bool = False, head_gaps: bool
-    ) -> None:
+    def __init__(self, *, time_base: float, step: float, stamped: bool, steady: bool = False, head_gaps: bool) -> None:
         self._clock = Clock(time_base, step)
         self.stamped = stamped
         self._steady = steady

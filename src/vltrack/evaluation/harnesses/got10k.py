@@ -101,9 +101,7 @@ class Got10kTracker:
         try:
             theirs = import_module("got10k.trackers").Tracker
         except ImportError as error:
-            raise UsageError(
-                f"Cannot import the got10k package: {error}.", hint="See docs/harnesses.md."
-            ) from error
+            raise UsageError(f"Cannot import the got10k package: {error}.", hint="See docs/harnesses.md.") from error
         boxes, times = theirs.track(self, img_files, box, visualize)
         if self._mode is Mode.NL:
             boxes[0] = self._first

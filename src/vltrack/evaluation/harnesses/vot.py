@@ -74,9 +74,7 @@ class VotTracker:
         self._objects = []
         return self.update(frame, new, properties)
 
-    def update(
-        self, frame: str | Mapping[str, str], new: Any = None, properties: object = None
-    ) -> list[Answer]:
+    def update(self, frame: str | Mapping[str, str], new: Any = None, properties: object = None) -> list[Answer]:
         """Track the objects so far and start those that begin in this frame.
 
         Args:
@@ -164,12 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or path of weights")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument(
-        "--output", choices=OUTPUTS, default="box", help="rectangles, or masks and 0 if not seen"
-    )
-    parser.add_argument(
-        "--folder", type=Path, default=Path(), help="folder of the queries (default: this one)"
-    )
+    parser.add_argument("--output", choices=OUTPUTS, default="box", help="rectangles, or masks and 0 if not seen")
+    parser.add_argument("--folder", type=Path, default=Path(), help="folder of the queries (default: this one)")
     given = parser.parse_args(arguments)
     try:
         answer_queries(given.folder, model=given.model, device=given.device, output=given.output)
@@ -179,9 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def answer_queries(
-    folder: Path, *, model: str = DEFAULT_MODEL, device: str = "auto", output: str = "box"
-) -> None:
+def answer_queries(folder: Path, *, model: str = DEFAULT_MODEL, device: str = "auto", output: str = "box") -> None:
     """Answer all queries of a folder in one pass over its frames. Nothing is written if anything fails.
 
     Args:
@@ -198,9 +190,7 @@ def answer_queries(
     queries, frames = read_queries(folder), read_frames(folder)
     for query in queries:
         if not 0 <= query.offset < len(frames):
-            raise DataError(
-                f"query_{query.key}.txt line 1: frame {query.offset} of {len(frames)} (they count from 0)."
-            )
+            raise DataError(f"query_{query.key}.txt line 1: frame {query.offset} of {len(frames)} (they count from 0).")
     loaded = Tracker.load(model, device=device)
     trackers = [loaded.with_policy(loaded.engine.policy) for _ in queries]
     regions: list[list[str]] = [[] for _ in queries]
@@ -227,9 +217,7 @@ def read_queries(folder: Path) -> list[Query]:
     """
     files = sorted(folder.glob("query_*.txt"))
     if not files:
-        raise DataError(
-            f"No query_*.txt in {folder}.", hint="The VOT toolkit writes them; see docs/harnesses.md."
-        )
+        raise DataError(f"No query_*.txt in {folder}.", hint="The VOT toolkit writes them; see docs/harnesses.md.")
     return [_query(file) for file in files]
 
 
@@ -356,18 +344,14 @@ def _numbers(text: str, where: str) -> list[float]:
     except ValueError:
         numbers = []
     if not numbers or any(map(math.isinf, numbers)):
-        raise DataError(
-            f"{where}: not a VOT region: {text[:60]!r}.", hint="Give finite numbers between commas."
-        )
+        raise DataError(f"{where}: not a VOT region: {text[:60]!r}.", hint="Give finite numbers between commas.")
     return numbers
 
 
 def _mask_box(numbers: list[float], where: str) -> BoxTuple | None:
     sound = len(numbers) >= 4 and all(map(float.is_integer, numbers)) and min(numbers[2:]) >= 0
     if not sound:
-        raise DataError(
-            f"{where}: damaged mask.", hint="A mask is m x,y,w,h and run lengths, whole and not negative."
-        )
+        raise DataError(f"{where}: damaged mask.", hint="A mask is m x,y,w,h and run lengths, whole and not negative.")
     x, y, width, height, *runs = map(int, numbers)
     if width * height > LARGEST_WINDOW or sum(runs) > width * height:
         raise DataError(

@@ -71,9 +71,7 @@ class Library:
         self._names = sorted(self._by_name)
         wide = [i for i in self._chosen if len(images[i].instances) > 1]
         self._wide = wide or self._chosen
-        self._shown = {
-            i: {images[i].main_object or "", *(o.name for o in images[i].instances)} for i in self._chosen
-        }
+        self._shown = {i: {images[i].main_object or "", *(o.name for o in images[i].instances)} for i in self._chosen}
         self._owners, self._owner_weights = self._find_owners()
         self._crowded = self._find_crowded()
         self._role_nouns = self._find_role_nouns()
@@ -276,9 +274,7 @@ _GEAR = {
 }
 
 
-def role_nouns_of(
-    name: str, box: tuple[float, ...], instances: tuple[AnnotatedObject, ...]
-) -> tuple[str, ...]:
+def role_nouns_of(name: str, box: tuple[float, ...], instances: tuple[AnnotatedObject, ...]) -> tuple[str, ...]:
     """Nouns for a person after the gear whose box overlaps theirs; empty for other objects."""
     if name != "person":
         return ()

@@ -131,9 +131,7 @@ class Wobble:
     def draw(cls, size: int, rng: np.random.Generator) -> Wobble:
         """A random field of some percent of the view's side."""
         grid = rng.normal(size=(2, 5, 5)).astype(np.float32) * np.float32(rng.uniform(0.01, 0.03) * size)
-        return cls(
-            shift=np.stack([cv2.resize(part, (size, size), interpolation=cv2.INTER_CUBIC) for part in grid])
-        )
+        return cls(shift=np.stack([cv2.resize(part, (size, size), interpolation=cv2.INTER_CUBIC) for part in grid]))
 
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The bent image (S, S[, C])."""
@@ -165,9 +163,7 @@ def bend(patch: Patch, rng: np.random.Generator, level: int = 0) -> Patch:
     xs -= margin
     ys -= margin
     if rng.random() < 0.6:
-        grid = rng.normal(size=(2, 4, 4)).astype(np.float32) * np.float32(
-            rng.uniform(0.02, 0.055) * np.sqrt(h * w)
-        )
+        grid = rng.normal(size=(2, 4, 4)).astype(np.float32) * np.float32(rng.uniform(0.02, 0.055) * np.sqrt(h * w))
         field = [cv2.resize(part, (xs.shape[1], xs.shape[0]), interpolation=cv2.INTER_CUBIC) for part in grid]
         xs, ys = xs + field[0], ys + field[1]
     else:
@@ -228,9 +224,7 @@ def draw_look(rng: np.random.Generator, *, mild: bool, gray: bool, reduce: float
 
 def near_look(look: Look, rng: np.random.Generator) -> Look:
     """Nearly the same look, as in the next frames of the same video."""
-    return replace(
-        look, color=look.color * np.exp(rng.normal() * 0.03), blur=look.blur * rng.uniform(0.7, 1.2)
-    )
+    return replace(look, color=look.color * np.exp(rng.normal() * 0.03), blur=look.blur * rng.uniform(0.7, 1.2))
 
 
 class Sensor:
@@ -273,9 +267,7 @@ class Sensor:
             table = np.round(255 * (np.arange(256) / 255) ** look.gamma).astype(np.uint8)
             image = cv2.LUT(image, table)
         if look.shadow is not None:
-            field = cv2.resize(
-                look.shadow.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_CUBIC
-            )
+            field = cv2.resize(look.shadow.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
             image = cv2.multiply(image, cv2.merge([field] * 3), dtype=cv2.CV_8U)
         return image
 
@@ -305,9 +297,7 @@ def paste(canvas: Image, patch: Patch, matrix: Floats) -> None:
     drawn = cv2.warpAffine(source, to_centers(local), (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
     weight = drawn[..., 3].astype(np.float32) * np.float32(1 / 255)
     region = canvas[y0:y1, x0:x1]
-    canvas[y0:y1, x0:x1] = cv2.blendLinear(
-        np.ascontiguousarray(drawn[..., :3]), region.copy(), weight, 1 - weight
-    )
+    canvas[y0:y1, x0:x1] = cv2.blendLinear(np.ascontiguousarray(drawn[..., :3]), region.copy(), weight, 1 - weight)
 
 
 def _level(patch: Patch, matrix: Floats) -> tuple[NDArray[np.uint8], Floats]:
@@ -321,9 +311,7 @@ def _level(patch: Patch, matrix: Floats) -> tuple[NDArray[np.uint8], Floats]:
     return source, local
 
 
-def warp_image(
-    image: Image, matrix: Floats, size: int, *, reflect: bool
-) -> tuple[Image, NDArray[np.bool_] | None]:
+def warp_image(image: Image, matrix: Floats, size: int, *, reflect: bool) -> tuple[Image, NDArray[np.bool_] | None]:
     """An image mapped into a view: (size, size, 3), and a mask of what lies beyond the image.
 
     The mask is None where the image fills the view or is mirrored at its borders (``reflect``).
@@ -340,15 +328,11 @@ def warp_image(
         local[:, 1] *= image.shape[0] / small[1]
     centers = to_centers(local)
     if reflect:
-        view = cv2.warpAffine(
-            source, centers, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-        )
+        view = cv2.warpAffine(source, centers, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         return np.asarray(view, dtype=np.uint8), None
     mean = tuple(float(v) for v in cv2.mean(source)[:3])
     view = cv2.warpAffine(source, centers, (size, size), flags=cv2.INTER_LINEAR, borderValue=mean)
-    inside = cv2.warpAffine(
-        np.full(source.shape[:2], 255, np.uint8), centers, (size, size), flags=cv2.INTER_LINEAR
-    )
+    inside = cv2.warpAffine(np.full(source.shape[:2], 255, np.uint8), centers, (size, size), flags=cv2.INTER_LINEAR)
     outside = inside < 128
     return np.asarray(view, dtype=np.uint8), (outside if outside.any() else None)
 

@@ -74,9 +74,7 @@ class PairConfig:
             if not 0 <= value <= 1:
                 raise ConfigError(f"pairs.{name} is {value}.", hint="Give shares from 0 to 1.")
         if not min(single) >= 0:
-            raise ConfigError(
-                f"A share of pairs is negative: {min(single)}.", hint="Give shares from 0 to 1."
-            )
+            raise ConfigError(f"A share of pairs is negative: {min(single)}.", hint="Give shares from 0 to 1.")
         sizes, factors = (self.template_size, self.search_size), (self.template_factor, self.search_factor)
         if min(sizes) < 32:
             raise ConfigError(f"A view of pairs has {min(sizes)} pixels.", hint="Give 32 or more.")
@@ -132,9 +130,7 @@ class PairSampler:
         else:
             with_text = chance < config.scene_share + config.text_share
             scene = compose_tracking(config, self._library, rng, with_text=with_text)
-        images, boxes = zip(
-            *(render(view, self._library, self._sensor, rng) for view in scene.views), strict=True
-        )
+        images, boxes = zip(*(render(view, self._library, self._sensor, rng) for view in scene.views), strict=True)
         present = np.array([view.present for view in scene.views[1:]])
         size = config.search_size
         nominal = np.array([size * 0.375, size * 0.375, size / 4, size / 4])
@@ -143,12 +139,7 @@ class PairSampler:
 
 
 def _sample(
-    images: Sequence[Image],
-    boxes: Floats,
-    given: Floats,
-    present: NDArray[np.bool_],
-    text: str,
-    mode: str,
+    images: Sequence[Image], boxes: Floats, given: Floats, present: NDArray[np.bool_], text: str, mode: str
 ) -> Sample:
     return Sample(
         template=images[0],

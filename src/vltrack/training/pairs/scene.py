@@ -10,15 +10,7 @@ import numpy as np
 from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import Patch
 from vltrack.training.pairs.objects import Instance, Library
-from vltrack.training.pairs.rendering import (
-    Look,
-    Sensor,
-    Wobble,
-    draw_look,
-    near_look,
-    paste,
-    warp_image,
-)
+from vltrack.training.pairs.rendering import Look, Sensor, Wobble, draw_look, near_look, paste, warp_image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,14 +8,7 @@ import numpy as np
 
 from vltrack.core.types import Floats
 from vltrack.training.pairs.objects import Instance, Library
-from vltrack.training.pairs.rendering import (
-    Look,
-    apply,
-    bounds,
-    draw_pose,
-    flipped,
-    place,
-)
+from vltrack.training.pairs.rendering import Look, apply, bounds, draw_pose, flipped, place
 from vltrack.training.pairs.scene import Scene, View, covered, draw_looks
 from vltrack.training.pairs.sentences import Phrase, describe
 from vltrack.training.pairs.tracking import TrackingViews

@@ -52,13 +52,7 @@ _GROUP = {name.replace("_", " "): group for group, names in _GROUPS.items() for 
 _PLURALS = ("skis", "scissors", "sunglasses", "binoculars")
 _SHADES = {"gray": ("gray", "grey", "grey", "silver"), "black": ("black", "black", "dark")}
 _SKIN = ("brown", "pink", "orange", "")
-_KINDS = {
-    "dalmatian": "dog",
-    "windsor chair": "chair",
-    "wild cat": "cat",
-    "toy car": "car",
-    "bear": "teddy bear",
-}
+_KINDS = {"dalmatian": "dog", "windsor chair": "chair", "wild cat": "cat", "toy car": "car", "bear": "teddy bear"}
 _VERBS = {
     "walking": "person dog cat elephant zebra giraffe horse sheep cow panda llama emu leopard raccoon",
     "running": "person dog cat horse leopard kangaroo gerenuk raccoon",
@@ -94,9 +88,7 @@ class SceneObject:
         """The color for a sentence: of people only that of their clothes, if skin does not have it."""
         if self.name != "person":
             return self.color
-        return (
-            "" if any(word in _SKIN for word in self.clothing_color.split(" and ")) else self.clothing_color
-        )
+        return "" if any(word in _SKIN for word in self.clothing_color.split(" and ")) else self.clothing_color
 
     @property
     def kind(self) -> str:
@@ -124,12 +116,7 @@ class Phrase:
 
 
 def describe(
-    target: SceneObject,
-    others: list[SceneObject],
-    rng: np.random.Generator,
-    *,
-    places: float,
-    whole_scene: bool,
+    target: SceneObject, others: list[SceneObject], rng: np.random.Generator, *, places: float, whole_scene: bool
 ) -> Phrase | None:
     """A true sentence for ``target`` among ``others``, or None where there is none.
 
@@ -178,14 +165,7 @@ def _compose(noun: str, name: str, color: str, size: str, rng: np.random.Generat
     if color:
         style = rng.random()
         if name == "person":
-            clothes = (
-                "in {c}",
-                "in {c}",
-                "wearing {c}",
-                "in {c} clothes",
-                "dressed in {c}",
-                "in the {c} shirt",
-            )
+            clothes = ("in {c}", "in {c}", "wearing {c}", "in {c} clothes", "dressed in {c}", "in the {c} shirt")
             words = f"{words} {rng.choice(clothes).format(c=color)}"
         elif style < 0.08:
             words = f"{words} that is {color}"
@@ -209,9 +189,7 @@ def _size_word(target: SceneObject, same: list[SceneObject], rng: np.random.Gene
         return ""
     pair = len(same) == 1
     if all((target.areas > 1.7 * o.areas).all() for o in same):
-        return str(
-            rng.choice(("big", "bigger", "large", "larger") if pair else ("big", "biggest", "largest"))
-        )
+        return str(rng.choice(("big", "bigger", "large", "larger") if pair else ("big", "biggest", "largest")))
     if all((target.areas * 1.7 < o.areas).all() for o in same):
         return str(rng.choice(("small", "smaller", "little") if pair else ("small", "smallest", "tiny")))
     return ""

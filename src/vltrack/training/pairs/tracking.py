@@ -9,17 +9,7 @@ import numpy as np
 from vltrack.core.types import Floats
 from vltrack.datasets.cutouts import Patch
 from vltrack.training.pairs.objects import Instance, Library
-from vltrack.training.pairs.rendering import (
-    Pose,
-    Wobble,
-    apply,
-    bend,
-    bounds,
-    dense,
-    draw_pose,
-    flipped,
-    place,
-)
+from vltrack.training.pairs.rendering import Pose, Wobble, apply, bend, bounds, dense, draw_pose, flipped, place
 from vltrack.training.pairs.scene import PLAIN, Occluder, Scene, View, covered, draw_looks, frame_end
 from vltrack.training.pairs.sentences import SceneObject, describe
 
@@ -30,9 +20,7 @@ if TYPE_CHECKING:
 _NO_TARGET = np.zeros(4)
 
 
-def compose_tracking(
-    config: PairConfig, library: Library, rng: np.random.Generator, *, with_text: bool
-) -> Scene:
+def compose_tracking(config: PairConfig, library: Library, rng: np.random.Generator, *, with_text: bool) -> Scene:
     """A template and two search views around a tracked target, with a sentence if there is one."""
     instance, neighbors = _draw_target(config, library, rng, with_text=with_text)
     tracking = TrackingViews(config, library, instance, rng)
@@ -79,9 +67,7 @@ def _draw_target(
 class TrackingViews:
     """The views of one tracked target; what they share is drawn once."""
 
-    def __init__(
-        self, config: PairConfig, library: Library, instance: Instance, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, config: PairConfig, library: Library, instance: Instance, rng: np.random.Generator) -> None:
         self._config, self._library, self._instance, self._rng = config, library, instance, rng
         self._mirror = bool(rng.random() < 0.5)
         self._backdrop = library.draw_background(rng, avoid=(instance.name,))
@@ -130,9 +116,7 @@ class TrackingViews:
         extent = side * np.exp(np.clip(rng.normal(), -2, 2) * jitter)
         view = self._around(size, pose, extent, center, other=rng.random() < 0.4, patch=self._bent())
         ratio = np.sqrt(view.box[2] / view.box[3]) * np.exp(np.clip(rng.normal(), -2, 2) * jitter)
-        self.given = np.array(
-            [size / 2 - side * ratio / 2, size / 2 - side / ratio / 2, side * ratio, side / ratio]
-        )
+        self.given = np.array([size / 2 - side * ratio / 2, size / 2 - side / ratio / 2, side * ratio, side / ratio])
         if rng.random() < 0.5:
             self._crowd(view, wide=True)
         self._target_to_front(view)
@@ -162,9 +146,7 @@ class TrackingViews:
         patch = self._instance.patch
         if patch is None or not self._bends or self._rng.random() < 0.25:
             return patch
-        return bend(
-            patch, self._rng, level=1 if len(patch.levels) > 1 and max(patch.levels[0].shape) > 150 else 0
-        )
+        return bend(patch, self._rng, level=1 if len(patch.levels) > 1 and max(patch.levels[0].shape) > 150 else 0)
 
     def _around(
         self, size: int, pose: Pose, extent: float, center: Floats, *, other: bool, patch: Patch | None
@@ -175,13 +157,7 @@ class TrackingViews:
             points = apply(matrix, dense(self._instance.outline))
             wobble = Wobble.draw(size, self._rng) if self._rng.random() < 0.2 and size >= 160 else None
             box = bounds(points if wobble is None else wobble.moved(points))
-            return View(
-                size=size,
-                base=(self._instance.image_index, matrix, False),
-                box=box,
-                look=PLAIN,
-                wobble=wobble,
-            )
+            return View(size=size, base=(self._instance.image_index, matrix, False), box=box, look=PLAIN, wobble=wobble)
         matrix = place(patch.outline, linear, extent, center)
         box = bounds(apply(matrix, patch.outline))
         view = View(size=size, base=self._base(size, shift=0.2, other=other), box=box, look=PLAIN)
@@ -272,9 +248,7 @@ class TrackingViews:
             color = (red, green, blue)
         view.occluders.append(Occluder(box=area, image_index=self._library.draw_background(rng), color=color))
 
-    def described(
-        self, views: list[View], neighbors: list[Instance]
-    ) -> tuple[SceneObject, list[SceneObject]]:
+    def described(self, views: list[View], neighbors: list[Instance]) -> tuple[SceneObject, list[SceneObject]]:
         """The target and the other objects as sentences describe them, from the views with the target.
 
         An object that is not in every view has boxes for which no place or relation holds.
