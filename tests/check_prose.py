@@ -44,6 +44,8 @@ BANNED = {
 }
 """Pattern -> what to write instead. Matched on word boundaries, case ignored."""
 PATTERNS = [(re.compile(rf"\b(?:{words})\b", re.IGNORECASE), better) for words, better in BANNED.items()]
+FIXED = re.compile("too few (targets|scenes) to tell|not to the twin that is named|silver red, golden blue")
+"""Values that result files hold, and the word list of the audit."""
 NOT_PROSE = re.compile(r"``.*?``|`[^`]*`|--[a-z][\w-]*|\{[^}]*\}|\]\([^)]*\)|https?://\S+|\"[^\"]*\"", re.DOTALL)
 
 
@@ -55,6 +57,8 @@ def source_prose(path: Path) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            if FIXED.search(node.value):
+                continue
             for offset, line in enumerate(NOT_PROSE.sub(_blank, node.value).splitlines()):
                 yield node.lineno + offset, line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -137,3 +138,14 @@ def test_ci_runs_checks_and_tests() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     assert "make check test" in script.read_text()
+
+
+def test_the_ways_through_the_code_exist_and_are_short() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert 1 <= len(re.findall(r"^\d+\. ", text.partition("## One training step")[0], re.M)) <= 15
+    places = re.findall(r"`([a-z_0-9/]+)\.py:([\w.]+)`", text)
+    assert len(places) > 40
+    for module, name in places:
+        found: object = importlib.import_module("vltrack." + module.replace("/", "."))
+        for part in name.split("."):
+            found = getattr(found, part)
