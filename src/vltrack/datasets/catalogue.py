@@ -11,14 +11,8 @@ from vltrack.datasets.layout import Download, Layout, Patterns
 from vltrack.datasets.layouts import LAYOUTS
 from vltrack.datasets.referring import REFERRING_LAYOUTS, ReferringLayout
 
-_PLACEHOLDERS = {
-    "seq": "<sequence>",
-    "stem": "<class>",
-    "k": "<number>",
-    "split": "<split>",
-    "part": "<Split>",
-    "folder": "<folder>",
-}
+_PLACEHOLDERS = {"seq": "<sequence>", "stem": "<class>", "k": "<number>", "folder": "<folder>"}
+_PLACEHOLDERS |= {"split": "<split>", "part": "<Split>"}
 
 
 def videos() -> dict[str, Layout]:
@@ -72,8 +66,8 @@ def fetch_help(name: str) -> dict[str, Any]:
     layout = layout_of(name)
     found = {"name": layout.name, "title": layout.title}
     if isinstance(layout, ReferringLayout):
-        tree = [f"ROOT/{place}" for place in layout.annotations]
-        tree += [f"ROOT/{place}/" for place in layout.images if not place.startswith("..")]
+        places = (*layout.annotations, *(f"{place}/" for place in layout.images if not place.startswith("..")))
+        tree = [f"ROOT/{place.format_map(_PLACEHOLDERS)}" for place in places]
         return found | {"page": "", "parts": list(layout.fetch), "size": "", "tree": tree}
     download = layout.download or Download(page="", parts=())
     parts = list(download.parts)

@@ -445,50 +445,43 @@ class _Writer:
 
 # -- a table as .xlsx ----------------------------------------------------------------------------------------
 
-_HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
-_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_LINKS = "http://schemas.openxmlformats.org/package/2006/relationships"
-_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-_TYPES = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-_THEN = (1980, 1, 1, 0, 0, 0)
-
-
-def sheet_bytes(rows: Sequence[Sequence[str]]) -> bytes:
-    """Return an .xlsx file with these rows of text in one sheet; the same rows give the same bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in _parts(rows):
-            archive.writestr(zipfile.ZipInfo(name, _THEN), _HEAD + text)
-    return buffer.getvalue()
-
-
-def _parts(rows: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
-    yield (
-        "[Content_Types].xml",
-        '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        '<Default Extension="xml" ContentType="application/xml"/>'
-        f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPES}.sheet.main+xml"/>'
-        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{_TYPES}.worksheet+xml"/></Types>',
-    )
-    yield "_rels/.rels", _links("officeDocument", "xl/workbook.xml")
-    yield "xl/_rels/workbook.xml.rels", _links("worksheet", "worksheets/sheet1.xml")
-    yield (
-        "xl/workbook.xml",
-        f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>'
-        '<sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>',
-    )
-    lines = "".join(
-        f'<row r="{r}">{"".join(_cell(r, k, value) for k, value in enumerate(row))}</row>'
-        for r, row in enumerate(rows, 1)
-    )
-    yield ("xl/worksheets/sheet1.xml", f'<worksheet xmlns="{_MAIN}"><sheetData>{lines}</sheetData></worksheet>')
+_SCHEMAS = "http://schemas.openxmlformats.org"
+_OFFICE = f"{_SCHEMAS}/officeDocument/2006/relationships"
+_SHEET = f'xmlns="{_SCHEMAS}/spreadsheetml/2006/main"'
+_PARTS = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 
 
 def _links(kind: str, target: str) -> str:
     link = f'<Relationship Id="rId1" Type="{_OFFICE}/{kind}" Target="{target}"/>'
-    return f'<Relationships xmlns="{_LINKS}">{link}</Relationships>'
+    return f'<Relationships xmlns="{_SCHEMAS}/package/2006/relationships">{link}</Relationships>'
 
 
-def _cell(row: int, column: int, value: str) -> str:
-    return f'<c r="{chr(ord("A") + column)}{row}" t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+_WORKBOOK = {
+    "[Content_Types].xml": f'<Types xmlns="{_SCHEMAS}/package/2006/content-types">'
+    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    '<Default Extension="xml" ContentType="application/xml"/>'
+    f'<Override PartName="/xl/workbook.xml" ContentType="{_PARTS}.sheet.main+xml"/>'
+    f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{_PARTS}.worksheet+xml"/></Types>',
+    "_rels/.rels": _links("officeDocument", "xl/workbook.xml"),
+    "xl/_rels/workbook.xml.rels": _links("worksheet", "worksheets/sheet1.xml"),
+    "xl/workbook.xml": f'<workbook {_SHEET} xmlns:r="{_OFFICE}"><sheets>'
+    '<sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>',
+}
+
+
+def sheet_bytes(rows: Sequence[Sequence[str]]) -> bytes:
+    """Return an .xlsx file with these rows of text in one sheet; the same rows give the same bytes."""
+    lines = ""
+    for number, row in enumerate(rows, 1):
+        cells = (
+            f'<c r="{chr(ord("A") + k)}{number}" t="inlineStr"><is><t>{escape(v)}</t></is></c>'
+            for k, v in enumerate(row)
+        )
+        lines += f'<row r="{number}">{"".join(cells)}</row>'
+    sheet = f"<worksheet {_SHEET}><sheetData>{lines}</sheetData></worksheet>"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in (_WORKBOOK | {"xl/worksheets/sheet1.xml": sheet}).items():
+            entry = zipfile.ZipInfo(name)  # without a time
+            archive.writestr(entry, f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>{text}')
+    return buffer.getvalue()

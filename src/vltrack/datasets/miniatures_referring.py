@@ -8,7 +8,7 @@ included: a crowd and a small box in COCO, a region without size in Visual Genom
 from __future__ import annotations
 
 import json
-import struct
+import pickle
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,20 +20,13 @@ import numpy as np
 
 from vltrack.core.types import Image
 from vltrack.datasets.miniatures import new_folder
-from vltrack.datasets.referring import referring_layout
+from vltrack.datasets.referring import ReferringLayout, referring_layout
 from vltrack.datasets.referring_convert import convert
 from vltrack.datasets.synthetic import synthesize_clip, write_image
 
 _SIZE = (320, 240)
-_IMAGES = 3  # per split
 _NAME_2014 = "COCO_train2014_{:012d}.jpg"
 _NAME_2017 = "{:012d}.jpg"
-_REFER = {
-    "refcoco": ("refcoco", "refs(unc)", "unc"),
-    "refcoco+": ("refcoco+", "refs(unc)", "unc+"),
-    "refcocog": ("refcocog", "refs(google)", "gref"),
-    "refcocog-umd": ("refcocog", "refs(umd)", "gref_umd"),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,24 +58,22 @@ def write_referring_miniature(name: str, out: Path, seed: int = 0) -> Path:
         DataError: unknown name.
         ResourceError: ``out`` is not empty, or cannot be written.
     """
-    splits = {
-        split: _scenes(seed * 1000 + 100 * place, place * 1000)
-        for place, split in enumerate(referring_layout(name).splits)
-    }
+    layout = referring_layout(name)
+    splits = {split: _scenes(seed * 1000 + 100 * k, k * 1000) for k, split in enumerate(layout.splits)}
     with new_folder(out):
         if name == "coco2017":
             _write_coco(out, splits)
         elif name == "visual-genome":
             _write_regions(out, splits)
         else:
-            _write_refer(out, splits, *_REFER[name])
+            _write_refer(out, splits, layout)
     return out
 
 
 def _scenes(seed: int, first: int) -> list[_Scene]:
-    """Return images whose objects are at least 20 pixels wide and high."""
+    """Return three images whose objects are at least 20 pixels wide and high."""
     found: list[_Scene] = []
-    while len(found) < _IMAGES:
+    while len(found) < 3:
         clip = synthesize_clip(seed, 1, _SIZE)
         seed += 1
         number = first + len(found) + 1
@@ -128,19 +119,20 @@ def _region(one: _Object, box: list[int]) -> dict[str, Any]:
     return {"region_id": one.number, "image_id": one.image, "phrase": one.phrase, **sides}
 
 
-def _write_refer(out: Path, splits: _Splits, folder: str, refs: str, short: str) -> None:
-    """Write a set as REFER and as VLTVG have it, both of the same images."""
-    home, lists = out / folder, out / "split" / "data" / short
-    home.mkdir(parents=True)
-    lists.mkdir(parents=True)
+def _write_refer(out: Path, splits: _Splits, layout: ReferringLayout) -> None:
+    """Write a set as VLTVG and as REFER have it, both of the same images."""
+    lists = out / layout.raw[0]
+    refs = out / next(place for place in layout.raw if place.endswith(".p"))
+    refs.parent.mkdir(parents=True)
+    lists.parent.mkdir(parents=True)
     scenes = [scene for part in splits.values() for scene in part]
     _write_images(out / "train2014", scenes, _NAME_2014)
-    _write_json(home / "instances.json", _instances(scenes, _NAME_2014))
+    _write_json(refs.with_name("instances.json"), _instances(scenes, _NAME_2014))
     entries = [_reference(one, split) for split, part in splits.items() for one in _objects(part)]
-    (home / f"{refs}.p").write_bytes(plain_pickle(entries))
-    convert(home / f"{refs}.p")
+    refs.write_bytes(pickle.dumps(entries, 2))
+    convert(refs)
     for split, part in splits.items():
-        file = lists / f"{short}_{split}.pth"
+        file = lists.with_name(lists.name.format(split=split))
         rows = [
             (_NAME_2014.format(one.image), f"{one.number}.pth", one.box, phrase, [("r1", ["none"])])
             for one in _objects(part)
@@ -198,7 +190,7 @@ def _instances(scenes: list[_Scene], file_name: str) -> dict[str, Any]:
         for scene in scenes
     ]
     return {
-        "info": {"description": f"a miniature with drawn {'pictures'}", "version": "1.0"},
+        "info": {"description": "a miniature with drawn pictures", "version": "1.0"},
         "licenses": [],
         "images": images,
         "annotations": annotations,
@@ -222,45 +214,10 @@ def _write_json(file: Path, made: object) -> None:
     file.write_text(json.dumps(made), encoding="utf-8")
 
 
-# -- plain data as the pickles that sets of phrases come in: numbers, texts, None, lists, tuples, dictionaries
-
-
-def plain_pickle(value: object) -> bytes:
-    """Return the pickle (protocol 2) of plain data. Raises ``TypeError`` for any other value."""
-    return b"\x80\x02" + b"".join(_parts(value)) + b"."
-
-
 def torch_archive(value: object, name: str) -> bytes:
     """Return the file that ``torch.save`` writes of plain data: an archive with ``NAME/data.pkl``."""
     made = BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
-        for entry, data in (("data.pkl", plain_pickle(value)), ("byteorder", b"little"), ("version", b"3\n")):
+        for entry, data in (("data.pkl", pickle.dumps(value, 2)), ("byteorder", b"little"), ("version", b"3\n")):
             archive.writestr(zipfile.ZipInfo(f"{name}/{entry}"), data)  # without a time
     return made.getvalue()
-
-
-def _parts(value: object) -> list[bytes]:
-    match value:
-        case None:
-            return [b"N"]
-        case bool():
-            return [b"\x88" if value else b"\x89"]
-        case int():
-            length = value.bit_length() // 8 + 1
-            return [b"\x8a", bytes([length]), value.to_bytes(length, "little", signed=True)]
-        case float():
-            return [b"G", struct.pack(">d", value)]
-        case str():
-            data = value.encode()
-            return [b"X", struct.pack("<I", len(data)), data]
-        case list():
-            return [b"](", *_all(value), b"e"]
-        case tuple():
-            return [b"(", *_all(value), b"t"]
-        case dict():
-            return [b"}(", *_all(part for pair in value.items() for part in pair), b"u"]
-    raise TypeError(f"Not plain data: {type(value).__name__}.")
-
-
-def _all(values: Iterable[object]) -> list[bytes]:
-    return [part for value in values for part in _parts(value)]

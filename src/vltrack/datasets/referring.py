@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.types import Box, Floats, Image
+from vltrack.core.types import Box, Image
 from vltrack.datasets.images import read_rgb
-from vltrack.datasets.referring_json import read_coco, read_lines, read_regions
+from vltrack.datasets.referring_json import ReferringSplit, read_coco, read_lines, read_regions
 
 _READERS = {"coco": read_coco, "regions": read_regions, "lines": read_lines}
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".lmdb")
@@ -136,33 +135,6 @@ class ReferringExpression:
     def image(self) -> Image:
         """Decode the image to RGB uint8 (H, W, 3). Raises ``DataError`` that names the file."""
         return read_rgb(self.file)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ReferringSplit:
-    """One split as columns of N rows.
-
-    Attributes:
-        split, annotations: its name, and the file that it was read from.
-        names: image names; ``image`` (N,) int64 are indices into them.
-        boxes: (N, 4) x, y, w, h float64 in pixels.
-        phrases, references: N texts.
-        sizes: width and height by image name, where the annotations have them.
-        left_out: number of entries that were not used, by reason.
-    """
-
-    split: str
-    annotations: Path
-    names: tuple[str, ...]
-    image: NDArray[np.int64]
-    boxes: Floats
-    phrases: tuple[str, ...]
-    references: tuple[str, ...]
-    sizes: dict[str, tuple[int, int]]
-    left_out: Counter[str]
-
-    def __len__(self) -> int:
-        return len(self.phrases)
 
 
 class ReferringSet:
@@ -295,8 +267,9 @@ def missing_annotations(layout: ReferringLayout, root: Path, split: str | None) 
     if not root.is_dir():
         return _no_folder(root)
     what = layout.title if split is None else f"split {split!r} of {layout.title}"
+    places = ", ".join(place.format(split=split or "<split>") for place in layout.annotations)
     return DataError(
-        f"No annotations of {what} in {root}: none of {', '.join(layout.annotations)}.",
+        f"No annotations of {what} in {root}: none of {places}.",
         hint=f"`vltrack datasets fetch-help {layout.name}` says what to fetch.",
     )
 
@@ -316,28 +289,9 @@ def _no_folder(path: Path) -> DataError:
 
 
 def _read(layout: ReferringLayout, file: Path, split: str, min_side: float) -> ReferringSplit:
-    columns = _READERS[layout.format](file, split)
-    boxes = np.frombuffer(columns.boxes, dtype=np.float64).reshape(-1, 4)
-    image = np.frombuffer(columns.image, dtype=np.int64)
-    phrases, references = columns.phrases, columns.references
-    if min_side > 0:
-        keep = np.flatnonzero((boxes[:, 2:] > min_side).all(axis=1))
-        columns.left_out[f"a box of {min_side:g} pixels or less"] += len(boxes) - len(keep)
-        boxes, image = boxes[keep], image[keep]
-        phrases, references = [phrases[k] for k in keep], [references[k] for k in keep]
-    if not phrases:
-        raise DataError(
-            f"No usable phrase of split {split!r} in {file}.",
-            hint=", ".join(f"{count} times {why}" for why, count in columns.left_out.items()),
-        )
-    return ReferringSplit(
-        split=split,
-        annotations=file,
-        names=tuple(columns.images),
-        image=image,
-        boxes=boxes,
-        phrases=tuple(phrases),
-        references=tuple(references),
-        sizes=columns.sizes,
-        left_out=+columns.left_out,
-    )
+    found = ReferringSplit(split=split, annotations=file, min_side=min_side)
+    _READERS[layout.format](found)
+    if not len(found):
+        why = ", ".join(f"{count} times {reason}" for reason, count in found.left_out.items())
+        raise DataError(f"No usable phrase of split {split!r} in {file}.", hint=why)
+    return found

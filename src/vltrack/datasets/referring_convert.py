@@ -11,12 +11,14 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError, UsageError
@@ -35,6 +37,7 @@ from vltrack.core.torch_archive import (
 from vltrack.datasets.referring import annotation_files, image_file, missing_annotations, referring_layout
 from vltrack.datasets.referring_json import (
     FourNumbers,
+    Instances,
     InvalidValue,
     box_of,
     entries,
@@ -52,38 +55,9 @@ _TABLE_BYTES = 16 << 20
 _PLAIN = frozenset(("collections.OrderedDict", *STORAGES, *TENSORS))
 
 
-class Opened:
-    """An open file of plain data: ``content``, with a ``Made`` for each tensor."""
-
-    def __init__(self, archive: TorchArchive) -> None:
-        self.content = archive.content
-        self._archive = archive
-        self._read: dict[Storage, NDArray[Any]] = {}
-
-    def four_numbers(self, value: object) -> object:
-        """Return the numbers of a tensor of four as a list, anything else unchanged.
-
-        Raises:
-            ValueError: a tensor of another shape or without its bytes.
-        """
-        if not isinstance(value, Made):
-            return value
-        place = tensor_place(value) if value.path in TENSORS else None
-        if place is None or place.shape != (4,) or place.storage.kind == "bfloat16":
-            raise ValueError("not a tensor of four numbers")
-        if place.storage not in self._read:
-            try:
-                raw = self._archive.read(place.storage)
-            except (OSError, *DAMAGE) as error:  # such as the archive's entry
-                raise ValueError(f"a tensor whose bytes are damaged ({str(error)[:80]})") from None
-            self._read[place.storage] = raw.view(place.storage.kind)
-        numbers, (step,) = self._read[place.storage], place.stride
-        return [float(numbers[place.offset + k * step]) for k in range(4)]
-
-
 @contextmanager
-def open_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Opened]:
-    """Open a file of ``pickle`` or ``torch.save`` that holds plain data. Nothing that it names is run.
+def open_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[TorchArchive]:
+    """Open a file of ``pickle`` or ``torch.save`` of plain data, with a ``Made`` per tensor. Nothing in it is run.
 
     Raises:
         DataError: no such file, larger than ``max_bytes``, damaged, over a limit, or one that names more than
@@ -95,7 +69,7 @@ def open_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Opened]:
             raise DataError(f"{path} has {size} bytes, more than the limit of {max_bytes}.")
         with open_archive(path, pickle_bytes=max_bytes, table_bytes=_TABLE_BYTES) as archive:
             _refuse_names(path, archive.names)
-            yield Opened(archive)
+            yield archive
     except Refused as error:
         _refuse_names(path, error.names)
         raise DataError(f"Cannot read {path}: it {error}.", hint="Fetch it again.") from None
@@ -155,9 +129,9 @@ def convert(
         if not isinstance(content, list) or not content:
             raise DataError(f"Not a list of phrases: {file} holds {shown(content)}.", hint="Check the file.")
         if isinstance(content[0], dict):
-            rows = _convert_refs(content, file, instances or file.with_name("instances.json"))
+            rows = _ref_rows(content, file, instances or file.with_name("instances.json"))
         else:
-            rows = _convert_list(opened, file, boxes)
+            rows = _list_rows(opened, file, boxes)
         target = out if out is not None else file.with_suffix(".jsonl")
         splits: Counter[str] = Counter()
         with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
@@ -168,8 +142,8 @@ def convert(
     return Converted(path=target, phrases=splits.total(), splits=dict(splits))
 
 
-def _convert_list(opened: Opened, file: Path, boxes: BoxFormat | None) -> Iterator[_Row]:
-    """Return the rows of a list of (name, mask, box, phrase, attributes) or (name, box, phrase)."""
+def _list_rows(opened: TorchArchive, file: Path, boxes: BoxFormat | None) -> Iterator[_Row]:
+    """Yield the rows of a list of (name, mask, box, phrase, attributes) or (name, box, phrase)."""
     kind, _, split = file.stem.rpartition("_")
     box_format = boxes or BOX_FORMATS.get(kind)
     if box_format is None:
@@ -178,27 +152,43 @@ def _convert_list(opened: Opened, file: Path, boxes: BoxFormat | None) -> Iterat
             f"Unknown box format of {file.name}: its name is not one of {known}.",
             hint="Give --boxes xywh (corner and size) or --boxes xyxy (two corners).",
         )
-    return _list_rows(opened, file, box_format, split or file.stem)
-
-
-def _list_rows(opened: Opened, file: Path, box_format: BoxFormat, split: str) -> Iterator[_Row]:
+    read = cache(opened.read)  # one storage may hold the boxes of many entries
     references: dict[tuple[str, FourNumbers], str] = {}
     for count, entry in enumerate(opened.content, 1):
         try:
             match entry:
                 case (image, _, box, phrase, _) | (image, box, phrase):
-                    row = {"image": image, "box": opened.four_numbers(box), "phrase": phrase}
+                    row = {"image": image, "box": _plain_numbers(box, read), "phrase": phrase}
                 case _:
                     raise InvalidValue(f"{shown(entry)} where (name, ..., box, phrase, ...) should be")
             name, phrase, (a, b, c, d) = file_name(text(row, "image")), text(row, "phrase"), _finite_box(row)
             placed = (a, b, c, d) if box_format == "xywh" else (a, b, c - a, d - b)
-            yield name, placed, phrase, split, references.setdefault((name, placed), str(count))
+            yield name, placed, phrase, split or file.stem, references.setdefault((name, placed), str(count))
         except ValueError as error:
             raise _entry_error(file, count, error) from None
 
 
-def _convert_refs(content: list[Any], file: Path, instances: Path) -> Iterator[_Row]:
-    """Return the rows of dictionaries per object: its id in ``instances.json``, its split, its sentences."""
+def _plain_numbers(value: object, read: Callable[[Storage], NDArray[np.uint8]]) -> object:
+    """Return the numbers of a tensor of four as a list, anything else unchanged; ``read`` reads a storage.
+
+    Raises:
+        ValueError: a tensor of another shape or without its bytes.
+    """
+    if not isinstance(value, Made):
+        return value
+    place = tensor_place(value) if value.path in TENSORS else None
+    if place is None or place.shape != (4,) or place.storage.kind == "bfloat16":
+        raise ValueError("not a tensor of four numbers")
+    try:
+        numbers = read(place.storage).view(place.storage.kind)
+    except (OSError, *DAMAGE) as error:  # such as the archive's entry
+        raise ValueError(f"a tensor whose bytes are damaged ({str(error)[:80]})") from None
+    (step,) = place.stride
+    return [float(numbers[place.offset + k * step]) for k in range(4)]
+
+
+def _ref_rows(content: list[Any], file: Path, instances: Path) -> Iterator[_Row]:
+    """Yield the rows of dictionaries per object: its id in ``instances.json``, its split, its sentences."""
     wanted: set[int] = set()
     for count, entry in enumerate(content, 1):
         try:
@@ -212,10 +202,6 @@ def _convert_refs(content: list[Any], file: Path, instances: Path) -> Iterator[_
             f"{file} refers to the boxes in instances.json, which is missing: {instances}.",
             hint="Both files come in one archive: put it there, or give --instances.",
         )
-    return _ref_rows(content, file, instances, wanted)
-
-
-def _ref_rows(content: list[Any], file: Path, instances: Path, wanted: set[int]) -> Iterator[_Row]:
     found = read_instances(instances, wanted)
     for count, entry in enumerate(content, 1):
         try:
@@ -267,7 +253,7 @@ def export_pictures(root: Path, out: Path, *, split: str = "train", min_side: fl
     listed = 0
     with atomic_path(out / "index.jsonl") as temporary:
         with temporary.open("w", encoding="utf-8") as lines:
-            for row in index.rows():
+            for row in index.lines():
                 file = image_file(layout, root, split, row["f"]).resolve()
                 row["f"] = Path(os.path.relpath(file, out.resolve())).as_posix()
                 lines.write(json.dumps(row, allow_nan=False) + "\n")
@@ -277,13 +263,13 @@ def export_pictures(root: Path, out: Path, *, split: str = "train", min_side: fl
     return listed
 
 
-class _Index:
-    """Content of a COCO file by image."""
+class _Index(Instances):
+    """Objects of a COCO file by image, with outlines, and licenses."""
 
     def __init__(self, min_side: float) -> None:
+        super().__init__()
         self._min_side = min_side
-        self._images: dict[int, tuple[str, int, int, int]] = {}
-        self._names: dict[int, str] = {}
+        self._license_of: dict[int, int] = {}
         self._licenses: dict[int, str] = {}
         # Id of the category, box and outline as text: numbers would take four times the memory.
         self._objects: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
@@ -291,13 +277,10 @@ class _Index:
     def license(self, entry: dict[str, Any]) -> None:
         self._licenses[whole(entry, "id")] = text(entry, "name")
 
-    def category(self, entry: dict[str, Any]) -> None:
-        self._names[whole(entry, "id")] = text(entry, "name")
-
     def image(self, entry: dict[str, Any]) -> None:
-        license = whole(entry, "license") if "license" in entry else -1
-        size = whole(entry, "width"), whole(entry, "height")
-        self._images[whole(entry, "id")] = (file_name(text(entry, "file_name")), *size, license)
+        super().image(entry)
+        if "license" in entry:
+            self._license_of[entry["id"]] = whole(entry, "license")
 
     def annotation(self, entry: dict[str, Any]) -> None:
         box = box_of(entry, "bbox")
@@ -309,18 +292,19 @@ class _Index:
             made["p"] = _join([numbers_of({"segmentation": part}, "segmentation") for part in parts])
         self._objects[whole(entry, "image_id")].append((whole(entry, "category_id"), json.dumps(made)))
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def lines(self) -> Iterator[dict[str, Any]]:
         """Yield the line of each listed image with objects; ``f`` is its bare name."""
-        for number in sorted(self._objects.keys() & self._images.keys()):
-            name, width, height, license = self._images[number]
+        for number in sorted(self._objects.keys() & self.images.keys()):
+            name = self.images[number]
+            width, height = self.sizes[name]
             named = [
-                {"c": self._names[category]} | json.loads(made)
+                {"c": self.categories[category]} | json.loads(made)
                 for category, made in self._objects[number]
-                if category in self._names
+                if category in self.categories
             ]
             outlined = [one for one in named if "p" in one]
             boxed = [one for one in named if "p" not in one]
-            source = {"src": NAME, "lic": self._licenses.get(license, "")}
+            source = {"src": NAME, "lic": self._licenses.get(self._license_of.get(number, -1), "")}
             yield {"f": name, "w": width, "h": height, "inst": outlined, "box": boxed} | source
 
 

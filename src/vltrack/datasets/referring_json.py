@@ -10,19 +10,23 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vltrack.core.errors import DataError
 from vltrack.core.json_io import parse_json, walk_json
+from vltrack.core.types import Floats
 
 LINE_KEYS = ("image", "box", "phrase", "split", "reference")
 MAX_LINES_BYTES = 2 << 30
 _LINE_BYTES = 1 << 20
 _WORD = re.compile(r"\w")
-_SIDES = 4
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair cannot be written as UTF-8
 FourNumbers = tuple[float, float, float, float]
 
 
@@ -30,51 +34,73 @@ class InvalidValue(ValueError):
     """A value of a wrong type or range; the caller adds its place and raises ``DataError``."""
 
 
-@dataclass(slots=True)
-class Columns:
-    """N phrases as columns, so that millions fit into memory.
+@dataclass(kw_only=True, slots=True, eq=False)
+class ReferringSplit:
+    """N phrases of one split, as columns so that millions fit into memory.
 
     Attributes:
-        images: image names as in the annotations, with their indices.
-        image: N indices of images.
-        boxes: N x 4 numbers, one after the other.
+        split, annotations: its name, and the file that it is read from.
+        min_side: boxes whose width or height is not greater are left out; pixels.
+        names: image names as in the annotations.
         phrases, references: N texts; ``references`` identify the object, so several phrases of one object
             share theirs.
-        sizes: width and height of an image, where the annotations have them.
+        sizes: width and height by image name, where the annotations have them.
         left_out: number of entries that were not used, by reason.
     """
 
-    images: dict[str, int] = field(default_factory=dict)
-    image: array[int] = field(default_factory=lambda: array("q"))
-    boxes: array[float] = field(default_factory=lambda: array("d"))
+    split: str
+    annotations: Path
+    min_side: float = 0.0
+    names: list[str] = field(default_factory=list)
     phrases: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    _index_of: dict[str, int] = field(default_factory=dict)
+    _image: array[int] = field(default_factory=lambda: array("q"))
+    _boxes: array[float] = field(default_factory=lambda: array("d"))
+
+    def __len__(self) -> int:
+        return len(self.phrases)
+
+    @property
+    def image(self) -> NDArray[np.int64]:
+        """Indices into ``names``, (N,) int64."""
+        return np.frombuffer(self._image, dtype=np.int64)
+
+    @property
+    def boxes(self) -> Floats:
+        """Boxes x, y, w, h in pixels, (N, 4) float64."""
+        return np.frombuffer(self._boxes, dtype=np.float64).reshape(-1, 4)
 
     def add(self, image: str, box: FourNumbers, phrase: str, reference: str) -> None:
         """Add a phrase, or count it as left out."""
         plain = " ".join(phrase.split())
         if not (box[2] > 0 and box[3] > 0 and max(map(abs, box)) < 1e9):
             self.left_out["a box without size"] += 1
-        elif not _WORD.search(plain) or not is_unicode(plain):
+        elif not _WORD.search(plain) or _SURROGATE.search(plain):
             self.left_out["a phrase without a word"] += 1
+        elif min(box[2:]) <= self.min_side:
+            self.left_out[f"a box of {self.min_side:g} pixels or less"] += 1
         else:
-            self.image.append(self.images.setdefault(image, len(self.images)))
-            self.boxes.extend(box)
+            index = self._index_of.setdefault(image, len(self.names))
+            if index == len(self.names):
+                self.names.append(image)
+            self._image.append(index)
+            self._boxes.extend(box)
             self.phrases.append(plain)
             self.references.append(reference)
 
 
-def read_coco(path: Path, split: str) -> Columns:
-    """Read COCO's ``instances_*.json``: a phrase is the name of the category; crowds are left out.
+# Each reader raises ``DataError`` for invalid JSON, or an entry of a wrong type; it names the entry.
 
-    Raises:
-        DataError: invalid JSON, or an entry of a wrong type.
-    """
-    found, coco = Columns(), _Instances()
-    read_entries(path, {"images": coco.image, "annotations": coco.annotation, "categories": coco.category})
-    found.left_out["a crowd"] += coco.crowds
+
+def read_coco(found: ReferringSplit) -> None:
+    """Read COCO's ``instances_*.json``: a phrase is the name of the category; crowds are left out."""
+    coco = Instances()
+    lists = {"images": coco.image, "annotations": coco.annotation, "categories": coco.category}
+    read_entries(found.annotations, lists)
+    found.left_out += Counter({"a crowd": coco.crowds})
     for number, image, category, box in coco.rows():
         name, phrase = coco.images.get(image), coco.categories.get(category)
         if name is None or phrase is None:
@@ -82,24 +108,17 @@ def read_coco(path: Path, split: str) -> Columns:
         else:
             found.add(name, box, phrase, str(number))
     found.sizes = coco.sizes
-    found.left_out = +found.left_out
-    return found
 
 
 def read_instances(path: Path, wanted: set[int]) -> dict[int, tuple[str, FourNumbers]]:
     """Read image name and box of the ``wanted`` annotations of a file like COCO's. Raises ``DataError``."""
-    coco = _Instances(wanted)
+    coco = Instances(wanted)
     read_entries(path, {"images": coco.image, "annotations": coco.annotation})
     return {number: (coco.images[i], box) for number, i, _, box in coco.rows() if i in coco.images}
 
 
-def read_regions(path: Path, split: str) -> Columns:
-    """Read Visual Genome's ``region_descriptions.json``: a list of images with their regions.
-
-    Raises:
-        DataError: invalid JSON, or an entry of a wrong type.
-    """
-    found = Columns()
+def read_regions(found: ReferringSplit) -> None:
+    """Read Visual Genome's ``region_descriptions.json``: a list of images with their regions."""
 
     def image(entry: dict[str, Any]) -> None:
         name = f"{whole(entry, 'id')}.jpg"
@@ -107,32 +126,25 @@ def read_regions(path: Path, split: str) -> Columns:
             x, y, w, h = (number(region, key) for key in ("x", "y", "width", "height"))
             found.add(name, (x, y, w, h), text(region, "phrase"), str(whole(region, "region_id")))
 
-    read_entries(path, {"": image})
-    return found
+    read_entries(found.annotations, {"": image})
 
 
-def read_lines(path: Path, split: str) -> Columns:
-    """Read the phrases of ``split`` from the converter's file: one JSON object per line with ``LINE_KEYS``.
-
-    Raises:
-        DataError: a line with invalid JSON, other keys or a value of a wrong type (names file and line).
-    """
-    found = Columns()
-    for place, line in _lines(path):
+def read_lines(found: ReferringSplit) -> None:
+    """Read the phrases of the split from the converter's file: one JSON object per line with ``LINE_KEYS``."""
+    for place, line in _lines(found.annotations):
         entry = parse_json(line, place)
         try:
             if not isinstance(entry, dict) or set(entry) != set(LINE_KEYS):
                 raise InvalidValue(f"not the keys {', '.join(LINE_KEYS)}")
-            if text(entry, "split") == split:
+            if text(entry, "split") == found.split:
                 name = file_name(text(entry, "image"))
                 found.add(name, box_of(entry, "box"), text(entry, "phrase"), text(entry, "reference"))
         except InvalidValue as error:
             raise DataError(f"{place}: {error}.", hint="Convert the original file again.") from error
-    return found
 
 
 def read_entries(
-    path: Path, readers: dict[str, Callable[[dict[str, Any]], None]], may_lack: Collection[str] = ()
+    path: Path, readers: Mapping[str, Callable[[dict[str, Any]], None]], may_lack: Collection[str] = ()
 ) -> None:
     """Call the reader of each list in the file with each of the list's entries.
 
@@ -190,7 +202,7 @@ def entries(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
 def box_of(entry: dict[str, Any], key: str) -> FourNumbers:
     """Return four numbers. Raises ``InvalidValue``."""
     value = entry.get(key)
-    if not isinstance(value, list | tuple) or len(value) != _SIDES:
+    if not isinstance(value, list | tuple) or len(value) != 4:
         raise InvalidValue(f"{key} is {shown(value)}, not four numbers")
     a, b, c, d = (_float(part, key) for part in value)
     return a, b, c, d
@@ -215,11 +227,6 @@ def file_name(name: str) -> str:
     return name
 
 
-def is_unicode(value: str) -> bool:
-    """Return whether the text can be written as UTF-8 (no half of a surrogate pair)."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
 def shown(value: object) -> str:
     """Format a value for an error message, nested ones by type and length only (formatting could crash)."""
     if isinstance(value, str):
@@ -240,7 +247,7 @@ def _float(value: object, key: str) -> float:
     raise InvalidValue(f"{key} is {shown(value)}, not a number")
 
 
-class _Instances:
+class Instances:
     """Images, annotations and categories of a COCO file, in any order; ``wanted`` selects annotations."""
 
     def __init__(self, wanted: set[int] | None = None) -> None:
