@@ -36,7 +36,7 @@ from child import Worker, environment
 from vltrack.checkpoints.cards import find_file
 from vltrack.core.files import sha256_of, write_text
 from vltrack.core.types import iou_xywh
-from vltrack.datasets.reader import read_sequences
+from vltrack.datasets.reader import open_dataset
 from vltrack.datasets.sequences import Sequence
 from vltrack.metrics.success import success
 
@@ -121,7 +121,7 @@ def columns(options: argparse.Namespace) -> list[Column]:
 
 def comparable(root: Path, wanted: list[str] | None) -> list[Sequence]:
     """The targets of ``root``; without a choice, those whose boxes were not made with a peer's help."""
-    sequences = {sequence.name: sequence for sequence in read_sequences(root)}
+    sequences = {sequence.name: sequence for sequence in open_dataset(root, name="folder").sequences}
     if wanted:
         missing = [name for name in wanted if name not in sequences]
         if missing:

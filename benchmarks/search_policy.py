@@ -19,7 +19,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from vltrack.datasets.reader import read_sequences
+from vltrack.datasets.reader import open_dataset
 from vltrack.metrics.success import success
 from vltrack.tracking.tracker import Tracker
 
@@ -29,7 +29,7 @@ Job = tuple[str, str, str, tuple[tuple[str, str], ...]]
 def follow(job: Job) -> tuple[float, float]:
     """AUC and SR0.5 of one target under one policy."""
     folder, weights, mode, settings = job
-    sequence = read_sequences(Path(folder))[0]
+    sequence = open_dataset(Path(folder), name="folder").sequences[0]
     tracker = Tracker.load(weights, threads=1, policy=dict(settings))
     boxes = []
     for number, frame in enumerate(sequence.frames()):
@@ -68,9 +68,11 @@ def main() -> None:
     # Annotated with NanoTrack's help: not comparable with it, left out as in real_video.py.
     index = (given.root.parent / "INDEX.tsv").read_text(encoding="utf-8").splitlines()[1:]
     helped = {line.split("\t")[0] for line in index if "made with its help" in line}
-    names = [s.name for s in read_sequences(given.root) if s.name not in helped | set(given.skip)]
+    names = [
+        s.name for s in open_dataset(given.root, name="folder").sequences if s.name not in helped | set(given.skip)
+    ]
     # Long targets first, so that no process waits for another at the end.
-    names.sort(key=lambda name: -len(read_sequences(given.root / name)[0]))
+    names.sort(key=lambda name: -len(open_dataset(given.root / name, name="folder").sequences[0]))
     with ProcessPoolExecutor(given.j) as pool:
         jobs = [
             (str(given.root / name), given.weights, given.mode, tuple(sorted(policy.items())))

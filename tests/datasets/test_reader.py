@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.layouts import OTB_SPANS, UAV123_10FPS_SPANS, UAV123_SPANS
+from vltrack.datasets.layouts import OTB_SPANS, UAV123, UAV123_10FPS
 from vltrack.datasets.miniatures import draw_miniature, sheet_bytes, write_video_miniature
 from vltrack.datasets.reader import open_dataset, read_ground_truth
 from vltrack.datasets.sequences import ImageList, Sequence
@@ -132,13 +132,13 @@ def test_uav123_parts_share_a_folder_by_the_built_in_table(tmp_path: Path) -> No
     images(tmp_path / "data_seq" / "UAV123" / "bird1", range(1, 300), "{:06d}.jpg")
     images(tmp_path / "data_seq" / "UAV123" / "person8", range(1070, 1530), "{:06d}.jpg")
     for name in ("bird1_1", "person8_2"):
-        rows = UAV123_SPANS[name].last - UAV123_SPANS[name].first + 1
+        rows = UAV123.spans[name].last - UAV123.spans[name].first + 1
         write(tmp_path / "anno" / "UAV123" / f"{name}.txt", f"{BOX}\n" * (rows - 1) + "NaN,NaN,NaN,NaN\n")
     one, two = open_dataset(tmp_path).sequences
     assert (one.files[0].name, one.files[-1].name) == ("000001.jpg", "000253.jpg")
     assert (two.files[0].name, two.files[-1].name) == ("001075.jpg", "001525.jpg")
     assert two.absent.nonzero()[0].tolist() == [450]
-    assert UAV123_10FPS_SPANS["bird1_2"].first == 259  # every third image: (775 - 1) / 3 + 1
+    assert UAV123_10FPS.spans["bird1_2"].first == 259  # every third image: (775 - 1) / 3 + 1
 
 
 def test_one_video_with_several_targets_is_several_sequences(tmp_path: Path) -> None:

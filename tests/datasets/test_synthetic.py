@@ -10,7 +10,7 @@ import pytest
 
 from vltrack.core.errors import DataError, ResourceError
 from vltrack.core.types import iou_xywh
-from vltrack.datasets.reader import read_sequences
+from vltrack.datasets.reader import open_dataset
 from vltrack.datasets.synthetic import COLORS, SHAPES, synthesize, synthesize_clip, write_clip
 
 
@@ -65,7 +65,7 @@ def test_impossible_clips_are_refused(frames: int, size: tuple[int, int]) -> Non
 def test_round_trip(tmp_path: Path) -> None:
     folders = synthesize(tmp_path / "out", 2, 14, seed=3)
     assert [f.name for f in folders] == ["clip-0001", "clip-0002"]
-    for number, sequence in enumerate(read_sequences(tmp_path / "out")):
+    for number, sequence in enumerate(open_dataset(tmp_path / "out", name="folder").sequences):
         clip = synthesize_clip(3 + number, 14)
         assert sequence.sentence == clip.sentence
         assert np.allclose(sequence.boxes, clip.boxes, atol=0.006)
@@ -73,9 +73,9 @@ def test_round_trip(tmp_path: Path) -> None:
         frames = [frame.image for frame in sequence.frames()]
         assert len(frames) == 14
         assert np.abs(frames[5].astype(int) - clip.frames[5]).mean() < 4
-    assert len(read_sequences(folders[0])) == 1
+    assert len(open_dataset(folders[0], name="folder").sequences) == 1
     synthesize(tmp_path / "out", 1, 3, seed=9)  # replaced
-    assert len(read_sequences(folders[0])[0]) == 3
+    assert len(open_dataset(folders[0], name="folder").sequences[0]) == 3
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["clip-0001", "clip-0002"]
 
 
@@ -96,19 +96,19 @@ def folder(tmp_path: Path) -> Path:
 def test_separators_nan_and_counts(folder: Path) -> None:
     (folder / "absent.txt").unlink()
     (folder / "groundtruth.txt").write_text("1\t2\t3\t4\n1 2 3 4\nnan,nan,nan,nan\n")
-    sequence = read_sequences(folder)[0]
+    sequence = open_dataset(folder, name="folder").sequences[0]
     assert sequence.absent.tolist() == [False, False, True]
     assert np.isnan(sequence.boxes[2]).all()
     (folder / "absent.txt").write_text("0\n1\n")
     with pytest.raises(DataError, match="2 values for 3 boxes"):
-        read_sequences(folder)
+        open_dataset(folder, name="folder")
     (folder / "absent.txt").write_text("0\n7\n0\n")
     with pytest.raises(DataError, match=r"absent\.txt:2"):
-        read_sequences(folder)
+        open_dataset(folder, name="folder")
     (folder / "absent.txt").unlink()
     (folder / "groundtruth.txt").write_text("1,2,3,4\n")
     with pytest.raises(DataError, match="1 row for the 3 images"):
-        read_sequences(folder)
+        open_dataset(folder, name="folder")
 
 
 def test_not_a_sequence(tmp_path: Path) -> None:
@@ -116,12 +116,12 @@ def test_not_a_sequence(tmp_path: Path) -> None:
     (tmp_path / "s" / "groundtruth.txt").write_text("1,2,3,4\n")
     for path in (tmp_path / "x", tmp_path):
         with pytest.raises(DataError, match=str(path)) as caught:
-            read_sequences(path)
+            open_dataset(path, name="folder")
         assert caught.value.exit_code == 4
 
 
 def test_real_sequences_are_complete(shared: Path) -> None:
-    sequences = read_sequences(shared / "real" / "open")
+    sequences = open_dataset(shared / "real" / "open", name="folder").sequences
     assert len(sequences) >= 20
     assert all(s.sentence and len(s) > 20 and not s.absent[0] for s in sequences)
     short = next(s for s in sequences if s.name == "davis_dogs-jump-1")

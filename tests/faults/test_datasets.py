@@ -18,9 +18,10 @@ import pytest
 
 from vltrack.core.errors import DataError
 from vltrack.datasets.check import check_dataset
+from vltrack.datasets.detect import detect
 from vltrack.datasets.miniatures import write_video_miniature
 from vltrack.datasets.parsing import MAX_BYTES, Issue, Issues
-from vltrack.datasets.reader import Dataset, open_dataset, read_dataset
+from vltrack.datasets.reader import Dataset, open_dataset, read_detected
 from vltrack.datasets.sequences import Sequence
 
 ROW = "10,20,30,40\n"
@@ -470,6 +471,6 @@ def test_annotation_of_gigabytes_is_refused_by_its_size(lasot: Path) -> None:
 def test_reading_with_issues_returns_sequences_without_errors(lasot: Path) -> None:
     (lasot / "airplane" / "airplane-1" / "groundtruth.txt").write_text("1,2,3\n")
     issues = Issues()
-    dataset = read_dataset(lasot, issues, split="test")
+    dataset = read_detected(detect(lasot, split="test"), issues)
     assert [sequence.name for sequence in dataset.sequences] == ["rubicCube-1", "zebra-10"]
     assert len(issues.errors) == 1

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vltrack.core.errors import DataError, did_you_mean
-from vltrack.datasets.layout import Download, Layout, Patterns
-from vltrack.datasets.layouts import LAYOUTS
+from vltrack.datasets.layouts import LAYOUTS, Download, Layout, Patterns
 from vltrack.datasets.referring import REFERRING_LAYOUTS, ReferringLayout
 
 _PLACEHOLDERS = {"seq": "<sequence>", "stem": "<class>", "k": "<number>", "folder": "<folder>"}
@@ -102,7 +101,7 @@ def _tree(layout: Layout) -> Iterator[str]:
     box = "xmin ymin xmax ymax" if layout.rows.corners else "x,y,w,h"
     yield from _line(layout.boxes, f"boxes: {box} per frame")
     for flags in layout.flags:
-        yield from _line(flags.files, "1 where absent" + ("" if flags.needed else ", if there"))
+        yield from _line(flags, "1 where absent" + ("" if layout.flags_needed else ", if there"))
     yield from _line(layout.cover, "0 (absent) to 8 (completely visible) per frame")
     yield from _line(layout.sentence, "the sentence")
     yield from _line(layout.attribute_files, f"attributes: {' '.join(layout.attributes)}")
@@ -125,7 +124,7 @@ def _sentence(layout: Layout) -> str:
 
 def _absence(layout: Layout) -> str:
     """Return what marks the target as absent."""
-    signs = [_file_name(flags.files) for flags in layout.flags]
+    signs = [_file_name(flags) for flags in layout.flags]
     signs += ["cover 0"] if layout.cover else []
     signs += ["lost"] if layout.rows.lost is not None else []
     signs += {"nan": [], "zero": ["box 0,0,0,0"], "flat": ["no width or height"]}[layout.absent_box]

@@ -18,8 +18,7 @@ import numpy as np
 from vltrack.core.errors import DataError, did_you_mean
 from vltrack.core.files import ZIP_DAMAGE
 from vltrack.core.json_io import read_json
-from vltrack.datasets.layout import ALL, Layout, Patterns, Span, Split
-from vltrack.datasets.layouts import LAYOUTS
+from vltrack.datasets.layouts import ALL, LAYOUTS, Layout, Patterns, Span, Split
 from vltrack.datasets.parsing import MAX_BYTES, Issues, data_error, is_safe, parse_table, read_names
 from vltrack.datasets.sequences import Sequence
 

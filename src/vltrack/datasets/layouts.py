@@ -1,15 +1,158 @@
-"""Layouts of all video data sets, in the order in which they are tried.
+"""Layouts of the video data sets on disk, as plain data, in the order in which they are tried.
 
 A new data set is one more row (docs/add-a-dataset.md). Where two layouts fit one folder, the first one
 counts: the specific before the general, the user's own clips last.
+
+Paths are patterns relative to the root, alternatives in order of preference, with these fields:
+
+    {split}   a folder of the split that is read, such as "train" or "TRAIN_3"
+    {part}    the last name of that folder
+    {seq}     the sequence's name (or an alias of it)
+    {stem}    its name without the last "-number": the class in LaSOT's airplane-1
+    {k}       that number
+    {folder}  the folder of its images where several sequences share one (``Span.folder``)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from vltrack.datasets.layout import Download, Flags, Layout, Patterns, Rows, Span, Split
+Patterns = tuple[str, ...]
+ALL = "all"
+"""Name of the split that has every sequence that is there."""
+META_KEYS = ("root_class", "major_class", "object_class", "motion_class", "motion_adverb")
+"""Keys of GOT-10k's meta_info.ini that make its sentence, in the order used by vision-language trackers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        name: "test", "train", ...
+        folders: values of {split}: globs, of which the first that match anything count.
+        listed: file with the names, one per line; or a pattern with {seq} whose files name them. Without it,
+            every sequence that is found belongs to the split.
+        indices: the list holds 0-based positions in ``list.txt`` of the split's folder instead of names.
+        withheld: only the first box of a sequence is published.
+    """
+
+    name: str
+    folders: Patterns = ("",)
+    listed: Patterns = ()
+    indices: bool = False
+    withheld: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Format of a row of boxes.
+
+    Attributes:
+        box: columns of the box; where other columns come before it, others may follow.
+        corners: the box is xmin, ymin, xmax, ymax instead of x, y, w, h.
+        lost: column that is 1 where the target is absent.
+        rate: rows per image, where boxes may have been annotated at a higher frame rate (8 for NFS).
+        slack: allowed difference between the number of rows and of images; both are cut to the shorter.
+    """
+
+    box: tuple[int, int, int, int] = (0, 1, 2, 3)
+    corners: bool = False
+    lost: int | None = None
+    rate: int = 1
+    slack: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """Images of a sequence: numbers ``first`` to ``last`` of ``folder`` (by default its own)."""
+
+    first: int
+    last: int
+    folder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Download:
+    """Where to get a data set.
+
+    Attributes:
+        page: an address; where it may move, what to search for instead.
+        parts: what to download and where to unpack it, one item per line.
+        size: approximate size, or "".
+    """
+
+    page: str
+    parts: tuple[str, ...]
+    size: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """One data set in one form on disk.
+
+    Attributes:
+        name: identifier ("lasot").
+        title: name in papers.
+        form: "" for the data set as its authors publish it, else a description of this form.
+        splits: its parts; the first that is there is opened by default.
+        boxes: file with the boxes of a sequence.
+        frames: its folder of images, or a video file; () where only annotations are published.
+        marks: groups of globs that identify this layout: every glob of one group has to match something.
+        names: regular expression of its sequence names.
+        rows: format of a row of boxes.
+        first: number of the first image (None: any).
+        flags: files with 0 or 1 per frame, 1 where the target is absent; a frame is absent by any of them.
+        flags_needed: a sequence without one of them is an error.
+        absent_box: boxes that mark absence: only "nan", also "zero" (0,0,0,0) or "flat" (no width or height).
+        own: clips of the user, in which a box with negative size is an error.
+        cover: file with 0 to 8 per frame: visible eighths of the target.
+        sentence: file with the sentence.
+        sentence_form: "line" (first line), "text" (whole file), "meta" (composed from meta_info.ini, which has
+            the frame size too), "sheet" (a column in the last row of a table).
+        attributes: short names of the attributes, in the file's order.
+        attribute_files: file with the attribute flags of a sequence.
+        spans, aliases, cuts: exceptions by sequence name: its images; its other names on disk; number of rows
+            that count (None: the shortest of rows, flags and images).
+        other_files: regular expression of files that may lie in the folder of images.
+        spans_file: file that overrides ``spans`` where it exists.
+        json: name of a pysot annotation file.
+        archive: a .zip of ``boxes`` files is read without unpacking it.
+        download: where to get it.
+    """
+
+    name: str
+    title: str
+    form: str = ""
+    splits: tuple[Split, ...]
+    boxes: Patterns = ()
+    frames: Patterns = ()
+    marks: tuple[Patterns, ...] = ()
+    names: str = ".+"
+    rows: Rows = Rows()
+    first: int | None = 1
+    flags: tuple[Patterns, ...] = ()
+    flags_needed: bool = True
+    absent_box: Literal["nan", "zero", "flat"] = "nan"
+    own: bool = False
+    cover: Patterns = ()
+    sentence: Patterns = ()
+    sentence_form: Literal["line", "text", "meta", "sheet"] = "line"
+    attributes: tuple[str, ...] = ()
+    attribute_files: Patterns = ()
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cuts: Mapping[str, int | None] = field(default_factory=dict)
+    other_files: str = ""
+    spans_file: str = ""
+    json: str = ""
+    archive: bool = False
+    download: Download | None = None
+
+
+# -- parts of the rows ---------------------------------------------------------------------------------------
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -25,13 +168,6 @@ def _marks(folders: Patterns, *files: str) -> tuple[Patterns, ...]:
     """Return marks of sequences with ``files`` in one of ``folders``, or in the root itself."""
     return tuple(tuple(f"{up}*/{file}" for file in files) for up in (*(f"{one}/" for one in folders), ""))
 
-
-# Short names of the attributes, in the order of each benchmark's files.
-OTB_11 = _names("IV OPR SV OCC DEF MB FM IPR OV BC LR")
-LASOT_14 = _names("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC")
-TNL2K_17 = _names("CM ROT DEF FOC IV OV POC VC SV BC MB ARC LR FM AS TC MS")
-UAV123_12 = _names("SV ARC LR FM FOC POC OV BC IV VC CM SOB")
-VASTTRACK_10 = _names("LR SV FM ARC IV INV DEF ROT BC MB")
 
 # The authors annotated only a part of these videos. Tiger1 begins at image 6: its boxes come with 349 rows,
 # or with 354, of which the first five do not count.
@@ -90,9 +226,6 @@ def _uav_spans(step: int) -> Mapping[str, Span]:
     return spans
 
 
-UAV123_SPANS = _uav_spans(1)
-UAV123_10FPS_SPANS = _uav_spans(3)
-
 LASOT_EXT_CLASSES = _names(
     "atv badminton cosplay dancingshoe footbag frisbee jianzi lantern misc opossum paddle raccoon rhino "
     "skatingshoe wingsuit"
@@ -111,7 +244,7 @@ OTB100 = Layout(
     marks=(("*/groundtruth_rect.txt", "*/img"), ("*/groundtruth_rect.[0-9].txt", "*/img")),
     names=r"(?!Human4-1$).+",  # that video has two annotated targets, and only the second is in the benchmark
     absent_box="flat",
-    attributes=OTB_11,
+    attributes=_names("IV OPR SV OCC DEF MB FM IPR OV BC LR"),
     attribute_files=("att/{seq}.txt",),
     spans=OTB_SPANS,
     aliases=OTB_ALIASES,
@@ -145,11 +278,10 @@ GOT10K = Layout(
     frames=("{split}/{seq}",),
     marks=(("*/list.txt", "*/GOT-10k_*"),),
     names=r"GOT-10k_(Train|Val|Test)_\d{6}",
-    flags=(Flags(files=("{split}/{seq}/absence.label",)),),
+    flags=(("{split}/{seq}/absence.label",),),
     cover=("{split}/{seq}/cover.label",),
     sentence=("{split}/{seq}/meta_info.ini",),
     sentence_form="meta",
-    meta=("{split}/{seq}/meta_info.ini",),
     other_files=r".*\.(txt|label|ini)",
     download=Download(
         page="got-10k.aitestunion.com; toolkit: github.com/got-10k/toolkit",
@@ -178,17 +310,18 @@ TRACKINGNET = Layout(
 )
 
 
-def _uav123(name: str, title: str, folder: str, spans: Mapping[str, Span], size: str) -> Layout:
+def _uav123(title: str, step: int, size: str) -> Layout:
+    folder = title.replace("@", "_")
     return Layout(
-        name=name,
+        name=folder.lower(),
         title=title,
         splits=_TEST,
         boxes=(f"anno/{folder}/{{seq}}.txt",),
         frames=(f"data_seq/{folder}/{{folder}}",),
         marks=((f"anno/{folder}/*.txt", f"data_seq/{folder}"),),
-        attributes=UAV123_12,
+        attributes=_names("SV ARC LR FM FOC POC OV BC IV VC CM SOB"),
         attribute_files=(f"anno/{folder}/att/{{seq}}.txt", "att/{seq}.txt"),
-        spans=spans,
+        spans=_uav_spans(step),
         spans_file="uav123_frames.json",
         download=Download(
             page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",
@@ -198,8 +331,8 @@ def _uav123(name: str, title: str, folder: str, spans: Mapping[str, Span], size:
     )
 
 
-UAV123 = _uav123("uav123", "UAV123", "UAV123", UAV123_SPANS, "123 sequences, 112,578 frames")
-UAV123_10FPS = _uav123("uav123_10fps", "UAV123@10fps", "UAV123_10fps", UAV123_10FPS_SPANS, "123 sequences")
+UAV123 = _uav123("UAV123", 1, "123 sequences, 112,578 frames")
+UAV123_10FPS = _uav123("UAV123@10fps", 3, "123 sequences")
 
 NFS = Layout(
     name="nfs",
@@ -251,9 +384,9 @@ LASOT = Layout(
     frames=_inside(_BY_CLASS, "img"),
     marks=(("*/*/full_occlusion.txt",), ("*/full_occlusion.txt",)),
     names=r".+-\d+",
-    flags=(Flags(files=_inside(_BY_CLASS, "full_occlusion.txt")), Flags(files=_inside(_BY_CLASS, "out_of_view.txt"))),
+    flags=(_inside(_BY_CLASS, "full_occlusion.txt"), _inside(_BY_CLASS, "out_of_view.txt")),
     sentence=_inside(_BY_CLASS, "nlp.txt"),
-    attributes=LASOT_14,
+    attributes=_names("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC"),
     attribute_files=("att/{seq}.txt",),
     cuts={"monkey-17": 2260},
     download=Download(
@@ -295,7 +428,7 @@ TNL2K = Layout(
     first=None,
     absent_box="zero",
     sentence=("{split}/{seq}/language.txt",),
-    attributes=TNL2K_17,
+    attributes=_names("CM ROT DEF FOC IV OV POC VC SV BC MB ARC LR FM AS TC MS"),
     attribute_files=("{split}/{seq}/attributes.txt", "att/{seq}_attribute.txt"),
     cuts={"advSamp_monitor_bikeyellow": None},
     download=Download(
@@ -345,7 +478,7 @@ WEBUAV = Layout(
         "groundtruth_rect.txt",
         "absent.txt",
     ),
-    flags=(Flags(files=("{split}/{seq}/absent.txt",)),),
+    flags=(("{split}/{seq}/absent.txt",),),
     absent_box="zero",
     sentence=("{split}/{seq}/language.txt", "language/Language/{part}/{seq}/language.txt"),
     download=Download(
@@ -366,7 +499,7 @@ VASTTRACK = Layout(
     names=r".+-\d+",
     absent_box="zero",
     sentence=_inside(_BY_SPLIT_AND_CLASS, "nlp.txt"),
-    attributes=VASTTRACK_10,
+    attributes=_names("LR SV FM ARC IV INV DEF ROT BC MB"),
     attribute_files=("att/{seq}.txt",),
     download=Download(
         page="github.com/HengLan/VastTrack",
@@ -386,7 +519,8 @@ MGIT = Layout(
     frames=("{split}/{seq}/frame_{seq}",),
     marks=(("attribute/groundtruth/*.txt", "data/*/*/frame_*"),),
     first=0,
-    flags=(Flags(files=("attribute/absent/{seq}.txt",), needed=False),),
+    flags=(("attribute/absent/{seq}.txt",),),
+    flags_needed=False,
     sentence=("mgit_nlp/{seq}.xlsx", "mgit/datasets/mgit_nlp/{seq}.xlsx"),
     sentence_form="sheet",
     download=Download(
@@ -422,23 +556,23 @@ def _toolkit(
         boxes=boxes,
         marks=marks,
         names=of.names,
-        flags=(Flags(files=flags),) if flags else (),
+        flags=(flags,) if flags else (),
         attributes=of.attributes,
         attribute_files=attribute_files,
         cuts=of.cuts,
     )
 
 
-def _pysot(name: str, title: str, file: str, attributes: Patterns = ()) -> Layout:
+def _pysot(of: Layout, file: str) -> Layout:
     """Return the form of a test set in pysot, which is one JSON file."""
     return Layout(
-        name=name,
-        title=title,
+        name=of.name,
+        title=of.title,
         form="pysot's annotation, no images",
         splits=_TEST,
         marks=((file,),),
         absent_box="flat",
-        attributes=attributes,
+        attributes=of.attributes,
         json=file,
     )
 
@@ -479,11 +613,11 @@ ANNOTATIONS = (
         absent_box="flat",
         archive=True,
     ),
-    _pysot("lasot", "LaSOT", "LaSOT.json", LASOT_14),
-    _pysot("otb100", "OTB100", "OTB100.json", OTB_11),
-    _pysot("uav123", "UAV123", "UAV123.json", UAV123_12),
-    _pysot("dtb70", "DTB70", "DTB70.json"),
-    _pysot("nfs", "NFS", "NFS30.json"),
+    _pysot(LASOT, "LaSOT.json"),
+    _pysot(OTB100, "OTB100.json"),
+    _pysot(UAV123, "UAV123.json"),
+    _pysot(Layout(name="dtb70", title="DTB70", splits=_TEST), "DTB70.json"),
+    _pysot(NFS, "NFS30.json"),
 )
 
 
@@ -495,7 +629,8 @@ FOLDER = Layout(
     frames=("{seq}/img", "{seq}/video.*"),
     marks=(("*/groundtruth.txt",),),
     first=None,
-    flags=(Flags(files=("{seq}/absent.txt",), needed=False),),
+    flags=(("{seq}/absent.txt",),),
+    flags_needed=False,
     absent_box="flat",
     own=True,
     sentence=("{seq}/nlp.txt",),
@@ -511,20 +646,6 @@ FOLDER = Layout(
 )
 
 LAYOUTS: tuple[Layout, ...] = (
-    LASOT_EXT,
-    LASOT,
-    TNL2K,
-    OTB99,
-    OTB100,
-    WEBUAV,
-    GOT10K,
-    TRACKINGNET,
-    UAV123,
-    UAV123_10FPS,
-    NFS,
-    NFS_ORIGINAL,
-    VASTTRACK,
-    MGIT,
-    *ANNOTATIONS,
-    FOLDER,
-)
+    LASOT_EXT, LASOT, TNL2K, OTB99, OTB100, WEBUAV, GOT10K, TRACKINGNET, UAV123, UAV123_10FPS,
+    NFS, NFS_ORIGINAL, VASTTRACK, MGIT, *ANNOTATIONS, FOLDER,
+)  # fmt: skip

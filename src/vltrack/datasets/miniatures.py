@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from vltrack.core.errors import ResourceError
 from vltrack.core.files import as_resource_error
 from vltrack.core.types import Floats, Image
-from vltrack.datasets.layout import META_KEYS, Layout, Patterns
-from vltrack.datasets.layouts import LAYOUTS
+from vltrack.datasets.layouts import LAYOUTS, META_KEYS, Layout, Patterns
 from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip, write_image
 
 SIZE = (160, 120)
@@ -375,7 +374,7 @@ class _Writer:
         self._write_boxes()
         if len(drawn.boxes) == len(drawn.frames):
             for number, flags in enumerate(layout.flags):
-                self._write_flags(flags.files, last=number == len(layout.flags) - 1)
+                self._write_flags(flags, last=number == len(layout.flags) - 1)
         if drawn.cover is not None:
             self._write(layout.cover, "".join(f"{int(value)}\n" for value in drawn.cover))
         if layout.attribute_files:

@@ -190,7 +190,7 @@ def _instances(scenes: list[_Scene], file_name: str) -> dict[str, Any]:
         for scene in scenes
     ]
     return {
-        "info": {"description": "a miniature with drawn pictures", "version": "1.0"},
+        "info": {"description": "a miniature with drawn images", "version": "1.0"},
         "licenses": [],
         "images": images,
         "annotations": annotations,

@@ -22,7 +22,7 @@ from vltrack.core.files import counted
 from vltrack.core.json_io import walk_json
 from vltrack.core.types import Floats
 from vltrack.datasets.detect import Detected, FileIndex, detect, read_zip
-from vltrack.datasets.layout import META_KEYS, Layout, Patterns
+from vltrack.datasets.layouts import META_KEYS, Layout, Patterns
 from vltrack.datasets.parsing import Issue, Issues, data_error, decode, is_safe, read_bytes, read_digits, read_table
 from vltrack.datasets.sequences import Sequence, list_images
 
@@ -60,18 +60,9 @@ def open_dataset(path: Path, *, name: str | None = None, split: str | None = Non
             first issue and counts the others.
     """
     issues = Issues()
-    dataset = read_dataset(path, issues, name=name, split=split)
+    dataset = read_detected(detect(resolved(path), name, split), issues)
     issues.raise_errors("`vltrack datasets check` lists everything that is wrong.")
     return dataset
-
-
-def read_dataset(path: Path, issues: Issues, *, name: str | None = None, split: str | None = None) -> Dataset:
-    """Read the sequences that are free of errors; errors go to ``issues``. Arguments as of ``open_dataset``.
-
-    Raises:
-        DataError: ``path`` does not hold a data set.
-    """
-    return read_detected(detect(resolved(path), name, split), issues)
 
 
 def read_detected(detected: Detected, issues: Issues) -> Dataset:
@@ -100,14 +91,6 @@ def read_detected(detected: Detected, issues: Issues) -> Dataset:
         sequences=tuple(sequences),
         warnings=tuple(issues.warnings),
     )
-
-
-def read_sequences(root: Path) -> list[Sequence]:
-    """Read the user's own clips under ``root``, or the one that ``root`` is, sorted by name.
-
-    Raises ``DataError`` as ``open_dataset``.
-    """
-    return list(open_dataset(root, name="folder").sequences)
 
 
 def read_ground_truth(path: Path) -> tuple[Floats, NDArray[np.bool_]]:
@@ -182,8 +165,8 @@ class _SequenceReader:
         before = len(issues.errors)
         boxes = self._read_boxes()
         images = self._find_images()
-        needed = not self.index.split.withheld
-        flags = [self._read_digits(one.files, 1, needed=needed and one.needed) for one in layout.flags]
+        needed = layout.flags_needed and not self.index.split.withheld
+        flags = [self._read_digits(files, 1, needed=needed) for files in layout.flags]
         cover = self._read_digits(layout.cover, 8)
         sentence = self._read_sentence()
         attributes = self._read_attributes()
@@ -315,7 +298,7 @@ class _SequenceReader:
 
     def _read_size(self) -> tuple[int, int] | None:
         """Read (width, height) from meta_info.ini, where there is one. Raises ``DataError``."""
-        path = self._find(self.layout.meta)
+        path = self._find(self.layout.sentence) if self.layout.sentence_form == "meta" else None
         text = None if path is None else _read_meta(path).get("resolution")
         if text is None:
             return None

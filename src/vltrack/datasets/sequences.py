@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError
 from vltrack.core.files import counted
 from vltrack.core.types import Frame
-from vltrack.datasets.layout import Layout, Span
+from vltrack.datasets.layouts import Layout, Span
 from vltrack.datasets.parsing import Issues
 from vltrack.video.base import IMAGE_SUFFIXES
 from vltrack.video.images import natural_key
