@@ -226,20 +226,23 @@ def grab_object(image: Image) -> Mask | None:
 
 def _main_part(mask: Mask) -> Mask | None:
     """Return the largest part without specks and small holes; None where no part dominates."""
-    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    if count < 2:
-        return None
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    best = int(areas.argmax())
-    if areas[best] < 0.8 * areas.sum():
-        return None
-    main = np.where(labels == best + 1, 255, 0).astype(np.uint8)
-    holes_count, holes, hole_stats, _ = cv2.connectedComponentsWithStats(255 - main, connectivity=4)
-    for hole in range(1, holes_count):
-        if hole_stats[hole, cv2.CC_STAT_AREA] < 0.004 * main.size:
-            main[holes == hole] = 255
+    opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), dtype=np.uint8)
+    main = _largest_part(opened, connectivity=4, share=0.8)
+    if main is not None:
+        count, holes, stats, _ = cv2.connectedComponentsWithStats(255 - main, connectivity=4)
+        for hole in range(1, count):
+            if stats[hole, cv2.CC_STAT_AREA] < 0.004 * main.size:
+                main[holes == hole] = 255
     return main
+
+
+def _largest_part(mask: Mask, *, connectivity: int, share: float) -> Mask | None:
+    """Return the largest connected part; None where it has less than ``share`` of the mask, or that is empty."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=connectivity)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if count < 2 or areas.max() < share * areas.sum():
+        return None
+    return np.where(labels == int(areas.argmax()) + 1, 255, 0).astype(np.uint8)
 
 
 def _is_plausible(mask: Mask, rim: int) -> bool:
@@ -262,16 +265,17 @@ def _is_plausible(mask: Mask, rim: int) -> bool:
 
 
 def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes] | None:
-    """Return one object as a cutout and its encoded patch; None where it is too small to be useful."""
-    mask = _connected(mask)
+    """Return one object as a cutout and its encoded patch; None where it is too small or in many pieces."""
+    part = _largest_part(mask, connectivity=8, share=0.7)
+    if part is None:
+        return None
+    mask = part
     ys, xs = np.nonzero(mask)
     if len(xs) < 250 or np.ptp(xs) < 11 or np.ptp(ys) < 11:
         return None
     h, w = mask.shape
     touches = bool(xs.min() <= 1 or ys.min() <= 1 or xs.max() >= w - 2 or ys.max() >= h - 2)
-    pixels = image[mask > 0]
     chest = slice(int(ys.min() + 0.2 * np.ptp(ys)), int(ys.min() + 0.6 * np.ptp(ys)))
-    clothing_color = image[chest][mask[chest] > 0]
     pad = 3
     x0, x1, y0, y1 = xs.min() - pad, xs.max() + 1 + pad, ys.min() - pad, ys.max() + 1 + pad
     window = (slice(y0 + pad, y1 + pad), slice(x0 + pad, x1 + pad))
@@ -287,25 +291,12 @@ def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes]
         name=name,
         file=file,
         origin=(float(x0), float(y0), float(factor)),
-        color=dominant_color(pixels),
-        clothing_color=dominant_color(clothing_color),
+        color=dominant_color(image[mask > 0]),
+        clothing_color=dominant_color(image[chest][mask[chest] > 0]),
         touches=touches,
     )
-    return cutout, _encode(
-        spread_colors(np.asarray(canvas, np.uint8), np.asarray(alpha, np.uint8)), np.asarray(soft, np.uint8)
-    )
-
-
-def _connected(mask: Mask) -> Mask:
-    """Return the main part alone; an empty mask where the object is in many pieces."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count < 2:
-        return mask
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    best = int(areas.argmax())
-    if areas[best] < 0.7 * areas.sum():
-        return np.zeros_like(mask)
-    return np.where(labels == best + 1, 255, 0).astype(np.uint8)
+    colors = spread_colors(np.asarray(canvas, np.uint8), np.asarray(alpha, np.uint8))
+    return cutout, _encode(colors, np.asarray(soft, np.uint8))
 
 
 def spread_colors(image: Image, alpha: Mask) -> Image:
@@ -354,15 +345,6 @@ COLORS = (
 _HUES = {6: "red", 20: "orange", 34: "yellow", 85: "green", 131: "blue", 150: "purple", 170: "pink"}
 
 
-def _color_table() -> NDArray[np.uint8]:
-    """Return a (16, 16, 16) table: index into ``COLORS`` by the upper four bits of R, G and B."""
-    level = (np.arange(16, dtype=np.uint8) << 4) + 8
-    cube = np.stack(np.meshgrid(level, level, level, indexing="ij"), axis=-1).reshape(1, -1, 3)
-    hsv = cv2.cvtColor(cube, cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(int)
-    indices = [COLORS.index(_color_of(h, s, v)) for h, s, v in hsv]
-    return np.array(indices, dtype=np.uint8).reshape(16, 16, 16)
-
-
 def _color_of(hue: int, saturation: int, value: int) -> str:
     if value < 52:
         return "black"
@@ -379,7 +361,11 @@ def _color_of(hue: int, saturation: int, value: int) -> str:
     return name
 
 
-_TABLE = _color_table()
+_LEVELS = (np.arange(16, dtype=np.uint8) << 4) + 8
+_CUBE = np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS, indexing="ij"), axis=-1).reshape(1, -1, 3)
+_HSV = cv2.cvtColor(_CUBE, cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(int)
+# (16, 16, 16) index into ``COLORS`` by the upper four bits of R, G and B.
+_TABLE = np.array([COLORS.index(_color_of(h, s, v)) for h, s, v in _HSV], dtype=np.uint8).reshape(16, 16, 16)
 # Black and brown are not a pair: shading makes one of any brown object.
 _PAIRS = {
     frozenset(pair.split())
@@ -391,8 +377,8 @@ _PAIRS = {
 }  # fmt: skip
 
 
-def dominant_color(pixels: NDArray[np.uint8], share: float = 0.55) -> str:
-    """Return the color of at least ``share`` of the (N, 3) RGB pixels.
+def dominant_color(pixels: NDArray[np.uint8]) -> str:
+    """Return the color of at least 55 % of the (N, 3) RGB pixels.
 
     "black and white" where two contrasting colors fill three quarters, "" where no color is clear.
     """
@@ -401,7 +387,7 @@ def dominant_color(pixels: NDArray[np.uint8], share: float = 0.55) -> str:
     red, green, blue = (pixels[:, channel] >> 4 for channel in range(3))
     counts = np.bincount(_TABLE[red, green, blue], minlength=len(COLORS)) / len(pixels)
     second, best = (int(i) for i in counts.argsort()[-2:])
-    if counts[best] >= share:
+    if counts[best] >= 0.55:
         return COLORS[best]
     contrast = frozenset((COLORS[best], COLORS[second])) in _PAIRS
     if contrast and counts[second] >= 0.28 and counts[best] + counts[second] >= 0.75:

@@ -23,26 +23,13 @@ _ASSEMBLE = "docs/train.md says how to assemble the training images."
 
 # Class names in the index that do not name one object in English.
 _NAMES = {
-    "airplanes": "airplane",
-    "bear plushie": "teddy bear",
-    "car side": "car",
-    "cellphone": "cell phone",
-    "colorful sneaker": "sneaker",
-    "cougar body": "cougar",
-    "cougar face": "cougar face",
-    "faces": "face",
-    "fancy boot": "boot",
-    "gray sloth plushie": "sloth plushie",
-    "inline skate": "roller skate",
-    "leopards": "leopard",
-    "motorbikes": "motorcycle",
-    "pink sunglasses": "sunglasses",
-    "rc car": "toy car",
-    "red cartoon": "cartoon figure",
-    "shiny sneaker": "sneaker",
-    "water lilly": "water lily",
+    "airplanes": "airplane", "bear plushie": "teddy bear", "car side": "car", "cellphone": "cell phone",
+    "colorful sneaker": "sneaker", "cougar body": "cougar", "faces": "face", "fancy boot": "boot",
+    "gray sloth plushie": "sloth plushie", "inline skate": "roller skate", "leopards": "leopard",
+    "motorbikes": "motorcycle", "pink sunglasses": "sunglasses", "rc car": "toy car",
+    "red cartoon": "cartoon figure", "shiny sneaker": "sneaker", "water lilly": "water lily",
     "backpack dog": "backpack",
-}
+}  # fmt: skip
 
 
 class ByteCache(Generic[T]):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import ResourceError
 from vltrack.core.files import as_resource_error
-from vltrack.core.types import Image
+from vltrack.core.types import Floats, Image
 
 COLORS = {
     "red": (214, 40, 40),
@@ -42,21 +42,23 @@ class SyntheticClip:
     """
 
     frames: NDArray[np.uint8]
-    boxes: NDArray[np.float64]
+    boxes: Floats
     absent: NDArray[np.bool_]
     sentence: str
-    distractor_boxes: NDArray[np.float64] | None = None
+    distractor_boxes: Floats | None = None
     distractor_sentence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Mover:
+    """A shape over T frames: (16, 16) brightness texture (128 = unchanged), (T, 2) centers, (T,) sizes, angles."""
+
     shape: str
     color: str
     speckle: NDArray[np.uint8]
-    centers: NDArray[np.float64]
-    sizes: NDArray[np.float64]
-    angles: NDArray[np.float64]
+    centers: Floats
+    sizes: Floats
+    angles: Floats
 
 
 def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) -> SyntheticClip:
@@ -174,16 +176,14 @@ def _mover(
     return _Mover(
         shape=shape,
         color=color,
-        speckle=_speckle(rng),
+        speckle=rng.integers(106, 151, size=(16, 16)).astype(np.uint8),
         centers=centers,
         sizes=side * np.exp(0.2 * np.sin(time / rng.uniform(9, 25) + rng.uniform(0, 6))),
         angles=rng.uniform(-0.3, 0.3) + 0.3 * np.sin(time / rng.uniform(9, 25) + rng.uniform(0, 6)),
     )
 
 
-def _path(
-    rng: np.random.Generator, frames: int, middle: NDArray[np.float64], reach: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _path(rng: np.random.Generator, frames: int, middle: Floats, reach: Floats) -> Floats:
     """Return a (T, 2) smooth path around ``middle``: two sine waves per axis, a few pixels per frame."""
     time = np.arange(frames)[:, None]
     path = np.zeros((frames, 2))
@@ -205,15 +205,12 @@ def _texture(rng: np.random.Generator, size: tuple[int, int]) -> Image:
     return np.asarray(np.clip(tint + gray + 0.35 * (total - gray), 0, 255), dtype=np.uint8)
 
 
-def _speckle(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the (16, 16) brightness texture of a shape, 128 = unchanged."""
-    return rng.integers(106, 151, size=(16, 16)).astype(np.uint8)
-
-
-def _draw(canvas: Image, mover: _Mover, t: int) -> NDArray[np.float64]:
+def _draw(canvas: Image, mover: _Mover, t: int) -> Floats:
     """Draw a shape into ``canvas``; return its box x, y, w, h clipped to the frame, zeros if outside."""
     h, w = canvas.shape[:2]
-    points = _outline(mover.shape) @ _rotation(mover.angles[t]).T * mover.sizes[t] / 2 + mover.centers[t]
+    sine, cosine = np.sin(mover.angles[t]), np.cos(mover.angles[t])
+    rotation = np.array([[cosine, -sine], [sine, cosine]])
+    points = _outline(mover.shape) @ rotation.T * mover.sizes[t] / 2 + mover.centers[t]
     low, high = points.min(axis=0), points.max(axis=0)
     x0, y0 = np.maximum(np.floor(low), 0).astype(int)
     x1, y1 = np.minimum(np.ceil(high), (w, h)).astype(int)
@@ -237,10 +234,10 @@ def _draw(canvas: Image, mover: _Mover, t: int) -> NDArray[np.float64]:
     return np.concatenate([seen.min(axis=0), np.ptp(seen, axis=0)])
 
 
-def _clip(points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
+def _clip(points: Floats, width: int, height: int) -> Floats:
     """Clip a polygon (N, 2) to the frame (Sutherland and Hodgman 1974); it may have no point left."""
     for axis, limit, sign in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
-        kept: list[NDArray[np.float64]] = []
+        kept: list[Floats] = []
         for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
             a, b = sign * (start[axis] - limit), sign * (end[axis] - limit)
             if a >= 0:
@@ -251,11 +248,7 @@ def _clip(points: NDArray[np.float64], width: int, height: int) -> NDArray[np.fl
     return points
 
 
-def _rotation(angle: float) -> NDArray[np.float64]:
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def _outline(shape: str) -> NDArray[np.float64]:
+def _outline(shape: str) -> Floats:
     """Return the (N, 2) corners of a shape around the origin, radius about 1."""
     if shape in ("circle", "ring"):
         angle = np.arange(64) * (2 * np.pi / 64)
