@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 from vltrack.core.errors import ModelNotFound, did_you_mean
-from vltrack.core.types import Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +35,9 @@ class ModelCard:
     policies: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
     boxes_only: tuple[str, ...] = ()
 
-    def modes_of(self, size: str) -> tuple[Mode, ...]:
-        """Return the modes in which a target can be given to this size."""
-        return (Mode.BBOX,) if size in self.boxes_only else tuple(Mode)
+    def modes_of(self, size: str) -> tuple[str, ...]:
+        """Return the modes (``core.types.Mode``, which needs numpy) in which a target can be given to this size."""
+        return ("bbox",) if size in self.boxes_only else ("nl", "bbox", "nlbbox")
 
 
 # Post-processing of the published code: the peak under a Hann window, crops of whole pixels.
