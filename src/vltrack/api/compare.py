@@ -105,18 +105,6 @@ class Comparison:
             "outputs": [printable(path) for path in self.files],
         }
 
-    def table(self) -> tuple[list[list[str]], dict[str, str]]:
-        """Return a header and one row of text per tracker, and notes on those that failed or are left out."""
-        rows = [["", "agreement", "frames/s", "lost", *(["AUC"] if self.auc else [])]]
-        formats = {"agreement": "{:.2f}", "frames_per_second": "{:.1f}", "lost": "{:.0%}"}
-        formats |= {"success_auc": "{:.3f}"} if self.auc else {}
-        for row in self.rows():
-            values = [(text, row.get(key)) for key, text in formats.items()]
-            cells = ["-" if value is None else text.format(value) for text, value in values]
-            rows.append([printable(row["tracker"]), *cells])
-        failed = {printable(name): str(failure) for name, failure in self.failures.items()}
-        return rows, failed | {printable(name): why for name, why in self.left_out.items()}
-
 
 def compare(
     source: Source,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,14 +93,15 @@ def pixel_targets(targets: Mapping[str, Target], box_format: str, box_unit: str,
 
 
 def read_targets(
-    *,
     text: str | None,
-    boxes: Sequence[str] = (),
+    boxes: Sequence[str] | None,
     named: Sequence[str] = (),
+    *,
     box_format: str = "xywh",
     allow_empty_text: bool = False,
-) -> tuple[dict[str, Target], tuple[str, ...]]:
-    """Return the targets that ``--text``, ``--box`` and ``--target`` name, and warnings.
+    warn: Callable[[str], None],
+) -> dict[str, Target]:
+    """Return the targets that ``--text``, ``--box`` and ``--target`` name; ``warn`` takes a warning.
 
     Raises:
         UsageError: none given, several ``--box``, ``--target`` mixed with the others, a name used twice.
@@ -108,6 +109,7 @@ def read_targets(
     """
     from vltrack.prep.prompts import clean_text, parse_box
 
+    boxes = boxes or ()
     if len(boxes) > 1:
         raise UsageError(
             f"--box was given {len(boxes)} times; it names one target.",
@@ -116,16 +118,16 @@ def read_targets(
     if named:
         if text is not None or boxes:
             raise UsageError("--target cannot be mixed with --text or --box.", hint="Write every target as --target.")
-        return _read_named(named, box_format), ()
-    warnings: tuple[str, ...] = ()
+        return _read_named(named, box_format)
     if text is not None:
         try:
             text = clean_text(text)
         except PromptEmpty:
             if not (allow_empty_text and boxes):
                 raise
-            text, warnings = None, ("the text has no word in it; only the box is used.",)
-    return one_target(parse_box(boxes[0], box_format) if boxes else None, text), warnings
+            text = None
+            warn("the text has no word in it; only the box is used.")
+    return one_target(parse_box(boxes[0], box_format) if boxes else None, text)
 
 
 def _read_named(named: Sequence[str], box_format: str) -> dict[str, Target]:
@@ -247,14 +249,14 @@ def check_policy(policy: Policy | Mapping[str, Any] | None) -> None:
         raise UsageError(error.message, hint=error.hint) from error
 
 
-def read_settings(items: Sequence[str], prefix: str = "") -> dict[str, str]:
+def read_settings(items: Sequence[str] | None, prefix: str = "") -> dict[str, str]:
     """Read ``--set policy.window=0.4`` as ``{"window": "0.4"}`` with the prefix ``policy.``.
 
     Raises:
         UsageError: no ``=``, another prefix, or a key given twice.
     """
     settings: dict[str, str] = {}
-    for item in items:
+    for item in items or ():
         path, equals, text = item.partition("=")
         key = path.strip().removeprefix(prefix)
         if not equals or not key or not path.strip().startswith(prefix):
@@ -265,7 +267,7 @@ def read_settings(items: Sequence[str], prefix: str = "") -> dict[str, str]:
     return settings
 
 
-def read_policy(items: Sequence[str]) -> dict[str, object]:
+def read_policy(items: Sequence[str] | None) -> dict[str, object]:
     """Read ``--set policy.key=value``; values become true, false, none, an integer, a number, else text."""
     return {key: _value(text) for key, text in read_settings(items, "policy.").items()}
 

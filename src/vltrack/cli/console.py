@@ -62,22 +62,6 @@ def emit_lines(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
-def aligned(rows: list[list[str]], numbers: Iterable[int] = (), indent: str = "") -> list[str]:
-    """Return rows as lines with columns of equal width; ``numbers`` are columns aligned to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    right = set(numbers)
-    return [
-        (
-            indent
-            + "  ".join(
-                cell.rjust(width) if column in right else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def finish(run: Callable[[], T], show: Callable[[T], None]) -> None:
     """Show the result of a verb, also one that an error or an interrupt carries; then let that go on."""
     try:

@@ -10,39 +10,33 @@ import typer
 from typer import Argument, Option
 
 from vltrack.api import inputs
+from vltrack.cli import options as opt
 from vltrack.cli.console import emit, emit_lines, say
-from vltrack.cli.track import AsJson, Debug
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import counted, printable
 
 app = typer.Typer(help="Data sets: list, get, check, imitate.", no_args_is_help=True)
+data_app = typer.Typer(help="Make and check data.", no_args_is_help=True)
 
-
-class Boxes(StrEnum):
-    """Formats of boxes in a list."""
-
-    XYWH = "xywh"
-    XYXY = "xyxy"
-
-
-File = Annotated[Path, Argument(metavar="FILE", help="refs(unc).p, unc_train.pth, ...")]
-ConvertOut = Annotated[Path | None, Option("--out", metavar="FILE.jsonl", help="Lines to write; else next to FILE.")]
-Format = Annotated[Boxes | None, Option("--boxes", help="Format of boxes in a .pth, where its name does not show it.")]
-Instances = Annotated[
-    Path | None, Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not next to it.")
-]
-Overwrite = Annotated[bool, Option("--overwrite", help="Replace lines that exist.")]
+BoxOrder = StrEnum("BoxOrder", ["XYWH", "XYXY"])
+Name = Annotated[str, Argument(help="A name of `vltrack datasets list`.")]
 
 
 @app.command("convert")
 def convert(
-    file: File,
-    out: ConvertOut = None,
-    boxes: Format = None,
-    instances: Instances = None,
-    overwrite: Overwrite = False,
-    json: AsJson = False,
-    debug: Debug = False,
+    file: Annotated[Path, Argument(metavar="FILE", help="refs(unc).p, unc_train.pth, ...")],
+    out: Annotated[
+        Path | None, Option("--out", metavar="FILE.jsonl", help="Lines to write; else next to FILE.")
+    ] = None,
+    boxes: Annotated[
+        BoxOrder | None, Option("--boxes", help="Format of boxes in a .pth, where its name does not show it.")
+    ] = None,
+    instances: Annotated[
+        Path | None, Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not next to it.")
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Turn pickles of referring expressions (RefCOCO and its like) into lines of JSON. No code is run.
 
@@ -61,24 +55,20 @@ def convert(
     if json:
         emit({"lines": printable(done.path), "phrases": done.phrases, "splits": done.splits})
     parts = ", ".join(f"{split} {count}" for split, count in done.splits.items())
-    say(f"wrote {counted(done.phrases, 'referring expression')} ({parts}) to {printable(done.path)}")
-
-
-Root = Annotated[Path, Argument(metavar="ROOT", help="The folder of COCO 2017.")]
-ExportOut = Annotated[Path, Option("--out", metavar="DIR", help="Folder for index.jsonl; made if need be.")]
-ExportSplit = Annotated[str, Option("--split", help="train or val.")]
-MinSide = Annotated[float, Option("--min-side", min=0, help="Only objects wider and higher than this, in pixels.")]
+    say(f"wrote {counted(done.phrases, 'referring expression')} ({parts}) to {done.path}")
 
 
 @app.command("export-pictures")
 def export_pictures(
-    root: Root,
-    out: ExportOut,
-    split: ExportSplit = "train",
-    min_side: MinSide = 50.0,
-    overwrite: Overwrite = False,
-    json: AsJson = False,
-    debug: Debug = False,
+    root: Annotated[Path, Argument(metavar="ROOT", help="The folder of COCO 2017.")],
+    out: Annotated[Path, Option("--out", metavar="DIR", help="Folder for index.jsonl; made if need be.")],
+    split: Annotated[str, Option("--split", help="train or val.")] = "train",
+    min_side: Annotated[
+        float, Option("--min-side", min=0, help="Only objects wider and higher than this, in pixels.")
+    ] = 50.0,
+    overwrite: opt.Overwrite = False,
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
 ) -> None:
     """List COCO's images and outlines so that `vltrack train` reads them. No image is copied.
 
@@ -93,20 +83,11 @@ def export_pictures(
     listed = export(root, out, split=split, min_side=min_side)
     if json:
         emit({"index": printable(index), "pictures": listed})
-    say(f"listed {counted(listed, 'image')} in {printable(index)}")
-
-
-Name = Annotated[str, Argument(help="A name of `vltrack datasets list`.")]
-Folder = Annotated[Path, Argument(help="The data set's folder.")]
-AsName = Annotated[str | None, Option("--name", help="Data set name, if it cannot be detected.")]
-Split = Annotated[str | None, Option("--split", help="Only this split; else all that are there.")]
-Images = Annotated[bool, Option("--images", help="Decode every image (slow).")]
-Out = Annotated[Path, Option("--out", help="Folder for the miniature; new or empty.")]
-Seed = Annotated[int, Option(min=0, help="The same seed gives the same bytes.")]
+    say(f"listed {counted(listed, 'image')} in {index}")
 
 
 @app.command("list")
-def list_(json: AsJson = False, debug: Debug = False) -> None:
+def list_(json: opt.AsJson = False, debug: opt.Debug = False) -> None:
     """List the data sets that are known: splits, sentence, what marks an absent target."""
     from vltrack.cli.tables import dataset_lines
     from vltrack.datasets.catalogue import rows
@@ -120,7 +101,7 @@ def list_(json: AsJson = False, debug: Debug = False) -> None:
 
 
 @app.command("fetch-help")
-def fetch_help(name: Name, json: AsJson = False, debug: Debug = False) -> None:
+def fetch_help(name: Name, json: opt.AsJson = False, debug: opt.Debug = False) -> None:
     """Say what to download, from where, and how the folders have to look."""
     from vltrack.cli.tables import fetch_lines
     from vltrack.datasets.catalogue import fetch_help as look_up
@@ -134,12 +115,12 @@ def fetch_help(name: Name, json: AsJson = False, debug: Debug = False) -> None:
 
 @app.command("check")
 def check(
-    path: Folder,
-    name: AsName = None,
-    split: Split = None,
-    images: Images = False,
-    json: AsJson = False,
-    debug: Debug = False,
+    path: Annotated[Path, Argument(help="The data set's folder.")],
+    name: Annotated[str | None, Option("--name", help="Data set name, if it cannot be detected.")] = None,
+    split: Annotated[str | None, Option("--split", help="Only this split; else all that are there.")] = None,
+    images: Annotated[bool, Option("--images", help="Decode every image (slow).")] = False,
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Report everything that is wrong with a data set at once; exit code 4 if anything is. Writes nothing.
 
@@ -156,13 +137,19 @@ def check(
     else:
         emit_lines(check_lines(found))
     warnings = len(found.issues) - found.errors
-    say(f"{printable(path)}: {counted(found.errors, 'error')}, {counted(warnings, 'warning')}")
+    say(f"{path}: {counted(found.errors, 'error')}, {counted(warnings, 'warning')}")
     if found.errors:
         raise typer.Exit(DataError.exit_code)
 
 
 @app.command("mimic")
-def mimic(name: Name, out: Out, seed: Seed = 0, json: AsJson = False, debug: Debug = False) -> None:
+def mimic(
+    name: Name,
+    out: Annotated[Path, Option("--out", help="Folder for the miniature; new or empty.")],
+    seed: Annotated[int, Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
+) -> None:
     """Write a miniature of a data set, drawn, in its exact layout with its quirks: to try things out on.
 
     \b
@@ -175,16 +162,7 @@ def mimic(name: Name, out: Out, seed: Seed = 0, json: AsJson = False, debug: Deb
     files = sum(path.is_file() for path in made.rglob("*"))
     if json:
         emit({"name": name, "out": printable(made), "files": files, "seed": seed})
-    say(f"wrote a miniature of {name} to {printable(made)}: {counted(files, 'file')}")
-
-
-data_app = typer.Typer(help="Make and check data.", no_args_is_help=True)
-
-DataOut = Annotated[Path, Option("--out", help="Folder for the clips.")]
-Count = Annotated[int, Option(min=1, help="How many clips.")]
-Frames = Annotated[int, Option(min=2, help="Frames per clip.")]
-DataSeed = Annotated[int, Option(help="The same seed gives the same clips.")]
-DataOverwrite = Annotated[bool, Option("--overwrite", help="Write into a folder that is not empty.")]
+    say(f"wrote a miniature of {name} to {made}: {counted(files, 'file')}")
 
 
 @data_app.callback()
@@ -194,13 +172,13 @@ def _data() -> None:
 
 @data_app.command("synthesize")
 def synthesize(
-    out: DataOut,
-    count: Count = 4,
-    frames: Frames = 60,
-    seed: DataSeed = 0,
-    overwrite: DataOverwrite = False,
-    json: AsJson = False,
-    debug: Debug = False,
+    out: Annotated[Path, Option("--out", help="Folder for the clips.")],
+    count: Annotated[int, Option(min=1, help="How many clips.")] = 4,
+    frames: Annotated[int, Option(min=2, help="Frames per clip.")] = 60,
+    seed: Annotated[int, Option(help="The same seed gives the same clips.")] = 0,
+    overwrite: Annotated[bool, Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Draw short clips whose boxes and sentences are known exactly; one folder per clip.
 
@@ -216,4 +194,4 @@ def synthesize(
     folders = draw(inputs.make_folder(out), count, frames, seed)
     if json:
         emit({"clips": [printable(folder) for folder in folders], "frames": frames, "seed": seed})
-    say(f"wrote {len(folders)} clips of {frames} frames to {printable(out)}")
+    say(f"wrote {len(folders)} clips of {frames} frames to {out}")

@@ -1,4 +1,4 @@
-"""The verbs ``evaluate``, ``which-rule`` and ``verify``."""
+"""The verbs on data sets and results: ``evaluate``, ``which-rule``, ``verify``, ``report`` and ``audit``."""
 
 from __future__ import annotations
 
@@ -9,77 +9,63 @@ from typer import Argument, Option
 
 import vltrack
 from vltrack.api import inputs
+from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, emit_lines, finish, say, warn
-from vltrack.cli.track import AsJson, Debug, Quiet, Set
-from vltrack.core.files import counted, printable
+from vltrack.core.files import counted
 
 if TYPE_CHECKING:
+    from vltrack.api.audit import AuditResult
     from vltrack.api.evaluate import Evaluation
     from vltrack.api.results import RuleSearch, Verification
+    from vltrack.core.types import Target
     from vltrack.evaluation.plan import Missing
     from vltrack.evaluation.summary import Short
 
-What = Annotated[
-    list[str] | None,
-    Argument(
-        metavar="[MODEL|RESULTS]...",
-        help="Names of models or paths of weights, which are run; results of any tracker, which are scored"
-        " (NAME=PATH gives either a name). Without it, scores the ground truth itself (upper bound).",
-    ),
-]
-Data = Annotated[Path, Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")]
-Dataset = Annotated[
-    str | None, Option("--dataset", metavar="NAME", help="Name of the data set, if it cannot be detected.")
-]
-Split = Annotated[str | None, Option(metavar="NAME", help="test, val, train ... of the data set.")]
-Modes = Annotated[
-    str | None,
-    Option(metavar="LIST", help="Some of nl,bbox,nlbbox; default: every mode supported by the model and the data."),
-]
-Jobs = Annotated[
-    int | None, Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all].")
-]
-Out = Annotated[Path | None, Option("--out", metavar="FOLDER", help="Folder for results and scores [evaluation].")]
-Engine = Annotated[str, Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")]
-Rerun = Annotated[bool, Option("--rerun", help="Delete existing results and start over.")]
-MissingSentence = Annotated[
-    str, Option(help="Sequences without a sentence: refuse, skip, or start them from their box.")
-]
-ShortResults = Annotated[
-    str, Option("--short", help="Results with too few rows: refuse, count as misses, or cut the ground truth.")
-]
-Subset = Annotated[
-    str | None, Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result.")
-]
-Rules = Annotated[
-    list[str] | None, Option("--rule", metavar="NAME", help="Score by this convention too; all: by every one. Repeat.")
-]
-Attributes = Annotated[bool, Option("--attributes", help="A table for every attribute too.")]
-Pack = Annotated[str | None, Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")]
-Device = Annotated[str, Option(help="cpu, cuda or mps.")]
-
 
 def evaluate(
-    data: Data,
-    what: What = None,
-    dataset: Dataset = None,
-    split: Split = None,
-    modes: Modes = None,
-    jobs: Jobs = None,
-    out: Out = None,
-    engine: Engine = "local",
-    rerun: Rerun = False,
-    missing_sentence: MissingSentence = "refuse",
-    short: ShortResults = "refuse",
-    subset: Subset = None,
-    rule: Rules = None,
-    attributes: Attributes = False,
-    pack: Pack = None,
-    set_: Set = None,
-    device: Device = "cpu",
-    json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    data: Annotated[Path, Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")],
+    what: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="[MODEL|RESULTS]...",
+            help="Names of models or paths of weights, which are run; results of any tracker, which are scored"
+            " (NAME=PATH gives either a name). Without it, scores the ground truth itself (upper bound).",
+        ),
+    ] = None,
+    dataset: opt.Dataset = None,
+    split: opt.Split = None,
+    modes: Annotated[
+        str | None,
+        Option(metavar="LIST", help="Some of nl,bbox,nlbbox; default: every mode supported by the model and the data."),
+    ] = None,
+    jobs: Annotated[
+        int | None, Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all].")
+    ] = None,
+    out: Annotated[
+        Path | None, Option("--out", metavar="FOLDER", help="Folder for results and scores [evaluation].")
+    ] = None,
+    engine: Annotated[str, Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")] = "local",
+    rerun: Annotated[bool, Option("--rerun", help="Delete existing results and start over.")] = False,
+    missing_sentence: Annotated[
+        str, Option(help="Sequences without a sentence: refuse, skip, or start them from their box.")
+    ] = "refuse",
+    short: opt.Short = "refuse",
+    subset: Annotated[
+        str | None, Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result.")
+    ] = None,
+    rule: Annotated[
+        list[str] | None,
+        Option("--rule", metavar="NAME", help="Score by this convention too; all: by every one. Repeat."),
+    ] = None,
+    attributes: Annotated[bool, Option("--attributes", help="A table for every attribute too.")] = False,
+    pack: Annotated[
+        str | None, Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")
+    ] = None,
+    set_: opt.Set = None,
+    device: opt.Device = "cpu",
+    json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Run trackers over a data set, or take anybody's results, and score them by the benchmark's own rule.
 
@@ -104,36 +90,30 @@ def evaluate(
         what or (), data=data, dataset=dataset, split=split, modes=inputs.read_list(modes), jobs=jobs,
         out=out, engine=engine, rerun=rerun, missing_sentence=cast("Missing", missing_sentence),
         short=cast("Short", short), subset=subset, rules=rule or (), pack=pack,
-        policy=inputs.read_policy(set_ or ()), device=device, reporter=Console(quiet=quiet),
+        policy=inputs.read_policy(set_), device=device, reporter=Console(quiet=quiet),
     ), show)  # fmt: skip
 
 
-Number = Annotated[str, Argument(metavar="NUMBER", help="As published, in percent: 63.1")]
-Results = Annotated[Path, Argument(metavar="RESULTS", help="The tracker's: folder, zip or npz.")]
-RuleData = Annotated[
-    Path | None,
-    Option(
-        "--data",
-        metavar="PATH",
-        help="Data set, or a toolkit's annotations. Without it only the conventions by which the results"
-        " were scored (scores.json) are searched.",
-    ),
-]
-Tolerance = Annotated[
-    float | None, Option(min=0, help="Tolerance in percentage points (default: half a unit in the last digit).")
-]
-
-
 def which_rule(
-    number: Number,
-    results: Results,
-    data: RuleData = None,
-    dataset: Dataset = None,
-    split: Split = None,
-    tolerance: Tolerance = None,
-    short: ShortResults = "refuse",
-    json: AsJson = False,
-    debug: Debug = False,
+    number: Annotated[str, Argument(metavar="NUMBER", help="As published, in percent: 63.1")],
+    results: Annotated[Path, Argument(metavar="RESULTS", help="The tracker's: folder, zip or npz.")],
+    data: Annotated[
+        Path | None,
+        Option(
+            "--data",
+            metavar="PATH",
+            help="Data set, or a toolkit's annotations. Without it only the conventions by which the results"
+            " were scored (scores.json) are searched.",
+        ),
+    ] = None,
+    dataset: opt.Dataset = None,
+    split: opt.Split = None,
+    tolerance: Annotated[
+        float | None, Option(min=0, help="Tolerance in percentage points (default: half a unit in the last digit).")
+    ] = None,
+    short: opt.Short = "refuse",
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Name the scoring conventions under which a published number fits these results.
 
@@ -145,35 +125,32 @@ def which_rule(
     vltrack which-rule 63.1 evaluation/litetrack-tiny/lasot_bbox
     """
     from vltrack.api.results import which_rule as search
+    from vltrack.cli.tables import rule_lines
 
-    def show(found: RuleSearch) -> None:
-        from vltrack.cli.tables import rule_lines
-
-        if json:
-            emit(found.to_dict())
-            return
-        lines, warnings = rule_lines(found)
-        emit_lines(lines)
-        for warning in warnings:
-            warn(warning)
-        if not lines:
-            hint = "Is it in percent?" if found.number < 1 else "See vltrack evaluate --rule all."
-            say(f"no convention gives {number} within {found.tolerance:.3g}. {hint}")
-        if data is None:
-            say("only the conventions by which it was scored were searched; --data PATH tries all")
-
-    finish(lambda: search(
-        number, results, data=data, dataset=dataset, split=split, tolerance=tolerance,
-        short=cast("Short", short),
-    ), show)  # fmt: skip
+    found: RuleSearch = search(
+        number, results, data=data, dataset=dataset, split=split, tolerance=tolerance, short=cast("Short", short)
+    )
+    if json:
+        emit(found.to_dict())
+        return
+    lines, warnings = rule_lines(found)
+    emit_lines(lines)
+    for warning in warnings:
+        warn(warning)
+    if not lines:
+        hint = "Is it in percent?" if found.number < 1 else "See vltrack evaluate --rule all."
+        say(f"no convention gives {number} within {found.tolerance:.3g}. {hint}")
+    if data is None:
+        say("only the conventions by which it was scored were searched; --data PATH tries all")
 
 
-Folders = Annotated[
-    list[Path], Argument(metavar="FOLDER...", help="Folders of results, or a folder that holds such folders.")
-]
-
-
-def verify(folders: Folders, json: AsJson = False, debug: Debug = False) -> None:
+def verify(
+    folders: Annotated[
+        list[Path], Argument(metavar="FOLDER...", help="Folders of results, or a folder that holds such folders.")
+    ],
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
+) -> None:
     """Compare results of vltrack evaluate with the sha256 that were recorded when they were written.
 
     Exit code 9 if anything was changed, cut or added since.
@@ -191,6 +168,122 @@ def verify(folders: Folders, json: AsJson = False, debug: Debug = False) -> None
         if not found.issues:
             say(f"{counted(len(found.folders), 'folder')} of results: as written")
         for run, (finished, planned) in found.incomplete.items():
-            say(f"{printable(run)}: {finished} of {planned} sequences are finished")
+            say(f"{run}: {finished} of {planned} sequences are finished")
 
     finish(lambda: check(folders), show)
+
+
+def report(
+    results: Annotated[
+        list[str],
+        Argument(
+            metavar="RESULTS...",
+            help="Folders of results or scores.json files, each PATH or NAME=PATH; or one report.json.",
+        ),
+    ],
+    out: Annotated[Path, Option("--out", metavar="FOLDER", help="Folder for page, figures, table, JSON.")] = Path(
+        "report"
+    ),
+    data: Annotated[
+        Path | None,
+        Option("--data", metavar="PATH", help="The data set: adds strips and contact sheets; scores what is not."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        Option("--against", metavar="NAME", help="The tracker that the others are compared with; default: the last."),
+    ] = None,
+    worst: Annotated[int, Option("--worst", min=0, max=50, help="How many of the worst sequences to show.")] = 4,
+    rule: Annotated[
+        str, Option("--rule", help="Convention of figures and intervals: official or vlt-python.")
+    ] = "official",
+    format: Annotated[str, Option("--format", help="Kinds of figures, svg and png, with commas between.")] = "svg,png",
+    subset_common: Annotated[
+        bool, Option("--subset-common", help="Compare the sequences that all have; n/N next to every number.")
+    ] = False,
+    short: opt.Short = "refuse",
+    overwrite: opt.Overwrite = False,
+    json: Annotated[bool, Option("--json", help="One summary object on standard output.")] = False,
+    debug: opt.Debug = False,
+) -> None:
+    """One page and all figures for one or several trackers on one data set.
+
+    \b
+    vltrack report results/litetrack-tiny/lasot_nl results/aitrack-tiny/lasot_nl --data lasot --out report
+    vltrack report ours=a/scores.json theirs=b/scores.json --against theirs
+    vltrack report report/report.json --out again
+    """
+    found = vltrack.report(
+        results, out=out, data=data, against=against, worst=worst, rule=rule,
+        formats=inputs.read_list(format) or (), subset_common=subset_common, short=cast("Short", short),
+        overwrite=overwrite,
+    )  # fmt: skip
+    for note in found.notes:
+        say(f"note: {note}")
+    say(found.verdict)
+    say(f"wrote {out / 'report.html'} and {len(found.files) - 1} other files")
+    if json:
+        emit(found.to_dict())
+
+
+def audit(
+    model: Annotated[str, Argument(metavar="MODEL", help="Name of a model or path of weights.")],
+    data: Annotated[
+        str | None, Option(metavar="PATH", help="A data set or folder of clips; a video or images with --text.")
+    ] = None,
+    split: opt.Split = None,
+    text: opt.Text = None,
+    box: opt.Boxes = None,
+    box_format: opt.BoxFormat = "xywh",
+    box_unit: opt.BoxUnit = "px",
+    twins: Annotated[
+        int | None, Option("--twins", min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed.")
+    ] = None,
+    modes: Annotated[
+        str | None, Option("--modes", metavar="nl,nlbbox", help="How targets are named; default: all that fit.")
+    ] = None,
+    limit: Annotated[int | None, Option(min=1, metavar="N", help="Only the first N sequences.")] = None,
+    end: opt.End = None,
+    frames: Annotated[int, Option(min=2, help="Frames per drawn scene.")] = 20,
+    seed: Annotated[int, Option(min=0, help="Random seed for sentence shuffling, drawn scenes and bootstrap.")] = 0,
+    out: Annotated[
+        Path | None, Option("--out", metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    json: Annotated[bool, Option("--json", help="The whole audit as JSON on standard output.")] = False,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
+    set_: opt.Set = None,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Does the sentence matter? Follow with the true one, none, a shuffled and a contradicting one.
+
+    Exit code 7 if a model that claims to read text ignores it.
+
+    \b
+    vltrack audit litetrack-tiny --data lasot --split test --out audit
+    vltrack audit litetrack-tiny --data clip.mp4 --text "the red car" --box 120,40,60,80
+    vltrack audit litetrack-tiny --twins 40
+    """
+    target: Target | None = None
+    if text is not None or box:
+        target = inputs.read_targets(text, box, box_format=box_format, warn=warn)["1"]
+
+    def show(result: AuditResult) -> None:
+        from vltrack.cli.tables import audit_lines
+
+        if json:
+            emit(result.to_dict())
+        if not quiet:
+            for line in audit_lines(result.found):
+                say(line)
+            for path in result.files:
+                say(f"wrote {path}")
+
+    finish(lambda: vltrack.audit(
+        model, data=data, split=split, text=None if target is None else target.text,
+        box=None if target is None else target.box, box_format=box_format, box_unit=box_unit, scenes=twins,
+        modes=inputs.read_list(modes), limit=limit, end=end, frames=frames, seed=seed, out=out,
+        overwrite=overwrite, device=device, threads=threads, policy=inputs.read_policy(set_),
+        reporter=Console(quiet=quiet),
+    ), show)  # fmt: skip

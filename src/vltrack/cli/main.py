@@ -18,7 +18,7 @@ from typer import Option
 
 from vltrack import __version__
 from vltrack.api.reporter import Interrupted, Terminated
-from vltrack.cli import audit, datasets, doctor, evaluate, report, track, train
+from vltrack.cli import datasets, evaluate, models, track
 from vltrack.cli.console import EXIT_INTERRUPTED, EXIT_TERMINATED, report_error, say, write_crash_report
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
 from vltrack.core.files import printable
@@ -43,13 +43,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.evaluate,
     "which-rule": evaluate.which_rule,
     "verify": evaluate.verify,
-    "report": report.report,
-    "audit": audit.audit,
+    "report": evaluate.report,
+    "audit": evaluate.audit,
     "demo": track.demo,
-    "train": train.train,
-    "import-weights": train.import_weights,
-    "models": doctor.models,
-    "doctor": doctor.doctor,
+    "train": models.train,
+    "import-weights": models.import_weights,
+    "models": models.models,
+    "doctor": models.doctor,
 }
 GROUPS = {"data": datasets.data_app, "datasets": datasets.app}
 

@@ -1,4 +1,4 @@
-"""Scores, audits and lists as lines of text."""
+"""Results of the verbs as lines of text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vltrack.cli.console import aligned
 from vltrack.core.files import counted, printable
 
 if TYPE_CHECKING:
+    from vltrack.api.compare import Comparison
     from vltrack.api.datasets import DataCheck
     from vltrack.api.results import RuleSearch
     from vltrack.checkpoints.importing import Imported
@@ -21,16 +21,51 @@ if TYPE_CHECKING:
 
 Summary = Mapping[str, Any]
 
+
+def aligned(rows: list[list[str]], *, names: int | None = None, indent: str = "") -> list[str]:
+    """Return rows as lines with columns of equal width, to the right after the first ``names`` columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = len(widths) if names is None else names
+    return [
+        (
+            indent
+            + "  ".join(
+                cell.ljust(width) if column < right else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+# -- compare ------------------------------------------------------------------------------------------
+
+
+def comparison_lines(found: Comparison) -> Iterator[str]:
+    """Yield one line per tracker with its scores, and one for each that failed or is left out."""
+    columns = {"agreement": ("agreement", ".2f"), "frames_per_second": ("frames/s", ".1f"), "lost": ("lost", ".0%")}
+    if found.auc:
+        columns["success_auc"] = ("AUC", ".3f")
+    rows = [["", *(title for title, _ in columns.values())]]
+    for row in found.rows():
+        cells = [_number(row.get(key), form) for key, (_, form) in columns.items()]
+        rows.append([printable(row["tracker"]), *cells])
+    yield from aligned(rows, names=1)
+    width = max(len(row[0]) for row in rows)
+    for name, why in {**found.failures, **found.left_out}.items():
+        yield f"{printable(name).ljust(width)}  {why}"
+
+
 # -- evaluate -----------------------------------------------------------------------------------------
 
 _OPE = {
-    "auc": "AUC",
-    "precision": "P",
-    "norm_precision": "NP",
-    "norm_precision_mean": "NP mean",
-    "op50": "OP50",
-    "op75": "OP75",
-}
+    "auc": "AUC", "precision": "P", "norm_precision": "NP",
+    "norm_precision_mean": "NP mean", "op50": "OP50", "op75": "OP75",
+}  # fmt: skip
 NAMES = {**_OPE, "norm_precision_at_20": "NP 0.20", "overlap": "AO"}
 """Names of the measures in tables."""
 _POOLED = {"overlap": "AO", "op50": "SR 0.50", "op75": "SR 0.75"}
@@ -70,7 +105,7 @@ def _grounding_lines(summaries: Sequence[Summary]) -> Iterator[str]:
         for split, values in one["splits"].items():
             numbers = [f"{values[key]:.2f}" for key in _GROUNDING]
             rows.append([one["tracker"], split, *numbers, str(values["count"])])
-    yield from _columns(rows)
+    yield from aligned(rows, names=2, indent="  ")
 
 
 def _group_lines(summaries: Sequence[Summary], attributes: bool) -> Iterator[str]:
@@ -117,8 +152,7 @@ def _rule_lines(column: str, summaries: Sequence[Summary]) -> Iterator[str]:
         yield "  " + "; ".join(f"{names[key]}: {text}" for key, text in rule["measures"].items() if key in names)
 
     def cells(values: Summary) -> list[str]:
-        numbers = [values["extra"].get(key) if key in _EXTRA else values[key] for key in names]
-        return ["-" if number is None else f"{number:.2f}" for number in numbers]
+        return [_number(values["extra"].get(key) if key in _EXTRA else values[key]) for key in names]
 
     rows = [["tracker", "mode", *names.values()]]
     rows += [
@@ -127,7 +161,7 @@ def _rule_lines(column: str, summaries: Sequence[Summary]) -> Iterator[str]:
         if summary["tracker"] != PERFECT
     ]
     rows.append([PERFECT, "", *cells({**rule["ceiling"], "extra": {}})])
-    yield from _columns(rows)
+    yield from aligned(rows, names=2, indent="  ")
     if column == "vlt-python":
         yield from _cause_lines(summaries[0])
 
@@ -158,7 +192,7 @@ def _attribute_lines(column: str, summaries: Sequence[Summary]) -> Iterator[str]
     for summary in summaries:
         own = summary["rules"][column]["attributes"]
         rows.append([summary["tracker"], summary["mode"] or "-", *(f"{own[name]['auc']:.2f}" for name in known)])
-    yield from _columns(rows)
+    yield from aligned(rows, names=2, indent="  ")
 
 
 def _note_lines(summary: Summary) -> Iterator[str]:
@@ -176,11 +210,6 @@ def _note_lines(summary: Summary) -> Iterator[str]:
         yield f"{who}: {rate:.1f} frames a second while tracking (this machine, one thread)."
     for note in summary["notes"]:
         yield f"{who}: {note}"
-
-
-def _columns(rows: list[list[str]]) -> list[str]:
-    """Return an indented table: two columns of names, the others numbers."""
-    return aligned(rows, numbers=range(2, len(rows[0])), indent="  ")
 
 
 def rule_lines(found: RuleSearch) -> tuple[list[str], list[str]]:
@@ -208,9 +237,22 @@ def rule_lines(found: RuleSearch) -> tuple[list[str], list[str]]:
 # -- audit --------------------------------------------------------------------------------------------
 
 
-def audit_lines(audit: Audit) -> list[str]:
-    """Return one block per mode: the verdict, then one line for each other sentence."""
-    lines: list[str] = []
+def audit_lines(audit: Audit | DistractorAudit) -> list[str]:
+    """Return the verdict of each mode with a line for each other sentence; for drawn scenes every number."""
+    from vltrack.evaluation.distractors import DistractorAudit
+
+    if isinstance(audit, DistractorAudit):
+        rows = [
+            ["frames on the named object", _ends(audit.named, 3)],
+            ["frames on the other one", _ends(audit.other, 3)],
+            ["lead (0: the text has no effect, 1: always right)", _ends(audit.lead, 3)],
+            ["scenes that flip with the sentence", _ends(audit.flip, 3)],
+            ["moved (1 - overlap)", _ends(audit.moved, 3)],
+            ["starts refused", f"{audit.refused} of {2 * len(audit.scenes)}"],
+        ]
+        lines = [f"distractor pairs: {audit.verdict_text}", *aligned(rows, indent="  ")]
+        return [*lines, _intervals(len(audit.scenes), "scene", "bootstrap")]
+    lines = []
     for mode, result in audit.modes.items():
         auc = "" if result.auc is None else f"; success AUC with the true sentence {result.auc:.2f}"
         refused = f"; {result.refused} starts from text refused" if result.refused else ""
@@ -220,40 +262,23 @@ def audit_lines(audit: Audit) -> list[str]:
             gain = "no ground truth" if total.gain is None else total.gain.describe()
             rows.append([str(variant), _ends(total.moved, 3), _ends(total.distance, 2), gain])
         lines += aligned(rows, indent="  ")
-    count = len(audit.targets)
-    lines.append(
-        "one target: no interval."
-        if count == 1
-        else f"{count} targets; intervals: 95 %, paired bootstrap over targets."
-    )
+    lines.append(_intervals(len(audit.targets), "target", "paired bootstrap"))
     if audit.left_out:
         lines.append(f"left out, no sentence: {len(audit.left_out)}")
     return lines + [f"failed: {one.name}: {one.error.message}" for one in audit.failed]
 
 
-def distractor_lines(audit: DistractorAudit) -> list[str]:
-    """Return the verdict and every number of scenes with distractor pairs."""
-    rows = [
-        ["frames on the named object", _ends(audit.named, 3)],
-        ["frames on the other one", _ends(audit.other, 3)],
-        ["lead (0: the text has no effect, 1: always right)", _ends(audit.lead, 3)],
-        ["scenes that flip with the sentence", _ends(audit.flip, 3)],
-        ["moved (1 - overlap)", _ends(audit.moved, 3)],
-        ["starts refused", f"{audit.refused} of {2 * len(audit.scenes)}"],
-    ]
-    count = len(audit.scenes)
-    last = "one scene: no interval."
-    if count != 1:
-        last = f"{count} scenes; intervals: 95 %, bootstrap over scenes."
-    return [f"distractor pairs: {audit.verdict_text}", *aligned(rows, indent="  "), last]
+def _intervals(count: int, noun: str, method: str) -> str:
+    if count == 1:
+        return f"one {noun}: no interval."
+    return f"{count} {noun}s; intervals: 95 %, {method} over {noun}s."
 
 
 def _ends(interval: Interval, digits: int) -> str:
     if interval.sequences == 0:
         return "-"
-    if not interval.is_interval:
-        return f"{interval.mean:.{digits}f}"
-    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    ends = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.is_interval else ""
+    return f"{interval.mean:.{digits}f}{ends}"
 
 
 # -- datasets -----------------------------------------------------------------------------------------
@@ -303,16 +328,10 @@ def check_lines(check: DataCheck) -> Iterator[str]:
 # -- models -------------------------------------------------------------------------------------------
 
 _HEADS = {
-    "name": "name",
-    "year": "year",
-    "modes": "modes",
-    "weights": "weights",
-    "parameters": "parameters",
-    "parameters_trained": "trained",
-    "parameters_running": "running",
-    "frame": "frame",
-    "ground": "from text",
-}
+    "name": "name", "year": "year", "modes": "modes", "weights": "weights", "parameters": "parameters",
+    "parameters_trained": "trained", "parameters_running": "running", "frame": "frame", "ground": "from text",
+}  # fmt: skip
+"""Columns of the list of models."""
 LEGEND = (
     "trained: at the start of training. running: used by a tracker. frame, from text: multiply-adds "
     "(papers call them FLOPs) of a tracked frame and of one that is searched from text alone."
@@ -325,15 +344,13 @@ def model_lines(rows: Sequence[Summary]) -> Iterator[str]:
     for row in rows:
         values = {**row, **(row["multiplications"] or {})}
         cells.append([_model_cell(key, values.get(key)) for key in _HEADS])
-    yield from aligned(cells, numbers=range(4, len(_HEADS)))
+    yield from aligned(cells, names=4)
     width = max(60, min(shutil.get_terminal_size().columns, 110))
     for row in {row["tracker"]: row for row in rows}.values():
         yield ""
         yield f"{row['tracker']} ({row['year']})"
         for head in ("paper", "claims", "ours"):
-            first = f"  {head:<8}"
-            indent = " " * len(first)
-            yield from textwrap.wrap(row[head], width, initial_indent=first, subsequent_indent=indent)
+            yield from textwrap.wrap(row[head], width, initial_indent=f"  {head:<8}", subsequent_indent=" " * 10)
 
 
 def _model_cell(key: str, value: Any) -> str:
@@ -341,11 +358,11 @@ def _model_cell(key: str, value: Any) -> str:
         return "-"
     if key == "weights":
         return "at hand"
-    if key.startswith("parameters"):
-        return f"{value / 1e6:.2f} M"
-    if key in ("frame", "ground"):
-        return f"{value / 1e9:.2f} G"
-    return " ".join(value) if isinstance(value, list) else printable(str(value))
+    if isinstance(value, list):
+        return " ".join(value)
+    if key in ("name", "year"):
+        return str(value)
+    return f"{value / 1e6:.2f} M" if key.startswith("parameters") else f"{value / 1e9:.2f} G"
 
 
 # -- import-weights -----------------------------------------------------------------------------------

@@ -1,0 +1,168 @@
+"""The verbs on models: ``train``, ``import-weights``, ``models`` and ``doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+import vltrack
+from vltrack.api import inputs
+from vltrack.cli import options as opt
+from vltrack.cli.console import Console, emit, emit_lines, say, warn
+from vltrack.core.errors import ResourceError
+
+
+def train(
+    name: Annotated[str, Argument(help="aitrack, all-in-one, bit-tracker, litetrack or sa-tracker.")],
+    data: Annotated[Path, Option("--data", help="Folder of training images (docs/train.md).")],
+    out: Annotated[Path, Option("--out", help="Folder of this run: log, checkpoints, weights.")],
+    size: Annotated[str, Option(help="tiny, base, or another that `vltrack models` lists.")] = "tiny",
+    start: Annotated[
+        Path | None,
+        Option("--start", help="Weights (.safetensors) to start from, or the folder of a run to follow up."),
+    ] = None,
+    part: Annotated[
+        str | None,
+        Option("--part", help="`twins`: the last part, distractor fine-tuning, in which only the text decides."),
+    ] = None,
+    resume: Annotated[bool, Option("--resume", help="Resume the run in --out.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        Option("--set", metavar="KEY=VALUE", help="A field of the recipe, such as steps=900; may be repeated."),
+    ] = None,
+    steps: Annotated[int | None, Option(min=1, help="Optimizer steps in all.")] = None,
+    batch: Annotated[int | None, Option(min=1, help="Samples (or video clips) per step, over all processes.")] = None,
+    seed: Annotated[int | None, Option(help="Seed of everything random.")] = None,
+    processes: Annotated[int | None, Option(min=1, help="Processes that train or make pairs.")] = None,
+    device: opt.Device = "auto",
+    json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Train a tracker on still images. Ctrl-C keeps the last checkpoint; --resume continues from it.
+
+    \b
+    vltrack train litetrack --size tiny --data images --out runs/litetrack-tiny
+    """
+    vltrack.train(
+        name, data=data, out=out, size=size, start=start, part=part, resume=resume,
+        settings=inputs.read_settings(set_), steps=steps, batch=batch, seed=seed, processes=processes,
+        device=device, quiet=quiet, reporter=Console(quiet=quiet),
+    )  # fmt: skip
+
+
+def import_weights(
+    files: Annotated[
+        list[Path], Argument(metavar="FILE...", help=".pth, .pt, .bin, .safetensors or .npz; one or several.")
+    ],
+    name: Annotated[str, Option("--as", metavar="NAME", help="Which model: litetrack-base, ...")],
+    out: Annotated[
+        Path | None, Option("--out", metavar="FILE", help="Weights to write; else NAME.safetensors here.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        Option(
+            "--kind",
+            metavar="KIND",
+            help="Kind of a file, where its names do not show it (the list above); one per file.",
+        ),
+    ] = None,
+    partial: Annotated[
+        list[str] | None,
+        Option(
+            "--partial",
+            metavar="PREFIX",
+            help="Skip parameters whose name starts with PREFIX (ours or the checkpoint's). Repeatable.",
+        ),
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Turn published weights into weights of ours: safetensors with a card. See docs/import-weights.md.
+
+    No code in a file is run. Licenses of weights are their authors': the card names them.
+
+    \b
+    vltrack import-weights OSTrack_ep0300.pth.tar --as all-in-one-ostrack-base
+    vltrack import-weights mae_pretrain_vit_base.pth bert.safetensors --as litetrack-base
+
+    \b
+    What fits which model (in brackets: as a start for training, no tracker yet):
+      ostrack     all-in-one-ostrack-base [all-in-one-base]
+      all-in-one  all-in-one-base
+      uvltrack    litetrack-uvltrack-base litetrack-uvltrack-large
+      litetrack   litetrack-base
+      artrack     aitrack-artrack-base [aitrack-base]
+      aitrack     aitrack-base
+      stark       bit-tracker-stark-base bit-tracker-stark-r50
+                  [bit-tracker-base bit-tracker-base-r50]
+      mae         [litetrack-base litetrack-uvltrack-base litetrack-uvltrack-large
+                  all-in-one-base all-in-one-ostrack-base sa-tracker-base
+                  aitrack-base aitrack-artrack-base]
+      bert        [litetrack-base litetrack-uvltrack-base litetrack-uvltrack-large
+                  all-in-one-base sa-tracker-base]
+      resnet      [bit-tracker-base bit-tracker-base-r50
+                  bit-tracker-stark-base bit-tracker-stark-r50]
+      alpha-clip  [aitrack-base]
+      clip        [aitrack-base]
+      clip-both   [aitrack-base]
+    """
+    from vltrack.api.train import import_record
+    from vltrack.cli.tables import import_lines
+
+    done = vltrack.import_weights(
+        list(files), name, out=out, kinds=kind or (), partial=partial or (), overwrite=overwrite
+    )
+    if json:
+        emit(import_record(done))
+    if not quiet:
+        lines, warnings = import_lines(done, name)
+        for line in lines:
+            say(line)
+        for warning in warnings:
+            warn(warning)
+
+
+def models(
+    names: Annotated[
+        list[str] | None, Argument(metavar="[NAME]...", help="Only these trackers or sizes of trackers.")
+    ] = None,
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
+) -> None:
+    """List the trackers: paper, modes, weights at hand, how large, what each claims and what is ours."""
+    from vltrack.api.doctor import list_models
+    from vltrack.cli.tables import LEGEND, model_lines
+
+    rows = list_models(names or ())
+    if json:
+        for row in rows:
+            emit(row)
+        return
+    emit_lines(model_lines(rows))
+    say(LEGEND)
+
+
+def doctor(
+    seconds: Annotated[float, Option(min=0.1, help="How long the self test may track.")] = 3.0,
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Check versions, devices, codecs, OpenCV, weights and speed, with a remedy. Exit code 0 or 6."""
+    from vltrack.api.doctor import diagnose
+
+    bad = []
+    for one in diagnose(seconds):
+        if json:
+            emit(one.to_dict())
+        else:
+            line = f"{'ok ' if one.good else 'BAD'}  {one.name}: {one.found}"
+            emit_lines([f"{line}  -> {one.remedy}" if one.remedy else line])
+        if not one.good:
+            bad.append(one.name)
+    if bad:
+        raise ResourceError(f"Not ready: {', '.join(bad)}.", hint="See the remedy printed for each of them.")
