@@ -26,7 +26,7 @@ from vltrack.datasets import referring_convert
 from vltrack.datasets.check import check_referring
 from vltrack.datasets.miniatures_referring import torch_archive, write_referring_miniature
 from vltrack.datasets.referring import open_referring
-from vltrack.datasets.referring_convert import convert, open_plain
+from vltrack.datasets.referring_convert import convert
 
 ROW = ("a.jpg", "m", [1.0, 2.0, 3.0, 4.0], "a man", [])
 _EVENTS = ("pickle.find_class", "import", "exec", "compile", "os.system", "os.exec", "os.posix_spawn")
@@ -226,8 +226,9 @@ def test_size_and_steps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch, pytest.raises(DataError, match="too many entries"):
         patch.setattr(reader, "OBJECTS", 1000)
         convert(file)
-    with pytest.raises(DataError, match="2006 bytes, more than the limit of 2000"), open_plain(file, max_bytes=2000):
-        pass
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="2006 bytes, more than the limit of 2000"):
+        patch.setattr(referring_convert, "MAX_BYTES", 2000)
+        convert(file)
     with file.open("wb") as large:
         large.truncate(4 << 30)
     with pytest.raises(DataError, match="4294967296 bytes, more than the limit"):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as AbcSequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from glob import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -170,24 +171,14 @@ def _around(path: Path, layouts: Iterable[Layout]) -> Iterator[tuple[Layout, Pat
 
 def _fits_through(layout: Layout, parent: Path, rest: AbcSequence[str]) -> bool:
     """Return whether ``parent`` has the layout's marks, some of them below ``parent``/``rest``."""
-    inside = parent.joinpath(*rest)
+    depth, inside = len(rest), [escape(folder) for folder in rest]
     for group in layout.marks:
-        below = [_below(mark, rest) for mark in group]
-        if any(mark is not None for mark in below) and all(
-            _has(parent, mark) if further is None else not further or _has(inside, further)
-            for mark, further in zip(group, below, strict=True)
-        ):
+        marks = [mark.split("/") for mark in group]
+        through = [len(mark) >= depth and all(map(fnmatchcase, rest, mark)) for mark in marks]
+        marks = [[*inside, *mark[depth:]] if below else mark for mark, below in zip(marks, through, strict=True)]
+        if any(through) and all(_has(parent, "/".join(mark)) for mark in marks):
             return True
     return False
-
-
-def _below(mark: str, rest: AbcSequence[str]) -> str | None:
-    """Return the remainder of ``mark`` below the folders ``rest``; None if it does not match them."""
-    parts = mark.split("/")
-    through = parts[: len(rest)]
-    if len(through) < len(rest) or not all(map(fnmatchcase, rest, through)):
-        return None
-    return "/".join(parts[len(rest) :])
 
 
 def _is_part(path: Path, layout: Layout, root: Path) -> DataError:
@@ -208,11 +199,8 @@ def _unknown(path: Path, layouts: list[Layout], name: str | None) -> DataError:
         return DataError(f"{path} itself is not a data set, but has {listed}.", hint="Open one of these folders.")
     archives = sorted(child for child in path.iterdir() if child.suffix.lower() in _ARCHIVES)
     if archives:
-        readable = [
-            archive
-            for archive in archives
-            if archive.suffix == ".zip" and any(one.archive and _can_read_zip(archive, one) for one in layouts)
-        ]
+        boxes = [layout for layout in layouts if layout.archive]
+        readable = [one for one in archives if one.suffix == ".zip" and any(_can_read_zip(one, it) for it in boxes)]
         hint = "Unpack them first."
         if readable:
             listed = ", ".join(archive.name for archive in readable[:8])

@@ -80,7 +80,6 @@ class IndexedImage:
         width, height: size in pixels.
         instances: its annotated objects.
         main_object: name of the one main object of an image without boxes, else None.
-        source, license: where it is from, and its license.
     """
 
     file: str
@@ -88,8 +87,6 @@ class IndexedImage:
     height: int
     instances: tuple[AnnotatedObject, ...]
     main_object: str | None
-    source: str
-    license: str
 
 
 def held_out(key: str, percent: int = 5) -> bool:
@@ -181,8 +178,6 @@ def _parse(line: str, where: str) -> IndexedImage:
             height=int(row["h"]),
             instances=tuple(instances),
             main_object=None if main_object is None else plain_name(str(main_object)),
-            source=str(row.get("src", "")),
-            license=str(row.get("lic", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"Invalid image entry at {where}: {error}.", hint="See docs/train.md.") from error

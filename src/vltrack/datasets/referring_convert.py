@@ -56,18 +56,18 @@ _PLAIN = frozenset(("collections.OrderedDict", *STORAGES, *TENSORS))
 
 
 @contextmanager
-def open_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[TorchArchive]:
+def open_plain(path: Path) -> Iterator[TorchArchive]:
     """Open a file of ``pickle`` or ``torch.save`` of plain data, with a ``Made`` per tensor. Nothing in it is run.
 
     Raises:
-        DataError: no such file, larger than ``max_bytes``, damaged, over a limit, or one that names more than
+        DataError: no such file, larger than 256 MiB, damaged, over a limit, or one that names more than
             plain data and tensors are written with.
     """
     try:
         size = path.stat().st_size
-        if size > max_bytes:
-            raise DataError(f"{path} has {size} bytes, more than the limit of {max_bytes}.")
-        with open_archive(path, pickle_bytes=max_bytes, table_bytes=_TABLE_BYTES) as archive:
+        if size > MAX_BYTES:
+            raise DataError(f"{path} has {size} bytes, more than the limit of {MAX_BYTES}.")
+        with open_archive(path, pickle_bytes=MAX_BYTES, table_bytes=_TABLE_BYTES) as archive:
             _refuse_names(path, archive.names)
             yield archive
     except Refused as error:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.files import counted
-from vltrack.core.types import Frame
+from vltrack.core.types import Floats, Frame
 from vltrack.datasets.layouts import Layout, Span
 from vltrack.datasets.parsing import Issues
 from vltrack.video.base import IMAGE_SUFFIXES
@@ -45,11 +45,11 @@ class Sequence:
     name: str
     source: Path
     files: abc.Sequence[Path] | None
-    boxes: NDArray[np.float64]
+    boxes: Floats
     absent: NDArray[np.bool_]
     sentence: str = ""
     attributes: tuple[str, ...] = ()
-    cover: NDArray[np.float64] | None = None
+    cover: Floats | None = None
     size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -131,7 +131,7 @@ def list_images(folder: Path, layout: Layout, span: Span | None, issues: Issues)
     except OSError as error:
         issues.error("unreadable", folder, f"The folder cannot be listed ({error.strerror}).")
         return ImageList(folder, ())
-    images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES]
+    images = [name for name in names if name.lower().endswith(tuple(IMAGE_SUFFIXES))]
     expected = re.compile(layout.other_files or "(?!)")
     others = {name for name in names if not expected.fullmatch(name)} - set(images)
     if others:
@@ -148,24 +148,13 @@ def list_images(folder: Path, layout: Layout, span: Span | None, issues: Issues)
     return ImageList(folder, tuple(images))
 
 
-def _suffix(name: str) -> str:
-    return name[name.rfind(".") :].lower() if "." in name else ""
-
-
 def _is_plain(images: list[str]) -> bool:
     """Return whether sorted names are in order: one number each, padded alike, without gap, of one type."""
-    if not images:
-        return True
-    low, suffix = os.path.splitext(images[0])
-    high, other = os.path.splitext(images[-1])
-    return (
-        low.isdecimal()
-        and high.isdecimal()
-        and len(low) == len(high)
-        and suffix == other
-        and int(high) - int(low) + 1 == len(images)
-        and all(len(name) == len(images[0]) for name in images)
-    )
+    stem, suffix = os.path.splitext(images[0]) if images else ("0", "")
+    if not stem.isdecimal():
+        return False
+    numbers = range(int(stem), int(stem) + len(images))
+    return images == [f"{number:0{len(stem)}d}{suffix}" for number in numbers]
 
 
 def _select(images: list[str], folder: Path, span: Span | None, first: int | None, issues: Issues) -> list[str]:
