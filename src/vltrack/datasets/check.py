@@ -137,8 +137,7 @@ def _check_images(sequence: Sequence, issues: Issues) -> None:
         said = f"{counted(count, 'frame')} for {counted(len(sequence.boxes), 'box', 'boxes')}."
         issues.error("rows", sequence.source, said, "Every frame needs one row.")
     if odd:
-        said = f"{counted(odd, 'image')} of another size than the first."
-        issues.warn("image", sequence.source, said)
+        issues.warn("image", sequence.source, f"{counted(odd, 'image')} of another size than the first.")
 
 
 def check_referring(path: Path, name: str | None = None) -> list[Issue]:
@@ -177,8 +176,7 @@ def check_referring(path: Path, name: str | None = None) -> list[Issue]:
 def _check_expressions(issues: Issues, read: ReferringSplit) -> None:
     for why, count in read.left_out.items():
         if why != "a crowd":  # these are normal in COCO
-            said = f"Split {read.split}: left out {counted(count, 'time')}: {why}."
-            issues.warn("unusable", read.annotations, said)
+            issues.warn("unusable", read.annotations, f"Split {read.split}: left out {counted(count, 'time')}: {why}.")
     pasted = sum(_ONLY_NUMBERS.fullmatch(phrase) is not None for phrase in read.phrases)
     if pasted:
         said = f"Split {read.split}: only numbers in {counted(pasted, 'expression')}."

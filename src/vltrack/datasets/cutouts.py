@@ -79,8 +79,7 @@ class CutoutSet:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 if (version := int(data["format"])) != FORMAT:
-                    said = f"Unknown cut-out format {version} (expected {FORMAT}): {path}."
-                    raise DataError(said, hint=_REBUILD)
+                    raise DataError(f"Unknown cut-out format {version} (expected {FORMAT}): {path}.", hint=_REBUILD)
                 texts, numbers, ends = data["words"], data["numbers"], data["ends"]
                 blob = data["blob"].tobytes()
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -315,8 +314,7 @@ def spread_colors(image: Image, alpha: Mask) -> Image:
         spread[fresh] = cv2.blur(color, kernel)[fresh] / mass[fresh, None]
         done |= fresh
     spread[~done] = image[solid].mean(axis=0)
-    result = np.where(solid[..., None], image, np.clip(spread, 0, 255).astype(np.uint8))
-    return result.astype(np.uint8)
+    return np.where(solid[..., None], image, np.clip(spread, 0, 255).astype(np.uint8)).astype(np.uint8)
 
 
 def _encode(rgb: Image, alpha: Mask) -> bytes:

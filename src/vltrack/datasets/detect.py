@@ -436,8 +436,7 @@ def _members(path: Path, archive: zipfile.ZipFile, layout: Layout) -> list[zipfi
     members = [member for member in archive.infolist() if not member.is_dir()]
     total, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
     if total > MAX_BYTES or total > _MAX_RATIO * max(packed, 1):
-        said = f"{packed:,} bytes would unpack to {total:,}."
-        raise data_error("archive", path, said, "Check where it is from.")
+        raise data_error("archive", path, f"{packed:,} bytes would unpack to {total:,}.", "Check where it is from.")
     for member in members:
         name, dot, suffix = member.filename.rpartition(".")
         if (dot, suffix) != (".", "txt") or not re.fullmatch(layout.names, name):
@@ -454,8 +453,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     try:
         data = archive.read(member)
     except ZIP_DAMAGE as error:
-        said = f"{member.filename!r} is damaged."
-        raise data_error("archive", path, said, "Copy the archive again.") from error
+        raise data_error("archive", path, f"{member.filename!r} is damaged.", "Copy the archive again.") from error
     boxes = parse_table(data, f"{path}/{member.filename}")
     absent = np.asarray(~(boxes[:, 2:] > 0).all(axis=1))
     name = member.filename.removesuffix(".txt")

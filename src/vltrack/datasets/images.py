@@ -62,8 +62,7 @@ class AnnotatedObject:
     Attributes:
         name: English noun in the singular.
         box: x, y, w, h in pixels of the image.
-        polygon: (N, 2) float32 outline in pixels (even-odd; several parts may be joined by doubled lines), or
-            None.
+        polygon: (N, 2) float32 outline in pixels (even-odd; several parts may be joined by doubled lines), or None.
     """
 
     name: str

@@ -293,8 +293,7 @@ def _layout(name: str) -> Layout:
 def _span(clip: MiniatureClip) -> dict[str, int | str]:
     """Return the images of a sequence as got10k's toolkit lists them."""
     first = clip.start or 1
-    last = first + clip.frames - 1
-    return {"start_frame": first, "end_frame": last, "folder_name": clip.folder or clip.name}
+    return {"start_frame": first, "end_frame": first + clip.frames - 1, "folder_name": clip.folder or clip.name}
 
 
 def _draw(layout: Layout, miniature: Miniature, clip: MiniatureClip, seed: int) -> DrawnSequence:

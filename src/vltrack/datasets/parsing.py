@@ -129,8 +129,7 @@ def read_bytes(path: Path) -> bytes:
             raise data_error("size", path, said, "Check the file.")
         return path.read_bytes()
     except OSError as error:
-        said = f"Cannot be read ({error.strerror})."
-        raise data_error("unreadable", path, said, "Check the file.") from error
+        raise data_error("unreadable", path, f"Cannot be read ({error.strerror}).", "Check the file.") from error
 
 
 def decode(data: bytes, where: object) -> str:

@@ -82,8 +82,7 @@ def read_detected(detected: Detected, issues: Issues) -> Dataset:
         for sequence in sequences:
             other = seen.setdefault(sequence.name.casefold(), sequence.name)
             if other != sequence.name:
-                said = f"{other!r} and {sequence.name!r} differ in upper and lower case only."
-                issues.error("duplicate", root, said)
+                issues.error("duplicate", root, f"{other!r} and {sequence.name!r} differ in upper and lower case only.")
     return Dataset(
         name=layout.name,
         split=detected.split.name,
@@ -134,8 +133,7 @@ def _negative_size(path: Path, boxes: Floats) -> DataError | None:
 
 
 def _other_count(path: Path, values: int, boxes: int, hint: str) -> DataError:
-    said = f"{counted(values, 'value')} for {counted(boxes, 'box', 'boxes')}."
-    return data_error("rows", path, said, hint)
+    return data_error("rows", path, f"{counted(values, 'value')} for {counted(boxes, 'box', 'boxes')}.", hint)
 
 
 # -- one sequence --------------------------------------------------------------------------------------------
@@ -270,8 +268,7 @@ class _SequenceReader:
         for one in series[1:]:
             one.values = one.values[:1] if withheld else one.values
             if len(one) != len(boxes):
-                hint = "Every frame needs one; download the file again."
-                raise _other_count(one.path, len(one), len(boxes), hint)
+                raise _other_count(one.path, len(one), len(boxes), "Every frame needs one; download the file again.")
         if not files or withheld:
             return files
         if 0 < abs(len(files) - len(boxes)) <= layout.rows.slack:
@@ -280,8 +277,7 @@ class _SequenceReader:
         if len(files) != len(boxes):
             images = f"{counted(len(files), 'image')} in {files[0].parent}"
             said = f"{counted(len(boxes), 'row')} for the {images}."
-            hint = "Every frame needs one row; unpack the sequence again."
-            raise data_error("rows", boxes.path, said, hint)
+            raise data_error("rows", boxes.path, said, "Every frame needs one row; unpack the sequence again.")
         return files
 
     def _read_attributes(self) -> tuple[str, ...]:
@@ -327,8 +323,7 @@ class _SequenceReader:
         if not sentence:
             issues.warn("sentence", path, "The sentence is empty.", "Modes with language cannot start from it.")
         elif _ONLY_NUMBERS.fullmatch(sentence):
-            said = f"The sentence is only numbers: {sentence[:40]!r}."
-            issues.warn("sentence", path, said, "Look at the file.")
+            issues.warn("sentence", path, f"The sentence is only numbers: {sentence[:40]!r}.", "Look at the file.")
         return sentence
 
 
@@ -378,8 +373,7 @@ def _from_sheet(path: Path) -> str:
         with ZipFile(path) as archive:  # a table of text is small; a zip bomb is not
             size = sum(part.file_size for part in archive.infolist())
         if size > _MAX_SHEET:
-            said = f"{size:,} unpacked bytes are too many for a table of sentences."
-            raise data_error("size", path, said)
+            raise data_error("size", path, f"{size:,} unpacked bytes are too many for a table of sentences.")
         book = load_workbook(path, read_only=True, data_only=True)
         rows = [row for row in book.worksheets[0].iter_rows(values_only=True) if any(v is not None for v in row)]
         book.close()

@@ -196,8 +196,7 @@ def open_referring(
         path: root folder of the set.
         name: a key of ``REFERRING_LAYOUTS``.
         split: only this split; default: all that are there.
-        min_side: keep only boxes whose width and height are greater, in pixels (50 where trackers are trained
-            on COCO).
+        min_side: keep only boxes whose width and height are greater, in pixels (50 where trackers are trained on COCO).
 
     Raises:
         DataError: no such folder, none or several of the known sets in it, no such set or split, annotations
@@ -205,8 +204,7 @@ def open_referring(
     """
     layout = referring_layout(name) if name is not None else detect_referring(path)
     if split is not None and split not in layout.splits:
-        known = f"It has {', '.join(layout.splits)}."
-        raise DataError(f"Unknown split of {layout.title}: {split!r}.", hint=known)
+        raise DataError(f"Unknown split of {layout.title}: {split!r}.", hint=f"It has {', '.join(layout.splits)}.")
     files = annotation_files(layout, path)
     if not files or (split is not None and split not in files):
         raise missing_annotations(layout, path, split)

@@ -42,8 +42,7 @@ class ReferringSplit:
         split, annotations: its name, and the file that it is read from.
         min_side: boxes whose width or height is not greater are left out; pixels.
         names: image names as in the annotations.
-        phrases, references: N texts; ``references`` identify the object, so several phrases of one object
-            share theirs.
+        phrases, references: N texts; ``references`` identify the object, so several phrases of one object share theirs.
         sizes: width and height by image name, where the annotations have them.
         left_out: number of entries that were not used, by reason.
     """

@@ -153,8 +153,7 @@ def _is_plain(images: list[str]) -> bool:
     stem, suffix = os.path.splitext(images[0]) if images else ("0", "")
     if not stem.isdecimal():
         return False
-    numbers = range(int(stem), int(stem) + len(images))
-    return images == [f"{number:0{len(stem)}d}{suffix}" for number in numbers]
+    return images == [f"{number:0{len(stem)}d}{suffix}" for number in range(int(stem), int(stem) + len(images))]
 
 
 def _select(images: list[str], folder: Path, span: Span | None, first: int | None, issues: Issues) -> list[str]:
