@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vltrack.api.inputs import BoxLike
-    from vltrack.metrics.bootstrap import Interval
     from vltrack.plots.timelines import Panel
     from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker, Tracker
@@ -165,37 +163,40 @@ def audit(
     head = _head(model, tracker, data, split, seed)
     from vltrack.tracking.tracker import MultiTracker
 
-    follower = MultiTracker(tracker)
-    if scenes is not None:
-        with reporter.bar("auditing", scenes * frames) as bar:
-            watch = _Watch(follower, bar, "scenes", [frames] * scenes)
-            result, stop, done = _audit_scenes(watch, scenes, frames, seed, head)
-    else:
-        lengths = [None if one.boxes is None else len(one.boxes) for one in targets]
-        with reporter.bar("auditing", _sum(lengths)) as bar:
-            watch = _Watch(follower, bar, "targets", lengths)
-            result, stop, done = _audit_targets(watch, targets, left_out, usable, seed, head)
-    with _carrying(result):
+    lengths = (
+        [None if one.boxes is None else len(one.boxes) for one in targets] if scenes is None else [frames] * scenes
+    )
+    what = "targets" if scenes is None else "scenes"
+    with reporter.bar("auditing", _sum(lengths)) as bar:
+        watch = _Watch(MultiTracker(tracker), bar, what, lengths)
+        found: audit_report.Audit | distractors.DistractorAudit
+        if scenes is None:
+            found, stop = _audit_targets(watch, targets, left_out, usable, seed)
+        else:
+            found, stop = _audit_scenes(watch, scenes, frames, seed)
+            head["frames"] = frames
+    result = AuditResult(found=found, head=head | {"complete": stop is None})
+    try:
         if folder is not None:
             result = _save(result, make_folder(folder), model)
-    if stop is not None:
-        raise Interrupted(f"interrupted after {done}; what was done is kept.", result) from stop
-    with _carrying(result):
-        if isinstance(result.found, distractors.DistractorAudit):
-            distractors.judge_pairs(result.found, printable(model))
-        else:
-            audit_report.judge(result.found, printable(model))
-    return result
-
-
-@contextmanager
-def _carrying(result: AuditResult) -> Iterator[None]:
-    """Add ``result`` to every error of the block."""
-    try:
-        yield
+        if stop is None:
+            _judge(found, printable(model))
     except VltrackError as error:
         error.result = result
         raise
+    if stop is not None:
+        done = len(found.scenes if isinstance(found, distractors.DistractorAudit) else found.targets)
+        message = f"interrupted after {done} of {len(lengths)} {what}; what was done is kept."
+        raise Interrupted(message, result) from stop
+    return result
+
+
+def _judge(found: audit_report.Audit | distractors.DistractorAudit, model: str) -> None:
+    """Raise ``PartialResult`` where the audit is against the model, or incomplete."""
+    if isinstance(found, distractors.DistractorAudit):
+        distractors.judge_pairs(found, model)
+    else:
+        audit_report.judge(found, model)
 
 
 def _load(model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None) -> Tracker:
@@ -350,18 +351,10 @@ def _sum(lengths: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(lengths) else None
 
 
-_Outcome = tuple[AuditResult, KeyboardInterrupt | None, str]
-"""The audit, the interrupt that ended it, and how much is done."""
-
-
 def _audit_targets(
-    watch: _Watch,
-    targets: Sequence[AuditTarget],
-    left_out: dict[str, str],
-    modes: tuple[Mode, ...],
-    seed: int,
-    head: dict[str, Any],
-) -> _Outcome:
+    watch: _Watch, targets: Sequence[AuditTarget], left_out: dict[str, str], modes: tuple[Mode, ...], seed: int
+) -> tuple[audit_report.Audit, KeyboardInterrupt | None]:
+    """Return the audit, and the interrupt that ended it."""
     done: list[TargetAudit] = []
     failed: list[FailedTarget] = []
     stop = None
@@ -377,12 +370,13 @@ def _audit_targets(
             watch.finished(target.name)
     except KeyboardInterrupt as interrupt:
         stop = interrupt
-    found = audit_report.summarize(done, modes, failed=failed, left_out=left_out, seed=seed)
-    head = head | {"complete": stop is None}
-    return AuditResult(found=found, head=head), stop, f"{len(done)} of {len(targets)} targets"
+    return audit_report.summarize(done, modes, failed=failed, left_out=left_out, seed=seed), stop
 
 
-def _audit_scenes(watch: _Watch, count: int, frames: int, seed: int, head: dict[str, Any]) -> _Outcome:
+def _audit_scenes(
+    watch: _Watch, count: int, frames: int, seed: int
+) -> tuple[distractors.DistractorAudit, KeyboardInterrupt | None]:
+    """Return the audit, and the interrupt that ended it."""
     done: list[distractors.DistractorPair] = []
     stop = None
     try:
@@ -391,9 +385,7 @@ def _audit_scenes(watch: _Watch, count: int, frames: int, seed: int, head: dict[
             watch.finished()
     except KeyboardInterrupt as interrupt:
         stop = interrupt
-    head = head | {"frames": frames, "complete": stop is None}
-    found = distractors.summarize_pairs(done, seed)
-    return AuditResult(found=found, head=head), stop, f"{len(done)} of {count} scenes"
+    return distractors.summarize_pairs(done, seed), stop
 
 
 # -- files --------------------------------------------------------------------------------------------
@@ -406,82 +398,72 @@ def _save(result: AuditResult, folder: Path, model: str) -> AuditResult:
     found = result.found
     if isinstance(found, distractors.DistractorAudit):
         distractors.save(found, result.head, folder)
-        figure = distractor_figure(found, model) if found.scenes else None
     else:
         audit_report.save(found, result.head, folder)
-        figure = audit_panels(found, model)
+    figure = figure_of(found, model)
     if figure is not None:
         for kind in ("png", "svg"):
             write_bytes(folder / f"audit.{kind}", encoded(figure, kind))
     return replace(result, files=tuple(folder / name for name in FILES if (folder / name).exists()))
 
 
-def audit_panels(audit: audit_report.Audit, model: str) -> Figure | None:
-    """Draw the gain of the true sentence, target by target, over the other one that the verdict rests on;
-    without ground truth the movement by every other sentence. None where no target was followed.
+def figure_of(found: audit_report.Audit | distractors.DistractorAudit, model: str) -> Figure | None:
+    """Draw the lead of each drawn scene; or by mode and target the gain of the true sentence over the other
+    one that the verdict rests on, without ground truth the movement by every other sentence. None where no
+    target was followed.
     """
     from vltrack.plots.timelines import audit_figure
 
-    panels: list[Panel] = []
-    for mode, result in audit.modes.items():
-        against = result.decided_by
-        gain = None if against is None else result.totals[against].gain
-        panel = _movements(audit, mode) if gain is None else _gains(audit, mode, str(against), gain)
-        if panel is not None:
-            panels.append(panel)
-    if not panels:
-        return None
-    verdict = "; ".join(f"{mode}: {result.verdict_text}" for mode, result in audit.modes.items())
-    return audit_figure(f"What the sentence does for {model}", verdict, panels)
+    if isinstance(found, distractors.DistractorAudit):
+        title, verdict = f"Does {model} follow the text?", found.verdict_text
+        panels = [_leads(found)] if found.scenes else []
+    else:
+        title = f"What the sentence does for {model}"
+        verdict = "; ".join(f"{mode}: {result.verdict_text}" for mode, result in found.modes.items())
+        drawn = (_mode_panel(found, mode, result) for mode, result in found.modes.items())
+        panels = [panel for panel in drawn if panel is not None]
+    return audit_figure(title, verdict, panels) if panels else None
 
 
-def _gains(audit: audit_report.Audit, mode: Mode, against: str, gain: Interval) -> Panel:
+def _mode_panel(audit: audit_report.Audit, mode: Mode, result: audit_report.ModeResult) -> Panel | None:
     from vltrack.plots.timelines import Panel
 
-    values = {
-        one.name: math.nan if effect.gain is None else effect.gain
-        for one in audit.targets
-        for effect in one.effects
-        if (effect.mode, effect.variant) == (mode, against)
-    }
-    return Panel(
-        title=f"{mode}: the true sentence over a {against} one",
-        summary=gain.describe().replace("sequence", "target"),
-        unit="points of success AUC",
-        names=list(values),
-        values_S=list(values.values()),
-        interval=(gain.low, gain.high) if gain.is_interval else None,
-    )
-
-
-def _movements(audit: audit_report.Audit, mode: Mode) -> Panel | None:
-    from vltrack.plots.timelines import Panel
-
+    against = result.decided_by
+    gain = None if against is None else result.totals[against].gain
+    runs = [(one, effect) for one in audit.targets for effect in one.effects if effect.mode is mode]
+    if gain is not None:
+        gains = {one.name: effect.gain for one, effect in runs if effect.variant == against}
+        return Panel(
+            title=f"{mode}: the true sentence over a {against} one",
+            summary=gain.describe().replace("sequence", "target"),
+            unit="points of success AUC",
+            names=list(gains),
+            values_S=[math.nan if value is None else value for value in gains.values()],
+            interval=(gain.low, gain.high) if gain.is_interval else None,
+        )
     several = len(audit.targets) > 1
-    values = {
+    moved = {
         f"{one.name} {effect.variant}" if several else str(effect.variant): effect.moved
-        for one in audit.targets
-        for effect in one.effects
-        if effect.mode is mode and math.isfinite(effect.moved)
+        for one, effect in runs
+        if math.isfinite(effect.moved)
     }
-    if not values:
+    if not moved:
         return None
     return Panel(
         title=f"{mode}: how far another sentence moves the box",
         summary="no ground truth: whether it helps is not known",
         unit="1 - overlap with the true run",
-        names=list(values),
-        values_S=list(values.values()),
+        names=list(moved),
+        values_S=list(moved.values()),
         limits=(0.0, 1.0),
     )
 
 
-def distractor_figure(audit: distractors.DistractorAudit, model: str) -> Figure:
-    """Draw the lead of each scene."""
-    from vltrack.plots.timelines import Panel, audit_figure
+def _leads(audit: distractors.DistractorAudit) -> Panel:
+    from vltrack.plots.timelines import Panel
 
     lead = audit.lead
-    panel = Panel(
+    return Panel(
         title="distractor pairs: frames on the named object minus frames on the other",
         summary=lead.describe().replace("sequence", "scene"),
         unit="share of frames, mean of both sentences",
@@ -490,7 +472,6 @@ def distractor_figure(audit: distractors.DistractorAudit, model: str) -> Figure:
         interval=(lead.low, lead.high) if lead.is_interval else None,
         limits=(-1.0, 1.0),
     )
-    return audit_figure(f"Does {model} follow the text?", audit.verdict_text, [panel])
 
 
 def _pair_name(one: str, two: str) -> str:

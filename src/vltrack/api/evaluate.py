@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vltrack.api.inputs import DEVICES, check_choice, check_model, check_modes, make_folder
+from vltrack.api.inputs import DEVICES, SHORT, check_choice, check_model, check_modes, make_folder, named_path
 from vltrack.api.reporter import QUIET, Bar, Reporter, pace, time_left
 from vltrack.core.errors import DataError, GroundingFailed, PartialResult, UsageError, did_you_mean
 from vltrack.core.files import counted, printable, write_text
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path("evaluation")
 PERFECT = "a perfect tracker"
-SHORT = ("refuse", "misses", "cut")
 _VOT_NAME = re.compile(r"vots?-?20\d\d", re.IGNORECASE)
 
 
@@ -175,7 +174,7 @@ def evaluate(
     jobs = (0 if engine == "ray" else 1) if jobs is None else jobs
     runs = [_run(plan, jobs, "ray" if engine == "ray" else "local", rerun, reporter) for plan in plans]
     entries = [entry for report in runs for entry in _entries(report, partial=subset is not None)]
-    entries += [_Entry(folder=None, results=_opened(name, path)) for name, path in results]
+    entries += [_opened(name, path) for name, path in results]
     if not entries and not runs:
         reporter.note("no tracker was named: these are the scores of the annotation itself")
         boxes = {one.name: one.boxes for one in opened.sequences}
@@ -187,9 +186,10 @@ def evaluate(
     archives = () if pack is None else _packed(pack, opened, entries, out or FOLDER, reporter)
     summaries: tuple[dict[str, Any], ...] = ()
     if not any(sequence.annotations_withheld for sequence in opened.sequences):
-        options = {"short": short, "more_rules": rules}
         truth = annotations_of(opened)
-        summaries = tuple(_scored(opened, truth, entry, out, subset, options) for entry in entries)
+        summaries = tuple(
+            _scored(opened, truth, entry, out, subset, short=short, more_rules=rules) for entry in entries
+        )
     elif pack is None:
         reporter.warn("the annotation of this split is withheld: nothing to score. Write an archive with --pack.")
     found = Evaluation(summaries=summaries, runs=tuple(runs), archives=archives)
@@ -208,23 +208,19 @@ def _sorted_out(what: Sequence[str | Path]) -> tuple[list[tuple[str, str]], list
         UsageError: something is named twice, or is one file of results.
     """
     words = [os.fspath(word) for word in what]
+    models, results = [], []
     for word in words:
         if words.count(word) > 1:
             raise UsageError(f"{printable(word)} is named twice.", hint="Name each model and results once.")
-    models, results = [], []
-    for word in words:
-        name, sign, rest = word.partition("=")
-        if not sign or Path(word).exists():
-            name, rest = "", word
-        path = Path(rest)
+        name, path = named_path(word)
         if path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", ".zip")):
             results.append((name, path))
         elif path.suffix.lower() in (".txt", ".csv", ".json"):
             raise UsageError(
-                f"{printable(rest)} is one file.", hint="Name the folder that holds one file per sequence."
+                f"{printable(path)} is one file.", hint="Name the folder that holds one file per sequence."
             )
         else:
-            models.append((name, check_model(rest)))
+            models.append((name, check_model(path)))
     return models, results
 
 
@@ -249,9 +245,9 @@ def _check_data(data: Path) -> None:
         raise DataError(f"{printable(data)}: no such file or folder.", hint="Name the data set with --data.")
 
 
-def _opened(name: str, path: Path) -> TrackerResults:
+def _opened(name: str, path: Path) -> _Entry:
     results = open_results(path)
-    return replace(results, tracker=name) if name else results
+    return _Entry(folder=None, results=replace(results, tracker=name or results.tracker))
 
 
 def _without_result(report: RunReport) -> list[tuple[str, str]]:
@@ -379,12 +375,7 @@ def _raise_partial(found: Evaluation) -> None:
 
 
 def _scored(
-    dataset: Dataset,
-    annotations: Annotations,
-    entry: _Entry,
-    out: Path | None,
-    wanted: str | None,
-    options: dict[str, Any],
+    dataset: Dataset, annotations: Annotations, entry: _Entry, out: Path | None, wanted: str | None, **options: Any
 ) -> dict[str, Any]:
     """Score one entry and write ``scores.json`` where there is a folder for it."""
     results, place = entry.results, dataset.root.resolve().name

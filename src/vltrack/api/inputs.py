@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "litetrack-tiny"
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SHORT = ("refuse", "misses", "cut")
 TABLES, VIDEOS, SHEETS = (".csv", ".json"), (".mp4",), (".png",)
 _BOX_LIKE = re.compile(r"[-+0-9.eE\s]+(,[-+0-9.eE\s]+){3}")
 
@@ -56,6 +57,12 @@ def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> lis
             f"{printable(more[-1])!r} is not a model.", hint="The input comes first: vltrack compare INPUT --models ..."
         )
     return [*(models or ()), *(more or ())]
+
+
+def named_path(word: str) -> tuple[str, Path]:
+    """Return name and path of ``NAME=PATH``; the name is "" where the whole word is an existing path."""
+    name, _, path = word.partition("=")
+    return (name, Path(path)) if name and path and not Path(word).exists() else ("", Path(word))
 
 
 # -- targets ------------------------------------------------------------------------------------------

@@ -16,28 +16,36 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.api.inputs import check_choice, check_folder, make_folder
-from vltrack.api.report_sources import Source, check_one_data, common, read_sources, report_document, split_of
+from vltrack.api.inputs import SHORT, check_choice, check_folder, make_folder
+from vltrack.api.report_sources import (
+    Source,
+    common,
+    is_pooled,
+    open_evidence,
+    read_sources,
+    report_document,
+    sequence_record,
+    similarity,
+)
 from vltrack.core.errors import UsageError
 from vltrack.core.files import printable, write_bytes
-from vltrack.core.json_io import parse_json
-
-if TYPE_CHECKING:
-    from vltrack.evaluation.summary import Short
-
+from vltrack.core.json_io import finite_or_none, parse_json
+from vltrack.datasets.sequences import Sequence as Clip
+from vltrack.evaluation.summary import Short
+from vltrack.metrics.bootstrap import paired_bootstrap
+from vltrack.metrics.protocols import RULES
+from vltrack.plots.report_data import FORMAT, MOST, VERSION, read_report, row_record
 
 FORMATS = ("svg", "png")
 PAGE, DOCUMENT, TABLE, PICTURES = "report.html", "report.json", "table.tex", "pictures"
 _OURS = re.compile(
     r"(success|precision|norm-precision|attributes|speed|likeness|(strip|sheet)-\d+|gain-\d+-over-\d+)\.(svg|png)"
 )
-_MAIN = {True: ["overlap", "op50", "op75"], False: ["auc", "norm_precision", "precision"]}
-_DRAWS = 10_000
 _MEASURES = {
     "auc": "success: mean over thresholds of the share of frames whose overlap is above them",
     "precision": "precision: share of frames whose center is within 20 pixels",
@@ -129,7 +137,7 @@ def report(
     formats = tuple(dict.fromkeys(str(kind).lower() for kind in formats))
     if not formats or any(kind not in FORMATS for kind in formats):
         raise UsageError(f"The figure format {printable(','.join(formats))!r} is unknown.", hint="Known: svg, png.")
-    check_choice("short", short, ("refuse", "misses", "cut"))
+    check_choice("short", short, SHORT)
     out = Path(out)
     _check_out(out, overwrite=overwrite)
     document = report_document(words)
@@ -143,9 +151,14 @@ def report(
         }  # fmt: skip
         more = [text for flag, value in flags.items() if value is not None for text in (flag, str(value))]
         more += ["--subset-common"] if subset_common else []
-        head = {"command": shlex.join(["vltrack", "report", *words, *more]), "date": time.strftime("%Y-%m-%d")}
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "command": shlex.join(["vltrack", "report", *words, *more]),
+            "date": time.strftime("%Y-%m-%d"),
+        }
         place = None if data is None else Path(data)
-        document = _document(words, head, place, against, worst, rule, short, subset_common=subset_common)
+        document = head | _document(words, place, against, worst, rule, short, subset_common=subset_common)
     elif data is not None or against is not None or subset_common or short != "refuse":
         raise UsageError(
             "A report.json can only be drawn again.", hint="Leave out --data, --against, --short and --subset-common."
@@ -156,7 +169,6 @@ def report(
 def _write(document: dict[str, Any], out: Path, formats: Sequence[str]) -> ReportResult:
     """Draw everything from the document and write it; figures of an earlier report are removed."""
     from vltrack.plots.report import draw_figures, report_page
-    from vltrack.plots.report_data import read_report
     from vltrack.plots.report_table import latex_of, pair_verdict, ranking, verdict
 
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
@@ -186,7 +198,7 @@ def _write(document: dict[str, Any], out: Path, formats: Sequence[str]) -> Repor
         pairs=[
             {
                 "a": found.entries[pair.a].name, "b": found.entries[pair.b].name, "measure": pair.measure,
-                "mean": pair.mean if pair.mean == pair.mean else None, "low": pair.low, "high": pair.high,
+                "mean": finite_or_none(pair.mean), "low": pair.low, "high": pair.high,
                 "verdict": pair_verdict(found, pair),
             }
             for pair in found.pairs
@@ -207,7 +219,6 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
 
 def _document(
     words: Sequence[str],
-    head: dict[str, Any],
     data: Path | None,
     against: str | None,
     worst: int,
@@ -217,17 +228,9 @@ def _document(
     subset_common: bool,
 ) -> dict[str, Any]:
     """Return everything that the report says and shows, from results and data."""
-    from vltrack.plots.report_data import FORMAT, MOST, VERSION
-
     if len(words) > MOST:
         raise UsageError(f"{len(words)} trackers are too many; at most {MOST} fit a report.", hint="Make two reports.")
-    dataset = None
-    if data is not None:
-        from vltrack.datasets.reader import open_dataset
-
-        dataset = open_dataset(data, split=split_of(words))
-    sources = read_sources(words, dataset, short)
-    check_one_data(sources, dataset)
+    sources, dataset = read_sources(words, data, short)
     sources, subset, of = common(sources, wanted=subset_common)
     for source in sources:
         if rule not in source.scores["rules"]:
@@ -244,10 +247,8 @@ def _document(
         shown = _shown(sources, dataset.sequences, rule, reference, worst, notes)
     elif worst:
         notes.append("No strips and contact sheets: they need --data and folders of results.")
+    first = sources[0].scores["rules"][rule]
     return {
-        "format": FORMAT,
-        "version": VERSION,
-        **head,
         "rule": rule,
         "against": reference,
         "subset": subset,
@@ -256,22 +257,21 @@ def _document(
         "pairs": _pairs(sources, rule),
         **shown,
         "notes": notes,
-        **_rule_words(sources, rule),
-        "measures": _MEASURES | (sources[0].scores["rules"][rule].get("measures") or {}),
+        "rule_texts": _rule_texts(sources),
+        "main": ["overlap", "op50", "op75"] if is_pooled(first) else ["auc", "norm_precision", "precision"],
+        "measures": _MEASURES | (first.get("measures") or {}),
     }
 
 
 def _notes(sources: Sequence[Source]) -> list[str]:
     """Return the notes of the evaluations; a note that all have appears once."""
-    notes = []
-    said = [[s.scores.get("note"), *(s.scores.get("notes") or [])] for s in sources]
-    for source, own in zip(sources, said, strict=True):
-        for note in (str(n) for n in own if n):
-            everyone = all(note in map(str, other) for other in said)
-            line = note if everyone else f"{source.name}: {note}"
-            if line not in notes:
-                notes.append(line)
-    return notes
+    own = [[str(n) for n in (s.scores.get("note"), *(s.scores.get("notes") or [])) if n] for s in sources]
+    lines = [
+        note if all(note in others for others in own) else f"{source.name}: {note}"
+        for source, notes in zip(sources, own, strict=True)
+        for note in notes
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def _against(sources: Sequence[Source], name: str | None) -> int | None:
@@ -289,7 +289,6 @@ def _against(sources: Sequence[Source], name: str | None) -> int | None:
 
 def _pairs(sources: Sequence[Source], rule: str) -> list[dict[str, Any]]:
     """Return the paired interval of every pair and measure."""
-    from vltrack.metrics.bootstrap import paired_bootstrap
     from vltrack.plots.report import PAIRED
 
     rows = []
@@ -297,7 +296,7 @@ def _pairs(sources: Sequence[Source], rule: str) -> list[dict[str, Any]]:
         each = [_row(source, rule, measure) for source in sources]
         for a, b in combinations(range(len(sources)), 2):
             if len(each[a]) and len(each[a]) == len(each[b]):
-                interval = paired_bootstrap(each[a], each[b], draws=_DRAWS, seed=0).to_dict()
+                interval = paired_bootstrap(each[a], each[b], seed=0).to_dict()
                 rows.append({"a": a, "b": b, "measure": measure, **interval})
     return rows
 
@@ -308,27 +307,21 @@ def _row(source: Source, rule: str, measure: str) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _rule_words(sources: Sequence[Source], rule: str) -> dict[str, Any]:
-    """Return each protocol switch by switch, and the measures that a table for a paper shows."""
-    from vltrack.metrics.protocols import RULES
-
+def _rule_texts(sources: Sequence[Source]) -> dict[str, dict[str, str]]:
+    """Return each protocol switch by switch."""
     texts = {}
     for source in sources:
         for key, ruled in source.scores["rules"].items():
             row = RULES.get(str(ruled.get("rule")))
             if row is not None:
                 texts[key] = {switch.replace("_", " "): str(value) for switch, value in asdict(row).items()}
-    own = RULES.get(str(sources[0].scores["rules"][rule].get("rule")))
-    return {"rule_texts": texts, "main": _MAIN[own is not None and own.pooled == "frames"]}
+    return texts
 
 
 def _shown(
-    sources: Sequence[Source], clips: Sequence[Any], rule: str, against: int | None, worst: int, notes: list[str]
+    sources: Sequence[Source], clips: Sequence[Clip], rule: str, against: int | None, worst: int, notes: list[str]
 ) -> dict[str, Any]:
     """Return the worst sequences and the similarity of boxes; ``notes`` gets what is missing and why."""
-    from vltrack.api.report_sources import open_evidence, sequence_record, similarity
-    from vltrack.plots.report_data import row_record
-
     without = [source.name for source in sources if source.folder is None]
     if without:
         notes.append(f"No strips and contact sheets: the boxes of {without[0]} are not next to its scores.")

@@ -8,33 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from math import fsum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.api.inputs import named_path
 from vltrack.core.errors import DataError, UsageError, VltrackError
 from vltrack.core.files import printable
 from vltrack.core.json_io import read_json
 from vltrack.core.types import Floats, iou_xywh
+from vltrack.datasets import reader
+from vltrack.datasets.sequences import Sequence as Clip
+from vltrack.evaluation.results import RUN_FILE, StoredResults, open_results, read_results
+from vltrack.evaluation.summary import SCORES, Short, annotations_of, columns_of, read_scores, rename_results, summarize
+from vltrack.metrics.agreement import agreement
+from vltrack.metrics.protocols import RULES
 from vltrack.plots.contact_sheet import Snapshot, select_keyframes, snapshot
-from vltrack.plots.report_data import row_record, snapshot_record
+from vltrack.plots.report_data import FORMAT, check_scores, row_record, snapshot_record
 from vltrack.plots.timelines import downsampled, true_spans
 
-if TYPE_CHECKING:
-    from vltrack.datasets.reader import Dataset
-    from vltrack.datasets.sequences import Sequence as Clip
-    from vltrack.evaluation.summary import Short
-    from vltrack.evaluation.third_party import TrackerResults
-
-
-SCORES, REPORT = "vltrack.scores", "vltrack.report"
-FILE, RUN = "scores.json", "run.json"
+POINTS = 700
+"""Points of a timeline at most: more cannot be distinguished on paper."""
 _NAMED = 8
 """Folders that a hint names at most."""
-_COMMON = "Add --subset-common to compare the sequences that all have, with n/N next to every number."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -50,6 +49,11 @@ class Source:
         """Names of its sequences."""
         return [row["name"] for row in self.scores["sequences"]]
 
+    @property
+    def data(self) -> str:
+        """Name of its data set, and of the split if there is one."""
+        return printable(" ".join(filter(None, (self.scores["data"], self.scores["split"]))))
+
 
 def report_document(words: Sequence[str]) -> dict[str, Any] | None:
     """Return the document where one ``report.json`` is given; None for results.
@@ -58,151 +62,115 @@ def report_document(words: Sequence[str]) -> dict[str, Any] | None:
         DataError: a file that is not JSON.
         UsageError: a report among other things.
     """
-    found = [word for word in words if Path(word).is_file() and _kind(Path(word)) == REPORT]
-    if not found:
-        return None
-    if len(words) > 1:
-        raise UsageError(
-            f"{printable(found[0])} is a report; it cannot be combined with other results.",
-            hint="Give scores.json files or folders of results, or one report.json alone.",
-        )
-    document: dict[str, Any] = read_json(Path(found[0]))
-    return document
+    for word in words:
+        path = Path(word)
+        document = read_json(path) if path.suffix.lower() == ".json" and path.is_file() else None
+        if isinstance(document, dict) and document.get("format") == FORMAT:
+            if len(words) == 1:
+                return document
+            raise UsageError(
+                f"{printable(word)} is a report; it cannot be combined with other results.",
+                hint="Give scores.json files or folders of results, or one report.json alone.",
+            )
+    return None
 
 
-def _kind(path: Path) -> str:
-    document = read_json(path) if path.suffix.lower() == ".json" else None
-    return str(document.get("format")) if isinstance(document, dict) else ""
+# -- scores -------------------------------------------------------------------------------------------
 
 
-def read_sources(words: Sequence[str], dataset: Dataset | None, short: Short = "refuse") -> list[Source]:
-    """Read the trackers in the order given; names that occur twice get their mode.
+def read_sources(
+    words: Sequence[str], data: Path | None, short: Short = "refuse"
+) -> tuple[list[Source], reader.Dataset | None]:
+    """Read the trackers in the order given, and the data set; names that occur twice get their mode.
 
     Args:
         words: ``scores.json`` files or folders of results, each as ``PATH`` or ``NAME=PATH``.
-        dataset: with it, a folder that has not been scored yet is scored.
+        data: folder of the data set, which is opened with the split of the first scores; with it, a folder
+            that has not been scored yet is scored.
         short: treatment of results with too few rows then, as in ``evaluation.summary``.
 
     Raises:
         UsageError: two with the same name.
         DataError: no scores there, or scores of another format.
     """
-    named = [_split(word) for word in words]
-    read = [_read(path, dataset, short) for _, path in named]
+    named = [named_path(word) for word in words]
+    scored = [_read(path) for _, path in named]
+    dataset = None
+    if data is not None:
+        split = next((source.scores["split"] for source in scored if source is not None), None)
+        dataset = reader.open_dataset(data, split=split or None)
+    read = [source or _score(path, dataset, short) for source, (_, path) in zip(scored, named, strict=True)]
     trackers = [name or source.name for (name, _), source in zip(named, read, strict=True)]
     sources = []
     for (given, _), tracker, source in zip(named, trackers, read, strict=True):
-        mode = source.scores.get("mode") or ""
+        mode = source.scores.get("mode")
         twice = trackers.count(tracker) > 1 and not given
         sources.append(replace(source, name=f"{tracker} ({mode})" if twice and mode else tracker))
     names = [source.name for source in sources]
-    for name in names:
+    for name, word in zip(names, words, strict=True):
         if names.count(name) > 1:
             raise UsageError(
-                f"{names.count(name)} results are called {printable(name)}.",
-                hint=f"Name them: first={printable(words[names.index(name)])}",
+                f"{names.count(name)} results are called {printable(name)}.", hint=f"Name them: first={printable(word)}"
             )
-    return sources
+    _check_one_data(sources, dataset)
+    return sources, dataset
 
 
-def split_of(words: Sequence[str]) -> str | None:
-    """Return the split of the first results that are scored; None if there are none.
-
-    Raises:
-        DataError: a score file that cannot be read.
-    """
-    for _, path in map(_split, words):
-        file = path / FILE if path.is_dir() else path
-        if file.is_file() and file.suffix.lower() == ".json":
-            split = read_json(file).get("split") if _kind(file) == SCORES else None
-            return split if isinstance(split, str) and split else None
-    return None
-
-
-def _split(word: str) -> tuple[str, Path]:
-    """Return name and path of ``NAME=PATH``; the name is "" where the whole word is an existing path."""
-    name, sign, path = word.partition("=")
-    if Path(word).exists() or not sign or not name:
-        return "", Path(word)
-    return name, Path(path)
-
-
-def _read(path: Path, dataset: Dataset | None, short: Short) -> Source:
+def _read(path: Path) -> Source | None:
+    """Return the scores of a file, or in a folder; None where they have yet to be made."""
     if not path.exists():
         raise DataError(f"{printable(path)} does not exist.", hint="Give a scores.json or a folder of results.")
-    file = path / FILE if path.is_dir() else path
-    if file.is_file() and file.suffix.lower() == ".json":
-        from vltrack.evaluation.summary import read_scores
-        from vltrack.plots.report_data import check_scores
+    file = path / SCORES if path.is_dir() else path
+    if not file.is_file() or file.suffix.lower() != ".json":
+        return None
+    scores = read_scores(file)
+    check_scores(scores, printable(file))
+    has_boxes = path.is_dir() or (file.parent / RUN_FILE).is_file()
+    return Source(name=scores["tracker"], scores=scores, folder=file.parent if has_boxes else None)
 
-        scores = read_scores(file)
-        check_scores(scores, printable(file))
-        beside = path if path.is_dir() else path.parent
-        folder = beside if path.is_dir() or (beside / RUN).is_file() else None
-        return Source(name=scores["tracker"], scores=scores, folder=folder)
-    _check_depth(path)
+
+def _score(path: Path, dataset: reader.Dataset | None, short: Short) -> Source:
+    """Score a folder of boxes."""
+    if path.is_dir() and not (path / RUN_FILE).is_file():
+        files = [file for depth in ("*", "*/*") for name in (SCORES, RUN_FILE) for file in path.glob(f"{depth}/{name}")]
+        below = sorted({printable(file.parent) for file in files})
+        if below:
+            more = f" and {len(below) - _NAMED} more" if len(below) > _NAMED else ""
+            raise DataError(
+                f"{printable(path)} holds folders of results, but no results itself.",
+                hint=f"Give those of one data set: {' '.join(below[:_NAMED])}{more}",
+            )
     if dataset is None:
         raise DataError(
-            f"{printable(path)} has no {FILE}.", hint="Add --data PATH to score it, or run vltrack evaluate first."
+            f"{printable(path)} has no {SCORES}.", hint="Add --data PATH to score it, or run vltrack evaluate first."
         )
-    return _scored(path, dataset, short)
-
-
-def _check_depth(path: Path) -> None:
-    """Raise ``DataError`` for a folder that only holds folders of results; it names them."""
-    if not path.is_dir() or (path / RUN).is_file():
-        return
-    files = [file for depth in ("*", "*/*") for name in (FILE, RUN) for file in path.glob(f"{depth}/{name}")]
-    below = sorted({file.parent for file in files})
-    if not below:
-        return
-    more = f" and {len(below) - _NAMED} more" if len(below) > _NAMED else ""
-    raise DataError(
-        f"{printable(path)} holds folders of results, but no results itself.",
-        hint=f"Give those of one data set: {' '.join(printable(folder) for folder in below[:_NAMED])}{more}",
-    )
-
-
-def _scored(path: Path, dataset: Dataset, short: Short) -> Source:
-    """Score a folder of boxes."""
-    from vltrack.evaluation.results import open_results
-    from vltrack.evaluation.summary import annotations_of, columns_of, rename_results, summarize
-
     truth = annotations_of(dataset)
-    results: TrackerResults = rename_results(truth.names, open_results(path))
+    results = rename_results(truth.names, open_results(path))
     missing = len(set(truth.names) - {*results.boxes, *results.not_found})
-    if missing and any(r.missing == "refuse" for r in columns_of(dataset.name, results.mode).values()):
+    if missing and any(rule.missing == "refuse" for rule in columns_of(dataset.name, results.mode).values()):
         what = f"{printable(path)} --data {printable(dataset.root)}"
         how = f"vltrack evaluate {what} --subset present --out FOLDER"
         raise DataError(
             f"{printable(path)} has no result of {missing} of {len(truth)} sequences.",
-            hint=f"Score what is there first: {how}; then report the scores.json within FOLDER.",
+            hint=f"Score what is there first: {how}; then report the {SCORES} within FOLDER.",
         )
     scores = summarize(results, truth, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name)
     return Source(name=results.tracker, scores=scores, folder=path)
 
 
-def check_one_data(sources: Sequence[Source], dataset: Dataset | None) -> None:
-    """Check that all scores, and the data if given, are of one data set and split.
-
-    Raises:
-        UsageError: they are not.
-    """
+def _check_one_data(sources: Sequence[Source], dataset: reader.Dataset | None) -> None:
+    """Check that all scores, and the data if given, are of one data set and split. Raises ``UsageError``."""
     first = sources[0]
     for source in sources[1:]:
-        if _set(source) != _set(first):
+        if source.data != first.data:
             raise UsageError(
-                f"{printable(first.name)} is on {_set(first)}, {printable(source.name)} on {_set(source)}.",
+                f"{printable(first.name)} is on {first.data}, {printable(source.name)} on {source.data}.",
                 hint="One report is about one data set and split.",
             )
     if dataset is not None and dataset.name != first.scores["data"]:
         raise UsageError(
-            f"--data is {dataset.name}, the scores are of {_set(first)}.", hint="Give the data set that was scored."
+            f"--data is {dataset.name}, the scores are of {first.data}.", hint="Give the data set that was scored."
         )
-
-
-def _set(source: Source) -> str:
-    return printable(" ".join(part for part in (source.scores["data"], source.scores["split"]) if part))
 
 
 def common(sources: Sequence[Source], *, wanted: bool) -> tuple[list[Source], str, int]:
@@ -212,114 +180,90 @@ def common(sources: Sequence[Source], *, wanted: bool) -> tuple[list[Source], st
         UsageError: they have different sequences and it was not ``wanted`` to keep the common ones; or they
             have none in common; or a score cannot be taken over some of its sequences.
     """
-    first = sources[0]
     sets = [source.sequences for source in sources]
-    subsets = [source.scores.get("subset") for source in sources]
+    subsets = [subset for source in sources if isinstance(subset := source.scores.get("subset"), dict)]
+    sizes = [subset["of"] for subset in subsets if isinstance(subset.get("of"), int)]
     if all(names == sets[0] for names in sets):
-        named = [s for s in subsets if isinstance(s, dict)]
-        size = len(sets[0])
-        if not named:
-            return list(sources), "", size
-        of = named[0].get("of")
-        return list(sources), str(named[0].get("name", "")), of if isinstance(of, int) else size
+        name = str(subsets[0].get("name", "")) if subsets else ""
+        return list(sources), name, sizes[0] if sizes else len(sets[0])
     every = {name for names in sets for name in names}
-    kept = [name for name in first.sequences if all(name in names for names in map(set, sets))]
+    kept = [name for name in sets[0] if all(name in names for names in map(set, sets))]
     if not wanted:
         raise UsageError(
-            f"the trackers have different sequences: {len(kept)} of {len(every)} in all of them.", hint=_COMMON
+            f"the trackers have different sequences: {len(kept)} of {len(every)} in all of them.",
+            hint="Add --subset-common to compare the sequences that all have, with n/N next to every number.",
         )
     if not kept:
         raise UsageError("the trackers have no sequence in common.", hint="Score them on the same data.")
-    totals = [s["of"] for s in subsets if isinstance(s, dict) and isinstance(s.get("of"), int)]
     # The same sequences in another order are not a subset.
-    name = "" if len(kept) == len(every) and not any(subsets) else "common"
-    restricted = [replace(s, scores=_restricted(s.scores, kept, name)) for s in sources]
-    return restricted, name, max([len(every), *totals])
+    name = "" if len(kept) == len(every) and not subsets else "common"
+    restricted = [replace(source, scores=_restricted(source.scores, kept, name)) for source in sources]
+    return restricted, name, max([len(every), *sizes])
 
 
 def _restricted(scores: dict[str, Any], kept: Sequence[str], subset: str) -> dict[str, Any]:
-    """Return the scores over some sequences as means; values that cannot be derived are left out."""
+    """Return the scores over the sequences ``kept``, in this order."""
     place = {row["name"]: k for k, row in enumerate(scores["sequences"])}
     rows = [scores["sequences"][place[name]] for name in kept]
+    is_part = len(kept) < len(place)
     rules = {}
     for key, ruled in scores["rules"].items():
-        each = {m: [row[place[n]] for n in kept] for m, row in (ruled.get("per_sequence") or {}).items()}
-        if len(kept) == len(place):
-            rules[key] = ruled | {"per_sequence": each}
-            continue
-        if _pooled(ruled):
-            raise UsageError(
-                f"scores of {printable(str(ruled.get('title')))} are over all frames together.",
-                hint="Score every tracker on the same sequences: vltrack evaluate --subset.",
-            )
-        names = list(ruled.get("attributes") or {})
-        having = {a: [k for k, row in enumerate(rows) if a in (row.get("attributes") or ())] for a in names}
-        rules[key] = {
-            "rule": ruled.get("rule"),
-            "title": ruled.get("title"),
-            **{m: _mean(row) for m, row in each.items()},
-            "per_sequence": each,
-            "attributes": {
-                a: {"sequences": len(some), **{m: _mean([row[k] for k in some]) for m, row in each.items()}}
-                for a, some in having.items()
-                if len(some) > 1
-            },
-        }
-    if len(kept) == len(place):
-        return scores | {"sequences": rows, "rules": rules}
-    return scores | {
-        "sequences": rows, "rules": rules, "causes": None,
-        "subset": {"name": subset, "n": len(kept), "of": len(place)},
-    }  # fmt: skip
+        each = {m: [row[place[name]] for name in kept] for m, row in (ruled.get("per_sequence") or {}).items()}
+        rules[key] = _means(ruled, each, rows) if is_part else ruled | {"per_sequence": each}
+    part = {"causes": None, "subset": {"name": subset, "n": len(kept), "of": len(place)}} if is_part else {}
+    return scores | {"sequences": rows, "rules": rules} | part
+
+
+def _means(ruled: dict[str, Any], each: dict[str, list[float | None]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return scores by one rule as means over some sequences; values that cannot be derived are left out."""
+    if is_pooled(ruled):
+        raise UsageError(
+            f"scores of {printable(str(ruled.get('title')))} are over all frames together.",
+            hint="Score every tracker on the same sequences: vltrack evaluate --subset.",
+        )
+    attributes = {}
+    for name in ruled.get("attributes") or ():
+        some = [k for k, row in enumerate(rows) if name in (row.get("attributes") or ())]
+        if len(some) > 1:
+            means = {m: _mean([row[k] for k in some]) for m, row in each.items()}
+            attributes[name] = {"sequences": len(some), **means}
+    means = {m: _mean(row) for m, row in each.items()}
+    head = {"rule": ruled.get("rule"), "title": ruled.get("title")}
+    return head | means | {"per_sequence": each, "attributes": attributes}
 
 
 def _mean(row: Sequence[float | None]) -> float | None:
     known = [value for value in row if value is not None]
-    return fsum(known) / len(known) if known else None
+    return fmean(known) if known else None
 
 
-def _pooled(ruled: dict[str, Any]) -> bool:
-    from vltrack.metrics.protocols import RULES
-
+def is_pooled(ruled: Mapping[str, Any]) -> bool:
+    """Return whether scores are over the frames of all sequences together, by the rule that they name."""
     rule = RULES.get(str(ruled.get("rule")))
     return rule is not None and rule.pooled == "frames"
 
 
-# -- single frames -----------------------------------------------------------------------------------
-
-POINTS = 700
-"""Of a time line at most: more cannot be distinguished on paper."""
+# -- single frames ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evidence:
-    """Boxes of one tracker by the data set's names, and its own scores where the files hold them."""
+    """Boxes of one tracker by the data set's names, and the run that they are of, if it is one of ours."""
 
     boxes: Mapping[str, Floats]
-    folder: Path | None
-
-    def own_scores(self, name: str) -> Floats | None:
-        """Return the scores (N,) of one sequence, None without any."""
-        from vltrack.evaluation.results import read_results
-
-        return None if self.folder is None else read_results(self.folder).scores(name)
+    run: StoredResults | None
 
 
 def open_evidence(folder: Path, names: Sequence[str]) -> Evidence:
     """Read the boxes in a folder of results. Raises ``DataError`` if a sequence of ``names`` has none."""
-    from vltrack.evaluation.results import open_results
-    from vltrack.evaluation.third_party import match_names
-
-    results = open_results(folder)
-    fitting = match_names(names, results.boxes)
-    missing = [name for name in names if name not in fitting]
+    boxes = rename_results(names, open_results(folder)).boxes
+    missing = [name for name in names if name not in boxes]
     if missing:
         raise DataError(
             f"{folder} has no boxes of {missing[0]}" + (f" and {len(missing) - 1} others." if missing[1:] else "."),
             hint="Give the folder that the scores were made from.",
         )
-    stored = folder if (folder / "run.json").is_file() else None
-    return Evidence(boxes={name: results.boxes[other] for name, other in fitting.items()}, folder=stored)
+    return Evidence(boxes=boxes, run=read_results(folder) if (folder / RUN_FILE).is_file() else None)
 
 
 def sequence_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str, Any], str]:
@@ -329,14 +273,9 @@ def sequence_record(clip: Clip, evidence: Sequence[Evidence]) -> tuple[dict[str,
     count = overlaps_TN.shape[1]
     lanes = []
     for each, overlaps in zip(evidence, overlaps_TN, strict=True):
-        own = each.own_scores(clip.name)
-        scores = np.full(count, np.nan) if own is None else _fitted(own[:, None], count)[:, 0]
-        lanes.append(
-            {
-                "overlaps": row_record(downsampled(overlaps, POINTS), 4),
-                "scores": row_record(downsampled(scores, POINTS), 4),
-            }
-        )
+        own = np.empty((0, 1)) if each.run is None else each.run.scores(clip.name)[:, None]
+        rows = {"overlaps": overlaps, "scores": _fitted(own, count)[:, 0]}
+        lanes.append({key: row_record(downsampled(row, POINTS), 4) for key, row in rows.items()})
     shots, reason = _snapshots(clip, boxes_TN4, overlaps_TN)
     record = {
         "name": clip.name,
@@ -371,32 +310,19 @@ def _snapshots(clip: Clip, boxes_TN4: Floats, overlaps_TN: Floats) -> tuple[list
 
 def similarity(clips: Sequence[Clip], evidence: Sequence[Evidence]) -> Floats:
     """Return the mean overlap (T + 1, T + 1) of each pair, the ground truth first: over the frames of a
-    sequence with the target, then over the sequences.
+    sequence with the target, then over the sequences; NaN where there is none.
     """
-    total = np.zeros((len(evidence) + 1, len(evidence) + 1))
-    counted = np.zeros_like(total)
+    each = []
     for clip in clips:
-        there = _there(clip)
-        if not there.any():
-            continue
-        boxes = np.concatenate([clip.boxes[None], _boxes(clip, evidence)])[:, there]
-        for a in range(len(boxes)):
-            for b in range(a + 1, len(boxes)):
-                both = np.isfinite(boxes[a]).all(axis=1) & np.isfinite(boxes[b]).all(axis=1)
-                if both.any():
-                    mean = iou_xywh(boxes[a][both], boxes[b][both]).mean()
-                    total[[a, b], [b, a]] += mean
-                    counted[[a, b], [b, a]] += 1
-    means: Floats = np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
+        boxes = np.concatenate([clip.boxes[None], _boxes(clip, evidence)])
+        each.append(agreement(boxes[:, _there(clip)]).matrix_TT)
+    means: Floats = np.ma.masked_invalid(each).mean(axis=0).filled(np.nan)
     return means
 
 
 def _there(clip: Clip) -> NDArray[np.bool_]:
     """Return in which frames (N,) the ground truth has a box."""
-    boxes = clip.boxes
-    seen: NDArray[np.bool_] = (
-        ~clip.absent & np.isfinite(boxes).all(axis=1) & (np.nan_to_num(boxes)[:, 2:] > 0).all(axis=1)
-    )
+    seen: NDArray[np.bool_] = ~clip.absent & np.isfinite(clip.boxes).all(axis=1) & (clip.boxes[:, 2:] > 0).all(axis=1)
     return seen
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vltrack.api.inputs import check_choice
+from vltrack.api.inputs import SHORT, check_choice
 from vltrack.core.errors import DataError, StateError, UsageError
 from vltrack.core.files import counted, printable
 from vltrack.datasets.reader import open_dataset
@@ -18,8 +18,6 @@ from vltrack.metrics.protocol_search import ProtocolMatch, ProtocolSearch
 from vltrack.metrics.protocol_search import which_rule as search_protocols
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import MEASURES
-
-SHORT = ("refuse", "misses", "cut")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,12 +43,8 @@ class RuleSearch:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``vltrack which-rule --json`` prints."""
-        return {
-            "number": self.number,
-            "tolerance": self.tolerance,
-            "fits": list(self.rows()),
-            "refused": dict(self.refused),
-        }
+        head = {"number": self.number, "tolerance": self.tolerance}
+        return head | {"fits": list(self.rows()), "refused": dict(self.refused)}
 
 
 def which_rule(
