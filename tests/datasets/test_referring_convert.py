@@ -17,9 +17,8 @@ from vltrack.core.errors import DataError, ResourceError, UsageError
 from vltrack.datasets.cutouts import polygon_mask
 from vltrack.datasets.images import ImageSet
 from vltrack.datasets.miniatures_referring import torch_archive, write_referring_miniature
-from vltrack.datasets.referring import open_referring
+from vltrack.datasets.referring import ReferringSplit, open_referring, read_lines
 from vltrack.datasets.referring_convert import convert, export_pictures, open_plain
-from vltrack.datasets.referring_json import ReferringSplit, read_lines
 
 ROWS: list[tuple[Any, ...]] = [
     ("COCO_train2014_000000000009.jpg", "9.pth", [1.5, 2.25, 30.0, 40.0], "the left man", [("r1", ["none"])]),

@@ -20,6 +20,7 @@ from vltrack.datasets.parsing import Issue, Issues
 from vltrack.datasets.reader import Dataset, read_detected, resolved
 from vltrack.datasets.referring import (
     ReferringLayout,
+    ReferringSplit,
     annotation_files,
     detect_referring,
     image_file,
@@ -28,7 +29,6 @@ from vltrack.datasets.referring import (
     raw_files,
     referring_layout,
 )
-from vltrack.datasets.referring_json import ReferringSplit
 from vltrack.datasets.sequences import Sequence
 from vltrack.video.images import image_size
 

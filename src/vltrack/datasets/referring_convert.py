@@ -34,17 +34,20 @@ from vltrack.core.torch_archive import (
     open_archive,
     tensor_place,
 )
-from vltrack.datasets.referring import annotation_files, image_file, missing_annotations, referring_layout
-from vltrack.datasets.referring_json import (
+from vltrack.datasets.referring import (
     FourNumbers,
     Instances,
     InvalidValue,
+    annotation_files,
     box_of,
     entries,
     file_name,
+    image_file,
+    missing_annotations,
     numbers_of,
     read_entries,
     read_instances,
+    referring_layout,
     shown,
     text,
     whole,
