@@ -21,10 +21,9 @@ from vltrack.datasets.reader import Dataset
 from vltrack.evaluation.results import read_results, results_of_run
 from vltrack.evaluation.third_party import TrackerResults, match_names
 from vltrack.metrics.annotations import Annotation, Annotations, Flags
-from vltrack.metrics.frame_errors import NO_ROW
 from vltrack.metrics.protocol_search import causes, trivial_hits
 from vltrack.metrics.protocols import RULES, Rule, benchmark_of
-from vltrack.metrics.scoring import CURVES, MEASURES, Scores, align, score, upper_bound, webuav
+from vltrack.metrics.scoring import CURVES, MEASURES, NO_ROW, Scores, align, score, upper_bound, webuav
 
 FORMAT = "vltrack.scores"
 VERSION = 1

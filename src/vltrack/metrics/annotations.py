@@ -6,9 +6,8 @@ rows of NaN and of zeros stay unchanged; each benchmark treats them in its own w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +16,16 @@ from vltrack.core.errors import DataError
 from vltrack.core.types import Floats
 
 Flags = NDArray[np.bool_]
+
+
+def is_box(boxes: Floats) -> Flags:
+    """(N,) whether rows of (N, 4) xywh are finite and have a width and a height."""
+    return np.array(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Join up to ``most`` names for a message, and count the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +159,6 @@ def _check(part: Annotation) -> None:
     count = len(part.boxes)
     if part.boxes.shape != (count, 4) or not count:
         raise DataError(f"The annotation of {part.name} has shape {part.boxes.shape}, not (frames, 4).")
-    others: dict[str, NDArray[Any] | None] = {"absent": part.absent, "cover": part.cover}
-    for what, values in others.items():
+    for what, values in (("absent", part.absent), ("cover", part.cover)):
         if values is not None and values.shape != (count,):
             raise DataError(f"{part.name} has {count} boxes, but {what} has shape {values.shape}.")

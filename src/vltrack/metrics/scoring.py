@@ -4,12 +4,12 @@ An overlap or error is counted by how many thresholds lie below it, which is exa
 "at most" alike; the counts per sequence and bin are summed up into the curves. The long arrays are processed
 in blocks of complete sequences that fit into the processor's cache.
 
-Shapes: S sequences, F frames, T thresholds. Boxes xywh in pixels.
+Shapes: S sequences, F frames of all of them, N of one block, T thresholds. Boxes xywh in pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,15 +18,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, iou_xywh
-from vltrack.metrics.annotations import Annotations, Flags
-from vltrack.metrics.frame_errors import NO_ROW, ZERO_ROW, FrameBlock, measure
+from vltrack.metrics.annotations import Annotations, Flags, is_box, listed
 from vltrack.metrics.protocols import Rule
 
 Curve = Literal["success", "precision", "norm_precision"]
 CURVES: tuple[Curve, ...] = ("success", "precision", "norm_precision")
-_Pick = Callable[[Rule, Floats], Floats]
+MEASURES: Mapping[str, tuple[Curve | None, str | float | None]] = {
+    "auc": ("success", None),
+    "precision": ("precision", None),
+    "norm_precision": ("norm_precision", None),
+    "norm_precision_at_20": ("norm_precision", 0.20),
+    "norm_precision_mean": ("norm_precision", "mean"),
+    "op50": ("success", 0.5),
+    "op75": ("success", 0.75),
+    "overlap": (None, None),
+}
+"""The measures of ``Scores``: a curve and its reduction (None: as the rule defines it; "mean"; or the value at
+a threshold). ``overlap`` is the mean overlap: AO of GOT-10k, whose SR are op50 and op75.
+"""
+
+MISS = -1.0
+"""Overlap of a frame that is a miss for every tracker: below every threshold. As an error it is a hit."""
+NO_ROW = (np.inf,) * 4
+"""A frame without a row in the results: a miss in every measure."""
+ZERO_ROW = (0.0, 0.0, 5e-324, 5e-324)
+"""A frame without a row that counts as a box of zeros: of the smallest positive size, so that it is not
+repaired as a broken prediction.
+"""
 _BLOCK = 1 << 14
-_CLOSE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,92 +70,53 @@ class Scores:
 
     def each(self, measure: str) -> Floats:
         """(S,) one of ``MEASURES`` for every sequence, 0 to 1; NaN where no frame counts."""
-        curve, pick = MEASURES[measure]
-        values = self.overlap if curve is None else pick(self.rule, getattr(self, curve))
+        curve, _ = MEASURES[measure]
+        values = self.overlap if curve is None else _reduced(self.rule, measure, getattr(self, curve))
         scored: Floats = np.where(self.frames > 0, values, np.nan)
         return scored
 
     def curve(self, which: Curve, among: Flags | None = None) -> Floats:
         """(T,) mean curve of the data set, or of the sequences ``among`` (S,); NaN if there are none."""
-        rows = getattr(self, which)
-        counted = self._counted(among)
+        rows: Floats = getattr(self, which)
         if self.rule.drops_empty:
-            counted = counted & (rows.sum(axis=1) > np.finfo(np.float64).eps)
-        if not counted.any():
-            return np.full(rows.shape[1], np.nan)
-        weights = self.frames[counted] if self.rule.pooled == "frames" else None
-        return np.asarray(np.average(rows[counted], axis=0, weights=weights), dtype=np.float64)
+            some = rows.sum(axis=1) > np.finfo(np.float64).eps
+            among = some if among is None else some & among
+        return self._mean(rows, among)
 
     def value(self, measure: str, among: Flags | None = None) -> float:
         """One of ``MEASURES`` for the data set, or for the sequences ``among`` (S,), 0 to 1."""
-        curve, pick = MEASURES[measure]
-        if curve is not None:
-            return float(pick(self.rule, self.curve(curve, among)[None])[0])
-        counted = self._counted(among)
+        curve, _ = MEASURES[measure]
+        if curve is None:
+            return float(self._mean(self.overlap, among))
+        return float(_reduced(self.rule, measure, self.curve(curve, among)[None])[0])
+
+    def _mean(self, rows: Floats, among: Flags | None) -> Floats:
+        """Mean over the sequences that count, as the rule pools them."""
+        counted = self.frames > 0 if among is None else (self.frames > 0) & among
         if not counted.any():
-            return float("nan")
+            return np.full(rows.shape[1:], np.nan)
         weights = self.frames[counted] if self.rule.pooled == "frames" else None
-        return float(np.average(self.overlap[counted], weights=weights))
-
-    def _counted(self, among: Flags | None) -> Flags:
-        return self.frames > 0 if among is None else (self.frames > 0) & among
+        return np.asarray(np.average(rows[counted], axis=0, weights=weights), dtype=np.float64)
 
 
-def _mean(rule: Rule, curves: Floats) -> Floats:
-    mean: Floats = curves.mean(axis=1)
-    return mean
-
-
-def _area(thresholds: Floats, curves: Floats) -> Floats:
-    steps = np.diff(thresholds / thresholds[-1])
-    area: Floats = ((curves[:, 1:] + curves[:, :-1]) / 2 * steps).sum(axis=1)
-    return area
-
-
-def _auc(rule: Rule, curves: Floats) -> Floats:
-    return _mean(rule, curves) if rule.success_score == "mean" else _area(rule.success_thresholds, curves)
-
-
-def _precision(rule: Rule, curves: Floats) -> Floats:
-    if rule.precision_score == "area":
-        return _area(rule.precision_thresholds, curves)
-    at20: Floats = curves[:, round(20 / rule.precision_step)]
-    return at20
-
-
-def _norm_at_20(rule: Rule, curves: Floats) -> Floats:
-    at20: Floats = curves[:, round(0.20 / rule.norm_step)]
-    return at20
-
-
-def _norm(rule: Rule, curves: Floats) -> Floats:
-    if rule.norm_score == "area":
-        return _area(rule.norm_thresholds, curves)
-    return _norm_at_20(rule, curves) if rule.norm_score == "at 0.20" else _mean(rule, curves)
-
-
-def _success_at(share: float) -> _Pick:
-    def pick(rule: Rule, curves: Floats) -> Floats:
-        at: Floats = curves[:, round(share * rule.success_steps)]
-        return at
-
-    return pick
-
-
-MEASURES: Mapping[str, tuple[Curve | None, _Pick]] = {
-    "auc": ("success", _auc),
-    "precision": ("precision", _precision),
-    "norm_precision": ("norm_precision", _norm),
-    "norm_precision_at_20": ("norm_precision", _norm_at_20),
-    "norm_precision_mean": ("norm_precision", _mean),
-    "op50": ("success", _success_at(0.5)),
-    "op75": ("success", _success_at(0.75)),
-    "overlap": (None, _mean),
-}
-"""The measures of ``Scores``: a curve and its reduction. ``norm_precision`` is as the rule defines it; the
-next two are always the value at 0.20 and the mean to 0.5. ``overlap`` is the mean overlap: AO of GOT-10k,
-whose SR are op50 and op75.
-"""
+def _reduced(rule: Rule, measure: str, curves: Floats) -> Floats:
+    """Reduce (S, T) curves of one of ``MEASURES`` to (S,) values."""
+    curve, how = MEASURES[measure]
+    thresholds, own = {
+        "success": (rule.success_thresholds, rule.success_score),
+        "precision": (rule.precision_thresholds, rule.precision_score),
+        "norm_precision": (rule.norm_thresholds, rule.norm_score),
+    }[curve or "success"]
+    how = {"at 20 px": 20, "at 0.20": 0.20}.get(own, own) if how is None else how
+    reduced: Floats
+    if how == "mean":
+        reduced = curves.mean(axis=1)
+    elif how == "area":
+        steps = np.diff(thresholds / thresholds[-1])
+        reduced = ((curves[:, 1:] + curves[:, :-1]) / 2 * steps).sum(axis=1)
+    else:
+        reduced = curves[:, round(float(how) / thresholds[1])]
+    return reduced
 
 
 def score(annotations: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
@@ -158,19 +138,17 @@ def score(annotations: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
     total = np.zeros(len(annotations))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for some in _groups(annotations):
-            rows = slice(int(annotations.starts[some.start]), int(annotations.starts[some.stop]))
-            first = annotations.starts[some] - rows.start
-            found = measure(FrameBlock.cut(annotations, predicted, rows, first, rule), rule)
-            owner = np.repeat(np.arange(len(first)), np.diff(first, append=rows.stop - rows.start))
-            values = [found.overlap, found.center, found.norm]
-            if found.counted is not None:
-                owner, values = owner[found.counted], [column[found.counted] for column in values]
+            length = annotations.lengths[some]
+            counted, *values = measure(annotations, predicted, some, rule)
+            owner = np.repeat(np.arange(len(length)), length)
+            if counted is not None:
+                owner, values = owner[counted], [column[counted] for column in values]
             at_least = (rule.reach == "at least", False, False)
             for table, row, value, at in zip(tables, thresholds, values, at_least, strict=True):
                 keys = below(value, row, or_at=at) + owner * (len(row) + 1)
-                count = np.bincount(keys, minlength=len(first) * (len(row) + 1))
-                table[some] = count.reshape(len(first), -1)
-            total[some] = np.bincount(owner, weights=np.maximum(values[0], 0), minlength=len(first))
+                count = np.bincount(keys, minlength=len(length) * (len(row) + 1))
+                table[some] = count.reshape(len(length), -1)
+            total[some] = np.bincount(owner, weights=np.maximum(values[0], 0), minlength=len(length))
     frames = tables[0].sum(axis=1)
     return Scores(
         rule=rule,
@@ -199,7 +177,7 @@ def below(values: Floats, thresholds: Floats, *, or_at: bool = False) -> NDArray
     whole = np.ceil(scaled)
     count: NDArray[np.intp] = np.minimum(np.maximum(whole, 0), len(thresholds)).astype(np.intp)
     if thresholds[1] != 1:  # whole pixels are exact
-        close = np.abs(scaled - np.rint(scaled, out=whole)) < _CLOSE
+        close = np.abs(scaled - np.rint(scaled, out=whole)) < 1e-9
         close &= values > 0
         if close.any():
             count[close] = np.searchsorted(thresholds, values[close], "left")
@@ -225,9 +203,132 @@ def _shares(table: NDArray[np.int64], frames: NDArray[np.int64], *, above: bool)
     return shares
 
 
-# -- alignment of results -----------------------------------------------------------------------------------
+# -- overlap and errors of frames ---------------------------------------------------------------------------
 
-_SHOWN = 8
+
+def measure(
+    annotations: Annotations, boxes: Floats, some: slice, rule: Rule
+) -> tuple[Flags | None, Floats, Floats, Floats]:
+    """Compute overlap and errors of the N frames of consecutive sequences under a rule (see ``protocols.Rule``).
+
+    Args:
+        annotations: of the data set.
+        boxes: (F, 4) predictions. Not changed.
+        some: the sequences.
+        rule: the convention.
+
+    Returns:
+        counted: (N,) the frames that count; None if all do.
+        overlap: (N,) 0 to 1, or ``MISS``.
+        center, norm: (N,) errors in pixels and in target sizes; infinite for a miss, ``MISS`` for a hit
+            whatever the prediction. Never NaN.
+    """
+    rows = slice(int(annotations.starts[some.start]), int(annotations.starts[some.stop]))
+    first = annotations.starts[some] - rows.start
+    absent = annotations.absent[rows]
+    annotated = t = annotations.boxes[rows].T
+    p = _repaired(annotated, boxes[rows].T.copy(order="C"), first, rule)
+    if rule.rounded:
+        t, p = np.rint(t), np.rint(p)
+    if rule.clipped:
+        sizes = np.repeat(annotations.sizes[some], annotations.lengths[some], axis=0).T
+        t, p = _clipped(t, sizes), _clipped(p, sizes)
+    invalid = ~((t[2] > 0) & (t[3] > 0))
+    if rule.valid == "xywh":
+        invalid |= ~((t[0] > 0) & (t[1] > 0))
+    if rule.absent == "invalid":
+        invalid |= absent
+    tx, ty = _center(t)
+    center, norm = _errors(t, p, (tx, ty), rule)
+    nowhere = invalid if rule.center_valid == "box" else ~((tx > 0) & (ty > 0))
+    for errors, how in ((center, rule.invalid_center), (norm, rule.invalid_norm)):
+        if how != "scored":
+            np.copyto(errors, MISS if how == "hit" else np.inf, where=nowhere)
+    overlap = _overlap(t, p)
+    np.copyto(overlap, MISS, where=invalid)
+    if rule.absent == "miss":
+        np.copyto(overlap, MISS, where=absent)
+        np.copyto(center, np.inf, where=absent)
+        np.copyto(norm, np.inf, where=absent)
+    left_out = [
+        rule.first == "drop" and np.isin(np.arange(len(absent)), first),
+        rule.uncovered == "drop" and ~(annotations.cover[rows] > 0),
+        rule.nan == "drop" and np.isnan(annotated).any(axis=0),
+        rule.absent == "drop" and absent,
+        rule.invalid == "drop" and invalid,
+    ]
+    found = [flags for flags in left_out if flags is not False]
+    return ~np.logical_or.reduce(found) if found else None, overlap, center, norm
+
+
+def _repaired(annotated: Floats, p: Floats, first: NDArray[np.int64], rule: Rule) -> Floats:
+    """Predictions (4, N) with the ``first`` frames by the rule, and broken ones replaced by the one before.
+
+    Nothing is repeated where the annotation itself is NaN, or the results have no row (``NO_ROW``). ``p`` is
+    changed.
+    """
+    if rule.first == "truth":
+        p[:, first] = annotated[:, first]
+    fine = (p[2] > 0) & (p[3] > 0) & np.isfinite(p[0] + p[1] + p[2] + p[3])
+    if fine.all():
+        return p
+    if rule.bad_prediction == "carry":
+        broken = ~fine & ~np.isnan(annotated).any(axis=0) & ~np.isposinf(p[0])
+        broken[first] = False
+        p = p[:, np.maximum.accumulate(np.where(broken, 0, np.arange(p.shape[1])))]
+    p[:, np.isposinf(p[0])] = np.nan
+    return p
+
+
+def _center(boxes: Floats) -> tuple[Floats, Floats]:
+    """Centers as computed by toolkits that count pixels from 1."""
+    return boxes[0] + (boxes[2] - 1) / 2, boxes[1] + (boxes[3] - 1) / 2
+
+
+def _overlap(t: Floats, p: Floats) -> Floats:
+    """Intersection over union, at most 1; a miss if a prediction is not a box."""
+    width = np.minimum(t[0] + t[2], p[0] + p[2])
+    width -= np.maximum(t[0], p[0])
+    height = np.minimum(t[1] + t[3], p[1] + p[3])
+    height -= np.maximum(t[1], p[1])
+    inter = np.maximum(width, 0, out=width)
+    inter *= np.maximum(height, 0, out=height)
+    union = t[2] * t[3]
+    union += p[2] * p[3]
+    union -= inter
+    overlap: Floats = np.divide(inter, union, out=union)
+    np.minimum(np.maximum(overlap, 0, out=overlap), 1, out=overlap)
+    np.copyto(overlap, MISS, where=np.isnan(overlap))
+    return overlap
+
+
+def _errors(t: Floats, p: Floats, true: tuple[Floats, Floats], rule: Rule) -> tuple[Floats, Floats]:
+    """Distance of the centers in pixels, and in sizes of the annotated box."""
+    (tx, ty), (px, py) = true, _center(p)
+    dx, dy = px - tx, py - ty
+    center = _length(dx, dy)
+    if rule.norm_by == "each center":
+        # Divided first: boxes of whole pixels lie exactly on thresholds k/100, and rounding decides.
+        return center, _length(px / t[2] - tx / t[2], py / t[3] - ty / t[3])
+    return center, _length(dx / np.maximum(t[2], 1), dy / np.maximum(t[3], 1))
+
+
+def _length(x: Floats, y: Floats) -> Floats:
+    square = x * x
+    square += y * y
+    length: Floats = np.sqrt(square, out=square)
+    np.copyto(length, np.inf, where=np.isnan(length))
+    return length
+
+
+def _clipped(boxes: Floats, sizes: Floats) -> Floats:
+    """Cut boxes to frames of (2, N) sizes: first the corner is moved inside, then the size is cut."""
+    width, height = sizes
+    x, y = np.clip(boxes[0], 0, width), np.clip(boxes[1], 0, height)
+    return np.stack([x, y, np.clip(boxes[2], 0, width - x), np.clip(boxes[3], 0, height - y)])
+
+
+# -- alignment of results -----------------------------------------------------------------------------------
 
 
 def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -> tuple[Annotations, Floats]:
@@ -247,7 +348,7 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
     missing = [name for name in annotations.names if name not in results]
     if missing and rule.missing == "refuse":
         raise DataError(
-            f"{len(missing)} of {len(annotations)} sequences have no result: {_listed(missing)}.",
+            f"{len(missing)} of {len(annotations)} sequences have no result: {listed(missing)}.",
             hint="Run the tracker on them, or score what is there with --subset.",
         )
     lengths = annotations.lengths
@@ -260,7 +361,7 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
     if rule.short == "cut" and (there < lengths).any():
         if not there.all():
             empty = [name for name, rows in zip(annotations.names, there, strict=True) if not rows]
-            raise DataError(f"Results without a row: {_listed(empty)}.", hint="Run the tracker on them again.")
+            raise DataError(f"Results without a row: {listed(empty)}.", hint="Run the tracker on them again.")
         annotations = annotations.cut(np.minimum(there, lengths))
     boxes = np.empty(annotations.boxes.shape, order="F")  # columns are contiguous, as the scorer reads them
     boxes[:] = ZERO_ROW if rule.short == "zeros" else NO_ROW
@@ -282,14 +383,9 @@ def _check_lengths(annotations: Annotations, there: NDArray[np.int64], rule: Rul
             shown = [f"{annotations.names[s]} ({there[s]} for {lengths[s]} frames)" for s in which]
             raise DataError(
                 f"{len(shown)} of {len(annotations)} results have {how} rows than the annotation, which this"
-                f" rule refuses: {_listed(shown)}.",
+                f" rule refuses: {listed(shown)}.",
                 hint="Do results and annotations belong together? Run the tracker again, or see --short.",
             )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 # -- WebUAV-3M ----------------------------------------------------------------------------------------------
@@ -309,8 +405,8 @@ def webuav(annotations: Annotations, boxes: Floats, no_box: Flags) -> tuple[floa
     """
     predicted = np.array(boxes, dtype=np.float64)
     predicted[annotations.starts[:-1]] = annotations.boxes[annotations.starts[:-1]]
-    gone: Flags = np.array((annotations.boxes == 0).all(axis=1))
-    usable = np.isfinite(predicted).all(axis=1) & (predicted[:, 2:] > 0).all(axis=1)
+    gone = (annotations.boxes == 0).all(axis=1)
+    usable = is_box(predicted)
     overlap = np.where(usable, np.minimum(iou_xywh(np.nan_to_num(predicted), annotations.boxes), 1.0), 0.0)
     accurate = np.where(gone, no_box.astype(np.float64), np.where(no_box, 0.0, overlap))
     complete = np.where(usable & ~gone, complete_iou(np.nan_to_num(predicted), annotations.boxes), 0.0)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, iou_xywh
-from vltrack.metrics.annotations import Annotation, Annotations
+from vltrack.metrics.annotations import Annotation, Annotations, is_box
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import score
 
@@ -127,11 +127,11 @@ def grounding(found: ArrayLike, annotated: ArrayLike) -> Grounding:
     boxes, true = np.asarray(found, dtype=np.float64), np.asarray(annotated, dtype=np.float64)
     if boxes.shape != true.shape or true.ndim != 2 or true.shape[1] != 4 or not len(true):
         raise DataError(f"Predicted boxes {boxes.shape} and annotated boxes {true.shape} must both be (N, 4), N > 0.")
-    good = _is_box(true)
+    good = is_box(true)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise DataError(f"Annotated box {row} is not a box: {true[row].tolist()}.", hint="Leave it out.")
-    usable = _is_box(boxes)
+    usable = is_box(boxes)
     # A missing box is replaced by the annotated one, and its overlap set to zero.
     overlap = np.where(usable, np.minimum(iou_xywh(np.where(usable[:, None], boxes, true), true), 1.0), 0.0)
     return Grounding(
@@ -140,7 +140,3 @@ def grounding(found: ArrayLike, annotated: ArrayLike) -> Grounding:
         count=len(true),
         without_box=int(np.count_nonzero(~usable)),
     )
-
-
-def _is_box(boxes: Floats) -> NDArray[np.bool_]:
-    return np.array(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
