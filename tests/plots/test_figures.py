@@ -308,7 +308,6 @@ def test_latex_escapes_names_and_marks_the_best() -> None:
         marked=[[False] * 3, [True, False, False]],
         last=("perfect tracker", [95.24, 95.24, 100.0]),
         caption="LaSOT_test #1",
-        label="tab:x",
     )
     assert r"a\_b \& 50\% \{x\} \textbackslash{}y \textless{}z\textgreater{} & \textbf{51.43} & 60.00 & --" in text
     assert r"c & \textbf{51.43}$^\dagger$ & \textbf{61.00} & 3.00" in text  # alone is not best

@@ -225,7 +225,7 @@ CURVE_KINDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Curve:
     """One tracker's curve: (K,) shares at (K,) thresholds, and the number (0..100) in the legend."""
 
@@ -470,7 +470,7 @@ _SHADES = LinearSegmentedColormap.from_list("overlap", [(0.97, 0.975, 0.98), (0.
 _ROUND = (1, 1.5, 2, 3, 5, 7)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class SpeedPoint:
     """One tracker: frames per second, and its score in points."""
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from vltrack.core.files import printable
 from vltrack.core.types import Floats, Image
 from vltrack.plots import contact_sheet, figures, timelines
 from vltrack.plots import report_table as tables
-from vltrack.plots.report_data import MEASURES, PairedDifference, ReportData, WorstSequence
+from vltrack.plots.report_data import MEASURES, PairedDifference, ReportData
 from vltrack.plots.report_table import LEADING
 
 PAIRED = ("auc", "precision", "norm_precision")
@@ -63,8 +65,7 @@ def draw_figures(report: ReportData, kinds: Sequence[str] = ("svg", "png")) -> l
     ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Drawing:
+class _Drawing(NamedTuple):
     """A figure before it is encoded, or the pixels of a sheet, with and without its title."""
 
     name: str
@@ -75,13 +76,13 @@ class _Drawing:
 
 
 def _encoded(drawing: _Drawing, kinds: Sequence[str]) -> ReportFigure:
-    if isinstance(drawing.made, Figure):
-        page, width = "svg", float(drawing.made.get_size_inches()[0])
-        data = {kind: figures.encoded(drawing.made, kind) for kind in dict.fromkeys(("svg", *kinds))}
+    name, section, alt, made, caption = drawing
+    if isinstance(made, Figure):
+        page, width = "svg", float(made.get_size_inches()[0])
+        data = {kind: figures.encoded(made, kind) for kind in dict.fromkeys(("svg", *kinds))}
     else:
-        page, width, data = "jpeg", _SHEET, _encoded_sheet(*drawing.made)
-    texts = {"name": drawing.name, "section": drawing.section, "alt": drawing.alt}
-    return ReportFigure(**texts, caption=drawing.caption, data=data, page=page, width=width)
+        page, width, data = "jpeg", _SHEET, _encoded_sheet(*made)
+    return ReportFigure(name=name, section=section, alt=alt, caption=caption, data=data, page=page, width=width)
 
 
 def _encoded_sheet(sheet: Image, bare: Image) -> dict[str, bytes]:
@@ -105,44 +106,39 @@ def _note(report: ReportData) -> str:
 
 def _curves(report: ReportData) -> Iterator[_Drawing]:
     for kind in figures.CURVE_KINDS:
-        curves = []
-        for tracker, entry in enumerate(report.entries):
-            scores = entry.rules[report.rule]
-            if kind.curve in scores.curves and kind.number in scores.numbers:
-                steps, shares = scores.curves[kind.curve]
-                number = scores.numbers[kind.number]
-                curves.append(
-                    figures.Curve(tracker=tracker, name=entry.name, thresholds=steps, shares=shares, number=number)
-                )
+        curves = [
+            figures.Curve(t, entry.name, *scores.curves[kind.curve], scores.numbers[kind.number])
+            for t, entry in enumerate(report.entries)
+            if kind.curve in (scores := entry.rules[report.rule]).curves and kind.number in scores.numbers
+        ]
         if curves:
             upper_bound = report.entries[0].rules[report.rule].upper_bound.get(kind.number)
             figure = figures.curve_figure(kind, curves, _note(report), upper_bound)
-            yield _Drawing(name=kind.key, section="curves", alt=f"{kind.title} curves", made=figure)
+            yield _Drawing(kind.key, "curves", f"{kind.title} curves", figure)
 
 
 def _gains(report: ReportData) -> Iterator[_Drawing]:
     b = report.against
     if b is None:
         return
-    theirs = report.entries[b].rules[report.rule].per_sequence.get(LEADING)
-    for a, entry in enumerate(report.entries):
-        ours = entry.rules[report.rule].per_sequence.get(LEADING)
+    each = [entry.rules[report.rule].per_sequence.get(LEADING) for entry in report.entries]
+    names, theirs = [entry.name for entry in report.entries], each[b]
+    for a, ours in enumerate(each):
         pair = tables.pair_of(report, a, b)
         if a == b or ours is None or theirs is None or pair is None:
             continue
         both = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs))
-        if not both.size:
-            continue
-        figure = figures.gain_figure(
-            (a, entry.name),
-            (b, report.entries[b].name),
-            [report.sequences[s] for s in both],
-            ours[both] - theirs[both],
-            _mean_gain(report, pair),
-            f"success AUC a sequence, worst first \u00b7 {_note(report)}",
-        )
-        alt = f"Gain of {entry.name} over {report.entries[b].name} by sequence"
-        yield _Drawing(name=f"gain-{a + 1}-over-{b + 1}", section="gains", alt=alt, made=figure)
+        if both.size:
+            figure = figures.gain_figure(
+                (a, names[a]),
+                (b, names[b]),
+                [report.sequences[s] for s in both],
+                ours[both] - theirs[both],
+                _mean_gain(report, pair),
+                f"success AUC a sequence, worst first \u00b7 {_note(report)}",
+            )
+            alt = f"Gain of {names[a]} over {names[b]} by sequence"
+            yield _Drawing(f"gain-{a + 1}-over-{b + 1}", "gains", alt, figure)
 
 
 def _mean_gain(report: ReportData, pair: PairedDifference) -> str:
@@ -165,7 +161,7 @@ def _attributes(report: ReportData) -> Iterator[_Drawing]:
     names = [(t, entry.name) for t, entry in enumerate(report.entries)]
     title = "Success AUC by attribute"
     figure = figures.radar_figure(attributes, names, scores, title, _note(report))
-    yield _Drawing(name="attributes", section="attributes", alt=title, made=figure)
+    yield _Drawing("attributes", "attributes", title, figure)
 
 
 def _worst(report: ReportData) -> Iterator[_Drawing]:
@@ -173,60 +169,42 @@ def _worst(report: ReportData) -> Iterator[_Drawing]:
     for place, sequence in enumerate(report.worst, 1):
         note = f"\u201c{sequence.sentence}\u201d \u00b7 " if sequence.sentence else ""
         note += f"{sequence.frames} frames"
-        yield _Drawing(
-            name=f"strip-{place}",
-            section="films",
-            alt=f"Overlap and score over time: {sequence.name}",
-            made=_timeline(sequence, names, note),
-            caption=_points(sequence),
-        )
+        alt = f"Overlap and score over time: {sequence.name}"
+        tracks = [
+            timelines.TrackTimeline(tracker=t, name=names[t], overlaps=overlaps, scores=scores)
+            for t, (overlaps, scores) in enumerate(zip(sequence.overlaps, sequence.scores, strict=True))
+        ]
+        figure = timelines.overlap_timeline(sequence.name, note, sequence.frames, sequence.absent, tracks)
+        mean = sequence.frames / len(sequence.overlaps[0])
+        caption = "" if mean == 1 else f"Each point is the mean of about {mean:.1f} frames."
+        yield _Drawing(f"strip-{place}", "films", alt, figure, caption)
         if sequence.snapshots:
             sheets = (
                 contact_sheet.sequence_sheet(sequence.name, note, names, sequence.snapshots),
                 contact_sheet.sequence_sheet("", "", names, sequence.snapshots),
             )
-            alt = f"Keyframes of {sequence.name}"
-            yield _Drawing(name=f"sheet-{place}", section="films", alt=alt, made=sheets)
-
-
-def _timeline(sequence: WorstSequence, names: Sequence[str], note: str) -> Figure:
-    tracks = [
-        timelines.TrackTimeline(tracker=t, name=name, overlaps=overlaps, scores=scores)
-        for t, (name, overlaps, scores) in enumerate(zip(names, sequence.overlaps, sequence.scores, strict=True))
-    ]
-    return timelines.overlap_timeline(sequence.name, note, sequence.frames, sequence.absent, tracks)
-
-
-def _points(sequence: WorstSequence) -> str:
-    """A caption where a point of the timeline is the mean of several frames."""
-    points = len(sequence.overlaps[0])
-    if points == sequence.frames:
-        return ""
-    return f"Each point is the mean of about {sequence.frames / points:.1f} frames."
+            yield _Drawing(f"sheet-{place}", "films", f"Keyframes of {sequence.name}", sheets)
 
 
 def _speed(report: ReportData) -> Iterator[_Drawing]:
-    points = []
-    for tracker, entry in enumerate(report.entries):
-        score = entry.rules[report.rule].numbers.get(LEADING)
-        if entry.fps is not None and entry.fps > 0 and score is not None:
-            points.append(figures.SpeedPoint(tracker=tracker, name=entry.name, fps=entry.fps, score=score))
+    entries = report.entries
+    scores = [entry.rules[report.rule].numbers.get(LEADING) for entry in entries]
+    points = [
+        figures.SpeedPoint(t, entry.name, entry.fps, score)
+        for t, (entry, score) in enumerate(zip(entries, scores, strict=True))
+        if entry.fps is not None and entry.fps > 0 and score is not None
+    ]
     if points:
-        left = len(report.entries) - len(points)
-        yield _Drawing(
-            name="speed",
-            section="speed",
-            alt="Speed against success AUC",
-            made=figures.speed_figure(points, "success AUC", _note(report)),
-            caption=f"{left} of {len(report.entries)} trackers have no times." if left else "",
-        )
+        figure = figures.speed_figure(points, "success AUC", _note(report))
+        left = len(entries) - len(points)
+        caption = f"{left} of {len(entries)} trackers have no times." if left else ""
+        yield _Drawing("speed", "speed", "Speed against success AUC", figure, caption)
     if report.similarity is not None:
-        names: list[tuple[int | None, str]] = [(None, "ground truth")]
-        names += [(t, entry.name) for t, entry in enumerate(report.entries)]
+        names = [(None, "ground truth"), *((t, entry.name) for t, entry in enumerate(entries))]
         shown: Floats = report.similarity.copy()
         np.fill_diagonal(shown, np.nan)
         figure = figures.similarity_figure(names, shown, report.similarity_note)
-        yield _Drawing(name="likeness", section="speed", alt="Mean overlap of each pair", made=figure)
+        yield _Drawing("likeness", "speed", "Mean overlap of each pair", figure)
 
 
 # -- the page -----------------------------------------------------------------------------------------
@@ -245,6 +223,7 @@ def report_page(report: ReportData, drawn: Sequence[ReportFigure]) -> str:
     environment.filters |= {"number": tables.number, "signed": tables.signed, "shown": printable}
     groups = tables.grouped(tables.columns_of(report))
     attributes = tables.attributes_of(report)
+    rules = [entry.rules[report.rule] for entry in report.entries]
     return environment.get_template("report.html").render(
         report=report,
         set_name=tables.set_of(report),
@@ -255,12 +234,12 @@ def report_page(report: ReportData, drawn: Sequence[ReportFigure]) -> str:
         titles=tables.titles_of(report),
         causes=tables.causes_of(report),
         attributes=attributes,
-        best_of={name: _best(report, name) for name, _ in attributes},
+        best_of={name: tables.highest([r.attributes[name][1][LEADING] for r in rules]) for name, _ in attributes},
         pairs=_pairs(report),
         measures=MEASURES,
         paired=PAIRED,
         leading=LEADING,
-        swatches=[_hex(t) for t in range(len(report.entries))],
+        swatches=[to_hex(figures.tracker_color(t)) for t in range(len(report.entries))],
         figures={
             section: [(one, _uri(one)) for one in drawn if one.section == section]
             for section in {one.section for one in drawn}
@@ -288,26 +267,16 @@ def _pairs(report: ReportData) -> list[tuple[int, int, list[PairedDifference | N
     return rows
 
 
-def _best(report: ReportData, attribute: str) -> str:
-    """The highest number of an attribute, as written."""
-    rules = [entry.rules[report.rule] for entry in report.entries]
-    return tables.number(max(rule.attributes[attribute][1][LEADING] for rule in rules))
-
-
 def _rows(report: ReportData) -> list[tuple[str, list[float | None]]]:
     """Every sequence with the leading measure of each tracker; worst mean first."""
     each = [entry.rules[report.rule].per_sequence.get(LEADING) for entry in report.entries]
-    rows = []
-    for s, name in enumerate(report.sequences):
-        values = [None if row is None or row[s] != row[s] else float(row[s]) for row in each]
-        rows.append((name, values))
+    rows = [
+        (name, [None if row is None or np.isnan(row[s]) else float(row[s]) for row in each])
+        for s, name in enumerate(report.sequences)
+    ]
     return sorted(rows, key=lambda row: (sum(v or 0.0 for v in row[1]), row[0]))
 
 
 def _uri(figure: ReportFigure) -> str:
     data = base64.b64encode(figure.data[figure.page]).decode("ascii")
     return f"data:{_MIMES[figure.page]};base64,{data}"
-
-
-def _hex(tracker: int) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in figures.tracker_color(tracker))
