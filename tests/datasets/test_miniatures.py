@@ -48,40 +48,35 @@ def test_a_miniature_has_no_errors_and_is_read_back_as_drawn(miniatures: dict[st
     assert len(drawn) == sum(len(dataset.sequences) for dataset in report.datasets)
     everything = open_dataset(miniatures[name], split="all").sequences
     assert {one.name: len(one) for one in everything} == {one.clip.name: len(one.frames) for one in drawn}
+    sequences = {(data.split, read.name): read for data in report.datasets for read in data.sequences}
     for one in drawn:
-        dataset = open_dataset(miniatures[name], split=one.clip.split)
-        (read,) = (sequence for sequence in dataset.sequences if sequence.name == one.clip.name)
-        assert np.array_equal(read.boxes, one.boxes, equal_nan=True)
-        assert np.array_equal(read.absent, one.absent)
-        assert (read.sentence, read.attributes) == (one.sentence, one.attributes)
-        assert (read.cover is None) == (one.cover is None)
-        assert one.cover is None or np.array_equal(read.cover, one.cover)
+        read = sequences[one.clip.split, one.clip.name]
+        wanted = one.annotation
+        assert np.array_equal(read.boxes, wanted.boxes, equal_nan=True)
+        assert np.array_equal(read.absent, wanted.absent)
+        assert (read.sentence, read.attributes) == (wanted.sentence, wanted.attributes)
+        assert (read.cover is None) == (wanted.cover is None)
+        assert wanted.cover is None or np.array_equal(read.cover, wanted.cover)
         assert len(read) == len(one.frames)
-        assert read.annotations_withheld == (len(one.boxes) == 1)
-
-
-@pytest.mark.parametrize("name", MINIATURES)
-def test_the_frames_are_those_that_were_drawn(miniatures: dict[str, Path], name: str) -> None:
-    one = drawn_of(name)[-1]
-    dataset = open_dataset(miniatures[name], split=one.clip.split)
-    (read,) = (sequence for sequence in dataset.sequences if sequence.name == one.clip.name)
+        assert read.annotations_withheld == (len(wanted.boxes) == 1)
     images = [frame.image for frame in read.frames()]
-    for image, wanted in zip(images, one.frames, strict=True):
-        wanted = wanted if wanted.ndim == 3 else np.repeat(wanted[..., None], 3, axis=2)
-        assert np.abs(image.astype(int) - wanted).mean() < 6
+    for image, frame in zip(images, one.frames, strict=True):
+        shown = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
+        assert np.abs(image.astype(int) - shown).mean() < 6
 
 
 def test_miniatures_have_the_quirks_of_the_real_data_sets() -> None:
     clips = {name: recipe.clips for name, recipe in MINIATURES.items()}
-    boxes = {name: np.concatenate([one.boxes for one in drawn_of(name)]) for name in ("tnl2k", "uav123")}
+    boxes = {name: np.concatenate([one.annotation.boxes for one in drawn_of(name)]) for name in ("tnl2k", "uav123")}
     assert (boxes["tnl2k"][:, 0] == 0).sum() > (boxes["tnl2k"] == 0).all(axis=1).sum()  # x = 0, not absent
     assert np.isnan(boxes["uav123"]).all(axis=1).any()
-    assert any((one.boxes[one.absent, 2] > 0).any() for one in drawn_of("lasot"))  # absent, with a box
+    lasot = [one.annotation for one in drawn_of("lasot")]
+    assert any((one.boxes[one.absent, 2] > 0).any() for one in lasot)  # absent, with a box
     assert any(clip.folder for clip in clips["uav123"])
     assert any(clip.empty_sentence for clip in clips["tnl2k"])
-    assert [len(one.boxes) for one in drawn_of("got10k")][:2] == [1, 1]
+    assert [len(one.annotation.boxes) for one in drawn_of("got10k")][:2] == [1, 1]
     assert any(clip.gray for clip in clips["webuav3m"])
-    assert any("," in one.sentence for one in drawn_of("tnl2k"))
+    assert any("," in one.annotation.sentence for one in drawn_of("tnl2k"))
 
 
 def test_every_video_data_set_of_the_catalogue_has_one() -> None:

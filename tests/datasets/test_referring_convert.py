@@ -79,12 +79,11 @@ def test_a_list_in_a_pickle_of_any_protocol(tmp_path: Path, protocol: int) -> No
 
 
 def test_corners_become_corner_and_size(tmp_path: Path) -> None:
-    file = tmp_path / "referit_val.pth"
-    torch.save([("1.jpg", None, [10, 20, 110, 70], "sky", None)], file)
-    assert lines(convert(file).path)[0]["box"] == [10, 20, 100, 50]
-    file = tmp_path / "flickr_test.pth"
-    torch.save([("1.jpg", [10, 20, 110, 70], "sky")], file)
-    assert lines(convert(file).path)[0]["box"] == [10, 20, 100, 50]
+    for name, row in (("referit_val", ("1.jpg", None, [10, 20, 110, 70], "sky", None)),
+                      ("flickr_test", ("1.jpg", [10, 20, 110, 70], "sky"))):  # fmt: skip
+        file = tmp_path / f"{name}.pth"
+        torch.save([row], file)
+        assert lines(convert(file).path)[0]["box"] == [10, 20, 100, 50]
     other = file.rename(tmp_path / "mine.pth")
     with pytest.raises(UsageError, match=r"mine\.pth"):
         convert(other)
@@ -194,11 +193,12 @@ def test_an_invalid_reference_is_named(tmp_path: Path, change: dict[str, Any], i
     assert not (tmp_path / "refs(unc).jsonl").exists()
 
 
-def test_converting_loads_no_torch(tmp_path: Path) -> None:
+def test_torch_is_not_loaded(tmp_path: Path) -> None:
     file = tmp_path / "unc_val.pth"
     torch.save(tensor_rows(torch.float32), file)
     code = (
         "import sys; from pathlib import Path; from vltrack.datasets.referring_convert import convert; "
+        "import vltrack.datasets.check, vltrack.datasets.miniatures_referring; "
         "convert(Path(sys.argv[1])); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(file)], check=True)

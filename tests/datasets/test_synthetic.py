@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from vltrack.core.errors import DataError, ResourceError
+from vltrack.core.errors import ResourceError
 from vltrack.core.types import iou_xywh
 from vltrack.datasets.reader import open_dataset
-from vltrack.datasets.synthetic import COLORS, SHAPES, synthesize, synthesize_clip, write_clip
+from vltrack.datasets.synthetic import COLORS, SHAPES, synthesize, synthesize_clip
 
 
 def test_a_seed_gives_its_pixels() -> None:
@@ -85,39 +85,6 @@ def test_a_folder_with_other_files_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="clip-0001"):
         synthesize(tmp_path, 1, 2, seed=0)
     assert (tmp_path / "clip-0001" / "mine.txt").read_text() == "x"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_clip(synthesize_clip(1, 3, (64, 64)), tmp_path / "s")
-    return tmp_path / "s"
-
-
-def test_separators_nan_and_counts(folder: Path) -> None:
-    (folder / "absent.txt").unlink()
-    (folder / "groundtruth.txt").write_text("1\t2\t3\t4\n1 2 3 4\nnan,nan,nan,nan\n")
-    sequence = open_dataset(folder, name="folder").sequences[0]
-    assert sequence.absent.tolist() == [False, False, True]
-    assert np.isnan(sequence.boxes[2]).all()
-    (folder / "absent.txt").write_text("0\n1\n")
-    with pytest.raises(DataError, match="2 values for 3 boxes"):
-        open_dataset(folder, name="folder")
-    (folder / "absent.txt").write_text("0\n7\n0\n")
-    with pytest.raises(DataError, match=r"absent\.txt:2"):
-        open_dataset(folder, name="folder")
-    (folder / "absent.txt").unlink()
-    (folder / "groundtruth.txt").write_text("1,2,3,4\n")
-    with pytest.raises(DataError, match="1 row for the 3 images"):
-        open_dataset(folder, name="folder")
-
-
-def test_not_a_sequence(tmp_path: Path) -> None:
-    (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "groundtruth.txt").write_text("1,2,3,4\n")
-    for path in (tmp_path / "x", tmp_path):
-        with pytest.raises(DataError, match=str(path)) as caught:
-            open_dataset(path, name="folder")
-        assert caught.value.exit_code == 4
 
 
 def test_real_sequences_are_complete(shared: Path) -> None:

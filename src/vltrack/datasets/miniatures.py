@@ -19,12 +19,13 @@ from zlib import crc32
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vltrack.core.errors import ResourceError
 from vltrack.core.files import as_resource_error
-from vltrack.core.types import Floats, Image
-from vltrack.datasets.layouts import LAYOUTS, META_KEYS, Layout, Patterns
+from vltrack.core.types import Image
+from vltrack.datasets import sequences
+from vltrack.datasets.catalogue import videos
+from vltrack.datasets.layouts import META_KEYS, NFS_ORIGINAL, Layout, Patterns
 from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip, write_image
 
 SIZE = (160, 120)
@@ -83,7 +84,6 @@ class Miniature:
         attribute_lines: attributes are one per line instead of in one line with commas.
         list_end: end of a list of names.
         extras: files that are not read: (pattern, line, whether it is repeated per frame).
-        form: form of the layout, where the data set has several.
     """
 
     clips: tuple[MiniatureClip, ...]
@@ -95,7 +95,6 @@ class Miniature:
     attribute_lines: bool = False
     list_end: str = "\n"
     extras: tuple[tuple[str, str, bool], ...] = ()
-    form: str = ""
 
 
 # Names are the real ones where a quirk is tied to a name, else made up in the same style.
@@ -150,7 +149,6 @@ MINIATURES: Mapping[str, Miniature] = {
         MiniatureClip(split="test", name="Skating2-1", folder="Skating2"),
         MiniatureClip(split="test", name="Skating2-2", folder="Skating3"),
         digits=4,
-        separator=",",
     ),
     "webuav3m": _miniature(
         MiniatureClip(split="test", name="boat_on_river_1", hidden=(5, 6), edge=2),
@@ -194,7 +192,6 @@ MINIATURES: Mapping[str, Miniature] = {
         MiniatureClip(split="test", name="bee", frames=14, more_images=1),
         digits=5,
         separator=" ",
-        form="as its authors ship it",
     ),
     "vasttrack": _miniature(
         MiniatureClip(split="test", name="Air Hockey-1", hidden=(5, 6)),
@@ -220,24 +217,17 @@ MINIATURES: Mapping[str, Miniature] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrawnSequence:
-    """One sequence of a miniature, with the annotations that a reader has to return.
+    """One sequence of a miniature.
 
     Attributes:
         clip: its description.
         frames: RGB uint8, the annotated ones.
-        boxes: (R, 4) x, y, w, h as in the file; R = 1 where the split withholds annotations.
-        absent: (R,) bool.
-        sentence, attributes: as in ``sequences.Sequence``.
-        cover: (R,) 0..8, or None.
+        annotation: what a reader has to return, apart from paths; one row where the split withholds the others.
     """
 
     clip: MiniatureClip
     frames: list[Image]
-    boxes: Floats
-    absent: NDArray[np.bool_]
-    sentence: str
-    attributes: tuple[str, ...]
-    cover: Floats | None
+    annotation: sequences.Sequence
 
 
 def draw_miniature(name: str, seed: int = 0) -> list[DrawnSequence]:
@@ -284,10 +274,7 @@ def new_folder(out: Path) -> Iterator[None]:
 
 
 def _layout(name: str) -> Layout:
-    """Return the layout of a miniature: "nfs-original" is a form of "nfs"."""
-    form = MINIATURES[name].form
-    named = (layout for layout in LAYOUTS if layout.name == name.removesuffix("-original"))
-    return next(layout for layout in named if layout.download and form in ("", layout.form))
+    return NFS_ORIGINAL if name == "nfs-original" else videos()[name]
 
 
 def _span(clip: MiniatureClip) -> dict[str, int | str]:
@@ -320,15 +307,19 @@ def _draw(layout: Layout, miniature: Miniature, clip: MiniatureClip, seed: int) 
     visible = np.random.default_rng([seed, 8]).integers(3, 9, clip.frames)
     withheld = next(split for split in layout.splits if split.name == clip.split).withheld
     rows = 1 if withheld else clip.frames
-    return DrawnSequence(
-        clip=clip,
-        frames=[np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames] if clip.gray else frames,
+    annotation = sequences.Sequence(
+        name=clip.name,
+        source=Path(),
+        files=(),
         boxes=boxes[:rows],
         absent=absent[:rows],
         sentence="" if clip.empty_sentence else _sentence(layout, made.sentence),
         attributes=tuple(name for name, flag in zip(layout.attributes, flags, strict=True) if flag),
         cover=np.where(absent, 0.0, visible) if layout.cover and not withheld else None,
     )
+    if clip.gray:
+        frames = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames]
+    return DrawnSequence(clip=clip, frames=frames, annotation=annotation)
 
 
 def _synthesize(seed: int, clip: MiniatureClip) -> SyntheticClip:
@@ -371,13 +362,13 @@ class _Writer:
         layout, drawn = self.layout, self.drawn
         self._write_images()
         self._write_boxes()
-        if len(drawn.boxes) == len(drawn.frames):
+        if len(drawn.annotation.boxes) == len(drawn.frames):
             for number, flags in enumerate(layout.flags):
                 self._write_flags(flags, last=number == len(layout.flags) - 1)
-        if drawn.cover is not None:
-            self._write(layout.cover, "".join(f"{int(value)}\n" for value in drawn.cover))
+        if drawn.annotation.cover is not None:
+            self._write(layout.cover, "".join(f"{int(value)}\n" for value in drawn.annotation.cover))
         if layout.attribute_files:
-            values = [str(int(name in drawn.attributes)) for name in layout.attributes]
+            values = [str(int(name in drawn.annotation.attributes)) for name in layout.attributes]
             text = ("\n" if self.miniature.attribute_lines else ",").join(values) + "\n"
             self._write(layout.attribute_files, text, official=True)
         for pattern, line, each in self.miniature.extras:
@@ -405,13 +396,13 @@ class _Writer:
             write_image(folder / f"{number:0{self.miniature.digits}d}{clip.suffix}", frame)
 
     def _write_boxes(self) -> None:
-        clip, rows, boxes = self.drawn.clip, self.layout.rows, self.drawn.boxes
+        clip, rows, boxes = self.drawn.clip, self.layout.rows, self.drawn.annotation.boxes
         boxes = np.concatenate([boxes, boxes[-1:].repeat(clip.more_rows, axis=0)]).repeat(rows.rate, axis=0)
         if rows.corners:
             boxes[:, 2:] += boxes[:, :2]
         lines = [self.miniature.separator.join(self._number(value) for value in box) for box in boxes]
         if rows.lost is not None:  # id box frame lost occluded generated "label"
-            lost = self.drawn.absent.repeat(rows.rate).astype(int)
+            lost = self.drawn.annotation.absent.repeat(rows.rate).astype(int)
             lines = [f'0 {line} {t} {lost[t]} 0 0 "thing"' for t, line in enumerate(lines)]
         self._write(self.layout.boxes, "\n".join(lines) + "\n", clip.alternative)
 
@@ -422,13 +413,13 @@ class _Writer:
         """Write flags: hidden frames with a box go to the first file of flags, those without to the last."""
         clip = self.drawn.clip
         mine = len(self.layout.flags) == 1 or last != clip.boxed
-        flags = self.drawn.absent & np.isin(np.arange(len(self.drawn.absent)), clip.hidden) & mine
+        flags = self.drawn.annotation.absent & np.isin(np.arange(len(self.drawn.annotation.absent)), clip.hidden) & mine
         flags = np.concatenate([flags, flags[-1:].repeat(clip.more_rows)])
         values = [str(int(flag)) for flag in flags]
         self._write(files, ",".join(values) if self.miniature.flag_line else "\n".join(values) + "\n")
 
     def _write_sentence(self) -> None:
-        files, sentence = self.layout.sentence, self.drawn.sentence
+        files, sentence = self.layout.sentence, self.drawn.annotation.sentence
         if self.layout.sentence_form == "meta":
             meta = dict(zip(META_KEYS, sentence.split(), strict=True))
             lines = [f"{key}: {value}" for key, value in reversed(meta.items())]
