@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cli_stub import StubFollower
 
+from vltrack.api import inputs
 from vltrack.api import track as job
-from vltrack.api.inputs import demo_clip
 from vltrack.cli import main
 
 
@@ -41,7 +41,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def clip() -> Path:
-    return demo_clip()[0]
+    return inputs.demo_clip()[0]
 
 
 @pytest.fixture
@@ -49,5 +49,5 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> StubFollower:
     """The network replaced by a stub, and the check for weights with it."""
     follower = StubFollower()
     monkeypatch.setattr(job, "_load", lambda *_, **__: follower)
-    monkeypatch.setattr(job, "check_model", lambda name: name)
+    monkeypatch.setattr(inputs, "check_model", lambda name: name)
     return follower

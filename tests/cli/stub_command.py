@@ -9,6 +9,7 @@ import time
 
 from cli_stub import StubFollower
 
+from vltrack.api import inputs
 from vltrack.api import track as job
 from vltrack.cli import main
 
@@ -21,7 +22,7 @@ class SlowFollower(StubFollower):
         return super().update(frame)
 
 
-job.check_model = lambda name: name
+inputs.check_model = lambda name: name
 job._load = lambda *_, **__: SlowFollower()
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 
 from scripted import Spotter, moving, tiny_weights, tracker
 from vltrack.api import compare as side_job
+from vltrack.api import inputs
 from vltrack.checkpoints import store
 from vltrack.core.errors import CheckpointCorrupt
 from vltrack.core.track import Track
@@ -42,7 +43,7 @@ def team(monkeypatch: pytest.MonkeyPatch) -> dict[str, Spotter]:
         return TrackerGroup({name: tracker(models[name]) for name in named})
 
     monkeypatch.setattr(side_job, "_load", load)
-    monkeypatch.setattr(side_job, "check_model", lambda name: name)
+    monkeypatch.setattr(inputs, "check_model", lambda name: name)
     # Charts take most of the time; tests/plots looks at them, and one test below draws them.
     charts = np.zeros((9, WIDTH, 3), np.uint8)
     monkeypatch.setattr("vltrack.plots.compare._charts", lambda story, moments: charts)

@@ -12,21 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltrack.api.inputs import (
-    DEVICES,
-    check_box_options,
-    check_choice,
-    check_folder,
-    check_model,
-    check_modes,
-    check_policy,
-    make_folder,
-    pixel_targets,
-)
+from matplotlib.figure import Figure
+
+from vltrack import __version__
+from vltrack.api import inputs
+from vltrack.api.inputs import BoxLike
 from vltrack.api.reporter import QUIET, Bar, Interrupted, Reporter, pace
 from vltrack.core.errors import DataError, UsageError, VltrackError
 from vltrack.core.files import printable, write_bytes
 from vltrack.core.types import Frame, Image, Mode, Step, Target
+from vltrack.datasets.reader import open_dataset
 from vltrack.evaluation import audit_report, distractors
 from vltrack.evaluation.audit import (
     AuditTarget,
@@ -38,12 +33,11 @@ from vltrack.evaluation.audit import (
     truncated,
 )
 from vltrack.evaluation.audit_sentences import wordings
+from vltrack.plots.figures import encoded
+from vltrack.plots.timelines import Panel, audit_figure
+from vltrack.video.source import open_source
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from vltrack.api.inputs import BoxLike
-    from vltrack.plots.timelines import Panel
     from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker, Tracker
 
@@ -139,20 +133,19 @@ def audit(
         >>> sorted(next(found.rows()))[:4]
         ['flipped', 'lead', 'moved', 'named']
     """
-    check_box_options(box_format, box_unit)
-    check_choice("device", device, DEVICES)
+    inputs.check_options(box_format, box_unit, device)
     if (data is None) == (scenes is None):
         raise UsageError("An audit needs either --data or --twins.", hint="Give --data PATH, or --twins 40.")
     if scenes is not None and any((text is not None, box is not None, modes, split, limit, end)):
         raise UsageError("--twins takes no other target, data or mode.", hint="Leave the other flags out.")
     if modes is not None:
-        modes = check_modes(modes, (Mode.NL, Mode.NLBBOX))
+        modes = inputs.check_modes(modes, (Mode.NL, Mode.NLBBOX))
     given = _clip_target(text, box, split, limit)
-    check_policy(policy)
-    model = check_model(model)
+    inputs.check_policy(policy)
+    model = inputs.check_model(model)
     folder = None if out is None else Path(out)
     if folder is not None:
-        check_folder(folder, FILES, overwrite=overwrite)
+        inputs.check_folder(folder, FILES, overwrite=overwrite)
     targets: list[AuditTarget] = []
     left_out: dict[str, str] = {}
     if data is not None:
@@ -178,7 +171,7 @@ def audit(
     result = AuditResult(found=found, head=head | {"complete": stop is None})
     try:
         if folder is not None:
-            result = _save(result, make_folder(folder), model)
+            result = _save(result, inputs.make_folder(folder), model)
         if stop is None:
             _judge(found, printable(model))
     except VltrackError as error:
@@ -232,8 +225,6 @@ def _usable_modes(
 
 
 def _head(model: str, tracker: Tracker, data: str | Path | None, split: str | None, seed: int) -> dict[str, Any]:
-    from vltrack import __version__
-
     return {
         "model": model,
         "weights_sha256": tracker.card.get("sha256"),
@@ -266,8 +257,6 @@ def _targets(
     Raises:
         DataError: no sequence has a sentence; and what ``datasets.reader.open_dataset`` raises.
     """
-    from vltrack.datasets.reader import open_dataset
-
     if path.suffix.lower() in _ANNOTATIONS and path.is_file():
         raise UsageError(
             f"{printable(path)} is an annotation without images: an audit follows frames.",
@@ -289,11 +278,9 @@ def _targets(
 
 def _clip(path: Path, given: Target, box_format: str, box_unit: str, end: int | None) -> AuditTarget:
     """Return the target of one video."""
-    from vltrack.video.source import open_source
-
     with open_source(path, end=end) as video:
         info = video.info
-        target = pixel_targets({"1": given}, box_format, box_unit, info)["1"]
+        target = inputs.pixel_targets({"1": given}, box_format, box_unit, info)["1"]
 
     def frames() -> Frames:
         with open_source(path, end=end) as again:
@@ -393,8 +380,6 @@ def _audit_scenes(
 
 def _save(result: AuditResult, folder: Path, model: str) -> AuditResult:
     """Write the files; return the result with their paths. Raises ``ResourceError``."""
-    from vltrack.plots.figures import encoded
-
     found = result.found
     if isinstance(found, distractors.DistractorAudit):
         distractors.save(found, result.head, folder)
@@ -412,8 +397,6 @@ def figure_of(found: audit_report.Audit | distractors.DistractorAudit, model: st
     one that the verdict rests on, without ground truth the movement by every other sentence. None where no
     target was followed.
     """
-    from vltrack.plots.timelines import audit_figure
-
     if isinstance(found, distractors.DistractorAudit):
         title, verdict = f"Does {model} follow the text?", found.verdict_text
         panels = [_leads(found)] if found.scenes else []
@@ -426,8 +409,6 @@ def figure_of(found: audit_report.Audit | distractors.DistractorAudit, model: st
 
 
 def _mode_panel(audit: audit_report.Audit, mode: Mode, result: audit_report.ModeResult) -> Panel | None:
-    from vltrack.plots.timelines import Panel
-
     against = result.decided_by
     gain = None if against is None else result.totals[against].gain
     runs = [(one, effect) for one in audit.targets for effect in one.effects if effect.mode is mode]
@@ -460,8 +441,6 @@ def _mode_panel(audit: audit_report.Audit, mode: Mode, result: audit_report.Mode
 
 
 def _leads(audit: distractors.DistractorAudit) -> Panel:
-    from vltrack.plots.timelines import Panel
-
     lead = audit.lead
     return Panel(
         title="distractor pairs: frames on the named object minus frames on the other",

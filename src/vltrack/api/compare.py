@@ -14,21 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
-from vltrack.api.inputs import (
-    DEVICES,
-    check_box_options,
-    check_choice,
-    check_folder,
-    check_model,
-    check_outputs,
-    check_policy,
-    check_range,
-    new_folder,
-    one_target,
-    pixel_targets,
-)
+from vltrack.api import inputs
+from vltrack.api.inputs import BoxLike
 from vltrack.api.outputs import StepRecorder, VideoOutput, csv_line, safe_cell
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, Shield, shielded
 from vltrack.api.track import follow, frames_expected, open_frames, track_meta
@@ -36,21 +26,22 @@ from vltrack.checkpoints.cards import model_names
 from vltrack.core.errors import DataError, ModelNotFound, PartialResult, UsageError, VltrackError
 from vltrack.core.files import printable, write_bytes, write_text
 from vltrack.core.json_io import finite_or_none
+from vltrack.core.track import Track
+from vltrack.core.types import Floats, Frame, Step, Target
+from vltrack.datasets.reader import read_ground_truth
 from vltrack.metrics.agreement import Agreement, agreement
+from vltrack.metrics.success import success_auc
+from vltrack.plots.compare import ComparisonData, Keyframe, KeyframeSelector, comparison_image
+from vltrack.plots.compare_video import LOW_AGREEMENT, Band, compose, draw_boxes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vltrack.api.inputs import BoxLike
     from vltrack.api.track import Source
-    from vltrack.core.track import Track
-    from vltrack.core.types import Frame, Step, Target
-    from vltrack.plots.compare import ComparisonData, Keyframe
-    from vltrack.plots.compare_video import Band
     from vltrack.tracking.compare import TrackerFailure, TrackerGroup
     from vltrack.tracking.postprocess import Policy
 
-    GroundTruth = tuple[NDArray[np.float64], NDArray[np.bool_]]
+    GroundTruth = tuple[Floats, NDArray[np.bool_]]
 
 FORMAT, VERSION = "vltrack.compare", 1
 MOST = 7
@@ -155,27 +146,27 @@ def compare(
         >>> [row["tracker"] for row in comparison.rows()], comparison.agreement.each_TN.shape
         (['litetrack-tiny', 'sa-tracker-tiny'], (2, 2))
     """
-    check_box_options(box_format, box_unit)
-    check_choice("device", device, DEVICES)
-    check_range(start, end, stride)
-    given = one_target(box, text)
+    inputs.check_options(box_format, box_unit, device)
+    inputs.check_range(start, end, stride)
+    given = inputs.one_target(box, text)
     named = _named(_chosen(models))
     folder = None if out is None else Path(out)
-    files = None if folder is None else CompareFiles.under(folder, list(named), video=video)
-    if folder is not None and files is not None:
-        check_folder(folder)
+    files = {} if folder is None else compare_files(folder, list(named), video=video)
+    if folder is not None:
+        inputs.check_folder(folder)
         if folder.is_dir():
-            check_outputs(files.all(), source, overwrite=overwrite)
-    check_policy(policy)
-    annotations = _read_truth(truth)
+            inputs.check_outputs(list(files.values()), source, overwrite=overwrite)
+    inputs.check_policy(policy)
+    annotations = None if truth is None else read_ground_truth(Path(truth))
     stopped: KeyboardInterrupt | None = None
     part = (start, end, stride)
-    with open_frames(source, *part, allow_network) as frames, new_folder(folder), shielded() as shield:
-        target = pixel_targets(given, box_format, box_unit, frames.info)["1"]
+    with open_frames(source, *part, allow_network) as frames, inputs.new_folder(folder), shielded() as shield:
+        target = inputs.pixel_targets(given, box_format, box_unit, frames.info)["1"]
         group = _load(named, reporter, device=device, threads=threads, policy=policy)
         targets, left_out = _targets(group, target, reporter)
         heads = {name: track_meta(frames.info, one, named[name], start, stride) for name, one in targets.items()}
-        run = _Run(heads, group, left_out, frames, target, part, files, annotations)
+        total = frames_expected(frames.info.frames, *part)
+        run = _Run(heads, group, left_out, frames, target, total, files, annotations)
         try:
             with run.saved(shield):
                 reported = set(group.failures)
@@ -206,7 +197,7 @@ def compare(
 
 def _chosen(models: Sequence[str | Path] | None) -> list[str]:
     """Return the models that were named, else all whose weights ship."""
-    names = [check_model(name) for name in models or ()]
+    names = [inputs.check_model(name) for name in models or ()]
     names = names or [name for name, weights in model_names().items() if weights is not None]
     if not names:
         raise ModelNotFound("No weights ship with vltrack.", hint="Train them: vltrack train --help.")
@@ -232,14 +223,6 @@ def _named(models: Sequence[str]) -> dict[str, str]:
             name = f"{first}-{number}"
         named[name] = model
     return named
-
-
-def _read_truth(path: str | Path | None) -> GroundTruth | None:
-    if path is None:
-        return None
-    from vltrack.datasets.reader import read_ground_truth
-
-    return read_ground_truth(Path(path))
 
 
 def _load(named: Mapping[str, str], reporter: Reporter, **loading: Any) -> TrackerGroup:
@@ -279,12 +262,10 @@ class _Run:
         left_out: Mapping[str, str],
         source: Any,
         target: Target,
-        part: tuple[int, int | None, int],
-        files: CompareFiles | None,
+        total: int | None,
+        files: Mapping[str, Path],
         annotations: GroundTruth | None,
     ) -> None:
-        from vltrack.plots.compare import KeyframeSelector
-
         self.frames: list[tuple[int, float]] = []
         self._heads, self._group, self._left_out = heads, group, left_out
         self._source, self._target, self._files = source, target, files
@@ -292,10 +273,8 @@ class _Run:
         self._annotation_error: DataError | None = None
         self._recorders = {name: StepRecorder() for name in heads}
         self._keyframes = KeyframeSelector(list(heads))
-        with_video = files is not None and files.video is not None
-        self._video = VideoOutput(files.video, source.info) if with_video else None  # type: ignore[union-attr, arg-type]
-        self._band: Band | None = None
-        self._total = frames_expected(source.info.frames, *part)
+        self._video = VideoOutput(files["video"], source.info) if "video" in files else None
+        self._band = Band(list(heads), source.info.width, total)
         self._comparison: Comparison | None = None
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
@@ -303,31 +282,20 @@ class _Run:
         self.frames.append((frame.index, frame.seconds))
         for name, step in steps.items():
             self._recorders[name].add(step)
-        if frame.image is None or self._files is None:
+        if frame.image is None or not self._files:
             return
-        boxes = np.array([steps[n].box if n in steps else np.full(4, np.nan) for n in self._heads])
+        names, info = list(self._heads), self._source.info
+        boxes = np.array([steps[n].box if n in steps else np.full(4, np.nan) for n in names])
         found = agreement(boxes[:, None])
         mean, each = float(found.mean_N[0]), [float(value) for value in found.each_TN[:, 0]]
-        visible = [name in steps and steps[name].visible for name in self._heads]
+        visible = [name in steps and steps[name].visible for name in names]
         self._keyframes.add(frame.image, self.frames[-1], boxes, visible, mean, each)
         if self._video is not None:
-            scores = [steps[name].score if name in steps else math.nan for name in self._heads]
-            self._write_frame(frame, boxes, visible, mean, each, scores)
-
-    def _write_frame(
-        self, frame: Frame, boxes_T4: Any, visible: list[bool], mean: float, each: list[float], scores: list[float]
-    ) -> None:
-        """Write one frame of the video: all boxes, and the band below them."""
-        from vltrack.plots.compare_video import LOW_AGREEMENT, Band, compose, draw_boxes
-
-        info, names = self._source.info, list(self._heads)
-        if self._band is None:
-            self._band = Band(names, info.width, self._total)
-        tagged = [value < LOW_AGREEMENT for value in each]
-        image = draw_boxes(frame.image, boxes_T4, visible, names, tagged)  # type: ignore[arg-type]
-        band = self._band.draw(self.frames[-1], mean, each, scores, visible)
-        assert self._video is not None  # noqa: S101
-        self._video.write(compose(image, band, (info.width, info.height)), frame.seconds, more_rows=self._band.height)
+            scores = [steps[name].score if name in steps else math.nan for name in names]
+            image = draw_boxes(frame.image, boxes, visible, names, [value < LOW_AGREEMENT for value in each])
+            band = self._band.draw(self.frames[-1], mean, each, scores, visible)
+            composed = compose(image, band, (info.width, info.height))
+            self._video.write(composed, frame.seconds, more_rows=self._band.height)
 
     @contextmanager
     def saved(self, shield: Shield) -> Iterator[None]:
@@ -341,16 +309,15 @@ class _Run:
                     if self._video is not None:
                         last_first.callback(self._video.finish)
                     self._comparison = found = self._compared()
-                    if self._files is not None:
+                    if self._files:
                         name, keyframes = self._source.info.name, self._keyframes.chosen()
-                        last_first.callback(save_image, self._files, found, self._target, name, keyframes)
+                        last_first.callback(save_image, self._files["image"], found, self._target, name, keyframes)
                         last_first.callback(save_tables, self._files, found, name)
 
     def comparison(self) -> Comparison | None:
         """Return the comparison with the files that exist by now; None before the first row."""
-        if self._comparison is None or self._files is None:
-            return self._comparison
-        return replace(self._comparison, files=tuple(path for path in self._files.all() if path.exists()))
+        files = tuple(path for path in self._files.values() if path.exists())
+        return None if self._comparison is None else replace(self._comparison, files=files)
 
     def _compared(self) -> Comparison:
         tracks: dict[str, Track] = {}
@@ -378,8 +345,6 @@ class _Run:
 
     def _scored(self, tracks: Mapping[str, Track]) -> dict[str, float]:
         """Return success AUC by name; {} without ground truth or where it does not fit the video."""
-        from vltrack.metrics.success import success_auc
-
         if self._annotations is None:
             return {}
         boxes, absent = self._annotations
@@ -427,44 +392,25 @@ class _Run:
 # -- files --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompareFiles:
-    """Paths of the results: boxes of each tracker, agreement, everything in one file, image, video."""
-
-    boxes: Mapping[str, Path]
-    agreement: Path
-    summary: Path
-    image: Path
-    video: Path | None
-
-    @classmethod
-    def under(cls, folder: Path, names: Sequence[str], *, video: bool) -> CompareFiles:
-        """Return the usual names in a folder."""
-        return cls(
-            boxes={name: folder / f"boxes-{name}.csv" for name in names},
-            agreement=folder / "agreement.csv",
-            summary=folder / "compare.json",
-            image=folder / "compare.png",
-            video=folder / "compare.mp4" if video else None,
-        )
-
-    def all(self) -> tuple[Path, ...]:
-        """Return every path, the most useful first."""
-        video = () if self.video is None else (self.video,)
-        return (self.image, *video, self.summary, self.agreement, *self.boxes.values())
+def compare_files(folder: Path, names: Sequence[str], *, video: bool) -> dict[str, Path]:
+    """Return the files of a comparison by their kind, the most useful first; ``boxes-NAME`` are a tracker's."""
+    files = {"image": folder / "compare.png", "video": folder / "compare.mp4"}
+    files |= {"summary": folder / "compare.json", "agreement": folder / "agreement.csv"}
+    files |= {f"boxes-{name}": folder / f"boxes-{name}.csv" for name in names}
+    return {kind: path for kind, path in files.items() if video or kind != "video"}
 
 
-def save_tables(files: CompareFiles, found: Comparison, source: str) -> None:
+def save_tables(files: Mapping[str, Path], found: Comparison, source: str) -> None:
     """Write boxes of each tracker, agreement, and everything in one file. Raises ``ResourceError``."""
     for name, track in found.tracks.items():
         if len(track):
-            track.save(files.boxes[name], overwrite=True)
+            track.save(files[f"boxes-{name}"], overwrite=True)
     rows: list[list[Any]] = [["frame", "seconds", "mean", *map(safe_cell, found.tracks)]]
     for row, (index, seconds) in enumerate(found.frames):
         values = (found.agreement.mean_N[row], *found.agreement.each_TN[:, row])
         rows.append([index, seconds, *("" if (v := finite_or_none(one)) is None else v for one in values)])
-    write_text(files.agreement, "\n".join(map(csv_line, rows)) + "\n")
-    write_text(files.summary, json.dumps(_document(found, source), allow_nan=False) + "\n")
+    write_text(files["agreement"], "\n".join(map(csv_line, rows)) + "\n")
+    write_text(files["summary"], json.dumps(_document(found, source), allow_nan=False) + "\n")
 
 
 def _document(found: Comparison, source: str) -> dict[str, Any]:
@@ -489,22 +435,14 @@ def _document(found: Comparison, source: str) -> dict[str, Any]:
     }
 
 
-def save_image(
-    files: CompareFiles, found: Comparison, target: Target, source: str, keyframes: Sequence[Keyframe]
-) -> None:
+def save_image(path: Path, found: Comparison, target: Target, source: str, keyframes: Sequence[Keyframe]) -> None:
     """Write the image, where at least one frame was decoded. Raises ``ResourceError``."""
-    import cv2
-
-    from vltrack.plots.compare import comparison_image
-
     if keyframes:
         image = comparison_image(_image_data(found, target, source), keyframes)
-        write_bytes(files.image, cv2.imencode(".png", image[:, :, ::-1])[1].tobytes())
+        write_bytes(path, cv2.imencode(".png", image[:, :, ::-1])[1].tobytes())
 
 
 def _image_data(found: Comparison, target: Target, source: str) -> ComparisonData:
-    from vltrack.plots.compare import ComparisonData
-
     shape = (len(found.tracks), len(found.frames))
     scores, visible = np.full(shape, np.nan), np.zeros(shape, dtype=np.bool_)
     for row, track in enumerate(found.tracks.values()):

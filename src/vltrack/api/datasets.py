@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +37,11 @@ class DataCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``vltrack datasets check --json`` prints."""
-        return {
-            "path": self.path,
-            "name": self.name,
-            "title": self.title,
-            "form": self.form,
-            "splits": list(self.splits),
-            "errors": self.errors,
-            "warnings": len(self.issues) - self.errors,
-            "findings": [
-                {
-                    "kind": issue.kind,
-                    "severity": issue.severity,
-                    "where": printable(issue.where),
-                    "message": printable(issue.message),
-                    "hint": issue.hint,
-                }
-                for issue in self.issues
-            ],
-        }
+        record = asdict(self)
+        issues = record.pop("issues")
+        counts = {"errors": self.errors, "warnings": len(issues) - self.errors}
+        texts = [{key: printable(issue[key]) for key in ("where", "message")} for issue in issues]
+        return record | counts | {"findings": [issue | text for issue, text in zip(issues, texts, strict=True)]}
 
 
 def check(path: str | Path, *, name: str | None = None, split: str | None = None, images: bool = False) -> DataCheck:

@@ -7,7 +7,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -17,19 +17,11 @@ from vltrack import __version__
 from vltrack.api.inputs import DEFAULT_MODEL, demo_clip
 from vltrack.checkpoints.cards import known_name, model_names
 from vltrack.core.errors import ModelNotFound, VltrackError, did_you_mean
-from vltrack.core.files import printable
+from vltrack.core.files import printable, sha256_of
 
 PACKAGES = (
-    "numpy",
-    "torch",
-    "opencv-python-headless",
-    "av",
-    "safetensors",
-    "tokenizers",
-    "typer",
-    "rich",
-    "matplotlib",
-)
+    "numpy", "torch", "opencv-python-headless", "av", "safetensors", "tokenizers", "typer", "rich", "matplotlib",
+)  # fmt: skip
 OPENCV_WHEELS = tuple(
     f"opencv-{contrib}python{headless}" for contrib in ("", "contrib-") for headless in ("", "-headless")
 )
@@ -50,10 +42,6 @@ class Diagnosis:
     good: bool
     found: str
     remedy: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what ``vltrack doctor --json`` prints."""
-        return asdict(self)
 
 
 def diagnose(seconds: float = 3.0) -> Iterator[Diagnosis]:
@@ -153,12 +141,10 @@ def _codecs() -> list[Diagnosis]:
 
 
 def _weights() -> list[Diagnosis]:
-    from vltrack.core.files import sha256_of
-
-    shipped = {name: path for name, path in model_names().items() if path is not None}
     found = [
         Diagnosis(name=f"weights {name}", good=True, found=f"sha256 {sha256_of(path)}")
-        for name, path in shipped.items()
+        for name, path in model_names().items()
+        if path is not None
     ]
     missing = Diagnosis(name="weights", good=False, found="none", remedy="make weights (docs/train.md)")
     return found or [missing]

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from vltrack.tracking.postprocess import Policy
     from vltrack.video.base import SourceInfo
 
-    BoxLike = tuple[float, float, float, float]
-
+BoxLike = tuple[float, float, float, float]
 DEFAULT_MODEL = "litetrack-tiny"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SHORT = ("refuse", "misses", "cut")
@@ -239,10 +238,11 @@ def check_range(start: int, end: int | None, stride: int) -> None:
         raise UsageError(f"The end {end} is not after the start {start}; the end is exclusive.")
 
 
-def check_box_options(box_format: str, box_unit: str) -> None:
-    """Raise ``UsageError`` for an unknown format or unit of boxes."""
+def check_options(box_format: str, box_unit: str, device: str) -> None:
+    """Raise ``UsageError`` for an unknown format or unit of boxes, or an unknown device."""
     check_choice("box format", box_format, ("xywh", "xyxy", "cxcywh"))
     check_choice("box unit", box_unit, ("px", "rel"))
+    check_choice("device", device, DEVICES)
 
 
 def check_policy(policy: Policy | Mapping[str, Any] | None) -> None:

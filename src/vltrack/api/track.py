@@ -10,18 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from vltrack.api.inputs import (
-    DEFAULT_MODEL,
-    DEVICES,
-    check_box_options,
-    check_choice,
-    check_model,
-    check_outputs,
-    check_policy,
-    check_range,
-    one_target,
-    pixel_targets,
-)
+from vltrack import __version__
+from vltrack.api import inputs
+from vltrack.api.inputs import DEFAULT_MODEL
 from vltrack.api.outputs import Outputs
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, pace, shielded
 from vltrack.core.errors import BoxFrameOutOfRange, PartialResult, UsageError, VideoEmpty, VltrackError
@@ -138,20 +129,19 @@ def track(
         >>> track.boxes.shape, track.boxes[0].tolist()
         ((3, 4), [313.0, 88.0, 342.0, 194.0])
     """
-    check_box_options(box_format, box_unit)
-    check_choice("device", device, DEVICES)
-    check_range(start, end, stride)
+    inputs.check_options(box_format, box_unit, device)
+    inputs.check_range(start, end, stride)
     if targets is not None and (box is not None or text is not None):
         raise UsageError("targets cannot be mixed with box or text.", hint="Put every target into targets.")
-    given = one_target(box, text) if targets is None else dict(targets)
+    given = inputs.one_target(box, text) if targets is None else dict(targets)
     paths = [Path(path) for path in outputs]
-    check_outputs(paths, source, overwrite=overwrite)
-    check_policy(policy)
-    model = check_model(model)
+    inputs.check_outputs(paths, source, overwrite=overwrite)
+    inputs.check_policy(policy)
+    model = inputs.check_model(model)
     counts = _Counts()
     stopped: KeyboardInterrupt | None = None
     with open_frames(source, start, end, stride, allow_network) as frames, shielded() as shield:
-        named = pixel_targets(given, box_format, box_unit, frames.info)
+        named = inputs.pixel_targets(given, box_format, box_unit, frames.info)
         metas = {name: track_meta(frames.info, one, model, start, stride) for name, one in named.items()}
         report = frames.report
         files = Outputs(paths, frames.info, metas, lambda: report.warnings, shield, record=record)
@@ -198,8 +188,6 @@ def _load(model: str, *, device: str, threads: int | None, policy: Policy | Mapp
 
 def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride: int) -> dict[str, Any]:
     """Return the head of a target's table."""
-    from vltrack import __version__
-
     return {
         "source": printable(info.name),
         "sentence": target.text,

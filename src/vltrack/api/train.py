@@ -102,21 +102,10 @@ def train(
     from vltrack.training.launch import main_train
 
     options: dict[str, object] = {
-        "model": name,
-        "size": size,
-        "data": data,
-        "out": out,
-        "start": start,
-        "part": part,
-        "resume": resume,
-        "settings": dict(settings or {}),
-        "steps": steps,
-        "batch": batch,
-        "seed": seed,
-        "processes": processes,
-        "device": device,
-        "quiet": quiet,
-    }
+        "model": name, "size": size, "data": data, "out": out, "start": start, "part": part, "resume": resume,
+        "settings": dict(settings or {}), "steps": steps, "batch": batch, "seed": seed, "processes": processes,
+        "device": device, "quiet": quiet,
+    }  # fmt: skip
     began = time.monotonic()
     first: int | None = None
     try:

@@ -12,7 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -109,7 +109,7 @@ class Console(Reporter):
         """Return a bar on a terminal, lines elsewhere, nothing if ``quiet``."""
         if self.quiet:
             return super().bar(label, total)
-        return _terminal_bar(label, total) if sys.stderr.isatty() else _line_bar()
+        return _terminal_bar(label, total) if sys.stderr.isatty() else nullcontext(_LineBar())
 
     def steps(self, steps: Mapping[str, Step]) -> None:
         """Print one row per target. Raises ``PipeClosed``, or ``ResourceError`` where the disk is full."""
@@ -169,11 +169,6 @@ class _LineBar(Bar):
 
 
 @contextmanager
-def _line_bar() -> Iterator[Bar]:
-    yield _LineBar()
-
-
-@contextmanager
 def _terminal_bar(label: str, total: int | None) -> Iterator[Bar]:
     """Bar with the counts, a text (rate, time left) and a note."""
     from rich.console import Console as RichConsole
@@ -199,20 +194,19 @@ def _terminal_bar(label: str, total: int | None) -> Iterator[Bar]:
 # -- errors -------------------------------------------------------------------------------------------
 
 
-def error_line(error: VltrackError, *, as_json: bool) -> str:
-    """Return an error in one line: text, or with ``--json`` an object."""
-    if as_json:
-        body = {"code": error.code, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-        return json.dumps({"error": body}, allow_nan=False)
-    mark = "\x1b[31merror\x1b[0m" if use_color() else "error"
-    return f"vltrack: {mark}[{error.code}]: {printable(str(error))}"
-
-
 def report_error(error: VltrackError, *, as_json: bool = False, debug: bool = False) -> int:
-    """Print ``error`` on standard error (with ``--debug`` after its trace) and return its exit code."""
+    """Print ``error`` in one line on standard error, with ``--json`` as an object; return its exit code.
+
+    With ``--debug`` its trace comes first.
+    """
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(error_line(error, as_json=as_json) + "\n")
+    if as_json:
+        body = {"code": error.code, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        sys.stderr.write(json.dumps({"error": body}, allow_nan=False) + "\n")
+    else:
+        mark = "\x1b[31merror\x1b[0m" if use_color() else "error"
+        sys.stderr.write(f"vltrack: {mark}[{error.code}]: {printable(str(error))}\n")
     sys.stderr.flush()
     return error.exit_code
 
@@ -225,11 +219,8 @@ def write_crash_report(error: BaseException) -> Path:
 
     name = f"vltrack-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     path = Path(tempfile.gettempdir()) / name
-    head = [
-        f"vltrack {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        "command: " + " ".join(map(printable, sys.argv)),
-        "",
-    ]
-    text = "\n".join(head) + "\n" + "".join(traceback.format_exception(error))
+    head = f"vltrack {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    command = "command: " + " ".join(map(printable, sys.argv))
+    text = "\n".join([head, command, "", *traceback.format_exception(error)])
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path

@@ -18,8 +18,14 @@ from vltrack.core.files import counted, printable
 app = typer.Typer(help="Data sets: list, get, check, imitate.", no_args_is_help=True)
 data_app = typer.Typer(help="Make and check data.", no_args_is_help=True)
 
-BoxOrder = StrEnum("BoxOrder", ["XYWH", "XYXY"])
 Name = Annotated[str, Argument(help="A name of `vltrack datasets list`.")]
+
+
+class BoxOrder(StrEnum):
+    """Formats of boxes in a list."""
+
+    XYWH = "xywh"
+    XYXY = "xyxy"
 
 
 @app.command("convert")

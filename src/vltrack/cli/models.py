@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -158,7 +159,7 @@ def doctor(
     bad = []
     for one in diagnose(seconds):
         if json:
-            emit(one.to_dict())
+            emit(asdict(one))
         else:
             line = f"{'ok ' if one.good else 'BAD'}  {one.name}: {one.found}"
             emit_lines([f"{line}  -> {one.remedy}" if one.remedy else line])
