@@ -72,14 +72,12 @@ _LOOK = {
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
 }
-_DPI = 200
 _STAMPS: dict[str, dict[str, str | None]] = {
     "png": {"Software": "vltrack"},
     "svg": {"Date": None, "Creator": "vltrack"},
     "pdf": {"CreationDate": None, "Creator": "vltrack", "Producer": "vltrack"},
 }
-KINDS = tuple(_STAMPS)
-"""File formats of a figure."""
+"""File formats of a figure, with metadata that has no date."""
 
 
 @contextmanager
@@ -96,15 +94,14 @@ def tracker_color(number: int) -> Shade:
     return r * dim / 255, g * dim / 255, b * dim / 255
 
 
-def line_style(number: int, width: float, gid: str) -> dict[str, Any]:
-    """Style of the line of tracker ``number`` for ``Axes.plot``."""
-    dashes = DASHES[number % len(DASHES)]
-    return {"color": tracker_color(number), "linestyle": dashes, "linewidth": width, "gid": gid}
+def line_style(number: int, width: float) -> dict[str, Any]:
+    """Style of the line of tracker ``number``, as matplotlib takes it."""
+    return {"color": tracker_color(number), "linestyle": DASHES[number % len(DASHES)], "linewidth": width}
 
 
 def figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches."""
-    made = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    made = Figure(figsize=(width, height), dpi=200, facecolor="white")
     FigureCanvasAgg(made)
     return made
 
@@ -119,11 +116,25 @@ def axes_at(made: Figure, left: float, top: float, width: float, height: float, 
     return axes
 
 
-def write(made: Figure, text: str, left: float, top: float, *, size: float = PLAIN, **more: Any) -> None:
-    """One line of text, its top left corner (see ``ha``, ``va``) so many inches from the figure's."""
+def write(
+    made: Figure,
+    text: str,
+    left: float,
+    top: float,
+    *,
+    room: float | None = None,
+    size: float = PLAIN,
+    bold: bool = False,
+    **more: Any,
+) -> None:
+    """One line of text, its top left corner (see ``ha``, ``va``) so many inches from the figure's.
+
+    With ``room`` it is cut to so many inches, see ``fitted``.
+    """
     wide, high = made.get_size_inches()
-    more = {"va": "top", "ha": "left"} | more
-    made.text(left / wide, 1 - top / high, drawable(text), fontsize=size, parse_math=False, **more)
+    text = drawable(text) if room is None else fitted(text, room, size, bold=bold)
+    look = {"va": "top", "ha": "left", "weight": "bold" if bold else "normal"} | more
+    made.text(left / wide, 1 - top / high, text, fontsize=size, parse_math=False, **look)
 
 
 @lru_cache(maxsize=4096)
@@ -150,8 +161,8 @@ def _cut_middle(text: str, keep: int) -> str:
 def titled_figure(width: float, height: float, title: str, note: str, left: float, room: float) -> Figure:
     """A figure with its title, and a note below it fitted to ``room`` inches."""
     made = figure(width, height)
-    write(made, title, left, 0.05, size=LARGE, weight="bold")
-    write(made, fitted(note, room, SMALL), left, 0.22, size=SMALL, color=FAINT)
+    write(made, title, left, 0.05, size=LARGE, bold=True)
+    write(made, note, left, 0.22, room=room, size=SMALL, color=FAINT)
     return made
 
 
@@ -169,18 +180,12 @@ def legend(
     name_at = left + 0.34 + (numbers + 0.1 if numbers else 0.0)
     for place, (tracker, number, name) in enumerate(rows):
         y = top + LEGEND_ROW * (place + 0.5)
-        line = Line2D(
-            [left / wide, (left + 0.26) / wide],
-            [1 - y / high] * 2,
-            color=tracker_color(tracker),
-            linestyle=DASHES[tracker % len(DASHES)] if dashed else "-",
-            linewidth=1.6 if dashed else 4,
-            solid_capstyle="butt",
-        )
-        made.add_artist(line)
+        look = line_style(tracker, 1.6) if dashed else {"color": tracker_color(tracker), "linewidth": 4}
+        ends = [left / wide, (left + 0.26) / wide], [1 - y / high] * 2
+        made.add_artist(Line2D(*ends, solid_capstyle="butt", **look))
         if number:
             write(made, number, name_at - 0.1, y, ha="right", va="center_baseline")
-        write(made, fitted(name, left + width - name_at), name_at, y, va="center_baseline")
+        write(made, name, name_at, y, room=left + width - name_at, va="center_baseline")
     return LEGEND_ROW * len(rows)
 
 
@@ -191,10 +196,10 @@ def encoded(made: Figure, kind: str) -> bytes:
         UsageError: another kind.
     """
     if kind not in _STAMPS:
-        raise UsageError(f"Cannot write a figure as {kind!r}.", hint=f"Known: {', '.join(KINDS)}.")
+        raise UsageError(f"Cannot write a figure as {kind!r}.", hint=f"Known: {', '.join(_STAMPS)}.")
     data = io.BytesIO()
     with figure_style():
-        made.savefig(data, format=kind, metadata=_STAMPS[kind], dpi=_DPI)
+        made.savefig(data, format=kind, metadata=_STAMPS[kind])
     return data.getvalue()
 
 
@@ -246,29 +251,26 @@ def curve_figure(kind: CurveKind, lines: Sequence[Curve], note: str, upper_bound
         upper_bound: the number that a perfect tracker gets under this rule; None if unknown.
     """
     ordered = sorted(lines, key=lambda line: (-line.number, line.tracker))
-    high, extra = 2.15, 1 if upper_bound is not None else 0
+    high = 2.15
     legend_at = 0.42 + high + 0.45
-    total = legend_at + LEGEND_ROW * (len(ordered) + extra) + 0.08
+    total = legend_at + LEGEND_ROW * (len(ordered) + (upper_bound is not None)) + 0.08
     with figure_style():
         made = titled_figure(COLUMN, total, kind.title, note, 0.45, COLUMN - 0.55)
         axes = axes_at(made, 0.45, 0.42, COLUMN - 0.6, high)
         last = max((float(line.thresholds[-1]) for line in ordered), default=1.0)
-        axes.set_xlim(0, last)
-        axes.set_ylim(0, 1)
+        axes.set(xlim=(0, last), ylim=(0, 1))
         axes.set_xlabel(kind.across, labelpad=2)
         axes.set_ylabel(kind.up, labelpad=3)
         if upper_bound is not None:
             level = _level(kind, ordered, upper_bound)
             axes.axhline(level, color=FAINT, linewidth=0.7, gid="ceiling")
-        # The best is drawn last, on top.
-        for line in reversed(ordered):
-            look = line_style(line.tracker, 1.4, f"curve-{line.tracker}")
-            axes.plot(line.thresholds, line.shares, **look)
+        for line in reversed(ordered):  # the best is drawn last, on top
+            look = line_style(line.tracker, 1.4)
+            axes.plot(line.thresholds, line.shares, gid=f"curve-{line.tracker}", **look)
         rows = [(line.tracker, f"{line.number:.2f}", line.name) for line in ordered]
         below = legend_at + legend(made, rows, 0.45, legend_at, COLUMN - 0.55)
         if upper_bound is not None:
-            text = f"thin line: a perfect tracker gets {upper_bound:.2f} under this rule"
-            y = below + LEGEND_ROW / 2
+            text, y = f"thin line: a perfect tracker gets {upper_bound:.2f} under this rule", below + LEGEND_ROW / 2
             write(made, text, 0.45, y, size=SMALL, color=FAINT, va="center_baseline")
     return made
 
@@ -321,8 +323,7 @@ def radar_figure(
         axes: Any = axes_at(made, (COLUMN - _SIDE) / 2, 0.72, _SIDE, _SIDE, projection="polar")
         axes.set_theta_zero_location("N")
         axes.set_theta_direction(-1)
-        axes.set_ylim(0, most)
-        axes.set_yticks(np.linspace(0, most, 5)[1:])
+        axes.set(ylim=(0, most), yticks=np.linspace(0, most, 5)[1:])
         axes.set_xticks(angles, [""] * len(angles))
         axes.set_rlabel_position(np.degrees(angles[1]) / 2)
         axes.tick_params(axis="y", labelsize=SMALL - 1)
@@ -334,7 +335,7 @@ def radar_figure(
             )  # fmt: skip
         for (tracker, _), row in zip(names, scores, strict=True):
             closed = np.append(angles, angles[0]), np.append(row, row[0])
-            axes.plot(*closed, **line_style(tracker, 1.3, f"radar-{tracker}"))
+            axes.plot(*closed, gid=f"radar-{tracker}", **line_style(tracker, 1.3))
         legend(made, [(tracker, "", name) for tracker, name in names], 0.45, legend_at, 2.95)
     return made
 
@@ -344,9 +345,7 @@ def radar_figure(
 ALL_NAMED = 30
 """Sequences that are all named; of more, the worst and the best are."""
 _WORST, _BEST = 16, 8
-_ROW = 0.135
-_NAMES = 1.75
-_WIDTH = 5.2
+_ROW, _NAMES, _WIDTH = 0.135, 1.75, 5.2
 
 
 def gain_figure(
@@ -382,14 +381,12 @@ def gain_figure(
         if profile:
             _profile(made, gains[order], top, profile - 0.3, colors)
             top += profile
-        heads = [""] * len(parts) if every else [f"the {_WORST} worst", f"the {_BEST} best"]
+        heads = [""] if every else [f"the {_WORST} worst", f"the {_BEST} best"]
         for part, head in zip(parts, heads, strict=True):
             top += gap
             write(made, head, _NAMES, top - 0.04, size=SMALL, color=FAINT, va="bottom")
-            height = len(part) * _ROW
-            axes = axes_at(made, _NAMES, top, _WIDTH - _NAMES - 0.15, height)
-            _bars(made, axes, [(names[s], gains[s]) for s in part], (_limits(gains), top), colors)
-            top += height
+            axes = _bars(made, [(names[s], gains[s]) for s in part], top, _limits(gains), colors)
+            top += len(part) * _ROW
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("points", labelpad=1)
     return made
@@ -397,16 +394,13 @@ def gain_figure(
 
 def _head(made: Figure, a: tuple[int, str], b: tuple[int, str], title: str, note: str) -> None:
     """Both names, the mean, and the note."""
-    room = (_WIDTH - 0.25) / 2 - 0.2
-    first = fitted(a[1], room, LARGE, bold=True)
-    second = fitted(b[1], room, LARGE, bold=True)
-    x = 0.12
-    for text, ink in ((first, tracker_color(a[0])), ("\u2212", INK), (second, tracker_color(b[0]))):
-        write(made, text, x, 0.06, size=LARGE, weight="bold", color=ink)
+    room, x = (_WIDTH - 0.25) / 2 - 0.2, 0.12
+    for name, ink in ((a[1], tracker_color(a[0])), ("\u2212", INK), (b[1], tracker_color(b[0]))):
+        text = fitted(name, room, LARGE, bold=True)
+        write(made, text, x, 0.06, size=LARGE, bold=True, color=ink)
         x += inches(text, LARGE, bold=True) + 0.06
-    room = _WIDTH - 0.24
-    write(made, fitted(title, room), 0.12, 0.24)
-    write(made, fitted(note, room, SMALL), 0.12, 0.4, size=SMALL, color=FAINT)
+    write(made, title, 0.12, 0.24, room=_WIDTH - 0.24)
+    write(made, note, 0.12, 0.4, room=_WIDTH - 0.24, size=SMALL, color=FAINT)
 
 
 def _profile(made: Figure, gains: Floats, top: float, height: float, colors: tuple[Shade, Shade]) -> None:
@@ -433,41 +427,33 @@ def _limits(gains: Floats) -> tuple[float, float]:
 
 def _bars(
     made: Figure,
-    axes: Axes,
     rows: Sequence[tuple[str, float]],
-    frame: tuple[tuple[float, float], float],
+    top: float,
+    limits: tuple[float, float],
     colors: tuple[Shade, Shade],
-) -> None:
-    """One bar per sequence, its name before it, its number at its end; ``frame`` is (limits, top)."""
-    limits, top = frame
-    values = np.array([value for _, value in rows])
+) -> Axes:
+    """One bar per sequence, its name before it, its number at its end."""
+    axes = axes_at(made, _NAMES, top, _WIDTH - _NAMES - 0.15, len(rows) * _ROW)
+    values = [value for _, value in rows]
     shades = [colors[0] if value > 0 else colors[1] for value in values]
     axes.barh(np.arange(len(rows)), values, height=0.72, color=shades, gid="bars")
     axes.axvline(0, color=INK, linewidth=0.6)
-    axes.set_xlim(*limits)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks([])
+    axes.set(xlim=limits, ylim=(len(rows) - 0.5, -0.5), yticks=[])
     axes.tick_params(labelbottom=False)
     for number, (name, value) in enumerate(rows):
-        y = top + _ROW * (number + 0.5)
-        label = fitted(name, _NAMES - 0.2, SMALL)
-        write(made, label, _NAMES - 0.08, y, size=SMALL, ha="right", va="center_baseline")
+        y, look = top + _ROW * (number + 0.5), {"va": "center_baseline"}
+        write(made, name, _NAMES - 0.08, y, room=_NAMES - 0.2, size=SMALL, ha="right", **look)
+        shift, side = (3, "left") if value >= 0 else (-3, "right")
         axes.annotate(
-            f"{value:+.1f}".replace("-", "\u2212"),
-            (value, number),
-            (3 if value >= 0 else -3, 0),
-            textcoords="offset points",
-            ha="left" if value >= 0 else "right",
-            va="center_baseline",
-            fontsize=SMALL - 0.5,
-            color=FAINT,
-        )
+            f"{value:+.1f}".replace("-", "\u2212"), (value, number), (shift, 0), textcoords="offset points",
+            ha=side, fontsize=SMALL - 0.5, color=FAINT, **look,
+        )  # fmt: skip
+    return axes
 
 
 # -- speed and similarity -----------------------------------------------------------------------------
 
 _SHADES = LinearSegmentedColormap.from_list("overlap", [(0.97, 0.975, 0.98), (0.45, 0.62, 0.76), (0.05, 0.25, 0.42)])
-_ROUND = (1, 1.5, 2, 3, 5, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,7 +503,7 @@ def _speeds(axes: Axes, low: float, high: float) -> None:
         axes.set_xlabel("frames a second", labelpad=2)
         return
     low, high = low / 1.4, high * 1.4
-    ticks = [r * 10.0**e for e in range(-3, 6) for r in _ROUND if low <= r * 10.0**e <= high]
+    ticks = [r * 10.0**e for e in range(-3, 6) for r in (1, 1.5, 2, 3, 5, 7) if low <= r * 10.0**e <= high]
     while len(ticks) > 7:
         ticks = ticks[::2]
     axes.set_xscale("log")
@@ -550,21 +536,16 @@ def similarity_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayL
         axes = axes_at(made, left, top, count * cell, count * cell)
         axes.imshow(np.ma.masked_invalid(matrix), vmin=0, vmax=1, cmap=_SHADES, aspect="auto")
         axes.grid(visible=False)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
+        middle: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
         for row, (tracker, name) in enumerate(names):
             y = top + cell * (row + 0.5)
+            write(made, name, left - 0.22, y, room=left - 0.45, ha="right", va="center_baseline")
             shade = INK if tracker is None else tracker_color(tracker)
-            label = fitted(name, left - 0.45)
-            write(made, label, left - 0.22, y, ha="right", va="center_baseline")
             for place in ((left - 0.1, y), (left + cell * (row + 0.5), top - 0.1)):
-                write(made, str(row + 1), *place, ha="center", va="center_baseline", color=shade, weight="bold")
-            for column in range(count):
-                value = matrix[row, column]
-                if np.isfinite(value):
-                    ink = "white" if value > 0.55 else INK
-                    axes.text(
-                        column, row, f"{value:.2f}", ha="center", va="center_baseline", color=ink,
-                        fontsize=SMALL,
-                    )  # fmt: skip
+                write(made, str(row + 1), *place, color=shade, bold=True, **middle)
+        for row, column in np.argwhere(np.isfinite(matrix)):
+            value = matrix[row, column]
+            ink = "white" if value > 0.55 else INK
+            axes.text(column, row, f"{value:.2f}", color=ink, fontsize=SMALL, **middle)
     return made

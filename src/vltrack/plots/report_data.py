@@ -175,23 +175,26 @@ def read_report(document: Mapping[str, Any], where: str) -> ReportData:
     rule = top.text("rule")
     if any(rule not in entry.rules for entry in entries):
         top.fault("rule", f"{rule!r} is not among the rules of every tracker")
-    similarity = top.value.get("likeness")
+    first, count = scores[0], len(entries)
+    similarity = None
+    if top.value.get("likeness") is not None:
+        similarity = top.row("likeness", (count + 1) ** 2).reshape(count + 1, count + 1)
     return ReportData(
-        data=scores[0].text("data"),
-        place=scores[0].text("place") if scores[0].value.get("place") else "",
-        split=scores[0].text("split"),
+        data=first.text("data"),
+        place=first.text("place") if first.value.get("place") else "",
+        split=first.text("split"),
         subset=top.text("subset"),
         of=top.whole("of"),
         command=top.text("command"),
         date=top.text("date"),
         rule=rule,
-        against=None if top.value.get("against") is None else top.place("against", len(entries)),
+        against=None if top.value.get("against") is None else top.place("against", count),
         worst_by=top.text("worst_by"),
         entries=entries,
         sequences=sequences,
-        pairs=[_pair(node, len(entries)) for node in top.nodes("pairs")],
-        worst=[_worst(node, len(entries)) for node in top.nodes("films")],
-        similarity=None if similarity is None else _square(top, len(entries) + 1),
+        pairs=[_pair(node, count) for node in top.nodes("pairs")],
+        worst=[_worst(node, count) for node in top.nodes("films")],
+        similarity=similarity,
         similarity_note=top.text("likeness_note"),
         main=[str(measure) for measure in top.listed("main")],
         measures=top.node("measures").texts(),
@@ -216,55 +219,54 @@ def _names(node: Fields) -> list[str]:
     return [row.text("name") for row in node.nodes("sequences")]
 
 
+def _part(node: Fields, key: str) -> Fields:
+    """The object under ``key``, an empty one if there is none."""
+    return node.node(key) if node.value.get(key) else Fields({}, node.where)
+
+
 def _entry(node: Fields, name: str = "name") -> TrackerScores:
-    rules = {key: _rule_scores(ruled) for key, ruled in node.node("rules").items()}
-    speed = node.value.get("speed")
+    rules = {key: _rule_scores(scores) for key, scores in node.node("rules").items()}
     names, rows = _names(node), node.nodes("sequences")
     if not names or len(set(names)) < len(names):
         node.fault("sequences", "are none, or one is named twice")
-    for ruled in rules.values():
-        for measure, row in ruled.per_sequence.items():
+    for scores in rules.values():
+        for measure, row in scores.per_sequence.items():
             if len(row) != len(names):
                 node.fault(f"per_sequence.{measure}", f"has {len(row)} numbers, not {len(names)}")
     for each in rows:
         if each.value.get("attributes") is not None:
             each.listed("attributes")
-    overlaps = [each.number("first_overlap") for each in rows]
-    known = [value for value in overlaps if value is not None]
+    overlaps = [value for each in rows if (value := each.number("first_overlap")) is not None]
     return TrackerScores(
         name=node.text(name),
         mode=node.text("mode"),
-        fps=None if speed is None else node.node("speed").number("fps"),
-        first_overlap=sum(known) / len(known) if known else None,
+        fps=None if node.value.get("speed") is None else node.node("speed").number("fps"),
+        first_overlap=sum(overlaps) / len(overlaps) if overlaps else None,
         rules=rules,
-        causes=node.node("causes").counts() if node.value.get("causes") else {},
+        causes=_part(node, "causes").counts(),
         notes=[str(note) for note in node.listed("notes")] if node.value.get("notes") else [],
     )
 
 
 def _rule_scores(node: Fields) -> RuleScores:
-    value = node.value
-    extra = node.node("extra").numbers() if value.get("extra") else {}
-    measured = {key: node.number(key) for key in MEASURES}
     curves = {}
     for name in CURVES:
-        if value.get(f"{name}_curve") is not None:
+        if node.value.get(f"{name}_curve") is not None:
             thresholds = node.row(f"{name}_thresholds")
             shares = node.row(f"{name}_curve", len(thresholds))
             if len(thresholds) < 2 or not np.isfinite([*thresholds, *shares]).all():
                 node.fault(f"{name}_curve", "is not a curve")
             curves[name] = (thresholds, shares)
-    rows = node.node("per_sequence") if value.get("per_sequence") else None
-    found = node.node("attributes").items() if value.get("attributes") else []
+    rows = _part(node, "per_sequence")
     return RuleScores(
         rule=node.text("rule"),
         title=node.text("title"),
-        numbers={k: v for k, v in measured.items() if v is not None} | extra,
+        numbers={k: v for k in MEASURES if (v := node.number(k)) is not None} | _part(node, "extra").numbers(),
         curves=curves,
-        per_sequence={} if rows is None else {key: rows.row(key) for key in rows.value},
-        attributes={k: (a.whole("sequences"), a.numbers()) for k, a in found},
-        upper_bound=node.node("ceiling").numbers() if value.get("ceiling") else {},
-        free_hits=node.node("free_hits").counts() if value.get("free_hits") else {},
+        per_sequence={key: rows.row(key) for key in rows.value},
+        attributes={k: (a.whole("sequences"), a.numbers()) for k, a in _part(node, "attributes").items()},
+        upper_bound=_part(node, "ceiling").numbers(),
+        free_hits=_part(node, "free_hits").counts(),
     )
 
 
@@ -318,11 +320,6 @@ def _snapshot(node: Fields, count: int) -> Snapshot:
         boxes_T4=node.row("boxes", 4 * count).reshape(count, 4),
         overlaps_T=node.row("overlaps", count),
     )
-
-
-def _square(top: Fields, count: int) -> Floats:
-    """The (count, count) numbers under ``likeness``, given row by row in one list."""
-    return top.row("likeness", count * count).reshape(count, count)
 
 
 def snapshot_record(shot: Snapshot) -> dict[str, Any]:

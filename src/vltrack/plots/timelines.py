@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -61,15 +62,13 @@ def overlap_timeline(
     """
     if not timelines or frames < 1:
         raise ValueError(f"{len(timelines)} trackers over {frames} frames; there must be one of each")
-    top = 0.5
-    total = top + len(timelines) * (_LANE + _GAP) + 0.2
-    wide = PAGE - _LEFT - 0.22
+    top, wide = 0.5, PAGE - _LEFT - 0.22
     with figure_style():
-        made = figure(PAGE, total)
+        made = figure(PAGE, top + len(timelines) * (_LANE + _GAP) + 0.2)
         head = fitted(title, 2.6, LARGE, bold=True)
-        write(made, head, _LEFT, 0.05, size=LARGE, weight="bold")
+        write(made, head, _LEFT, 0.05, size=LARGE, bold=True)
         next_to = _LEFT + inches(head, LARGE, bold=True) + 0.12
-        write(made, fitted(note, PAGE - 0.12 - next_to, SMALL), next_to, 0.072, size=SMALL, color=FAINT)
+        write(made, note, next_to, 0.072, room=PAGE - 0.12 - next_to, size=SMALL, color=FAINT)
         key = "area: overlap with the ground truth"
         if any(np.isfinite(lane.scores).any() for lane in timelines):
             key += "; dark line: the tracker's own score"
@@ -77,9 +76,7 @@ def overlap_timeline(
             key += "; gray: target absent"
         write(made, key, _LEFT, 0.21, size=SMALL, color=FAINT)
         for place, lane in enumerate(timelines):
-            y = top + place * (_LANE + _GAP)
-            _lane(made, lane, y, wide, frames, absent)
-        axes = made.axes[-1]
+            axes = _lane(made, lane, top + place * (_LANE + _GAP), wide, frames, absent)
         axes.tick_params(labelbottom=True, bottom=True)
         axes.set_xlabel("frame", labelpad=1)
     return made
@@ -87,7 +84,7 @@ def overlap_timeline(
 
 def _lane(
     made: Figure, lane: TrackTimeline, top: float, wide: float, frames: int, absent: Sequence[tuple[int, int]]
-) -> None:
+) -> Axes:
     axes = axes_at(made, _LEFT, top, wide, _LANE)
     known = lane.overlaps[np.isfinite(lane.overlaps)]
     mean = f"   mean overlap {known.mean():.2f}" if known.size else ""
@@ -103,10 +100,9 @@ def _lane(
     )  # fmt: skip
     middles = (edges[:-1] + edges[1:]) / 2
     axes.plot(middles, lane.scores, color=INK, linewidth=0.7, gid=f"score-{lane.tracker}")
-    axes.set_xlim(0, frames)
-    axes.set_ylim(0, 1.02)
-    axes.set_yticks([0, 0.5, 1])
+    axes.set(xlim=(0, frames), ylim=(0, 1.02), yticks=[0, 0.5, 1])
     axes.tick_params(labelbottom=False, bottom=False)
+    return axes
 
 
 def true_spans(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -134,7 +130,6 @@ ALL_NAMED = 40
 _ROW, _PROFILE = 0.135, 2.2
 _NAMES, _EDGE = 1.45, 0.12
 _HEAD = 0.78
-_FOR, _AGAINST = tracker_color(2), tracker_color(5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -168,23 +163,25 @@ def audit_figure(title: str, verdict: str, panels: Sequence[Panel]) -> Figure:
     """
     if not panels:
         raise ValueError("an audit needs at least one panel")
-    sorted_panels = [_sorted(panel) for panel in panels]
-    heights = [len(values) * _ROW if names else _PROFILE for names, values in sorted_panels]
+    bars = [_sorted(panel) for panel in panels]
+    heights = [len(values) * _ROW if names else _PROFILE for names, values in bars]
     wide = PAGE if len(panels) > 1 else PAGE * 0.62
-    room = wide / len(panels)
+    width = wide / len(panels)
     with figure_style():
         made = figure(wide, _HEAD + 0.34 + max(heights) + 0.42)
-        text = fitted(title, wide - 2 * _EDGE, LARGE, bold=True)
-        write(made, text, _EDGE, 0.08, size=LARGE, weight="bold")
-        write(made, fitted(verdict, wide - 2 * _EDGE), _EDGE, 0.28)
-        for place, (panel, rows, height) in enumerate(zip(panels, sorted_panels, heights, strict=True)):
-            left = place * room
-            inside = room - 2 * _EDGE
-            head = fitted(panel.title, inside, bold=True)
-            write(made, head, left + _EDGE, _HEAD - 0.2, weight="bold")
-            summary = fitted(panel.summary, inside, SMALL)
-            write(made, summary, left + _EDGE, _HEAD - 0.04, size=SMALL, color=FAINT)
-            _panel(made, panel, rows, (left, _HEAD + 0.2, room, height))
+        write(made, title, _EDGE, 0.08, room=wide - 2 * _EDGE, size=LARGE, bold=True)
+        write(made, verdict, _EDGE, 0.28, room=wide - 2 * _EDGE)
+        for place, (panel, (names, values), height) in enumerate(zip(panels, bars, heights, strict=True)):
+            left, room = place * width + _EDGE, width - 2 * _EDGE
+            write(made, panel.title, left, _HEAD - 0.2, room=room, bold=True)
+            write(made, panel.summary, left, _HEAD - 0.04, room=room, size=SMALL, color=FAINT)
+            margin = _NAMES if names else 0.35
+            size = (width - margin - _EDGE - 0.05, height)
+            _bars(axes_at(made, place * width + margin, _HEAD + 0.2, *size), panel, values, named=bool(names))
+            look: dict[str, Any] = {"size": SMALL, "ha": "right", "va": "center_baseline"}
+            for number, name in enumerate(names):
+                x, y = place * width + _NAMES - 0.06, _HEAD + 0.2 + _ROW * (number + 0.5)
+                write(made, name, x, y, room=_NAMES - 0.22, **look)
     return made
 
 
@@ -193,34 +190,22 @@ def _sorted(panel: Panel) -> tuple[list[str], Floats]:
     values = np.asarray(panel.values_S, dtype=np.float64)
     if values.shape != (len(panel.names),) or not np.isfinite(values).any():
         raise ValueError(f"{len(panel.names)} names and values of shape {values.shape}, finite at least one")
-    there = [i for i in range(len(values)) if np.isfinite(values[i])]
-    order = sorted(there, key=lambda i: (-values[i], panel.names[i]))
+    order = sorted(np.flatnonzero(np.isfinite(values)), key=lambda i: (-values[i], panel.names[i]))
     names = [panel.names[i] for i in order] if len(order) <= ALL_NAMED else []
     return names, values[order]
 
 
-def _panel(
-    made: Figure, panel: Panel, rows: tuple[list[str], Floats], place: tuple[float, float, float, float]
-) -> None:
-    names, values = rows
-    left, top, width, height = place
-    margin = _NAMES if names else 0.35
-    axes = axes_at(made, left + margin, top, width - margin - _EDGE - 0.05, height)
-    places = np.arange(len(values))
-    shades = [_FOR if value > 0 else _AGAINST for value in values]
-    axes.barh(places, values, height=0.74 if names else 1.0, color=shades, linewidth=0, gid="bars")
-    _mean(axes, panel, values)
+def _bars(axes: Axes, panel: Panel, values: Floats, *, named: bool) -> None:
+    """The bars of a panel; behind them the interval of the mean as a band, and the mean as a line."""
+    shades = [tracker_color(2 if value > 0 else 5) for value in values]
+    axes.barh(np.arange(len(values)), values, height=0.74 if named else 1.0, color=shades, linewidth=0, gid="bars")
+    if panel.interval is not None:
+        axes.axvspan(*panel.interval, color=tracker_color(0), alpha=0.3, linewidth=0, zorder=0.5, gid="interval")
+        axes.axvline(float(values.mean()), color=tracker_color(6), linewidth=1.1, linestyle=(0, (4, 1.5)))
     axes.axvline(0, color=INK, linewidth=0.7)
-    axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.set_xlim(*(panel.limits or _limits(values)))
-    axes.set_yticks([])
+    axes.set(ylim=(len(values) - 0.5, -0.5), xlim=panel.limits or _limits(values), yticks=[])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(panel.unit, labelpad=1)
-    for number, name in enumerate(names):
-        shown = fitted(name, _NAMES - 0.22, SMALL)
-        y = top + _ROW * (number + 0.5)
-        x = left + _NAMES - 0.06
-        write(made, shown, x, y, size=SMALL, ha="right", va="center_baseline")
 
 
 def _limits(values: Floats) -> tuple[float, float]:
@@ -228,11 +213,3 @@ def _limits(values: Floats) -> tuple[float, float]:
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     room = 0.05 * (high - low) or 1.0
     return (low - room if low < 0 else low), high + room
-
-
-def _mean(axes: Axes, panel: Panel, values: Floats) -> None:
-    """The mean as a line and its interval as a band behind the bars."""
-    if panel.interval is None:
-        return
-    axes.axvspan(*panel.interval, color=tracker_color(0), alpha=0.3, linewidth=0, zorder=0.5, gid="interval")
-    axes.axvline(float(values.mean()), color=tracker_color(6), linewidth=1.1, linestyle=(0, (4, 1.5)))
