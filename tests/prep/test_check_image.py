@@ -68,7 +68,7 @@ def test_pil(picture) -> None:
         (np.full((20, 30, 3), -0.1), "-0.1"),
         (np.full((20, 30, 3), np.nan), "nan"),
         (np.array([["a"]]), "U1"),
-        ("frame.jpg", "no picture"),
+        ("frame.jpg", "not an image"),
         (torch.zeros(20, 30, 3, requires_grad=True), "Tensor"),
     ],
 )

@@ -1,1 +1,1 @@
-"""From frames, sentences and boxes to what a network reads, and back. Knows no video file and no model."""
+"""Conversion of frames, texts and boxes to the inputs of a network, and of its boxes back to the frame."""

@@ -1,10 +1,9 @@
-"""Square crops and their exact inverse. Knows one affine map (scale and shift) and cv2; knows no network.
+"""Square crops of frames, the exact map back to the frame, and normalized image tensors.
 
-Two coordinate conventions meet here. Boxes live in *edge* coordinates: pixel ``i`` covers ``[i, i + 1)``, so
-a box over the whole frame is ``0, 0, W, H``. ``cv2.warpAffine`` lives in *centre* coordinates: the integer
-``i`` is the middle of pixel ``i``. ``Crop.matrix`` is what cv2 takes; ``to_crop`` and ``to_frame`` move boxes
-and include the half pixel between the two, so that a box drawn on the crop lies on the same picture content
-as in the frame.
+Boxes are in *edge* coordinates: pixel ``i`` covers ``[i, i + 1)``, so a box over the whole frame is ``0, 0, W,
+H``. ``cv2.warpAffine`` uses *center* coordinates: the integer ``i`` is the middle of pixel ``i``.
+``Crop.matrix`` is what cv2 takes; ``to_crop`` and ``to_frame`` move boxes and account for the half pixel
+between the two.
 """
 
 from __future__ import annotations
@@ -23,18 +22,22 @@ from vltrack.core.errors import BoxInvalid
 from vltrack.core.types import Box, Image
 
 MIN_SIDE = 4.0
-"""Smallest side of a region in frame pixels; below it a crop would show nothing but one blurred pixel."""
+"""Smallest side of a region in frame pixels; a smaller crop would show one blurred pixel."""
 
 _SAMPLES = 3
-"""Area averaging looks at 3 to 5 frame pixels along each side of a crop pixel; more cost and show nothing."""
+"""Area averaging reads 3 to 5 frame pixels along each side of a crop pixel."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""RGB mean and standard deviation of ImageNet in [0, 1], as in torchvision and all public image backbones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A ``size`` x ``size`` picture cut from a frame, and where it came from.
+    """A ``size`` x ``size`` image cut from a frame, and its position.
 
     Attributes:
-        matrix: (2, 3) float64, frame to crop in cv2's pixel-centre coordinates: ``[[s, 0, a], [0, s, b]]``.
+        matrix: (2, 3) float64, frame to crop in cv2's pixel-center coordinates: ``[[s, 0, a], [0, s, b]]``.
         size: side of the crop in crop pixels.
     """
 
@@ -48,7 +51,7 @@ class Crop:
 
     @property
     def offset(self) -> NDArray[np.float64]:
-        """(2,) where the frame's top left corner lies in the crop, in edge coordinates."""
+        """(2,) position of the frame's top left corner in the crop, in edge coordinates."""
         shift: NDArray[np.float64] = self.matrix[:, 2] + 0.5 - 0.5 * self.scale
         return shift
 
@@ -59,18 +62,16 @@ class Crop:
         return box
 
     def to_frame(self, xywh: ArrayLike) -> Box:
-        """(..., 4) xywh in crop pixels -> the same boxes in frame pixels. The exact inverse of
-        ``to_crop``.
-        """
+        """(..., 4) xywh in crop pixels -> the same boxes in frame pixels; the inverse of ``to_crop``."""
         box = np.array(xywh, dtype=np.float64)
         box[..., :2] -= self.offset
         return box / self.scale
 
 
 def region_for(box_xywh: ArrayLike, factor: float, size: int) -> Crop:
-    """The square region around a box: same centre, side ``ceil(sqrt(w * h) * factor)`` frame pixels.
+    """Return the square region around a box: same center, side ``ceil(sqrt(w * h) * factor)`` frame pixels.
 
-    The rule is the one of STARK and OSTrack (``sample_target``), which the five trackers share.
+    The rule of STARK and OSTrack (``sample_target``), which the five trackers share.
 
     Args:
         box_xywh: (4,) in frame pixels; may lie partly or wholly outside the frame.
@@ -78,7 +79,7 @@ def region_for(box_xywh: ArrayLike, factor: float, size: int) -> Crop:
         size: side of the crop in pixels.
 
     Raises:
-        BoxInvalid: a number is not finite or a side is not positive (cv2 would take NaN without a word).
+        BoxInvalid: a number is not finite or a side is not positive.
     """
     x, y, w, h = (float(v) for v in np.asarray(box_xywh, dtype=np.float64))
     if not (math.isfinite(x) and math.isfinite(y) and 0 < w < math.inf and 0 < h < math.inf):
@@ -89,19 +90,19 @@ def region_for(box_xywh: ArrayLike, factor: float, size: int) -> Crop:
 
 
 def letterbox(width: int, height: int, size: int) -> Crop:
-    """The whole frame centred in ``size`` x ``size``, aspect kept: what a start by words looks at."""
+    """Return the crop that shows the whole frame, centered, aspect kept; used to start from text."""
     scale = size / max(width, height)
     return _crop(scale, (size - scale * width) / 2, (size - scale * height) / 2, size)
 
 
 def _crop(scale: float, left: float, top: float, size: int) -> Crop:
-    """A ``Crop`` from edge coordinates: the frame's corner (0, 0) lands on (left, top)."""
+    """Return the crop in which the frame's corner (0, 0) is at (left, top), in edge coordinates."""
     half = 0.5 * scale - 0.5
     return Crop(np.array([[scale, 0.0, left + half], [0.0, scale, top + half]]), size)
 
 
 def mean_color(image: Image) -> tuple[float, float, float]:
-    """The frame's mean colour, from about 64 x 64 evenly spread pixels: the same cost for any frame."""
+    """Return the frame's mean color, estimated from about 64 x 64 evenly spread pixels."""
     height, width = image.shape[:2]
     few = image[:: max(1, height // 64), :: max(1, width // 64)]
     red, green, blue = few.mean(axis=(0, 1))
@@ -109,42 +110,39 @@ def mean_color(image: Image) -> tuple[float, float, float]:
 
 
 def cut(image: Image, crop: Crop, border: tuple[float, float, float] | None = None) -> Image:
-    """Cut the crop out of the frame; what lies outside the frame gets one colour.
+    """Cut the crop out of the frame; pixels outside the frame get one color.
 
-    Up to a shrink of two this is one bilinear ``cv2.warpAffine``. For a stronger one the bilinear warp would
-    skip pixels and flicker, so the part of the frame that the crop shows is first reduced by a whole factor
-    (every k-th pixel, then ``INTER_AREA`` over 3 to 5 of them) and the warp does the remaining shrink below
-    two. Both ways use the same exact map. Nothing is padded and no array grows with the frame: an 8K
-    full-frame target costs under 5 ms. Of a frame's last rows and columns less than one crop pixel may take
-    the border colour.
+    Up to a shrink of two this is one bilinear ``cv2.warpAffine``. For a stronger one, where a bilinear warp
+    would skip pixels, the visible part of the frame is first reduced by a whole factor (every k-th pixel, then
+    ``INTER_AREA`` over 3 to 5 of them), and the warp does the rest by the same exact map. No array grows with
+    the frame. Less than one crop pixel at the frame's right and lower edge may take the border color.
 
     Args:
         image: (H, W, 3) RGB uint8; not modified.
         crop: from ``region_for`` or ``letterbox``.
-        border: colour outside the frame; ``None`` = the frame's mean colour.
+        border: color outside the frame; ``None`` = the frame's mean color.
 
     Returns:
         (size, size, 3) RGB uint8, contiguous.
     """
-    colour = mean_color(image) if border is None else border
+    color = mean_color(image) if border is None else border
     matrix = crop.matrix
     if 1.0 / crop.scale >= 2.0:
         reduced = _reduce(image, crop)
         if reduced is None:
-            return np.full((crop.size, crop.size, 3), np.round(colour), dtype=np.uint8)
+            return np.full((crop.size, crop.size, 3), np.round(color), dtype=np.uint8)
         image, matrix = reduced
-    size = (crop.size, crop.size)
-    constant = cv2.BORDER_CONSTANT
-    warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=constant, borderValue=colour)
+    size, constant = (crop.size, crop.size), cv2.BORDER_CONSTANT
+    warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=constant, borderValue=color)
     return cast(Image, warped)
 
 
 def cut_published(image: Image, box_xywh: ArrayLike, factor: float, size: int) -> Image:
-    """The crop of ``region_for`` to the letter of the code that STARK's descendants share.
+    """Return the crop of ``region_for`` exactly as the code that STARK's descendants share cuts it.
 
-    The region is moved to whole pixels, what lies outside is black, and where the region reaches the right or
-    lower edge the frame's last column or row is black too. The way back ignores the move, as there: boxes are
-    mapped by ``region_for``. For weights that were trained so; ``cut`` is exact.
+    The region is moved to whole pixels, pixels outside the frame are black, and where the region reaches the
+    right or lower edge the frame's last column or row is black too. As in that code, boxes are mapped back by
+    ``region_for``, without the move. For weights trained on such crops; ``cut`` is exact.
 
     Returns:
         (size, size, 3) RGB uint8.
@@ -167,13 +165,16 @@ def cut_published(image: Image, box_xywh: ArrayLike, factor: float, size: int) -
 
 
 def _reduce(image: Image, crop: Crop) -> tuple[Image, NDArray[np.float64]] | None:
-    """The shown part of the frame shrunk by a whole factor, and the map from there to the crop, or None."""
+    """Return the visible part of the frame, shrunk by a whole factor, and the map from there to the crop.
+
+    None if nothing of the frame is visible.
+    """
     height, width = image.shape[:2]
     factor = int(min(1.0 / crop.scale, width, height))
     stride = max(1, factor // _SAMPLES)
     area = factor // stride
     step = stride * area
-    # A step more on each side, so that the warp finds neighbours for the crop's outermost pixels.
+    # One step more on each side: the warp interpolates beyond the crop's outermost pixels.
     low = np.floor(-crop.offset / crop.scale - step).clip(0, (width, height)).astype(int)
     high = np.ceil((crop.size - crop.offset) / crop.scale + 2 * step).clip(0, (width, height)).astype(int)
     count = (high - low) // step
@@ -182,11 +183,11 @@ def _reduce(image: Image, crop: Crop) -> tuple[Image, NDArray[np.float64]] | Non
     (x1, y1), (x2, y2) = low, low + count * step
     view = image[y1:y2, x1:x2]
     if stride > 1:
-        # With a whole factor INTER_NEAREST takes pixels 0, k, 2k, ... exactly (a test holds cv2 to that).
+        # By a whole factor INTER_NEAREST takes pixels 0, k, 2k, ... exactly; a test checks that cv2 does.
         view = _resize(view, count * area, cv2.INTER_NEAREST)
     if area > 1:
         view = _resize(view, count, cv2.INTER_AREA)
-    # Pixel i of the view is centred on frame pixel low + stride * (area * i + (area - 1) / 2).
+    # The center of pixel i of the view is frame pixel low + stride * (area * i + (area - 1) / 2).
     matrix = np.empty((2, 3))
     matrix[:, :2] = crop.matrix[:, :2] * step
     matrix[:, 2] = crop.matrix[:, 2] + crop.scale * (low + stride * (area - 1) / 2)
@@ -197,37 +198,22 @@ def _resize(view: Image, size: NDArray[np.int_], how: int) -> Image:
     return cast(Image, cv2.resize(view, (int(size[0]), int(size[1])), interpolation=how))
 
 
-# MERGED prep/crops.py
-# Pictures to normalised tensors. Knows torch and the mean and deviation; knows no crop and no network.
-
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""RGB mean and deviation of ImageNet in [0, 1], as in torchvision; all public image trunks were trained with
-them.
-"""
-
-
 def images_to_tensor(
     crops: Sequence[Image] | NDArray[np.uint8],
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> torch.Tensor:
-    """``(x / 255 - mean) / std`` of equally large pictures.
-
-    Args:
-        crops: B pictures (S, S, 3) RGB uint8, or one array (B, S, S, 3); not modified.
-        mean, std: three numbers each, in [0, 1].
+    """Return ``(x / 255 - mean) / std`` of B images (S, S, 3) RGB uint8, or of one array (B, S, S, 3).
 
     Returns:
-        (B, 3, S, S) float32, ``channels_last`` in memory (the order in which the pixels already lie).
+        (B, 3, S, S) float32, ``channels_last`` in memory, which is the order of the pixels given.
     """
     batch = torch.from_numpy(np.stack(list(crops)))
     count, height, width, _ = batch.shape
     deviation = torch.tensor(std, dtype=torch.float32)
     gain = 1.0 / (255.0 * deviation)
     shift = -torch.tensor(mean, dtype=torch.float32) / deviation
-    # Whole rows at once: a last axis of three would cost ten times as much.
+    # Whole rows at once: a last axis of three would take ten times as long.
     rows = batch.view(count, height, width * 3).to(torch.float32)
     rows.mul_(gain.repeat(width)).add_(shift.repeat(width))
     return rows.view(count, height, width, 3).permute(0, 3, 1, 2)

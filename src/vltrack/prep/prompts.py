@@ -1,6 +1,6 @@
-"""What a user names a target with: sentence, box, first picture. Checks and converts; knows no network.
+"""Checks and conversions of what names a target: the sentence, the box, the image of the frame.
 
-Every fault becomes one typed error that names what was found, or a warning that says what was done about it.
+An invalid value raises an error that names it, or is corrected with a warning that describes the correction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from vltrack.core.errors import (
     BoxInvalid,
@@ -29,9 +29,7 @@ from vltrack.core.errors import (
 from vltrack.core.types import Box, Image, clip_xywh, cxcywh_to_xywh, xyxy_to_xywh
 
 MAX_BYTES = 4096
-"""Longest sentence in UTF-8 bytes. Models read some forty word pieces; more than this is a mistake or an
-attack.
-"""
+"""Longest sentence in UTF-8 bytes. Models read some forty word pieces."""
 
 MAX_FILE_BYTES = 1 << 20
 BOX_FORMATS = {"xywh": "x,y,w,h", "xyxy": "x1,y1,x2,y2", "cxcywh": "cx,cy,w,h"}
@@ -39,7 +37,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def clean_text(text: str) -> str:
-    """The sentence in NFC, white space collapsed to single blanks; otherwise as typed (markup stays text).
+    """Return the sentence in NFC, white space collapsed to single blanks; otherwise as typed.
 
     Raises:
         PromptTooLong: more than 4 KiB.
@@ -65,13 +63,14 @@ def clean_text(text: str) -> str:
 
 
 def read_prompt_file(path: Path | str, line: int = 1) -> str:
-    """Line ``line`` (from 1) of a UTF-8 file, cleaned. BOM dropped, any line ending; never parsed.
+    """Return line ``line`` (from 1) of a UTF-8 file, cleaned. BOM dropped, any line ending.
 
     Raises:
         InputError: the file cannot be read.
         PromptInvalid: it is not UTF-8.
         PromptTooLong: it is larger than 1 MiB.
         PromptEmpty: the line is empty or beyond the end.
+        UsageError: ``line`` is below 1.
     """
     file = Path(path)
     if line < 1:
@@ -84,8 +83,7 @@ def read_prompt_file(path: Path | str, line: int = 1) -> str:
     if len(data) > MAX_FILE_BYTES:
         raise PromptTooLong(f"the prompt file {file} is larger than 1 MiB.")
     try:
-        # Only the three line endings of text files count; str.splitlines would also break at form feeds and
-        # more.
+        # str.splitlines would also split at form feeds and other separators.
         lines = re.split(r"\r\n|\r|\n", data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise PromptInvalid(f"the prompt file {file} is not UTF-8 text (byte {error.start}).") from error
@@ -97,11 +95,10 @@ def read_prompt_file(path: Path | str, line: int = 1) -> str:
 
 
 def parse_box(text: str, fmt: str = "xywh") -> tuple[float, float, float, float]:
-    """Four numbers separated by commas or blanks, in the order of ``fmt``, still in that format.
+    """Parse four numbers separated by commas or blanks; they stay in the format ``fmt``.
 
     Raises:
-        BoxInvalid: not four finite numbers (names the token and its position), or no positive
-            size.
+        BoxInvalid: not four finite numbers (names the token and its position), or no positive size.
         UsageError: ``fmt`` is unknown.
     """
     order = _box_format(fmt)
@@ -114,33 +111,30 @@ def parse_box(text: str, fmt: str = "xywh") -> tuple[float, float, float, float]
             )
     if len(tokens) != 4:
         raise BoxInvalid(f"the box {text[:80]!r} has {len(tokens)} numbers; four are needed.", hint=f"Write {order}.")
-    a, b, c, d = (float(token) for token in tokens)
-    _check_sides((a, b, c, d), fmt)
-    return a, b, c, d
+    return _four(_checked([float(token) for token in tokens], fmt))
 
 
 def convert_box(
     box: Sequence[float] | ArrayLike, fmt: str, unit: str, width: float, height: float
 ) -> tuple[float, float, float, float]:
-    """A box as the user gave it -> x, y, w, h in pixels of the displayed frame.
+    """Convert a box as the user gave it to x, y, w, h in pixels of the displayed frame.
 
     Args:
         box: four numbers.
         fmt: ``xywh``, ``xyxy`` or ``cxcywh``.
-        unit: ``px``, or ``rel`` for shares of the frame's width and height.
+        unit: ``px``, or ``rel`` for fractions of the frame's width and height.
         width, height: of the displayed frame (rotation applied) in pixels.
 
     Raises:
-        BoxInvalid: not four finite numbers, no positive size, or numbers far above 1 given as shares.
+        BoxInvalid: not four finite numbers, no positive size, or numbers above 2 given as fractions.
         UsageError: unknown ``fmt`` or ``unit``.
     """
     _box_format(fmt)
-    values = _four_numbers(box)
-    _check_sides((float(values[0]), float(values[1]), float(values[2]), float(values[3])), fmt)
+    values = _checked(box, fmt)
     if unit == "rel":
         if np.abs(values).max() > 2.0:
             raise BoxInvalid(
-                f"the box {_shown(values)} is given in shares of the frame but has numbers above 2.",
+                f"the box {_shown(values)} is given in fractions of the frame but has numbers above 2.",
                 hint="Use the unit px for pixels.",
             )
         values = values * np.array([width, height, width, height], dtype=np.float64)
@@ -150,8 +144,7 @@ def convert_box(
         values = xyxy_to_xywh(values)
     elif fmt == "cxcywh":
         values = cxcywh_to_xywh(values)
-    x, y, w, h = (float(v) for v in values)
-    return x, y, w, h
+    return _four(values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +153,7 @@ class CheckedBox:
 
     Attributes:
         box: (4,) xywh float64 inside the frame, sides at least 1 px (or the frame's side).
-        original: the numbers as given, for the head of the output.
+        original: the numbers as given.
         warnings: what was changed or looks odd, as sentences.
     """
 
@@ -170,28 +163,24 @@ class CheckedBox:
 
 
 def check_box(box: Sequence[float] | ArrayLike, width: int, height: int) -> CheckedBox:
-    """Check an xywh box in pixels against its frame; cut what hangs over, lift sides below 1 px to 1 px.
+    """Check an xywh box in pixels against its frame; clip it to the frame, raise sides below 1 px to 1 px.
 
     Raises:
         BoxInvalid: not four finite numbers or no positive size.
         BoxOutside: the box does not touch the frame.
     """
-    values = _four_numbers(box)
-    x, y, w, h = (float(v) for v in values)
-    _check_sides((x, y, w, h), "xywh")
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise BoxOutside(
-            f"the box {_shown(values)} lies outside the frame of {width}x{height} pixels.",
-            hint=_other_format(x, y, w, h, width, height),
-        )
-    warnings = []
+    values = _checked(box, "xywh")
+    x, y, w, h = _four(values)
     other = _other_format(x, y, w, h, width, height)
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise BoxOutside(f"the box {_shown(values)} lies outside the frame of {width}x{height} pixels.", hint=other)
+    warnings = []
     grown = np.array([x + w / 2 - max(w, 1) / 2, y + h / 2 - max(h, 1) / 2, max(w, 1), max(h, 1)])
     if w < 1 or h < 1:
         warnings.append(
             f"the box {_shown(values)} is smaller than a pixel; sides of at least 1 pixel are used. {other}"
         )
-    # A grown box is moved, not cut, so that its side of one pixel survives at the frame's edge.
+    # A grown box is moved, not clipped, so that its side of one pixel remains at the frame's edge.
     grown[:2] = np.where(values[2:] < 1, np.clip(grown[:2], 0, (max(0, width - 1), max(0, height - 1))), grown[:2])
     if x < 0 or y < 0 or x + w > width or y + h > height:
         warnings.append(
@@ -199,39 +188,43 @@ def check_box(box: Sequence[float] | ArrayLike, width: int, height: int) -> Chec
             f"the part inside is used. {other}"
         )
     checked = clip_xywh(grown, width, height, min_side=min(1.0, width, height))
-    # An overlap thinner than a pixel would be lifted over the edge; push it back inside.
+    # An overlap thinner than a pixel was widened beyond the edge; move it back inside.
     checked[:2] = np.minimum(checked[:2], np.array([width, height]) - checked[2:]).clip(min=0)
     return CheckedBox(box=checked, original=(x, y, w, h), warnings=tuple(text.strip() for text in warnings))
 
 
-def check_image(picture: Any) -> Image:
-    """Any usual picture -> (H, W, 3) RGB uint8, contiguous. Never modifies its input, copies only if needed.
+def check_image(image: Any) -> Image:
+    """Convert any usual image to (H, W, 3) RGB uint8, contiguous. The input is not modified, copied only if needed.
 
-    Taken as they are: RGB uint8. Converted: grey (H, W) or (H, W, 1) is repeated; of RGBA the alpha is
-    dropped; floats must lie in [0, 1] and are scaled by 255 and rounded; PIL pictures go through
-    ``convert("RGB")``; whatever numpy can read (a torch tensor on the CPU) is read. The colour order cannot
-    be seen: BGR must be turned before.
+    Unchanged: RGB uint8. Converted: gray (H, W) or (H, W, 1) is repeated; of RGBA the alpha is dropped; floats
+    must lie in [0, 1] and are scaled by 255 and rounded; PIL images go through ``convert("RGB")``; anything
+    that numpy can read (a torch tensor on the CPU) is read. The color order cannot be detected: convert BGR
+    before.
 
     Raises:
-        ImageError: anything else, saying what was got.
+        ImageError: anything else; the message describes it.
     """
-    if picture is None:
-        raise ImageError("the frame is None, not a picture.", hint="The reader gave no frame: has the video ended?")
-    if hasattr(picture, "mode") and hasattr(picture, "convert"):
-        picture = picture.convert("RGB")
+    if image is None:
+        raise ImageError("the frame is None, not an image.", hint="The reader gave no frame: has the video ended?")
+    if hasattr(image, "mode") and hasattr(image, "convert"):
+        image = image.convert("RGB")
     try:
-        array = np.asarray(picture)
+        array = np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ImageError(f"a {type(picture).__name__} cannot be read as a picture: {error}.") from error
+        raise ImageError(f"a {type(image).__name__} cannot be read as an image: {error}.") from error
     got = f"an array of shape {array.shape} and type {array.dtype}"
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         hint = "Put the channels last: transpose(1, 2, 0)." if first else "Give (height, width, 3) RGB uint8."
-        raise ImageError(f"{got} is no picture.", hint=hint)
+        raise ImageError(f"{got} is not an image.", hint=hint)
     if np.issubdtype(array.dtype, np.floating):
-        array = _from_unit_floats(array, got)
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0.0 and high <= 1.0):
+            hint = "Floats must lie in 0..1; or give uint8."
+            raise ImageError(f"{got} has values from {low:g} to {high:g}.", hint=hint)
+        array = np.round(array.astype(np.float64) * 255.0).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise ImageError(f"{got} is no picture; uint8, or floats in 0..1, are needed.")
+        raise ImageError(f"{got} is not an image; uint8, or floats in 0..1, are needed.")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape[2] == 1:
@@ -241,58 +234,53 @@ def check_image(picture: Any) -> Image:
     return np.ascontiguousarray(array)
 
 
-def _from_unit_floats(array: NDArray[Any], got: str) -> Image:
-    """Floats in [0, 1] -> uint8. Raises ``ImageError`` for NaN and other ranges."""
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0.0 and high <= 1.0):
-        raise ImageError(f"{got} has values from {low:g} to {high:g}.", hint="Floats must lie in 0..1; or give uint8.")
-    return np.round(array.astype(np.float64) * 255.0).astype(np.uint8)
-
-
 def _box_format(fmt: str) -> str:
     if fmt not in BOX_FORMATS:
         raise UsageError(f"unknown box format {fmt!r}.", hint=f"Use one of {', '.join(BOX_FORMATS)}.")
     return BOX_FORMATS[fmt]
 
 
-def _four_numbers(box: Sequence[float] | ArrayLike) -> Box:
+def _checked(box: Sequence[float] | ArrayLike, fmt: str) -> Box:
+    """Return a box as (4,) float64. BoxInvalid: not four finite numbers, or no positive size."""
     try:
         values = np.array(box, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise BoxInvalid(f"the box {box!r} is not four numbers.") from error
     if values.shape != (4,):
         raise BoxInvalid(f"the box has shape {values.shape}; four numbers are needed.")
-    for position, value in enumerate(values, start=1):
+    a, b, c, d = _four(values)
+    for position, value in enumerate((a, b, c, d), start=1):
         if not math.isfinite(value):
             raise BoxInvalid(f"the box has {value} at position {position}; a finite number was expected.")
-    return values
-
-
-def _check_sides(box: tuple[float, float, float, float], fmt: str) -> None:
-    a, b, c, d = box
     if fmt == "xyxy":
         if c <= a or d <= b:
             hint = "It looks like x,y,w,h." if c > 0 and d > 0 else "Write x1,y1,x2,y2 with x2 > x1 and y2 > y1."
             raise BoxInvalid(
-                f"the box {_shown(box)} has its second corner not right of and below the first.", hint=hint
+                f"the box {_shown(values)} has its second corner not right of and below the first.", hint=hint
             )
-        return
+        return values
     for name, position, side in (("width", 3, c), ("height", 4, d)):
         if side <= 0:
             raise BoxInvalid(
-                f"the box {_shown(box)} has a {name} of {side:g} at position {position}; it must be above 0.",
+                f"the box {_shown(values)} has a {name} of {side:g} at position {position}; it must be above 0.",
                 hint=f"The order is {BOX_FORMATS[fmt]}; for two corners choose the format xyxy.",
             )
+    return values
+
+
+def _four(values: Box) -> tuple[float, float, float, float]:
+    a, b, c, d = (float(value) for value in values)
+    return a, b, c, d
 
 
 def _other_format(x: float, y: float, w: float, h: float, width: int, height: int) -> str:
-    """A hint if numbers that do not fit as xywh pixels would fit as two corners or as shares of the frame."""
+    """Return a hint if the numbers fit as two corners, or as fractions of the frame, but not as xywh pixels."""
     if x >= 0 and y >= 0 and x < w <= width and y < h <= height and (x + w > width or y + h > height):
         return "It looks like x1,y1,x2,y2: then choose the box format xyxy."
     if min(x, y) >= 0 and max(x, y, w, h) <= 1.0:
-        return "It looks like shares of the frame: then choose the box unit rel."
+        return "It looks like fractions of the frame: then choose the box unit rel."
     return ""
 
 
-def _shown(box: Sequence[float] | Box) -> str:
+def _shown(box: Box) -> str:
     return ",".join(f"{v:g}" for v in box)
