@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -35,7 +35,6 @@ _ZOOM = 7.0
 """Largest width of a tile as a multiple of the target's, so that a small target can still be seen."""
 _GAP = 16
 WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _GAP
-_DPI = 100
 _SHADES = LinearSegmentedColormap.from_list("overlap", [(0.15, 0.17, 0.2), (0.45, 0.5, 0.56), (0.93, 0.94, 0.95)])
 
 
@@ -184,29 +183,33 @@ def _head(data: ComparisonData) -> Image:
     return head
 
 
+def grid(tiles: Sequence[Image], columns: int, gap: int, color: Color) -> Image:
+    """Tiles of one width in rows, with a gap below each row and between, before and behind the columns."""
+    height, width = max(map(len, tiles)) + gap, tiles[0].shape[1] + gap
+    sheet = np.full((-(-len(tiles) // columns) * height, columns * width + gap, 3), color, dtype=np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = (number // columns) * height, gap + (number % columns) * width
+        sheet[top : top + len(tile), left : left + tile.shape[1]] = tile
+    return sheet
+
+
 def _tiles(keyframes: Sequence[Keyframe]) -> Image:
     """The keyframes in rows, each with its number, frame, time and agreement."""
-    columns = min(COLUMNS, len(keyframes))
-    rows = -(-len(keyframes) // columns)
-    height = max(keyframe.tile.shape[0] for keyframe in keyframes) + 28 + _GAP
-    sheet = np.full((rows * height, WIDTH, 3), PAPER, dtype=np.uint8)
     least = min((k.mean for k in keyframes if np.isfinite(k.mean)), default=np.nan)
-    for number, keyframe in enumerate(keyframes):
-        top, left = (number // columns) * height, _GAP + (number % columns) * (TILE + _GAP)
-        bottom = top + keyframe.tile.shape[0]
-        sheet[top:bottom, left : left + TILE] = keyframe.tile
-        # The number in the tile's corner; the charts repeat it.
-        sheet[top : top + 26, left : left + 26] = RIM
-        middle = left + 13 - width_of(str(number + 1), 16, bold=True) // 2
-        write(sheet, str(number + 1), (middle, top + 2), 16, INK, bold=True)
-        caption = f"frame {keyframe.index}   {clock(keyframe.seconds)}"
-        write(sheet, caption, (left, bottom + 5), 15, FAINT)
+    tiles = []
+    for number, keyframe in enumerate(keyframes, 1):
+        tile = np.vstack([keyframe.tile, np.full((28, TILE, 3), PAPER, dtype=np.uint8)])
+        tile[:26, :26] = RIM  # the number in the tile's corner; the charts repeat it
+        write(tile, str(number), (13 - width_of(str(number), 16, bold=True) // 2, 2), 16, INK, bold=True)
+        y = len(keyframe.tile) + 5
+        write(tile, f"frame {keyframe.index}   {clock(keyframe.seconds)}", (0, y), 15, FAINT)
         if np.isfinite(keyframe.mean):
             low = keyframe.mean == least and len(keyframes) > 1
             text = f"{'least ' if low else ''}agreement {keyframe.mean:.2f}"
-            place = (left + TILE - width_of(text, 15, bold=low), bottom + 5)
-            write(sheet, text, place, 15, INK if low else FAINT, bold=low)
-    return sheet
+            x = TILE - width_of(text, 15, bold=low)
+            write(tile, text, (x, y), 15, INK if low else FAINT, bold=low)
+        tiles.append(tile)
+    return grid(tiles, COLUMNS, _GAP, PAPER)
 
 
 # -- the lower part: charts ---------------------------------------------------------------------------
@@ -214,19 +217,10 @@ def _tiles(keyframes: Sequence[Keyframe]) -> Image:
 
 def _charts(data: ComparisonData, keyframes: Sequence[Keyframe]) -> Image:
     """Agreement and scores over time, and the mean overlap of each pair."""
-    figure = Figure(figsize=(WIDTH / _DPI, 6.0), dpi=_DPI, facecolor=_rgb(PAPER))
+    figure = Figure(figsize=(WIDTH / 100, 6.0), dpi=100, facecolor=_rgb(PAPER))
     several = len(data.names) > 1
-    grid = figure.add_gridspec(
-        2,
-        2 if several else 1,
-        width_ratios=(2.6, 1) if several else (1,),
-        left=0.045,
-        right=0.985,
-        top=0.93,
-        bottom=0.09,
-        hspace=0.32,
-        wspace=0.16,
-    )
+    room = {"left": 0.045, "right": 0.985, "top": 0.93, "bottom": 0.09, "hspace": 0.32, "wspace": 0.16}
+    grid = figure.add_gridspec(2, 1 + several, width_ratios=(2.6, 1)[: 1 + several], **room)
     over_time = figure.add_subplot(grid[0, 0])
     _agreement_axes(over_time, data, keyframes)
     _score_axes(figure.add_subplot(grid[1, 0]), data, over_time.get_xlim())
@@ -242,20 +236,14 @@ def _agreement_axes(axes: Axes, data: ComparisonData, keyframes: Sequence[Keyfra
     for t, each in enumerate(data.each_TN):
         axes.plot(time, each, color=_rgb(COLORS[t]), linewidth=1.3)
     axes.plot(time, data.mean_N, color=_rgb(INK), linewidth=2.2)
-    _fit(axes, time)
-    for number, keyframe in enumerate(keyframes):
+    first, last = float(time[0]), float(time[-1])
+    axes.set_xlim(first, last if last > first else first + 1)
+    for number, keyframe in enumerate(keyframes, 1):
         axes.axvline(keyframe.seconds, color=_rgb(FAINT), linewidth=0.7, alpha=0.6, zorder=0)
         axes.annotate(
-            str(number + 1),
-            (keyframe.seconds, 1.0),
-            (0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color=_rgb(FAINT),
-            xycoords=("data", "axes fraction"),
-            family=FONT,
-        )
+            str(number), (keyframe.seconds, 1.0), (0, 3), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", fontsize=9, color=_rgb(FAINT), family=FONT,
+        )  # fmt: skip
 
 
 def _score_axes(axes: Axes, data: ComparisonData, limits: tuple[float, float]) -> None:
@@ -267,9 +255,7 @@ def _score_axes(axes: Axes, data: ComparisonData, limits: tuple[float, float]) -
         low = -0.06 * (t + 1)
         for begin, end in true_spans(~seen & np.isfinite(scores)):
             axes.fill_between((time[begin], time[end - 1] + step), low, low + 0.04, color=_rgb(COLORS[t]), lw=0)
-    axes.set_ylim(-0.06 * count - 0.05, 1.03)
-    axes.set_yticks(np.arange(6) / 5)
-    axes.set_xlim(limits)
+    axes.set(xlim=limits, ylim=(-0.06 * count - 0.05, 1.03), yticks=np.arange(6) / 5)
     axes.set_xlabel("seconds", color=_rgb(FAINT), fontsize=10, family=FONT)
 
 
@@ -277,27 +263,17 @@ def _matrix_axes(axes: Axes, data: ComparisonData) -> None:
     """The mean overlap of each pair, in numbers on shades."""
     _style(axes, "mean overlap of each pair")
     count = len(data.names)
-    shown = np.ma.masked_invalid(data.matrix_TT)
-    axes.imshow(shown, vmin=0, vmax=1, cmap=_SHADES, aspect="equal")
+    axes.imshow(np.ma.masked_invalid(data.matrix_TT), vmin=0, vmax=1, cmap=_SHADES, aspect="equal")
     axes.set_anchor("N")
     axes.grid(visible=False)
-    for row in range(count):
-        for column in range(count):
-            value = data.matrix_TT[row, column]
-            if np.isfinite(value):
-                ink = RIM if value > 0.55 else INK
-                axes.text(
-                    column, row, f"{value:.2f}", ha="center", va="center", color=_rgb(ink), fontsize=13,
-                    family=FONT,
-                )  # fmt: skip
-        for place in ((-0.5 - 0.09, row - 0.5, 0.09, 1), (row - 0.5, count - 0.5, 1, 0.09)):
-            axes.add_patch(Rectangle(place[:2], *place[2:], facecolor=_rgb(COLORS[row]), linewidth=0))
-    axes.set_xlim(-0.62, count - 0.47)
-    axes.set_ylim(count - 0.38, -0.53)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    for row, column in np.argwhere(np.isfinite(data.matrix_TT)):
+        value = data.matrix_TT[row, column]
+        look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 13, "family": FONT}
+        axes.text(column, row, f"{value:.2f}", color=_rgb(RIM if value > 0.55 else INK), **look)
+    for t in range(count):
+        for place in ((-0.5 - 0.09, t - 0.5, 0.09, 1), (t - 0.5, count - 0.5, 1, 0.09)):
+            axes.add_patch(Rectangle(place[:2], *place[2:], facecolor=_rgb(COLORS[t]), linewidth=0))
+    axes.set(xlim=(-0.62, count - 0.47), ylim=(count - 0.38, -0.53), xticks=[], yticks=[])
 
 
 def _style(axes: Axes, title: str) -> None:
@@ -309,12 +285,6 @@ def _style(axes: Axes, title: str) -> None:
     axes.grid(color=_rgb(PAPER), linewidth=0.9)
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def _fit(axes: Axes, time: Floats) -> None:
-    """The time from the first frame to the last, with a little room where there is one frame only."""
-    first, last = float(time[0]), float(time[-1])
-    axes.set_xlim(first, last if last > first else first + 1)
 
 
 def _rgb(color: Color) -> tuple[float, float, float]:

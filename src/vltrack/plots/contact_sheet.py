@@ -16,14 +16,14 @@ from numpy.typing import ArrayLike
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, Image, Step
-from vltrack.plots.compare import COLUMNS, SHOWN, TILE, cut, evenly
+from vltrack.plots.compare import COLUMNS, SHOWN, TILE, cut, evenly, grid
 from vltrack.plots.compare_video import RIM, clock, draw_boxes, outline
 from vltrack.plots.draw import COLORS, DARK, Color, check_count, draw_steps, put_text, text_size
 from vltrack.plots.draw import shortened as shortened_label
 from vltrack.plots.figures import tracker_color
 from vltrack.plots.text import number_width, shortened, width_of, write, write_number
 
-_PAPER = 245
+_PAPER: Color = (245, 245, 245)
 _GAP = 8
 _REPORT_GAP = 14
 WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _REPORT_GAP
@@ -31,7 +31,6 @@ LETTERS = 15
 """Pixels: the height of letters below a keyframe."""
 ANNOTATION: Color = (255, 255, 255)
 """Color of the annotated box."""
-_QUALITY = 88
 _WHITE, _INK, _FAINT = (255, 255, 255), (26, 28, 33), (107, 115, 128)
 
 
@@ -66,39 +65,22 @@ def contact_sheet(
     if not frames:
         raise DataError("No frames for a contact sheet.")
     chosen = [frames[pick] for pick in evenly(len(frames), count)]
-    tiles = [
-        _tile(*_resized(image, steps, tile_width), () if number else labels)
-        for number, (image, *steps) in enumerate(chosen)
-    ]
-    columns = min(columns, len(tiles))
-    height = max(tile.shape[0] for tile in tiles)
-    rows = -(-len(tiles) // columns)
-    shape = (rows * (height + _GAP) + _GAP, columns * (tile_width + _GAP) + _GAP, 3)
-    sheet = np.full(shape, _PAPER, dtype=np.uint8)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        top, left = _GAP + row * (height + _GAP), _GAP + column * (tile_width + _GAP)
-        sheet[top : top + tile.shape[0], left : left + tile_width] = tile
-    return sheet
+    tiles = [_tile(image, steps, tile_width, labels if k == 0 else ()) for k, (image, *steps) in enumerate(chosen)]
+    sheet = grid(tiles, min(columns, len(tiles)), _GAP, _PAPER)
+    return np.pad(sheet, ((_GAP, 0), (0, 0), (0, 0)), constant_values=_PAPER[0])
 
 
-def _resized(image: Image, steps: Sequence[Step], width: int) -> tuple[Image, list[Step]]:
-    """The frame at the tile's width, with its steps."""
+def _tile(image: Image, steps: Sequence[Step], width: int, labels: Sequence[str]) -> Image:
+    """A frame at this width with its boxes, gray if no target is visible, and a caption below."""
     scale = width / image.shape[1]
-    size = (width, max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    return cast(Image, small), [replace(step, box=step.box * scale) for step in steps]
-
-
-def _tile(image: Image, steps: Sequence[Step], labels: Sequence[str]) -> Image:
-    """A small frame with its boxes, gray if no target is visible, and a caption below."""
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cast(Image, cv2.resize(image, (width, max(1, round(image.shape[0] * scale))), interpolation=how))
     absent = bool(steps) and not any(step.visible for step in steps)
-    width = image.shape[1]
     if absent:
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         pale = cv2.addWeighted(gray, 0.6, np.full_like(gray, 200), 0.4, 0)
         image = cast(Image, cv2.cvtColor(pale, cv2.COLOR_GRAY2RGB))
-    drawn = draw_steps(image, steps, labels)
+    drawn = draw_steps(image, [replace(step, box=step.box * scale) for step in steps], labels)
     text_scale = 0.45 * max(0.6, width / 320)
     _, up, down = text_size("0123", text_scale, 1)
     strip = np.full((up + down + 6, width, 3), _PAPER, dtype=np.uint8)
@@ -136,7 +118,7 @@ def snapshot(image: Image, frame: int, truth_4: ArrayLike, boxes_T4: ArrayLike, 
     truth = np.asarray(truth_4, dtype=np.float64)
     boxes = np.asarray(boxes_T4, dtype=np.float64)
     tile, moved = cut(image, np.vstack([boxes, truth]))
-    done, data = cv2.imencode(".jpg", tile[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    done, data = cv2.imencode(".jpg", tile[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     if not done:
         raise DataError(f"Frame {frame} cannot be encoded as JPEG.")
     return Snapshot(
@@ -191,30 +173,21 @@ def sequence_sheet(title: str, note: str, names: Sequence[str], snapshots: Seque
     if not snapshots:
         raise DataError(f"No frames of {title} to show.")
     check_count(names)
-    tiles = [_snapshot_tile(shot, names) for shot in snapshots]
-    rows = -(-len(tiles) // COLUMNS)
-    height = max(tile.shape[0] for tile in tiles) + _REPORT_GAP
-    body = np.full((rows * height, WIDTH, 3), _WHITE, dtype=np.uint8)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, COLUMNS)
-        left = _REPORT_GAP + column * (TILE + _REPORT_GAP)
-        body[row * height : row * height + tile.shape[0], left : left + TILE] = tile
-    return cast(Image, np.vstack([_head(title, note, names), body]))
+    body = grid([_snapshot_tile(shot, names) for shot in snapshots], COLUMNS, _REPORT_GAP, _WHITE)
+    return np.vstack([_head(title, note, names), body])
 
 
 def _head(title: str, note: str, names: Sequence[str]) -> Image:
     """Title and note, if any, and a legend of the boxes."""
     cells = ["ground truth", *names]
-    columns = 4
-    rows = -(-len(cells) // columns)
     top = 72 if title or note else 6
-    head = np.full((top + 26 * rows + 12, WIDTH, 3), _WHITE, dtype=np.uint8)
+    head = np.full((top + 26 * -(-len(cells) // COLUMNS) + 12, WIDTH, 3), _WHITE, dtype=np.uint8)
     room = WIDTH - 2 * _REPORT_GAP
     write(head, shortened(title, 26, room, bold=True), (_REPORT_GAP, 8), 26, _INK, bold=True)
     write(head, shortened(note, 18, room), (_REPORT_GAP, 42), 18, _FAINT)
-    step = room // columns
+    step = room // COLUMNS
     for number, (name, color) in enumerate(zip(cells, (ANNOTATION, *COLORS), strict=False)):
-        x, y = _REPORT_GAP + (number % columns) * step, top + 2 + 26 * (number // columns)
+        x, y = _REPORT_GAP + (number % COLUMNS) * step, top + 2 + 26 * (number // COLUMNS)
         cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), color, cv2.FILLED)
         cv2.rectangle(head, (x, y + 4), (x + 22, y + 18), RIM, 1)
         write(head, shortened(name, 17, step - 44), (x + 32, y), 17, _INK)
@@ -233,15 +206,13 @@ def _snapshot_tile(shot: Snapshot, names: Sequence[str]) -> Image:
     image = draw_boxes(image, shot.boxes_T4, [True] * len(names), names, [False] * len(names))
     strip = np.full((26, TILE, 3), _WHITE, dtype=np.uint8)
     write(strip, f"frame {shot.frame}", (0, 4), LETTERS, _FAINT)
-    if not np.isfinite(shot.overlaps_T).any():
-        text = "target absent"
-        write(strip, text, (TILE - width_of(text, LETTERS), 4), LETTERS, _FAINT)
-        return cast(Image, np.vstack([image, strip]))
     x = TILE
-    for t in reversed(range(len(names))):
-        value = shot.overlaps_T[t]
-        text = f"{value:.2f}" if np.isfinite(value) else "\u2013"
-        ink = cast(Color, tuple(round(255 * part) for part in tracker_color(t)))
-        write_number(strip, text, x, 4, LETTERS, ink, bold=True)
-        x -= number_width(text, LETTERS, bold=True) + 9
-    return cast(Image, np.vstack([image, strip]))
+    if not np.isfinite(shot.overlaps_T).any():
+        write(strip, "target absent", (x - width_of("target absent", LETTERS), 4), LETTERS, _FAINT)
+    else:
+        for t, value in reversed(list(enumerate(shot.overlaps_T))):
+            text = f"{value:.2f}" if np.isfinite(value) else "\u2013"
+            ink = cast(Color, tuple(round(255 * part) for part in tracker_color(t)))
+            write_number(strip, text, x, 4, LETTERS, ink, bold=True)
+            x -= number_width(text, LETTERS, bold=True) + 9
+    return np.vstack([image, strip])

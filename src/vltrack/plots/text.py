@@ -20,22 +20,18 @@ from vltrack.plots.draw import ellipsized
 
 FONT = "DejaVu Sans"
 _DPI = 100
-_MISSING = "\u25a1"
 _LONGEST = 200  # characters that are rendered
 
 
 def drawable(text: str) -> str:
     """The text with characters that the font lacks replaced by squares, and control characters escaped."""
     font = get_font(findfont(FontProperties(family=FONT)))
-    return "".join(c if font.get_char_index(ord(c)) else _MISSING for c in printable(text))
+    return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))
 
 
 def shortened(text: str, size: int, room: int, bold: bool = False) -> str:
     """The text for ``write``, ellipsized to ``room`` pixels."""
-    text = drawable(text)
-    if width_of(text, size, bold) <= room:
-        return text
-    return ellipsized(text[:_LONGEST], room, lambda part: width_of(part, size, bold))
+    return ellipsized(drawable(text)[:_LONGEST], room, lambda part: width_of(part, size, bold))
 
 
 @lru_cache(maxsize=1024)
