@@ -1,8 +1,8 @@
-"""Read JSON strictly and within limits, and read the fields of our own documents with errors that name them.
+"""Strict, bounded reading of JSON, and typed access to the fields of our own documents.
 
 Refused are ``NaN`` and ``Infinity``, duplicate keys, nesting that could crash the process, text that is not
 UTF-8 and files above a limit. ``read_json`` reads a small file at once; ``walk_json`` iterates over a large
-one and holds one element of it at a time.
+one with one element of it in memory.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, TypeVar
 
 import numpy as np
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats
 
+T = TypeVar("T")
+
 MAX_BYTES = 256 << 20
-MAX_WALKED_BYTES = 2 << 30
 _ELEMENT = 16 << 20
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -31,23 +32,30 @@ class _NotStrict(ValueError):
     """JSON that Python accepts, but the standard does not."""
 
 
-def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
-    """Read a JSON file.
-
-    Memory is at most about twenty times the file's size (a list of empty lists), usually three to six times.
-    A number beyond float64 (``1e999``) becomes infinity.
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+    """Read a UTF-8 file, with or without BOM.
 
     Raises:
-        DataError: no such file, larger than ``max_bytes``, not UTF-8 or not strict JSON; names the place.
+        DataError: no such file, larger than ``max_bytes``, or not UTF-8; names the byte.
     """
     _check_size(path, max_bytes)
     try:
-        data = path.read_bytes()
-        return parse_json(data.decode("utf-8-sig"), str(path))
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error.start) from error
+
+
+def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
+    """Read a JSON file. A number beyond float64 (``1e999``) becomes infinity.
+
+    Memory is at most about twenty times the file's size (a list of empty lists), usually three to six times.
+
+    Raises:
+        DataError: as ``read_text``, or not strict JSON; names the place.
+    """
+    return parse_json(read_text(path, max_bytes), str(path))
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -58,7 +66,7 @@ def parse_json(text: str, where: str) -> Any:
         raise _not_json(where, error) from error
 
 
-def walk_json(path: Path, *, max_bytes: int = MAX_WALKED_BYTES, nan: bool = False) -> Iterator[tuple[str, Any]]:
+def walk_json(path: Path, *, max_bytes: int = 2 << 30, nan: bool = False) -> Iterator[tuple[str, Any]]:
     """Yield ``(key, element)`` for each element of each list in the top object of a large file.
 
     A value that is not a list is yielded whole under its key. If the file is one list, its elements have the
@@ -115,15 +123,13 @@ class _Walk:
             for element in self._elements():
                 yield "", element
         else:
-            self._expect("{")
             yield from self._members()
         if self._next():
             raise self._fault("more text after the end")
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         seen: set[str] = set()
-        more = self._next() != "}"
-        while more:
+        for _ in self._entries("{", "}"):
             key = self._value()
             if not isinstance(key, str) or key in seen:
                 raise self._fault(f"duplicate key, or one that is not text: {str(key)[:60]!r}")
@@ -135,22 +141,22 @@ class _Walk:
                     yield key, element
             else:
                 yield key, self._value()
-            more = self._next() == ","
-            if more:
-                self._expect(",")
-                self._next()
-        self._expect("}")
 
     def _elements(self) -> Iterator[Any]:
-        self._expect("[")
-        more = self._next() != "]"
-        while more:
+        for _ in self._entries("[", "]"):
             yield self._value()
+
+    def _entries(self, opening: str, closing: str) -> Iterator[None]:
+        """Yield at the start of each entry of a list or an object; skip its brackets and commas."""
+        self._expect(opening)
+        more = self._next() != closing
+        while more:
+            yield
             more = self._next() == ","
             if more:
                 self._expect(",")
                 self._next()
-        self._expect("]")
+        self._expect(closing)
 
     def _next(self) -> str:
         """Skip white space; return the character at ``_at``, "" at the end."""
@@ -245,17 +251,20 @@ class Fields:
         """Raise ``DataError`` for the value under ``key``."""
         raise DataError(f"{self.where}: {key} {finding}.", hint="Make the file again with vltrack.")
 
-    def text(self, key: str) -> str:
-        """Text."""
+    def _typed(self, key: str, kind: type[T], name: str) -> T:
         value = self.value.get(key)
-        if not isinstance(value, str):
-            self.fault(key, f"is {_kind_of(value)}, not text")
+        if not isinstance(value, kind):
+            self.fault(key, f"is {_kind_of(value)}, not {name}")
         return value
 
+    def text(self, key: str) -> str:
+        """Text."""
+        return self._typed(key, str, "text")
+
     def whole(self, key: str) -> int:
-        """An integer from 0."""
-        value = self.value.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
+        """An integer from 0 to ``LARGEST``."""
+        value = self._typed(key, int, "a whole number")
+        if isinstance(value, bool) or not 0 <= value <= LARGEST:
             self.fault(key, f"is {_kind_of(value)}, not a whole number")
         return value
 
@@ -277,10 +286,7 @@ class Fields:
 
     def listed(self, key: str) -> Sequence[Any]:
         """A list."""
-        value = self.value.get(key)
-        if not isinstance(value, list):
-            self.fault(key, f"is {_kind_of(value)}, not a list")
-        return value
+        return self._typed(key, list, "a list")
 
     def node(self, key: str) -> Fields:
         """The object under ``key``."""

@@ -13,21 +13,29 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import write_text
+from vltrack.core.json_io import parse_json, read_text
 from vltrack.core.types import Box, Status, Step
 
 FORMAT = "vltrack.track"
 VERSION = 1
 COLUMNS = ("frame", "seconds", "x", "y", "w", "h", "score", "visible", "status")
 MAX_FILE_BYTES = 1 << 30
+_ARRAYS: dict[str, type[np.generic]] = {
+    "boxes": np.float64,
+    "scores": np.float64,
+    "visible": np.bool_,
+    "indices": np.int64,
+    "seconds": np.float64,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -67,18 +75,9 @@ class Track:
 
     def __post_init__(self) -> None:
         count = len(self.status)
-        shapes = {
-            "boxes": (count, 4),
-            "scores": (count,),
-            "visible": (count,),
-            "indices": (count,),
-            "seconds": (count,),
-        }
-        types = {"visible": np.bool_, "indices": np.int64}
-        for name, shape in shapes.items():
-            array: NDArray[Any] = np.array(getattr(self, name), dtype=types.get(name, np.float64)).reshape(
-                shape if not count else -1
-            )
+        for name, kind in _ARRAYS.items():
+            shape = (count, 4) if name == "boxes" else (count,)
+            array: NDArray[Any] = np.array(getattr(self, name), dtype=kind)
             if array.size != math.prod(shape):
                 raise DataError(f"A track of {count} rows has {array.size} numbers in {name}.")
             array = array.reshape(shape)
@@ -105,11 +104,11 @@ class Track:
         """Make a track of a tracker's steps, one per frame. Their ``extras`` are not kept."""
         rows = list(steps)
         return cls(
-            boxes=np.array([step.box for step in rows], dtype=np.float64).reshape(-1, 4),
-            scores=np.array([step.score for step in rows], dtype=np.float64),
-            visible=np.array([step.visible for step in rows], dtype=np.bool_),
-            indices=np.array([step.index for step in rows], dtype=np.int64),
-            seconds=np.array([step.seconds for step in rows], dtype=np.float64),
+            boxes=np.array([step.box for step in rows]),
+            scores=np.array([step.score for step in rows]),
+            visible=np.array([step.visible for step in rows]),
+            indices=np.array([step.index for step in rows]),
+            seconds=np.array([step.seconds for step in rows]),
             status=tuple(Status(step.status) for step in rows),
             meta=dict(meta or {}),
         )
@@ -129,15 +128,7 @@ class Track:
     def __getitem__(self, key: int | slice) -> Step | Track:
         """A row as a ``Step``, or the rows of a rising slice as a ``Track`` with the same ``meta``."""
         if isinstance(key, slice):
-            return Track(
-                boxes=self.boxes[key],
-                scores=self.scores[key],
-                visible=self.visible[key],
-                indices=self.indices[key],
-                seconds=self.seconds[key],
-                status=self.status[key],
-                meta=self.meta,
-            )
+            return replace(self, **{name: getattr(self, name)[key] for name in (*_ARRAYS, "status")})
         return Step(
             box=self.boxes[key],
             score=float(self.scores[key]),
@@ -150,18 +141,8 @@ class Track:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one dict per frame with the keys ``COLUMNS`` and plain Python values."""
         for step in self:
-            x, y, w, h = (float(v) for v in step.box)
-            yield {
-                "frame": step.index,
-                "seconds": step.seconds,
-                "x": x,
-                "y": y,
-                "w": w,
-                "h": h,
-                "score": step.score,
-                "visible": step.visible,
-                "status": str(step.status),
-            }
+            values = (step.index, step.seconds, *step.box.tolist(), step.score, step.visible, str(step.status))
+            yield dict(zip(COLUMNS, values, strict=True))
 
     def to_csv(self) -> str:
         """Return the track as CSV text.
@@ -212,14 +193,7 @@ class Track:
         readers = {".csv": _read_csv, ".json": _read_json}
         if file.suffix.lower() not in readers:
             raise UsageError(f"Cannot read a track from {file.name!r}.", hint="It must be named .csv or .json.")
-        try:
-            if file.stat().st_size > MAX_FILE_BYTES:
-                raise DataError(f"{file} is larger than 1 GiB; it is not a track.")
-            text = file.read_bytes().decode("utf-8-sig")
-        except OSError as error:
-            raise DataError(f"Cannot read the track {file}: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise DataError(f"{file} is not UTF-8 text (byte {error.start}).") from error
+        text = read_text(file, MAX_FILE_BYTES)
         meta, rows = readers[file.suffix.lower()](text, file)
         try:
             return cls.from_steps(rows, meta)
@@ -259,11 +233,7 @@ def _read_csv(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
     for start, line in enumerate(lines[1:], start=1):
         if not line.startswith("#"):
             break
-        try:
-            pair = _parse_json("{" + line[1:] + "}")
-        except ValueError as error:
-            raise DataError(f"{file} line {start + 1}: {line[:60]!r} is not '# \"key\": value'.") from error
-        meta.update(pair)
+        meta.update(parse_json("{" + line[1:] + "}", f"{file} line {start + 1}, {line[:60]!r},"))
     if lines[start:][:1] != [",".join(COLUMNS)]:
         raise DataError(f"{file} line {start + 1}: the header should be {','.join(COLUMNS)}.")
     steps = []
@@ -276,10 +246,7 @@ def _read_csv(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
 
 
 def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
-    try:
-        data = _parse_json(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is not JSON: {str(error)[:120]}.") from error
+    data = parse_json(text, str(file))
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise DataError(
             f"{file} is not a track of one target: its 'format' is not {FORMAT!r}.",
@@ -296,15 +263,6 @@ def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
             raise DataError(f"{file} row {number}: {found} found, {', '.join(COLUMNS)} are needed.")
         steps.append(_step(row, f"{file} row {number}"))
     return meta, steps
-
-
-def _parse_json(text: str) -> Any:
-    """Parse JSON by the standard: NaN and Infinity are errors."""
-
-    def refuse(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not a number")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def _check_version(found: Any, file: Path) -> None:
@@ -334,10 +292,10 @@ def _step(cells: dict[str, Any], place: str) -> Step:
     index = number("frame")
     if index != int(index) or not 0 <= index < 2**53:
         raise DataError(f"{place}: frame is {cells['frame']!r}, not a whole number from 0.")
-    visible = {"true": True, "false": False, True: True, False: False}.get(
-        cells["visible"] if isinstance(cells["visible"], (str, bool)) else None
-    )
-    if visible is None:
+    visible = cells["visible"]
+    if isinstance(visible, str):
+        visible = {"true": True, "false": False}.get(visible)
+    if not isinstance(visible, bool):
         raise DataError(f"{place}: visible is {str(cells['visible'])[:40]!r}, not true or false.")
     if cells["status"] not in tuple(Status):
         raise DataError(f"{place}: status is {str(cells['status'])[:40]!r}, not one of {', '.join(Status)}.")

@@ -172,7 +172,7 @@ class BytePairTokenizer(TextTokenizer):
             found = [file / name for name in (ARCHIVE, VOCABULARY) if (file / name).is_file()]
             if not found:
                 raise ModelNotFound(
-                    f"there is no CLIP vocabulary in {file} (looked for {ARCHIVE} and {VOCABULARY}).",
+                    f"no CLIP vocabulary in {file} (looked for {ARCHIVE} and {VOCABULARY}).",
                     hint=f"Copy {ARCHIVE} from OpenAI's CLIP repository there, or {VOCABULARY} and {MERGES} "
                     "from openai/clip-vit-large-patch14 on Hugging Face; or name the target by a box.",
                 )
@@ -232,9 +232,8 @@ def _text(file: Path) -> str:
             compressed = file.name.endswith(".gz")
             data = (gzip.GzipFile(fileobj=handle) if compressed else handle).read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ModelNotFound(
-            f"there is no CLIP vocabulary {file}.", hint="Nothing is downloaded: fetch it first."
-        ) from None
+        hint = "Nothing is downloaded: fetch it first."
+        raise ModelNotFound(f"the CLIP vocabulary {file} does not exist.", hint=hint) from None
     except (OSError, EOFError, zlib.error) as error:
         raise TokenizerMismatch(f"the vocabulary {file} cannot be read ({error}).") from None
     if len(data) > _MAX_BYTES:
