@@ -16,6 +16,7 @@ from vltrack.datasets.parsing import parse_table, read_digits, read_names, read_
 ROWS = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.5, 7.0, 8.0]]
 
 
+@pytest.mark.fault("D02")
 @pytest.mark.parametrize(
     "written",
     [

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.layouts import OTB_SPANS, UAV123, UAV123_10FPS
+from vltrack.datasets.layouts import OTB100, UAV123, UAV123_10FPS
 from vltrack.datasets.miniatures import draw_miniature, sheet_bytes, write_video_miniature
 from vltrack.datasets.reader import open_dataset, read_ground_truth
 from vltrack.datasets.sequences import ImageList, Sequence
@@ -102,7 +102,7 @@ def test_a_name_overrides_detection(small: Path) -> None:
 
 @pytest.mark.parametrize("name", ["BlurCar3", "Football1"])
 def test_only_the_images_that_count(tmp_path: Path, name: str) -> None:
-    span = OTB_SPANS[name]
+    span = OTB100.spans[name]
     images(tmp_path / name / "img", range(1, span.last + 9))
     rows = span.last - span.first + 1
     write(tmp_path / name / "groundtruth_rect.txt", f"{BOX}\n" * rows)

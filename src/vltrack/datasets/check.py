@@ -32,9 +32,6 @@ from vltrack.datasets.referring import (
 from vltrack.datasets.sequences import Sequence
 from vltrack.video.images import image_size
 
-_HEAD = 256 * 1024  # bytes that hold the header of any usual image
-_SHOWN = 3
-_DECODED = 16
 _ONLY_NUMBERS = re.compile(r"[\d\s.,;+-]+")
 
 
@@ -108,7 +105,7 @@ def _image_size(sequence: Sequence, issues: Issues) -> tuple[int, int] | None:
     file = sequence.files[0]
     try:
         with file.open("rb") as opened:
-            found = image_size(opened.read(_HEAD))
+            found = image_size(opened.read(256 << 10))  # holds the header of any usual image
     except OSError as error:
         issues.error("image", file, f"Cannot be read ({error.strerror}).")
         return None
@@ -198,11 +195,11 @@ def _check_image_files(issues: Issues, layout: ReferringLayout, root: Path, read
     there = [name for name in names if files[name].is_file()]
     if len(there) < len(names):
         missing = [file for file in files.values() if not file.is_file()]
-        shown = ", ".join(file.name for file in missing[:_SHOWN])
+        shown = ", ".join(file.name for file in missing[:3])
         said = f"Split {read.split}: {len(missing)} of {len(names)} images are missing, such as {shown}."
         hint = f"`vltrack datasets fetch-help {layout.name}` says what to fetch."
         issues.error("pictures", missing[0].parent, said, hint)
-    for name in there[:: max(1, len(there) // _DECODED)]:
+    for name in there[:: max(1, len(there) // 16)]:
         try:
             height, width = read_rgb(files[name]).shape[:2]
         except DataError as error:

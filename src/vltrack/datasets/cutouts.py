@@ -21,10 +21,7 @@ from vltrack.core.types import Image
 from vltrack.datasets.images import ByteCache, ImageSet, IndexedImage, read_rgb
 
 FORMAT = 3
-MAX_SIDE = 256
-CACHE_BYTES = 900_000_000
-_SMALLEST = 12
-_REBUILD = "Delete it; it is built again."
+_REBUILD = "Delete the cut-out file; it is built again."
 Mask = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
@@ -71,7 +68,7 @@ class CutoutSet:
     def __init__(self, cutouts: tuple[Cutout, ...], blobs: list[bytes]) -> None:
         self.cutouts = cutouts
         self._blobs = blobs
-        self._cache: ByteCache[Patch] = ByteCache(CACHE_BYTES)
+        self._cache: ByteCache[Patch] = ByteCache(900_000_000)
 
     @classmethod
     def load(cls, path: Path) -> CutoutSet:
@@ -119,7 +116,7 @@ class CutoutSet:
 def make_patch(rgba: NDArray[np.uint8]) -> Patch:
     """Return levels and outline of an RGBA image (H, W, 4)."""
     levels = [rgba]
-    while min(levels[-1].shape[:2]) >= 2 * _SMALLEST:
+    while min(levels[-1].shape[:2]) >= 24:  # no level has a side below 12 pixels
         last = levels[-1]
         half = (max(1, last.shape[1] // 2), max(1, last.shape[0] // 2))
         levels.append(np.asarray(cv2.resize(last, half, interpolation=cv2.INTER_AREA), dtype=np.uint8))
@@ -280,7 +277,7 @@ def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes]
     window = (slice(y0 + pad, y1 + pad), slice(x0 + pad, x1 + pad))
     canvas = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)[window]
     alpha = cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT)[window]
-    factor = max(1.0, max(canvas.shape[:2]) / MAX_SIDE)
+    factor = max(1.0, max(canvas.shape[:2]) / 256)  # pixels of the longer side
     if factor > 1:
         size = (round(canvas.shape[1] / factor), round(canvas.shape[0] / factor))
         canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
@@ -319,10 +316,8 @@ def spread_colors(image: Image, alpha: Mask) -> Image:
 
 def _encode(rgb: Image, alpha: Mask) -> bytes:
     """Return JPEG colors and PNG alpha with a four-byte length in front."""
-    done, colors = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])
-    ready, coverage = cv2.imencode(".png", alpha)
-    if not (done and ready):
-        raise DataError(f"Cut-out could not be encoded: {rgb.shape}.", hint="Report this as a bug.")
+    colors = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])[1]
+    coverage = cv2.imencode(".png", alpha)[1]
     return len(colors).to_bytes(4, "little") + colors.tobytes() + coverage.tobytes()
 
 
@@ -331,7 +326,7 @@ def _decode(blob: bytes) -> NDArray[np.uint8]:
     colors = cv2.imdecode(np.frombuffer(blob[4 : 4 + size], np.uint8), cv2.IMREAD_COLOR)
     alpha = cv2.imdecode(np.frombuffer(blob[4 + size :], np.uint8), cv2.IMREAD_GRAYSCALE)
     if colors is None or alpha is None:
-        raise DataError("Cut-out cannot be decoded.", hint="Delete the cut-out file; it is built again.")
+        raise DataError("Cut-out cannot be decoded.", hint=_REBUILD)
     return np.dstack([cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), alpha])
 
 

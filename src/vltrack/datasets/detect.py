@@ -406,7 +406,6 @@ def _read_spans(path: Path, title: str) -> Mapping[str, Span]:
 
 # -- boxes in a .zip of text files, as TrackingNet's devkit has them; nothing is unpacked onto the disk ------
 
-_MAX_RATIO = 100
 _UNPACK = "Unpack it and give the folder."
 
 
@@ -435,7 +434,7 @@ def _members(path: Path, archive: zipfile.ZipFile, layout: Layout) -> list[zipfi
     """Return the archive's files. Raises ``DataError`` unless all are text files of boxes at the top."""
     members = [member for member in archive.infolist() if not member.is_dir()]
     total, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
-    if total > MAX_BYTES or total > _MAX_RATIO * max(packed, 1):
+    if total > MAX_BYTES or total > 100 * max(packed, 1):
         raise data_error("archive", path, f"{packed:,} bytes would unpack to {total:,}.", "Check where it is from.")
     for member in members:
         name, dot, suffix = member.filename.rpartition(".")

@@ -18,7 +18,6 @@ from vltrack.core.errors import DataError
 from vltrack.core.types import Image
 
 T = TypeVar("T")
-CACHE_BYTES = 1_200_000_000
 _ASSEMBLE = "docs/train.md says how to assemble the training images."
 
 # Class names in the index that do not name one object in English.
@@ -105,7 +104,7 @@ class ImageSet:
     def __init__(self, root: Path, entries: tuple[IndexedImage, ...]) -> None:
         self.root = root
         self.entries = entries
-        self._cache: ByteCache[Image] = ByteCache(CACHE_BYTES)
+        self._cache: ByteCache[Image] = ByteCache(1_200_000_000)
 
     @classmethod
     def load(cls, root: Path) -> ImageSet:

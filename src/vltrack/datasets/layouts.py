@@ -169,62 +169,36 @@ def _marks(folders: Patterns, *files: str) -> tuple[Patterns, ...]:
     return tuple(tuple(f"{up}*/{file}" for file in files) for up in (*(f"{one}/" for one in folders), ""))
 
 
+def _span(ends: str, step: int = 1, folder: str = "") -> Span:
+    """Return the images from first to last ("247-988") with every ``step``-th one kept."""
+    first, last = ((int(end) - 1) // step + 1 for end in ends.split("-"))
+    return Span(first=first, last=last, folder=folder)
+
+
 # The authors annotated only a part of these videos. Tiger1 begins at image 6: its boxes come with 349 rows,
 # or with 354, of which the first five do not count.
-OTB_SPANS = {
-    "BlurCar1": Span(first=247, last=988),
-    "BlurCar3": Span(first=3, last=359),
-    "BlurCar4": Span(first=18, last=397),
-    "David": Span(first=300, last=770),
-    "Diving": Span(first=1, last=215),
-    "Football1": Span(first=1, last=74),
-    "Freeman3": Span(first=1, last=460),
-    "Freeman4": Span(first=1, last=283),
-    "Tiger1": Span(first=6, last=354),
-}
+_OTB_PARTS = {
+    "BlurCar1": "247-988", "BlurCar3": "3-359", "BlurCar4": "18-397", "David": "300-770", "Diving": "1-215",
+    "Football1": "1-74", "Freeman3": "1-460", "Freeman4": "1-283", "Tiger1": "6-354",
+}  # fmt: skip
 
 # Two targets of one video, and the names of their folders.
-OTB_ALIASES = {
-    "Human4-2": ("Human4",),
-    "Jogging-1": ("Jogging1", "Jogging"),
-    "Jogging-2": ("Jogging2",),
-    "Skating2-1": ("Skating2",),
-    "Skating2-2": ("Skating3",),
-}
+_OTB_ALIASES = {
+    "Human4-2": ("Human4",), "Jogging-1": ("Jogging1", "Jogging"), "Jogging-2": ("Jogging2",),
+    "Skating2-1": ("Skating2",), "Skating2-2": ("Skating3",),
+}  # fmt: skip
 
 # First and last image of each part of a video that several sequences share: bird1_1, bird1_2, ...
 _UAV123_PARTS = {
-    "bird1": "1-253 775-1477 1573-2437",
-    "car1": "1-751 751-1627 1627-2629",
-    "car6": "1-487 487-1807 1807-2953 2953-3925 3925-4861",
-    "car8": "1-1357 1357-2575",
-    "car16": "1-415 415-1993",
-    "group1": "1-1333 1333-2515 2515-3925 3925-4873",
-    "group2": "1-907 907-1771 1771-2683",
-    "group3": "1-1567 1567-2827 2827-4369 4369-5527",
-    "person2": "1-1189 1189-2623",
-    "person4": "1-1501 1501-2743",
-    "person5": "1-877 877-2101",
-    "person7": "1-1249 1249-2065",
-    "person8": "1-1075 1075-1525",
-    "person12": "1-601 601-1621",
-    "person14": "1-847 847-1813 1813-2923",
-    "person17": "1-1501 1501-2347",
-    "person19": "1-1243 1243-2791 2791-4357",
-    "truck4": "1-577 577-1261",
-    "uav1": "1-1555 1555-2377 2473-3469",
-}
-
-
-def _uav_spans(step: int) -> Mapping[str, Span]:
-    """Return the parts of UAV123 with every ``step``-th image kept (3 for 10 frames per second)."""
-    spans = {}
-    for folder, parts in _UAV123_PARTS.items():
-        for number, part in enumerate(parts.split(), 1):
-            first, last = ((int(end) - 1) // step + 1 for end in part.split("-"))
-            spans[f"{folder}_{number}"] = Span(first=first, last=last, folder=folder)
-    return spans
-
+    "bird1": "1-253 775-1477 1573-2437", "car1": "1-751 751-1627 1627-2629",
+    "car6": "1-487 487-1807 1807-2953 2953-3925 3925-4861", "car8": "1-1357 1357-2575",
+    "car16": "1-415 415-1993", "group1": "1-1333 1333-2515 2515-3925 3925-4873",
+    "group2": "1-907 907-1771 1771-2683", "group3": "1-1567 1567-2827 2827-4369 4369-5527",
+    "person2": "1-1189 1189-2623", "person4": "1-1501 1501-2743", "person5": "1-877 877-2101",
+    "person7": "1-1249 1249-2065", "person8": "1-1075 1075-1525", "person12": "1-601 601-1621",
+    "person14": "1-847 847-1813 1813-2923", "person17": "1-1501 1501-2347",
+    "person19": "1-1243 1243-2791 2791-4357", "truck4": "1-577 577-1261", "uav1": "1-1555 1555-2377 2473-3469",
+}  # fmt: skip
 
 LASOT_EXT_CLASSES = _names(
     "atv badminton cosplay dancingshoe footbag frisbee jianzi lantern misc opossum paddle raccoon rhino "
@@ -246,8 +220,8 @@ OTB100 = Layout(
     absent_box="flat",
     attributes=_names("IV OPR SV OCC DEF MB FM IPR OV BC LR"),
     attribute_files=("att/{seq}.txt",),
-    spans=OTB_SPANS,
-    aliases=OTB_ALIASES,
+    spans={name: _span(part) for name, part in _OTB_PARTS.items()},
+    aliases=_OTB_ALIASES,
     download=Download(
         page="cvlab.hanyang.ac.kr/tracker_benchmark; else search for Visual Tracker Benchmark TB-100",
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/",),
@@ -311,6 +285,7 @@ TRACKINGNET = Layout(
 
 
 def _uav123(title: str, step: int, size: str) -> Layout:
+    """Return UAV123 with every ``step``-th image kept (3 for 10 frames per second)."""
     folder = title.replace("@", "_")
     return Layout(
         name=folder.lower(),
@@ -321,7 +296,11 @@ def _uav123(title: str, step: int, size: str) -> Layout:
         marks=((f"anno/{folder}/*.txt", f"data_seq/{folder}"),),
         attributes=_names("SV ARC LR FM FOC POC OV BC IV VC CM SOB"),
         attribute_files=(f"anno/{folder}/att/{{seq}}.txt", "att/{seq}.txt"),
-        spans=_uav_spans(step),
+        spans={
+            f"{video}_{number}": _span(part, step, video)
+            for video, parts in _UAV123_PARTS.items()
+            for number, part in enumerate(parts.split(), 1)
+        },
         spans_file="uav123_frames.json",
         download=Download(
             page="cemse.kaust.edu.sa/ivul/uav123; else search for UAV123 KAUST",

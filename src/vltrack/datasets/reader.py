@@ -331,7 +331,6 @@ class _SequenceReader:
 
 _ONLY_NUMBERS = re.compile(r"[\d\s.,;:+\-]*(nan[\d\s.,;:+\-]*)*", re.IGNORECASE)
 _MGIT_COLUMN = 14
-_MAX_SHEET = 32 << 20
 
 
 def _read_meta(path: Path) -> dict[str, str]:
@@ -372,7 +371,7 @@ def _from_sheet(path: Path) -> str:
     try:
         with ZipFile(path) as archive:  # a table of text is small; a zip bomb is not
             size = sum(part.file_size for part in archive.infolist())
-        if size > _MAX_SHEET:
+        if size > 32 << 20:
             raise data_error("size", path, f"{size:,} unpacked bytes are too many for a table of sentences.")
         book = load_workbook(path, read_only=True, data_only=True)
         rows = [row for row in book.worksheets[0].iter_rows(values_only=True) if any(v is not None for v in row)]

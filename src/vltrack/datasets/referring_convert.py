@@ -91,13 +91,8 @@ def _refuse_names(path: Path, names: frozenset[str]) -> None:
 
 BoxFormat = Literal["xywh", "xyxy"]
 BOX_FORMATS: dict[str, BoxFormat] = {
-    "unc": "xywh",
-    "unc+": "xywh",
-    "gref": "xywh",
-    "gref_umd": "xywh",
-    "referit": "xyxy",
-    "flickr": "xyxy",
-}
+    "unc": "xywh", "unc+": "xywh", "gref": "xywh", "gref_umd": "xywh", "referit": "xyxy", "flickr": "xyxy",
+}  # fmt: skip
 """Box formats of VLTVG's lists, by their file names without the split."""
 _Row = tuple[str, FourNumbers, str, str, str]
 

@@ -138,10 +138,7 @@ def synthesize(out: Path, count: int, frames: int, seed: int) -> list[Path]:
 
 def write_image(path: Path, image: Image) -> None:
     """Write an RGB or gray uint8 image in the format of the path's suffix. Raises ``OSError``."""
-    done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
-    if not done:
-        raise OSError(f"Image could not be encoded: {path}.")
-    path.write_bytes(data.tobytes())
+    path.write_bytes(cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)[1].tobytes())
 
 
 def _fill(clip: SyntheticClip, folder: Path) -> None:
