@@ -134,11 +134,9 @@ class Holder(nn.Module):
         super().__init__()
         side = sizes["patch"] * sizes["side"]
         width, words = sizes["vision"], sizes["words"]
-        self.roi = ClipVision(size=side, patch=sizes["patch"], width=width, heads=16, out=sizes["out"], alpha=True)
+        self.roi = ClipVision(size=side, patch=sizes["patch"], width=width, out=sizes["out"])
         if text:
-            self.clip_text = ClipText(
-                vocabulary=words, length=sizes["length"], width=sizes["text"], heads=4, out=sizes["out"]
-            )
+            self.clip_text = ClipText(vocabulary=words, length=sizes["length"], width=sizes["text"], out=sizes["out"])
         self.head = nn.Linear(2, 2)
 
 
@@ -210,11 +208,11 @@ def test_what_hugging_face_leaves_out_is_named() -> None:
 
 def test_towers_on_their_own(clip, alpha) -> None:
     side = SMALL["patch"] * SMALL["side"]
-    tower = ClipVision(size=side, patch=7, width=32, heads=16, out=16, alpha=True)
+    tower = ClipVision(size=side, patch=7, width=32, out=16)
     assert apply_key_map(tower, clip, clip_map(image="", text=None)).kept_fresh == ("conv1_alpha.weight",)
     assert torch.equal(tower.proj, clip["visual.proj"])
     assert apply_key_map(tower, alpha, alpha_clip_map(image="")).kept_fresh == ()
-    text = ClipText(vocabulary=300, width=16, heads=4, out=16)
+    text = ClipText(vocabulary=300, width=16, out=16)
     assert apply_key_map(text, clip, clip_map(image=None, text="")).kept_fresh == ()
     without = Holder(SMALL, text=False)
     assert "token_embedding.weight" in apply_key_map(without, clip, CLIP_VIT_L14).ignored

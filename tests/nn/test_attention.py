@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vltrack.nn import attention
 from vltrack.nn.attention import Attention, Block, ChannelGate, attend, key_bias
-from vltrack.nn.backbones import PatchEmbed, sincos_positions
+from vltrack.nn.backbones import PatchStem, sincos_positions
 
 
 @pytest.fixture
@@ -114,14 +114,14 @@ def test_vit_parity_with_transformers() -> None:
     weights = theirs.state_dict()
     positions = sincos_positions(48, 5)
     torch.testing.assert_close(positions, weights["embeddings.position_embeddings"][0, 1:], rtol=0, atol=1e-5)
-    patches = PatchEmbed(48)
-    patches.proj.weight.data = weights["embeddings.patch_embeddings.projection.weight"]
-    patches.proj.bias.data = weights["embeddings.patch_embeddings.projection.bias"]
+    stem = PatchStem(48)
+    for part in ("weight", "bias"):
+        getattr(stem.patch_embed["proj"], part).data = weights[f"embeddings.patch_embeddings.projection.{part}"]
     blocks = [Block(48, 4) for _ in range(3)]
     for i, block in enumerate(blocks):
         block.load_state_dict(_timm_names(weights, f"layers.{i}."))
     with torch.no_grad():
-        x = torch.cat([weights["embeddings.cls_token"].expand(2, -1, -1), patches(image) + positions], dim=1)
+        x = torch.cat([weights["embeddings.cls_token"].expand(2, -1, -1), stem(image).tokens_BNC + positions], dim=1)
         for block in blocks:
             x = block(x)
         # Ascending noise keeps all patches in their order.

@@ -20,7 +20,7 @@ def words() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def small(**changes) -> Bert:
-    sizes = {"width": 48, "layers": 3, "heads": 4, "hidden": 96, "vocabulary": 500, "positions": 40}
+    sizes = {"width": 48, "layers": 3, "heads": 4, "hidden": 96, "table_width": 48, "positions": 40}
     return Bert(**{**sizes, **changes}).eval()
 
 
@@ -28,7 +28,7 @@ def test_parity_with_transformers(words) -> None:
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
-        vocab_size=500,
+        vocab_size=30522,
         hidden_size=48,
         num_hidden_layers=3,
         num_attention_heads=4,
@@ -78,6 +78,6 @@ def test_longer_padding_changes_nothing(words) -> None:
 def test_a_narrow_word_table_is_projected_and_costs_less() -> None:
     wide, narrow = small(), small(table_width=16)
     assert wide.embeddings.embeddings_project is None
-    assert narrow.embeddings.word_embeddings.weight.shape == (500, 16)
+    assert narrow.embeddings.word_embeddings.weight.shape == (30522, 16)
     assert "embeddings.embeddings_project.weight" in narrow.state_dict()
     assert len(wide.layers) == 3

@@ -186,7 +186,7 @@ class AITrack(TrackerBase[RegionMemory]):
         self.roi_pool = nn.Linear(width, width) if config.roi == "pool" else None
         if config.roi == "clip":
             sizes = {"size": config.roi_size, "patch": config.roi_patch, "layers": config.roi_layers}
-            vision = ClipVision(**sizes, width=config.roi_width, out=width, alpha=True)
+            vision = ClipVision(**sizes, width=config.roi_width, out=width)
             self.roi = vision.requires_grad_(False)
         self.clip_text: ClipText | None = None
         self.bert: Bert | None = None

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vltrack.nn.attention import Attention, CrossAttention, Mlp, attend
+from vltrack.nn.attention import Attention, CrossAttention, Mlp, attend, split_heads
 from vltrack.nn.boxes import corners_to_box
 
 COORDINATES = 4
@@ -279,9 +279,7 @@ class DecoderAttention(nn.Module):
 
     def _map(self, x_BNC: Tensor, part: int) -> Tensor:
         weight, bias = self.in_proj.weight.chunk(3)[part], self.in_proj.bias.chunk(3)[part]
-        b, n, c = x_BNC.shape
-        mapped_BNC = nn.functional.linear(x_BNC, weight, bias)
-        return mapped_BNC.view(b, n, self.heads, c // self.heads).transpose(1, 2)
+        return split_heads(nn.functional.linear(x_BNC, weight, bias), self.heads)
 
 
 # -- the fusion encoder ---------------------------------------------------------------------------------

@@ -42,6 +42,17 @@ def attend(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias: Tensor | None) 
     return weights @ v_BHMD
 
 
+def split_heads(x_BNC: Tensor, heads: int) -> Tensor:
+    """(B, N, C) -> (B, H, N, D)."""
+    return x_BNC.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def attend_packed(qkv_BNE: Tensor, heads: int, bias: Tensor | None) -> Tensor:
+    """Self-attention of queries, keys and values side by side: (B, N, 3 C) -> (B, N, C)."""
+    q, k, v = qkv_BNE.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return attend(q, k, v, bias).transpose(1, 2).flatten(2)
+
+
 class ChannelGate(nn.Module):
     """Squeeze-and-excitation gate on the attention output (LiteTrack's CSA).
 
@@ -84,9 +95,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BNC: Tensor, bias: Tensor | None = None, valid_BN: Tensor | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C). ``bias`` (B, 1, 1, N) hides keys; the gate pools over ``valid_BN``."""
-        b, n, c = x_BNC.shape
-        q, k, v = self.qkv(x_BNC).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        out_BNC = attend(q, k, v, bias).transpose(1, 2).reshape(b, n, c)
+        out_BNC = attend_packed(self.qkv(x_BNC), self.heads, bias)
         if self.gate is not None:
             out_BNC = self.gate(out_BNC, valid_BN)
         projected: Tensor = self.proj(out_BNC)
@@ -157,10 +166,6 @@ class CrossAttention(nn.Module):
             k_BMC = nn.functional.linear(y_BMC + y_pos, weight_k, bias_k)
             v_BMC = nn.functional.linear(y_BMC, weight_v, bias_v)
         q_BNC = self.q(x_BNC if x_pos is None else x_BNC + x_pos)
-        out_BHND = attend(self._split(q_BNC), self._split(k_BMC), self._split(v_BMC), bias)
-        projected: Tensor = self.proj(out_BHND.transpose(1, 2).reshape(q_BNC.shape))
+        out_BHND = attend(*(split_heads(each, self.heads) for each in (q_BNC, k_BMC, v_BMC)), bias)
+        projected: Tensor = self.proj(out_BHND.transpose(1, 2).flatten(2))
         return projected
-
-    def _split(self, t_BNC: Tensor) -> Tensor:
-        b, n, c = t_BNC.shape
-        return t_BNC.view(b, n, self.heads, c // self.heads).transpose(1, 2)

@@ -33,19 +33,6 @@ def sincos_positions(width: int, side: int) -> Tensor:
     return torch.cat([columns, rows], dim=-1).reshape(side * side, width).float()
 
 
-class PatchEmbed(nn.Module):
-    """Non-overlapping patches by one convolution (timm name ``proj``)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=16, stride=16)
-
-    def forward(self, image_B3SS: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, (S / 16)^2, C), row by row."""
-        tokens: Tensor = self.proj(image_B3SS).flatten(2).transpose(1, 2)
-        return tokens
-
-
 # (expansion, channels, repeats, stride) of the inverted residuals up to stride 16 with 96 channels
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 STRIDE8_CHANNELS = 32
@@ -119,11 +106,6 @@ def _same(conv: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-STAGES = {50: (3, 4, 6), 101: (3, 4, 23)}
-CHANNELS = 1024
-"""Of the third stage, whose features leave."""
-
-
 class FrozenBatchNorm(nn.Module):
     """Batch norm with fixed statistics and a fixed scale and shift: four buffers, nothing to train.
 
@@ -147,26 +129,21 @@ class FrozenBatchNorm(nn.Module):
         return x_BCHW * scale[:, None, None].to(x_BCHW.dtype) + shift[:, None, None].to(x_BCHW.dtype)
 
 
-def _norm(channels: int, frozen: bool) -> nn.Module:
-    return FrozenBatchNorm(channels) if frozen else nn.BatchNorm2d(channels)
-
-
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions around a shortcut; four times ``channels`` leave."""
 
-    def __init__(self, inside: int, channels: int, stride: int, *, frozen: bool) -> None:
+    def __init__(self, inside: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inside, channels, 1, bias=False)
-        self.bn1 = _norm(channels, frozen)
+        self.bn1 = FrozenBatchNorm(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = _norm(channels, frozen)
+        self.bn2 = FrozenBatchNorm(channels)
         self.conv3 = nn.Conv2d(channels, 4 * channels, 1, bias=False)
-        self.bn3 = _norm(4 * channels, frozen)
+        self.bn3 = FrozenBatchNorm(4 * channels)
         self.downsample: nn.Sequential | None = None
         if stride != 1 or inside != 4 * channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inside, 4 * channels, 1, stride=stride, bias=False), _norm(4 * channels, frozen)
-            )
+            widen = nn.Conv2d(inside, 4 * channels, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(widen, FrozenBatchNorm(4 * channels))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 4 * channels, H / stride, W / stride)."""
@@ -180,26 +157,16 @@ class ResNet(nn.Module):
     """ResNet-50 or -101 to stride 16 (He et al., CVPR 2016), the CNN of STARK and BIT-Tracker: three stages.
 
     Parameter names are torchvision's, so public weights load; the fourth stage and the classifier are left
-    out. The stride is in the 3x3 convolution, as in torchvision.
-
-    Args:
-        depth: 50 or 101.
-        frozen_norm: batch norm with fixed statistics (as STARK), else one that learns.
-
-    Raises:
-        ValueError: another depth.
+    out. The stride is in the 3x3 convolution, as in torchvision. ``depth`` is 50 or 101.
     """
 
-    def __init__(self, depth: int, *, frozen_norm: bool = True) -> None:
+    def __init__(self, depth: int) -> None:
         super().__init__()
-        if depth not in STAGES:
-            raise ValueError(f"depth must be one of {', '.join(map(str, STAGES))}, got {depth}")
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = _norm(64, frozen_norm)
-        first, second, third = STAGES[depth]
-        self.layer1 = _stage(64, 64, first, 1, frozen_norm)
-        self.layer2 = _stage(256, 128, second, 2, frozen_norm)
-        self.layer3 = _stage(512, 256, third, 2, frozen_norm)
+        self.bn1 = FrozenBatchNorm(64)
+        self.layer1 = _stage(64, 64, 3, 1)
+        self.layer2 = _stage(256, 128, 4, 2)
+        self.layer3 = _stage(512, 256, {50: 6, 101: 23}[depth], 2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -212,9 +179,9 @@ class ResNet(nn.Module):
         return out
 
 
-def _stage(inside: int, channels: int, blocks: int, stride: int, frozen: bool) -> nn.Sequential:
-    first = Bottleneck(inside, channels, stride, frozen=frozen)
-    return nn.Sequential(first, *(Bottleneck(4 * channels, channels, 1, frozen=frozen) for _ in range(blocks - 1)))
+def _stage(inside: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = Bottleneck(inside, channels, stride)
+    return nn.Sequential(first, *(Bottleneck(4 * channels, channels, 1) for _ in range(blocks - 1)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +193,9 @@ class Patches:
     fine_B4NF: Tensor
 
 
-def tokens_alone(tokens_BNC: Tensor) -> Patches:
-    """Patches with empty features."""
+def tokens_alone(map_BCSS: Tensor) -> Patches:
+    """Patches of a map, row by row, with empty features."""
+    tokens_BNC = map_BCSS.flatten(2).transpose(1, 2)
     return Patches(tokens_BNC=tokens_BNC, coarse_BNF=tokens_BNC[..., :0], fine_B4NF=tokens_BNC[..., :0])
 
 
@@ -239,11 +207,11 @@ class PatchStem(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(width)
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, kernel_size=16, stride=16)})
 
     def forward(self, image_B3SS: Tensor) -> Patches:
         """(B, 3, S, S) -> ``Patches`` with empty features."""
-        return tokens_alone(self.patch_embed(image_B3SS))
+        return tokens_alone(self.patch_embed["proj"](image_B3SS))
 
 
 class MobileStem(nn.Module):
@@ -277,11 +245,11 @@ class ResNetStem(nn.Module):
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         self.body = ResNet(depth)
-        self.project = nn.Conv2d(CHANNELS, width, 1)
+        self.project = nn.Conv2d(1024, width, 1)
 
     def forward(self, image_B3SS: Tensor) -> Patches:
         """(B, 3, S, S) -> ``Patches`` with empty features."""
-        return tokens_alone(self.project(self.body(image_B3SS)).flatten(2).transpose(1, 2))
+        return tokens_alone(self.project(self.body(image_B3SS)))
 
 
 STEMS: dict[str, Callable[[int], PatchStem | MobileStem | ResNetStem]] = {

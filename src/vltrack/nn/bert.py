@@ -13,15 +13,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vltrack.nn.attention import attend
+from vltrack.nn.attention import attend, split_heads
 
 
 class BertEmbeddings(nn.Module):
     """Word, position and type embeddings, normalized."""
 
-    def __init__(self, vocabulary: int, width: int, table_width: int, positions: int) -> None:
+    def __init__(self, width: int, table_width: int, positions: int) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(vocabulary, table_width, padding_idx=0)
+        self.word_embeddings = nn.Embedding(30522, table_width, padding_idx=0)
         self.position_embeddings = nn.Embedding(positions, width)
         self.token_type_embeddings = nn.Embedding(1 if table_width != width else 2, width)
         self.LayerNorm = nn.LayerNorm(width, eps=1e-12)
@@ -48,9 +48,8 @@ class _SelfAttention(nn.Module):
         self.value = nn.Linear(width, width)
 
     def forward(self, x_BLC: Tensor, bias: Tensor | None) -> Tensor:
-        b, n, c = x_BLC.shape
-        q, k, v = (f(x_BLC).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.query, self.key, self.value))
-        return attend(q, k, v, bias).transpose(1, 2).reshape(b, n, c)
+        q, k, v = (split_heads(linear(x_BLC), self.heads) for linear in (self.query, self.key, self.value))
+        return attend(q, k, v, bias).transpose(1, 2).flatten(2)
 
 
 class _Output(nn.Module):
@@ -85,19 +84,9 @@ class BertLayer(nn.Module):
 class Bert(nn.Module):
     """Embeddings and ``layers`` encoder layers under the names ``embeddings.*`` and ``encoder.layer.N.*``."""
 
-    def __init__(
-        self,
-        *,
-        width: int,
-        layers: int,
-        heads: int,
-        hidden: int,
-        vocabulary: int = 30522,
-        table_width: int | None = None,
-        positions: int = 512,
-    ) -> None:
+    def __init__(self, *, width: int, layers: int, heads: int, hidden: int, table_width: int, positions: int) -> None:
         super().__init__()
-        self.embeddings = BertEmbeddings(vocabulary, width, table_width or width, positions)
+        self.embeddings = BertEmbeddings(width, table_width, positions)
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(BertLayer(width, heads, hidden) for _ in range(layers))})
 
     @property

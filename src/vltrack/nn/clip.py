@@ -1,4 +1,4 @@
-"""CLIP's image and text encoders, the former with Alpha-CLIP's mask channel as an option.
+"""Alpha-CLIP's image encoder, which is CLIP's with a mask channel, and CLIP's text encoder.
 
 Parameter names are those of the published checkpoints: OpenAI's, and where the two spell one thing in two
 ways (``attn.in_proj_weight`` and ``attn.in_proj.weight``), Alpha-CLIP's. The defaults are ViT-L/14.
@@ -15,12 +15,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vltrack.nn.attention import attend
+from vltrack.nn.attention import attend_packed
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 ALPHA_MEAN, ALPHA_STD = 0.5, 0.26
 HEAD_WIDTH = 64
-"""Channels per head in all published encoders, and the default here."""
+"""Channels per head."""
 
 
 def to_clip_input(image_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float, ...], size: int) -> Tensor:
@@ -40,111 +40,64 @@ def to_clip_input(image_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float,
     return (plain_B3SS - own_mean) / own_std
 
 
-class _Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        if width % heads:
-            raise ValueError(f"width {width} is not a multiple of heads {heads}")
-        self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
+class ClipBlock(nn.Module):
+    """One pre-norm layer; ``width`` is a multiple of ``HEAD_WIDTH``."""
 
-    def forward(self, x_BNC: Tensor, bias: Tensor | None) -> Tensor:
-        b, n, c = x_BNC.shape
-        q, k, v = self.in_proj(x_BNC).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        out: Tensor = self.out_proj(attend(q, k, v, bias).transpose(1, 2).reshape(b, n, c))
-        return out
-
-
-class _Mlp(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
-
-    def forward(self, x_BNC: Tensor) -> Tensor:
-        inner = self.c_fc(x_BNC)
-        # "Quick GELU": what the published weights were trained with; the exact GELU gives other numbers.
-        out: Tensor = self.c_proj(inner * torch.sigmoid(1.702 * inner))
-        return out
-
-
-class ClipBlock(nn.Module):
-    """One pre-norm layer: ``ln_1``, ``attn.in_proj``, ``attn.out_proj``, ``ln_2``, ``mlp``."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
+        self.heads = width // HEAD_WIDTH
         self.ln_1 = nn.LayerNorm(width)
-        self.attn = _Attention(width, heads)
+        self.attn = nn.ModuleDict({"in_proj": nn.Linear(width, 3 * width), "out_proj": nn.Linear(width, width)})
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = _Mlp(width)
+        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
 
     def forward(self, x_BNC: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C); ``bias`` is added to the attention's logits."""
-        x_BNC = x_BNC + self.attn(self.ln_1(x_BNC), bias)
-        out: Tensor = x_BNC + self.mlp(self.ln_2(x_BNC))
+        packed = self.attn["in_proj"](self.ln_1(x_BNC))
+        x_BNC = x_BNC + self.attn["out_proj"](attend_packed(packed, self.heads, bias))
+        inner = self.mlp["c_fc"](self.ln_2(x_BNC))
+        # "Quick GELU": what the published weights were trained with; the exact GELU gives other numbers.
+        out: Tensor = x_BNC + self.mlp["c_proj"](inner * torch.sigmoid(1.702 * inner))
         return out
 
 
-def _layers(width: int, heads: int | None, layers: int) -> nn.ModuleDict:
-    heads = width // HEAD_WIDTH if heads is None else heads
-    return nn.ModuleDict({"resblocks": nn.ModuleList(ClipBlock(width, heads) for _ in range(layers))})
+def _layers(width: int, layers: int) -> nn.ModuleDict:
+    return nn.ModuleDict({"resblocks": nn.ModuleList(ClipBlock(width) for _ in range(layers))})
 
 
 class ClipVision(nn.Module):
-    """Image encoder; with ``alpha`` it takes a mask of the region of interest (Alpha-CLIP)."""
+    """Image encoder that takes a mask of the region of interest (Alpha-CLIP)."""
 
     def __init__(
-        self,
-        *,
-        size: int = 224,
-        patch: int = 14,
-        width: int = 1024,
-        layers: int = 24,
-        heads: int | None = None,
-        out: int = 768,
-        alpha: bool = False,
+        self, *, size: int = 224, patch: int = 14, width: int = 1024, layers: int = 24, out: int = 768
     ) -> None:
         super().__init__()
         if size % patch:
             raise ValueError(f"size {size} is not a multiple of patch {patch}")
         self.size = size
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
-        self.conv1_alpha = nn.Conv2d(1, width, kernel_size=patch, stride=patch, bias=False) if alpha else None
-        if self.conv1_alpha is not None:
-            nn.init.zeros_(self.conv1_alpha.weight)  # as published: starts as plain CLIP
+        self.conv1_alpha = nn.Conv2d(1, width, kernel_size=patch, stride=patch, bias=False)
+        nn.init.zeros_(self.conv1_alpha.weight)  # as published: starts as plain CLIP
         scale = width**-0.5
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn((size // patch) ** 2 + 1, width))
         self.ln_pre = nn.LayerNorm(width)
-        self.transformer = _layers(width, heads, layers)
+        self.transformer = _layers(width, layers)
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, out))
 
-    def encode(self, image_B3SS: Tensor, mask_B1SS: Tensor | None = None) -> Tensor:
-        """All tokens of the last layer, (B, 1 + N, C): the class token, then the patches row by row.
+    def forward(self, image_B3SS: Tensor, mask_B1SS: Tensor) -> Tensor:
+        """The class token in the shared space, (B, D), not yet of unit length.
 
-        ``mask_B1SS`` holds shares of 0 to 1 in the image's own pixels; ``None`` means the whole image.
-
-        Raises:
-            ValueError: a mask for an encoder without ``alpha``.
+        ``mask_B1SS`` holds shares of 0 to 1 in the image's own pixels.
         """
-        x_BCHW = self.conv1(image_B3SS)
-        if self.conv1_alpha is not None:
-            mask_B1SS = torch.ones_like(image_B3SS[:, :1]) if mask_B1SS is None else mask_B1SS
-            x_BCHW = x_BCHW + self.conv1_alpha((mask_B1SS - ALPHA_MEAN) / ALPHA_STD)
-        elif mask_B1SS is not None:
-            raise ValueError("this encoder has no alpha channel; it cannot take a mask")
+        x_BCHW = self.conv1(image_B3SS) + self.conv1_alpha((mask_B1SS - ALPHA_MEAN) / ALPHA_STD)
         patches_BNC = x_BCHW.flatten(2).transpose(1, 2)
         first_B1C = self.class_embedding.expand(len(patches_BNC), 1, -1)
         x_BNC: Tensor = self.ln_pre(torch.cat([first_B1C, patches_BNC], dim=1) + self.positional_embedding)
         for block in cast(nn.ModuleList, self.transformer["resblocks"]):
             x_BNC = block(x_BNC)
-        return x_BNC
-
-    def forward(self, image_B3SS: Tensor, mask_B1SS: Tensor | None = None) -> Tensor:
-        """The class token in the shared space, (B, D), not yet of unit length. See ``encode``."""
-        pooled_BD: Tensor = self.ln_post(self.encode(image_B3SS, mask_B1SS)[:, 0]) @ self.proj
+        pooled_BD: Tensor = self.ln_post(x_BNC[:, 0]) @ self.proj
         return pooled_BD
 
 
@@ -154,19 +107,12 @@ class ClipText(nn.Module):
     causal_LL: Tensor
 
     def __init__(
-        self,
-        *,
-        vocabulary: int = 49408,
-        length: int = 77,
-        width: int = 768,
-        layers: int = 12,
-        heads: int | None = None,
-        out: int = 768,
+        self, *, vocabulary: int = 49408, length: int = 77, width: int = 768, layers: int = 12, out: int = 768
     ) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(vocabulary, width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(length, width))
-        self.transformer = _layers(width, heads, layers)
+        self.transformer = _layers(width, layers)
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, out))
         nn.init.normal_(self.token_embedding.weight, std=0.02)

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vltrack.nn.attention import attend
+from vltrack.nn.attention import attend, split_heads
 
 
 def detr_positions(width: int, side: int) -> Tensor:
@@ -54,10 +54,9 @@ class PackedAttention(nn.Module):
 
     def forward(self, q_BNC: Tensor, k_BMC: Tensor, v_BMC: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, N, C) attends to (B, M, C) -> (B, N, C). ``bias`` (B, H, N, M) is added to the logits."""
-        b, n, c = q_BNC.shape
         weights, shifts = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (
-            nn.functional.linear(t, weight, shift).view(b, -1, self.heads, c // self.heads).transpose(1, 2)
+            split_heads(nn.functional.linear(t, weight, shift), self.heads)
             for t, weight, shift in zip((q_BNC, k_BMC, v_BMC), weights, shifts, strict=True)
         )
         if self.training and self.dropout > 0:
@@ -65,7 +64,7 @@ class PackedAttention(nn.Module):
             out = nn.functional.scaled_dot_product_attention(q, k, v, mask, dropout_p=self.dropout)
         else:
             out = attend(q, k, v, bias)
-        projected: Tensor = self.out_proj(out.transpose(1, 2).reshape(b, n, c))
+        projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return projected
 
 
