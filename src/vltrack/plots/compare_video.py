@@ -6,14 +6,13 @@ T trackers. Colors are RGB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.types import Box, Image
-from vltrack.plots.draw import COLORS, Color, check_count
+from vltrack.plots.draw import COLORS, Color, check_count, outline
 from vltrack.plots.text import number_width, shortened, width_of, write, write_number
 
 PAPER: Color = (20, 23, 28)
@@ -23,8 +22,8 @@ FAINT: Color = (142, 150, 160)
 RIM: Color = (10, 12, 15)
 LOW_AGREEMENT = 0.5
 """A box whose agreement with the others is lower gets its tracker's name next to it."""
-_SHIFT = 4  # cv2 takes coordinates in sixteenths of a pixel
-_SHORTEST = 64  # frames that a timeline of unknown length has room for at first
+SHIFT = 4
+"""Boxes are drawn in sixteenths of a pixel."""
 
 
 def draw_boxes(
@@ -45,29 +44,13 @@ def draw_boxes(
     drawn = [t for t in range(len(boxes)) if np.isfinite(boxes[t]).all()]
     for thickness, rim in ((line + max(1, line // 2), True), (line, False)):
         for t in drawn:  # all rims below all lines: where boxes coincide, no rim hides another line
-            color = RIM if rim else COLORS[t]
-            outline(drawn_image, boxes[t], color, thickness, dashed=not visible[t], line=line)
+            color, dash = RIM if rim else COLORS[t], None if visible[t] else 7 * line
+            outline(drawn_image, boxes[t], color, thickness, far=4 * thickness, dash=dash, shift=SHIFT)
     plates: list[tuple[int, int, int, int]] = []
     for t in drawn:
         if tagged[t]:
             plates.append(_tag(drawn_image, boxes[t], names[t], COLORS[t], line, plates))
     return drawn_image
-
-
-def outline(image: Image, box: Box, color: Color, thickness: int, *, dashed: bool, line: int) -> None:
-    """Draw one box x, y, w, h into ``image``; the length of dashes is a multiple of ``line``."""
-    height, width = image.shape[:2]
-    far = 4 * thickness
-    # Clipped a little outside: sides beyond the frame stay unseen, and cv2 gets no number that it would wrap.
-    low = np.clip(box[:2], -far, [width + far, height + far])
-    high = np.clip(box[:2] + box[2:], -far, [width + far, height + far])
-    corners = np.array([low, (high[0], low[1]), high, (low[0], high[1]), low])
-    for begin, end in pairwise(corners):
-        pieces = 2 * max(1, round(float(np.abs(end - begin).max()) / (14 * line))) + 1 if dashed else 1
-        points = np.linspace(begin, end, pieces + 1)
-        for k in range(0, pieces, 2):
-            a, b = (tuple(int(v) for v in np.round(p * (1 << _SHIFT))) for p in (points[k], points[k + 1]))
-            cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _tag(
@@ -88,12 +71,12 @@ def _tag(
     steps = range(len(taken) + 1)
     tops = [*(above - k * high for k in steps), *(below + k * high for k in steps)]
     inside = [y for y in tops if 0 <= y <= height - high] or [int(np.clip(above, 0, max(0, height - high)))]
-    free = [
+    apart = (
         y
         for y in inside
         if all(x >= r or x + wide <= left or y >= bottom or y + high <= top for left, top, r, bottom in taken)
-    ]
-    y = (free or inside)[0]
+    )
+    y = next(apart, inside[0])
     image[y : y + high, x : x + wide] = color
     ink = RIM if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 110 else (255, 255, 255)
     write(image, text, (x + margin, y), size, ink, bold=True)
@@ -127,34 +110,27 @@ class Band:
         self._chart = 3 * self._row
         self.width = width
         self.height = self._chart + len(names) * self._row + 3 * self._gap
-        self._left, self._right = self._columns(names)
-        self._values: list[tuple[float, ...]] = []
-        self._empty = self._background(names)
-
-    def _columns(self, names: Sequence[str]) -> tuple[int, int]:
-        """Left and right edge of the timelines: between the names and the numbers."""
-        swatch, gap = self._size, self._gap
-        room = max(1, round(self.width * 0.4) - swatch - 3 * gap)
+        room = max(1, round(width * 0.4) - self._size - 3 * self._gap)
         self._names = [shortened(name, self._size, room) for name in names]
-        texts = [*(width_of(name, self._size) + swatch + gap for name in self._names)]
-        texts.append(min(room, width_of("agreement", self._size)))
-        widest = number_width("0:00.00", self._size)
-        right = self.width - widest - 2 * gap
-        return min(2 * gap + max(texts) + gap, right - 2), right
+        texts = [width_of(name, self._size) + self._size + self._gap for name in self._names]
+        widest = max(*texts, min(room, width_of("agreement", self._size)))
+        # The timelines lie between the names and the numbers.
+        self._right = width - number_width("0:00.00", self._size) - 2 * self._gap
+        self._left = min(3 * self._gap + widest, self._right - 2)
+        self._values: list[tuple[float, ...]] = []
+        self._empty = self._background()
 
-    def _background(self, names: Sequence[str]) -> Image:
+    def _background(self) -> Image:
         """The part that does not change: swatches, names, empty timelines."""
         band = np.full((self.height, self.width, 3), PAPER, dtype=np.uint8)
         gap, size = self._gap, self._size
         write(band, "agreement", (gap, gap), size, FAINT)
-        head = width_of("score", size)
-        write(band, "score", (self.width - gap - head, gap + self._chart - self._row), size, FAINT)
+        x, y = self.width - gap - width_of("score", size), gap + self._chart - self._row
+        write(band, "score", (x, y), size, FAINT)
         for t, name in enumerate(self._names):
-            top, bottom = self._lane(t)
-            middle = (top + bottom) // 2
-            cv2.rectangle(
-                band, (gap, middle - size // 2 + 1), (gap + size - 3, middle + size // 2 - 2), COLORS[t], cv2.FILLED
-            )
+            middle = sum(self._lane(t)) // 2
+            low, high = (gap, middle - size // 2 + 1), (gap + size - 3, middle + size // 2 - 2)
+            cv2.rectangle(band, low, high, COLORS[t], cv2.FILLED)
             write(band, name, (2 * gap + size, middle - round(size * 0.72)), size, INK)
         for top, bottom in self._lanes():
             band[top:bottom, self._left : self._right] = LANE
@@ -199,7 +175,7 @@ class Band:
         """Columns as high as the agreement of their frame; dimmed where the target was not seen."""
         columns = self._right - self._left
         count = len(self._values)
-        total = max(count, self._total or _SHORTEST)
+        total = max(count, self._total or 64)  # of unknown length: room for 64 at first
         frame_of = np.minimum(np.arange(columns) * total // columns, total - 1)
         until = int(np.searchsorted(frame_of, count))
         values = np.array(self._values, dtype=np.float64)[frame_of[:until]]
@@ -222,10 +198,8 @@ class Band:
         write_number(band, clock(frame[1]), self.width - gap, gap + self._row, size, FAINT)
         for t, score in enumerate(scores):
             if np.isfinite(score):
-                top, bottom = self._lane(t)
-                place = (top + bottom) // 2 - round(size * 0.72)
-                ink = INK if visible[t] else FAINT
-                write_number(band, f"{score:.2f}", self.width - gap, place, size, ink)
+                top, ink = sum(self._lane(t)) // 2 - round(size * 0.72), INK if visible[t] else FAINT
+                write_number(band, f"{score:.2f}", self.width - gap, top, size, ink)
 
 
 def _fill_columns(here: Image, values: NDArray[np.float64], color: Color, edge: int) -> None:

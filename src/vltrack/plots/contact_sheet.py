@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, Image, Step
 from vltrack.plots.compare import COLUMNS, SHOWN, TILE, cut, evenly, grid
-from vltrack.plots.compare_video import RIM, clock, draw_boxes, outline
-from vltrack.plots.draw import COLORS, DARK, Color, check_count, draw_steps, put_text, text_size
+from vltrack.plots.compare_video import RIM, SHIFT, clock, draw_boxes
+from vltrack.plots.draw import COLORS, DARK, Color, check_count, draw_steps, outline, put_text, text_size
 from vltrack.plots.draw import shortened as shortened_label
 from vltrack.plots.figures import tracker_color
 from vltrack.plots.text import number_width, shortened, width_of, write, write_number
@@ -202,7 +202,7 @@ def _snapshot_tile(shot: Snapshot, names: Sequence[str]) -> Image:
     image = cast(Image, read[:, :, ::-1].copy())
     if np.isfinite(shot.truth_4).all() and (shot.truth_4[2:] > 0).all():
         for thickness, color in ((5, RIM), (3, ANNOTATION)):
-            outline(image, shot.truth_4, color, thickness, dashed=False, line=3)
+            outline(image, shot.truth_4, color, thickness, far=4 * thickness, shift=SHIFT)
     image = draw_boxes(image, shot.boxes_T4, [True] * len(names), names, [False] * len(names))
     strip = np.full((26, TILE, 3), _WHITE, dtype=np.uint8)
     write(strip, f"frame {shot.frame}", (0, 4), LETTERS, _FAINT)

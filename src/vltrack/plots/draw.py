@@ -6,12 +6,14 @@ Functions draw into the array that they get, but for ``draw_steps``. Colors are 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vltrack.core.files import printable
-from vltrack.core.types import Image, Step
+from vltrack.core.types import Box, Image, Step, xywh_to_xyxy, xyxy_to_xywh
 
 Color = tuple[int, int, int]
 
@@ -61,22 +63,18 @@ def draw_steps(image: Image, steps: Sequence[Step], labels: Sequence[str] = ()) 
         (H, W, 3) RGB uint8.
     """
     drawn = image.copy()
-    for number, step in enumerate(steps):
-        x, y, w, h = (float(v) for v in step.box)
-        color = TARGET_COLORS[number % len(TARGET_COLORS)] if step.visible else GRAY
-        rectangle(drawn, (x, y, w, h), color, dashed=not step.visible)
-        score = f"{step.score:.2f}" if step.visible else f"lost {step.score:.2f}"
-        label = _with_score(drawn, labels[number] if number < len(labels) else "", score)
-        half = _line_width(drawn) / 2
-        plate(drawn, label, (x - half, y - half), y + h + half, color)
-    return drawn
-
-
-def _with_score(image: Image, label: str, score: str) -> str:
-    """Label and score, the label shortened so that a long sentence never pushes the score off the plate."""
     scale, weight = label_style(image)
-    room = round(image.shape[1] * 0.6) - text_size("  " + score, scale, weight)[0]
-    return "  ".join(part for part in (shortened(label, scale, weight, room), score) if part)
+    half = _line_width(image) / 2
+    for number, step in enumerate(steps):
+        x, y, _, h = step.box
+        color = TARGET_COLORS[number % len(TARGET_COLORS)] if step.visible else GRAY
+        rectangle(drawn, step.box, color, dashed=not step.visible)
+        score = f"{step.score:.2f}" if step.visible else f"lost {step.score:.2f}"
+        # The label is shortened so that a long sentence never pushes the score off the plate.
+        room = round(image.shape[1] * 0.6) - text_size("  " + score, scale, weight)[0]
+        label = shortened(labels[number], scale, weight, room) if number < len(labels) else ""
+        plate(drawn, f"{label}  {score}" if label else score, (x - half, y - half), y + h + half, color)
+    return drawn
 
 
 def _unit(image: Image) -> float:
@@ -88,29 +86,35 @@ def _line_width(image: Image) -> int:
     return max(2, round(2 * _unit(image)))
 
 
-def rectangle(image: Image, box: tuple[float, float, float, float], color: Color, dashed: bool = False) -> None:
-    """The outline of x, y, w, h with a dark rim, so that it shows on any background."""
-    height, width = image.shape[:2]
+def rectangle(image: Image, box: ArrayLike, color: Color, dashed: bool = False) -> None:
+    """The outline of x, y, w, h in whole pixels with a dark rim, so that it shows on any background."""
     line = _line_width(image)
-    x, y, w, h = box
-    # Clipped a little outside: sides beyond the frame stay unseen, and cv2 gets no number that it would wrap.
-    x1, x2 = (round(min(max(v, -2 * line), width + 2 * line)) for v in (x, x + w))
-    y1, y2 = (round(min(max(v, -2 * line), height + 2 * line)) for v in (y, y + h))
-    corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
-    sides = list(zip(corners, corners[1:] + corners[:1], strict=True))
+    whole = xyxy_to_xywh(np.round(xywh_to_xyxy(box)))
     for thickness, ink in ((line + 2, DARK), (line, color)):
-        for begin, end in sides:
-            for start, stop in _dashes(begin, end, 8 * line) if dashed else ((begin, end),):
-                cv2.line(image, start, stop, ink, thickness, cv2.LINE_AA)
+        outline(image, whole, ink, thickness, far=2 * line, dash=8 * line if dashed else None)
 
 
-def _dashes(begin: tuple[int, int], end: tuple[int, int], length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Every second piece of the line, pieces about ``length`` long, one at each end."""
-    a, b = np.array(begin, dtype=float), np.array(end, dtype=float)
-    pieces = 2 * max(1, round(float(np.abs(b - a).max()) / (2 * length))) + 1
-    points = [a + (b - a) * i / pieces for i in range(pieces + 1)]
-    whole = [(round(float(p[0])), round(float(p[1]))) for p in points]
-    return [(whole[i], whole[i + 1]) for i in range(0, pieces, 2)]
+def outline(
+    image: Image, box: Box, color: Color, thickness: int, *, far: int, dash: int | None = None, shift: int = 0
+) -> None:
+    """Draw the sides of x, y, w, h.
+
+    Args:
+        image: drawn into.
+        box: in pixels.
+        color, thickness: of the line.
+        far: pixels outside the image at which sides are clipped: enough that they stay unseen, and that cv2
+            gets no number that it would wrap.
+        dash: about the length of a dash in pixels; None for a solid line.
+        shift: binary digits of a pixel's fraction that count.
+    """
+    edge = np.array(image.shape[1::-1]) + far
+    low, high = np.clip(box[:2], -far, edge), np.clip(box[:2] + box[2:], -far, edge)
+    for begin, end in pairwise(np.array([low, (high[0], low[1]), high, (low[0], high[1]), low])):
+        pieces = 1 if dash is None else 2 * max(1, round(float(np.abs(end - begin).max()) / (2 * dash))) + 1
+        points = np.round(np.linspace(begin, end, pieces + 1) * (1 << shift)).astype(int).tolist()
+        for a, b in zip(points[::2], points[1::2], strict=True):
+            cv2.line(image, a, b, color, thickness, cv2.LINE_AA, shift)
 
 
 def label_style(image: Image) -> tuple[float, int]:
