@@ -202,6 +202,11 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
+def visible_in(folder: Path, name: str) -> np.ndarray:
+    """The column ``visible`` of a result's scores."""
+    return np.loadtxt(folder / "scores" / f"{name}.txt", delimiter=",", ndmin=2)[:, 1] != 0
+
+
 def main(out: str, weights: str, jobs: str, count: str) -> int:
     """Evaluate ``count`` sequences in two modes: painted ones by the stub or, where ``weights`` is the name
     of a shipped tracker, drawn ones next to ``out``. Returns the exit code.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stub_runs import LOADER, Painting, drawn, painting, stub_weights, tree
+from stub_runs import LOADER, Painting, drawn, painting, stub_weights, tree, visible_in
 from vltrack.checkpoints.cards import find_weights
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, ModelNotFound, UsageError
 from vltrack.evaluation.plan import data_sha256, differences, make_plan
@@ -59,14 +59,15 @@ def test_a_shipped_tracker_over_real_images(clips, tmp_path: Path) -> None:
         stored = read_results(plan.folders[mode])
         assert stored.complete
         assert stored.tracker == "litetrack-tiny"
-        assert (stored.data, stored.split, stored.mode) == ("painted", "test", mode)
+        assert (stored.fingerprint["data"]["name"], stored.fingerprint["data"]["split"]) == ("painted", "test")
+        assert stored.mode == mode
         steps = list(tracker.stream(sequence.frames(), box=box, text=text))
         expected = np.array([step.box for step in steps])
         if box is not None:
             expected[0] = box
         assert (stored.boxes(sequence.name) == expected).all()
         assert (stored.scores(sequence.name) == [step.score for step in steps]).all()
-        assert (stored.visible(sequence.name) == [step.visible for step in steps]).all()
+        assert (visible_in(plan.folders[mode], sequence.name) == [step.visible for step in steps]).all()
         assert (stored.seconds(sequence.name) > 0).all()
         assert verify(plan.folders[mode]) == []
     assert (read_results(plan.folders["nl"]).boxes(sequence.name)[0] != start).any()
@@ -98,7 +99,7 @@ def test_frames_that_do_not_decode_are_counted(weights: Path, tmp_path: Path) ->
         assert [(d.name, d.missing, d.invalid) for d in report.degraded] == [("a01", 1, 0)]
     stored = read_results(report.folders["bbox"])
     assert stored.complete
-    assert stored.statuses("a01") == {"ok": 4, "lost": 0, "missing": 1, "invalid": 0}
+    assert stored.records["a01"]["statuses"] == {"ok": 4, "lost": 0, "missing": 1, "invalid": 0}
     assert (stored.boxes("a01")[2] == stored.boxes("a01")[1]).all()
 
 
@@ -131,7 +132,7 @@ def test_a_sequence_without_a_sentence(weights: Path, tmp_path: Path) -> None:
     assert (stored.left_out, stored.names) == (("a00",), ("a01", "a02"))
     assert stored.complete
     stored = read_results(run(made(("nl",), "box")).folders["nl"])
-    assert [stored.named(name) for name in stored.names] == ["box", "sentence", "sentence"]
+    assert [record["named"] for record in stored.records.values()] == ["box", "sentence", "sentence"]
     assert stored.boxes("a00")[0].tolist() == [10, 20, 8, 6]
     with pytest.raises(UsageError, match="'guess'"):
         made(("nl",), "guess")

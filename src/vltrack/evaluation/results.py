@@ -17,7 +17,6 @@ shared it.
 
 from __future__ import annotations
 
-import io
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -31,13 +30,14 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError, GroundingFailed, StateError
 from vltrack.core.files import read_checksummed, sha256_bytes
 from vltrack.core.types import Floats
+from vltrack.datasets.parsing import parse_table
 from vltrack.evaluation.third_party import TrackerResults, read_third_party
+from vltrack.metrics.annotations import is_box
 
 RUN_FILE = "run.json"
 RUN, DONE, FAILED = "vltrack.run", "vltrack.done", "vltrack.failure"
 SUFFIXES = {"boxes": ".txt", "scores": ".txt", "times": ".txt", "done": ".json", "failures": ".json"}
 _AGAIN = "Run the evaluation again: it will redo this sequence."
-_MAX_NAME_BYTES = 200
 
 
 def open_results(path: Path) -> TrackerResults:
@@ -61,13 +61,13 @@ def results_of_run(stored: StoredResults) -> TrackerResults:
     notes = []
     if stored.left_out:
         notes.append(f"{len(stored.left_out)} sequences without a sentence were left out.")
-    by_box = sum(stored.named(name) == "box" for name in stored.names)
+    by_box = sum(record["named"] == "box" for record in stored.records.values())
     if stored.mode != "bbox" and by_box:
         notes.append(f"{by_box} sequences without a sentence were started by the box alone.")
     not_found = tuple(name for name, failure in stored.failures.items() if failure["error"] == GroundingFailed.code)
     if not_found:
         notes.append(f"in {len(not_found)} sequences the words found nothing to start with; their frames are misses.")
-    missing = sum(stored.statuses(name).get("missing", 0) for name in stored.names)
+    missing = sum(record["statuses"].get("missing", 0) for record in stored.records.values())
     if missing:
         notes.append(f"{missing} frames could not be decoded.")
     return TrackerResults(
@@ -91,40 +91,34 @@ class StoredResults:
     Attributes:
         folder: of the results.
         tracker: name of the weights, also of the folder above.
-        data, split: the data set.
         mode: ``nl``, ``bbox`` or ``nlbbox``.
-        fingerprint: all that the results depend on (see ``evaluation.plan``).
+        fingerprint: all that the results depend on, such as the data set (see ``evaluation.plan``).
         planned: names of all sequences that were to be run, in the data set's order.
         left_out: names of those without a sentence that the user chose to leave out.
-        names: those of ``planned`` that are finished, in the same order.
         failures: by name, the record of a sequence that failed (fields of ``SequenceFailure``).
-        records: by name, the content of ``done/<seq>.json``.
+        records: by name, the content of ``done/<seq>.json`` of those of ``planned`` that are finished: among
+            others ``named``, how the target was given (``sentence``, ``box`` or ``both``), and ``statuses``,
+            the number of frames by status.
     """
 
     folder: Path
     tracker: str
-    data: str
-    split: str
     mode: str
     fingerprint: dict[str, Any]
     planned: tuple[str, ...]
     left_out: tuple[str, ...]
-    names: tuple[str, ...]
     failures: Mapping[str, dict[str, Any]]
     records: Mapping[str, dict[str, Any]]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The finished sequences, in the order of ``planned``."""
+        return tuple(self.records)
+
+    @property
     def complete(self) -> bool:
         """Whether every planned sequence has a result."""
-        return len(self.names) == len(self.planned)
-
-    def named(self, name: str) -> str:
-        """How the target of a sequence was given: ``sentence``, ``box`` or ``both``."""
-        return str(self.records[name]["named"])
-
-    def statuses(self, name: str) -> dict[str, int]:
-        """Frames of a sequence by status: ``ok``, ``lost``, ``missing`` (undecodable), ``invalid``."""
-        return dict(self.records[name]["statuses"])
+        return len(self.records) == len(self.planned)
 
     def boxes(self, name: str) -> Floats:
         """(N, 4) float64 x, y, w, h in pixels; finite, w and h > 0.
@@ -135,41 +129,23 @@ class StoredResults:
             StateError: the file is missing or not the one that was written.
             DataError: a row is not a box (file:line).
         """
-        return read_boxes(self._checked("boxes", name), self._path("boxes", name), self._rows(name))
+        return self._read("boxes", name)
 
     def scores(self, name: str) -> Floats:
         """(N,) presence in [0, 1]. Raises as ``boxes``."""
-        return self._score_rows(name)[:, 0]
-
-    def visible(self, name: str) -> NDArray[np.bool_]:
-        """(N,) bool: whether the tracker took the target to be in the frame. Raises as ``boxes``."""
-        seen: NDArray[np.bool_] = self._score_rows(name)[:, 1] != 0
-        return seen
+        return self._read("scores", name)[:, 0]
 
     def seconds(self, name: str) -> Floats:
         """(N,) seconds that the tracker took per frame, without decoding. Raises as ``boxes``."""
-        path = self._path("times", name)
-        return read_times(_bytes(path), path, self._rows(name))
+        return self._read("times", name)
 
-    def _rows(self, name: str) -> int:
-        return int(self.records[name]["rows"])
-
-    def _path(self, kind: str, name: str) -> Path:
-        return file_of(self.folder, kind, name)
-
-    def _score_rows(self, name: str) -> Floats:
-        return read_scores(self._checked("scores", name), self._path("scores", name), self._rows(name))
-
-    def _checked(self, kind: str, name: str) -> bytes:
-        path = self._path(kind, name)
-        data = _bytes(path)
-        if sha256_bytes(data) != self.records[name]["sha256"][kind]:
-            raise _changed(path)
-        return data
+    def _read(self, kind: str, name: str) -> Floats:
+        record = self.records[name]
+        return _READERS[kind](_intact(self.folder, kind, record), file_of(self.folder, kind, name), record["rows"])
 
 
 def read_results(folder: Path) -> StoredResults:
-    """Read the records of a folder that ``evaluation.run`` wrote. Only finished sequences are in ``names``.
+    """Read the records of a folder that ``evaluation.run`` wrote.
 
     Raises:
         DataError: not a folder of results, or names in it that cannot be file names.
@@ -177,22 +153,15 @@ def read_results(folder: Path) -> StoredResults:
     """
     run, planned = _read_run(folder)
     records = {name: record for name in planned if (record := done_record(folder, name)) is not None}
-    failures = {}
-    for name in planned:
-        path = file_of(folder, "failures", name)
-        if name not in records and path.is_file():
-            failures[name] = read_checksummed(path, FAILED)
+    failed = {name: file_of(folder, "failures", name) for name in planned if name not in records}
     return StoredResults(
         folder=folder,
         tracker=run["tracker"],
-        data=run["fingerprint"]["data"]["name"],
-        split=run["fingerprint"]["data"]["split"],
         mode=run["fingerprint"]["mode"],
         fingerprint=run["fingerprint"],
         planned=planned,
         left_out=tuple(run["left_out"]),
-        names=tuple(records),
-        failures=failures,
+        failures={name: read_checksummed(path, FAILED) for name, path in failed.items() if path.is_file()},
         records=records,
     )
 
@@ -224,13 +193,26 @@ def is_finished(folder: Path, name: str) -> bool:
     """Whether a sequence's record is intact, its boxes and scores match it, and there are times."""
     try:
         record = done_record(folder, name)
-        if record is None:
-            return False
-        files = {kind: _bytes(file_of(folder, kind, name)) for kind in ("boxes", "scores", "times")}
-        checked_times(files["times"], file_of(folder, "times", name))
+        for kind in _READERS:
+            if record is not None:
+                _intact(folder, kind, record)
     except (StateError, DataError):
         return False
-    return all(sha256_bytes(files[kind]) == record["sha256"][kind] for kind in ("boxes", "scores"))
+    return record is not None
+
+
+def _intact(folder: Path, kind: str, record: Mapping[str, Any]) -> bytes:
+    """Lines of one file of a finished sequence. Raises ``StateError`` if it is missing or was changed."""
+    path = file_of(folder, kind, record["name"])
+    data = _bytes(path)
+    if kind == "times":
+        body = data.rpartition(_CHECKSUM)[0]
+        if with_checksum(body) != data:
+            raise _changed(path)
+        return body
+    if sha256_bytes(data) != record["sha256"][kind]:
+        raise _changed(path)
+    return data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,7 +258,7 @@ def verify(folder: Path) -> list[ResultIssue]:
 def _issues(folder: Path, name: str) -> list[ResultIssue]:
     """Issues in the files of one sequence. Raises ``StateError`` if its record itself is damaged."""
     record = done_record(folder, name)
-    paths = {kind: file_of(folder, kind, name) for kind in ("boxes", "scores", "times")}
+    paths = {kind: file_of(folder, kind, name) for kind in _READERS}
     if record is None:
         failure = file_of(folder, "failures", name)
         if failure.is_file():
@@ -284,14 +266,12 @@ def _issues(folder: Path, name: str) -> list[ResultIssue]:
         left = [path for path in paths.values() if path.is_file()]
         why = "has no record in done/ and does not count."
         return [ResultIssue(path=path, name=name, message=f"{path} {why}", unfinished=True) for path in left]
-    readers = {"boxes": read_boxes, "scores": read_scores, "times": read_times}
     found = []
     for kind, path in paths.items():
         try:
-            data = _bytes(path)
-            readers[kind](data, path, record["rows"])
-            if kind != "times" and sha256_bytes(data) != record["sha256"][kind]:
-                raise _changed(path)
+            if kind != "times":
+                _READERS[kind](_bytes(path), path, record["rows"])  # names the line of a row that was damaged
+            _READERS[kind](_intact(folder, kind, record), path, record["rows"])
         except (StateError, DataError) as error:
             found.append(ResultIssue(path=path, name=name, message=error.message))
     return found
@@ -354,7 +334,7 @@ def _is_file_name(name: str) -> bool:
     return (
         name.isprintable()
         and name == name.strip()
-        and 0 < len(name.encode(errors="replace")) <= _MAX_NAME_BYTES
+        and 0 < len(name.encode(errors="replace")) <= 200
         and not re.search(r'[/\\:<>"|?*]|\.\.|^\.|\.$', name)
     )
 
@@ -370,8 +350,7 @@ def lines_of(rows: list[tuple[Any, ...]]) -> bytes:
 def read_boxes(data: bytes, path: Path, rows: int) -> Floats:
     """(rows, 4) boxes from the bytes of a file. Raises ``DataError`` with the line (E08, docs/faults.md)."""
     boxes = _table(data, path, rows, 4)
-    sound = np.isfinite(boxes) & (boxes > (-np.inf, -np.inf, 0, 0))
-    _check_rows(sound.min(axis=1), path, "is not a box: finite x,y,w,h with w and h > 0 are needed")
+    _check_rows(is_box(boxes), path, "is not a box: finite x,y,w,h with w and h > 0 are needed")
     return boxes
 
 
@@ -384,45 +363,32 @@ def read_scores(data: bytes, path: Path, rows: int) -> Floats:
 
 
 def read_times(data: bytes, path: Path, rows: int) -> Floats:
-    """(rows,) seconds. Raises ``DataError``; ``StateError`` if they do not match the last line."""
-    seconds = _table(checked_times(data, path), path, rows, 1)[:, 0]
+    """(rows,) seconds. Raises ``DataError`` with the line."""
+    seconds = _table(data, path, rows, 1)[:, 0]
     _check_rows(np.isfinite(seconds) & (seconds >= 0), path, "is not a time")
     return seconds
 
 
-def checked_times(data: bytes, path: Path) -> bytes:
-    """The lines above the last one. Raises ``StateError`` if they do not match it."""
-    body, mark, checksum = data.rpartition(b"# sha256 ")
-    if (mark + checksum).decode(errors="replace") != times_checksum(body) + "\n":
-        raise _changed(path)
-    return body
+_READERS = {"boxes": read_boxes, "scores": read_scores, "times": read_times}
+_CHECKSUM = b"# sha256 "
 
 
-def times_checksum(body: bytes) -> str:
-    """The last line of a file of times: the sha256 of the lines above it."""
-    return f"# sha256 {sha256_bytes(body)}"
+def with_checksum(body: bytes) -> bytes:
+    """The content of a file of times: its lines, and their sha256 in the last one."""
+    return body + _CHECKSUM + sha256_bytes(body).encode() + b"\n"
 
 
 def _table(data: bytes, path: Path, rows: int, columns: int) -> Floats:
-    text = data.decode(errors="replace")
-    lines = text.removesuffix("\n").split("\n")
-    if len(lines) != rows:
-        raise DataError(f"{path} has {len(lines)} lines for {rows} frames.", hint=_AGAIN)
+    count = data.removesuffix(b"\n").count(b"\n") + 1
+    if count != rows:
+        raise DataError(f"{path} has {count} lines for {rows} frames.", hint=_AGAIN)
     try:
-        table: Floats = np.loadtxt(io.StringIO(text), dtype=np.float64, delimiter=",", ndmin=2, comments=None)
-        if table.shape == (rows, columns):
-            return table
-    except ValueError:
-        pass
-    number = next((n for n, line in enumerate(lines, 1) if not _is_row(line, columns)), 1)
-    raise DataError(f"{path}:{number}: {lines[number - 1][:80]!r} is not {columns} numbers.", hint=_AGAIN)
-
-
-def _is_row(line: str, columns: int) -> bool:
-    try:
-        return len([float(field) for field in line.split(",")]) == columns
-    except ValueError:
-        return False
+        table = parse_table(data, path, range(columns))
+    except DataError as error:
+        raise DataError(error.message, hint=_AGAIN) from error
+    if len(table) != rows:
+        raise DataError(f"{path}:{len(table) + 1}: the line is empty.", hint=_AGAIN)
+    return table
 
 
 def _check_rows(good: NDArray[np.bool_], path: Path, fault: str) -> None:

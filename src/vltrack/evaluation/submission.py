@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from vltrack.core.errors import PartialResult, UsageError
 from vltrack.core.files import sha256_bytes, write_bytes, write_text
 from vltrack.core.types import Floats
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 SERVERS = ("got10k", "trackingnet")
 """Data sets with a server and an archive format of its own."""
 
@@ -46,11 +45,17 @@ def pack(
     if server not in SERVERS:
         raise UsageError(f"No archive format for {server!r}.", hint=f"Known: {', '.join(SERVERS)}.")
     _check(server, frames, boxes, seconds)
-    members = dict(_got10k(frames, boxes, seconds) if server == "got10k" else _trackingnet(frames, boxes))
+    members: dict[str, bytes] = {}
+    for name in frames:
+        if server == "got10k":  # as the got10k toolkit writes them
+            members[f"{name}/{name}_001.txt"] = _text(boxes[name], "%.3f")
+            members[f"{name}/{name}_time.txt"] = _text(seconds[name], "%.8f")
+        else:
+            members[f"{name}.txt"] = _text(boxes[name], "%.3f")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
-            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry = zipfile.ZipInfo(name)  # of 1980-01-01
             entry.external_attr = 0o644 << 16
             entry.create_system = 3
             archive.writestr(entry, members[name])
@@ -85,21 +90,6 @@ def _check(server: str, frames: Mapping[str, int], boxes: Mapping[str, Floats], 
     broken = [name for name in frames if not np.isfinite(boxes[name]).all()]
     if broken:
         raise PartialResult(f"The boxes of {broken[0]} are not all finite. No archive was written.")
-
-
-def _got10k(
-    frames: Mapping[str, int], boxes: Mapping[str, Floats], seconds: Mapping[str, Floats]
-) -> Iterator[tuple[str, bytes]]:
-    """``<seq>/<seq>_001.txt`` and ``<seq>/<seq>_time.txt``, as the got10k toolkit writes them."""
-    for name in frames:
-        yield f"{name}/{name}_001.txt", _text(boxes[name], "%.3f")
-        yield f"{name}/{name}_time.txt", _text(seconds[name][:, None], "%.8f")
-
-
-def _trackingnet(frames: Mapping[str, int], boxes: Mapping[str, Floats]) -> Iterator[tuple[str, bytes]]:
-    """``<seq>.txt``, numbers between commas."""
-    for name in frames:
-        yield f"{name}.txt", _text(boxes[name], "%.3f")
 
 
 def _text(rows: Floats, form: str) -> bytes:

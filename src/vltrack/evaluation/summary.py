@@ -20,7 +20,7 @@ from vltrack.core.types import Floats, iou_xywh
 from vltrack.datasets.reader import Dataset
 from vltrack.evaluation.results import read_results, results_of_run
 from vltrack.evaluation.third_party import TrackerResults, match_names
-from vltrack.metrics.annotations import Annotation, Annotations, Flags
+from vltrack.metrics.annotations import Annotation, Annotations, Flags, is_box, listed
 from vltrack.metrics.protocol_search import causes, trivial_hits
 from vltrack.metrics.protocols import RULES, Rule, benchmark_of
 from vltrack.metrics.scoring import CURVES, MEASURES, NO_ROW, Scores, align, score, upper_bound, webuav
@@ -186,7 +186,7 @@ def _values(scores: Scores, among: Flags | None = None) -> dict[str, float | Non
 def _extra(annotations: Annotations, boxes: Floats, rule: Rule) -> dict[str, float]:
     """Measures that only one benchmark has, in percent."""
     if rule.name == "trackingnet" and rule.first == "truth":
-        there = np.array((boxes[:, 2:] > 0).all(axis=1) & np.isfinite(boxes).all(axis=1))
+        there = is_box(boxes)
         there[annotations.starts[:-1]] = True
         return {"coverage": 100 * float(there.mean())}
     if rule.name == "webuav" and rule.first == "truth":
@@ -197,15 +197,15 @@ def _extra(annotations: Annotations, boxes: Floats, rule: Rule) -> dict[str, flo
 
 def _deviations(rule: Rule) -> dict[str, str]:
     """Definitions of the rule's measures that differ from those of most toolkits."""
-    found = {}
-    if rule.success_score == "area":
-        found["auc"] = "area under the success curve"
-    if rule.precision_score == "area":
-        found["precision"] = "area under the precision curve to 50 px"
-    if rule.norm_score in ("mean", "area"):
-        how = {"mean": "mean of the curve to 0.5", "area": "area under the curve to 0.5"}
-        found["norm_precision"] = how[rule.norm_score]
-    return found
+    definitions = {
+        ("auc", rule.success_score): {"area": "area under the success curve"},
+        ("precision", rule.precision_score): {"area": "area under the precision curve to 50 px"},
+        ("norm_precision", rule.norm_score): {
+            "mean": "mean of the curve to 0.5",
+            "area": "area under the curve to 0.5",
+        },
+    }
+    return {measure: texts[how] for (measure, how), texts in definitions.items() if how in texts}
 
 
 def row_notes(results: TrackerResults, annotations: Annotations, short: Short) -> list[str]:
@@ -215,61 +215,48 @@ def row_notes(results: TrackerResults, annotations: Annotations, short: Short) -
     missing = [name for name in annotations.names if name not in rows]
     fewer = [f"{name} {rows[name]:,} of {lengths[name]:,}" for name in rows if rows[name] < lengths[name]]
     more = [f"{name} {rows[name]:,} for {lengths[name]:,}" for name in rows if rows[name] > lengths[name]]
-    broken = {name: _count_broken(results.boxes[name][: lengths[name]]) for name in rows}
-    broken = {name: count for name, count in broken.items() if count}
+    broken = {}
+    for name in rows:
+        later = results.boxes[name][1 : lengths[name]]
+        # A row of NO_ROW is not written by a tracker; the miss is reported by ``not_found``.
+        count = int((~is_box(later) & ~np.isposinf(later[:, 0])).sum())
+        if count:
+            broken[name] = count
     notes = []
     if missing:
-        notes.append(f"{counted(len(missing), 'sequence')} without a result, zeros: {_some(missing)}.")
+        notes.append(f"{counted(len(missing), 'sequence')} without a result, zeros: {listed(missing, 5)}.")
     if fewer:
         how = {"cut": "the annotation is cut to them", "misses": "frames without a row are misses"}
         fate = how.get(short, "each rule fills them in its own way")
-        notes.append(f"{counted(len(fewer), 'result')} with too few rows, {fate}: {_some(fewer)}.")
+        notes.append(f"{counted(len(fewer), 'result')} with too few rows, {fate}: {listed(fewer, 5)}.")
     if more:
         other = sum(rows[name] > 1.5 * lengths[name] for name in rows) > len(rows) / 2
         hint = " Most have far more: is this another version of the data?" if other else ""
-        notes.append(f"{counted(len(more), 'result')} with too many rows, cut: {_some(more)}.{hint}")
+        notes.append(f"{counted(len(more), 'result')} with too many rows, cut: {listed(more, 5)}.{hint}")
     if broken:
         notes.append(
             f"{counted(sum(broken.values()), 'row')} without a box (NaN, or no width or height) in"
-            f" {counted(len(broken), 'result')}; the box before is repeated or it is a miss: {_some(broken)}."
+            f" {counted(len(broken), 'result')}; the box before is repeated or it is a miss: {listed(list(broken), 5)}."
         )
     return notes
-
-
-def _count_broken(boxes: Floats) -> int:
-    """Count rows after the first that are not a box; ``NO_ROW`` is counted elsewhere."""
-    rows = boxes[1:][~np.isposinf(boxes[1:, 0])]
-    return int((~(np.isfinite(rows).all(axis=1) & (rows[:, 2:] > 0).all(axis=1))).sum())
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 
 
 def _sequences(annotations: Annotations, results: TrackerResults) -> list[dict[str, Any]]:
     records = []
     for index, name in enumerate(annotations.names):
         part = annotations.rows(index)
-        boxes = results.boxes.get(name)
-        first = None if boxes is None or not len(boxes) else _overlap(boxes[0], annotations.boxes[part][0])
+        pair = np.concatenate([results.boxes.get(name, np.zeros((0, 4)))[:1], annotations.boxes[part][:1]])
+        both = len(pair) == 2 and is_box(pair).all()
         records.append(
             {
                 "name": name,
                 "frames": part.stop - part.start,
                 "absent": int(annotations.absent[part].sum()),
                 "attributes": [key for key, flags in annotations.attributes.items() if flags[index]],
-                "first_overlap": first,
+                "first_overlap": min(1.0, float(iou_xywh(*pair))) if both else None,
             }
         )
     return records
-
-
-def _overlap(box: Floats, annotated: Floats) -> float | None:
-    pair = np.stack([box, annotated])
-    if not (np.isfinite(pair).all() and (pair[:, 2:] > 0).all()):
-        return None
-    return min(1.0, float(iou_xywh(box, annotated)))
 
 
 def _speed(results: TrackerResults) -> dict[str, float] | None:
@@ -288,7 +275,7 @@ def _json_list(values: Floats) -> list[float | None]:
 
 def _json_number(value: float) -> float | None:
     """Number for JSON, null if not finite; twelve digits keep files the same on every machine."""
-    return None if not np.isfinite(value) else float(f"{float(value):.12g}")
+    return float(f"{float(value):.12g}") if np.isfinite(value) else None
 
 
 # -- reading a summary --------------------------------------------------------------------------------------

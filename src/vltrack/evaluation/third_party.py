@@ -31,7 +31,6 @@ from vltrack.core.track import Track
 from vltrack.core.types import Floats
 from vltrack.datasets.parsing import parse_table, read_bytes
 
-MAX_TABLE_BYTES = 1 << 30
 _NOT_BOXES = re.compile(r"_(time|times|confidence|conf|scores?|fps|attribute)$")
 _REPETITION = re.compile(r"(?P<name>.+)_(?P<run>\d{3})$")
 _ABSENT = re.compile(r"[ \t]*0?[ \t]*\r?")
@@ -130,15 +129,14 @@ def _read_texts(tracker: str, files: Iterable[tuple[str, bytes]], folder: str = 
 def read_boxes(data: bytes, where: str) -> Floats:
     """(N, 4) boxes of one result file. Raises ``DataError`` with ``where``, line and column."""
     lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")
-    absent = [number for number, line in enumerate(lines) if _ABSENT.fullmatch(line)]
-    if not absent:
+    absent = [bool(_ABSENT.fullmatch(line)) for line in lines]
+    if not any(absent):
         return parse_table(data, where)
-    if len(absent) == len(lines):
+    if all(absent):
         raise DataError(f"No box in any row of {where}.", hint="Run the tracker on it again.")
     # Absent rows are read as boxes of zeros and then set to NaN, so that line numbers in errors stay right.
-    for number in absent:
-        lines[number] = "0 0 0 0"
-    boxes = parse_table("\n".join(lines).encode(), where)
+    rows = ("0 0 0 0" if gone else line for line, gone in zip(lines, absent, strict=True))
+    boxes = parse_table("\n".join(rows).encode(), where)
     boxes[absent] = np.nan
     return boxes
 
@@ -150,7 +148,7 @@ def _unzip(path: Path) -> Iterable[tuple[str, bytes]]:
             members = [member for member in archive.infolist() if member.filename.endswith(".txt")]
             total = sum(member.file_size for member in members)
             packed = sum(member.compress_size for member in members)
-            if total > MAX_TABLE_BYTES or total > 100 * max(packed, 1 << 20):
+            if total > 1 << 30 or total > 100 * max(packed, 1 << 20):
                 raise DataError(f"{path} unpacks to {total:,} bytes. That is not a submission.")
             for member in sorted(members, key=lambda member: member.filename):
                 inside = PurePosixPath(member.filename)
@@ -171,14 +169,11 @@ def _read_npz(path: Path) -> dict[str, Floats]:
     if boxes.shape != (lengths.sum(), 4) or len(names) != len(lengths):
         raise DataError(f"{path}: {boxes.shape} boxes for {len(names)} names and {lengths.sum()} frames.")
     keys = [str(name) for name in names]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise DataError(f"{path}: duplicate sequence name {twice!r}.")
-    ends = np.cumsum(lengths)
-    return {
-        key: np.asarray(boxes[end - count : end], dtype=np.float64)
-        for key, count, end in zip(keys, lengths, ends, strict=True)
-    }
+    for key in keys:
+        if keys.count(key) > 1:
+            raise DataError(f"{path}: duplicate sequence name {key!r}.")
+    rows, ends = np.asarray(boxes, dtype=np.float64), np.cumsum(lengths)
+    return {key: rows[end - count : end] for key, count, end in zip(keys, lengths, ends, strict=True)}
 
 
 def _read_otb_json(path: Path) -> Floats:

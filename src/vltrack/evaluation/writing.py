@@ -35,7 +35,7 @@ from vltrack.evaluation.results import (
     lines_of,
     read_boxes,
     read_scores,
-    times_checksum,
+    with_checksum,
 )
 from vltrack.evaluation.workers import Row, SequenceFailure, Task
 
@@ -104,12 +104,13 @@ class ResultWriter:
         name = task.sequence.name
         if len(rows) != len(task.sequence) or not rows:
             raise DataError(f"{name} has {len(task.sequence)} frames, {len(rows)} were read.")
-        boxes = lines_of([row[:4] for row in rows])
-        scores = lines_of([(row[4], int(row[5])) for row in rows])
-        times = lines_of([row[7:] for row in rows])
-        files = {"boxes": boxes, "scores": scores, "times": times + f"{times_checksum(times)}\n".encode()}
-        read_boxes(boxes, Path(name), len(rows))
-        read_scores(scores, Path(name), len(rows))
+        files = {
+            "boxes": lines_of([row[:4] for row in rows]),
+            "scores": lines_of([(row[4], int(row[5])) for row in rows]),
+            "times": with_checksum(lines_of([row[7:] for row in rows])),
+        }
+        read_boxes(files["boxes"], Path(name), len(rows))
+        read_scores(files["scores"], Path(name), len(rows))
         counts = Counter(row[6] for row in rows)
         for kind, data in files.items():
             write_bytes(file_of(self.folder, kind, name), data)

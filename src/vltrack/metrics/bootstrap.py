@@ -83,19 +83,9 @@ class Interval:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: every attribute, ``p_value`` and ``excludes_zero``; None for what is not defined."""
-        return {
-            "mean": finite_or_none(self.mean),
-            "low": finite_or_none(self.low),
-            "high": finite_or_none(self.high),
-            "share_above_zero": finite_or_none(self.share_above_zero),
-            "p_value": finite_or_none(self.p_value),
-            "sequences": self.sequences,
-            "left_out": self.left_out,
-            "level": self.level,
-            "draws": self.draws,
-            "excludes_zero": self.excludes_zero,
-            "method": "paired percentile bootstrap",
-        }
+        names = ("mean", "low", "high", "share_above_zero", "p_value", "sequences", "left_out", "level", "draws")
+        values = {name: finite_or_none(getattr(self, name)) for name in names}
+        return values | {"excludes_zero": self.excludes_zero, "method": "paired percentile bootstrap"}
 
 
 def paired_bootstrap(
@@ -124,24 +114,20 @@ def paired_bootstrap(
         raise ValueError(f"draws must be at least 1 and level between 0 and 1, got {draws} and {level}")
     counts: NDArray[np.bool_] = np.isfinite(first) & np.isfinite(second)
     gains = first[counts] - second[counts]
-    number, left_out = len(gains), len(first) - len(gains)
-    if number < 2:
-        mean = float(gains[0]) if number else math.nan
-        return Interval(
-            mean=mean, low=math.nan, high=math.nan, share_above_zero=math.nan,
-            sequences=number, left_out=left_out, level=level, draws=0,
-        )  # fmt: skip
-    means = _resampled_means(gains, draws, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high, above = math.nan, math.nan, math.nan
+    if len(gains) >= 2:
+        means = _resampled_means(gains, draws, seed)
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]).tolist()
+        above = float((means > 0).mean() + (means == 0).mean() / 2)
     return Interval(
-        mean=float(gains.mean()),
-        low=float(low),
-        high=float(high),
-        share_above_zero=float((means > 0).mean() + (means == 0).mean() / 2),
-        sequences=number,
-        left_out=left_out,
+        mean=float(gains.mean()) if len(gains) else math.nan,
+        low=low,
+        high=high,
+        share_above_zero=above,
+        sequences=len(gains),
+        left_out=len(first) - len(gains),
         level=level,
-        draws=draws,
+        draws=draws if len(gains) >= 2 else 0,
     )
 
 

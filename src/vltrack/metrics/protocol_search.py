@@ -70,8 +70,7 @@ def which_rule(
     Unchanged boxes come first, the closest match first of all; a change that does not alter the score is not
     listed again. Each rule is also tried with the tracker's own first frame.
     """
-    found: dict[tuple[int, str, float], list[str]] = {}
-    exact: dict[tuple[int, str, float], float] = {}
+    fits: dict[tuple[str, str, float], ProtocolMatch] = {}
     listed: set[tuple[str, str, float]] = set()
     refused: dict[str, str] = {}
     for alike in _group_alike(rules):
@@ -80,23 +79,18 @@ def which_rule(
         except DataError as error:
             refused |= {rule.name: error.message for rule in alike}
             continue
-        for place, (_, change) in enumerate(CHANGES.values()):
-            for suffix, measure, value in _all_values(aligned, change(boxes), alike[0]):
-                key = (place, measure, round(value, 3))
-                for name in (rule.name + suffix for rule in alike):
-                    if abs(value - number) <= tolerance and (name, *key[1:]) not in listed:
-                        listed.add((name, *key[1:]))
-                        found.setdefault(key, []).append(name)
-                        exact.setdefault(key, value)
-    changes = tuple(CHANGES)
-    order = sorted(found, key=lambda key: (key[0], abs(exact[key] - number), key[1]))
-    fits = [
-        ProtocolMatch(
-            rules=tuple(found[key]), measure=key[1], change=changes[key[0]], value=exact[key], off=exact[key] - number
-        )
-        for key in order
-    ]
-    return ProtocolSearch(fits=tuple(fits), refused=refused)
+        for change, (_, changed) in CHANGES.items():
+            for suffix, measure, value in _all_values(aligned, changed(boxes), alike[0]):
+                rounded = round(value, 3)
+                names = [name for rule in alike if ((name := rule.name + suffix), measure, rounded) not in listed]
+                if names and abs(value - number) <= tolerance:
+                    listed |= {(name, measure, rounded) for name in names}
+                    first = ProtocolMatch(rules=(), measure=measure, change=change, value=value, off=value - number)
+                    fit = fits.setdefault((change, measure, rounded), first)
+                    fits[change, measure, rounded] = replace(fit, rules=(*fit.rules, *names))
+    order = list(CHANGES)
+    matches = sorted(fits.values(), key=lambda fit: (order.index(fit.change), abs(fit.off), fit.measure))
+    return ProtocolSearch(fits=tuple(matches), refused=refused)
 
 
 def _group_alike(rules: Iterable[Rule]) -> list[list[Rule]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -218,31 +217,27 @@ class Benchmark:
         return {"official": RULES[self.official], "vlt-python": RULES[self.papers]}
 
 
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
-    {
-        "lasot": Benchmark(official="lasot", papers="vlt-python-lasot"),
-        "lasot_ext": Benchmark(official="lasot", papers="vlt-python-visible"),
-        "tnl2k": Benchmark(official="tnl2k"),
-        "vasttrack": Benchmark(official="vasttrack", papers="vlt-python-lasot"),
-        "otb99": Benchmark(official="otb"),
-        "otb100": Benchmark(official="otb"),
-        "dtb70": Benchmark(official="otb"),
-        "nfs": Benchmark(official="otb"),
-        "uav123": Benchmark(official="otb", papers="vlt-python-uav"),
-        "uav123_10fps": Benchmark(official="otb", papers="vlt-python-uav"),
-        "webuav3m": Benchmark(official="webuav"),
-        "got10k": Benchmark(official="got10k", papers="got10k"),
-        "trackingnet": Benchmark(official="trackingnet", papers="trackingnet"),
-        "mgit": Benchmark(
-            official="otb",
-            note="MGIT's own server scores other errors and restarts; this is plain one-pass evaluation.",
-        ),
-        "folder": Benchmark(
-            official="visible-only",
-            note="Clips of your own have no official rule: frames without the target do not count.",
-        ),
-    }
-)
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "lasot": Benchmark(official="lasot", papers="vlt-python-lasot"),
+    "lasot_ext": Benchmark(official="lasot", papers="vlt-python-visible"),
+    "tnl2k": Benchmark(official="tnl2k"),
+    "vasttrack": Benchmark(official="vasttrack", papers="vlt-python-lasot"),
+    "otb99": Benchmark(official="otb"),
+    "otb100": Benchmark(official="otb"),
+    "dtb70": Benchmark(official="otb"),
+    "nfs": Benchmark(official="otb"),
+    "uav123": Benchmark(official="otb", papers="vlt-python-uav"),
+    "uav123_10fps": Benchmark(official="otb", papers="vlt-python-uav"),
+    "webuav3m": Benchmark(official="webuav"),
+    "got10k": Benchmark(official="got10k", papers="got10k"),
+    "trackingnet": Benchmark(official="trackingnet", papers="trackingnet"),
+    "mgit": Benchmark(
+        official="otb", note="MGIT's own server scores other errors and restarts; this is plain one-pass evaluation."
+    ),
+    "folder": Benchmark(
+        official="visible-only", note="Clips of your own have no official rule: frames without the target do not count."
+    ),
+}
 """By the data set's name in ``vltrack.datasets``."""
 
 
