@@ -4,9 +4,11 @@ be.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_stub import StubFollower
@@ -21,6 +23,17 @@ class Result:
     code: int
     out: str
     err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def ends(self, code: int, *said: str) -> Result:
+        """Check the exit code and that standard error holds each of ``said``."""
+        assert self.code == code, self.err
+        for text in said:
+            assert text in self.err
+        return self
 
 
 Command = Callable[..., Result]

@@ -36,9 +36,9 @@ def use(monkeypatch: pytest.MonkeyPatch, model: Reader, **card: object) -> None:
 
 def test_a_reader_passes_on_twins(command, monkeypatch, tmp_path) -> None:
     use(monkeypatch, Reader())
-    done = command("audit", "litetrack-tiny", "--twins", "6", "--frames", "4", "--out", tmp_path / "a")
-    assert done.code == 0, done.err
-    assert "distractor pairs: follows the sentence" in done.err
+    done = command("audit", "litetrack-tiny", "--twins", "6", "--frames", "4", "--out", tmp_path / "a").ends(
+        0, "distractor pairs: follows the sentence"
+    )
     assert re.search(r"scenes that flip with the sentence +1\.000", done.err)
     assert done.out == ""
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["audit.csv", "audit.json", "audit.png", "audit.svg"]
@@ -46,9 +46,8 @@ def test_a_reader_passes_on_twins(command, monkeypatch, tmp_path) -> None:
 
 def test_a_model_that_ignores_text_leaves_with_7_and_the_results_are_kept(command, monkeypatch, tmp_path) -> None:
     use(monkeypatch, Deaf())
-    done = command("audit", "litetrack-tiny", "--twins", "3", "--frames", "4", "--out", tmp_path, "--json")
-    assert done.code == 7
-    told = json.loads(done.out)
+    done = command("audit", "litetrack-tiny", "--twins", "3", "--frames", "4", "--out", tmp_path, "--json").ends(7)
+    told = done.json
     assert (told["verdict"], told["flip"]["mean"]) == ("ignores the sentence", 0.0)
     assert json.loads(done.err.splitlines()[-1])["error"]["code"] == "PartialResult"
     assert json.loads((tmp_path / "audit.json").read_text()) == told
@@ -56,9 +55,8 @@ def test_a_model_that_ignores_text_leaves_with_7_and_the_results_are_kept(comman
 
 def test_a_data_set(command, monkeypatch, clips, tmp_path) -> None:
     use(monkeypatch, Reader(), sha256="ab" * 32)
-    done = command("audit", "litetrack-tiny", "--data", clips, "--out", tmp_path, "--json")
-    assert done.code == 0, done.err
-    told = json.loads(done.out)
+    done = command("audit", "litetrack-tiny", "--data", clips, "--out", tmp_path, "--json").ends(0)
+    told = done.json
     assert told["model"] == "litetrack-tiny"
     assert told["weights_sha256"] == "ab" * 32
     assert told["data"] == clips.name
@@ -74,17 +72,14 @@ def test_a_data_set(command, monkeypatch, clips, tmp_path) -> None:
 
 def test_a_data_set_that_is_ignored(command, monkeypatch, clips) -> None:
     use(monkeypatch, Deaf())
-    done = command("audit", "litetrack-tiny", "--data", clips, "--limit", "2", "--end", "3", "--quiet")
-    assert done.code == 7
+    done = command("audit", "litetrack-tiny", "--data", clips, "--limit", "2", "--end", "3", "--quiet").ends(7)
     assert done.err.count("\n") == 1
     assert "litetrack-tiny ignores the sentence (nl and nlbbox)" in done.err
 
 
 def test_modes_are_chosen(command, monkeypatch, clips) -> None:
     use(monkeypatch, Reader())
-    done = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl", "--limit", "1", "--json")
-    assert done.code == 0, done.err
-    told = json.loads(done.out)
+    told = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl", "--limit", "1", "--json").ends(0).json
     assert list(told["modes"]) == ["nl"]
     assert told["modes"]["nl"]["verdict"] == "too few targets to tell"
 
@@ -94,29 +89,24 @@ def test_a_clip_has_movement_only(command, monkeypatch, clips, tmp_path) -> None
     source = clips / "clip-0" / "img"
     sentence = (clips / "clip-0" / "nlp.txt").read_text().strip()
     box = (clips / "clip-0" / "groundtruth.txt").read_text().split()[0]
-    done = command("audit", "litetrack-tiny", "--data", source, "--text", sentence, "--box", box, "--out", tmp_path)
-    assert done.code == 0, done.err
-    assert "no ground truth" in done.err
+    command("audit", "litetrack-tiny", "--data", source, "--text", sentence, "--box", box, "--out", tmp_path).ends(
+        0, "no ground truth"
+    )
     told = json.loads((tmp_path / "audit.json").read_text())
     assert set(told["modes"]) == {"nl", "nlbbox"}
     words = command("audit", "litetrack-tiny", "--data", source, "--text", sentence, "--json")
-    assert set(json.loads(words.out)["modes"]) == {"nl"}
+    assert set(words.json["modes"]) == {"nl"}
 
 
 def test_a_model_without_words_is_told_so(command, monkeypatch, clips) -> None:
     use(monkeypatch, Reader(), modes=("bbox",))
-    done = command("audit", "litetrack-tiny", "--data", clips)
-    assert done.code == 2
-    assert "claims to read no sentence" in done.err
-    twins = command("audit", "litetrack-tiny", "--twins", "2")
-    assert twins.code == 2
+    command("audit", "litetrack-tiny", "--data", clips).ends(2, "claims to read no sentence")
+    command("audit", "litetrack-tiny", "--twins", "2").ends(2)
 
 
 def test_a_mode_that_the_model_has_not_is_told(command, monkeypatch, clips) -> None:
     use(monkeypatch, Reader(), modes=("bbox", "nlbbox"))
-    done = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl")
-    assert done.code == 2
-    assert "has no mode nl" in done.err
+    command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl").ends(2, "has no mode nl")
 
 
 def test_a_broken_sequence_is_named_and_the_others_are_kept(command, monkeypatch, tmp_path) -> None:
@@ -124,9 +114,8 @@ def test_a_broken_sequence_is_named_and_the_others_are_kept(command, monkeypatch
     for number, (_, made) in enumerate(distractor_scenes(2, 3)):
         write_clip(made, tmp_path / "data" / f"clip-{number}")
     (tmp_path / "data" / "clip-1" / "img" / "00000002.jpg").write_bytes(b"no picture")
-    done = command("audit", "litetrack-tiny", "--data", tmp_path / "data", "--json", "--modes", "nl")
-    assert done.code == 7
-    told = json.loads(done.out)
+    done = command("audit", "litetrack-tiny", "--data", tmp_path / "data", "--json", "--modes", "nl").ends(7)
+    told = done.json
     assert [one["name"] for one in told["sequences"]] == ["clip-0"]
     assert [one["name"] for one in told["failed"]] == ["clip-1"]
     assert "1 of 2 targets failed" in done.err
@@ -145,38 +134,31 @@ def test_a_broken_sequence_is_named_and_the_others_are_kept(command, monkeypatch
     ],
 )
 def test_flags_that_do_not_fit(command, words, said) -> None:
-    done = command("audit", "litetrack-tiny", *words)
-    assert done.code == 2
-    assert said in done.err
+    command("audit", "litetrack-tiny", *words).ends(2, said)
 
 
 def test_input_that_cannot_be_audited(command, monkeypatch, clips, tmp_path) -> None:
     use(monkeypatch, Reader())
     film = tmp_path / "clip.mp4"
     film.write_bytes(b"")
-    alone = command("audit", "litetrack-tiny", "--data", film)
-    assert alone.code == 2
-    assert "nothing says what to follow" in alone.err
+    command("audit", "litetrack-tiny", "--data", film).ends(2, "nothing says what to follow")
     assert command("audit", "litetrack-tiny", "--data", tmp_path / "nothing").code == 4
     (tmp_path / "OTB100.json").write_text("{}")
     for more in ([], ["--text", "the dog"]):
-        boxes = command("audit", "litetrack-tiny", "--data", tmp_path / "OTB100.json", *more)
-        assert boxes.code == 2
-        assert "OTB100.json is an annotation without images" in boxes.err
+        command("audit", "litetrack-tiny", "--data", tmp_path / "OTB100.json", *more).ends(
+            2, "OTB100.json is an annotation without images"
+        )
     for number, (_, made) in enumerate(distractor_scenes(1, 2)):
         write_clip(made, tmp_path / "mute" / f"clip-{number}")
         (tmp_path / "mute" / f"clip-{number}" / "nlp.txt").unlink()
-    mute = command("audit", "litetrack-tiny", "--data", tmp_path / "mute")
-    assert mute.code == 4
-    assert "has a sentence" in mute.err
+    command("audit", "litetrack-tiny", "--data", tmp_path / "mute").ends(4, "has a sentence")
 
 
 def test_one_scene_gives_no_interval(command, monkeypatch) -> None:
     use(monkeypatch, Deaf())
-    done = command("audit", "litetrack-tiny", "--twins", "1", "--frames", "4")
-    assert done.code == 7
-    assert "one scene: no interval." in done.err
-    assert "of 1 scene each" in done.err
+    done = command("audit", "litetrack-tiny", "--twins", "1", "--frames", "4").ends(
+        7, "one scene: no interval.", "of 1 scene each"
+    )
     assert "1 scenes" not in done.err
 
 
@@ -197,8 +179,7 @@ def test_a_line_now_and_then_tells_how_far_it_is(command, monkeypatch, clips) ->
 def test_nothing_is_overwritten_unasked(command, monkeypatch, tmp_path) -> None:
     use(monkeypatch, Reader())
     (tmp_path / "audit.csv").write_text("mine")
-    done = command("audit", "litetrack-tiny", "--twins", "1", "--out", tmp_path)
-    assert done.code == 2
+    command("audit", "litetrack-tiny", "--twins", "1", "--out", tmp_path).ends(2)
     assert (tmp_path / "audit.csv").read_text() == "mine"
 
 
@@ -211,16 +192,16 @@ def test_ctrl_c_keeps_the_targets_that_are_done(command, monkeypatch, clips, tmp
             raise KeyboardInterrupt
 
     model.fault = stop
-    done = command("audit", "litetrack-tiny", "--data", clips, "--out", tmp_path / "a")
-    assert done.code == 130
-    assert "interrupted after 1 of 3 targets" in done.err
+    command("audit", "litetrack-tiny", "--data", clips, "--out", tmp_path / "a").ends(
+        130, "interrupted after 1 of 3 targets"
+    )
     told = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert told["complete"] is False
     assert [one["name"] for one in told["sequences"]] == ["clip-0"]
     model.searched.clear()
-    twins = command("audit", "litetrack-tiny", "--twins", "3", "--frames", "4", "--out", tmp_path / "b")
-    assert twins.code == 130
-    assert "interrupted after 1 of 3 scenes" in twins.err
+    command("audit", "litetrack-tiny", "--twins", "3", "--frames", "4", "--out", tmp_path / "b").ends(
+        130, "interrupted after 1 of 3 scenes"
+    )
 
 
 @pytest.mark.slow
@@ -228,6 +209,6 @@ def test_ctrl_c_keeps_the_targets_that_are_done(command, monkeypatch, clips, tmp
 def test_shipped_models_are_audited_to_the_end(name: str, command) -> None:
     """Whatever the verdict is, it is one of the known ones and the exit code agrees with it."""
     done = command("audit", f"{name}-tiny", "--twins", "3", "--frames", "4", "--json")
-    told = json.loads(done.out)
+    told = done.json
     assert done.code == (0 if told["verdict"] == "too few scenes to tell" else 7)
     assert Tracker.load(f"{name}-tiny").card["sha256"] == told["weights_sha256"]

@@ -35,7 +35,7 @@ def test_fetch_help_says_what_from_where_to_where(command, name: str) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.out.count("ROOT/") >= 2
     assert f"vltrack datasets check ROOT --name {name}" in done.out
-    found = json.loads(command("datasets", "fetch-help", name, "--json").out)
+    found = command("datasets", "fetch-help", name, "--json").json
     assert re.search(r"[\w-]+\.[\w.-]+/|your own disk|got-10k\.", found["page"]) or name not in videos()
     assert found["parts"]
     assert found["tree"]
@@ -43,29 +43,25 @@ def test_fetch_help_says_what_from_where_to_where(command, name: str) -> None:
 
 
 def test_an_unknown_name_has_its_nearest(command) -> None:
-    done = command("datasets", "fetch-help", "lasott")
-    assert done.code == 4
-    assert "Did you mean lasot?" in done.err
+    command("datasets", "fetch-help", "lasott").ends(4, "Did you mean lasot?")
 
 
 def test_check_of_a_whole_set(command, tnl2k: Path) -> None:
-    done = command("datasets", "check", tnl2k)
-    assert done.code == 0
+    done = command("datasets", "check", tnl2k).ends(0)
     assert "test: 3 sequences, 36 frames, absent in 2; 0 without a sentence" in done.out
     assert "warning: " in done.out
     assert "INF_run1/language.txt: " in done.out
     assert "0 errors, 1 warning\n" in done.err
-    found = json.loads(command("datasets", "check", tnl2k, "--split", "test", "--json").out)
+    found = command("datasets", "check", tnl2k, "--split", "test", "--json").json
     assert (found["name"], found["errors"], found["warnings"], found["findings"]) == ("tnl2k", 0, 0, [])
 
 
 def test_check_tells_everything_and_ends_with_4(command, tnl2k: Path) -> None:
     for number, folder in enumerate(sorted((tnl2k / "test").iterdir()), 1):
         (folder / "groundtruth.txt").write_text("1,2,3,4\n" * number)
-    done = command("datasets", "check", tnl2k)
-    assert done.code == 4
+    done = command("datasets", "check", tnl2k).ends(4)
     assert done.out.count("error: ") == 2  # the third is a sequence that is cut to the shorter
-    found = json.loads(command("datasets", "check", tnl2k, "--json").out)
+    found = command("datasets", "check", tnl2k, "--json").json
     assert (found["errors"], {one["kind"] for one in found["findings"]}) == (2, {"rows", "sentence"})
     assert all({"kind", "severity", "where", "message", "hint"} == set(one) for one in found["findings"])
 
@@ -74,8 +70,7 @@ def test_many_of_a_kind_are_counted(command, tmp_path: Path) -> None:
     for number in range(25):
         (tmp_path / "a" / f"clip-{number:02d}" / "img").mkdir(parents=True)
         (tmp_path / "a" / f"clip-{number:02d}" / "groundtruth.txt").write_text("1,2,3\n")
-    done = command("datasets", "check", tmp_path / "a", "--name", "folder")
-    assert done.code == 4
+    done = command("datasets", "check", tmp_path / "a", "--name", "folder").ends(4)
     assert "error: 5 more of the kind text (--json lists all)" in done.out
     assert "50 errors" in done.err
 
@@ -84,15 +79,12 @@ def test_check_of_damaged_pictures(command, tnl2k: Path) -> None:
     image = next((tnl2k / "train" / "INF_run1" / "imgs").iterdir())
     image.write_bytes(image.read_bytes()[:500])
     assert command("datasets", "check", tnl2k, "--split", "test", "--images").code == 0
-    done = command("datasets", "check", tnl2k, "--split", "train", "--images")
-    assert done.code == 4
+    done = command("datasets", "check", tnl2k, "--split", "train", "--images").ends(4)
     assert str(image) in done.out
 
 
 def test_check_says_what_it_is_where_it_is_not_at_the_root(command, tnl2k: Path) -> None:
-    done = command("datasets", "check", tnl2k.parent)
-    assert done.code == 4
-    assert f"TNL2K in {tnl2k}" in done.err
+    done = command("datasets", "check", tnl2k.parent).ends(4, f"TNL2K in {tnl2k}")
     done = command("datasets", "check", tnl2k.parent, "--json")
     assert json.loads(done.err.splitlines()[-1])["error"]["exit_code"] == 4
     done = command("datasets", "check", tnl2k / "test")
@@ -112,6 +104,6 @@ def test_mimic_wants_an_empty_folder(command, tnl2k: Path, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     assert command("datasets", "mimic", "lasot", "--out", tmp_path / "file").code == 6
     assert command("datasets", "mimic", "lassot", "--out", tmp_path / "x").code == 4
-    made = json.loads(command("datasets", "mimic", "nfs", "--out", tmp_path / "n", "--seed", "3", "--json").out)
+    made = command("datasets", "mimic", "nfs", "--out", tmp_path / "n", "--seed", "3", "--json").json
     assert (made["name"], made["seed"]) == ("nfs", 3)
     assert made["files"] == sum(path.is_file() for path in (tmp_path / "n").rglob("*"))

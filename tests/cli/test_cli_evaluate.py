@@ -37,8 +37,7 @@ def results(tnl2k: Path, tmp_path: Path) -> Path:
 
 
 def test_both_conventions_and_the_cause_of_their_difference(command: Command, tnl2k: Path, results: Path) -> None:
-    done = command("evaluate", results, "--data", tnl2k)
-    assert done.code == 0, done.err
+    done = command("evaluate", results, "--data", tnl2k).ends(0)
     blocks = done.out.split("\n\n")
     assert blocks[1].startswith("official: TNL2K toolkit")
     assert blocks[2].startswith("vlt-python: ")
@@ -51,8 +50,7 @@ def test_both_conventions_and_the_cause_of_their_difference(command: Command, tn
 
 def test_json_and_scores_file_tell_the_same(command: Command, tnl2k: Path, results: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores"
-    done = command("evaluate", results, "--data", tnl2k, "--json", "--out", out)
-    told = json.loads(done.out)
+    told = command("evaluate", results, "--data", tnl2k, "--json", "--out", out).json
     kept = json.loads((out / "others" / "tnl2k" / "scores.json").read_text())
     assert told["speed"] is None
     assert kept == {key: value for key, value in told.items() if key != "speed"}
@@ -65,10 +63,7 @@ def test_json_and_scores_file_tell_the_same(command: Command, tnl2k: Path, resul
 def test_missing_results_are_no_score(command: Command, tnl2k: Path, results: Path, tmp_path: Path) -> None:
     gone = sorted(results.glob("*.txt"))[0]
     gone.unlink()
-    refused = command("evaluate", results, "--data", tnl2k)
-    assert refused.code == 4
-    assert gone.stem in refused.err
-    assert "--subset" in refused.err
+    refused = command("evaluate", results, "--data", tnl2k).ends(4, gone.stem, "--subset")
     assert refused.out == ""
     part = command("evaluate", results, "--data", tnl2k, "--subset", "present")
     total = len(open_dataset(tnl2k).sequences)
@@ -83,13 +78,11 @@ def test_missing_results_are_no_score(command: Command, tnl2k: Path, results: Pa
 def test_short_results_are_refused_or_counted_as_asked(command: Command, tnl2k: Path, results: Path) -> None:
     file = sorted(results.glob("*.txt"))[0]
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-2]))
-    refused = command("evaluate", results, "--data", tnl2k)
-    assert refused.code == 4
-    assert file.stem in refused.err
+    command("evaluate", results, "--data", tnl2k).ends(4, file.stem)
     scores = {}
     for short in ("misses", "cut"):
         done = command("evaluate", results, "--data", tnl2k, "--short", short, "--json")
-        scores[short] = json.loads(done.out)["rules"]["official"]["op50"]
+        scores[short] = done.json["rules"]["official"]["op50"]
     assert scores["misses"] < scores["cut"]
 
 
@@ -98,33 +91,28 @@ def test_more_rules_attributes_and_several_trackers(command: Command, tnl2k: Pat
     other.mkdir()
     for sequence in open_dataset(tnl2k).sequences:
         np.savetxt(other / f"{sequence.name}.txt", sequence.boxes, fmt="%.3f", delimiter="\t")
-    done = command("evaluate", results, other, "--data", tnl2k, "--rule", "pysot", "--attributes")
-    assert done.code == 0, done.err
+    done = command("evaluate", results, other, "--data", tnl2k, "--rule", "pysot", "--attributes").ends(0)
     assert "pysot: pysot toolkit" in done.out
     assert "AUC by attribute" in done.out
     table = [line.split() for line in done.out.splitlines() if line.startswith(("  others", "  exact"))]
     assert {row[0] for row in table} == {"others", "exact"}
     every = command("evaluate", results, "--data", tnl2k, "--rule", "all", "--json")
-    told = json.loads(every.out)["rules"]
+    told = every.json["rules"]
     assert {rule["rule"] for rule in told.values()} == set(RULES)
-    wrong = command("evaluate", results, "--data", tnl2k, "--rule", "pysott")
-    assert wrong.code == 2
-    assert "Did you mean pysot?" in wrong.err
+    command("evaluate", results, "--data", tnl2k, "--rule", "pysott").ends(2, "Did you mean pysot?")
 
 
 def test_which_rule_names_the_convention(command: Command, tnl2k: Path, results: Path) -> None:
-    told = json.loads(command("evaluate", results, "--data", tnl2k, "--json").out)
+    told = command("evaluate", results, "--data", tnl2k, "--json").json
     number = f"{told['rules']['official']['auc']:.2f}"
-    done = command("which-rule", number, results, "--data", tnl2k)
-    assert done.code == 0, done.err
+    done = command("which-rule", number, results, "--data", tnl2k).ends(0)
     assert "tnl2k (official)" in done.out
     assert command("which-rule", "0.631", results, "--data", tnl2k).code == 0
     # Without the data: among the conventions that it was scored by, if it was.
     assert command("which-rule", number, results).code == 2
     out = results.parent / "scored"
     command("evaluate", results, "--data", tnl2k, "--out", out)
-    known = command("which-rule", number, out / "others" / "tnl2k")
-    assert known.code == 0
+    known = command("which-rule", number, out / "others" / "tnl2k").ends(0)
     assert "tnl2k (official)" in known.out
     assert "--data PATH tries all" in known.err
     assert command("which-rule", "631", results, "--data", tnl2k).code == 2
@@ -142,9 +130,7 @@ def test_which_rule_names_the_convention(command: Command, tnl2k: Path, results:
     ],
 )
 def test_what_cannot_be_asked(command: Command, tnl2k: Path, words: tuple[str, ...], code: int, told: str) -> None:
-    done = command("evaluate", *words, "--data", tnl2k)
-    assert done.code == code
-    assert told in done.err
+    command("evaluate", *words, "--data", tnl2k).ends(code, told)
 
 
 def test_data_that_is_not_there(command: Command, results: Path, tmp_path: Path) -> None:
@@ -157,8 +143,7 @@ def test_a_real_run_is_kept_scored_and_not_run_twice(
     data = write_miniature("got10k", tmp_path / "got10k")
     monkeypatch.chdir(tmp_path)
     words = ("evaluate", "litetrack-tiny", "--data", data, "--split", "val", "--modes", "bbox")
-    first = command(*words)
-    assert first.code == 0, first.err
+    first = command(*words).ends(0)
     assert "AO" in first.out
     assert "SR 0.75" in first.out
     assert "frames a second" in first.out
@@ -166,16 +151,12 @@ def test_a_real_run_is_kept_scored_and_not_run_twice(
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.txt")}
     scores = (folder / "scores.json").read_bytes()
     assert before
-    again = command(*words)
-    assert again.code == 0
+    command(*words).ends(0)
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*.txt")} == before
     assert (folder / "scores.json").read_bytes() == scores
     assert command("evaluate", folder, "--data", data, "--split", "val").code == 0
 
-    held_back = command(
-        "evaluate", "litetrack-tiny", "--data", data, "--modes", "bbox", "--out", "t", "--pack", "got10k"
-    )
-    assert held_back.code == 0, held_back.err
+    command("evaluate", "litetrack-tiny", "--data", data, "--modes", "bbox", "--out", "t", "--pack", "got10k").ends(0)
     (archive,) = (tmp_path / "t").glob("*/*.zip")
     names = zipfile.ZipFile(archive).namelist()
     assert all(name.endswith(("_001.txt", "_time.txt")) for name in names)
@@ -200,16 +181,14 @@ def test_verify_tells_what_was_changed(command: Command, tmp_path: Path) -> None
     assert command("verify", out).code == 0
     boxes = sorted(out.glob("*/*/boxes/*.txt"))[0]
     boxes.write_text(boxes.read_text().replace("1", "2", 1))
-    done = command("verify", out, "--json")
-    assert done.code == 9
-    assert boxes.name in json.loads(done.out)["findings"][0]["path"]
+    done = command("verify", out, "--json").ends(9)
+    assert boxes.name in done.json["findings"][0]["path"]
     assert command("evaluate", boxes.parents[1], "--data", data).code == 9
     assert command("verify", data).code == 4
 
 
 def test_without_a_tracker_it_tells_the_ceiling(command: Command, tnl2k: Path, results: Path) -> None:
-    done = command("evaluate", "--data", tnl2k)
-    assert done.code == 0
+    done = command("evaluate", "--data", tnl2k).ends(0)
     lines = [line for line in done.out.splitlines() if line.startswith("  a perfect tracker")]
     beside = command("evaluate", results, "--data", tnl2k).out.splitlines()
     assert [line.split() for line in lines] == [
@@ -261,8 +240,7 @@ def test_what_is_odd_about_the_rows_is_said(command: Command, tnl2k: Path, resul
     refused = command("evaluate", results, "--data", tnl2k)
     assert refused.code == 4
     assert "others: " in refused.err  # whose results they are
-    done = command("evaluate", results, "--data", tnl2k, "--short", "misses")
-    assert done.code == 0
+    done = command("evaluate", results, "--data", tnl2k, "--short", "misses").ends(0)
     assert f"1 result with too many rows, cut: {long.stem}" in done.out
     assert f"1 result with too few rows, frames without a row are misses: {short.stem}" in done.out
     assert "without a box (NaN, or no width or height) in 2 results" in done.out
@@ -277,18 +255,12 @@ def test_what_is_odd_about_the_rows_is_said(command: Command, tnl2k: Path, resul
 
 def test_folders_too_high_single_files_and_names(command: Command, tnl2k: Path, results: Path, tmp_path: Path) -> None:
     named = command("evaluate", f"mine={results}", "--data", tnl2k, "--json")
-    assert json.loads(named.out)["tracker"] == "mine"
-    one = command("evaluate", sorted(results.glob("*.txt"))[0], "--data", tnl2k)
-    assert one.code == 2
-    assert "Name the folder" in one.err
+    assert named.json["tracker"] == "mine"
+    command("evaluate", sorted(results.glob("*.txt"))[0], "--data", tnl2k).ends(2, "Name the folder")
     (tmp_path / "evaluation" / "t" / "tnl2k_nl").mkdir(parents=True)
     (tmp_path / "evaluation" / "t" / "tnl2k_nl" / "run.json").write_text("{}")
-    high = command("evaluate", tmp_path / "evaluation", "--data", tnl2k)
-    assert high.code == 4
-    assert "tnl2k_nl" in high.err
-    wrong = command("evaluate", results, "--data", tnl2k, "--pack", "got10k")
-    assert wrong.code == 2
-    assert "this is tnl2k" in wrong.err
+    command("evaluate", tmp_path / "evaluation", "--data", tnl2k).ends(4, "tnl2k_nl")
+    command("evaluate", results, "--data", tnl2k, "--pack", "got10k").ends(2, "this is tnl2k")
 
 
 def test_clips_of_ones_own_are_called_after_their_folder(command: Command, tmp_path: Path) -> None:
@@ -310,10 +282,7 @@ def test_a_damaged_result_is_said_to_be_run_again(command: Command, tmp_path: Pa
     boxes = sorted((tmp_path / "out").glob("*/*/boxes/*.txt"))[0]
     whole = boxes.read_bytes()
     boxes.write_bytes(whole.replace(b"1", b"2", 1))
-    again = command(*words)
-    assert again.code == 0
-    assert f"{boxes.stem} in" in again.err
-    assert "it is run again" in again.err
+    command(*words).ends(0, f"{boxes.stem} in", "it is run again")
     assert boxes.read_bytes() == whole
 
 
@@ -325,9 +294,7 @@ def test_all_models_are_checked_before_any_of_them_runs(command: Command, tmp_pa
     other.symlink_to(weights)
     other.with_suffix(".json").symlink_to(weights.with_suffix(".json"))
     words = ("--data", data, "--modes", "bbox", "--out", tmp_path / "out")
-    twice = command("evaluate", "bit-tracker-tiny", other, *words)
-    assert twice.code == 2
-    assert "called bit-tracker-tiny" in twice.err
+    command("evaluate", "bit-tracker-tiny", other, *words).ends(2, "called bit-tracker-tiny")
     assert not (tmp_path / "out").exists()
     assert command("evaluate", f"mine={other}", *words).code == 0
     assert (tmp_path / "out" / "mine" / "otb99_bbox" / "scores.json").is_file()

@@ -60,8 +60,7 @@ def test_odd_file_names(
     text = os.fsdecode(name)
     shutil.copy(clip, text)
     out = f"{text[:100]}.csv"
-    done = command("track", *BOX, "--end", "2", "-o", out, "--", text)
-    assert done.code == 0, done.err
+    done = command("track", *BOX, "--end", "2", "-o", out, "--", text).ends(0)
     assert len(Track.load(tmp_path / out)) == 2
     assert len(done.err.splitlines()) == 2, "a name with a line break is shown on one line"
     done.err.encode("utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from argparse import Namespace
 from collections import OrderedDict
@@ -105,45 +104,35 @@ def test_the_help_lists_what_fits_what(command) -> None:
 
 def test_a_published_file_becomes_a_tracker(command, official: Path, tmp_path: Path, clip: Path) -> None:
     out = tmp_path / "ours.safetensors"
-    done = command("import-weights", official, "--as", PRESET, "--out", out)
-    assert done.code == 0, done.err
-    assert "is OSTrack" in done.err
-    assert "license: MIT" in done.err
-    assert "backbone.cls_token" in done.err
-    assert "trained for targets named by box" in done.err
+    done = command("import-weights", official, "--as", PRESET, "--out", out).ends(
+        0, "is OSTrack", "license: MIT", "backbone.cls_token", "trained for targets named by box"
+    )
     assert "warning" not in done.err, "counts of training steps are no lack"
     tracked = ("track", clip, "--end", "2", "--model", out)
     box = ("--box", "313,88,342,194")
-    seen = command(*tracked, *box, "-o", tmp_path / "boxes.csv")
-    assert seen.code == 0, seen.err
-    both = command(*tracked, *box, "--text", "the car", "-o", tmp_path / "both.csv")
-    assert both.code == 0
-    assert "trained without language" in both.err
+    command(*tracked, *box, "-o", tmp_path / "boxes.csv").ends(0)
+    command(*tracked, *box, "--text", "the car", "-o", tmp_path / "both.csv").ends(0, "trained without language")
     rows = [
         [line for line in (tmp_path / name).read_text().splitlines() if not line.startswith("#")]
         for name in ("boxes.csv", "both.csv")
     ]
     assert rows[0] == rows[1], "text reached a network without a text side"
-    words = command(*tracked, "--text", "the car", "-o", tmp_path / "words.csv")
-    assert words.code == 2
-    assert "trained without language" in words.err
-    again = command("import-weights", official, "--as", PRESET, "--out", out)
-    assert again.code == 2
-    assert "--overwrite" in again.err
+    command(*tracked, "--text", "the car", "-o", tmp_path / "words.csv").ends(2, "trained without language")
+    command("import-weights", official, "--as", PRESET, "--out", out).ends(2, "--overwrite")
 
 
 def test_a_start_for_training_says_so_and_is_refused(command, official: Path, tmp_path: Path, clip) -> None:
     out = tmp_path / "start.safetensors"
-    done = command(*("import-weights", official, "--as", "all-in-one-base", "--out", out), "--json")
-    assert done.code == 0, done.err
-    assert "a start for training all-in-one-base, not a tracker yet" in done.err
+    done = command(*("import-weights", official, "--as", "all-in-one-base", "--out", out), "--json").ends(
+        0, "a start for training all-in-one-base, not a tracker yet"
+    )
     assert re.search(r"warning: set by no file.*language\.\*", done.err)
-    record = json.loads(done.out)
+    record = done.json
     assert (record["complete"], record["modes"]) == (False, [])
     assert [file["kind"] for file in record["files"]] == ["ostrack"]
-    tracked = command("track", clip, "--box", "313,88,342,194", "--model", out, "-o", tmp_path / "b.csv")
-    assert tracked.code == 5
-    assert "only a start for training" in tracked.err
+    command("track", clip, "--box", "313,88,342,194", "--model", out, "-o", tmp_path / "b.csv").ends(
+        5, "only a start for training"
+    )
 
 
 @pytest.mark.fault("C07")
@@ -178,7 +167,7 @@ def test_the_function_gives_the_same(command, official: Path, tmp_path: Path) ->
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     done = command("import-weights", official, "--as", PRESET, "--out", one, "--json", "-q")
     imported = vltrack.import_weights(official, PRESET, out=two)
-    assert json.loads(done.out) == import_record(imported) | {"weights": str(one)}
+    assert done.json == import_record(imported) | {"weights": str(one)}
     assert one.read_bytes() == two.read_bytes()
 
 

@@ -30,8 +30,7 @@ FIELDS = {
 
 
 def test_every_size_is_a_line_and_every_tracker_a_note(command) -> None:
-    done = command("models")
-    assert done.code == 0
+    done = command("models").ends(0)
     table, *notes = done.out.split("\n\n")
     lines = table.splitlines()
     assert lines[0].split()[:5] == ["name", "year", "modes", "weights", "parameters"]
@@ -59,7 +58,7 @@ def test_json_has_all_fields_for_every_size(command) -> None:
 
 
 def test_counts_are_columns_of_the_table(command) -> None:
-    row = json.loads(command("models", "all-in-one-base", "--json").out)
+    row = command("models", "all-in-one-base", "--json").json
     assert row["parameters_running"] < row["parameters"]
     assert row["multiplications"]["frame"] > row["multiplications"]["text"] >= 0
     done = command("models", "all-in-one-base")

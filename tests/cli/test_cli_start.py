@@ -77,8 +77,7 @@ def test_version(command) -> None:
 
 
 def test_no_verb_shows_help(command) -> None:
-    done = command()
-    assert done.code == 0
+    done = command().ends(0)
     for verb in ("track", "demo", "train", "models", "doctor", "data"):
         assert f"\n  {verb} " in done.out
 
@@ -95,13 +94,9 @@ def test_no_verb_shows_help(command) -> None:
     ],
 )
 def test_mistyped_names_get_the_nearest_one(command, words: list[str], code: int, nearest: str) -> None:
-    done = command(*words)
-    assert done.code == code
-    assert nearest in done.err
+    done = command(*words).ends(code, nearest)
     assert done.out == ""
 
 
 def test_unknown_setting_gets_the_nearest_one(command, clip: Path) -> None:
-    done = command("track", clip, "--text", "dog", "--set", "polcy.window=1")
-    assert done.code == 2
-    assert "policy.key=value" in done.err
+    command("track", clip, "--text", "dog", "--set", "polcy.window=1").ends(2, "policy.key=value")

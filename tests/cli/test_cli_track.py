@@ -63,9 +63,7 @@ def test_a_name_may_join_a_box_and_a_sentence(command, stub, clip: Path) -> None
 def test_outputs_by_extension(command, stub, clip: Path, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a.csv", "a.json", "a.mp4", "a.png")]
     flags = [word for file in files for word in ("-o", file)]
-    done = command("track", clip, "--box", "10,20,30,40", "--text", "the dog", *flags, "--json")
-    assert done.code == 0
-    summary = json.loads(done.out)
+    summary = command("track", clip, "--box", "10,20,30,40", "--text", "the dog", *flags, "--json").ends(0).json
     assert summary["frames"] == FRAMES
     assert summary["outputs"] == [str(file) for file in files]
     table, document = Track.load(files[0]), Track.load(files[1])
@@ -114,8 +112,7 @@ def test_fail_if_lost(command, stub, clip: Path) -> None:
     stub.lost_from = 30
     done = command("track", clip, "--box", "1,2,30,40")
     assert (done.code, "visible in 30 of 40" in done.err) == (0, True)
-    done = command("track", clip, "--box", "1,2,30,40", "--fail-if-lost")
-    assert done.code == 7
+    done = command("track", clip, "--box", "1,2,30,40", "--fail-if-lost").ends(7)
     assert len(rows_of(done.out)) == FRAMES
     assert "10 frames" in done.err
 

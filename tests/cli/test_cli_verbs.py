@@ -26,8 +26,7 @@ needs_weights = pytest.mark.skipif(
 def test_demo_writes_three_files_says_where_and_may_be_run_again(command, stub, tmp_path: Path) -> None:
     out = tmp_path / "new" / "demo"
     for _ in range(2):
-        done = command("demo", "--out", out)
-        assert done.code == 0, done.err
+        done = command("demo", "--out", out).ends(0)
         assert done.out == ""
         assert sorted(path.name for path in out.iterdir()) == ["car-shadow.csv", "car-shadow.mp4", "car-shadow.png"]
         assert str(out / "car-shadow.mp4") in done.err
@@ -36,9 +35,7 @@ def test_demo_writes_three_files_says_where_and_may_be_run_again(command, stub, 
 
 def test_demo_where_nothing_can_be_written(command, stub, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = command("demo", "--out", tmp_path / "file" / "demo")
-    assert done.code == 6
-    assert "--out" in done.err
+    command("demo", "--out", tmp_path / "file" / "demo").ends(6, "--out")
 
 
 @needs_weights
@@ -65,9 +62,8 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
 
 
 def test_synthesize(command, tmp_path: Path) -> None:
-    done = command("data", "synthesize", "--out", tmp_path / "clips", "--count", "2", "--frames", "3", "--json")
-    assert done.code == 0
-    clips = [Path(name) for name in json.loads(done.out)["clips"]]
+    done = command("data", "synthesize", "--out", tmp_path / "clips", "--count", "2", "--frames", "3", "--json").ends(0)
+    clips = [Path(name) for name in done.json["clips"]]
     assert len(clips) == 2
     assert all((clip / "groundtruth.txt").is_file() for clip in clips)
     done = command("data", "synthesize", "--out", tmp_path / "clips", "--count", "1")
@@ -76,15 +72,11 @@ def test_synthesize(command, tmp_path: Path) -> None:
 
 
 def test_train_checks_before_it_starts(command, tmp_path: Path) -> None:
-    done = command("train", "litetrack", "--data", tmp_path / "no", "--out", tmp_path / "run")
-    assert done.code == 4
-    assert "docs/train.md" in done.err
+    command("train", "litetrack", "--data", tmp_path / "no", "--out", tmp_path / "run").ends(4, "docs/train.md")
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.csv").write_text("")
-    done = command("train", "litetrack", "--data", tmp_path, "--out", tmp_path / "run")
-    assert done.code == 2
-    assert "--resume" in done.err
+    command("train", "litetrack", "--data", tmp_path, "--out", tmp_path / "run").ends(2, "--resume")
     assert command("train", "litetrack", "--data", tmp_path, "--out", "x", "--size", "tinny").code == 2
 
 
@@ -99,9 +91,7 @@ def test_a_stopped_training_says_what_is_kept(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vltrack.training.launch.main_train", stopped)
-    done = command("train", "litetrack", "--data", tmp_path, "--out", tmp_path / "run")
-    assert done.code == 130
-    assert says in done.err
+    command("train", "litetrack", "--data", tmp_path, "--out", tmp_path / "run").ends(130, says)
 
 
 def test_doctor_finds_the_codec_and_one_opencv(command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +113,7 @@ def test_doctor_says_what_to_do(command, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(doctor, "OPENCV_WHEELS", ("numpy", "typer"))
     monkeypatch.setattr(doctor, "_devices", broken)
     monkeypatch.setattr(doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found=""))
-    done = command("doctor")
-    assert done.code == 6
+    done = command("doctor").ends(6)
     assert "pip uninstall -y numpy typer" in done.out
     assert "no such device" in done.out
     assert "opencv" in done.err

@@ -67,8 +67,7 @@ def breaks_at(model: Spotter, frame: int) -> None:
 def test_everything_is_written_and_fits(command, team, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "results"
     team["twin"].floor = 0.9  # it sees the corners of the target no more, so that the boxes differ
-    done = command(*words(pictures, out), "--json")
-    assert done.code == 0, done.err
+    done = command(*words(pictures, out), "--json").ends(0)
     names = ["agreement.csv", "boxes-good.csv", "boxes-twin.csv", "compare.json", "compare.mp4", "compare.png"]
     assert sorted(path.name for path in out.iterdir()) == names
     document = json.loads((out / "compare.json").read_text())
@@ -86,7 +85,7 @@ def test_everything_is_written_and_fits(command, team, pictures: Path, tmp_path:
         assert video.info.width == 96
         assert video.info.height > 72
         assert sum(frame.image is not None for frame in video) == FRAMES
-    summary = json.loads(done.out)
+    summary = done.json
     assert summary["trackers"]["good"]["lost"] == 0
     assert summary["trackers"]["good"]["frames_per_second"] > 0
     assert summary["trackers"]["good"]["agreement"] == pytest.approx(document["pairs"][0][1])
@@ -114,9 +113,7 @@ def test_a_failing_tracker_costs_the_others_nothing(command, team, pictures: Pat
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command(*words(pictures, whole, "good"))
     breaks_at(team["twin"], 5)
-    done = command(*words(pictures, broken))
-    assert done.code == 7
-    assert "twin stopped at frame 5: a bug" in done.err
+    done = command(*words(pictures, broken)).ends(7, "twin stopped at frame 5: a bug")
     assert "PartialResult" in done.err.splitlines()[-1]
     assert (broken / "boxes-good.csv").read_bytes() == (whole / "boxes-good.csv").read_bytes()
     assert len(Track.load(broken / "boxes-twin.csv")) == 5
@@ -147,10 +144,7 @@ def test_what_cannot_start_is_left_out(command, team, pictures, tmp_path, monkey
     monkeypatch.setattr(following, lambda one: takes["good" if one.engine.model is team["good"] else "twin"])
     out = tmp_path / "out"
     flags = ["compare", pictures, "--text", "the red thing", "--models", "good", "twin", "--out"]
-    done = command(*flags, out)
-    assert done.code == 0
-    assert "twin: cannot start from text only" in done.err
-    assert "nothing to compare it with" in done.err
+    done = command(*flags, out).ends(0, "twin: cannot start from text only", "nothing to compare it with")
     assert not (out / "boxes-twin.csv").exists()
     assert "twin" in json.loads((out / "compare.json").read_text())["left_out"]
     done = command(*flags, tmp_path / "both", "--box", BOX)
@@ -165,15 +159,15 @@ def test_truth_adds_the_success(command, team, pictures: Path, tmp_path: Path) -
     truth = tmp_path / "groundtruth.txt"
     truth.write_text("".join(f"{20 + 2 * i},{20 + i},16,12\n" for i in range(FRAMES)))
     done = command(*words(pictures, tmp_path / "b"), "--truth", truth, "--json")
-    assert json.loads(done.out)["trackers"]["good"]["success_auc"] > 0.8
+    assert done.json["trackers"]["good"]["success_auc"] > 0.8
     assert "AUC" in done.err
     truth.write_text(truth.read_text().replace("20,20", "60,60", 1))
     shifted = command(*words(pictures, tmp_path / "c"), "--truth", truth, "--json")
-    assert json.loads(shifted.out)["trackers"]["good"]["success_auc"] < 0.9
+    assert shifted.json["trackers"]["good"]["success_auc"] < 0.9
     truth.write_text("20,20,16,12\n" * 3)
-    done = command(*words(pictures, tmp_path / "d"), "--truth", truth)
-    assert done.code == 4
-    assert "ends at frame 2, the video goes on to frame 11" in done.err
+    command(*words(pictures, tmp_path / "d"), "--truth", truth).ends(
+        4, "ends at frame 2, the video goes on to frame 11"
+    )
     assert len(Track.load(tmp_path / "d" / "boxes-good.csv")) == FRAMES
     truth.write_text("1,2,3\n")
     assert command(*words(pictures, tmp_path / "e"), "--truth", truth).code == 4
@@ -182,8 +176,7 @@ def test_truth_adds_the_success(command, team, pictures: Path, tmp_path: Path) -
 
 def test_start_end_stride(command, team, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = command(*words(pictures, out), "--start", "1", "--end", "11", "--stride", "3")
-    assert done.code == 0
+    command(*words(pictures, out), "--start", "1", "--end", "11", "--stride", "3").ends(0)
     assert json.loads((out / "compare.json").read_text())["frames"] == [1, 4, 7, 10]
 
 
@@ -209,16 +202,12 @@ def test_a_picture_that_does_not_decode_says_nothing(command, team, pictures: Pa
 )
 def test_what_is_refused(command, team, pictures, tmp_path, more, code, says) -> None:
     out = tmp_path / "out"
-    done = command("compare", pictures, "--box", BOX, "--out", out, *more)
-    assert done.code == code
-    assert says in done.err
+    command("compare", pictures, "--box", BOX, "--out", out, *more).ends(code, says)
     assert not out.exists()
 
 
 def test_models_that_are_not_there(command, pictures: Path, tmp_path: Path) -> None:
-    done = command(*words(pictures, tmp_path / "out", "litetrack-tniy"))
-    assert done.code == 5
-    assert "litetrack-tiny" in done.err
+    command(*words(pictures, tmp_path / "out", "litetrack-tniy")).ends(5, "litetrack-tiny")
     assert command(*words(tmp_path / "gone.mp4", tmp_path / "out", "litetrack-tiny")).code == 3
     assert not (tmp_path / "out").exists()
 
@@ -244,9 +233,7 @@ def test_an_interrupt_keeps_what_was_done(command, team, pictures: Path, tmp_pat
 
     team["good"].fault = stop
     out = tmp_path / "out"
-    done = command(*words(pictures, out))
-    assert done.code == 130
-    assert "interrupted after 5 frames" in done.err
+    command(*words(pictures, out)).ends(130, "interrupted after 5 frames")
     assert len(Track.load(out / "boxes-twin.csv")) == 5
     with open_source(out / "compare.mp4") as video:
         assert sum(1 for _ in video) == 5
@@ -264,9 +251,7 @@ def test_real_networks_by_name_and_by_path(command, clip: Path, tmp_path: Path) 
     out = tmp_path / "out"
     flags = ["--box", "313,88,342,194", "--text", "the car", "--end", "3", "--no-video", "--out", out]
     models = ["--models", "litetrack-tiny", own, cut, twin]
-    done = command("compare", clip, *flags, *models, "--json")
-    assert done.code == 7, done.err
-    summary = json.loads(done.out)
+    summary = command("compare", clip, *flags, *models, "--json").ends(7).json
     assert list(summary["trackers"]) == ["litetrack-tiny", "random", "random-2"]
     assert summary["failed"]["cut"]["code"] == CheckpointCorrupt.code
     first, copy = (Track.load(out / f"boxes-{name}.csv") for name in ("litetrack-tiny", "random-2"))
@@ -277,7 +262,5 @@ def test_real_networks_by_name_and_by_path(command, clip: Path, tmp_path: Path) 
 def test_if_nothing_can_be_loaded_the_first_error_is_told(command, clip: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"nothing")
-    done = command("compare", clip, "--box", "1,2,30,40", "--models", broken, "--out", tmp_path / "out")
-    assert done.code == 5
-    assert "has no card" in done.err
+    command("compare", clip, "--box", "1,2,30,40", "--models", broken, "--out", tmp_path / "out").ends(5, "has no card")
     assert not (tmp_path / "out").exists()

@@ -109,7 +109,7 @@ def test_compare(command: Callable[..., Any], work: Path) -> None:
     found = vltrack.compare("clip.mp4", box=BOX, models=models, end=2, out="function", video=False)
     words = ("compare", "clip.mp4", "--box", "313,88,342,194", "--end", "2", "--out", "command")
     done = command(*words, "--no-video", "--json", "--models", *models)
-    summary = without_speed(json.loads(done.out))
+    summary = without_speed(done.json)
     assert summary["outputs"] == [str(Path("command") / path.name) for path in found.files]
     assert summary | {"outputs": []} == without_speed(found.to_dict()) | {"outputs": []}
     for path in found.files:
@@ -143,7 +143,7 @@ def test_audit_carries_its_result_in_the_error(command: Callable[..., Any], work
     found = caught.value.result
     done = command("audit", "aitrack-tiny", "--twins", "6", "--frames", "2", "--out", "command", "--json")
     assert done.code == caught.value.exit_code == 7
-    assert json.loads(done.out) == found.to_dict()
+    assert done.json == found.to_dict()
     for path in found.files:
         assert path.read_bytes() == Path("command", path.name).read_bytes()
     assert len(list(found.rows())) == 6
@@ -152,7 +152,7 @@ def test_audit_carries_its_result_in_the_error(command: Callable[..., Any], work
 def test_report(command: Callable[..., Any], work: Path) -> None:
     found = vltrack.report(["a/scores.json", "b/scores.json"], out="function", formats=["svg"])
     done = command("report", "a/scores.json", "b/scores.json", "--out", "command", "--format", "svg", "--json")
-    assert json.loads(done.out) == found.to_dict() | {"out": "command"}
+    assert done.json == found.to_dict() | {"out": "command"}
     for name in found.files:
         if name.endswith(".svg"):
             assert Path("function", name).read_bytes() == Path("command", name).read_bytes()
@@ -162,7 +162,6 @@ def test_train(command: Callable[..., Any], work: Path) -> None:
     options = {"words": "random"}
     found = vltrack.train("litetrack", data="images", out="function", settings=options, steps=2, batch=2)
     words = ("train", "litetrack", "--data", "images", "--out", "command", "--steps", "2", "--batch", "2")
-    done = command(*words, "--set", "words=random", "-q")
-    assert done.code == 0, done.err
+    command(*words, "--set", "words=random", "-q").ends(0)
     assert found.weights.read_bytes() == Path("command", found.weights.name).read_bytes()
     assert list(found.rows()) == []  # the log begins at step 25
