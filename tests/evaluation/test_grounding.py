@@ -13,7 +13,7 @@ from vltrack.cli import main
 from vltrack.core.errors import GroundingFailed
 from vltrack.datasets.catalogue import write_miniature
 from vltrack.datasets.referring import open_referring
-from vltrack.evaluation.grounding import evaluate_grounding
+from vltrack.evaluation.run import evaluate_grounding
 from vltrack.tracking.tracker import Tracker
 
 

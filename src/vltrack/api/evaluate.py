@@ -451,7 +451,7 @@ def _grounding(
     phrases: ReferringSet, models: Sequence[tuple[str, str]], out: Path | None, reporter: Reporter, **loading: Any
 ) -> Evaluation:
     """Score every model on every split that is there."""
-    from vltrack.evaluation.grounding import evaluate_grounding
+    from vltrack.evaluation.run import evaluate_grounding
 
     summaries = []
     for name, model in models:

@@ -23,6 +23,7 @@ from vltrack.core.errors import DataError, UsageError
 from vltrack.core.types import Mode
 from vltrack.evaluation.results import check_names, label_of
 from vltrack.evaluation.workers import OUR_LOADER, THREADS, Task, TrackerSpec
+from vltrack.metrics.annotations import is_box, listed
 from vltrack.models import MODELS
 from vltrack.tracking.postprocess import Policy
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from vltrack.datasets.reader import Dataset
 
 Missing = Literal["refuse", "skip", "box"]
-_LISTED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,14 +181,14 @@ def _check_sequences(dataset: Dataset) -> None:
     if bare:
         from vltrack.datasets.catalogue import videos
 
-        which = "any sequence" if len(bare) == len(dataset.sequences) else _listed(bare)
+        which = "any sequence" if len(bare) == len(dataset.sequences) else listed(bare, 20)
         hint = "Give the folder that holds them too."
         if dataset.name in videos():
             hint = f"See where to get them: vltrack datasets fetch-help {dataset.name}"
         raise DataError(f"There are annotations but no images of {which}; a tracker needs them.", hint=hint)
     empty = [s.name for s in dataset.sequences if len(s) < 1]
     if empty:
-        raise DataError(f"No images of {_listed(empty)}.", hint="Check the data set: vltrack datasets check.")
+        raise DataError(f"No images of {listed(empty, 20)}.", hint="Check the data set: vltrack datasets check.")
 
 
 def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, ...], tuple[str, ...]]:
@@ -197,7 +197,7 @@ def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, 
     if no_text and missing == "refuse":
         raise DataError(
             f"{len(no_text)} of {len(dataset.sequences)} sequences have no sentence, which mode {mode} "
-            f"needs: {_listed(no_text)}.",
+            f"needs: {listed(no_text, 20)}.",
             hint="Leave them out with --missing-sentence skip, or start from their box with --missing-sentence box.",
         )
     left_out = set(no_text) if missing == "skip" else set()
@@ -207,14 +207,15 @@ def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, 
             continue
         box = None
         if mode != Mode.NL or sequence.name in no_text:
-            box = _first_box(sequence)
-            if box is None:
+            x, y, w, h = (float(v) for v in sequence.boxes[0])
+            box = (x, y, w, h)
+            if not is_box(sequence.boxes[:1]).all():
                 no_box.append(sequence.name)
         text = None if mode == Mode.BBOX else sequence.sentence.strip() or None
         tasks.append(Task(mode=str(mode), sequence=sequence, box=box, text=text))
     if no_box:
         raise DataError(
-            f"No target in frame 1 of {_listed(no_box)} (no finite box with width and height), which mode "
+            f"No target in frame 1 of {listed(no_box, 20)} (no finite box with width and height), which mode "
             f"{mode} starts from.",
             hint="Correct the annotation, or evaluate in mode nl.",
         )
@@ -223,30 +224,10 @@ def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, 
     return tuple(tasks), tuple(name for name in no_text if name in left_out)
 
 
-def _first_box(sequence: annotated.Sequence) -> tuple[float, float, float, float] | None:
-    """The annotated box of frame 1, unchanged; None if it is not a box."""
-    x, y, w, h = (float(v) for v in sequence.boxes[0])
-    return (x, y, w, h) if np.isfinite([x, y, w, h]).all() and w > 0 and h > 0 else None
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
-
-
 # -- fingerprint --------------------------------------------------------------------------------------------
 
-CODE = (
-    "core",
-    "video",
-    "prep",
-    "nn",
-    "models",
-    "checkpoints",
-    "tracking",
-    "datasets/sequences.py",
-    "evaluation/workers.py",
-)
+CODE = ("core", "video", "prep", "nn", "models", "checkpoints", "tracking", "datasets/sequences.py",
+        "evaluation/workers.py")  # fmt: skip
 """Code that a box depends on, from reading the images to writing the results. What only reads results is left
 out. Data files (``.txt``, ``.json``) among the code count."""
 
@@ -257,31 +238,24 @@ PACKAGES = ("numpy", "torch", "opencv-python-headless", "av", "safetensors", "to
 def code_sha256() -> str:
     """sha256 over names and bytes of the source files in ``CODE``."""
     root = Path(vltrack.__file__).resolve().parent
-    found = [path for name in CODE for path in _files(root / name)]
+    files = [path for name in CODE for path in ((root / name).rglob("*") if (root / name).is_dir() else [root / name])]
     digest = hashlib.sha256()
-    for path in sorted(found):
+    for path in sorted(file for file in files if file.suffix in (".py", ".txt", ".json") and file.is_file()):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return [p for p in path.rglob("*") if p.suffix in (".py", ".txt", ".json") and p.is_file()]
-
-
 @lru_cache(maxsize=1)
 def versions() -> Mapping[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not known"
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not known"
+    return found
 
 
 def data_sha256(sequences: Iterable[annotated.Sequence]) -> str:
@@ -302,9 +276,7 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted(old.keys() | new.keys())
         return [d for key in keys for d in differences(old.get(key), new.get(key), f"{at}.{key}".strip("."))]
-    return [] if old == new else [f"{at}: {_short(old)}, now {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:12]}..."
+    if old == new:
+        return []
+    shown = [text if len(text := str(value)) <= 60 else f"{text[:12]}..." for value in (old, new)]
+    return [f"{at}: {shown[0]}, now {shown[1]}"]

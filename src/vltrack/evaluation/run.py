@@ -1,16 +1,20 @@
-"""Execute an evaluation plan: skip finished sequences, run the rest in workers, write results."""
+"""Run trackers: over the sequences of a plan, in workers and without those that are finished; and over the
+images of referring expressions, in this process.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vltrack.core.errors import DataError, UsageError
+import numpy as np
+
+from vltrack.core.errors import DataError, GroundingFailed, PromptEmpty, UsageError
 from vltrack.evaluation.plan import Plan
 from vltrack.evaluation.results import done_record
 from vltrack.evaluation.workers import (
@@ -24,15 +28,13 @@ from vltrack.evaluation.workers import (
     Timeouts,
 )
 from vltrack.evaluation.writing import ResultWriter, SequenceLock, open_writer
+from vltrack.metrics.success import Grounding, grounding
 
 if TYPE_CHECKING:
+    from vltrack.datasets.referring import ReferringSet
     from vltrack.evaluation.workers_ray import RayPool
 
 EventKind = Literal["looked", "started", "frames", "finished", "failed", "waiting"]
-_WAIT = 0.5
-_POLL = 0.3
-_EVENT_GAP = 0.1
-"""Least seconds between two events that only count frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +202,7 @@ class _RunState:
         while self.pending or self.running:
             self._submit(pool)
             if self.running:
-                for event in pool.events(_WAIT):
+                for event in pool.events(0.5):
                     if isinstance(event, Heartbeat):
                         self._count(event)
                     elif isinstance(event, TaskFinished):
@@ -209,7 +211,7 @@ class _RunState:
                         self._fail(event)
             elif self.pending:
                 self._report_progress("waiting", self.pending[0])
-                time.sleep(_POLL)
+                time.sleep(0.3)
 
     def _submit(self, pool: LocalPool | RayPool) -> None:
         """Submit tasks to idle workers; those that another evaluator holds stay pending."""
@@ -243,7 +245,7 @@ class _RunState:
         now = time.monotonic()
         self.first_frame = self.first_frame or now
         self.frames_now += event.frames
-        if now - self.last_event > _EVENT_GAP:
+        if now - self.last_event > 0.1:  # seconds, at least, between two events that only count frames
             self.last_event = now
             self._report_progress("frames", event.task)
 
@@ -273,7 +275,9 @@ class _RunState:
         self.frames_before += len(task.sequence)
 
     def _report_progress(self, kind: EventKind, task: Task | None = None, message: str = "") -> None:
-        rate, left = self._rate()
+        taken = time.monotonic() - self.first_frame if self.first_frame is not None else 0.0
+        rate = (self.frames_now - 1) / taken if taken > 0 and self.frames_now > 1 else 0.0
+        frames_done = self.frames_before + self.frames_now
         self.progress(
             ProgressEvent(
                 kind=kind,
@@ -281,22 +285,14 @@ class _RunState:
                 name=task.sequence.name if task else "",
                 sequences_done=len(self.finished) + len(self.skipped) + len(self.failed),
                 sequences_total=sum(len(part.tasks) for part in self.plan.modes),
-                frames_done=self.frames_before + self.frames_now,
+                frames_done=frames_done,
                 frames_total=self.plan.frames,
                 frames_per_second=rate,
-                seconds_left=left,
+                seconds_left=max(0.0, self.plan.frames - frames_done) / rate if rate else None,
                 failures=len(self.failed),
                 message=message,
             )
         )
-
-    def _rate(self) -> tuple[float, float | None]:
-        """Frames per second, and seconds left."""
-        taken = time.monotonic() - self.first_frame if self.first_frame is not None else 0.0
-        if taken <= 0 or self.frames_now < 2:
-            return 0.0, None
-        rate = (self.frames_now - 1) / taken
-        return rate, max(0.0, self.plan.frames - self.frames_before - self.frames_now) / rate
 
     def report(self, seconds: float) -> RunReport:
         """Build the final report."""
@@ -311,11 +307,48 @@ class _RunState:
         )
 
     def _degraded(self) -> list[Degraded]:
-        order = {key: n for n, key in enumerate(t.key for part in self.plan.modes for t in part.tasks)}
+        done = {*self.finished, *self.skipped}
         found = []
-        for mode, name in sorted([*self.finished, *self.skipped], key=order.__getitem__):
-            record: dict[str, Any] = done_record(self.plan.folders[mode], name) or {"statuses": {}}
-            missing, invalid = (int(record["statuses"].get(k, 0)) for k in ("missing", "invalid"))
+        for mode, name in (task.key for part in self.plan.modes for task in part.tasks):
+            record = done_record(self.plan.folders[mode], name) if (mode, name) in done else None
+            missing, invalid = (int(record["statuses"].get(k, 0)) if record else 0 for k in ("missing", "invalid"))
             if missing or invalid:
                 found.append(Degraded(mode=mode, name=name, missing=missing, invalid=invalid))
         return found
+
+
+# -- referring expressions ----------------------------------------------------------------------------------
+
+
+def evaluate_grounding(
+    phrases: ReferringSet, weights: str | Path, *, progress: Callable[[], None], **loading: Any
+) -> dict[str, Grounding]:
+    """Score text-only initialization (``Tracker.init``) on every split; without a found box the overlap is 0.
+
+    Args:
+        phrases: the splits that are scored.
+        weights: name or path of a model.
+        progress: called after every expression.
+        loading: options of ``Tracker.load``: ``device``, ``policy``.
+
+    Raises:
+        DataError: no expressions, or an image that cannot be read.
+        And what ``Tracker.load`` raises.
+    """
+    from vltrack.tracking.tracker import Tracker
+
+    if not len(phrases):
+        raise DataError(f"No expressions in {phrases.root}.", hint="Check the data set.")
+    tracker = Tracker.load(weights, threads=1, **loading)
+    found = np.full((len(phrases), 4), np.nan)
+    for row, (image, phrase, _) in enumerate(phrases.samples()):
+        with suppress(GroundingFailed, PromptEmpty):  # then the row stays without a box
+            found[row] = tracker.init(image, text=phrase).box
+        progress()
+    scores, begin = {}, 0
+    for split in phrases.splits:
+        end = begin + len(split)
+        if end > begin:
+            scores[split.split] = grounding(found[begin:end], split.boxes)
+        begin = end
+    return scores

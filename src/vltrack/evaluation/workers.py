@@ -7,7 +7,6 @@ for too long is replaced. Torch is loaded only in ``load_tracker``.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -16,33 +15,30 @@ import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vltrack.core.errors import ResourceError, VltrackError
 from vltrack.core.process import describe_exit, kill, reported_error, signal_name
 from vltrack.core.threads import ONE_THREAD, PASSIVE
 
 if TYPE_CHECKING:
-    from vltrack.core.types import Frame, Step
     from vltrack.datasets.sequences import Sequence
+    from vltrack.tracking.tracker import Tracker
 
 THREADS = 1
 ENVIRONMENT = ONE_THREAD | PASSIVE
 """Set before torch and numpy are loaded."""
-
 NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGTERM)
 """A terminal or a batch system sends these to all processes; only the one that started the workers reacts."""
 
 OUR_LOADER = "vltrack.evaluation.workers:load_tracker"
 PIECE = 900
 """Characters of a traceback per message: a pipe takes up to 4096 bytes at once, completely or not at all."""
-FAILED_STARTS = 3
-"""Workers in a row that may end before they are ready."""
 
 Row = tuple[float, float, float, float, float, bool, str, float]
 """x, y, w, h, score, visible, status, seconds that the tracker took."""
@@ -51,24 +47,13 @@ Row = tuple[float, float, float, float, float, bool, str, float]
 # -- tasks and events ---------------------------------------------------------------------------------------
 
 
-class TrackerLike(Protocol):
-    """A tracker of one target."""
-
-    def init(self, frame: Frame, box: Any = None, text: str | None = None) -> Step:
-        """Start on a frame with a box, a sentence or both."""
-        ...
-
-    def update(self, frame: Frame) -> Step:
-        """Track the target in the next frame."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackerSpec:
     """How a worker loads its tracker.
 
     Attributes:
-        loader: ``module:function``; called with this spec, returns a ``TrackerLike``.
+        loader: ``module:function``; called with this spec, returns an object with ``init(frame, box=..., text=...)``
+            and ``update(frame)`` as ``Tracker`` has them.
         weights: path of the .safetensors file.
         policy: all options of the tracking policy.
         device: ``cpu``, ``cuda``, ``mps``.
@@ -101,11 +86,9 @@ class Task:
             return "sentence"
         return "box" if self.text is None else "both"
 
-    def failed(self, kind: str, message: str, *, frame: int = 0, **more: str) -> TaskFailed:
+    def failed(self, kind: str, message: str, **more: Any) -> TaskFailed:
         """The event that this task failed; arguments as the fields of ``SequenceFailure``."""
-        failure = SequenceFailure(
-            mode=self.mode, name=self.sequence.name, kind=kind, message=message, frame=frame, **more
-        )
+        failure = SequenceFailure(mode=self.mode, name=self.sequence.name, kind=kind, message=message, **more)
         return TaskFailed(task=self, failure=failure)
 
 
@@ -179,7 +162,7 @@ WorkerEvent = Heartbeat | TaskFinished | TaskFailed
 # -- in the worker ------------------------------------------------------------------------------------------
 
 
-def load_tracker(spec: TrackerSpec) -> TrackerLike:
+def load_tracker(spec: TrackerSpec) -> Tracker:
     """Load one of our trackers with one thread. Raises what ``Tracker.load`` raises."""
     import cv2
 
@@ -190,21 +173,21 @@ def load_tracker(spec: TrackerSpec) -> TrackerLike:
     return Tracker.load(spec.weights, device=spec.device, threads=THREADS, policy=Policy(**spec.policy))
 
 
-def open_tracker(spec: TrackerSpec) -> TrackerLike:
+def open_tracker(spec: TrackerSpec) -> Tracker:
     """Call ``spec.loader``."""
     module, _, function = spec.loader.partition(":")
-    return cast(TrackerLike, getattr(import_module(module), function)(spec))
+    return cast("Tracker", getattr(import_module(module), function)(spec))
 
 
-def track_sequence(tracker: TrackerLike, task: Task) -> Generator[Row, None, None]:
+def track_sequence(tracker: Tracker, task: Task) -> Generator[Row, None, None]:
     """Yield one row per frame of a sequence.
 
     Row 1 holds the box that was given, or in NL mode the tracker's own. Times are those of the tracker alone,
-    without decoding. Raises whatever the tracker or the reading of the frames raises.
+    without decoding; a frame that cannot be decoded has the status ``missing``. Raises whatever the tracker or
+    the reading of the frames raises, and at the end the error that interrupted the reading.
     """
-    # Closing this generator closes that one too, and with it the decoder.
-    with contextlib.closing(_frames(task)) as frames:
-        for number, frame in enumerate(frames):
+    with task.sequence.open_frames() as source:
+        for number, frame in enumerate(source):
             began = time.perf_counter()
             first = number == 0
             step = tracker.init(frame, box=task.box, text=task.text) if first else tracker.update(frame)
@@ -212,15 +195,6 @@ def track_sequence(tracker: TrackerLike, task: Task) -> Generator[Row, None, Non
             box = task.box if first and task.box is not None else step.box
             x, y, w, h = (float(v) for v in box)
             yield x, y, w, h, float(step.score), bool(step.visible), str(step.status), taken
-
-
-def _frames(task: Task) -> Generator[Frame, None, None]:
-    """Yield all frames; one that cannot be decoded has no image, and the tracker returns status ``missing``.
-
-    Raises what ``Sequence.open_frames`` raises, and at the end the error that interrupted the reading.
-    """
-    with task.sequence.open_frames() as source:
-        yield from source
         if source.report.failure is not None:
             raise source.report.failure
 
@@ -375,10 +349,8 @@ class LocalPool:
 
     def _begin(self, worker: _Worker) -> None:
         worker.reset(worker.task, time.monotonic() + self._timeouts.first)
-        try:
+        with suppress(OSError):  # it has just ended, which ``events`` will notice
             worker.tasks.send(worker.task)
-        except OSError:
-            return  # it has just ended, which ``events`` will notice
 
     def _receive(self, worker: _Worker, found: list[WorkerEvent]) -> bool:
         """Handle all waiting messages; return whether the pipe is still open."""
@@ -436,10 +408,9 @@ class LocalPool:
             return []
         how = describe_exit(code)
         if worker.ready:
-            message = f"the worker process {how}."
-            return [worker.failed("died", message, exit_signal=signal_name(code))]
+            return [worker.failed("died", f"the worker process {how}.", exit_signal=signal_name(code))]
         self._failed_starts += 1
-        if self._failed_starts >= FAILED_STARTS:
+        if self._failed_starts >= 3:
             raise ResourceError(
                 f"{self._failed_starts} worker processes in a row failed to start; the last one {how}.",
                 hint='See what it printed above. A script that calls this needs if __name__ == "__main__".',
@@ -460,15 +431,13 @@ class LocalPool:
 @contextmanager
 def _child_environment() -> Iterator[None]:
     """Set one thread for the child's libraries, and block signals until the child ignores them itself."""
-    before = {key: os.environ.get(key) for key in ENVIRONMENT}
+    before = dict(os.environ)
     os.environ.update(ENVIRONMENT)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
+        for key in ENVIRONMENT:
+            os.environ.pop(key, None)
+        os.environ.update({key: value for key, value in before.items() if key in ENVIRONMENT})

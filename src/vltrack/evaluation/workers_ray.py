@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vltrack.core.errors import ResourceError, StateError, UsageError, VltrackError
 from vltrack.core.process import reported_error
@@ -29,7 +29,6 @@ from vltrack.evaluation.workers import (
     Task,
     TaskFinished,
     Timeouts,
-    TrackerLike,
     TrackerSpec,
     WorkerEvent,
     error_facts,
@@ -38,12 +37,11 @@ from vltrack.evaluation.workers import (
     track_sequence,
 )
 
+if TYPE_CHECKING:
+    from vltrack.tracking.tracker import Tracker
+
 RETRIES = 1
 """A sequence is tried once more when its process or its machine dies."""
-
-_POLL = 0.05
-_BANNER = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""Without it Ray warns of a coming change in how it hides GPUs from tasks that asked for none."""
 
 
 def check_ray() -> None:
@@ -61,7 +59,8 @@ class RayPool:
         ray: Any = import_module("ray")
         self._ray = ray
         self._ours = not ray.is_initialized()
-        os.environ.update({k: v for k, v in _BANNER.items() if k not in os.environ})
+        # Without it Ray warns of a coming change in how it hides GPUs from tasks that asked for none.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if self._ours:
             try:
                 with _keep_sigterm():
@@ -98,7 +97,7 @@ class RayPool:
             done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
             if done or time.monotonic() > until:
                 return [event for reference in done for event in self._fetch(reference)]
-            time.sleep(_POLL)
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Cancel tasks under way, and leave the cluster if it was joined here."""
@@ -180,6 +179,6 @@ def _check_same(there: dict[str, Any]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _tracker(loader: str, weights: str, device: str, policy: tuple[tuple[str, Any], ...]) -> TrackerLike:
+def _tracker(loader: str, weights: str, device: str, policy: tuple[tuple[str, Any], ...]) -> Tracker:
     """The tracker of this process, loaded once."""
     return open_tracker(TrackerSpec(loader=loader, weights=weights, device=device, policy=dict(policy)))
