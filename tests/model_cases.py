@@ -84,7 +84,7 @@ def small(config: Any) -> Any:
 def card_of(config: Any) -> ModelCard:
     """The tracker that a configuration is of."""
     module = type(config).__module__.rpartition(".")[2]
-    return next(card for card in MODELS.values() if card.module == module)
+    return next(card for card in MODELS.values() if card.name.replace("-", "_") == module)
 
 
 def make(config: Any, seed: int = 0) -> Any:

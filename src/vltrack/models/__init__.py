@@ -15,8 +15,8 @@ class ModelCard:
     """Entry of a tracker, as ``vltrack models`` prints it.
 
     Attributes:
-        module: file under ``models/`` with the class ``network`` and one configuration function per size.
-        sizes: configuration functions by size name.
+        network: class in the file under ``models/`` that is named after the tracker.
+        sizes: each is a function there that returns its configuration: ``base-r50`` is ``base_r50``.
         claims: the paper's ideas, each a switch of the configuration.
         ours: parts that are not published and were designed here.
         policies: by size, the post-processing options that differ from the defaults.
@@ -27,9 +27,8 @@ class ModelCard:
     title: str
     paper: str
     year: int
-    module: str
     network: str
-    sizes: dict[str, str]
+    sizes: tuple[str, ...]
     claims: str
     ours: str
     policies: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
@@ -65,9 +64,8 @@ MODELS: dict[str, ModelCard] = {
         title="LiteTrack",
         paper="Yang L., unpublished; released code: yll1214/LiteTrack, on UVLTrack (AAAI 2024)",
         year=2025,
-        module="litetrack",
         network="LiteTrack",
-        sizes={"tiny": "tiny", "base": "base", "uvltrack-base": "uvltrack_base", "uvltrack-large": "uvltrack_large"},
+        sizes=("tiny", "base", "uvltrack-base", "uvltrack-large"),
         claims="layer freezing, cosine token selection, channel gate, star adapter",
         ours="learned threshold, restoring dropped tokens, the gate's mask, the tiny size",
         policies={"base": _UVLTRACK, "uvltrack-base": _UVLTRACK, "uvltrack-large": _UVLTRACK},
@@ -77,9 +75,8 @@ MODELS: dict[str, ModelCard] = {
         title="AITrack",
         paper="IEEE Access 2025, doi 10.1109/ACCESS.2025.3555816; on ARTrack (CVPR 2023)",
         year=2025,
-        module="aitrack",
         network="AITrack",
-        sizes={"tiny": "tiny", "base": "base", "artrack-base": "artrack_base"},
+        sizes=("tiny", "base", "artrack-base"),
         claims="ROI-based text-guided encoder (Alpha-CLIP), additive alignment, a box as four tokens",
         ours="sentences in CLIP's space, a learned scale, the key-value cache, the score, the tiny size",
         policies={"tiny": _ARTRACK_TINY, "base": _ARTRACK, "artrack-base": _ARTRACK},
@@ -90,9 +87,8 @@ MODELS: dict[str, ModelCard] = {
         title="All-in-One",
         paper="Zhang et al., ACM MM 2023, arXiv 2307.03373; on OSTrack (ECCV 2022)",
         year=2023,
-        module="all_in_one",
         network="AllInOne",
-        sizes={"tiny": "tiny", "base": "base", "ostrack-base": "ostrack_base"},
+        sizes=("tiny", "base", "ostrack-base"),
         claims="language-injected vision tokens, multi-modal alignment in training, candidate elimination",
         ours="a sentence vector that differs between sentences, BBOX exact, text-only start, the tiny size",
         policies={"base": PUBLISHED, "ostrack-base": PUBLISHED},
@@ -103,15 +99,8 @@ MODELS: dict[str, ModelCard] = {
         title="BIT-Tracker",
         paper="IEEE TCSVT 34(8):7259, 2024; no code; on STARK (ICCV 2021)",
         year=2024,
-        module="bit_tracker",
         network="BITTracker",
-        sizes={
-            "tiny": "tiny",
-            "base": "base",
-            "base-r50": "base_r50",
-            "stark-base": "stark_base",
-            "stark-r50": "stark_r50",
-        },
+        sizes=("tiny", "base", "base-r50", "stark-base", "stark-r50"),
         claims="multi-level aggregation (DSA, DCA), CNN-transformer interaction, gated dynamic template",
         ours="the inside of MDAI and CTIF, text (in tiny alone), the tiny size",
         policies={size: _STARK for size in ("base", "base-r50", "stark-base", "stark-r50")}
@@ -123,9 +112,8 @@ MODELS: dict[str, ModelCard] = {
         title="SATracker",
         paper="Ge et al., ACM TOMM 2025, arXiv 2311.17085; only the abstract is public",
         year=2023,
-        module="sa_tracker",
         network="SATracker",
-        sizes={"tiny": "tiny", "base": "base"},
+        sizes=("tiny", "base"),
         claims="synchronous learning backbone, target enhance module, semantic aware module, dense matching",
         ours="all but the names of its parts and what they are for",
         policies={"base": PUBLISHED},
@@ -149,11 +137,15 @@ def split_name(name: str) -> tuple[ModelCard, str]:
     raise ModelNotFound(f"No model is called {name!r}.", hint=did_you_mean(name, known))
 
 
+def _of_module(card: ModelCard, name: str) -> Any:
+    return getattr(import_module(f"vltrack.models.{card.name.replace('-', '_')}"), name.replace("-", "_"))
+
+
 def config_of(card: ModelCard, size: str) -> Any:
     """Return the configuration dataclass of a size. Loads torch."""
-    return getattr(import_module(f"vltrack.models.{card.module}"), card.sizes[size])()
+    return _of_module(card, size)()
 
 
 def build(card: ModelCard, config: Any) -> Any:
     """Build the network with fresh weights. Loads torch."""
-    return getattr(import_module(f"vltrack.models.{card.module}"), card.network)(config)
+    return _of_module(card, card.network)(config)

@@ -360,9 +360,8 @@ class AITrack(TrackerBase[RegionMemory]):
         bounded_B4 = torch.cat([expected_B4[:, :2], expected_B4[:, 2:].clamp_min(1e-3)], dim=1)
         return TrainOutputs(
             boxes_BSS4=bounded_B4[:, None, None],
-            token_logits_BTV=logits_BTV,
+            coordinates=(logits_BTV, self.decoder.tokenizer),
             expected_B4=expected_B4,
-            tokenizer=self.decoder.tokenizer,
             text_similarity_BN=search.text_similarity_BN,
         )
 

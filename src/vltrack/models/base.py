@@ -316,7 +316,8 @@ class TrainOutputs:
         text_similarity_BN: similarity of each cell to the sentence (``word_match``).
         gate_BN: soft gates of the token selection (LiteTrack).
         score_B: logits that the target is in view (BIT-Tracker).
-        token_logits_BTV, expected_B4, tokenizer: coordinate tokens, and the expected box (ARTrack).
+        coordinates, expected_B4: logits (B, T, V) of the coordinate tokens, with their tokenizer; and the
+            expected box (ARTrack).
         matches: logits (B, N) of each level's similarity to the target (SATracker).
         alignment: unit vectors (B, D) of search region, template and sentence (All-in-One).
     """
@@ -328,9 +329,8 @@ class TrainOutputs:
     text_similarity_BN: Tensor | None = None
     gate_BN: Tensor | None = None
     score_B: Tensor | None = None
-    token_logits_BTV: Tensor | None = None
+    coordinates: tuple[Tensor, BoxTokenizer] | None = None
     expected_B4: Tensor | None = None
-    tokenizer: BoxTokenizer | None = None
     matches: Sequence[Tensor] | None = None
     alignment: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -356,21 +356,17 @@ class TrackerModel(Protocol[M]):
 
     def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
         """Encode a sentence, once per target."""
-        ...
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target from text alone in a letterboxed frame."""
-        ...
 
     def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> M:
         """Start a target from a template crop and a search-sized crop of the same frame."""
-        ...
 
     def update_template(
         self, memory: M, prediction: Prediction, box_B4: Tensor, template: BoxedCrop | None = None
     ) -> M:
         """Update the memory after a confident frame: its box in the search crop, and a new template."""
-        ...
 
     def locate(self, search_B3SS: Tensor, memory: M, past_BH4: Tensor | None = None) -> Prediction:
         """Predict the target in a search crop, once per frame.
@@ -378,7 +374,6 @@ class TrackerModel(Protocol[M]):
         ``past_BH4`` are the last H = ``history`` boxes, oldest first, in units of this search crop; None
         where ``history`` is 0.
         """
-        ...
 
 
 # -- the base class -----------------------------------------------------------------------------------------

@@ -33,8 +33,7 @@ def attend(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias: Tensor | None) 
     """Softmax attention; written out on the CPU, where the fused kernel is 2.5x slower in bf16."""
     if q_BHND.device.type != "cpu":
         mask = None if bias is None else bias.to(q_BHND.dtype)
-        fused: Tensor = nn.functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
-        return fused
+        return nn.functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
     logits = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHMD.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
@@ -44,12 +43,12 @@ def attend(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias: Tensor | None) 
 
 def split_heads(x_BNC: Tensor, heads: int) -> Tensor:
     """(B, N, C) -> (B, H, N, D)."""
-    return x_BNC.unflatten(2, (heads, -1)).transpose(1, 2)
+    return x_BNC.view(*x_BNC.shape[:2], heads, -1).transpose(1, 2)
 
 
 def attend_packed(qkv_BNE: Tensor, heads: int, bias: Tensor | None) -> Tensor:
     """Self-attention of queries, keys and values side by side: (B, N, 3 C) -> (B, N, C)."""
-    q, k, v = qkv_BNE.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv_BNE.view(*qkv_BNE.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
     return attend(q, k, v, bias).transpose(1, 2).flatten(2)
 
 
@@ -166,6 +165,6 @@ class CrossAttention(nn.Module):
             k_BMC = nn.functional.linear(y_BMC + y_pos, weight_k, bias_k)
             v_BMC = nn.functional.linear(y_BMC, weight_v, bias_v)
         q_BNC = self.q(x_BNC if x_pos is None else x_BNC + x_pos)
-        out_BHND = attend(*(split_heads(each, self.heads) for each in (q_BNC, k_BMC, v_BMC)), bias)
-        projected: Tensor = self.proj(out_BHND.transpose(1, 2).flatten(2))
+        q, k, v = (split_heads(each, self.heads) for each in (q_BNC, k_BMC, v_BMC))
+        projected: Tensor = self.proj(attend(q, k, v, bias).transpose(1, 2).flatten(2))
         return projected

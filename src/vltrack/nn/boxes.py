@@ -16,14 +16,14 @@ def box_coverage(box_B4: Tensor, side: int) -> Tensor:
     return (share_B2S[:, 1, :, None] * share_B2S[:, 0, None, :]).flatten(1)
 
 
-def box_mask(box_B4: Tensor, side: int) -> Tensor:
+def box_mask(box_B4: Tensor, side: int, share: float = 1.0) -> Tensor:
     """(B, side * side) bool: cells whose center lies in the box, and the cell that holds the box's center.
 
-    A box without area (target not known) covers no cell.
+    The box is shrunk by ``share`` around its center. One without area (target not known) covers no cell.
     """
     centers = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
-    inside_x = (centers[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] / 2
-    inside_y = (centers[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] / 2
+    inside_x = (centers[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] * share / 2
+    inside_y = (centers[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] * share / 2
     inside_BN = (inside_y[:, :, None] & inside_x[:, None, :]).flatten(1)
     # A center exactly on the right or lower edge belongs to the last cell, not to one beyond it.
     cell_B2 = (box_B4[:, :2] * side).long().clamp(0, side - 1)

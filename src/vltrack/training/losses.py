@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,6 @@ from vltrack.models.base import BoxedCrop, TrackerBase, TrainOutputs, Views, is_
 from vltrack.nn.boxes import box_mask
 from vltrack.training.data import Batch
 from vltrack.training.recipes import LossWeights
-
-HARD_NEGATIVES = 9
 
 
 def gaussian_centers(box_B4: Tensor, side: int) -> Tensor:
@@ -72,17 +70,6 @@ def focal(center_logits_BSS: Tensor, target_BSS: Tensor) -> Tensor:
     return -(gain * likelihood).sum() / len(center_logits_BSS)
 
 
-def inner_cells(box_B4: Tensor, side: int, share: float) -> Tensor:
-    """(B, S, S) bool: cells whose center lies in the box shrunk by ``share``, and the cell of its center."""
-    centers = (torch.arange(side, device=box_B4.device, dtype=torch.float32) + 0.5) / side
-    near_x = (centers[None] - box_B4[:, :1]).abs() <= box_B4[:, 2:3] * share / 2
-    near_y = (centers[None] - box_B4[:, 1:2]).abs() <= box_B4[:, 3:4] * share / 2
-    inside = near_y[:, :, None] & near_x[:, None, :]
-    cell_B2 = (box_B4[:, :2] * side).long().clamp(0, side - 1)
-    index = (cell_B2[:, 1] * side + cell_B2[:, 0])[:, None]
-    return inside.flatten(1).scatter(1, index, True).view(-1, side, side)
-
-
 def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """GIoU and IoU of boxes (..., 4) as cx, cy, w, h."""
     low_a, high_a = a[..., :2] - a[..., 2:] / 2, a[..., :2] + a[..., 2:] / 2
@@ -113,47 +100,35 @@ def layer_contrast(similar_BN: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tens
     positive_B1 = functional.grid_sample(
         similar_BN.view(b, 1, side, side), grid, align_corners=False, padding_mode="border"
     ).view(b, 1)
-    inside = inner_cells(box_B4, side, 1.0).flatten(1)
     lowest = torch.finfo(similar_BN.dtype).min
-    hardest = similar_BN.masked_fill(inside, lowest).topk(HARD_NEGATIVES, dim=1).values
+    hardest = similar_BN.masked_fill(box_mask(box_B4, side), lowest).topk(9, dim=1).values
     logits = torch.cat([positive_B1, hardest.clamp_min(-1e4)], dim=1)
     loss_B = functional.cross_entropy(logits, torch.zeros(b, dtype=torch.long, device=logits.device), reduction="none")
     return (loss_B * weight_B).sum() / weight_B.sum().clamp_min(1)
 
 
 def prompt_contrast(logits_BN2: Tensor, box_B4: Tensor, present_B: Tensor) -> Tensor:
-    """Two-class cross-entropy per cell: positive in the inner three quarters, the rest of the box ignored.
-
-    Classes are weighted 16 to 0.5625 (published). Where the target is absent every cell is negative.
-    """
+    """Two-class cross-entropy of each cell, with ``matching_labels``."""
     b, n, _ = logits_BN2.shape
-    side = int(n**0.5)
-    here = present_B[:, None]
-    positive = inner_cells(box_B4, side, 0.75).flatten(1) & here
-    ignored = inner_cells(box_B4, side, 1.0).flatten(1) & here & ~positive
-    weights = torch.where(positive, 16.0, 0.5625).masked_fill(ignored, 0.0)
-    labels = (~positive).long()
-    loss = functional.cross_entropy(logits_BN2.flatten(0, 1), labels.flatten(), reduction="none").view(b, n)
-    return (loss * weights).sum() / weights.sum().clamp_min(1e-6)
-
-
-TEMPERATURE = 0.5
-"""Of NT-Xent (All-in-One, released code)."""
+    positive_BN, weights_BN = matching_labels(box_B4, present_B, int(n**0.5))
+    labels_BN = (~positive_BN).long()
+    loss = functional.cross_entropy(logits_BN2.flatten(0, 1), labels_BN.flatten(), reduction="none").view(b, n)
+    return (loss * weights_BN).sum() / weights_BN.sum().clamp_min(1e-6)
 
 
 def nt_xent(a_BD: Tensor, b_BD: Tensor, *, used_B: Tensor | None = None, target_B: Tensor | None = None) -> Tensor:
     """NT-Xent: cross-entropy of each vector's partner in the other view against all other vectors.
 
-    Negatives come from both views; similarities are cosines over ``TEMPERATURE`` (SimCLR; All-in-One). Ours:
-    samples outside ``used_B`` are left out, and samples with one number in ``target_B`` are not negatives of
-    each other (two search views have one sentence).
+    Negatives come from both views; similarities are cosines over the temperature 0.5 (All-in-One, released
+    code). Ours: samples outside ``used_B`` are left out, and samples with one number in ``target_B`` are not
+    negatives of each other (two search views have one sentence).
 
     Returns a scalar, the mean over the used vectors; 0 without any, and for a batch of one.
     """
     b = len(a_BD)
     with torch.autocast(a_BD.device.type, enabled=False):
         vectors = functional.normalize(torch.cat([a_BD, b_BD]).float(), dim=1)
-        similar = vectors @ vectors.T / TEMPERATURE
+        similar = vectors @ vectors.T / 0.5
     place = torch.arange(2 * b, device=a_BD.device)
     partner = (place + b) % (2 * b)
     used = torch.ones_like(place, dtype=torch.bool) if used_B is None else used_B.repeat(2)
@@ -166,44 +141,25 @@ def nt_xent(a_BD: Tensor, b_BD: Tensor, *, used_B: Tensor | None = None, target_
     return kept.sum() / used.sum().clamp_min(1)
 
 
-INNER = 0.75
-"""Share of the box, in width and height, whose cells are positive (UVLTrack, released code)."""
-POSITIVE, NEGATIVE = 16.0, 0.5625
-"""Weights of the two kinds of cells (UVLTrack, released code)."""
-
-
 def matching_labels(box_B4: Tensor, present_B: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Labels (B, N) bool and weights (B, N) of the cells of a ``side`` x ``side`` map.
+    """Labels (B, N) bool and weights (B, N) of the cells of a ``side`` x ``side`` map (UVLTrack, released code).
 
-    Positive: cells with their center in the inner three quarters of the box, and the cell of its center. The
-    rest of the box has weight 0. Without a target (``present_B``) every cell is negative. Source: UVLTrack,
-    released code.
+    Positive, with weight 16: cells with their center in the inner three quarters of the box, and the cell of
+    its center. The rest of the box has weight 0, other cells 0.5625. Without a target (``present_B``) every
+    cell is negative.
     """
     here_B1 = present_B[:, None]
-    inner_B4 = torch.cat([box_B4[:, :2], box_B4[:, 2:] * INNER], dim=1)
-    positive_BN = box_mask(inner_B4, side) & here_B1
+    positive_BN = box_mask(box_B4, side, 0.75) & here_B1
     ignored_BN = box_mask(box_B4, side) & here_B1 & ~positive_BN
-    weights_BN = torch.where(positive_BN, POSITIVE, NEGATIVE).masked_fill(ignored_BN, 0.0)
-    return positive_BN, weights_BN
+    return positive_BN, torch.where(positive_BN, 16.0, 0.5625).masked_fill(ignored_BN, 0.0)
 
 
 def dense_match(similar: Sequence[Tensor], box_B4: Tensor, present_B: Tensor) -> Tensor:
-    """SATracker's dense matching loss (unpublished; our design).
+    """SATracker's dense matching loss (unpublished; our design): weighted binary cross-entropy of all cells.
 
-    Args:
-        similar: logits (B, N) per level and embedding of the target (visual, text); a sample with one
-            embedding has it twice.
-        box_B4: the target in the search crop.
-        present_B: whether the target is in it.
-
-    Returns:
-        The mean over ``similar`` of the weighted binary cross-entropy of their cells, each a mean by weight.
-
-    Raises:
-        ValueError: ``similar`` is empty.
+    ``similar`` are logits (B, N) per level and embedding of the target (visual, text), at least one; a sample
+    with one embedding has it twice.
     """
-    if not similar:
-        raise ValueError("dense_match needs one level of similarities or more: 0.")
     positive_BN, weights_BN = matching_labels(box_B4, present_B, int(similar[0].shape[1] ** 0.5))
     target_BN, total = positive_BN.float(), weights_BN.sum()
     terms = [
@@ -213,22 +169,20 @@ def dense_match(similar: Sequence[Tensor], box_B4: Tensor, present_B: Tensor) ->
     return torch.stack(terms).mean() / total
 
 
-START_END_WEIGHT = 0.1
-"""Weight of the start and the end token in the cross-entropy (published)."""
-_SHAPE_POWER = 4
 _EPS = 1e-9
 
 
 def token_loss(logits_BTV: Tensor, box_B4: Tensor, weight_B: Tensor, tokenizer: BoxTokenizer) -> Tensor:
     """Cross-entropy of the four tokens of the annotated box, and of the end token where T is five.
 
-    Mean over tokens, weighted by class and by ``weight_B`` of the sample; 0 where all weights are 0.
+    Mean over tokens, weighted by ``weight_B`` of the sample, and by 0.1 for start and end token (published);
+    0 where all weights are 0.
     """
     tokens_BT = tokenizer.encode(box_B4)
     if logits_BTV.shape[1] > COORDINATES:
         tokens_BT = functional.pad(tokens_BT, (0, 1), value=tokenizer.end)
     by_class_V = torch.ones(tokenizer.size, device=logits_BTV.device)
-    by_class_V[tokenizer.coordinates :] = START_END_WEIGHT
+    by_class_V[tokenizer.coordinates :] = 0.1
     weight_BT = by_class_V[tokens_BT] * weight_B[:, None]
     loss_BT = functional.cross_entropy(logits_BTV.float().transpose(1, 2), tokens_BT, reduction="none")
     return (loss_BT * weight_BT).sum() / weight_BT.sum().clamp_min(_EPS)
@@ -257,7 +211,7 @@ def siou(a_B4: Tensor, b_B4: Tensor) -> Tensor:
     distance_B = (1 - (-steps_B2).exp()).sum(dim=-1)
     widest_B2 = torch.maximum(a_B4[..., 2:], b_B4[..., 2:]).clamp_min(_EPS)
     other_B2 = (a_B4[..., 2:] - b_B4[..., 2:]).abs() / widest_B2
-    shape_B = (1 - (-other_B2).exp()).pow(_SHAPE_POWER).sum(dim=-1)
+    shape_B = (1 - (-other_B2).exp()).pow(4).sum(dim=-1)
     return 1 - iou_B + (distance_B + shape_B) / 2
 
 
@@ -285,41 +239,28 @@ class Labels:
         return self.present_B.float()
 
 
-Term = Callable[[Any, "Labels", TrainOutputs], Tensor]
+Term = Callable[[Any, Labels], Tensor]
 
 
-def _center(center_BSS: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
+def _center(center_BSS: Tensor, labels: Labels) -> Tensor:
     target = gaussian_centers(labels.box_B4, center_BSS.shape[-1]) * labels.present_B[:, None, None]
     return focal(center_BSS, target)
 
 
 def _box(which: int) -> Term:
-    def term(boxes_BSS4: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
-        cells = inner_cells(labels.box_B4, boxes_BSS4.shape[1], labels.weights.box_cells)
-        return box_losses(boxes_BSS4, labels.box_B4, cells, labels.weight_B)[which]
+    def term(boxes_BSS4: Tensor, labels: Labels) -> Tensor:
+        cells_BN = box_mask(labels.box_B4, boxes_BSS4.shape[1], labels.weights.box_cells)
+        return box_losses(boxes_BSS4, labels.box_B4, cells_BN.view(boxes_BSS4.shape[:3]), labels.weight_B)[which]
 
     return term
 
 
-def _layer_contrast(contrasts: Sequence[Tensor], labels: Labels, outs: TrainOutputs) -> Tensor:
+def _layer_contrast(contrasts: Sequence[Tensor], labels: Labels) -> Tensor:
     return torch.stack([layer_contrast(c, labels.box_B4, labels.weight_B) for c in contrasts]).mean()
 
 
-def _text_contrast(similarity_BN: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
-    return layer_contrast(similarity_BN, labels.box_B4, labels.weight_B * labels.has_text_B)
-
-
-def _selection(gate_BN: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
-    return (gate_BN.mean(dim=1) - labels.weights.keep_ratio).square().mean()
-
-
-def _score(score_B: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(score_B.float(), labels.weight_B)
-
-
-def _tokens(logits_BTV: Tensor, labels: Labels, outs: TrainOutputs) -> Tensor:
-    tokenizer = cast(BoxTokenizer, outs.tokenizer)
-    return token_loss(logits_BTV, labels.box_B4, labels.weight_B, tokenizer)
+def _tokens(given: tuple[Tensor, BoxTokenizer], labels: Labels) -> Tensor:
+    return token_loss(given[0], labels.box_B4, labels.weight_B, given[1])
 
 
 _SEARCH, _TEMPLATE, _TEXT = range(3)
@@ -328,7 +269,7 @@ _SEARCH, _TEMPLATE, _TEXT = range(3)
 def _aligned(one: int, other: int) -> Term:
     """NT-Xent of two of All-in-One's vectors, over samples that have both (published: all samples)."""
 
-    def term(vectors: tuple[Tensor, Tensor, Tensor], labels: Labels, outs: TrainOutputs) -> Tensor:
+    def term(vectors: tuple[Tensor, Tensor, Tensor], labels: Labels) -> Tensor:
         used_B = torch.ones_like(labels.present_B)
         if _SEARCH in (one, other):
             used_B = used_B & labels.present_B
@@ -344,13 +285,13 @@ TERMS: dict[str, tuple[str, Term]] = {
     "giou": ("boxes_BSS4", _box(0)),
     "l1": ("boxes_BSS4", _box(1)),
     "layer_contrast": ("contrasts", _layer_contrast),
-    "prompt_contrast": ("prompt_BN2", lambda p, of, _: prompt_contrast(p, of.box_B4, of.present_B)),
-    "word_contrast": ("text_similarity_BN", _text_contrast),
-    "selection": ("gate_BN", _selection),
-    "score": ("score_B", _score),
-    "sequence": ("token_logits_BTV", _tokens),
-    "siou": ("expected_B4", lambda e, of, _: siou_loss(e, of.box_B4, of.weight_B)),
-    "dense_match": ("matches", lambda m, of, _: dense_match(m, of.box_B4, of.present_B)),
+    "prompt_contrast": ("prompt_BN2", lambda p, of: prompt_contrast(p, of.box_B4, of.present_B)),
+    "word_contrast": ("text_similarity_BN", lambda s, of: layer_contrast(s, of.box_B4, of.weight_B * of.has_text_B)),
+    "selection": ("gate_BN", lambda g, of: (g.mean(dim=1) - of.weights.keep_ratio).square().mean()),
+    "score": ("score_B", lambda s, of: functional.binary_cross_entropy_with_logits(s.float(), of.weight_B)),
+    "sequence": ("coordinates", _tokens),
+    "siou": ("expected_B4", lambda e, of: siou_loss(e, of.box_B4, of.weight_B)),
+    "dense_match": ("matches", lambda m, of: dense_match(m, of.box_B4, of.present_B)),
     "alignment_search_words": ("alignment", _aligned(_SEARCH, _TEXT)),
     "alignment_template_words": ("alignment", _aligned(_TEMPLATE, _TEXT)),
     "alignment_views": ("alignment", _aligned(_SEARCH, _TEMPLATE)),
@@ -387,7 +328,7 @@ class PairObjective(nn.Module):
         for name, (needed, term) in TERMS.items():
             output = getattr(outs, needed)
             if getattr(self.weights, name) and output is not None:
-                terms[name] = term(output, labels, outs)
+                terms[name] = term(output, labels)
         terms["total"] = torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
         terms["iou"] = _overlap_at_peak(outs, labels)
         return terms

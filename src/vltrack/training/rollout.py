@@ -37,7 +37,6 @@ class SequenceModel(TrackerModel[Any], Protocol):
 
     def follow(self, search_B3SS: Tensor, memory: Any, past_BH4: Tensor) -> Tensor:
         """The expected box (B, 4) of the coordinate tokens that ``locate`` decodes, with a gradient."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
