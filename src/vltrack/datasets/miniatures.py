@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,11 @@ from zlib import crc32
 import cv2
 import numpy as np
 
-from vltrack.core.errors import ResourceError
-from vltrack.core.files import as_resource_error
 from vltrack.core.types import Image
 from vltrack.datasets import sequences
 from vltrack.datasets.catalogue import videos
 from vltrack.datasets.layouts import META_KEYS, NFS_ORIGINAL, Layout, Patterns
-from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip, write_image
+from vltrack.datasets.synthetic import SyntheticClip, new_folder, synthesize_clip, write_image
 
 SIZE = (160, 120)
 
@@ -262,17 +259,6 @@ def write_video_miniature(name: str, out: Path, seed: int = 0) -> Path:
     return out
 
 
-@contextmanager
-def new_folder(out: Path) -> Iterator[None]:
-    """Write into the folder ``out``. Raises ``ResourceError`` if it is not empty or cannot be written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ResourceError(f"Folder is not empty: {out}.", hint="Choose another folder or remove it.")
-    try:
-        yield
-    except OSError as error:
-        raise as_resource_error(error, out) from error
-
-
 def _layout(name: str) -> Layout:
     return NFS_ORIGINAL if name == "nfs-original" else videos()[name]
 
@@ -400,20 +386,19 @@ class _Writer:
         boxes = np.concatenate([boxes, boxes[-1:].repeat(clip.more_rows, axis=0)]).repeat(rows.rate, axis=0)
         if rows.corners:
             boxes[:, 2:] += boxes[:, :2]
-        lines = [self.miniature.separator.join(self._number(value) for value in box) for box in boxes]
+        separator, decimals = self.miniature.separator, self.miniature.decimals
+        lines = [separator.join(f"{value:.{decimals}f}" for value in box).replace("nan", "NaN") for box in boxes]
         if rows.lost is not None:  # id box frame lost occluded generated "label"
             lost = self.drawn.annotation.absent.repeat(rows.rate).astype(int)
             lines = [f'0 {line} {t} {lost[t]} 0 0 "thing"' for t, line in enumerate(lines)]
         self._write(self.layout.boxes, "\n".join(lines) + "\n", clip.alternative)
 
-    def _number(self, value: float) -> str:
-        return "NaN" if np.isnan(value) else f"{value:.{self.miniature.decimals}f}"
-
     def _write_flags(self, files: Patterns, *, last: bool) -> None:
         """Write flags: hidden frames with a box go to the first file of flags, those without to the last."""
         clip = self.drawn.clip
         mine = len(self.layout.flags) == 1 or last != clip.boxed
-        flags = self.drawn.annotation.absent & np.isin(np.arange(len(self.drawn.annotation.absent)), clip.hidden) & mine
+        absent = self.drawn.annotation.absent
+        flags = absent & np.isin(np.arange(len(absent)), clip.hidden) & mine
         flags = np.concatenate([flags, flags[-1:].repeat(clip.more_rows)])
         values = [str(int(flag)) for flag in flags]
         self._write(files, ",".join(values) if self.miniature.flag_line else "\n".join(values) + "\n")

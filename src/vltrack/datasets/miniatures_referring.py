@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from vltrack.core.types import Image
-from vltrack.datasets.miniatures import new_folder
 from vltrack.datasets.referring import ReferringLayout, referring_layout
 from vltrack.datasets.referring_convert import convert
-from vltrack.datasets.synthetic import synthesize_clip, write_image
+from vltrack.datasets.synthetic import new_folder, synthesize_clip, write_image
 
 _SIZE = (320, 240)
 _NAME_2014 = "COCO_train2014_{:012d}.jpg"

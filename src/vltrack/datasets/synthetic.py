@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,25 +106,40 @@ def synthesize_clip(seed: int, frames: int, size: tuple[int, int] = (320, 240)) 
     )
 
 
+@contextmanager
+def new_folder(out: Path, *, replace: bool = False) -> Iterator[None]:
+    """Write into the folder ``out``.
+
+    Raises ``ResourceError`` if it is not empty (unless ``replace``) or cannot be written.
+    """
+    if not replace and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ResourceError(f"Folder is not empty: {out}.", hint="Choose another folder or remove it.")
+    try:
+        yield
+    except OSError as error:
+        raise as_resource_error(error, out) from error
+
+
 def write_clip(clip: SyntheticClip, folder: Path, *, replace: bool = False) -> None:
     """Write ``folder`` with img/00000001.jpg ..., groundtruth.txt, absent.txt and nlp.txt, atomically.
 
     ``replace`` overwrites an earlier clip. Raises ``ResourceError`` where the folder has other files, or
     cannot be written.
     """
-    old = folder if replace and (folder / "groundtruth.txt").is_file() else None
-    if old is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ResourceError(f"Folder is not empty: {folder}.", hint="Choose another folder or remove it.")
-    try:
+    with new_folder(folder, replace=replace and (folder / "groundtruth.txt").is_file()):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
             made = Path(name) / "clip"
-            _fill(clip, made)
+            (made / "img").mkdir(parents=True)
+            for number, frame in enumerate(clip.frames, 1):
+                write_image(made / "img" / f"{number:08d}.jpg", frame)
+            boxes = [",".join(f"{value:g}" for value in np.round(box, 2)) for box in clip.boxes]
+            absent = [str(int(flag)) for flag in clip.absent]
+            for file, lines in (("groundtruth", boxes), ("absent", absent), ("nlp", [clip.sentence])):
+                (made / f"{file}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
             if folder.exists():
                 folder.rename(Path(name) / "before")
             made.rename(folder)
-    except OSError as error:
-        raise as_resource_error(error, folder) from error
 
 
 def synthesize(out: Path, count: int, frames: int, seed: int) -> list[Path]:
@@ -139,16 +156,6 @@ def synthesize(out: Path, count: int, frames: int, seed: int) -> list[Path]:
 def write_image(path: Path, image: Image) -> None:
     """Write an RGB or gray uint8 image in the format of the path's suffix. Raises ``OSError``."""
     path.write_bytes(cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)[1].tobytes())
-
-
-def _fill(clip: SyntheticClip, folder: Path) -> None:
-    (folder / "img").mkdir(parents=True)
-    for number, frame in enumerate(clip.frames, 1):
-        write_image(folder / "img" / f"{number:08d}.jpg", frame)
-    rows = [",".join(f"{value:g}" for value in np.round(box, 2)) for box in clip.boxes]
-    (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    (folder / "absent.txt").write_text("\n".join(str(int(a)) for a in clip.absent) + "\n", encoding="utf-8")
-    (folder / "nlp.txt").write_text(clip.sentence + "\n", encoding="utf-8")
 
 
 def _sentence(rng: np.random.Generator, mover: _Mover, *, unique: bool) -> str:
