@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from vltrack.api.inputs import SHEETS, TABLES, VIDEOS
 from vltrack.core.errors import ResourceError
 from vltrack.core.files import write_bytes, write_text
+from vltrack.core.track import COLUMNS, Track
+from vltrack.core.types import Frame, Image, Status, Step
 
 if TYPE_CHECKING:
     from vltrack.api.reporter import Shield
-    from vltrack.core.track import Track
-    from vltrack.core.types import Frame, Image, Status, Step
     from vltrack.video.base import SourceInfo
     from vltrack.video.writer import VideoWriter
 
@@ -46,10 +47,6 @@ class StepRecorder:
 
     def track(self, meta: Mapping[str, Any]) -> Track:
         """Return the steps so far as a track with the head ``meta``."""
-        import numpy as np
-
-        from vltrack.core.track import Track
-
         table = np.array(self._numbers, dtype=np.float64).reshape(-1, 8)
         return Track(
             boxes=table[:, :4],
@@ -64,8 +61,6 @@ class StepRecorder:
 
 def step_row(step: Step) -> dict[str, Any]:
     """Return one step with the keys of ``Track.rows``."""
-    from vltrack.core.track import Track
-
     return next(Track.from_steps([step]).rows())
 
 
@@ -87,8 +82,6 @@ def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
 
     With several targets CSV has a first column ``target``, and JSON holds one track per name.
     """
-    from vltrack.core.track import COLUMNS
-
     if len(tracks) == 1:
         next(iter(tracks.values())).save(path, overwrite=True)
     elif path.suffix.lower() == ".json":
@@ -254,9 +247,7 @@ class Outputs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._record and not all(len(recorder) for recorder in self._recorders.values()):
             return
         # Last in, first out: tables, then contact sheets, then videos; each is tried even if another fails.

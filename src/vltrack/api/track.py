@@ -17,15 +17,17 @@ from vltrack.api.outputs import Outputs
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, pace, shielded
 from vltrack.core.errors import BoxFrameOutOfRange, PartialResult, UsageError, VideoEmpty, VltrackError
 from vltrack.core.files import printable
+from vltrack.core.track import Track
+from vltrack.core.types import Frame, Image, Step, Target
+from vltrack.prep.prompts import check_image
+from vltrack.video.base import FrameSource, ReadReport, SourceInfo, prefetch
+from vltrack.video.source import open_source
 
 if TYPE_CHECKING:
     from vltrack.api.inputs import BoxLike
-    from vltrack.core.track import Track
-    from vltrack.core.types import Frame, Image, Step, Target
     from vltrack.tracking.compare import TrackerGroup
     from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker
-    from vltrack.video.base import FrameSource, SourceInfo
 
     Source = str | Path | int | Iterable[Frame | Image]
 
@@ -253,9 +255,7 @@ class _CallerFrames:
     """Frames of an iterable of the caller, with the facts that a ``FrameSource`` has."""
 
     def __init__(self, frames: Iterable[Frame | Image]) -> None:
-        from vltrack.prep.prompts import check_image
         from vltrack.tracking.tracker import ARRAY_RATE
-        from vltrack.video.base import ReadReport, SourceInfo
 
         rest = iter(frames)
         first = next(rest, None)
@@ -269,9 +269,6 @@ class _CallerFrames:
         self._frames = chain([first], rest)
 
     def __iter__(self) -> Iterator[Frame]:
-        from vltrack.core.types import Frame
-        from vltrack.prep.prompts import check_image
-
         for index, item in enumerate(self._frames):
             if isinstance(item, Frame):
                 yield item
@@ -288,8 +285,6 @@ def open_frames(
     Raises:
         UsageError: a range with an iterable, which has no frame numbers.
     """
-    from vltrack.video.source import FrameSource, open_source
-
     if isinstance(source, str | Path | int):
         with open_source(source, start=start, end=end, stride=stride, allow_network=allow_network) as frames:
             yield frames
@@ -322,8 +317,6 @@ def follow(
     Raises:
         BoxFrameOutOfRange, VideoEmpty: no frame decodes. And what the trackers raise.
     """
-    from vltrack.video.base import prefetch
-
     started, count, began = False, 0, time.monotonic()
     total = frames_expected(source.info.frames, *part)
     # Frames of the caller stay in the caller's thread.

@@ -31,14 +31,12 @@ class BoxOrder(StrEnum):
 @app.command("convert")
 def convert(
     file: Annotated[Path, Argument(metavar="FILE", help="refs(unc).p, unc_train.pth, ...")],
-    out: Annotated[
-        Path | None, Option("--out", metavar="FILE.jsonl", help="Lines to write; else next to FILE.")
-    ] = None,
+    out: Annotated[Path | None, Option(metavar="FILE.jsonl", help="Lines to write; else next to FILE.")] = None,
     boxes: Annotated[
-        BoxOrder | None, Option("--boxes", help="Format of boxes in a .pth, where its name does not show it.")
+        BoxOrder | None, Option(help="Format of boxes in a .pth, where its name does not show it.")
     ] = None,
     instances: Annotated[
-        Path | None, Option("--instances", metavar="FILE", help="instances.json of a .p, if it is not next to it.")
+        Path | None, Option(metavar="FILE", help="instances.json of a .p, if it is not next to it.")
     ] = None,
     overwrite: opt.Overwrite = False,
     json: opt.AsJson = False,
@@ -67,11 +65,9 @@ def convert(
 @app.command("export-pictures")
 def export_pictures(
     root: Annotated[Path, Argument(metavar="ROOT", help="The folder of COCO 2017.")],
-    out: Annotated[Path, Option("--out", metavar="DIR", help="Folder for index.jsonl; made if need be.")],
-    split: Annotated[str, Option("--split", help="train or val.")] = "train",
-    min_side: Annotated[
-        float, Option("--min-side", min=0, help="Only objects wider and higher than this, in pixels.")
-    ] = 50.0,
+    out: Annotated[Path, Option(metavar="DIR", help="Folder for index.jsonl; made if need be.")],
+    split: Annotated[str, Option(help="train or val.")] = "train",
+    min_side: Annotated[float, Option(min=0, help="Only objects wider and higher than this, in pixels.")] = 50.0,
     overwrite: opt.Overwrite = False,
     json: opt.AsJson = False,
     debug: opt.Debug = False,
@@ -122,8 +118,8 @@ def fetch_help(name: Name, json: opt.AsJson = False, debug: opt.Debug = False) -
 @app.command("check")
 def check(
     path: Annotated[Path, Argument(help="The data set's folder.")],
-    name: Annotated[str | None, Option("--name", help="Data set name, if it cannot be detected.")] = None,
-    split: Annotated[str | None, Option("--split", help="Only this split; else all that are there.")] = None,
+    name: Annotated[str | None, Option(help="Data set name, if it cannot be detected.")] = None,
+    split: Annotated[str | None, Option(help="Only this split; else all that are there.")] = None,
     images: Annotated[bool, Option("--images", help="Decode every image (slow).")] = False,
     json: opt.AsJson = False,
     debug: opt.Debug = False,
@@ -151,7 +147,7 @@ def check(
 @app.command("mimic")
 def mimic(
     name: Name,
-    out: Annotated[Path, Option("--out", help="Folder for the miniature; new or empty.")],
+    out: Annotated[Path, Option(help="Folder for the miniature; new or empty.")],
     seed: Annotated[int, Option(min=0, help="The same seed gives the same bytes.")] = 0,
     json: opt.AsJson = False,
     debug: opt.Debug = False,
@@ -178,7 +174,7 @@ def _data() -> None:
 
 @data_app.command("synthesize")
 def synthesize(
-    out: Annotated[Path, Option("--out", help="Folder for the clips.")],
+    out: Annotated[Path, Option(help="Folder for the clips.")],
     count: Annotated[int, Option(min=1, help="How many clips.")] = 4,
     frames: Annotated[int, Option(min=2, help="Frames per clip.")] = 60,
     seed: Annotated[int, Option(help="The same seed gives the same clips.")] = 0,

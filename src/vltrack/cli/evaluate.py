@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    data: Annotated[Path, Option("--data", metavar="PATH", help="Data set, or a toolkit's annotations.")],
+    data: Annotated[Path, Option(metavar="PATH", help="Data set, or a toolkit's annotations.")],
     what: Annotated[
         list[str] | None,
         Argument(
@@ -41,9 +41,7 @@ def evaluate(
     jobs: Annotated[
         int | None, Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all].")
     ] = None,
-    out: Annotated[
-        Path | None, Option("--out", metavar="FOLDER", help="Folder for results and scores [evaluation].")
-    ] = None,
+    out: Annotated[Path | None, Option(metavar="FOLDER", help="Folder for results and scores [evaluation].")] = None,
     engine: Annotated[str, Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")] = "local",
     rerun: Annotated[bool, Option("--rerun", help="Delete existing results and start over.")] = False,
     missing_sentence: Annotated[
@@ -54,8 +52,7 @@ def evaluate(
         str | None, Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result.")
     ] = None,
     rule: Annotated[
-        list[str] | None,
-        Option("--rule", metavar="NAME", help="Score by this convention too; all: by every one. Repeat."),
+        list[str] | None, Option(metavar="NAME", help="Score by this convention too; all: by every one. Repeat.")
     ] = None,
     attributes: Annotated[bool, Option("--attributes", help="A table for every attribute too.")] = False,
     pack: Annotated[
@@ -100,7 +97,6 @@ def which_rule(
     data: Annotated[
         Path | None,
         Option(
-            "--data",
             metavar="PATH",
             help="Data set, or a toolkit's annotations. Without it only the conventions by which the results"
             " were scored (scores.json) are searched.",
@@ -181,22 +177,16 @@ def report(
             help="Folders of results or scores.json files, each PATH or NAME=PATH; or one report.json.",
         ),
     ],
-    out: Annotated[Path, Option("--out", metavar="FOLDER", help="Folder for page, figures, table, JSON.")] = Path(
-        "report"
-    ),
+    out: Annotated[Path, Option(metavar="FOLDER", help="Folder for page, figures, table, JSON.")] = Path("report"),
     data: Annotated[
-        Path | None,
-        Option("--data", metavar="PATH", help="The data set: adds strips and contact sheets; scores what is not."),
+        Path | None, Option(metavar="PATH", help="The data set: adds strips and contact sheets; scores what is not.")
     ] = None,
     against: Annotated[
-        str | None,
-        Option("--against", metavar="NAME", help="The tracker that the others are compared with; default: the last."),
+        str | None, Option(metavar="NAME", help="The tracker that the others are compared with; default: the last.")
     ] = None,
-    worst: Annotated[int, Option("--worst", min=0, max=50, help="How many of the worst sequences to show.")] = 4,
-    rule: Annotated[
-        str, Option("--rule", help="Convention of figures and intervals: official or vlt-python.")
-    ] = "official",
-    format: Annotated[str, Option("--format", help="Kinds of figures, svg and png, with commas between.")] = "svg,png",
+    worst: Annotated[int, Option(min=0, max=50, help="How many of the worst sequences to show.")] = 4,
+    rule: Annotated[str, Option(help="Convention of figures and intervals: official or vlt-python.")] = "official",
+    format: Annotated[str, Option(help="Kinds of figures, svg and png, with commas between.")] = "svg,png",
     subset_common: Annotated[
         bool, Option("--subset-common", help="Compare the sequences that all have; n/N next to every number.")
     ] = False,
@@ -236,18 +226,16 @@ def audit(
     box_format: opt.BoxFormat = "xywh",
     box_unit: opt.BoxUnit = "px",
     twins: Annotated[
-        int | None, Option("--twins", min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed.")
+        int | None, Option(min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed.")
     ] = None,
     modes: Annotated[
-        str | None, Option("--modes", metavar="nl,nlbbox", help="How targets are named; default: all that fit.")
+        str | None, Option(metavar="nl,nlbbox", help="How targets are named; default: all that fit.")
     ] = None,
     limit: Annotated[int | None, Option(min=1, metavar="N", help="Only the first N sequences.")] = None,
     end: opt.End = None,
     frames: Annotated[int, Option(min=2, help="Frames per drawn scene.")] = 20,
     seed: Annotated[int, Option(min=0, help="Random seed for sentence shuffling, drawn scenes and bootstrap.")] = 0,
-    out: Annotated[
-        Path | None, Option("--out", metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")
-    ] = None,
+    out: Annotated[Path | None, Option(metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")] = None,
     overwrite: opt.Overwrite = False,
     json: Annotated[bool, Option("--json", help="The whole audit as JSON on standard output.")] = False,
     device: opt.Device = "auto",

@@ -17,16 +17,14 @@ from vltrack.core.errors import ResourceError
 
 def train(
     name: Annotated[str, Argument(help="aitrack, all-in-one, bit-tracker, litetrack or sa-tracker.")],
-    data: Annotated[Path, Option("--data", help="Folder of training images (docs/train.md).")],
-    out: Annotated[Path, Option("--out", help="Folder of this run: log, checkpoints, weights.")],
+    data: Annotated[Path, Option(help="Folder of training images (docs/train.md).")],
+    out: Annotated[Path, Option(help="Folder of this run: log, checkpoints, weights.")],
     size: Annotated[str, Option(help="tiny, base, or another that `vltrack models` lists.")] = "tiny",
     start: Annotated[
-        Path | None,
-        Option("--start", help="Weights (.safetensors) to start from, or the folder of a run to follow up."),
+        Path | None, Option(help="Weights (.safetensors) to start from, or the folder of a run to follow up.")
     ] = None,
     part: Annotated[
-        str | None,
-        Option("--part", help="`twins`: the last part, distractor fine-tuning, in which only the text decides."),
+        str | None, Option(help="`twins`: the last part, distractor fine-tuning, in which only the text decides.")
     ] = None,
     resume: Annotated[bool, Option("--resume", help="Resume the run in --out.")] = False,
     set_: Annotated[
@@ -59,21 +57,14 @@ def import_weights(
         list[Path], Argument(metavar="FILE...", help=".pth, .pt, .bin, .safetensors or .npz; one or several.")
     ],
     name: Annotated[str, Option("--as", metavar="NAME", help="Which model: litetrack-base, ...")],
-    out: Annotated[
-        Path | None, Option("--out", metavar="FILE", help="Weights to write; else NAME.safetensors here.")
-    ] = None,
+    out: Annotated[Path | None, Option(metavar="FILE", help="Weights to write; else NAME.safetensors here.")] = None,
     kind: Annotated[
         list[str] | None,
-        Option(
-            "--kind",
-            metavar="KIND",
-            help="Kind of a file, where its names do not show it (the list above); one per file.",
-        ),
+        Option(metavar="KIND", help="Kind of a file, where its names do not show it (the list above); one per file."),
     ] = None,
     partial: Annotated[
         list[str] | None,
         Option(
-            "--partial",
             metavar="PREFIX",
             help="Skip parameters whose name starts with PREFIX (ours or the checkpoint's). Repeatable.",
         ),

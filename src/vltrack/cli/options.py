@@ -35,13 +35,9 @@ Set = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="pol
 
 # -- data sets and results ----------------------------------------------------------------------------
 
-Dataset = Annotated[
-    str | None, Option("--dataset", metavar="NAME", help="Name of the data set, if it cannot be detected.")
-]
+Dataset = Annotated[str | None, Option(metavar="NAME", help="Name of the data set, if it cannot be detected.")]
 Split = Annotated[str | None, Option(metavar="NAME", help="Split of the data set: test, val, train, ...")]
-Short = Annotated[
-    str, Option("--short", help="Results with too few rows: refuse, count as misses, or cut the ground truth.")
-]
+Short = Annotated[str, Option(help="Results with too few rows: refuse, count as misses, or cut the ground truth.")]
 
 # -- what is printed and written ----------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ def track(
     text: opt.Text = None,
     box: opt.Boxes = None,
     target: Annotated[
-        list[str] | None, Option("--target", metavar="NAME:WHAT", help="NAME:SENTENCE or NAME:BOX; repeat for several.")
+        list[str] | None, Option(metavar="NAME:WHAT", help="NAME:SENTENCE or NAME:BOX; repeat for several.")
     ] = None,
     box_format: opt.BoxFormat = "xywh",
     box_unit: opt.BoxUnit = "px",
@@ -79,7 +79,7 @@ def track(
 
 
 def demo(
-    out: Annotated[Path, Option("--out", help="Folder for the results; files of an earlier demo are replaced.")] = Path(
+    out: Annotated[Path, Option(help="Folder for the results; files of an earlier demo are replaced.")] = Path(
         "demo-output"
     ),
     model: opt.Model = DEFAULT_MODEL,
@@ -122,10 +122,9 @@ def compare(
     start: opt.Start = 0,
     end: opt.End = None,
     stride: opt.Stride = 1,
-    out: Annotated[Path, Option("--out", metavar="FOLDER", help="Folder for the results.")] = Path("compare-output"),
+    out: Annotated[Path, Option(metavar="FOLDER", help="Folder for the results.")] = Path("compare-output"),
     truth: Annotated[
-        Path | None,
-        Option("--truth", metavar="FILE", help="Ground truth, x,y,w,h per frame of the input: adds success AUC."),
+        Path | None, Option(metavar="FILE", help="Ground truth, x,y,w,h per frame of the input: adds success AUC.")
     ] = None,
     overwrite: opt.Overwrite = False,
     json: Annotated[bool, Option("--json", help="One summary object on standard output.")] = False,
