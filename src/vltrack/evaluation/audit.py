@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from collections.abc import Sequence as AbcSequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
@@ -27,6 +27,7 @@ from vltrack.core.errors import DataError, GroundingFailed, VltrackError
 from vltrack.core.types import Floats, Frame, Image, Mode, Step, Target, iou_xywh
 from vltrack.datasets.sequences import Sequence
 from vltrack.evaluation.audit_sentences import Wording
+from vltrack.metrics.annotations import is_box
 from vltrack.metrics.success import success_auc
 
 BoxTuple = tuple[float, float, float, float]
@@ -149,10 +150,8 @@ def audit_one(
         DataError: the video has no frame, or not as many as its annotation has rows.
         VltrackError: what the video and the tracker raise.
     """
-    skipped: dict[Mode, str] = {}
     usable = [mode for mode in modes if mode is Mode.NL or target.start is not None]
-    for mode in set(modes) - set(usable):
-        skipped[mode] = "no box in the first frame to start with"
+    skipped = {mode: "no box in the first frame to start with" for mode in set(modes) - set(usable)}
     texts = {
         Variant.TRUE: target.sentence,
         Variant.NONE: None,
@@ -172,9 +171,8 @@ def audit_one(
     refused = {run for run, rows in boxes.items() if not np.isfinite(rows).any()}
     aucs = {run: _auc(target, rows) for run, rows in boxes.items()}
     effects = []
-    for run in targets:
-        mode, variant = run
-        true = (mode, Variant.TRUE)
+    for mode, variant in targets:
+        run, true = (mode, variant), (mode, Variant.TRUE)
         if run == true:
             continue
         first = 1 if mode is Mode.NLBBOX else 0
@@ -236,17 +234,13 @@ def track_targets(
 
 def _start(tracker: MultiTrackerLike, frame: Frame, targets: Mapping[str, Target]) -> dict[str, Step]:
     """Initialize all targets together, without those whose text gives no box."""
-    try:
+    with suppress(GroundingFailed):
         return tracker.init(frame, targets)
-    except GroundingFailed:
-        pass
     usable: dict[str, Target] = {}
     for name, target in targets.items():
-        try:
+        with suppress(GroundingFailed):
             tracker.init(frame, {name: target})
-        except GroundingFailed:
-            continue
-        usable[name] = target
+            usable[name] = target
     return tracker.init(frame, usable) if usable else {}
 
 
@@ -282,12 +276,12 @@ def movement(true_N4: Floats, other_N4: Floats) -> tuple[float, float]:
         return math.nan, math.nan
     apart = np.ones(len(one))
     apart[both] = 1.0 - np.minimum(iou_xywh(true_N4[both], other_N4[both]), 1.0)
-    apart = apart[one | two]
+    moved = float(apart[one | two].mean())
     if not both.any():
-        return float(apart.mean()), math.nan
+        return moved, math.nan
     shift = true_N4[both, :2] + true_N4[both, 2:] / 2 - other_N4[both, :2] - other_N4[both, 2:] / 2
     size = np.sqrt(true_N4[both, 2:].prod(axis=1))
-    return float(apart.mean()), float((np.hypot(*shift.T) / size).mean())
+    return moved, float((np.hypot(*shift.T) / size).mean())
 
 
 def truncated(target: AuditTarget, frames: int) -> AuditTarget:
@@ -315,7 +309,7 @@ def audit_targets_of(sequences: Iterable[Sequence]) -> tuple[list[AuditTarget], 
             left_out[sequence.name] = "no sentence"
             continue
         x, y, w, h = (float(number) for number in sequence.boxes[0])
-        usable = bool(np.isfinite([x, y, w, h]).all() and min(w, h) > 0 and not sequence.absent[0])
+        usable = is_box(sequence.boxes[:1]).all() and not sequence.absent[0]
         known = not sequence.annotations_withheld
         found.append(
             AuditTarget(

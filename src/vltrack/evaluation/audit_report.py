@@ -40,9 +40,6 @@ LEAST_GAIN = 0.5
 decimal."""
 
 FORMAT, VERSION = "vltrack.audit", 1
-_COLUMNS = (
-    "sequence", "mode", "variant", "sentence", "moved", "distance", "auc_true", "auc", "gain", "refused",
-)  # fmt: skip
 
 
 class Verdict(StrEnum):
@@ -129,12 +126,10 @@ def summarize(
 
 def _mode_result(targets: Sequence[TargetAudit], mode: Mode, seed: int) -> ModeResult:
     aucs = [auc for one in targets if (auc := one.auc[mode]) is not None]
-    totals: dict[Variant, VariantResult] = {}
-    for variant in VARIANTS[mode]:
-        if variant is not Variant.TRUE and targets:
-            run = (mode, variant)
-            effects = [next(e for e in one.effects if (e.mode, e.variant) == run) for one in targets]
-            totals[variant] = _variant_result(effects, seed)
+    effects: dict[Variant, list[Effect]] = {}
+    for effect in (effect for one in targets for effect in one.effects if effect.mode is mode):
+        effects.setdefault(effect.variant, []).append(effect)
+    totals = {variant: _variant_result(effects[variant], seed) for variant in VARIANTS[mode] if variant in effects}
     decided_by = _surest(totals)
     return ModeResult(
         verdict=_verdict(totals, decided_by),
@@ -146,11 +141,13 @@ def _mode_result(targets: Sequence[TargetAudit], mode: Mode, seed: int) -> ModeR
 
 
 def _variant_result(effects: Sequence[Effect], seed: int) -> VariantResult:
-    gains = [math.nan if effect.gain is None else effect.gain for effect in effects]
-    gain = paired_bootstrap(gains, seed=seed)
+    def over(values: Iterable[float]) -> Interval:
+        return paired_bootstrap(list(values), seed=seed)
+
+    gain = over(math.nan if effect.gain is None else effect.gain for effect in effects)
     return VariantResult(
-        moved=paired_bootstrap([effect.moved for effect in effects], seed=seed),
-        distance=paired_bootstrap([effect.distance for effect in effects], seed=seed),
+        moved=over(effect.moved for effect in effects),
+        distance=over(effect.distance for effect in effects),
         gain=gain if gain.sequences else None,
         refused=sum(effect.refused for effect in effects),
     )
@@ -225,13 +222,14 @@ def document(audit: Audit, head: Mapping[str, Any]) -> dict[str, Any]:
 
 def save(audit: Audit, head: Mapping[str, Any], folder: Path) -> None:
     """Write audit.json and audit.csv into ``folder``. Raises ``ResourceError``."""
+    columns = ("sequence", "mode", "variant", "sentence", "moved", "distance", "auc_true", "auc", "gain", "refused")
     rows = []
     for one in audit.targets:
         for effect in one.effects:
             numbers = (effect.moved, effect.distance, one.auc[effect.mode], effect.auc, effect.gain)
             texts = [_no_formula(text) for text in (one.name, effect.mode, effect.variant, effect.sentence)]
             rows.append([*texts, *map(csv_number, numbers), int(effect.refused)])
-    write_audit(folder, document(audit, head), _COLUMNS, rows)
+    write_audit(folder, document(audit, head), columns, rows)
 
 
 def write_audit(

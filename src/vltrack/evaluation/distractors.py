@@ -25,11 +25,6 @@ from vltrack.metrics.bootstrap import FEWEST, Interval, paired_bootstrap
 
 FIRST_SEED = 1_000_000
 """Scenes are drawn from this seed on; training uses others."""
-APART = 0.1
-"""Largest overlap of the pair in the first frame: text-only initialization needs two candidates."""
-FRAMES = 20
-RATE = 25.0
-
 _A: RunKey = (Mode.NL, Variant.TRUE)
 _B: RunKey = (Mode.NL, Variant.CONTRADICTING)
 
@@ -96,10 +91,11 @@ class DistractorAudit:
         return f"{self.verdict} ({len(self.scenes)}, {FEWEST} are needed)"
 
 
-def distractor_scenes(count: int, frames: int = FRAMES, seed: int = 0) -> Iterator[tuple[int, SyntheticClip]]:
+def distractor_scenes(count: int, frames: int = 20, seed: int = 0) -> Iterator[tuple[int, SyntheticClip]]:
     """Yield ``count`` fair scenes and the seeds of their clips.
 
-    Both objects are always in view, and apart in the first frame.
+    Both objects are always in view, and apart in the first frame: text-only initialization needs two
+    candidates.
     """
     number, found = FIRST_SEED * (1 + seed), 0
     while found < count:
@@ -108,7 +104,7 @@ def distractor_scenes(count: int, frames: int = FRAMES, seed: int = 0) -> Iterat
         number += 1
         if distractor is None or clip.absent.any() or (distractor[:, 2:] <= 0).any():
             continue
-        if iou_xywh(clip.boxes[0], distractor[0]) <= APART:
+        if iou_xywh(clip.boxes[0], distractor[0]) <= 0.1:
             found += 1
             yield number - 1, clip
 
@@ -123,7 +119,7 @@ def audit_scene(tracker: MultiTrackerLike, seed: int, clip: SyntheticClip) -> Di
     if clip.distractor_boxes is None:
         raise ValueError(f"no distractor pair in the clip of seed {seed}")
     targets = {_A: Target(text=clip.sentence), _B: Target(text=clip.distractor_sentence)}
-    frames = (Frame(image=image, index=k, seconds=k / RATE) for k, image in enumerate(clip.frames))
+    frames = (Frame(image=image, index=k, seconds=k / 25) for k, image in enumerate(clip.frames))
     boxes, _ = track_targets(tracker, frames, targets)
     one = _shares(boxes[_A], clip.boxes, clip.distractor_boxes)
     two = _shares(boxes[_B], clip.distractor_boxes, clip.boxes)
@@ -214,13 +210,12 @@ def document(audit: DistractorAudit, head: Mapping[str, Any]) -> dict[str, Any]:
 
 def save(audit: DistractorAudit, head: Mapping[str, Any], folder: Path) -> None:
     """Write audit.json and audit.csv into ``folder``. Raises ``ResourceError``."""
-    columns = ("seed", "sentence", "named", "other", "flipped", "moved", "refused")
     rows = []
     for scene in audit.scenes:
-        for which, sentence in enumerate(scene.sentences):
-            numbers = [scene.named[which], scene.other[which], scene.moved]
-            named, other, moved = map(csv_number, numbers)
+        for sentence, *numbers in zip(scene.sentences, scene.named, scene.other, strict=True):
+            named, other, moved = map(csv_number, (*numbers, scene.moved))
             rows.append([scene.seed, sentence, named, other, int(scene.flipped), moved, scene.refused])
+    columns = ("seed", "sentence", "named", "other", "flipped", "moved", "refused")
     write_audit(folder, document(audit, head), columns, rows)
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from vltrack.core.errors import DataError, ImageError, VltrackError
 from vltrack.core.files import printable, write_text
@@ -41,12 +41,7 @@ from vltrack.video.images import ImagesSource, is_cut
 
 BoxTuple = tuple[float, float, float, float]
 Answer = tuple[BoxTuple, dict[str, float]]
-OUTPUTS = ("box", "mask")
 NO_REGION = "0"
-CODES = (0, 1, 2)
-"""Regions that are a code: unknown or absent, initialized here, failed here."""
-LARGEST_WINDOW = 1 << 28
-"""Pixels of the largest mask that is accepted (16384 by 16384)."""
 
 
 # -- protocol python ----------------------------------------------------------------------------------------
@@ -162,7 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or path of weights")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument("--output", choices=OUTPUTS, default="box", help="rectangles, or masks and 0 if not seen")
+    parser.add_argument(
+        "--output", choices=("box", "mask"), default="box", help="rectangles, or masks and 0 if not seen"
+    )
     parser.add_argument("--folder", type=Path, default=Path(), help="folder of the queries (default: this one)")
     given = parser.parse_args(arguments)
     try:
@@ -193,19 +190,25 @@ def answer_queries(folder: Path, *, model: str = DEFAULT_MODEL, device: str = "a
             raise DataError(f"query_{query.key}.txt line 1: frame {query.offset} of {len(frames)} (they count from 0).")
     loaded = Tracker.load(model, device=device)
     trackers = [loaded.with_policy(loaded.engine.policy) for _ in queries]
-    regions: list[list[str]] = [[] for _ in queries]
+    rows: list[list[str]] = [[] for _ in queries]
     scores: list[list[float]] = [[] for _ in queries]
     for index, frame in enumerate(_decode(frames)):
         for number, (query, tracker) in enumerate(zip(queries, trackers, strict=True)):
-            step = None
-            if index == query.offset:
-                step = tracker.init(frame, box=query.target.box, text=query.target.text)
-            elif index > query.offset:
-                step = tracker.update(frame)
-            regions[number].append(_region_line(step, frame, output))
-            scores[number].append(step.score if step else 0.0)
-    for query, rows, values in zip(queries, regions, scores, strict=True):
-        write_text(folder / f"output_{query.key}.txt", "".join(f"{row}\n" for row in rows))
+            row, score = NO_REGION, 0.0
+            if index >= query.offset:
+                if index == query.offset:
+                    step = tracker.init(frame, box=query.target.box, text=query.target.text)
+                else:
+                    step = tracker.update(frame)
+                score = step.score
+                if output == "box":
+                    row = ",".join(repr(float(value)) for value in step.box)
+                elif step.visible and frame.image is not None:
+                    row = mask_line(step.box, frame.image.shape[1::-1])
+            rows[number].append(row)
+            scores[number].append(score)
+    for query, lines, values in zip(queries, rows, scores, strict=True):
+        write_text(folder / f"output_{query.key}.txt", "".join(f"{line}\n" for line in lines))
         write_text(folder / f"output_{query.key}_score.txt", "".join(f"{value!r}\n" for value in values))
 
 
@@ -276,30 +279,18 @@ def _decode(files: list[Path]) -> Iterator[Frame]:
             raise source.report.failure
 
 
-def _region_line(step: Step | None, frame: Frame, output: str) -> str:
-    if step is None or frame.image is None:
-        return NO_REGION
-    if output == "box":
-        return ",".join(repr(float(value)) for value in step.box)
-    height, width = frame.image.shape[:2]
-    return mask_line(step.box, (width, height)) if step.visible else NO_REGION
-
-
 def mask_line(box: ArrayLike, size: tuple[int, int]) -> str:
     """Filled mask of a box (4,) xywh in a frame of (width, height): ``m x,y,w,h,0,count``, without the space.
 
     Edges are rounded to whole pixels and cut to the frame. ``0`` for a NaN and where nothing is left.
     """
-    numbers = [float(value) for value in np.asarray(box, dtype=np.float64).ravel()]
-    if not all(map(math.isfinite, numbers)):
+    x, y, w, h = (float(value) for value in np.asarray(box, dtype=np.float64))
+    if not all(map(math.isfinite, (x, y, w, h))):
         return NO_REGION
-    x, y, w, h = numbers
     left, right = (min(max(round(v), 0), size[0]) for v in (x, x + w))
     top, bottom = (min(max(round(v), 0), size[1]) for v in (y, y + h))
-    if right <= left or bottom <= top:
-        return NO_REGION
     width, height = right - left, bottom - top
-    return f"m{left},{top},{width},{height},0,{width * height}"
+    return f"m{left},{top},{width},{height},0,{width * height}" if min(width, height) > 0 else NO_REGION
 
 
 def parse_region(text: str, where: str = "region") -> BoxTuple | None:
@@ -317,7 +308,7 @@ def parse_region(text: str, where: str = "region") -> BoxTuple | None:
         return _mask_box(_numbers(text[1:], where), where)
     numbers = _numbers(text, where)
     count = len(numbers)
-    if count == 1 and (math.isnan(numbers[0]) or numbers[0] in CODES):
+    if count == 1 and (math.isnan(numbers[0]) or numbers[0] in (0, 1, 2)):
         return None
     if count < 4 or count % 2:
         raise DataError(
@@ -349,22 +340,20 @@ def _numbers(text: str, where: str) -> list[float]:
 
 
 def _mask_box(numbers: list[float], where: str) -> BoxTuple | None:
-    sound = len(numbers) >= 4 and all(map(float.is_integer, numbers)) and min(numbers[2:]) >= 0
-    if not sound:
+    if len(numbers) < 4 or not all(map(float.is_integer, numbers)) or min(numbers[2:]) < 0:
         raise DataError(f"{where}: damaged mask.", hint="A mask is m x,y,w,h and run lengths, whole and not negative.")
     x, y, width, height, *runs = map(int, numbers)
-    if width * height > LARGEST_WINDOW or sum(runs) > width * height:
+    if width * height > 16384**2 or sum(runs) > width * height:
         raise DataError(
             f"{where}: a mask of {width}x{height} with runs over {sum(runs)} pixels.", hint="Check the file."
         )
-    flat: NDArray[np.bool_] = np.zeros(width * height, dtype=bool)
+    flat = np.zeros(width * height, dtype=bool)
     flat[: sum(runs)] = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     rows, columns = np.nonzero(flat.reshape(height, width))
     if not len(rows):
         return None
-    left, top = int(columns.min()), int(rows.min())
-    size = int(columns.max()) - left + 1, int(rows.max()) - top + 1
-    return float(x + left), float(y + top), float(size[0]), float(size[1])
+    left, top, right, bottom = (float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    return x + left, y + top, right - left, bottom - top
 
 
 if __name__ == "__main__":
