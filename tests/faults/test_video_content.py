@@ -10,11 +10,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from video_samples import number_of, numbered_image, write_video
 
 from vltrack.core.types import Frame
-from vltrack.video.decode import RgbConverter
+from vltrack.video.decode import rgb_of
 from vltrack.video.source import SourceInfo, open_source
 
 
@@ -165,9 +166,9 @@ def _flat(rgb: tuple[int, int, int], matrix: str, full: bool, pix_fmt: str) -> a
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuv422p12le"])
 def test_colors_follow_matrix_range_and_depth(matrix: str, full: bool, pix_fmt: str) -> None:
-    converter = RgbConverter()
+    reformatter = VideoReformatter()
     for rgb in ((255, 0, 0), (200, 30, 60), (10, 120, 250), (128, 128, 128), (255, 255, 255), (0, 0, 0)):
-        image = converter.rgb(_flat(rgb, matrix, full, pix_fmt))
+        image = rgb_of(_flat(rgb, matrix, full, pix_fmt), reformatter)
         assert image.shape == (64, 64, 3)
         assert np.abs(image.astype(int) - rgb).mean() <= 2, (rgb, image[0, 0])
 

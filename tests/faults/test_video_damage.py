@@ -15,6 +15,7 @@ from video_samples import number_of, numbered_image, spoil, write_video
 
 from vltrack.core.errors import VideoDecoderCrashed, VideoReadError, VideoTimeout
 from vltrack.core.types import Frame
+from vltrack.video import client
 from vltrack.video.client import StreamSource
 from vltrack.video.source import FrameSource, Limits, open_source
 
@@ -116,9 +117,14 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
         resident: dict[int, int] = {}
         for frame in source:
             if frame.index in (300, 1480):
-                resident[frame.index] = _resident(source.pid) + _resident(os.getpid())  # type: ignore[attr-defined]
+                resident[frame.index] = _resident(_pid(source)) + _resident(os.getpid())
     assert source.report.decoded == 1500
     assert resident[1480] - resident[300] < 8 << 20
+
+
+def _pid(source: FrameSource) -> int:
+    """Process id of a source's decoder."""
+    return source._decoder.process.pid  # type: ignore[attr-defined, no-any-return]
 
 
 def _resident(pid: int) -> int:
@@ -254,7 +260,7 @@ def test_images_deleted_meanwhile_are_gap_rows(tmp_path: Path) -> None:
     assert source.report.degraded
 
 
-def _fake(code: str, tmp_path: Path, limits: Limits) -> FrameSource:
+def _fake(code: str, tmp_path: Path, limits: Limits) -> StreamSource:
     """A source whose decoder is ``code`` after a good start: it sends its facts and one frame."""
     start = """
 import json, os, signal, time
@@ -267,13 +273,9 @@ server.send_frame(server.reserve(2, 4), index=0, seconds=0.0, flags=[], bad=0)
 """
     path = tmp_path / "x"
     path.write_bytes(b"x")
-    return StreamSource(
-        kind="file",
-        name="x",
-        media=os.open(path, os.O_RDONLY),
-        limits=limits,
-        command=(sys.executable, "-P", "-c", start + code),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "COMMAND", (sys.executable, "-P", "-c", start + code))
+        return StreamSource(kind="file", name="x", media=os.open(path, os.O_RDONLY), limits=limits)
 
 
 @pytest.mark.fault("V24")
@@ -285,7 +287,7 @@ def test_a_hanging_decoder_is_stopped_and_the_rows_so_far_kept(tmp_path: Path) -
     assert isinstance(source.report.failure, VideoTimeout)
     assert source.report.failure.exit_code == 7
     assert source.report.degraded
-    assert _is_gone(source.pid)  # type: ignore[attr-defined]
+    assert _is_gone(_pid(source))
 
 
 @pytest.mark.fault("V24")
@@ -295,7 +297,7 @@ def test_a_decoder_that_reads_nothing_is_stopped(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{number}.png"), big)
     with open_source(tmp_path) as source:
         source._decoder._timeout_s = 0.3  # type: ignore[attr-defined]
-        os.kill(source._decoder.process.pid, signal.SIGSTOP)  # type: ignore[attr-defined]
+        os.kill(_pid(source), signal.SIGSTOP)
         list(source)
     assert isinstance(source.report.failure, VideoTimeout)
 
@@ -306,7 +308,7 @@ def test_a_crashed_decoder_is_reported_with_its_frame(tmp_path: Path, blow: sign
     path = write_video(tmp_path / "a.mp4", 100)
     with open_source(path) as source:
         frames = [next(source) for _ in range(5)]
-        os.kill(source.pid, blow)  # type: ignore[attr-defined]
+        os.kill(_pid(source), blow)
         frames += list(source)
         failure = source.report.failure
     assert isinstance(failure, VideoDecoderCrashed)
@@ -315,7 +317,7 @@ def test_a_crashed_decoder_is_reported_with_its_frame(tmp_path: Path, blow: sign
     assert f"after frame {frames[-1].index}" in str(failure)
     assert [f.index for f in frames] == list(range(len(frames)))
     assert len(frames) < 100
-    assert _is_gone(source.pid)  # type: ignore[attr-defined]
+    assert _is_gone(_pid(source))
 
 
 @pytest.mark.fault("V25")
@@ -341,10 +343,10 @@ def test_no_process_thread_or_descriptor_is_left(tmp_path: Path) -> None:
     for what in (path, folder):
         with open_source(what) as source:
             next(source)
-            pids.append(source._decoder.process.pid)  # type: ignore[attr-defined]
+            pids.append(_pid(source))
         source.close()
     forgotten = open_source(path)
-    pids.append(forgotten.pid)  # type: ignore[attr-defined]
+    pids.append(_pid(forgotten))
     del forgotten, source
     assert set(os.listdir("/proc/self/fd")) == before
     assert threading.active_count() == threads

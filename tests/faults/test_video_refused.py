@@ -27,6 +27,7 @@ from vltrack.core.errors import (
     VideoTooLarge,
     VideoUnreadable,
 )
+from vltrack.video import client
 from vltrack.video.client import StreamSource
 from vltrack.video.source import Limits, open_source
 
@@ -113,7 +114,7 @@ def test_the_decoder_itself_opens_no_other_file(tmp_path: Path, kind: str) -> No
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_decoder_cannot_open_anything_while_it_decodes(tmp_path: Path) -> None:
     with open_source(write_video(tmp_path / "a.mp4", 12)) as source:
-        proc = Path(f"/proc/{source.pid}")  # type: ignore[attr-defined]
+        proc = Path(f"/proc/{source._decoder.process.pid}")  # type: ignore[attr-defined]
         limits = proc.joinpath("limits").read_text().splitlines()
         values = {line[:26].strip(): line[26:].split()[:2] for line in limits}
         assert values["Max open files"] == ["0", "0"]
@@ -250,7 +251,7 @@ def test_8k_works_in_little_more_than_its_frames(tmp_path: Path) -> None:
     image, path = _motion_jpeg_8k(tmp_path)
     with open_source(path) as source:
         frame = next(source)
-        status = Path(f"/proc/{source.pid}/status").read_text()  # type: ignore[attr-defined]
+        status = Path(f"/proc/{source._decoder.process.pid}/status").read_text()  # type: ignore[attr-defined]
     assert frame.image is not None
     assert frame.image.shape == (4320, 7680, 3)
     peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
@@ -294,18 +295,13 @@ def test_a_bomb_among_good_images_costs_only_its_own_row(tmp_path: Path) -> None
 
 @pytest.mark.fault("V20")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_video_bomb_hits_the_memory_limit_of_its_own_process(tmp_path: Path) -> None:
+def test_a_video_bomb_hits_the_memory_limit_of_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder that needs more than it may have costs its own process, not ours."""
     _, path = _motion_jpeg_8k(tmp_path)
     limits = Limits(memory_bytes=512 << 20)
+    monkeypatch.setattr(client, "COMMAND", (sys.executable, "-P", "-c", _STARVED))
     with pytest.raises((VideoDecoderCrashed, VideoEmpty)):
-        StreamSource(
-            kind="file",
-            name="a",
-            media=os.open(path, os.O_RDONLY),
-            limits=limits,
-            command=(sys.executable, "-P", "-c", _STARVED),
-        )
+        StreamSource(kind="file", name="a", media=os.open(path, os.O_RDONLY), limits=limits)
 
 
 _STARVED = """

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vltrack.core.errors import UsageError
-from vltrack.video.base import is_address, playlist_kind, prefetch
+from vltrack.video.base import prefetch
 from vltrack.video.images import image_size, is_cut, natural_key, sort_images
-from vltrack.video.source import Limits, open_source
+from vltrack.video.source import Limits, is_address, open_source, playlist_kind
 from vltrack.video.writer import VideoWriter
 
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import queue
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from vltrack.core.errors import UsageError, VltrackError
 from vltrack.core.types import Frame
-
-if TYPE_CHECKING:
-    from vltrack.video.client import DecoderProcess
 
 Kind = Literal["file", "folder", "camera", "stdin", "network", "frames"]
 
@@ -42,33 +37,7 @@ VIDEO_CODECS = _names(
     "ppm pgm rawvideo wrapped_avframe prores dnxhd cfhd ffv1 huffyuv ffvhuff utvideo magicyuv qtrle theora "
     "dvvideo cinepak svq1 svq3 rv10 rv20 rv30 rv40 msvideo1 msrle rpza v210 vvc"
 )
-_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:|^(subfile|concatf?|crypto|async|cache)[,:]", re.ASCII)
-_PATTERN = re.compile(r"%0?\d*d")
-_PLAYLISTS = (
-    (re.compile(rb"^(\xef\xbb\xbf)?\s*#EXTM3U"), "an M3U playlist"),
-    (re.compile(rb"^(\xef\xbb\xbf)?\s*ffconcat\b"), "an ffconcat list"),
-    (re.compile(rb"^\s*v=0\s*\r?\n\s*o="), "an SDP description"),
-    (re.compile(rb"^(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(MPD|Smooth\w+|asx|smil)\b"), "a manifest"),
-    (re.compile(rb"^\s*\[(playlist|Reference)\]", re.I), "a playlist"),
-    (re.compile(rb"^RTSPtext"), "a redirection"),
-    (re.compile(rb"^\s*file\s+'?[^\n]*\n", re.I), "a list of files"),
-)  # fmt: skip
 _JOIN_S = 0.2  # how long a prefetching thread may take to notice that it was stopped
-
-
-def is_address(text: str) -> bool:
-    """Whether the text reads as a URL or an FFmpeg protocol and not as a path (``C:`` is a drive)."""
-    return _ADDRESS.match(text) is not None
-
-
-def is_pattern(text: str) -> bool:
-    """Whether the text is a printf-like image pattern (``img_%04d.jpg``)."""
-    return _PATTERN.search(text) is not None
-
-
-def playlist_kind(head: bytes) -> str | None:
-    """Kind of playlist whose first bytes these are, ``None`` if none. Playlists name other files."""
-    return next((kind for expression, kind in _PLAYLISTS if expression.match(head)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +175,6 @@ class FrameSource(ABC):
 
     info: SourceInfo
     report: ReadReport
-    _decoder: DecoderProcess
-    _ended = False
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -215,28 +182,18 @@ class FrameSource(ABC):
     @abstractmethod
     def __next__(self) -> Frame: ...
 
+    @abstractmethod
     def cancel(self) -> None:
         """Make a ``next()`` that waits in another thread end soon. Safe from any thread, repeatable."""
-        self._decoder.cancel()
 
+    @abstractmethod
     def close(self) -> None:
         """Stop the decoder and free its memory. Safe to call any number of times."""
-        self._finish(None)
-
-    def _finish(self, failure: VltrackError | None) -> None:
-        """End the iteration; ``failure`` goes into the report."""
-        self._ended = True
-        if failure is not None:
-            self.report.failure = failure
-            self.report.warnings.append(str(failure))
-        self._decoder.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
 

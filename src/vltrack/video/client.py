@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import weakref
+from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from vltrack.core.errors import (
 )
 from vltrack.core.process import describe_exit, kill, reported_error
 from vltrack.core.threads import ONE_THREAD
-from vltrack.core.types import Frame, Image
+from vltrack.core.types import Frame
 from vltrack.video.base import DEFAULT_LIMITS, WHOLE, FrameSlice, FrameSource, Kind, Limits, ReadReport, SourceInfo
 from vltrack.video.ipc import Receiver, Ring, Timeout, send
 
@@ -50,35 +52,27 @@ class DecoderProcess:
         name: of the source, for messages.
         limits: bounds.
         media: descriptor of the media that the decoder may read; stays owned by the caller.
-        command: starts the decoder; tests pass a faulty one.
 
     Raises:
         ResourceError: the process cannot be started.
     """
 
-    def __init__(
-        self,
-        job: dict[str, Any],
-        *,
-        name: str,
-        limits: Limits,
-        media: int | None = None,
-        command: tuple[str, ...] = COMMAND,
-    ) -> None:
+    def __init__(self, job: dict[str, Any], *, name: str, limits: Limits, media: int | None = None) -> None:
         self.name = name
         self._timeout_s = limits.frame_timeout_s
         self._ring = Ring.create(limits.max_pixels)
         self._stderr, stderr = os.pipe()
-        os.set_blocking(self._stderr, False)
-        os.set_blocking(stderr, False)
+        for descriptor in (self._stderr, stderr):
+            os.set_blocking(descriptor, False)
+        path = [_PACKAGE_ROOT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                command,
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 pass_fds=[self._ring.handle, *([] if media is None else [media])],
-                env=_environment(),
+                env=os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path)},
                 bufsize=0,
             )
         except OSError as error:
@@ -95,15 +89,9 @@ class DecoderProcess:
         self._receiver = Receiver(self.process.stdout.fileno())
         self._lock = threading.Lock()
         self._canceled = False
-        facts = {
-            "ring": self._ring.handle,
-            "slot_bytes": self._ring.slot_bytes,
-            "memory_bytes": limits.memory_bytes,
-            "max_pixels": limits.max_pixels,
-            "timeout_s": limits.frame_timeout_s,
-            "media": media,
-        }
-        self._send(json.dumps(job | facts).encode())
+        bounds = {"memory_bytes": limits.memory_bytes, "max_pixels": limits.max_pixels}
+        handles = {"ring": self._ring.handle, "slot_bytes": self._ring.slot_bytes, "media": media}
+        self._send(json.dumps(job | bounds | handles | {"timeout_s": self._timeout_s}).encode())
 
     def request(self, data: bytes) -> None:
         """Send one image to be decoded. Raises ``VideoTimeout`` if the decoder does not read it."""
@@ -113,7 +101,7 @@ class DecoderProcess:
             raise self._timeout() from error
 
     def receive(self) -> dict[str, Any]:
-        """The next message; a frame's pixels are copied out into ``message["image"]``.
+        """The next message but ``wait``; a frame's pixels are copied out into ``message["image"]``.
 
         Raises:
             VideoTimeout: the decoder sent nothing for too long; it is stopped.
@@ -121,12 +109,10 @@ class DecoderProcess:
             Canceled: ``cancel`` or ``close`` was called meanwhile.
         """
         with self._lock:
-            if self._canceled:
-                raise Canceled
-            while (message := self._message())["kind"] == "wait":
-                if self._canceled:
-                    raise Canceled
-            return message
+            while not self._canceled:
+                if (message := self._message())["kind"] != "wait":
+                    return message
+            raise Canceled
 
     def _message(self) -> dict[str, Any]:
         try:
@@ -135,7 +121,9 @@ class DecoderProcess:
                 raise self._crash()
             message: dict[str, Any] = json.loads(raw)
             if message["kind"] == "frame":
-                message["image"] = self._image(message)
+                slot = int(message["slot"])
+                message["image"] = np.array(self._ring.view(slot, int(message["height"]), int(message["width"])))
+                self._send(b"S" + bytes([slot]))
         except Timeout as error:
             raise self._timeout() from error
         except (ValueError, KeyError, TypeError) as error:
@@ -143,18 +131,10 @@ class DecoderProcess:
             raise VideoDecoderCrashed(f"{self.name}: the decoder sent invalid data.") from error
         return message
 
-    def _image(self, message: dict[str, Any]) -> Image:
-        slot = int(message["slot"])
-        image: Image = np.array(self._ring.view(slot, int(message["height"]), int(message["width"])))
-        self._send(b"S" + bytes([slot]))
-        return image
-
     def _send(self, payload: bytes) -> None:
-        try:
+        # If the process has ended, its last messages, or its end, are read next.
+        with suppress(BrokenPipeError):
             send(self._in, payload, self._timeout_s)
-        except BrokenPipeError:
-            # It has ended; its last messages, or its end, are read next.
-            return
 
     def _timeout(self) -> VideoTimeout:
         self.process.kill()
@@ -200,18 +180,46 @@ def _reap(process: subprocess.Popen[bytes], ring: Ring, stderr: int) -> None:
     kill(process)
 
 
-def _environment() -> dict[str, str]:
-    paths = [_PACKAGE_ROOT] + [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
-
-
 def decoder_error(message: dict[str, Any], name: str) -> VltrackError:
     """The error in an ``error`` message of the decoder; ``VideoUnreadable`` for an unknown code."""
     code, hint = str(message.get("code")), str(message.get("hint", ""))
     return reported_error(code, f"{name}: {message.get('message')}.", hint, otherwise=VideoUnreadable)
 
 
-class StreamSource(FrameSource):
+class DecodedSource(FrameSource):
+    """A source whose images come from a decoder process; it ends with the first error."""
+
+    _decoder: DecoderProcess
+    _ended = False
+
+    def __next__(self) -> Frame:
+        frame = None
+        if not self._ended:
+            try:
+                frame = self._fetch()
+            except Canceled:
+                pass
+            except VltrackError as error:
+                self.report.failure = error
+                self.report.warnings.append(str(error))
+        if frame is None:
+            self.close()
+            raise StopIteration
+        return frame
+
+    @abstractmethod
+    def _fetch(self) -> Frame | None:
+        """The next frame, None after the last. Raises what ``DecoderProcess.receive`` and ``decoder_error`` name."""
+
+    def cancel(self) -> None:
+        self._decoder.cancel()
+
+    def close(self) -> None:
+        self._ended = True
+        self._decoder.close()
+
+
+class StreamSource(DecodedSource):
     """One pass over a video file, a camera, standard input or a network stream.
 
     Args:
@@ -222,7 +230,6 @@ class StreamSource(FrameSource):
         address: of a camera or network stream.
         frames: slice of frame numbers to return.
         limits: bounds.
-        command: starts the decoder.
 
     Raises:
         InputError: the source cannot be read, see ``open_source``.
@@ -239,13 +246,12 @@ class StreamSource(FrameSource):
         address: str | None = None,
         frames: FrameSlice = WHOLE,
         limits: Limits = DEFAULT_LIMITS,
-        command: tuple[str, ...] = COMMAND,
     ) -> None:
         self.report = ReadReport(bad_share=limits.bad_share)
         self._last_index = -1
         job = {"source": kind, "format": input_format, "address": address, **asdict(frames)}
         try:
-            self._decoder = DecoderProcess(job, name=name, limits=limits, media=media, command=command)
+            self._decoder = DecoderProcess(job, name=name, limits=limits, media=media)
         finally:
             if media is not None:
                 os.close(media)
@@ -256,49 +262,31 @@ class StreamSource(FrameSource):
             raise
         self.report.expected = self.info.frames
 
-    @property
-    def pid(self) -> int:
-        """Process id of the decoder."""
-        return self._decoder.process.pid
-
     def _read_info(self, kind: Kind, name: str) -> SourceInfo:
         message = self._decoder.receive()
         if message["kind"] == "error":
             raise decoder_error(message, name)
         if message["kind"] != "info":
             raise VideoDecoderCrashed(f"{name}: the decoder sent invalid data and was stopped.")
-        frames, rate, seconds = message["frames"], message["rate"], message["seconds"]
-        return SourceInfo(
-            kind=kind,
-            name=name,
-            width=int(message["width"]),
-            height=int(message["height"]),
-            rate=None if rate is None else float(rate),
-            frames=None if frames is None else int(frames),
-            seconds=None if seconds is None else float(seconds),
-            rotation=int(message["rotation"]),
-            mirrored=bool(message["mirrored"]),
-            sample_aspect=float(message["sample_aspect"]),
-        )
+        types = {"width": int, "height": int, "rotation": int, "mirrored": bool, "sample_aspect": float}
+        facts: dict[str, Any] = {key: of(message[key]) for key, of in types.items()}
+        for key, of in {"rate": float, "frames": int, "seconds": float}.items():
+            facts[key] = None if message[key] is None else of(message[key])
+        return SourceInfo(kind=kind, name=name, **facts)
 
-    def __next__(self) -> Frame:
-        if self._ended:
-            raise StopIteration
+    def _fetch(self) -> Frame | None:
         try:
             message = self._decoder.receive()
-        except Canceled:
-            self._finish(None)
-            raise StopIteration from None
-        except (VideoTimeout, VideoDecoderCrashed) as error:
-            self._finish(self._located(error))
-            raise StopIteration from error
-        if message["kind"] in ("frame", "gap"):
-            return self._frame(message)
-        if message["kind"] == "end":
+            if message["kind"] in ("frame", "gap"):
+                return self._frame(message)
+            if message["kind"] != "end":
+                raise decoder_error(message, self.info.name)
             self._conclude(message)
-        else:
-            self._finish(self._located(decoder_error(message, self.info.name)))
-        raise StopIteration
+        except VltrackError as error:
+            where = f"after frame {self._last_index}" if self._last_index >= 0 else "before the first frame"
+            text = f"{error.message.rstrip('.')} ({where})."
+            raise type(error)(text, hint=error.hint, last_index=self._last_index) from error
+        return None
 
     def _frame(self, message: dict[str, Any]) -> Frame:
         image = message.get("image")
@@ -311,7 +299,7 @@ class StreamSource(FrameSource):
         return Frame(image=image, index=self._last_index, seconds=float(message["seconds"]), flags=flags)
 
     def _conclude(self, message: dict[str, Any]) -> None:
-        """Complete the report with the last message."""
+        """Complete the report with the last message. Raises ``VideoReadError`` if reading broke off."""
         report, info = self.report, self.info
         report.bad_packets = int(message["bad"])
         report.truncated = bool(message.get("truncated", False))
@@ -321,9 +309,8 @@ class StreamSource(FrameSource):
             promise = f"{info.frames} frames" if info.frames else f"{info.seconds:.1f} s"
             warnings.append(f" ends early: {promise} promised, the last one is {self._last_index}.")
         if report.missing:
-            warnings.append(
-                f": {report.missing} of {found} frames could not be decoded ({report.bad_packets} damaged packets)."
-            )
+            lost = f"{report.missing} of {found} frames could not be decoded"
+            warnings.append(f": {lost} ({report.bad_packets} damaged packets).")
         elif report.bad_packets:
             warnings.append(f": {report.bad_packets} packets are damaged.")
         if report.damaged:
@@ -331,9 +318,5 @@ class StreamSource(FrameSource):
         if message.get("lost_track"):
             warnings.append(": a damaged stretch is too long to count; later frame numbers are too low.")
         report.warnings += [info.name + warning for warning in warnings]
-        reason = message.get("failure")
-        self._finish(self._located(VideoReadError(f"{info.name}: {reason}.")) if reason else None)
-
-    def _located(self, error: VltrackError) -> VltrackError:
-        where = f"after frame {self._last_index}" if self._last_index >= 0 else "before the first frame"
-        return type(error)(f"{error.message.rstrip('.')} ({where}).", hint=error.hint, last_index=self._last_index)
+        if message.get("failure"):
+            raise VideoReadError(f"{info.name}: {message['failure']}.")

@@ -14,11 +14,12 @@ from typing import Any
 import av
 import av.logging
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vltrack.core.types import Image
 from vltrack.video.base import CONTAINERS, PIPES, VIDEO_CODECS
-from vltrack.video.decoder_main import MediaFile, MediaPipe, StderrLog, forbid_new_descriptors
+from vltrack.video.decoder_main import Media, MediaFile, MediaPipe, StderrLog, forbid_new_descriptors
 from vltrack.video.ipc import IpcServer, MediaError
 from vltrack.video.timestamps import Row, Timeline
 
@@ -26,14 +27,11 @@ from vltrack.video.timestamps import Row, Timeline
 DAMAGE = (av.FFmpegError, ValueError, IndexError, OSError)
 _MAX_FAILURES = 64  # damaged places in a row after which reading ends
 _UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
-_BROADCAST = _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"}
 _SINGLE_THREAD_PIXELS = 1920 * 1088
 _FULL_RANGE = 2
 # libswscale flags: bilinear (2), accurate rounding (0x40000), full chroma interpolation (0x2000). Without
 # them deep formats come out up to 4 levels too dark; 8-bit ones stay within 2 and keep the fast path.
 _ACCURATE = 0x42002
-# AVI packets begin behind their chunk header, index entries at it.
-_AVI_CHUNK_HEADER = 8
 
 
 def serve_video(job: dict[str, Any], server: IpcServer) -> None:
@@ -47,65 +45,38 @@ def serve_video(job: dict[str, Any], server: IpcServer) -> None:
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)
     log = StderrLog()
-    media = _open(job, server)
-    forbid_new_descriptors(spare=16 if media.file is None else 0)
+    container, file = _open(job, server)
+    forbid_new_descriptors(spare=16 if file is None else 0)
     try:
-        _VideoDecoder(job, server, media, log).run()
+        _VideoDecoder(job, server, container, file, log).run()
     finally:
-        media.container.close()
+        container.close()
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedMedia:
-    """An open container, its video stream, and the file object that is read (None: camera, network)."""
-
-    container: Any
-    stream: Any
-    file: MediaFile | MediaPipe | None
-
-    @property
-    def demuxer(self) -> str:
-        return str(self.container.format.name).split(",")[0]
-
-    @property
-    def promised(self) -> int | None:
-        """Number of frames that the container promises."""
-        return int(self.stream.frames) or None if isinstance(self.file, MediaFile) else None
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds that the container promises."""
-        if not isinstance(self.file, MediaFile):
-            return None
-        if self.stream.duration and self.stream.time_base:
-            return float(self.stream.duration * self.stream.time_base)
-        return self.container.duration / 1e6 if self.container.duration else None
-
-
-def _open(job: dict[str, Any], server: IpcServer) -> OpenedMedia:
+def _open(job: dict[str, Any], server: IpcServer) -> tuple[Any, Media | None]:
+    """The container, and the file object that is read (None: camera, network)."""
     source = job["source"]
     options = {"max_pixels": _coded_pixels(job["max_pixels"]), "codec_whitelist": ",".join(VIDEO_CODECS)}
-    file: MediaFile | MediaPipe | None = None
-    target: Any = job.get("address")
+    file: Media | None = None
     if source == "network":
         options |= {"protocol_whitelist": "rtsp,rtsps,rtp,rtcp,udp,tcp,tls", "rtsp_transport": "tcp"}
     elif source == "camera":
         options |= {"protocol_whitelist": "file"}
     else:
-        target = file = MediaFile(job["media"]) if source == "file" else MediaPipe(job["media"], server)
+        file = MediaFile(job["media"]) if source == "file" else MediaPipe(job["media"], server)
         # Not even "file": the one descriptor is all that may be read.
         options |= {"protocol_whitelist": "none", "format_whitelist": ",".join(CONTAINERS + PIPES)}
     try:
         container = av.open(
-            target,
-            format=job.get("format"),
+            file or job["address"],
+            format=job["format"],
             options=options,
             metadata_errors="replace",
             timeout=job["timeout_s"] if file is None else None,
         )
     except DAMAGE as error:
         raise _media_error(error, job, file) from error
-    return OpenedMedia(container, _video_stream(container), file)
+    return container, file
 
 
 def _coded_pixels(max_pixels: int) -> str:
@@ -113,7 +84,7 @@ def _coded_pixels(max_pixels: int) -> str:
     return str(max_pixels + max_pixels // 4 + 65_536)
 
 
-def _media_error(error: BaseException, job: dict[str, Any], file: MediaFile | MediaPipe | None) -> MediaError:
+def _media_error(error: BaseException, job: dict[str, Any], file: Media | None) -> MediaError:
     if isinstance(error, MemoryError):
         raise MemoryError from error
     if job["source"] in ("camera", "network"):
@@ -128,8 +99,7 @@ def _media_error(error: BaseException, job: dict[str, Any], file: MediaFile | Me
 
 def _index_is_missing(file: MediaFile) -> bool:
     """Whether the file is an MP4 without its ``moov`` box; reads box headers only."""
-    place = 0
-    names = []
+    place, names = 0, []
     for _ in range(64):
         file.seek(place)
         head = file.read(16)
@@ -164,31 +134,32 @@ def _video_stream(container: Any) -> Any:
 class _VideoDecoder:
     """One pass over a video stream."""
 
-    def __init__(self, job: dict[str, Any], server: IpcServer, media: OpenedMedia, log: StderrLog) -> None:
-        self.job, self.server, self.media, self.log = job, server, media, log
-        self.stream = media.stream
-        self.context = media.stream.codec_context
-        self.converter = RgbConverter()
+    def __init__(
+        self, job: dict[str, Any], server: IpcServer, container: Any, file: Media | None, log: StderrLog
+    ) -> None:
+        self.job, self.server, self.container, self.file, self.log = job, server, container, file, log
+        self.demuxer = str(container.format.name).split(",")[0]
+        self.stream = _video_stream(container)
+        self.context = self.stream.codec_context
+        self.reformatter = VideoReformatter()
         self.orientation: Orientation | None = None
         self.shape = (0, 0)
         self.first_stamp = 0.0
-        self.packets = 0
-        self.decoded = 0
+        self.packets = self.decoded = 0
         self.done = False
         self._prepare()
         rate = self.stream.average_rate or self.stream.guessed_rate
         self.rate = float(rate) if rate and 0 < float(rate) < 10_000 else None
         base = self.stream.time_base
-        demuxer = media.demuxer
-        reordered_avi = demuxer == "avi" and bool(self.context.has_b_frames)
+        reordered_avi = self.demuxer == "avi" and bool(self.context.has_b_frames)
         self.timeline = Timeline(
             time_base=float(base) if base else 0.0,
             step=1 / self.rate if self.rate else 1 / 25,
-            stamped=bool(base) and demuxer not in _UNSTAMPED and not reordered_avi,
-            steady=demuxer in ("mpegts", "mpeg"),
-            head_gaps=demuxer not in _BROADCAST,
+            stamped=bool(base) and self.demuxer not in _UNSTAMPED and not reordered_avi,
+            steady=self.demuxer in ("mpegts", "mpeg"),
+            head_gaps=self.demuxer not in _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"},
         )
-        entries = ((e.pos, e.timestamp) for e in self.stream.index_entries) if demuxer == "avi" else ()
+        entries = ((e.pos, e.timestamp) for e in self.stream.index_entries) if self.demuxer == "avi" else ()
         self.index = AviIndex(entries)
 
     def _prepare(self) -> None:
@@ -215,8 +186,8 @@ class _VideoDecoder:
         if not self.done:
             self._flush()
         if self.decoded == 0:
-            if self.media.file is not None and self.media.file.failure:
-                raise MediaError("VideoUnreadable", f"cannot be read: {self.media.file.failure}")
+            if self.file is not None and self.file.failure:
+                raise MediaError("VideoUnreadable", f"cannot be read: {self.file.failure}")
             raise MediaError(
                 "VideoEmpty",
                 "has a video stream, but not one frame of it decodes",
@@ -231,7 +202,7 @@ class _VideoDecoder:
         failures = 0
         while failures < _MAX_FAILURES:
             try:
-                for packet in self.media.container.demux(self.stream):
+                for packet in self.container.demux(self.stream):
                     if packet.size == 0 and packet.dts is None:
                         return
                     failures = 0
@@ -272,7 +243,7 @@ class _VideoDecoder:
         if stamp is not None and self.timeline.stamped:
             packet.pts = packet.dts = stamp
         # Only the container's messages count: damage that a decoder prints it also raises or flags.
-        if f"[{self.media.container.format.name} @" in self.log.take():
+        if f"[{self.container.format.name} @" in self.log.take():
             self.timeline.alert()
 
     def _flush(self) -> None:
@@ -304,29 +275,25 @@ class _VideoDecoder:
             return
         width, height = self.orientation.size(frame.width, frame.height)
         if width * height > self.job["max_pixels"]:
-            self._send_gap(row)
+            self._send_gaps([row])
             return
         flags = ["size-changed"] if (height, width) != self.shape else []
         flags += ["damaged"] if frame.is_corrupt else []
         slot = self.server.reserve(height, width)
-        self.orientation.apply(self.converter.rgb(frame), slot.pixels)
+        self.orientation.apply(rgb_of(frame, self.reformatter), slot.pixels)
         self.server.send_frame(slot, index=row.index, seconds=row.seconds, flags=flags, bad=self.timeline.bad)
 
     def _send_gaps(self, rows: list[Row]) -> None:
         for row in rows:
             if self._wanted(row):
-                self._send_gap(row)
-
-    def _send_gap(self, row: Row) -> None:
-        self.server.send("gap", index=row.index, seconds=row.seconds, bad=self.timeline.bad)
+                self.server.send("gap", index=row.index, seconds=row.seconds, bad=self.timeline.bad)
 
     def _wanted(self, row: Row) -> bool:
         """Whether the row is in the slice; its last row, or one after it, ends the reading."""
         start, end, stride = self.job["start"], self.job["end"], self.job["stride"]
-        if end is not None and row.index >= end - 1:
-            self.done = True
+        self.done = self.done or (end is not None and row.index >= end - 1)
         inside = start <= row.index and (end is None or row.index < end)
-        return bool(inside and (row.index - start) % stride == 0)
+        return inside and (row.index - start) % stride == 0
 
     def _send_info(self, frame: Any) -> Orientation:
         """Send the facts of the source; they need the first frame, whose matrix holds its orientation."""
@@ -343,62 +310,66 @@ class _VideoDecoder:
             width=width,
             height=height,
             rate=self.rate,
-            frames=self.media.promised,
-            seconds=self.media.duration,
+            frames=self._promised(),
+            seconds=self._duration(),
             rotation=orientation.rotation,
             mirrored=orientation.mirrored,
             sample_aspect=1 / aspect if orientation.rotation in (90, 270) else aspect,
         )
         return orientation
 
+    def _promised(self) -> int | None:
+        """Number of frames that the container promises."""
+        return int(self.stream.frames) or None if isinstance(self.file, MediaFile) else None
+
+    def _duration(self) -> float | None:
+        """Seconds that the container promises."""
+        if not isinstance(self.file, MediaFile):
+            return None
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        return self.container.duration / 1e6 if self.container.duration else None
+
     def _ending(self) -> dict[str, Any]:
         """How the reading ended: with a failure, before the promised end, or complete."""
-        file = self.media.file
-        if file is not None and file.failure:
-            return {"failure": f"reading stopped: {file.failure}"}
-        if file is not None and file.shrunk():
+        if self.file is not None and self.file.failure:
+            return {"failure": f"reading stopped: {self.file.failure}"}
+        if isinstance(self.file, MediaFile) and self.file.shrunk():
             return {"failure": "the file became shorter while it was read"}
         if self.done:
             return {}
         return {"truncated": self._is_truncated(), "lost_track": self.timeline.dropped_gaps}
 
     def _is_truncated(self) -> bool:
-        promised = self.media.promised
+        promised, duration = self._promised(), self._duration()
         if promised is not None:
-            exact = self.media.demuxer == "mov"
-            return self.packets < promised if exact else self.packets < 0.99 * promised - 1
-        duration = self.media.duration
-        only_video = len(self.media.container.streams) == 1
-        if duration is None or not only_video or self.media.demuxer != "matroska":
+            return self.packets < (promised if self.demuxer == "mov" else 0.99 * promised - 1)
+        if duration is None or len(self.container.streams) > 1 or self.demuxer != "matroska":
             return False
         # Matroska's duration runs from zero, not from the first frame.
-        end = self.timeline.last_seconds + self.first_stamp
-        return end < min(duration - 1.0, 0.97 * duration)
+        return self.timeline.last_seconds + self.first_stamp < min(duration - 1.0, 0.97 * duration)
 
 
-class RgbConverter:
-    """Converts decoded frames to RGB uint8; keeps the scaling tables between frames of the same format.
+def rgb_of(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image:
+    """Convert a decoded frame to RGB uint8 (H, W, 3) as stored; valid until the reformatter's next frame.
 
     Matrix and range are the ones that the stream states; a stream that states none is taken as BT.601, and as
     limited range unless its pixel format is a full-range one (the same choice as FFmpeg and OpenCV). More
     than 8 bits are scaled to 8, gray is repeated, palettes are looked up, alpha is dropped. Pixels stay as
     stored: a sample aspect ratio is reported, not applied.
+
+    Args:
+        frame: of any pixel format.
+        reformatter: keeps the scaling tables between frames of the same format.
+
+    Raises:
+        av.FFmpegError, ValueError: the pixel format cannot be converted.
     """
-
-    def __init__(self) -> None:
-        self._reformatter = av.video.reformatter.VideoReformatter()
-
-    def rgb(self, frame: av.VideoFrame) -> Image:
-        """RGB uint8 (H, W, 3) as stored, valid until the next call.
-
-        Raises:
-            av.FFmpegError, ValueError: the pixel format cannot be converted.
-        """
-        deep = any(component.bits > 8 for component in frame.format.components)
-        converted = self._reformatter.reformat(
-            frame, format="rgb24", dst_color_range=_FULL_RANGE, interpolation=_ACCURATE if deep else None, threads=1
-        )
-        return np.asarray(converted.to_ndarray(), dtype=np.uint8)
+    deep = any(component.bits > 8 for component in frame.format.components)
+    converted = reformatter.reformat(
+        frame, format="rgb24", dst_color_range=_FULL_RANGE, interpolation=_ACCURATE if deep else None, threads=1
+    )
+    return np.asarray(converted.to_ndarray(), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,7 +422,8 @@ class AviIndex:
 
     def __init__(self, entries: Iterable[tuple[int, int]]) -> None:
         table = np.array(list(entries), dtype=np.int64).reshape(-1, 2)
-        self._places, self._stamps = table[:, 0] + _AVI_CHUNK_HEADER, table[:, 1]
+        # Packets begin behind their chunk header of 8 bytes, index entries at it.
+        self._places, self._stamps = table[:, 0] + 8, table[:, 1]
         self.usable = len(table) > 0 and bool((np.diff(self._places) > 0).all())
         self._next = 0
 

@@ -14,15 +14,11 @@ import os
 import select
 import signal
 import sys
-from typing import Any
 
 if sys.platform != "win32":
     import resource
 
 from vltrack.video.ipc import MAX_IMAGE_BYTES, SLOTS, IpcServer, MediaError, ReaderGone, Receiver, Ring
-
-_PR_SET_NO_NEW_PRIVS = 38
-_CLONE_NEWNET = 0x40000000
 
 
 def main() -> int:
@@ -39,7 +35,15 @@ def main() -> int:
     server = IpcServer(out, receiver, Ring(job["ring"], job["slot_bytes"]))
     limit_process(job["memory_bytes"] + SLOTS * job["slot_bytes"], network=job["source"] == "network")
     try:
-        _serve(job, server)
+        # Media libraries are loaded after the first limits are set.
+        if job["source"] == "images":
+            from vltrack.video.decode_images import serve_images
+
+            serve_images(server)
+        else:
+            from vltrack.video.decode import serve_video
+
+            serve_video(job, server)
     except MediaError as error:
         server.send("error", code=error.code, message=error.message, hint=error.hint)
     except MemoryError:
@@ -48,27 +52,15 @@ def main() -> int:
     return 0
 
 
-def _serve(job: dict[str, Any], server: IpcServer) -> None:
-    # Media libraries are loaded after the first limits are set.
-    if job["source"] == "images":
-        from vltrack.video.decode_images import serve_images
-
-        serve_images(server)
-    else:
-        from vltrack.video.decode import serve_video
-
-        serve_video(job, server)
-
-
 def limit_process(memory_bytes: int, *, network: bool) -> None:
     """Limit privileges, network, memory and file writes; called before media libraries are loaded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
         if not network:
             # Only root may do this; for others the closed descriptor table keeps sockets out as well.
-            libc.unshare(_CLONE_NEWNET)
+            libc.unshare(0x40000000)  # CLONE_NEWNET
     _set_limit("RLIMIT_FSIZE", 0)
     _set_limit("RLIMIT_CORE", 0)
     _set_limit("RLIMIT_AS", memory_bytes)
@@ -108,7 +100,7 @@ def protections() -> dict[str, bool]:
     }
 
 
-class MediaFile:
+class Media:
     """A descriptor as the file object that PyAV reads; a read error is kept in ``failure`` and ends it."""
 
     def __init__(self, descriptor: int) -> None:
@@ -124,6 +116,10 @@ class MediaFile:
             self.failure = error.strerror or str(error)
             return b""
 
+
+class MediaFile(Media):
+    """A file, with seeking."""
+
     def seek(self, offset: int, whence: int = 0) -> int:
         """As for files."""
         return os.lseek(self._descriptor, offset, whence)
@@ -137,30 +133,20 @@ class MediaFile:
         return os.fstat(self._descriptor).st_size < self._size
 
 
-class MediaPipe:
-    """Standard input as a file object without seeking.
+class MediaPipe(Media):
+    """Standard input, without seeking.
 
     Sends ``wait`` messages while it waits for data, so that the reader's timeout does not expire.
     """
 
     def __init__(self, descriptor: int, server: IpcServer) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor)
         self._server = server
-        self.failure = ""
 
     def read(self, count: int) -> bytes:
-        """Up to ``count`` bytes, none at the end."""
         while not select.select([self._descriptor], [], [], 1.0)[0]:
             self._server.send("wait")
-        try:
-            return os.read(self._descriptor, count)
-        except OSError as error:
-            self.failure = error.strerror or str(error)
-            return b""
-
-    def shrunk(self) -> bool:
-        """A pipe has no size."""
-        return False
+        return super().read(count)
 
 
 class StderrLog:

@@ -15,18 +15,8 @@ from pathlib import Path
 from vltrack.core.errors import VideoDecoderCrashed, VideoEmpty, VideoTimeout, VideoTooLarge
 from vltrack.core.files import printable
 from vltrack.core.types import Frame
-from vltrack.video.base import (
-    DEFAULT_LIMITS,
-    IMAGE_SUFFIXES,
-    WHOLE,
-    FrameSlice,
-    FrameSource,
-    Kind,
-    Limits,
-    ReadReport,
-    SourceInfo,
-)
-from vltrack.video.client import Canceled, DecoderProcess, decoder_error
+from vltrack.video.base import DEFAULT_LIMITS, IMAGE_SUFFIXES, WHOLE, FrameSlice, Kind, Limits, ReadReport, SourceInfo
+from vltrack.video.client import DecodedSource, DecoderProcess, decoder_error
 from vltrack.video.ipc import MAX_IMAGE_BYTES
 
 # Images sent ahead: one is decoded while the next is read. Never more than the ring has slots.
@@ -35,7 +25,7 @@ _WARNED = 20  # damaged images that get a warning of their own
 _DIGITS = re.compile(r"(\d+)")
 
 
-class ImagesSource(FrameSource):
+class ImagesSource(DecodedSource):
     """Image files in the given order, one frame each.
 
     ``Frame.index`` is the place in the whole list; ``seconds`` is ``index / limits.folder_rate``. A damaged
@@ -109,17 +99,10 @@ class ImagesSource(FrameSource):
             raise VideoEmpty(f"{self._name}: the first image does not decode.")
         return frame.image.shape[:2]
 
-    def __next__(self) -> Frame:
-        if not self._ended and (self._ready or self._todo or self._sent):
-            try:
-                return self._counted(self._ready.popleft() if self._ready else self._take())
-            except Canceled:
-                self._finish(None)
-            except (VideoTimeout, VideoDecoderCrashed) as error:
-                self._finish(error)
-                raise StopIteration from error
-        self._finish(None)
-        raise StopIteration
+    def _fetch(self) -> Frame | None:
+        if not (self._ready or self._todo or self._sent):
+            return None
+        return self._counted(self._ready.popleft() if self._ready else self._take())
 
     def _counted(self, frame: Frame) -> Frame:
         if frame.image is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from vltrack.core.errors import ResourceError, VideoForbiddenFormat, VideoNotFound, VideoUnreadable
@@ -22,9 +24,6 @@ from vltrack.video.base import (
     Limits,
     ReadReport,
     SourceInfo,
-    is_address,
-    is_pattern,
-    playlist_kind,
 )
 from vltrack.video.client import StreamSource
 from vltrack.video.images import ImagesSource, sort_images
@@ -32,6 +31,16 @@ from vltrack.video.images import ImagesSource, sort_images
 __all__ = ["FrameSource", "Limits", "ReadReport", "SourceInfo", "open_source"]
 
 _LOCAL = "Give a file, a folder of images, a camera number or - for standard input."
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:|^(subfile|concatf?|crypto|async|cache)[,:]", re.ASCII)
+_PLAYLISTS = (
+    (re.compile(rb"^(\xef\xbb\xbf)?\s*#EXTM3U"), "an M3U playlist"),
+    (re.compile(rb"^(\xef\xbb\xbf)?\s*ffconcat\b"), "an ffconcat list"),
+    (re.compile(rb"^\s*v=0\s*\r?\n\s*o="), "an SDP description"),
+    (re.compile(rb"^(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(MPD|Smooth\w+|asx|smil)\b"), "a manifest"),
+    (re.compile(rb"^\s*\[(playlist|Reference)\]", re.I), "a playlist"),
+    (re.compile(rb"^RTSPtext"), "a redirection"),
+    (re.compile(rb"^\s*file\s+'?[^\n]*\n", re.I), "a list of files"),
+)  # fmt: skip
 _CAMERAS = {"linux": ("video4linux2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
@@ -87,28 +96,42 @@ def open_source(
     """
     if sys.platform == "win32":
         raise ResourceError("Frames cannot be read on Windows.", hint="Use Linux, macOS or WSL.")
-    opener = _Opener(FrameSlice(start=start, end=end, stride=stride), limits or DEFAULT_LIMITS, input_format)
+    options: dict[str, Any] = {
+        "frames": FrameSlice(start=start, end=end, stride=stride),
+        "limits": limits or DEFAULT_LIMITS,
+    }
     if input_format is not None and input_format not in CONTAINERS + PIPES:
         raise VideoForbiddenFormat(
             f"Input format {input_format!r} is not allowed.", hint=f"Allowed: {', '.join(CONTAINERS + PIPES)}."
         )
     text = str(source)
     if isinstance(source, int) or (text.isdecimal() and not _exists(text)):
-        return opener.camera(int(text))
+        return _open_camera(int(text), options)
     if text == "-":
-        return opener.stream("stdin", "-", _standard_input())
+        media = _standard_input()
+        return StreamSource(kind="stdin", name="-", media=media, input_format=input_format, **options)
     if _exists(text):
-        return opener.path(Path(text))
+        return _open_path(Path(text), input_format, options)
     if is_address(text):
-        return opener.network(text, allowed=allow_network)
+        return _open_network(text, options, allowed=allow_network)
     if glob.has_magic(text):
         names = glob.glob(text, recursive=True, include_hidden=False)
-        return opener.images([Path(name) for name in names if os.path.isfile(name)], "frames", text)
-    if is_pattern(text):
+        return _open_images([Path(name) for name in names if os.path.isfile(name)], "frames", text, options)
+    if re.search(r"%0?\d*d", text):
         raise VideoForbiddenFormat(
             f"{printable(text)} is a pattern.", hint="Give the folder, or a glob such as 'x/*.jpg'."
         )
     raise VideoNotFound(f"{printable(text) or 'an empty name'}: no such file or folder.", hint=_LOCAL)
+
+
+def is_address(text: str) -> bool:
+    """Whether the text reads as a URL or an FFmpeg protocol and not as a path (``C:`` is a drive)."""
+    return _ADDRESS.match(text) is not None
+
+
+def playlist_kind(head: bytes) -> str | None:
+    """Kind of playlist whose first bytes these are, ``None`` if none. Playlists name other files."""
+    return next((kind for expression, kind in _PLAYLISTS if expression.match(head)), None)
 
 
 def _exists(text: str) -> bool:
@@ -131,79 +154,61 @@ def _standard_input() -> int:
     raise VideoNotFound("Standard input is a terminal.", hint="Pipe a video into the command, or give a file.")
 
 
-class _Opener:
-    """Opens sources of each kind with one slice and one set of limits."""
-
-    def __init__(self, frames: FrameSlice, limits: Limits, input_format: str | None) -> None:
-        self._frames, self._limits, self._input_format = frames, limits, input_format
-
-    def stream(
-        self, kind: Kind, name: str, media: int | None, *, input_format: str | None = None, address: str | None = None
-    ) -> FrameSource:
-        return StreamSource(
-            kind=kind,
-            name=name,
-            media=media,
-            input_format=input_format or self._input_format,
-            address=address,
-            frames=self._frames,
-            limits=self._limits,
+def _open_images(paths: list[Path], kind: Kind, name: str, options: dict[str, Any]) -> FrameSource:
+    images, ignored = sort_images(paths)
+    if not images:
+        raise VideoNotFound(
+            f"{printable(name)} contains no images ({ignored} other files).",
+            hint=f"Images end in {' '.join(sorted(IMAGE_SUFFIXES))}.",
         )
+    return ImagesSource(images, kind=kind, name=printable(name), ignored=ignored, **options)
 
-    def images(self, paths: list[Path], kind: Kind, name: str) -> FrameSource:
-        images, ignored = sort_images(paths)
-        if not images:
-            raise VideoNotFound(
-                f"{printable(name)} contains no images ({ignored} other files).",
-                hint=f"Images end in {' '.join(sorted(IMAGE_SUFFIXES))}.",
-            )
-        return ImagesSource(
-            images, kind=kind, name=printable(name), ignored=ignored, frames=self._frames, limits=self._limits
-        )
 
-    def path(self, path: Path) -> FrameSource:
-        name = printable(str(path))
-        try:
-            mode = path.stat().st_mode
-            if stat.S_ISDIR(mode):
-                with os.scandir(path) as entries:
-                    files = [path / entry.name for entry in entries if entry.is_file()]
-                return self.images(files, "folder", str(path))
-            media = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except PermissionError as error:
-            raise VideoNotFound(f"{name}: permission denied.", hint="Change its permissions.") from error
-        except OSError as error:
-            raise VideoNotFound(f"{name}: {error.strerror}.") from error
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES and self._input_format is None
-        try:
-            if not stat.S_ISREG(mode):
-                raise VideoUnreadable(f"{name} is neither a file nor a folder.", hint=_LOCAL)
-            if not is_image:
-                _check_head(media, name)
-        except BaseException:
-            os.close(media)
-            raise
+def _open_path(path: Path, input_format: str | None, options: dict[str, Any]) -> FrameSource:
+    name = printable(str(path))
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            with os.scandir(path) as entries:
+                files = [path / entry.name for entry in entries if entry.is_file()]
+            return _open_images(files, "folder", str(path), options)
+        media = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError as error:
+        raise VideoNotFound(f"{name}: permission denied.", hint="Change its permissions.") from error
+    except OSError as error:
+        raise VideoNotFound(f"{name}: {error.strerror}.") from error
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES and input_format is None
+    try:
+        if not stat.S_ISREG(mode):
+            raise VideoUnreadable(f"{name} is neither a file nor a folder.", hint=_LOCAL)
         if not is_image:
-            return self.stream("file", name, media)
+            _check_head(media, name)
+    except BaseException:
         os.close(media)
-        return self.images([path], "frames", str(path))
+        raise
+    if not is_image:
+        return StreamSource(kind="file", name=name, media=media, input_format=input_format, **options)
+    os.close(media)
+    return _open_images([path], "frames", str(path), options)
 
-    def camera(self, number: int) -> FrameSource:
-        if sys.platform not in _CAMERAS:
-            raise VideoNotFound(f"Cameras are not supported on {sys.platform}.", hint="Record a file first.")
-        driver, device = _CAMERAS[sys.platform]
-        address = device.format(number)
-        if address.startswith("/") and not os.path.exists(address):
-            raise VideoNotFound(f"Camera {number}: {address} does not exist.", hint="Connect a camera or give a file.")
-        return self.stream("camera", f"camera {number}", None, input_format=driver, address=address)
 
-    def network(self, address: str, *, allowed: bool) -> FrameSource:
-        name = printable(_without_password(address))
-        if not address.lower().startswith(("rtsp://", "rtsps://")):
-            raise VideoForbiddenFormat(f"{name}: only local files are read.", hint=f"Download it first. {_LOCAL}")
-        if not allowed:
-            raise VideoForbiddenFormat(f"{name}: network streams are off.", hint="Add --allow-network to read it.")
-        return self.stream("network", name, None, input_format="rtsp", address=address)
+def _open_camera(number: int, options: dict[str, Any]) -> FrameSource:
+    if sys.platform not in _CAMERAS:
+        raise VideoNotFound(f"Cameras are not supported on {sys.platform}.", hint="Record a file first.")
+    driver, device = _CAMERAS[sys.platform]
+    address, name = device.format(number), f"camera {number}"
+    if address.startswith("/") and not os.path.exists(address):
+        raise VideoNotFound(f"Camera {number}: {address} does not exist.", hint="Connect a camera or give a file.")
+    return StreamSource(kind="camera", name=name, media=None, input_format=driver, address=address, **options)
+
+
+def _open_network(address: str, options: dict[str, Any], *, allowed: bool) -> FrameSource:
+    name = printable(_without_password(address))
+    if not address.lower().startswith(("rtsp://", "rtsps://")):
+        raise VideoForbiddenFormat(f"{name}: only local files are read.", hint=f"Download it first. {_LOCAL}")
+    if not allowed:
+        raise VideoForbiddenFormat(f"{name}: network streams are off.", hint="Add --allow-network to read it.")
+    return StreamSource(kind="network", name=name, media=None, input_format="rtsp", address=address, **options)
 
 
 def _check_head(media: int, name: str) -> None:
