@@ -438,10 +438,10 @@ def test_no_rerun_while_another_is_at_work(planned) -> None:
         assert writer.lock("a00") is None
         with pytest.raises(StateError, match="at work"):
             run(plan, rerun=True)
-        lock.release()
+        writing.release(lock)
         again = writer.lock("a00")
         assert again is not None
-        again.release()
+        writing.release(again)
     assert run(plan, rerun=True).exit_code == 0
 
 

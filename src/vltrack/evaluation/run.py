@@ -16,21 +16,14 @@ import numpy as np
 
 from vltrack.core.errors import DataError, GroundingFailed, PromptEmpty, UsageError
 from vltrack.evaluation.plan import Plan
-from vltrack.evaluation.results import done_record
-from vltrack.evaluation.workers import (
-    Heartbeat,
-    LocalPool,
-    Row,
-    SequenceFailure,
-    Task,
-    TaskFailed,
-    TaskFinished,
-    Timeouts,
-)
-from vltrack.evaluation.writing import ResultWriter, SequenceLock, open_writer
+from vltrack.evaluation.results import done_record, is_finished
+from vltrack.evaluation.workers import Heartbeat, LocalPool, Row, SequenceFailure, Task, TaskFinished, Timeouts
+from vltrack.evaluation.writing import ResultWriter, open_writer, release
 from vltrack.metrics.success import Grounding, grounding
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from vltrack.datasets.referring import ReferringSet
     from vltrack.evaluation.workers_ray import RayPool
 
@@ -174,7 +167,7 @@ class _RunState:
     writers: Mapping[str, ResultWriter]
     progress: Callable[[ProgressEvent], None]
     pending: list[Task] = field(default_factory=list)
-    running: dict[tuple[str, str], SequenceLock] = field(default_factory=dict)
+    running: dict[tuple[str, str], tuple[Task, FileLock]] = field(default_factory=dict)
     finished: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     failed: list[SequenceFailure] = field(default_factory=list)
@@ -189,7 +182,7 @@ class _RunState:
         for part in self.plan.modes:
             for task in part.tasks:
                 writer = self.writers[task.mode]
-                if writer.finished(task.sequence.name):
+                if is_finished(writer.folder, task.sequence.name):
                     self._skip(task)
                 else:
                     self.old_failures[task.key] = writer.failure_time(task.sequence.name)
@@ -223,16 +216,16 @@ class _RunState:
                 continue
             self.pending.remove(task)
             if self._done_elsewhere(task):
-                lock.release()
+                release(lock)
                 continue
-            self.running[task.key] = lock
+            self.running[task.key] = (task, lock)
             pool.submit(task)
             self._report_progress("started", task)
 
     def _done_elsewhere(self, task: Task) -> bool:
         """Whether another evaluator has finished or failed this sequence since ``find_pending``."""
         writer, name = self.writers[task.mode], task.sequence.name
-        if writer.finished(name):
+        if is_finished(writer.folder, name):
             self._skip(task)
             self._report_progress("finished", task)
             return True
@@ -256,13 +249,14 @@ class _RunState:
             self._fail(task.failed("invalid", error.message, error=error.code, frame=len(rows)))
             return
         self.finished.append(task.key)
-        self.running.pop(task.key).release()
+        release(self.running.pop(task.key)[1])
         self._report_progress("finished", task)
 
-    def _fail(self, event: TaskFailed) -> None:
-        self.writers[event.task.mode].fail(event.failure)
-        self.running.pop(event.task.key).release()
-        self._note_failure(event.task, event.failure, at=event.failure.frame)
+    def _fail(self, failure: SequenceFailure) -> None:
+        self.writers[failure.mode].fail(failure)
+        task, lock = self.running.pop((failure.mode, failure.name))
+        release(lock)
+        self._note_failure(task, failure, at=failure.frame)
 
     def _note_failure(self, task: Task, failure: SequenceFailure, *, at: int) -> None:
         """Note a failure; its frames from ``at`` on count as done, so that the time left stays right."""

@@ -31,9 +31,6 @@ from vltrack.core.track import Track
 from vltrack.core.types import Floats
 from vltrack.datasets.parsing import parse_table, read_bytes
 
-_NOT_BOXES = re.compile(r"_(time|times|confidence|conf|scores?|fps|attribute)$")
-_REPETITION = re.compile(r"(?P<name>.+)_(?P<run>\d{3})$")
-_ABSENT = re.compile(r"[ \t]*0?[ \t]*\r?")
 _FORMS = (
     "Give a folder with one text file per sequence (x,y,w,h per row), GOT-10k's folders, a zip of them, or an"
     " .npz with names, lens and boxes."
@@ -99,15 +96,15 @@ def _read_texts(tracker: str, files: Iterable[tuple[str, bytes]], folder: str = 
     runs: dict[str, int] = {}
     for path, data in files:
         inside = PurePosixPath(path)
-        repetition = _REPETITION.match(inside.stem) if inside.parent.name else None
+        repetition = re.match(r"(.+)_\d{3}$", inside.stem) if inside.parent.name else None
         name = inside.stem
         where = f"{folder}/{path}" if folder else f"{tracker}.zip:{path}"
-        if repetition and repetition["name"] == inside.parent.name:
-            name = repetition["name"]
+        if repetition and repetition[1] == inside.parent.name:
+            name = repetition[1]
             runs[name] = runs.get(name, 0) + 1
             if name in boxes:
                 continue
-        elif _NOT_BOXES.search(name):
+        elif re.search(r"_(time|times|confidence|conf|scores?|fps|attribute)$", name):
             if name.endswith("_time") and data.strip():
                 seconds[name.removesuffix("_time")] = parse_table(data, where, (0,))[:, 0]
             continue
@@ -129,7 +126,7 @@ def _read_texts(tracker: str, files: Iterable[tuple[str, bytes]], folder: str = 
 def read_boxes(data: bytes, where: str) -> Floats:
     """(N, 4) boxes of one result file. Raises ``DataError`` with ``where``, line and column."""
     lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")
-    absent = [bool(_ABSENT.fullmatch(line)) for line in lines]
+    absent = [bool(re.fullmatch(r"[ \t]*0?[ \t]*\r?", line)) for line in lines]
     if not any(absent):
         return parse_table(data, where)
     if all(absent):

@@ -86,10 +86,9 @@ class Task:
             return "sentence"
         return "box" if self.text is None else "both"
 
-    def failed(self, kind: str, message: str, **more: Any) -> TaskFailed:
+    def failed(self, kind: str, message: str, **more: Any) -> SequenceFailure:
         """The event that this task failed; arguments as the fields of ``SequenceFailure``."""
-        failure = SequenceFailure(mode=self.mode, name=self.sequence.name, kind=kind, message=message, **more)
-        return TaskFailed(task=self, failure=failure)
+        return SequenceFailure(mode=self.mode, name=self.sequence.name, kind=kind, message=message, **more)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,15 +147,7 @@ class TaskFinished:
     rows: list[Row] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskFailed:
-    """A sequence has failed."""
-
-    task: Task
-    failure: SequenceFailure
-
-
-WorkerEvent = Heartbeat | TaskFinished | TaskFailed
+WorkerEvent = Heartbeat | TaskFinished | SequenceFailure
 
 
 # -- in the worker ------------------------------------------------------------------------------------------
@@ -267,7 +258,7 @@ class _Worker:
     rows: list[Row] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
 
-    def failed(self, kind: str, message: str, **more: str) -> TaskFailed:
+    def failed(self, kind: str, message: str, **more: str) -> SequenceFailure:
         return cast(Task, self.task).failed(kind, message, frame=len(self.rows), **more)
 
     def reset(self, task: Task | None, deadline: float) -> None:
@@ -418,7 +409,7 @@ class LocalPool:
         self.submit(worker.task)
         return []
 
-    def _time_out(self, worker: _Worker) -> TaskFailed:
+    def _time_out(self, worker: _Worker) -> SequenceFailure:
         """Kill a worker that has sent nothing for too long."""
         limits = self._timeouts
         limit = (limits.next if worker.rows else limits.first) if worker.ready else limits.start

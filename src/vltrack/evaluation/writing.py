@@ -13,7 +13,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from vltrack.evaluation.results import (
     RUN_FILE,
     SUFFIXES,
     file_of,
-    is_finished,
     lines_of,
     read_boxes,
     read_scores,
@@ -40,7 +39,6 @@ from vltrack.evaluation.results import (
 from vltrack.evaluation.workers import Row, SequenceFailure, Task
 
 VERSION = 1
-_HALF_WRITTEN = re.compile(r"\..*\.part(\.\w+)?")
 _ANOTHER = "Choose another --out, or start over with --rerun."
 
 
@@ -85,11 +83,7 @@ class ResultWriter:
         self.folder = folder
         self._locks = locks
 
-    def finished(self, name: str) -> bool:
-        """Whether a sequence has a complete result."""
-        return is_finished(self.folder, name)
-
-    def lock(self, name: str) -> SequenceLock | None:
+    def lock(self, name: str) -> FileLock | None:
         """Lock a sequence; None while another evaluator holds it. Raises ``ResourceError``."""
         return self._locks.lock(name)
 
@@ -187,7 +181,7 @@ def remove_partial_files(folder: Path) -> None:
     for place in (folder, *(folder / kind for kind in SUFFIXES)):
         if place.is_dir():
             for path in place.iterdir():
-                if _HALF_WRITTEN.fullmatch(path.name):
+                if re.fullmatch(r"\..*\.part(\.\w+)?", path.name):
                     path.unlink(missing_ok=True)
     for failure in (folder / "failures").glob("*.json"):
         if (folder / "done" / failure.name).is_file():  # killed between the last two lines of ``keep``
@@ -197,16 +191,10 @@ def remove_partial_files(folder: Path) -> None:
 # -- locks --------------------------------------------------------------------------------------------------
 
 
-class SequenceLock:
-    """A held lock; ``release`` removes its file."""
-
-    def __init__(self, lock: FileLock) -> None:
-        self._lock = lock
-
-    def release(self) -> None:
-        """Release the lock. The file is removed first, while no other process can hold it."""
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
+def release(lock: FileLock) -> None:
+    """Release a lock. Its file is removed first, while no other process can hold it."""
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 class FolderLocks:
@@ -215,7 +203,7 @@ class FolderLocks:
     def __init__(self, folder: Path) -> None:
         self._place = folder / "claims"
         self._own = self._place / f".evaluator-{os.getpid()}-{secrets.token_hex(4)}.lock"
-        self._presence: SequenceLock | None = None
+        self._presence: FileLock | None = None
 
     @contextmanager
     def exclusive(self) -> Iterator[bool]:
@@ -225,8 +213,9 @@ class FolderLocks:
             yield self._alone()
         finally:
             if lock is not None:
-                lock.release()
-                self._remove_place()
+                release(lock)
+                with suppress(OSError):  # others are at work, or one has just come
+                    self._place.rmdir()
 
     def enter(self) -> None:
         """Be at work next to others; only while ``exclusive``. Raises ``ResourceError``."""
@@ -235,12 +224,12 @@ class FolderLocks:
     def leave(self, *, last: bool) -> None:
         """Stop being at work; the last one removes files of killed evaluators. Only while ``exclusive``."""
         if self._presence is not None:
-            self._presence.release()
+            release(self._presence)
         if last:
             for path in self._place.glob("*.lock"):
                 path.unlink(missing_ok=True)
 
-    def lock(self, name: str) -> SequenceLock | None:
+    def lock(self, name: str) -> FileLock | None:
         """Lock a sequence; None while another evaluator holds it. Raises ``ResourceError``."""
         return self._acquire(self._place / f"{name}.lock")
 
@@ -250,16 +239,10 @@ class FolderLocks:
                 stale = self._acquire(path)
                 if stale is None:
                     return False
-                stale.release()
+                release(stale)
         return True
 
-    def _remove_place(self) -> None:
-        try:
-            self._place.rmdir()
-        except OSError:
-            return  # others are at work, or one has just come
-
-    def _acquire(self, path: Path, *, blocking: bool = False) -> SequenceLock | None:
+    def _acquire(self, path: Path, *, blocking: bool = False) -> FileLock | None:
         lock = FileLock(path, fallback_to_soft=False)
         while True:
             try:
@@ -271,4 +254,4 @@ class FolderLocks:
                 return None
             except OSError as error:
                 raise as_resource_error(error, path) from error
-            return SequenceLock(lock)
+            return lock
