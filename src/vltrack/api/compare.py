@@ -252,39 +252,36 @@ def _targets(group: TrackerGroup, target: Target, reporter: Reporter) -> tuple[d
 # -- the run ------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
 class _Run:
     """Takes the steps of all trackers that start, counts them, and writes the files at the end."""
 
-    def __init__(
-        self,
-        heads: Mapping[str, dict[str, Any]],
-        group: TrackerGroup,
-        left_out: Mapping[str, str],
-        source: Any,
-        target: Target,
-        total: int | None,
-        files: Mapping[str, Path],
-        annotations: GroundTruth | None,
-    ) -> None:
+    heads: Mapping[str, dict[str, Any]]
+    group: TrackerGroup
+    left_out: Mapping[str, str]
+    source: Any
+    target: Target
+    total: int | None
+    files: Mapping[str, Path]
+    annotations: GroundTruth | None
+
+    def __post_init__(self) -> None:
         self.frames: list[tuple[int, float]] = []
-        self._heads, self._group, self._left_out = heads, group, left_out
-        self._source, self._target, self._files = source, target, files
-        self._annotations = annotations
         self._annotation_error: DataError | None = None
-        self._recorders = {name: StepRecorder() for name in heads}
-        self._keyframes = KeyframeSelector(list(heads))
-        self._video = VideoOutput(files["video"], source.info) if "video" in files else None
-        self._band = Band(list(heads), source.info.width, total)
         self._comparison: Comparison | None = None
+        self._recorders = {name: StepRecorder() for name in self.heads}
+        self._keyframes = KeyframeSelector(list(self.heads))
+        self._video = VideoOutput(self.files["video"], self.source.info) if "video" in self.files else None
+        self._band = Band(list(self.heads), self.source.info.width, self.total)
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
         """Take the steps of one frame, of the trackers that still run. Raises ``ResourceError``."""
         self.frames.append((frame.index, frame.seconds))
         for name, step in steps.items():
             self._recorders[name].add(step)
-        if frame.image is None or not self._files:
+        if frame.image is None or not self.files:
             return
-        names, info = list(self._heads), self._source.info
+        names, info = list(self.heads), self.source.info
         boxes = np.array([steps[n].box if n in steps else np.full(4, np.nan) for n in names])
         found = agreement(boxes[:, None])
         mean, each = float(found.mean_N[0]), [float(value) for value in found.each_TN[:, 0]]
@@ -309,23 +306,23 @@ class _Run:
                     if self._video is not None:
                         last_first.callback(self._video.finish)
                     self._comparison = found = self._compared()
-                    if self._files:
-                        name, keyframes = self._source.info.name, self._keyframes.chosen()
-                        last_first.callback(save_image, self._files["image"], found, self._target, name, keyframes)
-                        last_first.callback(save_tables, self._files, found, name)
+                    if self.files:
+                        name, keyframes = self.source.info.name, self._keyframes.chosen()
+                        last_first.callback(save_image, self.files["image"], found, self.target, name, keyframes)
+                        last_first.callback(save_tables, self.files, found, name)
 
     def comparison(self) -> Comparison | None:
         """Return the comparison with the files that exist by now; None before the first row."""
-        files = tuple(path for path in self._files.values() if path.exists())
+        files = tuple(path for path in self.files.values() if path.exists())
         return None if self._comparison is None else replace(self._comparison, files=files)
 
     def _compared(self) -> Comparison:
         tracks: dict[str, Track] = {}
         lost: dict[str, float] = {}
-        boxes = np.full((len(self._heads), len(self.frames), 4), np.nan)
-        warnings, failures = list(self._source.report.warnings), self._group.failures
+        boxes = np.full((len(self.heads), len(self.frames), 4), np.nan)
+        warnings, failures = list(self.source.report.warnings), self.group.failures
         for row, (name, recorder) in zip(boxes, self._recorders.items(), strict=True):
-            head = self._heads[name] | {"warnings": [*self._heads[name]["warnings"], *warnings]}
+            head = self.heads[name] | {"warnings": [*self.heads[name]["warnings"], *warnings]}
             if name in failures:
                 head["failed"] = failures[name].to_dict()
             tracks[name] = track = recorder.track(head)
@@ -337,17 +334,17 @@ class _Run:
             tracks=tracks,
             agreement=agreement(boxes),
             lost=lost,
-            frames_per_second={name: self._group.rate(name) for name in tracks},
+            frames_per_second={name: self.group.rate(name) for name in tracks},
             failures=failures,
-            left_out=self._left_out,
+            left_out=self.left_out,
             auc=self._scored({name: track for name, track in tracks.items() if name not in failures}),
         )
 
     def _scored(self, tracks: Mapping[str, Track]) -> dict[str, float]:
         """Return success AUC by name; {} without ground truth or where it does not fit the video."""
-        if self._annotations is None:
+        if self.annotations is None:
             return {}
-        boxes, absent = self._annotations
+        boxes, absent = self.annotations
         last = self.frames[-1][0]
         try:
             if last >= len(boxes):
@@ -365,10 +362,10 @@ class _Run:
 
     def result(self, reporter: Reporter) -> Comparison:
         """Return the comparison, or raise the error that the run ends with."""
-        report, comparison = self._source.report, self.comparison()
+        report, comparison = self.source.report, self.comparison()
         error: Exception | None = report.failure or self._tracker_error(reporter)
         if error is None and report.degraded:
-            name = printable(self._source.info.name)
+            name = printable(self.source.info.name)
             error = PartialResult(f"Parts of {name} could not be read ({report.missing} missing).")
         if isinstance(error, VltrackError):
             error.result = comparison
@@ -378,7 +375,7 @@ class _Run:
 
     def _tracker_error(self, reporter: Reporter) -> Exception | None:
         """Return the error for trackers that failed, or for ground truth that does not fit."""
-        failures = self._group.failures
+        failures = self.group.failures
         if not self.frames and failures:  # all that started failed at once
             return next(iter(failures.values())).error
         if not failures:

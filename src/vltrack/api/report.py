@@ -139,7 +139,12 @@ def report(
         raise UsageError(f"The figure format {printable(','.join(formats))!r} is unknown.", hint="Known: svg, png.")
     check_choice("short", short, SHORT)
     out = Path(out)
-    _check_out(out, overwrite=overwrite)
+    check_folder(out)
+    taken = [name for name in (PAGE, DOCUMENT, TABLE, PICTURES) if (out / name).exists()]
+    if taken and not overwrite:
+        raise UsageError(
+            f"{printable(out / taken[0])} exists already.", hint="Add --overwrite, or choose another --out."
+        )
     document = report_document(words)
     if document is None:
         flags = {
@@ -205,16 +210,6 @@ def _write(document: dict[str, Any], out: Path, formats: Sequence[str]) -> Repor
         ],
         notes=found.notes,
     )  # fmt: skip
-
-
-def _check_out(out: Path, *, overwrite: bool) -> None:
-    """Check that no file is in the way, before anything is read."""
-    check_folder(out)
-    taken = [name for name in (PAGE, DOCUMENT, TABLE, PICTURES) if (out / name).exists()]
-    if taken and not overwrite:
-        raise UsageError(
-            f"{printable(out / taken[0])} exists already.", hint="Add --overwrite, or choose another --out."
-        )
 
 
 def _document(

@@ -15,8 +15,7 @@ from vltrack.core.files import counted
 
 if TYPE_CHECKING:
     from vltrack.api.audit import AuditResult
-    from vltrack.api.evaluate import Evaluation
-    from vltrack.api.results import RuleSearch, Verification
+    from vltrack.api.evaluate import Evaluation, RuleSearch, Verification
     from vltrack.core.types import Target
     from vltrack.evaluation.plan import Missing
     from vltrack.evaluation.summary import Short
@@ -120,7 +119,7 @@ def which_rule(
     vltrack which-rule 49.6 results/SiamRPN++.npz --data lasot_annotations
     vltrack which-rule 63.1 evaluation/litetrack-tiny/lasot_bbox
     """
-    from vltrack.api.results import which_rule as search
+    from vltrack.api.evaluate import which_rule as search
     from vltrack.cli.tables import rule_lines
 
     found: RuleSearch = search(
@@ -154,7 +153,7 @@ def verify(
     \b
     vltrack verify evaluation
     """
-    from vltrack.api.results import verify as check
+    from vltrack.api.evaluate import verify as check
 
     def show(found: Verification) -> None:
         if json:

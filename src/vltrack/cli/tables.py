@@ -13,7 +13,7 @@ from vltrack.core.files import counted, printable
 if TYPE_CHECKING:
     from vltrack.api.compare import Comparison
     from vltrack.api.datasets import DataCheck
-    from vltrack.api.results import RuleSearch
+    from vltrack.api.evaluate import RuleSearch
     from vltrack.checkpoints.importing import Imported
     from vltrack.evaluation.audit_report import Audit
     from vltrack.evaluation.distractors import DistractorAudit
