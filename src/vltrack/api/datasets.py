@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vltrack.api.evaluate import is_referring
 from vltrack.core.errors import DataError
 from vltrack.core.files import printable
 from vltrack.datasets.check import check_dataset, check_referring
 from vltrack.datasets.parsing import Issue
-from vltrack.datasets.referring import REFERRING_LAYOUTS, detect_referring
+from vltrack.datasets.referring import REFERRING_LAYOUTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,13 +62,9 @@ def check(path: str | Path, *, name: str | None = None, split: str | None = None
         return _check_referring(path, name)
     try:
         report = check_dataset(path, name=name, split=split, images=images)
-    except DataError as error:
-        if name is not None:
+    except DataError:
+        if name is not None or not is_referring(path, None):
             raise
-        try:
-            detect_referring(path)
-        except DataError:
-            raise error from None
         return _check_referring(path, None)
     layout = report.detected.layout
     splits = tuple(

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path("evaluation")
 PERFECT = "a perfect tracker"
+Entry = tuple[Path | None, TrackerResults]
+"""Results to score, after their folder if they are of a run of ours."""
 _VOT_NAME = re.compile(r"vots?-?20\d\d", re.IGNORECASE)
 
 
@@ -82,14 +84,6 @@ class Evaluation:
                 measures = {name: rule[name] for name in MEASURES} | rule["extra"]
                 count = len(summary["sequences"])
                 yield head | {"protocol": column, "rule": rule["rule"], "sequences": count} | measures
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Entry:
-    """Results to score, and their folder if they are of a run of ours."""
-
-    folder: Path | None
-    results: TrackerResults
 
 
 def evaluate(
@@ -163,7 +157,7 @@ def evaluate(
     data, out = Path(data), None if out is None else Path(out)
     models, results = _sorted_out([what] if isinstance(what, str | Path) else what)
     _check_data(data)
-    if models and _is_referring(data, dataset):
+    if models and is_referring(data, dataset):
         if results or modes not in (None, ("nl",)):
             raise UsageError("Referring expressions are found from text alone.", hint="Name models, mode nl.")
         from vltrack.datasets.referring import open_referring
@@ -192,9 +186,9 @@ def evaluate(
     if not entries and not runs:
         reporter.note("no tracker was named: these are the scores of the annotation itself")
         boxes = {one.name: one.boxes for one in opened.sequences}
-        entries = [_Entry(folder=None, results=TrackerResults(tracker=PERFECT, boxes=boxes))]
+        entries = [(None, TrackerResults(tracker=PERFECT, boxes=boxes))]
     names = [sequence.name for sequence in opened.sequences]
-    entries = [replace(entry, results=rename_results(names, entry.results)) for entry in entries]
+    entries = [(folder, rename_results(names, found)) for folder, found in entries]
     for report in runs:
         _warn_of_degraded(report, reporter)
     archives = () if pack is None else _packed(pack, opened, entries, out or FOLDER, reporter)
@@ -202,7 +196,7 @@ def evaluate(
     if not any(sequence.annotations_withheld for sequence in opened.sequences):
         truth = annotations_of(opened)
         summaries = tuple(
-            _scored(opened, truth, entry, out, subset, short=short, more_rules=rules) for entry in entries
+            _scored(opened, truth, *entry, out, subset, short=short, more_rules=rules) for entry in entries
         )
     elif pack is None:
         reporter.warn("the annotation of this split is withheld: nothing to score. Write an archive with --pack.")
@@ -259,9 +253,9 @@ def _check_data(data: Path) -> None:
         raise DataError(f"{printable(data)}: no such file or folder.", hint="Name the data set with --data.")
 
 
-def _opened(name: str, path: Path) -> _Entry:
+def _opened(name: str, path: Path) -> Entry:
     results = open_results(path)
-    return _Entry(folder=None, results=replace(results, tracker=name or results.tracker))
+    return None, replace(results, tracker=name or results.tracker)
 
 
 def _without_result(report: RunReport) -> list[tuple[str, str]]:
@@ -269,12 +263,12 @@ def _without_result(report: RunReport) -> list[tuple[str, str]]:
     return [(one.mode, one.name) for one in report.failed if one.error != GroundingFailed.code]
 
 
-def _entries(report: RunReport, *, partial: bool) -> Iterator[_Entry]:
+def _entries(report: RunReport, *, partial: bool) -> Iterator[Entry]:
     """Yield the results of a run by mode; a mode in which a sequence failed only if ``partial``."""
     broken = {mode for mode, _ in _without_result(report)}
     for mode, folder in report.folders.items():
         if partial or mode not in broken:
-            yield _Entry(folder=folder, results=results_of_run(read_results(folder)))
+            yield folder, results_of_run(read_results(folder))
 
 
 def _plan(
@@ -389,10 +383,16 @@ def _raise_partial(found: Evaluation) -> None:
 
 
 def _scored(
-    dataset: Dataset, annotations: Annotations, entry: _Entry, out: Path | None, wanted: str | None, **options: Any
+    dataset: Dataset,
+    annotations: Annotations,
+    folder: Path | None,
+    results: TrackerResults,
+    out: Path | None,
+    wanted: str | None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Score one entry and write ``scores.json`` where there is a folder for it."""
-    results, place = entry.results, dataset.root.resolve().name
+    place = dataset.root.resolve().name
     who = " ".join(filter(None, (results.tracker, results.mode)))
     part, subset = _part(wanted, annotations, results)
     try:
@@ -401,7 +401,6 @@ def _scored(
         )
     except DataError as error:
         raise DataError(f"{who}: {error.message}", hint=error.hint) from error
-    folder = entry.folder
     if folder is None and out is not None:
         label = label_of(dataset.name, dataset.split, place)
         folder = out / results.tracker / "_".join(filter(None, (label, results.mode)))
@@ -427,17 +426,14 @@ def _part(wanted: str | None, annotations: Annotations, results: TrackerResults)
     return part, Subset(name=name, n=len(part), of=len(annotations))
 
 
-def _packed(
-    server: str, dataset: Dataset, entries: Sequence[_Entry], out: Path, reporter: Reporter
-) -> tuple[Path, ...]:
+def _packed(server: str, dataset: Dataset, entries: Sequence[Entry], out: Path, reporter: Reporter) -> tuple[Path, ...]:
     frames = {sequence.name: len(sequence) for sequence in dataset.sequences}
     archives = []
-    for entry in entries:
-        results = entry.results
+    for folder, results in entries:
         if not results.boxes:
             raise UsageError(f"{results.tracker} has no results to pack.")
         name = "_".join(filter(None, (results.tracker, dataset.name, dataset.split, results.mode)))
-        path = (entry.folder.parent if entry.folder else out) / f"{name}.zip"
+        path = (folder.parent if folder else out) / f"{name}.zip"
         path.parent.mkdir(parents=True, exist_ok=True)
         manifest = pack(server, frames, results.boxes, results.seconds, path)
         reporter.note(f"wrote {printable(path)} and {printable(manifest.name)}; the server scores it")
@@ -448,7 +444,7 @@ def _packed(
 # -- referring expressions ----------------------------------------------------------------------------
 
 
-def _is_referring(path: Path, name: str | None) -> bool:
+def is_referring(path: Path, name: str | None) -> bool:
     """Return whether the data are images with referring expressions: by their name, else by their files."""
     from vltrack.datasets.referring import REFERRING_LAYOUTS, detect_referring
 
