@@ -20,10 +20,8 @@ import numpy as np
 from vltrack.core.types import Image
 
 SLOTS = 4
-# Big frames use fewer of the slots, so that the ring stays small compared with the frames themselves.
-RING_BYTES = 256 << 20
-# An image file travels to the decoder in one message.
 MAX_IMAGE_BYTES = 500 << 20
+"""Bytes of an image file at most, which travels to the decoder in one message."""
 _HEADER = struct.Struct(">I")
 
 
@@ -63,8 +61,7 @@ class Receiver:
     """Reads framed messages of at most ``max_bytes`` from a pipe."""
 
     def __init__(self, descriptor: int, max_bytes: int = 1 << 20) -> None:
-        self._descriptor = descriptor
-        self._max_bytes = max_bytes
+        self._descriptor, self._max_bytes = descriptor, max_bytes
         self._buffer = bytearray()
 
     def receive(self, timeout_s: float | None = None) -> bytes | None:
@@ -74,7 +71,7 @@ class Receiver:
             Timeout: no data for ``timeout_s`` seconds.
             ValueError: the data is not framed in this way.
         """
-        while (message := self._cut()) is None:
+        while (end := self._end()) is None:
             # Without a limit no poll: a process without free descriptors may not call it.
             if timeout_s is not None and not _ready(self._descriptor, select.POLLIN | select.POLLHUP, timeout_s):
                 raise Timeout
@@ -82,20 +79,18 @@ class Receiver:
             if not piece:
                 return None
             self._buffer += piece
+        message = bytes(memoryview(self._buffer)[_HEADER.size : end])
+        del self._buffer[:end]
         return message
 
-    def _cut(self) -> bytes | None:
+    def _end(self) -> int | None:
+        """Where the first message ends in the buffer; None if it is not complete."""
         if len(self._buffer) < _HEADER.size:
             return None
         (size,) = _HEADER.unpack_from(self._buffer)
         if size > self._max_bytes:
             raise ValueError("message too long")
-        end = _HEADER.size + size
-        if len(self._buffer) < end:
-            return None
-        message = bytes(memoryview(self._buffer)[_HEADER.size : end])
-        del self._buffer[:end]
-        return message
+        return _HEADER.size + size if len(self._buffer) >= _HEADER.size + size else None
 
 
 def _ready(descriptor: int, events: int, timeout_s: float | None) -> bool:
@@ -112,8 +107,7 @@ class Ring:
     """
 
     def __init__(self, handle: int, slot_bytes: int) -> None:
-        self.handle = handle
-        self.slot_bytes = slot_bytes
+        self.handle, self.slot_bytes = handle, slot_bytes
         self._map = mmap.mmap(handle, SLOTS * slot_bytes)
 
     @classmethod
@@ -159,9 +153,7 @@ class IpcServer:
     """The decoder's side: reserves free slots, sends rows, facts and errors."""
 
     def __init__(self, descriptor: int, receiver: Receiver, ring: Ring) -> None:
-        self._descriptor = descriptor
-        self._receiver = receiver
-        self._ring = ring
+        self._descriptor, self._receiver, self._ring = descriptor, receiver, ring
         self._free = set(range(SLOTS))
         self._requests: list[bytes] = []
 
@@ -174,7 +166,8 @@ class IpcServer:
 
     def reserve(self, height: int, width: int) -> FrameSlot:
         """A free slot for a frame; waits until the reader has emptied one. Raises ``ReaderGone``."""
-        usable = max(2, min(SLOTS, RING_BYTES // (height * width * 3)))
+        # Big frames use fewer slots, so that the ring stays small compared with the frames themselves.
+        usable = max(2, min(SLOTS, (256 << 20) // (height * width * 3)))
         while SLOTS - len(self._free) >= usable:
             self._take_message()
         slot = min(self._free)

@@ -10,13 +10,6 @@ from collections import deque
 from dataclasses import dataclass
 
 MAX_GAP = 10_000
-MAX_PENDING = 100_000
-_STEADY = 8
-_JUMP_BACK_S = 1.0
-# Frames leave a decoder some packets late, so damage counts for this many frames.
-_ALERT = 16
-# Gap rows kept, to detect a frame that the decoder returns out of order.
-_LATE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +23,12 @@ class Row:
 class Clock:
     """Seconds from the first frame, never falling.
 
-    A missing stamp advances by one step; a stamp slightly in the past repeats the last second; a stamp far in
-    the past (joined recordings, wrapped counters) starts a new origin one step later.
+    A missing stamp advances by one step; a stamp up to a second in the past repeats the last second; one
+    further in the past (joined recordings, wrapped counters) starts a new origin one step later.
     """
 
     def __init__(self, time_base: float, step: float) -> None:
-        self._time_base = time_base
-        self._step = step
+        self._time_base, self._step = time_base, step
         self._origin: float | None = None
         self._last: float | None = None
 
@@ -57,7 +49,7 @@ class Clock:
         if self._origin is None:
             self._origin = pts * self._time_base - self._last - self._step
         now = pts * self._time_base - self._origin
-        if now < self._last - _JUMP_BACK_S:
+        if now < self._last - 1:
             self._origin -= self._last + self._step - now
             now = self._last + self._step
         self._last = max(now, self._last)
@@ -85,9 +77,7 @@ class Timeline:
 
     def __init__(self, *, time_base: float, step: float, stamped: bool, steady: bool = False, head_gaps: bool) -> None:
         self._clock = Clock(time_base, step)
-        self.stamped = stamped
-        self._steady = steady
-        self._head_gaps = head_gaps
+        self.stamped, self._steady, self._head_gaps = stamped, steady, head_gaps
         self._pending: list[int] = []
         self._doubtful: set[int] = set()
         self._suspect = False
@@ -97,7 +87,8 @@ class Timeline:
         self._run_start: int | None = None
         self._run = 0
         self._next = 0
-        self._given: deque[int] = deque(maxlen=_LATE)
+        # The latest gap rows, to detect a frame that the decoder returns out of order.
+        self._given: deque[int] = deque(maxlen=64)
         self._started = False
         self.bad = 0
         self.dropped_gaps = 0
@@ -113,7 +104,7 @@ class Timeline:
             self._suspect = False
         # A packet before the last frame already has its row.
         passed = self._last_pts is not None and pts is not None and pts <= self._last_pts
-        if self.stamped and pts is not None and not passed and len(self._pending) < MAX_PENDING:
+        if self.stamped and pts is not None and not passed and len(self._pending) < 100_000:
             heapq.heappush(self._pending, pts)
             if self._suspect:
                 self._doubtful.add(pts)
@@ -129,7 +120,7 @@ class Timeline:
 
     def alert(self) -> None:
         """Something was wrong near this place: a jump of the stamps in the next frames means loss."""
-        self._alert = _ALERT
+        self._alert = 16  # frames, as they leave a decoder some packets late
 
     def lost(self, stamps: list[int]) -> None:
         """Packets that the container's index lists were not found."""
@@ -144,8 +135,8 @@ class Timeline:
         """
         if self._is_late(pts):
             return []
-        rows = self._before(pts if self.stamped else None)
-        rows.append(self._row(pts if self.stamped else None))
+        stamp = pts if self.stamped else None
+        rows = [*self._before(stamp), self._row(stamp)]
         self._started = True
         self._alert = max(0, self._alert - 1)
         return rows
@@ -196,18 +187,14 @@ class Timeline:
         """Add frames whose packets are lost: after damage, a steady frame rate gives their number."""
         last, beat = self._last_pts if self._last_pts is not None else pts, self._beat
         self._last_pts = pts
-        delta = pts - last
-        beats = round(delta / beat) - 1 if beat > 0 else 0
-        if (self._alert or self._steady) and self._run >= _STEADY and beats > len(lost):
+        beats = round((pts - last) / beat) - 1 if beat > 0 else 0
+        if (self._alert or self._steady) and self._run >= 8 and beats > len(lost):
             self.dropped_gaps += max(0, beats - MAX_GAP)
             lost = [last + round(beat * (k + 1)) for k in range(min(beats, MAX_GAP))]
-        self._keep_beat(last, delta, len(lost) + 1, beat)
-        return lost
-
-    def _keep_beat(self, last: int, delta: int, frames: int, beat: float) -> None:
-        """Extend the steady run, or begin a new one."""
-        steady = self._run_start is not None and abs(delta - frames * beat) <= max(1.5, 0.1 * beat) * frames
-        if steady:
+        frames = len(lost) + 1
+        off = abs(pts - last - frames * beat)
+        if self._run_start is not None and off <= max(1.5, 0.1 * beat) * frames:
             self._run += frames
-        elif frames == 1:
+        elif frames == 1:  # a new steady run begins
             self._run_start, self._run = last, 1
+        return lost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -70,45 +70,37 @@ class VideoWriter:
         self.frames = 0
         self._rate = rate if rate and 0 < rate <= 1000 else _DEFAULT_RATE
         self._aspect = sample_aspect
-        self._quality = {"crf": str(crf), "preset": "veryfast"}
+        self._crf = crf
         self._last_ticks: int | None = None
-        self._stack = ExitStack()
         self._container: Any = None
         self._stream: Any = None
 
     def __enter__(self) -> Self:
-        temporary = self._stack.enter_context(atomic_path(self.path))
-        try:
-            self._open(temporary)
-        except BaseException:
-            self._abandon()
-            raise
+        with ExitStack() as stack:
+            self._open(stack.enter_context(atomic_path(self.path)))
+            self._stack = stack.pop_all()
         return self
 
     def _open(self, temporary: Path) -> None:
         mov = self.path.suffix.lower() != ".mkv"
         try:
-            self._container = av.open(
-                os.fspath(temporary),
-                "w",
-                format="mp4" if mov else "matroska",
-                container_options={"movflags": "+faststart"} if mov else {},
-            )
+            options = {"movflags": "+faststart"} if mov else {}
+            form = "mp4" if mov else "matroska"
+            self._container = av.open(os.fspath(temporary), "w", format=form, container_options=options)
             stream = self._container.add_stream("libx264", rate=Fraction(self._rate).limit_denominator(1001))
         except (av.FFmpegError, ValueError) as error:
             raise self._resource_error(error) from error
         if self.width % 2 or self.height % 2:
-            comment = f"image {self.width}x{self.height}, padded to even sides"
-            self._container.metadata["comment"] = comment
+            self._container.metadata["comment"] = f"image {self.width}x{self.height}, padded to even sides"
         stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
-        stream.options = self._quality
+        stream.options = {"crf": str(self._crf), "preset": "veryfast"}
         stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
-        stream.codec_context.sample_aspect_ratio = Fraction(self._aspect).limit_denominator(1000)
-        stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
-        stream.codec_context.color_trc = _BT709
-        stream.codec_context.color_range = _LIMITED_RANGE
-        stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
+        context = stream.codec_context
+        context.sample_aspect_ratio = Fraction(self._aspect).limit_denominator(1000)
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED_RANGE
+        context.thread_count = min(4, os.cpu_count() or 1)
         self._stream = stream
 
     def write(self, image: Image, seconds: float | None = None) -> None:
@@ -156,6 +148,7 @@ class VideoWriter:
         return np.ascontiguousarray(image)
 
     def _encode(self, frame: Any) -> None:
+        """Write one frame; None flushes."""
         try:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
@@ -170,30 +163,17 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        container, self._container = self._container, None
-        try:
-            if container is not None:
-                self._close(container, finish=kind is None)
-        except BaseException:
-            self._abandon()
-            raise
-        if kind is None:
-            self._stack.close()
-        else:
-            self._abandon()
-
-    def _abandon(self) -> None:
-        self._stack.__exit__(_Abandoned, _Abandoned(), None)
-
-    def _close(self, container: Any, *, finish: bool) -> None:
-        """Flush and close. A failure counts only when the file is wanted."""
-        try:
-            if finish:
-                if self.frames == 0:
-                    raise UsageError(f"No image was written to {self.path}.")
-                for packet in self._stream.encode(None):
-                    container.mux(packet)
-            container.close()
-        except (av.FFmpegError, OSError) as error:
-            if finish:
-                raise self._resource_error(error) from error
+        with suppress(_Abandoned), self._stack:
+            try:
+                if kind is None:
+                    if self.frames == 0:
+                        raise UsageError(f"No image was written to {self.path}.")
+                    self._encode(None)
+                self._container.close()
+            except (av.FFmpegError, OSError) as failure:
+                if kind is None:  # else the file is not wanted, and the first error counts
+                    raise self._resource_error(failure) from failure
+            finally:
+                self._container = None
+            if kind is not None:
+                raise _Abandoned
