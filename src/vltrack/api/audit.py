@@ -172,8 +172,10 @@ def audit(
     try:
         if folder is not None:
             result = _save(result, inputs.make_folder(folder), model)
-        if stop is None:
-            _judge(found, printable(model))
+        if stop is None and isinstance(found, distractors.DistractorAudit):
+            distractors.judge_pairs(found, printable(model))
+        elif stop is None:
+            audit_report.judge(found, printable(model))
     except VltrackError as error:
         error.result = result
         raise
@@ -182,14 +184,6 @@ def audit(
         message = f"interrupted after {done} of {len(lengths)} {what}; what was done is kept."
         raise Interrupted(message, result) from stop
     return result
-
-
-def _judge(found: audit_report.Audit | distractors.DistractorAudit, model: str) -> None:
-    """Raise ``PartialResult`` where the audit is against the model, or incomplete."""
-    if isinstance(found, distractors.DistractorAudit):
-        distractors.judge_pairs(found, model)
-    else:
-        audit_report.judge(found, model)
 
 
 def _load(model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None) -> Tracker:
@@ -252,11 +246,7 @@ def _clip_target(text: str | None, box: BoxLike | None, split: str | None, limit
 def _targets(
     path: Path, clip: tuple[Target, str, str] | None, split: str | None, limit: int | None, end: int | None
 ) -> tuple[list[AuditTarget], dict[str, str]]:
-    """Return the targets to audit with, and why others are left out.
-
-    Raises:
-        DataError: no sequence has a sentence; and what ``datasets.reader.open_dataset`` raises.
-    """
+    """Return the targets to audit with, and why others are left out. Raises ``DataError`` without a sentence."""
     if path.suffix.lower() in _ANNOTATIONS and path.is_file():
         raise UsageError(
             f"{printable(path)} is an annotation without images: an audit follows frames.",

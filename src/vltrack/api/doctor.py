@@ -22,6 +22,10 @@ from vltrack.core.files import printable, sha256_of
 PACKAGES = (
     "numpy", "torch", "opencv-python-headless", "av", "safetensors", "tokenizers", "typer", "rich", "matplotlib",
 )  # fmt: skip
+_COUNTS = {
+    "parameters": "total", "parameters_trained": "trainable", "parameters_running": "running",
+    "multiplications": "work",
+}  # fmt: skip
 OPENCV_WHEELS = tuple(
     f"opencv-{contrib}python{headless}" for contrib in ("", "contrib-") for headless in ("", "-headless")
 )
@@ -185,28 +189,20 @@ def list_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
         if name not in known:
             raise ModelNotFound(f"No model is called {printable(name)!r}.", hint=did_you_mean(name, known))
     counts = json.loads((files("vltrack.models") / "counted.json").read_text(encoding="utf-8"))
-    rows = []
-    for card in MODELS.values():
-        for size in card.sizes:
-            name = f"{card.name}-{size}"
-            if names and name not in names and card.name not in names:
-                continue
-            file, counted = weights[name], counts.get(name, {})
-            rows.append(
-                {
-                    "name": name,
-                    "tracker": card.title,
-                    "paper": card.paper,
-                    "year": card.year,
-                    "modes": list(card.modes_of(size)),
-                    "size": size,
-                    "weights": None if file is None else str(file),
-                    "parameters": counted.get("total"),
-                    "parameters_trained": counted.get("trainable"),
-                    "parameters_running": counted.get("running"),
-                    "multiplications": counted.get("work"),
-                    "claims": card.claims,
-                    "ours": card.ours,
-                }
-            )
-    return rows
+    sizes = [(card, size, f"{card.name}-{size}") for card in MODELS.values() for size in card.sizes]
+    return [
+        {
+            "name": name,
+            "tracker": card.title,
+            "paper": card.paper,
+            "year": card.year,
+            "modes": list(card.modes_of(size)),
+            "size": size,
+            "weights": None if weights[name] is None else str(weights[name]),
+            **{key: counts.get(name, {}).get(counted) for key, counted in _COUNTS.items()},
+            "claims": card.claims,
+            "ours": card.ours,
+        }
+        for card, size, name in sizes
+        if not names or name in names or card.name in names
+    ]

@@ -211,9 +211,7 @@ def evaluate(
 def _sorted_out(what: Sequence[str | Path]) -> tuple[list[tuple[str, str]], list[tuple[str, Path]]]:
     """Return the models and the results among what was named, each after its given name ("" if none).
 
-    Raises:
-        ModelNotFound: neither a model nor a file or folder.
-        UsageError: something is named twice, or is one file of results.
+    Raises ``ModelNotFound``, or ``UsageError`` where something is named twice or is one file of results.
     """
     words = [os.fspath(word) for word in what]
     models, results = [], []

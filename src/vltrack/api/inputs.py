@@ -36,8 +36,7 @@ _BOX_LIKE = re.compile(r"[-+0-9.eE\s]+(,[-+0-9.eE\s]+){3}")
 def check_model(name: str | os.PathLike[str]) -> str:
     """Return the full name of a model with weights (a tracker's name alone means its tiny size), or the path.
 
-    Raises:
-        ModelNotFound, CheckpointUnsafe: see ``checkpoints.cards.find_file``.
+    Raises ``ModelNotFound`` or ``CheckpointUnsafe``: see ``checkpoints.cards.find_file``.
     """
     path = Path(name)
     file = find_file(path)
@@ -257,11 +256,7 @@ def check_policy(policy: Policy | Mapping[str, Any] | None) -> None:
 
 
 def read_settings(items: Sequence[str] | None, prefix: str = "") -> dict[str, str]:
-    """Read ``--set policy.window=0.4`` as ``{"window": "0.4"}`` with the prefix ``policy.``.
-
-    Raises:
-        UsageError: no ``=``, another prefix, or a key given twice.
-    """
+    """Read ``--set policy.window=0.4`` as ``{"window": "0.4"}`` with the prefix ``policy.``. Raises ``UsageError``."""
     settings: dict[str, str] = {}
     for item in items or ():
         path, equals, text = item.partition("=")

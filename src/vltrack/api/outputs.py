@@ -104,11 +104,7 @@ class VideoOutput:
         self._open = ExitStack()
 
     def write(self, image: Image, seconds: float, *, more_rows: int = 0) -> None:
-        """Write one image, ``more_rows`` higher than the frames.
-
-        Raises:
-            ResourceError: the file cannot be written and is removed.
-        """
+        """Write one image, ``more_rows`` higher than the frames. Where it cannot be, raise and remove the file."""
         from vltrack.video.writer import VideoWriter
 
         try:

@@ -56,12 +56,7 @@ class Source:
 
 
 def report_document(words: Sequence[str]) -> dict[str, Any] | None:
-    """Return the document where one ``report.json`` is given; None for results.
-
-    Raises:
-        DataError: a file that is not JSON.
-        UsageError: a report among other things.
-    """
+    """Return the document where one ``report.json`` is given; None for results. Raises ``UsageError`` for both."""
     for word in words:
         path = Path(word)
         document = read_json(path) if path.suffix.lower() == ".json" and path.is_file() else None

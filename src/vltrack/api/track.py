@@ -282,8 +282,7 @@ def open_frames(
 ) -> Iterator[FrameSource | _CallerFrames]:
     """Open a path, address or camera and close it again; what the caller has opened is left to the caller.
 
-    Raises:
-        UsageError: a range with an iterable, which has no frame numbers.
+    Raises ``UsageError`` for a range with an iterable, which has no frame numbers.
     """
     if isinstance(source, str | Path | int):
         with open_source(source, start=start, end=end, stride=stride, allow_network=allow_network) as frames:
@@ -312,10 +311,8 @@ def follow(
 ) -> Generator[tuple[Frame, dict[str, Step]], None, None]:
     """Yield every frame with the steps of all targets; frames before the first that decodes are left out.
 
-    ``part`` is start, end and stride of the frames that ``source`` was opened with.
-
-    Raises:
-        BoxFrameOutOfRange, VideoEmpty: no frame decodes. And what the trackers raise.
+    ``part`` is start, end and stride of the frames that ``source`` was opened with. Raises ``BoxFrameOutOfRange``
+    or ``VideoEmpty`` where no frame decodes, and what the trackers raise.
     """
     started, count, began = False, 0, time.monotonic()
     total = frames_expected(source.info.frames, *part)
