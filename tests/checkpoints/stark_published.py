@@ -1,122 +1,22 @@
-"""STARK-ST as it is published: the names and shapes in its files, and what the network computes from them.
+"""STARK-ST computed from the tensors of a published file, in float64 and without any of our layers.
 
-Written from the released code's facts (researchmm/Stark), one line of arithmetic after the other, in float64
-and without any of our layers, so that tests can hold ours against it.
+Written from the released code (researchmm/Stark), for comparison with our network.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
+from published_shapes import STATISTICS, StarkSizes
 from torch import Tensor
 from torch.nn import functional as F
 
-Shapes = dict[str, tuple[int, ...]]
 Tensors = dict[str, Tensor]
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-STATISTICS = ("weight", "bias", "running_mean", "running_var")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """Of a released network; ``channel`` halves with every layer of a tower, ``layers`` are of each stack."""
-
-    depth: int = 101
-    width: int = 256
-    heads: int = 8
-    hidden: int = 2048
-    layers: int = 6
-    channel: int = 256
-    template: int = 128
-    search: int = 320
-
-
-def resnet_shapes(depth: int, stages: int = 4, *, counters: bool = False) -> Shapes:
-    """torchvision's file, with ``stages=3`` STARK's ``backbone.0.body``."""
-    shapes: Shapes = {"conv1.weight": (64, 3, 7, 7)} | _norm("bn1", 64, counters)
-    inside = 64
-    for stage, blocks in enumerate(BLOCKS[depth][:stages], start=1):
-        channels = 32 << stage
-        for block in range(blocks):
-            name = f"layer{stage}.{block}"
-            for conv, shape in (
-                (1, (channels, inside, 1, 1)),
-                (2, (channels, channels, 3, 3)),
-                (3, (4 * channels, channels, 1, 1)),
-            ):
-                shapes |= {f"{name}.conv{conv}.weight": shape}
-                shapes |= _norm(f"{name}.bn{conv}", shape[0], counters)
-            if block == 0:
-                shapes |= {f"{name}.downsample.0.weight": (4 * channels, inside, 1, 1)}
-                shapes |= _norm(f"{name}.downsample.1", 4 * channels, counters)
-            inside = 4 * channels
-    if stages == 4:
-        shapes |= _linear("fc", 1000, 2048)
-    return shapes
-
-
-def stark_shapes(sizes: Sizes, wrapper: str = "net.") -> Shapes:
-    """STARKST_ep0050.pth.tar: the entries under ``net``."""
-    c = sizes.width
-    shapes = {f"backbone.0.body.{name}": shape for name, shape in resnet_shapes(sizes.depth, 3).items()}
-    shapes |= {"bottleneck.weight": (c, 1024, 1, 1), "bottleneck.bias": (c,), "query_embed.weight": (1, c)}
-    for stack, attentions, norms in (("encoder", ("self_attn",), 2), ("decoder", ("self_attn", "multihead_attn"), 3)):
-        for i in range(sizes.layers):
-            layer = f"transformer.{stack}.layers.{i}."
-            for attention in attentions:
-                name = f"{layer}{attention}."
-                shapes |= {f"{name}in_proj_weight": (3 * c, c), f"{name}in_proj_bias": (3 * c,)}
-                shapes |= _linear(f"{name}out_proj", c, c)
-            shapes |= _linear(f"{layer}linear1", sizes.hidden, c) | _linear(f"{layer}linear2", c, sizes.hidden)
-            for norm in range(1, norms + 1):
-                shapes |= {f"{layer}norm{norm}.weight": (c,), f"{layer}norm{norm}.bias": (c,)}
-    shapes |= {"transformer.decoder.norm.weight": (c,), "transformer.decoder.norm.bias": (c,)}
-    for corner in ("tl", "br"):
-        inside = c
-        for layer_ in range(1, 5):
-            outside = sizes.channel >> (layer_ - 1)
-            name = f"box_head.conv{layer_}_{corner}"
-            shapes |= {f"{name}.0.weight": (outside, inside, 3, 3), f"{name}.0.bias": (outside,)}
-            shapes |= _norm(f"{name}.1", outside, counters=True)
-            inside = outside
-        shapes |= {f"box_head.conv5_{corner}.weight": (1, inside, 1, 1), f"box_head.conv5_{corner}.bias": (1,)}
-    for i, out in enumerate((c, c, 1)):
-        shapes |= _linear(f"cls_head.layers.{i}", out, c)
-    return {wrapper + name: shape for name, shape in shapes.items()}
-
-
-def _norm(name: str, channels: int, counters: bool) -> Shapes:
-    count: Shapes = {f"{name}.num_batches_tracked": ()} if counters else {}
-    return {f"{name}.{part}": (channels,) for part in STATISTICS} | count
-
-
-def _linear(name: str, out: int, inside: int) -> Shapes:
-    return {f"{name}.weight": (out, inside), f"{name}.bias": (out,)}
-
-
-def filled(shapes: Shapes, seed: int = 0) -> Tensors:
-    """Random weights that keep activations of ordinary size, so that nothing saturates."""
-    random, tensors = torch.Generator().manual_seed(seed), {}
-    for name, shape in shapes.items():
-        drawn = torch.randn(shape, generator=random)
-        if name.endswith("num_batches_tracked"):
-            tensors[name] = torch.zeros(shape, dtype=torch.long)
-        elif name.endswith("running_var"):
-            tensors[name] = 0.5 + drawn.abs()
-        elif ".bn3." in name and name.endswith("weight"):
-            tensors[name] = 0.3 + 0.1 * drawn  # residual parts smaller than the way around them
-        elif len(shape) > 1 and "query" not in name:
-            peaked = 0.5 if "conv5" in name else 1.4
-            tensors[name] = peaked * drawn / math.sqrt(math.prod(shape[1:]))
-        else:
-            tensors[name] = 0.3 * drawn + (1.0 if len(shape) == 1 and name.endswith(".weight") else 0.0)
-    return tensors
 
 
 def forward(
-    tensors: Tensors, sizes: Sizes, templates: tuple[Tensor, Tensor], search: Tensor, *, start: int = 1
+    tensors: Tensors, sizes: StarkSizes, templates: tuple[Tensor, Tensor], search: Tensor, *, start: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Corners (B, 4) as x1, y1, x2, y2 in units of the crop, and the score's logit (B,).
 

@@ -1,88 +1,19 @@
-"""Published weights by name: files of exactly the published names and shapes load; nothing is left out.
-
-The files are made here, small where only names matter, and once with the published widths on the meta device.
-"""
+"""MAE's and BERT's published weights load, and what does not fit is named before anything is copied."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from published_shapes import bert_file, mae_shapes, random_tensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model_cases import make, narrow_base
-from vltrack.checkpoints.key_maps import BERT_BASE, MAE_VIT, KeyMap, Report, apply_key_map
+from vltrack.checkpoints.key_maps import MAE_VIT, Report, apply_key_map, bert
 from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite
-from vltrack.models.litetrack import LiteTrack, base, tiny
+from vltrack.models.litetrack import LiteTrack, tiny
 
-
-def mae_shapes(
-    width: int = 64, layers: int = 12, side: int = 14, wrapper: str = "model."
-) -> dict[str, tuple[int, ...]]:
-    """mae_pretrain_vit_base.pth: 150 tensors for 12 layers of width 768."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, width),
-        "pos_embed": (1, side * side + 1, width),
-        "patch_embed.proj.weight": (width, 3, 16, 16),
-        "patch_embed.proj.bias": (width,),
-    }
-    for i in range(layers):
-        for norm in ("norm1", "norm2"):
-            shapes |= {f"blocks.{i}.{norm}.weight": (width,), f"blocks.{i}.{norm}.bias": (width,)}
-        for name, out, inside in (
-            ("attn.qkv", 3 * width, width),
-            ("attn.proj", width, width),
-            ("mlp.fc1", 4 * width, width),
-            ("mlp.fc2", width, 4 * width),
-        ):
-            shapes |= {f"blocks.{i}.{name}.weight": (out, inside), f"blocks.{i}.{name}.bias": (out,)}
-    shapes |= {"norm.weight": (width,), "norm.bias": (width,)}
-    return {f"{wrapper}{name}": shape for name, shape in shapes.items()}
-
-
-def bert_shapes(
-    width: int = 64, hidden: int = 128, wrapper: str = "bert.", old: bool = False
-) -> dict[str, tuple[int, ...]]:
-    """bert-base-uncased: 12 layers, with the pooler and the heads of its two training tasks."""
-    weight, bias = ("gamma", "beta") if old else ("weight", "bias")
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (30522, width),
-        "embeddings.position_embeddings.weight": (512, width),
-        "embeddings.token_type_embeddings.weight": (2, width),
-        f"embeddings.LayerNorm.{weight}": (width,),
-        f"embeddings.LayerNorm.{bias}": (width,),
-        "pooler.dense.weight": (width, width),
-        "pooler.dense.bias": (width,),
-    }
-    for i in range(12):
-        layer = f"encoder.layer.{i}."
-        for name, out, inside in (
-            ("attention.self.query", width, width),
-            ("attention.self.key", width, width),
-            ("attention.self.value", width, width),
-            ("attention.output.dense", width, width),
-            ("intermediate.dense", hidden, width),
-            ("output.dense", width, hidden),
-        ):
-            shapes |= {f"{layer}{name}.weight": (out, inside), f"{layer}{name}.bias": (out,)}
-        for norm in ("attention.output", "output"):
-            shapes |= {f"{layer}{norm}.LayerNorm.{weight}": (width,), f"{layer}{norm}.LayerNorm.{bias}": (width,)}
-    heads: dict[str, tuple[int, ...]] = {
-        "cls.predictions.bias": (30522,),
-        "cls.predictions.transform.dense.weight": (width, width),
-        "cls.predictions.transform.dense.bias": (width,),
-        f"cls.predictions.transform.LayerNorm.{weight}": (width,),
-        f"cls.predictions.transform.LayerNorm.{bias}": (width,),
-        "cls.predictions.decoder.weight": (30522, width),
-        "cls.seq_relationship.weight": (2, width),
-        "cls.seq_relationship.bias": (2,),
-    }
-    return {f"{wrapper}{name}": shape for name, shape in shapes.items()} | (heads if wrapper else {})
-
-
-def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    random = torch.Generator().manual_seed(0)
-    return {name: torch.randn(shape, generator=random) for name, shape in shapes.items()}
+BERT = bert(6)
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +23,7 @@ def model() -> LiteTrack:
 
 @pytest.fixture(scope="module")
 def mae() -> dict[str, Tensor]:
-    return filled(mae_shapes())
-
-
-@pytest.fixture(scope="module")
-def bert() -> dict[str, Tensor]:
-    return filled(bert_shapes())
+    return random_tensors(mae_shapes())
 
 
 def check_covers(model: LiteTrack, report: Report) -> None:
@@ -125,9 +51,11 @@ def test_mae_loads_into_stem_class_token_and_blocks(model: LiteTrack, mae, wrapp
 
 @pytest.mark.parametrize(("wrapper", "old"), [("bert.", False), ("bert.", True), ("", False), ("", True)])
 def test_bert_loads_its_lower_six_layers(model: LiteTrack, wrapper: str, old: bool, tmp_path) -> None:
-    given = filled(bert_shapes(wrapper=wrapper, old=old))
+    given = random_tensors(bert_file(old=old))
+    if not wrapper:
+        given = {name.removeprefix("bert."): tensor for name, tensor in given.items() if name.startswith("bert.")}
     save_file(given, tmp_path / "bert.safetensors")
-    report = apply_key_map(model, load_file(tmp_path / "bert.safetensors"), BERT_BASE)
+    report = apply_key_map(model, load_file(tmp_path / "bert.safetensors"), BERT)
     check_covers(model, report)
     state = model.state_dict()
     ours = {name for name in state if name.startswith("bert.")}
@@ -149,36 +77,23 @@ def test_half_precision_is_cast(model: LiteTrack, mae) -> None:
     assert torch.equal(model.state_dict()["cls_token"], mae["model.cls_token"].half().float())
 
 
-def test_published_names_and_shapes_fit_base() -> None:
-    """Every tensor of both files at their real widths, without memory."""
-    with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in LiteTrack(base()).state_dict().items()}
-    for keymap, published in ((MAE_VIT, mae_shapes(768)), (BERT_BASE, bert_shapes(768, 3072))):
-        current = {keymap.current(name): shape for name, shape in published.items()}
-        wanted = {own: source for own in shapes if (source := keymap.published(own))}
-        assert all(current[source] == shapes[own] for own, source in wanted.items())
-        assert all(keymap.ignores(name) for name in current.keys() - set(wanted.values()))
-    assert len(mae_shapes(768)) == 150
-
-
-@pytest.mark.parametrize("keymap", [MAE_VIT, BERT_BASE], ids=["mae", "bert"])
-def test_each_missing_tensor_is_named(model: LiteTrack, mae, bert, keymap: KeyMap) -> None:
-    given = mae if keymap is MAE_VIT else bert
+def test_a_missing_tensor_is_named_and_nothing_is_copied(model: LiteTrack, mae) -> None:
     before = model.state_dict()["cls_token"].clone()
-    for name in given:
-        current = keymap.current(name)
-        if keymap.ignores(current) and "layer.1" not in name:
-            continue
-        rest = {n: t for n, t in given.items() if n != name}
-        if keymap.ignores(current):
-            apply_key_map(model, rest, keymap)
-            continue
-        with pytest.raises(CheckpointMismatch, match=current.replace(".", r"\.")):
-            apply_key_map(model, rest, keymap)
-    if keymap is MAE_VIT:
-        with pytest.raises(CheckpointMismatch):
-            apply_key_map(model, {n: t * 2 for n, t in given.items() if "blocks.11.mlp.fc2.bias" not in n}, keymap)
-        assert torch.equal(model.state_dict()["cls_token"], before), "nothing is copied unless all fits"
+    for name in ("cls_token", "patch_embed.proj.bias", "blocks.0.attn.qkv.weight", "blocks.11.mlp.fc2.bias"):
+        rest = {given: tensor * 2 for given, tensor in mae.items() if given != f"model.{name}"}
+        with pytest.raises(CheckpointMismatch, match=rf"1 missing .*there {name}"):
+            apply_key_map(model, rest, MAE_VIT)
+    assert torch.equal(model.state_dict()["cls_token"], before)
+
+
+@pytest.mark.parametrize(("large", "there"), [(False, 12), (True, 24)])
+def test_a_bert_ignores_the_layers_above_ours(large: bool, there: int) -> None:
+    for layers in (0, 1, 6, 12):
+        keymap = bert(layers, large=large)
+        ignored = [i for i in range(there) if keymap.ignores(f"encoder.layer.{i}.output.dense.bias")]
+        assert ignored == list(range(layers, there))
+    with pytest.raises(ValueError, match=f"has {there} layers"):
+        bert(there + 1, large=large)
 
 
 def test_what_is_not_expected_is_named(model: LiteTrack, mae) -> None:
@@ -206,10 +121,10 @@ def test_other_shapes_kinds_and_numbers_are_named(model: LiteTrack, mae) -> None
         apply_key_map(model, {**mae, "model.blocks.3.norm1.bias": spoiled}, MAE_VIT)
 
 
-def test_a_model_of_another_width_or_kind_is_refused(mae, bert) -> None:
+def test_a_model_of_another_width_or_kind_is_refused(mae) -> None:
     with pytest.raises(CheckpointMismatch, match="of another shape"):
         apply_key_map(make(narrow_base(width=32)), mae, MAE_VIT)
-    for keymap, given in ((MAE_VIT, mae), (BERT_BASE, bert)):
+    for keymap, given in ((MAE_VIT, mae), (BERT, random_tensors(bert_file()))):
         with pytest.raises(CheckpointMismatch):
             apply_key_map(make(tiny()), given, keymap)
     with pytest.raises(CheckpointMismatch, match="no part for it"):

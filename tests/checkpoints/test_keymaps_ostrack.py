@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from published_shapes import all_in_one_shapes, balanced, bert_shapes, mae_shapes, ostrack_shapes
 from torch import Tensor
 from torch.nn import functional as F
 
 from model_cases import boxed, make, pictures, sentences
 from vltrack.checkpoints.key_maps import (
     ALL_IN_ONE,
-    BERT_BASE,
     MAE_BACKBONE,
     OSTRACK,
     KeyMap,
     apply_key_map,
+    bert,
     fold_constant_sentence,
 )
 from vltrack.core.errors import CheckpointMismatch
@@ -36,75 +37,6 @@ NARROW: dict[str, Any] = {
     "table_width": WIDTH,
     "align_width": 32,
 }
-Shapes = dict[str, tuple[int, ...]]
-
-
-def linear(name: str, out: int, inside: int) -> Shapes:
-    return {f"{name}.weight": (out, inside), f"{name}.bias": (out,)}
-
-
-def ostrack_shapes(width: int = WIDTH, channels: tuple[int, ...] = CHANNELS, wrapper: str = "net.") -> Shapes:
-    """OSTrack_ep0300.pth.tar of vitb_256_mae_ce_32x4_ep300: the entries under ``net``."""
-    shapes: Shapes = {
-        "backbone.cls_token": (1, 1, width),
-        "backbone.pos_embed": (1, 14 * 14 + 1, width),
-        "backbone.pos_embed_z": (1, 64, width),
-        "backbone.pos_embed_x": (1, 256, width),
-        "backbone.patch_embed.proj.weight": (width, 3, 16, 16),
-        "backbone.patch_embed.proj.bias": (width,),
-        "backbone.norm.weight": (width,),
-        "backbone.norm.bias": (width,),
-    }
-    for i in range(12):
-        block = f"backbone.blocks.{i}."
-        for norm in ("norm1", "norm2"):
-            shapes |= {f"{block}{norm}.weight": (width,), f"{block}{norm}.bias": (width,)}
-        shapes |= linear(f"{block}attn.qkv", 3 * width, width) | linear(f"{block}attn.proj", width, width)
-        shapes |= linear(f"{block}mlp.fc1", 4 * width, width) | linear(f"{block}mlp.fc2", width, 4 * width)
-    for tower, out in (("ctr", 1), ("offset", 2), ("size", 2)):
-        for layer, (inside, outside) in enumerate(zip((width, *channels), channels, strict=False), start=1):
-            name = f"box_head.conv{layer}_{tower}."
-            shapes |= {f"{name}0.weight": (outside, inside, 3, 3), f"{name}0.bias": (outside,)}
-            shapes |= {f"{name}1.{n}": (outside,) for n in ("weight", "bias", "running_mean", "running_var")}
-            shapes |= {f"{name}1.num_batches_tracked": ()}
-        shapes |= {f"box_head.conv5_{tower}.weight": (out, channels[-1], 1, 1), f"box_head.conv5_{tower}.bias": (out,)}
-    return {wrapper + name: shape for name, shape in shapes.items()}
-
-
-def all_in_one_shapes(
-    width: int = WIDTH, channels: tuple[int, ...] = CHANNELS, out: int = 32, wrapper: str = "net."
-) -> Shapes:
-    """All-in-One's: OSTrack's, an embedding layer of 40 positions, the projections and the aligners."""
-    table = "language_embeddings."
-    shapes: Shapes = {
-        f"{table}word_embeddings.weight": (30522, width),
-        f"{table}position_embeddings.weight": (40, width),
-        f"{table}token_type_embeddings.weight": (2, width),
-        f"{table}LayerNorm.weight": (width,),
-        f"{table}LayerNorm.bias": (width,),
-        f"{table}position_ids": (1, 40),
-        **linear("backbone.language_proj", width, width),
-        **linear("backbone.language_xz_proj", out, width),
-        **linear("backbone.vision_x_proj", out, 256 * width),
-        **linear("backbone.vision_z_proj", out, 64 * width),
-    }
-    return ostrack_shapes(width, channels, wrapper) | {wrapper + n: shape for n, shape in shapes.items()}
-
-
-def filled(shapes: Shapes, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights that keep activations of ordinary size, so that nothing saturates."""
-    random, tensors = torch.Generator().manual_seed(seed), {}
-    for name, shape in shapes.items():
-        drawn = torch.randn(shape, generator=random)
-        if name.endswith(("num_batches_tracked", "position_ids")):
-            tensors[name] = torch.zeros(shape, dtype=torch.long)
-        elif name.endswith("running_var"):
-            tensors[name] = 0.5 + drawn.abs()
-        elif len(shape) > 1 and "embed" not in name.rpartition(".")[0].rpartition(".")[2]:
-            tensors[name] = 1.6 * drawn / math.sqrt(math.prod(shape[1:]))
-        else:
-            tensors[name] = 0.3 * drawn + (1.0 if len(shape) == 1 and name.endswith(".weight") else 0.0)
-    return tensors
 
 
 def published_forward(
@@ -185,7 +117,7 @@ def loaded(config: AllInOneConfig, tensors: dict[str, Tensor], keymap: KeyMap) -
 
 @pytest.fixture(scope="module")
 def ostrack() -> dict[str, Tensor]:
-    return filled(ostrack_shapes())
+    return balanced(ostrack_shapes(WIDTH, CHANNELS))
 
 
 @pytest.fixture(scope="module")
@@ -234,35 +166,9 @@ def test_into_base_what_is_new_stays_fresh(ostrack) -> None:
     assert fresh == {"bert", "language", "aligner"}
 
 
-def test_published_shapes_fit_the_published_sizes() -> None:
-    """At the real widths, without memory."""
-    for config, keymap, published in (
-        (ostrack_base(), OSTRACK, ostrack_shapes(768, (256, 128, 64, 32), "")),
-        (base(), ALL_IN_ONE, all_in_one_shapes(768, (256, 128, 64, 32), 256, "")),
-    ):
-        with torch.device("meta"):
-            shapes = {name: tuple(tensor.shape) for name, tensor in AllInOne(config).state_dict().items()}
-        wanted = {own: source for own in shapes if (source := keymap.published(own))}
-        assert all(published[source] == shapes[own] for own, source in wanted.items())
-        assert len(set(wanted.values())) == len(wanted)
-        assert all(keymap.ignores(name) for name in published.keys() - set(wanted.values()))
-        left = {name for name in shapes.keys() - wanted.keys() if not name.endswith("num_batches_tracked")}
-        assert {name.split(".")[0] for name in left} <= {"bert"}
-
-
-def test_missing_and_unknown_tensors_are_named(ostrack) -> None:
-    model: AllInOne = make(replace(ostrack_base(), **NARROW))
-    for name in ("net.box_head.conv5_size.bias", "net.backbone.pos_embed_z", "net.backbone.norm.weight"):
-        rest = {n: t for n, t in ostrack.items() if n != name}
-        with pytest.raises(CheckpointMismatch, match=name.removeprefix("net.").replace(".", r"\.")):
-            apply_key_map(model, rest, OSTRACK)
-    with pytest.raises(CheckpointMismatch, match=r"backbone\.blocks\.12\.norm1\.weight"):
-        apply_key_map(model, {**ostrack, "net.backbone.blocks.12.norm1.weight": torch.zeros(WIDTH)}, OSTRACK)
-
-
 @pytest.fixture(scope="module")
 def all_in_one() -> dict[str, Tensor]:
-    return filled(all_in_one_shapes(), seed=1)
+    return balanced(all_in_one_shapes(WIDTH, CHANNELS, 32), seed=1)
 
 
 def released_gain(p: dict[str, Tensor], ids: Tensor) -> Tensor:
@@ -308,19 +214,11 @@ def test_folding_says_what_is_missing_and_leaves_the_input(all_in_one) -> None:
         fold_constant_sentence(bare)
 
 
-def test_a_trunk_starts_from_mae_and_the_words_from_bert() -> None:
+def test_a_backbone_starts_from_mae_and_the_words_from_bert() -> None:
     """MAE's class token and grid of positions have no place; its final norm has."""
-    trunk = {n: s for n, s in ostrack_shapes(wrapper="").items() if n.startswith("backbone.")}
-    mae = filled({n.removeprefix("backbone."): s for n, s in trunk.items() if "pos_embed_" not in n})
+    mae = balanced(mae_shapes(WIDTH))
     model: AllInOne = make(replace(base(), **NARROW))
     report = apply_key_map(model, mae, MAE_BACKBONE)
-    assert torch.equal(model.norm.weight, mae["norm.weight"])
+    assert torch.equal(model.norm.weight, mae["model.norm.weight"])
     assert set(report.ignored) == {"cls_token", "pos_embed"}
-    table = {
-        "embeddings.word_embeddings.weight": (30522, WIDTH),
-        "embeddings.position_embeddings.weight": (512, WIDTH),
-        "embeddings.token_type_embeddings.weight": (2, WIDTH),
-        "embeddings.LayerNorm.weight": (WIDTH,),
-        "embeddings.LayerNorm.bias": (WIDTH,),
-    }
-    assert len(apply_key_map(model, filled(table), BERT_BASE).loaded) == 5
+    assert len(apply_key_map(model, balanced(bert_shapes(WIDTH, 64, 0)), bert(0)).loaded) == 5

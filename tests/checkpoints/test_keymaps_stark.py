@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import pytest
-import stark_published as published
 import torch
+from published_shapes import StarkSizes, balanced, resnet_shapes, stark_shapes
 from safetensors.torch import load_file, save_file
+from stark_published import forward
 from torch import Tensor, nn
 
 from model_cases import boxed, make, pictures
@@ -17,16 +17,7 @@ from vltrack.checkpoints.key_maps import RESNET, STARK, STARK_START, apply_key_m
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.core.types import Mode
 from vltrack.models.base import MODE_IDS
-from vltrack.models.bit_tracker import (
-    MIN_SIDE,
-    BITTracker,
-    BITTrackerConfig,
-    base,
-    base_r50,
-    stark_base,
-    stark_r50,
-    tiny,
-)
+from vltrack.models.bit_tracker import MIN_SIDE, BITTracker, base_r50, stark_base, stark_r50, tiny
 
 NARROW: dict[str, Any] = {
     "width": 32,
@@ -38,12 +29,12 @@ NARROW: dict[str, Any] = {
     "template_size": 32,
     "search_size": 96,
 }
-SIZES = published.Sizes(depth=50, width=32, heads=4, hidden=64, layers=3, channel=16, template=32, search=96)
+SIZES = StarkSizes(depth=50, width=32, heads=4, hidden=64, layers=3, channel=16, template=32, search=96)
 
 
 @pytest.fixture(scope="module")
 def stark() -> dict[str, Tensor]:
-    return published.filled(published.stark_shapes(SIZES))
+    return balanced(stark_shapes(SIZES))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +54,7 @@ def truth(stark, views) -> tuple[Tensor, Tensor]:
     """Corners and logits as the straight line has them."""
     first, dynamic, search = views
     with torch.no_grad():
-        return published.forward(stark, SIZES, (first, dynamic), search)
+        return forward(stark, SIZES, (first, dynamic), search)
 
 
 @torch.no_grad()
@@ -94,43 +85,20 @@ def test_the_comparison_sees_what_could_differ(stark, views, truth) -> None:
     """Cells that count from another number; the dynamic template in both places."""
     first, dynamic, search = views
     for templates, start in (((first, dynamic), 0), ((dynamic, dynamic), 1)):
-        other, _ = published.forward(stark, SIZES, templates, search, start=start)
+        other, _ = forward(stark, SIZES, templates, search, start=start)
         assert float((truth[0] - other).abs().max()) * 96 > 0.01
 
 
-@pytest.mark.parametrize(("config", "depth"), [(stark_base, 101), (stark_r50, 50)])
-def test_published_shapes_are_those_of_the_presets(config, depth: int) -> None:
-    """Every tensor at its real width, without memory: all used, none left over."""
-    own, given = own_shapes(config()), unwrapped(published.stark_shapes(published.Sizes(depth=depth)))
-    used = {STARK.published(name): shape for name, shape in own.items() if STARK.published(name)}
-    assert used == {name: shape for name, shape in given.items() if not STARK.ignores(name)}
-    assert {name.rpartition(".")[2] for name in given.keys() - used.keys()} == {"num_batches_tracked"}
-    assert all(STARK.keeps(name) for name in own if STARK.published(name) is None)
-
-
-@pytest.mark.parametrize(("config", "depth"), [(base, 101), (base_r50, 50)])
-def test_the_same_files_start_base(config, depth: int) -> None:
-    own = own_shapes(replace(config(), text="bert"))
-    given = unwrapped(published.stark_shapes(published.Sizes(depth=depth)))
-    used = {STARK_START.published(name): shape for name, shape in own.items() if STARK_START.published(name)}
-    assert used == {name: shape for name, shape in given.items() if not STARK_START.ignores(name)}
-    assert not any(name.startswith(("transformer.decoder", "cls_head", "query")) for name in used)
-    fresh = {name.split(".")[0] for name in own if STARK_START.published(name) is None}
-    assert fresh == {"mdai", "ctif", "score_head", "bert", "text_project", "text_type", "head"}
-
-
-@pytest.mark.parametrize(("config", "depth"), [(base, 101), (stark_r50, 50)])
-@pytest.mark.parametrize("counters", [False, True], ids=["old", "new"])
-def test_torchvision_shapes_are_those_of_the_stem(config, depth: int, counters: bool) -> None:
-    given = published.resnet_shapes(depth, counters=counters)
-    own = own_shapes(config())
-    used = {RESNET.published(name): shape for name, shape in own.items() if RESNET.published(name)}
-    assert used == {name: shape for name, shape in given.items() if not RESNET.ignores(name)}
-    assert {name.split(".")[0] for name in used} == {"conv1", "bn1", "layer1", "layer2", "layer3"}
+def test_only_what_is_new_stays_fresh_in_base(stark) -> None:
+    report = apply_key_map(make(replace(base_r50(), **NARROW)), stark, STARK_START)
+    new = {name.split(".")[0] for name in report.kept_fresh if not name.endswith("num_batches_tracked")}
+    assert new == {"mdai", "ctif", "score_head"}
+    left_out = {name.split(".")[0] for name in report.ignored if "num_batches_tracked" not in name}
+    assert left_out == {"transformer", "query_embed", "cls_head"}
 
 
 def test_a_file_of_torchvisions_names_loads_into_the_stem(tmp_path) -> None:
-    tensors = published.filled(published.resnet_shapes(50, counters=True))
+    tensors = balanced(resnet_shapes(50, counters=True))
     save_file(tensors, tmp_path / "resnet50.safetensors")
     model = make(replace(base_r50(), **NARROW))
     report = apply_key_map(model, load_file(tmp_path / "resnet50.safetensors"), RESNET)
@@ -139,18 +107,7 @@ def test_a_file_of_torchvisions_names_loads_into_the_stem(tmp_path) -> None:
     assert set(report.kept_fresh) == {name for name in state if not name.startswith("stem.body.")}
 
 
-def test_each_part_must_come(stark, preset: BITTracker) -> None:
-    for name in (
-        "net.query_embed.weight",
-        "net.bottleneck.bias",
-        "net.box_head.conv5_br.weight",
-        "net.transformer.decoder.norm.bias",
-        "net.cls_head.layers.2.weight",
-        "net.backbone.0.body.layer3.5.bn3.running_var",
-    ):
-        rest = {n: t for n, t in stark.items() if n != name}
-        with pytest.raises(CheckpointMismatch, match=name.removeprefix("net.").replace(".", r"\.")):
-            apply_key_map(preset, rest, STARK)
+def test_an_unknown_tensor_is_named(stark, preset: BITTracker) -> None:
     with pytest.raises(CheckpointMismatch, match=r"1 unexpected .*box_head\.conv6_tl"):
         apply_key_map(preset, {**stark, "net.box_head.conv6_tl.weight": torch.zeros(1)}, STARK)
 
@@ -200,13 +157,3 @@ def read_by_head(model: BITTracker, first: Tensor, dynamic: Tensor, search: Tens
     model.forward_features(search, both, model.no_text(2), torch.full((2,), MODE_IDS[Mode.BBOX]))
     hook.remove()
     return caught[0]
-
-
-@lru_cache
-def own_shapes(config: BITTrackerConfig) -> published.Shapes:
-    with torch.device("meta"):
-        return {name: tuple(t.shape) for name, t in BITTracker(config).state_dict().items()}
-
-
-def unwrapped(shapes: published.Shapes) -> published.Shapes:
-    return {STARK.current(name): shape for name, shape in shapes.items()}

@@ -10,40 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+from published_shapes import UvlSizes, litetrack_shapes, uvltrack_shapes
 from torch import Tensor
-from uvltrack_published import (
-    BASE,
-    LARGE,
-    Published,
-    Sizes,
-    Tensors,
-    bert_shapes,
-    box_mask,
-    filled,
-    litetrack_shapes,
-    shapes_of,
-    vit_shapes,
-)
+from uvltrack_published import Published, Tensors, box_mask, filled
 
 from model_cases import boxed, boxes, make, pictures, sentences
-from vltrack.checkpoints.key_maps import (
-    LITETRACK,
-    MAE_BACKBONE,
-    MAE_VIT,
-    UVLTRACK,
-    apply_key_map,
-    bert_base,
-    bert_large,
-)
+from vltrack.checkpoints.key_maps import LITETRACK, UVLTRACK, apply_key_map
 from vltrack.checkpoints.torch_files import read_tensors
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.core.types import Mode
-from vltrack.models import sa_tracker
 from vltrack.models.base import MODE_IDS, Prediction
-from vltrack.models.litetrack import LiteTrack, LiteTrackConfig, base, uvltrack_base, uvltrack_large
-from vltrack.models.sa_tracker import SATracker
+from vltrack.models.litetrack import LiteTrack, LiteTrackConfig, base, uvltrack_base
 
-NARROW = Sizes(width=32, heads=4, layers=12, split=6, hidden=64, channel=32, template=64, search=128)
+NARROW = UvlSizes(width=32, heads=4, layers=12, split=6, hidden=64, channel=32, template=64, search=128)
 SMALL = {
     "width": 32,
     "heads": 4,
@@ -64,7 +43,7 @@ def narrow(**changes: Any) -> LiteTrackConfig:
 
 @pytest.fixture(scope="module")
 def tensors() -> Tensors:
-    return filled(shapes_of(NARROW))
+    return filled(uvltrack_shapes(NARROW))
 
 
 @pytest.fixture(scope="module")
@@ -121,45 +100,11 @@ def test_a_file_as_it_is_published_loads(tensors: Tensors, key: str | None, tmp_
         assert torch.equal(state[own], tensors[there]), own
 
 
-def test_no_two_names_of_ours_take_one_tensor(model: LiteTrack) -> None:
-    sources = [source for own in model.state_dict() if (source := UVLTRACK.published(own))]
-    assert len(sources) == len(set(sources))
-
-
 def test_an_earlier_name_of_the_prompter(tensors: Tensors) -> None:
     older = {name.replace("box_head.prompter.", "box_head.image_tokenlize."): t for name, t in tensors.items()}
     model: LiteTrack = make(narrow(), seed=1)
     apply_key_map(model, older, UVLTRACK)
     assert torch.equal(model.head.prompter.queries, tensors["box_head.prompter.query_embed.weight"])
-
-
-@pytest.mark.parametrize(
-    ("config", "sizes", "count"), [(uvltrack_base, BASE, 390), (uvltrack_large, LARGE, 630)], ids=["base", "large"]
-)
-def test_every_published_name_and_shape_fits(config: Any, sizes: Sizes, count: int) -> None:
-    """At the published widths, without memory."""
-    with torch.device("meta"):
-        ours = {name: tuple(tensor.shape) for name, tensor in LiteTrack(config()).state_dict().items()}
-    published = shapes_of(sizes)
-    assert len(published) == count
-    wanted = {own: source for own in ours if (source := UVLTRACK.published(own))}
-    assert {own: published[source] for own, source in wanted.items()} == {own: ours[own] for own in wanted}
-    assert all(UVLTRACK.ignores(name) for name in published.keys() - set(wanted.values()))
-    assert all(UVLTRACK.keeps(name) for name in ours.keys() - wanted.keys())
-    assert not any(UVLTRACK.keeps(name) for name in wanted)
-
-
-@pytest.mark.parametrize("spare", [False, True], ids=["plain", "with the idle layers"])
-def test_litetrack_s_names_fit_its_base(spare: bool) -> None:
-    with torch.device("meta"):
-        ours = {name: tuple(tensor.shape) for name, tensor in LiteTrack(base()).state_dict().items()}
-    published = litetrack_shapes(BASE, spare=spare)
-    wanted = {own: source for own in ours if (source := LITETRACK.published(own))}
-    assert {own: published[source] for own, source in wanted.items()} == {own: ours[own] for own in wanted}
-    assert all(LITETRACK.ignores(name) for name in published.keys() - set(wanted.values()))
-    fresh = ours.keys() - wanted.keys()
-    assert {re.split(r"[._]", name)[0] for name in fresh} == {"star", "selector", "head"}
-    assert all(name.endswith("num_batches_tracked") for name in fresh if name.startswith("head"))
 
 
 def test_litetrack_s_gates_load_and_what_is_ours_stays() -> None:
@@ -179,7 +124,7 @@ def test_litetrack_s_gates_load_and_what_is_ours_stays() -> None:
     kept = {name for name in report.kept_fresh if not name.endswith("num_batches_tracked")}
     assert kept == {name for name in after if name.startswith(("star_", "selector."))}
     with pytest.raises(CheckpointMismatch, match=r"missing .*blocks\.0\.attn\.gate\.fc1"):
-        apply_key_map(model, filled(shapes_of(NARROW)), LITETRACK)
+        apply_key_map(model, filled(uvltrack_shapes(NARROW)), LITETRACK)
 
 
 def test_what_a_map_of_a_whole_tracker_does_not_know_is_named(tensors: Tensors) -> None:
@@ -189,53 +134,6 @@ def test_what_a_map_of_a_whole_tracker_does_not_know_is_named(tensors: Tensors) 
     with pytest.raises(CheckpointMismatch, match=r"unknown to the map \(first: .*attn\.gate"):
         apply_key_map(model, tensors, UVLTRACK)
     assert torch.equal(model.state_dict()["cls_token"], before)
-
-
-def test_each_missing_tensor_is_named(tensors: Tensors, model: LiteTrack) -> None:
-    for name in tensors:
-        rest = {n: t for n, t in tensors.items() if n != name}
-        if UVLTRACK.ignores(name) and not re.search(r"\.(q|kv|proj)\.", name):
-            continue
-        with pytest.raises(CheckpointMismatch, match=re.escape(name)):
-            apply_key_map(model, rest, UVLTRACK)
-
-
-@pytest.mark.parametrize(("function", "there"), [(bert_base, 12), (bert_large, 24)])
-def test_a_bert_ignores_the_layers_above_ours(function: Any, there: int) -> None:
-    for layers in (0, 1, 6, 12):
-        keymap = function(layers)
-        ignored = [i for i in range(there) if keymap.ignores(f"encoder.layer.{i}.output.dense.bias")]
-        assert ignored == list(range(layers, there))
-    with pytest.raises(ValueError, match=f"has {there} layers"):
-        function(there + 1)
-
-
-@pytest.mark.parametrize(
-    ("network", "config", "bert", "sizes"),
-    [
-        (LiteTrack, uvltrack_base, bert_base, BASE),
-        (LiteTrack, uvltrack_large, bert_large, LARGE),
-        (SATracker, sa_tracker.base, bert_base, replace(BASE, split=12)),
-    ],
-    ids=["uvltrack-base", "uvltrack-large", "sa-tracker-base"],
-)
-def test_a_training_starts_from_mae_and_bert_of_its_size(network: Any, config: Any, bert: Any, sizes: Sizes) -> None:
-    """Every block and every layer that the network has is there, in its shape; those above are left out."""
-    with torch.device("meta"):
-        ours = {name: tuple(tensor.shape) for name, tensor in network(config()).state_dict().items()}
-    there = {"bert_base": 12, "bert_large": 24}[bert.__name__]
-    whole = replace(sizes, split=there)
-    for keymap, prefix, file in (
-        (MAE_BACKBONE if network is SATracker else MAE_VIT, "backbone.vit.", vit_shapes(sizes)),
-        (bert(sizes.split), "backbone.bert.", bert_shapes(whole)),
-    ):
-        given = {name.removeprefix(prefix): shape for name, shape in file.items()}
-        wanted = {own: source for own in ours if (source := keymap.published(own))}
-        assert {own: given[source] for own, source in wanted.items()} == {own: ours[own] for own in wanted}
-        left = {name for name in given.keys() - set(wanted.values()) if not keymap.ignores(name)}
-        assert {re.sub(r"_[zx]$", "", name) for name in left} <= {"pos_embed", "modal_embed"}
-        parts = ("bert.",) if "bert" in prefix else ("blocks.", "stem.")
-        assert {own for own in ours if own.startswith(parts)} <= wanted.keys()
 
 
 # -- what is computed ---------------------------------------------------------------------------------

@@ -7,19 +7,33 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-import stark_published as stark
 import torch
-import uvltrack_published as uvltrack
-from test_keymaps import bert_shapes, mae_shapes
-from test_keymaps_artrack import artrack_shapes, clip_shapes
-from test_keymaps_clip import LARGE as CLIP_LARGE
-from test_keymaps_clip import alpha_shapes, hugging_shapes
-from test_keymaps_clip import clip_shapes as openai_shapes
-from test_keymaps_ostrack import all_in_one_shapes, ostrack_shapes
+from published_shapes import (
+    UVL_BASE,
+    UVL_LARGE,
+    ClipSizes,
+    Shapes,
+    StarkSizes,
+    aitrack_shapes,
+    all_in_one_shapes,
+    alpha_shapes,
+    artrack_shapes,
+    bert_file,
+    bert_shapes,
+    clip_shapes,
+    hugging_shapes,
+    litetrack_shapes,
+    mae_shapes,
+    ostrack_shapes,
+    resnet_shapes,
+    stark_shapes,
+    uvltrack_shapes,
+)
 from torch import Tensor, nn
 
 from vltrack.checkpoints import importing
-from vltrack.checkpoints.sources import SOURCES, bare, match_names
+from vltrack.checkpoints.key_maps import match_names
+from vltrack.checkpoints.sources import SOURCES, bare
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models import aitrack, split_name
 from vltrack.models.profile import without_memory
@@ -31,53 +45,41 @@ BERT_B = {name for name in SOURCES["bert"].maps if not name.endswith("-large")}
 R101, R50 = {"bit-tracker-stark-base", "bit-tracker-base"}, {"bit-tracker-stark-r50", "bit-tracker-base-r50"}
 
 
-def large(shapes: dict[str, tuple[int, ...]], layers: str) -> dict[str, tuple[int, ...]]:
-    """BERT-large's names: 24 layers."""
-    more = {
-        name.replace(".layer.11.", f".layer.{i}."): shape
-        for name, shape in shapes.items()
-        if layers in name
-        for i in range(12, 24)
-    }
-    return shapes | more
-
-
-FILES: dict[str, tuple[str, dict[str, tuple[int, ...]], set[str]]] = {
+FILES: dict[str, tuple[str, Shapes, set[str]]] = {
     "mae_pretrain_vit_base.pth": ("mae", mae_shapes(768), VIT_B),
     "mae_pretrain_vit_large.pth": ("mae", mae_shapes(1024, layers=24), {"litetrack-uvltrack-large"}),
-    "bert-base-uncased, model.safetensors": ("bert", bert_shapes(768, 3072, old=True), BERT_B),
-    "bert-base-uncased, saved again": ("bert", bert_shapes(768, 3072, wrapper=""), BERT_B),
-    "bert-large-uncased": (
-        "bert",
-        large(bert_shapes(1024, 4096, old=True), ".layer.11."),
-        {"litetrack-uvltrack-large"},
-    ),
+    "bert-base-uncased, model.safetensors": ("bert", bert_file(768, 3072, old=True), BERT_B),
+    "bert-base-uncased, saved again": ("bert", bert_shapes(768, 3072), BERT_B),
+    "bert-large-uncased": ("bert", bert_file(1024, 4096, 24, old=True), {"litetrack-uvltrack-large"}),
     "OSTrack_ep0300.pth.tar": (
         "ostrack",
         ostrack_shapes(768, CHANNELS),
         {"all-in-one-ostrack-base", "all-in-one-base"},
     ),
     "All-in-One": ("all-in-one", all_in_one_shapes(768, CHANNELS, 256), {"all-in-one-base"}),
-    "UVLTrack-B": ("uvltrack", uvltrack.shapes_of(uvltrack.BASE), {"litetrack-uvltrack-base"}),
-    "UVLTrack-L": ("uvltrack", uvltrack.shapes_of(uvltrack.LARGE), {"litetrack-uvltrack-large"}),
-    "LiteTrack": ("litetrack", uvltrack.litetrack_shapes(uvltrack.BASE), {"litetrack-base"}),
+    "UVLTrack-B": ("uvltrack", uvltrack_shapes(UVL_BASE), {"litetrack-uvltrack-base"}),
+    "UVLTrack-L": ("uvltrack", uvltrack_shapes(UVL_LARGE), {"litetrack-uvltrack-large"}),
+    "LiteTrack": ("litetrack", litetrack_shapes(UVL_BASE), {"litetrack-base"}),
+    "LiteTrack without idle layers": ("litetrack", litetrack_shapes(UVL_BASE, spare=False), {"litetrack-base"}),
     "ARTrackSeq_ep0060.pth.tar": (
         "artrack",
         artrack_shapes(aitrack.artrack_base()),
         {"aitrack-artrack-base", "aitrack-base"},
     ),
-    "AITrack": ("aitrack", artrack_shapes(aitrack.base()) | clip_shapes(aitrack.base()), {"aitrack-base"}),
-    "STARKST_ep0050.pth.tar, R101": ("stark", stark.stark_shapes(stark.Sizes(depth=101)), R101),
-    "STARKST_ep0050.pth.tar, R50": ("stark", stark.stark_shapes(stark.Sizes(depth=50)), R50),
-    "ViT-L-14.pt": ("clip", openai_shapes(CLIP_LARGE), {"aitrack-base"}),
-    "clip-vit-large-patch14, model.safetensors": ("clip", hugging_shapes(CLIP_LARGE), {"aitrack-base"}),
-    "clip_l14_grit20m_fultune_2xe.pth": ("alpha-clip", alpha_shapes(CLIP_LARGE), {"aitrack-base"}),
-    "resnet101-63fe2227.pth": ("resnet", stark.resnet_shapes(101, counters=True), R101),
-    "resnet50-19c8e357.pth": ("resnet", stark.resnet_shapes(50), R50),
+    "AITrack": ("aitrack", aitrack_shapes(aitrack.base()), {"aitrack-base"}),
+    "STARKST_ep0050.pth.tar, R101": ("stark", stark_shapes(StarkSizes(depth=101)), R101),
+    "STARKST_ep0050.pth.tar, R50": ("stark", stark_shapes(StarkSizes(depth=50)), R50),
+    "ViT-L-14.pt": ("clip", clip_shapes(ClipSizes()), {"aitrack-base"}),
+    "clip-vit-large-patch14, model.safetensors": ("clip", hugging_shapes(ClipSizes()), {"aitrack-base"}),
+    "clip_l14_grit20m_fultune_2xe.pth": ("alpha-clip", alpha_shapes(1024, 24, 768, 14, 16), {"aitrack-base"}),
+    "resnet101-63fe2227.pth": ("resnet", resnet_shapes(101, counters=True), R101),
+    "resnet50-19c8e357.pth": ("resnet", resnet_shapes(50), R50),
 }
+COUNTS = {"mae_pretrain_vit_base.pth": 150, "UVLTrack-B": 390, "UVLTrack-L": 630}
+"""Tensors in published files, where their number is known."""
 # What programs put around these names.
 WRAPPED = {
-    "as it is": lambda name: name,
+    "unchanged": lambda name: name,
     "DataParallel": lambda name: f"module.{bare(name)}",
     "compiled": lambda name: f"_orig_mod.{bare(name)}",
     "compiled inside": lambda name: bare(name).replace("blocks.", "blocks._orig_mod."),
@@ -91,7 +93,7 @@ def ours(name: str) -> nn.Module:
     return without_memory(*split_name(name))
 
 
-def given(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def given(shapes: Shapes) -> dict[str, Tensor]:
     with torch.device("meta"):
         return {name: torch.empty(shape) for name, shape in shapes.items() if not name.startswith("optimizer.")}
 
@@ -107,7 +109,7 @@ def taken_for(name: str, tensors: dict[str, Tensor]) -> str | None:
         return None
     current = {keymap.current(there): tensor.shape for there, tensor in prepared.items()}
     sources = {key: source for key in own if (source := keymap.published(key)) is not None}
-    fits = match_names(keymap, own, prepared).odd == 0
+    fits = match_names(keymap, own, prepared).fits
     return kind if fits and all(current[there] == own[key].shape for key, there in sources.items()) else None
 
 
@@ -135,6 +137,26 @@ def test_what_programs_put_around_a_network_is_taken_off(file: str, wrapped) -> 
     kind, shapes, names = FILES[file]
     tensors = given({wrapped(name): shape for name, shape in shapes.items()})
     assert all(taken_for(name, tensors) == kind for name in names)
+
+
+@pytest.mark.parametrize(("file", "count"), COUNTS.items())
+def test_the_files_have_as_many_tensors_as_the_published_ones(file: str, count: int) -> None:
+    assert len(FILES[file][1]) == count
+
+
+@pytest.mark.fault("C08")
+@pytest.mark.parametrize("file", FILES)
+def test_no_two_of_our_names_take_one_tensor_and_a_missing_one_is_named(file: str) -> None:
+    kind, shapes, names = FILES[file]
+    name = min(names)
+    own, keymap = tuple(ours(name).state_dict()), SOURCES[kind].maps[name]
+    published = tuple(SOURCES[kind].ready(given(shapes)))
+    wanted = match_names(keymap, own, published).wanted
+    assert len(set(wanted.values())) == len(wanted)
+    for left_out in published[:: len(published) // 5]:
+        current = keymap.current(left_out)
+        missing = match_names(keymap, own, [n for n in published if n != left_out]).faults["missing"]
+        assert [fault for fault in missing if f"(there {current})" in fault] or current not in wanted.values()
 
 
 def test_half_as_many_layers_or_another_width_fit_nothing() -> None:

@@ -1,126 +1,18 @@
-"""UVLTrack as it is published: the names and shapes in its files, and what the network computes from them.
+"""UVLTrack computed from the tensors of a published file, in float64 and without any of our layers.
 
-Written from the released code's facts (OpenSpaceAI/UVLTrack), one line of arithmetic after the other, in
-float64 and without any of our layers, so that tests can hold ours against it.
+Written from the released code (OpenSpaceAI/UVLTrack), for comparison with our network.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
+from published_shapes import Shapes, UvlSizes
 from torch import Tensor
 from torch.nn import functional
 
 Tensors = dict[str, Tensor]
-TOWERS = {"conv_cls": 1, "conv_offset": 2, "conv_bbox": 2, "conv_bbox_grounding": 2}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """Of a released network; ``channel`` halves with every layer of a tower."""
-
-    width: int
-    heads: int
-    layers: int
-    split: int
-    hidden: int
-    channel: int = 256
-    template: int = 128
-    search: int = 256
-
-
-BASE = Sizes(width=768, heads=12, layers=12, split=6, hidden=3072)
-LARGE = Sizes(width=1024, heads=16, layers=24, split=12, hidden=4096)
-
-
-def _affine(name: str, outside: int, inside: int, bias: bool = True) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (outside, inside)} | ({f"{name}.bias": (outside,)} if bias else {})
-
-
-def _normed(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
-
-def vit_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """``backbone.vit.*``."""
-    c = sizes.width
-    cells = [(side // 16) ** 2 for side in (sizes.template, sizes.search)]
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, c),
-        "pos_embed_z": (1, cells[0], c),
-        "pos_embed_x": (1, cells[1], c),
-        "modal_embed": (2, c),
-        "patch_embed.proj.weight": (c, 3, 16, 16),
-        "patch_embed.proj.bias": (c,),
-    }
-    for i in range(sizes.layers):
-        block = f"blocks.{i}."
-        shapes |= _normed(f"{block}norm1", c) | _normed(f"{block}norm2", c)
-        shapes |= _affine(f"{block}attn.qkv", 3 * c, c) | _affine(f"{block}attn.proj", c, c)
-        shapes |= _affine(f"{block}mlp.fc1", 4 * c, c) | _affine(f"{block}mlp.fc2", c, 4 * c)
-    shapes |= _normed("norm", c)
-    return {f"backbone.vit.{name}": shape for name, shape in shapes.items()}
-
-
-def bert_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """``backbone.bert.*``: the lower half of BERT, with its pooler."""
-    c = sizes.width
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (30522, c),
-        "embeddings.position_embeddings.weight": (512, c),
-        "embeddings.token_type_embeddings.weight": (2, c),
-        **_normed("embeddings.LayerNorm", c),
-        **_affine("pooler.dense", c, c),
-    }
-    for i in range(sizes.split):
-        layer = f"encoder.layer.{i}."
-        for part in ("query", "key", "value"):
-            shapes |= _affine(f"{layer}attention.self.{part}", c, c)
-        shapes |= _affine(f"{layer}attention.output.dense", c, c)
-        shapes |= _affine(f"{layer}intermediate.dense", sizes.hidden, c)
-        shapes |= _affine(f"{layer}output.dense", c, sizes.hidden)
-        shapes |= _normed(f"{layer}attention.output.LayerNorm", c) | _normed(f"{layer}output.LayerNorm", c)
-    return {f"backbone.bert.{name}": shape for name, shape in shapes.items()}
-
-
-def head_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """``box_head.*``."""
-    c = sizes.width
-    shapes: dict[str, tuple[int, ...]] = {"logit_scale": (), "coodinate": (1, 2, (sizes.search // 16) ** 2)}
-    for tower, out in TOWERS.items():
-        channels = [c, *(sizes.channel >> i for i in range(4))]
-        for i in range(4):
-            shapes[f"{tower}.{i}.0.weight"] = (channels[i + 1], channels[i], 3, 3)
-            shapes[f"{tower}.{i}.0.bias"] = (channels[i + 1],)
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                shapes[f"{tower}.{i}.1.{name}"] = (channels[i + 1],)
-            shapes[f"{tower}.{i}.1.num_batches_tracked"] = ()
-        shapes[f"{tower}.4.weight"] = (out, channels[-1], 1, 1)
-        shapes[f"{tower}.4.bias"] = (out,)
-    prompter = {"logit_scale": (), "query_embed.weight": (3, c), **_normed("norm", c)}
-    prompter |= _affine("q", c, c, bias=False) | _affine("kv", 2 * c, c, bias=False) | _affine("proj", c, c)
-    prompter |= _affine("mlp.fc1", 4 * c, c) | _affine("mlp.fc2", c, 4 * c)
-    shapes |= {f"prompter.{name}": shape for name, shape in prompter.items()}
-    return {f"box_head.{name}": shape for name, shape in shapes.items()}
-
-
-def shapes_of(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """All names of a released network."""
-    return {"backbone.logit_scale": (), **vit_shapes(sizes), **bert_shapes(sizes), **head_shapes(sizes)}
-
-
-def litetrack_shapes(sizes: Sizes, *, spare: bool = True) -> dict[str, tuple[int, ...]]:
-    """As LiteTrack's released code has them: a gate in every attention, and an idle layer in every MLP."""
-    shapes = shapes_of(sizes)
-    c, squeezed = sizes.width, sizes.width // 16
-    for i in range(sizes.layers):
-        block = f"backbone.vit.blocks.{i}."
-        shapes |= _affine(f"{block}attn.fc1", squeezed, c) | _affine(f"{block}attn.fc2", c, squeezed)
-        if spare:
-            shapes |= _affine(f"{block}mlp.dwconv.linear.0", 4 * c, 4 * c)
-    return shapes
 
 
 def positions(width: int, side: int) -> Tensor:
@@ -137,7 +29,7 @@ def positions(width: int, side: int) -> Tensor:
     return table[None]
 
 
-def filled(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> Tensors:
+def filled(shapes: Shapes, seed: int = 0) -> Tensors:
     """Random float32 tensors as a trained network could have them: variances positive, norms about one."""
     random = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -171,7 +63,7 @@ def filled(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> Tensors:
 class Published:
     """The released network in evaluation, from its own tensors. Flags: 0 box, 1 words, 2 both."""
 
-    def __init__(self, tensors: Tensors, sizes: Sizes) -> None:
+    def __init__(self, tensors: Tensors, sizes: UvlSizes) -> None:
         self.t = {name: tensor.double() for name, tensor in tensors.items()}
         self.sizes = sizes
         self.zcells, self.xcells = (sizes.template // 16) ** 2, (sizes.search // 16) ** 2

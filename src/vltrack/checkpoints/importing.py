@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from vltrack.checkpoints import store
-from vltrack.checkpoints.key_maps import KeyMap, apply_key_map
-from vltrack.checkpoints.sources import SOURCES, NameMatch, bare, match_names, partial_map
+from vltrack.checkpoints.key_maps import KeyMap, apply_key_map, match_names
+from vltrack.checkpoints.sources import SOURCES, bare, partial_map
 from vltrack.checkpoints.torch_files import read_tensors
 from vltrack.core.errors import (
     CheckpointCorrupt,
@@ -264,23 +264,24 @@ def _choose(
 ) -> tuple[str, KeyMap, Mapping[str, Tensor]]:
     """Return kind, key map and prepared tensors: of the requested kind, or the only one that fits."""
     own = tuple(work.model.state_dict())
-    candidates: dict[str, tuple[NameMatch, KeyMap, Mapping[str, Tensor] | None]] = {}
+    candidates: dict[str, tuple[bool, int, KeyMap, Mapping[str, Tensor] | None]] = {}
     for key, source in SOURCES.items():
         if work.name in source.maps and (kind == key or (kind is None and not source.ambiguous)):
             keymap = partial_map(source.maps[work.name], own, work.partial)
             try:
                 ready = source.ready(given)
-                candidates[key] = (match_names(keymap, own, ready), keymap, ready)
+                match = match_names(keymap, own, ready)
+                candidates[key] = (match.fits, match.found, keymap, ready)
             except CheckpointMismatch:  # a tensor that the preparation needs is missing
-                candidates[key] = (NameMatch(0, 1), keymap, None)
-    fitting = [key for key, (match, _, _) in candidates.items() if match.odd == 0]
+                candidates[key] = (False, 0, keymap, None)
+    fitting = [key for key, (fits, *_) in candidates.items() if fits]
     if len(fitting) > 1:
         raise CheckpointMismatch(f"{file} could be {' or '.join(fitting)}.", hint="Choose with --kind.")
     if not fitting and kind is None:
         _refuse_other_networks(work.name, file, given)
     # If none fits, the nearest is used to report what is missing and what is unexpected.
-    nearest = max(candidates, key=lambda key: (candidates[key][0].odd == 0, candidates[key][0].found))
-    _, keymap, prepared = candidates[nearest]
+    nearest = max(candidates, key=lambda key: candidates[key][:2])
+    *_, keymap, prepared = candidates[nearest]
     return nearest, keymap, SOURCES[nearest].ready(given) if prepared is None else prepared
 
 

@@ -1,20 +1,21 @@
-"""Names of published checkpoints and of ours: declarative maps, and the function that applies them.
+"""Name maps from our parameters to those of published checkpoints, and the function that applies one.
 
-A map goes from our names to the published ones. Every name of ours that it covers must be in the checkpoint,
-every other one must be listed as fresh; every published name must be used or listed as ignored: nothing is
-skipped in silence. The facts are from the released code of each project.
+Every name of ours that a map covers must be in the checkpoint, every other one must be listed as fresh; every
+published name must be used or listed as ignored. The facts are from the released code of each project.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vltrack.checkpoints.store import describe_faults, tensor_faults
 from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite
 
 
@@ -23,13 +24,15 @@ class KeyMap:
     """Names of a family of published checkpoints.
 
     Attributes:
-        title: of the checkpoint, for error messages.
+        title: of the checkpoint, for messages.
         wrapper: prefix that all published names may have; removed.
         aliases: (pattern, replacement) from older published names to the current ones, applied in turn.
         names: (pattern of our name, template of the published one); the first that matches counts.
         ignored: patterns of published names without a counterpart in our models.
-        fresh: patterns of our names that are not in this checkpoint. A map of a part of the model (a ViT, a
-            BERT) leaves all the rest unchanged; one of a whole tracker lists what it leaves.
+        fresh: patterns of our names that are not in this checkpoint. The default, all, is for a map of a part
+            of the model (a ViT, a BERT); one of a whole tracker lists what it leaves.
+        skipped: prefixes of names, ours or published, that are left out on request; see ``partial_map``.
+        spared: published names of our skipped parameters.
     """
 
     title: str
@@ -38,9 +41,13 @@ class KeyMap:
     names: tuple[tuple[str, str], ...]
     ignored: tuple[str, ...]
     fresh: tuple[str, ...] = (r".*",)
+    skipped: tuple[str, ...] = ()
+    spared: frozenset[str] = frozenset()
 
     def published(self, own: str) -> str | None:
         """Return the published name of one of ours; None where this checkpoint has none."""
+        if own.startswith(self.skipped):
+            return None
         for pattern, template in self.names:
             found = re.fullmatch(pattern, own)
             if found:
@@ -55,15 +62,51 @@ class KeyMap:
         return name
 
     def ignores(self, name: str) -> bool:
-        """Return whether a published name (current spelling) is listed as ignored."""
-        return any(re.fullmatch(pattern, name) for pattern in self.ignored)
+        """Return whether a published name (current spelling) may be left unused."""
+        left_out = name in self.spared or name.startswith(self.skipped)
+        return left_out or any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
     def keeps(self, own: str) -> bool:
-        """Return whether one of our names is listed as fresh."""
-        return any(re.fullmatch(pattern, own) for pattern in self.fresh)
+        """Return whether one of our names may keep its initial value."""
+        return own.startswith(self.skipped) or any(re.fullmatch(pattern, own) for pattern in self.fresh)
 
 
 # -- applying a map ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameMatch:
+    """How the names of a file and of a network match through a key map.
+
+    Attributes:
+        wanted: our names -> published names.
+        found: number of published names that are wanted and given.
+        faults: what does not match -> names.
+    """
+
+    wanted: dict[str, str]
+    found: int
+    faults: dict[str, list[str]]
+
+    @property
+    def fits(self) -> bool:
+        """Whether every name is accounted for."""
+        return not any(self.faults.values())
+
+
+def match_names(keymap: KeyMap, own: Iterable[str], given: Iterable[str]) -> NameMatch:
+    """Match our names with published ones. Shapes are compared by ``apply_key_map``."""
+    own = tuple(own)
+    current = dict.fromkeys(map(keymap.current, given))
+    wanted = {name: source for name in own if (source := keymap.published(name)) is not None}
+    used = set(wanted.values())
+    missing = [f"{name} (there {source})" for name, source in wanted.items() if source not in current]
+    faults = {
+        "missing": missing if wanted else ["all names: the model has no part for it"],
+        "unknown to the map": [name for name in own if name not in wanted and not keymap.keeps(name)],
+        "unexpected": [name for name in current if name not in used and not keymap.ignores(name)],
+    }
+    return NameMatch(wanted=wanted, found=len(used & current.keys()), faults=faults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,49 +126,27 @@ def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMa
             neither used nor ignored, two published names for one, other shapes or number types (ten each).
         CheckpointNonFinite: a tensor that would be loaded holds NaN or infinity.
     """
-    given, faults = _by_current_name(tensors, keymap)
     own = model.state_dict()
-    wanted = {name: source for name in own if (source := keymap.published(name)) is not None}
-    used = set(wanted.values())
-    faults["missing"] = [f"{name} (there {source})" for name, source in wanted.items() if source not in given]
-    faults["unknown to the map"] = [n for n in own if n not in wanted and not keymap.keeps(n)]
-    faults["unexpected"] = [n for n in given if n not in used and not keymap.ignores(n)]
-    fitting = {name: given[source] for name, source in wanted.items() if source in given}
-    faults["of another shape"] = [
-        f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
-        for name, tensor in fitting.items()
-        if tensor.shape != own[name].shape
-    ]
-    faults["of another kind"] = [
-        f"{name} {tensor.dtype}" for name, tensor in fitting.items() if not tensor.is_floating_point()
-    ]
-    if not wanted:
-        faults["missing"] = ["all names: the model has no part for it"]
+    match = match_names(keymap, own, tensors)
+    given = {keymap.current(name): tensor for name, tensor in tensors.items()}
+    spellings = Counter(map(keymap.current, tensors))
+    twice = [name for name, count in spellings.items() if count > 1]
+    fitting = {name: given[source] for name, source in match.wanted.items() if source in given}
+    faults = {"given twice": twice, **match.faults, **tensor_faults(own, fitting)}
     if any(faults.values()):
-        listed = "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
-        raise CheckpointMismatch(f"the {keymap.title} weights do not fit: {listed}.")
+        raise CheckpointMismatch(f"the {keymap.title} weights do not fit: {describe_faults(faults)}.")
     for name, tensor in fitting.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointNonFinite(f"{keymap.title}: tensor {wanted[name]} holds NaN or infinity.")
+            raise CheckpointNonFinite(f"{keymap.title}: tensor {match.wanted[name]} holds NaN or infinity.")
     with torch.no_grad():
         for name, tensor in fitting.items():
             own[name].copy_(tensor)
+    used = set(match.wanted.values())
     return Report(
         loaded=tuple(fitting),
         kept_fresh=tuple(name for name in own if name not in fitting),
         ignored=tuple(name for name in given if name not in used),
     )
-
-
-def _by_current_name(tensors: Mapping[str, Tensor], keymap: KeyMap) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    given: dict[str, Tensor] = {}
-    twice: list[str] = []
-    for name, tensor in tensors.items():
-        current = keymap.current(name)
-        if current in given:
-            twice.append(name)
-        given[current] = tensor
-    return given, {"given twice": twice}
 
 
 # -- pretrained backbones ---------------------------------------------------------------------------------
@@ -159,18 +180,12 @@ MAE_BACKBONE = replace(
 )
 
 
-def bert_base(layers: int) -> KeyMap:
-    """Map of Hugging Face's bert-base-uncased onto a model with its embeddings and lowest ``layers``."""
-    return _bert("BERT-base", layers, 12)
+def bert(layers: int, *, large: bool = False) -> KeyMap:
+    """Map of Hugging Face's bert-base-uncased or bert-large-uncased onto a model with its lowest ``layers``.
 
-
-def bert_large(layers: int) -> KeyMap:
-    """Map of Hugging Face's bert-large-uncased, likewise."""
-    return _bert("BERT-large", layers, 24)
-
-
-def _bert(title: str, layers: int, there: int) -> KeyMap:
-    """Layers above ours and the heads of the pretraining tasks are ignored."""
+    Layers above ours and the heads of the pretraining tasks are ignored.
+    """
+    title, there = ("BERT-large", 24) if large else ("BERT-base", 12)
     if not 0 <= layers <= there:
         raise ValueError(f"{title} has {there} layers, {layers} are asked for")
     above = "|".join(str(i) for i in range(layers, there))
@@ -180,16 +195,12 @@ def _bert(title: str, layers: int, there: int) -> KeyMap:
         aliases=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
         names=((r"bert\.((?:embeddings|encoder\.layer\.\d+)\..+)", r"\1"),),
         ignored=(
-            *([rf"encoder\.layer\.({above})\..+"] if above else []),
+            rf"encoder\.layer\.({above})\..+",
             r"embeddings\.position_ids",
             r"pooler\.dense\.(weight|bias)",
             r"cls\.(predictions|seq_relationship)\..+",
         ),
     )
-
-
-# For models with six layers: LiteTrack and UVLTrack-B.
-BERT_BASE = bert_base(6)
 
 
 # -- ARTrack and AITrack (MIV-XJTU/ARTrack, BasitAlawode/AITrack) -------------------------------------------
@@ -261,8 +272,8 @@ _IN_PROJ = ((r"attn\.in_proj_(weight|bias)$", r"attn.in_proj.\1"),)
 def clip_map(*, image: str | None = "roi.", text: str | None = "clip_text.") -> KeyMap:
     """Map of CLIP ViT-L/14 onto encoders under these prefixes; ``None`` ignores an encoder.
 
-    The file's text encoder may also be left out by a model without one. ``conv1_alpha`` is not in these
-    files: it keeps its zeros, which is plain CLIP.
+    A model without a text encoder ignores the file's too. ``conv1_alpha`` is not in these files: it keeps its
+    zeros, which is plain CLIP.
     """
     names = []
     if image is not None:
@@ -273,40 +284,30 @@ def clip_map(*, image: str | None = "roi.", text: str | None = "clip_text.") -> 
     return KeyMap(title="CLIP ViT-L/14", wrapper="", aliases=_IN_PROJ, names=tuple(names), ignored=(*spare, _CLIP_TEXT))
 
 
-def alpha_clip_map(*, image: str = "roi.") -> KeyMap:
-    """Map of Alpha-CLIP L/14 (the image encoder with ``conv1_alpha``) onto the encoder under this prefix."""
-    return KeyMap(
-        title="Alpha-CLIP L/14",
-        wrapper="visual.",
-        aliases=_IN_PROJ,
-        names=((rf"{re.escape(image)}(.+)", r"\1"),),
-        ignored=(),
-    )
-
-
 CLIP_VIT_L14 = clip_map()
-ALPHA_CLIP_L14 = alpha_clip_map()
 
-_HUGGING_FACE = (
-    (r"text_model\.embeddings\.token_embedding\.weight", "token_embedding.weight"),
-    (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),
-    (r"text_model\.final_layer_norm\.(weight|bias)", r"ln_final.\1"),
-    (r"vision_model\.embeddings\.class_embedding", "visual.class_embedding"),
-    (r"vision_model\.embeddings\.patch_embedding\.weight", "visual.conv1.weight"),
-    (r"vision_model\.embeddings\.position_embedding\.weight", "visual.positional_embedding"),
-    (r"vision_model\.pre_layrnorm\.(weight|bias)", r"visual.ln_pre.\1"),
-    (r"vision_model\.post_layernorm\.(weight|bias)", r"visual.ln_post.\1"),
+# The image encoder with ``conv1_alpha``.
+ALPHA_CLIP_L14 = KeyMap(
+    title="Alpha-CLIP L/14", wrapper="visual.", aliases=_IN_PROJ, names=((r"roi\.(.+)", r"\1"),), ignored=()
 )
-_LAYER = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
-_IN_LAYER = {
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "self_attn.out_proj": "attn.out_proj",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
+
+_RESBLOCK = r"transformer.resblocks.\1."
+_HUGGING_FACE = {
+    r"embeddings\.token_embedding\.weight": "token_embedding.weight",
+    r"embeddings\.position_embedding\.weight": "positional_embedding",
+    r"embeddings\.class_embedding": "class_embedding",
+    r"embeddings\.patch_embedding\.weight": "conv1.weight",
+    r"pre_layrnorm\.(weight|bias)": r"ln_pre.\1",
+    r"post_layernorm\.(weight|bias)": r"ln_post.\1",
+    r"final_layer_norm\.(weight|bias)": r"ln_final.\1",
+    r"encoder\.layers\.(\d+)\.layer_norm([12])\.(weight|bias)": _RESBLOCK + r"ln_\2.\3",
+    r"encoder\.layers\.(\d+)\.self_attn\.(in|out)_proj\.(weight|bias)": _RESBLOCK + r"attn.\2_proj.\3",
+    r"encoder\.layers\.(\d+)\.mlp\.fc1\.(weight|bias)": _RESBLOCK + r"mlp.c_fc.\2",
+    r"encoder\.layers\.(\d+)\.mlp\.fc2\.(weight|bias)": _RESBLOCK + r"mlp.c_proj.\2",
 }
+"""Names after ``text_model.`` or ``vision_model.`` -> OpenAI's."""
 _TRANSPOSED = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
-_PARTS = tuple(f"self_attn.{part}_proj" for part in "qkv")
+_PART = re.compile(r"(.+\.self_attn\.)([qkv])(_proj\.(?:weight|bias))")
 
 
 def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -320,35 +321,27 @@ def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     joined: dict[str, dict[str, str]] = {}
     for name, tensor in tensors.items():
-        found = _LAYER.fullmatch(name)
-        if found and found[3] in _PARTS:
-            target = _in_layer(found, "attn.in_proj")
-            joined.setdefault(target, {})[found[3]] = name
-        elif found and found[3] in _IN_LAYER:
-            renamed[_in_layer(found, _IN_LAYER[found[3]])] = tensor
+        if part := _PART.fullmatch(name):
+            joined.setdefault(_openai_name(f"{part[1]}in{part[3]}"), {})[part[2]] = name
         elif name in _TRANSPOSED and tensor.ndim == 2:
             renamed[_TRANSPOSED[name]] = tensor.T
         else:
-            renamed[_outside_layers(name)] = tensor
+            renamed[_openai_name(name)] = tensor
     for target, parts in joined.items():
         shapes = {tensors[name].shape for name in parts.values()}
-        if len(parts) == len(_PARTS) and len(shapes) == 1 and shapes != {torch.Size()}:
-            renamed[target] = torch.cat([tensors[parts[part]] for part in _PARTS])
+        if len(parts) == 3 and len(shapes) == 1 and shapes != {torch.Size()}:
+            renamed[target] = torch.cat([tensors[parts[part]] for part in "qkv"])
         else:
             renamed.update({name: tensors[name] for name in parts.values()})
     return renamed
 
 
-def _in_layer(found: re.Match[str], part: str) -> str:
-    tower = "visual." if found[1] == "vision" else ""
-    return f"{tower}transformer.resblocks.{found[2]}.{part}.{found[4]}"
-
-
-def _outside_layers(name: str) -> str:
-    for pattern, template in _HUGGING_FACE:
-        found = re.fullmatch(pattern, name)
-        if found:
-            return found.expand(template)
+def _openai_name(name: str) -> str:
+    encoder, _, rest = name.partition("_model.")
+    for pattern, template in _HUGGING_FACE.items():
+        found = re.fullmatch(pattern, rest)
+        if found and encoder in ("text", "vision"):
+            return ("visual." if encoder == "vision" else "") + found.expand(template)
     return name
 
 
@@ -356,27 +349,31 @@ def _outside_layers(name: str) -> str:
 #
 # Files hold the network under ``net``, next to the state of the optimizer.
 
-_OSTRACK_TOWERS = (("centre", "ctr"), ("offset", "offset"), ("size", "size"))
+_OSTRACK_TOWERS = {"centre": "ctr", "offset": "offset", "size": "size"}
 _CLS, _PREFIX = 101, "net."
 
 
-def _head() -> list[tuple[str, str]]:
-    """Each tower: four layers of convolution (0) and batch norm (1), then a 1x1 convolution (5)."""
-    names = []
-    for ours, theirs in _OSTRACK_TOWERS:
-        for layer in range(4):
-            for part, tensors in enumerate(("weight|bias", "weight|bias|running_mean|running_var")):
-                own = rf"head\.{ours}\.body\.{3 * layer + part}\.({tensors})"
-                names.append((own, rf"box_head.conv{layer + 1}_{theirs}.{part}.\1"))
-        names.append((rf"head\.{ours}\.out\.(weight|bias)", rf"box_head.conv5_{theirs}.\1"))
-    return names
+def _towers(names: Mapping[str, str], layer: str) -> tuple[tuple[str, str], ...]:
+    """Names of towers: four layers of convolution (0), batch norm (1) and ReLU (2), then a 1x1 convolution.
+
+    ``names`` are our towers -> theirs; ``layer`` is the template of the published name of one layer.
+    """
+    pairs = []
+    for ours, theirs in names.items():
+        there = [rf"box_head.{layer.format(tower=theirs, index=i, number=i + 1)}" for i in range(5)]
+        for i in range(4):
+            for part in (0, 1):
+                own = rf"head\.{ours}\.body\.{3 * i + part}\.(weight|bias|running_mean|running_var)"
+                pairs.append((own, rf"{there[i]}.{part}.\1"))
+        pairs.append((rf"head\.{ours}\.out\.(weight|bias)", rf"{there[4]}.\1"))
+    return tuple(pairs)
 
 
 # OSTrack_ep0300.pth.tar and the like, with and without candidate elimination (which has no weights).
 OSTRACK = KeyMap(
     title="OSTrack",
     wrapper=_PREFIX,
-    names=(*_ONE_STREAM, *_head()),
+    names=(*_ONE_STREAM, *_towers(_OSTRACK_TOWERS, "conv{number}_{tower}")),
     ignored=(
         *_UNUSED_VIT,
         r"box_head\..+\.num_batches_tracked",  # counts of training steps
@@ -501,19 +498,7 @@ RESNET = KeyMap(
 #
 # Files hold the network under ``net`` (``model`` in reduced files), next to the state of the training.
 
-_TOWERS = "conv_cls|conv_offset|conv_bbox|conv_bbox_grounding"
-_NORMED = "weight|bias|running_mean|running_var"
-
-
-def _towers() -> list[tuple[str, str]]:
-    """Four layers of convolution (0) and batch norm (1) and a ReLU (2) each, then a 1x1 convolution."""
-    names = []
-    for layer in range(4):
-        for part, tensors in enumerate(("weight|bias", _NORMED)):
-            own = rf"head\.({_TOWERS})\.body\.{3 * layer + part}\.({tensors})"
-            names.append((own, rf"box_head.\1.{layer}.{part}.\2"))
-    return [*names, (rf"head\.({_TOWERS})\.out\.(weight|bias)", r"box_head.\1.4.\2")]
-
+_UVLTRACK_TOWERS = ("conv_cls", "conv_offset", "conv_bbox", "conv_bbox_grounding")
 
 UVLTRACK = KeyMap(
     title="UVLTrack",
@@ -533,7 +518,7 @@ UVLTRACK = KeyMap(
         (r"head\.prompter\.log_build", "box_head.prompter.logit_scale"),
         (r"head\.prompter\.log_score", "box_head.logit_scale"),
         (r"head\.(prompter\.(?:mlp\.fc[12]|q|kv|proj)\.(?:weight|bias))", r"box_head.\1"),
-        *_towers(),
+        *_towers({name: name for name in _UVLTRACK_TOWERS}, "{tower}.{index}"),
     ),
     ignored=(
         r"backbone\.vit\.pos_embed_[zx]",  # fixed sines, which we compute

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -23,8 +23,7 @@ from vltrack.checkpoints.key_maps import (
     STARK_START,
     UVLTRACK,
     KeyMap,
-    bert_base,
-    bert_large,
+    bert,
     clip_map,
     fold_constant_sentence,
     from_hugging_face,
@@ -183,10 +182,10 @@ SOURCES: dict[str, WeightSource] = {
         mark=r"embeddings\.word_embeddings\.weight$",
         license="Apache-2.0",
         maps={
-            **dict.fromkeys(_LITETRACK, bert_base(6)),
-            "litetrack-uvltrack-large": bert_large(12),
-            "all-in-one-base": bert_base(0),
-            "sa-tracker-base": bert_base(12),
+            **dict.fromkeys(_LITETRACK, bert(6)),
+            "litetrack-uvltrack-large": bert(12, large=True),
+            "all-in-one-base": bert(0),
+            "sa-tracker-base": bert(12),
         },
     ),
     "resnet": WeightSource(
@@ -220,56 +219,9 @@ def bare(name: str) -> str:
     return name.removeprefix(found[0]) if (found := _WRAPPERS.match(name)) else name
 
 
-@dataclass(frozen=True, kw_only=True)
-class PartialMap(KeyMap):
-    """A key map that skips parameters whose name starts with one of ``without``.
-
-    ``spared`` are the published names of our skipped parameters.
-    """
-
-    without: tuple[str, ...]
-    spared: frozenset[str] = field(default_factory=frozenset)
-
-    def published(self, own: str) -> str | None:
-        """See ``KeyMap``."""
-        return None if own.startswith(self.without) else super().published(own)
-
-    def ignores(self, name: str) -> bool:
-        """See ``KeyMap``."""
-        return name in self.spared or name.startswith(self.without) or super().ignores(name)
-
-    def keeps(self, own: str) -> bool:
-        """See ``KeyMap``."""
-        return own.startswith(self.without) or super().keeps(own)
-
-
-def partial_map(keymap: KeyMap, own: Iterable[str], without: tuple[str, ...]) -> KeyMap:
-    """Return ``keymap`` without the parameters whose name, ours or published, has a prefix in ``without``."""
-    if not without:
-        return keymap
-    unwrapped = (bare(prefix).removeprefix(keymap.wrapper) for prefix in without)
-    without = (*without, *(prefix for prefix in unwrapped if prefix))
-    spared = {keymap.published(name) for name in own if name.startswith(without)}
-    parts = {part.name: getattr(keymap, part.name) for part in fields(keymap)}
-    return PartialMap(**parts, without=without, spared=frozenset(name for name in spared if name))
-
-
-@dataclass(frozen=True, slots=True)
-class NameMatch:
-    """How many names of a file and a network match through a key map.
-
-    ``found`` counts those that match, ``odd`` the missing, unexpected and unknown ones.
-    """
-
-    found: int
-    odd: int
-
-
-def match_names(keymap: KeyMap, own: Iterable[str], given: Iterable[str]) -> NameMatch:
-    """Count matching names. Shapes are compared later, by ``apply_key_map``."""
-    current = {keymap.current(name) for name in given}
-    sources = {name: keymap.published(name) for name in own}
-    wanted = {source for source in sources.values() if source is not None}
-    unexpected = [name for name in current - wanted if not keymap.ignores(name)]
-    unknown = [name for name, source in sources.items() if source is None and not keymap.keeps(name)]
-    return NameMatch(len(wanted & current), len(wanted - current) + len(unexpected) + len(unknown) + (not wanted))
+def partial_map(keymap: KeyMap, own: Iterable[str], skipped: tuple[str, ...]) -> KeyMap:
+    """Return ``keymap`` without the parameters whose name, ours or published, has a prefix in ``skipped``."""
+    unwrapped = (bare(prefix).removeprefix(keymap.wrapper) for prefix in skipped)
+    skipped = (*skipped, *(prefix for prefix in unwrapped if prefix))
+    spared = {keymap.published(name) for name in own if name.startswith(skipped)}
+    return replace(keymap, skipped=skipped, spared=frozenset(name for name in spared if name))

@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -171,7 +172,13 @@ def load_strictly(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path
         CheckpointNonFinite: a tensor, which is named, holds NaN or infinity.
     """
     expected = model.state_dict()
-    _check_names(expected, tensors, path)
+    faults = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - expected.keys()),
+        **tensor_faults(expected, tensors),
+    }
+    if any(faults.values()):
+        raise CheckpointMismatch(f"{path} does not fit the model: {describe_faults(faults)}.")
     _check_finite(tensors, path)
     with torch.no_grad():
         for name, own in expected.items():
@@ -220,25 +227,26 @@ def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_names(expected: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
-    shared = sorted(expected.keys() & tensors.keys())
-    faults = {
-        "missing": sorted(expected.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - expected.keys()),
+def tensor_faults(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Return the tensors, by our names, that differ from ``expected`` in shape or in kind (float or not)."""
+    pairs = {name: (tensors[name], expected[name]) for name in sorted(expected.keys() & tensors.keys())}
+    return {
         "of another shape": [
-            f"{k} {tuple(tensors[k].shape)} for {tuple(expected[k].shape)}"
-            for k in shared
-            if tensors[k].shape != expected[k].shape
+            f"{name} {tuple(there.shape)} for {tuple(own.shape)}"
+            for name, (there, own) in pairs.items()
+            if there.shape != own.shape
         ],
         "of another kind": [
-            f"{k} {tensors[k].dtype} for {expected[k].dtype}"
-            for k in shared
-            if tensors[k].is_floating_point() != expected[k].is_floating_point() or tensors[k].is_complex()
+            f"{name} {there.dtype} for {own.dtype}"
+            for name, (there, own) in pairs.items()
+            if there.is_floating_point() != own.is_floating_point() or there.is_complex()
         ],
     }
-    if any(faults.values()):
-        found = "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
-        raise CheckpointMismatch(f"{path} does not fit the model: {found}.")
+
+
+def describe_faults(faults: Mapping[str, list[str]]) -> str:
+    """Return how many names have which fault, and the first ten of each: ``2 missing (first: a, b)``."""
+    return "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
 
 
 def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
