@@ -41,16 +41,14 @@ class ModePlan:
     Attributes:
         mode: ``nl``, ``bbox`` or ``nlbbox``.
         folder: of its results.
-        run: content of ``run.json``.
+        run: content of ``run.json``; ``left_out`` in it names sequences without a sentence that the user left out.
         tasks: one per sequence, in the data set's order.
-        left_out: names of sequences without a sentence that the user chose to leave out.
     """
 
     mode: Mode
     folder: Path
     run: dict[str, Any]
     tasks: tuple[Task, ...]
-    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,10 +153,9 @@ def make_plan(
             "tracker": tracker,
             "fingerprint": {**depends, "mode": str(mode)},
             "sequences": [task.sequence.name for task in tasks],
-            "left_out": list(left_out),
+            "left_out": left_out,
         }
-        folder = out / tracker / f"{label}_{mode}"
-        parts.append(ModePlan(mode=mode, folder=folder, run=run, tasks=tasks, left_out=left_out))
+        parts.append(ModePlan(mode=mode, folder=out / tracker / f"{label}_{mode}", run=run, tasks=tasks))
     spec = TrackerSpec(weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader)
     return Plan(tracker=tracker, spec=spec, modes=tuple(parts))
 
@@ -170,7 +167,7 @@ def _check_modes(modes: Sequence[str]) -> tuple[Mode, ...]:
             raise UsageError(f"Unknown mode: {mode!r}.", hint=hint)
     if not modes or len(set(modes)) < len(modes):
         raise UsageError(f"Repeated or no modes: {', '.join(modes) or 'none'}. Name each mode once.", hint=hint)
-    return tuple(Mode(mode) for mode in modes)
+    return tuple(map(Mode, modes))
 
 
 def _check_sequences(dataset: Dataset) -> None:
@@ -191,7 +188,7 @@ def _check_sequences(dataset: Dataset) -> None:
         raise DataError(f"No images of {listed(empty, 20)}.", hint="Check the data set: vltrack datasets check.")
 
 
-def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, ...], tuple[str, ...]]:
+def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, ...], list[str]]:
     """Return the tasks of one mode, and the names that are left out. Raises ``DataError``."""
     no_text = [s.name for s in dataset.sequences if not s.sentence.strip()] if mode != Mode.BBOX else []
     if no_text and missing == "refuse":
@@ -200,7 +197,7 @@ def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, 
             f"needs: {listed(no_text, 20)}.",
             hint="Leave them out with --missing-sentence skip, or start from their box with --missing-sentence box.",
         )
-    left_out = set(no_text) if missing == "skip" else set()
+    left_out = no_text if missing == "skip" else []
     tasks, no_box = [], []
     for sequence in dataset.sequences:
         if sequence.name in left_out:
@@ -221,7 +218,7 @@ def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, 
         )
     if not tasks:
         raise DataError(f"No sequence of {dataset.name} is left for mode {mode}: none has a sentence.")
-    return tuple(tasks), tuple(name for name in no_text if name in left_out)
+    return tuple(tasks), left_out
 
 
 # -- fingerprint --------------------------------------------------------------------------------------------

@@ -295,7 +295,7 @@ class _RunState:
             skipped=tuple(self.skipped),
             failed=tuple(self.failed),
             degraded=tuple(self._degraded()),
-            left_out=tuple((str(part.mode), name) for part in self.plan.modes for name in part.left_out),
+            left_out=tuple((str(part.mode), name) for part in self.plan.modes for name in part.run["left_out"]),
             folders=self.plan.folders,
             seconds=seconds,
         )

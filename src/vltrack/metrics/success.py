@@ -25,8 +25,6 @@ from vltrack.metrics.annotations import Annotation, Annotations, is_box
 from vltrack.metrics.protocols import RULES
 from vltrack.metrics.scoring import score
 
-_RULE = RULES["visible-only"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Success:
@@ -63,7 +61,7 @@ def success(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> 
         raise DataError(f"Predictions {boxes.shape} and annotations {annotated.shape} must both be (N, 4).")
     gone = np.zeros(len(annotated), dtype=bool) if absent is None else np.asarray(absent, dtype=bool)
     one = Annotations.join([Annotation(name="the target", boxes=annotated, absent=gone)])
-    scores = score(one, boxes, _RULE)
+    scores = score(one, boxes, RULES["visible-only"])
     if not scores.frames[0]:
         raise DataError("The target is absent in every frame. There is nothing to score.")
     return Success(

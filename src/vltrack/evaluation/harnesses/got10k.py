@@ -110,13 +110,13 @@ class Got10kTracker:
     def _sentence_of(self, files: Sequence[str]) -> str:
         """Sentence of the nearest folder above the images: OTB has them in SEQ/img, GOT-10k in SEQ."""
         folders = [folder.name for folder in Path(files[0]).parents]
-        for folder in folders:
-            if folder in self._sentences:
-                return self._sentences[folder]
-        raise DataError(
-            f"No sentence for the sequence in {Path(files[0]).parent}.",
-            hint=f"Give one for {' or '.join(repr(folder) for folder in folders[:2])}.",
-        )
+        found = next((self._sentences[folder] for folder in folders if folder in self._sentences), None)
+        if found is None:
+            raise DataError(
+                f"No sentence for the sequence in {Path(files[0]).parent}.",
+                hint=f"Give one for {' or '.join(map(repr, folders[:2]))}.",
+            )
+        return found
 
 
 def _pixels(image: Any) -> Image:
