@@ -86,9 +86,7 @@ def alike(count: int) -> Figure:
 
 def strip(count: int) -> Figure:
     values = np.linspace(0, 1, 50)
-    lanes = [
-        timelines.TrackTimeline(tracker=t, name="n" * 200, overlaps=values, scores=1 - values) for t in range(count)
-    ]
+    lanes = [("n" * 200, values, 1 - values)] * count
     return timelines.overlap_timeline("title" * 30, "sentence " * 40, 500, [(100, 150), (490, 500)], lanes)
 
 
@@ -183,7 +181,7 @@ def test_absent_spans_are_shaded_in_every_timeline() -> None:
 def test_the_key_of_a_timeline_names_only_what_is_shown() -> None:
     nothing = np.full(5, np.nan)
     for scores, absent in ((nothing, []), (np.ones(5), []), (nothing, [(1, 2)])):
-        lane = timelines.TrackTimeline(tracker=0, name="n", overlaps=np.ones(5), scores=scores)
+        lane = ("n", np.ones(5), scores)
         told = " ".join(words(timelines.overlap_timeline("title", "", 5, absent, [lane])))
         assert "area: overlap" in told
         assert ("own score" in told) is bool(np.isfinite(scores).all())

@@ -18,25 +18,14 @@ from vltrack.core.types import Box, Image, Step, xywh_to_xyxy, xyxy_to_xywh
 Color = tuple[int, int, int]
 
 TARGET_COLORS: tuple[Color, ...] = (
-    (64, 224, 128),
-    (255, 176, 32),
-    (80, 176, 255),
-    (255, 96, 144),
-    (190, 130, 255),
-    (240, 230, 70),
-    (64, 216, 216),
-    (255, 128, 72),
-)
+    (64, 224, 128), (255, 176, 32), (80, 176, 255), (255, 96, 144),
+    (190, 130, 255), (240, 230, 70), (64, 216, 216), (255, 128, 72),
+)  # fmt: skip
 """Bright colors, distinct on most footage; the ninth target starts over."""
 COLORS: tuple[Color, ...] = (
-    (86, 180, 233),
-    (230, 159, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (240, 228, 66),
-    (213, 94, 0),
-    (0, 114, 178),
-)
+    (86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167),
+    (240, 228, 66), (213, 94, 0), (0, 114, 178),
+)  # fmt: skip
 """Colors of trackers (sky, orange, green, purple, yellow, vermilion, blue), those of Okabe and Ito, which are
 distinct with any kind of color vision. No more trackers than these are compared."""
 GRAY: Color = (150, 150, 150)

@@ -41,7 +41,6 @@ PAGE = 7.16
 INK: Shade = (0.1, 0.11, 0.13)
 FAINT: Shade = (0.42, 0.45, 0.5)
 GRID: Shade = (0.88, 0.89, 0.91)
-ABSENT: Shade = (0.87, 0.88, 0.9)
 DASHES: tuple[Any, ...] = (
     "-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)),
     (0, (3, 1)), (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2)), (0, (9, 2)),
@@ -51,7 +50,7 @@ SMALL, PLAIN, LARGE = 6.5, 7.5, 8.5
 """Points."""
 LEGEND_ROW = 0.15
 """Inches."""
-_LOOK = {
+_LOOK: dict[str, Any] = {
     "font.family": [FONT],
     "font.size": PLAIN,
     "text.parse_math": False,
@@ -61,17 +60,14 @@ _LOOK = {
     "axes.labelcolor": INK,
     "text.color": INK,
     "xtick.color": FAINT,
-    "ytick.color": FAINT,
     "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
     "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
     "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
     "svg.hashsalt": "vltrack",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
 }
+_LOOK |= {key.replace("x", "y", 1): value for key, value in _LOOK.items() if key.startswith("xtick")}
 _STAMPS: dict[str, dict[str, str | None]] = {
     "png": {"Software": "vltrack"},
     "svg": {"Date": None, "Creator": "vltrack"},

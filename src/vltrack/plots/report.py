@@ -170,11 +170,8 @@ def _worst(report: ReportData) -> Iterator[_Drawing]:
         note = f"\u201c{sequence.sentence}\u201d \u00b7 " if sequence.sentence else ""
         note += f"{sequence.frames} frames"
         alt = f"Overlap and score over time: {sequence.name}"
-        tracks = [
-            timelines.TrackTimeline(tracker=t, name=names[t], overlaps=overlaps, scores=scores)
-            for t, (overlaps, scores) in enumerate(zip(sequence.overlaps, sequence.scores, strict=True))
-        ]
-        figure = timelines.overlap_timeline(sequence.name, note, sequence.frames, sequence.absent, tracks)
+        lanes = list(zip(names, sequence.overlaps, sequence.scores, strict=True))
+        figure = timelines.overlap_timeline(sequence.name, note, sequence.frames, sequence.absent, lanes)
         mean = sequence.frames / len(sequence.overlaps[0])
         caption = "" if mean == 1 else f"Each point is the mean of about {mean:.1f} frames."
         yield _Drawing(f"strip-{place}", "films", alt, figure, caption)

@@ -27,15 +27,9 @@ MOST = len(COLORS)
 """Trackers of a report at most: as many as there are colors."""
 CURVES = ("success", "precision", "norm_precision")
 MEASURES = {
-    "auc": "AUC",
-    "precision": "P",
-    "norm_precision": "NP",
-    "norm_precision_at_20": "NP at 0.20",
-    "norm_precision_mean": "NP mean",
-    "op50": "OP50",
-    "op75": "OP75",
-    "overlap": "AO",
-}
+    "auc": "AUC", "precision": "P", "norm_precision": "NP", "norm_precision_at_20": "NP at 0.20",
+    "norm_precision_mean": "NP mean", "op50": "OP50", "op75": "OP75", "overlap": "AO",
+}  # fmt: skip
 """Measures that every rule has, by the names that papers use."""
 
 

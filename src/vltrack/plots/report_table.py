@@ -23,29 +23,15 @@ TOO_FEW = f"fewer than {FEWEST} are not enough"
 SIDES = ("official", "vlt-python", "own first frame")
 """Conventions that are shown next to the chosen one, where a score has them; of the last only ``LEADING``."""
 _ATTRIBUTES = {
-    "ARC": "aspect ratio change",
-    "AS": "adversarial sample",
-    "BC": "background clutter",
-    "CM": "camera motion",
-    "DEF": "deformation",
-    "FM": "fast motion",
-    "FOC": "full occlusion",
-    "INV": "invisibility",
-    "IPR": "in-plane rotation",
-    "IV": "illumination variation",
-    "LR": "low resolution",
-    "MB": "motion blur",
-    "MS": "modality switch",
-    "OCC": "occlusion",
-    "OPR": "out-of-plane rotation",
-    "OV": "out of view",
-    "POC": "partial occlusion",
-    "ROT": "rotation",
-    "SOB": "similar object",
-    "SV": "scale variation",
-    "TC": "thermal crossover",
+    "ARC": "aspect ratio change", "AS": "adversarial sample", "BC": "background clutter",
+    "CM": "camera motion", "DEF": "deformation", "FM": "fast motion",
+    "FOC": "full occlusion", "INV": "invisibility", "IPR": "in-plane rotation",
+    "IV": "illumination variation", "LR": "low resolution", "MB": "motion blur",
+    "MS": "modality switch", "OCC": "occlusion", "OPR": "out-of-plane rotation",
+    "OV": "out of view", "POC": "partial occlusion", "ROT": "rotation",
+    "SOB": "similar object", "SV": "scale variation", "TC": "thermal crossover",
     "VC": "viewpoint change",
-}
+}  # fmt: skip
 """Attributes by their short names, spelled as in the papers of the data sets."""
 _CAUSES = {
     "frames": "frames in all",

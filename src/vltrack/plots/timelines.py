@@ -15,38 +15,15 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.types import Floats
-from vltrack.plots.figures import (
-    ABSENT,
-    FAINT,
-    INK,
-    LARGE,
-    PAGE,
-    SMALL,
-    axes_at,
-    figure,
-    figure_style,
-    fitted,
-    inches,
-    tracker_color,
-    write,
-)
+from vltrack.plots import figures
+from vltrack.plots.figures import FAINT, INK, LARGE, PAGE, SMALL, axes_at, figure_style, fitted, tracker_color, write
 
 _LANE, _GAP = 0.42, 0.16
 _LEFT = 0.42
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TrackTimeline:
-    """One tracker: (K,) overlap with the annotation and (K,) its own score, 0 to 1; NaN where missing."""
-
-    tracker: int
-    name: str
-    overlaps: Floats
-    scores: Floats
-
-
 def overlap_timeline(
-    title: str, note: str, frames: int, absent: Sequence[tuple[int, int]], timelines: Sequence[TrackTimeline]
+    title: str, note: str, frames: int, absent: Sequence[tuple[int, int]], lanes: Sequence[tuple[str, Floats, Floats]]
 ) -> Figure:
     """Overlap and score of all trackers on one sequence over time, absent spans shaded.
 
@@ -55,51 +32,59 @@ def overlap_timeline(
         note: sentence, number of frames.
         frames: number of frames; the K points of a timeline are spread evenly over them.
         absent: first and last + 1 of each span of frames without the target.
-        timelines: one per tracker, with as many points each.
+        lanes: per tracker its name, and (K,) overlap with the annotation and (K,) its own score, both from 0 to 1
+            and NaN where missing.
 
     Raises:
         ValueError: no timeline, or no frame.
     """
-    if not timelines or frames < 1:
-        raise ValueError(f"{len(timelines)} trackers over {frames} frames; there must be one of each")
-    top, wide = 0.5, PAGE - _LEFT - 0.22
+    if not lanes or frames < 1:
+        raise ValueError(f"{len(lanes)} trackers over {frames} frames; there must be one of each")
+    top = 0.5
     with figure_style():
-        made = figure(PAGE, top + len(timelines) * (_LANE + _GAP) + 0.2)
+        made = figures.figure(PAGE, top + len(lanes) * (_LANE + _GAP) + 0.2)
         head = fitted(title, 2.6, LARGE, bold=True)
         write(made, head, _LEFT, 0.05, size=LARGE, bold=True)
-        next_to = _LEFT + inches(head, LARGE, bold=True) + 0.12
+        next_to = _LEFT + figures.inches(head, LARGE, bold=True) + 0.12
         write(made, note, next_to, 0.072, room=PAGE - 0.12 - next_to, size=SMALL, color=FAINT)
         key = "area: overlap with the ground truth"
-        if any(np.isfinite(lane.scores).any() for lane in timelines):
+        if any(np.isfinite(scores).any() for _, _, scores in lanes):
             key += "; dark line: the tracker's own score"
         if absent:
             key += "; gray: target absent"
         write(made, key, _LEFT, 0.21, size=SMALL, color=FAINT)
-        for place, lane in enumerate(timelines):
-            axes = _lane(made, lane, top + place * (_LANE + _GAP), wide, frames, absent)
+        for tracker, lane in enumerate(lanes):
+            axes = _lane(made, tracker, lane, top + tracker * (_LANE + _GAP), frames, absent)
         axes.tick_params(labelbottom=True, bottom=True)
         axes.set_xlabel("frame", labelpad=1)
     return made
 
 
 def _lane(
-    made: Figure, lane: TrackTimeline, top: float, wide: float, frames: int, absent: Sequence[tuple[int, int]]
+    made: Figure,
+    tracker: int,
+    lane: tuple[str, Floats, Floats],
+    top: float,
+    frames: int,
+    absent: Sequence[tuple[int, int]],
 ) -> Axes:
+    name, overlaps, scores = lane
+    wide = PAGE - _LEFT - 0.22
     axes = axes_at(made, _LEFT, top, wide, _LANE)
-    known = lane.overlaps[np.isfinite(lane.overlaps)]
+    known = overlaps[np.isfinite(overlaps)]
     mean = f"   mean overlap {known.mean():.2f}" if known.size else ""
-    name = fitted(lane.name, wide - inches(mean, SMALL), SMALL)
+    name = fitted(name, wide - figures.inches(mean, SMALL), SMALL)
     write(made, name + mean, _LEFT, top - 0.025, size=SMALL, va="bottom")
     for begin, end in absent:
-        axes.axvspan(begin, end, color=ABSENT, linewidth=0, gid="absent")
-    edges = np.linspace(0, frames, len(lane.overlaps) + 1)
-    shade = tracker_color(lane.tracker)
+        axes.axvspan(begin, end, color=(0.87, 0.88, 0.9), linewidth=0, gid="absent")
+    edges = np.linspace(0, frames, len(overlaps) + 1)
+    shade = tracker_color(tracker)
     axes.stairs(
-        np.nan_to_num(lane.overlaps), edges, fill=True, color=shade, alpha=0.75, linewidth=0,
-        gid=f"overlap-{lane.tracker}",
+        np.nan_to_num(overlaps), edges, fill=True, color=shade, alpha=0.75, linewidth=0,
+        gid=f"overlap-{tracker}",
     )  # fmt: skip
     middles = (edges[:-1] + edges[1:]) / 2
-    axes.plot(middles, lane.scores, color=INK, linewidth=0.7, gid=f"score-{lane.tracker}")
+    axes.plot(middles, scores, color=INK, linewidth=0.7, gid=f"score-{tracker}")
     axes.set(xlim=(0, frames), ylim=(0, 1.02), yticks=[0, 0.5, 1])
     axes.tick_params(labelbottom=False, bottom=False)
     return axes
@@ -168,7 +153,7 @@ def audit_figure(title: str, verdict: str, panels: Sequence[Panel]) -> Figure:
     wide = PAGE if len(panels) > 1 else PAGE * 0.62
     width = wide / len(panels)
     with figure_style():
-        made = figure(wide, _HEAD + 0.34 + max(heights) + 0.42)
+        made = figures.figure(wide, _HEAD + 0.34 + max(heights) + 0.42)
         write(made, title, _EDGE, 0.08, room=wide - 2 * _EDGE, size=LARGE, bold=True)
         write(made, verdict, _EDGE, 0.28, room=wide - 2 * _EDGE)
         for place, (panel, (names, values), height) in enumerate(zip(panels, bars, heights, strict=True)):

@@ -24,14 +24,7 @@ from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, smooth_size
 
-SURE_OF_TEXT = 0.6
-"""A start from text that scores less gets a warning; tiny models are rarely above."""
 Color = tuple[float, float, float]
-BLACK: Color = (0.0, 0.0, 0.0)
-MAX_TILES = 6
-"""Search regions per search for a lost target."""
-MAX_GRID = 48
-"""Search regions along each side of the frame at most; a smaller target leaves gaps between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +92,7 @@ class Engine:
             box, warnings = checked.box, warnings + checked.warnings
         elif text is not None:
             box, score = self._ground(image, text)
-            if score < SURE_OF_TEXT:
+            if score < 0.6:  # tiny models are rarely above
                 warnings += (
                     f"the box found from the text has a score of only {score:.2f}: "
                     "check the first frame, or give a box too.",
@@ -109,8 +102,8 @@ class Engine:
                 "No target given: pass a box, a text description or both.", hint="For example text='the car'."
             )
         border = mean_color(image)
-        template = self._boxed(box, *self._template(image, border, box))
-        context = self._boxed(box, *self._search(image, border, box))
+        template = self._boxed(image, border, box, self.model.template_factor, self.model.template_size)
+        context = self._boxed(image, border, box, self.model.search_factor, self.model.search_size)
         memory = self.model.init_template(template, context, text)
         past = np.tile(box, (self.model.history, 1))
         return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score), warnings
@@ -124,7 +117,7 @@ class Engine:
         """Locate the target in the whole frame from its text: the box and its score."""
         height, width = image.shape[:2]
         scene = letterbox(width, height, self.model.search_size)
-        border = BLACK if self.policy.published_crops else None
+        border = (0.0, 0.0, 0.0) if self.policy.published_crops else None
         maps = _maps(self.model.ground(self._tensor([cut(image, scene, border)]), text), 0)
         usable = _in_frame(scene.to_frame(_crop_xywh(maps.boxes, scene)), width, height)
         maps = replace(maps, boxes=np.where(usable[..., None], maps.boxes, np.nan))
@@ -136,9 +129,6 @@ class Engine:
         return clip_xywh(scene.to_frame(_crop_xywh(choice.box, scene)), width, height), choice.score
 
     # -- crops ------------------------------------------------------------------------------------
-
-    def _template(self, image: Image, border: Color, box: Box) -> tuple[Crop, Image]:
-        return self._view(image, border, box, self.model.template_factor, self.model.template_size)
 
     def _search(self, image: Image, border: Color, box: Box, grown: float = 1.0) -> tuple[Crop, Image]:
         return self._view(image, border, box, self.model.search_factor * grown, self.model.search_size)
@@ -153,9 +143,10 @@ class Engine:
     def _tensor(self, crops: list[Image]) -> Tensor:
         return images_to_tensor(crops, self.model.pixel_mean, self.model.pixel_std).to(self.device)
 
-    def _boxed(self, box: Box, region: Crop, image: Image) -> BoxedCrop:
-        """One crop with the target's box in it, as tensors."""
-        return BoxedCrop(image_B3SS=self._tensor([image]), box_B4=self._unit_boxes(box[None], region))
+    def _boxed(self, image: Image, border: Color, box: Box, factor: float, size: int) -> BoxedCrop:
+        """The region around a box with the box in it, as tensors."""
+        region, crop = self._view(image, border, box, factor, size)
+        return BoxedCrop(image_B3SS=self._tensor([crop]), box_B4=self._unit_boxes(box[None], region))
 
     def _unit_boxes(self, boxes_xywh: Box, crop: Crop) -> Tensor:
         """(N, 4) xywh in frame pixels -> (N, 4) cx, cy, w, h in units of the crop."""
@@ -172,14 +163,13 @@ class Engine:
         border = mean_color(image)
         searches = [self._search(image, border, s.box, self._grown(s)) for s in states]
         seen = self._locate(searches, [s.memory for s in states], [s.past for s in states])
-        regions = [region for region, _ in searches]
-        after = [self._postprocess(s, r, _maps(seen, i)) for i, (s, r) in enumerate(zip(states, regions, strict=True))]
-        after = [self._search_again(image, border, s) for s in after]
-        after = [replace(s, past=np.concatenate([s.past, s.box[None]])[1:]) for s in after]
-        return [
-            self._update_memory(image, border, s, r, seen, i)
-            for i, (s, r) in enumerate(zip(after, regions, strict=True))
-        ]
+        after = []
+        for i, (state, (region, _)) in enumerate(zip(states, searches, strict=True)):
+            found = self._postprocess(state, region, _maps(seen, i))
+            found = self._search_again(image, border, found)
+            found = replace(found, past=np.concatenate([found.past, found.box[None]])[1:])
+            after.append(self._update_memory(image, border, found, region, seen, i))
+        return after
 
     def _rescaled(self, state: State, frame_size: tuple[int, int]) -> State:
         """The video changed its frame size: the box keeps its place relative to the frame."""
@@ -202,8 +192,7 @@ class Engine:
 
     def _grown(self, state: State) -> float:
         # In logarithms: the power overflows once a target has been lost for long enough.
-        most = math.log(self.policy.grow_limit)
-        return math.exp(min(state.lost_for * math.log(self.policy.grow), most))
+        return math.exp(min(state.lost_for * math.log(self.policy.grow), math.log(self.policy.grow_limit)))
 
     def _postprocess(self, state: State, region: Crop, maps: Maps) -> State:
         """The state after choosing a box, smoothing its size and deciding whether the target is lost."""
@@ -214,16 +203,15 @@ class Engine:
         if choice is None:
             return replace(state, age=age, score=0.0, status=Status.INVALID, lost_for=state.lost_for + 1)
         box = self._placed(state, region, choice)
+        state = replace(state, age=age, score=choice.score)
         if choice.score >= policy.lost_below:
-            return replace(state, box=box, age=age, score=choice.score, status=Status.OK, lost_for=0)
+            return replace(state, box=box, status=Status.OK, lost_for=0)
         if choice.score < policy.hold_below:
             box = state.box
         else:
-            center = box[:2] + box[2:] / 2
-            held = cxcywh_to_xywh(np.concatenate([center, state.box[2:]]))
+            held = cxcywh_to_xywh(np.concatenate([box[:2] + box[2:] / 2, state.box[2:]]))
             box = self._inside(held, state.frame_size)
-        lost_for = state.lost_for + 1
-        return replace(state, box=box, age=age, score=choice.score, status=Status.LOST, lost_for=lost_for)
+        return replace(state, box=box, status=Status.LOST, lost_for=state.lost_for + 1)
 
     def _placed(self, state: State, region: Crop, choice: Choice) -> Box:
         """The chosen box in frame pixels (xywh), its size smoothed, inside the frame."""
@@ -236,7 +224,7 @@ class Engine:
         """The box (xywh) moved so that ``margin`` pixels of it are inside the frame."""
         width, height = frame_size
         if self.policy.published_crops:
-            return _cut_to_frame(box, width, height, self.policy.margin)
+            return clip_xywh(box, width, height, margin=self.policy.margin, min_side=self.policy.margin)
         size = np.clip(box[2:], 1.0, [width, height])
         center = box[:2] + box[2:] / 2
         margin = np.minimum(self.policy.margin, size / 2)
@@ -252,7 +240,7 @@ class Engine:
         if not every or state.lost_for < every or state.lost_for % every:
             return state
         tiles = _tiles(state, self.model.search_factor)
-        count = min(MAX_TILES, len(tiles))
+        count = min(6, len(tiles))
         chosen = [tiles[(state.tile + k) % len(tiles)] for k in range(count)]
         searches = [self._search(image, border, tile) for tile in chosen]
         pasts = [np.tile(tile, (self.model.history, 1)) for tile in chosen]
@@ -281,23 +269,15 @@ class Engine:
         in_region = self._unit_boxes(state.box[None], region)
         if bool((in_region[0, :2] < 0).any()) or bool((in_region[0, :2] > 1).any()):
             return state  # found elsewhere in this frame: these tokens do not show the target
-        template = None
+        template, model = None, self.model
         if policy.refresh_template:
-            template = self._boxed(state.box, *self._template(image, border, state.box))
-        prediction = seen.index_select([index])
-        memory = self.model.update_template(state.memory, prediction, in_region, template)
+            template = self._boxed(image, border, state.box, model.template_factor, model.template_size)
+        memory = model.update_template(state.memory, seen.index_select([index]), in_region, template)
         return replace(state, memory=memory, updated=state.age)
 
 
 def _crop_xywh(box_cxcywh: Box, crop: Crop) -> Box:
     return cxcywh_to_xywh(np.asarray(box_cxcywh)) * crop.size
-
-
-def _cut_to_frame(box: Box, width: int, height: int, margin: float) -> Box:
-    """xywh cut to the frame, at least ``margin`` pixels each way: ``clip_box`` of the published code."""
-    x1, y1 = np.minimum(np.maximum(box[:2], 0.0), [width - margin, height - margin])
-    x2, y2 = np.minimum(np.maximum(box[:2] + box[2:], margin), [width, height])
-    return np.array([x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)])
 
 
 def _maps(seen: Prediction, index: int) -> Maps:
@@ -328,7 +308,8 @@ def _tiles(state: State, factor: float) -> list[Box]:
     width, height = state.frame_size
     size = state.box[2:]
     reach = math.sqrt(float(size.prod())) * factor
-    columns, rows = (min(MAX_GRID, max(1, math.ceil(1.5 * side / reach))) for side in (width, height))
+    # At most 48 along each side: a smaller target leaves gaps between its search regions.
+    columns, rows = (min(48, max(1, math.ceil(1.5 * side / reach))) for side in (width, height))
     centers = [((i + 0.5) * width / columns, (j + 0.5) * height / rows) for j in range(rows) for i in range(columns)]
     here = state.box[:2] + size / 2
     centers.sort(key=lambda c: (c[0] - here[0]) ** 2 + (c[1] - here[1]) ** 2)

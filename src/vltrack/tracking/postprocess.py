@@ -100,18 +100,8 @@ class Policy:
         return replace(self, **{name: _parse(name, value, known[name]) for name, value in values.items()})
 
 
-_SHARE, _FACTOR = (0.0, 1.0), (1.0, math.inf)
-_RANGES = {
-    "window": _SHARE,
-    "smooth": _SHARE,
-    "refresh_above": _SHARE,
-    "visible_above": _SHARE,
-    "lost_below": _SHARE,
-    "hold_below": _SHARE,
-    "grow": _FACTOR,
-    "grow_limit": _FACTOR,
-    "search_again_above": _SHARE,
-}
+_SHARES = ("window", "smooth", "refresh_above", "visible_above", "lost_below", "hold_below", "search_again_above")
+_RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | dict.fromkeys(("grow", "grow_limit"), (1.0, math.inf))
 """Range of an option, both ends included; the others are finite and at least 0."""
 
 _SWITCHES = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)

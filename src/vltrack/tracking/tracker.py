@@ -71,11 +71,12 @@ class Session:
                 raise ImageError(
                     f"Frame {index}, where the target is given, could not be decoded.", hint="Start at a later frame."
                 )
-            untrained = {name: _text_warning(self.card, target) for name, target in targets.items()}
-            started = {name: self.engine.start(image, target) for name, target in targets.items()}
-            states = {name: state for name, (state, _) in started.items()}
-            steps = {name: self._step(state, index, seconds) for name, state in states.items()}
-            warnings = {name: found + untrained[name] for name, (_, found) in started.items()}
+            states, warnings, steps = {}, {}, {}
+            for name, target in targets.items():
+                untrained = _text_warning(self.card, target)
+                states[name], found = self.engine.start(image, target)
+                warnings[name] = found + untrained
+                steps[name] = self._step(states[name], index, seconds)
             self._state = _SessionState(states=states, warnings=warnings, index=index)
             return steps
 
@@ -91,13 +92,11 @@ class Session:
                 after = [replace(s, age=s.age + 1, score=0.0, status=Status.MISSING) for s in before]
             else:
                 after = self.engine.step(image, before)
-            states = dict(zip(now.states, after, strict=True))
-            steps = {
+            self._state = replace(now, states=dict(zip(now.states, after, strict=True)), index=index)
+            return {
                 name: self._step(state, index, seconds, resized=state.frame_size != old.frame_size)
-                for (name, state), old in zip(states.items(), before, strict=True)
+                for name, state, old in zip(now.states, after, before, strict=True)
             }
-            self._state = replace(now, states=states, index=index)
-            return steps
 
     def _step(self, state: State, index: int, seconds: float, *, resized: bool = False) -> Step:
         """The result that the caller gets for a state."""

@@ -19,11 +19,6 @@ from vltrack.video.base import DEFAULT_LIMITS, IMAGE_SUFFIXES, WHOLE, FrameSlice
 from vltrack.video.client import DecodedSource, DecoderProcess, decoder_error
 from vltrack.video.ipc import MAX_IMAGE_BYTES
 
-# Images sent ahead: one is decoded while the next is read. Never more than the ring has slots.
-_AHEAD = 2
-_WARNED = 20  # damaged images that get a warning of their own
-_DIGITS = re.compile(r"(\d+)")
-
 
 class ImagesSource(DecodedSource):
     """Image files in the given order, one frame each.
@@ -102,22 +97,21 @@ class ImagesSource(DecodedSource):
     def _fetch(self) -> Frame | None:
         if not (self._ready or self._todo or self._sent):
             return None
-        return self._counted(self._ready.popleft() if self._ready else self._take())
-
-    def _counted(self, frame: Frame) -> Frame:
+        frame = self._ready.popleft() if self._ready else self._take()
         if frame.image is not None:
             self.report.decoded += 1
             return frame
         self.report.missing += 1
         self.report.bad_packets += 1
-        if self.report.missing <= _WARNED:
+        if self.report.missing <= 20:
             name = printable(str(self._images[frame.index]))
             self.report.warnings.append(f"{name} is damaged: {frame.flags[-1]}.")
         return frame
 
     def _take(self) -> Frame:
         """The next frame; raises what ``DecoderProcess.receive`` raises."""
-        while self._todo and len(self._sent) < _AHEAD:
+        # Two are sent ahead, so that one is decoded while the next is read; never more than the ring has slots.
+        while self._todo and len(self._sent) < 2:
             self._send(self._todo.popleft())
         index, fault = self._sent.popleft()
         seconds = index / self._limits.folder_rate
@@ -132,8 +126,8 @@ class ImagesSource(DecodedSource):
         if message["kind"] == "error":
             raise decoder_error(message, self._name)
         if message["kind"] != "frame":
-            flags = (str(message.get("reason", "damaged")),)
-            return Frame(image=None, index=index, seconds=seconds, flags=flags)
+            reason = str(message.get("reason", "damaged"))
+            return Frame(image=None, index=index, seconds=seconds, flags=(reason,))
         image = message["image"]
         changed = self._size is not None and image.shape[:2] != self._size
         return Frame(image=image, index=index, seconds=seconds, flags=("size-changed",) if changed else ())
@@ -169,7 +163,7 @@ class ImagesSource(DecodedSource):
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Sort key that puts ``f2`` before ``f10``."""
-    parts = _DIGITS.split(name.casefold())
+    parts = re.split(r"(\d+)", name.casefold())
     return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p), name
 
 
