@@ -67,14 +67,14 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> 
 
 def test_encoder_follows_the_published_order_of_updates() -> None:
     torch.manual_seed(3)
-    encoder = FusionEncoder(C, HEADS, 2.0, 1, template_side=2, search_side=3)
+    encoder = FusionEncoder(C, HEADS, 2.0, 1, sides=(2, 3))
     randomised(encoder)
     z, x = torch.randn(2, 4, C), torch.randn(2, 9, C)
     found_z, found_x = encoder(z, x)
 
     def places(part: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        side = len(part.pos.w_pos)
-        grid = torch.stack([part.pos.h_pos[i] + part.pos.w_pos[j] for i in range(side) for j in range(side)])
+        side = len(part.pos["w_pos"])
+        grid = torch.stack([part.pos["h_pos"][i] + part.pos["w_pos"][j] for i in range(side) for j in range(side)])
         grid = part.norm(grid)
         q, k = part.pos_q_linear(grid) / (C / HEADS) ** 0.5, part.pos_k_linear(grid)
         return list(q.chunk(HEADS, dim=-1)), list(k.chunk(HEADS, dim=-1))
@@ -104,8 +104,8 @@ def test_encoder_follows_the_published_order_of_updates() -> None:
 
 def test_two_equal_templates_are_seen_like_one() -> None:
     """Softmax over twice the same keys is the same mean: the second template only shares the weight."""
-    one = FusionEncoder(C, HEADS, 2.0, 2, template_side=2, search_side=3)
-    two = FusionEncoder(C, HEADS, 2.0, 2, template_side=2, search_side=3, templates=2)
+    one = FusionEncoder(C, HEADS, 2.0, 2, sides=(2, 3))
+    two = FusionEncoder(C, HEADS, 2.0, 2, sides=(2, 3), templates=2)
     randomised(one)
     two.load_state_dict(one.state_dict())
     torch.manual_seed(4)
@@ -212,7 +212,7 @@ def test_the_sequence_starts_with_past_boxes_and_the_start_token() -> None:
     assert prompt.shape == (1, 9)
     assert torch.equal(prompt[0, :4], TOKENS.encode(boxes[0, 0]))
     assert torch.equal(prompt[0, 4:8], TOKENS.encode(boxes[0, 1]))
-    assert int(prompt[0, 8]) == TOKENS.start
+    assert int(prompt[0, 8]) == TOKENS.coordinates
 
 
 def test_decoding_writes_nothing() -> None:
@@ -264,13 +264,7 @@ def test_every_parameter_learns_from_a_teacher_forced_pass() -> None:
 
 
 def test_published_sizes() -> None:
-    assert (PUBLISHED.coordinates, PUBLISHED.start, PUBLISHED.end, PUBLISHED.size, PUBLISHED.margin) == (
-        800,
-        800,
-        801,
-        802,
-        0.5,
-    )
+    assert (PUBLISHED.coordinates, PUBLISHED.size, PUBLISHED.margin) == (800, 802, 0.5)
 
 
 def test_tokens_of_a_box_by_hand() -> None:

@@ -81,10 +81,9 @@ def test_whatever_the_picture(side: int, kinds: int, bucket: int, threshold: flo
     assert int(counts.min()) >= 1
     assert selection.order_BR.shape[1] == int(counts.max())
     assert bool(selection.keep_BN[:, (side // 2) * side + side // 2].all()), "the center stays"
-    # In map order, each token once, fillers marked.
+    # In map order, each token once.
     assert bool((selection.order_BR.diff(dim=1) > 0).all())
-    assert torch.equal(selection.keep_BN.gather(1, selection.order_BR), ~selection.filler_BR)
-    assert torch.equal((~selection.filler_BR).sum(dim=1), counts)
+    assert torch.equal(selection.keep_BN.gather(1, selection.order_BR).sum(dim=1), counts)
     # Every token's source is kept; a kept token's is itself; a dropped one's is the most similar.
     assert bool(selection.keep_BN.gather(1, selection.source_BN).all())
     unit = torch.nn.functional.normalize(x, dim=-1)
@@ -149,9 +148,10 @@ def test_fillers_do_not_leak_into_the_map() -> None:
     before = torch.cat([tokens(6, 2, 8, batch=1), tokens(6, 30, 9, batch=1)])
     with torch.no_grad():
         selection: Selection = net(before)
-        assert bool(selection.filler_BR.any())
+        filler_BR = ~selection.keep_BN.gather(1, selection.order_BR)
+        assert bool(filler_BR.any())
         kept = gather_tokens(before, selection.order_BR) + 1.0
-        spoiled = torch.where(selection.filler_BR[..., None], torch.full_like(kept, 1e6), kept)
+        spoiled = torch.where(filler_BR[..., None], torch.full_like(kept, 1e6), kept)
         outcomes = [kept_tokens(before, selection).restore(k) for k in (kept, spoiled)]
     assert torch.equal(*outcomes)
 

@@ -143,9 +143,13 @@ def test_two_processes_train_and_publish(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["litetrack narrow base", "bit-tracker tiny", "bit-tracker narrow base"])
-def test_pairs_have_the_crops_of_the_model(name: str) -> None:
+def test_pairs_have_the_crops_of_the_model(name: str, tmp_path: Path) -> None:
     model = make(CONFIGS[name]())
-    pairs = loop.cut_for(model, PairConfig(negative_share=0.25, search_factor=3.0, search_size=100))
+    model.vocabulary = "bert"
+    config = small.short(pairs=PairConfig(negative_share=0.25, search_factor=3.0, search_size=100))
+    context = loop.DistributedContext(rank=0, world=1, device=torch.device("cpu"))
+    (tmp_path / "cutouts.npz").touch()
+    pairs = loop._pairs(config, model, context, tmp_path, tmp_path / "cutouts.npz").config
     assert (pairs.template_size, pairs.template_factor) == (model.template_size, model.template_factor)
     assert (pairs.search_size, pairs.search_factor) == (model.search_size, model.search_factor)
     assert pairs.negative_share == 0.25

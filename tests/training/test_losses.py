@@ -330,7 +330,7 @@ def test_token_loss_is_cross_entropy_with_class_weights() -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(3, 5, TOKENIZER.size, generator=generator)
     truth = torch.rand(3, 4, generator=generator) * 0.5 + 0.2
-    labels = torch.cat([TOKENIZER.encode(truth), torch.full((3, 1), TOKENIZER.end)], dim=1)
+    labels = torch.cat([TOKENIZER.encode(truth), torch.full((3, 1), TOKENIZER.coordinates + 1)], dim=1)
     weights = torch.ones(TOKENIZER.size)
     weights[800:] = 0.1
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight=weights)

@@ -103,7 +103,7 @@ def test_boxes_are_tight_around_the_pixels(material: tuple[ImageSet, CutoutSet],
         if not instance.color or instance.name == "balls" or instance.calm:
             continue
         tracking = TrackingViews(config, library, instance, rng)
-        tracking.drop_others()
+        tracking.others = []
         views = [tracking.template(draw_pose(rng)), tracking.search(draw_pose(rng))]
         for view in views:
             view.look, view.occluders, view.front, view.frame = PLAIN, [], [], None

@@ -171,14 +171,14 @@ class AITrack(TrackerBase[RegionMemory]):
         self.config, self.history = config, config.history
         self.vocabulary = "clip" if config.text == "clip" else "bert"
         shape = width, heads, mlp_ratio = config.width, config.heads, config.mlp_ratio
-        sides = {"template_side": self.template_side, "search_side": self.search_side}
+        sides = self.template_side, self.search_side
         tokenizer = BoxTokenizer(bins=config.bins, reach=config.reach)
         self.embed = InputEmbedding(config)
         self.register_positions(learned=config.learned_positions)
         self.identity = nn.Parameter(torch.randn(1, 2, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.encoder = FusionEncoder(*shape, config.fusion_layers, **sides, templates=self.templates)
+        self.encoder = FusionEncoder(*shape, config.fusion_layers, sides=sides, templates=self.templates)
         self.decoder = SequenceDecoder(*shape, config.decoder_layers, tokenizer=tokenizer, history=self.history)
         self.align = None if config.roi == config.text == "none" else Alignment(width)
         # Encoders of the region and of the sentence; CLIP's are frozen, as published.
@@ -186,8 +186,7 @@ class AITrack(TrackerBase[RegionMemory]):
         self.roi_pool = nn.Linear(width, width) if config.roi == "pool" else None
         if config.roi == "clip":
             sizes = {"size": config.roi_size, "patch": config.roi_patch, "layers": config.roi_layers}
-            vision = ClipVision(**sizes, width=config.roi_width, out=width)
-            self.roi = vision.requires_grad_(False)
+            self.roi = ClipVision(**sizes, width=config.roi_width, out=width).requires_grad_(False)
         self.clip_text: ClipText | None = None
         self.bert: Bert | None = None
         self.text_proj = nn.Linear(width, width) if config.text == "bert" else None
@@ -230,7 +229,8 @@ class AITrack(TrackerBase[RegionMemory]):
         ``patches_BNC`` are the stem's tokens, without positions.
         """
         if self.roi is not None:
-            vector_BC = clip_region(self.roi, image_B3SS, box_B4, self.pixel_mean, self.pixel_std)
+            image_B3SS = to_clip_input(image_B3SS, self.pixel_mean, self.pixel_std, self.roi.size)
+            vector_BC = clip_region(self.roi, image_B3SS, box_B4)
         elif self.roi_pool is not None:
             vector_BC = self.roi_pool(pooled_region(patches_BNC, box_B4))
         else:
@@ -291,7 +291,7 @@ class AITrack(TrackerBase[RegionMemory]):
 
         Of the context only the box is needed: the size in which a static target will appear.
         """
-        start = self.start_memory(template, text)
+        start = super().init_template(template, context, text)
         return RegionMemory(
             **vars(start),
             region=self.embed_region(template.image_B3SS, start.first.tokens_BMC, template.box_B4),
@@ -419,19 +419,12 @@ class Alignment(nn.Module):
 
 
 @torch.no_grad()
-def clip_region(
-    encoder: ClipVision,
-    image_B3SS: Tensor,
-    box_B4: Tensor,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> Tensor:
-    """(B, C) Alpha-CLIP's embedding of the box in an image that was normalized by ``mean`` and ``std``.
+def clip_region(encoder: ClipVision, image_B3SS: Tensor, box_B4: Tensor) -> Tensor:
+    """(B, C) Alpha-CLIP's embedding of the box in an image prepared for CLIP.
 
     The mask is the box's rectangle, as in the published training. The class token is read, as CLIP was
     trained (released code: the last patch's), and no gradient reaches the encoder (published).
     """
-    image_B3SS = to_clip_input(image_B3SS, mean, std, encoder.size)
     mask_B1SS = box_coverage(box_B4, encoder.size).view(-1, 1, encoder.size, encoder.size)
     vector_BC: Tensor = encoder(image_B3SS, mask_B1SS.to(image_B3SS.dtype))
     return vector_BC

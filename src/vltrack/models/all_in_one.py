@@ -38,7 +38,7 @@ from vltrack.models.base import (
     text_key_mask,
 )
 from vltrack.models.embedding import InputEmbedding, Search
-from vltrack.nn.attention import Block, attend, gather_tokens, key_bias, scatter_tokens
+from vltrack.nn.attention import Block, attend, gather_tokens, key_bias, scatter_tokens, split_packed
 from vltrack.nn.bert import Bert
 from vltrack.nn.heads import BoxCode, CenterHead, CenterMaps
 
@@ -213,7 +213,7 @@ class AllInOne(TrackerBase[MixedMemory]):
 
     def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> MixedMemory:
         """Start targets: box-only where ``text`` is None, else box and text. The context is not used."""
-        start = self.start_memory(template, text)
+        start = super().init_template(template, context, text)
         return MixedMemory(**vars(start), gain_BC=self.text_gain(start.text, start.flag_B))
 
     def locate(self, search_B3SS: Tensor, memory: MixedMemory, past_BH4: Tensor | None = None) -> Prediction:
@@ -373,10 +373,9 @@ def attention_with_scores(block: Block, x_BTC: Tensor, bias: Tensor | None, rows
     which takes the middle cell of the template). Only those rows of the attention are written out. It carries
     no gradient.
     """
-    attention, (b, t, c) = block.attn, x_BTC.shape
-    qkv = attention.qkv(block.norm1(x_BTC)).view(b, t, 3, attention.heads, c // attention.heads)
-    q_BHTD, k_BHTD, v_BHTD = qkv.permute(2, 0, 3, 1, 4)
-    out_BTC = attend(q_BHTD, k_BHTD, v_BHTD, bias).transpose(1, 2).reshape(b, t, c)
+    attention = block.attn
+    q_BHTD, k_BHTD, v_BHTD = split_packed(attention.qkv(block.norm1(x_BTC)), attention.heads)
+    out_BTC = attend(q_BHTD, k_BHTD, v_BHTD, bias).transpose(1, 2).flatten(2)
     query_BHRD = q_BHTD[:, :, rows].detach().float() * q_BHTD.shape[-1] ** -0.5
     logits_BHRT = query_BHRD @ k_BHTD.detach().float().transpose(-2, -1)
     if bias is not None:

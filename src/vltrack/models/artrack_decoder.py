@@ -22,8 +22,6 @@ from vltrack.nn.boxes import corners_to_box
 COORDINATES = 4
 """Tokens of a box."""
 KeysValues = tuple[Tensor, Tensor]
-_AGREEMENT = 8
-"""Neighbors of the chosen token on each side that count for the confidence: 2 % of the crop's side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,28 +40,18 @@ class BoxTokenizer:
 
     @property
     def coordinates(self) -> int:
-        """Number of tokens that are coordinates."""
+        """Number of tokens that are coordinates. It is the start token itself, and the next the end token."""
         return self.bins * self.reach
-
-    @property
-    def start(self) -> int:
-        """The token before the box."""
-        return self.coordinates
-
-    @property
-    def end(self) -> int:
-        """The token after it."""
-        return self.coordinates + 1
-
-    @property
-    def size(self) -> int:
-        """Number of all tokens."""
-        return self.coordinates + 2
 
     @property
     def margin(self) -> float:
         """How far outside the crop a coordinate may lie."""
         return (self.reach - 1) / 2
+
+    @property
+    def size(self) -> int:
+        """Number of all tokens."""
+        return self.coordinates + 2
 
     @property
     def step(self) -> float:
@@ -74,8 +62,7 @@ class BoxTokenizer:
         """Boxes (..., 4) -> tokens (..., 4) int64 of their corners: clamped, then cut off, not rounded."""
         half = box_B4[..., 2:] / 2
         corners = torch.cat([box_B4[..., :2] - half, box_B4[..., :2] + half], dim=-1).float()
-        clamped = corners.clamp(-self.margin, 1 + self.margin)
-        return ((clamped + self.margin) * (self.bins - 1)).long()
+        return ((corners.clamp(-self.margin, 1 + self.margin) + self.margin) * (self.bins - 1)).long()
 
     def values(self, tokens: Tensor) -> Tensor:
         """Coordinates of tokens."""
@@ -123,7 +110,7 @@ class SequenceDecoder(nn.Module):
     def start_sequence(self, past_BH4: Tensor) -> Tensor:
         """Past boxes (B, history, 4) -> tokens (B, 4 * history + 1), the start token last."""
         tokens_BT = self.tokenizer.encode(past_BH4).flatten(1)
-        start_B1 = tokens_BT.new_full((len(tokens_BT), 1), self.tokenizer.start)
+        start_B1 = tokens_BT.new_full((len(tokens_BT), 1), self.tokenizer.coordinates)
         return torch.cat([tokens_BT, start_B1], dim=1)
 
     def keys_values(self, memory_BMC: Tensor, pos_1MC: Tensor) -> list[KeysValues]:
@@ -214,12 +201,12 @@ def confidence(tokens_B4: Tensor, logits_B4V: Tensor) -> Tensor:
     """(B,) in 0..1: mean probability of the chosen tokens and their near neighbors (ours).
 
     A score head is missing. A single token of 800 is never likely where the edge is known to some pixels, so
-    that tokens within 2 % of the crop's side count as agreement.
+    that eight tokens on each side, 2 % of the crop's side, count as agreement.
     """
     share_B4V = logits_B4V.float().softmax(dim=-1)
     near_B4V = torch.arange(share_B4V.shape[-1], device=share_B4V.device) - tokens_B4[..., None]
     # Rounding may bring a sum of shares above one.
-    sure_B: Tensor = share_B4V.where(near_B4V.abs() <= _AGREEMENT, 0.0).sum(dim=-1).mean(dim=1)
+    sure_B: Tensor = share_B4V.where(near_B4V.abs() <= 8, 0.0).sum(dim=-1).mean(dim=1)
     return sure_B.clamp(0, 1)
 
 
@@ -286,24 +273,16 @@ class DecoderAttention(nn.Module):
 
 
 class FusionEncoder(nn.Module):
-    """``layers`` fusion layers with one set of positions for all of them.
+    """``layers`` fusion layers with one set of positions for all; ``sides`` of template and search map.
 
     With K templates (ours) each has the positions of the first.
     """
 
     def __init__(
-        self,
-        width: int,
-        heads: int,
-        mlp_ratio: float,
-        layers: int,
-        *,
-        template_side: int,
-        search_side: int,
-        templates: int = 1,
+        self, width: int, heads: int, mlp_ratio: float, layers: int, *, sides: tuple[int, int], templates: int = 1
     ) -> None:
         super().__init__()
-        self.templates = templates
+        self.templates, (template_side, search_side) = templates, sides
         self.layers = nn.ModuleList(FusionLayer(width, heads, mlp_ratio) for _ in range(layers))
         self.z_pos_enc = UntiedPositions(width, heads, template_side)
         self.x_pos_enc = UntiedPositions(width, heads, search_side)
@@ -368,29 +347,21 @@ class FusionBias:
 # -- positions as additive attention bias between square grids: untied absolute (TUPE) plus relative ------
 
 
-class _Axes(nn.Module):
-    """One learned vector a column and one a row."""
-
-    def __init__(self, width: int, side: int) -> None:
-        super().__init__()
-        self.w_pos = nn.Parameter(torch.randn(side, width) * 0.02)
-        self.h_pos = nn.Parameter(torch.randn(side, width) * 0.02)
-
-
 class UntiedPositions(nn.Module):
     """Queries and keys (H, N, D) of a grid's places alone, apart from what lies there."""
 
     def __init__(self, width: int, heads: int, side: int) -> None:
         super().__init__()
         self.heads = heads
-        self.pos = _Axes(width, side)
+        # One learned vector a column and one a row; a dict would be sorted by name
+        self.pos = nn.ParameterDict([(name, torch.randn(side, width) * 0.02) for name in ("w_pos", "h_pos")])
         self.norm = nn.LayerNorm(width)
         self.pos_q_linear = nn.Linear(width, width)
         self.pos_k_linear = nn.Linear(width, width)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Queries, already divided by sqrt(D), and keys."""
-        places_NC = self.norm((self.pos.h_pos[:, None] + self.pos.w_pos[None]).flatten(0, 1))
+        places_NC = self.norm((self.pos["h_pos"][:, None] + self.pos["w_pos"][None]).flatten(0, 1))
         q, k = (
             linear(places_NC).view(len(places_NC), self.heads, -1).transpose(0, 1)
             for linear in (self.pos_q_linear, self.pos_k_linear)

@@ -487,8 +487,8 @@ class TrackerBase(nn.Module, Generic[T]):
         """Templates that enter the backbone: both, or the first alone in sizes without a recent one."""
         return first.concat(recent) if self.templates == 2 else first
 
-    def start_memory(self, template: BoxedCrop, text: Text | None) -> TemplateMemory:
-        """Memory of a new target: box-only where ``text`` is None, else box and text."""
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> TemplateMemory:
+        """Start targets: box-only where ``text`` is None, else box and text. The context is not used."""
         first = self.embed_template(template)
         return TemplateMemory(
             flag_B=flags_of(Mode.BBOX if text is None else Mode.NLBBOX, template.box_B4),
@@ -513,6 +513,17 @@ class TrackerBase(nn.Module, Generic[T]):
         return first.concat(self.embed_template(BoxedCrop(image_B3SS=images_B3SS, box_B4=boxes_B4)))
 
     # -- training -----------------------------------------------------------------------------------------
+
+    def embed_views(self, views: Views) -> tuple[Text, Template, Tensor]:
+        """Sentence, templates and search image of each view (B * V)."""
+        each_B = views.each()
+        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
+        first = self.embed_template(views.template).index_select(each_B)
+        return text, self.join_recent(first, views), views.search.image_B3SS.flatten(0, 1)
+
+    def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
+        """Encode sentences: word-piece ids (B, L) int64; ``valid_BL`` is False for padding."""
+        raise NotImplementedError
 
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
         """Training pass: the parts of inference, in that order, over all views of all targets.

@@ -30,7 +30,6 @@ from vltrack.core.errors import ConfigError
 from vltrack.core.types import Mode
 from vltrack.models.base import (
     TINY,
-    BoxedCrop,
     Prediction,
     Template,
     TemplateMemory,
@@ -217,7 +216,9 @@ class BITTracker(TrackerBase[TemplateMemory]):
         search = self.embed.search(search_B3SS, template, text, is_text_only(flag_B))
         m, n = template.tokens_BMC.shape[1], search.tokens_BNC.shape[1]
         pos_TC = nn.functional.pad(self.pos_TC, (0, 0, 0, text.valid_BL.shape[1]))
-        bias = self._key_bias(m, n, text, flag_B)
+        # Key mask: no templates in text-only samples, no text in box-only ones
+        vision_BT = nn.functional.pad(~is_text_only(flag_B)[:, None].expand(-1, m), (0, n), value=True)
+        bias = key_bias(torch.cat([vision_BT, text_key_mask(flag_B, text.valid_BL)], dim=1))
         x_BTC = torch.cat([template.tokens_BMC, search.tokens_BNC], dim=1)
         if self.bert is not None:
             x_BTC = torch.cat([x_BTC, text.tokens_BLC + self.text_type], dim=1)
@@ -245,13 +246,6 @@ class BITTracker(TrackerBase[TemplateMemory]):
         return Outputs(corners_B4=corners_B4, score_B=score_B, text_similarity_BN=search.text_similarity_BN)
 
     @staticmethod
-    def _key_bias(m: int, n: int, text: Text, flag_B: Tensor) -> Tensor:
-        """(B, 1, 1, T): hides templates of text-only samples, and text of box-only ones."""
-        has_box_BM = ~is_text_only(flag_B)[:, None].expand(-1, m)
-        search_BN = torch.ones(len(flag_B), n, dtype=torch.bool, device=flag_B.device)
-        return key_bias(torch.cat([has_box_BM, search_BN, text_key_mask(flag_B, text.valid_BL)], dim=1))
-
-    @staticmethod
     def _target(g_BTC: Tensor, m: int, n: int, flag_B: Tensor) -> Tensor:
         """(B, C) mean of both templates' tokens; of text-only samples the sentence's [CLS]."""
         template_BC = g_BTC[:, :m].mean(dim=1)
@@ -259,10 +253,6 @@ class BITTracker(TrackerBase[TemplateMemory]):
         return torch.where(is_text_only(flag_B)[:, None], text_BC, template_BC)
 
     # -- the protocol ---------------------------------------------------------------------------------------
-
-    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> TemplateMemory:
-        """Start targets: box-only where ``text`` is None, else box and text. The context is not used."""
-        return self.start_memory(template, text)
 
     def locate(self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one per target of the memory -> one box each, maps of one cell."""
@@ -290,14 +280,10 @@ class BITTracker(TrackerBase[TemplateMemory]):
         2); a frozen corner head keeps the statistics of its batch norms. Without a text side all samples must
         be box-only.
         """
-        each_B = views.each()
         self.head.train(self.training and any(p.requires_grad for p in self.head.parameters()))
-        # Sentence, templates, then everything else
-        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
-        first = self.embed_template(views.template).index_select(each_B)
-        template = self.join_recent(first, views)
-        images_B3SS = views.search.image_B3SS.flatten(0, 1)
-        out = self.forward_features(images_B3SS, template, text, views.flag_B[each_B])
+        # Sentence and templates, then everything else
+        text, template, images_B3SS = self.embed_views(views)
+        out = self.forward_features(images_B3SS, template, text, views.flag_B[views.each()])
         return TrainOutputs(
             boxes_BSS4=corners_to_box(out.corners_B4)[:, None, None],
             score_B=out.score_B,

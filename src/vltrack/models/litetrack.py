@@ -132,14 +132,12 @@ class Selection(Batched):
     Attributes:
         keep_BN: bool, True for kept tokens.
         order_BR: long, positions of the R best tokens (kept ones first, fillers after them), in map order.
-        filler_BR: bool, True where ``order_BR`` holds a token that this sample does not keep.
         source_BN: long, for every token the most similar kept one (itself, if kept).
         gate_BN: soft gate in (0, 1) that carries the threshold's gradient.
     """
 
     keep_BN: Tensor
     order_BR: Tensor
-    filler_BR: Tensor
     source_BN: Tensor
     gate_BN: Tensor
 
@@ -299,7 +297,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
 
     def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> PromptMemory:
         """Start targets: box-only where ``text`` is None, else box and text."""
-        start = self.start_memory(template, text)
+        start = super().init_template(template, context, text)
         both = self.joint_template(start.first, start.recent)
         features = self.forward_features(context.image_B3SS, both, start.text, start.flag_B)
         prompts = self.build_prompts(features, both, context.box_B4, start.flag_B)
@@ -340,18 +338,14 @@ class LiteTrack(TrackerBase[PromptMemory]):
         The views of a target are each other's context: prompts for one are built from the other (UVLTrack),
         and its recent template is cut from the other (ours).
         """
-        each_B, count = views.each(), views.present_BV.shape[1]
-        flag_B, box_B4 = views.flag_B[each_B], views.search.box_B4.flatten(0, 1)
-        # Sentence, template, search region through the backbone
-        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
-        first = self.embed_template(views.template).index_select(each_B)
-        template = self.join_recent(first, views)
-        images_B3SS = views.search.image_B3SS.flatten(0, 1)
+        flag_B, box_B4 = views.flag_B[views.each()], views.search.box_B4.flatten(0, 1)
+        # Sentence, templates, search region through the backbone
+        text, template, images_B3SS = self.embed_views(views)
         features = self.forward_features(images_B3SS, template, text, flag_B, select=select)
         # Prompts from the other view of the target
         known_B4 = torch.where(views.present_BV.flatten()[:, None], box_B4, torch.zeros_like(box_B4))
         prompts_B3C = self.build_prompts(features, template, known_B4, flag_B)
-        other_B = torch.arange(len(flag_B), device=flag_B.device).view(-1, count).flip(1).flatten()
+        other_B = torch.arange(len(flag_B), device=flag_B.device).view(views.present_BV.shape).flip(1).flatten()
         # Head
         center_BSS, prompt_BN2, boxes_BSS4 = self.head(features, prompts_B3C[other_B], flag_B)
         return TrainOutputs(
@@ -462,13 +456,7 @@ class TokenSelector(nn.Module):
         reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
         own_N = torch.arange(n, device=keep_BN.device)
         source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
-        return Selection(
-            keep_BN=keep_BN,
-            order_BR=order_BR,
-            filler_BR=~keep_BN.gather(1, order_BR),
-            source_BN=source_BN,
-            gate_BN=gate_BN,
-        )
+        return Selection(keep_BN=keep_BN, order_BR=order_BR, source_BN=source_BN, gate_BN=gate_BN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -497,7 +485,7 @@ class KeptTokens:
             gate_BN1 = selection.gate_BN[..., None].to(x_BNC.dtype)
             tokens, valid = gate_BN1 * x_BNC + (1 - gate_BN1) * x_BNC.detach(), selection.keep_BN
         else:
-            tokens, valid = gather_tokens(x_BNC, selection.order_BR), ~selection.filler_BR
+            tokens, valid = gather_tokens(x_BNC, selection.order_BR), selection.keep_BN.gather(1, selection.order_BR)
         dropped = selection is not None and not training
         return cls(tokens_BRC=tokens, valid_BR=valid, before_BNC=x_BNC, selection=selection, dropped=dropped)
 

@@ -182,10 +182,6 @@ class SATracker(TrackerBase[TemplateMemory]):
 
     # -- the protocol ---------------------------------------------------------------------------------------
 
-    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> TemplateMemory:
-        """Start targets: box-only where ``text`` is None, else box and text. The context is not used."""
-        return self.start_memory(template, text)
-
     def locate(self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one per target of the memory."""
         both = self.joint_template(memory.first, memory.recent)
@@ -199,13 +195,9 @@ class SATracker(TrackerBase[TemplateMemory]):
 
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
         """Training pass (see the base class)."""
-        each_B = views.each()
-        # Sentence, template, then everything else
-        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
-        first = self.embed_template(views.template).index_select(each_B)
-        template = self.join_recent(first, views)
-        images_B3SS = views.search.image_B3SS.flatten(0, 1)
-        maps, search, matches = self.forward_maps(images_B3SS, template, text, views.flag_B[each_B])
+        # Sentence and templates, then everything else
+        text, template, images_B3SS = self.embed_views(views)
+        maps, search, matches = self.forward_maps(images_B3SS, template, text, views.flag_B[views.each()])
         return TrainOutputs(
             boxes_BSS4=maps.boxes_BSS4,
             center_BSS=maps.logits_BSS,

@@ -46,9 +46,14 @@ def split_heads(x_BNC: Tensor, heads: int) -> Tensor:
     return x_BNC.view(*x_BNC.shape[:2], heads, -1).transpose(1, 2)
 
 
+def split_packed(qkv_BNE: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values side by side: (B, N, 3 C) -> (3, B, H, N, D)."""
+    return qkv_BNE.view(*qkv_BNE.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+
+
 def attend_packed(qkv_BNE: Tensor, heads: int, bias: Tensor | None) -> Tensor:
     """Self-attention of queries, keys and values side by side: (B, N, 3 C) -> (B, N, C)."""
-    q, k, v = qkv_BNE.view(*qkv_BNE.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = split_packed(qkv_BNE, heads)
     return attend(q, k, v, bias).transpose(1, 2).flatten(2)
 
 

@@ -183,14 +183,10 @@ def _fill(module: Any, tensors: dict[str, Tensor], prefix: str) -> None:
     module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
 
 
-def _names(state: RunState) -> dict[int, str]:
-    return {id(p): name for name, p in state.model.named_parameters()}
-
-
 def _optimizer_tensors(state: RunState) -> dict[str, Tensor]:
-    names = _names(state)
+    names = {parameter: name for name, parameter in state.model.named_parameters()}
     return {
-        f"optimizer.{names[id(parameter)]}.{key}": torch.as_tensor(value)
+        f"optimizer.{names[parameter]}.{key}": torch.as_tensor(value)
         for parameter, entries in state.optimizer.state.items()
         for key, value in entries.items()
     }

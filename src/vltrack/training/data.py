@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def loader(
     """Batches of steps ``first`` to ``steps`` for one process of ``world``, each with its own indices."""
     return DataLoader(
         dataset,
-        batch_sampler=StepIndices(batch // world, first, steps, rank, world),
+        batch_sampler=(list(step_samples(step, batch, rank, world)) for step in range(first, steps)),
         num_workers=workers,
         collate_fn=_collate,
         persistent_workers=False,
@@ -124,20 +124,11 @@ def loader(
     )
 
 
-class StepIndices:
-    """Sample indices of each step of one process: equally many in all processes, and disjoint."""
-
-    def __init__(self, per_process: int, first: int, steps: int, rank: int, world: int) -> None:
-        self._per_process, self._steps = per_process, range(first, steps)
-        self._rank, self._world = rank, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self._steps:
-            begin = (step * self._world + self._rank) * self._per_process
-            yield list(range(begin, begin + self._per_process))
-
-    def __len__(self) -> int:
-        return len(self._steps)
+def step_samples(step: int, batch: int, rank: int, world: int) -> range:
+    """Sample indices of a step in one process: equally many in all processes, and disjoint."""
+    count = batch // world
+    begin = (step * world + rank) * count
+    return range(begin, begin + count)
 
 
 def _relative(box_xywh: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:

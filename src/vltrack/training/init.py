@@ -96,9 +96,7 @@ def continue_from(run: Path, model: Any, fresh: tuple[str, ...]) -> None:
 
 
 def copy_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Copy parts of another tracker's weights: every parameter whose name matches one of ``patterns``.
-
-    Returns the names that were copied.
+    """Copy another tracker's parameters whose names match one of ``patterns``; returns these names.
 
     Raises:
         ModelNotFound and the other errors of ``checkpoints.store.load``: no such weights.

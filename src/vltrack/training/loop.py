@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,9 @@ from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import default_policy
 from vltrack.training.checkpoint import RunState, read_config, restore_state, save_state
-from vltrack.training.data import Batch, ClipDataset, PairDataset, loader
+from vltrack.training.data import Batch, ClipDataset, PairDataset, loader, step_samples
 from vltrack.training.init import freezing, starting_model
 from vltrack.training.losses import TERMS, PairObjective
-from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.recipes import TrainConfig, to_dict
 from vltrack.training.rollout import ClipObjective
 
@@ -116,7 +116,7 @@ def train(
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise as_resource_error(error, out) from error
-        write_text(out / "config.json", _settings(config))
+        write_text(out / "config.json", json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
     if context.world > 1:
         dist.barrier()
     unfreezer = freezing(model, config)
@@ -128,12 +128,7 @@ def train(
     with _locked(out / "config.json") if context.rank == 0 else nullcontext():
         if resume:
             restore_state(out, state)
-        _Loop(config, state, context, data, out, workers, progress or log_progress).run()
-
-
-def log_progress(step: int, steps: int, note: str) -> None:
-    """Write one line of progress to the log."""
-    log.info("step %d of %d  %s", step, steps, note)
+        _Loop(config, state, context, data, out, workers, progress).run()
 
 
 class _Loop:
@@ -147,10 +142,10 @@ class _Loop:
         data: Path,
         out: Path,
         workers: int,
-        progress: Callable[[int, int, str], None],
+        progress: Callable[[int, int, str], None] | None,
     ) -> None:
         self.config, self.state, self.context, self.out = config, state, context, out
-        self.workers, self.progress = workers, progress
+        self.workers, self.progress = workers, progress or partial(log.info, "step %d of %d  %s")
         self.dataset: Dataset[dict[str, Any]]
         if config.clips.frames:
             words, vocabulary = state.model.max_words, state.model.vocabulary
@@ -215,10 +210,7 @@ class _Loop:
                 raise DataError(f"Sample {sample} is not finite: {name}.", hint="Check the annotations.")
 
     def _samples(self, step: int) -> range:
-        """Indices of the samples of this process in a step."""
-        count = self.config.batch // self.context.world
-        first = (step * self.context.world + self.context.rank) * count
-        return range(first, first + count)
+        return step_samples(step, self.config.batch, self.context.rank, self.context.world)
 
     def _wrap(self) -> nn.Module:
         if self.context.world == 1:
@@ -267,9 +259,8 @@ class _Loop:
     def _update_average(self) -> None:
         # Early on the average follows quickly, else it would keep a share of the random start.
         keep = min(self.config.ema, (1 + self.state.step) / (10 + self.state.step))
-        for slow, fast in zip(
-            self.state.average.state_dict().values(), self.state.model.state_dict().values(), strict=True
-        ):
+        average, model = self.state.average.state_dict(), self.state.model.state_dict()
+        for slow, fast in zip(average.values(), model.values(), strict=True):
             if slow.is_floating_point():
                 slow.lerp_(fast, 1 - keep)
             else:
@@ -347,15 +338,10 @@ def _overlap(engine: Engine, clip: SyntheticClip, mode: Mode) -> float:
     return float(iou_xywh(np.stack(boxes), clip.boxes)[~clip.absent].mean())
 
 
-def cut_for(model: Any, pairs: PairConfig) -> PairConfig:
-    """``pairs`` with the model's crop sizes and factors."""
-    names = ("template_size", "search_size", "template_factor", "search_factor")
-    return replace(pairs, **{name: getattr(model, name) for name in names})
-
-
 def _pairs(config: TrainConfig, model: Any, context: DistributedContext, data: Path, cache: Path) -> PairDataset:
     """Samples in the model's crop sizes; makes the cache of cut-out objects where there is none."""
-    pairs = cut_for(model, config.pairs)
+    crops = ("template_size", "search_size", "template_factor", "search_factor")
+    pairs = replace(config.pairs, **{name: getattr(model, name) for name in crops})
     with_text = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
     later = (config.text_from_step * config.batch, with_text) if config.text_from_step else None
     if context.rank == 0 and not cache.exists():
@@ -408,10 +394,6 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas)
 
 
-def _settings(config: TrainConfig) -> str:
-    return json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n"
-
-
 def _check_folder(config: TrainConfig, out: Path, *, resume: bool) -> None:
     """Check that ``out`` is free, or holds this very run to be resumed. Writes nothing."""
     path = out / "config.json"
@@ -420,7 +402,7 @@ def _check_folder(config: TrainConfig, out: Path, *, resume: bool) -> None:
     if resume and not path.exists():
         raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
     if resume:
-        old, new = read_config(path), json.loads(_settings(config))
+        old, new = read_config(path), json.loads(json.dumps(to_dict(config)))
         changed = sorted(k for k in new if new[k] != old.get(k) and k not in ("save_every", "validate_every"))
         if changed:
             values = ", ".join(f"{key} ({old.get(key)}, now {new[key]})" for key in changed)

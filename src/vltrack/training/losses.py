@@ -180,7 +180,7 @@ def token_loss(logits_BTV: Tensor, box_B4: Tensor, weight_B: Tensor, tokenizer: 
     """
     tokens_BT = tokenizer.encode(box_B4)
     if logits_BTV.shape[1] > COORDINATES:
-        tokens_BT = functional.pad(tokens_BT, (0, 1), value=tokenizer.end)
+        tokens_BT = functional.pad(tokens_BT, (0, 1), value=tokenizer.coordinates + 1)
     by_class_V = torch.ones(tokenizer.size, device=logits_BTV.device)
     by_class_V[tokenizer.coordinates :] = 0.1
     weight_BT = by_class_V[tokens_BT] * weight_B[:, None]

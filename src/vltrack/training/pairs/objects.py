@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.types import Floats, Image
+from vltrack.core.types import Floats, Image, iou_xywh
 from vltrack.datasets.cutouts import CutoutSet, Patch, dominant_color
 from vltrack.datasets.images import AnnotatedObject, ImageSet, IndexedImage, held_out
 from vltrack.training.pairs.rendering import blob_patch, corners, recolor, rounded_corners
@@ -141,13 +141,9 @@ class Library:
             return self.owned(index, number)
         # The main object of the image has no box: its cut-out has the outline.
         key = self._by_file[self.images[index].file][0]
-        cutout = self.cutouts[key]
-        x, y, factor = cutout.origin
+        x, y, factor = self.cutouts[key].origin
         outline = self.cutouts.patch(key).outline.astype(np.float64) * factor + (x, y)
-        return Instance(
-            name=cutout.name, color=cutout.color, clothing_color=cutout.clothing_color, outline=outline,
-            image_index=index, key=key,
-        ), []  # fmt: skip
+        return Instance(name=self.cutouts[key].name, outline=outline, image_index=index, **self._colors(key)), []
 
     def owned(self, index: int, number: int) -> tuple[Instance, list[Instance]]:
         """Annotated object ``number`` of image ``index`` in its place, and the other annotated objects."""
@@ -156,7 +152,7 @@ class Library:
         others = [
             self._annotated(entry, other, outline=corners(other.box))
             for rank, other in enumerate(entry.instances)
-            if rank != number and _overlap(other.box, annotation.box) < 0.7
+            if rank != number and iou_xywh(other.box, annotation.box) < 0.7
         ]
         polygon = annotation.polygon
         instance = self._annotated(
@@ -172,9 +168,8 @@ class Library:
     def _annotated(self, entry: IndexedImage, annotation: AnnotatedObject, **fields: Any) -> Instance:
         """An instance with the colors of its cut-out, where there is one."""
         key = self._key_of(entry.file, annotation)
-        if key is not None:
-            fields |= {"color": self.cutouts[key].color, "clothing_color": self.cutouts[key].clothing_color}
-        return Instance(name=annotation.name, **fields)
+        colors = {} if key is None else self._colors(key) | {"key": -1}
+        return Instance(name=annotation.name, **colors, **fields)
 
     def draw_crowded(self, rng: np.random.Generator) -> tuple[int, list[int]] | None:
         """An image index and the numbers of its objects that are not tiny, in random order."""
@@ -193,13 +188,16 @@ class Library:
                 break
         return pick
 
+    def _colors(self, key: int) -> dict[str, Any]:
+        """Number and colors of a cut-out, as fields of an instance."""
+        return {"key": key, "color": self.cutouts[key].color, "clothing_color": self.cutouts[key].clothing_color}
+
     def _instance(self, key: int) -> Instance:
-        cutout, patch = self.cutouts[key], self.cutouts.patch(key)
+        patch, role_nouns = self.cutouts.patch(key), self._role_nouns.get(key, ())
+        outline = patch.outline.astype(np.float64)
         return Instance(
-            name=cutout.name, color=cutout.color, clothing_color=cutout.clothing_color,
-            outline=patch.outline.astype(np.float64), patch=patch, key=key,
-            role_nouns=self._role_nouns.get(key, ()),
-        )  # fmt: skip
+            name=self.cutouts[key].name, outline=outline, patch=patch, role_nouns=role_nouns, **self._colors(key)
+        )
 
     def _find_crowded(self) -> list[tuple[int, list[int]]]:
         """Images with the numbers of their objects that are neither tiny nor fill the image."""
@@ -246,7 +244,7 @@ class Library:
             for number, annotation in enumerate(entry.instances):
                 w, h = annotation.box[2:]
                 boxed = annotation.polygon is None
-                if min(w, h) < 12 or (boxed and any(_overlap(annotation.box, box) > 0.7 for box in outlined)):
+                if min(w, h) < 12 or (boxed and any(iou_xywh(annotation.box, box) > 0.7 for box in outlined)):
                     continue
                 share = np.sqrt(w * h / area)
                 weight = 1.0 if share < 0.45 else 0.3 if share < 0.7 else 0.06
@@ -310,10 +308,3 @@ def recolored(instance: Instance, rng: np.random.Generator) -> Instance | None:
 def _crop(image: Image, box: Floats) -> Image:
     x, y, w, h = np.round(box).astype(int)
     return image[y : y + h, x : x + w]
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    inter = max(0.0, wide) * max(0.0, high)
-    return inter / (a[2] * a[3] + b[2] * b[3] - inter)

@@ -104,6 +104,12 @@ def rounded_corners(box: ArrayLike) -> Floats:
     return np.stack([x + w / 2 * (1 + px), y + h / 2 * (1 + py)], axis=1)
 
 
+def pixels(box: Floats, size: int) -> tuple[slice, slice]:
+    """Rows and columns of a box x, y, w, h in a view of ``size`` pixels; empty beyond it."""
+    edges = np.clip(np.round([box[:2], box[:2] + box[2:]]), 0, size).astype(int)
+    return slice(edges[0, 1], edges[1, 1]), slice(edges[0, 0], edges[1, 0])
+
+
 def corners(box: ArrayLike) -> Floats:
     """(4, 2) corners of x, y, w, h."""
     x, y, w, h = np.asarray(box, dtype=np.float64)
@@ -187,14 +193,14 @@ class Look:
     """Light, lens and sensor of one view; ``draw_look`` draws the numbers."""
 
     color: Floats
-    gamma: float
-    gray: bool
-    shadow: Floats | None
-    reduce: float
-    blur: float
-    motion: Floats | None
-    noise: float
-    jpeg: int
+    gamma: float = 1.0
+    gray: bool = False
+    shadow: Floats | None = None
+    reduce: float = 1.0
+    blur: float = 0.0
+    motion: Floats | None = None
+    noise: float = 0.0
+    jpeg: int = 0
 
 
 def draw_look(rng: np.random.Generator, *, mild: bool, gray: bool, reduce: float) -> Look:

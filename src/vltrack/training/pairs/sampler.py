@@ -19,7 +19,7 @@ from vltrack.datasets.images import ImageSet
 from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
 from vltrack.prep.crops import Crop, cut, letterbox, mean_color, region_for
 from vltrack.training.pairs.objects import Library
-from vltrack.training.pairs.rendering import Sensor
+from vltrack.training.pairs.rendering import Sensor, pixels
 from vltrack.training.pairs.scene import covered, draw_looks, render
 from vltrack.training.pairs.scenes import compose_scene
 from vltrack.training.pairs.sentences import SceneObject, describe
@@ -216,11 +216,8 @@ def _scene_object(sentence: str, boxes: Floats, size: int) -> SceneObject:
 
 def _fill_padding(image: Image, crop: Crop, frame_size: tuple[int, int]) -> Image:
     """Give the area beyond the frame one color again, which lens and sensor have changed."""
-    x, y, w, h = crop.to_crop((0, 0, *frame_size))
-    low = np.clip(np.round([x, y]), 0, crop.size).astype(int)
-    high = np.clip(np.round([x + w, y + h]), 0, crop.size).astype(int)
-    inside = image[low[1] : high[1], low[0] : high[0]]
+    inside = pixels(crop.to_crop((0, 0, *frame_size)), crop.size)
     framed = np.empty_like(image)
-    framed[:] = np.round(inside.mean(axis=(0, 1)))
-    framed[low[1] : high[1], low[0] : high[0]] = inside
+    framed[:] = np.round(image[inside].mean(axis=(0, 1)))
+    framed[inside] = image[inside]
     return framed

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vltrack.core.types import Floats, Image
 from vltrack.datasets.cutouts import Patch
 from vltrack.training.pairs.objects import Instance, Library
-from vltrack.training.pairs.rendering import Look, Sensor, Wobble, draw_look, near_look, paste, warp_image
+from vltrack.training.pairs.rendering import Look, Sensor, Wobble, draw_look, near_look, paste, pixels, warp_image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +20,7 @@ class Occluder:
 
     box: Floats
     image_index: int
-    color: tuple[int, int, int] | None
+    color: NDArray[np.int64] | None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,19 +90,13 @@ def render(view: View, library: Library, sensor: Sensor, rng: np.random.Generato
 
 
 def _draw_occluder(image: Image, occluder: Occluder, library: Library) -> None:
-    size = image.shape[0]
-    low = np.clip(np.round(occluder.box[:2]), 0, size).astype(int)
-    high = np.clip(np.round(occluder.box[:2] + occluder.box[2:]), 0, size).astype(int)
-    w, h = high - low
-    if w < 1 or h < 1:
-        return
+    hidden = image[pixels(occluder.box, image.shape[0])]
+    h, w = hidden.shape[:2]
     if occluder.color is not None:
-        image[low[1] : high[1], low[0] : high[0]] = occluder.color
-        return
-    source = library.image(occluder.image_index)
-    sh, sw = source.shape[:2]
-    piece = source[: max(2, min(sh, h)), : max(2, min(sw, w))]
-    image[low[1] : high[1], low[0] : high[0]] = cv2.resize(piece, (int(w), int(h)))
+        hidden[:] = occluder.color
+    elif h and w:
+        piece = library.image(occluder.image_index)[: max(2, h), : max(2, w)]
+        hidden[:] = cv2.resize(piece, (w, h))
 
 
 def draw_looks(rng: np.random.Generator, *, mild: bool, near: bool, count: int) -> list[Look]:
@@ -140,7 +135,4 @@ def frame_end(box: Floats, size: int, rng: np.random.Generator) -> tuple[float, 
     return border[0], border[1], border[2], border[3]
 
 
-PLAIN = Look(
-    color=np.eye(3, 4), gamma=1.0, gray=False, shadow=None, reduce=1.0, blur=0.0, motion=None, noise=0.0,
-    jpeg=0
-)  # fmt: skip
+PLAIN = Look(color=np.eye(3, 4))

@@ -80,7 +80,7 @@ def _scene(
     look: Look,
 ) -> Scene:
     views = TrackingViews(config, library, target, rng)
-    views.drop_others()
+    views.others = []
     template = views.template(draw_pose(rng, calm=target.calm))
     template.look = look
     return Scene(views=(template, *searches), given=views.given, text=text, mode="nl")

@@ -235,15 +235,10 @@ def _relations(middle: NDArray[np.float64], target: SceneObject, other: SceneObj
     noun = _SYNONYMS.get(other.name, (other.name,))[0]
     found = []
     if (np.hypot(gap[:, 0], gap[:, 1]) < 1.5 * reach).all():
-        found += [f"next to the {noun}", f"beside the {noun}", f"near the {noun}"]
-    across = (np.abs(gap[:, 0]) > 1.3 * np.abs(gap[:, 1])).all()
-    upright = (np.abs(gap[:, 1]) > 1.3 * np.abs(gap[:, 0])).all()
-    if across and (gap[:, 0] > 0.12).all():
-        found += [f"to the left of the {noun}", f"left of the {noun}"]
-    if across and (gap[:, 0] < -0.12).all():
-        found += [f"to the right of the {noun}", f"right of the {noun}"]
-    if upright and (gap[:, 1] > 0.12).all():
-        found.append(f"above the {noun}")
-    if upright and (gap[:, 1] < -0.12).all():
-        found.append(f"below the {noun}")
-    return found
+        found += ["next to", "beside", "near"]
+    sides = ((("to the left of", "left of"), ("to the right of", "right of")), (("above",), ("below",)))
+    for axis, (before, after) in enumerate(sides):
+        along, across = gap[:, axis], gap[:, 1 - axis]
+        if (np.abs(along) > 1.3 * np.abs(across)).all():
+            found += before if (along > 0.12).all() else after if (along < -0.12).all() else ()
+    return [f"{relation} the {noun}" for relation in found]

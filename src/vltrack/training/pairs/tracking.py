@@ -73,15 +73,11 @@ class TrackingViews:
         self._backdrop = library.draw_background(rng, avoid=(instance.name,))
         self._zoom = float(np.exp(rng.uniform(np.log(0.4), np.log(1.0))))
         self._middle = rng.uniform(0.3, 0.7, size=2)
-        self._others = self._draw_others()
+        self.others = self._draw_others()
         self._spots: list[list[tuple[Pose, Floats]]] = []
         self.given = np.zeros(4)
         self._bends = rng.random() < 0.3
         self._last: Patch | None = None
-
-    def drop_others(self) -> None:
-        """Leave other objects out of the views to come."""
-        self._others = []
 
     def _draw_others(self) -> list[Instance]:
         rng, cut = self._rng, self._instance.patch is not None
@@ -165,9 +161,9 @@ class TrackingViews:
         return view
 
     def _empty(self, size: int) -> View:
-        if not self._others:
+        if not self.others:
             like = self._library.draw_like(self._instance, self._rng)
-            self._others.append(like if like is not None else self._library.draw_object(self._rng))
+            self.others.append(like if like is not None else self._library.draw_object(self._rng))
         base = self._base(size, shift=0.3, other=self._instance.patch is None)
         return View(size=size, base=base, box=_NO_TARGET, look=PLAIN, present=False)
 
@@ -177,7 +173,7 @@ class TrackingViews:
         side = self._config.search_size / self._config.search_factor
         spots = []
         before = self._spots[-1] if near and self._spots else []
-        for number, other in enumerate(self._others):
+        for number, other in enumerate(self.others):
             last = before[number] if number < len(before) else None
             for _ in range(5):
                 pose = draw_pose(rng, near=last[0] if last else None)
@@ -201,52 +197,30 @@ class TrackingViews:
 
     def _hide(self, view: View) -> None:
         """Cover up to half of the target from one side."""
-        rng, (x, y, w, h) = self._rng, view.box
+        rng, spot, sides = self._rng, view.box[:2], view.box[2:]
         part = rng.uniform(0.12, 0.5)
-        across = rng.random() < 0.5
+        axis = 0 if rng.random() < 0.5 else 1
         thick = rng.uniform(0.4, 1.2)
         if rng.random() < 0.35:  # a bar right across the target
             part *= 0.6
-            start = rng.uniform(0, 1 - part)
-            box = (
-                [x + start * w, -8, part * w, view.size + 16]
-                if across
-                else [-8, y + start * h, view.size + 16, part * h]
-            )
-        elif across:
-            left = rng.random() < 0.5
-            box = [
-                x - thick * w if left else x + (1 - part) * w,
-                y - rng.uniform(0, 0.5) * h,
-                (thick + part) * w,
-                1.6 * h,
-            ]
+            low, extent = spot + rng.uniform(0, 1 - part) * sides, part * sides
+            low[1 - axis], extent[1 - axis] = -8, view.size + 16
         else:
-            top = rng.random() < 0.35
-            box = [
-                x - rng.uniform(0, 0.5) * w,
-                y - thick * h if top else y + (1 - part) * h,
-                1.6 * w,
-                (thick + part) * h,
-            ]
-        area = np.array(box, dtype=np.float64)
+            before = rng.random() < (0.5, 0.35)[axis]
+            low, extent = spot - rng.uniform(0, 0.5) * sides, 1.6 * sides
+            low[axis] = (spot - thick * sides if before else spot + (1 - part) * sides)[axis]
+            extent[axis] = (thick + part) * sides[axis]
         if rng.random() < 0.4:
             blocker = self._library.draw_object(rng)
             turned = flipped(np.eye(2)) if rng.random() < 0.5 else np.eye(2)
-            matrix = place(
-                blocker.outline,
-                turned,
-                float(np.sqrt(min(area[2], 2 * w) * min(area[3], 2 * h))),
-                area[:2] + area[2:] / 2,
-            )
+            size = float(np.sqrt(np.minimum(extent, 2 * sides).prod()))
+            matrix = place(blocker.outline, turned, size, low + extent / 2)
             if blocker.patch is not None and covered(view.box, bounds(apply(matrix, blocker.outline))) < 0.6:
                 view.front.append((blocker.patch, matrix))
                 return
-        color = None
-        if rng.random() < 0.4:
-            red, green, blue = (int(v) for v in rng.integers(0, 256, size=3))
-            color = (red, green, blue)
-        view.occluders.append(Occluder(box=area, image_index=self._library.draw_background(rng), color=color))
+        color = rng.integers(0, 256, size=3) if rng.random() < 0.4 else None
+        box, index = np.concatenate([low, extent]), self._library.draw_background(rng)
+        view.occluders.append(Occluder(box=box, image_index=index, color=color))
 
     def described(self, views: list[View], neighbors: list[Instance]) -> tuple[SceneObject, list[SceneObject]]:
         """The target and the other objects as sentences describe them, from the views with the target.
@@ -257,7 +231,7 @@ class TrackingViews:
         seen = [view for view in views[1:] if view.present]
         target = self._instance.in_views(np.array([v.box for v in seen] or nowhere), side)
         others = []
-        for other in self._others:
+        for other in self.others:
             boxes = [next((b for o, b in view.shown if o is other), view.box) for view in seen]
             others.append(other.in_views(np.array(boxes or nowhere[:1] * 2), side))
         for neighbor in neighbors:
