@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_stub import StubFollower
+from stub_command import StubFollower
 
 from vltrack.api import inputs
 from vltrack.api import track as job

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from hostile import Malicious
 from vltrack.datasets.catalogue import videos
+from vltrack.datasets.images import ImageSet
 
 
 @pytest.fixture
@@ -107,3 +110,48 @@ def test_mimic_wants_an_empty_folder(command, tnl2k: Path, tmp_path: Path) -> No
     made = command("datasets", "mimic", "nfs", "--out", tmp_path / "n", "--seed", "3", "--json").json
     assert (made["name"], made["seed"]) == ("nfs", 3)
     assert made["files"] == sum(path.is_file() for path in (tmp_path / "n").rglob("*"))
+
+
+# -- referring expressions --------------------------------------------------------------------------
+
+
+def test_a_miniature_is_made_checked_and_converted_again(command, tmp_path: Path) -> None:
+    root = tmp_path / "small"
+    command("datasets", "mimic", "refcocog", "--out", root).ends(0)
+    lines = root / "split" / "data" / "gref" / "gref_val.jsonl"
+    first, pickled = lines.read_bytes(), lines.with_suffix(".pth")
+    command("datasets", "check", root).ends(0)
+    for file in root.rglob("*.jsonl"):
+        file.unlink()
+    assert "Convert it once: vltrack datasets convert" in command("datasets", "check", root).ends(4).out
+    command("datasets", "convert", pickled).ends(0, "wrote 12 referring expressions (val 12) to ")
+    assert lines.read_bytes() == first
+    command("datasets", "convert", pickled).ends(2, "--overwrite")
+    said = command("datasets", "convert", pickled, "--overwrite", "--json").ends(0).json
+    assert (said["phrases"], said["splits"]) == (12, {"val": 12})
+
+
+@pytest.mark.fault("D13")
+def test_what_cannot_be_converted(command, tmp_path: Path) -> None:
+    file = tmp_path / "refs(unc).p"
+    file.write_bytes(pickle.dumps([{"ann_id": Malicious(tmp_path / "mark")}]))
+    said = command("datasets", "convert", file).ends(4, "could run code", "posix.system").err
+    assert "Traceback" not in said
+    command("datasets", "convert", tmp_path / "no.pth").ends(4)
+    command("datasets", "convert", file, "--out", tmp_path / "x.txt").ends(2)
+    file = tmp_path / "mine.pth"
+    file.write_bytes(pickle.dumps([("a.jpg", 0, [1, 2, 11, 22], "a man", 0)]))
+    command("datasets", "convert", file).ends(2, "--boxes xywh")
+    command("datasets", "convert", file, "--boxes", "xyxy").ends(0)
+    assert json.loads(file.with_suffix(".jsonl").read_text())["box"] == [1, 2, 10, 20]
+    assert not (tmp_path / "mark").exists()
+
+
+def test_coco_becomes_images_to_train_on(command, tmp_path: Path) -> None:
+    coco, out = tmp_path / "coco", tmp_path / "made" / "images"
+    command("datasets", "mimic", "coco2017", "--out", coco).ends(0)
+    words = ("datasets", "export-pictures", coco, "--out", out, "--min-side", "15")
+    command(*words).ends(0, "listed 3 images")
+    assert len(ImageSet.load(out)) == 3
+    command(*words).ends(2)
+    command(*words, "--overwrite", "--split", "test").ends(4, "'test'")

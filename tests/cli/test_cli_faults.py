@@ -33,19 +33,12 @@ def test_missing_input(command, stub, tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("V04")
-@pytest.mark.parametrize(
-    "name", ["http://host/a.mp4", "concat:a.mp4|b.mp4", "subfile,,start,0,end,9,,:a.mp4", "data:,x"]
-)
-def test_addresses_are_refused(command, stub, name: str) -> None:
-    refused(command("track", name, *BOX), 3, "VideoForbiddenFormat")
-
-
-@pytest.mark.fault("V04")
-def test_network_needs_its_flag_and_a_colon_in_a_name_is_no_address(
+def test_addresses_are_refused_and_a_colon_in_a_name_is_no_address(
     command, stub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = command("track", "rtsp://host/stream", *BOX)
-    refused(done, 3, "VideoForbiddenFormat", says="--allow-network")
+    for name in ("http://host/a.mp4", "concat:a.mp4|b.mp4", "subfile,,start,0,end,9,,:a.mp4", "data:,x"):
+        refused(command("track", name, *BOX), 3, "VideoForbiddenFormat")
+    refused(command("track", "rtsp://host/stream", *BOX), 3, "VideoForbiddenFormat", says="--allow-network")
     monkeypatch.chdir(tmp_path)
     shutil.copy(clip, tmp_path / "http:a.mp4")
     assert command("track", "http:a.mp4", *BOX, "--end", "1").code == 0
@@ -128,25 +121,6 @@ def test_sentences_without_a_word(command, stub, clip: Path) -> None:
         assert (done.code, "only the box is used" in done.err) == (0, True)
 
 
-@pytest.mark.fault("P08")
-@pytest.mark.parametrize(
-    ("words", "flag"),
-    [
-        ([], "--text"),
-        (["--mode", "nl", *BOX], "--text"),
-        (["--mode", "bbox", "--text", "the dog"], "--box"),
-        (["--mode", "nlbbox", "--text", "the dog"], "--box"),
-        (["--mode", "nlbbox", *BOX], "--text"),
-        (["--mode", "bbox", "--text", "the dog", *BOX], "--text"),
-        (["--mode", "nl", "--text", "the dog", *BOX], "--box"),
-        (["--text", "a dog", "--text-file", "x"], "--text-file"),
-        (["--text", "a dog", "--line", "2"], "--text-file"),
-    ],
-)
-def test_modes_and_flags_that_do_not_fit(command, stub, clip: Path, words: list[str], flag: str) -> None:
-    refused(command("track", clip, *words), 2, "UsageError", says=flag)
-
-
 @pytest.mark.fault("P11")
 def test_prompt_files(command, stub, clip: Path, tmp_path: Path) -> None:
     file = tmp_path / "words.txt"
@@ -165,32 +139,53 @@ def test_prompt_files(command, stub, clip: Path, tmp_path: Path) -> None:
     refused(command("track", clip, "--text-file", tmp_path / "none.txt"), 3, "InputError")
 
 
-@pytest.mark.fault("B01")
-@pytest.mark.parametrize(
-    "box", ["1,2,3", "1,2,3,4,5", "1;2;3;4", "1,2,3,4px", "nan,1,2,3", "1,2,inf,4", "1e400,1,2,3", "", "a"]
-)
-def test_boxes_of_no_four_numbers(command, stub, clip: Path, box: str) -> None:
-    refused(command("track", clip, "--box", box), 3, "BoxInvalid")
-
-
 @pytest.mark.fault("B11")
 def test_start_frame(command, stub, clip: Path) -> None:
     done = command("track", clip, *BOX, "--start-frame", "38")
     assert done.out.splitlines()[1].startswith("38,")
-    refused(command("track", clip, *BOX, "--start", "40"), 3, "BoxFrameOutOfRange")
-    refused(command("track", clip, *BOX, "--start", "9", "--end", "9"), 2, "UsageError")
 
 
-@pytest.mark.fault("B12")
-def test_two_boxes_are_two_targets(command, stub, clip: Path) -> None:
-    refused(command("track", clip, *BOX, *BOX), 2, "UsageError", says="--target")
-    refused(command("track", clip, *BOX, "--target", "1:the dog"), 2, "UsageError")
-    refused(command("track", clip, "--target", "1:a dog", "--target", "1:a cat"), 2, "UsageError", says="two")
-    refused(command("track", clip, "--target", "the dog"), 2, "UsageError", says="name")
+DOG = ("--text", "the dog")
+REFUSED = {
+    ("P08", 2, "UsageError"): [
+        ([], "--text"),
+        (["--mode", "nl", *BOX], "--text"),
+        (["--mode", "bbox", *DOG], "--box"),
+        (["--mode", "nlbbox", *DOG], "--box"),
+        (["--mode", "nlbbox", *BOX], "--text"),
+        (["--mode", "bbox", *DOG, *BOX], "--text"),
+        (["--mode", "nl", *DOG, *BOX], "--box"),
+        ([*DOG, "--text-file", "x"], "--text-file"),
+        ([*DOG, "--line", "2"], "--text-file"),
+    ],
+    ("B01", 3, "BoxInvalid"): [
+        (["--box", box], box)
+        for box in ("1,2,3", "1,2,3,4,5", "1;2;3;4", "1,2,3,4px", "nan,1,2,3", "1,2,inf,4", "1e400,1,2,3", "", "a")
+    ],
+    ("B11", 3, "BoxFrameOutOfRange"): [([*BOX, "--start", "40"], "40")],
+    ("B11", 2, "UsageError"): [([*BOX, "--start", "9", "--end", "9"], "9")],
+    ("B12", 2, "UsageError"): [
+        ([*BOX, *BOX], "--target"),
+        ([*BOX, "--target", "1:the dog"], "--target"),
+        (["--target", "1:a dog", "--target", "1:a cat"], "two"),
+        (["--target", "the dog"], "name"),
+    ],
+    ("C17", 2, "UsageError"): [
+        ([*BOX, "--set", "policy.windo=0.4"], "window"),
+        ([*BOX, "--set", "policy.window=7"], "window"),
+        ([*BOX, "--set", "window=0.4"], "policy."),
+    ],
+}
+"""Row of the fault table, exit code and error -> flags, and what the message holds."""
 
 
-@pytest.mark.fault("C17")
-def test_unknown_settings(command, stub, clip: Path) -> None:
-    refused(command("track", clip, *BOX, "--set", "policy.windo=0.4"), 2, "UsageError", says="window")
-    refused(command("track", clip, *BOX, "--set", "policy.window=7"), 2, "UsageError", says="window")
-    refused(command("track", clip, *BOX, "--set", "window=0.4"), 2, "UsageError")
+@pytest.mark.parametrize(
+    ("words", "code", "name", "says"),
+    [
+        pytest.param(words, code, name, says, marks=pytest.mark.fault(row))
+        for (row, code, name), cases in REFUSED.items()
+        for words, says in cases
+    ],
+)
+def test_flags_that_are_refused(command, stub, clip: Path, words: list[str], code: int, name: str, says: str) -> None:
+    refused(command("track", clip, *words), code, name, says=says)

@@ -63,14 +63,6 @@ def test_import_of_the_package_is_light_and_lazy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_public_names() -> None:
-    assert dir(vltrack) == sorted([*vltrack.__all__, "__version__"])
-    assert all(getattr(vltrack, name).__doc__ for name in vltrack.__all__)
-    assert vltrack.Target(text="the dog").mode == "nl"
-    with pytest.raises(AttributeError, match="no attribute 'trakc'"):
-        _ = vltrack.trakc  # type: ignore[attr-defined]
-
-
 def test_version(command) -> None:
     done = command("--version")
     assert (done.code, done.out, done.err) == (0, f"vltrack {vltrack.__version__}\n", "")

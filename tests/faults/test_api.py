@@ -1,12 +1,24 @@
-"""Rows A01-A04, A08 and A10 of the fault table: wrong arguments, wrong order, wrong thread, copies."""
+"""Rows A01-A11 of the fault table: arguments, order, threads, interrupts, processes, and what is left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
+import inspect
+import linecache
+import logging
+import multiprocessing
+import os
 import pickle
+import random
+import sys
 import threading
-from collections.abc import Callable
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,8 +29,10 @@ from PIL import Image as Pictures
 import vltrack
 from scripted import EAGER, Spotter, boxes, clip, moving, scene, tiny_weights, tracker
 from vltrack.api.track import track
-from vltrack.core.errors import ImageError, StateError
+from vltrack.core.errors import BoxOutside, ImageError, StateError
 from vltrack.core.types import Target
+from vltrack.tracking import engine as engine_module
+from vltrack.tracking import tracker as session_module
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import MultiTracker, Tracker
 
@@ -232,3 +246,263 @@ def test_a_tracker_cannot_be_pickled_or_copied(act) -> None:
     for one in (following, MultiTracker(following)):
         with pytest.raises(TypeError, match=type(one).__name__):
             act(one)
+
+
+# -- A05, A11: what is freed ----------------------------------------------------------------------
+
+
+def children() -> set[str]:
+    """Process ids of this process's children."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found |= set((task / "children").read_text().split())
+    return found
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.fault("A05")
+def test_an_exception_in_the_users_frames_comes_through_unchanged() -> None:
+    class Mine(Exception):
+        pass
+
+    mine = Mine("own")
+
+    def frames() -> Iterator[np.ndarray]:
+        yield from moving(2)
+        raise mine
+
+    following = tracker(Spotter())
+    steps = following.stream(frames(), box=RED)
+    assert [next(steps).index, next(steps).index] == [0, 1]
+    with pytest.raises(Mine) as caught:
+        next(steps)
+    assert caught.value is mine
+    assert following.update(moving(3)[2]).visible
+
+
+@pytest.mark.fault("A05")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to count processes and handles")
+@pytest.mark.parametrize("how", ["close", "forget", "raise", "start fails"])
+def test_a_stream_that_is_left_early_frees_the_decoder(how) -> None:
+    following = tracker(Spotter())
+    gc.collect()
+    before = descriptors(), children()
+    steps = following.stream(CLIP, box=(-500, 0, 5, 5) if how == "start fails" else (40, 30, 40, 40))
+    if how == "start fails":
+        with pytest.raises(BoxOutside):
+            next(steps)
+    else:
+        next(steps)
+        assert children() > before[1], "the decoder is a process"
+    if how == "close":
+        steps.close()
+    elif how == "raise":
+        with pytest.raises(KeyError):
+            steps.throw(KeyError("x"))
+    del steps
+    gc.collect()
+    assert (descriptors(), children()) == before
+
+
+@pytest.mark.fault("A11")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to count handles")
+def test_trackers_that_come_and_go_leave_nothing() -> None:
+    images = moving(3)
+
+    def cycle() -> None:
+        following = tracker(Spotter())
+        following.init(images[0], box=RED, text="the red thing")
+        following.update(images[1])
+        many = MultiTracker(following)
+        many.init(images[0], {"a": Target(box=RED), "b": Target(text="the red thing")})
+        many.update(images[2])
+
+    for _ in range(20):
+        cycle()
+    gc.collect()
+    handles, held = descriptors(), resident_bytes()
+    for _ in range(200):
+        cycle()
+    gc.collect()
+    assert descriptors() == handles
+    assert resident_bytes() - held < 16 << 20
+
+
+@pytest.mark.fault("A11")
+def test_a_tracker_is_freed_with_its_last_name(loaded) -> None:
+    following = fresh(loaded)
+    list(following.stream(clip(2), box=BLOCK))
+    gone = weakref.ref(following)
+    del following
+    assert gone() is None, "no cycle holds the tensors"
+
+
+# -- A06: processes -------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("A06")
+def test_a_spawned_process_loads_its_own(weights, loaded) -> None:
+    images = clip(3)
+    here = boxes(fresh(loaded), images, BLOCK)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.apply(track, (images,), {"box": BLOCK, "model": weights, "policy": EAGER})
+    np.testing.assert_array_equal(there.boxes, here)
+
+
+# -- A07: nothing of the process is touched -------------------------------------------------------
+
+
+def surroundings() -> dict[str, Any]:
+    """What a library must leave alone, as things that can be compared."""
+    return {
+        "random": random.getstate(),
+        "numpy": repr(np.random.get_state()),  # noqa: NPY002 - the old global generator is what is watched
+        "numpy errors": np.geterr(),
+        "torch": torch.get_rng_state().tolist(),
+        "torch modes": (
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.get_default_dtype(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.backends.cudnn.deterministic,
+            torch.get_float32_matmul_precision(),
+        ),
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "warnings": list(warnings.filters),
+        "logging": (logging.root.level, list(logging.root.handlers), logging.root.manager.disable),
+        "hooks": (sys.excepthook, sys.stdout, sys.stderr, threading.excepthook),
+        "threads": {t.name for t in threading.enumerate()},
+    }
+
+
+@pytest.mark.fault("A07")
+def test_the_process_is_as_it_was(weights) -> None:
+    torch_threads = torch.get_num_threads()
+    before = surroundings()
+    following = Tracker.load(weights, threads=torch_threads)
+    following.init(clip(1)[0], text="the block")
+    list(following.stream(clip(3), box=BLOCK, text="the block"))
+    with pytest.raises(ImageError):
+        following.update(None)
+    after = surroundings()
+    for name, value in before.items():
+        assert after[name] == value, name
+    assert torch.get_num_threads() == torch_threads
+
+
+@pytest.mark.fault("A07")
+def test_threads_are_set_as_documented(weights) -> None:
+    count = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        Tracker.load(weights, device="cpu")
+        assert torch.get_num_threads() == 1, "one thread is fastest for tiny"
+        Tracker.load(weights, device="cpu", threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(count)
+
+
+# -- A09: a step is done or not done --------------------------------------------------------------
+
+
+@pytest.mark.fault("A09")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
+@pytest.mark.parametrize("where", ["network", "cut", "choose", "smooth_size", "mean_color", "Step"])
+def test_a_step_that_breaks_leaves_the_state(monkeypatch, where, error) -> None:
+    model = Spotter()
+    following, control = tracker(model), tracker(Spotter())
+    many = MultiTracker(following)
+    images = moving()
+    targets = {"a": Target(box=RED), "b": Target(box=(60, 40, 10, 10))}
+    many.init(images[0], targets)
+    for one in (following, control):
+        one.init(images[0], box=RED)
+        one.update(images[1])
+    many.update(images[1])
+
+    def fault(*_: object, **__: object) -> None:
+        raise error("now")
+
+    with monkeypatch.context() as patch:
+        if where == "network":
+            patch.setattr(model, "fault", fault)
+        else:
+            patch.setattr(session_module if where == "Step" else engine_module, where, fault)
+        for call in (
+            lambda: following.update(images[5]),
+            lambda: many.update(images[5]),
+            *([lambda: following.init(images[5], box=(1, 1, 9, 9))] if where in ("cut", "Step") else []),
+        ):
+            with pytest.raises(error, match="now"):
+                call()
+    expected = control.update(images[2])
+    for step in (following.update(images[2]), many.update(images[2])["a"]):
+        np.testing.assert_array_equal(step.box, expected.box)
+        assert (step.index, step.score) == (expected.index, expected.score) == (2, 0.95)
+
+
+def interrupted_at(line: int, call: Callable[[], object]) -> bool:
+    """Run ``call`` with a KeyboardInterrupt before the ``line``-th line in ``tracking``; whether it came."""
+    count = 0
+    folder = str(Path(inspect.getfile(Tracker)).parent)
+
+    def watch(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(folder):
+            return None
+        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        # A trace may raise between a `with` and its exit, where Python itself lets no signal in.
+        if event == "line" and not text.strip().startswith("with "):
+            count += 1
+            if count == line:
+                raise KeyboardInterrupt
+        return watch
+
+    former = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(former)
+    return False
+
+
+@pytest.mark.fault("A09")
+def test_an_interrupt_at_any_line_leaves_the_state_before_or_after_the_frame() -> None:
+    images = moving()
+    options = {"refresh_every": 1, "refresh_above": 0.5}
+
+    def ready() -> Tracker:
+        following = tracker(Spotter(), **options)
+        following.init(images[0], box=RED)
+        following.update(images[1])
+        return following
+
+    undone, done = ready(), ready()
+    done.update(images[2])
+    expected = {step.index: step.box for step in (undone.update(images[3]), done.update(images[3]))}
+    assert len(expected) == 2
+    seen, line = set(), 1
+    while True:
+        following = ready()
+        if not interrupted_at(line, lambda: following.update(images[2])):  # noqa: B023 - called at once
+            break
+        step = following.update(images[3])
+        np.testing.assert_array_equal(step.box, expected[step.index], err_msg=f"line {line}")
+        seen.add(step.index)
+        line += 1
+    assert line > 50, "the lines of a whole step were tried"
+    assert seen == {2, 3}
