@@ -370,8 +370,8 @@ _PAIRS = {
 }  # fmt: skip
 
 
-def dominant_color(pixels: NDArray[np.uint8]) -> str:
-    """Return the color of at least 55 % of the (N, 3) RGB pixels.
+def dominant_color(pixels: NDArray[np.uint8], share: float = 0.55) -> str:
+    """Return the color of at least ``share`` of the (N, 3) RGB pixels.
 
     "black and white" where two contrasting colors fill three quarters, "" where no color is clear.
     """
@@ -380,7 +380,7 @@ def dominant_color(pixels: NDArray[np.uint8]) -> str:
     red, green, blue = (pixels[:, channel] >> 4 for channel in range(3))
     counts = np.bincount(_TABLE[red, green, blue], minlength=len(COLORS)) / len(pixels)
     second, best = (int(i) for i in counts.argsort()[-2:])
-    if counts[best] >= 0.55:
+    if counts[best] >= share:
         return COLORS[best]
     contrast = frozenset((COLORS[best], COLORS[second])) in _PAIRS
     if contrast and counts[second] >= 0.28 and counts[best] + counts[second] >= 0.75:
