@@ -1,4 +1,4 @@
-"""Resolve a model's name to its weights, and read the card next to them, without loading torch."""
+"""Weights of a model's name, and the card next to them, without loading torch."""
 
 from __future__ import annotations
 
@@ -79,9 +79,7 @@ def find_file(name_or_path: str | Path) -> Path:
             )
         path = path.with_suffix(".safetensors")
         if not path.is_file():
-            raise ModelNotFound(
-                f"There are no weights at {printable(str(path))}.", hint="Check the path, or: vltrack models."
-            )
+            raise ModelNotFound(f"No weights at {printable(path)}.", hint="Check the path, or: vltrack models.")
         return path
     known = model_names()
     full = next((n for n in (known_name(name, known), known_name(f"{name}-tiny", known)) if n in known), "")
@@ -151,7 +149,7 @@ def find_weights(name_or_path: str | Path) -> Weights:
 
     Raises:
         ModelNotFound, CheckpointUnsafe: see ``find_file``. CheckpointVersion: see ``read_card``.
-        CheckpointCorrupt: there is no card, or it was made for another file.
+        CheckpointCorrupt: the card is missing or belongs to another file.
         CheckpointIncomplete: they are only a start for training.
         CheckpointMismatch: this vltrack does not have their tracker or size.
     """

@@ -1,7 +1,7 @@
-"""Import published weights: read files, detect their kind, map their names onto a network of ours, write it.
+"""Import of published weights: read files, detect their kind, map their names onto a network of ours, write it.
 
-Nothing is skipped in silence: a tensor of a file is loaded, or known to have no place in our network, or left
-out by the user; a parameter of ours comes from a file, or the card lists it as fresh.
+Every tensor of a file is loaded, or known to have no place in our network, or left out by the user; every
+parameter of ours comes from a file, or the card lists it as fresh.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ImportedFile:
         loaded: names of our parameters that it set.
         ignored: names of its tensors without a place in our network, or left out by ``partial``.
         number_types: of its tensors, before they were cast to the network's: name -> how many.
-        prepared: what was done to its tensors before mapping, for people; often "".
+        prepared: what was done to its tensors before mapping; often "".
     """
 
     file: str
@@ -74,7 +74,7 @@ class ImportedFile:
             "bytes": self.bytes,
             "kind": self.kind,
             "key_map": self.title,
-            "licence": self.license,
+            "licence": self.license,  # codespell:ignore licence
             "loaded": len(self.loaded),
             "ignored": list(self.ignored),
             "number_types": self.number_types,
@@ -103,7 +103,10 @@ class Imported:
 
 @dataclass(kw_only=True)
 class _Import:
-    """The network while files are loaded into it: who set which parameter, which of ``partial`` occurred."""
+    """The network while files are loaded into it.
+
+    ``set_by`` is parameter -> file that set it, ``met`` those of ``partial`` that begin a name.
+    """
 
     name: str
     model: Any
@@ -158,9 +161,18 @@ def import_weights(
             raise UsageError(f"No parameter name starts with {prefix!r} (--partial).")
     fresh = tuple(key for key in model.state_dict() if key not in work.set_by)
     modes = _modes(work, parts, fresh)
-    done = Imported(path=out, parts=parts, kept_fresh=fresh, modes=modes, complete=bool(modes))
-    store.save(out, model, tracker=card.name, size=size, card=_card(done, work, vocabulary_sha256))
-    return done
+    record: dict[str, Any] = {
+        "complete": bool(modes),
+        "modes": list(modes),
+        "imported": [part.to_dict() for part in parts],
+        "kept_fresh": list(fresh),
+        "partial": list(work.partial),
+        "seed": SEED,
+    }
+    if vocabulary_sha256 is not None and any(key.endswith(_WORD_TABLES[0]) for key in model.state_dict()):
+        record["vocabulary_sha256"] = vocabulary_sha256
+    store.save(out, model, tracker=card.name, size=size, card=record)
+    return Imported(path=out, parts=parts, kept_fresh=fresh, modes=modes, complete=bool(modes))
 
 
 def _check_request(files: Sequence[Path], name: str, kinds: Sequence[str], partial: Sequence[str]) -> None:
@@ -184,7 +196,7 @@ def _check_request(files: Sequence[Path], name: str, kinds: Sequence[str], parti
 
 
 def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
-    """Load one file into the network; its tensors are freed before the next is read."""
+    """Load one file into the network."""
     tensors, sha256, size = _read(file)
     left_out = {n: t for n, t in tensors.items() if _TRAINING.fullmatch(n) or n.startswith(work.wrappers)}
     given = _unwrapped({name: tensor for name, tensor in tensors.items() if name not in left_out}, file)
@@ -201,7 +213,12 @@ def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
     try:
         report = apply_key_map(work.model, prepared, keymap)
     except (CheckpointMismatch, CheckpointNonFinite) as error:
-        raise type(error)(f"{file}: {error.message}", hint=error.hint or _sizes_of(work)) from None
+        config = work.model.config
+        sizes = (
+            f"{work.name} has a width of {config.width}, templates of {config.template_size} pixels and search "
+            f"regions of {config.search_size}."
+        )
+        raise type(error)(f"{file}: {error.message}", hint=error.hint or sizes) from None
     work.set_by.update(dict.fromkeys(report.loaded, str(file)))
     names = (*own, *given, *map(keymap.current, given))
     for prefix in work.partial:
@@ -235,14 +252,6 @@ def _unwrapped(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
             )
         first[own] = name
     return {own: tensors[name] for own, name in first.items()}
-
-
-def _sizes_of(work: _Import) -> str:
-    config = work.model.config
-    return (
-        f"{work.name} has a width of {config.width}, templates of {config.template_size} pixels and search "
-        f"regions of {config.search_size}."
-    )
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], str, int]:
@@ -317,18 +326,3 @@ def _modes(work: _Import, parts: Sequence[ImportedFile], fresh: Sequence[str]) -
     if any(not name.startswith(harmless) and not name.endswith(_COUNTS) for name in fresh):
         return ()
     return tuple(str(mode) for mode in Mode if trained and all(mode in source.trained for source in trained))
-
-
-def _card(done: Imported, work: _Import, vocabulary_sha256: str | None) -> dict[str, Any]:
-    """Return the entries of the card that say where the weights come from."""
-    card: dict[str, Any] = {
-        "complete": done.complete,
-        "modes": list(done.modes),
-        "imported": [part.to_dict() for part in done.parts],
-        "kept_fresh": list(done.kept_fresh),
-        "partial": list(work.partial),
-        "seed": SEED,
-    }
-    if vocabulary_sha256 is not None and any(name.endswith(_WORD_TABLES[0]) for name in work.model.state_dict()):
-        card["vocabulary_sha256"] = vocabulary_sha256
-    return card

@@ -38,8 +38,7 @@ class WeightSource:
     """A family of published weights.
 
     Attributes:
-        title: the name of the method.
-        file: the published file, as an example.
+        title: the name of the method. docs/import-weights.md lists its files.
         mark: pattern of a name that such files hold, and families further down in ``SOURCES`` do not.
         license: under which the weights are published; "not stated" if their authors do not say.
         maps: our network's name -> key map to the names in the file.
@@ -52,7 +51,6 @@ class WeightSource:
     """
 
     title: str
-    file: str
     mark: str
     license: str
     maps: Mapping[str, KeyMap]
@@ -70,11 +68,8 @@ class WeightSource:
 
 _LITETRACK = ("litetrack-base", "litetrack-uvltrack-base")
 _OSTRACK_LIKE = (
-    "all-in-one-base",
-    "all-in-one-ostrack-base",
-    "sa-tracker-base",
-    "aitrack-base",
-    "aitrack-artrack-base",
+    *("all-in-one-base", "all-in-one-ostrack-base", "sa-tracker-base"),
+    *("aitrack-base", "aitrack-artrack-base"),
 )
 _STARK = ("bit-tracker-stark-base", "bit-tracker-stark-r50")
 _BIT = ("bit-tracker-base", "bit-tracker-base-r50")
@@ -82,7 +77,7 @@ MODES = tuple(Mode)
 
 
 def _without_masks(keymap: KeyMap) -> KeyMap:
-    """The key map for TorchScript files too, which may store the causal mask of each layer as a tensor."""
+    """Return the key map for TorchScript files too, which may store the causal mask of each layer."""
     return replace(keymap, ignored=(*keymap.ignored, r".*attn_mask"))
 
 
@@ -90,7 +85,6 @@ def _without_masks(keymap: KeyMap) -> KeyMap:
 SOURCES: dict[str, WeightSource] = {
     "all-in-one": WeightSource(
         title="All-in-One",
-        file="the released checkpoint of vitb_256_mae_ce_32x4_ep300",
         mark=r"backbone\.language_proj\.weight$",
         license="MIT",
         maps={"all-in-one-base": ALL_IN_ONE},
@@ -101,7 +95,6 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "ostrack": WeightSource(
         title="OSTrack",
-        file="OSTrack_ep0300.pth.tar of vitb_256_mae_ce_32x4_ep300",
         mark=r"box_head\.conv5_ctr\.weight$",
         license="MIT",
         maps=dict.fromkeys(("all-in-one-ostrack-base", "all-in-one-base"), OSTRACK),
@@ -110,7 +103,6 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "litetrack": WeightSource(
         title="LiteTrack",
-        file="the released checkpoint of baseline_base",
         mark=r"backbone\.vit\.blocks\.0\.attn\.fc1\.weight$",
         license="not stated",
         maps={"litetrack-base": LITETRACK},
@@ -119,7 +111,6 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "uvltrack": WeightSource(
         title="UVLTrack",
-        file="UVLTrack_ep0300.pth.tar of baseline_base or baseline_large",
         mark=r"box_head\.conv_cls\.",
         license="MIT",
         maps=dict.fromkeys(("litetrack-uvltrack-base", "litetrack-uvltrack-large"), UVLTRACK),
@@ -127,7 +118,6 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "aitrack": WeightSource(
         title="AITrack",
-        file="the released checkpoint of aitrack_256_full",
         mark=r"lang_embedding\.clip_model\.",
         license="MIT; made from ARTrack, which is not for commercial use",
         maps={"aitrack-base": AITRACK},
@@ -136,7 +126,6 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "artrack": WeightSource(
         title="ARTrack",
-        file="ARTrackSeq_ep0060.pth.tar of artrack_seq_256_full",
         mark=r"pix_head\.",
         license="not for commercial use, says its page",
         maps=dict.fromkeys(("aitrack-artrack-base", "aitrack-base"), ARTRACK),
@@ -145,7 +134,6 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "stark": WeightSource(
         title="STARK",
-        file="STARKST_ep0050.pth.tar of baseline_R101, or of baseline for the sizes with ResNet-50",
         mark=r"box_head\.conv1_tl\.",
         license="MIT",
         maps={**dict.fromkeys(_STARK, STARK), **dict.fromkeys(_BIT, STARK_START)},
@@ -153,15 +141,10 @@ SOURCES: dict[str, WeightSource] = {
         starts=_BIT,
     ),
     "alpha-clip": WeightSource(
-        title="Alpha-CLIP",
-        file="clip_l14_grit20m_fultune_2xe.pth",
-        mark=r"conv1_alpha\.weight$",
-        license="Apache-2.0",
-        maps={"aitrack-base": ALPHA_CLIP_L14},
+        title="Alpha-CLIP", mark=r"conv1_alpha\.weight$", license="Apache-2.0", maps={"aitrack-base": ALPHA_CLIP_L14}
     ),
     "clip": WeightSource(
         title="CLIP",
-        file="ViT-L-14.pt, or model.safetensors of openai/clip-vit-large-patch14: the text encoder",
         mark=r"^token_embedding\.weight$|^text_model\.",
         license="MIT",
         maps={"aitrack-base": _without_masks(clip_map(image=None))},
@@ -169,7 +152,6 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "clip-both": WeightSource(
         title="CLIP",
-        file="the same files: both encoders, without Alpha-CLIP",
         mark=r"^token_embedding\.weight$|^text_model\.",
         license="MIT",
         maps={"aitrack-base": _without_masks(CLIP_VIT_L14)},
@@ -178,7 +160,6 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "bert": WeightSource(
         title="BERT",
-        file="bert-base-uncased (large: bert-large-uncased): model.safetensors or pytorch_model.bin",
         mark=r"embeddings\.word_embeddings\.weight$",
         license="Apache-2.0",
         maps={
@@ -190,14 +171,12 @@ SOURCES: dict[str, WeightSource] = {
     ),
     "resnet": WeightSource(
         title="ResNet",
-        file="torchvision's resnet101-63fe2227.pth, resnet50-0676ba61.pth or similar",
         mark=r"^layer3\.0\.conv1\.weight$",
         license="BSD-3-Clause",
         maps=dict.fromkeys((*_STARK, *_BIT), RESNET),
     ),
     "mae": WeightSource(
         title="MAE",
-        file="mae_pretrain_vit_base.pth, mae_pretrain_vit_large.pth",
         mark=r"blocks\.0\.attn\.qkv\.weight$",
         license="CC-BY-NC-4.0",
         maps={
@@ -208,15 +187,13 @@ SOURCES: dict[str, WeightSource] = {
 }
 
 
-# Prefixes under which training code saves a network; _COMPILED is that of torch.compile.
-_WRAPPERS = re.compile(r"(?:(?:state_dict|model_state_dict|model|net|network|module)\.)+")
-_COMPILED = "_orig_mod."
+# Prefixes under which training code saves a network.
+_WRAPPERS = re.compile(r"^(?:(?:state_dict|model_state_dict|model|net|network|module)\.)+")
 
 
 def bare(name: str) -> str:
     """Return a name without the prefixes of wrapped files: ``net.module.x`` -> ``x``."""
-    name = name.replace(_COMPILED, "")
-    return name.removeprefix(found[0]) if (found := _WRAPPERS.match(name)) else name
+    return _WRAPPERS.sub("", name.replace("_orig_mod.", ""))  # the latter is torch.compile's
 
 
 def partial_map(keymap: KeyMap, own: Iterable[str], skipped: tuple[str, ...]) -> KeyMap:

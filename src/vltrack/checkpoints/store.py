@@ -1,7 +1,4 @@
-"""Save and load our checkpoints: ``NAME.safetensors`` with the tensors, ``NAME.json`` (the card) with facts.
-
-Nothing is unpickled. A file that is cut, changed or of another model is refused with the reason.
-"""
+"""Save and load our checkpoints: tensors in ``NAME.safetensors``, their description in ``NAME.json``, the card."""
 
 from __future__ import annotations
 
@@ -34,7 +31,6 @@ from vltrack.core.errors import (
 from vltrack.core.files import atomic_path, sha256_bytes
 from vltrack.models import MODELS, ModelCard, build, config_of
 
-_ABANDONED = 3600  # seconds
 _KINDS = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -86,10 +82,9 @@ def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> str:
-    """Write a safetensors file and return its sha256.
+    """Write a safetensors file tensor by tensor and return its sha256.
 
-    Tensor by tensor: the library's own function needs the memory of all of them twice more for a moment, or
-    replaces ``path`` by another file.
+    The library's own function may copy all tensors twice, and replaces ``path`` by another file.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header, at = {}, 0
@@ -114,9 +109,9 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed runs left half written; younger files may be those of another run."""
+    """Remove partial files of killed runs that are over an hour old; younger ones may belong to another run."""
     for part in path.parent.glob(f".{glob.escape(path.stem[:40])}.*.part.*"):
-        if time.time() - part.stat().st_mtime > _ABANDONED:
+        if time.time() - part.stat().st_mtime > 3600:
             part.unlink(missing_ok=True)
 
 
@@ -140,7 +135,7 @@ def load(name_or_path: str | Path, *, tracker: str | None = None, start: bool = 
     card = read_card(path)
     if not start:
         check_complete(path, card)
-    # Read once, so that what is checked is what is used, whatever happens to the file meanwhile.
+    # Read once: the bytes that are checked are those that are used, even if the file changes meanwhile.
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -154,7 +149,7 @@ def load(name_or_path: str | Path, *, tracker: str | None = None, start: bool = 
     config = _config(model_card, card, path)
     tensors = _parse(data, path)
     try:
-        # The weights drawn here are all replaced; the caller's random state stays as it is.
+        # The weights drawn here are all replaced; the caller's random state is unchanged.
         with torch.random.fork_rng(devices=[]):
             model = build(model_card, config)
     except (ValueError, RuntimeError) as error:

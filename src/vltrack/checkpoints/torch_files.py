@@ -1,8 +1,7 @@
-"""Read the dense tensors of foreign ``.pth``, ``.safetensors`` and ``.npz`` files; run nothing in them.
+"""Read the dense tensors of foreign ``.pth``, ``.safetensors`` and ``.npz`` files without running code in them.
 
-Torch's own reader is not used: its restricted mode, too, hangs on a crafted file of a few hundred bytes.
-``core.torch_archive`` reads the pickles; here tensors are found in what they hold, and files that would grow
-in memory are refused.
+Torch's own reader is not used: even in its restricted mode a crafted file of a few hundred bytes makes it hang.
+``core.torch_archive`` reads the pickles.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from vltrack.core.torch_archive import (
     Made,
     Refused,
     Storage,
-    TensorPlace,
     TorchArchive,
     check_stored,
     open_archive,
@@ -38,11 +36,7 @@ from vltrack.core.torch_archive import (
 MAX_BYTES = 8 << 30
 ENTRIES = 100_000
 _PICKLE_BYTES, _TABLE_BYTES = 32 << 20, 4 << 20
-_DEPTH = 16
-_NAME = 1000
-_GROWTH = 1.05
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
-REMEDY = "If you trust the file, convert it to .safetensors and give that."
 
 
 def read_tensors(
@@ -54,8 +48,8 @@ def read_tensors(
 
     Args:
         path: ``.safetensors``, ``.npz``, or any other ending for a file of ``torch.save`` or TorchScript.
-        wanted: asked for each name in a file of torch, also that of a dictionary or object; what it rejects
-            is neither entered nor read.
+        wanted: called with each name in a file of torch, also that of a dictionary or object; where it returns
+            False, nothing is entered or read.
         max_bytes: upper bound of the file's size.
 
     Raises:
@@ -83,7 +77,8 @@ def read_tensors(
         raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
     except Refused as error:
         kind = CheckpointUnsafe if error.unsafe else CheckpointCorrupt
-        raise kind(f"{path}: it {error}.", hint=REMEDY if error.unsafe else "Fetch it again.") from None
+        remedy = "If you trust the file, convert it to .safetensors and give that."
+        raise kind(f"{path}: it {error}.", hint=remedy if error.unsafe else "Fetch it again.") from None
     except DAMAGE as error:
         raise CheckpointCorrupt(f"{path} is damaged or not a checkpoint ({str(error)[:200]}).") from None
     if not tensors:
@@ -101,7 +96,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_npz(path: Path, size: int) -> dict[str, Tensor]:
-    """What ``numpy.savez`` wrote: one plain array per entry, each as long as its header says."""
+    """Read a file of ``numpy.savez``: one plain array per entry."""
     with path.open("rb") as file, open_zip(file, _TABLE_BYTES) as archive:
         entries = archive.infolist()
         check_stored(entries, size)
@@ -136,11 +131,17 @@ def _find_tensors(archive: TorchArchive, wanted: Callable[[str], bool]) -> dict[
                 place = tensor_place(value)
             except Refused as error:
                 raise Refused(f"has tensor {name} that {error}", unsafe=error.unsafe) from None
-            found[name] = _view(archive, place, read)
+            kind = getattr(torch, place.storage.kind)
+            if 0 in place.shape:
+                found[name] = torch.empty(place.shape, dtype=kind)
+                continue
+            if place.storage not in read:
+                read[place.storage] = torch.from_numpy(archive.read(place.storage)).view(kind)
+            found[name] = read[place.storage].as_strided(place.shape, place.stride, place.offset)
             continue
         inside = _entries(value)
         visited += len(inside) + 1
-        if depth >= _DEPTH or visited > ENTRIES or len(name) > _NAME:
+        if depth >= 16 or visited > ENTRIES or len(name) > 1000:
             raise Refused("is nested too deeply or has too many entries", unsafe=True)
         named = [(f"{name}.{key}" if name else str(key), entry, depth + 1) for key, entry in inside]
         waiting.extend(entry for entry in reversed(named) if wanted(entry[0]))
@@ -148,7 +149,7 @@ def _find_tensors(archive: TorchArchive, wanted: Callable[[str], bool]) -> dict[
 
 
 def _entries(value: object) -> list[tuple[Any, Any]]:
-    """What can be walked into: entries of a dictionary, entries and attributes of an object."""
+    """Return entries of a dictionary, or entries and attributes of an object, that may hold tensors."""
     if isinstance(value, Made):
         states = value.state if isinstance(value.state, list) else [value.state]
         parts = [value.items, *(state for state in states if isinstance(state, dict))]
@@ -157,18 +158,8 @@ def _entries(value: object) -> list[tuple[Any, Any]]:
     return [(key, entry) for part in parts for key, entry in part.items() if isinstance(entry, dict | Made)]
 
 
-def _view(archive: TorchArchive, place: TensorPlace, read: dict[Storage, Tensor]) -> Tensor:
-    storage = place.storage
-    kind = getattr(torch, storage.kind)
-    if 0 in place.shape:
-        return torch.empty(place.shape, dtype=kind)
-    if storage not in read:
-        read[storage] = torch.from_numpy(archive.read(storage)).view(kind)
-    return read[storage].as_strided(place.shape, place.stride, place.offset)
-
-
 def _check_growth(tensors: dict[str, Tensor], size: int) -> None:
-    """Tensors that share their bytes (tied weights) count once; views of different shape count each."""
+    """Raise ``Refused`` for tensors larger than the file. Tied weights count once, other views each."""
     views = {(t.data_ptr(), t.dtype, t.shape, t.stride()): t.numel() * t.element_size() for t in tensors.values()}
-    if sum(views.values()) > _GROWTH * size:
+    if sum(views.values()) > 1.05 * size:
         raise Refused("holds tensors that are larger than the file", unsafe=True)

@@ -1,8 +1,8 @@
-"""Open files of ``torch.save`` and ``pickle`` as plain data with the places of their tensors; run nothing.
+"""Read files of ``torch.save`` and ``pickle`` as plain data with the places of their tensors; run no code in them.
 
-Three layouts are read: the zip archive of ``torch.save`` and TorchScript (whose code is not read), the row of
-pickles of before 2020, and a bare pickle. ``unpickle.py`` reads the pickles in a process with a deadline and
-a limit of memory; here are the limits for what surrounds them.
+Three layouts are read: the zip archive of ``torch.save`` and TorchScript (whose code is not read), the series
+of pickles of before 2020, and a bare pickle. ``unpickle.py`` reads the pickles in a process with a time and a
+memory limit; the limits for the rest of the file are here.
 """
 
 from __future__ import annotations
@@ -42,10 +42,8 @@ STORAGES = {
 }
 """Name in a pickle -> number type, bytes per number."""
 TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
-_LAYOUT = 1001
 _CHUNK = 1 << 20
 _MOST = 1 << 62
-_DIMENSIONS = 16
 
 
 class Refused(ValueError):
@@ -105,11 +103,8 @@ class TorchArchive:
         if there != length:
             raise ValueError(f"the bytes {storage.key[:40]} are {there}, not {length}")
         if isinstance(self._source, zipfile.ZipFile):
-            with self._source.open(place) as file:
-                raw = _read(file, length)
-                if file.read(1):  # also compares the checksum
-                    raise ValueError(f"the bytes {storage.key[:40]} go on")
-                return raw
+            with self._source.open(place) as file:  # compares the checksum at the end
+                return _read(file, length)
         self._source.seek(place[0])
         return _read(self._source, length)
 
@@ -156,7 +151,7 @@ def tensor_place(value: Made) -> TensorPlace:
             numbers = (-1,)
     if any(type(number) is not int or not 0 <= number < _MOST for number in numbers):
         raise Refused("is not a dense tensor of real numbers", unsafe=True)
-    if len(shape) != len(stride) or len(shape) > _DIMENSIONS:
+    if len(shape) != len(stride) or len(shape) > 16:
         raise Refused(f"has {len(shape)} sides and {len(stride)} strides")
     count, last = 1, offset
     for side, step in zip(shape, stride, strict=True):
@@ -230,7 +225,7 @@ def _open_pickles(file: IO[bytes], size: int, pickle_bytes: int) -> TorchArchive
             raise Refused("holds more than one pickle", names=pickles.names)
         return TorchArchive(file, {}, pickles)
     _, layout, machine, _, keys = pickles.values
-    if layout != _LAYOUT or not isinstance(machine, dict) or machine.get("little_endian") is not True:
+    if layout != 1001 or not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise Refused("has another version of the layout or byte order", names=pickles.names)
     if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
         raise Refused("has the key of a storage that is not text", names=pickles.names)
@@ -249,11 +244,22 @@ def _open_pickles(file: IO[bytes], size: int, pickle_bytes: int) -> TorchArchive
 
 
 class _Pickles:
-    """What ``unpickle.py`` hands back: ``values``, ``names``, ``storages`` and where the pickles ``end``."""
+    """Result of ``unpickle.py``: ``values``, ``names``, ``storages`` and where the pickles ``end``.
+
+    Raises:
+        Refused: damaged pickles, or pickles that take too much time or memory, or crash the unpickler.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.storages: list[Storage] = []
-        answer = json.loads(_unpickle(data), object_hook=self._decode)
+        command = [sys.executable, "-I", "-S", unpickle.__file__, *map(str, (OBJECTS, SECONDS + 1, MEMORY))]
+        try:
+            done = subprocess.run(command, input=data, capture_output=True, timeout=SECONDS, check=False)  # noqa: S603
+        except subprocess.TimeoutExpired:
+            raise Refused(f"takes more than {SECONDS} seconds to unpickle", unsafe=True) from None
+        if done.returncode != 0:
+            raise Refused(f"crashes the unpickler (exit {done.returncode})", unsafe=True)
+        answer = json.loads(done.stdout, object_hook=self._decode)
         self.names = frozenset(answer["names"])
         if answer["error"]:
             reason = answer["error"] if answer["limit"] else f"holds a damaged pickle ({answer['error']})"
@@ -273,19 +279,6 @@ class _Pickles:
             case {"name": path} | {"type": path}:
                 return Made(path)
         return Made("a reference") if "ref" in node else node
-
-
-def _unpickle(data: bytes) -> bytes:
-    """Run ``unpickle.py`` over the data. Raises ``Refused``: it took too long, or it crashed."""
-    limits = (OBJECTS, SECONDS + 1, MEMORY)
-    command = [sys.executable, "-I", "-S", unpickle.__file__, *map(str, limits)]
-    try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=SECONDS, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        raise Refused(f"takes more than {SECONDS} seconds to unpickle", unsafe=True) from None
-    if done.returncode != 0:
-        raise Refused(f"crashes the unpickler (exit {done.returncode})", unsafe=True)
-    return done.stdout
 
 
 def _read(file: IO[bytes], length: int) -> NDArray[np.uint8]:

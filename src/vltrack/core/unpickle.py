@@ -1,8 +1,8 @@
-"""Read pickles as plain data, in a process of its own that imports nothing and calls nothing of a file.
+"""Read pickles as plain data, in a process that imports and calls nothing that a file names.
 
-A pickle is a small program: it imports what it names and calls what it likes. Here Python's unpickler gets an
-inert ``Placeholder`` for every name. What a placeholder cannot stop is a pickle that takes for ever or all
-memory (a tuple of itself twice, sixty times, used as a key; a number of 2 GiB; a stack that overflows), so
+A pickle is a small program: it imports what it names and makes any call. Here Python's unpickler gets an inert
+``Placeholder`` for every name. Placeholders cannot stop a pickle that takes unbounded time or memory (a tuple
+of itself twice, sixty times, used as a key; a number of 2 GiB; a stack that overflows), so
 ``torch_archive.py`` runs this file under limits: ``python -I -S unpickle.py OBJECTS SECONDS BYTES`` reads the
 pickles from standard input and writes one line of JSON to standard output. It imports nothing of vltrack.
 """
@@ -25,7 +25,7 @@ DAMAGE = (
 
 
 class Placeholder:
-    """Inert stand-in for whatever a pickle names: keeps what it is called with, does nothing."""
+    """Inert stand-in for anything that a pickle names: keeps its arguments, does nothing."""
 
     path = ""
 
@@ -80,17 +80,17 @@ class Unpickler(pickle.Unpickler):
 
 
 class LimitExceeded(Exception):
-    """The data unfolds to more than may be handed back."""
+    """The data unfolds to more values than allowed."""
 
 
 class Encoder:
-    """Turn what was unpickled into what JSON holds: at most ``most`` values, none below ``DEPTH`` levels."""
+    """Convert unpickled values to JSON values: at most ``most`` of them, none below ``DEPTH`` levels."""
 
     def __init__(self, most: int) -> None:
         self._left = most
 
     def encode(self, value: object, depth: int = 0) -> object:
-        """Lists and tuples become lists; everything that is not plain becomes an object with one telling key.
+        """Convert a value: tuples become lists, anything that is not plain an object with one of these keys.
 
         ``{"dict": [[key, value], ...]}``, ``{"name": path}``, ``{"ref": key}``, ``{"type": other}`` and
         ``{"made": path, "args": ..., "items": [[key, value], ...], "state": ...}``.
@@ -147,14 +147,10 @@ def main() -> None:
     with contextlib.suppress(ImportError):  # Windows has no limits; the caller's deadline holds there too
         import resource
 
-        for limit, value in (
-            (resource.RLIMIT_AS, size),
-            (resource.RLIMIT_CPU, seconds),
-            (resource.RLIMIT_FSIZE, 0),
-            (resource.RLIMIT_CORE, 0),
-        ):
-            with contextlib.suppress(ValueError, OSError):  # not every system has each
-                resource.setrlimit(limit, (value, value))
+        limits = {"RLIMIT_AS": size, "RLIMIT_CPU": seconds, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}
+        for name, value in limits.items():
+            with contextlib.suppress(AttributeError, ValueError, OSError):  # not every system has each
+                resource.setrlimit(getattr(resource, name), (value, value))
     gc.disable()
     sys.stdout.write(json.dumps(read(sys.stdin.buffer.read(), objects)))
 
