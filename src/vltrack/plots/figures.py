@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -97,9 +96,7 @@ def line_style(number: int, width: float) -> dict[str, Any]:
 
 def figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches."""
-    made = Figure(figsize=(width, height), dpi=200, facecolor="white")
-    FigureCanvasAgg(made)
-    return made
+    return Figure(figsize=(width, height), dpi=200, facecolor="white")
 
 
 def axes_at(made: Figure, left: float, top: float, width: float, height: float, **more: Any) -> Axes:
@@ -363,11 +360,12 @@ def gain_figure(
     if gains.shape != (len(names),) or not len(names):
         raise ValueError(f"{len(names)} names need as many gains, got shape {gains.shape}")
     order = sorted(range(len(names)), key=lambda s: (gains[s], names[s]))
-    every = len(order) <= ALL_NAMED
-    parts = [order] if every else [order[:_WORST], order[-_BEST:]]
-    profile = 0.0 if every else 1.35
-    rows = sum(len(part) for part in parts)
-    gap = 0.02 if every else 0.28
+    if len(order) <= ALL_NAMED:
+        parts, profile, gap = [("", order)], 0.0, 0.02
+    else:
+        parts = [(f"the {_WORST} worst", order[:_WORST]), (f"the {_BEST} best", order[-_BEST:])]
+        profile, gap = 1.35, 0.28
+    rows = sum(len(part) for _, part in parts)
     total = 0.62 + profile + rows * _ROW + gap * len(parts) + 0.36
     colors = (tracker_color(a[0]), tracker_color(b[0]))
     with figure_style():
@@ -377,8 +375,7 @@ def gain_figure(
         if profile:
             _profile(made, gains[order], top, profile - 0.3, colors)
             top += profile
-        heads = [""] if every else [f"the {_WORST} worst", f"the {_BEST} best"]
-        for part, head in zip(parts, heads, strict=True):
+        for head, part in parts:
             top += gap
             write(made, head, _NAMES, top - 0.04, size=SMALL, color=FAINT, va="bottom")
             axes = _bars(made, [(names[s], gains[s]) for s in part], top, _limits(gains), colors)
@@ -437,12 +434,12 @@ def _bars(
     axes.set(xlim=limits, ylim=(len(rows) - 0.5, -0.5), yticks=[])
     axes.tick_params(labelbottom=False)
     for number, (name, value) in enumerate(rows):
-        y, look = top + _ROW * (number + 0.5), {"va": "center_baseline"}
-        write(made, name, _NAMES - 0.08, y, room=_NAMES - 0.2, size=SMALL, ha="right", **look)
+        y = top + _ROW * (number + 0.5)
+        write(made, name, _NAMES - 0.08, y, room=_NAMES - 0.2, size=SMALL, ha="right", va="center_baseline")
         shift, side = (3, "left") if value >= 0 else (-3, "right")
         axes.annotate(
             f"{value:+.1f}".replace("-", "\u2212"), (value, number), (shift, 0), textcoords="offset points",
-            ha=side, fontsize=SMALL - 0.5, color=FAINT, **look,
+            ha=side, va="center_baseline", fontsize=SMALL - 0.5, color=FAINT,
         )  # fmt: skip
     return axes
 

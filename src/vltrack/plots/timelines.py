@@ -175,7 +175,7 @@ def _sorted(panel: Panel) -> tuple[list[str], Floats]:
     values = np.asarray(panel.values_S, dtype=np.float64)
     if values.shape != (len(panel.names),) or not np.isfinite(values).any():
         raise ValueError(f"{len(panel.names)} names and values of shape {values.shape}, finite at least one")
-    order = sorted(np.flatnonzero(np.isfinite(values)), key=lambda i: (-values[i], panel.names[i]))
+    order = sorted(np.flatnonzero(np.isfinite(values)).tolist(), key=lambda i: (-values[i], panel.names[i]))
     names = [panel.names[i] for i in order] if len(order) <= ALL_NAMED else []
     return names, values[order]
 

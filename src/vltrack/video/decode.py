@@ -293,7 +293,7 @@ class _VideoDecoder:
         start, end, stride = self.job["start"], self.job["end"], self.job["stride"]
         self.done = self.done or (end is not None and row.index >= end - 1)
         inside = start <= row.index and (end is None or row.index < end)
-        return inside and (row.index - start) % stride == 0
+        return bool(inside and (row.index - start) % stride == 0)
 
     def _send_info(self, frame: Any) -> Orientation:
         """Send the facts of the source; they need the first frame, whose matrix holds its orientation."""
