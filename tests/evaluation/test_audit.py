@@ -377,8 +377,7 @@ def test_files_have_one_row_per_run_and_are_always_the_same(tmp_path: Path, read
 
 
 def test_a_target_can_be_truncated() -> None:
-    (one,) = targets(1)
-    short = truncated(one, 3)
+    short = truncated(targets(1)[0], 3)
     assert [frame.index for frame in short.frames()] == [0, 1, 2]
     assert short.boxes is not None
     assert len(short.boxes) == 3

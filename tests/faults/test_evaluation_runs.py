@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,12 +60,7 @@ def names(report: RunReport) -> list[str]:
 
 def copied(folder: Path, to: Path) -> Path:
     """A copy of a result folder at ``to`` (as ``whole`` is shared by the tests)."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            target = to / path.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    return to
+    return Path(shutil.copytree(folder, to))
 
 
 # -- E01, E02: a sequence goes wrong ---------------------------------------------------------------
