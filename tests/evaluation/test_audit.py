@@ -442,7 +442,7 @@ def test_opposites_never_keep_a_word() -> None:
 
 
 def test_shuffling_is_a_derangement_and_always_the_same() -> None:
-    said = [f"the {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("dog", "bus", "cup")]
+    said = [f"the {color} {thing}" for color in ("red", "blue", "green") for thing in ("dog", "bus", "cup")]
     others = shuffled(said)
     assert others == shuffled(said)
     assert sorted(others) == sorted(said)

@@ -129,9 +129,9 @@ def test_vot_by_both_protocols(python: Path, tracker: Tracker, tmp_path: Path) -
     names = ("vltrack-python", "vltrack-folder")
     # The toolkit exits with 0 whatever happens; only what it stores counts.
     run = lab.call(python, "-m", "vot", "evaluate", "--workspace", ".", *names, cwd=tmp_path)
-    analysed = lab.call(python, "-m", "vot", "analysis", "--workspace", ".", "--name", "table", *names, cwd=tmp_path)
+    analyzed = lab.call(python, "-m", "vot", "analysis", "--workspace", ".", "--name", "table", *names, cwd=tmp_path)
     table = tmp_path / "analysis" / "table.json"
-    assert table.is_file(), run.stdout + run.stderr + analysed.stdout + analysed.stderr
+    assert table.is_file(), run.stdout + run.stderr + analyzed.stdout + analyzed.stderr
     (accuracy,) = json.loads(table.read_text())["results"]["baseline"]["results"]
     overlaps = []
     for name, clip in made.items():
