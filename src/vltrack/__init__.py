@@ -51,23 +51,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Frame": "core.types",
-    "MultiTracker": "tracking.tracker",
-    "Policy": "tracking.postprocess",
-    "Step": "core.types",
-    "Target": "core.types",
-    "Track": "core.track",
-    "Tracker": "tracking.tracker",
-    "VltrackError": "core.errors",
-    "audit": "api.audit",
-    "compare": "api.compare",
-    "evaluate": "api.evaluate",
-    "import_weights": "api.train",
-    "open_source": "video.source",
-    "report": "api.report",
-    "track": "api.track",
-    "train": "api.train",
-}
+    "Frame": "core.types", "Step": "core.types", "Target": "core.types", "Track": "core.track",
+    "MultiTracker": "tracking.tracker", "Tracker": "tracking.tracker", "Policy": "tracking.postprocess",
+    "VltrackError": "core.errors", "open_source": "video.source",
+    "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate", "import_weights": "api.train",
+    "report": "api.report", "track": "api.track", "train": "api.train",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -68,6 +68,8 @@ def test_a_data_set(command, monkeypatch, clips, tmp_path) -> None:
     rows = list(csv.DictReader((tmp_path / "audit.csv").read_text().splitlines()))
     assert len(rows) == 3 * 5
     assert (tmp_path / "audit.png").read_bytes().startswith(b"\x89PNG")
+    chosen = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl", "--limit", "1", "--json").ends(0).json
+    assert {mode: one["verdict"] for mode, one in chosen["modes"].items()} == {"nl": "too few targets to tell"}
 
 
 def test_a_data_set_that_is_ignored(command, monkeypatch, clips) -> None:
@@ -75,13 +77,6 @@ def test_a_data_set_that_is_ignored(command, monkeypatch, clips) -> None:
     done = command("audit", "litetrack-tiny", "--data", clips, "--limit", "2", "--end", "3", "--quiet").ends(7)
     assert done.err.count("\n") == 1
     assert "litetrack-tiny ignores the sentence (nl and nlbbox)" in done.err
-
-
-def test_modes_are_chosen(command, monkeypatch, clips) -> None:
-    use(monkeypatch, Reader())
-    told = command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl", "--limit", "1", "--json").ends(0).json
-    assert list(told["modes"]) == ["nl"]
-    assert told["modes"]["nl"]["verdict"] == "too few targets to tell"
 
 
 def test_a_clip_has_movement_only(command, monkeypatch, clips, tmp_path) -> None:
@@ -98,13 +93,10 @@ def test_a_clip_has_movement_only(command, monkeypatch, clips, tmp_path) -> None
     assert set(words.json["modes"]) == {"nl"}
 
 
-def test_a_model_without_words_is_told_so(command, monkeypatch, clips) -> None:
+def test_a_model_without_words_or_without_the_mode_is_refused(command, monkeypatch, clips) -> None:
     use(monkeypatch, Reader(), modes=("bbox",))
     command("audit", "litetrack-tiny", "--data", clips).ends(2, "claims to read no sentence")
     command("audit", "litetrack-tiny", "--twins", "2").ends(2)
-
-
-def test_a_mode_that_the_model_has_not_is_told(command, monkeypatch, clips) -> None:
     use(monkeypatch, Reader(), modes=("bbox", "nlbbox"))
     command("audit", "litetrack-tiny", "--data", clips, "--modes", "nl").ends(2, "has no mode nl")
 

@@ -44,7 +44,7 @@ def test_both_conventions_and_the_cause_of_their_difference(command: Command, tn
     tops = [line for line in done.out.splitlines() if line.startswith("  a perfect tracker")]
     ceilings = [line.split()[3:] for line in tops]
     assert ceilings[0] != ceilings[1]
-    assert ceilings[1][2] == "100.00"  # normalised precision of the perfect tracker, absent frames as hits
+    assert ceilings[1][2] == "100.00"  # normalized precision of the perfect tracker, absent frames as hits
     assert "frames without the target" in blocks[2]
 
 

@@ -144,7 +144,7 @@ def test_a_second_start_is_a_clean_one(loaded) -> None:
     assert used.warnings == ()
 
 
-# -- A03, A04: threads and neighbours -------------------------------------------------------------
+# -- A03, A04: threads and neighbors -------------------------------------------------------------
 
 
 @pytest.mark.fault("A03")
