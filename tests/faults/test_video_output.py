@@ -31,7 +31,7 @@ def _decoded(path: Path) -> tuple[list[float], list[NDArray[np.uint8]], str, tup
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (65, 49), (1, 1), (1, 31)])
 def test_all_frames_from_the_first_with_even_sides(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "out.mp4"
-    with VideoWriter(path, width=width, height=height, rate=25, crf=10) as writer:
+    with VideoWriter(path, width=width, height=height, rate=25) as writer:
         for number in range(12):
             writer.write(numbered_image(number * 8, width, height))
     times, images, pix_fmt, size = _decoded(path)

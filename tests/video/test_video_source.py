@@ -20,7 +20,7 @@ from vltrack.video.writer import VideoWriter
 
 
 def _clip(path: Path, count: int = 20) -> Path:
-    with VideoWriter(path, width=64, height=48, rate=25, crf=10) as writer:
+    with VideoWriter(path, width=64, height=48, rate=25) as writer:
         for number in range(count):
             writer.write(np.full((48, 64, 3), 10 * number, np.uint8))
     return path

@@ -97,10 +97,8 @@ class KeyframeSelector:
 
 def evenly(total: int, count: int) -> list[int]:
     """At most ``count`` evenly spread numbers below ``total``, the first and the last among them."""
-    if total < 1:
-        return []
-    steps = max(1, min(count, total) - 1)
-    return sorted({round(step * (total - 1) / steps) for step in range(steps + 1)})[:count]
+    count = min(count, total)
+    return [round(k * (total - 1) / max(1, count - 1)) for k in range(count)]
 
 
 def cut(image: Image, boxes_T4: Box) -> tuple[Image, Box]:

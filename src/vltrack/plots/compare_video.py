@@ -168,7 +168,18 @@ class Band:
         self._values.append((mean, *shown))
         band = self._empty.copy()
         self._draw_timelines(band)
-        self._draw_numbers(band, frame, mean, scores, visible)
+        gap, size = self._gap, self._size
+        large = round(size * 1.5)
+        text = f"{mean:.2f}" if np.isfinite(mean) else "\u2013"
+        right = gap + number_width(text, large, bold=True)
+        write_number(band, text, right, gap + round(size * 1.15), large, INK, bold=True)
+        right = self.width - gap
+        write_number(band, f"{frame[0]}", right, gap, size, FAINT)
+        write_number(band, clock(frame[1]), right, gap + self._row, size, FAINT)
+        for t, score in enumerate(scores):
+            if np.isfinite(score):
+                top = sum(self._lane(t)) // 2 - round(size * 0.72)
+                write_number(band, f"{score:.2f}", right, top, size, INK if visible[t] else FAINT)
         return band
 
     def _draw_timelines(self, band: Image) -> None:
@@ -185,21 +196,6 @@ class Band:
             _fill_columns(here, values[:, number], color, max(1, self._gap // 4))
         now = min(self._left + until, self._right - 1)
         band[self._gap : self._lanes()[-1][1], now] = INK
-
-    def _draw_numbers(
-        self, band: Image, frame: tuple[int, float], mean: float, scores: Sequence[float], visible: Sequence[bool]
-    ) -> None:
-        gap, size = self._gap, self._size
-        large = round(size * 1.5)
-        text = f"{mean:.2f}" if np.isfinite(mean) else "\u2013"
-        right = gap + number_width(text, large, bold=True)
-        write_number(band, text, right, gap + round(size * 1.15), large, INK, bold=True)
-        write_number(band, f"{frame[0]}", self.width - gap, gap, size, FAINT)
-        write_number(band, clock(frame[1]), self.width - gap, gap + self._row, size, FAINT)
-        for t, score in enumerate(scores):
-            if np.isfinite(score):
-                top, ink = sum(self._lane(t)) // 2 - round(size * 0.72), INK if visible[t] else FAINT
-                write_number(band, f"{score:.2f}", self.width - gap, top, size, ink)
 
 
 def _fill_columns(here: Image, values: NDArray[np.float64], color: Color, edge: int) -> None:

@@ -24,7 +24,7 @@ from vltrack.plots.figures import tracker_color
 from vltrack.plots.text import number_width, shortened, width_of, write, write_number
 
 _PAPER: Color = (245, 245, 245)
-_GAP = 8
+_GAP, _WIDTH = 8, 320
 _REPORT_GAP = 14
 WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _REPORT_GAP
 LETTERS = 15
@@ -37,20 +37,12 @@ _WHITE, _INK, _FAINT = (255, 255, 255), (26, 28, 33), (107, 115, 128)
 # -- the sheet of a track -----------------------------------------------------------------------------
 
 
-def contact_sheet(
-    frames: Sequence[tuple[Any, ...]],
-    columns: int = 4,
-    count: int = 12,
-    tile_width: int = 320,
-    labels: Sequence[str] = (),
-) -> Image:
+def contact_sheet(frames: Sequence[tuple[Any, ...]], count: int = 12, labels: Sequence[str] = ()) -> Image:
     """Evenly chosen frames with their boxes; frame number, time and score below; absent ones in gray.
 
     Args:
         frames: tuples ``(image, step, ...)`` in order, one step per target.
-        columns: tiles in a row.
         count: tiles at most; the first and the last frame are always among them.
-        tile_width: width of a tile in pixels.
         labels: one per target, written on the first tile only.
 
     Returns:
@@ -58,37 +50,33 @@ def contact_sheet(
 
     Raises:
         DataError: no frame.
-        ValueError: ``columns`` or ``count`` below 1.
     """
-    if columns < 1 or count < 1:
-        raise ValueError(f"columns is {columns} and count is {count}; both must be at least 1")
     if not frames:
         raise DataError("No frames for a contact sheet.")
     chosen = [frames[pick] for pick in evenly(len(frames), count)]
-    tiles = [_tile(image, steps, tile_width, labels if k == 0 else ()) for k, (image, *steps) in enumerate(chosen)]
-    sheet = grid(tiles, min(columns, len(tiles)), _GAP, _PAPER)
+    tiles = [_tile(image, steps, labels if k == 0 else ()) for k, (image, *steps) in enumerate(chosen)]
+    sheet = grid(tiles, min(COLUMNS, len(tiles)), _GAP, _PAPER)
     return np.pad(sheet, ((_GAP, 0), (0, 0), (0, 0)), constant_values=_PAPER[0])
 
 
-def _tile(image: Image, steps: Sequence[Step], width: int, labels: Sequence[str]) -> Image:
-    """A frame at this width with its boxes, gray if no target is visible, and a caption below."""
-    scale = width / image.shape[1]
+def _tile(image: Image, steps: Sequence[Step], labels: Sequence[str]) -> Image:
+    """A small frame with its boxes, gray if no target is visible, and a caption below."""
+    scale = _WIDTH / image.shape[1]
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = cast(Image, cv2.resize(image, (width, max(1, round(image.shape[0] * scale))), interpolation=how))
+    image = cast(Image, cv2.resize(image, (_WIDTH, max(1, round(image.shape[0] * scale))), interpolation=how))
     absent = bool(steps) and not any(step.visible for step in steps)
     if absent:
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         pale = cv2.addWeighted(gray, 0.6, np.full_like(gray, 200), 0.4, 0)
         image = cast(Image, cv2.cvtColor(pale, cv2.COLOR_GRAY2RGB))
     drawn = draw_steps(image, [replace(step, box=step.box * scale) for step in steps], labels)
-    text_scale = 0.45 * max(0.6, width / 320)
-    _, up, down = text_size("0123", text_scale, 1)
-    strip = np.full((up + down + 6, width, 3), _PAPER, dtype=np.uint8)
+    _, up, down = text_size("0123", 0.45, 1)
+    strip = np.full((up + down + 6, _WIDTH, 3), _PAPER, dtype=np.uint8)
     if steps:
         scores = " ".join(f"{step.score:.2f}" for step in steps)
         caption = f"frame {steps[0].index}   {clock(steps[0].seconds)}   {scores}"
-        caption = shortened_label(caption + ("   not visible" if absent else ""), text_scale, 1, width - 4)
-        put_text(strip, caption, (2, up + 3), text_scale, (120, 120, 120) if absent else DARK)
+        caption = shortened_label(caption + ("   not visible" if absent else ""), 0.45, 1, _WIDTH - 4)
+        put_text(strip, caption, (2, up + 3), 0.45, (120, 120, 120) if absent else DARK)
     return np.vstack([drawn, strip])
 
 

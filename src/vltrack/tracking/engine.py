@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vltrack.core.errors import GroundingFailed, UsageError
 from vltrack.core.types import Box, Image, Status, Target, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
-from vltrack.models.base import BoxedCrop, Memory, Prediction, Text, TrackerModel
+from vltrack.models.base import BoxedCrop, Memory, Prediction, Text, TrackerBase
 from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_color, region_for
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
@@ -61,7 +61,7 @@ class Engine:
 
     def __init__(
         self,
-        model: TrackerModel[Any],
+        model: TrackerBase[Any],
         device: torch.device,
         policy: Policy,
         reader: Callable[[], TextTokenizer] | None = None,

@@ -113,11 +113,8 @@ class Session:
         )
 
     def _exclusive(self) -> threading.Lock:
-        """The lock, for ``with``. Raises ``StateError`` if another thread has it.
-
-        Not ``acquire(blocking=False)``: an interrupt right behind it would leave the lock taken for ever,
-        which ``with`` on the lock itself cannot. Two threads that pass here together still take turns.
-        """
+        """The lock, for ``with``. Raises ``StateError`` if another thread has it."""
+        # Not acquire(blocking=False): an interrupt right behind it would leave the lock taken for ever.
         if self._lock.locked():
             raise StateError("This tracker is in use by another thread.", hint="Load one tracker per thread.")
         return self._lock
@@ -260,7 +257,14 @@ class Tracker(Session):
             VideoReadError, VideoTimeout, VideoDecoderCrashed: reading broke off; after the last step.
             And what ``init``, ``update``, ``open_source`` and the iterable raise.
         """
-        with _frames_of(source, start, end) as frames:
+        opened: AbstractContextManager[Iterable[Frame | Image]]
+        if isinstance(source, str | Path | int):
+            opened = open_source(source, start=start, end=end)
+        elif start != 0 or end is not None:
+            raise UsageError("start and end need a file, a folder or a camera.", hint="Slice the frames before.")
+        else:
+            opened = nullcontext(source)  # the caller's frames stay open
+        with opened as frames:
             number = -1
             for number, frame in enumerate(frames):
                 yield self.init(frame, box=box, text=text) if number == 0 else self.update(frame)
@@ -351,14 +355,3 @@ def _image_of(frame: Frame | Image, index: int) -> tuple[Image | None, int, floa
     if isinstance(frame, Frame):
         return None if frame.image is None else check_image(frame.image), frame.index, frame.seconds
     return check_image(frame), index, index / ARRAY_RATE
-
-
-def _frames_of(
-    source: str | Path | int | Iterable[Frame | Image], start: int, end: int | None
-) -> AbstractContextManager[Iterable[Frame | Image]]:
-    """A source that is opened here and closed at the end, or the caller's frames, which stay open."""
-    if isinstance(source, str | Path | int):
-        return open_source(source, start=start, end=end)
-    if start != 0 or end is not None:
-        raise UsageError("start and end need a file, a folder or a camera.", hint="Slice the frames before.")
-    return nullcontext(source)
