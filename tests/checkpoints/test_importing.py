@@ -1,27 +1,68 @@
-"""Published weights become ours: recognised, mapped, written with a card that keeps nothing to itself."""
+"""Published weights become ours: recognized, mapped, written with a card that keeps nothing to itself."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from published_files import narrow_config, published
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model_cases import CONFIGS
 from vltrack.checkpoints import importing, store
 from vltrack.checkpoints.importing import Imported, import_weights
 from vltrack.checkpoints.sources import MODES, SOURCES
 from vltrack.core.errors import CheckpointIncomplete, CheckpointMismatch, ModelNotFound, UsageError
-from vltrack.models import build, split_name
+from vltrack.models import ModelCard, build, split_name
 
 PAIRS = [(kind, name) for kind, source in SOURCES.items() for name in source.maps]
 WORDS = "ab" * 32
+
+
+def narrow_config(card: ModelCard, size: str) -> Any:
+    """In place of ``models.config_of``: the same network with every width cut down."""
+    return CONFIGS[f"{card.name} narrow {size}"]()
+
+
+@cache
+def shapes_of(name: str) -> dict[str, torch.Size]:
+    """Every parameter of one of ours, narrow."""
+    card, size = split_name(name)
+    model = build(card, narrow_config(card, size))
+    return {own: tensor.shape for own, tensor in model.state_dict().items()}
+
+
+def published(kind: str, name: str, seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of a file of this kind that fits ``name``, drawn anew."""
+    keymap = SOURCES[kind].maps[name]
+    random = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for own, shape in shapes_of(name).items():
+        there = keymap.published(own)
+        if there is not None:
+            tensors[keymap.wrapper + there] = torch.rand(shape, generator=random) + 0.1
+    return tensors | beside(kind, tensors)
+
+
+def beside(kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the file holds that has no place with us."""
+    if kind != "all-in-one":
+        return {}
+    width = len(tensors["net.backbone.patch_embed.proj.bias"])
+    table = "net.language_embeddings."
+    return {
+        f"{table}word_embeddings.weight": torch.ones(200, width),
+        f"{table}position_embeddings.weight": torch.rand(40, width),
+        f"{table}token_type_embeddings.weight": torch.zeros(2, width),
+        f"{table}LayerNorm.weight": torch.ones(width),
+        f"{table}LayerNorm.bias": torch.zeros(width),
+    }
 
 
 @pytest.fixture(autouse=True)

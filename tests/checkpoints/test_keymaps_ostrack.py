@@ -48,7 +48,7 @@ def published_forward(
     asked: int = 3 * 8 + 3,
     eliminate: tuple[int, ...] = (3, 6, 9),
 ) -> tuple[Tensor, Tensor]:
-    """OSTrack-256 from published names: centre map (B, 16, 16), and the box at its peak as cx, cy, w, h."""
+    """OSTrack-256 from published names: center map (B, 16, 16), and the box at its peak as cx, cy, w, h."""
     p = {name.removeprefix("net."): tensor.double() for name, tensor in p.items()}
     patch = p["backbone.patch_embed.proj.weight"], p["backbone.patch_embed.proj.bias"]
     z, x = (F.conv2d(i.double(), *patch, stride=16).flatten(2).mT for i in (template, search))
@@ -79,11 +79,11 @@ def published_forward(
     for sample in range(b):
         grid[sample, places[sample]] = tokens[sample, 64:]
     maps = {t: tower(p, grid.mT.reshape(b, c, 16, 16), t) for t in ("ctr", "offset", "size")}
-    centre, size = (maps[t].sigmoid().clamp(1e-4, 1 - 1e-4) for t in ("ctr", "size"))
-    peak = centre.flatten(1).argmax(dim=1)
+    center, size = (maps[t].sigmoid().clamp(1e-4, 1 - 1e-4) for t in ("ctr", "size"))
+    peak = center.flatten(1).argmax(dim=1)
     offset, extent = (m.flatten(2)[torch.arange(b), :, peak] for m in (maps["offset"], size))
     corner = torch.stack([peak % 16, peak // 16], dim=1)
-    return centre[:, 0], torch.cat([(corner + offset) / 16, extent], dim=1)
+    return center[:, 0], torch.cat([(corner + offset) / 16, extent], dim=1)
 
 
 def tower(p: dict[str, Tensor], x: Tensor, name: str) -> Tensor:
@@ -96,7 +96,7 @@ def tower(p: dict[str, Tensor], x: Tensor, name: str) -> Tensor:
 
 
 def ours_forward(model: AllInOne, template: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
-    """By the protocol, BBOX mode: centre map, and the box of its peak."""
+    """By the protocol, BBOX mode: center map, and the box of its peak."""
     box = torch.tensor([[0.5, 0.5, 0.5, 0.5]]).expand(len(template), -1)
     with torch.no_grad():
         seen = model.locate(search, model.init_template(boxed(template, box), boxed(search, box)))
@@ -172,7 +172,7 @@ def all_in_one() -> dict[str, Tensor]:
 
 
 def released_gain(p: dict[str, Tensor], ids: Tensor) -> Tensor:
-    """1 + normalise(W l + b), l the first row of the embedding layer over word pieces (B, L)."""
+    """1 + normalize(W l + b), l the first row of the embedding layer over word pieces (B, L)."""
     name = "net.language_embeddings."
     rows = p[name + "word_embeddings.weight"][ids] + p[name + "token_type_embeddings.weight"][0]
     rows = rows + p[name + "position_embeddings.weight"][: ids.shape[1]]

@@ -375,10 +375,6 @@ ENDLESS = b")q\x00" + b"".join(b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for
 CRAFTED = {
     "key": ENDLESS + b"K\x01s",
     "key of an object": b"K\x02ccollections\nOrderedDict\n)R" + ENDLESS + b"K\x01ss",
-    "counted": b"K\x02ccollections\nCounter\n(" + ENDLESS + b"tRs",
-    "set": b"K\x02\x8f(" + ENDLESS + b"\x90s",
-    "frozen set": b"K\x02(" + ENDLESS + b"\x91s",
-    "name": b"K\x02" + ENDLESS + b"\x8c\x01x\x93s",
     "kind of a storage": b"K\x02(\x8c\x07storage" + ENDLESS + b"\x8c\x010\x8c\x03cpuK\x01tQs",
     "key of a storage": b"K\x02(\x8c\x07storagectorch\nFloatStorage\n" + ENDLESS + b"\x8c\x03cpuK\x01tQs",
 }

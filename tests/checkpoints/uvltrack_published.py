@@ -184,7 +184,7 @@ class Published:
         return functional.conv2d(grid, self.t[f"box_head.{name}.4.weight"], self.t[f"box_head.{name}.4.bias"])
 
     def head(self, out: Tensors, prompts: Tensor, flag: int, *, grounding: bool) -> tuple[Tensor, ...]:
-        """Centre (B, S, S), presence (B, S, S), boxes (B, S, S, 4): cx, cy, w, h of the crop."""
+        """Center (B, S, S), presence (B, S, S), boxes (B, S, S, 4): cx, cy, w, h of the crop."""
         x = out["search"]
         b, n, c = x.shape
         side = math.isqrt(n)
@@ -194,16 +194,16 @@ class Published:
         other = torch.maximum(scores[..., 1:].amax(dim=-1), torch.zeros(b, n, dtype=torch.float64))
         logits = [scores[..., 0], other] if grounding else [scores[..., 0], other, torch.zeros_like(other)]
         presence = torch.stack(logits, dim=-1).softmax(dim=-1)[..., 0].view(b, side, side)
-        centre = self.tower("conv_cls", grid)[:, 0].sigmoid()
+        center = self.tower("conv_cls", grid)[:, 0].sigmoid()
         offset = self.tower("conv_offset", grid).sigmoid().flatten(2)
         size = self.tower("conv_bbox_grounding" if flag == 1 else "conv_bbox", grid).sigmoid().flatten(2)
         middle = (self.t["box_head.coodinate"] + offset) / side
         boxes = torch.cat([middle, size], dim=1).transpose(1, 2).view(b, side, side, 4)
-        return centre, presence, boxes
+        return center, presence, boxes
 
 
 def box_mask(box_cxcywh: Tensor, side: int) -> Tensor:
-    """(B, side * side): cells whose centre is strictly inside, and the cell that holds the box's centre."""
+    """(B, side * side): cells whose center is strictly inside, and the cell that holds the box's center."""
     mask = torch.zeros(len(box_cxcywh), side, side, dtype=torch.bool)
     for i, (cx, cy, w, h) in enumerate((box_cxcywh.double() * side).tolist()):
         for row in range(side):

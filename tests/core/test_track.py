@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,15 +29,8 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SIDE = st.floats(1e-300, 1e300)
 ROWS = st.lists(
     st.tuples(
-        FINITE,
-        FINITE,
-        SIDE,
-        SIDE,
-        st.floats(0, 1),
-        st.booleans(),
-        FINITE,
-        st.sampled_from(list(Status)),
-        st.integers(1, 9),
+        *(FINITE, FINITE, SIDE, SIDE, st.floats(0, 1), st.booleans(), FINITE),
+        *(st.sampled_from(list(Status)), st.integers(1, 9)),
     ),
     max_size=8,
 )
@@ -83,17 +77,7 @@ def test_rows_are_what_the_table_says(track, tmp_path) -> None:
     assert rows[2]["x"] == "2.1"
     data = json.loads(track.to_json())
     assert (data["format"], data["version"], data["meta"]) == ("vltrack.track", 1, META)
-    assert data["rows"][3] == {
-        "frame": 3,
-        "seconds": 0.1,
-        "x": 3.1,
-        "y": 2 / 3,
-        "w": 10.0,
-        "h": 20.0,
-        "score": 0.05,
-        "visible": False,
-        "status": "lost",
-    }
+    assert data["rows"][3] == dict(zip(COLUMNS, (3, 0.1, 3.1, 2 / 3, 10.0, 20.0, 0.05, False, "lost"), strict=True))
 
 
 def test_length_rows_and_slices(track) -> None:
@@ -144,14 +128,7 @@ def test_meta_must_be_json() -> None:
 
 def test_lengths_must_agree(track) -> None:
     with pytest.raises(DataError, match="scores"):
-        Track(
-            boxes=track.boxes,
-            scores=track.scores[1:],
-            visible=track.visible,
-            indices=track.indices,
-            seconds=track.seconds,
-            status=track.status,
-        )
+        replace(track, scores=track.scores[1:])
 
 
 @pytest.mark.fault("P07")

@@ -32,12 +32,12 @@ def test_layouts_in_memory(picture) -> None:
         assert (result == before).all()
 
 
-def test_grey_alpha_and_floats(picture) -> None:
-    grey = picture[..., 0]
-    want = np.repeat(grey[..., None], 3, axis=2)
-    assert (check_image(grey) == want).all()
-    assert (check_image(grey[..., None]) == want).all()
-    assert (check_image(np.dstack([picture, grey])) == picture).all()
+def test_gray_alpha_and_floats(picture) -> None:
+    gray = picture[..., 0]
+    want = np.repeat(gray[..., None], 3, axis=2)
+    assert (check_image(gray) == want).all()
+    assert (check_image(gray[..., None]) == want).all()
+    assert (check_image(np.dstack([picture, gray])) == picture).all()
     for dtype in (np.float16, np.float32, np.float64):
         assert np.abs(check_image((picture / 255).astype(dtype)).astype(int) - picture).max() <= 1
     assert (check_image(torch.from_numpy(picture)) == picture).all()

@@ -1,4 +1,4 @@
-"""Crops: the box map is exact in both directions and agrees with what cv2 does to the pixels."""
+"""Crops: the box map is exact in both directions and agrees with what cv2 does to the pixels; image tensors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import BoxInvalid
-from vltrack.prep.crops import MIN_SIDE, cut, letterbox, mean_color, region_for
+from vltrack.prep.crops import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MIN_SIDE,
+    cut,
+    images_to_tensor,
+    letterbox,
+    mean_color,
+    region_for,
+)
 
 BOXES = st.tuples(st.floats(-9000, 9000), st.floats(-9000, 9000), st.floats(0.2, 8000), st.floats(0.2, 8000))
 
@@ -29,7 +39,7 @@ def test_a_box_survives_the_way_to_the_crop_and_back(box, other, factor, size) -
 
 @settings(deadline=None)
 @given(box=BOXES, factor=st.floats(1, 6))
-def test_the_region_has_the_published_side_and_the_boxs_centre(box, factor) -> None:
+def test_the_region_has_the_published_side_and_the_boxs_center(box, factor) -> None:
     crop = region_for(box, factor, 256)
     side = 256 / crop.scale
     assert side == pytest.approx(max(MIN_SIDE, np.ceil(np.sqrt(box[2]) * np.sqrt(box[3]) * factor)))
@@ -50,8 +60,8 @@ def test_a_region_needs_a_finite_box_with_a_size(box) -> None:
         region_for(box, 4, 256)
 
 
-def _blob_centre(image: np.ndarray) -> np.ndarray:
-    """Centre of mass of the bright blob, edge coordinates."""
+def _blob_center(image: np.ndarray) -> np.ndarray:
+    """Center of mass of the bright blob, edge coordinates."""
     weight = image[..., 0].astype(float)
     weight[weight < 8] = 0
     ys, xs = np.mgrid[0 : image.shape[0], 0 : image.shape[1]] + 0.5
@@ -67,7 +77,7 @@ def _blob_centre(image: np.ndarray) -> np.ndarray:
     factor=st.sampled_from([1.5, 2.0, 4.0]),
 )
 def test_pixels_land_where_the_map_says(cx, cy, side, shift, factor) -> None:
-    """A smooth blob is drawn in the frame; its centre in the crop is the mapped one, whatever the shrink."""
+    """A smooth blob is drawn in the frame; its center in the crop is the mapped one, whatever the shrink."""
     ys, xs = np.mgrid[0:600, 0:800] + 0.5
     sigma = side / 5
     blob = 255 * np.exp(-((xs - cx) ** 2 + (ys - cy) ** 2) / (2 * sigma**2))
@@ -79,7 +89,7 @@ def test_pixels_land_where_the_map_says(cx, cy, side, shift, factor) -> None:
     want = crop.to_crop((cx, cy, 1, 1))[:2]
     reach = 3 * sigma * crop.scale
     if frame_is_whole and (want - reach > 0).all() and (want + reach < 128).all():
-        assert np.abs(_blob_centre(picture) - want).max() < 0.15
+        assert np.abs(_blob_center(picture) - want).max() < 0.15
 
 
 @pytest.mark.parametrize("size", [32, 64, 100, 200])
@@ -109,7 +119,7 @@ def test_no_shrink_is_a_plain_copy_and_the_frame_is_not_touched() -> None:
     assert (cut(frame, crop) == frame[4:68, 14:78]).all()
 
 
-def test_outside_the_frame_is_one_colour() -> None:
+def test_outside_the_frame_is_one_color() -> None:
     frame = np.full((60, 80, 3), (200, 100, 50), dtype=np.uint8)
     frame[:, :40] = (0, 0, 0)
     far = region_for((-5000, -5000, 30, 30), 4, 64)
@@ -160,3 +170,26 @@ def test_letterbox_holds_the_whole_frame_in_the_middle(width, height) -> None:
     assert w / h == pytest.approx(width / height)
     assert (x + w / 2, y + h / 2) == pytest.approx((128, 128))
     assert min(x, y) == pytest.approx(0, abs=1e-6)
+
+
+def test_formula_and_layout() -> None:
+    batch = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    before = batch.copy()
+    tensor = images_to_tensor(batch)
+    want = ((batch / 255.0 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)).transpose(0, 3, 1, 2)
+    assert tensor.dtype == torch.float32
+    assert tensor.shape == (2, 3, 8, 8)
+    assert tensor.is_contiguous(memory_format=torch.channels_last)
+    assert np.abs(tensor.numpy() - want).max() < 1e-5
+    assert (batch == before).all()
+
+
+def test_a_list_is_a_batch_and_views_are_fine() -> None:
+    batch = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    flipped = [picture[:, ::-1] for picture in batch]
+    assert torch.equal(images_to_tensor(flipped), images_to_tensor(batch[:, :, ::-1]))
+    assert torch.equal(images_to_tensor(batch)[1:2], images_to_tensor([batch[1]]))
+    assert torch.equal(
+        images_to_tensor(batch, (0, 0, 0), (1, 1, 1)).mul(255).round().byte().permute(0, 2, 3, 1),
+        torch.from_numpy(batch),
+    )

@@ -1,11 +1,12 @@
-"""Byte pairs agree with CLIP's own, both forms of a vocabulary are one, and a wrong vocabulary is refused.
+"""Tokenizers agree with BERT's and CLIP's own; every form of a vocabulary is read, a wrong one refused.
 
-The vocabulary is small and made here, in exactly the two published forms.
+CLIP's vocabulary is small and made here, in exactly the two published forms.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -15,9 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import InputError, ModelNotFound, PromptEmpty, TokenizerMismatch
-from vltrack.prep import tokenizers as bpe
-from vltrack.prep.tokenizers import ARCHIVE, MERGES, VOCABULARY, BytePairTokenizer
+from vltrack.prep import tokenizers
+from vltrack.prep.tokenizers import (
+    ARCHIVE,
+    MERGES,
+    PACKAGED_VOCABULARY,
+    VOCABULARY,
+    BytePairTokenizer,
+    WordPieceTokenizer,
+    load_tokenizer,
+)
 
+PIECES = WordPieceTokenizer.load()
+SENTENCES = (
+    "the black-and-white dog's tail, running on the ground.",
+    "Person no. 7 (t-shirt: 'red')",
+    "a café crème",
+    "UAV123_car 50% off!",
+)
 PAIRS = """t h
 th e</w>
 c a
@@ -74,7 +90,7 @@ def pairs(folder: Path) -> BytePairTokenizer:
     return BytePairTokenizer.load(folder / ARCHIVE)
 
 
-def test_a_known_sentence(pairs: BytePairTokenizer) -> None:
+def test_a_known_sentence_in_byte_pairs(pairs: BytePairTokenizer) -> None:
     numbers = {piece: i for i, piece in enumerate(pieces())}
     tokens = pairs.encode("The  white CAR's", max_tokens=9)
     wanted = ["<|startoftext|>", "the</w>", "white</w>", "car</w>", "'s</w>", "<|endoftext|>"]
@@ -98,21 +114,18 @@ def test_both_forms_are_one_vocabulary(folder: Path, pairs: BytePairTokenizer, t
 
 def test_the_archive_has_more_merges_than_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published file has 262,144, the model reads 48,894: with those it has 49,408 pieces."""
-    assert 256 + 256 + bpe._USED_MERGES + 2 == 49408
-    monkeypatch.setattr(bpe, "_USED_MERGES", 3)
+    assert 256 + 256 + tokenizers._USED_MERGES + 2 == 49408
+    monkeypatch.setattr(tokenizers, "_USED_MERGES", 3)
     assert BytePairTokenizer.load(as_openai(tmp_path)).size == 512 + 3 + 2
 
 
-def test_agreement_with_the_reference(folder: Path, pairs: BytePairTokenizer) -> None:
+def test_byte_pairs_agree_with_the_reference(folder: Path, pairs: BytePairTokenizer) -> None:
     transformers = pytest.importorskip("transformers")
     merges = [tuple(pair.split()) for pair in PAIRS.splitlines()]
     reference = transformers.CLIPTokenizer(vocab=json.loads((folder / VOCABULARY).read_text()), merges=merges)
     for text in (
-        "the black-and-white dog's tail, running on the ground.",
-        "Person no. 7 (t-shirt: 'red')",
-        "a café crème",
+        *SENTENCES,
         "don't can't they'll we've I'm '''s",
-        "UAV123_car 50% off!",
         "x" * 60,
         "naïve Ångström, ΣΊΣΥΦΟΣ",
         "²³ ½ ٣٤ 狗 ☃☃",
@@ -204,7 +217,7 @@ def test_a_damaged_or_endless_file_is_refused(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "vocab.json").write_text("{")
     with pytest.raises(TokenizerMismatch, match="JSON"):
         BytePairTokenizer.load(tmp_path / "vocab.json")
-    monkeypatch.setattr(bpe, "_MAX_BYTES", 50)
+    monkeypatch.setattr(tokenizers, "_MAX_BYTES", 50)
     with pytest.raises(TokenizerMismatch, match="over 50 bytes"):
         BytePairTokenizer.load(as_openai(tmp_path))
 
@@ -214,3 +227,63 @@ def test_faults_of_the_call(pairs: BytePairTokenizer) -> None:
         pairs.encode("...")
     with pytest.raises(ValueError, match="max_tokens"):
         pairs.encode("car", max_tokens=2)
+
+
+def test_the_packaged_vocabulary_is_bert_base_uncased() -> None:
+    assert PIECES.sha256 == "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+    assert PIECES.sha256 == hashlib.sha256(PACKAGED_VOCABULARY.read_bytes()).hexdigest()
+    assert PIECES.size == 30522
+
+
+def test_a_known_sentence_in_word_pieces() -> None:
+    tokens = PIECES.encode("The white CAR on the left", max_tokens=10)
+    assert tokens.ids.tolist() == [101, 1996, 2317, 2482, 2006, 1996, 2187, 102, 0, 0]
+    assert tokens.ids.dtype == np.int64
+    assert tokens.mask.tolist() == [True] * 8 + [False] * 2
+    assert (tokens.kept, tokens.total, tokens.unknown_share, tokens.warnings) == (6, 6, 0.0, ())
+
+
+def test_word_pieces_agree_with_the_reference() -> None:
+    """The sentences of real data sets: case, punctuation, hyphens, accents, digits, rare words."""
+    transformers = pytest.importorskip("transformers")
+    reference = transformers.BertTokenizer(vocab=str(PACKAGED_VOCABULARY), vocab_file=str(PACKAGED_VOCABULARY))
+    for text in (*SENTENCES, "an unmanned quadrocopter hovering over the Kyrgyz flag", "x" * 101, "naïve Ångström"):
+        tokens = PIECES.encode(text, max_tokens=60)
+        assert tokens.ids[: tokens.kept + 2].tolist() == reference(text)["input_ids"], text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[PAD]\n[UNK]\nthe\n", b"the\n[PAD]\n[UNK]\n[CLS]\n[SEP]\n", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[SEP]\n", b"\xff\xfe"],
+)
+def test_a_wrong_vocabulary_of_word_pieces_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ModelNotFound):
+        WordPieceTokenizer.load(tmp_path / "vocab.txt")
+    (tmp_path / "vocab.txt").write_bytes(content)
+    with pytest.raises(TokenizerMismatch):
+        WordPieceTokenizer.load(tmp_path / "vocab.txt")
+
+
+def test_berts_ships_and_is_read_once() -> None:
+    reader = load_tokenizer("bert")
+    assert reader.sha256 == WordPieceTokenizer.load().sha256
+    assert reader is load_tokenizer("bert")
+    assert reader.encode("the car", 5).ids.tolist() == [101, 1996, 2482, 102, 0]
+
+
+@pytest.mark.fault("C13")
+def test_clips_lies_beside_the_weights(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="does not ship") as caught:
+        load_tokenizer("clip")
+    assert ARCHIVE in caught.value.hint
+    with pytest.raises(ModelNotFound, match=str(tmp_path)):
+        load_tokenizer("clip", tmp_path)
+    (tmp_path / ARCHIVE).write_bytes(gzip.compress(b"#version: 0.2\nc a\nca r</w>\n"))
+    reader = load_tokenizer("clip", tmp_path)  # a failure is not remembered
+    assert reader.size == 516
+    assert reader.encode("car", 4).ids.tolist() == [514, 513, 515, 0]
+
+
+def test_an_unknown_name_is_an_error_of_ours() -> None:
+    with pytest.raises(ValueError, match="klip"):
+        load_tokenizer("klip")
