@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import style
@@ -182,6 +182,19 @@ def legend(
     return LEGEND_ROW * len(rows)
 
 
+def chart(
+    title: str, note: str, high: float, rows: Sequence[tuple[int, str, str]], *, dashed: bool = True, below: str = ""
+) -> Axes:
+    """Axes of this height in a figure of one column, with a title, and a legend and a faint line of text below."""
+    legend_at = 0.42 + high + 0.45
+    height = legend_at + LEGEND_ROW * (len(rows) + bool(below)) + 0.08
+    made = titled_figure(COLUMN, height, title, note, 0.45, COLUMN - 0.55)
+    axes = axes_at(made, 0.45, 0.42, COLUMN - 0.6, high)
+    y = legend_at + legend(made, rows, 0.45, legend_at, COLUMN - 0.55, dashed=dashed) + LEGEND_ROW / 2
+    write(made, below, 0.45, y, size=SMALL, color=FAINT, va="center_baseline")
+    return axes
+
+
 def encoded(made: Figure, kind: str) -> bytes:
     """The figure as ``png``, ``svg`` or ``pdf``: the same figure gives the same bytes, without a date.
 
@@ -244,14 +257,11 @@ def curve_figure(kind: CurveKind, lines: Sequence[Curve], note: str, upper_bound
         upper_bound: the number that a perfect tracker gets under this rule; None if unknown.
     """
     ordered = sorted(lines, key=lambda line: (-line.number, line.tracker))
-    high = 2.15
-    legend_at = 0.42 + high + 0.45
-    total = legend_at + LEGEND_ROW * (len(ordered) + (upper_bound is not None)) + 0.08
+    bound = "" if upper_bound is None else f"thin line: a perfect tracker gets {upper_bound:.2f} under this rule"
+    rows = [(line.tracker, f"{line.number:.2f}", line.name) for line in ordered]
     with figure_style():
-        made = titled_figure(COLUMN, total, kind.title, note, 0.45, COLUMN - 0.55)
-        axes = axes_at(made, 0.45, 0.42, COLUMN - 0.6, high)
-        last = max((float(line.thresholds[-1]) for line in ordered), default=1.0)
-        axes.set(xlim=(0, last), ylim=(0, 1))
+        axes = chart(kind.title, note, 2.15, rows, below=bound)
+        axes.set(xlim=(0, max((float(line.thresholds[-1]) for line in ordered), default=1.0)), ylim=(0, 1))
         axes.set_xlabel(kind.across, labelpad=2)
         axes.set_ylabel(kind.up, labelpad=3)
         if upper_bound is not None:
@@ -260,12 +270,7 @@ def curve_figure(kind: CurveKind, lines: Sequence[Curve], note: str, upper_bound
         for line in reversed(ordered):  # the best is drawn last, on top
             look = line_style(line.tracker, 1.4)
             axes.plot(line.thresholds, line.shares, gid=f"curve-{line.tracker}", **look)
-        rows = [(line.tracker, f"{line.number:.2f}", line.name) for line in ordered]
-        below = legend_at + legend(made, rows, 0.45, legend_at, COLUMN - 0.55)
-        if upper_bound is not None:
-            text, y = f"thin line: a perfect tracker gets {upper_bound:.2f} under this rule", below + LEGEND_ROW / 2
-            write(made, text, 0.45, y, size=SMALL, color=FAINT, va="center_baseline")
-    return made
+    return cast(Figure, axes.get_figure())
 
 
 def _level(kind: CurveKind, lines: Sequence[Curve], upper_bound: float) -> float:
@@ -468,12 +473,9 @@ def speed_figure(points: Sequence[SpeedPoint], measure: str, note: str) -> Figur
     if not points or not all(np.isfinite(p.fps) and p.fps > 0 for p in points):
         raise ValueError("every tracker of a speed figure needs its frames per second")
     ordered = sorted(points, key=lambda p: (-p.score, p.tracker))
-    legend_at = 0.42 + 2.0 + 0.45
+    rows = [(p.tracker, f"{p.score:.2f}", f"{p.fps:.1f}/s  {p.name}") for p in ordered]
     with figure_style():
-        room = COLUMN - 0.55
-        height = legend_at + LEGEND_ROW * len(points) + 0.08
-        made = titled_figure(COLUMN, height, "Speed and quality", note, 0.45, room)
-        axes = axes_at(made, 0.45, 0.42, COLUMN - 0.6, 2.0)
+        axes = chart("Speed and quality", note, 2.0, rows, dashed=False)
         _speeds(axes, min(p.fps for p in points), max(p.fps for p in points))
         scores = [p.score for p in points]
         middle, half = (max(scores) + min(scores)) / 2, max((max(scores) - min(scores)) * 0.65, 2.0)
@@ -484,9 +486,7 @@ def speed_figure(points: Sequence[SpeedPoint], measure: str, note: str) -> Figur
                 [p.fps], [p.score], "o", markersize=7, color=tracker_color(p.tracker),
                 markeredgecolor="white", markeredgewidth=0.8, gid=f"point-{p.tracker}",
             )  # fmt: skip
-        rows = [(p.tracker, f"{p.score:.2f}", f"{p.fps:.1f}/s  {p.name}") for p in ordered]
-        legend(made, rows, 0.45, legend_at, room, dashed=False)
-    return made
+    return cast(Figure, axes.get_figure())
 
 
 def _speeds(axes: Axes, low: float, high: float) -> None:

@@ -116,19 +116,20 @@ class TrackerGroup:
     def update(self, frame: Frame | Image) -> dict[str, Step]:
         """The steps of all trackers that still run; empty once none does."""
         self._index = frame.index if isinstance(frame, Frame) else self._index + 1
-        return self._run(lambda name, tracker: self._timed(name, tracker, frame))
+
+        def timed(name: str, tracker: Tracker) -> Step:
+            begin = time.perf_counter()
+            step = tracker.update(frame)
+            if step.status is not Status.MISSING:  # a missing frame takes no time
+                self.seconds[name] += time.perf_counter() - begin
+                self.frames[name] += 1
+            return step
+
+        return self._run(timed)
 
     def rate(self, name: str) -> float | None:
         """Updates per second of one tracker, decoding not counted; None without any."""
         return self.frames[name] / self.seconds[name] if self.seconds.get(name) else None
-
-    def _timed(self, name: str, tracker: Tracker, frame: Frame | Image) -> Step:
-        begin = time.perf_counter()
-        step = tracker.update(frame)
-        if step.status is not Status.MISSING:  # a missing frame takes no time
-            self.seconds[name] += time.perf_counter() - begin
-            self.frames[name] += 1
-        return step
 
     def _run(self, step_of: Callable[[str, Tracker], Step]) -> dict[str, Step]:
         """The step of each tracker that runs; one that raises runs no more."""

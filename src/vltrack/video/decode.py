@@ -147,22 +147,6 @@ class _VideoDecoder:
         self.first_stamp = 0.0
         self.packets = self.decoded = 0
         self.done = False
-        self._prepare()
-        rate = self.stream.average_rate or self.stream.guessed_rate
-        self.rate = float(rate) if rate and 0 < float(rate) < 10_000 else None
-        base = self.stream.time_base
-        reordered_avi = self.demuxer == "avi" and bool(self.context.has_b_frames)
-        self.timeline = Timeline(
-            time_base=float(base) if base else 0.0,
-            step=1 / self.rate if self.rate else 1 / 25,
-            stamped=bool(base) and self.demuxer not in _UNSTAMPED and not reordered_avi,
-            steady=self.demuxer in ("mpegts", "mpeg"),
-            head_gaps=self.demuxer not in _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"},
-        )
-        entries = ((e.pos, e.timestamp) for e in self.stream.index_entries) if self.demuxer == "avi" else ()
-        self.index = AviIndex(entries)
-
-    def _prepare(self) -> None:
         width, height, most = self.context.width, self.context.height, self.job["max_pixels"]
         if width * height > most:
             raise MediaError(
@@ -176,6 +160,19 @@ class _VideoDecoder:
         large = width * height > _SINGLE_THREAD_PIXELS
         self.context.thread_count = min(4, os.cpu_count() or 1) if large else 1
         self.context.thread_type = "FRAME" if large else "SLICE"
+        rate = self.stream.average_rate or self.stream.guessed_rate
+        self.rate = float(rate) if rate and 0 < float(rate) < 10_000 else None
+        base = self.stream.time_base
+        reordered_avi = self.demuxer == "avi" and bool(self.context.has_b_frames)
+        self.timeline = Timeline(
+            time_base=float(base) if base else 0.0,
+            step=1 / self.rate if self.rate else 1 / 25,
+            stamped=bool(base) and self.demuxer not in _UNSTAMPED and not reordered_avi,
+            steady=self.demuxer in ("mpegts", "mpeg"),
+            head_gaps=self.demuxer not in _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"},
+        )
+        entries = ((e.pos, e.timestamp) for e in self.stream.index_entries) if self.demuxer == "avi" else ()
+        self.index = AviIndex(entries)
 
     def run(self) -> None:
         """Send rows until the end of the source or of the slice. Raises ``MediaError``, ``ReaderGone``."""
