@@ -1,7 +1,7 @@
-"""Weights that earlier versions wrote load for ever.
+"""Weights of every earlier format load.
 
-``data/format-N.safetensors`` and its card are never written again: who raises ``store.FORMAT`` adds a file of
-the new format and keeps these, with what brings them up to date.
+``data/format-N.safetensors`` and its card are never written again: a change that raises ``store.FORMAT`` adds
+a file of the new format and keeps these.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def test_format_1_loads() -> None:
     """OSTrack's preset of All-in-One, eight channels wide: matrices are stored as fp16. Every tensor counts
     up from its place in the order of names.
     """
-    model, card = store.load(DATA / "format-1.safetensors", tracker="all-in-one")
+    model, card = store.load(DATA / "format-1.safetensors")
     assert (card["size"], card["modes"]) == ("ostrack-base", ["bbox"])
     assert card["dtypes"].keys() == {"float16", "float32", "int64"}
     config = model.config

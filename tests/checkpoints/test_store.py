@@ -66,7 +66,7 @@ def test_the_same_weights_are_the_same_bytes(tmp_path, model: LiteTrack) -> None
 
 
 def test_a_loaded_model_has_its_own_configuration(tmp_path, model: LiteTrack) -> None:
-    loaded, card = store.load(save(tmp_path, model, half=True), tracker="litetrack")
+    loaded, card = store.load(save(tmp_path, model, half=True))
     assert loaded.config == little_config()
     assert card["dtypes"]["float16"] > 0
     assert all(p.dtype == torch.float32 for p in loaded.parameters())

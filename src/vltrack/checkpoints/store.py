@@ -115,12 +115,11 @@ def _remove_leftovers(path: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def load(name_or_path: str | Path, *, tracker: str | None = None, start: bool = False) -> tuple[Any, dict[str, Any]]:
+def load(name_or_path: str | Path, *, start: bool = False) -> tuple[Any, dict[str, Any]]:
     """Load a checkpoint.
 
     Args:
         name_or_path: see ``cards.find_file``.
-        tracker: that it must be of; None for any.
         start: accept weights that are only a start for training, too.
 
     Returns:
@@ -141,8 +140,8 @@ def load(name_or_path: str | Path, *, tracker: str | None = None, start: bool = 
     except OSError as error:
         raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
     check_sha256(path, sha256_bytes(data), card)
-    if card["tracker"] not in MODELS or (tracker is not None and card["tracker"] != tracker):
-        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of {tracker or 'a known tracker'}.")
+    if card["tracker"] not in MODELS:
+        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of a known tracker.")
     if path.parent == cards.PACKAGED and path.stem != f"{card['tracker']}-{card['size']}":
         raise CheckpointMismatch(f"{path} holds weights of {card['tracker']}-{card['size']}.")
     model_card = MODELS[card["tracker"]]

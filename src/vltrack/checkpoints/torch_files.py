@@ -39,9 +39,7 @@ _PICKLE_BYTES, _TABLE_BYTES = 32 << 20, 4 << 20
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 
 
-def read_tensors(
-    path: Path, *, wanted: Callable[[str], bool] = lambda name: True, max_bytes: int = MAX_BYTES
-) -> dict[str, Tensor]:
+def read_tensors(path: Path, *, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
     """Return the dense tensors of a checkpoint by name; everything else in the file is left out.
 
     Nested dictionaries and the attributes of objects become names with dots.
@@ -50,7 +48,6 @@ def read_tensors(
         path: ``.safetensors``, ``.npz``, or any other ending for a file of ``torch.save`` or TorchScript.
         wanted: called with each name in a file of torch, also that of a dictionary or object; where it returns
             False, nothing is entered or read.
-        max_bytes: upper bound of the file's size.
 
     Raises:
         ModelNotFound: there is no such file.
@@ -61,8 +58,8 @@ def read_tensors(
         if path.is_dir():
             raise CheckpointCorrupt(f"{path} is a folder, not a file.")
         size = path.stat().st_size
-        if size > max_bytes:
-            raise CheckpointUnsafe(f"{path} has {size} bytes, more than the limit of {max_bytes}.")
+        if size > MAX_BYTES:
+            raise CheckpointUnsafe(f"{path} has {size} bytes, more than the limit of {MAX_BYTES}.")
         if path.suffix.lower() == ".safetensors":
             tensors = _read_safetensors(path)
         elif path.suffix.lower() == ".npz":

@@ -66,21 +66,20 @@ def parse_json(text: str, where: str) -> Any:
         raise _not_json(where, error) from error
 
 
-def walk_json(path: Path, *, max_bytes: int = 2 << 30, nan: bool = False) -> Iterator[tuple[str, Any]]:
+def walk_json(path: Path, *, nan: bool = False) -> Iterator[tuple[str, Any]]:
     """Yield ``(key, element)`` for each element of each list in the top object of a large file.
 
     A value that is not a list is yielded whole under its key. If the file is one list, its elements have the
     key "". An element has at most 16 MiB of text; memory does not grow with the file.
 
     Args:
-        path: the file.
-        max_bytes: upper bound of its size.
+        path: the file, of at most 2 GiB.
         nan: accept the word NaN, which some annotations have in place of a box.
 
     Raises:
-        DataError: no such file, larger than ``max_bytes``, not UTF-8 or not strict JSON; names the place.
+        DataError: no such file, too large, not UTF-8 or not strict JSON; names the place.
     """
-    _check_size(path, max_bytes)
+    _check_size(path, 2 << 30)
     try:
         with path.open("rb") as file:
             yield from _Walk(file, path, _WITH_NAN if nan else _DECODER).run()

@@ -10,7 +10,6 @@ encodings and its HTML entities.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import unicodedata
 import zlib
@@ -27,7 +26,7 @@ from tokenizers.normalizers import BertNormalizer, Lowercase
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Sequence, Split
 
 from vltrack.core.errors import ModelNotFound, TokenizerMismatch
-from vltrack.core.files import sha256_of
+from vltrack.core.files import sha256_bytes, sha256_of
 from vltrack.prep.prompts import clean_text
 
 PACKAGED_VOCABULARY = Path(__file__).parent / "vocab.txt"
@@ -73,10 +72,9 @@ class TextTokenizer:
 
     table: str
 
-    def __init__(self, tokenizer: Tokenizer, sha256: str, ends: tuple[str, str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, sha256: str, start: int, end: int) -> None:
         self.sha256, self.size = sha256, tokenizer.get_vocab_size()
-        self._tokenizer = tokenizer
-        self._start, self._end = (tokenizer.token_to_id(end) for end in ends)
+        self._tokenizer, self._start, self._end = tokenizer, start, end
 
     def encode(self, text: str, max_tokens: int = 77) -> EncodedText:
         """Encode a sentence, cut and zero-padded to ``max_tokens``.
@@ -148,7 +146,7 @@ class WordPieceTokenizer(TextTokenizer):
         tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106
         tokenizer.normalizer = BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = BertPreTokenizer()
-        return cls(tokenizer, sha256_of(file), ("[CLS]", "[SEP]"))
+        return cls(tokenizer, sha256_of(file), vocabulary["[CLS]"], vocabulary["[SEP]"])
 
     def _written(self, encoding: Encoding, sentence: str) -> list[str]:
         return list(encoding.tokens)
@@ -188,7 +186,8 @@ class BytePairTokenizer(TextTokenizer):
             [Split(Regex(_WORDS), behavior="removed", invert=True), ByteLevel(add_prefix_space=False, use_regex=False)]
         )
         lines = [*pieces, *(f"{left} {right}" for left, right in merges)]
-        return cls(tokenizer, hashlib.sha256("\n".join(lines).encode()).hexdigest(), (_START, _END))
+        sha256 = sha256_bytes("\n".join(lines).encode())
+        return cls(tokenizer, sha256, numbers[_START], numbers[_END])
 
     def _written(self, encoding: Encoding, sentence: str) -> list[str]:
         return [sentence[start:end] for start, end in encoding.offsets]
