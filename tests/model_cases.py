@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vltrack.core.types import Mode
 from vltrack.models import MODELS, ModelCard, aitrack, all_in_one, bit_tracker, build, config_of, sa_tracker
@@ -98,6 +98,31 @@ def make(config: Any, seed: int = 0) -> Any:
             elif parameter.ndim == 0 and not bool(parameter):
                 parameter.fill_(0.3)  # gates that start closed
     return model
+
+
+def randomized(module: nn.Module, seed: int = 0, std: float = 0.3) -> Any:
+    """The module in eval mode with random weights, large enough that a wrong activation or norm shows."""
+    with torch.no_grad():
+        random = generator(seed)
+        for parameter in module.parameters():
+            parameter.normal_(std=std, generator=random)
+    return module.eval()
+
+
+def norm_by_hand(module: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Layer norm as an equation."""
+    centered = x - x.mean(dim=-1, keepdim=True)
+    spread = (centered.square().mean(dim=-1, keepdim=True) + module.eps).sqrt()
+    return centered / spread * module.weight + module.bias
+
+
+def attention_by_hand(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """(N, C) attends to (M, C), head by head."""
+    size, parts = q.shape[1] // heads, []
+    for h in range(heads):
+        part = slice(h * size, (h + 1) * size)
+        parts.append((q[:, part] @ k[:, part].T / size**0.5).softmax(dim=1) @ v[:, part])
+    return torch.cat(parts, dim=1)
 
 
 def generator(seed: int) -> torch.Generator:

@@ -29,7 +29,7 @@ Fault = Callable[[], None]
 
 
 class Spotter:
-    """A ``TrackerModel`` whose target is whatever is red, green or blue; grey is nothing.
+    """A model whose target is whatever is red, green or blue; grey is nothing.
 
     ``floor`` is the smallest purity of a colour that counts (the border's mean colour has a little of all).
     ``fault`` is called in each ``locate``, to raise. ``searched`` lists the number of crops of each call.

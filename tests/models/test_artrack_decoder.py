@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model_cases import randomized
 from vltrack.models.artrack_decoder import (
     BoxTokenizer,
     FusionEncoder,
@@ -19,17 +20,9 @@ C, HEADS = 32, 4
 TOKENS, PUBLISHED = BoxTokenizer(bins=40), BoxTokenizer()
 
 
-def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(std=0.3, generator=generator)
-    return module.eval()
-
-
 def decoder(history: int = 7, layers: int = 2) -> SequenceDecoder:
     module = SequenceDecoder(C, HEADS, 2.0, layers, tokenizer=TOKENS, history=history)
-    randomised(module)
+    randomized(module)
     return module
 
 
@@ -68,7 +61,7 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> 
 def test_encoder_follows_the_published_order_of_updates() -> None:
     torch.manual_seed(3)
     encoder = FusionEncoder(C, HEADS, 2.0, 1, sides=(2, 3))
-    randomised(encoder)
+    randomized(encoder)
     z, x = torch.randn(2, 4, C), torch.randn(2, 9, C)
     found_z, found_x = encoder(z, x)
 
@@ -106,7 +99,7 @@ def test_two_equal_templates_are_seen_like_one() -> None:
     """Softmax over twice the same keys is the same mean: the second template only shares the weight."""
     one = FusionEncoder(C, HEADS, 2.0, 2, sides=(2, 3))
     two = FusionEncoder(C, HEADS, 2.0, 2, sides=(2, 3), templates=2)
-    randomised(one)
+    randomized(one)
     two.load_state_dict(one.state_dict())
     torch.manual_seed(4)
     z, x = torch.randn(2, 4, C), torch.randn(2, 9, C)

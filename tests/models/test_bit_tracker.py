@@ -10,7 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_cases import CONFIGS, Scene, apart, boxed, equal, generator, make, outputs, random_batch, views_of
+from model_cases import (
+    CONFIGS,
+    Scene,
+    apart,
+    attention_by_hand,
+    boxed,
+    equal,
+    generator,
+    make,
+    norm_by_hand,
+    outputs,
+    random_batch,
+    views_of,
+)
 from vltrack.core.errors import ConfigError
 from vltrack.models import MODELS, config_of
 from vltrack.models.bit_tracker import (
@@ -65,30 +78,16 @@ def tokens(count: int = T, seed: int = 1) -> Tensor:
     return torch.randn(1, count, C, generator=generator(seed))
 
 
-def norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
-    centered = x - x.mean(dim=-1, keepdim=True)
-    return centered / (centered.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt() * module.weight + module.bias
-
-
-def mixed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """(N, C) attends to (M, C), head by head."""
-    size, parts = C // HEADS, []
-    for h in range(HEADS):
-        part = slice(h * size, (h + 1) * size)
-        parts.append((q[:, part] @ k[:, part].T / size**0.5).softmax(dim=1) @ v[:, part])
-    return torch.cat(parts, dim=1)
-
-
 def crossed(block: Any, x: Tensor, y: Tensor, x_pos: Tensor, y_pos: Tensor) -> Tensor:
     """LN(x + CA(x; y)), then LN(x + MLP(x))."""
     attn, mlp = block.attn, block.mlp
     weight_k, weight_v = attn.kv.weight.chunk(2)
     bias_k, bias_v = attn.kv.bias.chunk(2)
     q = (x + x_pos) @ attn.q.weight.T + attn.q.bias
-    out = mixed(q, (y + y_pos) @ weight_k.T + bias_k, y @ weight_v.T + bias_v)
-    x = norm(block.norm1, x + out @ attn.proj.weight.T + attn.proj.bias)
+    out = attention_by_hand(q, (y + y_pos) @ weight_k.T + bias_k, y @ weight_v.T + bias_v, HEADS)
+    x = norm_by_hand(block.norm1, x + out @ attn.proj.weight.T + attn.proj.bias)
     inner = nn.functional.gelu(x @ mlp.fc1.weight.T + mlp.fc1.bias)
-    return norm(block.norm2, x + inner @ mlp.fc2.weight.T + mlp.fc2.bias)
+    return norm_by_hand(block.norm2, x + inner @ mlp.fc2.weight.T + mlp.fc2.bias)
 
 
 @pytest.mark.parametrize("dca", [True, False])
@@ -105,8 +104,8 @@ def test_aggregation_of_levels(dsa: bool, dca: bool) -> None:
             h, attn = used[i], layer.self_attn
             maps = zip(attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3), strict=True)
             q, k, v = (x @ w.T + b for x, (w, b) in zip((h + pos, h + pos, h), maps, strict=True))
-            out = mixed(q, k[seen], v[seen])
-            used[i] = norm(layer.norm1, h + out @ attn.out_proj.weight.T + attn.out_proj.bias)
+            out = attention_by_hand(q, k[seen], v[seen], HEADS)
+            used[i] = norm_by_hand(layer.norm1, h + out @ attn.out_proj.weight.T + attn.out_proj.bias)
     expected = used[-1]
     if dca:
         keys = torch.cat([(u + mark)[seen] for u, mark in zip(used, part.level_embed, strict=True)])
@@ -121,7 +120,7 @@ def test_interaction_attends_both_ways() -> None:
     g, c, pos = tokens(seed=1), tokens(seed=2), tokens(seed=3)[0]
     a = crossed(part.ask_cnn, g[0], c[0], pos, pos)
     b = crossed(part.ask_transformer, c[0], g[0], pos, pos)
-    expected = norm(part.norm, torch.cat([a, b], dim=1) @ part.merge.weight.T + part.merge.bias)
+    expected = norm_by_hand(part.norm, torch.cat([a, b], dim=1) @ part.merge.weight.T + part.merge.bias)
     torch.testing.assert_close(part(g, c, pos)[0], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_cases import CONFIGS, Scene, apart, equal, generator, make, random_batch, small, views_of
+from model_cases import (
+    CONFIGS,
+    Scene,
+    apart,
+    attention_by_hand,
+    equal,
+    generator,
+    make,
+    norm_by_hand,
+    random_batch,
+    small,
+    views_of,
+)
 from vltrack.core.types import Mode
 from vltrack.models import MODELS, build, sa_tracker
 from vltrack.models.base import Prediction, Text
@@ -36,25 +48,13 @@ def fresh(config: SATrackerConfig) -> SATracker:
 # -- the equations by hand ----------------------------------------------------------------------------
 
 
-def norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
-    centered = x - x.mean(dim=-1, keepdim=True)
-    spread = (centered.square().mean(dim=-1, keepdim=True) + module.eps).sqrt()
-    return centered / spread * module.weight + module.bias
-
-
 def attended(module: Any, x: Tensor, y: Tensor, open_keys: Tensor | None = None) -> Tensor:
     """Multi-head attention of one sample, (N, C) to (M, C), head by head."""
-    heads, c = module.heads, x.shape[1]
     q = x @ module.q.weight.T + module.q.bias
-    k, v = (y @ module.kv.weight.T + module.kv.bias).split(c, dim=1)
+    k, v = (y @ module.kv.weight.T + module.kv.bias).chunk(2, dim=1)
     if open_keys is not None:
         k, v = k[open_keys], v[open_keys]
-    parts = []
-    for h in range(heads):
-        part = slice(h * c // heads, (h + 1) * c // heads)
-        logits = q[:, part] @ k[:, part].T / (c // heads) ** 0.5
-        parts.append(logits.softmax(dim=1) @ v[:, part])
-    return torch.cat(parts, dim=1) @ module.proj.weight.T + module.proj.bias
+    return attention_by_hand(q, k, v, module.heads) @ module.proj.weight.T + module.proj.bias
 
 
 def streams(model: SATracker, seed: int = 5) -> tuple[Tensor, Tensor, int]:
@@ -97,13 +97,13 @@ def test_semantic_aware_module_updates_both_sides_at_once(model: SATracker) -> N
     who = masks(vision.shape[1], m, 6, Mode.NLBBOX)
     v, t, heard = vision[0], words[0], torch.arange(6) < 4
     to_v, to_t = module.to_vision, module.to_words
-    new_v = v + to_v.gate * attended(to_v.attn, norm(to_v.norm1, v), norm(to_v.norm_y, t), heard)
-    new_t = t + to_t.gate * attended(to_t.attn, norm(to_t.norm1, t), norm(to_t.norm_y, v))
+    new_v = v + to_v.gate * attended(to_v.attn, norm_by_hand(to_v.norm1, v), norm_by_hand(to_v.norm_y, t), heard)
+    new_t = t + to_t.gate * attended(to_t.attn, norm_by_hand(to_t.norm1, t), norm_by_hand(to_t.norm_y, v))
     got_v, got_t = module(vision, words, who)
     torch.testing.assert_close(got_v[0], new_v, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got_t[0], new_t, rtol=1e-4, atol=1e-5)
     # With text attending to the updated vision the numbers would be others.
-    late_t = t + to_t.gate * attended(to_t.attn, norm(to_t.norm1, t), norm(to_t.norm_y, new_v))
+    late_t = t + to_t.gate * attended(to_t.attn, norm_by_hand(to_t.norm1, t), norm_by_hand(to_t.norm_y, new_v))
     assert float((late_t - new_t).abs().max()) > 1e-3
 
 
@@ -119,9 +119,9 @@ def test_target_enhance_module(model: SATracker, mode: Mode) -> None:
     keys = torch.cat([z, t])
     open_keys = torch.cat([torch.full((m,), mode != Mode.NL), (torch.arange(6) < 4) & torch.tensor(mode != Mode.BBOX)])
     gather = module.gather
-    q = q + attended(gather.attn, norm(gather.norm1, q), norm(gather.norm_y, keys), open_keys)
-    q = norm(module.norm_q, q)[{Mode.BBOX: slice(0, 1), Mode.NL: slice(1, 2), Mode.NLBBOX: slice(0, 2)}[mode]]
-    normed = norm(module.norm, vision[0])
+    q = q + attended(gather.attn, norm_by_hand(gather.norm1, q), norm_by_hand(gather.norm_y, keys), open_keys)
+    q = norm_by_hand(module.norm_q, q)[{Mode.BBOX: slice(0, 1), Mode.NL: slice(1, 2), Mode.NLBBOX: slice(0, 2)}[mode]]
+    normed = norm_by_hand(module.norm, vision[0])
     a = nn.functional.normalize(normed[m:] @ module.match_x.weight.T, dim=1)
     b = nn.functional.normalize(q @ module.match_q.weight.T, dim=1)
     similar = scale * a @ b.T

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model_cases import randomized
 from vltrack.checkpoints.key_maps import apply_key_map, clip_map, from_hugging_face
 from vltrack.nn.clip import CLIP_MEAN, CLIP_STD, ClipText, ClipVision, to_clip_input
 
@@ -29,15 +30,6 @@ def small_text() -> ClipText:
     return ClipText(vocabulary=END + 1, length=12, width=128, layers=3, out=32).eval()
 
 
-def drawn(model: nn.Module) -> nn.Module:
-    """Weights large enough that a wrong activation or a missing norm shows."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2, generator=generator)
-    return model.eval()
-
-
 def pictures(count: int = 2, size: int = 28, seed: int = 1) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
@@ -54,14 +46,9 @@ def words() -> tuple[Tensor, Tensor]:
 def test_the_picture_tower_is_that_of_transformers() -> None:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    config = CLIPVisionConfig(
-        **SIZES,
-        image_size=28,
-        patch_size=7,
-        attn_implementation="eager",
-    )
+    config = CLIPVisionConfig(**SIZES, image_size=28, patch_size=7, attn_implementation="eager")
     with torch.random.fork_rng(devices=[]):
-        theirs = drawn(CLIPVisionModelWithProjection(config))
+        theirs = randomized(CLIPVisionModelWithProjection(config), std=0.2)
     ours = small_vision()
     apply_key_map(ours, from_hugging_face(theirs.state_dict()), clip_map(image="", text=None))
     with torch.no_grad():
@@ -81,7 +68,7 @@ def test_the_sentence_tower_is_that_of_transformers(words) -> None:
         attn_implementation="eager",
     )
     with torch.random.fork_rng(devices=[]):
-        theirs = drawn(CLIPTextModelWithProjection(config))
+        theirs = randomized(CLIPTextModelWithProjection(config), std=0.2)
     ours = small_text()
     apply_key_map(ours, from_hugging_face(theirs.state_dict()), clip_map(image=None, text=""))
     ids, valid = words
@@ -92,7 +79,7 @@ def test_the_sentence_tower_is_that_of_transformers(words) -> None:
 
 def test_padding_has_no_say(words) -> None:
     ids, valid = words
-    tower = drawn(small_text())
+    tower = randomized(small_text(), std=0.2)
     other = torch.where(valid, ids, torch.full_like(ids, 77))
     with torch.no_grad():
         before = tower(ids, valid)
@@ -106,7 +93,7 @@ def test_padding_has_no_say(words) -> None:
 
 def test_a_new_mask_channel_has_no_effect_and_a_trained_one_has() -> None:
     assert not small_vision().conv1_alpha.weight.any()
-    tower = drawn(small_vision())
+    tower = randomized(small_vision(), std=0.2)
     trained = tower.conv1_alpha.weight.clone()
     left = torch.zeros(2, 1, 28, 28)
     left[..., :14] = 1

@@ -8,18 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model_cases import randomized
 from vltrack.nn.attention import key_bias
 from vltrack.nn.detr import EncoderLayer, PackedAttention, QueryDecoder, QueryDecoderLayer, detr_positions
 
 WIDTH, HEADS, HIDDEN, TOKENS = 32, 4, 48, 10
-
-
-def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
-    with torch.no_grad():
-        random = torch.Generator().manual_seed(seed)
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.3)
-    return module.eval()
 
 
 def tokens(count: int = TOKENS, seed: int = 1) -> Tensor:
@@ -33,7 +26,7 @@ def valid() -> Tensor:
 
 @torch.no_grad()
 def test_encoder_layer_is_torchs_where_positions_are_zero(valid: Tensor) -> None:
-    ours = randomised(EncoderLayer(WIDTH, HEADS, HIDDEN))
+    ours = randomized(EncoderLayer(WIDTH, HEADS, HIDDEN))
     theirs = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.0, batch_first=True).eval()
     theirs.load_state_dict(ours.state_dict())  # the same names and shapes
     none = torch.zeros(TOKENS, WIDTH)
@@ -47,7 +40,7 @@ def test_encoder_layer_is_torchs_where_positions_are_zero(valid: Tensor) -> None
 
 @torch.no_grad()
 def test_packed_attention_is_torchs(valid: Tensor) -> None:
-    ours = randomised(PackedAttention(WIDTH, HEADS))
+    ours = randomized(PackedAttention(WIDTH, HEADS))
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).eval()
     theirs.load_state_dict(ours.state_dict())
     q, k, v = tokens(3, 2), tokens(seed=3), tokens(seed=4)
@@ -57,7 +50,7 @@ def test_packed_attention_is_torchs(valid: Tensor) -> None:
 
 @torch.no_grad()
 def test_decoder_layer_is_torchs_where_the_query_is_zero() -> None:
-    ours = randomised(QueryDecoderLayer(WIDTH, HEADS, HIDDEN))
+    ours = randomized(QueryDecoderLayer(WIDTH, HEADS, HIDDEN))
     theirs = nn.TransformerDecoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.0, batch_first=True).eval()
     theirs.load_state_dict(ours.state_dict())
     x, memory = tokens(1, 2), tokens()
@@ -68,7 +61,7 @@ def test_decoder_layer_is_torchs_where_the_query_is_zero() -> None:
 @torch.no_grad()
 def test_positions_touch_queries_and_keys_not_values() -> None:
     """With one key attention takes its value whatever the positions are; with several they choose."""
-    layer = randomised(EncoderLayer(WIDTH, HEADS, HIDDEN))
+    layer = randomized(EncoderLayer(WIDTH, HEADS, HIDDEN))
     pos = torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(5))
     one = tokens(1)
     assert torch.allclose(layer(one, pos[:1]), layer(one, 5 * pos[:1]), atol=1e-6)
@@ -82,7 +75,7 @@ def test_positions_touch_queries_and_keys_not_values() -> None:
 
 @torch.no_grad()
 def test_the_query_reads_valid_memory_only(valid: Tensor) -> None:
-    decoder = randomised(QueryDecoder(WIDTH, HEADS, HIDDEN, 2))
+    decoder = randomized(QueryDecoder(WIDTH, HEADS, HIDDEN, 2))
     pos = torch.zeros(TOKENS, WIDTH)
     memory = tokens()
     other = memory.masked_fill(~valid[..., None], 7.0)
@@ -107,7 +100,7 @@ def test_positions_are_detrs_normalised_sines() -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    layer = randomised(EncoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.5))
+    layer = randomized(EncoderLayer(WIDTH, HEADS, HIDDEN, dropout=0.5))
     pos = torch.zeros(TOKENS, WIDTH)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)

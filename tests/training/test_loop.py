@@ -111,7 +111,7 @@ def test_the_second_part_changes_the_text_modules_and_nothing_else(data: Path, t
     short = {"word_init": "random", "batch": 2, "save_every": 2, "warmup": 1}
     config = replace(litetrack_tiny(), steps=3, **short)
     loop.train(config, data=data, out=first, resume=False, device="cpu", workers=0)
-    config = replace(litetrack_tiny_text(str(first)), steps=2, **short)
+    config = replace(litetrack_tiny_text(), start=str(first), steps=2, **short)
     loop.train(config, data=data, out=second, resume=False, device="cpu", workers=0)
     before, after = averaged(first), averaged(second)
     changed = {name for name in before if not torch.equal(before[name], after[name])}

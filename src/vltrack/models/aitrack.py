@@ -164,7 +164,7 @@ class RegionMemory(TemplateMemory):
 
 
 class AITrack(TrackerBase[RegionMemory]):
-    """See the module's docstring. Implements ``models.base.TrackerModel``."""
+    """See the module's docstring."""
 
     def __init__(self, config: AITrackConfig) -> None:
         super().__init__(config)

@@ -120,7 +120,7 @@ def tiny() -> AllInOneConfig:
 
 
 class AllInOne(TrackerBase[MixedMemory]):
-    """See the module's docstring. Implements ``models.base.TrackerModel``."""
+    """See the module's docstring."""
 
     training_only = ("aligner.",)
 

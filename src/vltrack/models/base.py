@@ -1,4 +1,4 @@
-"""Common to all trackers: configuration, tensors that flow, the protocol of tracking, and the base class.
+"""Common to all trackers: configuration, tensors that flow, and the base class.
 
 Shapes: B targets, V views, L word pieces, C width, P template cells, K templates, M = K * P, N = S * S search
 cells, T coordinate tokens. Boxes are cx, cy, w, h in units of the crop's side.
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -335,47 +335,6 @@ class TrainOutputs:
     alignment: tuple[Tensor, Tensor, Tensor] | None = None
 
 
-# -- the protocol -----------------------------------------------------------------------------------------
-
-M = TypeVar("M", bound=Memory)
-
-
-@runtime_checkable
-class TrackerModel(Protocol[M]):
-    """Interface between a network and the tracking loop; ``M`` is its memory of a target."""
-
-    template_size: int
-    template_factor: float
-    search_size: int
-    search_factor: float
-    max_words: int
-    pixel_mean: tuple[float, float, float]
-    pixel_std: tuple[float, float, float]
-    history: int
-    vocabulary: str
-
-    def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
-        """Encode a sentence, once per target."""
-
-    def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
-        """Find the target from text alone in a letterboxed frame."""
-
-    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> M:
-        """Start a target from a template crop and a search-sized crop of the same frame."""
-
-    def update_template(
-        self, memory: M, prediction: Prediction, box_B4: Tensor, template: BoxedCrop | None = None
-    ) -> M:
-        """Update the memory after a confident frame: its box in the search crop, and a new template."""
-
-    def locate(self, search_B3SS: Tensor, memory: M, past_BH4: Tensor | None = None) -> Prediction:
-        """Predict the target in a search crop, once per frame.
-
-        ``past_BH4`` are the last H = ``history`` boxes, oldest first, in units of this search crop; None
-        where ``history`` is 0.
-        """
-
-
 # -- the base class -----------------------------------------------------------------------------------------
 
 FILE_NAMES = {
@@ -412,10 +371,11 @@ T = TypeVar("T", bound=TemplateMemory)
 
 
 class TrackerBase(nn.Module, Generic[T]):
-    """Base class of the trackers: template memory, and the names of parameters in files.
+    """Base class of the trackers: what the tracking loop calls, template memory, names of parameters in files.
 
-    A subclass sets ``embed`` first, registers positions and adds its own parts. ``state_dict``,
-    ``load_state_dict`` and ``named_parameters`` use the names of weight files (``FILE_NAMES``).
+    ``T`` is the memory of a target. A subclass implements ``read_text``, ``locate``, ``ground`` and ``forward``,
+    sets ``embed`` first, registers positions and adds its own parts. ``state_dict``, ``load_state_dict`` and
+    ``named_parameters`` use the names of weight files (``FILE_NAMES``).
     """
 
     history = 0
@@ -462,6 +422,48 @@ class TrackerBase(nn.Module, Generic[T]):
             else:
                 self.register_buffer(name, sines_1NC, persistent=False)
 
+    # -- the calls of the tracking loop ---------------------------------------------------------------------
+
+    def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
+        """Encode a sentence, once per target: word-piece ids (B, L) int64; ``valid_BL`` is False for padding."""
+        raise NotImplementedError
+
+    def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
+        """Find the target from text alone in a letterboxed frame."""
+        raise NotImplementedError
+
+    def locate(self, search_B3SS: Tensor, memory: T, past_BH4: Tensor | None = None) -> Prediction:
+        """Predict the target in a search crop, once per frame.
+
+        ``past_BH4`` are the last H = ``history`` boxes, oldest first, in units of this search crop; None
+        where ``history`` is 0.
+        """
+        raise NotImplementedError
+
+    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> TemplateMemory:
+        """Start targets from a template crop and a search-sized crop of the same frame, which is not used here.
+
+        The targets are given by box alone where ``text`` is None, else by box and text.
+        """
+        first = self.embed_template(template)
+        return TemplateMemory(
+            flag_B=flags_of(Mode.BBOX if text is None else Mode.NLBBOX, template.box_B4),
+            text=self.no_text(len(template.box_B4)) if text is None else text,
+            first=first,
+            recent=first,
+        )
+
+    def update_template(
+        self, memory: T, prediction: Prediction, box_B4: Tensor, template: BoxedCrop | None = None
+    ) -> T:
+        """Update the memory after a confident frame: its box in the search crop, and a new template.
+
+        Here the recent template is replaced where one is given and the size has one.
+        """
+        if template is None or self.templates < 2:
+            return memory
+        return replace(memory, recent=self.embed_template(template))
+
     # -- text and templates -------------------------------------------------------------------------------
 
     def no_text(self, batch: int) -> Text:
@@ -487,24 +489,6 @@ class TrackerBase(nn.Module, Generic[T]):
         """Templates that enter the backbone: both, or the first alone in sizes without a recent one."""
         return first.concat(recent) if self.templates == 2 else first
 
-    def init_template(self, template: BoxedCrop, context: BoxedCrop, text: Text | None = None) -> TemplateMemory:
-        """Start targets: box-only where ``text`` is None, else box and text. The context is not used."""
-        first = self.embed_template(template)
-        return TemplateMemory(
-            flag_B=flags_of(Mode.BBOX if text is None else Mode.NLBBOX, template.box_B4),
-            text=self.no_text(len(template.box_B4)) if text is None else text,
-            first=first,
-            recent=first,
-        )
-
-    def update_template(
-        self, memory: T, prediction: Prediction, box_B4: Tensor, template: BoxedCrop | None = None
-    ) -> T:
-        """Replace the recent template where one is given and the size has one; else return ``memory``."""
-        if template is None or self.templates < 2:
-            return memory
-        return replace(memory, recent=self.embed_template(template))
-
     def join_recent(self, first: Template, views: Views) -> Template:
         """In training: the first template of each view (B * V), joined with the view's recent one."""
         if self.templates < 2:
@@ -520,10 +504,6 @@ class TrackerBase(nn.Module, Generic[T]):
         text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
         first = self.embed_template(views.template).index_select(each_B)
         return text, self.join_recent(first, views), views.search.image_B3SS.flatten(0, 1)
-
-    def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
-        """Encode sentences: word-piece ids (B, L) int64; ``valid_BL`` is False for padding."""
-        raise NotImplementedError
 
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
         """Training pass: the parts of inference, in that order, over all views of all targets.

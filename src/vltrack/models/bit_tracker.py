@@ -164,7 +164,7 @@ class Outputs:
 
 
 class BITTracker(TrackerBase[TemplateMemory]):
-    """See the module's docstring. Implements ``models.base.TrackerModel``.
+    """See the module's docstring.
 
     Its memory are the templates: the first, and the dynamic one, which is replaced when the caller gives
     another, as the score allows (published: above 0.5).

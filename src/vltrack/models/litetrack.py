@@ -177,7 +177,7 @@ class PromptMemory(TemplateMemory):
 
 
 class LiteTrack(TrackerBase[PromptMemory]):
-    """See the module's docstring. Implements ``models.base.TrackerModel``."""
+    """See the module's docstring."""
 
     training_only = ("log_contrast", "head.prompter.q.", "head.prompter.kv.", "head.prompter.proj.")
 

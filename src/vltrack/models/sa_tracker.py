@@ -91,7 +91,7 @@ def tiny() -> SATrackerConfig:
 
 
 class SATracker(TrackerBase[TemplateMemory]):
-    """See the module's docstring. Implements ``models.base.TrackerModel``; its memory are the templates."""
+    """See the module's docstring. Its memory are the templates."""
 
     def __init__(self, config: SATrackerConfig) -> None:
         super().__init__(config)

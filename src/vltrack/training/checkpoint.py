@@ -53,7 +53,7 @@ class PlateauUnfreezer:
         self.waited += 1
         if self.waited < self.patience or self.freed >= len(self.order):
             return False
-        self._unfreeze(self.order[self.freed])
+        self.order[self.freed].requires_grad_(True)
         self.freed += 1
         self.waited = 0
         self.history.append(step)
@@ -69,12 +69,7 @@ class PlateauUnfreezer:
         self.best = state["best"] if state["best"] is not None else float("inf")
         self.waited, self.freed, self.history = state["waited"], state["freed"], list(state["history"])
         for module in self.order[: self.freed]:
-            self._unfreeze(module)
-
-    @staticmethod
-    def _unfreeze(module: nn.Module) -> None:
-        for parameter in module.parameters():
-            parameter.requires_grad_(True)
+            module.requires_grad_(True)
 
 
 @dataclass

@@ -34,7 +34,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "sa-tracker-tiny": recipes.sa_tracker_tiny,
     "sa-tracker-base": recipes.sa_tracker_base,
 }
-SECOND_RECIPES: dict[str, Callable[[str], TrainConfig]] = {
+SECOND_RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "litetrack-tiny": recipes.litetrack_tiny_text,
     "aitrack-tiny": recipes.aitrack_tiny_clips,
     "aitrack-base": recipes.aitrack_base_clips,
@@ -101,14 +101,15 @@ def _recipe(name: str, start: str, *, distractors: bool) -> TrainConfig:
         raise ConfigError(
             "`--part twins` continues from finished weights.", hint="Name them, or their run, with --start."
         )
-    run = bool(start) and not start.endswith(".safetensors")
-    known: dict[str, Any] = DISTRACTOR_RECIPES if distractors else SECOND_RECIPES if run else RECIPES
-    if name not in known:
-        part = "`--part twins`" if distractors else "second part" if run else "recipe"
-        raise ModelNotFound(f"There is no {part} for {name!r}.", hint=f"Known: {', '.join(known)}.")
+    part, known = "recipe", RECIPES
     if distractors:
-        return replace(DISTRACTOR_RECIPES[name](), start=start)
-    return SECOND_RECIPES[name](start) if run else RECIPES[name]()
+        part, known = "`--part twins`", DISTRACTOR_RECIPES
+    elif start and not start.endswith(".safetensors"):
+        part, known = "second part", SECOND_RECIPES
+    if name not in known:
+        raise ModelNotFound(f"There is no {part} for {name!r}.", hint=f"Known: {', '.join(known)}.")
+    config = known[name]()
+    return config if known is RECIPES else replace(config, start=start)
 
 
 def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:

@@ -138,7 +138,7 @@ LITETRACK_TEXT = (
 )
 
 
-def litetrack_tiny_text(start: str) -> TrainConfig:
+def litetrack_tiny_text() -> TrainConfig:
     """Second part of LiteTrack tiny: only the text modules learn; box-only tracking stays unchanged.
 
     Half of the scenes hold look-alikes that only the text distinguishes; each scene has two sentences.
@@ -146,7 +146,6 @@ def litetrack_tiny_text(start: str) -> TrainConfig:
     return TrainConfig(
         model="litetrack",
         size="tiny",
-        start=start,
         trainable=LITETRACK_TEXT,
         pairs=PairConfig(scene_share=0.75, text_share=0.25),
         steps=700,
@@ -225,10 +224,10 @@ def aitrack_base() -> TrainConfig:
     )
 
 
-def aitrack_tiny_clips(start: str) -> TrainConfig:
+def aitrack_tiny_clips() -> TrainConfig:
     """Stage 2 for a laptop: shorter and fewer clips, some of them with a sentence (ours)."""
     return replace(
-        aitrack_base_clips(start),
+        aitrack_base_clips(),
         size="tiny",
         clips=ClipConfig(frames=12, text_share=0.35),
         steps=100,
@@ -241,11 +240,10 @@ def aitrack_tiny_clips(start: str) -> TrainConfig:
     )
 
 
-def aitrack_base_clips(start: str) -> TrainConfig:
+def aitrack_base_clips() -> TrainConfig:
     """Stage 2 as published: 60 epochs of 1000 clips, rolled out by the tracker's own boxes, constant rate."""
     return _base(
         "aitrack",
-        start=start,
         clips=ClipConfig(frames=36),
         losses=COORDINATE_LOSSES,
         low_lr_prefixes=BACKBONE,
@@ -290,12 +288,11 @@ def bit_tracker_base() -> TrainConfig:
     )
 
 
-def bit_tracker_base_score(start: str) -> TrainConfig:
+def bit_tracker_base_score() -> TrainConfig:
     """Stage 2: only the score head, half of the views without the target."""
     first = bit_tracker_base()
     return replace(
         first,
-        start=start,
         trainable=("score_head.",),
         losses=LossWeights(giou=0.0, l1=0.0),
         pairs=replace(first.pairs, negative_share=0.5),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vltrack.core.errors import ConfigError
 from vltrack.core.types import Box, Image, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
-from vltrack.models.base import BoxedCrop, TrackerModel
+from vltrack.models.aitrack import AITrack
+from vltrack.models.base import BoxedCrop
 from vltrack.prep.crops import Crop, cut, images_to_tensor, mean_color, region_for
 from vltrack.training.clips import Clip
 from vltrack.training.data import Batch
@@ -30,13 +31,6 @@ from vltrack.training.recipes import LossWeights
 
 _MARGIN = 10.0
 """Minimal side of a box, and minimal part of it inside the frame, in pixels (published)."""
-
-
-class SequenceModel(TrackerModel[Any], Protocol):
-    """A tracker that reads past boxes and whose coordinate tokens have an expected box."""
-
-    def follow(self, search_B3SS: Tensor, memory: Any, past_BH4: Tensor) -> Tensor:
-        """The expected box (B, 4) of the coordinate tokens that ``locate`` decodes, with a gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +59,7 @@ class Rollout:
 class _Cropper:
     """Crops for one model on one device."""
 
-    def __init__(self, model: SequenceModel, device: torch.device) -> None:
+    def __init__(self, model: AITrack, device: torch.device) -> None:
         self.model, self.device = model, device
 
     def crop(self, image: Image, box: Box, factor: float, size: int) -> tuple[Crop, Tensor]:
@@ -83,7 +77,7 @@ class _Cropper:
 
 
 @torch.no_grad()
-def roll(model: SequenceModel, clip: Clip, device: torch.device, words: tuple[Tensor, Tensor] | None = None) -> Rollout:
+def roll(model: AITrack, clip: Clip, device: torch.device, words: tuple[Tensor, Tensor] | None = None) -> Rollout:
     """Track a clip from the annotated box of its first frame, without a gradient.
 
     ``words``, ids and mask (1, L), describe the target too. The model must be in eval mode.
@@ -132,7 +126,7 @@ def _in_frame(region: Crop, unit_box: Box, image: Image) -> Box:
     return clip_xywh(box, width, height, margin=_MARGIN, min_side=_MARGIN)
 
 
-def clip_loss(model: SequenceModel, rolled: Rollout) -> tuple[Tensor, Tensor]:
+def clip_loss(model: AITrack, rolled: Rollout) -> tuple[Tensor, Tensor]:
     """SIoU loss of the expected boxes over the usable frames, and their mean overlap; 0 without any."""
     text = None if rolled.words is None else model.read_text(*rolled.words)
     memory = model.init_template(rolled.template, rolled.context, text)
@@ -148,7 +142,7 @@ class ClipObjective(nn.Module):
     """A model with its loss, like ``PairObjective``, for batches of clips."""
 
     def __init__(self, model: Any, weights: LossWeights) -> None:
-        """``model`` is a ``SequenceModel``. Raises ``ConfigError`` for a model without past boxes."""
+        """``model`` is an ``AITrack``. Raises ``ConfigError`` for a model without past boxes."""
         super().__init__()
         if not getattr(model, "history", 0):
             raise ConfigError(
