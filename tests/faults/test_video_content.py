@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
-from video_samples import number_of, numbered_image, write_video
+from video_samples import number_of, numbered_image, read, write_video
 
 from vltrack.core.types import Frame
 from vltrack.video.decode import rgb_of
@@ -20,8 +20,7 @@ from vltrack.video.source import SourceInfo, open_source
 
 
 def _read(path: Path | str) -> tuple[SourceInfo, list[Frame]]:
-    with open_source(path) as source:
-        frames = list(source)
+    source, frames = read(path)
     assert not source.report.degraded
     assert [frame.index for frame in frames] == list(range(len(frames)))
     return source.info, frames
@@ -126,8 +125,7 @@ def test_a_size_that_changes_meanwhile_is_flagged(tmp_path: Path) -> None:
     small = write_video(tmp_path / "a.h264", 10).read_bytes()
     large = write_video(tmp_path / "b.h264", 10, width=320, height=240).read_bytes()
     (tmp_path / "c.h264").write_bytes(small + large)
-    with open_source(tmp_path / "c.h264") as source:
-        frames = list(source)
+    source, frames = read(tmp_path / "c.h264")
     shapes = [f.image.shape[:2] for f in frames if f.image is not None]
     assert shapes == [(120, 160)] * 10 + [(240, 320)] * 10
     assert [f.flags for f in frames] == [()] * 10 + [("size-changed",)] * 10

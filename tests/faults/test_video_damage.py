@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from video_samples import number_of, numbered_image, spoil, write_video
+from video_samples import number_of, numbered_image, read, spoil, write_video
 
 from vltrack.core.errors import VideoDecoderCrashed, VideoReadError, VideoTimeout
 from vltrack.core.types import Frame
@@ -31,8 +31,7 @@ def _aligned(frames: list[Frame], slack: int) -> float:
 def test_a_cut_mp4_gives_what_decodes_and_reports_the_rest(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 60, container={"movflags": "+faststart"}, options={"g": "12"})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
-    with open_source(path) as source:
-        frames = list(source)
+    source, frames = read(path)
     assert 20 < source.report.decoded < 60
     assert [frame.index for frame in frames] == list(range(len(frames)))
     assert _aligned(frames, 1) == 1
@@ -46,8 +45,7 @@ def test_a_cut_mp4_gives_what_decodes_and_reports_the_rest(tmp_path: Path) -> No
 def test_a_cut_matroska_is_degraded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", 60, options={"g": "12"})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.4)])
-    with open_source(path) as source:
-        frames = list(source)
+    source, frames = read(path)
     assert 0 < len(frames) < 60
     assert source.report.degraded
 
@@ -71,8 +69,7 @@ def test_damage_in_the_middle_leaves_the_numbers_right(
 ) -> None:
     path = write_video(tmp_path / name, 100, codec=codec, pix_fmt=pix_fmt, options=options)
     spoil(path, begin=0.5, share=0.08, mode=mode)
-    with open_source(path) as source:
-        frames = list(source)
+    source, frames = read(path)
     report = source.report
     assert len(frames) == 100
     assert [frame.index for frame in frames] == list(range(100))
@@ -94,14 +91,12 @@ def test_damage_in_the_middle_leaves_the_numbers_right(
 def test_a_little_damage_is_not_degraded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", 100, codec="mjpeg", pix_fmt="yuvj420p")
     spoil(path, begin=0.5, share=0.01, mode="zero")
-    with open_source(path) as source:
-        frames = list(source)
+    source, frames = read(path)
     assert len(frames) == 100
     assert 0 < source.report.missing <= 5
     assert not source.report.degraded
     assert source.report.warnings
-    with open_source(path, limits=Limits(bad_share=0)) as source:
-        list(source)
+    source, _ = read(path, limits=Limits(bad_share=0))
     assert source.report.degraded
 
 
@@ -146,8 +141,7 @@ def test_a_messy_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     for name in (".hidden.png", "Thumbs.db", "notes.txt"):
         (folder / name).write_bytes(b"x")
     (folder / "sub").mkdir()
-    with open_source(folder) as source:
-        frames = list(source)
+    source, frames = read(folder)
     assert [number_of(f.image) for f in frames if f.image is not None] == [0, 1, 2, 3, 4, 5]
     assert [f.seconds for f in frames] == [pytest.approx(k / 25) for k in range(6)]
     assert source.report.ignored_files == 3
@@ -172,8 +166,7 @@ def test_gaps_and_repeats_in_the_numbering_are_reported(tmp_path: Path) -> None:
 def test_mixed_sizes_are_flagged(tmp_path: Path) -> None:
     folder = _images(tmp_path / "f", ["1.png", "2.png"])
     (folder / "2.png").write_bytes(cv2.imencode(".png", np.zeros((50, 20, 3), np.uint8))[1].tobytes())
-    with open_source(folder) as source:
-        frames = list(source)
+    _, frames = read(folder)
     assert [f.flags for f in frames] == [(), ("size-changed",)]
     assert frames[1].image is not None
     assert frames[1].image.shape == (50, 20, 3)
@@ -199,8 +192,7 @@ def test_damaged_images_are_gap_rows_never_half_gray(tmp_path: Path) -> None:
         (tmp_path / f"{number}{suffix}").write_bytes(_harm(data, how))
     (tmp_path / "0.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
     (tmp_path / "9.jpg").write_bytes(b"not an image at all")
-    with open_source(tmp_path) as source:
-        frames = list(source)
+    source, frames = read(tmp_path)
     assert [f.image is None for f in frames] == [False] + [True] * (len(cases) + 1)
     assert source.report.missing == len(cases) + 1
     assert source.report.degraded

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from video_samples import number_of, numbered_image, write_video
+from video_samples import number_of, numbered_image, read, write_video
 
 from vltrack.core.errors import ResourceError, UsageError
 from vltrack.video.source import open_source
@@ -27,13 +29,19 @@ def _decoded(path: Path) -> tuple[list[float], list[NDArray[np.uint8]], str, tup
         return times, [f.to_ndarray(format="rgb24") for f in frames], stream.codec_context.pix_fmt, size
 
 
+def _written(path: Path, images: Sequence[NDArray[np.uint8]], seconds: Sequence[float] = (), **options: Any) -> Path:
+    """A video of images, each at its second if they are given; 64 x 48 unless ``options`` say otherwise."""
+    with VideoWriter(path, **({"width": 64, "height": 48} | options)) as writer:
+        for number, image in enumerate(images):
+            writer.write(image, seconds[number] if seconds else None)
+    return path
+
+
 @pytest.mark.fault("V15")
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (65, 49), (1, 1), (1, 31)])
 def test_all_frames_from_the_first_with_even_sides(tmp_path: Path, width: int, height: int) -> None:
-    path = tmp_path / "out.mp4"
-    with VideoWriter(path, width=width, height=height, rate=25) as writer:
-        for number in range(12):
-            writer.write(numbered_image(number * 8, width, height))
+    images = [numbered_image(number * 8, width, height) for number in range(12)]
+    path = _written(tmp_path / "out.mp4", images, width=width, height=height, rate=25)
     times, images, pix_fmt, size = _decoded(path)
     assert len(images) == 12
     assert [abs(number_of(i[:height, :width]) - 8 * k) <= 4 for k, i in enumerate(images)] == [True] * 12
@@ -46,11 +54,8 @@ def test_all_frames_from_the_first_with_even_sides(tmp_path: Path, width: int, h
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_source_time_stamps_are_kept(tmp_path: Path, suffix: str) -> None:
     times = [0.0, 0.04, 0.08, 0.2, 0.21, 1.5, 1.5, 1.54, 9.0]
-    path = tmp_path / f"out{suffix}"
-    with VideoWriter(path, width=64, height=48) as writer:
-        for number, seconds in enumerate(times):
-            writer.write(numbered_image(number, 64, 48), seconds)
-    written, images, _, _ = _decoded(path)
+    images = [numbered_image(number, 64, 48) for number in range(len(times))]
+    written, images, _, _ = _decoded(_written(tmp_path / f"out{suffix}", images, times))
     assert len(images) == len(times)
     assert written == [pytest.approx(t, abs=0.0021) for t in times]
     assert written == sorted(set(written))
@@ -64,8 +69,7 @@ def test_a_video_comes_out_as_it_went_in(tmp_path: Path) -> None:
         for frame in source:
             assert frame.image is not None
             writer.write(frame.image, frame.seconds)
-    with open_source(tmp_path / "out.mp4") as copy:
-        frames = list(copy)
+    _, frames = read(tmp_path / "out.mp4")
     assert [f.seconds for f in frames] == [pytest.approx(t / 1000, abs=0.001) for t in times]
     assert all(f.image is not None and abs(number_of(f.image) - f.index) <= 2 for f in frames)
 
@@ -74,54 +78,38 @@ def test_a_video_comes_out_as_it_went_in(tmp_path: Path) -> None:
 def test_pure_red_stays_red_through_the_writer(tmp_path: Path) -> None:
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 255
-    with VideoWriter(tmp_path / "out.mp4", width=64, height=64) as writer:
-        for _ in range(3):
-            writer.write(red)
-    with open_source(tmp_path / "out.mp4") as source:
-        for frame in source:
-            assert frame.image is not None
-            assert np.abs(frame.image.astype(int) - red).mean() <= 2
+    _, frames = read(_written(tmp_path / "out.mp4", [red] * 3, height=64))
+    assert all(np.abs(frame.image.astype(int) - red).mean() <= 2 for frame in frames)
 
 
 @pytest.mark.fault("V12")
-def test_the_pixel_shape_is_written(tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "out.mp4", width=64, height=48, sample_aspect=16 / 11) as writer:
-        writer.write(numbered_image(1, 64, 48))
-    with open_source(tmp_path / "out.mp4") as source:
-        assert source.info.sample_aspect == pytest.approx(16 / 11, abs=0.001)
-
-
 @pytest.mark.fault("V15")
-def test_the_index_comes_first_so_that_browsers_start_at_once(tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "out.mp4", width=64, height=48) as writer:
-        writer.write(numbered_image(1, 64, 48))
-    data = (tmp_path / "out.mp4").read_bytes()
-    assert 0 < data.find(b"moov") < data.find(b"mdat")
+def test_the_pixel_shape_is_written_and_the_index_first_so_that_browsers_start_at_once(tmp_path: Path) -> None:
+    path = _written(tmp_path / "out.mp4", [numbered_image(1, 64, 48)], sample_aspect=16 / 11)
+    assert read(path)[0].info.sample_aspect == pytest.approx(16 / 11, abs=0.001)
+    assert 0 < path.read_bytes().find(b"moov") < path.read_bytes().find(b"mdat")
 
 
 @pytest.mark.fault("V13")
 def test_another_size_is_fitted(tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "out.mp4", width=64, height=48) as writer:
-        for width, height in ((64, 48), (80, 40), (10, 100)):
-            writer.write(numbered_image(5, width, height))
-    _, images, _, size = _decoded(tmp_path / "out.mp4")
+    images = [numbered_image(5, width, height) for width, height in ((64, 48), (80, 40), (10, 100))]
+    _, images, _, size = _decoded(_written(tmp_path / "out.mp4", images))
     assert (len(images), size) == (3, (64, 48))
 
 
 @pytest.mark.fault("V23")
 def test_an_existing_file_is_kept_without_overwrite(tmp_path: Path) -> None:
-    path = tmp_path / "out.mp4"
+    path, image = tmp_path / "out.mp4", np.zeros((8, 8, 3), np.uint8)
     path.write_bytes(b"precious")
     with pytest.raises(UsageError) as caught:
         VideoWriter(path, width=8, height=8)
     assert caught.value.exit_code == 2
     with pytest.raises(KeyError), VideoWriter(path, width=8, height=8, overwrite=True) as writer:
-        writer.write(np.zeros((8, 8, 3), np.uint8))
+        writer.write(image)
         raise KeyError
     assert path.read_bytes() == b"precious"
     assert list(tmp_path.iterdir()) == [path]
-    with VideoWriter(path, width=8, height=8, overwrite=True) as writer:
-        writer.write(np.zeros((8, 8, 3), np.uint8))
+    _written(path, [image], width=8, height=8, overwrite=True)
     assert path.read_bytes() != b"precious"
 
 
@@ -197,10 +185,9 @@ def test_a_full_tmpfs_is_an_error(tmp_path: Path) -> None:
     if done.returncode:
         pytest.skip("this machine does not let root mount a tmpfs")
     try:
-        with pytest.raises(ResourceError), VideoWriter(tmp_path / "out.mp4", width=320, height=240) as writer:
-            for number in range(40):
-                noise = np.random.default_rng(number).integers(0, 255, (240, 320, 3), dtype=np.uint8)
-                writer.write(noise)
+        noise = [np.random.default_rng(k).integers(0, 255, (240, 320, 3), dtype=np.uint8) for k in range(40)]
+        with pytest.raises(ResourceError):
+            _written(tmp_path / "out.mp4", noise, width=320, height=240)
         assert not list(tmp_path.iterdir())
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

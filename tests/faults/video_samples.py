@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from vltrack.core.types import Frame
+from vltrack.video.source import FrameSource, open_source
 
 STEP = 2
 
@@ -16,6 +20,12 @@ def numbered_image(number: int, width: int = 160, height: int = 120) -> NDArray[
     """Gray texture whose median encodes the number (up to 110)."""
     texture = np.random.default_rng(0).integers(-6, 7, (height, width, 1))
     return np.broadcast_to(20 + STEP * number + texture, (height, width, 3)).astype(np.uint8)
+
+
+def read(path: Path | str, **options: Any) -> tuple[FrameSource, list[Frame]]:
+    """A source, read to its end and closed, and its frames."""
+    with open_source(path, **options) as source:
+        return source, list(source)
 
 
 def number_of(image: NDArray[np.uint8]) -> int:
