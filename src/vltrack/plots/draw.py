@@ -5,6 +5,7 @@ Functions draw into the array that they get, but for ``draw_steps``. Colors are 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -143,11 +144,7 @@ def ellipsized(
     cut = cut or (lambda text, keep: text[:keep].rstrip() + "\u2026" if keep else "")
     if width(text) <= room:
         return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if width(cut(text, middle)) <= room else (low, middle - 1)
-    return cut(text, low)
+    return cut(text, bisect_right(range(1, len(text) + 1), room, key=lambda keep: width(cut(text, keep))))
 
 
 def plate(image: Image, text: str, corner: tuple[float, float], below: float, color: Color) -> None:
