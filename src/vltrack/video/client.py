@@ -109,27 +109,24 @@ class DecoderProcess:
             Canceled: ``cancel`` or ``close`` was called meanwhile.
         """
         with self._lock:
-            while not self._canceled:
-                if (message := self._message())["kind"] != "wait":
-                    return message
+            try:
+                while not self._canceled:
+                    raw = self._receiver.receive(self._timeout_s)
+                    if raw is None:
+                        raise self._crash()
+                    message: dict[str, Any] = json.loads(raw)
+                    if message["kind"] == "frame":
+                        slot, height, width = (int(message[key]) for key in ("slot", "height", "width"))
+                        message["image"] = np.array(self._ring.view(slot, height, width))
+                        self._send(b"S" + bytes([slot]))
+                    if message["kind"] != "wait":
+                        return message
+            except Timeout as error:
+                raise self._timeout() from error
+            except (ValueError, KeyError, TypeError) as error:
+                self.process.kill()
+                raise VideoDecoderCrashed(f"{self.name}: the decoder sent invalid data.") from error
             raise Canceled
-
-    def _message(self) -> dict[str, Any]:
-        try:
-            raw = self._receiver.receive(self._timeout_s)
-            if raw is None:
-                raise self._crash()
-            message: dict[str, Any] = json.loads(raw)
-            if message["kind"] == "frame":
-                slot = int(message["slot"])
-                message["image"] = np.array(self._ring.view(slot, int(message["height"]), int(message["width"])))
-                self._send(b"S" + bytes([slot]))
-        except Timeout as error:
-            raise self._timeout() from error
-        except (ValueError, KeyError, TypeError) as error:
-            self.process.kill()
-            raise VideoDecoderCrashed(f"{self.name}: the decoder sent invalid data.") from error
-        return message
 
     def _send(self, payload: bytes) -> None:
         # If the process has ended, its last messages, or its end, are read next.
