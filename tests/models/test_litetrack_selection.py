@@ -197,7 +197,7 @@ def masked_instead(model: LiteTrack) -> Iterator[None]:
 
     def all_stay(module: object, inputs: tuple[Tensor], chosen: Selection) -> Selection:
         everyone = torch.arange(chosen.keep_BN.shape[1]).expand_as(chosen.source_BN)
-        return replace(chosen, order_BR=everyone, filler_BR=~chosen.keep_BN)
+        return replace(chosen, order_BR=everyone)
 
     handle = model.selector.register_forward_hook(all_stay)
     try:
