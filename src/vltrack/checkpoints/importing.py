@@ -74,7 +74,7 @@ class ImportedFile:
             "bytes": self.bytes,
             "kind": self.kind,
             "key_map": self.title,
-            "licence": self.license,  # codespell:ignore licence
+            "licence": self.license,
             "loaded": len(self.loaded),
             "ignored": list(self.ignored),
             "number_types": self.number_types,

@@ -349,7 +349,7 @@ def _openai_name(name: str) -> str:
 #
 # Files hold the network under ``net``, next to the state of the optimizer.
 
-_OSTRACK_TOWERS = {"centre": "ctr", "offset": "offset", "size": "size"}  # codespell:ignore centre
+_OSTRACK_TOWERS = {"centre": "ctr", "offset": "offset", "size": "size"}
 _CLS, _PREFIX = 101, "net."
 
 

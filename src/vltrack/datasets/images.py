@@ -95,7 +95,7 @@ def held_out(key: str, percent: int = 5) -> bool:
 def plain_name(name: str) -> str:
     """Return a class name of the index as an English noun: ``dog`` for ``dog6``, ``face`` for ``faces``."""
     bare = name.rstrip("0123456789").strip().replace("_", " ")
-    return _NAMES.get(bare.replace("grey", "gray"), bare)  # codespell:ignore grey
+    return _NAMES.get(bare.replace("grey", "gray"), bare)
 
 
 class ImageSet:
