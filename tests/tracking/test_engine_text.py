@@ -13,7 +13,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 
 from model_cases import CONFIGS, make, small
-from scripted import GREY, Spotter, tracker
+from scripted import Spotter, scene, tracker
 from vltrack.checkpoints import store
 from vltrack.core.errors import ModelNotFound, TokenizerMismatch, UsageError
 from vltrack.core.types import Target
@@ -24,6 +24,7 @@ from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker
 
 BOX = (20.0, 20.0, 12.0, 12.0)
+IMAGE = scene(BOX, size=(80, 60))
 
 
 class Reading(Spotter):
@@ -36,18 +37,12 @@ class Reading(Spotter):
         return super().read_text(ids_BL, valid_BL)
 
 
-def scene() -> np.ndarray:
-    image = np.full((60, 80, 3), GREY, dtype=np.uint8)
-    image[20:32, 20:32] = (255, 0, 0)
-    return image
-
-
 @pytest.mark.fault("C13")
 def test_only_a_text_needs_the_vocabulary() -> None:
     follower = tracker(Reading())
-    assert np.allclose(follower.init(scene(), box=BOX).box, BOX)
+    assert np.allclose(follower.init(IMAGE, box=BOX).box, BOX)
     with pytest.raises(ModelNotFound, match="CLIP's vocabulary") as caught:
-        follower.init(scene(), box=BOX, text="the car")
+        follower.init(IMAGE, box=BOX, text="the car")
     assert ARCHIVE in caught.value.hint
 
 
@@ -55,7 +50,7 @@ def test_the_vocabulary_next_to_the_weights_is_read(tmp_path: Path) -> None:
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(b"#version: 0.2\nc a\nca r</w>\n"))
     model = Reading()
     engine = Engine(model, torch.device("cpu"), Policy(), partial(load_tokenizer, "clip", tmp_path))
-    engine.start(scene(), Target(box=BOX, text="Car car"))
+    engine.start(IMAGE, Target(box=BOX, text="Car car"))
     assert model.ids.tolist() == [[514, 513, 513, 515] + [0] * 8]
     assert model.valid.tolist() == [[True] * 4 + [False] * 8]
 
@@ -77,15 +72,15 @@ def test_aitrack_needs_the_vocabulary_of_its_weights(tmp_path: Path) -> None:
     for known, fits in ((sha256, True), ("ab" * 32, False)):
         store.save(path, model, tracker="aitrack", size="base", card={"vocabulary_sha256": known})
         follower = Tracker.load(path)
-        follower.init(scene(), box=BOX)
+        follower.init(IMAGE, box=BOX)
         with nullcontext() if fits else pytest.raises(TokenizerMismatch, match="abababababab"):
-            follower.init(scene(), box=BOX, text="the car")
+            follower.init(IMAGE, box=BOX, text="the car")
     (tmp_path / ARCHIVE).unlink()
     load_tokenizer.cache_clear()
     follower = Tracker.load(path)
-    follower.init(scene(), box=BOX)
+    follower.init(IMAGE, box=BOX)
     with pytest.raises(ModelNotFound, match=str(tmp_path)):
-        follower.init(scene(), box=BOX, text="the car")
+        follower.init(IMAGE, box=BOX, text="the car")
 
 
 def test_another_policy_keeps_the_tokenizer(tmp_path: Path) -> None:
@@ -96,13 +91,13 @@ def test_another_policy_keeps_the_tokenizer(tmp_path: Path) -> None:
 def test_weights_trained_without_text_warn() -> None:
     follower = tracker(Spotter())
     follower.card = {**follower.card, "modes": ["bbox"]}
-    follower.init(scene(), box=BOX)
+    follower.init(IMAGE, box=BOX)
     assert follower.warnings == ()
-    follower.init(scene(), box=BOX, text="the car")
+    follower.init(IMAGE, box=BOX, text="the car")
     assert "without language" in follower.warnings[-1]
     with pytest.raises(UsageError, match="without language"):
-        follower.init(scene(), text="the car")
+        follower.init(IMAGE, text="the car")
     assert modes_of(follower) == ("bbox",)
     follower.card = {**follower.card, "modes": ["nl", "bbox", "nlbbox"]}
-    follower.init(scene(), box=BOX, text="the car")
+    follower.init(IMAGE, box=BOX, text="the car")
     assert follower.warnings == ()

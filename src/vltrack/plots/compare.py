@@ -29,10 +29,6 @@ TILE = 424
 SHOWN = 8
 """Keyframes of a video at most."""
 COLUMNS = 4
-_KEPT = 6
-"""Frames kept for each one shown: the more, the more even the choice from a video of unknown length."""
-_ZOOM = 7.0
-"""Largest width of a tile as a multiple of the target's, so that a small target can still be seen."""
 _GAP = 16
 WIDTH = COLUMNS * TILE + (COLUMNS + 1) * _GAP
 _SHADES = LinearSegmentedColormap.from_list("overlap", [(0.15, 0.17, 0.2), (0.45, 0.5, 0.56), (0.93, 0.94, 0.95)])
@@ -80,7 +76,7 @@ class KeyframeSelector:
         if self._count % self._every == 0:
             self._kept.append(keyframe())
             self._latest = None
-            if len(self._kept) > _KEPT * SHOWN:
+            if len(self._kept) > 6 * SHOWN:  # the more, the more even the choice from a video of unknown length
                 self._kept, self._every = self._kept[::2], 2 * self._every
         self._count += 1
 
@@ -114,7 +110,8 @@ def cut(image: Image, boxes_T4: Box) -> tuple[Image, Box]:
         middle = (low + high) / 2
         target = float(np.median(np.sqrt(known[:, 2:].prod(axis=1))))
         spread = max(float(high[0] - low[0]), float(high[1] - low[1]) * aspect)
-        wide = float(np.clip(max(_ZOOM * target, 1.3 * spread), min(64.0, whole), whole))
+        # At most seven times as wide as the target, so that a small one can still be seen.
+        wide = float(np.clip(max(7.0 * target, 1.3 * spread), min(64.0, whole), whole))
     size = np.array([wide, wide / aspect])
     corner = np.clip(middle - size / 2, 0, np.maximum(np.array([width, height]) - size, 0))
     x, y = (round(float(v)) for v in corner)

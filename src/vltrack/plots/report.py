@@ -29,8 +29,6 @@ PAIRED = ("auc", "precision", "norm_precision")
 _SHEET = contact_sheet.WIDTH / contact_sheet.LETTERS * figures.PLAIN / 72
 """Width of a sheet in inches at which its letters have the size of the other figures' letters."""
 _MIMES = {"svg": "image/svg+xml", "png": "image/png", "jpeg": "image/jpeg"}
-_INCH = 6.8
-"""rem on the page per inch of a figure: three curves fit in a row."""
 
 
 # -- figures ------------------------------------------------------------------------------------------
@@ -244,7 +242,7 @@ def report_page(report: ReportData, drawn: Sequence[ReportFigure]) -> str:
         latex=tables.latex_of(report),
         rows=_rows(report),
         spelled=tables.spelled([name for name, _ in attributes]),
-        inch=_INCH,
+        inch=6.8,  # rem on the page per inch of a figure: three curves fit in a row
         has_mode=any(entry.mode for entry in report.entries),
         has_fps=any(entry.fps is not None for entry in report.entries),
         has_first=any(entry.mode == "nl" for entry in report.entries),

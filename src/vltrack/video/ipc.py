@@ -12,8 +12,7 @@ import os
 import select
 import struct
 import tempfile
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -141,8 +140,7 @@ class Ring:
         os.close(self.handle)
 
 
-@dataclass(frozen=True, slots=True)
-class FrameSlot:
+class FrameSlot(NamedTuple):
     """A frame buffer in shared memory, to be filled with (H, W, 3) RGB uint8 and then sent."""
 
     slot: int
