@@ -174,7 +174,7 @@ def audit(
             result = _save(result, inputs.make_folder(folder), model)
         if stop is None and isinstance(found, distractors.DistractorAudit):
             distractors.judge_pairs(found, printable(model))
-        elif stop is None:
+        elif stop is None and isinstance(found, audit_report.Audit):
             audit_report.judge(found, printable(model))
     except VltrackError as error:
         error.result = result

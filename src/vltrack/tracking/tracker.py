@@ -92,11 +92,12 @@ class Session:
                 after = [replace(s, age=s.age + 1, score=0.0, status=Status.MISSING) for s in before]
             else:
                 after = self.engine.step(image, before)
-            self._state = replace(now, states=dict(zip(now.states, after, strict=True)), index=index)
-            return {
+            steps = {
                 name: self._step(state, index, seconds, resized=state.frame_size != old.frame_size)
                 for name, state, old in zip(now.states, after, before, strict=True)
             }
+            self._state = replace(now, states=dict(zip(now.states, after, strict=True)), index=index)
+            return steps
 
     def _step(self, state: State, index: int, seconds: float, *, resized: bool = False) -> Step:
         """The result that the caller gets for a state."""
