@@ -13,14 +13,15 @@ TESTS = Path(__file__).resolve().parent.parent
 PAGE = (TESTS.parent / "docs" / "faults.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| ([A-Z]\d\d) \|.*\| ([^|]*) \|$", PAGE.replace("| |\n", "|  |\n"), re.MULTILINE))
 """Id -> last cell of its row."""
-_MARK = re.compile(r"mark\.fault\(([^)]*)\)")
+_MARK = re.compile(r'mark\.fault\(([^)]*)\)|^ *\(("[A-Z]\d\d"), \d, "\w+"\): \[', re.MULTILINE)
+"""A mark, or the key of a table of cases that are marked by it."""
 
 
 def marked() -> set[str]:
     """All ids in the ``fault`` marks of test files."""
     files = [path for path in TESTS.rglob("test_*.py") if path != Path(__file__)]
     marks = [mark for path in files for mark in _MARK.findall(path.read_text(encoding="utf-8"))]
-    return {found for mark in marks for found in re.findall(r'"([A-Z]\d\d)"', mark)}
+    return {found for mark in marks for found in re.findall(r'"([A-Z]\d\d)"', "".join(mark))}
 
 
 @pytest.mark.parametrize(
