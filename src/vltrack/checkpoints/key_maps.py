@@ -393,7 +393,7 @@ ALL_IN_ONE = KeyMap(
     ),
     ignored=(
         *OSTRACK.ignored,
-        # The word table is random: it was used without a gradient. Ours stays fresh; see BERT_BASE.
+        # The word table is random: it was used without a gradient. Ours stays fresh; see ``bert``.
         r"language_embeddings\..+",
     ),
 )
