@@ -108,7 +108,7 @@ def test_which_rule_names_the_convention(command: Command, tnl2k: Path, results:
     done = command("which-rule", number, results, "--data", tnl2k).ends(0)
     assert "tnl2k (official)" in done.out
     assert command("which-rule", "0.631", results, "--data", tnl2k).code == 0
-    # Without the data: among the conventions that it was scored by, if it was.
+    # Without the data: among the protocols that it was scored by, if it was.
     assert command("which-rule", number, results).code == 2
     out = results.parent / "scored"
     command("evaluate", results, "--data", tnl2k, "--out", out)
@@ -146,7 +146,7 @@ def test_a_real_run_is_kept_scored_and_not_run_twice(
     first = command(*words).ends(0)
     assert "AO" in first.out
     assert "SR 0.75" in first.out
-    assert "frames a second" in first.out
+    assert "frames per second" in first.out
     folder = tmp_path / "evaluation" / "litetrack-tiny" / "got10k-val_bbox"
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.txt")}
     scores = (folder / "scores.json").read_bytes()

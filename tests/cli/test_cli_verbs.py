@@ -97,6 +97,13 @@ def test_a_stopped_training_says_what_is_kept(
     command("train", "litetrack", "--data", tmp_path, "--out", tmp_path / "run").ends(130, says)
 
 
+def test_train_prints_its_record(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vltrack.training.launch.main_train", lambda options, progress: 0)
+    done = command("train", "litetrack", "--data", tmp_path, "--out", tmp_path / "run", "--json").ends(0)
+    run = tmp_path / "run"
+    assert done.json == {"out": str(run), "weights": str(run / "litetrack-tiny.safetensors")}
+
+
 def test_doctor_finds_the_codec_and_one_opencv(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found=""))
     monkeypatch.setattr(doctor, "_weights", list)

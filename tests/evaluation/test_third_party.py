@@ -41,7 +41,7 @@ def test_got10k_folders_take_the_first_run(tmp_path: Path) -> None:
     (tmp_path / name / f"{name}_time.txt").write_text("0.5\n0.25\n0.25\n")
     found = read_third_party(tmp_path)
     assert np.array_equal(found.boxes[name], BOXES)
-    assert found.notes == ("2 runs a sequence; the first one is scored.",)
+    assert found.notes == ("2 runs per sequence; the first one is scored.",)
     assert len(found.seconds[name]) == 3
 
 

@@ -1,4 +1,4 @@
-"""The search for the convention behind a number, the counted causes of differences, WebUAV-3M's scores."""
+"""The search for the protocol behind a number, the counted causes of differences, WebUAV-3M's scores."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_upper_bound_is_the_level_of_a_perfect_trackers_curve() -> None:
 
     def level(kind: figures.CurveKind, upper_bound: float) -> float:
         figure = figures.curve_figure(kind, lines(1), "note", upper_bound)
-        line = next(line for line in figure.axes[0].lines if line.get_gid() == "ceiling")
+        line = next(line for line in figure.axes[0].lines if line.get_gid() == "upper-bound")
         return float(np.asarray(line.get_ydata())[0])
 
     assert level(SUCCESS, 100 * 20 / 21) == pytest.approx(1.0)

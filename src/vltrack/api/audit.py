@@ -52,7 +52,7 @@ class AuditResult:
 
     Attributes:
         found: ``evaluation.audit_report.Audit`` over targets with sentences (verdict by mode), or
-            ``evaluation.distractors.DistractorAudit`` over drawn scenes.
+            ``evaluation.distractors.DistractorAudit`` over synthetic scenes.
         head: model, weights, data, seed, versions, and whether the audit is complete.
         files: that were written.
     """
@@ -107,11 +107,11 @@ def audit(
         model: name of a model or path of weights.
         data, split: a data set or folder of clips; or one video, with ``text`` and perhaps ``box``.
         text, box, box_format, box_unit: target of the one video, as in ``vltrack.track``.
-        scenes: instead of data, number of drawn scenes with a distractor pair: two objects of one shape in
-            two colors, which only the sentence distinguishes. ``frames``: of each scene.
+        scenes: instead of data, number of synthetic scenes with a distractor pair: two objects of one shape
+            in two colors, which only the sentence distinguishes. ``frames``: of each scene.
         modes: ``nl``, ``nlbbox``; None takes all that the model supports.
         limit: only the first sequences. ``end``: only the frames before this one.
-        seed: of sentence shuffling, drawn scenes and bootstrap.
+        seed: of sentence shuffling, synthetic scenes and bootstrap.
         out: folder for audit.json, .csv, .png and .svg; None writes none.
         overwrite, device, threads, policy, reporter: as in ``vltrack.track``.
 
@@ -383,7 +383,7 @@ def _save(result: AuditResult, folder: Path, model: str) -> AuditResult:
 
 
 def figure_of(found: audit_report.Audit | distractors.DistractorAudit, model: str) -> Figure | None:
-    """Draw the lead of each drawn scene; or by mode and target the gain of the true sentence over the other
+    """Draw the lead of each synthetic scene; or by mode and target the gain of the true sentence over the other
     one that the verdict rests on, without ground truth the movement by every other sentence. None where no
     target was followed.
     """

@@ -51,9 +51,9 @@ def evaluate(
         str | None, Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result.")
     ] = None,
     rule: Annotated[
-        list[str] | None, Option(metavar="NAME", help="Score by this convention too; all: by every one. Repeat.")
+        list[str] | None, Option(metavar="NAME", help="Also score by this protocol; all: by every one. Repeatable.")
     ] = None,
-    attributes: Annotated[bool, Option("--attributes", help="A table for every attribute too.")] = False,
+    attributes: Annotated[bool, Option("--attributes", help="Also a table per attribute.")] = False,
     pack: Annotated[
         str | None, Option(metavar="SERVER", help="Write the archive for a server: got10k, trackingnet.")
     ] = None,
@@ -63,9 +63,9 @@ def evaluate(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Run trackers over a data set, or take anybody's results, and score them by the benchmark's own rule.
+    """Run trackers over a data set, or take the results of any tracker, and score them by the benchmark's own protocol.
 
-    The convention that papers of this field report is printed too wherever it differs, with the reason.
+    The protocol that papers of this field report is printed too wherever it differs, with the reason.
 
     \b
     vltrack evaluate litetrack-tiny --data LaSOT --modes bbox,nlbbox -j 4
@@ -97,7 +97,7 @@ def which_rule(
         Path | None,
         Option(
             metavar="PATH",
-            help="Data set, or a toolkit's annotations. Without it only the conventions by which the results"
+            help="Data set, or a toolkit's annotations. Without it only the protocols by which the results"
             " were scored (scores.json) are searched.",
         ),
     ] = None,
@@ -110,9 +110,9 @@ def which_rule(
     json: opt.AsJson = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Name the scoring conventions under which a published number fits these results.
+    """Find the protocols under which a published number fits these results.
 
-    Every rule and measure is tried, also with boxes cut or rounded to whole pixels, shifted by one pixel, and
+    Every protocol and measure is tried, also with boxes cut or rounded to whole pixels, shifted by one pixel, and
     with the tracker's own first frame.
 
     \b
@@ -134,9 +134,9 @@ def which_rule(
         warn(warning)
     if not lines:
         hint = "Is it in percent?" if found.number < 1 else "See vltrack evaluate --rule all."
-        say(f"no convention gives {number} within {found.tolerance:.3g}. {hint}")
+        say(f"no protocol gives {number} within {found.tolerance:.3g}. {hint}")
     if data is None:
-        say("only the conventions by which it was scored were searched; --data PATH tries all")
+        say("only the protocols by which it was scored were searched; --data PATH tries all")
 
 
 def verify(
@@ -178,13 +178,17 @@ def report(
     ],
     out: Annotated[Path, Option(metavar="FOLDER", help="Folder for page, figures, table, JSON.")] = Path("report"),
     data: Annotated[
-        Path | None, Option(metavar="PATH", help="The data set: adds strips and contact sheets; scores what is not.")
+        Path | None,
+        Option(
+            metavar="PATH",
+            help="Data set: adds overlap timelines and contact sheets, and scores results that have no scores yet.",
+        ),
     ] = None,
     against: Annotated[
         str | None, Option(metavar="NAME", help="The tracker that the others are compared with; default: the last.")
     ] = None,
     worst: Annotated[int, Option(min=0, max=50, help="How many of the worst sequences to show.")] = 4,
-    rule: Annotated[str, Option(help="Convention of figures and intervals: official or vlt-python.")] = "official",
+    rule: Annotated[str, Option(help="Protocol of figures and intervals: official or vlt-python.")] = "official",
     format: Annotated[str, Option(help="Kinds of figures, svg and png, with commas between.")] = "svg,png",
     subset_common: Annotated[
         bool, Option("--subset-common", help="Compare the sequences that all have; n/N next to every number.")
@@ -225,15 +229,15 @@ def audit(
     box_format: opt.BoxFormat = "xywh",
     box_unit: opt.BoxUnit = "px",
     twins: Annotated[
-        int | None, Option(min=1, metavar="N", help="N drawn scenes with distractor pairs, no data needed.")
+        int | None, Option(min=1, metavar="N", help="N synthetic scenes with distractor pairs, no data needed.")
     ] = None,
     modes: Annotated[
         str | None, Option(metavar="nl,nlbbox", help="How targets are named; default: all that fit.")
     ] = None,
     limit: Annotated[int | None, Option(min=1, metavar="N", help="Only the first N sequences.")] = None,
     end: opt.End = None,
-    frames: Annotated[int, Option(min=2, help="Frames per drawn scene.")] = 20,
-    seed: Annotated[int, Option(min=0, help="Random seed for sentence shuffling, drawn scenes and bootstrap.")] = 0,
+    frames: Annotated[int, Option(min=2, help="Frames per synthetic scene.")] = 20,
+    seed: Annotated[int, Option(min=0, help="Random seed for sentence shuffling, synthetic scenes and bootstrap.")] = 0,
     out: Annotated[Path | None, Option(metavar="FOLDER", help="Write audit.json, .csv, .png and .svg there.")] = None,
     overwrite: opt.Overwrite = False,
     json: Annotated[bool, Option("--json", help="The whole audit as JSON on standard output.")] = False,

@@ -63,9 +63,11 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, Option("--debug", help="Show the whole trace of an error (after the verb too).")] = False,
+    debug: Annotated[
+        bool, Option("--debug", help="Show the full traceback of an error (also accepted after the verb).")
+    ] = False,
 ) -> None:
     """Name a target in a video with a sentence, a box, or both, and get its box in every frame."""
     if context.invoked_subcommand is None:

@@ -13,6 +13,7 @@ from vltrack.api import inputs
 from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, emit_lines, say, warn
 from vltrack.core.errors import ResourceError
+from vltrack.core.files import printable
 
 
 def train(
@@ -34,7 +35,7 @@ def train(
     steps: Annotated[int | None, Option(min=1, help="Optimizer steps in all.")] = None,
     batch: Annotated[int | None, Option(min=1, help="Samples (or video clips) per step, over all processes.")] = None,
     seed: Annotated[int | None, Option(help="Seed of everything random.")] = None,
-    processes: Annotated[int | None, Option(min=1, help="Processes that train or make pairs.")] = None,
+    processes: Annotated[int | None, Option(min=1, help="Training processes (default: 1).")] = None,
     device: opt.Device = "auto",
     json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -45,11 +46,13 @@ def train(
     \b
     vltrack train litetrack --size tiny --data images --out runs/litetrack-tiny
     """
-    vltrack.train(
+    done = vltrack.train(
         name, data=data, out=out, size=size, start=start, part=part, resume=resume,
         settings=inputs.read_settings(set_), steps=steps, batch=batch, seed=seed, processes=processes,
         device=device, quiet=quiet, reporter=Console(quiet=quiet),
     )  # fmt: skip
+    if json:
+        emit({"out": printable(done.out), "weights": printable(done.weights)})
 
 
 def import_weights(

@@ -45,4 +45,5 @@ Overwrite = Annotated[bool, Option("--overwrite", help="Replace outputs that exi
 RowsAsJson = Annotated[bool, Option("--json", help="JSON lines on standard output; with -o one summary object.")]
 AsJson = Annotated[bool, Option("--json", help="Results as JSON on standard output.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress and no summary.")]
-Debug = Annotated[bool, Option("--debug", help="Show the whole trace of an error.")]
+# Verbs do not read `debug`: `cli.main.main` looks for the flag among the arguments.
+Debug = Annotated[bool, Option("--debug", help="Show the full traceback of an error.")]

@@ -109,7 +109,7 @@ def _grounding_lines(summaries: Sequence[Summary]) -> Iterator[str]:
 
 
 def _group_lines(summaries: Sequence[Summary], attributes: bool) -> Iterator[str]:
-    from vltrack.evaluation.summary import conventions_differ
+    from vltrack.evaluation.summary import protocols_differ
 
     first = summaries[0]
     count = first["causes"]
@@ -123,7 +123,7 @@ def _group_lines(summaries: Sequence[Summary], attributes: bool) -> Iterator[str
     if first["note"]:
         yield first["note"]
     rules = list(dict.fromkeys(column for summary in summaries for column in summary["rules"]))
-    same = not any(map(conventions_differ, summaries))
+    same = not any(map(protocols_differ, summaries))
     for column in rules:
         if same and column == "vlt-python":  # shown only where it differs for a tracker
             continue
@@ -207,7 +207,7 @@ def _note_lines(summary: Summary) -> Iterator[str]:
         )
     if summary.get("speed"):
         rate = summary["speed"]["fps"]
-        yield f"{who}: {rate:.1f} frames a second while tracking (this machine, one thread)."
+        yield f"{who}: {rate:.1f} frames per second while tracking (this machine, one thread)."
     for note in summary["notes"]:
         yield f"{who}: {note}"
 
@@ -238,7 +238,7 @@ def rule_lines(found: RuleSearch) -> tuple[list[str], list[str]]:
 
 
 def audit_lines(audit: Audit | DistractorAudit) -> list[str]:
-    """Return the verdict of each mode with a line for each other sentence; for drawn scenes every number."""
+    """Return the verdict of each mode with a line for each other sentence; for synthetic scenes every number."""
     from vltrack.evaluation.distractors import DistractorAudit
 
     if isinstance(audit, DistractorAudit):

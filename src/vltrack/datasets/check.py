@@ -82,7 +82,7 @@ def _check_boxes(sequence: Sequence, issues: Issues) -> None:
         frames = counted(int(flat.sum()), "frame")
         said = f"The target is not absent but its box has no width or height in {frames}"
         said += f", first in frame {int(np.argmax(flat)) + 1}."
-        issues.warn("box", where, said, "Scoring counts them by its own rule.")
+        issues.warn("box", where, said, "How they count depends on the protocol.")
     if not visible[0] or flat[0]:
         hint = "A tracker cannot be started there by a box."
         issues.warn("start", where, "The first frame has no box to start from.", hint)

@@ -325,7 +325,7 @@ NFS = Layout(
     download=Download(
         page="github.com/visionml/pytracking (its notes on NFS)",
         parts=("images to ROOT/sequences/<sequence>/, boxes to ROOT/anno/nfs_<sequence>.txt",),
-        size="100 sequences, 30 frames a second",
+        size="100 sequences, 30 frames per second",
     ),
 )
 
@@ -342,7 +342,7 @@ NFS_ORIGINAL = Layout(
     download=Download(
         page="ci2cv.net/nfs; else search for Need for Speed tracking data set",
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/30/",),
-        size="100 sequences; 30 frames a second are what everyone reports",
+        size="100 sequences; 30 frames per second are what everyone reports",
     ),
 )
 

@@ -281,8 +281,8 @@ def _json_number(value: float) -> float | None:
 # -- reading a summary --------------------------------------------------------------------------------------
 
 
-def conventions_differ(summary: Mapping[str, Any]) -> bool:
-    """Whether the two conventions of a summary give different numbers, to the second decimal."""
+def protocols_differ(summary: Mapping[str, Any]) -> bool:
+    """Whether the two protocols of a summary give different numbers, to the second decimal."""
     rules = summary["rules"]
     if "vlt-python" not in rules:
         return False

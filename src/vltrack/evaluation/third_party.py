@@ -119,7 +119,7 @@ def _read_texts(tracker: str, files: Iterable[tuple[str, bytes]], folder: str = 
     if not boxes:
         raise _no_results(folder or tracker)
     most = max(runs.values(), default=1)
-    notes = (f"{most} runs a sequence; the first one is scored.",) if most > 1 else ()
+    notes = (f"{most} runs per sequence; the first one is scored.",) if most > 1 else ()
     return TrackerResults(tracker=tracker, boxes=boxes, seconds=seconds, notes=notes)
 
 

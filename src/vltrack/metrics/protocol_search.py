@@ -1,4 +1,4 @@
-"""Find the convention behind a published number, and count what makes conventions differ."""
+"""Find the protocol behind a published number, and count what makes protocols differ."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _values(annotations: Annotations, boxes: Floats, rule: Rule) -> dict[str, fl
 
 
 def causes(annotations: Annotations) -> dict[str, int]:
-    """Count the frames that conventions treat differently.
+    """Count the frames that protocols treat differently.
 
     Returns:
         ``frames``: all; ``absent``: marked as absent; ``absent_with_box``: of these, those annotated with a

@@ -1,7 +1,7 @@
-"""The scoring conventions of the field, each a row of switches, and which of them scores which data set.
+"""The scoring protocols of the field, each a row of switches, and which of them scores which data set.
 
 Where the official toolkits, and the Python code that papers report with, differ is data here, so that two
-conventions can be compared. All of them are one-pass evaluation: the tracker is never restarted. Sources: the
+protocols can be compared. All of them are one-pass evaluation: the tracker is never restarted. Sources: the
 benchmarks' published toolkits, read for their rules; names in ``source``.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """One convention. A frame is *absent* if so annotated, *invalid* if its annotation is not a box.
+    """One protocol. A frame is *absent* if so annotated, *invalid* if its annotation is not a box.
 
     Attributes:
         name, title, source: for display.
@@ -194,16 +194,16 @@ _ROWS = (
     ),
 )
 RULES = {row.name: row for row in _ROWS}
-"""Every convention by name."""
+"""Every protocol by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benchmark:
-    """The rules that score one data set.
+    """The protocols that score one data set.
 
     Attributes:
-        official: rule of its own toolkit; ours if it has none that scores boxes alone.
-        papers: rule of the Python code that papers of vision-language tracking report with.
+        official: protocol of its own toolkit; ours if it has none that scores boxes alone.
+        papers: protocol of the Python code that papers of vision-language tracking report with.
         note: for the reader of the scores.
     """
 
@@ -213,7 +213,7 @@ class Benchmark:
 
     @property
     def rules(self) -> dict[str, Rule]:
-        """The two rules by column: ``official`` and ``vlt-python``."""
+        """The two protocols by column: ``official`` and ``vlt-python``."""
         return {"official": RULES[self.official], "vlt-python": RULES[self.papers]}
 
 
@@ -242,5 +242,5 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def benchmark_of(name: str) -> Benchmark:
-    """Rules of a data set; an unknown one is scored like clips of your own."""
+    """Protocols of a data set; an unknown one is scored like clips of your own."""
     return BENCHMARKS.get(name, BENCHMARKS["folder"])

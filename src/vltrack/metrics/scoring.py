@@ -1,4 +1,4 @@
-"""Scores of one tracker under one rule: all frames of all sequences in one pass.
+"""Scores of one tracker under one protocol: all frames of all sequences in one pass.
 
 An overlap or error is counted by how many thresholds lie below it, which is exact for "above", "at least" and
 "at most" alike; the counts per sequence and bin are summed up into the curves. The long arrays are processed
@@ -38,7 +38,9 @@ a threshold). ``overlap`` is the mean overlap: AO of GOT-10k, whose SR are op50 
 """
 
 MISS = -1.0
-"""Overlap of a frame that is a miss for every tracker: below every threshold. As an error it is a hit."""
+"""Overlap of a frame that is a miss for every tracker: below every threshold."""
+HIT = -1.0
+"""Error of a frame that is a hit for every tracker: below every threshold."""
 NO_ROW = (np.inf,) * 4
 """A frame without a row in the results: a miss in every measure."""
 ZERO_ROW = (0.0, 0.0, 5e-324, 5e-324)
@@ -50,10 +52,10 @@ _BLOCK = 1 << 14
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """Scores of one tracker under one rule.
+    """Scores of one tracker under one protocol.
 
     Attributes:
-        rule: the convention.
+        rule: the protocol.
         names: S names.
         success, precision, norm_precision: (S, T) share of the sequence's frames at each threshold.
         overlap: (S,) mean overlap of the frames that count; misses and invalid frames are 0.
@@ -209,24 +211,25 @@ def _shares(table: NDArray[np.int64], frames: NDArray[np.int64], *, above: bool)
 def measure(
     annotations: Annotations, boxes: Floats, some: slice, rule: Rule
 ) -> tuple[Flags | None, Floats, Floats, Floats]:
-    """Compute overlap and errors of the N frames of consecutive sequences under a rule (see ``protocols.Rule``).
+    """Compute overlap and errors of the N frames of consecutive sequences by a ``protocols.Rule``.
 
     Args:
         annotations: of the data set.
         boxes: (F, 4) predictions. Not changed.
         some: the sequences.
-        rule: the convention.
+        rule: the protocol.
 
     Returns:
         counted: (N,) the frames that count; None if all do.
         overlap: (N,) 0 to 1, or ``MISS``.
-        center, norm: (N,) errors in pixels and in target sizes; infinite for a miss, ``MISS`` for a hit
-            whatever the prediction. Never NaN.
+        center, norm: (N,) errors in pixels and in target sizes; infinite for a miss, ``HIT`` for a
+            hit whatever the prediction. Never NaN.
     """
     rows = slice(int(annotations.starts[some.start]), int(annotations.starts[some.stop]))
     first = annotations.starts[some] - rows.start
     absent = annotations.absent[rows]
-    annotated = t = annotations.boxes[rows].T
+    annotated = annotations.boxes[rows].T
+    t = annotated
     p = _repaired(annotated, boxes[rows].T.copy(order="C"), first, rule)
     if rule.rounded:
         t, p = np.rint(t), np.rint(p)
@@ -243,22 +246,32 @@ def measure(
     nowhere = invalid if rule.center_valid == "box" else ~((tx > 0) & (ty > 0))
     for errors, how in ((center, rule.invalid_center), (norm, rule.invalid_norm)):
         if how != "scored":
-            np.copyto(errors, MISS if how == "hit" else np.inf, where=nowhere)
+            np.copyto(errors, HIT if how == "hit" else np.inf, where=nowhere)
     overlap = _overlap(t, p)
     np.copyto(overlap, MISS, where=invalid)
     if rule.absent == "miss":
         np.copyto(overlap, MISS, where=absent)
         np.copyto(center, np.inf, where=absent)
         np.copyto(norm, np.inf, where=absent)
-    left_out = [
-        rule.first == "drop" and np.isin(np.arange(len(absent)), first),
-        rule.uncovered == "drop" and ~(annotations.cover[rows] > 0),
-        rule.nan == "drop" and np.isnan(annotated).any(axis=0),
-        rule.absent == "drop" and absent,
-        rule.invalid == "drop" and invalid,
-    ]
-    found = [flags for flags in left_out if flags is not False]
-    return ~np.logical_or.reduce(found) if found else None, overlap, center, norm
+    return _counted(annotations, rows, first, invalid, rule), overlap, center, norm
+
+
+def _counted(
+    annotations: Annotations, rows: slice, first: NDArray[np.int64], invalid: Flags, rule: Rule
+) -> Flags | None:
+    """(N,) the frames ``rows`` that count; None if all do."""
+    left_out = []
+    if rule.first == "drop":
+        left_out.append(np.isin(np.arange(len(invalid)), first))
+    if rule.uncovered == "drop":
+        left_out.append(~(annotations.cover[rows] > 0))
+    if rule.nan == "drop":
+        left_out.append(np.isnan(annotations.boxes[rows]).any(axis=1))
+    if rule.absent == "drop":
+        left_out.append(annotations.absent[rows])
+    if rule.invalid == "drop":
+        left_out.append(invalid)
+    return ~np.logical_or.reduce(left_out) if left_out else None
 
 
 def _repaired(annotated: Floats, p: Floats, first: NDArray[np.int64], rule: Rule) -> Floats:
@@ -383,7 +396,7 @@ def _check_lengths(annotations: Annotations, there: NDArray[np.int64], rule: Rul
             shown = [f"{annotations.names[s]} ({there[s]} for {lengths[s]} frames)" for s in which]
             raise DataError(
                 f"{len(shown)} of {len(annotations)} results have {how} rows than the annotation, which this"
-                f" rule refuses: {listed(shown)}.",
+                f" protocol refuses: {listed(shown)}.",
                 hint="Do results and annotations belong together? Run the tracker again, or see --short.",
             )
 

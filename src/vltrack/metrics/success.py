@@ -1,6 +1,6 @@
 """Success of one target in one video, and accuracy of visual grounding.
 
-Success is scored by the rule ``visible-only``, the convention of our table over real video
+Success is scored by the rule ``visible-only``, the protocol of our table over real video
 (``benchmarks/real_video.py``) and of clips of your own:
 
 - frames where the target is absent (annotation ``0, 0, 0, 0``, a side that is not positive, or ``absent``

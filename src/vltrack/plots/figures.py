@@ -254,10 +254,10 @@ def curve_figure(kind: CurveKind, lines: Sequence[Curve], note: str, upper_bound
         kind: one of ``CURVE_KINDS``.
         lines: one per tracker.
         note: rule, data and number of sequences; goes under the title.
-        upper_bound: the number that a perfect tracker gets under this rule; None if unknown.
+        upper_bound: the number that a perfect tracker gets under this protocol; None if unknown.
     """
     ordered = sorted(lines, key=lambda line: (-line.number, line.tracker))
-    bound = "" if upper_bound is None else f"thin line: a perfect tracker gets {upper_bound:.2f} under this rule"
+    bound = "" if upper_bound is None else f"thin line: a perfect tracker gets {upper_bound:.2f} under this protocol"
     rows = [(line.tracker, f"{line.number:.2f}", line.name) for line in ordered]
     with figure_style():
         axes = chart(kind.title, note, 2.15, rows, below=bound)
@@ -266,7 +266,7 @@ def curve_figure(kind: CurveKind, lines: Sequence[Curve], note: str, upper_bound
         axes.set_ylabel(kind.up, labelpad=3)
         if upper_bound is not None:
             level = _level(kind, ordered, upper_bound)
-            axes.axhline(level, color=FAINT, linewidth=0.7, gid="ceiling")
+            axes.axhline(level, color=FAINT, linewidth=0.7, gid="upper-bound")
         for line in reversed(ordered):  # the best is drawn last, on top
             look = line_style(line.tracker, 1.4)
             axes.plot(line.thresholds, line.shares, gid=f"curve-{line.tracker}", **look)
@@ -493,7 +493,7 @@ def _speeds(axes: Axes, low: float, high: float) -> None:
     """The axis of speeds: from 0 where they are similar, logarithmic where they are far apart."""
     if high < 4 * low:
         axes.set_xlim(0, 1.15 * high)
-        axes.set_xlabel("frames a second", labelpad=2)
+        axes.set_xlabel("frames per second", labelpad=2)
         return
     low, high = low / 1.4, high * 1.4
     ticks = [r * 10.0**e for e in range(-3, 6) for r in (1, 1.5, 2, 3, 5, 7) if low <= r * 10.0**e <= high]
@@ -503,7 +503,7 @@ def _speeds(axes: Axes, low: float, high: float) -> None:
     axes.set_xlim(low, high)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("frames a second (logarithmic)", labelpad=2)
+    axes.set_xlabel("frames per second (logarithmic)", labelpad=2)
 
 
 def similarity_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayLike, note: str) -> Figure:

@@ -133,7 +133,7 @@ def _gains(report: ReportData) -> Iterator[_Drawing]:
                 [report.sequences[s] for s in both],
                 ours[both] - theirs[both],
                 _mean_gain(report, pair),
-                f"success AUC a sequence, worst first \u00b7 {_note(report)}",
+                f"success AUC per sequence, worst first \u00b7 {_note(report)}",
             )
             alt = f"Gain of {names[a]} over {names[b]} by sequence"
             yield _Drawing(f"gain-{a + 1}-over-{b + 1}", "gains", alt, figure)
@@ -168,8 +168,8 @@ def _worst(report: ReportData) -> Iterator[_Drawing]:
         note = f"\u201c{sequence.sentence}\u201d \u00b7 " if sequence.sentence else ""
         note += f"{sequence.frames} frames"
         alt = f"Overlap and score over time: {sequence.name}"
-        lanes = list(zip(names, sequence.overlaps, sequence.scores, strict=True))
-        figure = timelines.overlap_timeline(sequence.name, note, sequence.frames, sequence.absent, lanes)
+        rows = list(zip(names, sequence.overlaps, sequence.scores, strict=True))
+        figure = timelines.overlap_timeline(sequence.name, note, sequence.frames, sequence.absent, rows)
         mean = sequence.frames / len(sequence.overlaps[0])
         caption = "" if mean == 1 else f"Each point is the mean of about {mean:.1f} frames."
         yield _Drawing(f"strip-{place}", "films", alt, figure, caption)

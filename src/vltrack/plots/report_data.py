@@ -61,7 +61,7 @@ class RuleScores:
 class TrackerScores:
     """One tracker: its name in this report, mode, speed (frames per second) and scores by rule.
 
-    ``causes`` counts what conventions treat differently in the annotations, such as absent frames; ``notes``
+    ``causes`` counts what protocols treat differently in the annotations, such as absent frames; ``notes``
     are warnings of the evaluation.
     """
 

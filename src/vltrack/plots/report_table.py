@@ -1,4 +1,4 @@
-"""Tables of a report: rankings, verdicts and columns by convention, and the LaTeX table.
+"""Tables of a report: rankings, verdicts and columns by protocol, and the LaTeX table.
 
 A tracker ranks before another only where the paired interval of their difference excludes 0, over enough
 sequences that one being better in all of them is unlikely by chance.
@@ -21,7 +21,7 @@ probability 2 ** (1 - n), which is more than one in twenty up to n = 5. A bootst
 """
 TOO_FEW = f"fewer than {FEWEST} are not enough"
 SIDES = ("official", "vlt-python", "own first frame")
-"""Conventions that are shown next to the chosen one, where a score has them; of the last only ``LEADING``."""
+"""Protocols that are shown next to the chosen one, where a score has them; of the last only ``LEADING``."""
 _ATTRIBUTES = {
     "ARC": "aspect ratio change", "AS": "adversarial sample", "BC": "background clutter",
     "CM": "camera motion", "DEF": "deformation", "FM": "fast motion",
@@ -45,7 +45,7 @@ _CAUSES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One measure under one convention (``rule`` is its key), with one number per tracker or None."""
+    """One measure under one protocol (``rule`` is its key), with one number per tracker or None."""
 
     measure: str
     title: str
@@ -76,13 +76,13 @@ class Rank:
 
 
 def rules_of(report: ReportData) -> list[str]:
-    """Conventions to show: the report's own, then those of ``SIDES`` that any tracker has."""
+    """Protocols to show: the report's own, then those of ``SIDES`` that any tracker has."""
     sides = [key for key in SIDES if any(key in entry.rules for entry in report.entries)]
     return list(dict.fromkeys([report.rule, *sides]))
 
 
 def columns_of(report: ReportData, measures: list[str] | None = None) -> list[Column]:
-    """A column for each measure (of ``measures``, or all), followed by those of other conventions where any
+    """A column for each measure (of ``measures``, or all), followed by those of other protocols where any
     number differs. Normalized precision is not repeated under a second name with the same numbers.
     """
     more = [m for entry in report.entries for rule in entry.rules.values() for m in rule.numbers]
@@ -99,7 +99,7 @@ def columns_of(report: ReportData, measures: list[str] | None = None) -> list[Co
 
 
 def _columns_by_rule(report: ReportData, measure: str) -> list[Column]:
-    """One column per convention under which any tracker has the measure."""
+    """One column per protocol under which any tracker has the measure."""
     columns = []
     for key in rules_of(report):
         scored = [entry.rules.get(key) for entry in report.entries]
@@ -206,7 +206,7 @@ def _these(report: ReportData) -> str:
 
 
 def causes_of(report: ReportData) -> list[tuple[str, int]]:
-    """Causes of differences between conventions with the number of their frames, if counted and not 0."""
+    """Causes of differences between protocols with the number of their frames, if counted and not 0."""
     first = report.entries[0]
     rows = [(_CAUSES.get(cause, cause.replace("_", " ")), count) for cause, count in first.causes.items()]
     for key in rules_of(report):
@@ -231,7 +231,7 @@ def spelled(names: list[str]) -> list[tuple[str, str]]:
 
 
 def titles_of(report: ReportData) -> dict[str, str]:
-    """The full name of each convention that is shown."""
+    """The full name of each protocol that is shown."""
     return {
         key: next(entry.rules[key].title for entry in report.entries if key in entry.rules) for key in rules_of(report)
     }
