@@ -266,8 +266,8 @@ def test_an_update_replaces_the_recent_template_alone(scene: Scene) -> None:
         seen = scene.locate(scene.search, memory)
         after = model.update_template(memory, seen, scene.box, crop)
         fresh = model.embed_template(crop)
-        assert (apart(seen, scene.locate(scene.search, after)) > 1e-6) or model.templates == 1
-    expected = fresh if model.templates == 2 else memory.recent
+        assert (apart(seen, scene.locate(scene.search, after)) > 1e-6) or model.template_count == 1
+    expected = fresh if model.template_count == 2 else memory.recent
     assert torch.equal(after.recent.tokens_BMC, expected.tokens_BMC)
     assert after.first is memory.first
     assert after.text is memory.text

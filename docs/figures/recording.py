@@ -209,6 +209,6 @@ def _views(model: Any) -> Views:
         search=search,
         present_BV=zeros(1, 1, dtype=torch.bool),
         ids_BL=ids,
-        words_BL=ids.bool(),
+        valid_BL=ids.bool(),
         flag_B=torch.full((1,), MODE_IDS[Mode.NLBBOX], device="meta"),
     )

@@ -249,7 +249,7 @@ def test_what_was_asked_for_wrongly(tmp_path: Path, out: Path) -> None:
     name = "all-in-one-ostrack-base"
     for options, said in (
         ({"partial": ["haed."]}, r"'haed\.'"),
-        ({"partial": [""]}, "empty --partial"),
+        ({"partial": [""]}, "empty prefix"),
         ({"kinds": ["uvltrack"]}, "all-in-one-ostrack-base: 'uvltrack'"),
         ({"kinds": ["ostrack", "mae"]}, "2 kinds for 1 files"),
     ):

@@ -46,7 +46,7 @@ def test_a_file_of_the_published_names_loads_whole(
         tensors[f"{net}encoder.x_z_rel_pos_bias_table.relative_position_bias_table"],
     )
     assert torch.equal(state["norm.bias"], tensors["net.backbone.norm.bias"])
-    if model.roi is not None:
+    if model.config.roi == "clip":
         clip = "net.lang_embedding.clip_model."
         assert torch.equal(state["roi.conv1_alpha.weight"], tensors[f"{clip}visual.conv1_alpha.weight"])
         assert torch.equal(

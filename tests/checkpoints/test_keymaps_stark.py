@@ -70,7 +70,7 @@ def test_same_weights_same_corners(preset: BITTracker, views, truth) -> None:
     expected = torch.cat([(low + high) / 2, (high - low).clamp_min(MIN_SIDE)], dim=1).float()
     assert float((seen.boxes_BSS4[:, 0, 0] - expected).abs().max()) * 96 < 1e-3
     assert float((seen.presence_BSS[:, 0, 0] - logits.sigmoid()).abs().max()) < 1e-4
-    ours = preset.forward_features(
+    ours = preset.forward_corners(
         search, preset.joint_template(memory.first, memory.recent), memory.text, memory.flag_B
     )
     assert float((ours.corners_B4 - corners).abs().max()) * 96 < 1e-3
@@ -154,6 +154,6 @@ def read_by_head(model: BITTracker, first: Tensor, dynamic: Tensor, search: Tens
     hook = model.head.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     box = torch.full((2, 4), 0.5)
     both = model.joint_template(*(model.embed_template(boxed(z, box)) for z in (first, dynamic)))
-    model.forward_features(search, both, model.no_text(2), torch.full((2,), MODE_IDS[Mode.BBOX]))
+    model.forward_corners(search, both, model.no_text(2), torch.full((2,), MODE_IDS[Mode.BBOX]))
     hook.remove()
     return caught[0]

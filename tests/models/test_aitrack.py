@@ -87,8 +87,8 @@ def test_in_training_box_only_samples_ignore_text(case: str) -> None:
     model = make(small(config_of(case)))
     views = views_of(model)
     with torch.no_grad():
-        before = model(views).coordinates[0].unflatten(0, (3, 2))
-        after = model.forward(replace(views, ids_BL=views.ids_BL.roll(1, dims=1))).coordinates[0]
+        before = model(views).coordinates_BTV.unflatten(0, (3, 2))
+        after = model.forward(replace(views, ids_BL=views.ids_BL.roll(1, dims=1))).coordinates_BTV
     changed = (before - after.unflatten(0, (3, 2))).abs().amax(dim=(1, 2, 3))
     assert [bool(value > 1e-6) for value in changed] == [False, True, True]  # bbox, nl, nlbbox
 
@@ -224,7 +224,7 @@ def test_training_is_inference() -> None:
             memory = replace(memory, recent=model.embed_template(crop))
         sequence, memory_kv = model._condition(search.image_B3SS, memory, pasts[0][[0]])
         logits = model.decoder(sequence, memory_kv)[0, -1]
-        assert torch.allclose(logits, outs.coordinates[0][0, 0], atol=1e-4)
+        assert torch.allclose(logits, outs.coordinates_BTV[0, 0], atol=1e-4)
 
 
 @torch.no_grad()
@@ -232,8 +232,8 @@ def test_a_training_pass_is_a_function_of_its_data() -> None:
     model = make(small(config_of("tiny")))
     first = model.forward(views_of(model))
     torch.rand(3)
-    assert torch.equal(first.coordinates[0], model.forward(views_of(model)).coordinates[0])
-    assert first.coordinates[0].shape == (6, 5, 802)
+    assert torch.equal(first.coordinates_BTV, model.forward(views_of(model)).coordinates_BTV)
+    assert first.coordinates_BTV.shape == (6, 5, 802)
     assert first.expected_B4.shape == (6, 4)
     assert first.boxes_BSS4.shape == (6, 1, 1, 4)
     assert float(first.boxes_BSS4[..., 2:].min()) > 0
@@ -243,7 +243,7 @@ def test_follow_expects_the_tokens_that_are_generated() -> None:
     for case in ("tiny", "narrow artrack-base"):
         scene = small_scene(case)
         model, memory = scene.model, scene.memory("bbox")
-        expected = model.follow(scene.search, memory, scene.past())
+        expected = model.locate_expected(scene.search, memory, scene.past())
         _, logits = model.decoder.generate(*model._condition(scene.search, memory, scene.past()))
         assert torch.allclose(expected, model.decoder.tokenizer.soft_argmax(logits), atol=1e-5)
         expected.sum().backward()

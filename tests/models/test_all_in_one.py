@@ -113,7 +113,7 @@ def test_mixup_scales_patches_before_their_positions() -> None:
 
 def backbone_input(model: AllInOne, batch: int = 3) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(4)
-    cells = model.templates * model.template_side**2, model.search_side**2
+    cells = model.template_count * model.template_side**2, model.search_side**2
     z, x = (torch.randn(batch, n, model.width, generator=random) for n in cells)
     return z, x
 
@@ -172,7 +172,7 @@ def test_training_is_inference(case: str) -> None:
         outs = model.forward(views)
         for sample, mode in enumerate((Mode.BBOX, Mode.NL, Mode.NLBBOX)):
             one = slice(sample, sample + 1)
-            text = model.read_text(views.ids_BL[one], views.words_BL[one]) if mode != Mode.BBOX else None
+            text = model.read_text(views.ids_BL[one], views.valid_BL[one]) if mode != Mode.BBOX else None
             for view in range(2):
                 search = boxed(views.search.image_B3SS[one, view], views.search.box_B4[one, view])
                 if mode is Mode.NL:

@@ -237,7 +237,7 @@ def test_presence_is_the_score(scene: Scene) -> None:
     with torch.no_grad():
         memory = scene.memory("bbox")
         both = scene.model.joint_template(memory.first, memory.recent)
-        found = scene.model.forward_features(scene.search, both, memory.text, memory.flag_B)
+        found = scene.model.forward_corners(scene.search, both, memory.text, memory.flag_B)
     seen = scene.predict("bbox")
     assert torch.equal(seen.presence_BSS[:, 0, 0], found.score_B.sigmoid())
     assert torch.equal(seen.center_BSS, torch.ones(2, 1, 1))

@@ -134,7 +134,7 @@ def test_updated_prompts_ignore_a_masked_sentence(scene: Scene) -> None:
 
 
 def test_a_reference_that_ignores_the_mode_is_noticed(scene: Scene, monkeypatch) -> None:
-    monkeypatch.setattr(litetrack, "by_flag", lambda flag, vision, text: (vision + text) / 2)
+    monkeypatch.setattr(litetrack, "blend_modalities", lambda flag, vision, text: (vision + text) / 2)
     assert not torch.equal(*box_only_updates(scene))
 
 

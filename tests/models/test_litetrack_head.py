@@ -94,7 +94,7 @@ def test_score_is_target_against_the_better_of_the_others(prompter: ContrastiveP
 
 def test_presence_has_a_third_class() -> None:
     logits = torch.tensor([[[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [-10.0, 0.0]]])
-    assert presence(logits)[0].tolist() == pytest.approx([1 / 3, 1.0, 0.0, 0.0], abs=1e-3)
+    assert presence(logits, torch.tensor([False]))[0].tolist() == pytest.approx([1 / 3, 1.0, 0.0, 0.0], abs=1e-3)
 
 
 def test_unused_layers_take_no_part() -> None:

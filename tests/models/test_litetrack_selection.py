@@ -210,7 +210,7 @@ def masked_instead(model: LiteTrack) -> Iterator[None]:
 def test_tokens_that_go_through_the_blocks_are_a_bucket_below_all(scene: Scene, mode: str) -> None:
     model = scene.model
     text = 0 if mode == "bbox" else scene.ids.shape[1]
-    template = model.templates * model.template_side**2
+    template = model.template_count * model.template_side**2
     with torch.no_grad():
         memory = scene.memory("bbox" if mode == "bbox" else "nlbbox")
     with spied(model) as (lengths, chosen), torch.no_grad():

@@ -59,7 +59,7 @@ def attended(module: Any, x: Tensor, y: Tensor, open_keys: Tensor | None = None)
 
 def streams(model: SATracker, seed: int = 5) -> tuple[Tensor, Tensor, int]:
     """Vision (1, M + N, C) and words (1, 6, C) as in the middle of the backbone, and M."""
-    m, n, c = model.templates * model.template_side**2, model.search_side**2, model.width
+    m, n, c = model.template_count * model.template_side**2, model.search_side**2, model.width
     random = generator(seed)
     return torch.randn(1, m + n, c, generator=random), torch.randn(1, 6, c, generator=random), m
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from vltrack.models.artrack_decoder import BoxTokenizer
 from vltrack.nn.boxes import box_mask
 from vltrack.training.losses import (
-    box_losses,
+    TERMS,
+    Labels,
     dense_match,
     focal,
     gaussian_centers,
@@ -26,6 +27,7 @@ from vltrack.training.losses import (
     siou_loss,
     token_loss,
 )
+from vltrack.training.recipes import LossWeights
 
 SIDE = 14
 unit = st.floats(0.1, 0.9)
@@ -65,10 +67,16 @@ def test_only_chosen_cells_and_present_targets_count_in_the_box_loss() -> None:
     box = torch.tensor([[0.5, 0.5, 0.3, 0.3], [0.2, 0.2, 0.1, 0.1]])
     cells = box_mask(box, SIDE, 0.5).view(2, SIDE, SIDE)
     named = torch.where(cells[..., None], box[:, None, None, :], torch.rand(2, SIDE, SIDE, 4))
-    assert sum(box_losses(named, box, cells, torch.ones(2))) < 1e-5
+
+    def loss(*present: bool) -> float:
+        some = {name: torch.ones(2, dtype=torch.bool) for name in ("has_text_B", "target_B")}
+        labels = Labels(box_B4=box, present_B=torch.tensor(present), weights=LossWeights(box_cells=0.5), **some)
+        return sum(float(TERMS[name][1](named, labels)) for name in ("giou", "l1"))
+
+    assert loss(True, True) < 1e-5
     named[1] = 0.9
-    assert sum(box_losses(named, box, cells, torch.tensor([1.0, 0.0]))) < 1e-5
-    assert sum(box_losses(named, box, cells, torch.ones(2))) > 0.1
+    assert loss(True, False) < 1e-5
+    assert loss(True, True) > 0.1
 
 
 @given(x=st.sampled_from([0.0, 0.5, 1.0]), y=st.sampled_from([0.0, 1.0]))

@@ -117,12 +117,14 @@ def test_the_loss_is_siou_of_what_it_expected_over_usable_frames(
     loss, _ = clip_loss(model, rolled)
     with torch.no_grad():
         memory = memory_of(model, rolled)
-        each = [model.follow(rolled.search_T3SS[i : i + 1], memory, rolled.past_TH4[i : i + 1]) for i in (0, 2)]
+        each = [
+            model.locate_expected(rolled.search_T3SS[i : i + 1], memory, rolled.past_TH4[i : i + 1]) for i in (0, 2)
+        ]
         expected = siou(torch.cat(each), rolled.box_T4[usable]).mean()
     assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-4)
     none = clip_loss(model, replace(rolled, usable_T=torch.zeros(4, dtype=torch.bool)))
     assert [float(part.detach()) for part in none] == [0.0, 0.0]
-    monkeypatch.setattr(model, "follow", lambda *_: rolled.box_T4)
+    monkeypatch.setattr(model, "locate_expected", lambda *_: rolled.box_T4)
     assert [float(part) for part in clip_loss(model, rolled)] == pytest.approx([0.0, 1.0], abs=1e-4)
 
 

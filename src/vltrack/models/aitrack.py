@@ -3,7 +3,7 @@
 Sources: AITrack (Alawode and Javed, IEEE Access 2025, and its released code) on top of ARTrack-Seq (CVPR
 2023). The ideas are switches of the configuration: ``roi`` (the ROI-based text-guided encoder), ``history``
 (past boxes as prompt), ``text`` (sentences in the same space; ours). The released code has defects that ours
-has not: docs/trackers/aitrack.md. ``base`` has the published sizes, ``artrack_base`` is ARTrack-Seq-256
+does not have: docs/trackers/aitrack.md. ``base`` has the published sizes, ``artrack_base`` is ARTrack-Seq-256
 itself, ``tiny`` is our own.
 
 Shapes: B batch, L word pieces, C width, P = Sz*Sz template cells, K templates, M = K*P, N = Sx*Sx search
@@ -42,7 +42,6 @@ from vltrack.models.base import (
 )
 from vltrack.models.embedding import InputEmbedding, Search
 from vltrack.nn.attention import Block, key_bias
-from vltrack.nn.bert import Bert
 from vltrack.nn.boxes import box_coverage
 from vltrack.nn.clip import HEAD_WIDTH, ClipText, ClipVision, to_clip_input
 
@@ -57,12 +56,12 @@ class AITrackConfig(TrackerConfig):
         learned_positions: positions are parameters that start as sines (ARTrack), or fixed sines.
         history: past boxes before the start token.
         past_offset: pixels of the crop by which past boxes are moved up and left before they become tokens:
-            half a one in the released test code.
+            0.5 in the released test code.
         roi: the region's vector: Alpha-CLIP's image encoder (frozen), the stem's tokens pooled (ours), none.
         roi_size, roi_patch, roi_width, roi_layers: of that encoder.
         text: the sentence's vector: CLIP's text encoder (frozen), BERT, or none. Ours: none is published.
         text_layers: of either; CLIP's is ``table_width`` wide.
-        expected: the answer is the expected box of the coordinate tokens, not that of the likeliest (ours).
+        expected: predict the expected box of the coordinate tokens instead of the likeliest one (ours).
     """
 
     layers: int = 12
@@ -170,57 +169,46 @@ class AITrack(TrackerBase[RegionMemory]):
         super().__init__(config)
         self.config, self.history = config, config.history
         self.vocabulary = "clip" if config.text == "clip" else "bert"
-        shape = width, heads, mlp_ratio = config.width, config.heads, config.mlp_ratio
+        width, heads, ratio = config.width, config.heads, config.mlp_ratio
         sides = self.template_side, self.search_side
-        tokenizer = BoxTokenizer(bins=config.bins, reach=config.reach)
+        self.tokenizer = BoxTokenizer(bins=config.bins, reach=config.reach)
         self.embed = InputEmbedding(config)
         self.register_positions(learned=config.learned_positions)
         self.identity = nn.Parameter(torch.randn(1, 2, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.encoder = FusionEncoder(*shape, config.fusion_layers, sides=sides, templates=self.templates)
-        self.decoder = SequenceDecoder(*shape, config.decoder_layers, tokenizer=tokenizer, history=self.history)
+        fusion, decoder = config.fusion_layers, config.decoder_layers
+        self.encoder = FusionEncoder(width, heads, ratio, fusion, sides=sides, templates=self.template_count)
+        self.decoder = SequenceDecoder(width, heads, ratio, decoder, tokenizer=self.tokenizer, history=self.history)
         self.align = None if config.roi == config.text == "none" else Alignment(width)
-        # Encoders of the region and of the sentence; CLIP's are frozen, as published.
-        self.roi: ClipVision | None = None
-        self.roi_pool = nn.Linear(width, width) if config.roi == "pool" else None
-        if config.roi == "clip":
-            sizes = {"size": config.roi_size, "patch": config.roi_patch, "layers": config.roi_layers}
-            self.roi = ClipVision(**sizes, width=config.roi_width, out=width).requires_grad_(False)
+        # Encoders of the region and of the sentence; CLIP's never learn, as published.
+        self.roi: ClipRegion | PooledRegion | None = None
+        if config.roi != "none":
+            self.roi = ClipRegion(config) if config.roi == "clip" else PooledRegion(config)
+        self.text_proj = nn.Linear(width, width) if config.text == "bert" else nn.Identity()
+        self.bert = bert_of(config, config.text_layers) if config.text == "bert" else None
         self.clip_text: ClipText | None = None
-        self.bert: Bert | None = None
-        self.text_proj = nn.Linear(width, width) if config.text == "bert" else None
         if config.text == "clip":
             sizes = {"length": config.max_words, "width": config.table_width, "layers": config.text_layers}
             self.clip_text = ClipText(**sizes, out=width).requires_grad_(False)
-        elif config.text == "bert":
-            self.bert = bert_of(config, config.text_layers)
 
     # -- embeddings of sentences and regions, in one space ---------------------------------------------------
 
     def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
         """Word pieces (B, L) int64 of ``vocabulary``; ``valid_BL`` is False for padding.
 
-        CLIP gives one vector for the whole sentence: a text of one token. Features of a model without a text
-        side are zero.
+        CLIP gives one vector for the whole sentence: a text of one token.
         """
         if self.clip_text is not None:
             with torch.no_grad():
                 pooled_BC = self.clip_text(ids_BL, valid_BL)
             return Text(tokens_BLC=pooled_BC[:, None], valid_BL=valid_BL.any(dim=1, keepdim=True))
-        if self.bert is not None:
-            return Text(tokens_BLC=self.bert(ids_BL, key_bias(valid_BL)), valid_BL=valid_BL)
-        empty_BLC = torch.zeros(*ids_BL.shape, self.width, device=ids_BL.device)
-        return Text(tokens_BLC=empty_BLC, valid_BL=valid_BL)
+        return super().read_text(ids_BL, valid_BL)
 
     def embed_sentence(self, text: Text, flag_B: Tensor) -> ConditionEmbedding:
         """Mean of the sentence's tokens, of unit length (ours); absent where it has none."""
         mask_BL = text_key_mask(flag_B, text.valid_BL)
-        if self.config.text == "none":
-            mask_BL = torch.zeros_like(mask_BL)
-        mean_BC = replace(text, valid_BL=mask_BL).mean()
-        if self.text_proj is not None:
-            mean_BC = self.text_proj(mean_BC)
+        mean_BC = self.text_proj(replace(text, valid_BL=mask_BL).mean())
         return ConditionEmbedding.normalized(mean_BC, mask_BL.any(dim=1))
 
     def embed_region(self, image_B3SS: Tensor, patches_BNC: Tensor, box_B4: Tensor) -> ConditionEmbedding:
@@ -228,16 +216,10 @@ class AITrack(TrackerBase[RegionMemory]):
 
         ``patches_BNC`` are the stem's tokens, without positions.
         """
-        if self.roi is not None:
-            image_B3SS = to_clip_input(image_B3SS, self.pixel_mean, self.pixel_std, self.roi.size)
-            vector_BC = clip_region(self.roi, image_B3SS, box_B4)
-        elif self.roi_pool is not None:
-            vector_BC = self.roi_pool(pooled_region(patches_BNC, box_B4))
-        else:
-            vector_BC = patches_BNC.new_zeros(len(box_B4), self.width)
-        known = self.config.roi != "none"
-        known_B = torch.full((len(box_B4),), known, device=box_B4.device)
-        return ConditionEmbedding.normalized(vector_BC, known_B)
+        known_B = torch.full((len(box_B4),), self.roi is not None, device=box_B4.device)
+        if self.roi is None:
+            return ConditionEmbedding(vector_BC=torch.zeros_like(patches_BNC[:, 0]), known_B=known_B)
+        return ConditionEmbedding.normalized(self.roi(image_B3SS, patches_BNC, box_B4), known_B)
 
     # -- backbone, alignment, fusion -------------------------------------------------------------------------
 
@@ -251,11 +233,11 @@ class AITrack(TrackerBase[RegionMemory]):
     ) -> list[KeysValues]:
         """Tokens of both regions, aligned with their conditions and fused -> keys and values of the decoder.
 
-        ``text_only_B`` marks text-only samples, None where there is none: there the template is masked in the
-        backbone, and after it the template's tokens hold the sentence alone (ours).
+        ``text_only_B`` marks text-only samples, None if the batch has no such sample: their template is masked in
+        the backbone, and after it the template's tokens hold the sentence alone (ours).
         """
         # Positions and the identity of both regions: after region pooling, so the stem's tokens have none
-        z_pos = self.pos_embed_z.repeat(1, self.templates, 1)
+        z_pos = self.pos_embed_z.repeat(1, self.template_count, 1)
         z_BMC = template.tokens_BMC + z_pos + self.identity[:, :1]
         x_BNC = search.tokens_BNC + self.pos_embed_x + self.identity[:, 1:]
         (b, m), n = z_BMC.shape[:2], x_BNC.shape[1]
@@ -303,7 +285,7 @@ class AITrack(TrackerBase[RegionMemory]):
         """Search crops (B, 3, Sx, Sx), one per target of the memory; without a past the target is static."""
         return self._predict(*self._condition(search_B3SS, memory, past_BH4))
 
-    def follow(self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor) -> Tensor:
+    def locate_expected(self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor) -> Tensor:
         """The expected box (B, 4) of the tokens that ``locate`` generates, with a gradient: for stage two."""
         return self.decoder.generate_expected(*self._condition(search_B3SS, memory, past_BH4))
 
@@ -317,7 +299,7 @@ class AITrack(TrackerBase[RegionMemory]):
         """
         if self.config.text == "none":
             raise ConfigError(
-                "this AITrack has no text side: text alone cannot start it.",
+                "This AITrack has no text side: it cannot start from text alone.",
                 hint="Give a box, or use the size tiny or base.",
             )
         blank, b = self.no_template(scene_B3SS), len(scene_B3SS)
@@ -330,16 +312,16 @@ class AITrack(TrackerBase[RegionMemory]):
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
         """Stage-1 training pass: teacher forcing on image pairs. ``select`` has no effect.
 
-        The past is sampled (``sample_history``); in text-only samples it is the whole image, as at test.
+        The past is sampled (``sample_history``); in text-only samples it is the whole image, as at test time.
         """
-        each_B = views.each()
-        flag_B, box_B4 = views.flag_B[each_B], views.search.box_B4.flatten(0, 1)
+        target_B = views.target_of_view()
+        flag_B, box_B4 = views.flag_B[target_B], views.search.box_B4.flatten(0, 1)
         text_only_B, b = is_text_only(flag_B), len(flag_B)
         # Sentence, template and its region
-        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
+        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(target_B)
         sentence = self.embed_sentence(text, flag_B)
         first = self.embed_template(views.template)
-        template = self.join_recent(first.index_select(each_B), views)
+        template = self.join_recent(first.index_select(target_B), views)
         z_region = self.embed_region(views.template.image_B3SS, first.tokens_BMC, views.template.box_B4)
         # Past boxes; the search region, and in it the region of the last box
         past_BH4 = sample_history(box_B4, self.search_factor, max(1, self.history))
@@ -350,7 +332,7 @@ class AITrack(TrackerBase[RegionMemory]):
         x_region = self.embed_region(images_B3SS, search.patches_BNC, past_BH4[:, -1])
         # Backbone, alignment, fusion
         z_condition, x_condition = (
-            region.masked_out(text_only_B).average(sentence) for region in (z_region.index_select(each_B), x_region)
+            region.masked_out(text_only_B).average(sentence) for region in (z_region.index_select(target_B), x_region)
         )
         masked_B = text_only_B if text_only_B.any() else None
         memory = self.forward_features(search, template, z_condition, x_condition, masked_B)
@@ -360,16 +342,10 @@ class AITrack(TrackerBase[RegionMemory]):
         bounded_B4 = torch.cat([expected_B4[:, :2], expected_B4[:, 2:].clamp_min(1e-3)], dim=1)
         return TrainOutputs(
             boxes_BSS4=bounded_B4[:, None, None],
-            coordinates=(logits_BTV, self.decoder.tokenizer),
+            coordinates_BTV=logits_BTV,
             expected_B4=expected_B4,
             text_similarity_BN=search.text_similarity_BN,
         )
-
-    def freeze_plan(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """CLIP's encoders for good (published); at ``tiny`` the stem's start and the word table too."""
-        frozen, order = super().freeze_plan()
-        encoders: list[nn.Module] = [encoder for encoder in (self.roi, self.clip_text) if encoder is not None]
-        return [*encoders, *frozen], order
 
     def _condition(
         self, search_B3SS: Tensor, memory: RegionMemory, past_BH4: Tensor | None
@@ -385,7 +361,8 @@ class AITrack(TrackerBase[RegionMemory]):
         return self.start_sequence(past_BH4), self.forward_features(search, both, z_condition, x_condition, None)
 
     def _predict(self, start_BT: Tensor, memory: list[KeysValues]) -> Prediction:
-        """Generate four tokens -> one box. The score is the tokens' confidence (ours: a head is missing)."""
+        """Generate four tokens -> one box. The score is the tokens' confidence (ours: the published
+        model has no score)."""
         box_B4, score_B = self.decoder.predict_box(start_BT, memory, expected=self.config.expected)
         score_B11 = score_B[:, None, None]
         return Prediction(
@@ -418,23 +395,42 @@ class Alignment(nn.Module):
         return tokens_BNC + torch.where(condition.known_B[:, None], shift_BC, 0.0)[:, None]
 
 
-@torch.no_grad()
-def clip_region(encoder: ClipVision, image_B3SS: Tensor, box_B4: Tensor) -> Tensor:
-    """(B, C) Alpha-CLIP's embedding of the box in an image prepared for CLIP.
+class ClipRegion(nn.Module):
+    """(B, C) Alpha-CLIP's embedding of the box.
 
     The mask is the box's rectangle, as in the published training. The class token is read, as CLIP was
     trained (released code: the last patch's), and no gradient reaches the encoder (published).
     """
-    mask_B1SS = box_coverage(box_B4, encoder.size).view(-1, 1, encoder.size, encoder.size)
-    vector_BC: Tensor = encoder(image_B3SS, mask_B1SS.to(image_B3SS.dtype))
-    return vector_BC
+
+    def __init__(self, config: AITrackConfig) -> None:
+        super().__init__()
+        self.mean, self.std = config.pixel_mean, config.pixel_std
+        sizes = {"size": config.roi_size, "patch": config.roi_patch, "layers": config.roi_layers}
+        self.encoder = ClipVision(**sizes, width=config.roi_width, out=config.width).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, image_B3SS: Tensor, patches_BNC: Tensor, box_B4: Tensor) -> Tensor:
+        """See ``embed_region``."""
+        size = self.encoder.size
+        image_B3SS = to_clip_input(image_B3SS, self.mean, self.std, size)
+        mask_B1SS = box_coverage(box_B4, size).view(-1, 1, size, size)
+        vector_BC: Tensor = self.encoder(image_B3SS, mask_B1SS.to(image_B3SS.dtype))
+        return vector_BC
 
 
-def pooled_region(tokens_BNC: Tensor, box_B4: Tensor) -> Tensor:
-    """(B, C) mean of the tokens in the box, each by its share in it; 0 for a box outside the crop (ours)."""
-    share_BN = box_coverage(box_B4, int(tokens_BNC.shape[1] ** 0.5)).to(tokens_BNC.dtype)
-    total_B1 = share_BN.sum(dim=1, keepdim=True).clamp_min(1e-3)
-    return (share_BN[:, None] @ tokens_BNC)[:, 0] / total_B1
+class PooledRegion(nn.Module):
+    """(B, C) mean of the patches in the box, each by its share in it; 0 for a box outside the crop (ours)."""
+
+    def __init__(self, config: AITrackConfig) -> None:
+        super().__init__()
+        self.pool = nn.Linear(config.width, config.width)
+
+    def forward(self, image_B3SS: Tensor, patches_BNC: Tensor, box_B4: Tensor) -> Tensor:
+        """See ``embed_region``."""
+        share_BN = box_coverage(box_B4, int(patches_BNC.shape[1] ** 0.5)).to(patches_BNC.dtype)
+        total_B1 = share_BN.sum(dim=1, keepdim=True).clamp_min(1e-3)
+        vector_BC: Tensor = self.pool((share_BN[:, None] @ patches_BNC)[:, 0] / total_B1)
+        return vector_BC
 
 
 # -- past boxes, in units of the search crop, oldest first: (B, H, 4) ----------------------------------------

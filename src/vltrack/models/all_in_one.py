@@ -13,7 +13,8 @@ cells, T = M + those search tokens that are still there.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -39,7 +40,6 @@ from vltrack.models.base import (
 )
 from vltrack.models.embedding import InputEmbedding, Search
 from vltrack.nn.attention import Block, attend, gather_tokens, key_bias, scatter_tokens, split_packed
-from vltrack.nn.bert import Bert
 from vltrack.nn.heads import BoxCode, CenterHead, CenterMaps
 
 
@@ -51,9 +51,9 @@ class AllInOneConfig(TrackerConfig):
         layers: ViT blocks.
         eliminate, keep: layers (from 0) after whose attention search tokens leave, and the share that stays.
         text: ``none``; the trained embeddings alone; or ``text_layers`` BERT layers on top of them.
-        mixup: whether the sentence scales the patches.
-        align, align_width: whether the training-only vectors are read from all patches in their places
-            (published), from their mean (ours), or not at all; and their width.
+        mixup: the sentence scales the patches.
+        align, align_width: the training-only vectors are read from all patches in their places (published),
+            from their mean (ours), or not at all; and their width.
         learned_positions: positions are parameters that start as sines (OSTrack), or fixed sines.
     """
 
@@ -133,7 +133,7 @@ class AllInOne(TrackerBase[MixedMemory]):
         self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = CenterHead(width, side=self.search_side, channels=config.head_channels, code=config.box_code)
-        self.bert: Bert | None = bert_of(config, config.text_layers) if config.text != "none" else None
+        self.bert = bert_of(config, config.text_layers) if config.text != "none" else None
         self.language = nn.Linear(width, width) if config.mixup or config.align != "none" else None
         self.aligner: Aligner | None = None
         if config.align != "none":
@@ -141,17 +141,6 @@ class AllInOne(TrackerBase[MixedMemory]):
             self.aligner = Aligner(width, config.align_width, cells)
 
     # -- once per sentence ----------------------------------------------------------------------------------
-
-    def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
-        """Word-piece ids (B, L) int64 with [CLS] first; ``valid_BL`` is False for padding.
-
-        Features of a model without a text side are zero.
-        """
-        if self.bert is None:
-            tokens_BLC = torch.zeros(*ids_BL.shape, self.width, device=ids_BL.device)
-        else:
-            tokens_BLC = self.bert(ids_BL, key_bias(valid_BL) if self.config.text_layers else None)
-        return Text(tokens_BLC=tokens_BLC, valid_BL=valid_BL)
 
     def text_gain(self, text: Text, flag_B: Tensor) -> Tensor:
         """(B, C) of unit length, added to the gain 1 of each channel; 0 without a sentence.
@@ -170,7 +159,8 @@ class AllInOne(TrackerBase[MixedMemory]):
     def forward_maps(
         self, search: Search, template: Template, gain_BC: Tensor, text_only_B: Tensor | None, *, select: bool
     ) -> CenterMaps:
-        """Everything from patches to maps. ``text_only_B`` marks text-only samples, None where there is none.
+        """Everything from patches to maps. ``text_only_B`` marks text-only samples, None if the batch has no such
+        sample.
 
         A text-only sample masks its template, and none of its search tokens is eliminated: there is no
         template to score against (ours).
@@ -180,7 +170,7 @@ class AllInOne(TrackerBase[MixedMemory]):
         if self.config.mixup:
             z_BMC, x_BNC = (tokens + gain_BC[:, None] * tokens for tokens in (z_BMC, x_BNC))
         # Positions come after mix-up (released code)
-        z_BMC = z_BMC + self.pos_embed_z.repeat(1, self.templates, 1)
+        z_BMC = z_BMC + self.pos_embed_z.repeat(1, self.template_count, 1)
         x_BNC = x_BNC + self.pos_embed_x
         # Joint layers: template and search tokens in one sequence
         x_BNC = self.forward_backbone(z_BMC, x_BNC, text_only_B, select=select)
@@ -230,7 +220,7 @@ class AllInOne(TrackerBase[MixedMemory]):
         """
         if not (self.config.mixup or self.config.word_match):
             raise ConfigError(
-                f"this All-in-One has text={self.config.text!r} and no mix-up: text alone cannot start it.",
+                f"This All-in-One has text={self.config.text!r} and no mix-up: text alone cannot start it.",
                 hint="Give a box, or use the size tiny or base.",
             )
         blank = self.no_template(scene_B3SS)
@@ -241,15 +231,15 @@ class AllInOne(TrackerBase[MixedMemory]):
 
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
         """Training pass (see the base class), and the vectors of the alignment."""
-        each_B = views.each()
-        text_only_B = is_text_only(views.flag_B[each_B])
+        target_B = views.target_of_view()
+        text_only_B = is_text_only(views.flag_B[target_B])
         # Sentence and its gain, template, search region
         text = self.read_text(views.ids_BL, views.attendable_BL)
-        gain_BC = self.text_gain(text, views.flag_B)[each_B]
-        first = self.embed_template(views.template).index_select(each_B)
+        gain_BC = self.text_gain(text, views.flag_B)[target_B]
+        first = self.embed_template(views.template).index_select(target_B)
         template = self.join_recent(first, views)
         images_B3SS = views.search.image_B3SS.flatten(0, 1)
-        search = self.embed.search(images_B3SS, template, text.index_select(each_B), text_only_B)
+        search = self.embed.search(images_B3SS, template, text.index_select(target_B), text_only_B)
         # Backbone and head
         masked_B = text_only_B if text_only_B.any() else None
         maps = self.forward_maps(search, template, gain_BC, masked_B, select=select)
@@ -281,14 +271,14 @@ class Aligner(nn.Module):
     def __init__(self, width: int, out: int, cells: tuple[int, int] | None) -> None:
         super().__init__()
         search_cells, template_cells = cells or (1, 1)
-        self.flat = cells is not None
+        self.read = partial(torch.flatten, start_dim=1) if cells else partial(torch.mean, dim=1)
         self.search = nn.Linear(width * search_cells, out)
         self.template = nn.Linear(width * template_cells, out)
         self.text = nn.Linear(width, out)
 
     def forward(self, x_BNC: Tensor, z_BPC: Tensor, gain_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors (B, D) of search, template and text; the last is meaningless without a sentence."""
-        x_BE, z_BE = (t.flatten(1) if self.flat else t.mean(dim=1) for t in (x_BNC, z_BPC))
+        x_BE, z_BE = self.read(x_BNC), self.read(z_BPC)
         x_BD, z_BD, text_BD = (
             nn.functional.normalize(vector.float(), dim=-1)
             for vector in (self.search(x_BE), self.template(z_BE), self.text(gain_BC))
@@ -350,14 +340,13 @@ class Candidates:
         if self.seen_BK is None:
             chosen = score_BK.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values
             order_BK = self.order_BK.gather(1, chosen)
-            left = Candidates(order_BK=order_BK, seen_BK=None, count=count, cells=self.cells)
-            return left, gather_tokens(x_BKC, chosen)
+            return replace(self, order_BK=order_BK, count=count), gather_tokens(x_BKC, chosen)
         score_BK = score_BK.masked_fill(~self.seen_BK, -1.0)  # below any attention
         chosen = score_BK.argsort(dim=1, descending=True, stable=True)[:, :count]
         seen_BK = torch.zeros_like(self.seen_BK).scatter(1, chosen, True)
         if spared_B is not None:
             seen_BK = torch.where(spared_B[:, None], self.seen_BK, seen_BK)
-        return Candidates(order_BK=self.order_BK, seen_BK=seen_BK, count=count, cells=self.cells), x_BKC
+        return replace(self, seen_BK=seen_BK, count=count), x_BKC
 
     def scatter_back(self, x_BKC: Tensor) -> Tensor:
         """(B, K, C) -> the whole map (B, N, C); eliminated places are zero (released code)."""

@@ -45,7 +45,7 @@ class BoxTokenizer:
 
     @property
     def margin(self) -> float:
-        """How far outside the crop a coordinate may lie."""
+        """Largest distance of a coordinate from the crop."""
         return (self.reach - 1) / 2
 
     @property
@@ -119,8 +119,7 @@ class SequenceDecoder(nn.Module):
 
     def forward(self, tokens_BT: Tensor, memory: list[KeysValues]) -> Tensor:
         """Tokens (B, T) from the first past one on -> logits (B, T, V) of the next ones."""
-        logits_BTV, _ = self._decode(tokens_BT, memory, None)
-        return logits_BTV
+        return self._decode(tokens_BT, memory, None)[0]
 
     def teacher_forcing(self, start_BT: Tensor, box_B4: Tensor, memory: list[KeysValues]) -> Tensor:
         """Logits (B, 5, V) of the four tokens of a known box (B, 4), and of the end token."""
@@ -282,7 +281,7 @@ class FusionEncoder(nn.Module):
         self, width: int, heads: int, mlp_ratio: float, layers: int, *, sides: tuple[int, int], templates: int = 1
     ) -> None:
         super().__init__()
-        self.templates, (template_side, search_side) = templates, sides
+        self.template_count, (template_side, search_side) = templates, sides
         self.layers = nn.ModuleList(FusionLayer(width, heads, mlp_ratio) for _ in range(layers))
         self.z_pos_enc = UntiedPositions(width, heads, template_side)
         self.x_pos_enc = UntiedPositions(width, heads, search_side)
@@ -300,7 +299,7 @@ class FusionEncoder(nn.Module):
 
     def _bias(self) -> FusionBias:
         (z_q, z_k), (x_q, x_k) = self.z_pos_enc(), self.x_pos_enc()
-        k = self.templates
+        k = self.template_count
         zz = z_q @ z_k.transpose(1, 2) + self.z_rel_pos_bias_table()
         xx = x_q @ x_k.transpose(1, 2) + self.x_rel_pos_bias_table()
         zx = z_q @ x_k.transpose(1, 2) + self.z_x_rel_pos_bias_table()

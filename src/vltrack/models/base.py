@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.core.types import Mode
+from vltrack.nn.attention import key_bias
 from vltrack.nn.backbones import MobileStem, sincos_positions
 from vltrack.nn.bert import Bert
 from vltrack.nn.heads import CenterMaps
@@ -278,7 +279,7 @@ class Views(Batched):
         recent: per view a template as if cut some frames ago (B, V).
         search: the views, and the target's box in each (B, V).
         present_BV: whether the target is in the view.
-        ids_BL, words_BL: word pieces, and which of them are not padding; none in box-only samples.
+        ids_BL, valid_BL: word pieces, and which of them are not padding; none in box-only samples.
         flag_B: ``MODE_IDS``.
     """
 
@@ -287,18 +288,18 @@ class Views(Batched):
     search: BoxedCrop
     present_BV: Tensor
     ids_BL: Tensor
-    words_BL: Tensor
+    valid_BL: Tensor
     flag_B: Tensor
 
     @property
     def attendable_BL(self) -> Tensor:
-        """``words_BL``, all True in box-only samples: softmax over no key at all is undefined.
+        """``valid_BL``, all True in box-only samples: softmax over no key at all is undefined.
 
         What such a sample reads is never used: its flag masks it.
         """
-        return self.words_BL | is_box_only(self.flag_B)[:, None]
+        return self.valid_BL | is_box_only(self.flag_B)[:, None]
 
-    def each(self) -> Tensor:
+    def target_of_view(self) -> Tensor:
         """(B * V,) index of the target of each view; views of one target follow each other."""
         targets, views = self.present_BV.shape
         return torch.arange(targets, device=self.flag_B.device).repeat_interleave(views)
@@ -316,8 +317,7 @@ class TrainOutputs:
         text_similarity_BN: similarity of each cell to the sentence (``word_match``).
         gate_BN: soft gates of the token selection (LiteTrack).
         score_B: logits that the target is in view (BIT-Tracker).
-        coordinates, expected_B4: logits (B, T, V) of the coordinate tokens, with their tokenizer; and the
-            expected box (ARTrack).
+        coordinates_BTV, expected_B4: logits of the coordinate tokens, and the expected box (ARTrack).
         matches: logits (B, N) of each level's similarity to the target (SATracker).
         alignment: unit vectors (B, D) of search region, template and sentence (All-in-One).
     """
@@ -329,7 +329,7 @@ class TrainOutputs:
     text_similarity_BN: Tensor | None = None
     gate_BN: Tensor | None = None
     score_B: Tensor | None = None
-    coordinates: tuple[Tensor, BoxTokenizer] | None = None
+    coordinates_BTV: Tensor | None = None
     expected_B4: Tensor | None = None
     matches: Sequence[Tensor] | None = None
     alignment: tuple[Tensor, Tensor, Tensor] | None = None
@@ -349,6 +349,8 @@ FILE_NAMES = {
     "embed.skip.": "detail.",
     "head.center.": "head.centre.",
     "text_proj.": "words.",
+    "roi.encoder.": "roi.",
+    "roi.pool.": "roi_pool.",
     "aligner.text.": "aligner.words.",
 }
 """Attribute path -> name in weight files, checkpoints, key maps and recipes, where parameters keep theirs."""
@@ -373,8 +375,8 @@ T = TypeVar("T", bound=TemplateMemory)
 class TrackerBase(nn.Module, Generic[T]):
     """Base class of the trackers: what the tracking loop calls, template memory, names of parameters in files.
 
-    ``T`` is the memory of a target. A subclass implements ``read_text``, ``locate``, ``ground`` and ``forward``,
-    sets ``embed`` first, registers positions and adds its own parts. ``state_dict``, ``load_state_dict`` and
+    ``T`` is the memory of a target. A subclass implements ``locate``, ``ground`` and ``forward``, sets ``embed``
+    first and ``bert``, registers positions and adds its own parts. ``state_dict``, ``load_state_dict`` and
     ``named_parameters`` use the names of weight files (``FILE_NAMES``).
     """
 
@@ -384,7 +386,10 @@ class TrackerBase(nn.Module, Generic[T]):
     """Vocabulary of ``read_text``: ``bert`` or ``clip`` (``prep.tokenizers``)."""
     training_only: tuple[str, ...] = ()
     """Prefixes of the names of parameters that inference never reads."""
+    tokenizer: BoxTokenizer | None = None
+    """Of coordinate tokens, in trackers that predict them."""
     embed: InputEmbedding
+    bert: Bert | None
     pos_embed_z: Tensor
     pos_embed_x: Tensor
 
@@ -395,7 +400,7 @@ class TrackerBase(nn.Module, Generic[T]):
         self.pixel_mean, self.pixel_std = config.pixel_mean, config.pixel_std
         self.max_words, self.width = config.max_words, config.width
         self.template_side, self.search_side = config.template_size // STRIDE, config.search_size // STRIDE
-        self.templates = 2 if config.recent_template else 1
+        self.template_count = 2 if config.recent_template else 1
         to_files = partial(_rename_keys, table=FILE_NAMES)
         from_files = partial(_rename_keys, table=_ATTRIBUTES)
         self.register_state_dict_post_hook(to_files)  # type: ignore[no-untyped-call]
@@ -425,8 +430,13 @@ class TrackerBase(nn.Module, Generic[T]):
     # -- the calls of the tracking loop ---------------------------------------------------------------------
 
     def read_text(self, ids_BL: Tensor, valid_BL: Tensor) -> Text:
-        """Encode a sentence, once per target: word-piece ids (B, L) int64; ``valid_BL`` is False for padding."""
-        raise NotImplementedError
+        """Encode a sentence, once per target: word-piece ids (B, L) int64; ``valid_BL`` is False for padding.
+
+        Without a text side the text is empty.
+        """
+        if self.bert is None:
+            return self.no_text(len(ids_BL))
+        return Text(tokens_BLC=self.bert(ids_BL, key_bias(valid_BL)), valid_BL=valid_BL)
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target from text alone in a letterboxed frame."""
@@ -460,7 +470,7 @@ class TrackerBase(nn.Module, Generic[T]):
 
         Here the recent template is replaced where one is given and the size has one.
         """
-        if template is None or self.templates < 2:
+        if template is None or self.template_count < 2:
             return memory
         return replace(memory, recent=self.embed_template(template))
 
@@ -487,11 +497,11 @@ class TrackerBase(nn.Module, Generic[T]):
 
     def joint_template(self, first: Template, recent: Template) -> Template:
         """Templates that enter the backbone: both, or the first alone in sizes without a recent one."""
-        return first.concat(recent) if self.templates == 2 else first
+        return first.concat(recent) if self.template_count == 2 else first
 
     def join_recent(self, first: Template, views: Views) -> Template:
         """In training: the first template of each view (B * V), joined with the view's recent one."""
-        if self.templates < 2:
+        if self.template_count < 2:
             return first
         images_B3SS, boxes_B4 = views.recent.image_B3SS.flatten(0, 1), views.recent.box_B4.flatten(0, 1)
         return first.concat(self.embed_template(BoxedCrop(image_B3SS=images_B3SS, box_B4=boxes_B4)))
@@ -500,9 +510,9 @@ class TrackerBase(nn.Module, Generic[T]):
 
     def embed_views(self, views: Views) -> tuple[Text, Template, Tensor]:
         """Sentence, templates and search image of each view (B * V)."""
-        each_B = views.each()
-        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(each_B)
-        first = self.embed_template(views.template).index_select(each_B)
+        target_B = views.target_of_view()
+        text = self.read_text(views.ids_BL, views.attendable_BL).index_select(target_B)
+        first = self.embed_template(views.template).index_select(target_B)
         return text, self.join_recent(first, views), views.search.image_B3SS.flatten(0, 1)
 
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
@@ -517,9 +527,9 @@ class TrackerBase(nn.Module, Generic[T]):
 
         Tiny: the stem's first six convolution blocks (the upper ones return first), and the word table.
         """
-        stem, bert = self.embed.stem, getattr(self, "bert", None)
+        stem = self.embed.stem
         if not isinstance(stem, MobileStem):
             return [], []
         convs = list(stem.backbone.convs[:18])
-        table = [] if bert is None else [bert.embeddings.word_embeddings]
+        table = [] if self.bert is None else [self.bert.embeddings.word_embeddings]
         return [*convs, *table], [nn.ModuleList(convs[9:]), nn.ModuleList(convs[:9])]

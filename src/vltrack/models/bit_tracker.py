@@ -46,7 +46,6 @@ from vltrack.models.base import (
 from vltrack.models.embedding import InputEmbedding
 from vltrack.nn.attention import CrossAttention, Mlp, key_bias
 from vltrack.nn.backbones import ResNetStem
-from vltrack.nn.bert import Bert
 from vltrack.nn.boxes import corners_to_box
 from vltrack.nn.detr import EncoderLayer, QueryDecoder, detr_positions
 from vltrack.nn.heads import as_map
@@ -155,7 +154,7 @@ def tiny() -> BITTrackerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outputs:
+class CornerOutputs:
     """Corners (B, 4), the score's logits (B,), similarity of cells to the sentence (B, N)."""
 
     corners_B4: Tensor
@@ -166,7 +165,7 @@ class Outputs:
 class BITTracker(TrackerBase[TemplateMemory]):
     """See the module's docstring.
 
-    Its memory are the templates: the first, and the dynamic one, which is replaced when the caller gives
+    Its memory holds the templates: the first, and the dynamic one, which is replaced when the caller gives
     another, as the score allows (published: above 0.5).
     """
 
@@ -177,7 +176,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         self.config = config
         width, heads, dropout = config.width, config.heads, config.dropout
         self.embed = InputEmbedding(config)
-        sides = [self.template_side] * self.templates + [self.search_side]
+        sides = [self.template_side] * self.template_count + [self.search_side]
         pos_TC = torch.cat([detr_positions(width, side) for side in sides])
         self.register_buffer("pos_TC", pos_TC, persistent=False)
         self.encoder = nn.ModuleList(EncoderLayer(width, heads, config.hidden, dropout) for _ in range(config.layers))
@@ -190,11 +189,10 @@ class BITTracker(TrackerBase[TemplateMemory]):
             self.decoder = QueryDecoder(width, heads, config.hidden, config.layers, dropout)
         self.head = CornerHead(width, config.corner_channels)
         self.score_head = ScoreHead(width, pool=not config.decoder) if config.score else None
-        self.bert: Bert | None = None
-        if config.text == "bert":
-            self.bert = bert_of(config, config.text_layers, config.text_width, config.text_heads)
-            self.text_project = nn.Linear(config.text_width, width)
-            self.text_type = nn.Parameter(torch.randn(width) * 0.02)
+        has_text = config.text == "bert"
+        self.bert = bert_of(config, config.text_layers, config.text_width, config.text_heads) if has_text else None
+        self.text_project = nn.Linear(config.text_width, width) if has_text else nn.Identity()
+        self.text_type: Tensor | float = nn.Parameter(torch.randn(width) * 0.02) if has_text else 0.0
 
     # -- once per sentence ----------------------------------------------------------------------------------
 
@@ -203,14 +201,12 @@ class BITTracker(TrackerBase[TemplateMemory]):
 
         Without a text side (as published) the text is empty.
         """
-        if self.bert is None:
-            return self.no_text(len(ids_BL))
-        tokens_BLC = self.text_project(self.bert(ids_BL, key_bias(valid_BL)))
-        return Text(tokens_BLC=tokens_BLC, valid_BL=valid_BL)
+        text = super().read_text(ids_BL, valid_BL)
+        return replace(text, tokens_BLC=self.text_project(text.tokens_BLC))
 
     # -- encoder, aggregation, interaction, heads -----------------------------------------------------------
 
-    def forward_features(self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor) -> Outputs:
+    def forward_corners(self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor) -> CornerOutputs:
         """Both templates, the search region and the sentence through everything."""
         # Patches without positions: DETR adds those to the queries and keys of every layer
         search = self.embed.search(search_B3SS, template, text, is_text_only(flag_B))
@@ -219,9 +215,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         # Key mask: no templates in text-only samples, no text in box-only ones
         vision_BT = nn.functional.pad(~is_text_only(flag_B)[:, None].expand(-1, m), (0, n), value=True)
         bias = key_bias(torch.cat([vision_BT, text_key_mask(flag_B, text.valid_BL)], dim=1))
-        x_BTC = torch.cat([template.tokens_BMC, search.tokens_BNC], dim=1)
-        if self.bert is not None:
-            x_BTC = torch.cat([x_BTC, text.tokens_BLC + self.text_type], dim=1)
+        x_BTC = torch.cat([template.tokens_BMC, search.tokens_BNC, text.tokens_BLC + self.text_type], dim=1)
         # Encoder: templates, search and text tokens in one sequence
         levels = []
         for i, layer in enumerate(self.encoder, start=1):
@@ -243,7 +237,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         # Score head and corner head
         score_B = self.score_head(target_BC, f_BNC) if self.score_head is not None else None
         corners_B4 = self.head(as_map(search.add_skip(f_BNC), self.search_side))
-        return Outputs(corners_B4=corners_B4, score_B=score_B, text_similarity_BN=search.text_similarity_BN)
+        return CornerOutputs(corners_B4=corners_B4, score_B=score_B, text_similarity_BN=search.text_similarity_BN)
 
     @staticmethod
     def _target(g_BTC: Tensor, m: int, n: int, flag_B: Tensor) -> Tensor:
@@ -257,7 +251,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
     def locate(self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None) -> Prediction:
         """Search crops (B, 3, Sx, Sx), one per target of the memory -> one box each, maps of one cell."""
         both = self.joint_template(memory.first, memory.recent)
-        return _prediction(self.forward_features(search_B3SS, both, memory.text, memory.flag_B))
+        return _prediction(self.forward_corners(search_B3SS, both, memory.text, memory.flag_B))
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target from text in letterboxed frames (B, 3, Sx, Sx); both templates are masked (ours).
@@ -265,13 +259,13 @@ class BITTracker(TrackerBase[TemplateMemory]):
         Raises:
             ConfigError: this model has no text side (``text="none"``, as published).
         """
-        if self.bert is None:
+        if self.config.text == "none":
             raise ConfigError(
-                "this BIT-Tracker was built with text='none', as published: text alone cannot start it.",
+                "This BIT-Tracker was built with text='none', as published: text alone cannot start it.",
                 hint="Give a box, or use a size with text='bert', as tiny.",
             )
         flag_B = flags_of(Mode.NL, scene_B3SS)
-        return _prediction(self.forward_features(scene_B3SS, self.no_template(scene_B3SS), text, flag_B))
+        return _prediction(self.forward_corners(scene_B3SS, self.no_template(scene_B3SS), text, flag_B))
 
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
         """Training pass (see the base class).
@@ -283,7 +277,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         self.head.train(self.training and any(p.requires_grad for p in self.head.parameters()))
         # Sentence and templates, then everything else
         text, template, images_B3SS = self.embed_views(views)
-        out = self.forward_features(images_B3SS, template, text, views.flag_B[views.each()])
+        out = self.forward_corners(images_B3SS, template, text, views.flag_B[views.target_of_view()])
         return TrainOutputs(
             boxes_BSS4=corners_to_box(out.corners_B4)[:, None, None],
             score_B=out.score_B,
@@ -298,7 +292,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         return super().freeze_plan()
 
 
-def _prediction(out: Outputs) -> Prediction:
+def _prediction(out: CornerOutputs) -> Prediction:
     boxes_B114 = corners_to_box(out.corners_B4, MIN_SIDE)[:, None, None]
     certain_B11 = torch.ones_like(boxes_B114[..., 0])
     presence = certain_B11 if out.score_B is None else out.score_B.float().sigmoid()[:, None, None]
@@ -321,9 +315,9 @@ class LevelAggregation(nn.Module):
             layers = [EncoderLayer(width, heads, 0) for _ in range(used)]
             _start_small(*(layer.self_attn.out_proj for layer in layers))
             self.dsa = nn.ModuleList(layers)
-        self.dca: CrossBlock | None = None
+        self.dca: PostNormCrossBlock | None = None
         if dca:
-            self.dca = CrossBlock(width, heads, hidden, small=True)
+            self.dca = PostNormCrossBlock(width, heads, hidden, small=True)
             self.level_embed = nn.Parameter(torch.randn(levels, width) * 0.02)
 
     def forward(self, levels: list[Tensor], pos_TC: Tensor, bias: Tensor) -> Tensor:
@@ -348,8 +342,8 @@ class Interaction(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.ask_cnn = CrossBlock(width, heads, hidden, small=True)
-        self.ask_transformer = CrossBlock(width, heads, hidden)
+        self.ask_cnn = PostNormCrossBlock(width, heads, hidden, small=True)
+        self.ask_transformer = PostNormCrossBlock(width, heads, hidden)
         self.merge = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width)
         _start_small(self.merge)
@@ -389,7 +383,7 @@ class ScoreHead(nn.Module):
         return logits_B
 
 
-class CrossBlock(nn.Module):
+class PostNormCrossBlock(nn.Module):
     """x = LN(x + CA(x; y)), x = LN(x + MLP(x)), as in DETR."""
 
     def __init__(self, width: int, heads: int, hidden: int, *, small: bool = False) -> None:

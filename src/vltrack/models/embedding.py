@@ -18,6 +18,9 @@ from vltrack.models.base import STRIDE, Batched, BoxedCrop, Template, Text, Trac
 from vltrack.nn.backbones import STEMS, Patches
 from vltrack.nn.boxes import box_coverage, box_mask
 
+INITIAL_SCALE = 3.0
+"""Scale of the similarities to the template at the start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Batched):
@@ -85,19 +88,22 @@ class InputEmbedding(nn.Module):
     ) -> Search:
         """Embed a search crop or a letterboxed frame (B, 3, Sx, Sx), with positions added to its patches.
 
-        The template correlation counts unless the target is given by text alone (``text_only_B``), the text
-        correlation only then; in training its similarity is always there, for a loss.
+        ``text_only_B`` marks targets that are given by text alone.
         """
+        # Patch tokens with positions
         patches: Patches = self.stem(image_B3SS)
         x_BNC = patches.tokens_BNC + pos_1NC
         text_only_B11, similarity_BN = text_only_B[:, None, None], None
+        # Template correlation, unless the target is given by text alone
         if self.correlation is not None:
-            found = self.correlation(patches.coarse_BNF, patches.fine_B4NF, template)
-            x_BNC = x_BNC + torch.where(text_only_B11, torch.zeros_like(found), found)
+            channels = self.correlation(patches.coarse_BNF, patches.fine_B4NF, template)
+            x_BNC = x_BNC + torch.where(text_only_B11, torch.zeros_like(channels), channels)
+        # Text correlation, only then; in training it always runs, for the loss of its similarity
         has_tokens = bool(text.valid_BL.shape[1])
         if self.text_correlation is not None and has_tokens and (self.training or bool(text_only_B.any())):
-            found, similarity_BN = self.text_correlation(patches.coarse_BNF, patches.fine_B4NF, text)
-            x_BNC = x_BNC + torch.where(text_only_B11, found, torch.zeros_like(found))
+            channels, similarity_BN = self.text_correlation(patches.coarse_BNF, patches.fine_B4NF, text)
+            x_BNC = x_BNC + torch.where(text_only_B11, channels, torch.zeros_like(channels))
+        # Skip features for the head
         skip_BNC = None
         if self.skip is not None:
             fine_BNF = patches.fine_B4NF.reshape(*x_BNC.shape[:2], -1)
@@ -112,7 +118,7 @@ class TemplateCorrelation(nn.Module):
 
     def __init__(self, coarse: int, fine: int, cells: int, templates: int, width: int) -> None:
         super().__init__()
-        self.templates = templates
+        self.template_count = templates
         self.key = nn.Linear(coarse, coarse, bias=False)
         self.fine_key = nn.Linear(fine, fine, bias=False)
         nn.init.eye_(self.key.weight)
@@ -140,8 +146,8 @@ class TemplateCorrelation(nn.Module):
         fine_key = nn.functional.normalize(self.fine_key(fine_B4NF).float(), dim=-1)
         cells_BNM = key_BNF @ template.keys_BKPF.flatten(1, 2).transpose(1, 2)
         pooled_BNK = key_BNF @ template.pooled_BKF.transpose(1, 2)
-        fine_BN4K = (fine_key @ template.fine_BKF.transpose(1, 2)).view(b, n, 4 * self.templates)
-        similarities = torch.cat([cells_BNM, pooled_BNK, fine_BN4K], dim=-1) * (3.0 * self.log_scale.exp())
+        fine_BN4K = (fine_key @ template.fine_BKF.transpose(1, 2)).view(b, n, 4 * self.template_count)
+        similarities = torch.cat([cells_BNM, pooled_BNK, fine_BN4K], dim=-1) * (INITIAL_SCALE * self.log_scale.exp())
         projected: Tensor = self.project(similarities)
         return projected
 

@@ -38,6 +38,7 @@ from vltrack.models.base import (
 )
 from vltrack.models.embedding import InputEmbedding, Search
 from vltrack.nn.attention import Block, Mlp, gather_tokens, key_bias, scatter_tokens
+from vltrack.nn.bert import Bert
 from vltrack.nn.boxes import box_mask
 from vltrack.nn.device import full_precision
 from vltrack.nn.heads import RARE, BoxCode, ConvTower, as_map, cosine, decode_boxes, temperature_parameter
@@ -48,7 +49,19 @@ BACKGROUND_SHARE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class LiteTrackConfig(TrackerConfig):
-    """All sizes and switches. The defaults are ``base``."""
+    """All sizes and switches. The defaults are ``base``.
+
+    Attributes:
+        split_layers, joint_layers: vision and text apart (also the number of BERT layers), then in one sequence.
+        head_channels, box_code: of the head's convolution towers; how a cell encodes its box.
+        contrast_from: first layer (from 0) with a contrast loss.
+        freeze, frozen_blocks: see ``freeze_plan``.
+        select, select_threshold, select_bucket: token selection; initial cosine threshold; counts are rounded
+            up to multiples of the bucket.
+        gate, star, star_width: channel gate in every block; adapters in the split layers, and their hidden width.
+        neither_by_words: a text-only start, too, may answer that no cell is the target (ours, off in base).
+        prompter_spare: layers without effect that UVLTrack's checkpoints hold, so that they load strictly.
+    """
 
     split_layers: int = 6
     joint_layers: int = 6
@@ -64,9 +77,7 @@ class LiteTrackConfig(TrackerConfig):
     gate: bool = True
     star: bool = True
     star_width: int = 85
-    # ours, off in base: a text-only start, too, may answer that no cell is the target
     neither_by_words: bool = False
-    # published but without effect: layers that UVLTrack's checkpoints hold, so that they load strictly
     prompter_spare: bool = False
 
     def __post_init__(self) -> None:
@@ -179,6 +190,7 @@ class PromptMemory(TemplateMemory):
 class LiteTrack(TrackerBase[PromptMemory]):
     """See the module's docstring."""
 
+    bert: Bert
     training_only = ("log_contrast", "head.prompter.q.", "head.prompter.kv.", "head.prompter.proj.")
 
     def __init__(self, config: LiteTrackConfig) -> None:
@@ -217,8 +229,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
             if i >= self.config.contrast_from:
                 cls_tokens.append(x_BLC[:, 0])
         if self.training and cls_tokens:
-            layers_BIC = torch.stack(cls_tokens, dim=1)
-            return LayeredText(tokens_BLC=x_BLC, valid_BL=valid_BL, layers_BIC=layers_BIC)
+            return LayeredText(tokens_BLC=x_BLC, valid_BL=valid_BL, layers_BIC=torch.stack(cls_tokens, dim=1))
         return Text(tokens_BLC=x_BLC, valid_BL=valid_BL)
 
     def embed_template(self, crop: BoxedCrop) -> Template:
@@ -238,7 +249,9 @@ class LiteTrack(TrackerBase[PromptMemory]):
         # Search patches with positions
         embedded = self.embed.search(search_B3SS, template, text, is_text_only(flag_B), self.pos_embed_x)
         # Token selection: redundant search tokens leave; in training they only stop being keys
-        gates = self.selector(embedded.tokens_BNC) if self.selector and (select or self.training) else None
+        gates = None
+        if self.selector is not None and (select or self.training):
+            gates = self.selector(embedded.tokens_BNC)
         kept = KeptTokens.of(embedded.tokens_BNC, gates if select else None, training=self.training)
         # Key masks: no template in text-only samples, no text in box-only samples
         use_template_B1 = ~is_text_only(flag_B)[:, None]
@@ -284,11 +297,11 @@ class LiteTrack(TrackerBase[PromptMemory]):
             cls_B1C = text.layers_BIC[:, layer - start, None]
         to_vision = cosine(vision_TC[:, 1 + m :], vision_TC[:, :1])[..., 0]
         to_text = cosine(vision_TC[:, 1 + m :], cls_B1C)[..., 0] if cls_B1C.shape[1] else to_vision
-        return [by_flag(flag_B, to_vision, to_text) * self.log_contrast.exp()]
+        return [blend_modalities(flag_B, to_vision, to_text) * self.log_contrast.exp()]
 
     def build_prompts(self, features: Features, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
         """Prompts (B, 3, C) from a frame whose box is known; of a text-only sample from the sentence."""
-        reference_BC = by_flag(flag_B, features.class_BC, features.text_BC)
+        reference_BC = blend_modalities(flag_B, features.class_BC, features.text_BC)
         keys_BMC = torch.cat([features.template_BMC, features.search_BNC], dim=1)
         inside = torch.cat([template.inside_BM > 0.5, box_mask(box_B4, self.search_side)], dim=1)
         return self.head.prompter.build(reference_BC, keys_BMC, inside, is_text_only(flag_B))
@@ -338,7 +351,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
         The views of a target are each other's context: prompts for one are built from the other (UVLTrack),
         and its recent template is cut from the other (ours).
         """
-        flag_B, box_B4 = views.flag_B[views.each()], views.search.box_B4.flatten(0, 1)
+        flag_B, box_B4 = views.flag_B[views.target_of_view()], views.search.box_B4.flatten(0, 1)
         # Sentence, templates, search region through the backbone
         text, template, images_B3SS = self.embed_views(views)
         features = self.forward_features(images_B3SS, template, text, flag_B, select=select)
@@ -372,7 +385,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
         return [self.embed.stem, self.bert.embeddings, self.bert.layers[0], *lowest], lowest[:0:-1]
 
 
-def by_flag(flag_B: Tensor, vision: Tensor, text: Tensor) -> Tensor:
+def blend_modalities(flag_B: Tensor, vision: Tensor, text: Tensor) -> Tensor:
     """Per sample: vision for box-only, text for text-only, their mean for both.
 
     ``where``, not a product, so that not even a NaN of a masked modality can pass.
@@ -444,8 +457,10 @@ class TokenSelector(nn.Module):
     def _choose(self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, gate_BN: Tensor) -> Selection:
         n = redundancy_BN.shape[1]
         side = int(n**0.5)
+        # The center token comes first: -2 is below any cosine
         priority_BN = redundancy_BN.clone()
         priority_BN[:, (side // 2) * side + side // 2] = -2.0
+        # Counts rounded up to multiples of the bucket; the least redundant tokens are kept
         counts_B = wanted_BN.sum(dim=1).clamp_min(1)
         counts_B = ((counts_B + self.bucket - 1) // self.bucket * self.bucket).clamp_max(n)
         ranked_BN = priority_BN.argsort(dim=1, stable=True)
@@ -453,6 +468,7 @@ class TokenSelector(nn.Module):
         ranks_BN.scatter_(1, ranked_BN, torch.arange(n, device=ranked_BN.device).expand_as(ranked_BN))
         keep_BN = ranks_BN < counts_B[:, None]
         order_BR = ranked_BN[:, : int(counts_B.max())].sort(dim=1).values
+        # Of each dropped token, the most similar kept one
         reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
         own_N = torch.arange(n, device=keep_BN.device)
         source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
@@ -467,7 +483,7 @@ class KeptTokens:
         tokens_BRC, valid_BR: the tokens, and which of them may be keys.
         before_BNC: all tokens.
         selection: None where all are kept.
-        dropped: whether redundant tokens are really gone.
+        dropped: redundant tokens are really gone.
     """
 
     tokens_BRC: Tensor
@@ -545,7 +561,7 @@ class ModalityHead(nn.Module):
         """Maps of the search region; text-only samples take the size from their own tower (published)."""
         center_BSS, prompt_BN2, boxes_BSS4 = self(features, prompts_B3C, flag_B)
         # The released code has no third class where it grounds a sentence.
-        two_classes_B = None if self.allow_none else is_text_only(flag_B)
+        two_classes_B = is_text_only(flag_B) & (not self.allow_none)
         return PromptPrediction(
             center_BSS=center_BSS.sigmoid(),
             presence_BSS=presence(prompt_BN2, two_classes_B).view_as(center_BSS),
@@ -603,16 +619,13 @@ class ContrastivePrompter(nn.Module):
         return torch.stack([a_BN3[..., 0], other_BN], dim=-1)
 
 
-def presence(logits_BN2: Tensor, two_classes_B: Tensor | None = None) -> Tensor:
+def presence(logits_BN2: Tensor, two_classes_B: Tensor) -> Tensor:
     """(B, N, 2) -> (B, N) probability of the target; a third logit of 0 is for neither (inference only).
 
     Samples marked in ``two_classes_B`` choose between the target and the rest alone.
     """
     three = torch.cat([logits_BN2, torch.zeros_like(logits_BN2[..., :1])], dim=-1)
-    probability_BN = three.softmax(dim=-1)[..., 0]
-    if two_classes_B is None:
-        return probability_BN
-    return torch.where(two_classes_B[:, None], logits_BN2.softmax(dim=-1)[..., 0], probability_BN)
+    return torch.where(two_classes_B[:, None], logits_BN2.softmax(dim=-1)[..., 0], three.softmax(dim=-1)[..., 0])
 
 
 def _group_weights(logits_BM: Tensor, inside_BM: Tensor) -> list[Tensor]:

@@ -36,6 +36,7 @@ from vltrack.models.base import (
 )
 from vltrack.models.embedding import InputEmbedding, Search
 from vltrack.nn.attention import Block, CrossAttention, key_bias
+from vltrack.nn.bert import Bert
 from vltrack.nn.heads import BoxCode, CenterHead, CenterMaps, cosine, temperature_parameter
 
 
@@ -91,7 +92,9 @@ def tiny() -> SATrackerConfig:
 
 
 class SATracker(TrackerBase[TemplateMemory]):
-    """See the module's docstring. Its memory are the templates."""
+    """See the module's docstring. Its memory holds the templates."""
+
+    bert: Bert
 
     def __init__(self, config: SATrackerConfig) -> None:
         super().__init__(config)
@@ -99,9 +102,9 @@ class SATracker(TrackerBase[TemplateMemory]):
         width, heads = config.width, config.heads
         self.embed = InputEmbedding(config)
         self.register_positions(learned=False)
-        # Up to the first level text is on its own: so far it is encoded once per sentence. Above the last
-        # level it is not used any more.
-        self.text_alone, self.text_layers = ((config.levels[i] + 1) if config.levels else 0 for i in (0, -1))
+        # Below the first level the text does not depend on the image: read_text encodes it once per sentence.
+        # Above the last level it is not used.
+        self.text_alone, self.text_layers = (config.levels[0] + 1, config.levels[-1] + 1) if config.levels else (0, 0)
         self.blocks = nn.ModuleList(Block(width, heads, config.mlp_ratio) for _ in range(config.layers))
         self.bert = bert_of(config, self.text_layers)
         self.tem = nn.ModuleDict()
@@ -197,7 +200,7 @@ class SATracker(TrackerBase[TemplateMemory]):
         """Training pass (see the base class)."""
         # Sentence and templates, then everything else
         text, template, images_B3SS = self.embed_views(views)
-        maps, search, matches = self.forward_maps(images_B3SS, template, text, views.flag_B[views.each()])
+        maps, search, matches = self.forward_maps(images_B3SS, template, text, views.flag_B[views.target_of_view()])
         return TrainOutputs(
             boxes_BSS4=maps.boxes_BSS4,
             center_BSS=maps.logits_BSS,
@@ -211,7 +214,7 @@ class AttentionMasks:
     """Attention masks and modality flags of one batch.
 
     Attributes:
-        has_text_B, has_box_B: whether the target of a sample is given by text, and whether by a box.
+        has_text_B, has_box_B: samples whose target is given by text, and those by a box.
         inside_BM: share of each template cell that is the target; 0 in text-only samples.
         text_valid_BL: word pieces that count; none of a box-only sample.
         vision_bias: (B, 1, 1, M + N) hides the template of text-only samples.
@@ -255,7 +258,7 @@ class TargetEnhance(nn.Module):
 
     def __init__(self, width: int, heads: int, match_width: int) -> None:
         super().__init__()
-        self.gather = CrossBlock(width, heads)
+        self.gather = PreNormCrossAttention(width, heads)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.norm_q = nn.LayerNorm(width, eps=1e-6)
         self.spread = CrossAttention(width, heads)
@@ -278,8 +281,8 @@ class TargetEnhance(nn.Module):
         logits_BN2 = scale * cosine(self.match_x(normed[:, m:]), self.match_q(q_B2C))
         best_BN = logits_BN2.masked_fill(~known_B2[:, None], float("-inf")).amax(dim=2)
         share = nn.functional.pad(best_BN.sigmoid(), (m, 0), value=1.0)[..., None].to(vision.dtype)
-        found = self.spread(normed, q_B2C, key_bias(known_B2))
-        return vision + self.gamma * share * found, logits_BN2
+        attended = self.spread(normed, q_B2C, key_bias(known_B2))
+        return vision + self.gamma * share * attended, logits_BN2
 
 
 class SemanticAware(nn.Module):
@@ -291,8 +294,8 @@ class SemanticAware(nn.Module):
 
     def __init__(self, width: int, heads: int, *, both: bool) -> None:
         super().__init__()
-        self.to_vision = CrossBlock(width, heads, gate=True)
-        self.to_words = CrossBlock(width, heads, gate=True) if both else None
+        self.to_vision = PreNormCrossAttention(width, heads, gate=True)
+        self.to_words = PreNormCrossAttention(width, heads, gate=True) if both else None
 
     def forward(self, vision: Tensor, text_BLC: Tensor, masks: AttentionMasks) -> tuple[Tensor, Tensor]:
         """Vision (B, M + N, C) and text (B, L, C), both updated; vision is unchanged without text."""
@@ -301,7 +304,7 @@ class SemanticAware(nn.Module):
         return torch.where(masks.has_text_B[:, None, None], enhanced, vision), new_BLC
 
 
-class CrossBlock(nn.Module):
+class PreNormCrossAttention(nn.Module):
     """x + g CA(LN x; LN y); with ``gate`` g is learned from 0, so that the block starts as the identity."""
 
     def __init__(self, width: int, heads: int, *, gate: bool = False) -> None:
@@ -313,8 +316,8 @@ class CrossBlock(nn.Module):
 
     def forward(self, x_BNC: Tensor, y_BMC: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, N, C), (B, M, C) -> (B, N, C). ``bias`` must leave at least one key to every query."""
-        found: Tensor = self.attn(self.norm1(x_BNC), self.norm_y(y_BMC), bias)
-        return x_BNC + (found if self.gate is None else self.gate * found)
+        attended: Tensor = self.attn(self.norm1(x_BNC), self.norm_y(y_BMC), bias)
+        return x_BNC + (attended if self.gate is None else self.gate * attended)
 
 
 def target_queries(z_BMC: Tensor, text_BLC: Tensor, masks: AttentionMasks) -> Tensor:

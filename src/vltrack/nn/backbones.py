@@ -202,8 +202,7 @@ def tokens_alone(map_BCSS: Tensor) -> Patches:
 class PatchStem(nn.Module):
     """ViT's patch embedding; tokens without further features."""
 
-    coarse = 0
-    fine = 0
+    coarse = fine = 0
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -217,8 +216,7 @@ class PatchStem(nn.Module):
 class MobileStem(nn.Module):
     """MobileNetV2 to stride 16; tokens are a linear map of both strides' features."""
 
-    coarse = STRIDE16_CHANNELS
-    fine = STRIDE8_CHANNELS
+    coarse, fine = STRIDE16_CHANNELS, STRIDE8_CHANNELS
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -239,8 +237,7 @@ class MobileStem(nn.Module):
 class ResNetStem(nn.Module):
     """ResNet to stride 16 with frozen batch norm, then a 1x1 convolution to the width (as STARK)."""
 
-    coarse = 0
-    fine = 0
+    coarse = fine = 0
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()

@@ -81,8 +81,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     """Clips as arrays of one length: short ones are padded with frames without the target."""
 
     def __init__(self, config: ClipConfig, data: Path, seed: int, max_words: int, vocabulary: str = "bert") -> None:
-        self.config, self.data, self.seed, self.max_words = config, data, seed, max_words
-        self.vocabulary = vocabulary
+        self.config, self.data, self.seed, self.max_words, self.vocabulary = config, data, seed, max_words, vocabulary
         if config.text_share:
             load_tokenizer(vocabulary, data)  # fails here, not in a worker
         self._clips: Callable[[int], Clip] | None = None
@@ -118,7 +117,6 @@ def loader(
         batch_sampler=(list(step_samples(step, batch, rank, world)) for step in range(first, steps)),
         num_workers=workers,
         collate_fn=_collate,
-        persistent_workers=False,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="spawn" if workers else None,
     )

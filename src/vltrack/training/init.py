@@ -72,7 +72,7 @@ def fresh_model(config: TrainConfig, data: Path) -> Any:
         model.embed.stem.backbone.load_numbered(
             {k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")}
         )
-        if config.word_init == "minilm" and getattr(model, "bert", None) is not None:
+        if config.word_init == "minilm" and model.bert is not None:
             table = model.bert.embeddings.word_embeddings.weight
             with torch.no_grad():
                 table.copy_(minilm_word_table(table.shape[1]))

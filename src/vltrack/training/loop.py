@@ -92,7 +92,11 @@ def train(
     cutouts.npz.
 
     Args:
+        config: the recipe.
         data: folder of training images (docs/train.md).
+        out: folder of the run.
+        resume: continue from the last checkpoint in ``out``.
+        device: ``auto``, ``cpu`` or ``cuda``.
         workers: processes that render samples for this one; 0 renders in this process.
         progress: called with finished steps, all steps and a line of losses; None writes it to the log.
 
@@ -169,6 +173,7 @@ class _Loop:
             self.state.step += 1
             if self.state.step % LOG_EVERY == 0:
                 elapsed = max(time.monotonic() - began, 1e-9)
+                # Two search views per sample
                 self._log(terms, 2 * self.config.batch * (self.state.step - since) / elapsed)
                 began, since = time.monotonic(), self.state.step
             if self._unfreeze(float(terms["total"].detach())):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,17 +79,6 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).prod(dim=-1)
     iou = inter / union.clamp_min(1e-9)
     return iou - (hull - union) / hull.clamp_min(1e-9), iou
-
-
-def box_losses(boxes_BSS4: Tensor, box_B4: Tensor, cells_BSS: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
-    """GIoU and L1 losses over ``cells_BSS``: mean over a sample's cells, weighted mean over samples."""
-    target = box_B4[:, None, None, :].expand_as(boxes_BSS4)
-    overlap, _ = giou(boxes_BSS4, target)
-    error = (boxes_BSS4 - target).abs().mean(dim=-1)
-    share = cells_BSS.float() / cells_BSS.flatten(1).sum(dim=1).clamp_min(1)[:, None, None]
-    total = weight_B.sum().clamp_min(1)
-    by_sample = ((1 - overlap) * share).flatten(1).sum(dim=1), (error * share).flatten(1).sum(dim=1)
-    return (by_sample[0] * weight_B).sum() / total, (by_sample[1] * weight_B).sum() / total
 
 
 def layer_contrast(similar_BN: Tensor, box_B4: Tensor, weight_B: Tensor) -> Tensor:
@@ -221,10 +210,11 @@ class Labels:
 
     Attributes:
         box_B4: the target.
-        present_B: whether it is in the view.
-        has_text_B: whether the sample has a sentence.
+        present_B: samples with the target in the view.
+        has_text_B: samples with a sentence.
         target_B: number of the target, the same for its views.
         weights: of the recipe.
+        tokenizer: of the model's coordinate tokens.
     """
 
     box_B4: Tensor
@@ -232,11 +222,19 @@ class Labels:
     has_text_B: Tensor
     target_B: Tensor
     weights: LossWeights
+    tokenizer: BoxTokenizer | None = None
 
     @property
     def weight_B(self) -> Tensor:
         """1 where the target is in the view, else 0."""
         return self.present_B.float()
+
+    def box_mean(self, loss_BSS: Tensor) -> Tensor:
+        """Mean over the cells of a sample that learn boxes, then over the samples with the target in the view."""
+        cells_BN = box_mask(self.box_B4, loss_BSS.shape[1], self.weights.box_cells)
+        share_BN = cells_BN.float() / cells_BN.sum(dim=1, keepdim=True).clamp_min(1)
+        loss_B = (loss_BSS.flatten(1) * share_BN).sum(dim=1)
+        return (loss_B * self.weight_B).sum() / self.weight_B.sum().clamp_min(1)
 
 
 Term = Callable[[Any, Labels], Tensor]
@@ -247,20 +245,12 @@ def _center(center_BSS: Tensor, labels: Labels) -> Tensor:
     return focal(center_BSS, target)
 
 
-def _box(which: int) -> Term:
-    def term(boxes_BSS4: Tensor, labels: Labels) -> Tensor:
-        cells_BN = box_mask(labels.box_B4, boxes_BSS4.shape[1], labels.weights.box_cells)
-        return box_losses(boxes_BSS4, labels.box_B4, cells_BN.view(boxes_BSS4.shape[:3]), labels.weight_B)[which]
-
-    return term
-
-
 def _layer_contrast(contrasts: Sequence[Tensor], labels: Labels) -> Tensor:
     return torch.stack([layer_contrast(c, labels.box_B4, labels.weight_B) for c in contrasts]).mean()
 
 
-def _tokens(given: tuple[Tensor, BoxTokenizer], labels: Labels) -> Tensor:
-    return token_loss(given[0], labels.box_B4, labels.weight_B, given[1])
+def _tokens(logits_BTV: Tensor, labels: Labels) -> Tensor:
+    return token_loss(logits_BTV, labels.box_B4, labels.weight_B, cast(BoxTokenizer, labels.tokenizer))
 
 
 _SEARCH, _TEMPLATE, _TEXT = range(3)
@@ -282,14 +272,14 @@ def _aligned(one: int, other: int) -> Term:
 
 TERMS: dict[str, tuple[str, Term]] = {
     "centre": ("center_BSS", _center),
-    "giou": ("boxes_BSS4", _box(0)),
-    "l1": ("boxes_BSS4", _box(1)),
+    "giou": ("boxes_BSS4", lambda b, of: of.box_mean(1 - giou(b, of.box_B4[:, None, None].expand_as(b))[0])),
+    "l1": ("boxes_BSS4", lambda b, of: of.box_mean((b - of.box_B4[:, None, None]).abs().mean(dim=-1))),
     "layer_contrast": ("contrasts", _layer_contrast),
     "prompt_contrast": ("prompt_BN2", lambda p, of: prompt_contrast(p, of.box_B4, of.present_B)),
     "word_contrast": ("text_similarity_BN", lambda s, of: layer_contrast(s, of.box_B4, of.weight_B * of.has_text_B)),
     "selection": ("gate_BN", lambda g, of: (g.mean(dim=1) - of.weights.keep_ratio).square().mean()),
     "score": ("score_B", lambda s, of: functional.binary_cross_entropy_with_logits(s.float(), of.weight_B)),
-    "sequence": ("coordinates", _tokens),
+    "sequence": ("coordinates_BTV", _tokens),
     "siou": ("expected_B4", lambda e, of: siou_loss(e, of.box_B4, of.weight_B)),
     "dense_match": ("matches", lambda m, of: dense_match(m, of.box_B4, of.present_B)),
     "alignment_search_words": ("alignment", _aligned(_SEARCH, _TEXT)),
@@ -315,13 +305,14 @@ class PairObjective(nn.Module):
         boxes as cx, cy, w, h in units of their crop, present (B, 2), ids and words (B, L), flag (B,).
         """
         views = self.views(batch)
-        each_B = views.each()
+        target_B = views.target_of_view()
         labels = Labels(
             box_B4=views.search.box_B4.flatten(0, 1),
             present_B=views.present_BV.flatten(),
-            has_text_B=~is_box_only(views.flag_B[each_B]),
-            target_B=each_B,
+            has_text_B=~is_box_only(views.flag_B[target_B]),
+            target_B=target_B,
             weights=self.weights,
+            tokenizer=self.model.tokenizer,
         )
         outs: TrainOutputs = self.model(views, select=select)
         terms: dict[str, Tensor] = {}
@@ -341,7 +332,7 @@ class PairObjective(nn.Module):
             search=self._crop(batch["search"], batch["box"]),
             present_BV=batch["present"],
             ids_BL=batch["ids"],
-            words_BL=batch["words"],
+            valid_BL=batch["words"],
             flag_B=batch["flag"],
         )
 

@@ -131,7 +131,7 @@ def clip_loss(model: AITrack, rolled: Rollout) -> tuple[Tensor, Tensor]:
     text = None if rolled.words is None else model.read_text(*rolled.words)
     memory = model.init_template(rolled.template, rolled.context, text)
     every = memory.index_select(torch.zeros(len(rolled.search_T3SS), dtype=torch.long))
-    expected_T4 = model.follow(rolled.search_T3SS, every, rolled.past_TH4)
+    expected_T4 = model.locate_expected(rolled.search_T3SS, every, rolled.past_TH4)
     weight_T = rolled.usable_T.float()
     overlap_T = giou(expected_T4, rolled.box_T4)[1]
     loss = siou_loss(expected_T4, rolled.box_T4, weight_T)

@@ -92,10 +92,9 @@ class Library:
         family = [i for i in self._by_name.get(instance.name, ()) if i != instance.key]
         if family and rng.random() < 0.72:
             return self._instance(int(rng.choice(family)))
-        if instance.patch is not None:
-            changed = recolored(instance, rng)
-            if changed is not None:
-                return changed
+        changed = recolored(instance, rng)
+        if changed is not None:
+            return changed
         return self._instance(int(rng.choice(family))) if family else None
 
     def draw_recolored(self, rng: np.random.Generator) -> tuple[Instance, Instance] | None:

@@ -28,7 +28,7 @@ from vltrack.training.pairs.tracking import compose_tracking
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairConfig:
-    """What is rendered. Shares are probabilities in [0, 1].
+    """Settings of rendered samples. Shares are probabilities in [0, 1].
 
     Attributes:
         template_size, search_size: sides of the views in pixels.
