@@ -116,11 +116,11 @@ def test_a_broken_sequence_is_named_and_the_others_are_kept(command, monkeypatch
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "either --data or --twins"),
-        (["--data", "x", "--twins", "2"], "either --data or --twins"),
-        (["--twins", "2", "--text", "the dog"], "--twins takes no other"),
+        ([], "either data (--data) or scenes (--twins)"),
+        (["--data", "x", "--twins", "2"], "either data (--data) or scenes (--twins)"),
+        (["--twins", "2", "--text", "the dog"], "(--twins) take no other"),
         (["--data", "x", "--modes", "bbox"], "modes 'bbox'"),
-        (["--data", "x", "--box", "1,2,3,4"], "needs --text"),
+        (["--data", "x", "--box", "1,2,3,4"], "(--text)"),
         (["--data", "x", "--text", "the dog", "--limit", "2"], "belong to a data set"),
         (["--data", "x", "--device", "tpu"], "device"),
     ],

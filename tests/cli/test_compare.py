@@ -40,7 +40,10 @@ def team(monkeypatch: pytest.MonkeyPatch) -> dict[str, Spotter]:
     models = {"good": Spotter(), "twin": Spotter()}
 
     def load(named, reporter, **loading) -> TrackerGroup:
-        return TrackerGroup({name: tracker(models[name]) for name in named})
+        group = TrackerGroup({name: tracker(models[name]) for name in named})
+        for name, one in group.trackers.items():
+            one.card["name"] = name
+        return group
 
     monkeypatch.setattr(side_job, "_load", load)
     monkeypatch.setattr(inputs, "check_model", lambda name: name)
@@ -141,7 +144,7 @@ def test_all_fail(command, team, pictures: Path, tmp_path: Path) -> None:
 def test_what_cannot_start_is_left_out(command, team, pictures, tmp_path, monkeypatch) -> None:
     takes = {"good": ("nl", "bbox", "nlbbox"), "twin": ("bbox",)}
     following = "vltrack.tracking.compare.modes_of"
-    monkeypatch.setattr(following, lambda one: takes["good" if one.engine.model is team["good"] else "twin"])
+    monkeypatch.setattr(following, lambda card: takes[card["name"]])
     out = tmp_path / "out"
     flags = ["compare", pictures, "--text", "the red thing", "--models", "good", "twin", "--out"]
     done = command(*flags, out).ends(0, "twin: cannot start from text only", "nothing to compare it with")

@@ -157,7 +157,7 @@ def test_scenes_are_fair_and_always_the_same() -> None:
 
 def test_a_clip_without_a_pair_is_refused() -> None:
     single = next(c for seed in range(20) if (c := synthesize_clip(seed, 2)).distractor_boxes is None)
-    with pytest.raises(ValueError, match="no distractor pair"):
+    with pytest.raises(ValueError, match="No distractor pair"):
         audit_scene(MultiTracker(tracker(Reader())), 0, single)
 
 

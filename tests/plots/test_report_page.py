@@ -229,7 +229,7 @@ DAMAGES = [
     (("scores", 0, "rules", "official", "per_sequence", "auc"), [1.0], "has 1 numbers, not 12"),
     (("scores", 1, "sequences", 0, "name"), "other", "not the same as those of the first"),
     (("scores", 0, "sequences"), {}, "is an object, not a list"),
-    (("pairs", 0, "a"), 9, "a is 9, but there are 2"),
+    (("pairs", 0, "a"), 9, "a is 9, not an index below 2"),
     (("films",), [{"name": "x"}], "lanes is missing"),
     (("of",), True, "of is true or false"),
     (("likeness",), [1.0, 2.0], "likeness is not a row of 9"),

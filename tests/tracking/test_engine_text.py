@@ -15,10 +15,10 @@ from tokenizers.pre_tokenizers import ByteLevel
 from model_cases import CONFIGS, make, small
 from scripted import Spotter, scene, tracker
 from vltrack.checkpoints import store
+from vltrack.checkpoints.cards import modes_of
 from vltrack.core.errors import ModelNotFound, TokenizerMismatch, UsageError
 from vltrack.core.types import Target
 from vltrack.prep.tokenizers import ARCHIVE, BytePairTokenizer, load_tokenizer
-from vltrack.tracking.compare import modes_of
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import Tracker
@@ -97,7 +97,7 @@ def test_weights_trained_without_text_warn() -> None:
     assert "without language" in follower.warnings[-1]
     with pytest.raises(UsageError, match="without language"):
         follower.init(IMAGE, text="the car")
-    assert modes_of(follower) == ("bbox",)
+    assert modes_of(follower.card) == ("bbox",)
     follower.card = {**follower.card, "modes": ["nl", "bbox", "nlbbox"]}
     follower.init(IMAGE, box=BOX, text="the car")
     assert follower.warnings == ()

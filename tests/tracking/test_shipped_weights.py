@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import vltrack
-from vltrack.checkpoints.cards import PACKAGED
+from vltrack.checkpoints.cards import DEFAULT_MODEL, PACKAGED
 from vltrack.core.types import iou_xywh
-from vltrack.tracking.tracker import DEFAULT_MODEL
 
 SIZE = (52, 40)
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from scripted import Spotter, moving, scene, tiny_weights, tracker
+from vltrack.checkpoints.cards import modes_of
 from vltrack.core.errors import CheckpointCorrupt, ModelNotFound, UsageError
 from vltrack.core.types import Frame, Target
-from vltrack.tracking.compare import TrackerFailure, TrackerGroup, modes_of, target_for
+from vltrack.tracking.compare import TrackerFailure, TrackerGroup, target_for
 
 BOX = (20, 20, 16, 12)
 BOTH = Target(box=BOX, text="the red thing")
@@ -117,7 +118,7 @@ def test_a_tracker_gets_the_part_that_it_supports() -> None:
 
 def test_modes_come_from_the_registry() -> None:
     one = tracker(Spotter())
-    assert set(modes_of(one)) == {"nl", "bbox", "nlbbox"}
+    assert set(modes_of(one.card)) == {"nl", "bbox", "nlbbox"}
     one.card["tracker"] = "litetrack"
     group = TrackerGroup({"one": one})
     assert group.targets_for(BOTH) == ({"one": BOTH}, {})

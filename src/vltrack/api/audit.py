@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from vltrack import __version__
 from vltrack.api import inputs
-from vltrack.api.inputs import BoxLike
 from vltrack.api.reporter import QUIET, Bar, Interrupted, Reporter, pace
+from vltrack.checkpoints.cards import modes_of
 from vltrack.core.errors import DataError, UsageError, VltrackError
 from vltrack.core.files import printable, write_bytes
-from vltrack.core.types import Frame, Image, Mode, Step, Target
+from vltrack.core.types import BoxLike, Frame, Image, Mode, Step, Target
 from vltrack.datasets.reader import open_dataset
 from vltrack.evaluation import audit_report, distractors
 from vltrack.evaluation.audit import (
@@ -135,9 +135,9 @@ def audit(
     """
     inputs.check_options(box_format, box_unit, device)
     if (data is None) == (scenes is None):
-        raise UsageError("An audit needs either --data or --twins.", hint="Give --data PATH, or --twins 40.")
+        raise UsageError("An audit needs either data (--data) or scenes (--twins).", hint="Give one of them.")
     if scenes is not None and any((text is not None, box is not None, modes, split, limit, end)):
-        raise UsageError("--twins takes no other target, data or mode.", hint="Leave the other flags out.")
+        raise UsageError("Scenes (--twins) take no other target, data or mode.", hint="Leave these out.")
     if modes is not None:
         modes = inputs.check_modes(modes, (Mode.NL, Mode.NLBBOX))
     given = _clip_target(text, box, split, limit)
@@ -197,24 +197,22 @@ def _usable_modes(
     model: str, tracker: Tracker, modes: Sequence[str] | None, *, scenes: bool, given: Target | None
 ) -> tuple[Mode, ...]:
     """Return the modes to audit. Raises ``UsageError`` where the model does not support them."""
-    from vltrack.tracking.compare import modes_of
-
-    supported = [mode for mode in (Mode.NL, Mode.NLBBOX) if mode in modes_of(tracker)]
+    supported = [mode for mode in (Mode.NL, Mode.NLBBOX) if mode in modes_of(tracker.card)]
     if scenes:
         supported = [mode for mode in supported if mode is Mode.NL]
     name = printable(model)
     if not supported:
-        how = " alone, which --twins needs" if scenes else ""
+        how = " alone, which scenes (--twins) need" if scenes else ""
         raise UsageError(f"{name} claims to read no sentence{how}: there is nothing to audit.")
     missing = [mode for mode in modes or () if mode not in supported]
     if missing:
         raise UsageError(f"{name} has no mode {', '.join(missing)}.", hint=f"It has {', '.join(supported)}.")
     if given is not None and given.box is None:
         if modes and Mode.NLBBOX in modes:
-            raise UsageError("The mode nlbbox needs --box, which is missing.")
+            raise UsageError("The mode nlbbox needs a box (--box), which is missing.")
         supported = [mode for mode in supported if mode is Mode.NL]
         if not supported:
-            raise UsageError(f"{name} cannot start from text alone.", hint="Give --box too.")
+            raise UsageError(f"{name} cannot start from text alone.", hint="Give a box (--box) too.")
     return tuple(mode for mode in supported if modes is None or mode in modes)
 
 
@@ -237,9 +235,9 @@ def _clip_target(text: str | None, box: BoxLike | None, split: str | None, limit
     if text is None and box is None:
         return None
     if text is None:
-        raise UsageError("An audit of a clip needs --text.", hint="Say what the target is.")
+        raise UsageError("An audit of a clip needs a text (--text).", hint="Say what the target is.")
     if split or limit:
-        raise UsageError("--split and --limit belong to a data set; --text and --box to one clip.")
+        raise UsageError("Split and limit (--split, --limit) belong to a data set, text and box to one clip.")
     return Target(box=box, text=text)
 
 
@@ -257,7 +255,7 @@ def _targets(
     if path.is_file():
         raise UsageError(
             f"{printable(path)} is one file: nothing says what to follow in it.",
-            hint='Add --text "the white car", and --box where it is known.',
+            hint='Give a text (--text "the white car"), and a box (--box) where it is known.',
         )
     found, left_out = audit_targets_of(open_dataset(path, split=split).sequences)
     if not found:

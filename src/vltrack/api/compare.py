@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 
 from vltrack.api import inputs
-from vltrack.api.inputs import BoxLike
 from vltrack.api.outputs import StepRecorder, VideoOutput, csv_line, safe_cell
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, Shield, shielded
 from vltrack.api.track import follow, frames_expected, open_frames, track_meta
@@ -27,7 +26,7 @@ from vltrack.core.errors import DataError, ModelNotFound, PartialResult, UsageEr
 from vltrack.core.files import printable, write_bytes, write_text
 from vltrack.core.json_io import finite_or_none
 from vltrack.core.track import Track
-from vltrack.core.types import Floats, Frame, Step, Target
+from vltrack.core.types import BoxLike, Floats, Frame, Step, Target
 from vltrack.datasets.reader import read_ground_truth
 from vltrack.metrics.agreement import Agreement, agreement
 from vltrack.metrics.success import success_auc
@@ -206,7 +205,7 @@ def _chosen(models: Sequence[str | Path] | None) -> list[str]:
         raise UsageError(f"The model {printable(twice[0])} is named twice.", hint="Name each one once.")
     if len(names) > MOST:
         raise UsageError(
-            f"{len(names)} trackers are too many; at most {MOST} can be compared.", hint="Name some with --models."
+            f"{len(names)} trackers are too many; at most {MOST} can be compared.", hint="Name some of them (--models)."
         )
     return names
 

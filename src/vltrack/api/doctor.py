@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vltrack import __version__
-from vltrack.api.inputs import DEFAULT_MODEL, demo_clip
-from vltrack.checkpoints.cards import known_name, model_names
+from vltrack.api.inputs import demo_clip
+from vltrack.checkpoints.cards import DEFAULT_MODEL, known_name, model_names
 from vltrack.core.errors import ModelNotFound, VltrackError, did_you_mean
 from vltrack.core.files import printable, sha256_of
 

@@ -2,8 +2,8 @@
 
 ``which_rule`` and ``verify`` answer questions about results that exist already.
 
-A sequence that fails keeps nothing back but the score of its mode: it is reported, the rest is run, and the
-function raises ``PartialResult`` at the end.
+A failing sequence costs only the score of its mode: it is reported, the others run, and the function raises
+``PartialResult`` at the end.
 """
 
 from __future__ import annotations
@@ -106,22 +106,22 @@ def evaluate(
     device: str = "cpu",
     reporter: Reporter = QUIET,
 ) -> Evaluation:
-    """Run trackers over a data set, or take results of any tracker, and score them by the benchmark's rule.
+    """Run trackers over a data set, or take results of any tracker, and score them by the benchmark's protocol.
 
     Args:
         what: names of models or paths of weights, which are run; folders, zips or ``.npz`` of results, which
-            are scored. ``NAME=PATH`` gives either a name. None of them scores the annotation itself.
+            are scored. ``NAME=PATH`` gives either a name. None of them scores the ground truth itself.
         data: folder of the data set, or annotations of a toolkit. Data sets of referring expressions are
             scored by the box in each single image.
-        dataset, split: name and part of the data set, where they cannot be detected or shall be others.
+        dataset, split: name and split of the data set, where they are not detected or others are wanted.
         modes: ``nl`` (start from the text), ``bbox`` (from the box of frame 1), ``nlbbox`` (both); None takes
             all that the weights and the data support.
-        jobs: worker processes with one thread each, 0 for one per core; None: 1, with Ray all of the cluster.
+        jobs: worker processes with one thread each, 0 for one per core; None: one; with Ray, all of the cluster.
         out: folder of results and scores; None is ``evaluation`` for runs and none for results of others.
         engine: ``local``, or ``ray`` for a Ray cluster.
         rerun: delete existing results and start over; otherwise finished sequences are kept.
         missing_sentence: sequences without a sentence: ``refuse``, ``skip``, or start from their ``box``.
-        short: results with too few rows: ``refuse``, count them as ``misses``, or ``cut`` the annotation.
+        short: results with too few rows: ``refuse``, count them as ``misses``, or ``cut`` the ground truth.
         subset: file with names of sequences, or ``present`` for those that have a result.
         rules: names of more protocols to score by; ``all`` for every one.
         pack: write the archive for a server: ``got10k`` or ``trackingnet``.
@@ -168,7 +168,7 @@ def evaluate(
     if pack is not None and opened.name != pack:
         raise UsageError(
             f"The archive for {pack} needs results on {pack}, but this is {opened.name}.",
-            hint="Leave --pack out, or name that data set with --data.",
+            hint="Leave pack (--pack) out, or name that data set (--data).",
         )
     for warning in opened.warnings[:5]:
         reporter.warn(str(warning))
@@ -184,7 +184,7 @@ def evaluate(
     entries = [entry for report in runs for entry in _entries(report, partial=subset is not None)]
     entries += [_opened(name, path) for name, path in results]
     if not entries and not runs:
-        reporter.note("no tracker was named: these are the scores of the annotation itself")
+        reporter.note("no tracker was named: these are the scores of the ground truth itself")
         boxes = {one.name: one.boxes for one in opened.sequences}
         entries = [(None, TrackerResults(tracker=PERFECT, boxes=boxes))]
     names = [sequence.name for sequence in opened.sequences]
@@ -194,12 +194,12 @@ def evaluate(
     archives = () if pack is None else _packed(pack, opened, entries, out or FOLDER, reporter)
     summaries: tuple[dict[str, Any], ...] = ()
     if not any(sequence.annotations_withheld for sequence in opened.sequences):
-        truth = annotations_of(opened)
+        annotations = annotations_of(opened)
         summaries = tuple(
-            _scored(opened, truth, *entry, out, subset, short=short, more_rules=rules) for entry in entries
+            _scored(opened, annotations, *entry, out, subset, short=short, more_rules=rules) for entry in entries
         )
     elif pack is None:
-        reporter.warn("the annotation of this split is withheld: nothing to score. Write an archive with --pack.")
+        reporter.warn("the ground truth of this split is withheld: nothing to score. Write an archive: pack (--pack).")
     found = Evaluation(summaries=summaries, runs=tuple(runs), archives=archives)
     _raise_partial(found)
     return found
@@ -222,22 +222,20 @@ def _sorted_out(what: Sequence[str | Path]) -> tuple[list[tuple[str, str]], list
         if path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", ".zip")):
             results.append((name, path))
         elif path.suffix.lower() in (".txt", ".csv", ".json"):
-            raise UsageError(
-                f"{printable(path)} is one file.", hint="Name the folder that holds one file per sequence."
-            )
+            raise UsageError(f"{printable(path)} is one file.", hint="Name the folder with one file per sequence.")
         else:
             models.append((name, check_model(path)))
     return models, results
 
 
 def _known_rules(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of rules; ``all`` is every one. Raises ``UsageError``."""
+    """Return names of protocols; ``all`` is every one. Raises ``UsageError``."""
     if "all" in names:
         return tuple(RULES)
     for name in names:
         if name not in RULES:
             hint = did_you_mean(name, [*RULES, "all"])
-            raise UsageError(f"The rule {printable(name)!r} is unknown.", hint=hint)
+            raise UsageError(f"Unknown protocol: {printable(name)!r}.", hint=hint)
     return tuple(dict.fromkeys(names))
 
 
@@ -248,7 +246,7 @@ def _check_data(data: Path) -> None:
             hint="Score it with the VOT toolkit; docs/harnesses.md shows how to run a tracker inside it.",
         )
     if not data.exists():
-        raise DataError(f"{printable(data)}: no such file or folder.", hint="Name the data set with --data.")
+        raise DataError(f"{printable(data)}: no such file or folder.", hint="Check the path of the data (--data).")
 
 
 def _opened(name: str, path: Path) -> Entry:
@@ -293,9 +291,7 @@ def _check_names(plans: Sequence[Plan]) -> None:
     names = [plan.tracker for plan in plans]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(
-                f"Two models are called {printable(name)}.", hint="Name them: first=PATH second=OTHER-PATH."
-            )
+            raise UsageError(f"Two models are called {printable(name)}.", hint="Name them: one=PATH other=OTHER-PATH.")
 
 
 def _run(plan: Plan, jobs: int, engine: Literal["local", "ray"], rerun: bool, reporter: Reporter) -> RunReport:
@@ -363,7 +359,7 @@ def _raise_partial(found: Evaluation) -> None:
     if broken:
         error = PartialResult(
             f"{broken} sequences have no result; their trackers have no score in that mode.",
-            hint="Run it again to retry them; --subset present scores what is there.",
+            hint="Run it again to retry them; subset present (--subset present) scores what is there.",
         )
     elif any(report.exit_code for report in found.runs):
         nothing = sum(len(report.failed) for report in found.runs)
@@ -545,7 +541,7 @@ def which_rule(
         found, name = _search_scores(Path(results), value, within)
     else:
         if not Path(data).exists():
-            raise DataError(f"{printable(data)}: no such file or folder.", hint="Name the data set with --data.")
+            raise DataError(f"{printable(data)}: no such file or folder.", hint="Check the path of the data (--data).")
         opened = open_dataset(Path(data), name=dataset, split=split)
         annotations = annotations_of(opened)
         boxes = rename_results(annotations.names, open_results(Path(results))).boxes
@@ -561,7 +557,7 @@ def _search_scores(results: Path, number: float, tolerance: float) -> tuple[Prot
     if not file.is_file() or results.suffix in (".npz", ".zip"):
         raise UsageError(
             f"{printable(results)} holds no scores, and without the data there is nothing to score it by.",
-            hint="Name the data set: --data PATH.",
+            hint="Name the data set (--data PATH).",
         )
     summary = read_scores(results)
     fits = [

@@ -18,12 +18,10 @@ from vltrack.core.errors import ConfigError, PromptEmpty, ResourceError, UsageEr
 from vltrack.core.files import printable
 
 if TYPE_CHECKING:
-    from vltrack.core.types import Target
+    from vltrack.core.types import BoxLike, Target
     from vltrack.tracking.postprocess import Policy
     from vltrack.video.base import SourceInfo
 
-BoxLike = tuple[float, float, float, float]
-DEFAULT_MODEL = "litetrack-tiny"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SHORT = ("refuse", "misses", "cut")
 TABLES, VIDEOS, SHEETS = (".csv", ".json"), (".mp4",), (".png",)
@@ -218,7 +216,7 @@ def check_modes(modes: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     for mode in modes:
         check_choice("modes", mode, known)
     if not modes or len(set(modes)) < len(modes):
-        raise UsageError(f"modes {','.join(modes)!r} must name each of {','.join(known)} at most once.")
+        raise UsageError(f"Repeated or no modes: {','.join(modes)!r}. Name each of {','.join(known)} at most once.")
     return tuple(map(str, modes))
 
 
@@ -336,7 +334,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise ResourceError(f"Cannot write {printable(path)}: it is a folder.", hint="Choose another name.")
     if path.exists() and not overwrite:
-        raise UsageError(f"{printable(path)} exists already.", hint="Add --overwrite to replace it.")
+        raise UsageError(f"{printable(path)} exists already.", hint="Pass overwrite (--overwrite) to replace it.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ResourceError(
             f"Cannot write {printable(path)}: permission denied.", hint="Choose a folder that you may write to."
@@ -349,9 +347,7 @@ def check_folder(folder: Path, names: Iterable[str] = (), *, overwrite: bool = F
         for name in names:
             check_writable(folder / name, overwrite=overwrite)
     elif folder.exists():
-        raise ResourceError(
-            f"Cannot write to {printable(folder)}: it is a file.", hint="Choose another folder with --out."
-        )
+        raise ResourceError(f"Cannot write to {printable(folder)}: it is a file.", hint="Choose another (--out).")
 
 
 def check_empty(folder: Path, hint: str) -> None:
@@ -367,7 +363,7 @@ def make_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(
-            f"Cannot create the folder {printable(folder)}: {error.strerror}.", hint="Choose another with --out."
+            f"Cannot create the folder {printable(folder)}: {error.strerror}.", hint="Choose another (--out)."
         ) from error
     return folder
 

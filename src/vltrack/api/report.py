@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from inspect import signature
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def report(
         results: folders of results or ``scores.json`` files, each ``PATH`` or ``NAME=PATH``; or one
             ``report.json``, which is drawn again.
         out: folder for page, figures, table and JSON.
-        data: the data set: adds strips and contact sheets, and scores results that are not scored yet.
+        data: the data set: adds overlap timelines and contact sheets, and scores results that have no scores yet.
         against: name of the tracker that the others are compared with; None takes the last.
         worst: number of the worst sequences to show.
         rule: protocol of figures and intervals: ``official`` or ``vlt-python``.
@@ -143,18 +144,17 @@ def report(
     taken = [name for name in (PAGE, DOCUMENT, TABLE, PICTURES) if (out / name).exists()]
     if taken and not overwrite:
         raise UsageError(
-            f"{printable(out / taken[0])} exists already.", hint="Add --overwrite, or choose another --out."
+            f"{printable(out / taken[0])} exists already.", hint="Pass overwrite (--overwrite), or another folder."
         )
     document = report_document(words)
     if document is None:
-        flags = {
-            "--out": out, "--data": data, "--against": against,
-            "--worst": worst if worst != 4 else None,
-            "--rule": rule if rule != "official" else None,
-            "--format": ",".join(formats) if formats != FORMATS else None,
-            "--short": short if short != "refuse" else None,
+        options = {
+            "out": out, "data": data, "against": against, "worst": worst, "rule": rule,
+            "format": ",".join(formats), "short": short,
         }  # fmt: skip
-        more = [text for flag, value in flags.items() if value is not None for text in (flag, str(value))]
+        usual = {name: one.default for name, one in signature(report).parameters.items()}
+        usual |= {"out": None, "format": ",".join(FORMATS)}  # the folder is always named
+        more = [text for name, value in options.items() if value != usual[name] for text in (f"--{name}", str(value))]
         more += ["--subset-common"] if subset_common else []
         head = {
             "format": FORMAT,
@@ -166,7 +166,7 @@ def report(
         document = head | _document(words, place, against, worst, rule, short, subset_common=subset_common)
     elif data is not None or against is not None or subset_common or short != "refuse":
         raise UsageError(
-            "A report.json can only be drawn again.", hint="Leave out --data, --against, --short and --subset-common."
+            "A report.json can only be drawn again.", hint="Leave out data, against, short, subset-common."
         )
     return _write(document, out, formats)
 
@@ -241,7 +241,7 @@ def _document(
     if dataset is not None:
         shown = _shown(sources, dataset.sequences, rule, reference, worst, notes)
     elif worst:
-        notes.append("No strips and contact sheets: they need --data and folders of results.")
+        notes.append("No overlap timelines and contact sheets: they need the data set (--data) and folders of results.")
     first = sources[0].scores["rules"][rule]
     return {
         "rule": rule,
@@ -274,7 +274,7 @@ def _against(sources: Sequence[Source], name: str | None) -> int | None:
     names = [source.name for source in sources]
     if name is not None and name not in names:
         raise UsageError(
-            f"--against {printable(name)!r} is none of the trackers.",
+            f"{printable(name)!r} (--against) is none of the trackers.",
             hint=f"There is: {', '.join(map(printable, names))}.",
         )
     if len(sources) < 2:
@@ -319,38 +319,38 @@ def _shown(
     """Return the worst sequences and the similarity of boxes; ``notes`` gets what is missing and why."""
     without = [source.name for source in sources if source.folder is None]
     if without:
-        notes.append(f"No strips and contact sheets: the boxes of {without[0]} are not next to its scores.")
+        notes.append(f"No overlap timelines and contact sheets: the boxes of {without[0]} are not next to its scores.")
         return _NO_FRAMES
     names = sources[0].sequences
     by_name = {clip.name: clip for clip in clips}
     absent = [name for name in names if name not in by_name]
     if absent:
         raise UsageError(
-            f"--data has no sequence {printable(absent[0])} ({len(absent)} of {len(names)} are not there).",
+            f"The data set has no sequence {printable(absent[0])} ({len(absent)} of {len(names)} are not there).",
             hint="Give the data set that was scored.",
         )
     evidence = [open_evidence(source.folder, names) for source in sources if source.folder is not None]
     picked, by = _worst(sources, rule, against, worst)
-    films, reasons = [], defaultdict(list)
+    records, reasons = [], defaultdict(list)
     for name in picked:
         record, reason = sequence_record(by_name[name], evidence)
-        films.append(record)
+        records.append(record)
         if reason:
             reasons[reason].append(name)
     notes += [f"No contact sheet of {', '.join(some)}: {reason}" for reason, some in reasons.items()]
     matrix = similarity([by_name[name] for name in names], evidence)
     note = f"mean overlap where the target is there \u00b7 {len(names)} sequence{'s' if len(names) != 1 else ''}"
-    return {"films": films, "worst_by": by, "likeness": row_record(matrix.ravel(), 4), "likeness_note": note}
+    return {"films": records, "worst_by": by, "likeness": row_record(matrix.ravel(), 4), "likeness_note": note}
 
 
 def _worst(sources: Sequence[Source], rule: str, against: int | None, count: int) -> tuple[list[str], str]:
     """Return the ``count`` worst sequences, and by what they were picked."""
     table = np.nan_to_num(np.stack([_row(source, rule, "auc") for source in sources]))
     if against is None:
-        value, words = table[0], "Those of least success AUC."
+        value, reason = table[0], "Lowest success AUC."
     else:
         others = np.delete(table, against, axis=0)
         value = others.mean(axis=0) - table[against]
-        words = f"Those where the others lose most success AUC against {sources[against].name}."
+        reason = f"Largest loss of success AUC against {sources[against].name}."
     order = sorted(range(len(value)), key=lambda s: (value[s], sources[0].sequences[s]))
-    return [sources[0].sequences[s] for s in order[:count]], words
+    return [sources[0].sequences[s] for s in order[:count]], reason

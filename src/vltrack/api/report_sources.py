@@ -137,20 +137,20 @@ def _score(path: Path, dataset: reader.Dataset | None, short: Short) -> Source:
             )
     if dataset is None:
         raise DataError(
-            f"{printable(path)} has no {SCORES}.", hint="Add --data PATH to score it, or run vltrack evaluate first."
+            f"{printable(path)} has no {SCORES}.", hint="Name the data (--data PATH), or run vltrack evaluate first."
         )
-    truth = annotations_of(dataset)
-    results = rename_results(truth.names, open_results(path))
-    missing = len(set(truth.names) - {*results.boxes, *results.not_found})
-    if missing and any(rule.missing == "refuse" for rule in columns_of(dataset.name, results.mode).values()):
+    annotations = annotations_of(dataset)
+    found = rename_results(annotations.names, open_results(path))
+    missing = len(set(annotations.names) - {*found.boxes, *found.not_found})
+    if missing and any(rule.missing == "refuse" for rule in columns_of(dataset.name, found.mode).values()):
         what = f"{printable(path)} --data {printable(dataset.root)}"
         how = f"vltrack evaluate {what} --subset present --out FOLDER"
         raise DataError(
-            f"{printable(path)} has no result of {missing} of {len(truth)} sequences.",
+            f"{printable(path)} has no result of {missing} of {len(annotations)} sequences.",
             hint=f"Score what is there first: {how}; then report the {SCORES} within FOLDER.",
         )
-    scores = summarize(results, truth, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name)
-    return Source(name=results.tracker, scores=scores, folder=path)
+    scores = summarize(found, annotations, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name)
+    return Source(name=found.tracker, scores=scores, folder=path)
 
 
 def _check_one_data(sources: Sequence[Source], dataset: reader.Dataset | None) -> None:
@@ -164,7 +164,7 @@ def _check_one_data(sources: Sequence[Source], dataset: reader.Dataset | None) -
             )
     if dataset is not None and dataset.name != first.scores["data"]:
         raise UsageError(
-            f"--data is {dataset.name}, the scores are of {first.data}.", hint="Give the data set that was scored."
+            f"The data are {dataset.name}, the scores are of {first.data}.", hint="Give the data set that was scored."
         )
 
 
@@ -185,11 +185,11 @@ def common(sources: Sequence[Source], *, wanted: bool) -> tuple[list[Source], st
     kept = [name for name in sets[0] if all(name in names for names in map(set, sets))]
     if not wanted:
         raise UsageError(
-            f"the trackers have different sequences: {len(kept)} of {len(every)} in all of them.",
-            hint="Add --subset-common to compare the sequences that all have, with n/N next to every number.",
+            f"The trackers have different sequences: {len(kept)} of {len(every)} in all of them.",
+            hint="Pass subset_common (--subset-common): the sequences that all have, with n/N next to every number.",
         )
     if not kept:
-        raise UsageError("the trackers have no sequence in common.", hint="Score them on the same data.")
+        raise UsageError("The trackers have no sequence in common.", hint="Score them on the same data.")
     # The same sequences in another order are not a subset.
     name = "" if len(kept) == len(every) and not subsets else "common"
     restricted = [replace(source, scores=_restricted(source.scores, kept, name)) for source in sources]
@@ -213,7 +213,7 @@ def _means(ruled: dict[str, Any], each: dict[str, list[float | None]], rows: lis
     """Return scores by one rule as means over some sequences; values that cannot be derived are left out."""
     if is_pooled(ruled):
         raise UsageError(
-            f"scores of {printable(str(ruled.get('title')))} are over all frames together.",
+            f"Scores of {printable(str(ruled.get('title')))} are over all frames together.",
             hint="Score every tracker on the same sequences: vltrack evaluate --subset.",
         )
     attributes = {}

@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from vltrack import __version__
 from vltrack.api import inputs
-from vltrack.api.inputs import DEFAULT_MODEL
 from vltrack.api.outputs import Outputs
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, pace, shielded
+from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import BoxFrameOutOfRange, PartialResult, UsageError, VideoEmpty, VltrackError
 from vltrack.core.files import printable
 from vltrack.core.track import Track
-from vltrack.core.types import Frame, Image, Step, Target
+from vltrack.core.types import BoxLike, Frame, Image, Step, Target
 from vltrack.prep.prompts import check_image
 from vltrack.video.base import FrameSource, ReadReport, SourceInfo, prefetch
 from vltrack.video.source import open_source
 
 if TYPE_CHECKING:
-    from vltrack.api.inputs import BoxLike
     from vltrack.tracking.compare import TrackerGroup
     from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker
@@ -134,7 +133,7 @@ def track(
     inputs.check_options(box_format, box_unit, device)
     inputs.check_range(start, end, stride)
     if targets is not None and (box is not None or text is not None):
-        raise UsageError("targets cannot be mixed with box or text.", hint="Put every target into targets.")
+        raise UsageError("Targets cannot be mixed with box or text.", hint="Put every target into targets.")
     given = inputs.one_target(box, text) if targets is None else dict(targets)
     paths = [Path(path) for path in outputs]
     inputs.check_outputs(paths, source, overwrite=overwrite)
@@ -244,7 +243,7 @@ class _Counts:
         often = {name: count for name, count in self.lost.items() if count}
         if lost and often:
             text = ", ".join(f"{printable(name)} in {count} frames" for name, count in often.items())
-            return PartialResult(f"Lost: {text} (--fail-if-lost).")
+            return PartialResult(f"Lost: {text}, and fail_if_lost (--fail-if-lost) is set.")
         return None
 
 
@@ -341,6 +340,6 @@ def follow(
         if part[0]:
             raise BoxFrameOutOfRange(
                 f"The video ends before frame {part[0]}, where the target is to be named.",
-                hint="Choose a smaller --start; frames count from 0.",
+                hint="Choose a smaller start (--start); frames count from 0.",
             )
         raise VideoEmpty(f"{printable(source.info.name)} has no frame that decodes.")

@@ -97,7 +97,7 @@ def train(
         raise DataError(f"{printable(data)} is not a folder of training images.", hint="See docs/train.md.")
     check_folder(out)
     if not resume:
-        check_empty(out, hint="Add --resume to continue, or choose another --out.")
+        check_empty(out, hint="Pass resume (--resume) to continue, or choose another folder (--out).")
 
     from vltrack.training.launch import main_train
 
@@ -122,9 +122,9 @@ def train(
     except KeyboardInterrupt as stop:
         kept = (out / "last.json").exists()
         raise Interrupted(
-            f"interrupted; with --resume the run continues from the last checkpoint in {printable(out)}."
+            f"interrupted; with resume (--resume) the run continues from the last checkpoint in {printable(out)}."
             if kept
-            else "interrupted before the first checkpoint; with --resume the run starts over."
+            else "interrupted before the first checkpoint; with resume (--resume) the run starts over."
         ) from stop
     if code:
         raise VltrackError(f"A training process failed with status {code}.", hint="Its error is above.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from vltrack.core.errors import (
 from vltrack.core.files import printable, sha256_bytes, sha256_of
 from vltrack.models import MODELS
 
+DEFAULT_MODEL = "litetrack-tiny"
 FORMAT = 1
 PACKAGED = Path(__file__).parent.parent / "weights"
 _CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}
@@ -126,6 +127,16 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
+def modes_of(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the modes in which weights work: those that the registry gives their size and their card lists, if any.
+
+    A tracker outside the registry has all modes.
+    """
+    known = MODELS.get(card.get("tracker", ""))
+    modes = ("nl", "bbox", "nlbbox") if known is None else known.modes_of(card["size"])
+    return tuple(mode for mode in modes if mode in card.get("modes", modes))
+
+
 def check_sha256(path: Path, actual: str, card: dict[str, Any]) -> None:
     """Raise ``CheckpointCorrupt`` if a file's sha256 is not the one on its card."""
     if actual != card["sha256"]:
@@ -168,5 +179,5 @@ def find_weights(name_or_path: str | Path) -> Weights:
         size=card["size"],
         sha256=sha256,
         config_sha256=sha256_bytes(json.dumps({key: card.get(key) for key in _BINDING}).encode()),
-        modes=tuple(card.get("modes", known.modes_of(card["size"]))),
+        modes=modes_of(card),
     )

@@ -189,7 +189,7 @@ def _check_request(files: Sequence[Path], name: str, kinds: Sequence[str], parti
                 f"Unknown kind of weights for {name}: {kind!r}.", hint=f"Choose one of {', '.join(fitting)}."
             )
     if "" in partial:
-        raise UsageError("An empty --partial would skip every parameter. Give a prefix.")
+        raise UsageError("An empty prefix (--partial) would skip every parameter. Give its beginning.")
     for file in files:
         if not file.exists():
             raise ModelNotFound(f"No such file: {file}.", hint="Nothing is downloaded: fetch it first.")
@@ -208,7 +208,7 @@ def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
     if twice:
         raise CheckpointMismatch(
             f"{file} and {work.set_by[twice[0]]} both hold {len(twice)} parameters (first: {', '.join(twice[:10])}).",
-            hint="Give one of the files, or skip these parameters of both with --partial.",
+            hint="Give one of the files, or skip these parameters of both with partial (--partial).",
         )
     try:
         report = apply_key_map(work.model, prepared, keymap)
@@ -285,7 +285,7 @@ def _choose(
                 candidates[key] = (False, 0, keymap, None)
     fitting = [key for key, (fits, *_) in candidates.items() if fits]
     if len(fitting) > 1:
-        raise CheckpointMismatch(f"{file} could be {' or '.join(fitting)}.", hint="Choose with --kind.")
+        raise CheckpointMismatch(f"{file} could be {' or '.join(fitting)}.", hint="Choose the kind (--kind).")
     if not fitting and kind is None:
         _refuse_other_networks(work.name, file, given)
     # If none fits, the nearest is used to report what is missing and what is unexpected.

@@ -76,7 +76,7 @@ class KeyMap:
 
 @dataclass(frozen=True, kw_only=True)
 class NameMatch:
-    """How the names of a file and of a network match through a key map.
+    """Match of the names of a file and of a network through a key map.
 
     Attributes:
         wanted: our names -> published names.
@@ -90,7 +90,7 @@ class NameMatch:
 
     @property
     def fits(self) -> bool:
-        """Whether every name is accounted for."""
+        """Return whether every name is accounted for."""
         return not any(self.faults.values())
 
 
@@ -134,7 +134,7 @@ def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMa
     fitting = {name: given[source] for name, source in match.wanted.items() if source in given}
     faults = {"given twice": twice, **match.faults, **tensor_faults(own, fitting)}
     if any(faults.values()):
-        raise CheckpointMismatch(f"the {keymap.title} weights do not fit: {describe_faults(faults)}.")
+        raise CheckpointMismatch(f"The {keymap.title} weights do not fit: {describe_faults(faults)}.")
     for name, tensor in fitting.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointNonFinite(f"{keymap.title}: tensor {match.wanted[name]} holds NaN or infinity.")
@@ -416,7 +416,7 @@ def fold_constant_sentence(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     def named(name: str) -> Tensor:
         if wrapper + name not in folded:
-            raise CheckpointMismatch(f"the All-in-One weights do not fit: {wrapper}{name} is missing.")
+            raise CheckpointMismatch(f"The All-in-One weights do not fit: {wrapper}{name} is missing.")
         return folded[wrapper + name].double()
 
     row_C = (

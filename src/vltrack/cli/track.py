@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 import vltrack
 from vltrack.api import inputs
-from vltrack.api.inputs import DEFAULT_MODEL
+from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, finish, say, warn
 

@@ -18,7 +18,7 @@ from typing import Any
 from vltrack.core.errors import ResourceError, StateError
 
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-"""What reading a zip file raises if it is damaged, encrypted, or compressed by an unknown method."""
+"""Exceptions of reading a zip file that is damaged, encrypted, or compressed by an unknown method."""
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def read_checksummed(path: Path, kind: str) -> dict[str, Any]:
         FileNotFoundError: no such file.
         StateError: the file was changed since it was written, or is of another format.
     """
-    hint = "Run the evaluation again with --rerun, or restore the file."
+    hint = "Run the evaluation again with rerun (--rerun), or restore the file."
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
     try:

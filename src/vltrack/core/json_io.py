@@ -11,6 +11,7 @@ import codecs
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
@@ -94,8 +95,7 @@ def _refuse(name: str) -> NoReturn:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise _NotStrict(f"duplicate key {twice[:60]!r}")
     return found
 
@@ -267,11 +267,11 @@ class Fields:
             self.fault(key, f"is {_kind_of(value)}, not a whole number")
         return value
 
-    def place(self, key: str, count: int) -> int:
-        """An index of a tracker: an integer below ``count``."""
+    def index(self, key: str, count: int) -> int:
+        """An index into a list of ``count`` entries."""
         value = self.whole(key)
         if value >= count:
-            self.fault(key, f"is {value}, but there are {count} trackers")
+            self.fault(key, f"is {value}, not an index below {count}")
         return value
 
     def number(self, key: str) -> float | None:

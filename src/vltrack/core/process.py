@@ -24,7 +24,7 @@ def signal_name(code: int | None) -> str:
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process with this exit code ended, for messages: ``was ended by SIGKILL``."""
+    """End of a process with this exit code, for messages: ``was ended by SIGKILL``."""
     name = signal_name(code)
     return f"was ended by {name}" if name else f"ended with exit status {code}"
 

@@ -27,7 +27,7 @@ from vltrack.core import unpickle
 OBJECTS, SECONDS, MEMORY = 10_000_000, 60, 4 << 30
 """Limits of the process that reads a pickle: values that it hands back, seconds, bytes of address space."""
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, *unpickle.DAMAGE)
-"""What reading a damaged archive raises, next to OSError."""
+"""Exceptions of reading a damaged archive, next to OSError."""
 STORAGES = {
     "torch.FloatStorage": ("float32", 4),
     "torch.DoubleStorage": ("float64", 8),
@@ -61,7 +61,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """What calling ``path`` would have made; without a call, a name, or a value that is not plain."""
+    """Placeholder for the result of calling ``path``; also for a bare name or a value that is not plain."""
 
     path: str
     args: list[Any] = field(default_factory=list)

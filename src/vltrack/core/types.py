@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 Image = NDArray[np.uint8]
 Box = NDArray[np.float64]
+BoxLike = tuple[float, float, float, float]
 Floats = NDArray[np.float64]
 
 
 class Mode(StrEnum):
-    """How the target is given: text, box or both. Follows from the ``Target``."""
+    """Initialization mode: text, box or both; follows from the ``Target``."""
 
     NL = "nl"
     BBOX = "bbox"
@@ -68,7 +69,7 @@ class Target:
         <Mode.NLBBOX: 'nlbbox'>
     """
 
-    box: tuple[float, float, float, float] | None = None
+    box: BoxLike | None = None
     text: str | None = None
 
     @property

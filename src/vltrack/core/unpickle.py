@@ -21,7 +21,7 @@ DAMAGE = (
     *(pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
     *(EOFError, MemoryError, RuntimeError, AssertionError),
 )
-"""What Python's readers of pickles and archives raise for damaged ones."""
+"""Exceptions of Python's readers of pickles and archives for damaged ones."""
 
 
 class Placeholder:

@@ -98,7 +98,7 @@ def _detect_by_name(path: Path, layouts: list[Layout], split: str | None) -> Det
     """
     if other := next((one for one in LAYOUTS if not one.own and _fits(one, path)), None):
         said = f"{path} looks like {other.title}, not {layouts[0].title}."
-        raise DataError(said, hint=f"Leave --name out, or give --name {other.name}.")
+        raise DataError(said, hint=f"Leave the name out, or give {other.name}.")
     for layout in layouts:
         if any(_has(path, pattern) for pattern in layout.boxes):
             return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
@@ -184,7 +184,7 @@ def _fits_through(layout: Layout, parent: Path, rest: AbcSequence[str]) -> bool:
 def _is_part(path: Path, layout: Layout, root: Path) -> DataError:
     return DataError(
         f"{path} is a part of {layout.title}, which begins at {root}.",
-        hint=f"Open {root}, or give --name folder for a clip of your own.",
+        hint=f"Open {root}, or give the name folder for a clip of your own.",
     )
 
 

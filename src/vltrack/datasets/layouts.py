@@ -76,7 +76,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
-    """Where to get a data set.
+    """Source of a data set.
 
     Attributes:
         page: an address; where it may move, what to search for instead.

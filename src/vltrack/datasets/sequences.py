@@ -58,7 +58,7 @@ class Sequence:
 
     @property
     def annotations_withheld(self) -> bool:
-        """Whether only the first box is published."""
+        """Return whether only the first box is published."""
         return len(self.boxes) == 1 and len(self) > 1
 
     def open_frames(self) -> FrameSource:

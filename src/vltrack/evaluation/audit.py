@@ -24,13 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError, GroundingFailed, VltrackError
-from vltrack.core.types import Floats, Frame, Image, Mode, Step, Target, iou_xywh
+from vltrack.core.types import BoxLike, Floats, Frame, Image, Mode, Step, Target, iou_xywh
 from vltrack.datasets.sequences import Sequence
 from vltrack.evaluation.audit_sentences import Wording
 from vltrack.metrics.annotations import is_box
 from vltrack.metrics.success import success_auc
 
-BoxTuple = tuple[float, float, float, float]
 Frames = Generator[Frame, None, None]
 
 
@@ -80,7 +79,7 @@ class AuditTarget:
     name: str
     sentence: str
     frames: Callable[[], Frames]
-    start: BoxTuple | None = None
+    start: BoxLike | None = None
     boxes: Floats | None = None
     absent: NDArray[np.bool_] | None = None
 

@@ -66,7 +66,7 @@ class DistractorPair:
 
     @property
     def flipped(self) -> bool:
-        """Whether each sentence puts the box on its own object in more than half of the frames."""
+        """Return whether each sentence puts the box on its own object in more than half of the frames."""
         return min(self.named) > 0.5
 
 
@@ -117,7 +117,7 @@ def audit_scene(tracker: MultiTrackerLike, seed: int, clip: SyntheticClip) -> Di
         VltrackError: what the tracker raises.
     """
     if clip.distractor_boxes is None:
-        raise ValueError(f"no distractor pair in the clip of seed {seed}")
+        raise ValueError(f"No distractor pair in the clip of seed {seed}.")
     targets = {_A: Target(text=clip.sentence), _B: Target(text=clip.distractor_sentence)}
     frames = (Frame(image=image, index=k, seconds=k / 25) for k, image in enumerate(clip.frames))
     boxes, _ = track_targets(tracker, frames, targets)

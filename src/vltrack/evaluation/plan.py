@@ -53,7 +53,7 @@ class ModePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What ``run`` executes: a tracker, how to load it, and the tasks of each mode."""
+    """Plan that ``run`` executes: a tracker, how to load it, and the tasks of each mode."""
 
     tracker: str
     spec: TrackerSpec
@@ -195,7 +195,7 @@ def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, 
         raise DataError(
             f"{len(no_text)} of {len(dataset.sequences)} sequences have no sentence, which mode {mode} "
             f"needs: {listed(no_text, 20)}.",
-            hint="Leave them out with --missing-sentence skip, or start from their box with --missing-sentence box.",
+            hint="Set missing-sentence (--missing-sentence): skip leaves them out, box starts from their box.",
         )
     left_out = no_text if missing == "skip" else []
     tasks, no_box = [], []

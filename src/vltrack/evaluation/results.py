@@ -117,7 +117,7 @@ class StoredResults:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned sequence has a result."""
+        """Return whether every planned sequence has a result."""
         return len(self.records) == len(self.planned)
 
     def boxes(self, name: str) -> Floats:
@@ -190,7 +190,7 @@ def done_record(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def is_finished(folder: Path, name: str) -> bool:
-    """Whether a sequence's record is intact, its boxes and scores match it, and there are times."""
+    """Return whether a sequence's record is intact, its boxes and scores match it, and there are times."""
     try:
         record = done_record(folder, name)
         for kind in _READERS:

@@ -132,8 +132,6 @@ def run(
     """
     if jobs < 0:
         raise UsageError(f"Negative number of worker processes: {jobs}.", hint="Use 1 or more, 0 for all.")
-    if engine not in ("local", "ray"):
-        raise UsageError(f"Unknown engine: {engine!r}.", hint="Known: local, ray.")
     if engine == "ray":
         from vltrack.evaluation.workers_ray import check_ray
 
@@ -161,7 +159,7 @@ def _start_pool(plan: Plan, engine: str, jobs: int, timeouts: Timeouts) -> Local
 
 @dataclass
 class _RunState:
-    """What a run has done and has still to do."""
+    """State of a run: finished, running and pending sequences."""
 
     plan: Plan
     writers: Mapping[str, ResultWriter]
@@ -223,7 +221,7 @@ class _RunState:
             self._report_progress("started", task)
 
     def _done_elsewhere(self, task: Task) -> bool:
-        """Whether another evaluator has finished or failed this sequence since ``find_pending``."""
+        """Return whether another evaluator has finished or failed this sequence since ``find_pending``."""
         writer, name = self.writers[task.mode], task.sequence.name
         if is_finished(writer.folder, name):
             self._skip(task)

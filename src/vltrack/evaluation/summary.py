@@ -282,7 +282,7 @@ def _json_number(value: float) -> float | None:
 
 
 def protocols_differ(summary: Mapping[str, Any]) -> bool:
-    """Whether the two protocols of a summary give different numbers, to the second decimal."""
+    """Return whether the two protocols of a summary give different numbers, to the second decimal."""
     rules = summary["rules"]
     if "vlt-python" not in rules:
         return False

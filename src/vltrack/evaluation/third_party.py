@@ -214,7 +214,7 @@ def match_names(names: Iterable[str], results: Iterable[str]) -> dict[str, str]:
 
 
 def _shared_ending(results: list[str]) -> str:
-    """What all names end in, from a "_" on; "" if nothing, or for a single name."""
+    """Common ending of all names, from a "_" on; "" if nothing, or for a single name."""
     if len(results) < 2:
         return ""
     endings = ("_" + "_".join(results[0].split("_")[k:]) for k in range(1, results[0].count("_") + 1))

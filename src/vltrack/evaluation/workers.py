@@ -49,7 +49,7 @@ Row = tuple[float, float, float, float, float, bool, str, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackerSpec:
-    """How a worker loads its tracker.
+    """Recipe by which a worker loads its tracker.
 
     Attributes:
         loader: ``module:function``; called with this spec, returns an object with ``init(frame, box=..., text=...)``
@@ -80,8 +80,8 @@ class Task:
         return self.mode, self.sequence.name
 
     @property
-    def named(self) -> str:
-        """How the target is given: ``sentence``, ``box`` or ``both``."""
+    def prompt_kind(self) -> str:
+        """Kind of prompt: ``sentence``, ``box`` or ``both``."""
         if self.box is None:
             return "sentence"
         return "box" if self.text is None else "both"
@@ -193,7 +193,7 @@ def track_sequence(tracker: Tracker, task: Task) -> Generator[Row, None, None]:
 def serve(tasks: Connection, reports: Connection, spec: TrackerSpec) -> None:
     """Worker main loop. Sends ``ready``, then per task one ``row`` per frame and ``done``, or ``failed``.
 
-    Returns when ``tasks`` is closed; exits at once when the parent process dies.
+    Returns when ``tasks`` is closed; exits at once when the parent process ends.
     """
     for number in NOT_FOR_WORKERS:
         signal.signal(number, signal.SIG_IGN)
@@ -274,7 +274,7 @@ class LocalPool:
         self._failed_starts = 0
 
     def has_idle(self) -> bool:
-        """Whether fewer than ``jobs`` tasks are under way."""
+        """Return whether fewer than ``jobs`` tasks are under way."""
         return sum(worker.task is not None for worker in self._workers) < self._jobs
 
     def submit(self, task: Task) -> None:

@@ -47,7 +47,7 @@ RETRIES = 1
 def check_ray() -> None:
     """Raise ``UsageError`` if Ray is not installed."""
     if find_spec("ray") is None:
-        raise UsageError("--engine ray needs Ray, which is not installed.", hint='pip install "vltrack[ray]"')
+        raise UsageError("The engine ray needs Ray, which is not installed.", hint='pip install "vltrack[ray]"')
 
 
 class RayPool:
@@ -78,7 +78,7 @@ class RayPool:
         self._running: dict[Any, Task] = {}
 
     def has_idle(self) -> bool:
-        """Whether fewer than ``jobs`` tasks are under way."""
+        """Return whether fewer than ``jobs`` tasks are under way."""
         return len(self._running) < self._jobs
 
     def submit(self, task: Task) -> None:

@@ -39,7 +39,7 @@ from vltrack.evaluation.results import (
 from vltrack.evaluation.workers import Row, SequenceFailure, Task
 
 VERSION = 1
-_ANOTHER = "Choose another --out, or start over with --rerun."
+_ANOTHER = "Choose another folder (--out), or start over with rerun (--rerun)."
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def open_writer(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterato
                 _prepare(folder, record, rerun=rerun)
             elif rerun:
                 raise StateError(
-                    f"Another evaluation is at work in {folder}.", hint="Wait for it, or choose another --out."
+                    f"Another evaluation is at work in {folder}.", hint="Wait for it, or choose another folder (--out)."
                 )
             locks.enter()
         _check_same(folder, record)
@@ -112,7 +112,7 @@ class ResultWriter:
             "format": DONE,
             "version": VERSION,
             "name": name,
-            "named": task.named,
+            "named": task.prompt_kind,
             "rows": len(rows),
             "statuses": {str(status): counts[status] for status in Status},
             "sha256": {kind: sha256_bytes(files[kind]) for kind in ("boxes", "scores")},

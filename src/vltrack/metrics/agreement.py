@@ -42,7 +42,7 @@ def agreement(boxes_TN4: ArrayLike) -> Agreement:
     """
     boxes = np.asarray(boxes_TN4, dtype=np.float64)
     if boxes.ndim != 3 or boxes.shape[2] != 4:
-        raise ValueError(f"boxes of several trackers are (T, N, 4), got {boxes.shape}")
+        raise ValueError(f"Not (T, N, 4) boxes of several trackers: {boxes.shape}.")
     there_TN: NDArray[np.bool_] = np.array(np.isfinite(boxes).all(axis=2))
     overlap_TTN = iou_xywh(np.nan_to_num(boxes)[:, None], np.nan_to_num(boxes)[None])
     other_TT1 = np.eye(len(boxes))[..., None] == 0

@@ -53,12 +53,12 @@ class Interval:
 
     @property
     def is_interval(self) -> bool:
-        """Whether there are enough sequences (two) for an interval."""
+        """Return whether there are enough sequences (two) for an interval."""
         return self.sequences >= 2
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of 0; never without an interval."""
+        """Return whether the whole interval lies on one side of 0; never without an interval."""
         return self.is_interval and (self.low > 0 or self.high < 0)
 
     @property
@@ -111,7 +111,7 @@ def paired_bootstrap(
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"Paired numbers are (S,) twice, got {first.shape} and {second.shape}")
     if draws < 1 or not 0 < level < 1:
-        raise ValueError(f"draws must be at least 1 and level between 0 and 1, got {draws} and {level}")
+        raise ValueError(f"Invalid draws or level: {draws}, {level}. Take 1 draw or more, and a level between 0 and 1.")
     counts: NDArray[np.bool_] = np.isfinite(first) & np.isfinite(second)
     gains = first[counts] - second[counts]
     low, high, above = math.nan, math.nan, math.nan

@@ -164,7 +164,7 @@ def score(annotations: Annotations, boxes: ArrayLike, rule: Rule) -> Scores:
 
 
 def upper_bound(annotations: Annotations, rule: Rule) -> Scores:
-    """Score the annotation itself: the most that any tracker can reach under the rule."""
+    """Score the ground truth itself: the most that any tracker can reach under the protocol."""
     return score(annotations, annotations.boxes, replace(rule, bad_prediction="keep"))
 
 
@@ -260,13 +260,13 @@ def _counted(
     annotations: Annotations, rows: slice, first: NDArray[np.int64], invalid: Flags, rule: Rule
 ) -> Flags | None:
     """(N,) the frames ``rows`` that count; None if all do."""
-    left_out = []
+    left_out: list[Flags] = []
     if rule.first == "drop":
         left_out.append(np.isin(np.arange(len(invalid)), first))
     if rule.uncovered == "drop":
         left_out.append(~(annotations.cover[rows] > 0))
     if rule.nan == "drop":
-        left_out.append(np.isnan(annotations.boxes[rows]).any(axis=1))
+        left_out.append(np.asarray(np.isnan(annotations.boxes[rows]).any(axis=1)))
     if rule.absent == "drop":
         left_out.append(annotations.absent[rows])
     if rule.invalid == "drop":
@@ -362,7 +362,7 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
     if missing and rule.missing == "refuse":
         raise DataError(
             f"{len(missing)} of {len(annotations)} sequences have no result: {listed(missing)}.",
-            hint="Run the tracker on them, or score what is there with --subset.",
+            hint="Run the tracker on them, or score what is there with subset (--subset).",
         )
     lengths = annotations.lengths
     filled = {
@@ -397,7 +397,7 @@ def _check_lengths(annotations: Annotations, there: NDArray[np.int64], rule: Rul
             raise DataError(
                 f"{len(shown)} of {len(annotations)} results have {how} rows than the annotation, which this"
                 f" protocol refuses: {listed(shown)}.",
-                hint="Do results and annotations belong together? Run the tracker again, or see --short.",
+                hint="Do results and annotations belong together? Run the tracker again, or see short (--short).",
             )
 
 

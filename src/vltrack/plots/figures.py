@@ -471,7 +471,7 @@ def speed_figure(points: Sequence[SpeedPoint], measure: str, note: str) -> Figur
         ValueError: no point, or a speed that is not above 0.
     """
     if not points or not all(np.isfinite(p.fps) and p.fps > 0 for p in points):
-        raise ValueError("every tracker of a speed figure needs its frames per second")
+        raise ValueError("Every tracker of a speed figure needs its frames per second.")
     ordered = sorted(points, key=lambda p: (-p.score, p.tracker))
     rows = [(p.tracker, f"{p.score:.2f}", f"{p.fps:.1f}/s  {p.name}") for p in ordered]
     with figure_style():

@@ -141,7 +141,7 @@ class ReportData:
 
     @property
     def is_subset(self) -> bool:
-        """Whether the numbers are over a part of the data set only."""
+        """Return whether the numbers are over a part of the data set only."""
         return bool(self.subset) or self.of != len(self.sequences)
 
 
@@ -182,7 +182,7 @@ def read_report(document: Mapping[str, Any], where: str) -> ReportData:
         command=top.text("command"),
         date=top.text("date"),
         rule=rule,
-        against=None if top.value.get("against") is None else top.place("against", count),
+        against=None if top.value.get("against") is None else top.index("against", count),
         worst_by=top.text("worst_by"),
         entries=entries,
         sequences=sequences,
@@ -267,8 +267,8 @@ def _rule_scores(node: Fields) -> RuleScores:
 def _pair(node: Fields, count: int) -> PairedDifference:
     mean = node.number("mean")
     return PairedDifference(
-        a=node.place("a", count),
-        b=node.place("b", count),
+        a=node.index("a", count),
+        b=node.index("b", count),
         measure=node.text("measure"),
         mean=math.nan if mean is None else mean,
         low=node.number("low"),

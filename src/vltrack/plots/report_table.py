@@ -147,12 +147,12 @@ def pair_of(report: ReportData, a: int, b: int, measure: str = LEADING) -> Paire
 
 
 def is_significant(pair: PairedDifference) -> bool:
-    """Whether the interval excludes 0 and rests on ``FEWEST`` sequences or more."""
+    """Return whether the interval excludes 0 and rests on ``FEWEST`` sequences or more."""
     return pair.excludes_zero and pair.sequences >= FEWEST
 
 
 def surely_above(report: ReportData, a: int, b: int) -> bool:
-    """Whether tracker ``a`` is significantly above ``b``."""
+    """Return whether tracker ``a`` is significantly above ``b``."""
     pair = pair_of(report, a, b)
     return pair is not None and is_significant(pair) and pair.mean > 0
 

@@ -147,7 +147,7 @@ def audit_figure(title: str, verdict: str, panels: Sequence[Panel]) -> Figure:
         ValueError: no panel, or one without as many names as values or without any finite value.
     """
     if not panels:
-        raise ValueError("an audit needs at least one panel")
+        raise ValueError("An audit figure needs at least one panel.")
     bars = [_sorted(panel) for panel in panels]
     heights = [len(values) * _ROW if names else _PROFILE for names, values in bars]
     wide = PAGE if len(panels) > 1 else PAGE * 0.62

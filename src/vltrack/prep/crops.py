@@ -83,7 +83,7 @@ def region_for(box_xywh: ArrayLike, factor: float, size: int) -> Crop:
     """
     x, y, w, h = (float(v) for v in np.asarray(box_xywh, dtype=np.float64))
     if not (math.isfinite(x) and math.isfinite(y) and 0 < w < math.inf and 0 < h < math.inf):
-        raise BoxInvalid(f"cannot cut a region around the box {x:g}, {y:g}, {w:g}, {h:g}.")
+        raise BoxInvalid(f"Cannot cut a region around the box: {x:g}, {y:g}, {w:g}, {h:g}.")
     side = max(MIN_SIDE, math.ceil(math.sqrt(w) * math.sqrt(h) * factor))
     scale = size / side
     return _crop(scale, size / 2 - scale * (x + w / 2), size / 2 - scale * (y + h / 2), size)

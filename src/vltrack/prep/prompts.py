@@ -26,7 +26,7 @@ from vltrack.core.errors import (
     PromptTooLong,
     UsageError,
 )
-from vltrack.core.types import Box, Image, clip_xywh, cxcywh_to_xywh, xyxy_to_xywh
+from vltrack.core.types import Box, BoxLike, Image, clip_xywh, cxcywh_to_xywh, xyxy_to_xywh
 
 MAX_BYTES = 4096
 """Longest sentence in UTF-8 bytes. Models read some forty word pieces."""
@@ -45,20 +45,18 @@ def clean_text(text: str) -> str:
         PromptEmpty: no letter, digit or pictograph in it.
     """
     if len(text) > MAX_BYTES:
-        raise PromptTooLong(f"the sentence has {len(text)} characters; at most {MAX_BYTES} bytes are read.")
+        raise PromptTooLong(f"Sentence too long: {len(text)} characters. At most {MAX_BYTES} bytes are read.")
     for position, character in enumerate(text):
         category = unicodedata.category(character)
         if category == "Cs" or (category == "Cc" and character not in "\t\n\r"):
             kind = "broken Unicode" if category == "Cs" else "a control character"
-            raise PromptInvalid(f"the sentence has {kind} (U+{ord(character):04X}) at position {position}.")
+            raise PromptInvalid(f"The sentence has {kind} at position {position}: U+{ord(character):04X}.")
     cleaned = " ".join(unicodedata.normalize("NFC", text).split())
     size = len(cleaned.encode("utf-8"))
     if size > MAX_BYTES:
-        raise PromptTooLong(f"the sentence has {size} bytes; at most {MAX_BYTES} are read.")
+        raise PromptTooLong(f"Sentence too long: {size} bytes. At most {MAX_BYTES} are read.")
     if not any(unicodedata.category(c)[0] in "LN" or unicodedata.category(c) == "So" for c in cleaned):
-        raise PromptEmpty(
-            f"the sentence {cleaned!r} has no word in it.", hint="Say what to follow, for example 'the white car'."
-        )
+        raise PromptEmpty(f"No word in the sentence: {cleaned!r}.", hint="Say what to follow, such as 'the white car'.")
     return cleaned
 
 
@@ -74,27 +72,27 @@ def read_prompt_file(path: Path | str, line: int = 1) -> str:
     """
     file = Path(path)
     if line < 1:
-        raise UsageError(f"line {line} asked of {file}; lines count from 1.")
+        raise UsageError(f"Invalid line number: {line}. Lines of {file} count from 1.")
     try:
         with file.open("rb") as handle:
             data = handle.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise InputError(f"cannot read the prompt file {file}: {error.strerror}.") from error
+        raise InputError(f"Cannot read the prompt file {file}: {error.strerror}.") from error
     if len(data) > MAX_FILE_BYTES:
-        raise PromptTooLong(f"the prompt file {file} is larger than 1 MiB.")
+        raise PromptTooLong(f"The prompt file is larger than 1 MiB: {file}.")
     try:
         # str.splitlines would also split at form feeds and other separators.
         lines = re.split(r"\r\n|\r|\n", data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise PromptInvalid(f"the prompt file {file} is not UTF-8 text (byte {error.start}).") from error
+        raise PromptInvalid(f"The prompt file is not UTF-8 text: {file}, byte {error.start}.") from error
     if lines[-1] == "":
         lines.pop()
     if line > len(lines):
-        raise PromptEmpty(f"the prompt file {file} has {len(lines)} lines; line {line} was asked.")
+        raise PromptEmpty(f"No line {line} in the prompt file {file}: it has {len(lines)} lines.")
     return clean_text(lines[line - 1])
 
 
-def parse_box(text: str, fmt: str = "xywh") -> tuple[float, float, float, float]:
+def parse_box(text: str, fmt: str = "xywh") -> BoxLike:
     """Parse four numbers separated by commas or blanks; they stay in the format ``fmt``.
 
     Raises:
@@ -106,17 +104,15 @@ def parse_box(text: str, fmt: str = "xywh") -> tuple[float, float, float, float]
     for position, token in enumerate(tokens, start=1):
         if not _NUMBER.fullmatch(token) or not math.isfinite(float(token)):
             raise BoxInvalid(
-                f"the box {text[:80]!r} has {token[:40]!r} at position {position}; a finite number was expected.",
+                f"Not a finite number: {token[:40]!r} at position {position} of the box {text[:80]!r}.",
                 hint="Write four plain numbers such as 120,40,60.5,80 (a point for decimals, no units).",
             )
     if len(tokens) != 4:
-        raise BoxInvalid(f"the box {text[:80]!r} has {len(tokens)} numbers; four are needed.", hint=f"Write {order}.")
+        raise BoxInvalid(f"The box {text[:80]!r} has {len(tokens)} numbers; four are needed.", hint=f"Write {order}.")
     return _four(_checked([float(token) for token in tokens], fmt))
 
 
-def convert_box(
-    box: Sequence[float] | ArrayLike, fmt: str, unit: str, width: float, height: float
-) -> tuple[float, float, float, float]:
+def convert_box(box: Sequence[float] | ArrayLike, fmt: str, unit: str, width: float, height: float) -> BoxLike:
     """Convert a box as the user gave it to x, y, w, h in pixels of the displayed frame.
 
     Args:
@@ -134,12 +130,11 @@ def convert_box(
     if unit == "rel":
         if np.abs(values).max() > 2.0:
             raise BoxInvalid(
-                f"the box {_shown(values)} is given in fractions of the frame but has numbers above 2.",
-                hint="Use the unit px for pixels.",
+                f"Fractions of the frame above 2 in the box: {_shown(values)}.", hint="Use the unit px for pixels."
             )
         values = values * np.array([width, height, width, height], dtype=np.float64)
     elif unit != "px":
-        raise UsageError(f"unknown box unit {unit!r}.", hint="Use px or rel.")
+        raise UsageError(f"Unknown box unit: {unit!r}.", hint="Use px or rel.")
     if fmt == "xyxy":
         values = xyxy_to_xywh(values)
     elif fmt == "cxcywh":
@@ -158,7 +153,7 @@ class CheckedBox:
     """
 
     box: Box
-    original: tuple[float, float, float, float]
+    original: BoxLike
     warnings: tuple[str, ...]
 
 
@@ -173,7 +168,7 @@ def check_box(box: Sequence[float] | ArrayLike, width: int, height: int) -> Chec
     x, y, w, h = _four(values)
     other = _other_format(x, y, w, h, width, height)
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise BoxOutside(f"the box {_shown(values)} lies outside the frame of {width}x{height} pixels.", hint=other)
+        raise BoxOutside(f"The box {_shown(values)} lies outside the frame of {width}x{height} pixels.", hint=other)
     warnings = []
     grown = np.array([x + w / 2 - max(w, 1) / 2, y + h / 2 - max(h, 1) / 2, max(w, 1), max(h, 1)])
     if w < 1 or h < 1:
@@ -205,14 +200,14 @@ def check_image(image: Any) -> Image:
         ImageError: anything else; the message describes it.
     """
     if image is None:
-        raise ImageError("the frame is None, not an image.", hint="The reader gave no frame: has the video ended?")
+        raise ImageError("The frame is None, not an image.", hint="The reader gave no frame: has the video ended?")
     if hasattr(image, "mode") and hasattr(image, "convert"):
         image = image.convert("RGB")
     try:
         array = np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ImageError(f"a {type(image).__name__} cannot be read as an image: {error}.") from error
-    got = f"an array of shape {array.shape} and type {array.dtype}"
+        raise ImageError(f"Cannot read a {type(image).__name__} as an image: {error}.") from error
+    got = f"An array of shape {array.shape} and type {array.dtype}"
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         hint = "Put the channels last: transpose(1, 2, 0)." if first else "Give (height, width, 3) RGB uint8."
@@ -236,7 +231,7 @@ def check_image(image: Any) -> Image:
 
 def _box_format(fmt: str) -> str:
     if fmt not in BOX_FORMATS:
-        raise UsageError(f"unknown box format {fmt!r}.", hint=f"Use one of {', '.join(BOX_FORMATS)}.")
+        raise UsageError(f"Unknown box format: {fmt!r}.", hint=f"Use one of {', '.join(BOX_FORMATS)}.")
     return BOX_FORMATS[fmt]
 
 
@@ -245,30 +240,28 @@ def _checked(box: Sequence[float] | ArrayLike, fmt: str) -> Box:
     try:
         values = np.array(box, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise BoxInvalid(f"the box {box!r} is not four numbers.") from error
+        raise BoxInvalid(f"Not four numbers: the box {box!r}.") from error
     if values.shape != (4,):
-        raise BoxInvalid(f"the box has shape {values.shape}; four numbers are needed.")
+        raise BoxInvalid(f"The box has the shape {values.shape}; four numbers are needed.")
     a, b, c, d = _four(values)
     for position, value in enumerate((a, b, c, d), start=1):
         if not math.isfinite(value):
-            raise BoxInvalid(f"the box has {value} at position {position}; a finite number was expected.")
+            raise BoxInvalid(f"Not a finite number: {value} at position {position} of the box.")
     if fmt == "xyxy":
         if c <= a or d <= b:
             hint = "It looks like x,y,w,h." if c > 0 and d > 0 else "Write x1,y1,x2,y2 with x2 > x1 and y2 > y1."
-            raise BoxInvalid(
-                f"the box {_shown(values)} has its second corner not right of and below the first.", hint=hint
-            )
+            raise BoxInvalid(f"Second corner of the box {_shown(values)} not right of and below the first.", hint=hint)
         return values
     for name, position, side in (("width", 3, c), ("height", 4, d)):
         if side <= 0:
             raise BoxInvalid(
-                f"the box {_shown(values)} has a {name} of {side:g} at position {position}; it must be above 0.",
+                f"The box {_shown(values)} has a {name} of {side:g} at position {position}; it must be above 0.",
                 hint=f"The order is {BOX_FORMATS[fmt]}; for two corners choose the format xyxy.",
             )
     return values
 
 
-def _four(values: Box) -> tuple[float, float, float, float]:
+def _four(values: Box) -> BoxLike:
     a, b, c, d = (float(value) for value in values)
     return a, b, c, d
 

@@ -85,7 +85,7 @@ class TextTokenizer:
         """
         sentence = clean_text(text)
         if max_tokens < 3:
-            raise ValueError(f"max_tokens is {max_tokens}; start, end and one piece need 3")
+            raise ValueError(f"Too few tokens: {max_tokens}. Start, end and one piece need 3.")
         encoding = self._tokenizer.encode(sentence, add_special_tokens=False)
         total = len(encoding.ids)
         kept = min(total, max_tokens - 2)
@@ -125,7 +125,7 @@ class WordPieceTokenizer(TextTokenizer):
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> WordPieceTokenizer:
-        """Read a vocabulary (one piece a line, UTF-8); ``None`` = the packaged one.
+        """Read a vocabulary (one piece per line, UTF-8); ``None`` = the packaged one.
 
         Raises:
             ModelNotFound: there is no such file.
@@ -135,9 +135,9 @@ class WordPieceTokenizer(TextTokenizer):
         try:
             pieces = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except OSError as error:
-            raise ModelNotFound(f"cannot read the vocabulary {file}: {error.strerror}.") from error
+            raise ModelNotFound(f"Cannot read the vocabulary {file}: {error.strerror}.") from error
         except UnicodeDecodeError as error:
-            raise TokenizerMismatch(f"the vocabulary {file} is not UTF-8 text.") from error
+            raise TokenizerMismatch(f"The vocabulary is not UTF-8 text: {file}.") from error
         vocabulary = {piece: number for number, piece in enumerate(pieces)}
         missing = [special for special in _SPECIAL if special not in vocabulary]
         if missing or vocabulary["[PAD]"] != 0 or len(vocabulary) != len(pieces):
@@ -170,7 +170,7 @@ class BytePairTokenizer(TextTokenizer):
             found = [file / name for name in (ARCHIVE, VOCABULARY) if (file / name).is_file()]
             if not found:
                 raise ModelNotFound(
-                    f"no CLIP vocabulary in {file} (looked for {ARCHIVE} and {VOCABULARY}).",
+                    f"No CLIP vocabulary in {file} (looked for {ARCHIVE} and {VOCABULARY}).",
                     hint=f"Copy {ARCHIVE} from OpenAI's CLIP repository there, or {VOCABULARY} and {MERGES} "
                     "from openai/clip-vit-large-patch14 on Hugging Face; or name the target by a box.",
                 )
@@ -232,15 +232,15 @@ def _text(file: Path) -> str:
             data = (gzip.GzipFile(fileobj=handle) if compressed else handle).read(_MAX_BYTES + 1)
     except FileNotFoundError:
         hint = "Nothing is downloaded: fetch it first."
-        raise ModelNotFound(f"the CLIP vocabulary {file} does not exist.", hint=hint) from None
+        raise ModelNotFound(f"No such CLIP vocabulary: {file}.", hint=hint) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise TokenizerMismatch(f"the vocabulary {file} cannot be read ({error}).") from None
+        raise TokenizerMismatch(f"Cannot read the vocabulary {file}: {error}.") from None
     if len(data) > _MAX_BYTES:
         raise TokenizerMismatch(f"{file} is not a CLIP vocabulary: it is over {_MAX_BYTES} bytes.")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        raise TokenizerMismatch(f"the vocabulary {file} is not UTF-8 text.") from None
+        raise TokenizerMismatch(f"The vocabulary is not UTF-8 text: {file}.") from None
 
 
 def _fault(pieces: list[str], merges: list[tuple[str, str]]) -> str:
@@ -273,10 +273,10 @@ def load_tokenizer(name: str, folder: Path | None = None) -> TextTokenizer:
     if name == "bert":
         return WordPieceTokenizer.load()
     if name != "clip":
-        raise ValueError(f"no vocabulary is called {name!r}")
+        raise ValueError(f"Unknown vocabulary: {name!r}.")
     if folder is None:
         raise ModelNotFound(
-            "this model reads sentences with CLIP's vocabulary, which does not ship.",
+            "This model reads sentences with CLIP's vocabulary, which does not ship.",
             hint=f"Save the weights, and put {ARCHIVE} from OpenAI's CLIP repository beside them.",
         )
     return BytePairTokenizer.load(folder)

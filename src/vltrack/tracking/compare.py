@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from vltrack.checkpoints.cards import modes_of
 from vltrack.core.errors import UsageError, VltrackError
 from vltrack.core.types import Frame, Image, Mode, Status, Step, Target
-from vltrack.models import MODELS
 from vltrack.tracking.tracker import Tracker
 
 
@@ -88,7 +88,7 @@ class TrackerGroup:
         targets: dict[str, Target] = {}
         warnings: dict[str, str] = {}
         for name, tracker in self.trackers.items():
-            part, warning = target_for(target, modes_of(tracker))
+            part, warning = target_for(target, modes_of(tracker.card))
             if part is not None:
                 targets[name] = part
             if warning:
@@ -156,13 +156,3 @@ def target_for(target: Target, modes: Collection[str]) -> tuple[Target | None, s
         return replace(target, box=None), "takes no box: started from the text alone."
     given = {Mode.NL: "text only", Mode.BBOX: "a box only", Mode.NLBBOX: "box and text"}[target.mode]
     return None, f"cannot start from {given} (supported: {', '.join(modes)}): left out."
-
-
-def modes_of(tracker: Tracker) -> tuple[str, ...]:
-    """The modes of a loaded tracker, from the registry; all modes for a tracker outside the registry.
-
-    Of imported weights only those in which they were trained.
-    """
-    card = MODELS.get(tracker.card.get("tracker", ""))
-    modes = card.modes_of(tracker.card["size"]) if card is not None else tuple(Mode)
-    return tuple(mode for mode in modes if mode in tracker.card.get("modes", modes))

@@ -25,6 +25,10 @@ from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, smooth_size
 
 Color = tuple[float, float, float]
+DOUBTFUL_START = 0.6
+"""Score of a box found from text below which a warning is given; tiny models are rarely above."""
+TILES_PER_SEARCH = 6
+"""Regions of the frame searched at once for a lost target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +96,13 @@ class Engine:
             box, warnings = checked.box, warnings + checked.warnings
         elif text is not None:
             box, score = self._ground(image, text)
-            if score < 0.6:  # tiny models are rarely above
+            if score < DOUBTFUL_START:
                 warnings += (
                     f"the box found from the text has a score of only {score:.2f}: "
                     "check the first frame, or give a box too.",
                 )
         else:
-            raise UsageError(
-                "No target given: pass a box, a text description or both.", hint="For example text='the car'."
-            )
+            raise UsageError("No target given: pass a box, a text description or both.", hint="Such as text='the car'.")
         border = mean_color(image)
         template = self._boxed(image, border, box, self.model.template_factor, self.model.template_size)
         context = self._boxed(image, border, box, self.model.search_factor, self.model.search_size)
@@ -123,9 +125,7 @@ class Engine:
         maps = replace(maps, boxes=np.where(usable[..., None], maps.boxes, np.nan))
         choice = choose(maps, None, self.policy, window=0)
         if choice is None:
-            raise GroundingFailed(
-                "The text gave no usable box in the first frame.", hint="Give a box instead, or both."
-            )
+            raise GroundingFailed("The text gave no usable box in the first frame.", hint="Give a box, or both.")
         return clip_xywh(scene.to_frame(_crop_xywh(choice.box, scene)), width, height), choice.score
 
     # -- crops ------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Engine:
         if not every or state.lost_for < every or state.lost_for % every:
             return state
         tiles = _tiles(state, self.model.search_factor)
-        count = min(6, len(tiles))
+        count = min(TILES_PER_SEARCH, len(tiles))
         chosen = [tiles[(state.tile + k) % len(tiles)] for k in range(count)]
         searches = [self._search(image, border, tile) for tile in chosen]
         pasts = [np.tile(tile, (self.model.history, 1)) for tile in chosen]
@@ -288,7 +288,7 @@ def _maps(seen: Prediction, index: int) -> Maps:
 
 
 def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:
-    """Whether (..., 4) boxes in pixels have at least one pixel each way in the frame; False for NaN."""
+    """Return whether (..., 4) boxes in pixels have at least one pixel each way in the frame; False for NaN."""
     with np.errstate(invalid="ignore"):
         low = boxes_xywh[..., :2].clip(0, (width, height))
         high = (boxes_xywh[..., :2] + boxes_xywh[..., 2:]).clip(0, (width, height))

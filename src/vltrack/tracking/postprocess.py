@@ -169,10 +169,11 @@ def choose(maps: Maps, size: Floats | None, policy: Policy, *, window: float) ->
     penalty = np.ones_like(confidence)
     if size is not None and policy.penalty > 0:
         penalty = size_penalty(extent, size, policy.penalty)
-    likely, near = confidence * penalty, hann(len(confidence), rims=policy.window_rims)
-    blended = likely * (1 - window) + near * window
-    multiplied = likely * near if window else likely
-    ranked = multiplied if policy.window_product else blended
+    ranked, near = confidence * penalty, hann(len(confidence), rims=policy.window_rims)
+    if not policy.window_product:
+        ranked = ranked * (1 - window) + near * window
+    elif window:
+        ranked = ranked * near
     best = np.unravel_index(np.argmax(np.where(usable, ranked, -np.inf)), ranked.shape)
     score = float(np.clip(maps.center[best] * maps.presence[best], 0.0, 1.0))
     return Choice(box=maps.boxes[best].astype(np.float64), score=score, size_penalty=float(penalty[best]))

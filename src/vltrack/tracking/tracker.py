@@ -14,7 +14,7 @@ import torch
 
 from vltrack.checkpoints import cards, store
 from vltrack.core.errors import BoxFrameOutOfRange, ImageError, StateError, UsageError
-from vltrack.core.types import Frame, Image, Status, Step, Target
+from vltrack.core.types import BoxLike, Frame, Image, Status, Step, Target
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
 from vltrack.prep.prompts import check_image
@@ -24,12 +24,9 @@ from vltrack.tracking.postprocess import Policy
 from vltrack.video.base import Limits
 from vltrack.video.source import FrameSource, open_source
 
-DEFAULT_MODEL = "litetrack-tiny"
 ARRAY_RATE = Limits.folder_rate
 """Frames per second assumed for arrays, which carry no time: the same as for folders of images."""
 _ONE = "target"
-
-BoxLike = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +118,7 @@ class Session:
         return self._lock
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} cannot be pickled or copied; load it where it is needed")
+        raise TypeError(f"A {type(self).__name__} cannot be pickled or copied. Load it where it is needed.")
 
 
 class Tracker(Session):
@@ -146,7 +143,7 @@ class Tracker(Session):
     @classmethod
     def load(
         cls,
-        name_or_path: str | Path = DEFAULT_MODEL,
+        name_or_path: str | Path = cards.DEFAULT_MODEL,
         *,
         device: str = "auto",
         threads: int | None = None,
@@ -262,7 +259,7 @@ class Tracker(Session):
         if isinstance(source, str | Path | int):
             opened = open_source(source, start=start, end=end)
         elif start != 0 or end is not None:
-            raise UsageError("start and end need a file, a folder or a camera.", hint="Slice the frames before.")
+            raise UsageError("Start and end need a file, a folder or a camera.", hint="Slice the frames before.")
         else:
             opened = nullcontext(source)  # the caller's frames stay open
         with opened as frames:
@@ -339,12 +336,12 @@ def _reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
 
 
 def _text_warning(card: Mapping[str, Any], target: Target) -> tuple[str, ...]:
-    """A warning where the target has a text and the weights were trained without: their card lists modes.
+    """A warning where the target has a text and the weights were trained without.
 
     Raises:
         UsageError: the target has only a text.
     """
-    if target.text is None or "nlbbox" in card.get("modes", ("nlbbox",)):
+    if target.text is None or "nlbbox" in cards.modes_of(card):
         return ()
     if target.box is None:
         raise UsageError("This model was trained without language.", hint="Provide a box.")

@@ -155,7 +155,7 @@ class ReadReport:
 
     @property
     def degraded(self) -> bool:
-        """Whether the result is only partial, so that the command has to exit with code 7."""
+        """Return whether the result is only partial, so that the command has to exit with code 7."""
         if self.failure is not None or self.truncated:
             return True
         return self.missing + self.damaged > self.bad_share * (self.decoded + self.missing)

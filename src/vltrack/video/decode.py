@@ -98,7 +98,7 @@ def _media_error(error: BaseException, job: dict[str, Any], file: Media | None) 
 
 
 def _index_is_missing(file: MediaFile) -> bool:
-    """Whether the file is an MP4 without its ``moov`` box; reads box headers only."""
+    """Return whether the file is an MP4 without its ``moov`` box; reads box headers only."""
     place, names = 0, []
     for _ in range(64):
         file.seek(place)
@@ -286,7 +286,7 @@ class _VideoDecoder:
                 self.server.send("gap", index=row.index, seconds=row.seconds, bad=self.timeline.bad)
 
     def _wanted(self, row: Row) -> bool:
-        """Whether the row is in the slice; its last row, or one after it, ends the reading."""
+        """Return whether the row is in the slice; its last row, or one after it, ends the reading."""
         start, end, stride = self.job["start"], self.job["end"], self.job["stride"]
         self.done = self.done or (end is not None and row.index >= end - 1)
         inside = start <= row.index and (end is None or row.index < end)
@@ -328,7 +328,7 @@ class _VideoDecoder:
         return self.container.duration / 1e6 if self.container.duration else None
 
     def _ending(self) -> dict[str, Any]:
-        """How the reading ended: with a failure, before the promised end, or complete."""
+        """End of the reading: with a failure, before the promised end, or complete."""
         if self.file is not None and self.file.failure:
             return {"failure": f"reading stopped: {self.file.failure}"}
         if isinstance(self.file, MediaFile) and self.file.shrunk():
@@ -371,7 +371,7 @@ def rgb_of(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image:
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How stored pixels are displayed: mirrored left to right, then rotated clockwise by ``rotation``."""
+    """Orientation of stored pixels: mirrored left to right, then rotated clockwise by ``rotation``."""
 
     rotation: int = 0
     mirrored: bool = False

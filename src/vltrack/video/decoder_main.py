@@ -86,7 +86,7 @@ def _set_limit(name: str, value: int) -> None:
 
 
 def protections() -> dict[str, bool]:
-    """Which limits of the decoder process this system enforces, by name; for ``vltrack doctor``.
+    """Limits of the decoder process that this system enforces, by name; for ``vltrack doctor``.
 
     ``memory``: upper bound of its address space. ``files``: no file written, no file or socket opened while
     it decodes. ``privileges``: none can be gained. ``network``: a network namespace of its own.
@@ -129,7 +129,7 @@ class MediaFile(Media):
         return os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
     def shrunk(self) -> bool:
-        """Whether the file has become shorter since it was opened."""
+        """Return whether the file has become shorter since it was opened."""
         return os.fstat(self._descriptor).st_size < self._size
 
 

@@ -148,9 +148,7 @@ class ImagesSource(DecodedSource):
         elif size[0] * size[1] > most or len(data) > MAX_IMAGE_BYTES:
             fault = f"{size[0]}x{size[1]} pixels are more than the limit of {most / 1e6:.0f} million"
             if index == self._first:
-                raise VideoTooLarge(
-                    f"{printable(str(path))}: {fault}.", hint="Scale it down first, or raise the limit."
-                )
+                raise VideoTooLarge(f"{printable(str(path))}: {fault}.", hint="Scale it down, or raise the limit.")
         elif is_cut(data):
             fault = "the file was cut"
         self._sent.append((index, fault))
@@ -214,7 +212,7 @@ def image_size(data: bytes) -> Size | None:
 
 
 def is_cut(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end marker (others: ``False``). Cut files decode to half-gray."""
+    """Return whether a JPEG or PNG lacks its end marker (others: ``False``). Cut files decode to half-gray."""
     if data.startswith(b"\xff\xd8"):
         return data.rfind(b"\xff\xd9", 2) < 0
     if data.startswith(b"\x89PNG"):

@@ -83,7 +83,7 @@ class Receiver:
         return message
 
     def _end(self) -> int | None:
-        """Where the first message ends in the buffer; None if it is not complete."""
+        """End of the first message in the buffer; None if it is not complete."""
         if len(self._buffer) < _HEADER.size:
             return None
         (size,) = _HEADER.unpack_from(self._buffer)

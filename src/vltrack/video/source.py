@@ -125,7 +125,7 @@ def open_source(
 
 
 def is_address(text: str) -> bool:
-    """Whether the text reads as a URL or an FFmpeg protocol and not as a path (``C:`` is a drive)."""
+    """Return whether the text reads as a URL or an FFmpeg protocol and not as a path (``C:`` is a drive)."""
     return _ADDRESS.match(text) is not None
 
 
@@ -135,7 +135,7 @@ def playlist_kind(head: bytes) -> str | None:
 
 
 def _exists(text: str) -> bool:
-    """Whether the path exists. A folder on the way without permission counts: opening then says so."""
+    """Return whether the path exists. A folder on the way without permission counts: opening then says so."""
     try:
         os.stat(text)
     except PermissionError:
@@ -207,7 +207,7 @@ def _open_network(address: str, options: dict[str, Any], *, allowed: bool) -> Fr
     if not address.lower().startswith(("rtsp://", "rtsps://")):
         raise VideoForbiddenFormat(f"{name}: only local files are read.", hint=f"Download it first. {_LOCAL}")
     if not allowed:
-        raise VideoForbiddenFormat(f"{name}: network streams are off.", hint="Add --allow-network to read it.")
+        raise VideoForbiddenFormat(f"{name}: network streams are off.", hint="Pass allow_network (--allow-network).")
     return StreamSource(kind="network", name=name, media=None, input_format="rtsp", address=address, **options)
 
 

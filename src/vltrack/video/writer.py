@@ -57,13 +57,11 @@ class VideoWriter:
         if width < 1 or height < 1:
             raise UsageError(f"Cannot write a video of {width}x{height} pixels.")
         if self.path.suffix.lower() not in _SUFFIXES:
-            raise UsageError(
-                f"Cannot write {self.path}: unknown extension.", hint="Videos are written as .mp4 or .mkv."
-            )
+            raise UsageError(f"Cannot write {self.path}: unknown extension.", hint="Videos are .mp4 or .mkv.")
         if self.path.is_dir():
             raise UsageError(f"{self.path} is a folder.", hint="Name a file in it.")
         if not overwrite and os.path.lexists(self.path):
-            raise UsageError(f"{self.path} already exists.", hint="Add --overwrite to replace it.")
+            raise UsageError(f"{self.path} already exists.", hint="Pass overwrite (--overwrite) to replace it.")
         self.width, self.height = width, height
         self.frames = 0
         self._rate = rate if rate and 0 < rate <= 1000 else _DEFAULT_RATE

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.types import Image, Mode
-from vltrack.tracking.tracker import DEFAULT_MODEL, Tracker
+from vltrack.tracking.tracker import Tracker
 
 
 class Got10kTracker:

@@ -33,14 +33,14 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import DataError, ImageError, VltrackError
 from vltrack.core.files import printable, write_text
-from vltrack.core.types import Frame, Image, Step, Target
-from vltrack.tracking.tracker import DEFAULT_MODEL, Tracker
+from vltrack.core.types import BoxLike, Frame, Image, Step, Target
+from vltrack.tracking.tracker import Tracker
 from vltrack.video.images import ImagesSource, is_cut
 
-BoxTuple = tuple[float, float, float, float]
-Answer = tuple[BoxTuple, dict[str, float]]
+Answer = tuple[BoxLike, dict[str, float]]
 NO_REGION = "0"
 
 
@@ -111,7 +111,7 @@ def _read_image(frame: str | Mapping[str, str]) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _start_box(region: Any) -> BoxTuple:
+def _start_box(region: Any) -> BoxLike:
     """Box of a region in the form of this protocol: a tuple of four numbers, or a list of corners."""
     if isinstance(region, tuple) and len(region) == 4:
         x, y, w, h = map(float, region)
@@ -293,7 +293,7 @@ def mask_line(box: ArrayLike, size: tuple[int, int]) -> str:
     return f"m{left},{top},{width},{height},0,{width * height}" if min(width, height) > 0 else NO_REGION
 
 
-def parse_region(text: str, where: str = "region") -> BoxTuple | None:
+def parse_region(text: str, where: str = "region") -> BoxLike | None:
     """Upright box around the region in one line of a VOT file; None for a code, a NaN and an empty mask.
 
     Numbers are separated by commas (or spaces): a code (``0`` unknown or absent, ``1`` initialized, ``2``
@@ -323,7 +323,7 @@ def parse_region(text: str, where: str = "region") -> BoxTuple | None:
     return _around(list(zip(numbers[::2], numbers[1::2], strict=True)))
 
 
-def _around(points: list[tuple[float, float]]) -> BoxTuple:
+def _around(points: list[tuple[float, float]]) -> BoxLike:
     low, high = np.min(points, axis=0), np.max(points, axis=0)
     return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
 
@@ -339,7 +339,7 @@ def _numbers(text: str, where: str) -> list[float]:
     return numbers
 
 
-def _mask_box(numbers: list[float], where: str) -> BoxTuple | None:
+def _mask_box(numbers: list[float], where: str) -> BoxLike | None:
     if len(numbers) < 4 or not all(map(float.is_integer, numbers)) or min(numbers[2:]) < 0:
         raise DataError(f"{where}: damaged mask.", hint="A mask is m x,y,w,h and run lengths, whole and not negative.")
     x, y, width, height, *runs = map(int, numbers)
