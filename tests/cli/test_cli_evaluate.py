@@ -261,6 +261,7 @@ def test_folders_too_high_single_files_and_names(command: Command, tnl2k: Path, 
     (tmp_path / "evaluation" / "t" / "tnl2k_nl" / "run.json").write_text("{}")
     command("evaluate", tmp_path / "evaluation", "--data", tnl2k).ends(4, "tnl2k_nl")
     command("evaluate", results, "--data", tnl2k, "--pack", "got10k").ends(2, "this is tnl2k")
+    command("evaluate", results, "--data", tnl2k, "--engine", "slurm").ends(2, "slurm")
 
 
 def test_clips_of_ones_own_are_called_after_their_folder(command: Command, tmp_path: Path) -> None:

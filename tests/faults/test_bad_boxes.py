@@ -80,7 +80,7 @@ def test_a_size_must_be_positive(text, position) -> None:
 @pytest.mark.fault("B02")
 def test_corners_must_be_in_order() -> None:
     assert parse_box("10,20,30,40", fmt="xyxy") == (10, 20, 30, 40)
-    with pytest.raises(BoxInvalid, match="second corner") as caught:
+    with pytest.raises(BoxInvalid, match="Second corner") as caught:
         parse_box("100,200,30,40", fmt="xyxy")
     assert "looks like x,y,w,h" in caught.value.hint
 
