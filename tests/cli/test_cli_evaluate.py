@@ -72,6 +72,9 @@ def test_missing_results_are_no_score(command: Command, tnl2k: Path, results: Pa
     listed = tmp_path / "easy.txt"
     listed.write_text(gone.stem + "\n")
     assert command("evaluate", results, "--data", tnl2k, "--subset", listed).code == 4
+    # A file that does not exist is refused before a tracker runs.
+    command("evaluate", "litetrack-tiny", "--data", tnl2k, "--subset", "gone", "--out", tmp_path / "o").ends(4, "gone")
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.fault("E11")

@@ -156,7 +156,7 @@ def evaluate(
     rules = _known_rules(rules)
     data, out = Path(data), None if out is None else Path(out)
     models, results = _sorted_out([what] if isinstance(what, str | Path) else what)
-    _check_data(data)
+    _check_files(data, subset)
     if models and is_referring(data, dataset):
         if results or modes not in (None, ("nl",)):
             raise UsageError("Referring expressions are found from text alone.", hint="Name models, mode nl.")
@@ -239,7 +239,10 @@ def _known_rules(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _check_data(data: Path) -> None:
+def _check_files(data: Path, subset: str | None) -> None:
+    """Refuse files that cannot be read before anything runs."""
+    if subset not in (None, "present"):
+        read_names(Path(subset))
     if _VOT_NAME.match(data.resolve().name):
         raise UsageError(
             f"{printable(data)} is a VOT challenge, which has rules of its own.",

@@ -48,7 +48,7 @@ def evaluate(
     ] = "refuse",
     short: opt.Short = "refuse",
     subset: Annotated[
-        str | None, Option(metavar="FILE|present", help="Only those listed in a file, or those that have a result.")
+        str | None, Option(metavar="FILE|present", help="Score only those listed in a file, or that have a result.")
     ] = None,
     rule: Annotated[
         list[str] | None, Option(metavar="NAME", help="Also score by this protocol; all: by every one. Repeatable.")
