@@ -93,7 +93,7 @@ def test_a_name_overrides_detection(small: Path) -> None:
     assert open_dataset(clip, name="folder").sequences[0].name == "airplane-1"
     refused(data / "got10k" / "val" / "GOT-10k_Val_000001", "TNL2K", "<seq>/groundtruth.txt", name="tnl2k")
     refused(clip, "'lasott'", "Did you mean lasot", name="lasott")
-    refused(data / "tnl2k", "TNL2K, not LaSOT", "--name tnl2k", name="lasot")
+    refused(data / "tnl2k", "TNL2K, not LaSOT", "give tnl2k", name="lasot")
     assert open_dataset(clip.parent, name="folder").name == "folder"
 
 
