@@ -27,7 +27,7 @@ from hostile import Malicious
 from vltrack.checkpoints import torch_files
 from vltrack.checkpoints.torch_files import read_tensors
 from vltrack.core import torch_archive
-from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelError
+from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelError, ModelNotFound
 
 REFUSED = (CheckpointCorrupt, CheckpointUnsafe)
 
@@ -377,6 +377,10 @@ ENDLESS = b")q\x00" + b"".join(b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for
 CRAFTED = {
     "key": ENDLESS + b"K\x01s",
     "key of an object": b"K\x02ccollections\nOrderedDict\n)R" + ENDLESS + b"K\x01ss",
+    "counted": b"K\x02ccollections\nCounter\n(" + ENDLESS + b"tRs",
+    "set": b"K\x02\x8f(" + ENDLESS + b"\x90s",
+    "frozen set": b"K\x02(" + ENDLESS + b"\x91s",
+    "name": b"K\x02" + ENDLESS + b"\x8c\x01x\x93s",
     "kind of a storage": b"K\x02(\x8c\x07storage" + ENDLESS + b"\x8c\x010\x8c\x03cpuK\x01tQs",
     "key of a storage": b"K\x02(\x8c\x07storagectorch\nFloatStorage\n" + ENDLESS + b"\x8c\x03cpuK\x01tQs",
 }
@@ -529,9 +533,9 @@ def test_flips_and_cuts_never_give_other_numbers(tmp_path: Path) -> None:
     content = {"w": torch.randn(64, generator=torch.Generator().manual_seed(0)), "s": Settings()}
     rng = np.random.default_rng(0)
     path = tmp_path / "spoiled.pth"
-    for new, count in ((True, 60), (False, 30)):
+    for new, count in ((True, 160), (False, 53)):
         data = saved(tmp_path / "m.pth", content, _use_new_zipfile_serialization=new).read_bytes()
-        spoiled = [data[: int(n)] for n in rng.integers(0, len(data), count // 3)]
+        spoiled = [data[: int(n)] for n in rng.integers(0, len(data), count // 4)]
         for place in rng.integers(0, len(data), count):
             flipped = bytearray(data)
             flipped[place] ^= 1 << int(rng.integers(8))
@@ -553,6 +557,12 @@ def test_files_without_tensors(tmp_path: Path) -> None:
             read_tensors(saved(tmp_path / "m.pth", content))
     with pytest.raises(CheckpointCorrupt, match="a folder"):
         read_tensors(tmp_path)
+
+
+@pytest.mark.fault("C13")
+def test_a_missing_file_is_not_fetched(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=str(tmp_path / "gone.pth")):
+        read_tensors(tmp_path / "gone.pth")
 
 
 def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
