@@ -149,3 +149,14 @@ def test_the_ways_through_the_code_exist_and_are_short() -> None:
         found: object = importlib.import_module("vltrack." + module.replace("/", "."))
         for part in name.split("."):
             found = getattr(found, part)
+
+
+@pytest.mark.parametrize("tracker", ["litetrack", "all_in_one", "aitrack", "bit_tracker", "sa_tracker"])
+def test_a_tracker_is_read_in_at_most_ten_files(tracker: str) -> None:
+    waiting, read = [f"models/{tracker}"], set[str]()
+    while waiting:
+        read.add(module := waiting.pop())
+        text = (ROOT / "src" / "vltrack" / f"{module}.py").read_text(encoding="utf-8")
+        names = re.findall(r"^from vltrack\.((?:models|nn)\.\w+) import", text, re.M)
+        waiting += [name.replace(".", "/") for name in names if name.replace(".", "/") not in read]
+    assert len(read) <= 10
