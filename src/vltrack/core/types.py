@@ -111,6 +111,21 @@ class Step:
     extras: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One box of an image that a sentence may name.
+
+    Attributes:
+        box: (x, y, w, h) float64 in pixels of the image.
+        score: probability in [0, 1] that the sentence names it.
+        label: the detector's class, such as ``person``, or a part: ``head of person``.
+    """
+
+    box: Box
+    score: float
+    label: str
+
+
 def xywh_to_xyxy(box: ArrayLike) -> Box:
     """(..., 4) corner and size -> two corners."""
     b = np.asarray(box, dtype=np.float64)
