@@ -45,7 +45,7 @@ CLASSES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """What the detector says at every position of one stride.
+    """What the detector predicts at every position of one stride.
 
     Attributes:
         stride: pixels between positions; position (row, column) is the pixel ((column + 0.5) * stride,
@@ -74,7 +74,7 @@ def boxes_of(levels: Sequence[Level]) -> Tensor:
         strides.append(torch.full_like(centers[-1][0], level.stride))
     center_2N, stride_N = torch.cat(centers, dim=1), torch.cat(strides)
     logits_BDN = torch.cat([level.box_logits_BDHW.flatten(2) for level in levels], dim=2).float()
-    probability_B4DN = logits_BDN.view(-1, 4, BINS, len(stride_N)).softmax(dim=2)
+    probability_B4DN = logits_BDN.view(len(logits_BDN), 4, BINS, len(stride_N)).softmax(dim=2)
     bins_D1 = torch.arange(float(BINS), device=stride_N.device)[:, None]
     distance_B4N = (probability_B4DN * bins_D1).sum(dim=2) * stride_N
     corners_B4N = torch.cat([center_2N - distance_B4N[:, :2], center_2N + distance_B4N[:, 2:]], dim=1)
