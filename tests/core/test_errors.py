@@ -17,6 +17,7 @@ EXIT_CODES = {
     "PartialResult": 7,
     "Diverged": 8,
     "StateError": 9,
+    "NothingFits": 10,
 }
 
 

@@ -161,7 +161,7 @@ def audit(
     )
     what = "targets" if scenes is None else "scenes"
     with reporter.bar("auditing", _sum(lengths)) as bar:
-        watch = _Watch(MultiTracker(tracker), bar, what, lengths)
+        watch = _Watch(MultiTracker(tracker, distinct=False), bar, what, lengths)
         found: audit_report.Audit | distractors.DistractorAudit
         if scenes is None:
             found, stop = _audit_targets(watch, targets, left_out, usable, seed)
@@ -190,7 +190,7 @@ def _load(model: str, *, device: str, threads: int | None, policy: Policy | Mapp
     """Load the tracker. Torch is imported here and not before."""
     from vltrack.tracking.tracker import Tracker
 
-    return Tracker.load(model, device=device, threads=threads, policy=policy)
+    return Tracker.load(model, device=device, threads=threads, policy=policy, anyway=True)
 
 
 def _usable_modes(

@@ -14,8 +14,8 @@ from vltrack import __version__
 from vltrack.api import inputs
 from vltrack.api.outputs import Outputs
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, pace, shielded
-from vltrack.checkpoints.cards import DEFAULT_MODEL
-from vltrack.core.errors import BoxFrameOutOfRange, PartialResult, UsageError, VideoEmpty, VltrackError
+from vltrack.checkpoints.cards import DEFAULT_MODEL, GROUNDINGS
+from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PartialResult, UsageError, VideoEmpty, VltrackError
 from vltrack.core.files import printable
 from vltrack.core.track import Track
 from vltrack.core.types import BoxLike, Frame, Image, Step, Target
@@ -48,6 +48,9 @@ class TrackOptions(TypedDict, total=False):
     device: str
     threads: int | None
     policy: Policy | Mapping[str, Any] | None
+    grounding: str
+    anyway: bool
+    wait: bool
     fail_if_lost: bool
     partial_ok: bool
     record: bool
@@ -82,6 +85,9 @@ def track(
     device: str = "auto",
     threads: int | None = None,
     policy: Policy | Mapping[str, Any] | None = None,
+    grounding: str = "auto",
+    anyway: bool = False,
+    wait: bool = False,
     fail_if_lost: bool = False,
     partial_ok: bool = True,
     record: bool = True,
@@ -106,6 +112,11 @@ def track(
         allow_network: allow ``rtsp://`` addresses.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``threads``: of the network.
         policy: options of the post-processing that differ from the tracker's own.
+        grounding: what finds a target that is given by text alone: ``own``, the tracker's network; ``grounder``,
+            the detector and ranker that ship; ``auto``, which is ``grounder`` for the tiny sizes.
+        anyway: start from text even where nothing in the first frame fits it.
+        wait: where nothing in the first frame fits the text, start as soon as something does (status
+            ``waiting`` until then).
         fail_if_lost: raise ``PartialResult`` if a target was lost in any frame.
         partial_ok: accept a video of which parts could not be decoded (status ``missing`` in the track).
         record: keep the steps. Without it the returned track is empty and memory stays constant: for streams
@@ -118,6 +129,8 @@ def track(
     Raises:
         UsageError: arguments that do not fit together, or an output that exists.
         InputError: a video, text or box that cannot be used (``VideoNotFound``, ``BoxInvalid``, ...).
+        NothingFits: nothing in the first frame fits the text; with ``wait``: in no frame, and ``error.result``
+            holds the rows.
         ModelNotFound, CheckpointCorrupt, ...: see ``Tracker.load``.
         PartialResult: see ``fail_if_lost`` and ``partial_ok``; or reading broke off (``VideoReadError``,
             ``VideoTimeout``, ``VideoDecoderCrashed``). ``error.result`` holds what was done before.
@@ -132,6 +145,10 @@ def track(
     """
     inputs.check_options(box_format, box_unit, device)
     inputs.check_range(start, end, stride)
+    inputs.check_choice("grounding", grounding, GROUNDINGS)
+    if wait and (anyway or grounding == "own"):
+        other = "anyway (--anyway)" if anyway else "grounding own (--grounding own)"
+        raise UsageError(f"A target cannot be waited for (--wait) with {other}.", hint="Leave one of them out.")
     if targets is not None and (box is not None or text is not None):
         raise UsageError("Targets cannot be mixed with box or text.", hint="Put every target into targets.")
     given = inputs.one_target(box, text) if targets is None else dict(targets)
@@ -153,9 +170,11 @@ def track(
 
         try:
             with files:
-                trackers = _load(model, device=device, threads=threads, policy=policy)
+                trackers = _load(
+                    model, device=device, threads=threads, policy=policy, grounding=grounding, anyway=anyway
+                )
                 began = time.monotonic()
-                followed = follow(frames, trackers, named, metas, (start, end, stride), reporter)
+                followed = follow(frames, trackers, named, metas, (start, end, stride), reporter, wait=wait)
                 with closing(followed):
                     for frame, steps in followed:
                         with shield:
@@ -173,18 +192,22 @@ def track(
     if stopped is not None:
         message = f"interrupted after {counts.frames} frames; what was done is kept."
         raise Interrupted(message, result()) from stopped
-    failure = report.failure or counts.failure(source, degraded=report.degraded and not partial_ok, lost=fail_if_lost)
+    failure = (
+        report.failure
+        or counts.unseen(named)
+        or counts.failure(source, degraded=report.degraded and not partial_ok, lost=fail_if_lost)
+    )
     if failure is not None:
         failure.result = result()
         raise failure
     return result()
 
 
-def _load(model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None) -> MultiTracker:
-    """Load the tracker. Torch is imported here and not before."""
+def _load(model: str, **options: Any) -> MultiTracker:
+    """Load the tracker; options as in ``Tracker.load``. Torch is imported here and not before."""
     from vltrack.tracking.tracker import MultiTracker, Tracker
 
-    return MultiTracker(Tracker.load(model, device=device, threads=threads, policy=policy))
+    return MultiTracker(Tracker.load(model, **options))
 
 
 def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride: int) -> dict[str, Any]:
@@ -206,13 +229,14 @@ def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride:
 
 @dataclass(kw_only=True, slots=True)
 class _Counts:
-    """Frames of a run, and in how many each target was visible or lost."""
+    """Frames of a run, in how many each target was visible or lost, and who has not come into view."""
 
     frames: int = 0
     seconds: float = 0.0
     seen: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     missing: int = 0
+    waiting: set[str] = field(default_factory=set)
 
     def add(self, steps: Mapping[str, Step], seconds: float) -> None:
         """Count the steps of one frame, done ``seconds`` after the first was begun."""
@@ -221,6 +245,7 @@ class _Counts:
         for name, step in steps.items():
             self.seen[name] = self.seen.get(name, 0) + int(step.visible)
             self.lost[name] = self.lost.get(name, 0) + int(step.status == "lost")
+            (self.waiting.add if step.status == "waiting" else self.waiting.discard)(name)
         self.missing += int(any(step.status == "missing" for step in steps.values()))
 
     def report(self, paths: Sequence[Path], reporter: Reporter) -> None:
@@ -233,6 +258,11 @@ class _Counts:
             "outputs": [printable(path) for path in paths if path.exists()],
         }
         reporter.summary(record)
+
+    def unseen(self, targets: Mapping[str, Target]) -> NothingFits | None:
+        """Return the error for targets that were waited for in vain."""
+        texts = ", ".join(repr(targets[name].text) for name in targets if name in self.waiting)
+        return NothingFits(f"Nothing in {self.frames} frames fits the text: {texts}.") if texts else None
 
     def failure(self, source: object, *, degraded: bool, lost: bool) -> PartialResult | None:
         """Return the error for parts that are missing, or for a target that was lost and must not be."""
@@ -307,13 +337,17 @@ def follow(
     metas: Mapping[str, dict[str, Any]],
     part: tuple[int, int | None, int],
     reporter: Reporter,
+    *,
+    wait: bool = False,
 ) -> Generator[tuple[Frame, dict[str, Step]], None, None]:
     """Yield every frame with the steps of all targets; frames before the first that decodes are left out.
 
-    ``part`` is start, end and stride of the frames that ``source`` was opened with. Raises ``BoxFrameOutOfRange``
+    ``part`` is start, end and stride of the frames that ``source`` was opened with; ``wait`` as in
+    ``MultiTracker.init``. Raises ``BoxFrameOutOfRange``
     or ``VideoEmpty`` where no frame decodes, and what the trackers raise.
     """
     started, count, began = False, 0, time.monotonic()
+    options: dict[str, Any] = {"wait": True} if wait else {}
     total = frames_expected(source.info.frames, *part)
     # Frames of the caller stay in the caller's thread.
     ahead = nullcontext(iter(source)) if isinstance(source, _CallerFrames) else prefetch(source, PREFETCHED)
@@ -326,12 +360,12 @@ def follow(
                 reporter.warn(f"frame {frame.index} could not be decoded; starting later.")
                 continue
             else:
-                steps = trackers.init(frame, targets)
+                steps = trackers.init(frame, targets, **options)
                 started = True
-                for name, warnings in trackers.warnings.items():
-                    metas[name]["warnings"] = list(warnings)
-                    for warning in warnings:
-                        reporter.warn(warning if len(targets) == 1 else f"{name}: {warning}")
+            for name, warnings in trackers.warnings.items():
+                for warning in warnings[len(metas[name]["warnings"]) :]:
+                    reporter.warn(warning if len(targets) == 1 else f"{name}: {warning}")
+                metas[name]["warnings"] = list(warnings)
             yield frame, steps
             count += 1
             note = ", ".join(f"{name} {step.score:.2f}" for name, step in steps.items())

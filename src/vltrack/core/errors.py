@@ -101,6 +101,10 @@ class PromptInvalid(InputError):
     """The text holds control characters, NUL or broken Unicode."""
 
 
+class PromptUnreadable(InputError):
+    """A text without a box, of which no word is an English one."""
+
+
 class BoxInvalid(InputError):
     """Not four finite numbers with positive width and height."""
 
@@ -199,6 +203,12 @@ class StateError(VltrackError):
     """An object is used before it is ready or twice at once, or a file does not belong to this run."""
 
     exit_code = 9
+
+
+class NothingFits(VltrackError):
+    """Nothing in the image, or in any frame waited for, fits the text."""
+
+    exit_code = 10
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -34,6 +34,7 @@ class Status(StrEnum):
     LOST = "lost"
     MISSING = "missing"
     INVALID = "invalid"
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +92,8 @@ class Step:
         score: presence in [0, 1]; falls when the target leaves.
         visible: whether the tracker believes that the target is in the frame.
         status: ``ok``, ``lost`` (not visible, the box is held), ``missing`` (frame not decodable),
-            ``invalid`` (the network gave no finite box; the last one is held).
+            ``invalid`` (the network gave no finite box; the last one is held), ``waiting`` (what the text
+            names has not come into view yet; the box is the whole frame).
         index, seconds: of the frame.
         extras: further numbers of the post-processing (frames since lost, ...), for display.
 

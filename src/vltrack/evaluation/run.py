@@ -331,7 +331,7 @@ def evaluate_grounding(
 
     if not len(phrases):
         raise DataError(f"No expressions in {phrases.root}.", hint="Check the data set.")
-    tracker = Tracker.load(weights, threads=1, **loading)
+    tracker = Tracker.load(weights, threads=1, anyway=True, **loading)
     found = np.full((len(phrases), 4), np.nan)
     for row, (image, phrase, _) in enumerate(phrases.samples()):
         with suppress(GroundingFailed, PromptEmpty):  # then the row stays without a box

@@ -161,7 +161,7 @@ def load_tracker(spec: TrackerSpec) -> Tracker:
     from vltrack.tracking.tracker import Tracker
 
     cv2.setNumThreads(THREADS)
-    return Tracker.load(spec.weights, device=spec.device, threads=THREADS, policy=Policy(**spec.policy))
+    return Tracker.load(spec.weights, device=spec.device, threads=THREADS, policy=Policy(**spec.policy), anyway=True)
 
 
 def open_tracker(spec: TrackerSpec) -> Tracker:

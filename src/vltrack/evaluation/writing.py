@@ -114,7 +114,7 @@ class ResultWriter:
             "name": name,
             "named": task.prompt_kind,
             "rows": len(rows),
-            "statuses": {str(status): counts[status] for status in Status},
+            "statuses": {str(status): counts[status] for status in Status if status is not Status.WAITING},
             "sha256": {kind: sha256_bytes(files[kind]) for kind in ("boxes", "scores")},
         }
         write_checksummed(file_of(self.folder, "done", name), record)

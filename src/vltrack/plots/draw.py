@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vltrack.core.files import printable
-from vltrack.core.types import Box, Image, Step, xywh_to_xyxy, xyxy_to_xywh
+from vltrack.core.types import Box, Image, Status, Step, xywh_to_xyxy, xyxy_to_xywh
 
 Color = tuple[int, int, int]
 
@@ -46,7 +46,8 @@ def draw_steps(image: Image, steps: Sequence[Step], labels: Sequence[str] = ()) 
     Args:
         image: (H, W, 3) RGB uint8; not modified.
         steps: one per target, drawn in the color of its place; a target that is not visible is gray and
-            dashed, and marked as lost: its box is where it was last seen.
+            dashed, and marked as lost: its box is where it was last seen. One that has not come into view has
+            a label and no box.
         labels: one per target, for example the sentence; control characters are shown as escapes.
 
     Returns:
@@ -58,8 +59,11 @@ def draw_steps(image: Image, steps: Sequence[Step], labels: Sequence[str] = ()) 
     for number, step in enumerate(steps):
         x, y, _, h = step.box
         color = TARGET_COLORS[number % len(TARGET_COLORS)] if step.visible else GRAY
-        rectangle(drawn, step.box, color, dashed=not step.visible)
-        score = f"{step.score:.2f}" if step.visible else f"lost {step.score:.2f}"
+        if step.status is Status.WAITING:
+            score = "not in view yet"
+        else:
+            rectangle(drawn, step.box, color, dashed=not step.visible)
+            score = f"{step.score:.2f}" if step.visible else f"lost {step.score:.2f}"
         # The label is shortened so that a long sentence never pushes the score off the plate.
         room = round(image.shape[1] * 0.6) - text_size("  " + score, scale, weight)[0]
         label = shortened(labels[number], scale, weight, room) if number < len(labels) else ""

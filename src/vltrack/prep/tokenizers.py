@@ -25,12 +25,14 @@ from tokenizers.models import BPE, WordPiece
 from tokenizers.normalizers import BertNormalizer, Lowercase
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Sequence, Split
 
-from vltrack.core.errors import ModelNotFound, TokenizerMismatch
+from vltrack.core.errors import ModelNotFound, PromptUnreadable, TokenizerMismatch
 from vltrack.core.files import sha256_bytes, sha256_of
 from vltrack.prep.prompts import clean_text
 
 PACKAGED_VOCABULARY = Path(__file__).parent / "vocab.txt"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_EMPTY_WORDS = frozenset(("the", "an", "of", "in", "on", "at", "to", "by", "and", "or", "with", "is", "are"))
+"""Words that name nothing."""
 
 ARCHIVE, VOCABULARY, MERGES = "bpe_simple_vocab_16e6.txt.gz", "vocab.json", "merges.txt"
 _START, _END, _LAST = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -105,6 +107,11 @@ class TextTokenizer:
             unknown_share=unknown,
             warnings=tuple(warnings),
         )
+
+    def pieces(self, text: str) -> list[str]:
+        """Return the pieces of a cleaned sentence as the vocabulary writes them."""
+        tokens: list[str] = self._tokenizer.encode(text, add_special_tokens=False).tokens
+        return tokens
 
     def _written(self, encoding: Encoding, sentence: str) -> list[str]:
         """Return the letters of each piece."""
@@ -280,3 +287,18 @@ def load_tokenizer(name: str, folder: Path | None = None) -> TextTokenizer:
             hint=f"Save the weights, and put {ARCHIVE} from OpenAI's CLIP repository beside them.",
         )
     return BytePairTokenizer.load(folder)
+
+
+def check_readable(text: str) -> None:
+    """Raise ``PromptUnreadable`` where no word of the sentence names anything in English.
+
+    A known word is a piece of BERT's vocabulary, or begins with one of at least four letters (wake-board-er).
+    """
+    sentence = clean_text(text)
+    written = load_tokenizer("bert").pieces(sentence)
+    for piece, after in pairwise([*written, ""]):
+        whole = not piece.startswith("##") and not after.startswith("##")
+        letters = len(piece) if piece.isalpha() and _is_latin(piece) else 0
+        if letters >= (2 if whole else 4) and piece not in _EMPTY_WORDS:
+            return
+    raise PromptUnreadable(f"No English word in the sentence: {sentence!r}.", hint="Say it in English, or give a box.")

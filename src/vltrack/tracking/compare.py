@@ -66,14 +66,14 @@ class TrackerGroup:
     ) -> Self:
         """Load trackers from weights (a model's name or a path), by the name that each gets here.
 
-        ``settings`` change options of each tracker's own policy. Weights that cannot be loaded are kept in
-        ``failures``.
+        ``settings`` change options of each tracker's own policy. No text is refused (``anyway``). Weights that
+        cannot be loaded are kept in ``failures``.
         """
         trackers: dict[str, Tracker] = {}
         failures: dict[str, TrackerFailure] = {}
         for name, source in weights.items():
             try:
-                trackers[name] = Tracker.load(source, device=device, threads=threads, policy=settings)
+                trackers[name] = Tracker.load(source, device=device, threads=threads, policy=settings, anyway=True)
             except Exception as error:  # noqa: BLE001 - kept and reported; the others go on
                 failures[name] = TrackerFailure(error=error)
         return cls(trackers, failures)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vltrack.core.errors import GroundingFailed, UsageError
-from vltrack.core.types import Box, Image, Status, Target, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
+from vltrack.core.types import Box, Candidate, Image, Status, Target, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
 from vltrack.models.base import BoxedCrop, Memory, Prediction, Text, TrackerBase
 from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_color, region_for
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, smooth_size
+from vltrack.tracking.starts import DOUBTFUL_START
+
+if TYPE_CHECKING:
+    from vltrack.tracking.grounding import Grounding
 
 Color = tuple[float, float, float]
-DOUBTFUL_START = 0.6
-"""Score of a box found from text below which a warning is given; tiny models are rarely above."""
 TILES_PER_SEARCH = 6
 """Regions of the frame searched at once for a lost target."""
 
@@ -46,6 +48,7 @@ class State:
         updated: age at the last update of the memory.
         tile: number of the region at which the next search of the whole frame begins.
         past: (H, 4) the last boxes, oldest first, xywh in frame pixels; H is the model's ``history``.
+        claim: probability that the start was on what was meant; 1 unless the grounder found it.
     """
 
     box: Box
@@ -58,10 +61,16 @@ class State:
     age: int = 0
     updated: int = 0
     tile: int = 0
+    claim: float = 1.0
 
 
 class Engine:
-    """A model on a device with its post-processing; targets are passed in as states."""
+    """A model on a device with its post-processing; targets are passed in as states.
+
+    Attributes:
+        grounder: loads what finds a target from text; None is the model itself, as its paper does it.
+        anyway: start from text even where nothing fits it.
+    """
 
     def __init__(
         self,
@@ -69,16 +78,35 @@ class Engine:
         device: torch.device,
         policy: Policy,
         reader: Callable[[], TextTokenizer] | None = None,
+        grounder: Callable[[], Grounding] | None = None,
+        anyway: bool = False,
     ) -> None:
         self.model, self.device, self.policy = model, device, policy
+        self.grounder, self.anyway = grounder, anyway
         # Called with the first text only: a start from a box needs no vocabulary.
         self.reader = reader or partial(load_tokenizer, model.vocabulary)
 
     # -- start ------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def start(self, image: Image, target: Target) -> tuple[State, tuple[str, ...]]:
+    def find(self, image: Image, texts: Sequence[str]) -> list[list[Candidate]]:
+        """Candidates for each text, best first: the grounder's, or the one box that the model itself finds.
+
+        Raises:
+            ModelNotFound: no weights of the grounder.
+            GroundingFailed: the model itself found no usable box. And what ``start`` raises for a text.
+        """
+        if self.grounder is not None:
+            return self.grounder().find(image, texts)
+        found = [self._ground(image, self._encode_text(text)[0]) for text in texts]
+        return [[Candidate(box=box, score=score, label="")] for box, score in found]
+
+    @torch.inference_mode()
+    def start(self, image: Image, target: Target, claim: float = 1.0) -> tuple[State, tuple[str, ...]]:
         """Initialize a target from a box, a text or both; return its state, and warnings for the user.
+
+        A text alone is located by the model itself. ``claim`` is the probability that a given box is what was
+        meant.
 
         Raises:
             UsageError: neither box nor text.
@@ -108,7 +136,7 @@ class Engine:
         context = self._boxed(image, border, box, self.model.search_factor, self.model.search_size)
         memory = self.model.init_template(template, context, text)
         past = np.tile(box, (self.model.history, 1))
-        return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score), warnings
+        return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score, claim=claim), warnings
 
     def _encode_text(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
         tokens = self.reader().encode(sentence, self.model.max_words)

@@ -5,37 +5,60 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from itertools import combinations
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+import numpy as np
 import torch
 
 from vltrack.checkpoints import cards, store
-from vltrack.core.errors import BoxFrameOutOfRange, ImageError, StateError, UsageError
-from vltrack.core.types import BoxLike, Frame, Image, Status, Step, Target
+from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, StateError, UsageError, did_you_mean
+from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, iou_xywh
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
-from vltrack.prep.prompts import check_image
-from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
+from vltrack.prep.prompts import check_box, check_image
+from vltrack.prep.tokenizers import TextTokenizer, check_readable, load_tokenizer
 from vltrack.tracking.engine import Engine, State
 from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.starts import SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
 from vltrack.video.base import Limits
 from vltrack.video.source import FrameSource, open_source
+
+if TYPE_CHECKING:
+    from vltrack.tracking.grounding import Grounding
 
 ARRAY_RATE = Limits.folder_rate
 """Frames per second assumed for arrays, which carry no time: the same as for folders of images."""
 _ONE = "target"
 
 
+WAIT_EVERY = 5
+"""Frames between two looks for a target that has not come into view."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _SessionState:
-    """Everything that changes from frame to frame, by target; ``index`` is the last frame's number."""
+    """Everything that changes from frame to frame, by target; ``index`` is the last frame's number.
+
+    Attributes:
+        states: of the targets that have started; ``warnings``: of all, in the order in which they were given.
+        waiting: targets that have not come into view, and since ``waited`` frames were not looked for.
+        by_text: targets that the grounder found.
+        shared: for how many frames two targets have been on one object.
+        frame_size: (width, height) of the last image.
+    """
 
     states: dict[str, State]
     warnings: dict[str, tuple[str, ...]]
     index: int
+    frame_size: tuple[int, int]
+    waiting: dict[str, Target] = field(default_factory=dict)
+    waited: int = 0
+    by_text: frozenset[str] = frozenset()
+    shared: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Session:
@@ -52,6 +75,7 @@ class Session:
     def __init__(self, engine: Engine, card: Mapping[str, Any]) -> None:
         self.engine = engine
         self.card = card
+        self._distinct = False
         self._state: _SessionState | None = None
         self._lock = threading.Lock()
 
@@ -60,22 +84,80 @@ class Session:
         with self._exclusive():
             self._state = None
 
-    def _initialize(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
+    def find(self, frame: Frame | Image, text: str) -> list[Candidate]:
+        """Find what a text may name in a frame; targets that are being followed are not affected.
+
+        Returns:
+            Distinct candidates, best first. One minus the sum of their scores is the probability that nothing
+            fits. With ``grounding="own"``: the one box of the model itself, with its score.
+
+        Raises:
+            ImageError, PromptEmpty, PromptTooLong, PromptInvalid, ModelNotFound: see ``Tracker.init``.
+            GroundingFailed: the model itself found no usable box.
+        """
+        image, index, _ = _image_of(frame, 0)
+        if image is None:
+            raise ImageError(f"Frame {index} could not be decoded.", hint="Choose another frame.")
+        return self.engine.find(image, [text])[0]
+
+    def _initialize(self, frame: Frame | Image, targets: Mapping[str, Target], wait: bool) -> dict[str, Step]:
         """Start all targets on one frame; if one fails, none is started and the former ones stay."""
+        if wait and (self.engine.grounder is None or self.engine.anyway):
+            raise UsageError(
+                "Only the grounder waits for a target, and only where it may refuse one.",
+                hint="Leave out the own grounding, or anyway.",
+            )
         with self._exclusive():
             image, index, seconds = _image_of(frame, 0)
             if image is None:
                 raise ImageError(
                     f"Frame {index}, where the target is given, could not be decoded.", hint="Start at a later frame."
                 )
-            states, warnings, steps = {}, {}, {}
-            for name, target in targets.items():
-                untrained = _text_warning(self.card, target)
-                states[name], found = self.engine.start(image, target)
-                warnings[name] = found + untrained
-                steps[name] = self._step(states[name], index, seconds)
-            self._state = _SessionState(states=states, warnings=warnings, index=index)
+            untrained = {name: _text_warning(self.card, target) for name, target in targets.items()}
+            now = _SessionState(states={}, warnings=untrained, index=index, frame_size=image.shape[1::-1])
+            now, refused = self._started(image, targets, now)
+            if refused and not wait:
+                raise next(iter(refused.values()))
+            now = replace(now, waiting={name: targets[name] for name in refused})
+            steps = {name: self._step(now, name, seconds) for name in targets}
+            self._state = now
             return steps
+
+    def _started(
+        self, image: Image, targets: Mapping[str, Target], now: _SessionState
+    ) -> tuple[_SessionState, dict[str, NothingFits]]:
+        """The session after a start of ``targets``, and the errors of those that nothing in the image fits."""
+        engine = self.engine
+        texts = {
+            name: target.text for name, target in targets.items() if target.box is None and target.text is not None
+        }
+        for text in texts.values():
+            if not engine.anyway:
+                check_readable(text)
+        starts: dict[str, Start | NothingFits] = {}
+        if texts and engine.grounder is not None:
+            candidates = engine.find(image, list(texts.values()))
+            found = {name: (texts[name], each) for name, each in zip(texts, candidates, strict=True)}
+            given = {name: target.box for name, target in targets.items() if target.box is not None}
+            taken = {name: check_box(box, *now.frame_size).box for name, box in given.items()}
+            taken |= {name: state.box for name, state in now.states.items() if state.status is Status.OK}
+            starts = choose_starts(found, taken, now.frame_size, anyway=engine.anyway, distinct=self._distinct)
+        states, warnings = dict(now.states), dict(now.warnings)
+        refused: dict[str, NothingFits] = {}
+        for name, target in targets.items():
+            start = starts.get(name)
+            if isinstance(start, NothingFits):
+                refused[name] = start
+                continue
+            if start is None:
+                states[name], said = engine.start(image, target)
+            else:
+                x, y, w, h = start.box.tolist()
+                states[name], said = engine.start(image, replace(target, box=(x, y, w, h)), start.claim)
+                said = start.warnings + said
+            warnings[name] = said + warnings[name]
+        by_text = now.by_text | (starts.keys() - refused.keys())
+        return replace(now, states=states, warnings=warnings, by_text=by_text), refused
 
     def _update(self, frame: Frame | Image) -> dict[str, Step]:
         """All targets in the next frame. Raises ``StateError`` before a start."""
@@ -84,30 +166,46 @@ class Session:
             if now is None:
                 raise StateError("Call init() before update().", hint="Call init with the first frame.")
             image, index, seconds = _image_of(frame, now.index + 1)
-            before = list(now.states.values())
+            before = now.states
             if image is None:  # not decoded: the target counts as missing, and nothing else changes
-                after = [replace(s, age=s.age + 1, score=0.0, status=Status.MISSING) for s in before]
+                lost = {n: replace(s, age=s.age + 1, score=0.0, status=Status.MISSING) for n, s in before.items()}
+                new = replace(now, states=lost, index=index)
             else:
-                after = self.engine.step(image, before)
-            steps = {
-                name: self._step(state, index, seconds, resized=state.frame_size != old.frame_size)
-                for name, state, old in zip(now.states, after, before, strict=True)
-            }
-            self._state = replace(now, states=dict(zip(now.states, after, strict=True)), index=index)
+                stepped = self.engine.step(image, list(before.values())) if before else []
+                after = dict(zip(before, stepped, strict=True))
+                new = replace(now, states=after, index=index, frame_size=image.shape[1::-1], waited=now.waited + 1)
+                if self._distinct:
+                    new = _settled(now, new)
+                if new.waiting and new.waited >= WAIT_EVERY:
+                    new, refused = self._started(image, new.waiting, replace(new, waited=0))
+                    new = replace(new, waiting={name: new.waiting[name] for name in refused})
+            steps = {name: self._step(new, name, seconds, before.get(name), image is None) for name in new.warnings}
+            self._state = new
             return steps
 
-    def _step(self, state: State, index: int, seconds: float, *, resized: bool = False) -> Step:
-        """The result that the caller gets for a state."""
-        unsure = state.status is Status.OK and state.score < self.engine.policy.visible_above
+    def _step(
+        self, now: _SessionState, name: str, seconds: float, before: State | None = None, missing: bool = False
+    ) -> Step:
+        """The result that the caller gets for a target: its score is never above the claim of its start."""
+        state = now.states.get(name)
+        if state is None:
+            box = np.array([0.0, 0.0, *now.frame_size])
+            status = Status.MISSING if missing else Status.WAITING
+            return Step(box=box, score=0.0, visible=False, index=now.index, seconds=seconds, status=status)
+        unsure = state.status is Status.OK and min(state.score, state.claim) < self.engine.policy.visible_above
         status = Status.LOST if unsure else state.status
         return Step(
             box=state.box.copy(),
-            score=state.score,
+            score=state.score * state.claim,
             visible=status is Status.OK,
-            index=index,
+            index=now.index,
             seconds=seconds,
             status=status,
-            extras={"lost_for": state.lost_for, "resized": resized},
+            extras={
+                "lost_for": state.lost_for,
+                "resized": before is not None and state.frame_size != before.frame_size,
+                "claim": state.claim,
+            },
         )
 
     def _exclusive(self) -> threading.Lock:
@@ -148,6 +246,8 @@ class Tracker(Session):
         device: str = "auto",
         threads: int | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
+        grounding: str = "auto",
+        anyway: bool = False,
     ) -> Self:
         """Load a tracker with its weights, tokenizer and post-processing.
 
@@ -159,8 +259,13 @@ class Tracker(Session):
                 tiny sizes, which is fastest.
             policy: a ``Policy``, or only the options that differ from the tracker's own
                 (``default_policy``), for example ``{"window": 0.2}``.
+            grounding: what finds a target that is given by text alone: ``own``, the network itself as its paper
+                does it; ``grounder``, the detector and ranker that ship; ``auto``, which is ``grounder`` for
+                the tiny sizes and ``own`` for the others.
+            anyway: start from text even where nothing in the frame fits it, or no word of it is English.
 
         Raises:
+            UsageError: an unknown ``grounding``.
             ModelNotFound: no weights of that name or path, or no vocabulary for them.
             CheckpointCorrupt, CheckpointMismatch, CheckpointNonFinite, CheckpointVersion: damaged or unknown
                 weights, see ``checkpoints.store.load``.
@@ -172,6 +277,8 @@ class Tracker(Session):
             >>> vltrack.load("litetrack-tiny", device="cpu", policy={"window": 0.2}).card["size"]
             'tiny'
         """
+        if grounding not in cards.GROUNDINGS:
+            raise UsageError(f"grounding {grounding!r} is unknown.", hint=did_you_mean(grounding, cards.GROUNDINGS))
         chosen = choose_device(device)
         path = cards.find_file(name_or_path)
         model, card = store.load(path)
@@ -185,19 +292,24 @@ class Tracker(Session):
         model = model.to(chosen, memory_format=torch.channels_last)
         if not isinstance(policy, Policy):
             policy = default_policy(card["tracker"], card["size"]).changed(policy or {})
-        return cls(Engine(model, chosen, policy, reader), card)
+        grounder = None
+        if grounding == "grounder" or (grounding == "auto" and card["size"] == "tiny" and _grounder_ships()):
+            grounder = partial(_grounding, chosen)
+        return cls(Engine(model, chosen, policy, reader, grounder, anyway), card)
 
     def with_policy(self, policy: Policy) -> Tracker:
         """Another tracker with the same weights (shared) and another policy; it starts without a target."""
-        engine = self.engine
-        return Tracker(Engine(engine.model, engine.device, policy, engine.reader), self.card)
+        old = self.engine
+        return Tracker(Engine(old.model, old.device, policy, old.reader, old.grounder, old.anyway), self.card)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the start, for the user: a box cut to the frame, text that was not read."""
         return self._state.warnings[_ONE] if self._state is not None else ()
 
-    def init(self, frame: Frame | Image, box: BoxLike | None = None, text: str | None = None) -> Step:
+    def init(
+        self, frame: Frame | Image, box: BoxLike | None = None, text: str | None = None, *, wait: bool = False
+    ) -> Step:
         """Start on a frame with a box, a text or both; a former target is dropped.
 
         Args:
@@ -205,18 +317,24 @@ class Tracker(Session):
                 ``prep.prompts.check_image`` lists what else is accepted.
             box: x, y, w, h in pixels of this frame; cut to the frame where it reaches outside.
             text: an English sentence that describes the target.
+            wait: where nothing in the frame fits the text, start as soon as something does; until then steps
+                have the status ``waiting``.
 
         Returns:
-            The first step: the given box with score 1, or the box found from the text with its score.
+            The first step: the given box with score 1, or the box found from the text; its score is the
+            probability that it is what was meant, and later scores are multiplied by it.
 
         Raises:
-            UsageError: neither box nor text; or text only, for weights that were trained without text.
+            UsageError: neither box nor text; or text only, for weights that were trained without text; or
+                ``wait`` with ``anyway`` or without the grounder.
+            NothingFits: nothing in the frame fits the text, and it is given alone, without ``wait``.
+            PromptUnreadable: no word of a text that is given alone is English.
             ImageError: not an image, or a ``Frame`` without one.
             BoxInvalid, BoxOutside, PromptEmpty, PromptTooLong, PromptInvalid: see ``prep.prompts``.
             GroundingFailed: the text gave no usable box.
             StateError: another thread is using this tracker.
         """
-        return self._initialize(frame, {_ONE: Target(box=box, text=text)})[_ONE]
+        return self._initialize(frame, {_ONE: Target(box=box, text=text)}, wait)[_ONE]
 
     def update(self, frame: Frame | Image) -> Step:
         """Locate the target in the next frame.
@@ -236,6 +354,7 @@ class Tracker(Session):
         *,
         box: BoxLike | None = None,
         text: str | None = None,
+        wait: bool = False,
         start: int = 0,
         end: int | None = None,
     ) -> Iterator[Step]:
@@ -246,7 +365,7 @@ class Tracker(Session):
 
         Args:
             source: what ``open_source`` takes, or an iterable of frames as ``init`` takes them.
-            box, text: the target in the first frame that is read, as in ``init``.
+            box, text, wait: the target in the first frame that is read, as in ``init``.
             start, end: frame numbers of a file, folder or camera; ``end`` is exclusive.
 
         Raises:
@@ -265,7 +384,7 @@ class Tracker(Session):
         with opened as frames:
             number = -1
             for number, frame in enumerate(frames):
-                yield self.init(frame, box=box, text=text) if number == 0 else self.update(frame)
+                yield self.init(frame, box=box, text=text, wait=wait) if number == 0 else self.update(frame)
             if isinstance(frames, FrameSource):
                 if frames.report.failure is not None:
                     raise frames.report.failure
@@ -279,8 +398,13 @@ class Tracker(Session):
 class MultiTracker(Session):
     """Follows several targets in one video; the crops of all go through the network in one batch.
 
-    Each target's boxes are those that a ``Tracker`` of its own would give. Weights and policy come from a
-    loaded ``Tracker``, which stays independent.
+    Each target's boxes are those that a ``Tracker`` of its own would give, but that a target given by text alone
+    never starts on the object of another one. Where it comes to lie on one later, for several frames, the
+    better of the two (claim times score) keeps the object, and the other counts as lost while it lies there.
+    Weights and policy come from a loaded ``Tracker``, which stays independent.
+
+    Args:
+        distinct: False lets several targets follow one object.
 
     Example:
         >>> import vltrack
@@ -293,20 +417,22 @@ class MultiTracker(Session):
         {'car': 1, 'rear light': 1}
     """
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, *, distinct: bool = True) -> None:
         super().__init__(tracker.engine, tracker.card)
+        self._distinct = distinct
 
     @property
     def warnings(self) -> dict[str, tuple[str, ...]]:
-        """Warnings about the start of each target, by its name; see ``Tracker.warnings``."""
+        """Warnings about each target so far, by its name; see ``Tracker.warnings``."""
         return dict(self._state.warnings) if self._state is not None else {}
 
-    def init(self, frame: Frame | Image, targets: Mapping[str, Target]) -> dict[str, Step]:
+    def init(self, frame: Frame | Image, targets: Mapping[str, Target], *, wait: bool = False) -> dict[str, Step]:
         """Start all targets on one frame; former ones are dropped. If one fails, none is started.
 
         Args:
             frame: as in ``Tracker.init``.
             targets: by name; boxes are x, y, w, h in pixels of this frame.
+            wait: as in ``Tracker.init``, for each target.
 
         Returns:
             The first step of each target, by name.
@@ -316,7 +442,7 @@ class MultiTracker(Session):
         """
         if not targets:
             raise UsageError("No target given.", hint="Give a box, a sentence or both.")
-        return self._initialize(frame, targets)
+        return self._initialize(frame, targets, wait)
 
     def update(self, frame: Frame | Image) -> dict[str, Step]:
         """Locate all targets in the next frame. Raises what ``Tracker.update`` raises."""
@@ -328,11 +454,46 @@ def default_policy(tracker: str, size: str) -> Policy:
     return Policy().changed(MODELS[tracker].policies.get(size, {}))
 
 
+def _grounder_ships() -> bool:
+    return (cards.PACKAGED / "grounder-tiny.safetensors").is_file()
+
+
 def _reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
     """The vocabulary that a model reads sentences with, from the folder of its weights, and that it fits."""
     reader = load_tokenizer(model.vocabulary, folder)
     store.check_vocabulary(card, model, sha256=reader.sha256, pieces=reader.size, table=reader.table)
     return reader
+
+
+@cache
+def _grounding(device: torch.device) -> Grounding:
+    """The grounder on a device, loaded once per process. Raises ``ModelNotFound``."""
+    from vltrack.tracking.grounding import Grounding
+
+    return Grounding.load(device)
+
+
+def _settled(old: _SessionState, new: _SessionState) -> _SessionState:
+    """The session after two targets on one object are parted; targets given by a box never are from each other."""
+    states, warnings, shared = dict(new.states), dict(new.warnings), dict(old.shared)
+    for pair in combinations(new.states, 2):
+        one, two = (states[name] for name in pair)
+        apart = one.status is not Status.OK or two.status is not Status.OK or new.by_text.isdisjoint(pair)
+        parted = shared.get(pair, 0) >= SHARED_FRAMES
+        if apart or iou_xywh(one.box, two.box) < SHARED_OBJECT:
+            shared[pair] = SHARED_FRAMES if parted else 0
+            continue
+        shared[pair] = shared.get(pair, 0) + 1
+        if shared[pair] < SHARED_FRAMES:
+            continue
+        # Who was lost before has come to the other's object, however well it matches now.
+        loser, keeper = sorted(pair, key=lambda n: (old.states[n].lost_for == 0, states[n].claim * states[n].score))
+        was = old.states[loser]
+        states[loser] = replace(was, age=was.age + 1, score=0.0, status=Status.LOST, lost_for=was.lost_for + 1)
+        if not parted:
+            said = f"came to lie on the object of {keeper!r} at frame {new.index}, and counts as lost while it does."
+            warnings[loser] = (*warnings[loser], said)
+    return replace(new, states=states, warnings=warnings, shared=shared)
 
 
 def _text_warning(card: Mapping[str, Any], target: Target) -> tuple[str, ...]:

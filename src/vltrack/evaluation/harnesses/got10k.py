@@ -61,7 +61,7 @@ class Got10kTracker:
         if self._mode is not Mode.BBOX and not sentences:
             raise UsageError(f"Mode {mode} needs sentences.", hint="Give one per folder.")
         self._sentences = sentences or {}
-        self._tracker = Tracker.load(model, device=device)
+        self._tracker = Tracker.load(model, device=device, anyway=True)
         self._first: NDArray[np.float64] | None = None
         self.name = name if name is not None else f"{Path(model).stem}_{self._mode}"
         self.sentence: str | None = None

@@ -61,7 +61,7 @@ class VotTracker:
 
     def __init__(self, model: str = DEFAULT_MODEL, device: str = "auto") -> None:
         with _as_runtime_error():
-            self._loaded = Tracker.load(model, device=device)
+            self._loaded = Tracker.load(model, device=device, anyway=True)
         self._objects: list[Tracker] = []
 
     def init(self, frame: str | Mapping[str, str], new: Any, properties: object = None) -> list[Answer]:
@@ -188,7 +188,7 @@ def answer_queries(folder: Path, *, model: str = DEFAULT_MODEL, device: str = "a
     for query in queries:
         if not 0 <= query.offset < len(frames):
             raise DataError(f"query_{query.key}.txt line 1: frame {query.offset} of {len(frames)} (they count from 0).")
-    loaded = Tracker.load(model, device=device)
+    loaded = Tracker.load(model, device=device, anyway=True)
     trackers = [loaded.with_policy(loaded.engine.policy) for _ in queries]
     rows: list[list[str]] = [[] for _ in queries]
     scores: list[list[float]] = [[] for _ in queries]
