@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from vltrack.api.audit import audit
     from vltrack.api.compare import compare
     from vltrack.api.evaluate import evaluate
+    from vltrack.api.find import find
     from vltrack.api.report import report
     from vltrack.api.track import track
     from vltrack.api.train import import_weights, train
     from vltrack.core.errors import VltrackError
     from vltrack.core.track import Track
-    from vltrack.core.types import Frame, Step, Target
+    from vltrack.core.types import Candidate, Frame, Step, Target
     from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker, Tracker
     from vltrack.video.source import open_source
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Candidate",  # one box of an image that a sentence may name
     "Frame",  # one image of a video with its number and time
     "MultiTracker",  # follows several targets frame by frame
     "Policy",  # options of the post-processing
@@ -42,6 +44,7 @@ __all__ = [
     "audit",  # measure what the sentence does for a model
     "compare",  # several trackers over one video
     "evaluate",  # run or score trackers on a data set
+    "find",  # what a sentence names in one frame
     "import_weights",  # convert published weights
     "load",  # a tracker with the weights of a name or path
     "open_source",  # frames of a video, folder, camera or stream
@@ -51,11 +54,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Frame": "core.types", "Step": "core.types", "Target": "core.types", "Track": "core.track",
+    "Candidate": "core.types", "Frame": "core.types", "Step": "core.types", "Target": "core.types",
+    "Track": "core.track", "VltrackError": "core.errors", "open_source": "video.source",
     "MultiTracker": "tracking.tracker", "Tracker": "tracking.tracker", "Policy": "tracking.postprocess",
-    "VltrackError": "core.errors", "open_source": "video.source",
-    "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate", "import_weights": "api.train",
-    "report": "api.report", "track": "api.track", "train": "api.train",
+    "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate", "find": "api.find",
+    "import_weights": "api.train", "report": "api.report", "track": "api.track", "train": "api.train",
 }  # fmt: skip
 
 

@@ -225,6 +225,16 @@ def read_list(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def read_time(text: str | None) -> float | int | None:
+    """Read ``12.5s`` as seconds, ``300`` as the number of a frame. Raises ``UsageError``."""
+    if text is None:
+        return None
+    try:
+        return float(text[:-1]) if text.endswith("s") else int(text)
+    except ValueError:
+        raise UsageError(f"--at {printable(text)!r} is not a time or a frame.", hint="Write 12.5s, or 300.") from None
+
+
 def check_range(start: int, end: int | None, stride: int) -> None:
     """Raise ``UsageError`` where the range of frames is empty or runs backwards."""
     if start < 0:

@@ -1,7 +1,8 @@
 """Entry point of the command: its verbs, and the exit code of every outcome.
 
 Exit codes: 0 done; 1 a bug (a crash report is written); 2 usage; 3 input; 4 data; 5 model; 6
-resource; 7 partial result; 8 diverged; 9 state; 130 / 143 stopped by Ctrl-C / SIGTERM after saving.
+resource; 7 partial result; 8 diverged; 9 state; 10 nothing fits the text; 130 / 143 stopped by Ctrl-C / SIGTERM
+after saving.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typer import Option
 
 from vltrack import __version__
 from vltrack.api.reporter import Interrupted, Terminated
-from vltrack.cli import datasets, evaluate, models, track
+from vltrack.cli import datasets, evaluate, find, models, track
 from vltrack.cli.console import EXIT_INTERRUPTED, EXIT_TERMINATED, report_error, say, write_crash_report
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
 from vltrack.core.files import printable
@@ -36,9 +37,11 @@ Examples:
   vltrack demo
   vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
   vltrack track clip.mp4 --box 120,40,60,80
+  vltrack find clip.mp4 --text "the dog" -o seen.png
 """
 COMMANDS: dict[str, Callable[..., None]] = {
     "track": track.track,
+    "find": find.find,
     "compare": track.compare,
     "evaluate": evaluate.evaluate,
     "which-rule": evaluate.which_rule,

@@ -23,6 +23,8 @@ RIVAL_ABOVE = 0.1
 RIVALS = 3
 SAME_OBJECT, SHARED_OBJECT, SHARED_FRAMES = 0.5, 0.7, 5
 """Overlap at which two candidates are one object; overlap, and frames of it, at which two targets share one."""
+MOST = 16
+"""Candidates of a text among which the best total is sought, at least as many as targets."""
 _STEP = 1e-3  # of the auction: the assignment is this close to the best one, per target
 
 
@@ -121,9 +123,10 @@ def _assigned(free: Mapping[str, Sequence[Candidate]]) -> dict[str, Candidate]:
     An auction: a target without an object bids for the one that is worth most to it at the present prices, and
     outbids who had it. A target that gets nothing is left out.
     """
+    many = max(MOST, len(free))
     objects: list[Box] = []
     offers: dict[str, dict[int, Candidate]] = {name: {} for name in free}
-    every = [(name, candidate) for name, left in free.items() for candidate in left]
+    every = [(name, candidate) for name, left in free.items() for candidate in left[:many]]
     for name, candidate in sorted(every, key=lambda offer: -offer[1].score):
         number = next((k for k, box in enumerate(objects) if _same(candidate, box)), len(objects))
         if number == len(objects):

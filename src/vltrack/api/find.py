@@ -1,0 +1,284 @@
+"""``vltrack.find``: what a sentence names in one frame, its rivals, and the words that would set them apart.
+
+Unpublished; our design.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vltrack.api import inputs
+from vltrack.api.track import open_frames
+from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, UsageError
+from vltrack.core.files import printable, write_bytes
+from vltrack.core.types import Box, Candidate, Image
+from vltrack.prep.prompts import clean_text
+from vltrack.prep.tokenizers import check_readable
+from vltrack.tracking.starts import fits, rivals_of
+
+if TYPE_CHECKING:
+    from vltrack.api.track import Source
+    from vltrack.tracking.grounding import Grounding
+
+_COVERED = (
+    ("left", "right"), ("top", "bottom", "upper", "lower"), ("large", "small", "big", "little", "tall", "tiny"),
+)  # fmt: skip
+"""Words about one axis: where a sentence has one of them, it says enough about it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundBox:
+    """A candidate with the words that set it apart from the best one (the best: from its rivals).
+
+    Attributes:
+        box: (x, y, w, h) float64 in pixels of the frame.
+        score: probability in [0, 1] that the sentence names it.
+        label: the detector's class.
+        words: that would set it apart and are not in the sentence, such as ``("left", "red")``.
+    """
+
+    box: Box
+    score: float
+    label: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What one sentence names in one frame.
+
+    Attributes:
+        text: the sentence.
+        fits: whether anything in the frame fits it.
+        nothing: probability that nothing does.
+        boxes: the best one and up to three rivals, best first; those of a sentence that nothing fits are the
+            nearest ones.
+    """
+
+    text: str
+    fits: bool
+    nothing: float
+    boxes: tuple[FoundBox, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The answers to all sentences about one frame.
+
+    Attributes:
+        source: name of the input.
+        frame, seconds: number and time of the frame; width, height: its size in pixels.
+        answers: one per sentence.
+        files: that were written.
+    """
+
+    source: str
+    frame: int
+    seconds: float
+    width: int
+    height: int
+    answers: tuple[Answer, ...]
+    files: tuple[Path, ...] = ()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one flat row per sentence and box, for pandas."""
+        for answer in self.answers:
+            for place, one in enumerate(answer.boxes):
+                yield {"text": answer.text, "fits": answer.fits, "place": place + 1, **_box_record(one)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``vltrack find --json`` prints."""
+        return {
+            "source": printable(self.source),
+            "frame": self.frame,
+            "seconds": self.seconds,
+            "width": self.width,
+            "height": self.height,
+            "answers": [
+                {
+                    "text": answer.text,
+                    "fits": answer.fits,
+                    "nothing": answer.nothing,
+                    "boxes": [_box_record(one) for one in answer.boxes],
+                }
+                for answer in self.answers
+            ],
+            "outputs": [printable(path) for path in self.files],
+        }
+
+    def refusal(self) -> NothingFits | None:
+        """Return the error for sentences that nothing in the frame fits; None where there are none."""
+        texts = ", ".join(repr(answer.text) for answer in self.answers if not answer.fits)
+        return NothingFits(f"Nothing in frame {self.frame} fits the text: {texts}.") if texts else None
+
+
+def find(
+    source: Source,
+    text: str | Sequence[str],
+    *,
+    at: float | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    allow_network: bool = False,
+    device: str = "auto",
+) -> Found:
+    """Find what a sentence names in one frame of a video, or in an image.
+
+    Args:
+        source: as in ``vltrack.track``; an image file counts as a video of one frame.
+        text: a sentence in English, or several.
+        at: which frame: an int is its number, a float a time in seconds (the first frame from then on); None
+            is the first one. A frame that does not decode is passed over.
+        output: a ``.png`` to write: the frame with the best box and its rivals.
+        overwrite: replace ``output`` if it exists.
+        allow_network: allow ``rtsp://`` addresses.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Returns:
+        Per sentence the best box and up to three rivals with their probabilities, or that nothing fits.
+
+    Raises:
+        UsageError: no sentence, an ``output`` that exists or is no ``.png``, an unknown device.
+        InputError: a source or sentence that cannot be used (``VideoNotFound``, ``PromptUnreadable``, ...).
+        BoxFrameOutOfRange: the video ends before ``at``.
+        ModelNotFound: the grounder's weights are not installed.
+        ResourceError: the output cannot be written, or the device is not available.
+
+    Example:
+        >>> import vltrack
+        >>> found = vltrack.find("clip.mp4", "the silver car", at=1.5)
+        >>> found.frame, found.answers[0].text
+        (36, 'the silver car')
+    """
+    inputs.check_choice("device", device, inputs.DEVICES)
+    texts = [clean_text(each) for each in ([text] if isinstance(text, str) else text)]
+    if not texts:
+        raise UsageError("No sentence says what to find.", hint='Give --text "the white car".')
+    for each in texts:
+        check_readable(each)
+    path = None if output is None else Path(output)
+    if path is not None:
+        if path.suffix.lower() not in inputs.SHEETS:
+            raise UsageError(f"The output {printable(path)} does not end in .png.")
+        inputs.check_outputs([path], source, overwrite=overwrite)
+    name, index, seconds, image = _frame_at(source, at, allow_network)
+    candidates = _load(device).find(image, texts)
+    answers = tuple(_answer(image, each, found) for each, found in zip(texts, candidates, strict=True))
+    if path is not None:
+        write_bytes(path, _drawn(image, answers))
+    return Found(
+        source=name,
+        frame=index,
+        seconds=seconds,
+        width=image.shape[1],
+        height=image.shape[0],
+        answers=answers,
+        files=() if path is None else (path,),
+    )
+
+
+def _load(device: str) -> Grounding:
+    """Load the grounder. Torch is imported here and not before."""
+    from vltrack.nn.device import choose_device
+    from vltrack.tracking.grounding import Grounding
+
+    return Grounding.load(choose_device(device))
+
+
+def _frame_at(source: Source, at: float | None, allow_network: bool) -> tuple[str, int, float, Image]:
+    """Return the name of the source, and number, time and image of the frame. Raises ``BoxFrameOutOfRange``."""
+    start = at if isinstance(at, int) else 0
+    since = at if isinstance(at, float) else 0.0
+    inputs.check_range(start, None, 1)
+    with open_frames(source, start, None, 1, allow_network) as frames:
+        for frame in frames:
+            if frame.image is not None and frame.seconds >= since:
+                return frames.info.name, frame.index, frame.seconds, frame.image
+        where = f"frame {start}" if isinstance(at, int) else f"{since:g} s"
+        raise BoxFrameOutOfRange(f"{printable(frames.info.name)} has no frame at {where}.", hint="Choose another one.")
+
+
+def _answer(image: Image, text: str, candidates: Sequence[Candidate]) -> Answer:
+    """Return the best candidate and its rivals, with the words that set them apart."""
+    rivals = rivals_of(candidates)
+    best = candidates[:1]
+    apart = [words_apart(image, text, candidates[0], rival) for rival in rivals]
+    words: list[tuple[str, ...]] = [()]
+    if rivals:
+        words = [tuple(word for word in apart[0] if all(word in other for other in apart)) or apart[0]]
+    words += [words_apart(image, text, rival, candidates[0]) for rival in rivals]
+    return Answer(
+        text=text,
+        fits=fits(candidates),
+        nothing=max(0.0, 1.0 - sum(one.score for one in candidates)),
+        boxes=tuple(
+            FoundBox(box=one.box, score=one.score, label=one.label, words=said)
+            for one, said in zip([*best, *rivals], words, strict=False)
+        ),
+    )
+
+
+def words_apart(image: Image, text: str, one: Candidate, other: Candidate) -> tuple[str, ...]:
+    """Return words that are right for ``one`` and wrong for ``other``, and that the sentence does not have.
+
+    The class, the color of the inside of the box, the side (centers further apart than half a box), and the size
+    (twice the area).
+    """
+    from vltrack.datasets.cutouts import dominant_color
+
+    said = set(re.findall(r"[a-z]+", text.lower()))
+    words: list[str] = []
+    if one.label != other.label:
+        words.append(one.label)
+    colors = [dominant_color(_inside(image, each.box).reshape(-1, 3)) for each in (one, other)]
+    if all(colors) and colors[0] != colors[1]:
+        words.append(colors[0])
+    offset = (one.box[:2] + one.box[2:] / 2) - (other.box[:2] + other.box[2:] / 2)
+    clear = np.abs(offset) > np.maximum((one.box[2:] + other.box[2:]) / 4, np.array(image.shape[1::-1]) * 0.03)
+    for axis, (before, after) in enumerate((("left", "right"), ("top", "bottom"))):
+        if clear[axis] and said.isdisjoint(_COVERED[axis]):
+            words.append(before if offset[axis] < 0 else after)
+    ratio = float(one.box[2:].prod() / other.box[2:].prod())
+    if max(ratio, 1 / ratio) >= 2 and said.isdisjoint(_COVERED[2]):
+        words.append("large" if ratio > 1 else "small")
+    return tuple(word for word in words if word and not set(re.findall(r"[a-z]+", word)) <= said)
+
+
+def _inside(image: Image, box: Box) -> Image:
+    """The middle of a box, at least one pixel."""
+    height, width = image.shape[:2]
+    x1, y1 = (box[:2] + box[2:] * (0.25, 0.2)).clip(0, (width - 1, height - 1)).astype(int)
+    x2, y2 = (box[:2] + box[2:] * (0.75, 0.7)).clip((x1 + 1, y1 + 1), (width, height)).astype(int)
+    return image[y1:y2, x1:x2]
+
+
+def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
+    """A PNG of the frame: a color per sentence, rivals dashed; gray where nothing fits."""
+    import cv2
+
+    from vltrack.plots.draw import GRAY, TARGET_COLORS, plate, rectangle
+
+    drawn = image.copy()
+    for number, answer in enumerate(answers):
+        color = TARGET_COLORS[number % len(TARGET_COLORS)] if answer.fits else GRAY
+        for place, one in reversed(list(enumerate(answer.boxes))):
+            x, y, _, h = one.box
+            rectangle(drawn, one.box, color, dashed=place > 0 or not answer.fits)
+            label = ", ".join(one.words) if place else answer.text if answer.fits else f"nothing fits: {answer.text}"
+            plate(drawn, f"{label} {one.score:.2f}".strip(), (x, y), y + h, color)
+    return bytes(cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
+
+
+def _box_record(one: FoundBox) -> dict[str, Any]:
+    return {
+        **dict(zip("xywh", one.box.tolist(), strict=True)),
+        "score": one.score,
+        "label": one.label,
+        "words": list(one.words),
+    }

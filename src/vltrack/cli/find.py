@@ -1,0 +1,70 @@
+"""The verb ``find``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+import vltrack
+from vltrack.api import inputs
+from vltrack.cli import options as opt
+from vltrack.cli.console import emit, emit_lines, say
+
+if TYPE_CHECKING:
+    from vltrack.api.find import Found
+
+
+def find(
+    input: opt.Input,
+    text: Annotated[
+        list[str] | None, Option("--text", "-t", metavar="SENTENCE", help="What to find; repeat for several.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        Option(metavar="12.5s|FRAME", help="Which frame: a time in seconds, or a number. Default: the first."),
+    ] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE.png", help="Draw the boxes into the frame.")
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    json: opt.AsJson = False,
+    allow_network: opt.Network = False,
+    device: opt.Device = "auto",
+    debug: opt.Debug = False,
+) -> None:
+    """Find what a sentence names in one frame: the best box, its rivals, and the words that set them apart.
+
+    The exit code is 10 where nothing fits.
+
+    \b
+    vltrack find clip.mp4 --text "the white car on the left" -o seen.png
+    vltrack find clip.mp4 --text "the dog" --text "the man in red" --at 12.5s
+    """
+    found = vltrack.find(
+        input, text or (), at=inputs.read_time(at), output=output, overwrite=overwrite,
+        allow_network=allow_network, device=device,
+    )  # fmt: skip
+    if json:
+        emit(found.to_dict())
+    else:
+        emit_lines(_lines(found))
+    for path in found.files:
+        say(f"wrote {path}")
+    refusal = found.refusal()
+    if refusal is not None:
+        raise refusal
+
+
+def _lines(found: Found) -> Iterator[str]:
+    """The table for people: per sentence its boxes, best first."""
+    yield f"frame {found.frame} ({found.seconds:g} s) of {found.source}, {found.width} x {found.height}"
+    for answer in found.answers:
+        yield ""
+        yield answer.text if answer.fits else f"{answer.text}: nothing here fits; the nearest:"
+        for one in answer.boxes:
+            box = ",".join(f"{side:.0f}" for side in one.box)
+            yield f"  {one.score:.2f}  {box:<20} {one.label:<18} {', '.join(one.words)}".rstrip()
+        yield f"  {answer.nothing:.2f}  nothing"
