@@ -265,13 +265,15 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
     from vltrack.plots.draw import GRAY, TARGET_COLORS, plate, rectangle
 
     drawn = image.copy()
+    labels = []
     for number, answer in enumerate(answers):
         color = TARGET_COLORS[number % len(TARGET_COLORS)] if answer.fits else GRAY
         for place, one in reversed(list(enumerate(answer.boxes))):
-            x, y, _, h = one.box
             rectangle(drawn, one.box, color, dashed=place > 0 or not answer.fits)
-            label = ", ".join(one.words) if place else answer.text if answer.fits else f"nothing fits: {answer.text}"
-            plate(drawn, f"{label} {one.score:.2f}".strip(), (x, y), y + h, color)
+            text = ", ".join(one.words) if place else answer.text if answer.fits else f"nothing fits: {answer.text}"
+            labels.append((f"{text} {one.score:.2f}".strip(), one.box, color))
+    for text, (x, y, _, h), color in labels:
+        plate(drawn, text, (x, y), y + h, color)
     return bytes(cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
 
 
