@@ -224,9 +224,9 @@ def _tasks(dataset: Dataset, mode: Mode, missing: Missing) -> tuple[tuple[Task, 
 # -- fingerprint --------------------------------------------------------------------------------------------
 
 CODE = ("core", "video", "prep", "nn", "models", "checkpoints", "tracking", "datasets/sequences.py",
-        "evaluation/workers.py")  # fmt: skip
+        "evaluation/workers.py", "weights/grounder-tiny.json")  # fmt: skip
 """Code that a box depends on, from reading the images to writing the results. What only reads results is left
-out. Data files (``.txt``, ``.json``) among the code count."""
+out. Data files (``.txt``, ``.json``) among the code count, and the grounder's card, with the sum of its weights."""
 
 PACKAGES = ("numpy", "torch", "opencv-python-headless", "av", "safetensors", "tokenizers")
 
