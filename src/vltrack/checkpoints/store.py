@@ -25,11 +25,13 @@ from vltrack.core.errors import (
     CheckpointMismatch,
     CheckpointNonFinite,
     CheckpointUnsafe,
+    ModelNotFound,
     TokenizerMismatch,
     UsageError,
 )
 from vltrack.core.files import atomic_path, sha256_bytes
 from vltrack.models import MODELS, ModelCard, build, config_of
+from vltrack.models.grounder import Grounder, GrounderConfig
 
 _KINDS = {
     torch.float64: "F64",
@@ -131,15 +133,7 @@ def load(name_or_path: str | Path, *, start: bool = False) -> tuple[Any, dict[st
         CheckpointNonFinite, CheckpointIncomplete: see the classes.
     """
     path = find_file(name_or_path)
-    card = read_card(path)
-    if not start:
-        check_complete(path, card)
-    # Read once: the bytes that are checked are those that are used, even if the file changes meanwhile.
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
-    check_sha256(path, sha256_bytes(data), card)
+    card, data = _verified(path, start=start)
     if card["tracker"] not in MODELS:
         raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of a known tracker.")
     if path.parent == cards.PACKAGED and path.stem != f"{card['tracker']}-{card['size']}":
@@ -156,6 +150,33 @@ def load(name_or_path: str | Path, *, start: bool = False) -> tuple[Any, dict[st
     load_strictly(model, tensors, path)
     card["dtypes"] = dict(Counter(str(t.dtype).removeprefix("torch.") for t in tensors.values()))
     return model.eval(), card
+
+
+def load_grounder(path: Path = cards.PACKAGED / "grounder-tiny.safetensors") -> tuple[Grounder, dict[str, Any]]:
+    """Load a grounder in eval mode on the CPU, in float32, and its card. Raises as ``load``."""
+    if not path.is_file():
+        raise ModelNotFound(f"No weights of the grounder at {path}.", hint="Train them: vltrack train grounder.")
+    card, data = _verified(path)
+    if card["tracker"] != "grounder":
+        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of the grounder.")
+    with torch.random.fork_rng(devices=[]):
+        grounder = Grounder(_changed(GrounderConfig(), card["config"], path))
+    load_strictly(grounder, _parse(data, path), path)
+    return grounder.eval(), card
+
+
+def _verified(path: Path, *, start: bool = False) -> tuple[dict[str, Any], bytes]:
+    """The card of a checkpoint and its bytes, whose checksum is the card's."""
+    card = read_card(path)
+    if not start:
+        check_complete(path, card)
+    # Read once: the bytes that are checked are those that are used, even if the file changes meanwhile.
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
+    check_sha256(path, sha256_bytes(data), card)
+    return card, data
 
 
 def load_strictly(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -254,12 +275,16 @@ def _config(model_card: ModelCard, card: dict[str, Any], path: Path) -> Any:
         raise CheckpointMismatch(
             f"{path}: {card['tracker']} has no size {card['size']!r}, only {', '.join(model_card.sizes)}."
         )
-    default = config_of(model_card, card["size"])
+    return _changed(config_of(model_card, card["size"]), card["config"], path)
+
+
+def _changed(default: Any, values: dict[str, Any], path: Path) -> Any:
+    """A configuration with the values of a card, each known and of the right kind."""
     hints = get_type_hints(type(default))
-    unknown = sorted(card["config"].keys() - hints.keys())
+    unknown = sorted(values.keys() - hints.keys())
     if unknown:
         raise CheckpointMismatch(f"{path}: unknown configuration key {', '.join(unknown)}.", hint="Update vltrack.")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     for name, value in values.items():
         allowed = get_args(hints[name]) if get_origin(hints[name]) is Literal else None
         if not (value in allowed if allowed else _same_kind(value, getattr(default, name))):

@@ -217,3 +217,26 @@ def images_to_tensor(
     rows = batch.view(count, height, width * 3).to(torch.float32)
     rows.mul_(gain.repeat(width)).add_(shift.repeat(width))
     return rows.view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+def fit_side(
+    image: Image, side: int, mean: tuple[float, ...], std: tuple[float, ...], multiple: int = 32
+) -> tuple[Tensor, tuple[int, int]]:
+    """Scale an image so that its longer side is ``side``, normalize it and pad it to a multiple of a size.
+
+    Args:
+        image: (H, W, 3) RGB uint8.
+        side: pixels of the longer side.
+        mean, std: of RGB in [0, 1].
+        multiple: height and width are padded with zeros, at the bottom and right, to multiples of this.
+
+    Returns:
+        (1, 3, H', W') float32, and the height and width of the image in it.
+    """
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    padded = np.zeros((-(-size[1] // multiple) * multiple, -(-size[0] // multiple) * multiple, 3), dtype=np.float32)
+    padded[: size[1], : size[0]] = (resized.astype(np.float32) / 255 - mean) / std
+    return torch.from_numpy(padded.transpose(2, 0, 1)[None]), (size[1], size[0])

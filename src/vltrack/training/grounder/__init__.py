@@ -1,0 +1,1 @@
+"""Training of the grounder: material, scenes, phrases, loop."""

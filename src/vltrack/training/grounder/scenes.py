@@ -1,0 +1,519 @@
+"""Scenes for the grounder: real images and video frames, cropped and relit, with cut-outs pasted on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vltrack.core.errors import DataError
+from vltrack.core.types import Floats, Image
+from vltrack.datasets.cutouts import Mask, dominant_color, grab_object, polygon_mask, spread_colors
+from vltrack.datasets.images import ByteCache, held_out, plain_name, read_rgb
+from vltrack.training.grounder import lexicon
+from vltrack.training.grounder.phrases import Rng, Thing
+
+LONG_SIDE = 640
+"""Pixels of the longer side of a scene."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One image of the material.
+
+    Attributes:
+        file: absolute path.
+        things: what is annotated, boxes in pixels of the image.
+        polygons: of each thing; empty where only its box is known.
+        cut: name of the one thing that the image shows on no or a plain background, else "".
+        complete: every thing of the detector's classes is listed.
+        crowds: boxes with many things of one class that are not listed.
+    """
+
+    file: Path
+    things: tuple[Thing, ...] = ()
+    polygons: tuple[tuple[Floats, ...], ...] = ()
+    cut: str = ""
+    complete: bool = False
+    crowds: tuple[tuple[float, float, float, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """An RGB image with its things; see ``Source.complete``."""
+
+    image: Image
+    things: list[Thing]
+    complete: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Cutout:
+    """A thing with its pixels: ``rgba`` and the thing with boxes in pixels of it."""
+
+    rgba: Image
+    thing: Thing
+
+
+class Material:
+    """All images of the training folders, of one split: ``train``, ``val`` (held out by file) or ``all``."""
+
+    def __init__(self, folders: Sequence[Path], split: str) -> None:
+        self.scenes: list[Source] = []
+        self.frames: list[Source] = []
+        self.people: list[Source] = []
+        self.objects: list[Source] = []
+        self._images: ByteCache[Image] = ByteCache(1_500_000_000)
+        self._cuts: ByteCache[list[_Cutout]] = ByteCache(1_000_000_000)
+        for folder in folders:
+            self._read_index(folder, split)
+            self._read_clips(folder, split)
+        if not self.scenes or not (self.people or self.objects):
+            raise DataError(f"No training images of split {split!r} in {', '.join(str(f) for f in folders)}.")
+
+    def _read_index(self, folder: Path, split: str) -> None:
+        index = folder / "index.jsonl"
+        if not index.is_file():
+            raise DataError(f"Image index not found: {index}.", hint="docs/train.md says how to assemble the images.")
+        for line in index.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if split != "all" and held_out(entry["f"]) != (split == "val"):
+                continue
+            source = _source(folder, entry)
+            pool = {"coco": self.scenes, "coco2": self.scenes, "ccp": self.people}.get(entry["f"].split("/")[0])
+            if pool is not None:
+                pool.append(source)
+            elif source.cut:
+                self.objects.append(source)
+
+    def _read_clips(self, folder: Path, split: str) -> None:
+        clips = folder / "clips.jsonl"
+        if not clips.is_file():
+            return
+        for line in clips.read_text(encoding="utf-8").splitlines():
+            name = json.loads(line)["d"]
+            if split != "all" and held_out(name, 15) != (split == "val"):
+                continue
+            record = json.loads((folder / name / "clip.json").read_text(encoding="utf-8"))
+            frames: dict[int, list[tuple[Thing, tuple[Floats, ...]]]] = {}
+            for target in record["targets"]:
+                for number, (x, y, w, h), *polygons in target["frames"]:
+                    thing = Thing(name=target["c"], box=(x, y, x + w, y + h), sentences=list(target["sentences"]))
+                    outlines = tuple(np.array(p).reshape(-1, 2) for p in (polygons[0] if polygons else ()))
+                    frames.setdefault(number, []).append((thing, outlines))
+            for number, found in frames.items():
+                things, polygons = zip(*found, strict=True)
+                self.frames.append(Source(file=folder / name / f"{number:05d}.jpg", things=things, polygons=polygons))
+
+    # -- pixels -----------------------------------------------------------------------------------------------
+
+    def image(self, source: Source) -> Image:
+        key = hash(source.file)
+        found = self._images.get(key)
+        return found if found is not None else self._images.put(key, image := read_rgb(source.file), image.nbytes)
+
+    def cutouts(self, source: Source) -> list[_Cutout]:
+        """Things of a source with their pixels; large enough, and not cut by the image's rim."""
+        key = hash(source.file)
+        found = self._cuts.get(key)
+        if found is None:
+            found = self._cut_all(source)
+            self._cuts.put(key, found, sum(c.rgba.nbytes for c in found) + 100)
+        return found
+
+    def _cut_all(self, source: Source) -> list[_Cutout]:
+        if source.file.suffix == ".webp":
+            rgba = cv2.imread(str(source.file), cv2.IMREAD_UNCHANGED)
+            if rgba is None or rgba.shape[2] != 4:
+                return []
+            rgba = np.ascontiguousarray(rgba[..., [2, 1, 0, 3]])
+            color = dominant_color(rgba[rgba[..., 3] > 127][:, :3])
+            return _trimmed(rgba, Thing(name=source.cut, box=(0, 0, 0, 0), color=color))
+        image = self.image(source)
+        if source.cut:
+            mask = grab_object(image)
+            if mask is None:
+                return []
+            color = dominant_color(image[mask > 0])
+            return _trimmed(_rgba(image, mask), Thing(name=source.cut, box=(0, 0, 0, 0), color=color))
+        found = []
+        height, width = image.shape[:2]
+        for thing, outlines in zip(source.things, source.polygons, strict=True):
+            x0, y0, x1, y1 = thing.box
+            rim = x0 < 2 or y0 < 2 or x1 > width - 2
+            if not outlines or rim or (x1 - x0) * (y1 - y0) < 1200 or not thing.known:
+                continue
+            mask = _mask(outlines, height, width)
+            if (mask > 0).sum() < 0.3 * (x1 - x0) * (y1 - y0):
+                continue
+            found += _trimmed(_rgba(image, mask), replace(thing, sentences=[]))
+        return found
+
+
+def _source(folder: Path, entry: dict[str, Any]) -> Source:
+    things, polygons = [], []
+    kind = entry["f"].split("/")[0]
+    for one in entry.get("inst", []):
+        if kind == "ccp" and one["c"] not in ("person", "bag", "purse", "hat"):
+            continue
+        x, y, w, h = one["b"]
+        garments = {k: _english(v or "") for k, v in one.get("att", {}).items()}
+        if one.get("top"):
+            garments["top"] = _english(one["top"])
+        outlines = [np.array(p, dtype=np.float64).reshape(-1, 2) for p in (one.get("p"), *one.get("pp", ())) if p]
+        things.append(
+            Thing(
+                name=plain_name(one["c"]), box=(x, y, x + w, y + h), color=_english(one.get("col", "")),
+                gender=one.get("who", "") if one.get("who") != "person" else "", garments=garments,
+                sentences=[_english(q) for q in one.get("q", ())] if kind == "coco2" else [],
+            )  # fmt: skip
+        )
+        polygons.append(tuple(outlines))
+    crowds = tuple(tuple(c["b"] if isinstance(c, dict) else c) for c in entry.get("crowd", ()))
+    return Source(
+        file=folder / entry["f"], things=tuple(things), polygons=tuple(polygons),
+        cut=plain_name(entry.get("cut") or entry.get("whole") or ""),
+        complete=kind in ("coco", "coco2") and "only" not in entry,
+        crowds=crowds,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _english(text: str) -> str:
+    return text.replace("grey", "gray")
+
+
+def _mask(outlines: Sequence[Floats], height: int, width: int) -> Mask:
+    mask = np.zeros((height, width), np.uint8)
+    for outline in outlines:
+        mask |= polygon_mask(outline.astype(np.float32), height, width)
+    return mask
+
+
+def _rgba(image: Image, mask: Mask) -> Image:
+    ys, xs = np.nonzero(mask)
+    rows, columns = slice(max(0, ys.min() - 2), ys.max() + 3), slice(max(0, xs.min() - 2), xs.max() + 3)
+    part, alpha = image[rows, columns], mask[rows, columns]
+    return np.dstack([spread_colors(part, alpha), cv2.GaussianBlur(alpha, (3, 3), 0.8)])
+
+
+def _trimmed(rgba: Image, thing: Thing) -> list[_Cutout]:
+    """The cut-out with its box, color and, of a person who stands, head; none where hardly anything is opaque."""
+    solid = rgba[..., 3] > 127
+    if solid.sum() < 200:
+        return []
+    ys, xs = np.nonzero(solid)
+    x0, y0, x1, y1 = (float(v) for v in (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
+    garments = dict(thing.garments)
+    if thing.name == "person" and not any(g in lexicon.WORN or g == "top" for g in garments):
+        chest = slice(int(y0 + 0.2 * (y1 - y0)), int(y0 + 0.5 * (y1 - y0)))
+        shade = dominant_color(rgba[chest][solid[chest]][:, :3])
+        if shade and not {"brown", "pink", "orange"} & set(shade.split(" and ")):
+            garments["top"] = shade
+    color = thing.color or (dominant_color(rgba[solid][:, :3]) if thing.name != "person" else "")
+    made = replace(thing, box=(x0, y0, x1, y1), color=color, garments=garments, head=_head(solid, (x0, y0, x1, y1)))
+    return [_Cutout(rgba=rgba, thing=made if thing.name == "person" else replace(made, head=None))]
+
+
+def _head(solid: Mask, box: tuple[float, float, float, float]) -> tuple[float, float, float, float] | None:
+    """Box of the head of somebody who stands upright: the top eighth of the silhouette."""
+    x0, y0, x1, y1 = box
+    tall = y1 - y0
+    if tall < 2.0 * (x1 - x0) or tall < 40:
+        return None
+    band = solid[int(y0) : int(y0 + 0.12 * tall)]
+    columns = np.nonzero(band.any(axis=0))[0]
+    wide = columns.max() + 1 - columns.min()
+    if not 0.05 * tall < wide < 0.17 * tall:  # raised arms, or something held above
+        return None
+    return float(columns.min()), y0, float(columns.max() + 1), y0 + 0.135 * tall
+
+
+# -- scenes -----------------------------------------------------------------------------------------------------
+
+
+def draw_scene(material: Material, rng: Rng) -> Scene:
+    """A random scene: 45 % real images, 12 % video frames, the rest with two to six cut-outs on an image."""
+    roll = rng.random()
+    if roll < 0.12 and material.frames:
+        source, pasted = material.frames[int(rng.integers(len(material.frames)))], 0
+    else:
+        source = material.scenes[int(rng.integers(len(material.scenes)))]
+        pasted = 0 if roll < 0.6 else int(rng.choice((1, 2, 3, 4, 5, 6), p=(0.15, 0.25, 0.25, 0.15, 0.1, 0.1)))
+    frame = source in material.frames if roll < 0.12 else False
+    image, things = _view(material, source, rng, gentle=frame)
+    if pasted:
+        image, things = _paste_all(material, image, things, pasted, rng)
+    return Scene(image=_relit(image, rng), things=_visible(things, image), complete=source.complete and not source.crowds)
+
+
+def _view(material: Material, source: Source, rng: Rng, *, gentle: bool) -> tuple[Image, list[Thing]]:
+    """A crop of a source, mirrored half of the time, as large as a scene."""
+    image = material.image(source)
+    height, width = image.shape[:2]
+    zoom = 1.0 if rng.random() < 0.35 else float(rng.uniform(1.0, 1.4 if gentle else 2.2))
+    ratio = float(np.exp(rng.uniform(-0.25, 0.25))) if zoom > 1 else 1.0
+    w, h = min(width, width / zoom * ratio), min(height, height / zoom / ratio)
+    x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    mirror = rng.random() < 0.5
+    scale = LONG_SIDE / max(w, h)
+    matrix = np.array([[scale, 0, -x * scale], [0, scale, -y * scale]])
+    size = (round(w * scale), round(h * scale))
+    if mirror:
+        matrix[0] = (-scale, 0, size[0] + x * scale)
+    shrunk = cv2.INTER_AREA if scale < 0.7 else cv2.INTER_LINEAR
+    view = cv2.warpAffine(image, matrix, size, flags=shrunk, borderMode=cv2.BORDER_REFLECT)
+    colors = _colors_of(material, source)
+    things = []
+    for number, thing in enumerate(source.things):
+        moved = _moved(thing, matrix, size)
+        if moved is None:
+            continue
+        if number in colors:
+            cut = colors[number]
+            head = cut.head
+            moved = replace(
+                moved, color=moved.color or cut.color, garments=moved.garments or cut.garments,
+                head=None if head is None else _clip(_warped(head, matrix), size),
+            )  # fmt: skip
+        sentences = [_mirrored(s) for s in moved.sentences] if mirror else moved.sentences
+        things.append(replace(moved, sentences=sentences))
+    return view, things
+
+
+def _colors_of(material: Material, source: Source) -> dict[int, Thing]:
+    """Things of a source that can be cut out, by their number, with colors and heads in pixels of the image."""
+    found: dict[int, Thing] = {}
+    if not any(source.polygons):
+        return found
+    image = material.image(source)
+    for number, (thing, outlines) in enumerate(zip(source.things, source.polygons, strict=True)):
+        if not outlines or thing.width * thing.height < 600:
+            continue
+        key = hash((source.file, number))
+        cuts = material._cuts.get(key)
+        if cuts is None:
+            mask = _mask(outlines, *image.shape[:2])
+            cuts = []
+            if (mask > 0).sum() > 200:
+                ys, xs = np.nonzero(mask)
+                offset = np.array([max(0, xs.min() - 2), max(0, ys.min() - 2)] * 2)
+                cuts = _trimmed(_rgba(image, mask), thing)
+                cuts = [_Cutout(rgba=np.zeros((1, 1, 4), np.uint8), thing=_shifted(c.thing, offset)) for c in cuts]
+            material._cuts.put(key, cuts, 2000)
+        if cuts:
+            found[number] = cuts[0].thing
+    return found
+
+
+def _shifted(thing: Thing, offset: Floats) -> Thing:
+    head = None if thing.head is None else tuple(np.array(thing.head) + offset)
+    return replace(thing, head=head)  # type: ignore[arg-type]
+
+
+def _warped(box: Sequence[float], matrix: Floats) -> Floats:
+    x0, y0, x1, y1 = box
+    corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) @ matrix[:, :2].T + matrix[:, 2]
+    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+
+
+def _clip(box: Floats, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    """The part of a box inside the image; None where that is less than four fifths."""
+    low, high = np.clip(box[:2], 0, size), np.clip(box[2:], 0, size)
+    if (high - low).prod() < 0.8 * (box[2:] - box[:2]).prod():
+        return None
+    return (*low.tolist(), *high.tolist())
+
+
+def _moved(thing: Thing, matrix: Floats, size: tuple[int, int]) -> Thing | None:
+    """A thing after an affine map; not named where much is cut off; None where it is out of the image."""
+    box = _warped(thing.box, matrix)
+    low, high = np.clip(box[:2], 0, size), np.clip(box[2:], 0, size)
+    share = float((high - low).clip(0).prod() / max((box[2:] - box[:2]).prod(), 1e-6))
+    if share < 0.05:
+        return None
+    head = None if thing.head is None else _clip(_warped(thing.head, matrix), size)
+    known = thing.known and share > 0.55 and float((high - low).min()) > 8
+    return replace(thing, box=(*low.tolist(), *high.tolist()), head=head, known=known)
+
+
+def _mirrored(sentence: str) -> str:
+    swap = {"left": "right", "right": "left"}
+    return " ".join(swap.get(word, word) for word in sentence.split(" "))
+
+
+def _paste_all(
+    material: Material, image: Image, things: list[Thing], count: int, rng: Rng
+) -> tuple[Image, list[Thing]]:
+    """Paste cut-outs: half of the scenes show several of one class, in a row at least a third of those."""
+    height, width = image.shape[:2]
+    chosen = _choose(material, count, rng)
+    row = rng.random() < 0.4
+    ground, tall = rng.uniform(0.55, 1.0) * height, rng.uniform(0.2, 0.75) * height
+    image = image.copy()
+    placed: list[Thing] = []
+    spots = rng.permutation(len(chosen))
+    for number, cut in enumerate(chosen):
+        thing, rgba = cut.thing, cut.rgba
+        if thing.name == "person" and rng.random() < (0.12 if row else 0.2):
+            cut = _bust(cut, rng)
+            thing, rgba = cut.thing, cut.rgba
+            target_h = rng.uniform(0.4, 0.95) * height
+            bottom = height + 1.0
+        elif row:
+            target_h, bottom = tall * np.exp(rng.normal() * 0.12), ground + rng.normal() * 0.03 * height
+        else:
+            target_h = np.exp(rng.uniform(np.log(0.08), np.log(0.7))) * height
+            bottom = rng.uniform(target_h, height * 1.02) if rng.random() < 0.9 else rng.uniform(0.3, 1.0) * height
+        if thing.name != "person" and row:
+            target_h *= 0.6
+        scale = min(target_h / thing.height, 0.8 * width / thing.width, 4.0)
+        turn = rng.normal() * 0.06 if rng.random() < 0.8 else rng.normal() * 0.4
+        stretch = np.exp(rng.normal() * 0.06)
+        mirror = -1.0 if rng.random() < 0.5 else 1.0
+        linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag([mirror * stretch, 1])
+        best: tuple[float, Floats] | None = None
+        for _ in range(6):
+            x = (spots[number] + rng.uniform(0.2, 0.8)) / len(chosen) * width if row else rng.uniform(0, width)
+            middle = np.array([(thing.box[0] + thing.box[2]) / 2, thing.box[3]])
+            matrix = np.concatenate([linear, (np.array([x, bottom]) - linear @ middle)[:, None]], axis=1)
+            box = _warped(thing.box, matrix)
+            shift = np.clip(-box[0], 0, None) - np.clip(box[2] - width, 0, None)
+            if rng.random() < 0.85:
+                matrix[0, 2] += shift
+            hidden = max((_covered(other.box, _warped(thing.box, matrix)) for other in placed), default=0.0)
+            if best is None or hidden < best[0]:
+                best = hidden, matrix
+            if hidden < 0.15:
+                break
+        assert best is not None
+        moved = _moved(thing, best[1], (width, height))
+        if moved is None:
+            continue
+        _blend(image, rgba, best[1], rng)
+        things = [_hidden(t, moved) for t in things]
+        placed = [_hidden(t, moved) for t in placed]
+        placed.append(moved)
+        bottom = height
+    things = [replace(t, sentences=[]) for t in things] if placed else things
+    return image, [*things, *placed]
+
+
+def _choose(material: Material, count: int, rng: Rng) -> list[_Cutout]:
+    """Cut-outs for one scene: people, annotated things of one class, or single objects."""
+    chosen: list[_Cutout] = []
+    kind = rng.choice(("people", "class", "objects", "mixed"), p=(0.42, 0.25, 0.13, 0.2))
+    first: str = ""
+    for _ in range(count * 12):
+        if len(chosen) == count:
+            break
+        pool = {"people": material.people, "class": material.scenes, "objects": material.objects}.get(str(kind))
+        if pool is None or not pool:
+            pool = (material.people, material.scenes, material.objects)[int(rng.integers(3))] or material.scenes
+        if kind == "people" and rng.random() < 0.25:
+            pool = material.scenes
+        cuts = material.cutouts(pool[int(rng.integers(len(pool)))])
+        if kind == "people":
+            cuts = [c for c in cuts if c.thing.name == "person"]
+        elif kind == "class" and first:
+            cuts = [c for c in cuts if c.thing.name == first] if rng.random() < 0.7 else cuts
+        elif pool is material.people:
+            cuts = [c for c in cuts if c.thing.name == "person" or rng.random() < 0.3]
+        if not cuts:
+            continue
+        cut = cuts[int(rng.integers(len(cuts)))]
+        if kind == "class" and not first:
+            if cut.thing.name == "person" and rng.random() < 0.7:
+                continue
+            first = cut.thing.name
+        chosen.append(cut)
+        if kind in ("class", "objects") and len(chosen) < count and cut.thing.name != "person" and rng.random() < 0.35:
+            if (changed := _recolored(cut, rng)) is not None:
+                chosen.append(changed)
+    return chosen[:count]
+
+
+def _recolored(cut: _Cutout, rng: Rng) -> _Cutout | None:
+    """The same thing in another clear color."""
+    hsv = cv2.cvtColor(np.ascontiguousarray(cut.rgba[..., :3]), cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(25, 155))) % 180
+    rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    color = dominant_color(rgb[cut.rgba[..., 3] > 127])
+    if not color or color == cut.thing.color or " " in color:
+        return None
+    return _Cutout(rgba=np.dstack([rgb, cut.rgba[..., 3]]), thing=replace(cut.thing, color=color))
+
+
+def _bust(cut: _Cutout, rng: Rng) -> _Cutout:
+    """The upper part of a standing person."""
+    x0, y0, x1, y1 = cut.thing.box
+    if cut.thing.head is None:
+        return cut
+    cutoff = int(y0 + rng.uniform(0.2, 0.6) * (y1 - y0))
+    columns = np.nonzero((cut.rgba[:cutoff, :, 3] > 127).any(axis=0))[0]
+    box = (float(columns.min()), y0, float(columns.max() + 1), float(cutoff))
+    lower = ("pants", "jeans", "skirt", "shorts", "shoes", "boots", "leggings", "stockings", "socks")
+    garments = {g: c for g, c in cut.thing.garments.items() if g not in (*lower, *lexicon.PLURAL, "bag", "purse")}
+    return _Cutout(rgba=cut.rgba[:cutoff], thing=replace(cut.thing, box=box, garments=garments))
+
+
+def _blend(image: Image, rgba: Image, matrix: Floats, rng: Rng) -> None:
+    """Paste with soft edges, a little brighter or darker."""
+    height, width = image.shape[:2]
+    box = _warped((0, 0, rgba.shape[1], rgba.shape[0]), matrix)
+    x0, y0 = np.clip(np.floor(box[:2]).astype(int), 0, (width, height))
+    x1, y1 = np.clip(np.ceil(box[2:]).astype(int), 0, (width, height))
+    if x1 <= x0 or y1 <= y0:
+        return
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    while scale < 0.5:  # halve first: a single linear resampling would alias
+        rgba = cv2.resize(rgba, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        matrix = matrix @ np.array([[2.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0]])
+        scale *= 2
+    local = matrix - np.array([[0, 0, x0], [0, 0, y0]])
+    layer = cv2.warpAffine(rgba, local, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
+    alpha = layer[..., 3:].astype(np.float32) / 255
+    color = layer[..., :3].astype(np.float32) * float(np.exp(rng.normal() * 0.08))
+    part = image[y0:y1, x0:x1]
+    part[:] = np.clip(part * (1 - alpha) + color * alpha, 0, 255).astype(np.uint8)
+
+
+def _covered(box: Sequence[float], by: Sequence[float]) -> float:
+    """Share of ``box`` that lies inside another."""
+    w, h = min(box[2], by[2]) - max(box[0], by[0]), min(box[3], by[3]) - max(box[1], by[1])
+    return max(w, 0.0) * max(h, 0.0) / max((box[2] - box[0]) * (box[3] - box[1]), 1e-6)
+
+
+def _hidden(thing: Thing, by: Thing) -> Thing:
+    """A thing after another was pasted over it: not named where a third is hidden, gone where nearly all is."""
+    share = _covered(thing.box, by.box)
+    head = None if thing.head is not None and _covered(thing.head, by.box) > 0.2 else thing.head
+    return replace(thing, known=thing.known and share < 0.4, head=head, name=thing.name if share < 0.9 else "")
+
+
+def _visible(things: Sequence[Thing], image: Image) -> list[Thing]:
+    least = 0.0004 * image.shape[0] * image.shape[1]
+    return [replace(t, known=t.known and t.width * t.height > least) for t in things if t.name]
+
+
+def _relit(image: Image, rng: Rng) -> Image:
+    """Light, lens and sensor; mild enough that colors keep their names."""
+    if rng.random() < 0.6:
+        gain, shift = np.exp(rng.normal() * 0.12), rng.normal(size=3) * 4 + rng.normal() * 8
+        image = np.clip(image * gain + shift, 0, 255).astype(np.uint8)
+    if rng.random() < 0.25:
+        shrunk = float(rng.uniform(0.3, 0.8))
+        small = cv2.resize(image, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(small, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.15:
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.8)))
+    if rng.random() < 0.2:
+        image = np.clip(image + rng.normal(size=image.shape) * rng.uniform(2, 9), 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 85))])
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else image
+    return np.asarray(image, dtype=np.uint8)
