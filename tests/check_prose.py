@@ -44,8 +44,11 @@ BANNED = {
 }
 """Pattern -> what to write instead. Matched on word boundaries, case ignored."""
 PATTERNS = [(re.compile(rf"\b(?:{words})\b", re.IGNORECASE), better) for words, better in BANNED.items()]
-FIXED = re.compile("too few (targets|scenes) to tell|not to the twin that is named|silver red, golden blue")
-"""Values that result files hold, and the word list of the audit."""
+FIXED = re.compile(
+    "too few (targets|scenes) to tell|not to the twin that is named|silver red, golden blue"
+    "|^(the (wall|door)|in the centre)$|^gray, grey,"
+)
+"""Values that result files hold, the word list of the audit, and what people may write in a sentence."""
 NOT_PROSE = re.compile(r"``.*?``|`[^`]*`|--[a-z][\w-]*|\{[^}]*\}|\]\([^)]*\)|https?://\S+|\"[^\"]*\"", re.DOTALL)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 SYNONYMS = {
     "person": "person, human, figure, individual",
     "bicycle": "bicycle, bike, cycle, mountain bike, road bike",
-    "car": "car, car, car, vehicle, automobile, sedan, suv, jeep, van, taxi, cab, hatchback, sports car, coupe, minivan, "
-    "police car, station wagon, convertible, limousine, race car, racing car, mini",
+    "car": "car, car, car, vehicle, automobile, sedan, suv, jeep, van, taxi, cab, hatchback, sports car, coupe, "
+    "minivan, police car, station wagon, convertible, limousine, race car, racing car, mini",
     "motorcycle": "motorcycle, motorbike, scooter, moped, dirt bike, motocross bike, motor scooter",
     "airplane": "airplane, plane, aircraft, jet, airliner, fighter jet, aeroplane, glider",
     "bus": "bus, coach, minibus, school bus, double decker",
@@ -18,7 +18,8 @@ SYNONYMS = {
     "stop sign": "stop sign, road sign, traffic sign, sign",
     "parking meter": "parking meter",
     "bench": "bench, park bench",
-    "bird": "bird, duck, goose, pigeon, seagull, swan, parrot, eagle, crow, chicken, gull, owl, hawk, pelican, flamingo",
+    "bird": "bird, duck, goose, pigeon, seagull, swan, parrot, eagle, crow, chicken, gull, owl, hawk, pelican, "
+    "flamingo",
     "cat": "cat, kitten, kitty, tabby",
     "dog": "dog, puppy, hound, terrier, poodle, retriever, bulldog, labrador, husky, sheepdog, shepherd",
     "horse": "horse, pony, stallion, mare, foal, donkey",
@@ -105,9 +106,10 @@ GROUPS = {
 PEOPLE = {
     "": "person, person, person, human, pedestrian, figure, player, athlete, runner, jogger, walker, dancer, worker, "
     "passenger, tourist, passer-by, student, child, kid, baby, toddler, teenager, adult, referee, gymnast, sprinter, "
-    "swimmer, boxer, wrestler, fighter, singer, speaker, actor, guard, police officer, soldier, waiter, hiker, climber, "
-    "customer, shopper, teammate, opponent, hurdler, marathon runner, performer, football player, basketball player, "
-    "soccer player, hockey player, goalkeeper, defender, ballerina, cheerleader, contestant, model, trainer, coach",
+    "swimmer, boxer, wrestler, fighter, singer, speaker, actor, guard, police officer, soldier, waiter, hiker, "
+    "climber, customer, shopper, teammate, opponent, hurdler, marathon runner, performer, football player, basketball "
+    "player, soccer player, hockey player, goalkeeper, defender, ballerina, cheerleader, contestant, model, trainer, "
+    "coach",
     "man": "man, man, man, guy, boy, gentleman, male, fellow, young man, old man",
     "woman": "woman, woman, woman, lady, girl, female, young woman, old woman, girl",
 }
@@ -144,6 +146,7 @@ COLORS = {
     "purple": "purple, violet",
     "pink": "pink",
 }
+"""Color -> adjectives that name it; one listed twice is drawn twice as often."""
 CONFUSED = {
     "black": {"gray", "blue", "brown"},
     "white": {"gray", "yellow", "pink"},
@@ -182,48 +185,61 @@ GARMENTS = {
     "sneakers": "sneakers, shoes, trainers",
     "hat": "hat, cap",
 }
+"""Garment -> nouns that name it, where these are not its own name alone."""
 WORN = ("top", "shirt", "t-shirt", "blouse", "sweater", "sweatshirt", "jumper", "cardigan", "blazer", "coat", "jacket",
         "vest", "cape", "hoodie", "dress", "suit", "romper")  # fmt: skip
 """Garments of the upper body, whose color a person's clothes are called by."""
 CARRIED = ("bag", "purse", "wallet", "sunglasses", "glasses", "hat", "scarf", "belt", "necklace", "watch", "bracelet")
-PLURAL = ("pants", "jeans", "leggings", "shorts", "stockings", "tights", "shoes", "boots", "sneakers", "sandals", "heels",
-          "pumps", "flats", "loafers", "socks", "gloves", "sunglasses", "glasses", "skis", "scissors", "wedges",
-          "trousers", "trainers", "earrings")  # fmt: skip
+"""What a person carries or wears that a phrase may name without a color."""
+PLURAL = ("pants", "jeans", "leggings", "shorts", "stockings", "tights", "shoes", "boots", "sneakers", "sandals",
+          "heels", "pumps", "flats", "loafers", "socks", "gloves", "sunglasses", "glasses", "skis", "scissors",
+          "wedges", "trousers", "trainers", "earrings")  # fmt: skip
+"""Nouns that take no article."""
 
 TAILS = {
-    "person": "walking, running, standing, jogging, dancing, jumping, sitting, waiting, talking, looking around, turning around, "
-    "moving, kneeling, bending down, leaning, posing, playing, crouching, smiling, waving, working, crossing {place}, "
-    "walking along {place}, walking across {place}, running on {place}, running along {place}, standing on {place}, standing in {place}, "
-    "jumping over {thing}, jumping off {thing}, jumping on {thing}, sitting on {thing}, looking at {thing}, playing with {thing}, "
-    "walking towards {thing}, pulled by {thing}, in front of {thing}, behind {thing}, dancing on {place}, riding along {place}, "
-    "coming down {place}, performing on {place}, speaking to {thing}, carrying {thing}, pushing {thing}, leaving {place}, "
-    "entering {place}, who walks away, who leaves, that is moving, walking alone, leading the race, in the race, "
-    "ahead of the others, following {thing}, being chased, on {place}, in {place}",
-    "animal": "running, walking, standing, lying down, sleeping, jumping, playing, eating, sitting, sniffing the ground, moving, "
-    "running on {place}, walking on {place}, standing in {place}, lying on {thing}, chasing {thing}, jumping over {thing}, "
-    "walking along {place}, next to {thing}, in front of {thing}, looking at {thing}, drinking, grazing on {place}",
-    "vehicle": "driving, moving, turning, parked, passing by, driving along {place}, driving on {place}, parked on {place}, "
-    "turning around {place}, moving through {place}, coming down {place}, drifting on {place}, in front of {thing}, "
-    "passing {thing}, stopping at {place}, crossing {place}, racing on {place}, that drives away, leaving {place}",
-    "air": "flying, in the air, in the sky, hovering, flying over {place}, landing on {place}, gliding, taking off, falling",
+    "person": "walking, running, standing, jogging, dancing, jumping, sitting, waiting, talking, looking around, "
+    "turning around, moving, kneeling, bending down, leaning, posing, playing, crouching, smiling, waving, working, "
+    "crossing {place}, walking along {place}, walking across {place}, running on {place}, running along {place}, "
+    "standing on {place}, standing in {place}, jumping over {thing}, jumping off {thing}, jumping on {thing}, sitting "
+    "on {thing}, looking at {thing}, playing with {thing}, walking towards {thing}, pulled by {thing}, in front of "
+    "{thing}, behind {thing}, dancing on {place}, riding along {place}, coming down {place}, performing on {place}, "
+    "speaking to {thing}, carrying {thing}, pushing {thing}, leaving {place}, entering {place}, who walks away, who "
+    "leaves, that is moving, walking alone, leading the race, in the race, ahead of the others, following {thing}, "
+    "being chased, on {place}, in {place}",
+    "animal": "running, walking, standing, lying down, sleeping, jumping, playing, eating, sitting, sniffing the "
+    "ground, moving, running on {place}, walking on {place}, standing in {place}, lying on {thing}, chasing {thing}, "
+    "jumping over {thing}, walking along {place}, next to {thing}, in front of {thing}, looking at {thing}, drinking, "
+    "grazing on {place}",
+    "vehicle": "driving, moving, turning, parked, passing by, driving along {place}, driving on {place}, parked on "
+    "{place}, turning around {place}, moving through {place}, coming down {place}, drifting on {place}, in front of "
+    "{thing}, passing {thing}, stopping at {place}, crossing {place}, racing on {place}, that drives away, leaving "
+    "{place}",
+    "air": "flying, in the air, in the sky, hovering, flying over {place}, landing on {place}, gliding, taking off, "
+    "falling",
     "water": "sailing, floating, on the water, moving on {place}, driving on {place}, passing {thing}",
-    "thing": "lying on {thing}, standing on {thing}, held in a hand, on {place}, on {thing}, moving, rolling, being moved, in front of {thing}, "
-    "being held, next to {thing}, behind {thing}, hanging, falling, blown by the wind, placed on {thing}, carried by {thing}",
+    "thing": "lying on {thing}, standing on {thing}, held in a hand, on {place}, on {thing}, moving, rolling, being "
+    "moved, in front of {thing}, being held, next to {thing}, behind {thing}, hanging, falling, blown by the wind, "
+    "placed on {thing}, carried by {thing}",
 }
 """Group -> what may follow the noun without being seen; ``{place}`` and ``{thing}`` are filled in."""
-PLACES = ("the street, the road, the beach, the grass, the field, the snow, the water, the track, the bridge, the park, the "
-          "pavement, the sidewalk, the stage, the floor, the ground, the highway, the parking lot, the court, the room, the "
-          "garden, the forest, the mountain road, the lake, the river, the sea, the sand, the pool, the stairs, the path, "
-          "the crossing, the square, the office, the kitchen, the hall, the ice, the runway, the roundabout").split(", ")  # fmt: skip
-THINGS = ("the wall, the fence, the tree, the trees, the window, the door, the ramp, the shelf, the rocks, the building, the "
-          "house, the crowd, a hand, the man, the woman, the child, the ball, the bushes, the pole, the goal, the obstacle, "
-          "the curtain, the box, the statue, the barrier, the others, the camera, the audience, the shadow").split(", ")  # fmt: skip
+PLACES = ("the street", "the road", "the beach", "the grass", "the field", "the snow", "the water", "the track",
+          "the bridge", "the park", "the pavement", "the sidewalk", "the stage", "the floor", "the ground",
+          "the highway", "the parking lot", "the court", "the room", "the garden", "the forest", "the mountain road",
+          "the lake", "the river", "the sea", "the sand", "the pool", "the stairs", "the path", "the crossing",
+          "the square", "the office", "the kitchen", "the hall", "the ice", "the runway", "the roundabout")  # fmt: skip
+"""What fills ``{place}``."""
+THINGS = ("the wall", "the fence", "the tree", "the trees", "the window", "the door", "the ramp", "the shelf",
+          "the rocks", "the building", "the house", "the crowd", "a hand", "the man", "the woman", "the child",
+          "the ball", "the bushes", "the pole", "the goal", "the obstacle", "the curtain", "the box", "the statue",
+          "the barrier", "the others", "the camera", "the audience", "the shadow")  # fmt: skip
+"""What fills ``{thing}`` where it is nothing in the scene."""
 
 GROUP_OF = {"airplane": "air", "bird": "animal", "kite": "air", "boat": "water", "person": "person"}
 for _name in GROUPS["animal"].split():
     GROUP_OF.setdefault(_name, "animal")
 for _name in GROUPS["vehicle"].split():
     GROUP_OF.setdefault(_name, "vehicle")
+"""Class -> group of ``TAILS``; those that are not here are "thing"."""
 
 
 def nouns_of(name: str) -> list[str]:
