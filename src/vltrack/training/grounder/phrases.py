@@ -11,6 +11,7 @@ from vltrack.training.grounder import lexicon
 from vltrack.training.grounder.lexicon import COLORS, CONFUSED, GARMENTS, GROUPS, PEOPLE, ROLES, TAILS, nouns_of
 
 Rng = np.random.Generator
+_Made = tuple[str, str, set[int]] | None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -39,20 +40,30 @@ class Thing:
 
     @property
     def center(self) -> tuple[float, float]:
+        """x and y of the middle of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
     @property
     def width(self) -> float:
+        """Of the box, in pixels."""
         return self.box[2] - self.box[0]
 
     @property
     def height(self) -> float:
+        """Of the box, in pixels."""
         return self.box[3] - self.box[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phrase:
-    """A sentence and what it names: thing ``target`` (-1: nothing), its ``part`` ("", "head", "pair") or ``partner``."""
+    """A sentence and what it names.
+
+    Attributes:
+        text: the sentence.
+        target: index of the thing; -1 for nothing in the scene.
+        part: "" for the thing itself, "head" for the head of it, "pair" for it together with ``partner``.
+        partner: index of the second thing of a pair, else -1.
+    """
 
     text: str
     target: int
@@ -82,6 +93,8 @@ def draw_phrase(things: Sequence[Thing], size: tuple[float, float], rng: Rng, *,
 
 
 class _Writer:
+    """Writes phrases about the things of one scene."""
+
     def __init__(self, things: Sequence[Thing], size: tuple[float, float], rng: Rng) -> None:
         self.things, self.size, self.rng = things, size, rng
 
@@ -91,6 +104,7 @@ class _Writer:
     # -- one thing ------------------------------------------------------------------------------------------
 
     def one(self) -> Phrase | None:
+        """A phrase that names one thing: one written for it, or a description."""
         known = [i for i, thing in enumerate(self.things) if thing.known and thing.name]
         if not known:
             return None
@@ -106,17 +120,32 @@ class _Writer:
         return None if text is None else Phrase(text=self.tail(text, i), target=i)
 
     def same(self, i: int, j: int) -> bool:
+        """Whether one noun may name both things."""
         return _alike(self.things[i].name, self.things[j].name)
 
     def describe(self, i: int, *, short: bool = False) -> str | None:
         """A noun phrase that fits only thing ``i``, or None."""
-        thing, rng = self.things[i], self.rng
         noun, rivals = self.noun(i)
-        parts = {"before": [], "after": []}  # type: dict[str, list[str]]
-        makers = [self.by_color, self.by_garment, self.by_size, self.by_side, self.by_depth, self.by_order, self.by_relation]
+        parts = self.set_apart(i, rivals)
+        if parts is None:
+            return None
+        phrase = " ".join([*parts["before"], noun, *parts["after"]])
+        roll = self.rng.random()
+        if roll < 0.8 or short:
+            return f"the {phrase}"
+        if roll < 0.9 and self.things[i].name not in lexicon.PLURAL:
+            return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+        return phrase
+
+    def set_apart(self, i: int, rivals: set[int]) -> dict[str, list[str]] | None:
+        """What to say before and after the noun so that no rival is left; None where that was not found."""
+        rng = self.rng
+        parts: dict[str, list[str]] = {"before": [], "after": []}
+        looks = [self.by_color, self.by_garment]
+        makers = [*looks, self.by_size, self.by_side, self.by_depth, self.by_order, self.by_relation]
         order = [makers[k] for k in rng.permutation(len(makers))]
         if rng.random() < 0.5:  # colors and garments first: they are what people say
-            order = [self.by_color, self.by_garment, *order]
+            order = [*looks, *order]
         extra = (rng.random() < 0.5) + (rng.random() < 0.15)
         for maker in order:
             if not rivals and extra <= 0:
@@ -127,24 +156,14 @@ class _Writer:
             where, text, left = made
             if rivals and len(left) == len(rivals) and rng.random() < 0.7:
                 continue
-            if len(parts[where]) >= (2 if where == "before" else 2):
-                continue
-            if maker in (self.by_color, self.by_garment) and any(w in " ".join(parts["after"]) for w in text.split()[-1:]):
+            repeated = maker in looks and text.split()[-1] in " ".join(parts["after"])
+            if len(parts[where]) == 2 or repeated:
                 continue
             if not rivals:
                 extra -= 1
             parts[where].append(text)
             rivals = left
-        if rivals:
-            return None
-        after = parts["after"]
-        words = " ".join([*parts["before"], noun, *after])
-        roll = rng.random()
-        if roll < 0.8 or short:
-            return f"the {words}"
-        if roll < 0.9 and thing.name not in lexicon.PLURAL:
-            return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-        return words
+        return None if rivals else parts
 
     def noun(self, i: int) -> tuple[str, set[int]]:
         """A noun for a thing and the others that it may name."""
@@ -163,9 +182,10 @@ class _Writer:
             return self.pick(PEOPLE[gender].split(", ")), rivals
         if rng.random() < 0.08:
             for group, names in GROUPS.items():
-                members = names.replace("_", " ").split(" ") if "_" not in names else [n.replace("_", " ") for n in names.split()]
+                members = [name.replace("_", " ") for name in names.split()]
                 if thing.name in members:
-                    return group, {j for j, o in enumerate(self.things) if j != i and (o.name in members or self.same(i, j))}
+                    others = {j for j, o in enumerate(self.things) if j != i and o.name in members}
+                    return group, others | rivals
         nouns = nouns_of(thing.name)
         return (nouns[0] if rng.random() < 0.4 else self.pick(nouns)), rivals
 
@@ -183,10 +203,14 @@ class _Writer:
         return found
 
     def color_word(self, color: str) -> str:
+        """A word for a color, or two of them for "red and white"."""
         parts = color.split(" and ")
         return " and ".join(self.pick(COLORS.get(p, p).split(", ")) if p in COLORS else p for p in parts)
 
-    def by_color(self, i: int, rivals: set[int]) -> tuple[str, str, set[int]] | None:
+    # What sets a thing apart: where to say it ("before" or "after" the noun), the text, and the rivals left.
+
+    def by_color(self, i: int, rivals: set[int]) -> _Made:
+        """Color of a thing, or of a person's clothes."""
         thing = self.things[i]
         if thing.name == "person":
             color = _clothing(thing)
@@ -194,14 +218,14 @@ class _Writer:
             if not color:
                 return None
             word = self.color_word(color)
-            style = self.pick(("in {c}", "in {c}", "wearing {c}", "dressed in {c}", "in {c} clothes", "in the {c} outfit", "in {c} uniform"))
-            return "after", style.format(c=word), left
+            return "after", self.pick(_DRESSED).format(c=word), left
         if not thing.color or thing.color == "mixed":
             return None
         left = {j for j in rivals if _may_be(self.things[j].color, thing.color)}
         return "before", self.color_word(thing.color), left
 
-    def by_garment(self, i: int, rivals: set[int]) -> tuple[str, str, set[int]] | None:
+    def by_garment(self, i: int, rivals: set[int]) -> _Made:
+        """A garment with its color, or what a person carries."""
         thing = self.things[i]
         options = [g for g, c in thing.garments.items() if c or g in lexicon.CARRIED]
         if not options:
@@ -215,17 +239,24 @@ class _Writer:
                 left.add(j)
             elif self.things[j].name == "person" and "top" in other and garment not in ("top", "shirt"):
                 left.add(j)  # little is known of this person's clothes
-        noun = self.pick(GARMENTS.get(garment, garment).split(", ")) if self.rng.random() < 0.6 else (
-            "shirt" if garment == "top" else garment)  # fmt: skip
+        if self.rng.random() < 0.6:
+            noun = self.pick(GARMENTS.get(garment, garment).split(", "))
+        else:
+            noun = "shirt" if garment == "top" else garment
         what = f"{self.color_word(color)} {noun}" if color else noun
         if garment == "hair":
             return "after", self.pick(("with {w}", "with long {w}", "with {w}")).format(w=what), left
         article = "" if noun in lexicon.PLURAL else ("the " if self.rng.random() < 0.7 else "a ")
-        style = ("with {w}", "carrying {w}", "with {w}") if garment in ("bag", "purse", "wallet") else (
-            ("in {w}", "in {w}", "wearing {w}", "with {w}") if garment not in lexicon.CARRIED else ("with {w}", "wearing {w}"))  # fmt: skip
-        return "after", self.pick(style).format(w=article + what), left
+        if garment in ("bag", "purse", "wallet"):
+            styles: tuple[str, ...] = ("with {w}", "carrying {w}", "with {w}")
+        elif garment in lexicon.CARRIED:
+            styles = ("with {w}", "wearing {w}")
+        else:
+            styles = ("in {w}", "in {w}", "wearing {w}", "with {w}")
+        return "after", self.pick(styles).format(w=article + what), left
 
-    def by_size(self, i: int, rivals: set[int]) -> tuple[str, str, set[int]] | None:
+    def by_size(self, i: int, rivals: set[int]) -> _Made:
+        """Size beside the rivals, or in the image."""
         mine = self.things[i].width * self.things[i].height
         areas = {j: self.things[j].width * self.things[j].height for j in rivals}
         if rivals and all(mine > 1.5 * a for a in areas.values()):
@@ -239,7 +270,8 @@ class _Writer:
             return "before", self.pick(("small", "little")), rivals
         return None
 
-    def by_side(self, i: int, rivals: set[int]) -> tuple[str, str, set[int]] | None:
+    def by_side(self, i: int, rivals: set[int]) -> _Made:
+        """Side of the rivals, or of the image."""
         x, y = self.things[i].center
         w, h = self.size
         gap = 0.04
@@ -253,7 +285,8 @@ class _Writer:
             side = self.pick(sides)
             if self.rng.random() < 0.25:
                 return "before", self.pick((side, f"{side}most")) if rivals else side, set()
-            styles = ("on the {s}", "on the {s}", "on the {s} side", "at the {s}", "to the {s}", "on the far {s}", "in the {s} lane" if self.things[i].name in ("car", "truck", "bus", "motorcycle") else "on the {s}")  # noqa: E501
+            lane = self.things[i].name in ("car", "truck", "bus", "motorcycle")
+            styles = (*_SIDES, "in the {s} lane" if lane else "on the {s}")
             return "after", self.pick(styles).format(s=side), set()
         if rivals and all(y < oy - 1.5 * gap * h for _, oy in other):
             return "after", self.pick(("at the top", "above the others", "on top", "in the upper part")), set()
@@ -263,18 +296,20 @@ class _Writer:
             return "after", self.pick(("in the middle", "in the center", "in the centre")), set()
         return None
 
-    def by_depth(self, i: int, rivals: set[int]) -> tuple[str, str, set[int]] | None:
+    def by_depth(self, i: int, rivals: set[int]) -> _Made:
+        """Nearest or farthest of its kind: lower and larger than all rivals, or higher and smaller."""
         if not rivals:
             return None
         thing = self.things[i]
         others = [self.things[j] for j in rivals]
         if all(thing.box[3] > o.box[3] + 0.03 * self.size[1] and thing.height > 1.25 * o.height for o in others):
-            return "after", self.pick(("in front", "in the foreground", "closest to the camera", "at the front", "nearest")), set()
+            return "after", self.pick(_NEAR), set()
         if all(thing.box[3] < o.box[3] - 0.03 * self.size[1] and thing.height * 1.25 < o.height for o in others):
-            return "after", self.pick(("at the back", "in the background", "far away", "behind the others", "in the distance", "farthest away")), set()
+            return "after", self.pick(_FAR), set()
         return None
 
-    def by_order(self, i: int, rivals: set[int]) -> tuple[str, str, set[int]] | None:
+    def by_order(self, i: int, rivals: set[int]) -> _Made:
+        """Place in the row of its kind, from the left or the right."""
         if not 2 <= len(rivals) <= 6 or self.rng.random() < 0.4:
             return None
         line = sorted([i, *rivals], key=lambda j: self.things[j].center[0])
@@ -283,16 +318,18 @@ class _Writer:
             return None
         rank = line.index(i)
         if len(line) % 2 and rank == len(line) // 2 and self.rng.random() < 0.7:
-            return "after", self.pick(("in the middle", "in the center", "between the others", "in the middle of the group")), set()
+            return "after", self.pick(_AMIDST), set()
         names = ("first", "second", "third", "fourth")
         if rank < 3 and self.rng.random() < 0.5:
-            return "before", names[rank], set() if not self.rng.random() else set(rivals)
+            self.rng.random()  # not used; it keeps the draws that follow those of earlier runs
+            return "before", names[rank], rivals  # from which side is not said
         if rank < 3:
             return "after", f"that is {names[rank]} from the left", set()
         back = len(line) - 1 - rank
         return ("after", f"that is {names[back]} from the right", set()) if back < 3 else None
 
-    def by_relation(self, i: int, rivals: set[int]) -> tuple[str, str, set[int]] | None:
+    def by_relation(self, i: int, rivals: set[int]) -> _Made:
+        """A relation to a thing that is the only one of its kind."""
         options = [
             j for j, o in enumerate(self.things)
             if o.known and o.name and not self.same(i, j) and sum(_alike(o.name, p.name) for p in self.things) == 1
@@ -324,6 +361,7 @@ class _Writer:
     # -- parts and pairs ------------------------------------------------------------------------------------
 
     def head(self) -> Phrase | None:
+        """A phrase that names the head of one person."""
         known = [i for i, t in enumerate(self.things) if t.known and t.head is not None]
         if not known:
             return None
@@ -350,65 +388,70 @@ class _Writer:
         return Phrase(text=self.tail(text, i), target=i, part="head")
 
     def pair(self) -> Phrase | None:
+        """A phrase that names a rider with the mount, or two people side by side."""
         found = []
         for i, person in enumerate(self.things):
             if person.name != "person" or not person.known:
                 continue
             for j, other in enumerate(self.things):
-                if j == i or not other.known:
-                    continue
-                if other.name in _MOUNTS and "on" in _relations(person, other):
-                    found.append((i, j))
-                elif other.name == "person" and j > i and _couple(person, other):
+                rides = other.name in _MOUNTS and "on" in _relations(person, other)
+                beside = other.name == "person" and j > i and _couple(person, other)
+                if j != i and other.known and (rides or beside):
                     found.append((i, j))
         if not found:
             return None
         i, j = found[int(self.rng.integers(len(found)))]
-        other = self.things[j].name
-        same = sum(self.things[b].name == other for _, b in found)
-        if same > 1 or (other == "person" and sum(t.name == "person" for t in self.things) > 3):
+        name = self.things[j].name
+        same = sum(self.things[b].name == name for _, b in found)
+        if same > 1 or (name == "person" and sum(t.name == "person" for t in self.things) > 3):
             return None
-        if other == "person":
-            text = self.pick(("the couple", "the two people", "the pair", "the two of them", "the man and the woman",
-                              "two people side by side", "the couple walking side by side"))  # fmt: skip
+        if name == "person":
+            text = self.pick(_COUPLES)
         else:
-            mount = self.pick(nouns_of(other))
-            rider = self.pick([*ROLES.get(other, "rider").split(", "), "person", "man", "woman"])
-            text = self.pick((f"the {mount} and its rider", f"the {rider} and the {mount}", f"the {mount} with its rider",
-                              f"the {rider} with the {mount}", f"the {mount} with the {rider}", f"the {rider} on the {mount}",
-                              f"the {mount} ridden by the {rider}"))  # fmt: skip
+            mount = self.pick(nouns_of(name))
+            rider = self.pick([*ROLES.get(name, "rider").split(", "), "person", "man", "woman"])
+            text = self.pick(_RIDERS).format(mount=mount, rider=rider)
         return Phrase(text=self.tail(text, i), target=i, part="pair", partner=j)
 
     # -- nothing --------------------------------------------------------------------------------------------
 
     def absent(self) -> Phrase | None:
         """A sentence that nothing fits: a class that is not there, or the right noun with a wrong color."""
+        return self.wrong_color() if self.rng.random() < 0.45 else self.missing()
+
+    def wrong_color(self) -> Phrase | None:
+        """The noun of a thing with a color that nothing of its kind has."""
         rng = self.rng
-        if rng.random() < 0.45:
-            clear = [t for t in self.things if t.known and t.name and t.color not in ("", "mixed") and t.name != "person"]
-            people = [t for t in self.things if t.known and t.name == "person" and _clothing(t)]
-            pool = clear if clear and (not people or rng.random() < 0.5) else people
-            if not pool:
-                return None
-            thing = pool[int(rng.integers(len(pool)))]
-            alike = [o for o in self.things if _alike(thing.name, o.name)]
-            colors = [_clothing(o) if thing.name == "person" else o.color for o in alike]
-            worn = {c for o in alike for value in o.garments.values() for c in value.split(" and ")}
-            wrong = [c for c in COLORS if not any(_may_be(c, own) for own in colors) and c not in worn]
-            if not wrong or any(not c for c in colors):
-                return None
-            color = self.color_word(self.pick(wrong))
-            if thing.name == "person":
-                gender = thing.gender if thing.gender else self.pick(("", "man", "woman"))
-                text = f"the {self.pick(PEOPLE[gender].split(', '))} in {color}"
-                if rng.random() < 0.4:
-                    text = f"the {self.pick(PEOPLE[gender].split(', '))} in the {color} {self.pick(('shirt', 'jacket', 'coat', 'dress', 'top'))}"
-            else:
-                text = f"the {color} {self.pick(nouns_of(thing.name))}"
-            return Phrase(text=self.tail(text, -1) if rng.random() < 0.3 else text, target=-1)
+        clear = [t for t in self.things if t.known and t.name not in ("", "person") and t.color not in ("", "mixed")]
+        people = [t for t in self.things if t.known and t.name == "person" and _clothing(t)]
+        pool = clear if clear and (not people or rng.random() < 0.5) else people
+        if not pool:
+            return None
+        thing = pool[int(rng.integers(len(pool)))]
+        alike = [o for o in self.things if _alike(thing.name, o.name)]
+        colors = [_clothing(o) if thing.name == "person" else o.color for o in alike]
+        worn = {c for o in alike for value in o.garments.values() for c in value.split(" and ")}
+        wrong = [c for c in COLORS if not any(_may_be(c, own) for own in colors) and c not in worn]
+        if not wrong or any(not c for c in colors):
+            return None
+        color = self.color_word(self.pick(wrong))
+        if thing.name == "person":
+            gender = thing.gender if thing.gender else self.pick(("", "man", "woman"))
+            text = f"the {self.pick(PEOPLE[gender].split(', '))} in {color}"
+            if rng.random() < 0.4:
+                noun, garment = self.pick(PEOPLE[gender].split(", ")), self.pick(_UPPER)
+                text = f"the {noun} in the {color} {garment}"
+        else:
+            text = f"the {color} {self.pick(nouns_of(thing.name))}"
+        return Phrase(text=self.tail(text, -1) if rng.random() < 0.3 else text, target=-1)
+
+    def missing(self) -> Phrase | None:
+        """A noun of a class that the scene does not show."""
+        rng = self.rng
         names = [n for n in (*lexicon.SYNONYMS, *_ABSENT) if not any(_alike(n, o.name) for o in self.things)]
         name = self.pick(names)
-        noun = self.pick(nouns_of(name)) if name != "person" else self.pick(PEOPLE[self.pick(("", "man", "woman"))].split(", "))
+        people = PEOPLE[self.pick(("", "man", "woman"))].split(", ") if name == "person" else []
+        noun = self.pick(people or nouns_of(name))
         if any(_alike(noun, o.name) for o in self.things):
             return None
         if rng.random() < 0.4:
@@ -417,19 +460,33 @@ class _Writer:
         if rng.random() < 0.3:
             shown = [o.name for o in self.things if o.name]
             if shown:
-                text = f"{text} {self.pick(('next to', 'on', 'behind', 'in front of', 'near'))} the {self.pick(nouns_of(self.pick(shown)))}"
+                link = self.pick(("next to", "on", "behind", "in front of", "near"))
+                text = f"{text} {link} the {self.pick(nouns_of(self.pick(shown)))}"
         else:
             text = self.tail(text, -1)
         return Phrase(text=text, target=-1)
 
 
+_DRESSED = ("in {c}", "in {c}", "wearing {c}", "dressed in {c}", "in {c} clothes", "in the {c} outfit",
+            "in {c} uniform")  # fmt: skip
+_UPPER = ("shirt", "jacket", "coat", "dress", "top")
+_SIDES = ("on the {s}", "on the {s}", "on the {s} side", "at the {s}", "to the {s}", "on the far {s}")
+_NEAR = ("in front", "in the foreground", "closest to the camera", "at the front", "nearest")
+_FAR = ("at the back", "in the background", "far away", "behind the others", "in the distance", "farthest away")
+_AMIDST = ("in the middle", "in the center", "between the others", "in the middle of the group")
+_COUPLES = ("the couple", "the two people", "the pair", "the two of them", "the man and the woman",
+            "two people side by side", "the couple walking side by side")  # fmt: skip
+_RIDERS = ("the {mount} and its rider", "the {rider} and the {mount}", "the {mount} with its rider",
+           "the {rider} with the {mount}", "the {mount} with the {rider}", "the {rider} on the {mount}",
+           "the {mount} ridden by the {rider}")  # fmt: skip
 _MOUNTS = ("bicycle", "motorcycle", "horse", "skis", "snowboard", "skateboard", "surfboard", "elephant")
 _ABSENT = (
     "dragon", "penguin", "castle", "rocket", "tractor", "lion", "tiger", "monkey", "snake", "fish", "dolphin", "whale",
-    "camel", "crocodile", "helicopter", "tank", "robot", "statue", "piano", "guitar", "violin", "drum", "helmet", "crown",
-    "ladder", "crane", "excavator", "wheelchair", "stroller", "balloon", "flag", "lamp", "fountain", "windmill", "lighthouse",
-    "kangaroo", "rabbit", "squirrel", "frog", "turtle", "butterfly", "spider", "pumpkin", "candle", "mirror", "trumpet",
-    "snowman", "unicorn", "ghost", "alien", "knight", "ostrich", "panda", "koala", "wolf", "fox", "deer", "pig", "submarine",
+    "camel", "crocodile", "helicopter", "tank", "robot", "statue", "piano", "guitar", "violin", "drum", "helmet",
+    "crown", "ladder", "crane", "excavator", "wheelchair", "stroller", "balloon", "flag", "lamp", "fountain", "windmill",
+    "lighthouse", "kangaroo", "rabbit", "squirrel", "frog", "turtle", "butterfly", "spider", "pumpkin", "candle",
+    "mirror", "trumpet", "snowman", "unicorn", "ghost", "alien", "knight", "ostrich", "panda", "koala", "wolf", "fox",
+    "deer", "pig", "submarine",
 )  # fmt: skip
 _SAID = {
     "next to": ("next to", "beside", "near", "close to", "by"),
@@ -455,6 +512,7 @@ def _alike(a: str, b: str) -> bool:
 
 
 def _alike_garment(a: str, b: str) -> bool:
+    """Whether one garment may be called by the other's name."""
     upper = (*lexicon.WORN, "top")
     if a in upper and b in upper:
         return True
@@ -476,6 +534,7 @@ def _clothing(thing: Thing) -> str:
 
 
 def _couple(a: Thing, b: Thing) -> bool:
+    """Whether two people of one size are side by side."""
     down = min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
     across = max(a.box[0], b.box[0]) - min(a.box[2], b.box[2])
     return down > 0.75 * max(a.height, b.height) and -0.4 * min(a.width, b.width) < across < 0.4 * max(a.width, b.width)
@@ -498,9 +557,10 @@ def _relations(a: Thing, b: Thing, *, loose: bool = False) -> list[str]:
     if abs(down) * slack > 1.5 * abs(along) and drop > -0.3 * slack * min(a.height, b.height):
         found.append("above" if down > 0 else "below")
     overlap = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
-    if a.name == "person" and b.name in (*_MOUNTS, "bench", "chair", "couch", "bed", "boat"):
-        if overlap > 0.4 * min(a.width, b.width) and drop < 0 and b.box[3] > a.box[1] + 0.6 * a.height and by > ay:
-            found.append("on")
+    seat = a.name == "person" and b.name in (*_MOUNTS, "bench", "chair", "couch", "bed", "boat")
+    beneath = overlap > 0.4 * min(a.width, b.width) and drop < 0 and b.box[3] > a.box[1] + 0.6 * a.height and by > ay
+    if seat and beneath:
+        found.append("on")
     small = b.width * b.height < 0.35 * slack * a.width * a.height
     inside = a.box[0] - 0.2 * a.width < bx < a.box[2] + 0.2 * a.width and a.box[1] < by < a.box[3]
     if a.name == "person" and small and inside and b.name not in ("person", "car", "traffic light", "bench"):
