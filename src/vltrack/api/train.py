@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ class TrainedModel:
 def train(
     name: str,
     *,
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     out: str | Path,
     size: str = "tiny",
     start: str | Path | None = None,
@@ -52,13 +53,14 @@ def train(
     quiet: bool = True,
     reporter: Reporter = QUIET,
 ) -> TrainedModel:
-    """Train a tracker on still images by its recipe (docs/train.md).
+    """Train a tracker on still images, or the grounder, by its recipe (docs/train.md).
 
     Args:
-        name, size: tracker and size, such as ``litetrack`` and ``tiny``.
-        data: folder of training images.
+        name, size: tracker and size, such as ``litetrack`` and ``tiny``; or ``grounder``.
+        data: folder of training images; the grounder takes several.
         out: folder of the run: log, checkpoints, weights; new or empty unless ``resume``.
-        start: weights (.safetensors) to start from, or the folder of a run to continue with its next part.
+        start: weights (.safetensors) to start from, or the folder of a run to continue with its next part; for
+            the grounder the detector's weights (.npz).
         part: ``twins`` for the last part, distractor fine-tuning.
         resume: continue the run in ``out`` from its last checkpoint.
         settings: fields of the recipe as text, such as ``{"learning_rate": "1e-4"}``.
@@ -86,39 +88,90 @@ def train(
     """
     from vltrack.models import MODELS
 
-    name, data, out = known_name(name, MODELS), Path(data), Path(out)
-    if name not in MODELS:
-        raise UsageError(f"No tracker is called {printable(name)!r}.", hint=did_you_mean(name, MODELS))
-    check_choice("size", size, tuple(MODELS[name].sizes))
+    known = (*MODELS, "grounder")
+    name, out = known_name(name, known), Path(out)
+    folders = [Path(folder) for folder in ([data] if isinstance(data, str | Path) else data)]
+    if name not in known:
+        raise UsageError(f"No tracker is called {printable(name)!r}.", hint=did_you_mean(name, known))
+    check_choice("size", size, ("tiny",) if name == "grounder" else tuple(MODELS[name].sizes))
     check_choice("device", device, DEVICES)
     if part is not None:
         check_choice("part", part, ("twins",))
-    if not data.is_dir():
-        raise DataError(f"{printable(data)} is not a folder of training images.", hint="See docs/train.md.")
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{printable(folder)} is not a folder of training images.", hint="See docs/train.md.")
     check_folder(out)
     if not resume:
         check_empty(out, hint="Pass resume (--resume) to continue, or choose another folder (--out).")
+    if name == "grounder":
+        if part is not None:
+            raise UsageError(f"The grounder is trained in one go, without part {part!r}.", hint="Leave out --part.")
+        changes = {"steps": steps, "batch": batch, "seed": seed}
+        return _train_grounder(folders, out, start, settings or {}, changes, processes or 1, reporter)
+    if len(folders) != 1:
+        raise UsageError(f"A tracker is trained on one folder, got {len(folders)}.", hint="Give data (--data) once.")
 
     from vltrack.training.launch import main_train
 
     options: dict[str, object] = {
-        "model": name, "size": size, "data": data, "out": out, "start": start, "part": part, "resume": resume,
+        "model": name, "size": size, "data": folders[0], "out": out, "start": start, "part": part, "resume": resume,
         "settings": dict(settings or {}), "steps": steps, "batch": batch, "seed": seed, "processes": processes,
         "device": device, "quiet": quiet,
     }  # fmt: skip
+    with _interruptible(out), _progress(reporter) as progress:
+        code = main_train(options, progress)
+    if code:
+        raise VltrackError(f"A training process failed with status {code}.", hint="Its error is above.")
+    return TrainedModel(out=out, weights=out / f"{name}-{size}.safetensors")
+
+
+def _train_grounder(
+    folders: Sequence[Path],
+    out: Path,
+    detector: str | Path | None,
+    settings: Mapping[str, str],
+    changes: Mapping[str, Any],
+    processes: int,
+    reporter: Reporter,
+) -> TrainedModel:
+    if detector is None or not Path(detector).is_file():
+        raise DataError(
+            f"The grounder starts from the detector's weights, got {detector}.",
+            hint="Give start (--start) the .npz of PicoDet-S; docs/train.md says where it comes from.",
+        )
+    from vltrack.training.grounder.loop import GrounderRecipe, train_grounder
+    from vltrack.training.launch import with_setting
+
+    recipe = replace(GrounderRecipe(), **{key: value for key, value in changes.items() if value is not None})
+    for key, text in settings.items():
+        recipe = with_setting(recipe, key, text)
+    with _interruptible(out), _progress(reporter) as progress:
+        weights = train_grounder(folders, Path(detector), out, recipe, workers=processes, progress=progress)
+    return TrainedModel(out=out, weights=weights)
+
+
+@contextmanager
+def _progress(reporter: Reporter) -> Iterator[Callable[[int, int, str], None]]:
+    """A function that shows the steps done, of all, and a line of text."""
     began = time.monotonic()
     first: int | None = None
+    with reporter.bar("training", None) as bar:
+
+        def progress(done: int, total: int, text: str) -> None:
+            nonlocal first
+            first = done if first is None else first
+            rate = (done - first) / max(time.monotonic() - began, 1e-9)
+            left = f"  {time_left((total - done) / rate)}" if rate > 0 else ""
+            bar.show(done, f"step {done} of {total}  {text}{left}", total=total, force=True)
+
+        yield progress
+
+
+@contextmanager
+def _interruptible(out: Path) -> Iterator[None]:
+    """Turn Ctrl-C into a message that says what is kept."""
     try:
-        with reporter.bar("training", None) as bar:
-
-            def progress(done: int, total: int, text: str) -> None:
-                nonlocal first
-                first = done if first is None else first
-                rate = (done - first) / max(time.monotonic() - began, 1e-9)
-                left = f"  {time_left((total - done) / rate)}" if rate > 0 else ""
-                bar.show(done, f"step {done} of {total}  {text}{left}", total=total, force=True)
-
-            code = main_train(options, progress)
+        yield
     except KeyboardInterrupt as stop:
         kept = (out / "last.json").exists()
         raise Interrupted(
@@ -126,9 +179,6 @@ def train(
             if kept
             else "interrupted before the first checkpoint; with resume (--resume) the run starts over."
         ) from stop
-    if code:
-        raise VltrackError(f"A training process failed with status {code}.", hint="Its error is above.")
-    return TrainedModel(out=out, weights=out / f"{name}-{size}.safetensors")
 
 
 def import_weights(

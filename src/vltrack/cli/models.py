@@ -17,12 +17,15 @@ from vltrack.core.files import printable
 
 
 def train(
-    name: Annotated[str, Argument(help="aitrack, all-in-one, bit-tracker, litetrack or sa-tracker.")],
-    data: Annotated[Path, Option(help="Folder of training images (docs/train.md).")],
+    name: Annotated[str, Argument(help="aitrack, all-in-one, bit-tracker, litetrack, sa-tracker, or grounder.")],
+    data: Annotated[list[Path], Option(help="Folder of training images (docs/train.md); the grounder takes several.")],
     out: Annotated[Path, Option(help="Folder of this run: log, checkpoints, weights.")],
     size: Annotated[str, Option(help="tiny, base, or another that `vltrack models` lists.")] = "tiny",
     start: Annotated[
-        Path | None, Option(help="Weights (.safetensors) to start from, or the folder of a run to follow up.")
+        Path | None,
+        Option(
+            help="Weights (.safetensors) to start from, or the folder of a run to follow up; the grounder's detector."
+        ),
     ] = None,
     part: Annotated[
         str | None, Option(help="`twins`: the last part, distractor fine-tuning, in which only the text decides.")
@@ -41,10 +44,11 @@ def train(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Train a tracker on still images. Ctrl-C keeps the last checkpoint; --resume continues from it.
+    """Train a tracker on still images, or the grounder. Ctrl-C keeps the last checkpoint; --resume continues from it.
 
     \b
     vltrack train litetrack --size tiny --data images --out runs/litetrack-tiny
+    vltrack train grounder --data images --data more --start picodet_s.npz --out runs/grounder
     """
     done = vltrack.train(
         name, data=data, out=out, size=size, start=start, part=part, resume=resume,

@@ -22,7 +22,7 @@ from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, State
 from vltrack.core.files import sha256_bytes, write_bytes, write_text
 from vltrack.core.json_io import read_json
 from vltrack.nn.device import freezable
-from vltrack.training.recipes import TrainConfig, to_dict
+from vltrack.training.recipes import to_dict
 
 MAX_CONFIG_BYTES = 1 << 20
 
@@ -83,8 +83,8 @@ class RunState:
     step: int = 0
 
 
-def save_state(out: Path, state: RunState, config: TrainConfig) -> None:
-    """Write step-N.safetensors, then last.json with its name and sha256, then remove the one before.
+def save_state(out: Path, state: RunState, config: Any) -> None:
+    """Write step-N.safetensors, then last.json with its name, sha256 and ``config``, then remove the one before.
 
     Raises ``ResourceError`` where it cannot be written; the checkpoint before is kept.
     """

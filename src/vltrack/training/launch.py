@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound, did_you_mean
 from vltrack.core.threads import PASSIVE
@@ -19,6 +19,8 @@ from vltrack.training import recipes
 from vltrack.training.publish import publish
 from vltrack.training.recipes import TrainConfig, keys
 
+Recipe = TypeVar("Recipe")
+"""A frozen dataclass of settings: ``TrainConfig``, or the grounder's."""
 Progress = Callable[[int, int, str], None]
 """Called with the finished steps, all steps, and a line of losses and speed."""
 
@@ -91,7 +93,7 @@ def configured(options: Mapping[str, Any]) -> TrainConfig:
         if options.get(key) is not None:
             config = replace(config, **{key: options[key]})
     for key, text in (options.get("settings") or {}).items():
-        config = _with(config, key, text)
+        config = with_setting(config, key, text)
     return config
 
 
@@ -112,7 +114,7 @@ def _recipe(name: str, start: str, *, distractors: bool) -> TrainConfig:
     return config if known is RECIPES else replace(config, start=start)
 
 
-def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:
+def with_setting(config: Recipe, key: str, text: str) -> Recipe:
     """``config`` with one setting changed: ``steps`` or, one level down, ``pairs.negative_share``."""
     group, _, name = key.rpartition(".")
     owner: Any = config if not group else getattr(config, group) if group in keys(config) else None
@@ -121,11 +123,9 @@ def _with(config: TrainConfig, key: str, text: str) -> TrainConfig:
         fields = {k: f for f, k in keys(owner).items() if not is_dataclass(getattr(owner, f))}
     if name not in fields or name in ("model", "size"):
         near = did_you_mean(name, fields) if fields else ""
-        raise ConfigError(
-            f"train has no setting {key!r}.", hint=f"{near} See TrainConfig in training/recipes.py.".strip()
-        )
-    changed = replace(owner, **{fields[name]: _value(f"train.{key}", text, getattr(owner, fields[name]))})
-    return replace(config, **{group: changed}) if group else changed
+        raise ConfigError(f"train has no setting {key!r}.", hint=f"{near} See config.json of a run.".strip())
+    changed: Any = replace(owner, **{fields[name]: _value(f"train.{key}", text, getattr(owner, fields[name]))})
+    return replace(config, **{group: changed}) if group else changed  # type: ignore[type-var]
 
 
 def _value(key: str, text: str, old: Any) -> Any:
