@@ -76,7 +76,13 @@ def noun_targets(nouns: list[str]) -> Tensor:
 
 
 class NounSentences:
-    """Random sentences about one noun each, with the class of that noun: the head noun decides, not the context."""
+    """Random sentences about one noun each, with the class of that noun: the head noun decides, not the context.
+
+    Attributes:
+        nouns: those of the lexicon and ``names``.
+        words: plain pieces of the vocabulary, which may be any noun.
+        targets: (nouns + words, len(NOUNS)) probabilities, see ``noun_targets``; ``row`` has the row of each.
+    """
 
     def __init__(self, names: list[str]) -> None:
         pieces = PACKAGED_VOCABULARY.read_text(encoding="utf-8").split("\n")
@@ -90,6 +96,7 @@ class NounSentences:
         self.row = {noun: n for n, noun in enumerate(every)}
 
     def target(self, noun: str) -> Tensor:
+        """(len(NOUNS),) probabilities of one of ``nouns`` or ``words``."""
         return self.targets[self.row[noun]]
 
     def draw(self, rng: Rng) -> tuple[str, Tensor]:
@@ -118,11 +125,14 @@ class NounSentences:
         return (f"the {text}" if rng.random() < 0.85 else text), target
 
 
-_ADJECTIVES = ("small", "big", "young", "old", "little", "tall", "dark", "light", "left", "right", "first", "second", "last",
-               "striped", "shiny", "wooden", "fluffy", "long", "running", "walking", "flying", "crouching", "lying")  # fmt: skip
+_ADJECTIVES = ("small", "big", "young", "old", "little", "tall", "dark", "light", "left", "right", "first", "second",
+               "last", "striped", "shiny", "wooden", "fluffy", "long", "running", "walking", "flying", "crouching",
+               "lying")  # fmt: skip
 _LINKS = ("of", "of", "next to", "on", "in front of", "behind", "near", "with", "holding", "under", "above", "and",
           "left of", "to the right of", "between", "riding", "jumping on", "jumping off", "jumping over", "driving",
-          "kicking", "hitting", "throwing", "pulling", "looking at", "carrying", "in", "by", "from", "towards")  # fmt: skip
+          "kicking", "hitting", "throwing", "pulling", "looking at", "carrying", "in", "by", "from",
+          "towards")  # fmt: skip
 _CLOTHED = ("in", "wearing", "with", "dressed in")
-_WORN = ("shirt", "dress", "jacket", "coat", "trousers", "shorts", "skirt", "hat", "helmet", "uniform", "jersey", "vest",
-         "cap", "suit", "jumpsuit", "bag", "shoes", "hair", "sweater", "clothes", "t-shirt", "pants")  # fmt: skip
+_WORN = ("shirt", "dress", "jacket", "coat", "trousers", "shorts", "skirt", "hat", "helmet", "uniform", "jersey",
+         "vest", "cap", "suit", "jumpsuit", "bag", "shoes", "hair", "sweater", "clothes", "t-shirt",
+         "pants")  # fmt: skip

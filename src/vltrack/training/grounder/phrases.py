@@ -483,10 +483,10 @@ _MOUNTS = ("bicycle", "motorcycle", "horse", "skis", "snowboard", "skateboard", 
 _ABSENT = (
     "dragon", "penguin", "castle", "rocket", "tractor", "lion", "tiger", "monkey", "snake", "fish", "dolphin", "whale",
     "camel", "crocodile", "helicopter", "tank", "robot", "statue", "piano", "guitar", "violin", "drum", "helmet",
-    "crown", "ladder", "crane", "excavator", "wheelchair", "stroller", "balloon", "flag", "lamp", "fountain", "windmill",
-    "lighthouse", "kangaroo", "rabbit", "squirrel", "frog", "turtle", "butterfly", "spider", "pumpkin", "candle",
-    "mirror", "trumpet", "snowman", "unicorn", "ghost", "alien", "knight", "ostrich", "panda", "koala", "wolf", "fox",
-    "deer", "pig", "submarine",
+    "crown", "ladder", "crane", "excavator", "wheelchair", "stroller", "balloon", "flag", "lamp", "fountain",
+    "windmill", "lighthouse", "kangaroo", "rabbit", "squirrel", "frog", "turtle", "butterfly", "spider", "pumpkin",
+    "candle", "mirror", "trumpet", "snowman", "unicorn", "ghost", "alien", "knight", "ostrich", "panda", "koala",
+    "wolf", "fox", "deer", "pig", "submarine",
 )  # fmt: skip
 _SAID = {
     "next to": ("next to", "beside", "near", "close to", "by"),

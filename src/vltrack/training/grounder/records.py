@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -25,7 +27,14 @@ LEAST_OVERLAP = 0.5
 
 @dataclass(kw_only=True, slots=True)
 class Record:
-    """Proposals of one scene and its things."""
+    """Proposals of one scene and its things.
+
+    Attributes:
+        proposals: what the detector finds in it.
+        things: what is annotated, boxes in pixels.
+        size: width and height in pixels.
+        complete: see ``scenes.Source``.
+    """
 
     proposals: Proposals
     things: list[Thing]
@@ -76,7 +85,7 @@ _ARRAYS = {
 
 def write_records(path: Path, records: list[Record]) -> None:
     """Write records as one .npz file."""
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.concatenate([getattr(r.proposals, name).numpy().astype(kind) for r in records])
         for name, kind in _ARRAYS.items()
     }
@@ -96,8 +105,12 @@ def read_records(path: Path) -> Iterator[Record]:
         with np.load(path, allow_pickle=False) as data:
             heads = json.loads(data["heads"].tobytes())
             arrays = {name: torch.from_numpy(data[name]) for name in _ARRAYS}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"Cannot read the scenes of {path}: {error}.", hint="Delete the file; it is made again.") from error
+        counts = [sum(head["n"] for head in heads), *(len(array) for array in arrays.values())]
+        if len(set(counts)) > 1:
+            raise ValueError(f"arrays of {counts} rows")
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        hint = "Delete the file; it is made again."
+        raise DataError(f"Cannot read the scenes of {path}: {error}.", hint=hint) from error
     at = 0
     for head in heads:
         rows = slice(at, at := at + head["n"])

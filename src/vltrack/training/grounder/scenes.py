@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, Image
@@ -20,6 +21,7 @@ from vltrack.training.grounder.phrases import Rng, Thing
 
 LONG_SIDE = 640
 """Pixels of the longer side of a scene."""
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,7 @@ class Source:
     polygons: tuple[tuple[Floats, ...], ...] = ()
     cut: str = ""
     complete: bool = False
-    crowds: tuple[tuple[float, float, float, float], ...] = ()
+    crowds: tuple[_Box, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +63,17 @@ class _Cutout:
 
 
 class Material:
-    """All images of the training folders, of one split: ``train``, ``val`` (held out by file) or ``all``."""
+    """All images of the training folders, of one split: ``train``, ``val`` (held out by file) or ``all``.
+
+    Attributes:
+        scenes: images with several things and polygons.
+        frames: of video clips, with the targets' sentences.
+        people: one person each, with every garment's color.
+        objects: one thing each, to be cut out.
+
+    Raises:
+        DataError: a folder without an index, or no images to paste or to paste on.
+    """
 
     def __init__(self, folders: Sequence[Path], split: str) -> None:
         self.scenes: list[Source] = []
@@ -70,6 +82,7 @@ class Material:
         self.objects: list[Source] = []
         self._images: ByteCache[Image] = ByteCache(1_500_000_000)
         self._cuts: ByteCache[list[_Cutout]] = ByteCache(1_000_000_000)
+        self._looks: dict[Path, dict[int, Thing]] = {}
         for folder in folders:
             self._read_index(folder, split)
             self._read_clips(folder, split)
@@ -113,6 +126,7 @@ class Material:
     # -- pixels -----------------------------------------------------------------------------------------------
 
     def image(self, source: Source) -> Image:
+        """The pixels of a source, (H, W, 3) RGB."""
         key = hash(source.file)
         found = self._images.get(key)
         return found if found is not None else self._images.put(key, image := read_rgb(source.file), image.nbytes)
@@ -128,10 +142,10 @@ class Material:
 
     def _cut_all(self, source: Source) -> list[_Cutout]:
         if source.file.suffix == ".webp":
-            rgba = cv2.imread(str(source.file), cv2.IMREAD_UNCHANGED)
-            if rgba is None or rgba.shape[2] != 4:
+            pixels = cv2.imread(str(source.file), cv2.IMREAD_UNCHANGED)
+            if pixels is None or pixels.shape[2] != 4:
                 return []
-            rgba = np.ascontiguousarray(rgba[..., [2, 1, 0, 3]])
+            rgba: Image = np.ascontiguousarray(pixels[..., [2, 1, 0, 3]], dtype=np.uint8)
             color = dominant_color(rgba[rgba[..., 3] > 127][:, :3])
             return _trimmed(rgba, Thing(name=source.cut, box=(0, 0, 0, 0), color=color))
         image = self.image(source)
@@ -154,6 +168,26 @@ class Material:
             found += _trimmed(_rgba(image, mask), replace(thing, sentences=[]))
         return found
 
+    def looks(self, source: Source) -> dict[int, Thing]:
+        """Things of a source that can be cut out, by number, with their colors and heads in pixels of the image."""
+        found = self._looks.get(source.file)
+        if found is not None or not any(source.polygons):
+            return found or {}
+        found = self._looks[source.file] = {}
+        image = self.image(source)
+        for number, (thing, outlines) in enumerate(zip(source.things, source.polygons, strict=True)):
+            if not outlines or thing.width * thing.height < 600:
+                continue
+            mask = _mask(outlines, *image.shape[:2])
+            if (mask > 0).sum() <= 200:
+                continue
+            ys, xs = np.nonzero(mask)
+            x, y = max(0, int(xs.min()) - 2), max(0, int(ys.min()) - 2)
+            for cut in _trimmed(_rgba(image, mask), thing):
+                head = cut.thing.head and _shifted(cut.thing.head, x, y)
+                found[number] = replace(cut.thing, head=head)
+        return found
+
 
 def _source(folder: Path, entry: dict[str, Any]) -> Source:
     things, polygons = [], []
@@ -166,20 +200,17 @@ def _source(folder: Path, entry: dict[str, Any]) -> Source:
         if one.get("top"):
             garments["top"] = _english(one["top"])
         outlines = [np.array(p, dtype=np.float64).reshape(-1, 2) for p in (one.get("p"), *one.get("pp", ())) if p]
-        things.append(
-            Thing(
-                name=plain_name(one["c"]), box=(x, y, x + w, y + h), color=_english(one.get("col", "")),
-                gender=one.get("who", "") if one.get("who") != "person" else "", garments=garments,
-                sentences=[_english(q) for q in one.get("q", ())] if kind == "coco2" else [],
-            )  # fmt: skip
-        )
+        box = (x, y, x + w, y + h)
+        gender = "" if one.get("who") == "person" else one.get("who", "")
+        sentences = [_english(q) for q in one.get("q", ())] if kind == "coco2" else []
+        name, color = plain_name(one["c"]), _english(one.get("col", ""))
+        things.append(Thing(name=name, box=box, color=color, gender=gender, garments=garments, sentences=sentences))
         polygons.append(tuple(outlines))
     crowds = tuple(tuple(c["b"] if isinstance(c, dict) else c) for c in entry.get("crowd", ()))
     return Source(
         file=folder / entry["f"], things=tuple(things), polygons=tuple(polygons),
         cut=plain_name(entry.get("cut") or entry.get("whole") or ""),
-        complete=kind in ("coco", "coco2") and "only" not in entry,
-        crowds=crowds,  # type: ignore[arg-type]
+        complete=kind in ("coco", "coco2") and "only" not in entry, crowds=crowds,
     )  # fmt: skip
 
 
@@ -195,6 +226,7 @@ def _mask(outlines: Sequence[Floats], height: int, width: int) -> Mask:
 
 
 def _rgba(image: Image, mask: Mask) -> Image:
+    """The masked pixels with soft edges, and two pixels around them."""
     ys, xs = np.nonzero(mask)
     rows, columns = slice(max(0, ys.min() - 2), ys.max() + 3), slice(max(0, xs.min() - 2), xs.max() + 3)
     part, alpha = image[rows, columns], mask[rows, columns]
@@ -219,8 +251,8 @@ def _trimmed(rgba: Image, thing: Thing) -> list[_Cutout]:
     return [_Cutout(rgba=rgba, thing=made if thing.name == "person" else replace(made, head=None))]
 
 
-def _head(solid: Mask, box: tuple[float, float, float, float]) -> tuple[float, float, float, float] | None:
-    """Box of the head of somebody who stands upright: the top eighth of the silhouette."""
+def _head(solid: NDArray[np.bool_], box: _Box) -> _Box | None:
+    """Box of the head of a person who stands upright: the top eighth of the silhouette."""
     x0, y0, x1, y1 = box
     tall = y1 - y0
     if tall < 2.0 * (x1 - x0) or tall < 40:
@@ -239,16 +271,17 @@ def _head(solid: Mask, box: tuple[float, float, float, float]) -> tuple[float, f
 def draw_scene(material: Material, rng: Rng) -> Scene:
     """A random scene: 45 % real images, 12 % video frames, the rest with two to six cut-outs on an image."""
     roll = rng.random()
-    if roll < 0.12 and material.frames:
+    frame = roll < 0.12 and bool(material.frames)
+    if frame:
         source, pasted = material.frames[int(rng.integers(len(material.frames)))], 0
     else:
         source = material.scenes[int(rng.integers(len(material.scenes)))]
         pasted = 0 if roll < 0.6 else int(rng.choice((1, 2, 3, 4, 5, 6), p=(0.15, 0.25, 0.25, 0.15, 0.1, 0.1)))
-    frame = source in material.frames if roll < 0.12 else False
     image, things = _view(material, source, rng, gentle=frame)
     if pasted:
         image, things = _paste_all(material, image, things, pasted, rng)
-    return Scene(image=_relit(image, rng), things=_visible(things, image), complete=source.complete and not source.crowds)
+    complete = source.complete and not source.crowds
+    return Scene(image=_relit(image, rng), things=_visible(things, image), complete=complete)
 
 
 def _view(material: Material, source: Source, rng: Rng, *, gentle: bool) -> tuple[Image, list[Thing]]:
@@ -267,66 +300,43 @@ def _view(material: Material, source: Source, rng: Rng, *, gentle: bool) -> tupl
         matrix[0] = (-scale, 0, size[0] + x * scale)
     shrunk = cv2.INTER_AREA if scale < 0.7 else cv2.INTER_LINEAR
     view = cv2.warpAffine(image, matrix, size, flags=shrunk, borderMode=cv2.BORDER_REFLECT)
-    colors = _colors_of(material, source)
+    looks = material.looks(source)
     things = []
     for number, thing in enumerate(source.things):
         moved = _moved(thing, matrix, size)
         if moved is None:
             continue
-        if number in colors:
-            cut = colors[number]
-            head = cut.head
+        if (look := looks.get(number)) is not None:
             moved = replace(
-                moved, color=moved.color or cut.color, garments=moved.garments or cut.garments,
-                head=None if head is None else _clip(_warped(head, matrix), size),
+                moved, color=moved.color or look.color, garments=moved.garments or look.garments,
+                head=look.head and _clip(_warped(look.head, matrix), size),
             )  # fmt: skip
         sentences = [_mirrored(s) for s in moved.sentences] if mirror else moved.sentences
         things.append(replace(moved, sentences=sentences))
-    return view, things
+    return np.asarray(view, dtype=np.uint8), things
 
 
-def _colors_of(material: Material, source: Source) -> dict[int, Thing]:
-    """Things of a source that can be cut out, by their number, with colors and heads in pixels of the image."""
-    found: dict[int, Thing] = {}
-    if not any(source.polygons):
-        return found
-    image = material.image(source)
-    for number, (thing, outlines) in enumerate(zip(source.things, source.polygons, strict=True)):
-        if not outlines or thing.width * thing.height < 600:
-            continue
-        key = hash((source.file, number))
-        cuts = material._cuts.get(key)
-        if cuts is None:
-            mask = _mask(outlines, *image.shape[:2])
-            cuts = []
-            if (mask > 0).sum() > 200:
-                ys, xs = np.nonzero(mask)
-                offset = np.array([max(0, xs.min() - 2), max(0, ys.min() - 2)] * 2)
-                cuts = _trimmed(_rgba(image, mask), thing)
-                cuts = [_Cutout(rgba=np.zeros((1, 1, 4), np.uint8), thing=_shifted(c.thing, offset)) for c in cuts]
-            material._cuts.put(key, cuts, 2000)
-        if cuts:
-            found[number] = cuts[0].thing
-    return found
-
-
-def _shifted(thing: Thing, offset: Floats) -> Thing:
-    head = None if thing.head is None else tuple(np.array(thing.head) + offset)
-    return replace(thing, head=head)  # type: ignore[arg-type]
+def _shifted(box: _Box, x: float, y: float) -> _Box:
+    return box[0] + x, box[1] + y, box[2] + x, box[3] + y
 
 
 def _warped(box: Sequence[float], matrix: Floats) -> Floats:
+    """The box around a box after an affine map."""
     x0, y0, x1, y1 = box
     corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) @ matrix[:, :2].T + matrix[:, 2]
     return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
 
-def _clip(box: Floats, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+def _clip(box: Floats, size: tuple[int, int]) -> _Box | None:
     """The part of a box inside the image; None where that is less than four fifths."""
     low, high = np.clip(box[:2], 0, size), np.clip(box[2:], 0, size)
     if (high - low).prod() < 0.8 * (box[2:] - box[:2]).prod():
         return None
-    return (*low.tolist(), *high.tolist())
+    return _box(low, high)
+
+
+def _box(low: Floats, high: Floats) -> _Box:
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 def _moved(thing: Thing, matrix: Floats, size: tuple[int, int]) -> Thing | None:
@@ -338,10 +348,11 @@ def _moved(thing: Thing, matrix: Floats, size: tuple[int, int]) -> Thing | None:
         return None
     head = None if thing.head is None else _clip(_warped(thing.head, matrix), size)
     known = thing.known and share > 0.55 and float((high - low).min()) > 8
-    return replace(thing, box=(*low.tolist(), *high.tolist()), head=head, known=known)
+    return replace(thing, box=_box(low, high), head=head, known=known)
 
 
 def _mirrored(sentence: str) -> str:
+    """The sentence for the mirrored image."""
     swap = {"left": "right", "right": "left"}
     return " ".join(swap.get(word, word) for word in sentence.split(" "))
 
@@ -350,64 +361,73 @@ def _paste_all(
     material: Material, image: Image, things: list[Thing], count: int, rng: Rng
 ) -> tuple[Image, list[Thing]]:
     """Paste cut-outs: half of the scenes show several of one class, in a row at least a third of those."""
-    height, width = image.shape[:2]
+    size = height, width = image.shape[:2]
     chosen = _choose(material, count, rng)
     row = rng.random() < 0.4
     ground, tall = rng.uniform(0.55, 1.0) * height, rng.uniform(0.2, 0.75) * height
     image = image.copy()
     placed: list[Thing] = []
     spots = rng.permutation(len(chosen))
-    for number, cut in enumerate(chosen):
-        thing, rgba = cut.thing, cut.rgba
-        if thing.name == "person" and rng.random() < (0.12 if row else 0.2):
+    for spot, cut in zip(spots, chosen, strict=True):
+        if cut.thing.name == "person" and rng.random() < (0.12 if row else 0.2):
             cut = _bust(cut, rng)
-            thing, rgba = cut.thing, cut.rgba
-            target_h = rng.uniform(0.4, 0.95) * height
-            bottom = height + 1.0
+            target_h, bottom = rng.uniform(0.4, 0.95) * height, height + 1.0
         elif row:
             target_h, bottom = tall * np.exp(rng.normal() * 0.12), ground + rng.normal() * 0.03 * height
         else:
             target_h = np.exp(rng.uniform(np.log(0.08), np.log(0.7))) * height
             bottom = rng.uniform(target_h, height * 1.02) if rng.random() < 0.9 else rng.uniform(0.3, 1.0) * height
-        if thing.name != "person" and row:
+        if cut.thing.name != "person" and row:
             target_h *= 0.6
-        scale = min(target_h / thing.height, 0.8 * width / thing.width, 4.0)
-        turn = rng.normal() * 0.06 if rng.random() < 0.8 else rng.normal() * 0.4
-        stretch = np.exp(rng.normal() * 0.06)
-        mirror = -1.0 if rng.random() < 0.5 else 1.0
-        linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag([mirror * stretch, 1])
-        best: tuple[float, Floats] | None = None
-        for _ in range(6):
-            x = (spots[number] + rng.uniform(0.2, 0.8)) / len(chosen) * width if row else rng.uniform(0, width)
-            middle = np.array([(thing.box[0] + thing.box[2]) / 2, thing.box[3]])
-            matrix = np.concatenate([linear, (np.array([x, bottom]) - linear @ middle)[:, None]], axis=1)
-            box = _warped(thing.box, matrix)
-            shift = np.clip(-box[0], 0, None) - np.clip(box[2] - width, 0, None)
-            if rng.random() < 0.85:
-                matrix[0, 2] += shift
-            hidden = max((_covered(other.box, _warped(thing.box, matrix)) for other in placed), default=0.0)
-            if best is None or hidden < best[0]:
-                best = hidden, matrix
-            if hidden < 0.15:
-                break
-        assert best is not None
-        moved = _moved(thing, best[1], (width, height))
+        scale = min(target_h / cut.thing.height, 0.8 * width / cut.thing.width, 4.0)
+        column = (float(spot), len(chosen)) if row else None
+        matrix = _pose(cut.thing, scale, bottom, column, placed, size, rng)
+        moved = _moved(cut.thing, matrix, (width, height))
         if moved is None:
             continue
-        _blend(image, rgba, best[1], rng)
+        _blend(image, cut.rgba, matrix, rng)
         things = [_hidden(t, moved) for t in things]
-        placed = [_hidden(t, moved) for t in placed]
-        placed.append(moved)
-        bottom = height
+        placed = [*(_hidden(t, moved) for t in placed), moved]
     things = [replace(t, sentences=[]) for t in things] if placed else things
     return image, [*things, *placed]
+
+
+def _pose(
+    thing: Thing, scale: float, bottom: float, column: tuple[float, int] | None, placed: Sequence[Thing],
+    size: tuple[int, int], rng: Rng,
+) -> Floats:  # fmt: skip
+    """(2, 3) affine map of a cut-out into an image of ``size`` (height, width), which hides others little.
+
+    ``bottom`` is the row of its lower edge; ``column`` its number in a row of so many, None for any place.
+    """
+    width = size[1]
+    turn = rng.normal() * 0.06 if rng.random() < 0.8 else rng.normal() * 0.4
+    stretch = np.exp(rng.normal() * 0.06)
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    linear = scale * rotation @ np.diag([mirror * stretch, 1])
+    middle = np.array([(thing.box[0] + thing.box[2]) / 2, thing.box[3]])
+    least, best = np.inf, np.zeros((2, 3))
+    for _ in range(6):
+        x = (column[0] + rng.uniform(0.2, 0.8)) / column[1] * width if column else rng.uniform(0, width)
+        matrix = np.concatenate([linear, (np.array([x, bottom]) - linear @ middle)[:, None]], axis=1)
+        box = _warped(thing.box, matrix)
+        if rng.random() < 0.85:
+            matrix[0, 2] += np.clip(-box[0], 0, None) - np.clip(box[2] - width, 0, None)
+        place = _warped(thing.box, matrix).tolist()
+        hidden = max((_covered(other.box, place) for other in placed), default=0.0)
+        if hidden < least:
+            least, best = hidden, matrix
+        if hidden < 0.15:
+            break
+    return best
 
 
 def _choose(material: Material, count: int, rng: Rng) -> list[_Cutout]:
     """Cut-outs for one scene: people, annotated things of one class, or single objects."""
     chosen: list[_Cutout] = []
     kind = rng.choice(("people", "class", "objects", "mixed"), p=(0.42, 0.25, 0.13, 0.2))
-    first: str = ""
+    first = ""
     for _ in range(count * 12):
         if len(chosen) == count:
             break
@@ -417,31 +437,36 @@ def _choose(material: Material, count: int, rng: Rng) -> list[_Cutout]:
         if kind == "people" and rng.random() < 0.25:
             pool = material.scenes
         cuts = material.cutouts(pool[int(rng.integers(len(pool)))])
-        if kind == "people":
-            cuts = [c for c in cuts if c.thing.name == "person"]
-        elif kind == "class" and first:
-            cuts = [c for c in cuts if c.thing.name == first] if rng.random() < 0.7 else cuts
-        elif pool is material.people:
-            cuts = [c for c in cuts if c.thing.name == "person" or rng.random() < 0.3]
+        cuts = _fitting(cuts, str(kind), first, rng, people=pool is material.people)
         if not cuts:
             continue
         cut = cuts[int(rng.integers(len(cuts)))]
+        other = cut.thing.name != "person"
         if kind == "class" and not first:
-            if cut.thing.name == "person" and rng.random() < 0.7:
+            if not other and rng.random() < 0.7:
                 continue
             first = cut.thing.name
         chosen.append(cut)
-        if kind in ("class", "objects") and len(chosen) < count and cut.thing.name != "person" and rng.random() < 0.35:
-            if (changed := _recolored(cut, rng)) is not None:
-                chosen.append(changed)
+        again = other and kind in ("class", "objects") and len(chosen) < count and rng.random() < 0.35
+        if again and (changed := _recolored(cut, rng)) is not None:
+            chosen.append(changed)
     return chosen[:count]
+
+
+def _fitting(cuts: list[_Cutout], kind: str, first: str, rng: Rng, *, people: bool) -> list[_Cutout]:
+    """Those cut-outs of an image that suit the kind of scene; ``people``: the image is one of a person's clothes."""
+    if kind == "people":
+        return [c for c in cuts if c.thing.name == "person"]
+    if kind == "class" and first:
+        return [c for c in cuts if c.thing.name == first] if rng.random() < 0.7 else cuts
+    return [c for c in cuts if c.thing.name == "person" or rng.random() < 0.3] if people else cuts
 
 
 def _recolored(cut: _Cutout, rng: Rng) -> _Cutout | None:
     """The same thing in another clear color."""
     hsv = cv2.cvtColor(np.ascontiguousarray(cut.rgba[..., :3]), cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(25, 155))) % 180
-    rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    rgb = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), dtype=np.uint8)
     color = dominant_color(rgb[cut.rgba[..., 3] > 127])
     if not color or color == cut.thing.color or " " in color:
         return None
@@ -450,7 +475,7 @@ def _recolored(cut: _Cutout, rng: Rng) -> _Cutout | None:
 
 def _bust(cut: _Cutout, rng: Rng) -> _Cutout:
     """The upper part of a standing person."""
-    x0, y0, x1, y1 = cut.thing.box
+    _, y0, _, y1 = cut.thing.box
     if cut.thing.head is None:
         return cut
     cutoff = int(y0 + rng.uniform(0.2, 0.6) * (y1 - y0))
@@ -471,7 +496,7 @@ def _blend(image: Image, rgba: Image, matrix: Floats, rng: Rng) -> None:
         return
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     while scale < 0.5:  # halve first: a single linear resampling would alias
-        rgba = cv2.resize(rgba, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        rgba = np.asarray(cv2.resize(rgba, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         matrix = matrix @ np.array([[2.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0]])
         scale *= 2
     local = matrix - np.array([[0, 0, x0], [0, 0, y0]])
@@ -502,18 +527,19 @@ def _visible(things: Sequence[Thing], image: Image) -> list[Thing]:
 
 def _relit(image: Image, rng: Rng) -> Image:
     """Light, lens and sensor; mild enough that colors keep their names."""
+    out: NDArray[Any] = image
     if rng.random() < 0.6:
         gain, shift = np.exp(rng.normal() * 0.12), rng.normal(size=3) * 4 + rng.normal() * 8
-        image = np.clip(image * gain + shift, 0, 255).astype(np.uint8)
+        out = np.clip(out * gain + shift, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
         shrunk = float(rng.uniform(0.3, 0.8))
-        small = cv2.resize(image, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
-        image = cv2.resize(small, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+        small = cv2.resize(out, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
+        out = cv2.resize(small, (out.shape[1], out.shape[0]), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.15:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.8)))
+        out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.5, 1.8)))
     if rng.random() < 0.2:
-        image = np.clip(image + rng.normal(size=image.shape) * rng.uniform(2, 9), 0, 255).astype(np.uint8)
+        out = np.clip(out + rng.normal(size=out.shape) * rng.uniform(2, 9), 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
-        done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 85))])
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else image
-    return np.asarray(image, dtype=np.uint8)
+        _, data = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 85))])
+        out = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return np.asarray(out, dtype=np.uint8)
