@@ -12,7 +12,7 @@ from vltrack.tracking.tracker import MultiTracker, Tracker
 
 
 def test_many_equal_single_ones_in_mixed_modes(tmp_path) -> None:
-    single = Tracker.load(tiny_weights(tmp_path), policy=EAGER)
+    single = Tracker.load(tiny_weights(tmp_path), policy=EAGER, grounding="own")
     targets = {
         "box": Target(box=(30, 20, 40, 30)),
         "text": Target(text="the thing on the left"),

@@ -121,6 +121,11 @@ class Candidate:
         box: (x, y, w, h) float64 in pixels of the image.
         score: probability in [0, 1] that the sentence names it.
         label: the detector's class, such as ``person``, or a part: ``head of person``.
+
+    Example:
+        >>> import numpy as np, vltrack
+        >>> vltrack.Candidate(box=np.array([12, 4, 6, 8.0]), score=0.7, label="person").label
+        'person'
     """
 
     box: Box
