@@ -10,7 +10,7 @@ import pytest
 
 from vltrack.core.errors import InputError, PromptEmpty, PromptInvalid, PromptTooLong, UsageError, VltrackError
 from vltrack.prep.prompts import clean_text, read_prompt_file
-from vltrack.prep.tokenizers import WordPieceTokenizer
+from vltrack.prep.tokenizers import WordPieceTokenizer, check_readable
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +172,9 @@ def test_every_fault_is_one_of_ours() -> None:
     for error in (PromptEmpty, PromptInvalid, PromptTooLong):
         assert issubclass(error, InputError)
         assert issubclass(error, VltrackError)
+
+
+@pytest.mark.fault("P14")
+@pytest.mark.parametrize("text", ["dog", "the wakeboarder", "白 car 車", "Café", "T-shirt no. 7", "ox"])
+def test_one_english_word_is_enough(text: str) -> None:
+    check_readable(text)
