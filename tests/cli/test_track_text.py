@@ -17,10 +17,10 @@ from vltrack.core.track import Track
 from vltrack.core.types import Candidate
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
-from vltrack.tracking.tracker import MultiTracker, Tracker
+from vltrack.tracking.tracker import WAIT_EVERY, MultiTracker, Tracker
 
 RED = (30.0, 20.0, 14.0, 12.0)
-FRAMES = [scene(), *[scene(RED)] * 9]
+FRAMES = [scene(), *[scene(RED)] * (WAIT_EVERY + 4)]
 
 
 class Redness:
@@ -62,13 +62,13 @@ def test_refused_and_forced(command, folder: Path) -> None:
 def test_waiting_rows_go_to_all_files(command, folder: Path, tmp_path: Path) -> None:
     files = [tmp_path / f"a.{suffix}" for suffix in ("csv", "json", "mp4", "png")]
     flags = [word for file in files for word in ("-o", file)]
-    command("track", folder, "--text", "the red block", "--wait", *flags).ends(0, "visible in 5 of 10")
-    expected = ["waiting"] * 5 + ["ok"] * 5
+    command("track", folder, "--text", "the red block", "--wait", *flags).ends(0, f"visible in 5 of {WAIT_EVERY + 5}")
+    expected = ["waiting"] * WAIT_EVERY + ["ok"] * 5
     for file in files[:2]:
         track = Track.load(file)
         assert [str(status) for status in track.status] == expected
         assert track.boxes[0].tolist() == [0, 0, 96, 72]
-        assert track.boxes[5].tolist() == list(RED)
+        assert track.boxes[WAIT_EVERY].tolist() == list(RED)
     assert all(file.stat().st_size for file in files[2:])
 
 
