@@ -201,6 +201,14 @@ class Batch:
     target_QM: Tensor
 
 
+def encode_all(reader: WordPieceTokenizer, texts: Sequence[str], max_words: int) -> tuple[Tensor, Tensor]:
+    """Word pieces (Q, L) and mask of sentences; L is that of the longest."""
+    encoded = [reader.encode(text, max_words) for text in texts]
+    ids, mask = (torch.from_numpy(np.stack([getattr(e, name) for e in encoded])) for name in ("ids", "mask"))
+    longest = int(mask.sum(dim=1).max())
+    return ids[:, :longest], mask[:, :longest]
+
+
 def collate(
     records: Sequence[Record], phrases: Sequence[tuple[int, Phrase]], reader: WordPieceTokenizer, max_words: int
 ) -> Batch | None:
@@ -228,14 +236,13 @@ def collate(
     valid = torch.zeros(len(records), longest, dtype=torch.bool)
     for n, record in enumerate(records):
         valid[n, : len(record.proposals.box_N4)] = True
-    encoded = [reader.encode(phrase.text, max_words) for _, phrase in kept]
+    ids, mask = encode_all(reader, [phrase.text for _, phrase in kept], max_words)
     return Batch(
         box_SN4=stacked("box_N4"), aspect_S=torch.tensor([r.proposals.aspect for r in records]),
         logits_SNK=stacked("logits_NK"), feature_SNF=stacked("feature_NF"), color_SNG=stacked("color_NG"),
         kind_SN=stacked("kind_N"), owners_SN2=stacked("owners_N2"), valid_SN=valid,
         scene_Q=torch.tensor([scene for scene, _ in kept]),
-        ids_QL=torch.from_numpy(np.stack([e.ids for e in encoded])),
-        words_QL=torch.from_numpy(np.stack([e.mask for e in encoded])), target_QM=torch.stack(targets),
+        ids_QL=ids, words_QL=mask, target_QM=torch.stack(targets),
     )  # fmt: skip
 
 
@@ -341,8 +348,7 @@ class _Ranking:
 
     def _noun_loss(self, count: int, rng: Rng) -> Tensor:
         drawn = [self.nouns.draw(rng) for _ in range(count)]
-        encoded = [self.reader.encode(text, self.state.model.config.max_words) for text, _ in drawn]
-        ids, mask = (torch.from_numpy(np.stack([getattr(e, name) for e in encoded])) for name in ("ids", "mask"))
+        ids, mask = encode_all(self.reader, [text for text, _ in drawn], self.state.model.config.max_words)
         logits = self.state.model.read_text(ids, mask)[1]
         return functional.cross_entropy(logits, torch.stack([target for _, target in drawn]))
 

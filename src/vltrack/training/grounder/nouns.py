@@ -44,7 +44,7 @@ def sentence_vectors(texts: list[str]) -> Tensor:
     bert.load_state_dict({k: v.float() for k, v in state.items() if k in bert.state_dict()})
     tokenizer, out = WordPieceTokenizer.load(), []
     for at in range(0, len(texts), 256):
-        encoded = [tokenizer.encode(text, 16) for text in texts[at : at + 256]]
+        encoded = [tokenizer.encode(text, 9) for text in texts[at : at + 256]]
         ids, mask = (torch.from_numpy(np.stack([getattr(e, name) for e in encoded])) for name in ("ids", "mask"))
         hidden = bert(ids, key_bias(mask))
         kept = mask[..., None].float()
@@ -86,7 +86,7 @@ class NounSentences:
 
     def __init__(self, names: list[str]) -> None:
         pieces = PACKAGED_VOCABULARY.read_text(encoding="utf-8").split("\n")
-        words = [p for p in pieces if p.isascii() and p.isalpha() and len(p) > 2][:16000]
+        words = [p for p in pieces if p.isascii() and p.isalpha() and len(p) > 2][:7000]
         nouns = {n for line in (*lexicon.PEOPLE.values(), *lexicon.ROLES.values()) for n in line.split(", ")}
         nouns |= {n for c in lexicon.SYNONYMS for n in lexicon.nouns_of(c)} | set(HEADS) | set(names)
         self.nouns = sorted(nouns)
