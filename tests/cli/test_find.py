@@ -48,7 +48,8 @@ def test_a_table_a_picture_and_the_same_as_json(command, clip: Path, tmp_path: P
     lines = [line.split() for line in done.out.splitlines()]
     assert lines[0][:2] == ["frame", "0"]
     assert [line[:3] for line in lines[3:]] == [
-        ["0.50", "100,100,60,40", "car"], ["0.30", "500,100,60,40", "car"], ["0.15", "nothing"],
+        ["0.50", "100,100,60,40", "car"], ["0.30", "500,100,60,40", "car"], ["0.05", "other", "boxes"],
+        ["0.15", "nothing"],
     ]  # fmt: skip
     assert [lines[3][-1], lines[4][-1]] == ["left", "right"]
     drawn = cv2.imread(str(picture))

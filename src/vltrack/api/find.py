@@ -234,7 +234,7 @@ def words_apart(image: Image, text: str, one: Candidate, other: Candidate) -> tu
 
     said = set(re.findall(r"[a-z]+", text.lower()))
     words: list[str] = []
-    if one.label != other.label:
+    if not set(one.label.split()) <= {"and", *other.label.split()}:
         words.append(one.label)
     colors = [dominant_color(_inside(image, each.box).reshape(-1, 3)) for each in (one, other)]
     if all(colors) and colors[0] != colors[1]:
@@ -262,7 +262,7 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
     """A PNG of the frame: a color per sentence, rivals dashed; gray where nothing fits."""
     import cv2
 
-    from vltrack.plots.draw import GRAY, TARGET_COLORS, plate, rectangle
+    from vltrack.plots.draw import GRAY, TARGET_COLORS, label_style, plate, rectangle, shortened
 
     drawn = image.copy()
     labels = []
@@ -271,6 +271,8 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
         for place, one in reversed(list(enumerate(answer.boxes))):
             rectangle(drawn, one.box, color, dashed=place > 0 or not answer.fits)
             text = ", ".join(one.words) if place else answer.text if answer.fits else f"nothing fits: {answer.text}"
+            # Shortened, so that a long sentence never pushes the score off the plate.
+            text = shortened(text, *label_style(image), round(image.shape[1] * 0.6))
             labels.append((f"{text} {one.score:.2f}".strip(), one.box, color))
     for text, (x, y, _, h), color in labels:
         plate(drawn, text, (x, y), y + h, color)

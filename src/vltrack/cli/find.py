@@ -64,7 +64,11 @@ def _lines(found: Found) -> Iterator[str]:
     for answer in found.answers:
         yield ""
         yield answer.text if answer.fits else f"{answer.text}: nothing here fits; the nearest:"
+        width = max((len(one.label) for one in answer.boxes), default=0)
         for one in answer.boxes:
             box = ",".join(f"{side:.0f}" for side in one.box)
-            yield f"  {one.score:.2f}  {box:<20} {one.label:<18} {', '.join(one.words)}".rstrip()
+            yield f"  {one.score:.2f}  {box:<17}  {one.label:<{width}}  {', '.join(one.words)}".rstrip()
+        others = 1.0 - answer.nothing - sum(one.score for one in answer.boxes)
+        if others >= 0.005:
+            yield f"  {others:.2f}  other boxes"
         yield f"  {answer.nothing:.2f}  nothing"

@@ -63,7 +63,9 @@ def draw_steps(image: Image, steps: Sequence[Step], labels: Sequence[str] = ()) 
             score = "not in view yet"
         else:
             rectangle(drawn, step.box, color, dashed=not step.visible)
-            score = f"{step.score:.2f}" if step.visible else f"lost {step.score:.2f}"
+            # A start from text that was worth too little is followed, but never counts as seen.
+            unsure = step.extras.get("lost_for") == 0 and step.extras["claim"] < 1
+            score = f"{step.score:.2f}" if step.visible else f"{'unsure' if unsure else 'lost'} {step.score:.2f}"
         # The label is shortened so that a long sentence never pushes the score off the plate.
         room = round(image.shape[1] * 0.6) - text_size("  " + score, scale, weight)[0]
         label = shortened(labels[number], scale, weight, room) if number < len(labels) else ""
