@@ -17,6 +17,7 @@ from vltrack.prep.crops import (
     IMAGENET_STD,
     MIN_SIDE,
     cut,
+    fit_side,
     images_to_tensor,
     letterbox,
     mean_color,
@@ -193,3 +194,19 @@ def test_a_list_is_a_batch_and_views_are_fine() -> None:
         images_to_tensor(batch, (0, 0, 0), (1, 1, 1)).mul(255).round().byte().permute(0, 2, 3, 1),
         torch.from_numpy(batch),
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "shape"),
+    [((50, 100), 64, (32, 64)), ((200, 30), 64, (64, 10)), ((40, 40), 96, (96, 96)), ((2, 300), 50, (1, 50))],
+)
+def test_an_image_is_fitted_normalized_and_padded(size: tuple[int, int], side: int, shape: tuple[int, int]) -> None:
+    image = np.full((*size, 3), (10, 128, 250), dtype=np.uint8)
+    tensor, inside = fit_side(image, side, IMAGENET_MEAN, IMAGENET_STD)
+    assert inside == shape
+    assert tensor.shape == (1, 3, *(-(-n // 32) * 32 for n in shape))
+    assert tensor.dtype == torch.float32
+    expected = (torch.tensor([10, 128, 250]) / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    part = tensor[0, :, : shape[0], : shape[1]]
+    torch.testing.assert_close(part, expected[:, None, None].expand_as(part), atol=1e-5, rtol=0)
+    assert tensor.abs().sum().item() == pytest.approx(part.abs().sum().item())
