@@ -145,7 +145,10 @@ def test_targets_given_by_text_start_apart_and_say_so() -> None:
     steps = together.init(scene(RED, GREEN), targets)
     np.testing.assert_array_equal([steps[n].box for n in "ab"], [RED, GREEN])
     assert together.warnings["a"] == ()
-    assert "followed as 'a'" in together.warnings["b"][0]
+    passed, doubt = together.warnings["b"]
+    assert "followed as 'a'" in passed
+    assert "60,30,12,12" in doubt
+    assert "10,10" not in doubt, "what another target follows is no rival"
     same = MultiTracker(follower(grounder), distinct=False).init(scene(RED, GREEN), targets)
     np.testing.assert_array_equal([same[n].box for n in "ab"], [RED, RED])
 

@@ -18,6 +18,8 @@ FITS_ABOVE = 0.5
 """Probability that anything in the image fits a text, below which a start is refused."""
 DOUBTFUL_START = 0.6
 """Score of a box found from text below which a warning is given."""
+MEANT_ABOVE = 0.3
+"""Claim of a start below which the target never counts as visible."""
 RIVAL_ABOVE = 0.1
 """Probability from which another object is worth naming, or starting on where the best one is taken."""
 RIVALS = 3
@@ -77,7 +79,8 @@ def choose_starts(
     for name, (text, candidates) in found.items():
         one, total = given.get(name, whole), min(1.0, sum(c.score for c in candidates))
         passed = bool(candidates) and one is not candidates[0]
-        holder = next((n for n, box in used.items() if n != name and passed and _same(candidates[0], box)), None)
+        elsewhere = {n: box for n, box in used.items() if n != name}
+        holder = next((n for n, box in elsewhere.items() if passed and _same(candidates[0], box)), None)
         warnings = []
         if not fits(candidates):
             refusal = f"Nothing in the frame fits the text {text!r}: probability {total:.2f}."
@@ -92,7 +95,8 @@ def choose_starts(
             starts[name] = NothingFits(refusal, hint=hint)
             continue
         if one.score < DOUBTFUL_START:
-            warnings.append(_doubt(one, candidates))
+            left = [c for c in candidates if not any(_same(c, box) for box in elsewhere.values())]
+            warnings.append(_doubt(one, left))
         starts[name] = Start(box=clip_xywh(one.box, *frame_size), claim=one.score, warnings=tuple(warnings))
     return starts
 

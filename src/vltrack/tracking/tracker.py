@@ -23,7 +23,7 @@ from vltrack.prep.prompts import check_box, check_image
 from vltrack.prep.tokenizers import TextTokenizer, check_readable, load_tokenizer
 from vltrack.tracking.engine import Engine, State
 from vltrack.tracking.postprocess import Policy
-from vltrack.tracking.starts import SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
+from vltrack.tracking.starts import MEANT_ABOVE, SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
 from vltrack.video.base import Limits
 from vltrack.video.source import FrameSource, open_source
 
@@ -192,8 +192,8 @@ class Session:
             box = np.array([0.0, 0.0, *now.frame_size])
             status = Status.MISSING if missing else Status.WAITING
             return Step(box=box, score=0.0, visible=False, index=now.index, seconds=seconds, status=status)
-        unsure = state.status is Status.OK and min(state.score, state.claim) < self.engine.policy.visible_above
-        status = Status.LOST if unsure else state.status
+        unsure = state.score < self.engine.policy.visible_above or state.claim < MEANT_ABOVE
+        status = Status.LOST if unsure and state.status is Status.OK else state.status
         return Step(
             box=state.box.copy(),
             score=state.score * state.claim,
