@@ -48,7 +48,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(weights):
-    return Tracker.load(weights, policy=EAGER)
+    return Tracker.load(weights, policy=EAGER, anyway=True)
 
 
 def fresh(loaded: Tracker) -> Tracker:
@@ -389,7 +389,7 @@ def surroundings() -> dict[str, Any]:
 def test_the_process_is_as_it_was(weights) -> None:
     torch_threads = torch.get_num_threads()
     before = surroundings()
-    following = Tracker.load(weights, threads=torch_threads)
+    following = Tracker.load(weights, threads=torch_threads, anyway=True)
     following.init(clip(1)[0], text="the block")
     list(following.stream(clip(3), box=BLOCK, text="the block"))
     with pytest.raises(ImageError):
