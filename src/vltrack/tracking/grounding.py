@@ -66,6 +66,7 @@ class Grounding:
         labels = _labels(found)
         return [_distinct(boxes_N4, row[:-1], labels) for row in probability_QM.cpu().double().numpy()]
 
+    @torch.inference_mode()
     def proposals(self, image: Image) -> Proposals:
         """The boxes of an image, whatever the sentence."""
         inputs = [fit_side(image, side, MEAN, STD) for side in self.grounder.config.scales]
