@@ -31,7 +31,7 @@ class Naming:
 
     def find(self, image: np.ndarray, texts: Sequence[str]) -> list[list[Candidate]]:
         self.seen += 1
-        return [self.found[text] if self.seen > self.shown_from else [] for text in texts]
+        return [self.found.get(text, []) if self.seen > self.shown_from else [] for text in texts]
 
 
 def follower(grounder: Naming, *, anyway: bool = False) -> Tracker:

@@ -17,20 +17,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vltrack.core.errors import GroundingFailed, UsageError
-from vltrack.core.types import Box, Candidate, Image, Status, Target, clip_xywh, cxcywh_to_xywh, xywh_to_cxcywh
+from vltrack.core.types import (
+    Box,
+    Candidate,
+    Image,
+    Status,
+    Target,
+    clip_xywh,
+    cxcywh_to_xywh,
+    iou_xywh,
+    xywh_to_cxcywh,
+)
 from vltrack.models.base import BoxedCrop, Memory, Prediction, Text, TrackerBase
 from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_color, region_for
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
-from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, smooth_size
-from vltrack.tracking.starts import DOUBTFUL_START
+from vltrack.tracking.postprocess import APART, RIVAL_SCORE, Choice, Maps, Policy, choose, has_rival, smooth_size
+from vltrack.tracking.starts import DOUBTFUL_START, SAME_OBJECT, probability_of
 
 if TYPE_CHECKING:
     from vltrack.tracking.grounding import Grounding
 
 Color = tuple[float, float, float]
 TILES_PER_SEARCH = 6
-"""Regions of the frame searched at once for a lost target."""
+"""Regions of the frame, or candidates of the grounder, searched at once for a lost target."""
+LONGEST_PAUSE = 8
+"""Longest time between two questions to the grounder, in units of ``search_again_every``: each takes some 0.2 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +61,8 @@ class State:
         tile: number of the region at which the next search of the whole frame begins.
         past: (H, 4) the last boxes, oldest first, xywh in frame pixels; H is the model's ``history``.
         claim: probability that the start was on what was meant; 1 unless the grounder found it.
+        text: by which the grounder finds the target; None where it did not name the box of the start well enough.
+        asked: age at which the grounder last ranked a frame for it; ``pause`` frames later it may again.
     """
 
     box: Box
@@ -62,6 +76,9 @@ class State:
     updated: int = 0
     tile: int = 0
     claim: float = 1.0
+    text: str | None = None
+    asked: int = 0
+    pause: int = 0
 
 
 class Engine:
@@ -102,11 +119,11 @@ class Engine:
         return [[Candidate(box=box, score=score, label="")] for box, score in found]
 
     @torch.inference_mode()
-    def start(self, image: Image, target: Target, claim: float = 1.0) -> tuple[State, tuple[str, ...]]:
+    def start(self, image: Image, target: Target, claim: float | None = None) -> tuple[State, tuple[str, ...]]:
         """Initialize a target from a box, a text or both; return its state, and warnings for the user.
 
         A text alone is located by the model itself. ``claim`` is the probability that a given box is what was
-        meant.
+        meant, where the grounder found it.
 
         Raises:
             UsageError: neither box nor text.
@@ -136,7 +153,19 @@ class Engine:
         context = self._boxed(image, border, box, self.model.search_factor, self.model.search_size)
         memory = self.model.init_template(template, context, text)
         past = np.tile(box, (self.model.history, 1))
-        return State(box=box, memory=memory, frame_size=(width, height), past=past, score=score, claim=claim), warnings
+        heeded = target.text if self._names(image, target.text, box, claim) else None
+        state = State(
+            box=box, memory=memory, frame_size=(width, height), past=past, score=score,
+            claim=1.0 if claim is None else claim, text=heeded, pause=self.policy.search_again_every,
+        )  # fmt: skip
+        return state, warnings
+
+    def _names(self, image: Image, text: str | None, box: Box, claim: float | None) -> bool:
+        """Whether the text names the box in the grounder's eyes, so that it is asked for the target later on."""
+        if text is None or self.grounder is None or not self.policy.search_again_every:
+            return False
+        probability = probability_of(box, self.find(image, [text])[0]) if claim is None else claim
+        return probability >= self.policy.heed_text_above
 
     def _encode_text(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
         tokens = self.reader().encode(sentence, self.model.max_words)
@@ -150,7 +179,7 @@ class Engine:
         border = (0.0, 0.0, 0.0) if self.policy.published_crops else None
         maps = _maps(self.model.ground(self._tensor([cut(image, scene, border)]), text), 0)
         usable = _in_frame(scene.to_frame(_crop_xywh(maps.boxes, scene)), width, height)
-        maps = replace(maps, boxes=np.where(usable[..., None], maps.boxes, np.nan))
+        maps = maps.only(usable)
         choice = choose(maps, None, self.policy, window=0)
         if choice is None:
             raise GroundingFailed("The text gave no usable box in the first frame.", hint="Give a box, or both.")
@@ -191,12 +220,18 @@ class Engine:
         border = mean_color(image)
         searches = [self._search(image, border, s.box, self._grown(s)) for s in states]
         seen = self._locate(searches, [s.memory for s in states], [s.past for s in states])
+        maps = [_maps(seen, i) for i in range(len(states))]
+        placed = [self._postprocess(s, region, m) for s, (region, _), m in zip(states, searches, maps, strict=True)]
+        ranked = self._ask(image, placed, maps)
         after = []
-        for i, (state, (region, _)) in enumerate(zip(states, searches, strict=True)):
-            found = self._postprocess(state, region, _maps(seen, i))
-            found = self._search_again(image, border, found)
+        for i, (found, (region, _)) in enumerate(zip(placed, searches, strict=True)):
+            doubted = False
+            if i in ranked:
+                found, doubted = self._chosen_by_text(image, border, found, ranked[i])
+            elif found.text is None:
+                found = self._search_again(image, border, found)
             found = replace(found, past=np.concatenate([found.past, found.box[None]])[1:])
-            after.append(self._update_memory(image, border, found, region, seen, i))
+            after.append(found if doubted else self._update_memory(image, border, found, region, seen, i))
         return after
 
     def _rescaled(self, state: State, frame_size: tuple[int, int]) -> State:
@@ -270,20 +305,76 @@ class Engine:
         tiles = _tiles(state, self.model.search_factor)
         count = min(TILES_PER_SEARCH, len(tiles))
         chosen = [tiles[(state.tile + k) % len(tiles)] for k in range(count)]
-        searches = [self._search(image, border, tile) for tile in chosen]
-        pasts = [np.tile(tile, (self.model.history, 1)) for tile in chosen]
-        seen = self._locate(searches, [state.memory] * count, pasts)
+        seen = self._seen_at(image, border, state, chosen)
         state = replace(state, tile=(state.tile + count) % len(tiles))
-        best: tuple[float, Crop, Choice] | None = None
-        for i, (region, _) in enumerate(searches):
-            size = region.to_crop(state.box)[2:] / region.size
-            choice = choose(_maps(seen, i), size, self.policy, window=0)
-            if choice is not None and (best is None or choice.score > best[0]):
-                best = (choice.score, region, choice)
-        if best is None or best[0] < self.policy.search_again_above:
+        box, score = max(seen, key=lambda one: one[1])
+        if score < self.policy.search_again_above:
             return state
-        box = self._placed(state, best[1], best[2])
-        return replace(state, box=box, score=best[0], status=Status.OK, lost_for=0, tile=0)
+        return replace(state, box=box, score=score, status=Status.OK, lost_for=0, tile=0)
+
+    def _seen_at(
+        self, image: Image, border: Color, state: State, places: Sequence[Box], *, only_there: bool = False
+    ) -> list[tuple[Box, float]]:
+        """What the network finds in the search regions of some places: boxes, and scores (-1: nothing usable).
+
+        ``only_there`` leaves out boxes that do not overlap the place itself.
+        """
+        searches = [self._search(image, border, place) for place in places]
+        pasts = [np.tile(place, (self.model.history, 1)) for place in places]
+        seen = self._locate(searches, [state.memory] * len(places), pasts)
+        found = []
+        for i, (place, (region, _)) in enumerate(zip(places, searches, strict=True)):
+            maps = _maps(seen, i)
+            there = xywh_to_cxcywh(region.to_crop(place)) / region.size
+            if only_there:
+                maps = maps.only(maps.overlap(there) > SAME_OBJECT)
+            choice = choose(maps, there[2:], self.policy, window=0)
+            if choice is None:
+                found.append((place, -1.0))
+            else:
+                found.append((self._placed(replace(state, box=place), region, choice), choice.score))
+        return found
+
+    # -- targets with a text ----------------------------------------------------------------------
+
+    def _ask(self, image: Image, states: Sequence[State], maps: Sequence[Maps]) -> dict[int, list[Candidate]]:
+        """What the grounder finds, in one pass, for targets that are lost or have a look-alike, by index."""
+        asking = {}
+        for i, state in enumerate(states):
+            if state.text is None or state.age - state.asked < state.pause:
+                continue
+            if state.lost_for >= self.policy.search_again_every if state.lost_for else has_rival(maps[i], self.policy):
+                asking[i] = state.text
+        return dict(zip(asking, self.find(image, list(asking.values())), strict=True)) if asking else {}
+
+    def _chosen_by_text(
+        self, image: Image, border: Color, state: State, candidates: Sequence[Candidate]
+    ) -> tuple[State, bool]:
+        """The state after the grounder's answer, and whether that names another object than the present one.
+
+        A lost target takes the candidate for which the geometric mean of its probability and of the network's
+        score on it is the greatest and reaches ``search_again_above``. One that is followed takes a candidate that
+        leads by ``heed_text_above`` and that the network too calls a rival. (Unpublished; our design.)
+        """
+        every = self.policy.search_again_every
+        after = replace(state, asked=state.age, pause=min(2 * state.pause, LONGEST_PAUSE * every))
+        rivals = list(candidates)
+        if not state.lost_for:
+            apart = [c for c in candidates if iou_xywh(c.box, state.box) < APART]
+            here = sum(c.score for c in candidates) - sum(c.score for c in apart)
+            rivals = [c for c in apart if c.score >= here + self.policy.heed_text_above]
+        rivals = rivals[:TILES_PER_SEARCH]
+        if not rivals:
+            return after, False
+        seen = self._seen_at(image, border, state, [c.box for c in rivals], only_there=True)
+        best = max(range(len(rivals)), key=lambda n: rivals[n].score * seen[n][1])
+        box, score = seen[best]
+        enough = score > RIVAL_SCORE * state.score
+        if state.lost_for:
+            enough = rivals[best].score * score >= self.policy.search_again_above**2
+        if not enough:
+            return after, not state.lost_for
+        return replace(after, box=box, score=score, status=Status.OK, lost_for=0, tile=0, pause=every), False
 
     # -- memory -----------------------------------------------------------------------------------
 

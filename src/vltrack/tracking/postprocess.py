@@ -14,9 +14,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vltrack.core.errors import ConfigError, did_you_mean
-from vltrack.core.types import Floats
+from vltrack.core.types import Floats, cxcywh_to_xywh, iou_xywh
+
+APART, RIVAL_SCORE = 0.3, 0.5
+"""Overlap below which two boxes of a map are two objects; share of the best score that makes one a rival."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,10 @@ class Policy:
         grow: factor per frame by which the search region grows while the target is lost.
         grow_limit: largest search region, as a multiple of the usual one.
         search_again_every: while lost, frames between searches of the whole frame; 0 never.
-        search_again_above: score that a detection elsewhere in the frame needs.
+        search_again_above: score that a detection elsewhere in the frame needs; where the grounder finds it from
+            the text, the geometric mean of its probability and the score.
+        heed_text_above: probability, given the text, that the box of the start needs for the grounder to be asked
+            later, and by which a look-alike must lead over the box that is followed to be taken instead.
         margin: pixels of the box that stay inside the frame.
         published_crops: crops of whole pixels, black beyond the frame, and boxes cut to it, to the letter of
             the code that the published trackers share (see ``prep.crops.cut_published``).
@@ -76,6 +83,7 @@ class Policy:
     grow_limit: float = 3.0
     search_again_every: int = 5
     search_again_above: float = 0.6
+    heed_text_above: float = 0.5
     margin: float = 10.0
     published_crops: bool = False
 
@@ -100,7 +108,10 @@ class Policy:
         return replace(self, **{name: _parse(name, value, known[name]) for name, value in values.items()})
 
 
-_SHARES = ("window", "smooth", "refresh_above", "visible_above", "lost_below", "hold_below", "search_again_above")
+_SHARES = (
+    "window", "smooth", "refresh_above", "visible_above", "lost_below", "hold_below", "search_again_above",
+    "heed_text_above",
+)  # fmt: skip
 _RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | dict.fromkeys(("grow", "grow_limit"), (1.0, math.inf))
 """Range of an option, both ends included; the others are finite and at least 0."""
 
@@ -129,6 +140,15 @@ class Maps:
     center: Floats
     presence: Floats
     boxes: Floats
+
+    def only(self, kept: NDArray[np.bool_]) -> Maps:
+        """The same without the boxes of the other cells: (S, S) ``kept``."""
+        return replace(self, boxes=np.where(kept[..., None], self.boxes, np.nan))
+
+    def overlap(self, box: Floats) -> Floats:
+        """(S, S) intersection over union of each cell's box with a box."""
+        with np.errstate(all="ignore"):  # boxes that are not finite
+            return iou_xywh(cxcywh_to_xywh(self.boxes), cxcywh_to_xywh(box))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +197,15 @@ def choose(maps: Maps, size: Floats | None, policy: Policy, *, window: float) ->
     best = np.unravel_index(np.argmax(np.where(usable, ranked, -np.inf)), ranked.shape)
     score = float(np.clip(maps.center[best] * maps.presence[best], 0.0, 1.0))
     return Choice(box=maps.boxes[best].astype(np.float64), score=score, size_penalty=float(penalty[best]))
+
+
+def has_rival(maps: Maps, policy: Policy) -> bool:
+    """Return whether a box apart from the best one scores more than half as much as that."""
+    best = choose(maps, None, policy, window=0)
+    if best is None:
+        return False
+    other = choose(maps.only(maps.overlap(best.box) < APART), None, policy, window=0)
+    return other is not None and other.score > RIVAL_SCORE * best.score
 
 
 def size_penalty(new: Floats, old: Floats, strength: float) -> Floats:

@@ -39,6 +39,11 @@ class Start:
     warnings: tuple[str, ...] = ()
 
 
+def probability_of(box: Box, candidates: Sequence[Candidate]) -> float:
+    """Return the probability that a text names the object in a box: the sum over the candidates on it."""
+    return sum(one.score for one in candidates if _same(one, box))
+
+
 def fits(candidates: Sequence[Candidate]) -> bool:
     """Return whether anything in the image fits the text: whether "none of them" is the less probable answer."""
     return sum(one.score for one in candidates) >= FITS_ABOVE
