@@ -102,7 +102,7 @@ def write_records(path: Path, records: list[Record]) -> None:
 def read_records(path: Path) -> Iterator[Record]:
     """Read the records of one file. Raises ``DataError`` where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             heads = json.loads(data["heads"].tobytes())
             arrays = {name: torch.from_numpy(data[name]) for name in _ARRAYS}
         counts = [sum(head["n"] for head in heads), *(len(array) for array in arrays.values())]
