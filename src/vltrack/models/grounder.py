@@ -207,9 +207,9 @@ class Grounder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Owners (M, 2), kinds (M,) and boxes (M, 4) of heads and pairs."""
         probability_NK = found.logits_NK.sigmoid()
-        people = [i for i in torch.nonzero(probability_NK[:, PERSON] > 0.15)[:, 0].tolist()]
-        people.sort(key=lambda i: -float(probability_NK[i, PERSON]))
-        people = people[: self.config.heads_of]
+        person_N = probability_NK[:, PERSON].tolist()
+        people = [i for i, probability in enumerate(person_N) if probability > 0.15]
+        people = sorted(people, key=lambda i: -person_N[i])[: self.config.heads_of]
         owners, kinds = [(i, i) for i in people], [HEAD] * len(people)
         boxes = [self._heads(levels, shape, found.box_N4[people])] if people else []
         mount_N = probability_NK[:, list(MOUNTS)].amax(dim=1)
@@ -219,7 +219,7 @@ class Grounder(nn.Module):
         for i in people:
             for j in (*mounts, *(p for p in people if p > i)):
                 if score := _pair_score(box_N4[i], box_N4[j], found.aspect, mount=j in mounts):
-                    pairs.append((score * float(probability_NK[i, PERSON]), i, j))
+                    pairs.append((score * person_N[i], i, j))
         pairs = sorted(pairs, reverse=True)[: self.config.pairs]
         for _, i, j in pairs:
             owners.append((i, j))
@@ -254,7 +254,8 @@ class Grounder(nn.Module):
         has_owner_BN1 = (owners_BN2[..., :1] >= 0).float()
         at = owners_BN2.clamp_min(0)
         rows = torch.arange(len(at), device=at.device)[:, None, None]
-        return x_BNC + self.owner_proj(x_BNC[rows, at].mean(dim=2)) * has_owner_BN1
+        owner_BNC: Tensor = self.owner_proj(x_BNC[rows, at].mean(dim=2))
+        return x_BNC + owner_BNC * has_owner_BN1
 
     def rank(
         self, x_QNC: Tensor, logits_QNK: Tensor, kind_QN: Tensor, valid_QN: Tensor, ids_QL: Tensor, valid_QL: Tensor
@@ -346,7 +347,7 @@ def _pair_score(a_4: Tensor, b_4: Tensor, aspect: float, *, mount: bool) -> floa
     tall, other = ay1 - ay0, by1 - by0
     if down < 0.7 * max(tall, other) or across > 0.5 * min(ax1 - ax0, bx1 - bx0):
         return 0.0
-    return max(0.0, 1.0 + across * aspect / (0.35 * tall))
+    return max(0.0, 1.0 + float(across * aspect / (0.35 * tall)))
 
 
 def _places(box_BN4: Tensor, aspect_B: Tensor, logits_BNK: Tensor) -> Tensor:

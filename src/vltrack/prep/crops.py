@@ -221,7 +221,7 @@ def images_to_tensor(
 
 def fit_side(
     image: Image, side: int, mean: tuple[float, ...], std: tuple[float, ...], multiple: int = 32
-) -> tuple[Tensor, tuple[int, int]]:
+) -> tuple[torch.Tensor, tuple[int, int]]:
     """Scale an image so that its longer side is ``side``, normalize it and pad it to a multiple of a size.
 
     Args:
