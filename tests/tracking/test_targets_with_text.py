@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripted import Spotter, scene
+from scripted import Spotter, one_box, scene
 from vltrack.core.types import Candidate, Target
 from vltrack.models.base import Prediction
 from vltrack.tracking.engine import Engine
@@ -139,6 +139,15 @@ def test_among_look_alikes_the_text_decides(found: Found, right: tuple[float, ..
 @pytest.mark.parametrize(("found", "refreshed"), [([((28.0, 40.0, 12.0, 12.0), 0.9)], 0), ([(RED, 0.9)], 1)])
 def test_no_update_of_the_memory_where_the_text_names_another_object(found: Found, refreshed: int) -> None:
     assert look_alike(found, refresh_every=5)[2].refreshed == refreshed
+
+
+@pytest.mark.parametrize(("score", "asked"), [(0.4, 2), (0.6, 1)])
+def test_the_grounder_is_asked_where_the_network_is_unsure(score: float, asked: int) -> None:
+    grounder = Naming([(RED, 0.9)], [])
+    following = follower(grounder, one_box((0.5, 0.5, 0.25, 0.25), score))
+    following.init(scene(RED), box=RED, text="the red block")
+    assert all(following.update(scene(RED)).visible for _ in range(9))
+    assert len(grounder.asked) == asked
 
 
 def test_the_grounder_is_not_asked_without_a_text_or_a_look_alike() -> None:

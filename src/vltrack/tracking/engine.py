@@ -338,12 +338,16 @@ class Engine:
     # -- targets with a text ----------------------------------------------------------------------
 
     def _ask(self, image: Image, states: Sequence[State], maps: Sequence[Maps]) -> dict[int, list[Candidate]]:
-        """What the grounder finds, in one pass, for targets that are lost or have a look-alike, by index."""
-        asking = {}
+        """What the grounder finds, in one pass, for targets that are lost or doubtful, by index.
+
+        Doubtful: not sure enough for an update of the memory, or with a look-alike in the search region.
+        """
+        policy, asking = self.policy, {}
         for i, state in enumerate(states):
             if state.text is None or state.age - state.asked < state.pause:
                 continue
-            if state.lost_for >= self.policy.search_again_every if state.lost_for else has_rival(maps[i], self.policy):
+            doubtful = state.score < policy.refresh_above or has_rival(maps[i], policy)
+            if state.lost_for >= policy.search_again_every if state.lost_for else doubtful:
                 asking[i] = state.text
         return dict(zip(asking, self.find(image, list(asking.values())), strict=True)) if asking else {}
 
