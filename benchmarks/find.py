@@ -118,7 +118,7 @@ class Own:
     """A tracker's own network: one box with its score."""
 
     def __init__(self, name: str) -> None:
-        self._tracker = Tracker.load(name, device="cpu", threads=1, grounding="own")
+        self._tracker = Tracker.load(name, device="cpu", threads=1, policy={"own_grounding": True})
 
     def find(self, image: Image, texts: Sequence[str]) -> list[list[Candidate]]:
         return [self._one(image, text) for text in texts]
@@ -346,8 +346,8 @@ def figures(column: Column) -> dict[str, Any]:
 
 
 def table(columns: Sequence[Column]) -> str:
-    """Markdown: a row per finder, the calibration of the first, and a row per target."""
-    parts = (summary(columns), reliability(columns[0]), by_target(columns))
+    """Markdown: a row per finder, calibration and refusals of the first, and a row per target."""
+    parts = (summary(columns), reliability(columns[0]), refusals(columns[0]), by_target(columns))
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
@@ -395,6 +395,16 @@ def reliability(column: Column) -> list[str]:
         lines.append(row_of(f"{BINS[number]:.1f} to {BINS[number + 1]:.1f}", *cells))
     ends = [f"{got[name + end]:.3f}" for end in ("", "_with_absent") for name in ("ece", "brier")]
     return [*lines, "", "ECE {}, Brier {}; with absent ECE {}, Brier {}.".format(*ends)]
+
+
+def refusals(column: Column) -> list[str]:
+    """How often one finder refuses each sentence about what is absent."""
+    lines = [f"Absent sentences that {column.title} refuses.", "", row_of("sentence", "refused", "of"), "|---|---|---|"]
+    asked: dict[str, list[bool]] = {}
+    for answer in column.answers:
+        if not answer.present:
+            asked.setdefault(answer.text, []).append(answer.fits < FITS_ABOVE)
+    return [*lines, *(row_of(text, sum(each), len(each)) for text, each in asked.items())]
 
 
 def by_target(columns: Sequence[Column]) -> list[str]:
