@@ -259,7 +259,7 @@ def test_reacting_only_to_the_presence_of_a_sentence_is_ignoring_it() -> None:
 
 def test_one_batched_pass_gives_the_boxes_of_separate_passes(tmp_path: Path) -> None:
     """With a real network (random weights), all sentences and modes at once."""
-    single = Tracker.load(tiny_weights(tmp_path), policy=EAGER, grounding="own")
+    single = Tracker.load(tiny_weights(tmp_path), policy=replace(EAGER, own_grounding=True))
     images = clip(3)
     box = (30.0, 20.0, 40.0, 30.0)
     wording = Wording(shuffled="a bus", contradicting=contradict("the red thing on the left side"))

@@ -28,7 +28,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(weights):
-    return Tracker.load(weights, grounding="own")
+    return Tracker.load(weights, policy={"own_grounding": True})
 
 
 def assert_sound(step: Step, width: int, height: int, margin: float = 10.0) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from vltrack.tracking.tracker import MultiTracker, Tracker
 
 
 def test_many_equal_single_ones_in_mixed_modes(tmp_path) -> None:
-    single = Tracker.load(tiny_weights(tmp_path), policy=EAGER, grounding="own")
+    single = Tracker.load(tiny_weights(tmp_path), policy=replace(EAGER, own_grounding=True))
     targets = {
         "box": Target(box=(30, 20, 40, 30)),
         "text": Target(text="the thing on the left"),

@@ -14,7 +14,7 @@ from vltrack import __version__
 from vltrack.api import inputs
 from vltrack.api.outputs import Outputs
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, pace, shielded
-from vltrack.checkpoints.cards import DEFAULT_MODEL, GROUNDINGS
+from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PartialResult, UsageError, VideoEmpty, VltrackError
 from vltrack.core.files import printable
 from vltrack.core.track import Track
@@ -48,7 +48,6 @@ class TrackOptions(TypedDict, total=False):
     device: str
     threads: int | None
     policy: Policy | Mapping[str, Any] | None
-    grounding: str
     anyway: bool
     wait: bool
     fail_if_lost: bool
@@ -85,7 +84,6 @@ def track(
     device: str = "auto",
     threads: int | None = None,
     policy: Policy | Mapping[str, Any] | None = None,
-    grounding: str = "auto",
     anyway: bool = False,
     wait: bool = False,
     fail_if_lost: bool = False,
@@ -112,8 +110,6 @@ def track(
         allow_network: allow ``rtsp://`` addresses.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``threads``: of the network.
         policy: options of the post-processing that differ from the tracker's own.
-        grounding: what finds a target that is given by text alone: ``own``, the tracker's network; ``grounder``,
-            the detector and ranker that ship; ``auto``, which is ``grounder`` for the tiny sizes.
         anyway: start from text even where nothing in the first frame fits it.
         wait: where nothing in the first frame fits the text, start as soon as something does (status
             ``waiting`` until then).
@@ -145,10 +141,8 @@ def track(
     """
     inputs.check_options(box_format, box_unit, device)
     inputs.check_range(start, end, stride)
-    inputs.check_choice("grounding", grounding, GROUNDINGS)
-    if wait and (anyway or grounding == "own"):
-        other = "anyway (--anyway)" if anyway else "grounding own (--grounding own)"
-        raise UsageError(f"A target cannot be waited for (--wait) with {other}.", hint="Leave one of them out.")
+    if wait and anyway:
+        raise UsageError("A target cannot be waited for (--wait) with anyway (--anyway).", hint="Leave one out.")
     if targets is not None and (box is not None or text is not None):
         raise UsageError("Targets cannot be mixed with box or text.", hint="Put every target into targets.")
     given = inputs.one_target(box, text) if targets is None else dict(targets)
@@ -170,9 +164,7 @@ def track(
 
         try:
             with files:
-                trackers = _load(
-                    model, device=device, threads=threads, policy=policy, grounding=grounding, anyway=anyway
-                )
+                trackers = _load(model, device=device, threads=threads, policy=policy, anyway=anyway)
                 began = time.monotonic()
                 followed = follow(frames, trackers, named, metas, (start, end, stride), reporter, wait=wait)
                 with closing(followed):

@@ -21,8 +21,6 @@ from vltrack.core.files import printable, sha256_bytes, sha256_of
 from vltrack.models import MODELS
 
 DEFAULT_MODEL = "litetrack-tiny"
-GROUNDINGS = ("auto", "own", "grounder")
-"""What finds a target that is given by text alone; see ``Tracker.load``."""
 FORMAT = 1
 PACKAGED = Path(__file__).parent.parent / "weights"
 _CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}

@@ -31,9 +31,6 @@ Network = Annotated[bool, Option("--allow-network", help="Allow rtsp:// addresse
 Model = Annotated[str, Option("--model", "-m", help="Name of a model (vltrack models) or path of weights.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, Option(min=1, help="Threads of the network.")]
-Grounding = Annotated[
-    str, Option(help="What finds a target given by text alone: own (the network), grounder, or auto.")
-]
 Set = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="policy.key=value; repeat for several.")]
 
 # -- data sets and results ----------------------------------------------------------------------------

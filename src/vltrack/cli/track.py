@@ -47,7 +47,6 @@ def track(
     allow_network: opt.Network = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
-    grounding: opt.Grounding = "auto",
     anyway: Annotated[bool, Option("--anyway", help="Start even where nothing in the frame fits the text.")] = False,
     wait: Annotated[bool, Option("--wait", help="Start as soon as something in view fits the text.")] = False,
     fail_if_lost: Annotated[bool, Option("--fail-if-lost", help="Exit code 7 if the target was ever lost.")] = False,
@@ -75,7 +74,7 @@ def track(
     vltrack.track(
         input, targets=targets, box_format=box_format, box_unit=box_unit, start=start, end=end, stride=stride,
         model=model, outputs=outputs, overwrite=overwrite, allow_network=allow_network, device=device,
-        threads=threads, policy=inputs.read_policy(set_), grounding=grounding, anyway=anyway, wait=wait,
+        threads=threads, policy=inputs.read_policy(set_), anyway=anyway, wait=wait,
         fail_if_lost=fail_if_lost, partial_ok=False, record=bool(outputs),
         reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(targets) > 1),
     )  # fmt: skip

@@ -49,13 +49,14 @@ PUBLISHED: Mapping[str, float | bool] = {
     "lost_below": 0.0,
     "hold_below": 0.0,
     "search_again_every": 0,
+    "own_grounding": True,
     "published_crops": True,
 }
 _UVLTRACK = {**PUBLISHED, "window_rims": True, "refresh_every": 20, "refresh_template": False}
 _STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200}
 _ARTRACK = {**PUBLISHED, "window": 0.0, "window_product": False}
 # Without a score head: the confidence of the tokens predicts neither a lost target nor when to search anew.
-_ARTRACK_TINY = {**_ARTRACK, "damp": True, "published_crops": False, "visible_above": 0.0}
+_ARTRACK_TINY = {**_ARTRACK, "damp": True, "own_grounding": False, "published_crops": False, "visible_above": 0.0}
 
 
 MODELS: dict[str, ModelCard] = {

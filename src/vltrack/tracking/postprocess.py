@@ -53,6 +53,8 @@ class Policy:
         heed_text_above: probability, given the text, that the box of the start needs for the grounder to be asked
             later, and by which a look-alike must lead over the box that is followed to be taken instead.
         margin: pixels of the box that stay inside the frame.
+        own_grounding: a target given by text alone is found by the network itself, as its paper does it, not by
+            the grounder.
         published_crops: crops of whole pixels, black beyond the frame, and boxes cut to it, to the letter of
             the code that the published trackers share (see ``prep.crops.cut_published``).
 
@@ -85,6 +87,7 @@ class Policy:
     search_again_above: float = 0.6
     heed_text_above: float = 0.5
     margin: float = 10.0
+    own_grounding: bool = False
     published_crops: bool = False
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vltrack.checkpoints import cards, store
-from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, StateError, UsageError, did_you_mean
+from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, StateError, UsageError
 from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, iou_xywh
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
@@ -89,7 +89,7 @@ class Session:
 
         Returns:
             Distinct candidates, best first. One minus the sum of their scores is the probability that nothing
-            fits. With ``grounding="own"``: the one box of the model itself, with its score.
+            fits. With ``own_grounding`` (``Policy``): the one box of the model itself, with its score.
 
         Raises:
             ImageError, PromptEmpty, PromptTooLong, PromptInvalid, ModelNotFound: see ``Tracker.init``.
@@ -105,7 +105,7 @@ class Session:
         if wait and (self.engine.grounder is None or self.engine.anyway):
             raise UsageError(
                 "Only the grounder waits for a target, and only where it may refuse one.",
-                hint="Leave out the own grounding, or anyway.",
+                hint="Leave out own_grounding, or anyway.",
             )
         with self._exclusive():
             image, index, seconds = _image_of(frame, 0)
@@ -246,7 +246,6 @@ class Tracker(Session):
         device: str = "auto",
         threads: int | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
-        grounding: str = "auto",
         anyway: bool = False,
     ) -> Self:
         """Load a tracker with its weights, tokenizer and post-processing.
@@ -259,13 +258,9 @@ class Tracker(Session):
                 tiny sizes, which is fastest.
             policy: a ``Policy``, or only the options that differ from the tracker's own
                 (``default_policy``), for example ``{"window": 0.2}``.
-            grounding: what finds a target that is given by text alone: ``own``, the network itself as its paper
-                does it; ``grounder``, the detector and ranker that ship; ``auto``, which is ``grounder`` for
-                the tiny sizes and ``own`` for the others.
             anyway: start from text even where nothing in the frame fits it, or no word of it is English.
 
         Raises:
-            UsageError: an unknown ``grounding``.
             ModelNotFound: no weights of that name or path, or no vocabulary for them.
             CheckpointCorrupt, CheckpointMismatch, CheckpointNonFinite, CheckpointVersion: damaged or unknown
                 weights, see ``checkpoints.store.load``.
@@ -277,8 +272,6 @@ class Tracker(Session):
             >>> vltrack.load("litetrack-tiny", device="cpu", policy={"window": 0.2}).card["size"]
             'tiny'
         """
-        if grounding not in cards.GROUNDINGS:
-            raise UsageError(f"grounding {grounding!r} is unknown.", hint=did_you_mean(grounding, cards.GROUNDINGS))
         chosen = choose_device(device)
         path = cards.find_file(name_or_path)
         model, card = store.load(path)
@@ -292,15 +285,14 @@ class Tracker(Session):
         model = model.to(chosen, memory_format=torch.channels_last)
         if not isinstance(policy, Policy):
             policy = default_policy(card["tracker"], card["size"]).changed(policy or {})
-        grounder = None
-        if grounding == "grounder" or (grounding == "auto" and card["size"] == "tiny" and _grounder_ships()):
-            grounder = partial(_grounding, chosen)
+        grounder = None if policy.own_grounding else partial(_grounding, chosen)
         return cls(Engine(model, chosen, policy, reader, grounder, anyway), card)
 
     def with_policy(self, policy: Policy) -> Tracker:
         """Another tracker with the same weights (shared) and another policy; it starts without a target."""
         old = self.engine
-        return Tracker(Engine(old.model, old.device, policy, old.reader, old.grounder, old.anyway), self.card)
+        grounder = None if policy.own_grounding else old.grounder or partial(_grounding, old.device)
+        return Tracker(Engine(old.model, old.device, policy, old.reader, grounder, old.anyway), self.card)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -452,10 +444,6 @@ class MultiTracker(Session):
 def default_policy(tracker: str, size: str) -> Policy:
     """Post-processing of a tracker's size: the defaults, changed by ``models.ModelCard.policies``."""
     return Policy().changed(MODELS[tracker].policies.get(size, {}))
-
-
-def _grounder_ships() -> bool:
-    return (cards.PACKAGED / "grounder-tiny.safetensors").is_file()
 
 
 def _reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
