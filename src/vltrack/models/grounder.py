@@ -254,8 +254,8 @@ class Grounder(nn.Module):
         has_owner_BN1 = (owners_BN2[..., :1] >= 0).float()
         at = owners_BN2.clamp_min(0)
         rows = torch.arange(len(at), device=at.device)[:, None, None]
-        owner_BNC: Tensor = self.owner_proj(x_BNC[rows, at].mean(dim=2))
-        return x_BNC + owner_BNC * has_owner_BN1
+        tokens_BNC: Tensor = x_BNC + self.owner_proj(x_BNC[rows, at].mean(dim=2)) * has_owner_BN1
+        return tokens_BNC
 
     def rank(
         self, x_QNC: Tensor, logits_QNK: Tensor, kind_QN: Tensor, valid_QN: Tensor, ids_QL: Tensor, valid_QL: Tensor
