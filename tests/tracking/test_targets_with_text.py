@@ -128,6 +128,7 @@ def look_alike(found: Found, **options: object) -> tuple[np.ndarray, Naming, Blo
         ([(GREEN, 0.6), (RED, 0.2)], RED),  # it does not lead enough
         ([((28.0, 40.0, 12.0, 12.0), 0.9)], RED),  # the network sees nothing there
         ([((10.0, 10.0, 12.0, 20.0), 0.9)], RED),  # the same object, otherwise bounded
+        ([((4.0, 4.0, 36.0, 24.0), 0.9)], RED),  # both of them
     ],
 )
 def test_among_look_alikes_the_text_decides(found: Found, right: tuple[float, ...]) -> None:
@@ -139,6 +140,42 @@ def test_among_look_alikes_the_text_decides(found: Found, right: tuple[float, ..
 @pytest.mark.parametrize(("found", "refreshed"), [([((28.0, 40.0, 12.0, 12.0), 0.9)], 0), ([(RED, 0.9)], 1)])
 def test_no_update_of_the_memory_where_the_text_names_another_object(found: Found, refreshed: int) -> None:
     assert look_alike(found, refresh_every=5)[2].refreshed == refreshed
+
+
+@pytest.mark.parametrize(
+    ("later", "box", "claim"),
+    [
+        ([(GREEN, 0.9)], GREEN, 0.9),
+        ([(GREEN, 0.6), (RED, 0.3)], RED, 0.3),  # no clearer than the start
+        ([(RED, 0.8), (GREEN, 0.1)], RED, 0.8),
+    ],
+)
+def test_a_doubtful_start_is_made_anew_where_the_text_names_something_clearly(later: Found, box, claim) -> None:
+    following = follower(Naming([(RED, 0.3), (GREEN, 0.25)], later))
+    image = scene(RED, GREEN, size=SIZE)
+    assert following.init(image, text="the block on the right").extras["claim"] == 0.3
+    steps = [following.update(image) for _ in range(7)]
+    np.testing.assert_allclose([s.box for s in steps[5:]], [box] * 2, atol=1)
+    assert [s.extras["claim"] for s in steps[3:]] == [0.3] + [claim] * 3
+    assert steps[-1].score == pytest.approx(0.95 * claim)
+
+
+def test_a_doubtful_start_is_looked_at_for_a_second_only() -> None:
+    grounder = Naming([(RED, 0.3), (GREEN, 0.25)], [])
+    following = follower(grounder)
+    following.init(scene(RED, size=SIZE), text="the block on the right")
+    for _ in range(60):
+        following.update(scene(RED, size=SIZE))
+    assert len(grounder.asked) == 3, "at the start, 5 and 15 frames later"
+
+
+def test_no_target_takes_the_object_of_another_one() -> None:
+    together = MultiTracker(follower(Naming([(RED, 0.3), (FAR, 0.25)], [(GREEN, 0.9)])))
+    image = scene(RED, GREEN, size=SIZE)
+    together.init(image, {"a": Target(box=GREEN), "b": Target(text="the block on the right")})
+    for _ in range(7):
+        steps = together.update(image)
+    np.testing.assert_allclose(steps["b"].box, RED, atol=1)
 
 
 @pytest.mark.parametrize(("score", "asked"), [(0.4, 2), (0.6, 1)])

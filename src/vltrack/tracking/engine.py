@@ -43,6 +43,8 @@ TILES_PER_SEARCH = 6
 """Regions of the frame, or candidates of the grounder, searched at once for a lost target."""
 LONGEST_PAUSE = 8
 """Longest time between two questions to the grounder, in units of ``search_again_every``: each takes some 0.2 s."""
+FIRST_SECOND = 25
+"""Frames in which a doubtful start may be made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +163,10 @@ class Engine:
         return state, warnings
 
     def _names(self, image: Image, text: str | None, box: Box, claim: float | None) -> bool:
-        """Whether the text names the box in the grounder's eyes, so that it is asked for the target later on."""
+        """Whether the grounder is asked for the target later on: it found the box, or at least thinks that it fits."""
         if text is None or self.grounder is None or not self.policy.search_again_every:
             return False
-        probability = probability_of(box, self.find(image, [text])[0]) if claim is None else claim
-        return probability >= self.policy.heed_text_above
+        return claim is not None or probability_of(box, self.find(image, [text])[0]) >= self.policy.heed_text_above
 
     def _encode_text(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
         tokens = self.reader().encode(sentence, self.model.max_words)
@@ -227,8 +228,9 @@ class Engine:
         for i, (found, (region, _)) in enumerate(zip(placed, searches, strict=True)):
             doubted = False
             if i in ranked:
-                found, doubted = self._chosen_by_text(image, border, found, ranked[i])
-            elif found.text is None:
+                others = [s.box for j, s in enumerate(placed) if j != i and s.status is Status.OK]
+                found, doubted = self._chosen_by_text(image, border, found, _left_by(others, found, ranked[i]))
+            elif found.text is None or self._doubtful_start(found):
                 found = self._search_again(image, border, found)
             found = replace(found, past=np.concatenate([found.past, found.box[None]])[1:])
             after.append(found if doubted else self._update_memory(image, border, found, region, seen, i))
@@ -340,14 +342,16 @@ class Engine:
     def _ask(self, image: Image, states: Sequence[State], maps: Sequence[Maps]) -> dict[int, list[Candidate]]:
         """What the grounder finds, in one pass, for targets that are lost or doubtful, by index.
 
-        Doubtful: not sure enough for an update of the memory, or with a look-alike in the search region.
+        Doubtful: not sure enough for an update of the memory, or with a look-alike in the search region, or just
+        after a doubtful start.
         """
         policy, asking = self.policy, {}
         for i, state in enumerate(states):
             if state.text is None or state.age - state.asked < state.pause:
                 continue
             doubtful = state.score < policy.refresh_above or has_rival(maps[i], policy)
-            if state.lost_for >= policy.search_again_every if state.lost_for else doubtful:
+            wanted = state.lost_for >= policy.search_again_every if state.lost_for else doubtful
+            if state.age <= FIRST_SECOND if self._doubtful_start(state) else wanted:
                 asking[i] = state.text
         return dict(zip(asking, self.find(image, list(asking.values())), strict=True)) if asking else {}
 
@@ -362,12 +366,12 @@ class Engine:
         """
         every = self.policy.search_again_every
         after = replace(state, asked=state.age, pause=min(2 * state.pause, LONGEST_PAUSE * every))
-        rivals = list(candidates)
-        if not state.lost_for:
-            apart = [c for c in candidates if iou_xywh(c.box, state.box) < APART]
-            here = sum(c.score for c in candidates) - sum(c.score for c in apart)
-            rivals = [c for c in apart if c.score >= here + self.policy.heed_text_above]
-        rivals = rivals[:TILES_PER_SEARCH]
+        apart = [c for c in candidates if state.lost_for or _apart(c.box, state.box)]
+        here = sum(c.score for c in candidates) - sum(c.score for c in apart)
+        clear = [c for c in apart if c.score >= here + self.policy.heed_text_above]
+        if self._doubtful_start(state):
+            return self._started_anew(image, after, candidates, clear)
+        rivals = (apart if state.lost_for else clear)[:TILES_PER_SEARCH]
         if not rivals:
             return after, False
         seen = self._seen_at(image, border, state, [c.box for c in rivals], only_there=True)
@@ -379,6 +383,20 @@ class Engine:
         if not enough:
             return after, not state.lost_for
         return replace(after, box=box, score=score, status=Status.OK, lost_for=0, tile=0, pause=every), False
+
+    def _doubtful_start(self, state: State) -> bool:
+        return state.claim < self.policy.heed_text_above
+
+    def _started_anew(
+        self, image: Image, state: State, candidates: Sequence[Candidate], clear: Sequence[Candidate]
+    ) -> tuple[State, bool]:
+        """After a doubtful start: on what is clearly meant in this frame, or else with the claim of this frame."""
+        if not clear:
+            claim = 0.0 if state.lost_for else min(probability_of(state.box, candidates), 1.0)
+            return replace(state, claim=claim) if claim >= self.policy.heed_text_above else state, False
+        x, y, w, h = clear[0].box.tolist()
+        new, _ = self.start(image, Target(box=(x, y, w, h), text=state.text), clear[0].score)
+        return replace(new, age=state.age, asked=state.age, updated=state.age), True
 
     # -- memory -----------------------------------------------------------------------------------
 
@@ -417,6 +435,21 @@ def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:
         high = (boxes_xywh[..., :2] + boxes_xywh[..., 2:]).clip(0, (width, height))
         inside: NDArray[np.bool_] = (high - low >= 1).all(axis=-1)
     return inside
+
+
+def _apart(found: Box, box: Box) -> bool:
+    """Whether a box found is on something else: hardly any overlap, and not around the other one's center."""
+    inside = np.abs(found[:2] + found[2:] / 2 - box[:2] - box[2:] / 2) < found[2:] / 2
+    return bool(iou_xywh(found, box) < APART and not inside.all())
+
+
+def _left_by(others: Sequence[Box], state: State, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates that are not elsewhere on another target."""
+    return [
+        c
+        for c in candidates
+        if not _apart(c.box, state.box) or not any(iou_xywh(c.box, box) > SAME_OBJECT for box in others)
+    ]
 
 
 def _batched(memories: Sequence[Memory]) -> Memory:
