@@ -15,6 +15,7 @@ from vltrack.api import find as job
 from vltrack.api.find import words_apart
 from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PromptUnreadable, UsageError
 from vltrack.core.types import Candidate
+from vltrack.tracking import starts
 
 
 def candidate(box: Sequence[float], score: float, label: str = "car") -> Candidate:
@@ -40,6 +41,7 @@ class Naming:
 @pytest.fixture(autouse=True)
 def grounder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "_load", lambda device: Naming())
+    monkeypatch.setattr(starts, "FITS_ABOVE", 0.5)  # the probabilities above are round ones
 
 
 def test_a_table_a_picture_and_the_same_as_json(command, clip: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from scripted import Spotter, scene, tracker
 from vltrack.core.errors import NothingFits, PromptUnreadable, UsageError
 from vltrack.core.types import Candidate, Frame, Target
+from vltrack.tracking import starts
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.starts import Start, choose_starts
@@ -21,6 +22,12 @@ RED, GREEN, BLUE = (10.0, 10.0, 14.0, 12.0), (60.0, 30.0, 12.0, 12.0), (40.0, 50
 
 def candidate(box: Sequence[float], score: float, label: str = "block") -> Candidate:
     return Candidate(box=np.array(box, dtype=np.float64), score=score, label=label)
+
+
+@pytest.fixture(autouse=True)
+def half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round probabilities: refused below one half."""
+    monkeypatch.setattr(starts, "FITS_ABOVE", 0.5)
 
 
 class Naming:
