@@ -137,6 +137,16 @@ def test_among_look_alikes_the_text_decides(found: Found, right: tuple[float, ..
     np.testing.assert_allclose(box, right, atol=1)
 
 
+def test_a_target_by_text_alone_stays_where_it_is_beside_a_look_alike() -> None:
+    grounder = Naming([(RED, 0.9)], [(GREEN, 0.8), (RED, 0.2)])
+    following = follower(grounder, Blocks())
+    image = scene(RED, GREEN, size=SIZE)
+    following.init(image, text="the block on the right")
+    boxes = [following.update(image).box for _ in range(12)]
+    np.testing.assert_allclose(boxes, [RED] * 12, atol=1)
+    assert len(grounder.asked) == 1
+
+
 @pytest.mark.parametrize(("found", "refreshed"), [([((28.0, 40.0, 12.0, 12.0), 0.9)], 0), ([(RED, 0.9)], 1)])
 def test_no_update_of_the_memory_where_the_text_names_another_object(found: Found, refreshed: int) -> None:
     assert look_alike(found, refresh_every=5)[2].refreshed == refreshed
@@ -146,22 +156,22 @@ def test_no_update_of_the_memory_where_the_text_names_another_object(found: Foun
     ("later", "box", "claim"),
     [
         ([(GREEN, 0.9)], GREEN, 0.9),
-        ([(GREEN, 0.6), (RED, 0.3)], RED, 0.3),  # no clearer than the start
+        ([(GREEN, 0.6), (RED, 0.3)], RED, 0.48),  # no clearer than the start
         ([(RED, 0.8), (GREEN, 0.1)], RED, 0.8),
     ],
 )
 def test_a_doubtful_start_is_made_anew_where_the_text_names_something_clearly(later: Found, box, claim) -> None:
-    following = follower(Naming([(RED, 0.3), (GREEN, 0.25)], later))
+    following = follower(Naming([(RED, 0.48), (GREEN, 0.45)], later))
     image = scene(RED, GREEN, size=SIZE)
-    assert following.init(image, text="the block on the right").extras["claim"] == 0.3
+    assert following.init(image, text="the block on the right").extras["claim"] == 0.48
     steps = [following.update(image) for _ in range(7)]
     np.testing.assert_allclose([s.box for s in steps[5:]], [box] * 2, atol=1)
-    assert [s.extras["claim"] for s in steps[3:]] == [0.3] + [claim] * 3
+    assert [s.extras["claim"] for s in steps[3:]] == [0.48] + [claim] * 3
     assert steps[-1].score == pytest.approx(0.95 * claim)
 
 
 def test_a_doubtful_start_is_looked_at_for_a_second_only() -> None:
-    grounder = Naming([(RED, 0.3), (GREEN, 0.25)], [])
+    grounder = Naming([(RED, 0.48), (GREEN, 0.45)], [])
     following = follower(grounder)
     following.init(scene(RED, size=SIZE), text="the block on the right")
     for _ in range(60):
@@ -170,7 +180,7 @@ def test_a_doubtful_start_is_looked_at_for_a_second_only() -> None:
 
 
 def test_no_target_takes_the_object_of_another_one() -> None:
-    together = MultiTracker(follower(Naming([(RED, 0.3), (FAR, 0.25)], [(GREEN, 0.9)])))
+    together = MultiTracker(follower(Naming([(RED, 0.48), (FAR, 0.45)], [(GREEN, 0.9)])))
     image = scene(RED, GREEN, size=SIZE)
     together.init(image, {"a": Target(box=GREEN), "b": Target(text="the block on the right")})
     for _ in range(7):

@@ -342,14 +342,15 @@ class Engine:
     def _ask(self, image: Image, states: Sequence[State], maps: Sequence[Maps]) -> dict[int, list[Candidate]]:
         """What the grounder finds, in one pass, for targets that are lost or doubtful, by index.
 
-        Doubtful: not sure enough for an update of the memory, or with a look-alike in the search region, or just
-        after a doubtful start.
+        Doubtful: just after a start on a box of little claim; later, with a box of the user's that the text fits, not
+        sure enough for an update of the memory, or with a look-alike in the search region. (A box that the grounder
+        found itself does not show that it understands the text.)
         """
         policy, asking = self.policy, {}
         for i, state in enumerate(states):
             if state.text is None or state.age - state.asked < state.pause:
                 continue
-            doubtful = state.score < policy.refresh_above or has_rival(maps[i], policy)
+            doubtful = state.claim == 1 and (state.score < policy.refresh_above or has_rival(maps[i], policy))
             wanted = state.lost_for >= policy.search_again_every if state.lost_for else doubtful
             if state.age <= FIRST_SECOND if self._doubtful_start(state) else wanted:
                 asking[i] = state.text
