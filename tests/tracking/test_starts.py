@@ -76,7 +76,7 @@ def test_a_doubtful_start_names_its_rivals_and_is_not_visible() -> None:
 def test_nothing_fits() -> None:
     grounder = Naming(elephant=[candidate(RED, 0.3)], nothing=[])
     following = follower(grounder)
-    with pytest.raises(NothingFits, match=r"'elephant'.*0\.30") as caught:
+    with pytest.raises(NothingFits, match=r"'elephant'.*0\.70") as caught:
         following.init(scene(RED), text="elephant")
     assert caught.value.exit_code == 10
     assert follower(grounder).init(scene(RED), box=RED, text="elephant").score == 1
@@ -84,6 +84,20 @@ def test_nothing_fits() -> None:
     np.testing.assert_array_equal(forced.init(scene(RED), text="elephant").box, RED)
     np.testing.assert_array_equal(forced.init(scene(RED), text="nothing").box, (0, 0, 96, 72))
     assert forced.find(scene(RED), "nothing") == []
+
+
+def test_waiting_ends_with_a_clear_box() -> None:
+    following = follower(Naming(block=[candidate(RED, 0.35), candidate(GREEN, 0.3)]))
+    assert following.init(scene(RED), text="block", wait=True).status == "waiting"
+    assert following.init(scene(RED), text="block").status == "ok"
+
+
+def test_a_text_that_does_not_name_the_box_is_reported() -> None:
+    following = follower(Naming(block=[candidate(RED, 0.9)]))
+    following.init(scene(RED, GREEN), box=GREEN, text="block")
+    assert "0.00" in following.warnings[0]
+    following.init(scene(RED, GREEN), box=RED, text="block")
+    assert not following.warnings
 
 
 @pytest.mark.fault("P14")

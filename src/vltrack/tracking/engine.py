@@ -33,7 +33,7 @@ from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, lette
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.postprocess import APART, RIVAL_SCORE, Choice, Maps, Policy, choose, has_rival, smooth_size
-from vltrack.tracking.starts import DOUBTFUL_START, SAME_OBJECT, probability_of
+from vltrack.tracking.starts import DOUBTFUL_START, RIVAL_ABOVE, SAME_OBJECT, probability_of
 
 if TYPE_CHECKING:
     from vltrack.tracking.grounding import Grounding
@@ -155,18 +155,19 @@ class Engine:
         context = self._boxed(image, border, box, self.model.search_factor, self.model.search_size)
         memory = self.model.init_template(template, context, text)
         past = np.tile(box, (self.model.history, 1))
-        heeded = target.text if self._names(image, target.text, box, claim) else None
+        named = claim
+        if claim is None and target.text is not None and self.grounder and self.policy.search_again_every:
+            named = probability_of(box, self.find(image, [target.text])[0])
+            if named < RIVAL_ABOVE:
+                warnings += (f"the text does not name what is in the box (probability {named:.2f}): the box decides.",)
+        # The grounder is asked for the target later on where it found the box, or agrees with it.
+        heeded = named is not None and (claim is not None or named >= self.policy.heed_text_above)
         state = State(
             box=box, memory=memory, frame_size=(width, height), past=past, score=score,
-            claim=1.0 if claim is None else claim, text=heeded, pause=self.policy.search_again_every,
+            claim=1.0 if claim is None else claim, text=target.text if heeded else None,
+            pause=self.policy.search_again_every,
         )  # fmt: skip
         return state, warnings
-
-    def _names(self, image: Image, text: str | None, box: Box, claim: float | None) -> bool:
-        """Whether the grounder is asked for the target later on: it found the box, or at least thinks that it fits."""
-        if text is None or self.grounder is None or not self.policy.search_again_every:
-            return False
-        return claim is not None or probability_of(box, self.find(image, [text])[0]) >= self.policy.heed_text_above
 
     def _encode_text(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
         tokens = self.reader().encode(sentence, self.model.max_words)

@@ -19,6 +19,8 @@ FITS_ABOVE = 0.9
 training sentences names what is absent, and as many absent as present ones are expected of users."""
 DOUBTFUL_START = 0.6
 """Score of a box found from text below which a warning is given."""
+CLEAR_ABOVE = 0.4
+"""Score of a box at which waiting for a target ends."""
 MEANT_ABOVE = 0.3
 """Claim of a start below which the target never counts as visible."""
 RIVAL_ABOVE = 0.1
@@ -62,6 +64,7 @@ def choose_starts(
     *,
     anyway: bool,
     distinct: bool,
+    least: float = 0.0,
 ) -> dict[str, Start | NothingFits]:
     """Choose a box for each target that has only a text, or the error that refuses it.
 
@@ -71,6 +74,7 @@ def choose_starts(
         frame_size: (width, height) of the image.
         anyway: never refuse: the best box that is left, or else the whole frame.
         distinct: no two targets get the same object, nor one of ``taken``.
+        least: probability that the best box needs.
     """
     taken = taken if distinct else {}
     free = {
@@ -89,13 +93,14 @@ def choose_starts(
         holder = next((n for n, box in elsewhere.items() if passed and _same(candidates[0], box)), None)
         warnings = []
         if not fits(candidates):
-            refusal = f"Nothing in the frame fits the text {text!r}: probability {total:.2f}."
-            warnings.append(f"nothing in the frame fits the text (probability {total:.2f}); started all the same.")
+            why = f"that nothing does has a probability of {1 - total:.2f}, more than {1 - FITS_ABOVE:.2g}"
+            refusal = f"Nothing in the frame fits the text {text!r}: {why}."
+            warnings.append(f"nothing in the frame fits the text ({why}); started all the same.")
         elif passed:
             refusal = f"What fits the text {text!r} is followed as {holder!r}." if one.score < RIVAL_ABOVE else ""
             warnings.append(f"the object that the text fits best is followed as {holder!r}; started on another.")
         else:
-            refusal = ""
+            refusal = f"Nothing clearly fits the text {text!r} yet: {one.score:.2f}." if one.score < least else ""
         if refusal and not anyway:
             hint = "Say it differently, give a box, start later, or wait until it is in view (--wait)."
             starts[name] = NothingFits(refusal, hint=hint)
@@ -117,6 +122,8 @@ def _doubt(chosen: Candidate, candidates: Sequence[Candidate]) -> str:
     rivals = rivals_of([chosen, *(c for c in candidates if c is not chosen)])
     others = ", ".join(f"{described(rival)} with {rival.score:.2f}" for rival in rivals)
     also = f"; it may also name {others}" if others else ""
+    if chosen.score < MEANT_ABOVE:
+        also += f"; below {MEANT_ABOVE} no row counts as visible"
     return (
         f"the text names {described(chosen)} with a probability of only {chosen.score:.2f}{also}: "
         "check the first frame, or give a box too."

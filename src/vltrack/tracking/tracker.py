@@ -23,7 +23,7 @@ from vltrack.prep.prompts import check_box, check_image
 from vltrack.prep.tokenizers import TextTokenizer, check_readable, load_tokenizer
 from vltrack.tracking.engine import Engine, State
 from vltrack.tracking.postprocess import Policy
-from vltrack.tracking.starts import MEANT_ABOVE, SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
+from vltrack.tracking.starts import CLEAR_ABOVE, MEANT_ABOVE, SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
 from vltrack.video.base import Limits
 from vltrack.video.source import FrameSource, open_source
 
@@ -115,7 +115,7 @@ class Session:
                 )
             untrained = {name: _text_warning(self.card, target) for name, target in targets.items()}
             now = _SessionState(states={}, warnings=untrained, index=index, frame_size=image.shape[1::-1])
-            now, refused = self._started(image, targets, now)
+            now, refused = self._started(image, targets, now, CLEAR_ABOVE if wait else 0.0)
             if refused and not wait:
                 raise next(iter(refused.values()))
             now = replace(now, waiting={name: targets[name] for name in refused})
@@ -124,7 +124,7 @@ class Session:
             return steps
 
     def _started(
-        self, image: Image, targets: Mapping[str, Target], now: _SessionState
+        self, image: Image, targets: Mapping[str, Target], now: _SessionState, least: float
     ) -> tuple[_SessionState, dict[str, NothingFits]]:
         """The session after a start of ``targets``, and the errors of those that nothing in the image fits."""
         engine = self.engine
@@ -141,7 +141,8 @@ class Session:
             given = {name: target.box for name, target in targets.items() if target.box is not None}
             taken = {name: check_box(box, *now.frame_size).box for name, box in given.items()}
             taken |= {name: state.box for name, state in now.states.items() if state.status is Status.OK}
-            starts = choose_starts(found, taken, now.frame_size, anyway=engine.anyway, distinct=self._distinct)
+            rules = {"anyway": engine.anyway, "distinct": self._distinct}
+            starts = choose_starts(found, taken, now.frame_size, **rules, least=least)
         states, warnings = dict(now.states), dict(now.warnings)
         refused: dict[str, NothingFits] = {}
         for name, target in targets.items():
@@ -177,7 +178,7 @@ class Session:
                 if self._distinct:
                     new = _settled(now, new)
                 if new.waiting and new.waited >= WAIT_EVERY:
-                    new, refused = self._started(image, new.waiting, replace(new, waited=0))
+                    new, refused = self._started(image, new.waiting, replace(new, waited=0), CLEAR_ABOVE)
                     new = replace(new, waiting={name: new.waiting[name] for name in refused})
             steps = {name: self._step(new, name, seconds, before.get(name), image is None) for name in new.warnings}
             self._state = new
