@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +14,16 @@ import pytest
 import vltrack
 from vltrack.api import find as job
 from vltrack.api.find import words_apart
-from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PromptUnreadable, UsageError
+from vltrack.core.errors import (
+    BoxFrameOutOfRange,
+    NothingFits,
+    PromptInvalid,
+    PromptUnreadable,
+    UsageError,
+    VltrackError,
+)
 from vltrack.core.types import Candidate
+from vltrack.plots import draw
 from vltrack.tracking import starts
 
 
@@ -30,6 +39,7 @@ FOUND = {
     ],
     "the cat": [candidate((100, 100, 60, 40), 0.2, "dog")],
     "the bird": [],
+    "the left car": [candidate((100, 100, 60, 40), 0.9)],
 }
 
 
@@ -54,6 +64,7 @@ def test_a_table_a_picture_and_the_same_as_json(command, clip: Path, tmp_path: P
         ["0.15", "nothing"],
     ]  # fmt: skip
     assert [lines[3][-1], lines[4][-1]] == ["left", "right"]
+    assert done.out.splitlines()[2] == "the car: several may be meant"
     drawn = cv2.imread(str(picture))
     assert drawn.shape == (480, 854, 3)
     with vltrack.open_source(clip) as frames:
@@ -89,6 +100,7 @@ def test_the_frame(command, clip: Path, at: str | None, frame: int) -> None:
         (("--text", "the car", "--at", "90s"), BoxFrameOutOfRange.exit_code),
         (("--text", "the car", "--at", "soon"), UsageError.exit_code),
         (("--text", "the car", "--at", "-3"), UsageError.exit_code),
+        (("--text", "the car", "--at", "-3s"), UsageError.exit_code),
         (("--text", "the car", "-o", "seen.jpg"), UsageError.exit_code),
         (("--text", "машина"), PromptUnreadable.exit_code),
         ((), UsageError.exit_code),
@@ -107,3 +119,66 @@ def test_words_that_set_two_boxes_apart() -> None:
     assert words_apart(image, "the thing", blue, red) == ("truck", "blue", "right", "bottom", "large")
     assert words_apart(image, "the big red car on the left", red, blue) == ("top",)
     assert words_apart(image, "the thing", red, red) == ()
+
+
+def test_a_sentence_is_ambiguous_where_a_weak_box_has_rivals(clip: Path) -> None:
+    answers = vltrack.find(clip, ["the car", "the left car", "the cat"]).to_dict()["answers"]
+    assert [answer["ambiguous"] for answer in answers] == [True, False, False]
+
+
+@pytest.mark.parametrize(("at", "frame"), [("1.25s", 30), ("30", 30), (np.float32(1.25), 30), (np.int64(30), 30)])
+def test_at_as_a_string_or_a_number_of_numpy(clip: Path, at: Any, frame: int) -> None:
+    assert vltrack.find(clip, "the car", at=at).frame == frame
+
+
+@pytest.mark.parametrize("at", ["foo", "1.5", "nans", "-1s", -1.0, -1, float("nan"), float("inf"), True, (1,)])
+def test_at_is_a_time_or_a_frame(clip: Path, at: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        vltrack.find(clip, "the car", at=at)
+    assert str(at) in caught.value.message
+
+
+@pytest.mark.parametrize("at", [1000, 90.0])
+def test_beyond_the_end_the_number_of_frames_is_said(clip: Path, at: float) -> None:
+    with vltrack.open_source(clip) as frames:
+        number = sum(1 for _ in frames)
+    with pytest.raises(BoxFrameOutOfRange, match=rf"{at:g}.*\b{number} frames"):
+        vltrack.find(clip, "the car", at=at)
+
+
+def test_an_array_or_a_frame_is_one_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    seen = []
+    naming = Naming()
+    monkeypatch.setattr(naming, "find", lambda image, texts: [seen.append(image) or []], raising=False)
+    monkeypatch.setattr(job, "_load", lambda device: naming)
+    for source in (image, vltrack.Frame(image=image, index=7, seconds=0.5), image[None]):
+        found = vltrack.find(source, "the car")
+        assert (found.width, found.height) == (64, 48)
+        assert found.frame == getattr(source, "index", 0)
+        np.testing.assert_array_equal(seen.pop(), image)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("xqzv", PromptUnreadable), (None, PromptInvalid), (5, PromptInvalid), (["the car", None], PromptInvalid)],
+)
+def test_texts_that_no_function_takes(clip: Path, text: Any, error: type[VltrackError]) -> None:
+    tracker = vltrack.load("litetrack-tiny", device="cpu")
+    for finding in (lambda: vltrack.find(clip, text), lambda: tracker.find(np.zeros((48, 64, 3), np.uint8), text)):
+        with pytest.raises(error) as caught:
+            finding()
+        assert "box" not in caught.value.hint
+
+
+@pytest.mark.parametrize("box", [(100, 100, 60, 40), (0, 0, 640, 360), (0, 0, 60, 40)])
+def test_labels_of_one_box_do_not_cover_each_other(monkeypatch: pytest.MonkeyPatch, box: Sequence[float]) -> None:
+    plates = []
+    monkeypatch.setattr(draw.cv2, "rectangle", lambda image, one, two, *_: plates.append((one[1], two[1])))
+    answers = [
+        job.Answer(text=text, fits=True, nothing=0.1, boxes=(job.FoundBox(box=moved, score=0.9, label="", words=()),))
+        for text, moved in (("the car", np.array(box, float)), ("the red car", np.array(box) + 0.3))
+    ]
+    job._drawn(np.zeros((360, 640, 3), np.uint8), answers)
+    (top, bottom), (below, end) = plates
+    assert 0 <= top < bottom < below < end < 360

@@ -5,6 +5,7 @@ Unpublished; our design.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ import numpy as np
 
 from vltrack.api import inputs
 from vltrack.api.track import open_frames
-from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, UsageError
+from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PromptInvalid, PromptUnreadable, UsageError
 from vltrack.core.files import printable, write_bytes
-from vltrack.core.types import Box, Candidate, Image
+from vltrack.core.types import Box, Candidate, Frame, Image, iou_xywh
 from vltrack.prep.prompts import clean_text
 from vltrack.prep.tokenizers import check_readable
-from vltrack.tracking.starts import fits, rivals_of
+from vltrack.tracking.starts import DOUBTFUL_START, SHARED_OBJECT, fits, rivals_of
 
 if TYPE_CHECKING:
     from vltrack.api.track import Source
@@ -66,6 +67,11 @@ class Answer:
     nothing: float
     boxes: tuple[FoundBox, ...]
 
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the sentence may mean several things: it has rivals, and the best box is below 0.6."""
+        return self.fits and len(self.boxes) > 1 and self.boxes[0].score < DOUBTFUL_START
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
@@ -90,7 +96,8 @@ class Found:
         """Yield one flat row per sentence and box, for pandas."""
         for answer in self.answers:
             for place, one in enumerate(answer.boxes):
-                yield {"text": answer.text, "fits": answer.fits, "place": place + 1, **_box_record(one)}
+                known = {"text": answer.text, "fits": answer.fits, "ambiguous": answer.ambiguous, "place": place + 1}
+                yield {**known, **_box_record(one)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``vltrack find --json`` prints."""
@@ -104,6 +111,7 @@ class Found:
                 {
                     "text": answer.text,
                     "fits": answer.fits,
+                    "ambiguous": answer.ambiguous,
                     "nothing": answer.nothing,
                     "boxes": [_box_record(one) for one in answer.boxes],
                 }
@@ -119,10 +127,10 @@ class Found:
 
 
 def find(
-    source: Source,
-    text: str | Sequence[str],
+    source: Source | Frame | Image,
+    text: str | Iterable[str],
     *,
-    at: float | None = None,
+    at: float | str | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
     allow_network: bool = False,
@@ -131,10 +139,11 @@ def find(
     """Find what a sentence names in one frame of a video, or in an image.
 
     Args:
-        source: as in ``vltrack.track``; an image file counts as a video of one frame.
+        source: as in ``vltrack.track``; an image file counts as a video of one frame, and so does a ``Frame`` or
+            one RGB uint8 array of shape (H, W, 3).
         text: a sentence in English, or several.
-        at: which frame: an int is its number, a float a time in seconds (the first frame from then on); None
-            is the first one. A frame that does not decode is passed over.
+        at: which frame: an int is its number, a float a time in seconds (the first frame from then on), a str
+            either (``"300"``, ``"12.5s"``); None is the first one. A frame that does not decode is passed over.
         output: a ``.png`` to write: the frame with the best box and its rivals.
         overwrite: replace ``output`` if it exists.
         allow_network: allow ``rtsp://`` addresses.
@@ -144,7 +153,8 @@ def find(
         Per sentence the best box and up to three rivals with their probabilities, or that nothing fits.
 
     Raises:
-        UsageError: no sentence, an ``output`` that exists or is no ``.png``, an unknown device.
+        UsageError: no sentence, an ``at`` that is negative or neither a time nor a frame, an ``output`` that
+            exists or is no ``.png``, an unknown device.
         InputError: a source or sentence that cannot be used (``VideoNotFound``, ``PromptUnreadable``, ...).
         BoxFrameOutOfRange: the video ends before ``at``.
         ModelNotFound: the grounder's weights are not installed.
@@ -157,17 +167,16 @@ def find(
         (36, 'the silver car')
     """
     inputs.check_choice("device", device, inputs.DEVICES)
-    texts = [clean_text(each) for each in ([text] if isinstance(text, str) else text)]
-    if not texts:
-        raise UsageError("No sentence says what to find.", hint='Give --text "the white car".')
-    for each in texts:
-        check_readable(each)
+    texts = _sentences(text)
+    start, since = _place(at)
+    if isinstance(source, Frame) or (isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] == 3):
+        source = [source]
     path = None if output is None else Path(output)
     if path is not None:
         if path.suffix.lower() not in inputs.SHEETS:
             raise UsageError(f"The output {printable(path)} does not end in .png.")
         inputs.check_outputs([path], source, overwrite=overwrite)
-    name, index, seconds, image = _frame_at(source, at, allow_network)
+    name, index, seconds, image = _frame_at(source, start, since, allow_network)
     candidates = _load(device).find(image, texts)
     answers = tuple(_answer(image, each, found) for each, found in zip(texts, candidates, strict=True))
     if path is not None:
@@ -191,17 +200,50 @@ def _load(device: str) -> Grounding:
     return Grounding.load(choose_device(device))
 
 
-def _frame_at(source: Source, at: float | None, allow_network: bool) -> tuple[str, int, float, Image]:
+def _sentences(text: str | Iterable[str]) -> list[str]:
+    """Return the sentences, cleaned. Raises ``UsageError``, and ``PromptInvalid`` and its like for each."""
+    given: list[object] = [text] if isinstance(text, str) or not isinstance(text, Iterable) else [*text]
+    if not given:
+        raise UsageError("No sentence says what to find.", hint='Give --text "the white car".')
+    texts = []
+    for each in given:
+        if not isinstance(each, str):
+            raise PromptInvalid(f"Not a sentence: {each!r}.", hint="Give a str.")
+        texts.append(clean_text(each))
+        try:
+            check_readable(each)
+        except PromptUnreadable as error:
+            error.hint = "Say it in English."
+            raise
+    return texts
+
+
+def _place(at: object) -> tuple[int, float | None]:
+    """Return the number of the first frame to read, and the time, if one is given. Raises ``UsageError``."""
+    place = inputs.read_time(at) if isinstance(at, str) else 0 if at is None else at
+    if (
+        isinstance(place, bool)
+        or not isinstance(place, int | float | np.integer | np.floating)
+        or not 0 <= place < math.inf
+    ):
+        hint = "Give seconds (12.5 or '12.5s') or the number of a frame (300), neither below 0."
+        raise UsageError(f"Not a time or a frame: {at!r}.", hint=hint)
+    return (int(place), None) if isinstance(place, int | np.integer) else (0, float(place))
+
+
+def _frame_at(source: Source, start: int, since: float | None, allow_network: bool) -> tuple[str, int, float, Image]:
     """Return the name of the source, and number, time and image of the frame. Raises ``BoxFrameOutOfRange``."""
-    start = at if isinstance(at, int) else 0
-    since = at if isinstance(at, float) else 0.0
-    inputs.check_range(start, None, 1)
     with open_frames(source, start, None, 1, allow_network) as frames:
+        count = 0
         for frame in frames:
-            if frame.image is not None and frame.seconds >= since:
+            count += 1
+            if frame.image is not None and frame.seconds >= (since or 0):
                 return frames.info.name, frame.index, frame.seconds, frame.image
-        where = f"frame {start}" if isinstance(at, int) else f"{since:g} s"
-        raise BoxFrameOutOfRange(f"{printable(frames.info.name)} has no frame at {where}.", hint="Choose another one.")
+        number = frames.info.frames if since is None else count
+        beyond = bool(since) or (number is not None and start >= number)
+        where = f"frame {start}" if since is None else f"frame at {since:g} s"
+        hint = f"It has {number} frames." if beyond else "Choose another one."
+        raise BoxFrameOutOfRange(f"{printable(frames.info.name)} has no {where}.", hint=hint)
 
 
 def _answer(image: Image, text: str, candidates: Sequence[Candidate]) -> Answer:
@@ -262,10 +304,10 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
     """A PNG of the frame: a color per sentence, rivals dashed; gray where nothing fits."""
     import cv2
 
-    from vltrack.plots.draw import GRAY, TARGET_COLORS, label_style, plate, rectangle, shortened
+    from vltrack.plots.draw import GRAY, TARGET_COLORS, label_style, plate, rectangle, shortened, text_size
 
     drawn = image.copy()
-    labels = []
+    stacks: list[list[tuple[str, Box, tuple[int, int, int]]]] = []  # labels of one box each
     for number, answer in enumerate(answers):
         color = TARGET_COLORS[number % len(TARGET_COLORS)] if answer.fits else GRAY
         for place, one in reversed(list(enumerate(answer.boxes))):
@@ -273,9 +315,20 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
             text = ", ".join(one.words) if place else answer.text if answer.fits else f"nothing fits: {answer.text}"
             # Shortened, so that a long sentence never pushes the score off the plate.
             text = shortened(text, *label_style(image), round(image.shape[1] * 0.6))
-            labels.append((f"{text} {one.score:.2f}".strip(), one.box, color))
-    for text, (x, y, _, h), color in labels:
-        plate(drawn, text, (x, y), y + h, color)
+            stack = next((each for each in stacks if iou_xywh(each[0][1], one.box) > SHARED_OBJECT), None)
+            if stack is None:
+                stacks.append(stack := [])
+            stack.append((f"{text} {one.score:.2f}".strip(), one.box, color))
+    scale, weight = label_style(image)
+    for stack in stacks:
+        x, y, _, h = stack[0][1]
+        high = max(sum(text_size(text, scale, weight)[1:]) for text, _, _ in stack) + max(3, round(9 * scale))
+        tall = high * len(stack)
+        top = y - tall
+        if top < 0:
+            top = y + h if y + h + tall <= image.shape[0] else min(max(y, 0), image.shape[0] - tall)
+        for row, (text, _, color) in enumerate(stack, 1):
+            plate(drawn, text, (x, top + row * high), y + h, color)
     return bytes(cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 import vltrack
-from vltrack.api import inputs
 from vltrack.cli import options as opt
 from vltrack.cli.console import emit, emit_lines, say
 
@@ -44,7 +43,7 @@ def find(
     vltrack find clip.mp4 --text "the dog" --text "the man in red" --at 12.5s
     """
     found = vltrack.find(
-        input, text or (), at=inputs.read_time(at), output=output, overwrite=overwrite,
+        input, text or (), at=at, output=output, overwrite=overwrite,
         allow_network=allow_network, device=device,
     )  # fmt: skip
     if json:
@@ -63,7 +62,8 @@ def _lines(found: Found) -> Iterator[str]:
     yield f"frame {found.frame} ({found.seconds:g} s) of {found.source}, {found.width} x {found.height}"
     for answer in found.answers:
         yield ""
-        yield answer.text if answer.fits else f"{answer.text}: nothing here fits; the nearest:"
+        unclear = ": several may be meant" if answer.ambiguous else ""
+        yield answer.text + (unclear if answer.fits else ": nothing here fits; the nearest:")
         width = max((len(one.label) for one in answer.boxes), default=0)
         for one in answer.boxes:
             box = ",".join(f"{side:.0f}" for side in one.box)

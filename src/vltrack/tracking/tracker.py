@@ -15,7 +15,15 @@ import numpy as np
 import torch
 
 from vltrack.checkpoints import cards, store
-from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, StateError, UsageError
+from vltrack.core.errors import (
+    BoxFrameOutOfRange,
+    ImageError,
+    NothingFits,
+    PromptInvalid,
+    PromptUnreadable,
+    StateError,
+    UsageError,
+)
 from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, iou_xywh
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
@@ -92,9 +100,18 @@ class Session:
             fits. With ``own_grounding`` (``Policy``): the one box of the model itself, with its score.
 
         Raises:
-            ImageError, PromptEmpty, PromptTooLong, PromptInvalid, ModelNotFound: see ``Tracker.init``.
+            ImageError, PromptEmpty, PromptTooLong, PromptUnreadable, ModelNotFound: see ``Tracker.init``.
+            PromptInvalid: not a str, or one with control characters.
             GroundingFailed: the model itself found no usable box.
         """
+        if not isinstance(text, str):
+            raise PromptInvalid(f"Not a sentence: {text!r}.", hint="Give a str.")
+        try:
+            if not self.engine.anyway:
+                check_readable(text)
+        except PromptUnreadable as error:
+            error.hint = "Say it in English."
+            raise
         image, index, _ = _image_of(frame, 0)
         if image is None:
             raise ImageError(f"Frame {index} could not be decoded.", hint="Choose another frame.")
