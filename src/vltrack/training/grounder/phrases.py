@@ -347,13 +347,20 @@ class _Writer:
         left = {k for k in rivals if relation in _relations(self.things[k], self.things[j], loose=True)}
         return "after", f"{self.pick(_SAID[relation])} the {noun}", left
 
-    def tail(self, text: str, i: int) -> str:
-        """The phrase with what need not be heeded: a verb, a place, another thing."""
+    def tail(self, text: str, i: int, name: str = "") -> str:
+        """The phrase with what need not be heeded: a verb, a place, another thing.
+
+        ``name`` is the class of what is absent (``i`` is -1): it gets the same verbs as what is there, or a sentence
+        that says "running" would always name something.
+        """
         rng = self.rng
         if rng.random() < 0.5:
             return text
-        name = self.things[i].name if i >= 0 else "thing"
-        tail = self.pick([t.strip() for t in TAILS[lexicon.GROUP_OF.get(name, "thing")].split(",")])
+        name = self.things[i].name if i >= 0 else name
+        group = lexicon.GROUP_OF.get(name, "thing")
+        if name in _ABSENT and rng.random() < 0.7:
+            group = self.pick(sorted(TAILS))
+        tail = self.pick([t.strip() for t in TAILS[group].split(",")])
         shown = [f"the {self.pick(nouns_of(o.name))}" for j, o in enumerate(self.things) if j != i and o.name]
         things = shown if shown and rng.random() < 0.6 else lexicon.THINGS
         return f"{text} {tail.format(place=self.pick(lexicon.PLACES), thing=self.pick(things))}"
@@ -417,7 +424,7 @@ class _Writer:
 
     def absent(self) -> Phrase | None:
         """A sentence that nothing fits: a class that is not there, or the right noun with a wrong color."""
-        return self.wrong_color() if self.rng.random() < 0.45 else self.missing()
+        return self.wrong_color() if self.rng.random() < 0.25 else self.missing()
 
     def wrong_color(self) -> Phrase | None:
         """The noun of a thing with a color that nothing of its kind has."""
@@ -443,7 +450,7 @@ class _Writer:
                 text = f"the {noun} in the {color} {garment}"
         else:
             text = f"the {color} {self.pick(nouns_of(thing.name))}"
-        return Phrase(text=self.tail(text, -1) if rng.random() < 0.3 else text, target=-1)
+        return Phrase(text=self.tail(text, -1, thing.name), target=-1)
 
     def missing(self) -> Phrase | None:
         """A noun of a class that the scene does not show."""
@@ -452,8 +459,9 @@ class _Writer:
         name = self.pick(names)
         people = PEOPLE[self.pick(("", "man", "woman"))].split(", ") if name == "person" else []
         noun = self.pick(people or nouns_of(name))
-        if any(_alike(noun, o.name) for o in self.things):
-            return None
+        somebody = any(o.name == "person" for o in self.things)
+        if any(_alike(noun, o.name) for o in self.things) or (somebody and noun in _PEOPLE_NOUNS):
+            return None  # "coach" is a bus, and a person
         if rng.random() < 0.4:
             noun = f"{self.pick(sorted(COLORS))} {noun}"
         text = f"the {noun}"
@@ -463,10 +471,11 @@ class _Writer:
                 link = self.pick(("next to", "on", "behind", "in front of", "near"))
                 text = f"{text} {link} the {self.pick(nouns_of(self.pick(shown)))}"
         else:
-            text = self.tail(text, -1)
+            text = self.tail(text, -1, name)
         return Phrase(text=text, target=-1)
 
 
+_PEOPLE_NOUNS = {noun for nouns in PEOPLE.values() for noun in nouns.split(", ")}
 _DRESSED = ("in {c}", "in {c}", "wearing {c}", "dressed in {c}", "in {c} clothes", "in the {c} outfit",
             "in {c} uniform")  # fmt: skip
 _UPPER = ("shirt", "jacket", "coat", "dress", "top")
