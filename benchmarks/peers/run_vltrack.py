@@ -38,7 +38,7 @@ def main() -> None:
     """Load the weights named on the command line and answer requests until the input ends."""
     torch.set_num_threads(int(sys.argv[2]))
     cv2.setNumThreads(int(sys.argv[2]))
-    tracker = Tracker.load(sys.argv[1])
+    tracker = Tracker.load(sys.argv[1], anyway=True)
     versions = {"vltrack": getattr(vltrack, "__version__", "unknown"), "torch": torch.__version__}
     print(json.dumps({"versions": versions, "trackers": ["bbox", "nlbbox", "nl"]}), flush=True)
     for line in sys.stdin:
