@@ -43,7 +43,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class GrounderRecipe:
-    """Numbers of a run.
+    """Numbers of a run; the defaults are those of the weights that ship.
 
     Attributes:
         scenes, val_scenes: scenes that are made, of the training and of the held-out images.
@@ -59,15 +59,15 @@ class GrounderRecipe:
         split: ``train``, or ``all`` to learn from the held-out images too.
     """
 
-    scenes: int = 16000
-    val_scenes: int = 800
-    head_scenes: int = 900
+    scenes: int = 4400
+    val_scenes: int = 600
+    head_scenes: int = 1400
     head_steps: int = 1500
-    noun_steps: int = 600
-    steps: int = 6000
-    batch: int = 32
+    noun_steps: int = 300
+    steps: int = 3300
+    batch: int = 24
     phrases: int = 4
-    noun_batch: int = 96
+    noun_batch: int = 48
     learning_rate: float = 1e-3
     weight_decay: float = 0.03
     drop_features: float = 0.15
