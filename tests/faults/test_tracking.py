@@ -318,7 +318,7 @@ def test_a_text_that_matches_nothing_gives_a_finite_box_and_a_low_score() -> Non
 
 @pytest.mark.fault("P10")
 def test_a_text_through_the_network_gives_a_finite_box(loaded) -> None:
-    following = loaded.with_policy(Policy())
+    following = loaded.with_policy(Policy(own_grounding=True))
     image = clip(1, (200, 90))[0]
     step = following.init(image, text="a thing that is not there at all")
     assert_sound(step, 200, 90)
