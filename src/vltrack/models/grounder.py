@@ -165,8 +165,8 @@ class Grounder(nn.Module):
             logits_NK=logits_NK[kept],
             feature_NF=torch.cat([cell_NF[kept], _sample(outputs[-1], shapes[-1], box_N4[kept], POINTS).flatten(1)], 1),
             color_NG=_mean_colors(images[0], shapes[0], box_N4[kept]),
-            kind_N=torch.full((len(kept),), BOX),
-            owners_N2=torch.full((len(kept), 2), -1),
+            kind_N=torch.full((len(kept),), BOX, device=box_N4.device),
+            owners_N2=torch.full((len(kept), 2), -1, device=box_N4.device),
         )
         owners, kinds, extra_N4 = self._derived(found, outputs[-1], shapes[-1])
         if not len(owners):
@@ -227,7 +227,8 @@ class Grounder(nn.Module):
             low, high = torch.minimum(box_N4[i, :2], box_N4[j, :2]), torch.maximum(box_N4[i, 2:], box_N4[j, 2:])
             boxes.append(torch.cat([low, high])[None])
         extra = torch.cat(boxes) if boxes else box_N4.new_zeros(0, 4)
-        return torch.tensor(owners, dtype=torch.long).reshape(-1, 2), torch.tensor(kinds, dtype=torch.long), extra
+        owners_M2 = torch.tensor(owners, dtype=torch.long, device=extra.device).reshape(-1, 2)
+        return owners_M2, torch.tensor(kinds, dtype=torch.long, device=extra.device), extra
 
     def _heads(self, levels: Sequence[Level], shape: tuple[int, int], box_N4: Tensor) -> Tensor:
         return self.decode_heads(*self.head_inputs(levels, shape, box_N4), box_N4).clamp(0, 1)
@@ -288,7 +289,8 @@ class Grounder(nn.Module):
 def _positions(levels: Sequence[Level], shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes in shares of the image (N, 4), class logits (N, K) and features (N, 96) of all positions."""
     height, width = shape
-    box_N4 = boxes_of(levels)[0] / boxes_of(levels).new_tensor([width, height, width, height])
+    box_N4 = boxes_of(levels)[0]
+    box_N4 = box_N4 / box_N4.new_tensor([width, height, width, height])
     logits_NK = torch.cat([level.class_logits_BKHW[0].flatten(1).T for level in levels])
     cell_NF = torch.cat([level.feature_BCHW[0].flatten(1).T for level in levels])
     return box_N4, logits_NK.float(), cell_NF.float()
@@ -332,7 +334,7 @@ def _suppress(box_N4: Tensor, overlap: float, most: int) -> Tensor:
             break
         if not near[i, kept].any():
             kept.append(i)
-    return torch.tensor(kept, dtype=torch.long)
+    return torch.tensor(kept, dtype=torch.long, device=box_N4.device)
 
 
 def _pair_score(a_4: Tensor, b_4: Tensor, aspect: float, *, mount: bool) -> float:
@@ -365,6 +367,7 @@ def _places(box_BN4: Tensor, aspect_B: Tensor, logits_BNK: Tensor) -> Tensor:
 def _mean_colors(image: Tensor, shape: tuple[int, int], box_N4: Tensor) -> Tensor:
     """(N, 3 * columns * rows) mean Lab colors of a grid in each box, divided by 100."""
     height, width = shape
+    device, box_N4, image = box_N4.device, box_N4.cpu(), image.cpu()  # sums need float64, which not every device has
     rgb = image[0, :, :height, :width].float() * image.new_tensor(STD)[:, None, None]
     rgb = rgb + image.new_tensor(MEAN)[:, None, None]
     total = functional.pad(rgb.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
@@ -378,7 +381,7 @@ def _mean_colors(image: Tensor, shape: tuple[int, int], box_N4: Tensor) -> Tenso
     x0, y0 = x_NE[:, :-1].clamp_max(width - 1)[:, None], y_NE[:, :-1].clamp_max(height - 1)[..., None]
     x1, y1 = torch.maximum(x_NE[:, 1:][:, None], x0 + 1), torch.maximum(y_NE[:, 1:][..., None], y0 + 1)
     mean = (total[:, y1, x1] - total[:, y0, x1] - total[:, y1, x0] + total[:, y0, x0]) / ((y1 - y0) * (x1 - x0))
-    return lab_of(mean.float().permute(1, 2, 3, 0)).flatten(1) / 100
+    return (lab_of(mean.float().permute(1, 2, 3, 0)).flatten(1) / 100).to(device)
 
 
 def lab_of(rgb: Tensor) -> Tensor:
