@@ -28,7 +28,7 @@ def short(**changes: Any) -> TrainConfig:
 
 def train(config: TrainConfig, out: Path, *, resume: bool = False, **options: Any) -> None:
     """Run the loop in this process."""
-    loop.train(config, data=out.parent, out=out, resume=resume, **{"device": "cpu", "workers": 0} | options)
+    loop.train(config, sources=(), out=out, resume=resume, **{"device": "cpu", "workers": 0} | options)
 
 
 def tensors_of(out: Path) -> bytes:
@@ -109,15 +109,14 @@ def write_stem(folder: Path) -> None:
 def use_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples of noise in place of rendered ones, and no validation."""
     monkeypatch.setattr(loop, "validate", lambda *given: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5})
-    monkeypatch.setattr(loop, "build_cutouts", lambda *given, **options: None)
-    monkeypatch.setattr(loop.ImageSet, "load", lambda data: None)
+    monkeypatch.setattr(loop, "prepare_data", lambda *given: None)
     monkeypatch.setattr(PairDataset, "__getitem__", random_sample)
 
 
 def use_toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise, and the toy network."""
 
-    def start(config: TrainConfig, data: Path) -> Toy:
+    def start(config: TrainConfig, folders: object) -> Toy:
         torch.manual_seed(config.seed)
         return Toy()
 

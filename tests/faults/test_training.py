@@ -419,7 +419,7 @@ def test_runs_that_start_from_each_other_or_from_nothing_are_named(tmp_path: Pat
 def test_a_process_that_fails_or_is_killed_ends_all_of_them(data: Path, tmp_path: Path, killed: bool) -> None:
     """The one that fails has no stem to start from; the other is killed while it trains."""
     source = data if killed else tmp_path
-    options = {**OPTIONS, "data": str(source), "out": str(tmp_path / "run"), "processes": 2, "device": "cpu"}
+    options = {**OPTIONS, "data": [str(source)], "out": str(tmp_path / "run"), "processes": 2, "device": "cpu"}
     options |= {"steps": 500, "batch": 2, "settings": {"words": "random", "save_every": "1"}}
     code = f"import sys; from vltrack.training.launch import main_train; sys.exit(main_train({options!r}))"
     with subprocess.Popen([sys.executable, "-c", code]) as process:

@@ -18,6 +18,7 @@ from vltrack.training import loop
 from vltrack.training.init import copy_parts, freezing, starting_model
 from vltrack.training.launch import RECIPES, configured
 from vltrack.training.recipes import BLOCKS, EMBEDDING
+from vltrack.training.sources import find_sources
 
 TINY = [f"{name}-tiny" for name in MODELS]
 
@@ -66,7 +67,7 @@ def test_weights_can_be_the_start_of_a_run(other: Path, tmp_path: Path) -> None:
     assert config.word_init == "random"
     source = store.load(other)[0].state_dict()
     write_stem(tmp_path)
-    model = starting_model(config, tmp_path)
+    model = starting_model(config, [tmp_path])
     assert all(torch.equal(source[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -79,7 +80,7 @@ def test_a_start_that_does_not_fit_leaves_nothing(other: Path, tmp_path: Path) -
         configured({"model": "aitrack", "size": "tiny", "start": foreign})
     config = configured({"model": "aitrack", "size": "tiny", "start": other})
     with pytest.raises(CheckpointMismatch, match="litetrack"):
-        loop.train(config, data=tmp_path, out=tmp_path / "run", resume=False, device="cpu")
+        loop.train(config, sources=find_sources([tmp_path]), out=tmp_path / "run", resume=False, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -112,7 +113,7 @@ def test_every_tracker_trains_and_a_stopped_run_continues_to_the_bit(
     write_stem(tmp_path)
     config = replace(RECIPES[name](), word_init="random", steps=2, batch=2, save_every=1, validate_every=99, warmup=1)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    loop.train(config, data=tmp_path, out=whole, resume=False, device="cpu", workers=0)
+    loop.train(config, sources=find_sources([tmp_path]), out=whole, resume=False, device="cpu", workers=0)
     real_step, calls = loop._Loop._step, []
 
     def stops(self, *given):
@@ -123,8 +124,8 @@ def test_every_tracker_trains_and_a_stopped_run_continues_to_the_bit(
 
     monkeypatch.setattr(loop._Loop, "_step", stops)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(config, data=tmp_path, out=broken, resume=False, device="cpu", workers=0)
+        loop.train(config, sources=find_sources([tmp_path]), out=broken, resume=False, device="cpu", workers=0)
     monkeypatch.setattr(loop._Loop, "_step", real_step)
-    loop.train(config, data=tmp_path, out=broken, resume=True, device="cpu", workers=0)
+    loop.train(config, sources=find_sources([tmp_path]), out=broken, resume=True, device="cpu", workers=0)
     first, second = ((out / "step-2.safetensors").read_bytes() for out in (whole, broken))
     assert first == second

@@ -24,12 +24,13 @@ from vltrack.datasets.synthetic import synthesize_clip
 from vltrack.models.base import MODE_IDS
 from vltrack.training import loop
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
-from vltrack.training.data import PairDataset
+from vltrack.training.data import PairDataset, open_data
 from vltrack.training.init import fresh_model
 from vltrack.training.launch import configured, main_train
 from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.publish import publish
 from vltrack.training.recipes import LITETRACK_TEXT, litetrack_tiny, litetrack_tiny_text, to_dict
+from vltrack.training.sources import find_sources
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -102,7 +103,7 @@ def test_settings_of_the_command_reach_the_recipe() -> None:
 
 def test_a_missing_stem_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="mobilenet_v2_stem"):
-        fresh_model(small.short(), tmp_path)
+        fresh_model(small.short(), [tmp_path])
 
 
 def test_the_second_part_changes_the_text_modules_and_nothing_else(data: Path, tmp_path: Path) -> None:
@@ -110,9 +111,9 @@ def test_the_second_part_changes_the_text_modules_and_nothing_else(data: Path, t
     first, second = tmp_path / "first", tmp_path / "second"
     short = {"word_init": "random", "batch": 2, "save_every": 2, "warmup": 1}
     config = replace(litetrack_tiny(), steps=3, **short)
-    loop.train(config, data=data, out=first, resume=False, device="cpu", workers=0)
+    loop.train(config, sources=find_sources([data]), out=first, resume=False, device="cpu", workers=0)
     config = replace(litetrack_tiny_text(), start=str(first), steps=2, **short)
-    loop.train(config, data=data, out=second, resume=False, device="cpu", workers=0)
+    loop.train(config, sources=find_sources([data]), out=second, resume=False, device="cpu", workers=0)
     before, after = averaged(first), averaged(second)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
@@ -136,7 +137,7 @@ def test_later_shares_hold_from_their_index_on(data: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_processes_train_and_publish(data: Path, tmp_path: Path) -> None:
-    options = {"model": "litetrack", "size": "tiny", "data": data, "out": tmp_path / "r", "processes": 2}
+    options = {"model": "litetrack", "size": "tiny", "data": [data], "out": tmp_path / "r", "processes": 2}
     settings = {"words": "random", "save_every": "2"}
     assert main_train({**options, "steps": 2, "batch": 2, "device": "cpu", "settings": settings}) == 0
     assert (tmp_path / "r" / "litetrack-tiny.safetensors").exists()
@@ -147,9 +148,7 @@ def test_pairs_have_the_crops_of_the_model(name: str, tmp_path: Path) -> None:
     model = make(CONFIGS[name]())
     model.vocabulary = "bert"
     config = small.short(pairs=PairConfig(negative_share=0.25, search_factor=3.0, search_size=100))
-    context = loop.DistributedContext(rank=0, world=1, device=torch.device("cpu"))
-    (tmp_path / "cutouts.npz").touch()
-    pairs = loop._pairs(config, model, context, tmp_path, tmp_path / "cutouts.npz").config
+    pairs = open_data(config, find_sources([tmp_path]), model, tmp_path).config
     assert (pairs.template_size, pairs.template_factor) == (model.template_size, model.template_factor)
     assert (pairs.search_size, pairs.search_factor) == (model.search_size, model.search_factor)
     assert pairs.negative_share == 0.25

@@ -22,6 +22,7 @@ from vltrack.training.checkpoint import averaged
 from vltrack.training.init import freezing, starting_model
 from vltrack.training.launch import DISTRACTOR_RECIPES, configured
 from vltrack.training.publish import publish
+from vltrack.training.sources import find_sources
 
 
 @pytest.mark.parametrize("name", sorted(DISTRACTOR_RECIPES))
@@ -74,7 +75,7 @@ def test_the_others_start_from_their_own_weights_and_text_modules_of_litetrack(
         {"model": name[: -len("-tiny")], "size": "tiny", "part": "twins", "start": cards.find_file(name)}
     )
     own, litetrack = (store.load(of)[0].state_dict() for of in (name, "litetrack-tiny"))
-    model = starting_model(config, data)
+    model = starting_model(config, [data])
     for key, tensor in model.state_dict().items():
         source = litetrack if any(re.match(pattern, key) for pattern in config.init_patterns) else own
         assert torch.equal(tensor, source[key]), key
@@ -97,7 +98,7 @@ def test_the_part_trains_from_a_file_that_its_card_names(data: Path, tmp_path: P
     config = configured({"model": "litetrack", "size": "tiny", "part": "twins", "start": start})
     short = replace(config, steps=2, batch=2, save_every=2, validate_every=9, warmup=1)
     out = tmp_path / "run"
-    loop.train(short, data=data, out=out, resume=False, device="cpu", workers=0)
+    loop.train(short, sources=find_sources([data]), out=out, resume=False, device="cpu", workers=0)
     before, after = store.load(start)[0].state_dict(), averaged(out)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed

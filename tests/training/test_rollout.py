@@ -26,6 +26,7 @@ from vltrack.training.loop import train
 from vltrack.training.losses import siou
 from vltrack.training.recipes import LossWeights
 from vltrack.training.rollout import ClipObjective, Rollout, clip_loss, roll
+from vltrack.training.sources import find_sources
 
 CPU = torch.device("cpu")
 FRAMES = 5
@@ -211,12 +212,12 @@ def test_the_second_stage_is_a_run_like_any_other(data: Path, tmp_path: Path) ->
     small_run = {"steps": "2", "batch": "2", "save_every": "1", "words": "random", "borrow": ""}
     first = configured({"model": "aitrack", "size": "tiny", "settings": small_run})
     first = replace(first, init_patterns=())
-    train(first, data=data, out=tmp_path / "pairs", resume=False, device="cpu", workers=0)
+    train(first, sources=find_sources([data]), out=tmp_path / "pairs", resume=False, device="cpu", workers=0)
     settings = {"steps": "1", "batch": "2", "save_every": "1", "clips.frames": "3"}
     options = {"model": "aitrack", "size": "tiny", "start": tmp_path / "pairs", "settings": settings}
     second = configured(options)
     assert second.clips == ClipConfig(frames=3, text_share=0.35)
-    train(second, data=data, out=tmp_path / "clips", resume=False, device="cpu", workers=0)
+    train(second, sources=find_sources([data]), out=tmp_path / "clips", resume=False, device="cpu", workers=0)
     before, after = averaged(tmp_path / "pairs"), averaged(tmp_path / "clips")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert {"decoder.word_embeddings.weight", "identity", "words.weight"} <= moved

@@ -114,7 +114,8 @@ def train(
     from vltrack.training.launch import main_train
 
     options: dict[str, object] = {
-        "model": name, "size": size, "data": folders[0], "out": out, "start": start, "part": part, "resume": resume,
+        "model": name, "size": size, "data": [str(folder) for folder in folders], "out": out, "start": start,
+        "part": part, "resume": resume,
         "settings": dict(settings or {}), "steps": steps, "batch": batch, "seed": seed, "processes": processes,
         "device": device, "quiet": quiet,
     }  # fmt: skip

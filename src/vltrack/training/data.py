@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,42 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vltrack.core.types import Image, Mode, xywh_to_cxcywh
-from vltrack.datasets.cutouts import CutoutSet
+from vltrack.datasets.cutouts import CutoutSet, build_cutouts
 from vltrack.datasets.images import ImageSet
 from vltrack.models.base import MODE_IDS
 from vltrack.prep.crops import cut, region_for
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.training.clips import Clip, ClipConfig, clips_of
 from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
+from vltrack.training.recipes import TrainConfig
+from vltrack.training.sources import Source
 
+log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
+
+
+def prepare_data(config: TrainConfig, sources: Sequence[Source], out: Path) -> None:
+    """Make what all processes of a run read: the cut-out objects of still images. One process calls it."""
+    if not config.clips.frames and not (out / "cutouts.npz").exists():
+        log.info("cutting objects out of the images, once per run: some minutes")
+        build_cutouts(ImageSet.load(sources[0].root), out / "cutouts.npz", progress=_log_cutouts)
+
+
+def open_data(config: TrainConfig, sources: Sequence[Source], model: Any, out: Path) -> Dataset[dict[str, Any]]:
+    """Return the samples of a run: item k is sample k of an endless stream, the same in every process."""
+    root = sources[0].root if sources else out
+    if config.clips.frames:
+        return ClipDataset(config.clips, root, config.seed, model.max_words, model.vocabulary)
+    crops = ("template_size", "search_size", "template_factor", "search_factor")
+    pairs = replace(config.pairs, **{name: getattr(model, name) for name in crops})
+    with_text = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
+    later = (config.text_from_step * config.batch, with_text) if config.text_from_step else None
+    return PairDataset(pairs, root, out / "cutouts.npz", config.seed, model.max_words, later, model.vocabulary)
+
+
+def _log_cutouts(done: int, images: int) -> None:
+    if done % 500 == 0 or done == images:
+        log.info("cut out of %d of %d images", done, images)
 
 
 class PairDataset(Dataset[dict[str, Any]]):

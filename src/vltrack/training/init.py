@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,9 @@ def minilm_word_table(width: int) -> Tensor:
     return reduced
 
 
-def starting_model(config: TrainConfig, data: Path) -> Any:
+def starting_model(config: TrainConfig, folders: Sequence[Path]) -> Any:
     """The network before the first step. Raises as ``fresh_model``, ``copy_parts``, ``continue_from``."""
-    model = fresh_model(config, data)
+    model = fresh_model(config, folders)
     if config.start:
         continue_from(Path(config.start), model, config.trainable)
     if config.init_from:
@@ -58,14 +59,15 @@ def starting_model(config: TrainConfig, data: Path) -> Any:
     return model
 
 
-def fresh_model(config: TrainConfig, data: Path) -> Any:
+def fresh_model(config: TrainConfig, folders: Sequence[Path]) -> Any:
     """A network with ImageNet stem and MiniLM word vectors, where its size uses them, else random."""
     from numpy import load as load_arrays
 
     card, size = split_name(f"{config.model}-{config.size}")
     model = build(card, config_of(card, size))
     if isinstance(model.embed.stem, MobileStem):
-        stem = data / "mobilenet_v2_stem.npz"
+        stems = [folder / "mobilenet_v2_stem.npz" for folder in folders]
+        stem = next((stem for stem in stems if stem.is_file()), stems[0])
         if not stem.is_file():
             raise DataError(f"The ImageNet stem {stem} is missing.", hint="See docs/train.md.")
         arrays = load_arrays(stem, allow_pickle=False)

@@ -18,6 +18,7 @@ from vltrack.core.threads import PASSIVE
 from vltrack.training import recipes
 from vltrack.training.publish import publish
 from vltrack.training.recipes import TrainConfig, keys
+from vltrack.training.sources import find_sources
 
 Recipe = TypeVar("Recipe")
 """A frozen dataclass of settings: ``TrainConfig``, or the grounder's."""
@@ -159,7 +160,7 @@ def _run(config: TrainConfig, options: Mapping[str, Any], progress: Progress | N
         setup_logging()
     train(
         config,
-        data=Path(options["data"]),
+        sources=find_sources(options["data"]),
         out=Path(options["out"]),
         resume=bool(options.get("resume")),
         device=str(options.get("device") or "auto"),

@@ -12,9 +12,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,22 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from vltrack.core.errors import ConfigError, DataError, Diverged, GroundingFailed, ResourceError, StateError
 from vltrack.core.files import as_resource_error, write_text
 from vltrack.core.types import Mode, Target, iou_xywh
-from vltrack.datasets.cutouts import build_cutouts
-from vltrack.datasets.images import ImageSet
 from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
 from vltrack.nn.device import choose_device, mixed_precision, use_threads
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.tracker import default_policy
 from vltrack.training.checkpoint import RunState, read_config, restore_state, save_state
-from vltrack.training.data import Batch, ClipDataset, PairDataset, loader, step_samples
+from vltrack.training.data import Batch, loader, open_data, prepare_data, step_samples
 from vltrack.training.init import freezing, starting_model
 from vltrack.training.losses import TERMS, PairObjective
 from vltrack.training.recipes import TrainConfig, to_dict
 from vltrack.training.rollout import ClipObjective
+from vltrack.training.sources import Source
 
 try:
     import fcntl
@@ -79,7 +77,7 @@ def join_job(device: str) -> DistributedContext:
 def train(
     config: TrainConfig,
     *,
-    data: Path,
+    sources: Sequence[Source],
     out: Path,
     resume: bool,
     device: str = "auto",
@@ -93,7 +91,7 @@ def train(
 
     Args:
         config: the recipe.
-        data: folder of training images (docs/train.md).
+        sources: data to train on.
         out: folder of the run.
         resume: continue from the last checkpoint in ``out``.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -114,7 +112,7 @@ def train(
     if context.rank == 0:
         _check_folder(config, out, resume=resume)
     torch.manual_seed(config.seed)
-    model = starting_model(config, data)
+    model = starting_model(config, [source.root for source in sources])
     if context.rank == 0 and not resume:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -132,7 +130,7 @@ def train(
     with _locked(out / "config.json") if context.rank == 0 else nullcontext():
         if resume:
             restore_state(out, state)
-        _Loop(config, state, context, data, out, workers, progress).run()
+        _Loop(config, state, context, sources, out, workers, progress).run()
 
 
 class _Loop:
@@ -143,21 +141,20 @@ class _Loop:
         config: TrainConfig,
         state: RunState,
         context: DistributedContext,
-        data: Path,
+        sources: Sequence[Source],
         out: Path,
         workers: int,
         progress: Callable[[int, int, str], None] | None,
     ) -> None:
         self.config, self.state, self.context, self.out = config, state, context, out
         self.workers, self.progress = workers, progress or partial(log.info, "step %d of %d  %s")
-        self.dataset: Dataset[dict[str, Any]]
-        if config.clips.frames:
-            words, vocabulary = state.model.max_words, state.model.vocabulary
-            self.dataset = ClipDataset(config.clips, data, config.seed, words, vocabulary)
-            self.objective: nn.Module = ClipObjective(state.model, config.losses)
-        else:
-            self.dataset = _pairs(config, state.model, context, data, out / "cutouts.npz")
-            self.objective = PairObjective(state.model, config.losses)
+        if context.rank == 0:
+            prepare_data(config, sources, out)
+        if context.world > 1:
+            dist.barrier()
+        self.dataset = open_data(config, sources, state.model, out)
+        objective = ClipObjective if config.clips.frames else PairObjective
+        self.objective: nn.Module = objective(state.model, config.losses)
         self.period_loss: list[float] = []
         self.skipped = 0
         self.tables_fail = False
@@ -341,25 +338,6 @@ def _overlap(engine: Engine, clip: SyntheticClip, mode: Mode) -> float:
         (state,) = engine.step(image, [state])
         boxes.append(state.box)
     return float(iou_xywh(np.stack(boxes), clip.boxes)[~clip.absent].mean())
-
-
-def _pairs(config: TrainConfig, model: Any, context: DistributedContext, data: Path, cache: Path) -> PairDataset:
-    """Samples in the model's crop sizes; makes the cache of cut-out objects where there is none."""
-    crops = ("template_size", "search_size", "template_factor", "search_factor")
-    pairs = replace(config.pairs, **{name: getattr(model, name) for name in crops})
-    with_text = replace(pairs, scene_share=config.later_scene_share, text_share=config.later_text_share)
-    later = (config.text_from_step * config.batch, with_text) if config.text_from_step else None
-    if context.rank == 0 and not cache.exists():
-        log.info("cutting objects out of the images, once per run: some minutes")
-        build_cutouts(ImageSet.load(data), cache, progress=_log_cutouts)
-    if context.world > 1:
-        dist.barrier()
-    return PairDataset(pairs, data, cache, config.seed, model.max_words, later, model.vocabulary)
-
-
-def _log_cutouts(done: int, images: int) -> None:
-    if done % 500 == 0 or done == images:
-        log.info("cut out of %d of %d images", done, images)
 
 
 def schedule(config: TrainConfig, step: int) -> float:
