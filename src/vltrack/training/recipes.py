@@ -49,9 +49,15 @@ class TrainConfig:
     Attributes:
         pairs, clips: what is rendered; with ``clips.frames`` the stage is on clips (``training.rollout``).
             Crops have the model's sizes, whatever ``pairs`` says.
+        ratios: how often each data set is drawn, such as ``lasot=1``; ``got10k:vot_train=1`` names the split. Those
+            that are not listed have 1; without data of a listed one it is left out.
+        samples_per_epoch: of the published recipe, to count epochs; 0: none.
         batch: samples per step over all processes: one template and two search views, or one clip.
+        accumulate: parts of a batch that each process handles one after the other, to fit into memory.
         low_lr_prefixes: parameters whose names start so learn at ``low_lr_factor`` times the rate.
         word_init: word table of a small text encoder: MiniLM's vectors (an optional package) or random.
+        rate_drop_at: share of the steps after which the rate is a tenth; 0: the rate falls along a cosine to
+            ``final_rate``.
         select_share: share of steps with token pruning, so that the weights work with and without it.
         text_from_step: from this step on (0: never) samples have the shares ``later_scene_share`` and
             ``later_text_share``: a network first learns to follow a box, then to use the text.
@@ -70,8 +76,11 @@ class TrainConfig:
     pairs: PairConfig = field(default_factory=PairConfig)
     clips: ClipConfig = field(default_factory=ClipConfig)
     losses: LossWeights = field(default_factory=LossWeights)
+    ratios: tuple[str, ...] = ()
+    samples_per_epoch: int = 0
     steps: int = 5400
     batch: int = 16
+    accumulate: int = 1
     learning_rate: float = 1e-3
     low_lr_prefixes: tuple[str, ...] = _setting("slow", ("stem.trunk.",))
     low_lr_factor: float = _setting("slow_rate", 0.1)
@@ -80,6 +89,7 @@ class TrainConfig:
     grad_clip: float = _setting("clip", 1.0)
     warmup: int = 200
     final_rate: float = 0.01
+    rate_drop_at: float = 0.0
     ema: float = 0.999
     word_init: Literal["minilm", "random"] = _setting("words", "minilm")
     bf16: bool = True
@@ -98,7 +108,7 @@ class TrainConfig:
     validate_every: int = 1000
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch", "save_every", "validate_every"):
+        for key in ("steps", "batch", "accumulate", "save_every", "validate_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key} is {getattr(self, key)}.", hint="Give 1 or more.")
         for key in ("learning_rate", "grad_clip"):
