@@ -28,7 +28,7 @@ from vltrack.training.pairs.tracking import compose_tracking
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairConfig:
-    """Settings of rendered samples. Shares are probabilities in [0, 1].
+    """Settings of samples. Shares are probabilities in [0, 1].
 
     Attributes:
         template_size, search_size: sides of the views in pixels.
@@ -40,6 +40,11 @@ class PairConfig:
             textured pieces.
         negative_share: of search views without the target.
         template_jitter: standard deviation of the template box's center, in box sides.
+        center_jitter, scale_jitter: of search regions in videos and annotated images: range of the shift in
+            sqrt(w * h), and deviation of the logarithm of the sides (published).
+        max_gap, view_gap: most frames of a video between template and search view, and between two search views.
+        flip_share, gray_share: of mirrored and of gray samples from videos and annotated images (published).
+        brightness: range of the gain there, 1 - brightness to 1 + brightness (published).
         split: "train" and "val" are disjoint ("val": 5 % of the images with all their objects), or "all".
 
     Raises:
@@ -58,6 +63,13 @@ class PairConfig:
     own_share: float = 0.35
     negative_share: float = 0.06
     template_jitter: float = 0.03
+    center_jitter: float = 3.0
+    scale_jitter: float = 0.25
+    max_gap: int = 200
+    view_gap: int = 20
+    flip_share: float = 0.5
+    gray_share: float = 0.05
+    brightness: float = 0.2
     split: str = "train"
 
     def __post_init__(self) -> None:
@@ -68,6 +80,9 @@ class PairConfig:
             "cutout_share + own_share": self.cutout_share + self.own_share,
             "twin_share": self.distractor_share,
             "recolour_share": self.recolor_share,
+            "flip_share": self.flip_share,
+            "gray_share": self.gray_share,
+            "brightness": self.brightness,
         }
         single = (self.text_share, self.scene_share, self.cutout_share, self.own_share, self.negative_share)
         for name, value in sums.items():
@@ -78,6 +93,9 @@ class PairConfig:
         sizes, factors = (self.template_size, self.search_size), (self.template_factor, self.search_factor)
         if min(sizes) < 32:
             raise ConfigError(f"A view of pairs has {min(sizes)} pixels.", hint="Give 32 or more.")
+        for name in ("center_jitter", "scale_jitter", "max_gap", "view_gap"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"pairs.{name} is {getattr(self, name)}.", hint="Give 0 or more.")
         if not min(factors) >= 1:
             raise ConfigError(f"A crop factor of pairs is {min(factors)}.", hint="Give 1 or more.")
 
