@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Regex, Tokenizer
+from tokenizers import Encoding, Regex, Tokenizer, decoders
 from tokenizers.models import BPE, WordPiece
 from tokenizers.normalizers import BertNormalizer, Lowercase
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Sequence, Split
@@ -113,6 +113,11 @@ class TextTokenizer:
         tokens: list[str] = self._tokenizer.encode(text, add_special_tokens=False).tokens
         return tokens
 
+    def decode(self, ids: NDArray[np.int64]) -> str:
+        """Return the text of (max_tokens,) ids of ``encode``, in small letters."""
+        text: str = self._tokenizer.decode([int(i) for i in ids if i not in (0, self._start, self._end)])
+        return text
+
     def _written(self, encoding: Encoding, sentence: str) -> list[str]:
         """Return the letters of each piece."""
         raise NotImplementedError
@@ -153,6 +158,7 @@ class WordPieceTokenizer(TextTokenizer):
         tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106
         tokenizer.normalizer = BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
         return cls(tokenizer, sha256_of(file), vocabulary["[CLS]"], vocabulary["[SEP]"])
 
     def _written(self, encoding: Encoding, sentence: str) -> list[str]:
@@ -192,6 +198,7 @@ class BytePairTokenizer(TextTokenizer):
         tokenizer.pre_tokenizer = Sequence(
             [Split(Regex(_WORDS), behavior="removed", invert=True), ByteLevel(add_prefix_space=False, use_regex=False)]
         )
+        tokenizer.decoder = decoders.BPEDecoder(suffix=_LAST)
         lines = [*pieces, *(f"{left} {right}" for left, right in merges)]
         sha256 = sha256_bytes("\n".join(lines).encode())
         return cls(tokenizer, sha256, numbers[_START], numbers[_END])
