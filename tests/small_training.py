@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vltrack.nn.backbones import MobileNetV2
 from vltrack.training import loop
 from vltrack.training.data import PairDataset
 from vltrack.training.recipes import TrainConfig, litetrack_tiny
@@ -89,21 +88,13 @@ class ToyObjective(nn.Module):
 
 
 def image_folder(root: Path) -> Path:
-    """The images of tests/datasets with a stem of random numbers, which training starts from."""
+    """The images of tests/datasets."""
     source = Path(__file__).parent / "datasets" / "conftest.py"
     spec = importlib.util.spec_from_file_location("tiny_images", source)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     folder: Path = module.make_image_set(root)
-    write_stem(folder)
     return folder
-
-
-def write_stem(folder: Path) -> None:
-    """``mobilenet_v2_stem.npz`` with random numbers."""
-    convs = enumerate(MobileNetV2().convs)
-    arrays = {f"{n:02d}.{k}": v.detach().numpy() for n, conv in convs for k, v in conv.named_parameters()}
-    np.savez(folder / "mobilenet_v2_stem.npz", **arrays)
 
 
 def use_noise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from model_cases import make
-from small_training import use_noise, write_stem
+from small_training import use_noise
 from vltrack.checkpoints import store
 from vltrack.core.errors import CheckpointMismatch, CheckpointUnsafe, ModelNotFound
 from vltrack.models import MODELS, build, config_of
@@ -62,18 +63,29 @@ def test_parameters_that_are_missing_are_named(other: Path) -> None:
         copy_parts("litetrack-base", model, EMBEDDING)
 
 
+def test_tiny_starts_from_the_imagenet_stem_and_the_words_that_ship(tmp_path: Path, shared: Path) -> None:
+    with np.load(shared / "train" / "mobilenet_v2_stem.npz", allow_pickle=False) as published:
+        model = starting_model(RECIPES["litetrack-tiny"](), tmp_path)
+        for number, conv in enumerate(model.embed.stem.backbone.convs):
+            for name, own in conv.named_parameters():
+                assert np.array_equal(own.detach().numpy(), published[f"{number:02d}.{name}"].astype(np.float32))
+    words = "bert.embeddings.word_embeddings.weight"
+    table = store.load("litetrack-tiny")[0].state_dict()[words]
+    assert torch.equal(model.state_dict()[words], table)
+    random = starting_model(replace(RECIPES["litetrack-tiny"](), word_init="random"), tmp_path)
+    assert not torch.equal(random.state_dict()[words], table)
+
+
 def test_weights_can_be_the_start_of_a_run(other: Path, tmp_path: Path) -> None:
     config = configured({"model": "litetrack", "size": "tiny", "start": other})
     assert config.word_init == "random"
     source = store.load(other)[0].state_dict()
-    write_stem(tmp_path)
-    model = starting_model(config, [tmp_path])
+    model = starting_model(config, tmp_path)
     assert all(torch.equal(source[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_a_start_that_does_not_fit_leaves_nothing(other: Path, tmp_path: Path) -> None:
     """The folder of the run stays free, so that the corrected command can use it."""
-    write_stem(tmp_path)
     foreign = tmp_path / "theirs.pth"
     foreign.write_bytes(b"x")
     with pytest.raises(CheckpointUnsafe, match=r"theirs\.pth"):
@@ -110,7 +122,6 @@ def test_every_tracker_trains_and_a_stopped_run_continues_to_the_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_noise(monkeypatch)
-    write_stem(tmp_path)
     config = replace(RECIPES[name](), word_init="random", steps=2, batch=2, save_every=1, validate_every=99, warmup=1)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     loop.train(config, sources=find_sources([tmp_path]), out=whole, resume=False, device="cpu", workers=0)

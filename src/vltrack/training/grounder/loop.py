@@ -28,11 +28,10 @@ from vltrack.nn.picodet import MEAN, STD
 from vltrack.prep.crops import fit_side
 from vltrack.prep.tokenizers import WordPieceTokenizer
 from vltrack.training.checkpoint import PlateauUnfreezer, RunState, read_config, restore_state, save_state
-from vltrack.training.grounder.nouns import NounSentences
+from vltrack.training.grounder.nouns import NounSentences, minilm_word_table
 from vltrack.training.grounder.phrases import Phrase, Rng, draw_phrase
 from vltrack.training.grounder.records import Record, make_record, read_records, write_records
 from vltrack.training.grounder.scenes import Material, Scene, draw_scene
-from vltrack.training.init import minilm_word_table
 
 SHARD = 100
 """Scenes per file."""

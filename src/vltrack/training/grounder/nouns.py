@@ -36,6 +36,29 @@ def minilm_folder() -> Path:
     return Path(found.origin).parent / "model"
 
 
+def minilm_word_table(width: int) -> Tensor:
+    """Word vectors for a small text encoder: those of all-MiniLM-L6-v2 (Apache-2.0), reduced by PCA.
+
+    The table of the tiny trackers that ship (width 64) was made by it.
+
+    Returns:
+        (30522, width) float32: the leading principal components, scaled to deviation 0.05; [PAD] is zero.
+
+    Raises:
+        ModelNotFound: see ``minilm_folder``.
+    """
+    table = load_file(minilm_folder() / "model.safetensors")["embeddings.word_embeddings.weight"].float()
+    centered = table - table.mean(dim=0)
+    # The covariance is small (384 x 384) and its eigenvectors are deterministic up to sign.
+    _, vectors = torch.linalg.eigh(centered.T @ centered / len(centered))
+    leading = vectors.flip(1)[:, :width]
+    leading = leading * leading.sum(dim=0).sign()
+    reduced: Tensor = centered @ leading
+    reduced = reduced * (0.05 / reduced.std())
+    reduced[0] = 0.0
+    return reduced
+
+
 @torch.inference_mode()
 def sentence_vectors(texts: list[str]) -> Tensor:
     """(N, 384) unit vectors of sentences by all-MiniLM-L6-v2 (Apache-2.0)."""
