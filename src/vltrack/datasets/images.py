@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.types import Image
+from vltrack.core.json_io import parse_json, read_json
+from vltrack.core.types import BoxLike, Image
+from vltrack.datasets.sequences import ImageList, Sequence
+from vltrack.video.images import shared_reader
 
 T = TypeVar("T")
+INDEX, CLIPS = "index.jsonl", "clips.jsonl"
 _ASSEMBLE = "docs/train.md says how to assemble the training images."
 
 # Class names in the index that do not name one object in English.
@@ -61,12 +64,20 @@ class AnnotatedObject:
     Attributes:
         name: English noun in the singular.
         box: x, y, w, h in pixels of the image.
-        polygon: (N, 2) float32 outline in pixels (even-odd; several parts may be joined by doubled lines), or None.
+        polygons: its parts, (N, 2) float32 outlines in pixels (even-odd; doubled lines may join parts); () if unknown.
+        color: annotated dominant color, or "".
+        sentences: that fit this object and no other of its image.
+        person: "woman", "man" or "person" where the annotation says, else "".
+        clothes: garment -> its color, or "" where it is not clear; of a person.
     """
 
     name: str
-    box: tuple[float, float, float, float]
-    polygon: NDArray[np.float32] | None = None
+    box: BoxLike
+    polygons: tuple[NDArray[np.float32], ...] = ()
+    color: str = ""
+    sentences: tuple[str, ...] = ()
+    person: str = ""
+    clothes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +89,12 @@ class IndexedImage:
         width, height: size in pixels.
         instances: its annotated objects.
         main_object: name of the one main object of an image without boxes, else None.
+        transparent: the main object is what the file's alpha channel shows.
+        captions: of the whole image.
+        crowds: areas with many objects of one class that are not annotated one by one.
+        only: the one class that is annotated, "" for all.
+        groups: coarser classes of the main object.
+        folder: number of the root, where a set has several.
     """
 
     file: str
@@ -85,6 +102,12 @@ class IndexedImage:
     height: int
     instances: tuple[AnnotatedObject, ...]
     main_object: str | None
+    transparent: bool = False
+    captions: tuple[str, ...] = ()
+    crowds: tuple[AnnotatedObject, ...] = ()
+    only: str = ""
+    groups: tuple[str, ...] = ()
+    folder: int = 0
 
 
 def held_out(key: str, percent: int = 5) -> bool:
@@ -99,33 +122,31 @@ def plain_name(name: str) -> str:
 
 
 class ImageSet:
-    """All images of one index; decoded images are cached."""
+    """All images of one or several folders with an index each; decoded images are cached."""
 
-    def __init__(self, root: Path, entries: tuple[IndexedImage, ...]) -> None:
-        self.root = root
+    def __init__(self, roots: tuple[Path, ...], entries: tuple[IndexedImage, ...]) -> None:
+        self.roots = roots
         self.entries = entries
         self._cache: ByteCache[Image] = ByteCache(1_200_000_000)
 
     @classmethod
-    def load(cls, root: Path) -> ImageSet:
-        """Read ``root/index.jsonl``; no image is decoded yet.
+    def load(cls, *roots: Path) -> ImageSet:
+        """Read ``index.jsonl`` of each folder; no image is decoded yet.
 
         Raises:
             DataError: a missing index, a line that does not parse, or a listed file that is missing.
         """
-        index = root / "index.jsonl"
-        try:
-            lines = index.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"Cannot read the image index {index}: {error}.", hint=_ASSEMBLE) from error
-        entries = tuple(_parse(line, f"{index}:{number}") for number, line in enumerate(lines, 1) if line.strip())
-        if not entries:
-            raise DataError(f"No images listed in {index}.", hint=_ASSEMBLE)
-        missing = [entry.file for entry in entries if not (root / entry.file).is_file()]
-        if missing:
-            said = f"{len(missing)} of {len(entries)} images of {index} are missing, such as {missing[0]!r}."
-            raise DataError(said, hint=_ASSEMBLE)
-        return cls(root, entries)
+        entries: list[IndexedImage] = []
+        for folder, root in enumerate(roots):
+            listed = [_parse(row, where, folder) for where, row in _rows(root / INDEX)]
+            if not listed:
+                raise DataError(f"No images listed in {root / INDEX}.", hint=_ASSEMBLE)
+            missing = [entry.file for entry in listed if not (root / entry.file).is_file()]
+            if missing:
+                said = f"{len(missing)} of {len(listed)} images of {root / INDEX} are missing, such as {missing[0]!r}."
+                raise DataError(said, hint=_ASSEMBLE)
+            entries += listed
+        return cls(roots, tuple(entries))
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -136,54 +157,192 @@ class ImageSet:
     def __getitem__(self, index: int) -> IndexedImage:
         return self.entries[index]
 
+    def path(self, entry: IndexedImage) -> Path:
+        """The file of an image."""
+        return self.roots[entry.folder] / entry.file
+
     def image(self, index: int) -> Image:
         """Return image ``index`` as RGB uint8 (H, W, 3); do not write into it. Raises ``DataError``."""
         found = self._cache.get(index)
         if found is not None:
             return found
-        entry = self.entries[index]
-        path = self.root / entry.file
-        image = read_rgb(path)
+        image = self.decode(self.entries[index])
+        return self._cache.put(index, image, image.nbytes)
+
+    def decode(self, entry: IndexedImage) -> Image:
+        """Decode an image, not cached: RGBA where it is transparent, else RGB. Raises ``DataError``."""
+        path = self.path(entry)
+        image = read_rgb(path, alpha=entry.transparent)
         if image.shape[:2] != (entry.height, entry.width):
             said = f"{path} is {image.shape[1]}x{image.shape[0]}, the index says {entry.width}x{entry.height}."
             raise DataError(said, hint="Assemble the training images again.")
-        return self._cache.put(index, image, image.nbytes)
+        return image
 
 
-def read_rgb(path: Path) -> Image:
-    """Decode an image file to RGB uint8 (H, W, 3), rotation tags ignored. Raises ``DataError``."""
+def read_rgb(path: Path, *, alpha: bool = False) -> Image:
+    """Decode an image file to its stored pixels, EXIF orientation ignored, in the decoder process.
+
+    Annotations of COCO and of the sets made from it are in stored pixels.
+
+    Returns:
+        RGB uint8 (H, W, 3); with ``alpha`` RGBA (H, W, 4).
+
+    Raises:
+        DataError: the file is missing, damaged or too large; names the path.
+    """
+    return shared_reader().read(path, alpha=alpha, stored=True)
+
+
+# -- reading the index ---------------------------------------------------------------------------------------
+
+
+def _rows(index: Path) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of each line that is not empty."""
     try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(f"Cannot read {path}: {error}.", hint="Check the data folder.") from error
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    decoded = cv2.imdecode(data, flags) if data.size else None
-    if decoded is None:
-        raise DataError(f"Image cannot be decoded: {path}.", hint="Copy the file again.")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        lines = index.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read the image index {index}: {error}.", hint=_ASSEMBLE) from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield f"{index}:{number}", parse_json(line, f"{index}:{number}")
 
 
-def _parse(line: str, where: str) -> IndexedImage:
+@contextmanager
+def _valid(where: str) -> Iterator[None]:
+    """Turn what a wrong type or value raises into a ``DataError`` that names the place."""
     try:
-        row: dict[str, Any] = json.loads(line)
-        marked = [(entry, np.asarray(entry["p"], dtype=np.float32)) for entry in row.get("inst") or ()]
-        instances = [_annotation(entry, outline) for entry, outline in marked]
-        instances += [_annotation(entry, None) for entry in row.get("box") or ()]
-        main_object = row.get("whole")
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise DataError(f"Invalid image entry at {where}: {error}.", hint="See docs/train.md.") from error
+
+
+def _parse(row: dict[str, Any], where: str, folder: int) -> IndexedImage:
+    with _valid(where):
+        main_object = row.get("cut") or row.get("whole")
+        crowds = [crowd if isinstance(crowd, dict) else {"c": "", "b": crowd} for crowd in row.get("crowd") or ()]
         return IndexedImage(
             file=str(row["f"]),
             width=int(row["w"]),
             height=int(row["h"]),
-            instances=tuple(instances),
+            instances=tuple(_annotation(entry) for key in ("inst", "box") for entry in row.get(key) or ()),
             main_object=None if main_object is None else plain_name(str(main_object)),
+            transparent="cut" in row,
+            captions=_texts(row.get("cap")),
+            crowds=tuple(_annotation(crowd) for crowd in crowds),
+            only=plain_name(str(row.get("only") or "")),
+            groups=_texts(row.get("group")),
+            folder=folder,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"Invalid image entry at {where}: {error}.", hint="See docs/train.md.") from error
 
 
-def _annotation(entry: dict[str, Any], outline: NDArray[np.float32] | None) -> AnnotatedObject:
-    x, y, w, h = (float(v) for v in entry["b"])
+def _annotation(entry: dict[str, Any]) -> AnnotatedObject:
+    clothes = dict(entry.get("att") or {}) | ({"top": entry["top"]} if entry.get("top") else {})
+    outlines = [entry.get("p") or (), *(entry.get("pp") or ())]
+    return AnnotatedObject(
+        name=plain_name(str(entry["c"])),
+        box=_box(entry["b"]),
+        polygons=tuple(_outline(outline) for outline in outlines if len(outline) >= 6),
+        color=_american(str(entry.get("col") or "")),
+        sentences=tuple(map(_american, _texts(entry.get("q")))),
+        person=str(entry.get("who") or ""),
+        clothes={str(garment): _american(str(color or "")) for garment, color in clothes.items()},
+    )
+
+
+def _box(numbers: Any) -> BoxLike:
+    x, y, w, h = (float(v) for v in numbers)
     if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
-        raise ValueError(f"box {entry['b']}")
-    polygon = None if outline is None or outline.size < 6 else outline.reshape(-1, 2)
-    return AnnotatedObject(name=plain_name(str(entry["c"])), box=(x, y, w, h), polygon=polygon)
+        raise ValueError(f"box {numbers}")
+    return x, y, w, h
+
+
+def _outline(numbers: Any) -> NDArray[np.float32]:
+    points = np.asarray(numbers, dtype=np.float32).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("an outline that is not finite")
+    return points
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | None) or not all(isinstance(text, str) for text in value or ()):
+        raise ValueError(f"{value!r} is not a list of texts")
+    return tuple(value or ())
+
+
+def _american(text: str) -> str:
+    return text.replace("grey", "gray")
+
+
+# -- clips of single images ----------------------------------------------------------------------------------
+
+Target = dict[int, AnnotatedObject]
+"""One target of a clip, by the number of each frame that shows it."""
+
+
+def read_clips(root: Path) -> dict[str, tuple[Target, ...]]:
+    """Targets of each clip that ``root``/clips.jsonl lists, by the clip's folder below ``root``; {} without that file.
+
+    Raises:
+        DataError: a line, or the clip.json of a clip, cannot be read or does not parse.
+    """
+    clips: dict[str, tuple[Target, ...]] = {}
+    for where, row in _rows(root / CLIPS) if (root / CLIPS).is_file() else ():
+        with _valid(where):
+            name = str(row["d"])
+        file = root / name / "clip.json"
+        record = read_json(file)
+        with _valid(str(file)):
+            clips[name] = tuple(_target(entry, f"{file}: target {k}") for k, entry in enumerate(record["targets"]))
+    return clips
+
+
+def _target(entry: dict[str, Any], where: str) -> Target:
+    shown: Target = {}
+    with _valid(where):
+        name, sentences = plain_name(str(entry["c"])), _texts(entry.get("sentences"))
+        for number, box, *outlines in entry["frames"]:
+            if type(number) is not int or number < 0 or number in shown:
+                raise ValueError(f"frame {number!r}")
+            polygons = tuple(_outline(outline) for outline in (outlines[0] if outlines else ()) if len(outline) >= 6)
+            shown[number] = AnnotatedObject(name=name, box=_box(box), polygons=polygons, sentences=sentences)
+    return shown
+
+
+def load_clips(root: Path) -> tuple[Sequence, ...]:
+    """The clips of a folder of still images as sequences, one for each target; () without clips.jsonl.
+
+    A frame that the target is not listed in has a NaN row and is absent: outside of the image, or not annotated.
+    Sequences are named like their folder, with the target's number where there are several.
+
+    Raises:
+        DataError: as ``read_clips``; images are missing, or not named NNNNN.jpg.
+    """
+    clips: list[Sequence] = []
+    for name, targets in read_clips(root).items():
+        folder = root / name
+        files = sorted(file.name for file in folder.glob("*.jpg"))
+        try:
+            rows = {int(file.removesuffix(".jpg")): row for row, file in enumerate(files)}
+        except ValueError as error:
+            raise DataError(f"{folder} has an image without a number: {error}.", hint=_ASSEMBLE) from error
+        for which, target in enumerate(targets, 1):
+            missing = sorted(target.keys() - rows.keys())
+            if missing or not target:
+                said = f"frame {missing[0]} has no image" if missing else f"target {which} is in no frame"
+                raise DataError(f"{folder / 'clip.json'}: {said}.", hint=_ASSEMBLE)
+            boxes = np.full((len(files), 4), np.nan)
+            for number, shown in target.items():
+                boxes[rows[number]] = shown.box
+            sentences = next(iter(target.values())).sentences
+            clips.append(
+                Sequence(
+                    name=name if len(targets) == 1 else f"{name}-{which}",
+                    source=folder,
+                    files=ImageList(folder, tuple(files)),
+                    boxes=boxes,
+                    absent=np.isnan(boxes[:, 0]),
+                    sentence=sentences[0] if sentences else "",
+                    sentences=sentences,
+                )
+            )
+    return tuple(clips)

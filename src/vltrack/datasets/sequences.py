@@ -40,6 +40,7 @@ class Sequence:
         attributes: short names of the attributes, such as ("IV", "OCC").
         cover: (R,) float64 0..8, visible eighths of the target (GOT-10k), else None.
         size: (width, height) of the frames in pixels where the annotation has it, else None.
+        sentences: all descriptions of the target, where there are several; the first is ``sentence``.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Sequence:
     attributes: tuple[str, ...] = ()
     cover: Floats | None = None
     size: tuple[int, int] | None = None
+    sentences: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of frames; of annotated rows for a video or without images."""

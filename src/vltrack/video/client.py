@@ -18,6 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+if sys.platform != "win32":
+    import fcntl
+
 import numpy as np
 
 import vltrack
@@ -37,6 +40,7 @@ from vltrack.video.ipc import Receiver, Ring, Timeout, send
 
 _PACKAGE_ROOT = str(Path(vltrack.__file__).resolve().parent.parent)
 # -P: nothing is imported from the folder that the user happens to be in.
+_PIPE_BYTES = 1 << 20
 COMMAND = (sys.executable, "-P", "-m", "vltrack.video.decoder_main")
 
 
@@ -86,6 +90,9 @@ class DecoderProcess:
         self._finalizer = weakref.finalize(self, _reap, self.process, self._ring, self._stderr)
         self._in = self.process.stdin.fileno()
         os.set_blocking(self._in, False)
+        if sys.platform == "linux":
+            with suppress(OSError):  # refused to a user with many pipes; then an image goes in more pieces
+                fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._receiver = Receiver(self.process.stdout.fileno())
         self._lock = threading.Lock()
         self._canceled = False
@@ -93,10 +100,13 @@ class DecoderProcess:
         handles = {"ring": self._ring.handle, "slot_bytes": self._ring.slot_bytes, "media": media}
         self._send(json.dumps(job | bounds | handles | {"timeout_s": self._timeout_s}).encode())
 
-    def request(self, data: bytes) -> None:
-        """Send one image to be decoded. Raises ``VideoTimeout`` if the decoder does not read it."""
+    def request(self, data: bytes, mode: bytes = b"I") -> None:
+        """Send one image to be decoded: as displayed, stored (``R``), or stored with alpha (``A``).
+
+        Raises ``VideoTimeout`` if the decoder does not read it.
+        """
         try:
-            self._send(b"I" + data)
+            self._send(mode + data)
         except Timeout as error:
             raise self._timeout() from error
 
@@ -116,8 +126,8 @@ class DecoderProcess:
                         raise self._crash()
                     message: dict[str, Any] = json.loads(raw)
                     if message["kind"] == "frame":
-                        slot, height, width = (int(message[key]) for key in ("slot", "height", "width"))
-                        message["image"] = np.array(self._ring.view(slot, height, width))
+                        slot, *shape = (int(message[key]) for key in ("slot", "height", "width", "channels"))
+                        message["image"] = np.array(self._ring.view(slot, *shape))
                         self._send(b"S" + bytes([slot]))
                     if message["kind"] != "wait":
                         return message

@@ -11,6 +11,7 @@ import re
 import cv2
 import numpy as np
 
+from vltrack.core.types import Image
 from vltrack.video.decoder_main import StderrLog, forbid_new_descriptors
 from vltrack.video.ipc import IpcServer
 
@@ -22,24 +23,47 @@ _HARMLESS = re.compile(
 )
 
 
+MODES = {
+    b"I": cv2.IMREAD_COLOR,
+    b"R": cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+    b"A": cv2.IMREAD_UNCHANGED,  # ignores the orientation as well
+}
+"""How an image is decoded, by the first letter of its request (``client.DecoderProcess.request``)."""
+
+
 def serve_images(server: IpcServer) -> None:
     """Decode requested images one by one until the reader closes its end.
 
-    16-bit channels are scaled to 8, EXIF orientation is applied, gray is repeated, alpha is dropped.
+    16-bit channels are scaled to 8, gray is repeated; EXIF orientation is applied and alpha dropped in mode ``I``.
     """
     cv2.setNumThreads(1)
     log = StderrLog()
     forbid_new_descriptors()
     while True:
-        data = server.request()
+        request = server.request()
         try:
-            image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+            image = _decode(request)
         except cv2.error:
             image = None
         lines = [line for line in log.take().strip().splitlines() if line.strip()]
         if image is None or not all(map(_HARMLESS.search, lines)):
             server.send("gap", reason=lines[0][:200] if lines else "not decodable")
             continue
-        slot = server.reserve(*image.shape[:2])
-        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=slot.pixels)
+        slot = server.reserve(*image.shape)
+        code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        cv2.cvtColor(image, code, dst=slot.pixels)
         server.send_frame(slot)
+
+
+def _decode(request: bytes) -> Image | None:
+    """BGR uint8 (H, W, 3), in mode ``A`` BGRA (H, W, 4); None where it is damaged."""
+    image = cv2.imdecode(np.frombuffer(request, dtype=np.uint8, offset=1), MODES[request[:1]])
+    if image is None or request[:1] != b"A":
+        return image
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        return None
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    codes = {1: cv2.COLOR_GRAY2BGRA, 3: cv2.COLOR_BGR2BGRA}
+    return np.asarray(cv2.cvtColor(image, codes[channels]) if channels in codes else image, dtype=np.uint8)

@@ -1,20 +1,32 @@
-"""Folders and lists of image files as a ``FrameSource``: order, gaps in the numbering, damage, mixed sizes.
+"""Image files: folders and lists as a ``FrameSource`` (order, gaps, damage, mixed sizes), and single ones.
 
 Pixels are decoded in the decoder process; this side reads the bytes and checks the claimed size first.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from vltrack.core.errors import VideoDecoderCrashed, VideoEmpty, VideoTimeout, VideoTooLarge
+from vltrack.core.errors import (
+    DataError,
+    InputError,
+    PartialResult,
+    VideoDecoderCrashed,
+    VideoEmpty,
+    VideoTimeout,
+    VideoTooLarge,
+    VideoUnreadable,
+)
 from vltrack.core.files import printable
-from vltrack.core.types import Frame
+from vltrack.core.types import Frame, Image
 from vltrack.video.base import DEFAULT_LIMITS, IMAGE_SUFFIXES, WHOLE, FrameSlice, Kind, Limits, ReadReport, SourceInfo
 from vltrack.video.client import DecodedSource, DecoderProcess, decoder_error
 from vltrack.video.ipc import MAX_IMAGE_BYTES
@@ -134,26 +146,120 @@ class ImagesSource(DecodedSource):
 
     def _send(self, index: int) -> None:
         """Read one file and send it to the decoder, or note its fault."""
-        path, most = self._images[index], self._limits.max_pixels
+        path, fault = self._images[index], None
         try:
-            with path.open("rb") as file:
-                data = file.read(MAX_IMAGE_BYTES + 1)
-        except OSError as error:
-            self._sent.append((index, f"cannot be read: {error.strerror}"))
-            return
-        size = image_size(data)
-        fault = None
-        if size is None or min(size) < 1:
-            fault = "not a known image"
-        elif size[0] * size[1] > most or len(data) > MAX_IMAGE_BYTES:
-            fault = f"{size[0]}x{size[1]} pixels are more than the limit of {most / 1e6:.0f} million"
+            data = _bytes_of(path, self._limits.max_pixels)
+        except VideoTooLarge as error:
+            fault = error.message
             if index == self._first:
-                raise VideoTooLarge(f"{printable(str(path))}: {fault}.", hint="Scale it down, or raise the limit.")
-        elif is_cut(data):
-            fault = "the file was cut"
+                raise VideoTooLarge(f"{printable(str(path))}: {fault}.", hint=error.hint) from error
+        except VideoUnreadable as error:
+            fault = error.message
         self._sent.append((index, fault))
         if fault is None:
             self._decoder.request(data)
+
+
+def _bytes_of(path: Path, max_pixels: int) -> bytes:
+    """The bytes of an image file that a decoder may be given.
+
+    Raises:
+        VideoUnreadable: no image file, or one that was cut. The message is a part of a sentence.
+        VideoTooLarge: its header claims more pixels, or it has more bytes, than is allowed; message as above.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            length = os.fstat(file.fileno()).st_size
+            data = file.read(min(length, MAX_IMAGE_BYTES) + 1)
+    except OSError as error:
+        raise VideoUnreadable(f"cannot be read: {error.strerror}") from error
+    size = image_size(data)
+    if size is None or min(size) < 1:
+        raise VideoUnreadable("not a known image")
+    if size[0] * size[1] > max_pixels or length > MAX_IMAGE_BYTES:
+        said = f"{size[0]}x{size[1]} pixels are more than the limit of {max_pixels / 1e6:.0f} million"
+        raise VideoTooLarge(said, hint="Scale it down, or raise the limit.")
+    if is_cut(data):
+        raise VideoUnreadable("the file was cut")
+    return data
+
+
+class ImageReader:
+    """Single image files, decoded in one decoder process that is started on first use and stays.
+
+    After a crash the next image gets a new decoder. Safe to use from several threads, which take turns; a
+    forked process needs a reader of its own (``shared_reader``).
+
+    Args:
+        limits: bounds.
+    """
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._limits, self._lock = limits, threading.Lock()
+        self._decoder: DecoderProcess | None = None
+
+    def read(self, path: Path, *, alpha: bool = False, stored: bool = False) -> Image:
+        """RGB uint8 (H, W, 3), as displayed: EXIF orientation is applied. Strict: damage is an error.
+
+        Args:
+            path: of an image file.
+            alpha: RGBA (H, W, 4) of the stored pixels; opaque where the file has no alpha.
+            stored: the stored pixels, orientation ignored.
+
+        Raises:
+            DataError: the file cannot be read or is no whole image, claims more pixels than the limits allow, or
+                its decoder crashed or did not answer; names the path.
+            ResourceError: the decoder cannot be started.
+        """
+        try:
+            data = _bytes_of(path, self._limits.max_pixels * 3 // 4 if alpha else self._limits.max_pixels)
+            with self._lock:
+                return self._decoded(data, b"A" if alpha else b"R" if stored else b"I")
+        except (InputError, PartialResult) as error:
+            said = f"Image cannot be decoded: {printable(path)} ({error.message.rstrip('.')})."
+            raise DataError(said, hint="Copy or download the file again.") from error
+
+    def _decoded(self, data: bytes, mode: bytes) -> Image:
+        try:
+            try:
+                message = self._exchange(data, mode)
+            except VideoDecoderCrashed:  # perhaps of something else: a decoder lives long
+                self.close()
+                message = self._exchange(data, mode)
+            if message["kind"] == "error":
+                raise decoder_error(message, "image")
+        except BaseException:
+            self.close()
+            raise
+        if message["kind"] != "frame":
+            raise VideoUnreadable(str(message.get("reason", "damaged")))
+        image: Image = message["image"]
+        return image
+
+    def _exchange(self, data: bytes, mode: bytes) -> dict[str, Any]:
+        if self._decoder is None:
+            self._decoder = DecoderProcess({"source": "images"}, name="image", limits=self._limits)
+        self._decoder.request(data, mode)
+        return self._decoder.receive()
+
+    def close(self) -> None:
+        """Stop the decoder. The next ``read`` starts another."""
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            decoder.close()
+
+
+_readers: dict[int, ImageReader] = {}
+
+
+def shared_reader() -> ImageReader:
+    """The reader of this process, with ``DEFAULT_LIMITS``; it ends with the process."""
+    process = os.getpid()
+    if process not in _readers:
+        _readers.setdefault(process, ImageReader())
+        for parent in _readers.keys() - {process}:  # after a fork: let go of its pipes
+            _readers.pop(parent, None)
+    return _readers[process]
 
 
 # -- order and numbering of files ----------------------------------------------------------------------------

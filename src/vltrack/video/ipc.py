@@ -122,17 +122,17 @@ class Ring:
         os.ftruncate(handle, SLOTS * slot_bytes)
         return cls(handle, slot_bytes)
 
-    def view(self, slot: int, height: int, width: int) -> Image:
-        """RGB uint8 (height, width, 3) that shares memory with a slot. Drop it before ``close``.
+    def view(self, slot: int, height: int, width: int, channels: int = 3) -> Image:
+        """Uint8 (height, width, channels), RGB or RGBA, that shares memory with a slot. Drop it before ``close``.
 
         Raises:
             ValueError: the frame does not fit or the slot does not exist.
         """
-        count = height * width * 3
-        if not (0 <= slot < SLOTS and min(height, width) > 0 and count <= self.slot_bytes):
+        count = height * width * channels
+        if not (0 <= slot < SLOTS and min(height, width) > 0 and channels in (3, 4) and count <= self.slot_bytes):
             raise ValueError(f"no room for a frame of {width}x{height} in slot {slot}")
         flat = np.frombuffer(self._map, dtype=np.uint8, count=count, offset=slot * self.slot_bytes)
-        return flat.reshape(height, width, 3)
+        return flat.reshape(height, width, channels)
 
     def close(self) -> None:
         """Unmap and close."""
@@ -141,7 +141,7 @@ class Ring:
 
 
 class FrameSlot(NamedTuple):
-    """A frame buffer in shared memory, to be filled with (H, W, 3) RGB uint8 and then sent."""
+    """A frame buffer in shared memory, to be filled with (H, W, 3) RGB or (H, W, 4) RGBA uint8 and then sent."""
 
     slot: int
     pixels: Image
@@ -162,23 +162,23 @@ class IpcServer:
         except BrokenPipeError as error:
             raise ReaderGone from error
 
-    def reserve(self, height: int, width: int) -> FrameSlot:
+    def reserve(self, height: int, width: int, channels: int = 3) -> FrameSlot:
         """A free slot for a frame; waits until the reader has emptied one. Raises ``ReaderGone``."""
         # Big frames use fewer slots, so that the ring stays small compared with the frames themselves.
-        usable = max(2, min(SLOTS, (256 << 20) // (height * width * 3)))
+        usable = max(2, min(SLOTS, (256 << 20) // (height * width * channels)))
         while SLOTS - len(self._free) >= usable:
             self._take_message()
         slot = min(self._free)
-        return FrameSlot(slot, self._ring.view(slot, height, width))
+        return FrameSlot(slot, self._ring.view(slot, height, width, channels))
 
     def send_frame(self, frame: FrameSlot, **facts: Any) -> None:
         """Send a filled slot. Raises ``ReaderGone``."""
         self._free.discard(frame.slot)
-        height, width = frame.pixels.shape[:2]
-        self.send("frame", slot=frame.slot, height=height, width=width, **facts)
+        height, width, channels = frame.pixels.shape
+        self.send("frame", slot=frame.slot, height=height, width=width, channels=channels, **facts)
 
     def request(self) -> bytes:
-        """The next image to decode. Raises ``ReaderGone`` when there will be none."""
+        """The next request: a mode (``decode_images.MODES``) and an image. ``ReaderGone`` when there will be none."""
         while not self._requests:
             self._take_message()
         return self._requests.pop(0)
@@ -190,4 +190,4 @@ class IpcServer:
         if message[:1] == b"S":
             self._free.add(message[1])
         else:
-            self._requests.append(message[1:])
+            self._requests.append(message)
