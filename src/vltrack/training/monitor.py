@@ -60,8 +60,9 @@ class Monitor:
         self.out, self.config = out, config
         self._progress = progress or partial(log.info, "step %d of %d  %s")
         self._warned = False
-        self._tensorboard, self._resumed_at = tensorboard, 0
+        self._tensorboard = tensorboard
         self._writer: Any = None
+        self._purge_step: int | None = None
 
     def log(self, step: int, terms: Mapping[str, float], *, rate: float, pairs_per_s: float, waiting: float) -> None:
         """Add a row to log.csv and show the progress.
@@ -78,9 +79,8 @@ class Monitor:
         if config.samples_per_epoch:
             row["epoch"] = step * config.batch / config.samples_per_epoch
         self._append(LOG, row)
-        scalars = {f"loss/{name}": value for name, value in terms.items() if name != "iou"}
-        self._scalars(step, scalars | {name: value for name, value in row.items() if name not in ("step", *terms)})
-        self._scalars(step, {"overlap": terms["iou"]})
+        scalars = {"overlap" if name == "iou" else f"loss/{name}": value for name, value in terms.items()}
+        self._scalars(step, scalars | {"rate": rate, "pairs_per_s": pairs_per_s, "waiting": waiting})
         weighted = {name: getattr(config.losses, name, 0.0) * value for name, value in terms.items()}
         largest = sorted(weighted, key=weighted.__getitem__, reverse=True)[:_PARTS]
         parts = ", ".join(f"{name} {weighted[name]:.2f}" for name in largest if weighted[name] > 0)
@@ -140,7 +140,7 @@ class Monitor:
         for image in _previews(self.out / "samples"):
             if _step_of(image) > step:
                 image.unlink()
-        self._resumed_at = step
+        self._purge_step = step + 1
 
     def validated(self, step: int) -> bool:
         """Return whether validation.csv has the row of this step."""
@@ -177,9 +177,8 @@ class Monitor:
                 self._tensorboard = False
                 return None
             with self._tolerant(self.out / "tensorboard"):
-                # Events of the killed run later than its checkpoint are dropped.
-                purge = self._resumed_at + 1 if self._resumed_at else None
-                self._writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=purge)
+                # Hides what the killed run wrote after its checkpoint.
+                self._writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=self._purge_step)
         return self._writer
 
     @contextmanager

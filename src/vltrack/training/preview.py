@@ -7,12 +7,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vltrack.core.errors import ModelNotFound
 from vltrack.core.types import Box, Image, Mode, cxcywh_to_xywh, iou_xywh
 from vltrack.models.base import BoxedCrop, Prediction, Views
-from vltrack.plots.draw import put_text, rectangle, shortened
+from vltrack.plots.draw import Color, put_text, rectangle, shortened
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.training.clips import Clip
 from vltrack.training.data import Batch
@@ -23,9 +24,8 @@ from vltrack.training.rollout import roll
 SAMPLES, FRAMES = 6, 8
 """Samples of a batch, and frames of a clip, that are drawn."""
 TILE, GAP = 208, 4
-_LINE, _FONT = 22, 0.45
-_GREEN, _RED, _WHITE, _DARK = (64, 224, 96), (255, 64, 64), (235, 235, 235), (40, 40, 40)
-_GIVEN = {Mode.BBOX: "box", Mode.NL: "text", Mode.NLBBOX: "box and text"}
+_LINE, _FONT, _DARK = 22, 0.45, 40
+_GREEN, _RED, _WHITE = (64, 224, 96), (255, 64, 64), (235, 235, 235)
 
 
 def preview_of(model: Any, batch: Batch, title: str) -> Image:
@@ -38,36 +38,35 @@ def preview_of(model: Any, batch: Batch, title: str) -> Image:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         rows = _clip_rows(model, batch) if "frames" in batch else _pair_rows(model, batch)
     width = max(row.shape[1] for row in rows)
-    legend = f"{title}    green: ground truth    red: prediction    heat: score from 0 to 1"
-    return np.concatenate([_text(legend, width), *(_padded(row, width) for row in rows)])
+    legend = _text(f"{title}    green: ground truth    red: prediction", width)
+    return np.concatenate([legend, *(_padded(row, width) for row in rows)])
 
 
 def _pair_rows(model: Any, batch: Batch) -> list[Image]:
     device = next(model.parameters()).device
     part = {name: values[:SAMPLES].to(device) for name, values in batch.items()}
     views, rows = PairObjective(model, LossWeights()).views(part), []
-    for i in range(len(views.flag_B)):
-        sample, mode = views.index_select([i]), list(Mode)[int(views.flag_B[i])]
-        seen = _predict(model, sample, mode)
-        template = part["template"][i].cpu().numpy().copy()
+    for i, flag in enumerate(views.flag_B):
+        mode = list(Mode)[int(flag)]
+        seen, images = _predict(model, views.index_select([i]), mode), part["search"][i].cpu().numpy()
+        template, given = part["template"][i].cpu().numpy(), _unit_xywh(part["template_box"][i])
         if mode is Mode.NL:
-            template[:] = template // 4 + 30  # masked: the model does not see it
+            tiles = [_tile("template: not given", template // 4 + 30)]
         else:
-            rectangle(template, _pixels(part["template_box"][i], template), _GREEN)
-        tiles, notes = [_tile(template)], []
-        for k, image in enumerate(part["search"][i].cpu().numpy()):
-            score = (seen.center_BSS[k] * seen.presence_BSS[k]).clamp(0, 1).cpu().numpy()
-            best = int(score.argmax())
-            box = _pixels(seen.boxes_BSS4[k].flatten(0, 1)[best], image)
-            truth = _pixels(part["box"][i, k], image) if bool(part["present"][i, k]) else None
-            overlap = "no target" if truth is None else f"overlap {float(iou_xywh(box, truth)):.2f}"
-            notes.append(f"{overlap}, score {score.max():.2f}")
-            tiles.append(_tile(_with_boxes(image, truth, box)))
+            tiles = [_tile("template", template, (given, _GREEN))]
+        for k, image in enumerate(images):
+            score = (seen.center_BSS[k] * seen.presence_BSS[k]).nan_to_num(0).clamp(0, 1).cpu().numpy()
+            box = _unit_xywh(seen.boxes_BSS4[k].flatten(0, 1)[int(score.argmax())])
+            truth = _unit_xywh(part["box"][i, k]) if bool(part["present"][i, k]) else None
+            caption = "no target in view" if truth is None else f"overlap {float(iou_xywh(box, truth)):.2f}"
             if score.size > 1:
-                tiles.append(_tile(_with_boxes(_heated(image, score), truth, None)))
-        given = f"{_GIVEN[mode]}: {_sentence(model, part['ids'][i])}" if mode is not Mode.BBOX else _GIVEN[mode]
-        row = _side_by_side(tiles)
-        rows += [_text(f"{given}    {' / '.join(notes)}", row.shape[1]), row]
+                tiles.append(_tile(caption, image, (truth, _GREEN), (box, _RED)))
+                tiles.append(_tile(f"score up to {score.max():.2f}", _heated(image, score), (truth, _GREEN)))
+            else:
+                caption += f", score {score.max():.2f}"
+                tiles.append(_tile(caption, image, (truth, _GREEN), (box, _RED)))
+        row = np.concatenate(tiles, axis=1)
+        rows += [_text(_given(model, mode, part["ids"][i]), row.shape[1]), row]
     return rows
 
 
@@ -86,66 +85,57 @@ def _predict(model: Any, sample: Views, mode: Mode) -> Prediction:
 def _clip_rows(model: Any, batch: Batch) -> list[Image]:
     device = next(model.parameters()).device
     clip = Clip(**{name: batch[name][0].cpu().numpy() for name in ("frames", "boxes", "absent")}, sentence="")
-    ids, valid = (batch[name][:1].to(device) for name in ("ids", "words"))
-    boxes = roll(model, clip, device, (ids, valid) if bool(valid.any()) else None).predicted_T4
-    shown = np.unique(np.linspace(1, len(boxes), FRAMES).round().astype(int))
-    tiles, overlaps = [], iou_xywh(boxes, clip.boxes[1:])[~clip.absent[1:]]
-    for t in shown:
-        tiles.append(_tile(_with_boxes(clip.frames[t], None if clip.absent[t] else clip.boxes[t], boxes[t - 1])))
-    given = f"box and text: {_sentence(model, ids[0])}" if bool(valid.any()) else "box"
-    rows = [_side_by_side(tiles[i : i + 4]) for i in range(0, len(tiles), 4)]
-    note = (
-        f"{given}    frames {', '.join(map(str, shown))}    mean overlap {overlaps.mean() if overlaps.size else 0:.2f}"
-    )
-    return [_text(note, rows[0].shape[1]), *rows]
+    ids, valid = (batch[name][0][None].to(device) for name in ("ids", "words"))
+    mode = Mode.NLBBOX if bool(valid.any()) else Mode.BBOX
+    boxes = roll(model, clip, device, (ids, valid) if mode is Mode.NLBBOX else None).predicted_T4
+    height, width = clip.frames[0].shape[:2]
+    unit, tiles = np.array([width, height, width, height]), []
+    for t in np.unique(np.linspace(1, len(boxes), FRAMES).round().astype(int)):
+        truth, box = None if clip.absent[t] else clip.boxes[t], boxes[t - 1]
+        caption = "no target in view" if truth is None else f"overlap {float(iou_xywh(box, truth)):.2f}"
+        drawn = ((None if truth is None else truth / unit, _GREEN), (box / unit, _RED))
+        tiles.append(_tile(f"frame {t}: {caption}", clip.frames[t], *drawn))
+    rows = [np.concatenate(tiles[i : i + 4], axis=1) for i in range(0, len(tiles), 4)]
+    return [_text(_given(model, mode, ids[0]), rows[0].shape[1]), *rows]
 
 
-def _sentence(model: Any, ids_L: Tensor) -> str:
+def _given(model: Any, mode: Mode, ids_L: Tensor) -> str:
+    """What names the target, for a title."""
+    if mode is Mode.BBOX:
+        return "box"
     try:
-        return load_tokenizer(model.vocabulary).decode(ids_L.cpu().numpy())
+        sentence = load_tokenizer(model.vocabulary).decode(ids_L.cpu().numpy())
     except ModelNotFound:  # CLIP's vocabulary does not ship
-        return f"{int((ids_L != 0).sum())} word pieces"
+        sentence = f"{int((ids_L != 0).sum())} word pieces"
+    return f"{'text' if mode is Mode.NL else 'box and text'}: {sentence}"
 
 
-def _pixels(box_4: Tensor, image: Image) -> Box:
-    """cx, cy, w, h in units of a square crop -> x, y, w, h in its pixels."""
-    box: Box = cxcywh_to_xywh(box_4.float().cpu().numpy()) * image.shape[0]
-    return box
+def _unit_xywh(box_4: Tensor) -> Box:
+    """cx, cy, w, h -> x, y, w, h, in units of the crop."""
+    return cxcywh_to_xywh(box_4.float().cpu().numpy())
 
 
-def _with_boxes(image: Image, truth: Box | None, predicted: Box | None) -> Image:
-    drawn = image.copy()
-    for box, color in ((truth, _GREEN), (predicted, _RED)):
-        if box is not None and bool(np.isfinite(box).all()):
-            rectangle(drawn, box, color)
-    return drawn
-
-
-def _heated(image: Image, score: np.ndarray[Any, Any]) -> Image:
-    """The score map over the darkened view; a cell is a square, so that it can be counted."""
-    size = image.shape[1::-1]
+def _heated(image: Image, score: NDArray[np.float32]) -> Image:
+    """The score map over the darkened view, cell by cell."""
     heat = cv2.applyColorMap(np.round(score * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
-    return np.asarray(cv2.addWeighted(image, 0.35, np.ascontiguousarray(heat), 0.65, 0), dtype=np.uint8)
+    heat = cv2.resize(np.ascontiguousarray(heat), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return np.asarray(cv2.addWeighted(image, 0.35, heat, 0.65, 0), dtype=np.uint8)
 
 
-def _tile(image: Image) -> Image:
-    """Fit an image into a square tile."""
-    height, width = image.shape[:2]
-    scale = TILE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    tile = np.full((TILE, TILE, 3), _DARK, dtype=np.uint8)
-    tile[: size[1], : size[0]] = small
-    return tile
-
-
-def _side_by_side(tiles: list[Image]) -> Image:
-    return np.concatenate([_padded(tile, TILE + GAP) for tile in tiles], axis=1)
+def _tile(caption: str, image: Image, *boxes: tuple[Box | None, Color]) -> Image:
+    """An image ``TILE`` wide under a caption, with boxes x, y, w, h in units of its sides."""
+    height = round(TILE * image.shape[0] / image.shape[1])
+    shrink = image.shape[1] > TILE
+    resized = cv2.resize(image, (TILE, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+    small = np.asarray(resized, dtype=np.uint8)
+    for box, color in boxes:
+        if box is not None and bool(np.isfinite(box).all()):
+            rectangle(small, box * (TILE, height, TILE, height), color)
+    return _padded(np.concatenate([_text(caption, TILE), small]), TILE + GAP)
 
 
 def _padded(row: Image, width: int) -> Image:
-    return np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=_DARK[0])
+    return np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=_DARK)
 
 
 def _text(text: str, width: int) -> Image:
