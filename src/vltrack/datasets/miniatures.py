@@ -194,6 +194,7 @@ MINIATURES: Mapping[str, Miniature] = {
         MiniatureClip(split="test", name="Air Hockey-1", hidden=(5, 6)),
         MiniatureClip(split="test", name="Aardwolf-4", alternative=1, edge=7),
         MiniatureClip(split="test", name="Air Hockey-10", frames=14),
+        MiniatureClip(split="train", name="Abacus-2", hidden=(3,)),
     ),
     "mgit": _miniature(
         MiniatureClip(split="val", name="003", hidden=(6, 7)),

@@ -50,7 +50,7 @@ class TrainConfig:
         pairs, clips: what is rendered; with ``clips.frames`` the stage is on clips (``training.rollout``).
             Crops have the model's sizes, whatever ``pairs`` says.
         ratios: how often each data set is drawn, such as ``lasot=1``; ``got10k:vot_train=1`` names the split. Those
-            that are not listed have 1; without data of a listed one it is left out.
+            that are not listed have 1; listed ones that are not at hand are left out.
         samples_per_epoch: of the published recipe, to count epochs; 0: none.
         batch: samples per step over all processes: one template and two search views, or one clip.
         accumulate: parts of a batch that each process handles one after the other, to fit into memory.
@@ -115,8 +115,34 @@ class TrainConfig:
             value = getattr(self, key)
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"train.{keys(self)[key]} is {value}.", hint="Give a number above 0.")
+        for text in self.ratios:
+            _split_and_ratio(text)
+        if not 0 <= self.rate_drop_at <= 1:
+            raise ConfigError(f"train.rate_drop_at is {self.rate_drop_at}.", hint="Give a share from 0 to 1.")
         if self.word_init not in ("minilm", "random"):
             raise ConfigError(f"train.words is {self.word_init!r}.", hint="Use minilm or random.")
+
+    def data_sets(self) -> list[str]:
+        """Names of the data sets in ``ratios``."""
+        return [_split_and_ratio(text)[0] for text in self.ratios]
+
+    def ratio_of(self, name: str) -> tuple[str | None, float]:
+        """Split (None: the one for training) and ratio of a data set; 1 where it is not listed."""
+        parsed = dict(map(_split_and_ratio, self.ratios))
+        return parsed.get(name, (None, 1.0))
+
+
+def _split_and_ratio(text: str) -> tuple[str, tuple[str | None, float]]:
+    """Name, split and ratio of ``NAME=NUMBER`` or ``NAME:SPLIT=NUMBER``. Raises ``ConfigError``."""
+    key, _, number = text.partition("=")
+    name, _, split = key.partition(":")
+    try:
+        ratio = float(number)
+    except ValueError:
+        ratio = -1.0
+    if not name or not 0 <= ratio < math.inf:
+        raise ConfigError(f"train.ratios has {text!r}.", hint="Give NAME=NUMBER, such as lasot=1.")
+    return name, (split or None, ratio)
 
 
 def keys(settings: Any) -> dict[str, str]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -27,12 +27,13 @@ from vltrack.training.clips import Clip
 from vltrack.training.pairs.sampler import PairConfig, Sample
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _CACHE_BYTES = 400_000_000
 _TRIES = 10
 _DAMAGED_ALLOWED, _DAMAGED_SHARE = 5, 0.001
 _SIDES = re.compile(r"\b(left|right)(most)?\b", re.IGNORECASE)
 _CLIP_SIDE = 96.0
-"""Pixels of sqrt(w h) to which the targets of larger frames of a clip are reduced: 1.5 times that of a search region."""
+"""Pixels of sqrt(w h) to which larger targets of clips are reduced: half as large again as in a search region."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +86,8 @@ class TargetIndex:
             has_text.append(bool(target.sentences))
         folder.mkdir(parents=True, exist_ok=True)
         stacked = np.concatenate(boxes) if boxes else np.zeros((0, 4), dtype=np.float32)
-        arrays = (stacked, np.array(rows), np.frombuffer(items, dtype=np.uint8), np.array(ends), np.array(has_text))
+        arrays: list[NDArray[Any]] = [stacked, np.array(rows), np.frombuffer(items, dtype=np.uint8), np.array(ends)]
+        arrays.append(np.array(has_text))
         for name, array in zip(_ARRAYS, arrays, strict=True):
             np.save(folder / f"{name}.npy", array)
         return len(has_text)
@@ -94,8 +96,8 @@ class TargetIndex:
         return len(self.has_text)
 
     @property
-    def frames(self) -> int:
-        """Number of boxes."""
+    def images(self) -> int:
+        """Number of images, each once per target."""
         return int(self._rows[-1])
 
     def __getitem__(self, number: int) -> AnnotatedTarget:
@@ -161,7 +163,7 @@ class TargetSampler:
         """
         return self._intact(lambda: self._consecutive(frames, rng))
 
-    def _intact(self, draw: Callable[[], Any]) -> Any:
+    def _intact(self, draw: Callable[[], T]) -> T:
         """Draw until no image is damaged; few may be."""
         self._drawn += 1
         for _ in range(_TRIES):
@@ -300,6 +302,6 @@ def _mirrored(box: Box, size: int) -> Box:
 def _augment(views: list[Image], config: PairConfig, rng: np.random.Generator) -> list[Image]:
     """Gray, or brighter or darker, all views alike."""
     if rng.random() < config.gray_share:
-        views = [np.asarray(cv2.cvtColor(cv2.cvtColor(v, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)) for v in views]
+        views = [cv2.cvtColor(cv2.cvtColor(v, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8) for v in views]
     gain = float(rng.uniform(1 - config.brightness, 1 + config.brightness))
-    return [cv2.convertScaleAbs(view, alpha=gain) for view in views]
+    return [np.asarray(cv2.convertScaleAbs(view, alpha=gain), dtype=np.uint8) for view in views]
