@@ -241,21 +241,37 @@ def aitrack_tiny() -> TrainConfig:
     )
 
 
-def _base(model: str, **changes: Any) -> TrainConfig:
-    """A published recipe; the optimizer is the same in most."""
-    optimizer: dict[str, Any] = {"betas": (0.9, 0.999), "weight_decay": 1e-4, "grad_clip": 0.1}
-    return TrainConfig(model=model, size="base", **optimizer | changes)
+BOX_SETS = ("lasot=1", "got10k:vot_train=1", "coco2017=1", "trackingnet=1")
+"""Data of STARK and ARTrack; ``vot_train`` leaves out the videos of GOT-10k that VOT tests on."""
+TEXT_SETS = (*BOX_SETS, "tnl2k=1", "otb99=0.2", "refcocog=5")
+"""Data of UVLTrack and LiteTrack."""
+
+
+def _base(model: str, epochs: int, samples: int, batch: int, **changes: Any) -> TrainConfig:
+    """A published recipe; the optimizer, and the rate that falls once after 80 % of the steps, are the same in most.
+
+    As published, every view shows its target, the weights are not averaged, and there is no warm-up.
+    """
+    published: dict[str, Any] = {
+        "pairs": PairConfig(negative_share=0.0), "betas": (0.9, 0.999), "weight_decay": 1e-4, "grad_clip": 0.1,
+        "warmup": 0, "rate_drop_at": 0.8, "ema": 0.0, "low_lr_prefixes": BACKBONE, "word_init": "random",
+    }  # fmt: skip
+    return TrainConfig(
+        model=model, size="base", steps=epochs * samples // batch, samples_per_epoch=samples, batch=batch,
+        **published | changes,
+    )  # fmt: skip
 
 
 def aitrack_base() -> TrainConfig:
-    """ARTrack's first stage as published, with the batch of one device. Start from MAE ViT-B and CLIP."""
+    """ARTrack's first stage: 240 epochs, box only, with the batch of one device. Starts from MAE and CLIP."""
     return _base(
         "aitrack",
-        pairs=PairConfig(negative_share=0.0),
+        240,
+        60_000,
+        50,
+        ratios=BOX_SETS,
+        pairs=PairConfig(negative_share=0.0, text_share=0.0, scene_share=0.0),
         losses=COORDINATE_LOSSES,
-        low_lr_prefixes=BACKBONE,
-        steps=240 * 60_000 // 50,
-        batch=50,
         learning_rate=8e-5,
     )
 
@@ -270,56 +286,78 @@ def aitrack_tiny_clips() -> TrainConfig:
         batch=4,
         learning_rate=4e-5,
         low_lr_prefixes=("stem.trunk.",),
-        word_init="random",
+        ratios=(),
+        samples_per_epoch=0,
+        ema=0.999,
         validate_every=50,
         save_every=25,
     )
 
 
 def aitrack_base_clips() -> TrainConfig:
-    """Stage 2 as published: 60 epochs of 1000 clips, rolled out by the tracker's own boxes, constant rate."""
+    """AITrack's second stage: 60 epochs of 1,000 clips, rolled out by the tracker's own boxes, constant rate."""
     return _base(
         "aitrack",
+        60,
+        1000,
+        8,
+        ratios=("lasot=1", "got10k:vot_train=1", "trackingnet=1"),
         clips=ClipConfig(frames=36),
         losses=COORDINATE_LOSSES,
-        low_lr_prefixes=BACKBONE,
-        steps=60 * 1000 // 8,
-        batch=8,
         learning_rate=4e-6,
         weight_decay=0.05,
         grad_clip=100.0,
-        warmup=0,
+        rate_drop_at=0.0,
         final_rate=1.0,
     )
 
 
 def all_in_one_base() -> TrainConfig:
-    """The published ``vitb_256_mae_ce_32x4_ep300``, on the given images."""
+    """All-in-One's released ``vitb_256_mae_ce_32x4_ep300``: a sentence wherever the data have one. Starts from MAE.
+
+    Published for TrackingNet: the class as a sentence, which its annotations do not have.
+    """
     return _base(
         "all-in-one",
+        300,
+        60_000,
+        128,
+        ratios=(
+            "lasot=1", "got10k:train_full=1", "coco2017=1", "trackingnet=1", "visual-genome=1", "refcocog=1",
+        ),
+        pairs=PairConfig(negative_share=0.0, text_share=1.0, scene_share=0.0),
         losses=LossWeights(box_cells=0.0),
         low_lr_prefixes=("stem.", "blocks.", "pos_embed_", "norm.", "language.", "aligner."),
-        steps=300 * 60_000 // 128,
-        batch=128,
+        learning_rate=4e-4,
+        select_share=1.0,
+    )  # fmt: skip
+
+
+def sa_tracker_base() -> TrainConfig:
+    """OSTrack's schedule on UVLTrack's data (ours; nothing is published). Starts from MAE and BERT."""
+    return _base(
+        "sa-tracker",
+        300,
+        60_000,
+        128,
+        ratios=TEXT_SETS,
+        losses=LossWeights(box_cells=0.0),
         learning_rate=4e-4,
         select_share=1.0,
     )
 
 
-def sa_tracker_base() -> TrainConfig:
-    """OSTrack's schedule (ours; nothing is published)."""
-    return replace(all_in_one_base(), model="sa-tracker", low_lr_prefixes=BACKBONE)
-
-
 def bit_tracker_base() -> TrainConfig:
-    """Stage 1 of STARK, which BIT-Tracker builds on, with a cosine instead of one drop."""
+    """Stage 1 of STARK-ST101, which BIT-Tracker builds on: 500 epochs, box only. Starts from ResNet-101 or STARK."""
     return _base(
         "bit-tracker",
-        pairs=PairConfig(text_share=0.0, scene_share=0.0),
+        500,
+        60_000,
+        128,
+        ratios=BOX_SETS,
+        pairs=PairConfig(negative_share=0.0, text_share=0.0, scene_share=0.0, center_jitter=4.5, scale_jitter=0.5),
         losses=LossWeights(score=0.0),
         low_lr_prefixes=("stem.",),
-        steps=500 * 60_000 // 128,
-        batch=128,
         learning_rate=1e-4,
     )
 
@@ -332,17 +370,27 @@ def bit_tracker_base_score() -> TrainConfig:
         trainable=("score_head.",),
         losses=LossWeights(giou=0.0, l1=0.0),
         pairs=replace(first.pairs, negative_share=0.5),
-        steps=50 * 60_000 // 128,
+        steps=50 * 60_000 // first.batch,
     )
 
 
 def litetrack_base() -> TrainConfig:
-    """The published batch, rates and 300 epochs of 30,000 samples, on the given images.
+    """LiteTrack, as UVLTrack: 300 epochs, task mix .45 box, .44 box and text, .11 text. Starts from MAE and BERT.
 
-    Published data: five video sets, COCO and RefCOCOg. Start from MAE ViT-B and bert-base-uncased.
+    Published: 8 samples per device, the number of devices is not; 128 is OSTrack's at the same rate.
     """
-    changes: dict[str, Any] = {"low_lr_prefixes": BACKBONE, "steps": 300 * 30_000 // 128, "select_share": 0.5}
-    return replace(all_in_one_base(), model="litetrack", **changes)
+    return _base(
+        "litetrack",
+        300,
+        30_000,
+        128,
+        ratios=TEXT_SETS,
+        pairs=PairConfig(negative_share=0.0, center_jitter=3.5, scale_jitter=0.5),
+        losses=LossWeights(box_cells=0.0),
+        learning_rate=4e-4,
+        rate_drop_at=0.0,
+        final_rate=0.0,
+    )
 
 
 BERT = ("bert.encoder.", "bert.embeddings.embeddings_project.")
