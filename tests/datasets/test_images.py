@@ -18,7 +18,7 @@ def test_index_is_read_and_images_decode(image_root: Path) -> None:
     images = ImageSet.load(image_root)
     assert len(images) == 18
     assert images[0].instances[0].name == "tile"
-    assert images[0].instances[0].polygon.shape == (4, 2)
+    assert images[0].instances[0].polygons[0].shape == (4, 2)
     assert images[17].main_object == "balls"
     assert images.image(3).shape == (160, 200, 3)
     assert images.image(3) is images.image(3)

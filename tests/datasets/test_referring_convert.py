@@ -233,8 +233,8 @@ def test_the_index_lists_what_coco_annotates(coco: Path, tmp_path: Path) -> None
     for image in images:
         for thing in image.instances:
             x, y, w, h = thing.box
-            assert thing.polygon is not None
-            assert np.allclose([*thing.polygon.min(axis=0), *np.ptp(thing.polygon, axis=0)], [x, y, w, h])
+            (polygon,) = thing.polygons
+            assert np.allclose([*polygon.min(axis=0), *np.ptp(polygon, axis=0)], [x, y, w, h])
 
 
 def test_parts_are_joined_without_a_line_and_boxes_need_no_outline(coco: Path, tmp_path: Path) -> None:
@@ -242,14 +242,14 @@ def test_parts_are_joined_without_a_line_and_boxes_need_no_outline(coco: Path, t
     spoil(coco, bbox=[10, 10, 140, 70], segmentation=[left, right])
     export_pictures(coco, tmp_path, min_side=60)
     image = ImageSet.load(tmp_path)[0]
-    mask = polygon_mask(image.instances[0].polygon, 240, 320)
+    mask = polygon_mask(image.instances[0].polygons[0], 240, 320)
     assert mask[15:65, 15:35].min() == 255
     assert mask[25:75, 125:145].min() == 255
     assert mask[:, 45:115].max() == 0
     spoil(coco, segmentation=[])
     export_pictures(coco, tmp_path, min_side=60)
     image = ImageSet.load(tmp_path)[0]
-    assert [thing.polygon for thing in image.instances] == [None]
+    assert [thing.polygons for thing in image.instances] == [()]
 
 
 def test_licenses_are_those_of_coco(coco: Path, tmp_path: Path) -> None:

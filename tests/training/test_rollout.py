@@ -66,7 +66,7 @@ def test_a_wandering_camera_keeps_box_and_object_together() -> None:
 
 
 def test_clips_are_functions_of_their_number() -> None:
-    stream, again = clips_of(ImageSet(Path(), ()), FRAMES, 1), clips_of(ImageSet(Path(), ()), FRAMES, 1)
+    stream, again = clips_of(ImageSet((Path(),), ()), FRAMES, 1), clips_of(ImageSet((Path(),), ()), FRAMES, 1)
     for number in (0, 3):
         assert np.array_equal(stream(number).frames, again(number).frames)
     assert not np.array_equal(stream(0).frames, stream(1).frames)

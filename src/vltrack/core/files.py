@@ -64,6 +64,24 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def cache_folder() -> Path:
+    """Folder of files that are made again when they are missing; need not exist.
+
+    ``$VLTRACK_CACHE``, else ``vltrack`` in the user's cache folder: ``$XDG_CACHE_HOME`` or ``~/.cache``, on Windows
+    ``%LOCALAPPDATA%``.
+
+    Raises:
+        ResourceError: the user has no home folder.
+    """
+    if own := os.environ.get("VLTRACK_CACHE"):
+        return Path(own)
+    base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "vltrack"
+    except RuntimeError as error:
+        raise ResourceError("No home folder to cache in.", hint="Set VLTRACK_CACHE to a folder.") from error
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as file:

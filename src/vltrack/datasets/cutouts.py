@@ -1,26 +1,31 @@
-"""Cut-and-paste objects: RGBA patches with soft edges, cut out of images once and kept in one file.
+"""Cut-and-paste objects: RGBA patches with soft edges, cut out of images once and cached for later runs.
 
-Outlines are the annotated polygons; where an image only has a main object, ``cv2.grabCut`` with a filter that
-keeps plausible results. Each object has its dominant color as an English word.
+Outlines are the annotated polygons, or the alpha channel of a transparent image; where an image only has a main
+object, ``cv2.grabCut`` with a filter that keeps plausible results. Each object has its color as an English word.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
-from vltrack.core.errors import DataError
-from vltrack.core.files import atomic_path
+from vltrack.core.errors import DataError, ResourceError
+from vltrack.core.files import as_resource_error, atomic_path, cache_folder
 from vltrack.core.types import Image
-from vltrack.datasets.images import ByteCache, ImageSet, IndexedImage, read_rgb
+from vltrack.datasets.images import AnnotatedObject, ByteCache, ImageSet, IndexedImage
 
-FORMAT = 3
+FORMAT = 4
 _REBUILD = "Delete the cut-out file; it is built again."
 Mask = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -49,9 +54,12 @@ class Cutout:
         name: English noun.
         file: the image it is from.
         origin: x, y of the patch in the image and image pixels per patch pixel.
-        color: clear dominant color or "".
-        clothing_color: the same between 20 % and 60 % of its height, where people wear clothes.
+        color: clear dominant color or "", as annotated or by its pixels.
+        clothing_color: of the garment; where none is annotated, the dominant color between 20 % and 60 % of the
+            object's height, where people wear clothes.
         touches: whether the object is cut by the image's border.
+        garment: what a person wears on the upper body, "" where it is not annotated.
+        folder: of the image, as in ``IndexedImage``.
     """
 
     name: str
@@ -60,10 +68,12 @@ class Cutout:
     color: str
     clothing_color: str
     touches: bool
+    garment: str = ""
+    folder: int = 0
 
 
 class CutoutSet:
-    """Objects of one file; decoded patches are cached."""
+    """Objects of one or several files; decoded patches are cached."""
 
     def __init__(self, cutouts: tuple[Cutout, ...], blobs: list[bytes]) -> None:
         self.cutouts = cutouts
@@ -71,29 +81,19 @@ class CutoutSet:
         self._cache: ByteCache[Patch] = ByteCache(900_000_000)
 
     @classmethod
-    def load(cls, path: Path) -> CutoutSet:
-        """Read a file of ``build_cutouts``. Raises ``DataError`` if it is missing or damaged."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-                if (version := int(data["format"])) != FORMAT:
-                    raise DataError(f"Unknown cut-out format {version} (expected {FORMAT}): {path}.", hint=_REBUILD)
-                texts, numbers, ends = data["words"], data["numbers"], data["ends"]
-                blob = data["blob"].tobytes()
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"Cannot read the cut-out file {path}: {error}.", hint=_REBUILD) from error
-        starts = np.concatenate([[0], ends[:-1]])
-        cutouts = tuple(
-            Cutout(
-                name=str(name),
-                file=str(file),
-                origin=(float(row[0]), float(row[1]), float(row[2])),
-                color=str(color),
-                clothing_color=str(clothing_color),
-                touches=bool(row[3]),
-            )
-            for (name, file, color, clothing_color), row in zip(texts, numbers, strict=True)
-        )
-        return cls(cutouts, [blob[a:b] for a, b in zip(starts, ends, strict=True)])
+    def load(cls, *paths: Path) -> CutoutSet:
+        """Read files of ``build_cutouts``: file k has the objects of an image set's folder k.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        return cls.join([_read(path) for path in paths])
+
+    @classmethod
+    def join(cls, folders: Sequence[list[tuple[Cutout, bytes]]]) -> CutoutSet:
+        """Objects with their encoded patches, one list for each folder of an image set."""
+        made = [(replace(cut, folder=number), blob) for number, cuts in enumerate(folders) for cut, blob in cuts]
+        return cls(tuple(cut for cut, _ in made), [blob for _, blob in made])
 
     def __len__(self) -> int:
         return len(self.cutouts)
@@ -139,51 +139,138 @@ def outline_of(alpha: Mask) -> Points:
     return np.asarray(hull.reshape(-1, 2), dtype=np.float32)
 
 
-def build_cutouts(
-    images: ImageSet, cache: Path, progress: Callable[[int, int], None] = lambda done, total: None
-) -> CutoutSet:
-    """Cut every object out and write ``cache`` (.npz without pickle); return the set read back.
+def _read(path: Path) -> list[tuple[Cutout, bytes]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            if (version := int(data["format"])) != FORMAT:
+                raise DataError(f"Unknown cut-out format {version} (expected {FORMAT}): {path}.", hint=_REBUILD)
+            texts, numbers, ends = data["words"].tolist(), data["numbers"].tolist(), data["ends"].tolist()
+            blob = data["blob"].tobytes()
+        made = []
+        rows = zip(texts, numbers, [0, *ends[:-1]], ends, strict=True)
+        for (name, file_name, color, clothing_color, garment), (x, y, factor, touches), start, end in rows:
+            cutout = Cutout(
+                name=name,
+                file=file_name,
+                origin=(x, y, factor),
+                color=color,
+                clothing_color=clothing_color,
+                touches=bool(touches),
+                garment=garment,
+            )
+            made.append((cutout, blob[start:end]))
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"Cannot read the cut-out file {path}: {error}.", hint=_REBUILD) from error
+    return made
 
-    Takes some minutes on one core for four thousand images. ``progress`` is called after each image with the
-    number of finished images and of all.
+
+Progress = Callable[[int, int], None]
+
+
+def cached_cutouts(images: ImageSet, progress: Progress = lambda done, total: None) -> CutoutSet:
+    """Objects of an image set from the user's cache, cut out now where they are not there yet.
+
+    The cache (``core.files.cache_folder``) has one file for each index, found by its content and the sizes of the
+    images; a damaged one is made again. Several processes may call this: one cuts, the others wait.
 
     Raises:
         DataError: an image cannot be read.
         ResourceError: the cache cannot be written.
     """
+    folders = []
+    for number in range(len(images.roots)):
+        part = ImageSet(images.roots, tuple(entry for entry in images if entry.folder == number))
+        file = cache_folder() / "cutouts" / f"{_fingerprint(part)}.npz"
+        try:
+            folders.append(_read(file))
+        except DataError:
+            folders.append(_cache(part, file, progress))
+    return CutoutSet.join(folders)
+
+
+def _cache(images: ImageSet, file: Path, progress: Progress) -> list[tuple[Cutout, bytes]]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            try:
+                return _read(file)  # another process has made it meanwhile
+            except DataError:
+                build_cutouts(images, file, progress)
+                return _read(file)
+    except (OSError, ResourceError) as error:
+        said = error.message if isinstance(error, ResourceError) else as_resource_error(error, file).message
+        raise ResourceError(said, hint="Set VLTRACK_CACHE to a folder with space that you may write to.") from error
+
+
+def _fingerprint(images: ImageSet) -> str:
+    """Hexadecimal number of what cut-outs are made from: format, files with their sizes, annotations."""
+    digest = hashlib.sha256(f"{FORMAT} {cv2.__version__}".encode())
+    for entry in images:
+        objects = [(o.name, o.color, dict(o.clothes), [p.tobytes() for p in o.polygons]) for o in entry.instances]
+        facts = (entry.file, images.path(entry).stat().st_size, entry.width, entry.height, entry.main_object)
+        digest.update(repr((facts, entry.transparent, objects)).encode())
+    return digest.hexdigest()[:32]
+
+
+def build_cutouts(images: ImageSet, file: Path, progress: Progress = lambda done, total: None) -> CutoutSet:
+    """Cut every object out and write ``file`` (.npz without pickle); return the set read back.
+
+    Takes some minutes on one core for four thousand images; images are cut in parallel on all cores. ``progress``
+    is called after each image with the number of finished images and of all.
+
+    Raises:
+        DataError: an image cannot be read.
+        ResourceError: the file cannot be written.
+    """
     found: list[tuple[Cutout, bytes]] = []
-    for done, entry in enumerate(images, start=1):
-        found += _cut_image(images.root, entry)
-        progress(done, len(images))
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for done, cuts in enumerate(pool.map(lambda entry: _cut_image(images, entry), images), start=1):
+            found += cuts
+            progress(done, len(images))
+    finally:
+        pool.shutdown(cancel_futures=True)
     blobs = [blob for _, blob in found]
-    texts = [(c.name, c.file, c.color, c.clothing_color) for c, _ in found]
+    texts = [(c.name, c.file, c.color, c.clothing_color, c.garment) for c, _ in found]
     numbers = [(*c.origin, float(c.touches)) for c, _ in found]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(cache) as temporary, temporary.open("wb") as file:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(file) as temporary, temporary.open("wb") as stream:
         np.savez(
-            file,
+            stream,
             format=np.int64(FORMAT),
-            words=np.array(texts, dtype=np.str_).reshape(-1, 4),
+            words=np.array(texts, dtype=np.str_).reshape(-1, 5),
             numbers=np.array(numbers, dtype=np.float64).reshape(-1, 4),
             ends=np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
             blob=np.frombuffer(b"".join(blobs), dtype=np.uint8),
         )
-    return CutoutSet.load(cache)
+    return CutoutSet.load(file)
 
 
-def _cut_image(root: Path, entry: IndexedImage) -> list[tuple[Cutout, bytes]]:
+def _cut_image(images: ImageSet, entry: IndexedImage) -> list[tuple[Cutout, bytes]]:
     cv2.setNumThreads(1)
-    outlined = [(one.name, one.polygon) for one in entry.instances if one.polygon is not None]
+    outlined = [one for one in entry.instances if one.polygons]
     if not outlined and entry.main_object is None:
         return []
-    image = read_rgb(root / entry.file)
-    masks = [(name, polygon_mask(polygon, entry.height, entry.width)) for name, polygon in outlined]
-    if entry.main_object is not None and not outlined:
-        mask = grab_object(image)
-        if mask is not None:
-            masks.append((entry.main_object, mask))
-    cuts = [_cut(image, mask, name, entry.file) for name, mask in masks]
+    image = images.decode(entry)
+    main = AnnotatedObject(name=entry.main_object or "", box=(0, 0, entry.width, entry.height))
+    masks: list[tuple[AnnotatedObject, Mask | None]]
+    if entry.transparent:
+        image, alpha = np.ascontiguousarray(image[..., :3]), np.ascontiguousarray(image[..., 3])
+        masks = [(main, np.where(alpha >= 128, 255, 0).astype(np.uint8))]
+    elif outlined:
+        masks = [(one, object_mask(one.polygons, entry.height, entry.width)) for one in outlined]
+    else:
+        masks = [(main, grab_object(image))]
+    cuts = [_cut(image, mask, one, entry.file) for one, mask in masks if mask is not None]
     return [cut for cut in cuts if cut is not None]
+
+
+def object_mask(polygons: Sequence[Points], height: int, width: int) -> Mask:
+    """Return the 0/255 mask of an object's parts."""
+    mask = np.zeros((height, width), dtype=np.uint8)
+    for polygon in polygons:
+        mask |= polygon_mask(polygon, height, width)
+    return mask
 
 
 def polygon_mask(polygon: Points, height: int, width: int) -> Mask:
@@ -260,7 +347,14 @@ def _is_plausible(mask: Mask, rim: int) -> bool:
     return bool(center and np.ptp(xs) > 0.3 * w and np.ptp(ys) > 0.2 * h)
 
 
-def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes] | None:
+# What covers the upper body most comes first.
+_UPPER = (
+    "coat", "jacket", "blazer", "cape", "cardigan", "hoodie", "vest", "sweater", "sweatshirt", "jumper", "suit",
+    "dress", "romper", "blouse", "shirt", "t-shirt", "top",
+)  # fmt: skip
+
+
+def _cut(image: Image, mask: Mask, one: AnnotatedObject, file: str) -> tuple[Cutout, bytes] | None:
     """Return one object as a cutout and its encoded patch; None where it is too small or in many pieces."""
     part = _largest_part(mask, connectivity=8, share=0.7)
     if part is None:
@@ -283,13 +377,15 @@ def _cut(image: Image, mask: Mask, name: str, file: str) -> tuple[Cutout, bytes]
         canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
         alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
     soft = cv2.GaussianBlur(alpha, (3, 3), 0.8)
+    garment = next((garment for garment in _UPPER if one.clothes.get(garment)), "")
     cutout = Cutout(
-        name=name,
+        name=one.name,
         file=file,
         origin=(float(x0), float(y0), float(factor)),
-        color=dominant_color(image[mask > 0]),
-        clothing_color=dominant_color(image[chest][mask[chest] > 0]),
+        color=one.color or dominant_color(image[mask > 0]),
+        clothing_color=one.clothes[garment] if garment else dominant_color(image[chest][mask[chest] > 0]),
         touches=touches,
+        garment=garment,
     )
     colors = spread_colors(np.asarray(canvas, np.uint8), np.asarray(alpha, np.uint8))
     return cutout, _encode(colors, np.asarray(soft, np.uint8))

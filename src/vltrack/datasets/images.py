@@ -6,7 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -69,6 +69,7 @@ class AnnotatedObject:
         sentences: that fit this object and no other of its image.
         person: "woman", "man" or "person" where the annotation says, else "".
         clothes: garment -> its color, or "" where it is not clear; of a person.
+        repeats: comes from the index's second list, of boxes, and may be an object of the first once more.
     """
 
     name: str
@@ -78,6 +79,7 @@ class AnnotatedObject:
     sentences: tuple[str, ...] = ()
     person: str = ""
     clothes: Mapping[str, str] = field(default_factory=dict)
+    repeats: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,7 +226,10 @@ def _parse(row: dict[str, Any], where: str, folder: int) -> IndexedImage:
             file=str(row["f"]),
             width=int(row["w"]),
             height=int(row["h"]),
-            instances=tuple(_annotation(entry) for key in ("inst", "box") for entry in row.get(key) or ()),
+            instances=(
+                *(_annotation(entry) for entry in row.get("inst") or ()),
+                *(replace(_annotation(entry), repeats=True) for entry in row.get("box") or ()),
+            ),
             main_object=None if main_object is None else plain_name(str(main_object)),
             transparent="cut" in row,
             captions=_texts(row.get("cap")),
@@ -237,11 +242,10 @@ def _parse(row: dict[str, Any], where: str, folder: int) -> IndexedImage:
 
 def _annotation(entry: dict[str, Any]) -> AnnotatedObject:
     clothes = dict(entry.get("att") or {}) | ({"top": entry["top"]} if entry.get("top") else {})
-    outlines = [entry.get("p") or (), *(entry.get("pp") or ())]
     return AnnotatedObject(
         name=plain_name(str(entry["c"])),
         box=_box(entry["b"]),
-        polygons=tuple(_outline(outline) for outline in outlines if len(outline) >= 6),
+        polygons=_outlines([entry.get("p") or (), *(entry.get("pp") or ())]),
         color=_american(str(entry.get("col") or "")),
         sentences=tuple(map(_american, _texts(entry.get("q")))),
         person=str(entry.get("who") or ""),
@@ -256,11 +260,11 @@ def _box(numbers: Any) -> BoxLike:
     return x, y, w, h
 
 
-def _outline(numbers: Any) -> NDArray[np.float32]:
-    points = np.asarray(numbers, dtype=np.float32).reshape(-1, 2)
-    if not np.isfinite(points).all():
+def _outlines(parts: Any) -> tuple[NDArray[np.float32], ...]:
+    outlines = [np.asarray(part, dtype=np.float32).reshape(-1, 2) for part in parts]
+    if not all(np.isfinite(outline).all() for outline in outlines):
         raise ValueError("an outline that is not finite")
-    return points
+    return tuple(outline for outline in outlines if len(outline) > 2)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -303,7 +307,7 @@ def _target(entry: dict[str, Any], where: str) -> Target:
         for number, box, *outlines in entry["frames"]:
             if type(number) is not int or number < 0 or number in shown:
                 raise ValueError(f"frame {number!r}")
-            polygons = tuple(_outline(outline) for outline in (outlines[0] if outlines else ()) if len(outline) >= 6)
+            polygons = _outlines(outlines[0] if outlines else ())
             shown[number] = AnnotatedObject(name=name, box=_box(box), polygons=polygons, sentences=sentences)
     return shown
 

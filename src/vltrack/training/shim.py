@@ -30,10 +30,7 @@ except ImportError:
 
 
 def load_images(roots: Any) -> ImageSet:
-    try:
-        return ImageSet.load(roots)
-    except TypeError:
-        return ImageSet.load(roots[0])
+    return ImageSet.load(*roots)
 
 
 try:

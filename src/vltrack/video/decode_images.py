@@ -58,12 +58,9 @@ def serve_images(server: IpcServer) -> None:
 def _decode(request: bytes) -> Image | None:
     """BGR uint8 (H, W, 3), in mode ``A`` BGRA (H, W, 4); None where it is damaged."""
     image = cv2.imdecode(np.frombuffer(request, dtype=np.uint8, offset=1), MODES[request[:1]])
-    if image is None or request[:1] != b"A":
-        return image
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.dtype != np.uint8:
+    if image is None or image.dtype not in (np.uint8, np.uint16):
         return None
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    codes = {1: cv2.COLOR_GRAY2BGRA, 3: cv2.COLOR_BGR2BGRA}
-    return np.asarray(cv2.cvtColor(image, codes[channels]) if channels in codes else image, dtype=np.uint8)
+    pixels = np.asarray(image if image.dtype == np.uint8 else image.astype(np.uint16) >> 8, dtype=np.uint8)
+    codes = {1: cv2.COLOR_GRAY2BGRA, 3: cv2.COLOR_BGR2BGRA} if request[:1] == b"A" else {}
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    return np.asarray(cv2.cvtColor(pixels, codes[channels]), dtype=np.uint8) if channels in codes else pixels

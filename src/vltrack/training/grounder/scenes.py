@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, Image
-from vltrack.datasets.cutouts import Mask, dominant_color, grab_object, polygon_mask, spread_colors
-from vltrack.datasets.images import ByteCache, held_out, plain_name, read_rgb
+from vltrack.datasets.cutouts import Mask, Points, dominant_color, grab_object, object_mask, spread_colors
+from vltrack.datasets.images import AnnotatedObject, ByteCache, ImageSet, IndexedImage, held_out, read_clips, read_rgb
 from vltrack.training.grounder import lexicon
 from vltrack.training.grounder.phrases import Rng, Thing
 
@@ -35,14 +34,16 @@ class Source:
         cut: name of the one thing that the image shows on no or a plain background, else "".
         complete: every thing of the detector's classes is listed.
         crowds: boxes with many things of one class that are not listed.
+        transparent: the alpha channel of the file shows the one thing.
     """
 
     file: Path
     things: tuple[Thing, ...] = ()
-    polygons: tuple[tuple[Floats, ...], ...] = ()
+    polygons: tuple[tuple[Points, ...], ...] = ()
     cut: str = ""
     complete: bool = False
     crowds: tuple[_Box, ...] = ()
+    transparent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,38 +91,28 @@ class Material:
             raise DataError(f"No training images of split {split!r} in {', '.join(str(f) for f in folders)}.")
 
     def _read_index(self, folder: Path, split: str) -> None:
-        index = folder / "index.jsonl"
-        if not index.is_file():
-            raise DataError(f"Image index not found: {index}.", hint="docs/train.md says how to assemble the images.")
-        for line in index.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if split != "all" and held_out(entry["f"]) != (split == "val"):
+        for entry in ImageSet.load(folder):
+            if split != "all" and held_out(entry.file) != (split == "val"):
                 continue
             source = _source(folder, entry)
-            pool = {"coco": self.scenes, "coco2": self.scenes, "ccp": self.people}.get(entry["f"].split("/")[0])
+            pool = {"coco": self.scenes, "coco2": self.scenes, "ccp": self.people}.get(_kind(entry))
             if pool is not None:
                 pool.append(source)
             elif source.cut:
                 self.objects.append(source)
 
     def _read_clips(self, folder: Path, split: str) -> None:
-        clips = folder / "clips.jsonl"
-        if not clips.is_file():
-            return
-        for line in clips.read_text(encoding="utf-8").splitlines():
-            name = json.loads(line)["d"]
+        for name, targets in read_clips(folder).items():
             if split != "all" and held_out(name, 15) != (split == "val"):
                 continue
-            record = json.loads((folder / name / "clip.json").read_text(encoding="utf-8"))
-            frames: dict[int, list[tuple[Thing, tuple[Floats, ...]]]] = {}
-            for target in record["targets"]:
-                for number, (x, y, w, h), *polygons in target["frames"]:
-                    thing = Thing(name=target["c"], box=(x, y, x + w, y + h), sentences=list(target["sentences"]))
-                    outlines = tuple(np.array(p).reshape(-1, 2) for p in (polygons[0] if polygons else ()))
-                    frames.setdefault(number, []).append((thing, outlines))
+            frames: dict[int, list[AnnotatedObject]] = {}
+            for target in targets:
+                for number, shown in target.items():
+                    frames.setdefault(number, []).append(shown)
             for number, found in frames.items():
-                things, polygons = zip(*found, strict=True)
-                self.frames.append(Source(file=folder / name / f"{number:05d}.jpg", things=things, polygons=polygons))
+                things = tuple(_thing(one, one.sentences) for one in found)
+                outlines = tuple(one.polygons for one in found)
+                self.frames.append(Source(file=folder / name / f"{number:05d}.jpg", things=things, polygons=outlines))
 
     # -- pixels -----------------------------------------------------------------------------------------------
 
@@ -141,11 +132,8 @@ class Material:
         return found
 
     def _cut_all(self, source: Source) -> list[_Cutout]:
-        if source.file.suffix == ".webp":
-            pixels = cv2.imread(str(source.file), cv2.IMREAD_UNCHANGED)
-            if pixels is None or pixels.shape[2] != 4:
-                return []
-            rgba: Image = np.ascontiguousarray(pixels[..., [2, 1, 0, 3]], dtype=np.uint8)
+        if source.transparent:
+            rgba = read_rgb(source.file, alpha=True)
             color = dominant_color(rgba[rgba[..., 3] > 127][:, :3])
             return _trimmed(rgba, Thing(name=source.cut, box=(0, 0, 0, 0), color=color))
         image = self.image(source)
@@ -162,7 +150,7 @@ class Material:
             rim = x0 < 2 or y0 < 2 or x1 > width - 2
             if not outlines or rim or (x1 - x0) * (y1 - y0) < 1200 or not thing.known:
                 continue
-            mask = _mask(outlines, height, width)
+            mask = object_mask(outlines, height, width)
             if (mask > 0).sum() < 0.3 * (x1 - x0) * (y1 - y0):
                 continue
             found += _trimmed(_rgba(image, mask), replace(thing, sentences=[]))
@@ -178,7 +166,7 @@ class Material:
         for number, (thing, outlines) in enumerate(zip(source.things, source.polygons, strict=True)):
             if not outlines or thing.width * thing.height < 600:
                 continue
-            mask = _mask(outlines, *image.shape[:2])
+            mask = object_mask(outlines, *image.shape[:2])
             if (mask > 0).sum() <= 200:
                 continue
             ys, xs = np.nonzero(mask)
@@ -189,40 +177,36 @@ class Material:
         return found
 
 
-def _source(folder: Path, entry: dict[str, Any]) -> Source:
-    things, polygons = [], []
-    kind = entry["f"].split("/")[0]
-    for one in entry.get("inst", []):
-        if kind == "ccp" and one["c"] not in ("person", "bag", "purse", "hat"):
-            continue
-        x, y, w, h = one["b"]
-        garments = {k: _english(v or "") for k, v in one.get("att", {}).items()}
-        if one.get("top"):
-            garments["top"] = _english(one["top"])
-        outlines = [np.array(p, dtype=np.float64).reshape(-1, 2) for p in (one.get("p"), *one.get("pp", ())) if p]
-        box = (x, y, x + w, y + h)
-        gender = "" if one.get("who") == "person" else one.get("who", "")
-        sentences = [_english(q) for q in one.get("q", ())] if kind == "coco2" else []
-        name, color = plain_name(one["c"]), _english(one.get("col", ""))
-        things.append(Thing(name=name, box=box, color=color, gender=gender, garments=garments, sentences=sentences))
-        polygons.append(tuple(outlines))
-    crowds = tuple(tuple(c["b"] if isinstance(c, dict) else c) for c in entry.get("crowd", ()))
+def _kind(entry: IndexedImage) -> str:
+    return entry.file.split("/")[0]
+
+
+def _source(folder: Path, entry: IndexedImage) -> Source:
+    kind = _kind(entry)
+    shown = [one for one in entry.instances if not one.repeats]
+    if kind == "ccp":
+        shown = [one for one in shown if one.name in ("person", "bag", "purse", "hat")]
     return Source(
-        file=folder / entry["f"], things=tuple(things), polygons=tuple(polygons),
-        cut=plain_name(entry.get("cut") or entry.get("whole") or ""),
-        complete=kind in ("coco", "coco2") and "only" not in entry, crowds=crowds,
-    )  # fmt: skip
+        file=folder / entry.file,
+        things=tuple(_thing(one, one.sentences if kind == "coco2" else ()) for one in shown),
+        polygons=tuple(one.polygons for one in shown),
+        cut=entry.main_object or "",
+        complete=kind in ("coco", "coco2") and not entry.only,
+        crowds=tuple(crowd.box for crowd in entry.crowds),
+        transparent=entry.transparent,
+    )
 
 
-def _english(text: str) -> str:
-    return text.replace("grey", "gray")
-
-
-def _mask(outlines: Sequence[Floats], height: int, width: int) -> Mask:
-    mask = np.zeros((height, width), np.uint8)
-    for outline in outlines:
-        mask |= polygon_mask(outline.astype(np.float32), height, width)
-    return mask
+def _thing(one: AnnotatedObject, sentences: Sequence[str]) -> Thing:
+    x, y, w, h = one.box
+    return Thing(
+        name=one.name,
+        box=(x, y, x + w, y + h),
+        color=one.color,
+        gender="" if one.person == "person" else one.person,
+        garments=dict(one.clothes),
+        sentences=list(sentences),
+    )
 
 
 def _rgba(image: Image, mask: Mask) -> Image:

@@ -16,7 +16,7 @@ from vltrack.core.types import Floats, Image, iou_xywh
 from vltrack.datasets.cutouts import CutoutSet, Patch, dominant_color
 from vltrack.datasets.images import AnnotatedObject, ImageSet, IndexedImage, held_out
 from vltrack.training.pairs.rendering import blob_patch, corners, recolor, rounded_corners
-from vltrack.training.pairs.sentences import SceneObject
+from vltrack.training.pairs.sentences import SceneObject, holds_in_crops
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +29,8 @@ class Instance:
         outline: (N, 2) points in pixels of the patch or of the image.
         calm: only a box is known, so that the object should hardly be rotated.
         key: number of the cut-out, which identifies the object.
+        garment: that ``clothing_color`` is of, "" for clothes in general.
+        sentences: annotated, and true of this object only wherever a part of its image is shown.
     """
 
     name: str
@@ -40,12 +42,14 @@ class Instance:
     calm: bool = False
     key: int = -1
     role_nouns: tuple[str, ...] = ()
+    garment: str = ""
+    sentences: tuple[str, ...] = ()
 
     def in_views(self, boxes: Floats, side: int) -> SceneObject:
         """The object as sentences describe it, with its boxes (V, 4) in views of ``side`` pixels."""
         return SceneObject(
             name=self.name, color=self.color, clothing_color=self.clothing_color, boxes=boxes, side=side,
-            role_nouns=self.role_nouns,
+            role_nouns=self.role_nouns, garment=self.garment, sentences=self.sentences,
         )  # fmt: skip
 
 
@@ -55,19 +59,19 @@ class Library:
     def __init__(self, images: ImageSet, cutouts: CutoutSet, split: str) -> None:
         self.images = images
         self.cutouts = cutouts
-        wanted = {p.file for p in images if split == "all" or held_out(p.file) == (split == "val")}
-        self._chosen = [i for i, p in enumerate(images) if p.file in wanted]
-        self._things = [i for i, c in enumerate(cutouts) if c.file in wanted]
+        wanted = {(p.folder, p.file) for p in images if split == "all" or held_out(p.file) == (split == "val")}
+        self._chosen = [i for i, p in enumerate(images) if (p.folder, p.file) in wanted and not p.transparent]
+        self._things = [i for i, c in enumerate(cutouts) if (c.folder, c.file) in wanted]
         if len(self._chosen) < 2 or not self._things:
             raise DataError(
                 f"Split {split!r} has {len(self._chosen)} images and {len(self._things)} cut-outs.",
                 hint="Use more images, or split all.",
             )
         self._by_name: dict[str, list[int]] = defaultdict(list)
-        self._by_file: dict[str, list[int]] = defaultdict(list)
+        self._by_file: dict[tuple[int, str], list[int]] = defaultdict(list)
         for index in self._things:
             self._by_name[cutouts[index].name].append(index)
-            self._by_file[cutouts[index].file].append(index)
+            self._by_file[cutouts[index].folder, cutouts[index].file].append(index)
         self._names = sorted(self._by_name)
         wide = [i for i in self._chosen if len(images[i].instances) > 1]
         self._wide = wide or self._chosen
@@ -139,7 +143,7 @@ class Library:
         if number >= 0:
             return self.owned(index, number)
         # The main object of the image has no box: its cut-out has the outline.
-        key = self._by_file[self.images[index].file][0]
+        key = self._by_file[self.images[index].folder, self.images[index].file][0]
         x, y, factor = self.cutouts[key].origin
         outline = self.cutouts.patch(key).outline.astype(np.float64) * factor + (x, y)
         return Instance(name=self.cutouts[key].name, outline=outline, image_index=index, **self._colors(key)), []
@@ -147,27 +151,29 @@ class Library:
     def owned(self, index: int, number: int) -> tuple[Instance, list[Instance]]:
         """Annotated object ``number`` of image ``index`` in its place, and the other annotated objects."""
         entry = self.images[index]
-        annotation = entry.instances[number]
+        annotation, polygons = entry.instances[number], entry.instances[number].polygons
+        dressed = any(one.person for one in entry.instances)  # garments are annotated: no neighbors of who wears them
         others = [
             self._annotated(entry, other, outline=corners(other.box))
             for rank, other in enumerate(entry.instances)
             if rank != number and iou_xywh(other.box, annotation.box) < 0.7
+            if not dressed or (other.name == "person") == (annotation.name == "person")
         ]
-        polygon = annotation.polygon
         instance = self._annotated(
             entry,
             annotation,
-            outline=rounded_corners(annotation.box) if polygon is None else polygon.astype(np.float64),
+            outline=np.concatenate(polygons).astype(np.float64) if polygons else rounded_corners(annotation.box),
             image_index=index,
-            calm=polygon is None,
-            role_nouns=role_nouns_of(annotation.name, annotation.box, entry.instances),
+            calm=not polygons,
+            role_nouns=role_nouns_of(annotation, entry.instances),
+            sentences=tuple(text for text in annotation.sentences if holds_in_crops(text)),
         )
         return instance, others
 
     def _annotated(self, entry: IndexedImage, annotation: AnnotatedObject, **fields: Any) -> Instance:
         """An instance with the colors of its cut-out, where there is one."""
-        key = self._key_of(entry.file, annotation)
-        colors = {} if key is None else self._colors(key) | {"key": -1}
+        key = self._key_of(entry, annotation)
+        colors = {"color": annotation.color} if key is None else self._colors(key) | {"key": -1}
         return Instance(name=annotation.name, **colors, **fields)
 
     def draw_crowded(self, rng: np.random.Generator) -> tuple[int, list[int]] | None:
@@ -189,7 +195,9 @@ class Library:
 
     def _colors(self, key: int) -> dict[str, Any]:
         """Number and colors of a cut-out, as fields of an instance."""
-        return {"key": key, "color": self.cutouts[key].color, "clothing_color": self.cutouts[key].clothing_color}
+        cutout = self.cutouts[key]
+        colors = {"color": cutout.color, "clothing_color": cutout.clothing_color, "garment": cutout.garment}
+        return {"key": key, **colors}
 
     def _instance(self, key: int) -> Instance:
         patch, role_nouns = self.cutouts.patch(key), self._role_nouns.get(key, ())
@@ -205,6 +213,8 @@ class Library:
             entry = self.images[index]
             if number >= 0:
                 w, h = entry.instances[number].box[2:]
+                if any(crowd.name in ("", entry.instances[number].name) for crowd in entry.crowds):
+                    continue  # no sentence could exclude those of the crowd
                 if 0.006 < w * h / (entry.width * entry.height) < 0.5:
                     found[index].append(number)
         several = [item for item in found.items() if len(item[1]) > 1]
@@ -216,15 +226,14 @@ class Library:
         for index in self._chosen:
             entry = self.images[index]
             for annotation in entry.instances:
-                if annotation.name == "person":
-                    found = role_nouns_of("person", annotation.box, entry.instances)
-                    key = self._key_of(entry.file, annotation) if found else None
-                    if key is not None:
-                        role_nouns[key] = found
+                found = role_nouns_of(annotation, entry.instances)
+                key = self._key_of(entry, annotation) if found else None
+                if key is not None:
+                    role_nouns[key] = found
         return role_nouns
 
-    def _key_of(self, file: str, annotation: AnnotatedObject) -> int | None:
-        for key in self._by_file.get(file, ()):
+    def _key_of(self, entry: IndexedImage, annotation: AnnotatedObject) -> int | None:
+        for key in self._by_file.get((entry.folder, entry.file), ()):
             cutout = self.cutouts[key]
             dx, dy = (abs(cutout.origin[axis] + 3 - annotation.box[axis]) for axis in (0, 1))
             if dx < 4 and dy < 4 and cutout.name == annotation.name:
@@ -239,17 +248,17 @@ class Library:
         for index in self._chosen:
             entry = self.images[index]
             area = entry.width * entry.height
-            outlined = [i.box for i in entry.instances if i.polygon is not None]
+            outlined = [i.box for i in entry.instances if i.polygons]
             for number, annotation in enumerate(entry.instances):
                 w, h = annotation.box[2:]
-                boxed = annotation.polygon is None
+                boxed = not annotation.polygons
                 if min(w, h) < 12 or (boxed and any(iou_xywh(annotation.box, box) > 0.7 for box in outlined)):
                     continue
                 share = np.sqrt(w * h / area)
                 weight = 1.0 if share < 0.45 else 0.3 if share < 0.7 else 0.06
                 owners.append((index, number))
                 weights.append(weight * (0.6 if boxed else 1.0))
-            if entry.main_object is not None and self._by_file.get(entry.file):
+            if entry.main_object is not None and self._by_file.get((entry.folder, entry.file)):
                 owners.append((index, -1))
                 weights.append(0.08)
         if not owners:
@@ -271,10 +280,13 @@ _GEAR = {
 }
 
 
-def role_nouns_of(name: str, box: tuple[float, ...], instances: tuple[AnnotatedObject, ...]) -> tuple[str, ...]:
-    """Nouns for a person after the gear whose box overlaps theirs; empty for other objects."""
-    if name != "person":
+def role_nouns_of(one: AnnotatedObject, instances: tuple[AnnotatedObject, ...]) -> tuple[str, ...]:
+    """Nouns for a person: as annotated, or after the gear whose box overlaps theirs; empty for other objects."""
+    if one.name != "person":
         return ()
+    if one.person not in ("", "person"):
+        return (one.person,)
+    box = one.box
     for other in instances:
         x, y, w, h = other.box
         middle = (x + w / 2, y + h / 2)
@@ -300,6 +312,7 @@ def recolored(instance: Instance, rng: np.random.Generator) -> Instance | None:
         instance,
         color=dominant_color(level[solid][:, :3]),
         clothing_color=dominant_color(half[half[..., 3] > 200][:, :3]),
+        garment="",
         patch=patch,
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vltrack.datasets.cutouts import COLORS
 
 _PEOPLE = ("person", "person", "person", "human", "pedestrian", "figure")
 _SYNONYMS = {
@@ -49,8 +52,20 @@ _GROUPS = {
     "dinosaur": "brontosaurus stegosaurus",
 }
 _GROUP = {name.replace("_", " "): group for group, names in _GROUPS.items() for name in names.split()}
-_PLURALS = ("skis", "scissors", "sunglasses", "binoculars")
+_PLURALS = (  # and what has no plural
+    "skis", "scissors", "sunglasses", "binoculars", "hair", "shoes", "pants", "jeans", "stockings", "sandals", "socks",
+    "shorts", "boots", "leggings", "loafers", "glasses", "heels", "gloves", "pumps", "sneakers", "flats", "tights",
+    "wedges", "earrings",
+)  # fmt: skip
+_CLOTHED = ("in {c}", "in {c}", "wearing {c}", "in {c} clothes", "dressed in {c}", "in the {c} shirt")
+_DRESSED = ("in {c}", "wearing {c}", "in the {c} {garment}", "in a {c} {garment}", "wearing the {c} {garment}")
 _SHADES = {"gray": ("gray", "grey", "grey", "silver"), "black": ("black", "black", "dark")}
+_COLOR_WORDS = frozenset((*COLORS, "blonde"))
+_PLACES = re.compile(
+    r"\b(left|right|(left|right|top|bottom)most|bottom|middle|center|corner|next|beside|near|by|behind|between|above"
+    r"|below|under|over|front|back|(at|on) (the )?top|first|second|third|last|other|more|most|less|least"
+    r"|(bigg?|small|larg|tall|long|wid|thin|thick|clos|near|high|low|old|young)(er|est))\b"
+)
 _SKIN = ("brown", "pink", "orange", "")
 _KINDS = {"dalmatian": "dog", "windsor chair": "chair", "wild cat": "cat", "toy car": "car", "bear": "teddy bear"}
 _VERBS = {
@@ -74,6 +89,8 @@ class SceneObject:
         color, clothing_color: clear colors, or "".
         boxes: (V, 4) x, y, w, h in the views, in pixels.
         side: of the views, in pixels.
+        garment: that ``clothing_color`` is of, "" for clothes in general.
+        sentences: written for this object; true in these views, and of no other object of its image.
     """
 
     name: str
@@ -82,12 +99,16 @@ class SceneObject:
     boxes: NDArray[np.float64]
     side: float
     role_nouns: tuple[str, ...] = ()
+    garment: str = ""
+    sentences: tuple[str, ...] = ()
 
     @property
     def shade(self) -> str:
         """The color for a sentence: of people only that of their clothes, if skin does not have it."""
         if self.name != "person":
             return self.color
+        if self.garment:
+            return self.clothing_color
         return "" if any(word in _SKIN for word in self.clothing_color.split(" and ")) else self.clothing_color
 
     @property
@@ -124,6 +145,9 @@ def describe(
     decide, so that next to look-alikes a deciding word is used where there is one.
     """
     same = [o for o in others if o.kind == target.kind]
+    if target.sentences and (whole_scene or not same) and rng.random() < 0.5:
+        text = str(rng.choice(target.sentences))
+        return Phrase(text=text, color=any(word in _COLOR_WORDS for word in text.split()), decided=True)
     if not target.name:
         return Phrase(text=_nameless(target.color, rng), color=True, decided=False) if target.color else None
     words = set(target.shade.split(" and "))
@@ -140,7 +164,7 @@ def describe(
         use_size = bool(size) and not decisive and not place
         decided = (use_color and decisive) or use_place or use_size
     color = str(rng.choice(_SHADES.get(target.shade, (target.shade,)))) if use_color else ""
-    text = _compose(noun, target.name, color, size if use_size else "", rng)
+    text = _compose(noun, target, color, size if use_size else "", rng)
     if use_place:
         text = f"{text} {place}" if not place.endswith("*") else text.replace(noun, f"{place[:-1]} {noun}", 1)
     elif rng.random() < 0.18:
@@ -148,6 +172,11 @@ def describe(
         if verbs:
             text = f"{text} {rng.choice(verbs)}"
     return Phrase(text=text, color=use_color, decided=decided)
+
+
+def holds_in_crops(sentence: str) -> bool:
+    """Return whether a sentence about an image stays true of a part of it, also mirrored: it names no place or rank."""
+    return _PLACES.search(sentence.lower()) is None
 
 
 def _noun(target: SceneObject, others: list[SceneObject], rng: np.random.Generator) -> str:
@@ -160,13 +189,13 @@ def _noun(target: SceneObject, others: list[SceneObject], rng: np.random.Generat
     return str(rng.choice(_SYNONYMS.get(target.name, (target.name,))))
 
 
-def _compose(noun: str, name: str, color: str, size: str, rng: np.random.Generator) -> str:
+def _compose(noun: str, target: SceneObject, color: str, size: str, rng: np.random.Generator) -> str:
     words = f"{size} {noun}".strip()
     if color:
         style = rng.random()
-        if name == "person":
-            clothes = ("in {c}", "in {c}", "wearing {c}", "in {c} clothes", "dressed in {c}", "in the {c} shirt")
-            words = f"{words} {rng.choice(clothes).format(c=color)}"
+        if target.name == "person":
+            clothes = _DRESSED if target.garment else _CLOTHED
+            words = f"{words} {rng.choice(clothes).format(c=color, garment=target.garment)}"
         elif style < 0.08:
             words = f"{words} that is {color}"
         else:
@@ -174,7 +203,7 @@ def _compose(noun: str, name: str, color: str, size: str, rng: np.random.Generat
     style = rng.random()
     if style < 0.6:
         return f"the {words}"
-    if style < 0.78 and name not in _PLURALS:
+    if style < 0.78 and target.name not in _PLURALS:
         return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
     return words
 
