@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from vltrack.models.base import MODE_IDS
 from vltrack.prep.crops import cut, region_for
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.training.clips import Clip, ClipConfig, clips_of
-from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample
+from vltrack.training.pairs.rendering import Sensor
+from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample, render_distractor_pair
+from vltrack.training.own_clips import split_clips
 from vltrack.training.processes import start_worker
 from vltrack.training.recipes import TrainConfig
-from vltrack.training.shim import cached_cutouts, load_images, training_targets
-from vltrack.training.sources import OWN, STILLS, Source, read_targets
-from vltrack.training.videos import TargetIndex, TargetSampler
+from vltrack.training.shim import cached_cutouts, load_images
+from vltrack.training.sources import OWN, STILLS, Source, as_target, read_targets
+from vltrack.training.videos import AnnotatedTarget, TargetIndex, TargetSampler
 
 log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
@@ -89,8 +91,10 @@ def _index(config: TrainConfig, source: Source, folder: Path) -> dict[str, Any]:
     if source.name == STILLS:
         return {"images": len(load_images([source.root]))}
     split, _ = config.ratio_of(source.name)
-    own = source.name == OWN
-    targets = training_targets(source.root, folder.parent.parent) if own else read_targets(source, split)
+    if source.name == OWN:
+        targets: Iterable[AnnotatedTarget] = map(as_target, split_clips(source.root, folder.parent.parent)[0])
+    else:
+        targets = read_targets(source, split)
     count = TargetIndex.build(targets, folder)
     if not count:
         raise DataError(f"{source.root} has no target to train on.", hint="See `vltrack datasets check`.")
@@ -158,7 +162,7 @@ class _Mixture:
         targets: Sequence[TargetSampler],
         stills: tuple[ImageSet, CutoutSet] | None,
     ) -> None:
-        self.config, self.targets = config, targets
+        self.config, self.targets, self.sensor = config, targets, Sensor()
         self.ratios = list(material.indexed.values())
         self.with_text = [ratio * one.has_text for ratio, one in zip(self.ratios, targets, strict=True)]
         self.stills: dict[Mode, PairSampler] = {}
@@ -166,8 +170,8 @@ class _Mixture:
             self.ratios.append(material.stills_ratio)
             self.with_text.append(material.stills_ratio)
             for mode in Mode:
-                only = replace(config, scene_share=float(mode is Mode.NL), text_share=float(mode is Mode.NLBBOX))
-                self.stills[mode] = PairSampler(only, *stills)
+                shares = {"scene_share": float(mode is Mode.NL), "text_share": float(mode is Mode.NLBBOX)}
+                self.stills[mode] = PairSampler(replace(config, distractor_share=0.0, **shares), *stills)
 
     def sample(self, seed: int, index: int) -> Sample:
         """Samples 2k and 2k + 1 are of one mode and one data set."""
@@ -175,13 +179,16 @@ class _Mixture:
         chance, config = shared.random(), self.config
         mode = Mode.NL if chance < config.scene_share else Mode.NLBBOX
         mode = mode if chance < config.scene_share + config.text_share else Mode.BBOX
+        rng = np.random.default_rng([seed, 0, index])
+        if mode is Mode.NL and chance < config.scene_share * config.distractor_share:
+            return render_distractor_pair(config, self.sensor, shared, rng, index % 2)
         ratios = np.array(self.with_text if mode is Mode.NL else self.ratios)
         if not ratios.any():
             mode, ratios = Mode.BBOX, np.array(self.ratios)
         which = int(shared.choice(len(ratios), p=ratios / ratios.sum()))
         if which == len(self.targets):
             return self.stills[mode].sample(seed, 0, index)
-        return self.targets[which].sample(config, mode, np.random.default_rng([seed, 0, index]))
+        return self.targets[which].sample(config, mode, rng)
 
 
 class PairDataset(Dataset[dict[str, Any]]):

@@ -13,10 +13,21 @@ from vltrack.training.pairs.sampler import PairConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the loss terms; the terms have the same names in ``losses.TERMS`` and in log.csv.
+    """Weights of the loss terms, which have the same names in ``losses.TERMS`` and in log.csv; 0 leaves one out.
 
-    ``keep_ratio``: share of search tokens that token pruning aims at. ``box_cells``: share of the box whose
-    cells learn boxes.
+    Attributes:
+        centre: focal loss of the center map.
+        giou, l1: of the box in every cell that learns boxes.
+        layer_contrast, prompt_contrast: LiteTrack's contrast of cells, per layer and in the head (UVLTrack).
+        word_contrast: similarity of the sentence to the cells of the target (ours).
+        selection: share of kept search tokens against ``keep_ratio`` (LiteTrack).
+        score: BIT-Tracker's score head.
+        sequence, siou: AITrack's coordinate tokens, and their expected box.
+        dense_match: SATracker's dense matching.
+        alignment_search_words, alignment_template_words, alignment_views: All-in-One's NT-Xent of search view,
+            template and sentence.
+        keep_ratio: share of search tokens that token pruning aims at.
+        box_cells: share of the box whose cells learn boxes; 0: only the cell of its center (published).
     """
 
     centre: float = 1.0
@@ -44,28 +55,42 @@ def _setting(key: str, default: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides the outcome of a training run.
+    """Everything that decides the outcome of a training run, except the data.
 
     Attributes:
-        pairs, clips: what is rendered; with ``clips.frames`` the stage is on clips (``training.rollout``).
+        model, size: the tracker; fixed by the command.
+        pairs, clips, losses: what samples are like, clips of the second stage, and weights of the loss terms.
             Crops have the model's sizes, whatever ``pairs`` says.
         ratios: how often each data set is drawn, such as ``lasot=1``; ``got10k:vot_train=1`` names the split. Those
             that are not listed have 1; listed ones that are not at hand are left out.
         samples_per_epoch: of the published recipe, to count epochs; 0: none.
+        steps: optimizer steps in all.
         batch: samples per step over all processes: one template and two search views, or one clip.
         accumulate: parts of a batch that each process handles one after the other, to fit into memory.
-        low_lr_prefixes: parameters whose names start so learn at ``low_lr_factor`` times the rate.
-        word_init: word table of a small text encoder: MiniLM's vectors (an optional package) or random.
-        rate_drop_at: share of the steps after which the rate is a tenth; 0: the rate falls along a cosine to
-            ``final_rate``.
+        learning_rate: the highest one, of AdamW.
+        low_lr_prefixes, low_lr_factor: parameters whose names start so learn at this share of the rate.
+        betas, weight_decay: of AdamW; biases and norms do not decay.
+        grad_clip: largest norm of the gradient.
+        warmup: steps in which the rate rises from zero.
+        final_rate: share of the rate at the end of the cosine.
+        rate_drop_at: share of the steps after which the rate is a tenth; 0: it falls along a cosine.
+        ema: decay of the moving average of the weights, which is what is validated and published; 0: no average.
+        word_init: word table of a small text encoder: ``minilm`` (64 principal components of all-MiniLM-L6-v2)
+            or ``random``.
+        bf16: mixed precision, where the device has it.
         select_share: share of steps with token pruning, so that the weights work with and without it.
+        plateau_patience, plateau_delta: periods of ``save_every`` steps without a gain of this share in the loss
+            after which LiteTrack unfreezes a block.
         text_from_step: from this step on (0: never) samples have the shares ``later_scene_share`` and
             ``later_text_share``: a network first learns to follow a box, then to use the text.
+        later_scene_share, later_text_share: see ``text_from_step``.
         init_from, init_patterns: weights of another tracker, and regular expressions of the parameters to
             copy from it; every parameter of the model that matches must be there.
         start: folder of an earlier run, whose averaged weights are the start, or a file of weights.
         trainable: prefixes of the parameters to train (they may be new); all others stay unchanged to the
             bit. Empty: all.
+        seed: of everything random.
+        save_every, validate_every: steps between checkpoints, and between points of the validation curve.
 
     Raises:
         ConfigError: a value out of range.

@@ -39,7 +39,7 @@ class PairConfig:
         cutout_share, own_share: of targets cut out onto another image, and shown in their own; the rest are
             textured pieces.
         negative_share: of search views without the target.
-        template_jitter: standard deviation of the template box's center, in box sides.
+        template_jitter: standard deviation of a pasted template's center, in box sides.
         center_jitter, scale_jitter: of search regions in videos and annotated images: range of the shift in
             sqrt(w * h), and deviation of the logarithm of the sides (published).
         max_gap, view_gap: most frames of a video between template and search view, and between two search views.
