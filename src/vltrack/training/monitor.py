@@ -84,13 +84,13 @@ class Monitor:
         weighted = {name: getattr(config.losses, name, 0.0) * value for name, value in terms.items()}
         largest = sorted(weighted, key=weighted.__getitem__, reverse=True)[:_PARTS]
         parts = ", ".join(f"{name} {weighted[name]:.2f}" for name in largest if weighted[name] > 0)
-        self._progress(
-            step,
-            config.steps,
-            f"loss {terms['total']:.3f}{f' ({parts})' if parts else ''}  overlap {terms['iou']:.3f}  "
-            f"rate {rate:.1e}  {pairs_per_s:.3g} {'clips' if config.clips.frames else 'pairs'}/s  "
-            f"{waiting:.0%} waiting for data",
+        # Narrow terminals cut the end.
+        line = (
+            f"loss {terms['total']:.3f}  overlap {terms['iou']:.3f}  "
+            f"{pairs_per_s:.3g} {'clips' if config.clips.frames else 'pairs'}/s  {waiting:.0%} waiting for data  "
+            f"rate {rate:.1e}{f'  ({parts})' if parts else ''}"
         )
+        self._progress(step, config.steps, line)
 
     def validation(self, step: int, row: Mapping[str, float]) -> None:
         """Add a row to validation.csv: mean overlap by mode."""
@@ -203,7 +203,7 @@ def _csv(columns: tuple[str, ...], *rows: Mapping[str, Any], header: bool = True
 
 
 def _rows(path: Path, last: int) -> list[dict[str, str]]:
-    """The finished rows of a table up to step ``last``; none where there is no table."""
+    """The finished rows of a table up to step ``last``; none without a file."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
