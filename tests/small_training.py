@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vltrack.training import loop
-from vltrack.training.data import PairDataset
 from vltrack.training.recipes import TrainConfig, litetrack_tiny
 
 
@@ -30,13 +29,39 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, **options: An
     loop.train(config, sources=(), out=out, resume=resume, **{"device": "cpu", "workers": 0} | options)
 
 
+def steps_of(out: Path) -> list[int]:
+    """The steps of a run's checkpoints, oldest first."""
+    return sorted(int(path.stem.removeprefix("step-")) for path in out.glob("step-*.json"))
+
+
 def tensors_of(out: Path) -> bytes:
-    """The file of a run's last checkpoint; there must be one only."""
-    (path,) = out.glob("step-*.safetensors")
-    return path.read_bytes()
+    """The file of a run's newest checkpoint: weights, average and optimizer."""
+    return (out / f"step-{steps_of(out)[-1]}.safetensors").read_bytes()
 
 
-def random_sample(self: PairDataset, index: int) -> dict[str, np.ndarray]:
+class Noise(Dataset[Any]):
+    """Samples of noise for a model, or clips."""
+
+    def __init__(self, config: TrainConfig, sources: object, model: Any, out: Path) -> None:
+        self.config, self.max_words, self.frames = model, model.max_words, config.clips.frames
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return random_clip(self, index) if self.frames else random_sample(self, index)
+
+
+def random_clip(self: Noise, index: int) -> dict[str, np.ndarray]:
+    """A clip of noise without a sentence."""
+    rng, count = np.random.default_rng(index), self.frames
+    return {
+        "frames": rng.integers(0, 256, (count, 48, 64, 3), dtype=np.uint8),
+        "boxes": np.array([[20 + k, 15, 20, 16] for k in range(count)], dtype=float),
+        "absent": np.zeros(count, dtype=bool),
+        "ids": np.zeros(self.max_words, dtype=np.int64),
+        "words": np.zeros(self.max_words, dtype=bool),
+    }
+
+
+def random_sample(self: Any, index: int) -> dict[str, np.ndarray]:
     """A sample of noise; two of three have a sentence."""
     rng = np.random.default_rng(index)
     t, s, n = self.config.template_size, self.config.search_size, self.max_words
@@ -98,16 +123,17 @@ def image_folder(root: Path) -> Path:
 
 
 def use_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples of noise in place of rendered ones, and no validation."""
+    """Samples of noise in place of rendered ones, and neither validation nor pictures."""
     monkeypatch.setattr(loop, "validate", lambda *given: {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5})
     monkeypatch.setattr(loop, "prepare_data", lambda *given: None)
-    monkeypatch.setattr(PairDataset, "__getitem__", random_sample)
+    monkeypatch.setattr(loop, "open_data", Noise)
+    monkeypatch.setattr(loop.Monitor, "preview", lambda *given: None)
 
 
 def use_toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise, and the toy network."""
 
-    def start(config: TrainConfig, folders: object) -> Toy:
+    def start(config: TrainConfig, out: Path) -> Toy:
         torch.manual_seed(config.seed)
         return Toy()
 

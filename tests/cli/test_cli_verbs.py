@@ -90,7 +90,7 @@ def test_a_stopped_training_says_what_is_kept(
     def stopped(options: dict[str, object], progress: object) -> int:
         (tmp_path / "run").mkdir()
         if kept:
-            (tmp_path / "run" / "last.json").write_text("{}")
+            (tmp_path / "run" / "step-5.json").write_text("{}")
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vltrack.training.launch.main_train", stopped)

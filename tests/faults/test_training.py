@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,14 +21,16 @@ import pytest
 import torch
 from torch import nn
 
-from small_training import Dying, image_folder, random_sample, short, tensors_of, train, use_toy
+from small_training import Dying, Noise, image_folder, random_sample, short, steps_of, tensors_of, train, use_toy
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diverged, ResourceError, StateError
+from vltrack.core.files import write_checksummed
 from vltrack.training import checkpoint, loop
-from vltrack.training.data import PairDataset, step_samples
+from vltrack.training.data import loader, step_samples
 from vltrack.training.launch import configured
 from vltrack.training.publish import publish
 
 OPTIONS = {"model": "litetrack", "size": "tiny"}
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 real_step = loop._Loop._step
 
 
@@ -55,10 +58,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def break_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
     """Call ``action`` in place of a step."""
 
-    def stepped(self: Any, wrapped: nn.Module, batch: Any) -> Any:
+    def stepped(self: Any, wrapped: nn.Module, batches: Any) -> Any:
         if self.state.step == step:
             action()
-        return real_step(self, wrapped, batch)
+        return real_step(self, wrapped, batches)
 
     monkeypatch.setattr(loop._Loop, "_step", stepped)
 
@@ -84,7 +87,7 @@ def test_an_exception_in_a_step_ends_the_run_and_keeps_the_checkpoint(
     break_at(monkeypatch, 2, raising(ZeroDivisionError("in the step")))
     with pytest.raises(ZeroDivisionError):
         train(short(), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "last.json").read_text())["step"] == 2
+    assert steps_of(tmp_path / "run") == [1, 2]
     resumes(tmp_path / "run", whole, monkeypatch)
 
 
@@ -99,39 +102,109 @@ def test_a_run_stopped_at_any_step_continues_to_the_bit(
     resumes(tmp_path / "run", whole, monkeypatch)
 
 
+@pytest.mark.fault("T02", "T03")
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
+@pytest.mark.timeout(240)
+def test_runs_killed_at_random_moments_continue_to_the_bit(kills: int, tmp_path: Path) -> None:
+    """Every tracker, in the slow form every stage; weights, average, optimizer, counters, log and validation."""
+    script, seed = Path(__file__).parent.parent / "training_kills.py", time.time_ns() % 10**6
+    cases = ["litetrack", "aitrack", "all-in-one", "bit-tracker", "sa-tracker"] if kills == 3 else []
+    words = [sys.executable, script, tmp_path, str(kills), str(seed), *cases]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert len(report) == (len(cases) or 8)
+    for case, found in report.items():
+        assert (len(found["killed_at"]), found["differ"]) == (kills, []), f"{case}, seed {seed}: {found}"
+
+
 @pytest.mark.fault("T03")
-@pytest.mark.parametrize("where", ["validate", "write_bytes", "write_text", "unlink"])
+@pytest.mark.parametrize("where", ["validate", "write_bytes", "write_checksummed", "unlink"])
 def test_a_run_stopped_while_it_saves_or_validates_continues_to_the_bit(
-    where: str, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before the checkpoint is written, between it and last.json, and before the old one is removed."""
-    out = tmp_path / "run"
+    """Before the third checkpoint is written, between it and its record, and before an old one is removed."""
+    whole, out, config = tmp_path / "whole", tmp_path / "run", short(steps=4, validate_every=3)
+    train(config, whole)
     with monkeypatch.context() as patch:
         owner: Any = {"validate": loop, "unlink": Path}.get(where, checkpoint)
         real = getattr(owner, where)
 
         def stopped(*given: Any, **options: Any) -> Any:
-            if where == "validate" or "2" in str(given[0]) or "last.json" in str(given[0]):
+            if where == "validate" or "step-3" in str(given[0]) or (where == "unlink" and "step-1" in str(given[0])):
                 raise KeyboardInterrupt
             return real(*given, **options)
 
         patch.setattr(owner, where, stopped)
         with pytest.raises(KeyboardInterrupt):
-            train(short(validate_every=2), out)
-    for unfinished in out.glob(".*"):
-        unfinished.unlink()
-    train(short(validate_every=2), out, resume=True)
+            train(config, out)
+    train(config, out, resume=True)
+    assert tensors_of(out) == tensors_of(whole)
+    assert (out / "validation.csv").read_bytes() == (whole / "validation.csv").read_bytes()
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == (
+        [f"The checkpoint of step 3 in {out} is unfinished. The one of step 2 is used; lost: 1 step."]
+        if where == "write_checksummed"
+        else []
+    )
+
+
+@pytest.mark.fault("T03")
+def test_rows_that_a_kill_cut_or_left_behind_are_written_once(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = short(validate_every=1), tmp_path / "run"
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    break_at(monkeypatch, 2, raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        train(config, out)
+    for name in ("log.csv", "validation.csv"):
+        table = (out / name).read_text()
+        assert table.count("\n") == 3
+        last = table.splitlines(keepends=True)[-1]
+        (out / name).write_text(table + last.replace("2,", "3,", 1) + "4,0.0")
+    monkeypatch.setattr(loop._Loop, "_step", real_step)
+    train(config, out, resume=True)
+    for name in ("log.csv", "validation.csv"):
+        with (out / name).open() as file:
+            assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     assert tensors_of(out) == tensors_of(whole)
 
 
 @pytest.mark.fault("T04")
-def test_ctrl_c_in_a_step_keeps_the_last_checkpoint(
-    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_step_saves_at_its_end(
+    number: signal.Signals, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_at(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
+    class Stopped(KeyboardInterrupt):
+        pass
+
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    before = signal.signal(number, raising(Stopped()))
+    try:
+        break_at(monkeypatch, 1, lambda: signal.raise_signal(number))
+        with pytest.raises(Stopped):
+            train(short(save_every=99), tmp_path / "run")
+    finally:
+        signal.signal(number, before)
+    assert steps_of(tmp_path / "run") == [2]
+    monkeypatch.setattr(loop._Loop, "_step", real_step)
+    train(short(save_every=1), tmp_path / "run", resume=True)
+    assert tensors_of(tmp_path / "run") == tensors_of(whole)
+
+
+@pytest.mark.fault("T04")
+def test_a_second_signal_acts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the step goes on")
+
+    break_at(monkeypatch, 2, twice)
     with pytest.raises(KeyboardInterrupt):
         train(short(), tmp_path / "run")
-    resumes(tmp_path / "run", whole, monkeypatch)
+    assert steps_of(tmp_path / "run") == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.fault("T05")
@@ -147,17 +220,52 @@ def test_a_run_is_not_overwritten_mixed_or_invented(tmp_path: Path, whole: Path)
 
 
 @pytest.mark.fault("T06")
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "missing", "record cut", "record empty", "record changed"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    damage: str, tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "run"
-    train(short(steps=1), out)
-    (path,) = out.glob("step-*.safetensors")
-    damaged = bytearray(path.read_bytes())
-    damaged[-1] ^= 1
-    path.write_bytes(bytes(damaged))
-    with pytest.raises(CheckpointCorrupt, match=path.name):
-        train(short(steps=1), out, resume=True)
+    train(short(), out)
+    damaged(out, 3, damage)
+    train(short(), out, resume=True)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "step-3." in warning
+    assert warning.endswith("The one of step 2 is used; lost: 1 step.")
+    assert tensors_of(out) == tensors_of(whole)
+    for step in steps_of(out):
+        damaged(out, step, damage)
+    with pytest.raises(CheckpointCorrupt, match=r"step-3\..*step-2\.") as refused:
+        train(short(), out, resume=True)
+    assert refused.value.exit_code == 5
     with pytest.raises(CheckpointCorrupt):
         publish(out, tmp_path / "w.safetensors")
+
+
+def damaged(out: Path, step: int, how: str) -> None:
+    """Damage the file of tensors, or its record."""
+    path = out / f"step-{step}{'.json' if 'record' in how else '.safetensors'}"
+    data = bytearray(path.read_bytes())
+    if how == "missing":
+        path.unlink()
+        return
+    if how == "bit":
+        data[-1] ^= 1
+    elif how == "record changed":
+        data = data.replace(b'"skipped": 0', b'"skipped": 1')
+    else:
+        data = data[: 0 if "empty" in how else len(data) // 2]
+    path.write_bytes(data)
+
+
+@pytest.mark.fault("T06")
+def test_a_run_of_an_older_version_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(short(steps=1), out)
+    (out / "step-1.json").rename(out / "last.json")
+    with pytest.raises(StateError, match="older version"):
+        train(short(steps=1), out, resume=True)
+    with pytest.raises(StateError, match="older version"):
+        checkpoint.averaged(out)
 
 
 @pytest.mark.fault("T07")
@@ -174,22 +282,22 @@ def test_gradients_that_stay_not_finite_stop_the_run_and_keep_the_good_weights(
     with pytest.raises(Diverged, match=r"step 6 \(samples 12 to 13\)") as stopped:
         train(short(steps=9), tmp_path / "run")
     assert stopped.value.exit_code == 8
-    _, tensors = checkpoint._read(tmp_path / "run")
+    _, tensors = checkpoint._read(tmp_path / "run", 6)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
 
 
 @pytest.mark.fault("T08")
 def test_a_sample_that_is_not_finite_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: PairDataset, index: int) -> dict[str, Any]:
+    def broken(self: Noise, index: int) -> dict[str, Any]:
         sample = random_sample(self, index)
         sample["box"][1, 0] = np.nan if index == 5 else 0.5
         return sample
 
-    monkeypatch.setattr(PairDataset, "__getitem__", broken)
+    monkeypatch.setattr(Noise, "__getitem__", broken)
     with pytest.raises(DataError, match=r"Sample 5 .*box") as refused:
         train(short(), tmp_path / "run")
     assert refused.value.exit_code == 4
-    assert json.loads((tmp_path / "run" / "last.json").read_text())["step"] == 2
+    assert steps_of(tmp_path / "run") == [1, 2]
 
 
 @pytest.mark.fault("T07")
@@ -197,7 +305,7 @@ def test_single_steps_that_are_not_finite_are_skipped(tmp_path: Path, monkeypatc
     norms = iter([1.0, float("inf"), float("nan"), 1.0])
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda parameters, bound: torch.tensor(next(norms)))
     train(short(steps=4), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "last.json").read_text())["step"] == 4
+    assert steps_of(tmp_path / "run")[-1] == 4
 
 
 @pytest.mark.fault("T09")
@@ -209,8 +317,17 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, whole: Path, monk
         with pytest.raises(ResourceError) as refused:
             train(short(), out)
     assert refused.value.exit_code == 6
-    assert json.loads((out / "last.json").read_text())["step"] == 2
+    assert steps_of(out) == [1, 2]
     resumes(out, whole, monkeypatch)
+
+
+@pytest.mark.fault("T09")
+def test_room_for_the_checkpoints_is_checked_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.shutil, "disk_usage", lambda path: SimpleNamespace(free=2000))
+    with pytest.raises(ResourceError, match=r"checkpoints of this run need .* MB free") as refused:
+        train(short(), tmp_path / "run")
+    assert refused.value.exit_code == 6
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.fault("T09")
@@ -223,31 +340,47 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 @pytest.mark.fault("T10")
 @pytest.mark.timeout(120)
 def test_a_renderer_that_dies_ends_the_run() -> None:
-    config, context = short(), loop.DistributedContext(rank=0, world=1, device=torch.device("cpu"))
-    running: Any = SimpleNamespace(
-        dataset=Dying(), config=config, state=SimpleNamespace(step=0), context=context, workers=1
-    )
+    context = loop.DistributedContext(rank=0, world=1, device=torch.device("cpu"))
+    state: Any = SimpleNamespace(model=nn.Linear(1, 1), step=0)
+    running = loop._Loop(short(), state, context, Dying(), Path(), 1, None)
     with pytest.raises(ResourceError) as refused:
-        next(loop._Loop._batches(running))
+        next(running._batches())
     assert refused.value.exit_code == 6
     assert "step 0" in refused.value.message
 
 
 @pytest.mark.fault("T12")
-@pytest.mark.parametrize(("batch", "world"), [(16, 2), (5, 2), (7, 3)])
-def test_every_process_gets_as_many_samples_and_no_sample_twice(batch: int, world: int) -> None:
-    parts = [[step_samples(step, batch, rank, world) for step in range(2, 6)] for rank in range(world)]
-    indices = [index for part in parts for step in part for index in step]
-    assert len(indices) == len(set(indices)) == 4 * world * (batch // world)
+@pytest.mark.parametrize(("batch", "world", "accumulate"), [(16, 2, 1), (16, 4, 2), (12, 1, 3), (6, 3, 2)])
+def test_a_step_has_the_same_samples_for_any_number_of_processes_and_parts(
+    batch: int, world: int, accumulate: int
+) -> None:
+    config = short(batch=batch, accumulate=accumulate, steps=5)
+    loop._check_batch(config, world)
+    drawn: list[list[int]] = [[] for _ in range(5)]
+    for rank in range(world):
+        batches = loader(
+            Dying(), batch=batch, first=2, steps=5, rank=rank, world=world, workers=0, accumulate=accumulate
+        ).batch_sampler
+        parts = list(batches)
+        assert {len(part) for part in parts} == {batch // (world * accumulate)}
+        for number, part in enumerate(parts):
+            drawn[2 + number // accumulate] += part
+    assert [sorted(step) for step in drawn[2:]] == [list(step_samples(step, batch, 0, 1)) for step in range(2, 5)]
 
 
 @pytest.mark.fault("T12")
-def test_a_batch_below_the_number_of_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = loop.DistributedContext(rank=0, world=4, device=torch.device("cpu"))
+@pytest.mark.parametrize(("batch", "world", "accumulate"), [(2, 4, 1), (5, 2, 1), (8, 2, 3)])
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(
+    batch: int, world: int, accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = loop.DistributedContext(rank=0, world=world, device=torch.device("cpu"))
     monkeypatch.setattr(loop, "join_job", lambda device: context)
     monkeypatch.setattr(loop, "use_threads", lambda count: None)
-    with pytest.raises(ConfigError, match="batch is 2 for 4"):
-        train(short(), tmp_path / "run")
+    named = f"batch {batch} .* {world} processes with train.accumulate {accumulate}"
+    with pytest.raises(ConfigError, match=named) as refused:
+        train(short(batch=batch, accumulate=accumulate), tmp_path / "run")
+    assert refused.value.exit_code == 5
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.fault("T13")
@@ -257,11 +390,27 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path: Path, monkeypatch: pyte
     def again() -> None:
         with pytest.raises(StateError) as refused:
             train(short(), tmp_path / "run", resume=True)
+        assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in str(refused.value)
         found.append(refused.value.exit_code)
 
     break_at(monkeypatch, 1, again)
     train(short(steps=2), tmp_path / "run")
     assert found == [9]
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+@pytest.mark.fault("T13")
+def test_the_lock_of_a_killed_process_frees_itself(tmp_path: Path) -> None:
+    """Also of one that was killed before its first line: the folder holds nothing but the lock."""
+    out = tmp_path / "run"
+    code = "import os, pathlib; from vltrack.training.processes import locked\n"
+    code += f"with locked(pathlib.Path({str(out)!r})): os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert (out / ".lock").exists()
+    (out / ".step-1.abc.part.safetensors").write_text("half")
+    train(short(steps=1), out, resume=True)
+    assert steps_of(out) == [1]
+    assert not list(out.glob(".*"))
 
 
 @pytest.mark.fault("T14")
@@ -275,9 +424,10 @@ def test_a_missing_device_is_refused(tmp_path: Path) -> None:
 @pytest.mark.fault("T14")
 def test_a_device_without_memory_names_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.PairObjective, "forward", raising(torch.OutOfMemoryError("CUDA out of memory")))
-    with pytest.raises(ResourceError, match="batch 2") as refused:
+    with pytest.raises(ResourceError, match="batch 2 in 1 parts") as refused:
         train(short(), tmp_path / "run")
     assert "--batch" in refused.value.hint
+    assert "accumulate" in refused.value.hint
 
 
 @pytest.mark.fault("T15")
@@ -386,7 +536,7 @@ def test_a_hostile_configuration_is_refused_at_once(kind: str, tmp_path: Path) -
     with pytest.raises(ConfigError):
         train(short(), tmp_path, resume=True)
     assert time.monotonic() - began < 5
-    (tmp_path / "config.json").rename(tmp_path / "last.json")
+    (tmp_path / "config.json").rename(tmp_path / "step-1.json")
     with pytest.raises(CheckpointCorrupt):
         checkpoint.averaged(tmp_path)
 
@@ -395,12 +545,13 @@ def test_a_hostile_configuration_is_refused_at_once(kind: str, tmp_path: Path) -
 def test_runs_that_start_from_each_other_or_from_nothing_are_named(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     train(short(steps=1), first)
-    record = json.loads((first / "last.json").read_text())
+    record = json.loads((first / "step-1.json").read_text())
+    del record["seal"]
 
     def starts(run: Path, start: Path) -> None:
         run.mkdir(exist_ok=True)
-        changed = record | {"config": record["config"] | {"start": str(start)}}
-        (run / "last.json").write_text(json.dumps(changed))
+        write_checksummed(run / "step-1.json", record | {"config": record["config"] | {"start": str(start)}})
+        (run / "step-1.safetensors").write_bytes(tensors_of(first))
 
     starts(first, second)
     with pytest.raises(ConfigError, match="second") as refused:

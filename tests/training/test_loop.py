@@ -22,7 +22,7 @@ from vltrack.datasets.cutouts import build_cutouts
 from vltrack.datasets.images import ImageSet
 from vltrack.datasets.synthetic import synthesize_clip
 from vltrack.models.base import MODE_IDS
-from vltrack.training import loop
+from vltrack.training import loop, validation
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
 from vltrack.training.data import PairDataset, open_data
 from vltrack.training.launch import configured, main_train
@@ -61,7 +61,7 @@ def test_validation_counts_a_text_that_finds_nothing_as_no_overlap(monkeypatch: 
         raise GroundingFailed("nothing found")
 
     clip = synthesize_clip(7_000, 2)
-    assert loop._overlap(SimpleNamespace(start=start), clip, Mode.NL) == 0.0
+    assert validation._overlap(SimpleNamespace(start=start), clip, Mode.NL) == 0.0
 
 
 def test_the_rate_warms_up_and_falls() -> None:

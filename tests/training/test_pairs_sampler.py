@@ -16,7 +16,7 @@ from vltrack.core.errors import ConfigError, DataError
 from vltrack.core.types import iou_xywh
 from vltrack.datasets.cutouts import COLORS, CutoutSet, Patch, build_cutouts, dominant_color
 from vltrack.datasets.images import ImageSet, held_out
-from vltrack.training.loop import CLIPS, FIRST_SEED
+from vltrack.training.validation import CLIPS, FIRST_SEED
 from vltrack.training.pairs.objects import Instance, Library
 from vltrack.training.pairs.rendering import Pose, Sensor, Wobble, apply, bend, bounds, draw_pose, paste, place
 from vltrack.training.pairs.sampler import DISTRACTOR_SEEDS, PairConfig, PairSampler, Sample
@@ -278,7 +278,7 @@ def test_poses_keep_to_their_spread() -> None:
 @pytest.mark.fault("D14")
 def test_library_without_objects_is_refused(material: tuple[ImageSet, CutoutSet]) -> None:
     bare = ImageSet(
-        material[0].root, tuple(dataclasses.replace(p, instances=(), main_object=None) for p in material[0])
+        material[0].roots, tuple(dataclasses.replace(p, instances=(), main_object=None) for p in material[0])
     )
     with pytest.raises(DataError):
         Library(bare, material[1], "all")
@@ -304,7 +304,7 @@ def test_real_material_renders(shared: Path, tmp_path: Path) -> None:
     assert len(everything) > 4000
     some = [p for p in everything if p.file.startswith("coco")][:24]
     some += [p for p in everything if p.main_object][:6]
-    pictures = ImageSet(everything.root, tuple(some))
+    pictures = ImageSet(everything.roots, tuple(some))
     cutouts = build_cutouts(pictures, tmp_path / "cut.npz")
     assert len(cutouts) > 40
     sampler = PairSampler(PairConfig(split="all"), pictures, cutouts)

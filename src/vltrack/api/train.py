@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from vltrack.api.inputs import DEVICES, check_choice, check_empty, check_folder, check_writable
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, time_left
 from vltrack.checkpoints.cards import known_name, model_names
-from vltrack.core.errors import DataError, ModelNotFound, UsageError, VltrackError, did_you_mean
+from vltrack.core.errors import DataError, ModelNotFound, UsageError, did_you_mean
 from vltrack.core.files import printable
+from vltrack.core.rank import global_rank
 
 if TYPE_CHECKING:
     from vltrack.checkpoints.importing import Imported
@@ -101,7 +102,9 @@ def train(
         if not folder.is_dir():
             raise DataError(f"{printable(folder)} is not a folder of training images.", hint="See docs/train.md.")
     check_folder(out)
-    if not resume:
+    if global_rank():  # of a job of torchrun: that of rank 0 checks, writes and prints
+        reporter = QUIET
+    elif not resume:
         check_empty(out, hint="Pass resume (--resume) to continue, or choose another folder (--out).")
     if name == "grounder":
         if part is not None:
@@ -120,9 +123,7 @@ def train(
         "device": device, "quiet": quiet,
     }  # fmt: skip
     with _interruptible(out), _progress(reporter) as progress:
-        code = main_train(options, progress)
-    if code:
-        raise VltrackError(f"A training process failed with status {code}.", hint="Its error is above.")
+        main_train(options, progress)
     return TrainedModel(out=out, weights=out / f"{name}-{size}.safetensors")
 
 
@@ -154,16 +155,15 @@ def _train_grounder(
 @contextmanager
 def _progress(reporter: Reporter) -> Iterator[Callable[[int, int, str], None]]:
     """A function that shows the steps done, of all, and a line of text."""
-    began = time.monotonic()
-    first: int | None = None
+    first: tuple[int, float] | None = None
     with reporter.bar("training", None) as bar:
 
         def progress(done: int, total: int, text: str) -> None:
             nonlocal first
-            first = done if first is None else first
-            rate = (done - first) / max(time.monotonic() - began, 1e-9)
-            left = f"  {time_left((total - done) / rate)}" if rate > 0 else ""
-            bar.show(done, f"step {done} of {total}  {text}{left}", total=total, force=True)
+            first = first or (done, time.monotonic())
+            rate = (done - first[0]) / max(time.monotonic() - first[1], 1e-9)
+            left = f"{time_left((total - done) / rate)}  " if rate > 0 else ""
+            bar.show(done, f"step {done} of {total}  {left}{text}", total=total, force=True)
 
         yield progress
 
@@ -174,7 +174,7 @@ def _interruptible(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        kept = (out / "last.json").exists()
+        kept = any(out.glob("step-*.json"))
         raise Interrupted(
             f"interrupted; with resume (--resume) the run continues from the last checkpoint in {printable(out)}."
             if kept

@@ -14,6 +14,7 @@ from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, emit_lines, say, warn
 from vltrack.core.errors import ResourceError
 from vltrack.core.files import printable
+from vltrack.core.rank import global_rank
 
 
 def train(
@@ -55,7 +56,7 @@ def train(
         settings=inputs.read_settings(set_), steps=steps, batch=batch, seed=seed, processes=processes,
         device=device, quiet=quiet, reporter=Console(quiet=quiet),
     )  # fmt: skip
-    if json:
+    if json and global_rank() == 0:
         emit({"out": printable(done.out), "weights": printable(done.weights)})
 
 

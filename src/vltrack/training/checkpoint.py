@@ -1,6 +1,8 @@
 """A run's state on disk: weights, average and optimizer as safetensors, counters as JSON; and the layer
 freezing that a plateau of the loss undoes step by step (LiteTrack).
 
+The two newest checkpoints are kept: a damaged one costs the steps since the one before.
+
 The released code of LiteTrack defines a freeze plan and never executes it. Here the loss of each period is
 compared with the best so far; after ``patience`` periods without a gain of ``delta`` the next module of the
 plan is unfrozen.
@@ -9,6 +11,8 @@ plan is unfrozen.
 from __future__ import annotations
 
 import json
+import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +23,16 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, StateError
-from vltrack.core.files import sha256_bytes, write_bytes, write_text
+from vltrack.core.files import counted, read_checksummed, sha256_bytes, write_bytes, write_checksummed
 from vltrack.core.json_io import read_json
 from vltrack.nn.device import freezable
 from vltrack.training.recipes import to_dict
 
+log = logging.getLogger(__name__)
 MAX_CONFIG_BYTES = 1 << 20
+FORMAT = "vltrack-checkpoint"
+KEPT = 2
+_COUNTERS = ("loss_sum", "loss_count", "skipped")
 
 
 def freeze(modules: list[nn.Module]) -> None:
@@ -74,68 +82,88 @@ class PlateauUnfreezer:
 
 @dataclass
 class RunState:
-    """Everything that changes while training."""
+    """Everything that changes while training.
+
+    Attributes:
+        loss_sum, loss_count: of the steps since the unfreezer's last period.
+        skipped: steps skipped in a row.
+    """
 
     model: Any
     average: Any
     optimizer: torch.optim.Optimizer
     unfreezer: PlateauUnfreezer
     step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    skipped: int = 0
 
 
 def save_state(out: Path, state: RunState, config: Any) -> None:
-    """Write step-N.safetensors, then last.json with its name, sha256 and ``config``, then remove the one before.
+    """Write step-N.safetensors, then step-N.json with its sha256 and ``config``; keep two checkpoints.
 
-    Raises ``ResourceError`` where it cannot be written; the checkpoint before is kept.
+    Raises ``ResourceError`` where it cannot be written; those before are kept.
     """
     tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
     tensors |= _optimizer_tensors(state)
     data = save_bytes({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
-    path = out / f"step-{state.step}.safetensors"
-    write_bytes(path, data)
+    write_bytes(out / f"step-{state.step}.safetensors", data)
     record = {
+        "format": FORMAT,
         "step": state.step,
-        "file": path.name,
         "sha256": sha256_bytes(data),
         "unfreezer": state.unfreezer.state(),
-        "config": to_dict(config),
+        "config": json.loads(json.dumps(to_dict(config))),
+        **{name: getattr(state, name) for name in _COUNTERS},
     }
-    write_text(out / "last.json", json.dumps(record, indent=2) + "\n")
-    for old in out.glob("step-*.safetensors"):
-        if old != path:
-            old.unlink()
+    write_checksummed(out / f"step-{state.step}.json", record)
+    finished = [step for step in _steps(out, ".json") if step <= state.step]
+    # The record first: a file of tensors without one does not count.
+    for path in (path for suffix in (".json", ".safetensors") for path in out.glob(f"step-*{suffix}")):
+        if path.stem not in {f"step-{step}" for step in finished[:KEPT]}:
+            path.unlink()
 
 
 def restore_state(out: Path, state: RunState) -> None:
-    """Load the checkpoint of last.json. A run that was stopped before its first one starts at step 0.
+    """Load the newest checkpoint, or the one before with a warning. A run without any starts at step 0.
 
     Raises:
-        CheckpointCorrupt: the file or last.json is damaged.
-        StateError: last.json names a file that is missing.
+        CheckpointCorrupt: all checkpoints are damaged.
+        StateError: the run is of an older version.
     """
-    if not (out / "last.json").exists():
+    found = _newest(out)
+    if found is None:
         return
-    record, tensors = _read(out)
+    record, tensors = found
     state.unfreezer.restore(record["unfreezer"])
     _fill(state.model, tensors, "model.")
     _fill(state.average, tensors, "average.")
     _fill_optimizer(state, tensors)
-    state.step = record["step"]
-    _cut_log(out / "log.csv", state.step)
+    for name in ("step", *_COUNTERS):
+        setattr(state, name, record[name])
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Return whether a run has a checkpoint, which may be damaged."""
+    return bool(_steps(run, ".json"))
+
+
+def read_checkpoint(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The record (step, config, unfreezer) and the averaged weights of a run's newest checkpoint.
+
+    The weights have the model's own names. Raises as ``restore_state``, and ``StateError`` without a checkpoint.
+    """
+    found = _newest(run)
+    if found is None:
+        raise StateError(f"{run} holds no checkpoint.", hint="Train first, with `vltrack train`.")
+    prefix = "average."
+    return found[0], {k[len(prefix) :]: v for k, v in found[1].items() if k.startswith(prefix)}
 
 
 def averaged(run: Path) -> dict[str, Tensor]:
-    """The averaged weights of a run's last checkpoint, under the model's own names.
-
-    Raises:
-        StateError: ``run`` holds no checkpoint, or names one that is missing.
-        CheckpointCorrupt: it is damaged.
-    """
-    if not (run / "last.json").exists():
-        raise StateError(f"{run} holds no checkpoint.", hint="Train first, with `vltrack train`.")
-    prefix = "average."
-    return {k[len(prefix) :]: v for k, v in _read(run)[1].items() if k.startswith(prefix)}
+    """The averaged weights of ``read_checkpoint``."""
+    return read_checkpoint(run)[1]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -149,28 +177,47 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_record(run: Path) -> dict[str, Any]:
-    """Read last.json of a run. Raises ``CheckpointCorrupt``: it is damaged."""
-    path = run / "last.json"
+def _steps(run: Path, *suffixes: str) -> list[int]:
+    """Steps of the checkpoint files with these suffixes, newest first."""
+    found = [re.fullmatch(r"step-(\d+)(\.\w+)", path.name) for path in run.glob("step-*")]
+    return sorted({int(match[1]) for match in found if match and match[2] in suffixes}, reverse=True)
+
+
+def _newest(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Record and tensors of the newest good checkpoint; None before the first one."""
+    steps, problems = _steps(run, ".json", ".safetensors"), []
+    if (run / "last.json").exists() and not _steps(run, ".json"):
+        raise StateError(f"{run} is a run of an older version of vltrack (last.json).", hint="Start a new run.")
+    damaged: CheckpointCorrupt | None = None
+    for step in steps:
+        if not (run / f"step-{step}.json").exists():
+            problems.append(f"The checkpoint of step {step} in {run} is unfinished.")
+            continue
+        try:
+            found = _read(run, step)
+        except CheckpointCorrupt as error:
+            damaged = damaged or error
+            problems.append(error.message)
+            continue
+        if problems:
+            lost = counted(steps[0] - step, "step")
+            log.warning("%s The one of step %d is used; lost: %s.", " ".join(problems), step, lost)
+        return found
+    if damaged is not None:
+        raise CheckpointCorrupt(" ".join(problems), hint="Start a new run.") from damaged
+    return None
+
+
+def _read(run: Path, step: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    path = run / f"step-{step}.safetensors"
     try:
-        record = read_json(path, max_bytes=MAX_CONFIG_BYTES)
-        if {"step", "file", "sha256", "unfreezer", "config"} <= set(record):
-            return dict(record)
-        reason = "fields are missing"
-    except (DataError, TypeError) as error:
-        reason = str(error)
-    raise CheckpointCorrupt(f"{path} is damaged: {reason}", hint="Start a new run.")
-
-
-def _read(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """last.json and the tensors of its checkpoint."""
-    record = read_record(run)
-    path = run / record["file"]
-    if not path.exists():
-        raise StateError(f"{path} is missing; last.json names it.", hint="Start a new run.")
-    data = path.read_bytes()
+        record, data = read_checksummed(path.with_suffix(".json"), FORMAT), path.read_bytes()
+    except OSError as error:
+        raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from error
+    except StateError as error:
+        raise CheckpointCorrupt(f"{path.with_suffix('.json')} is damaged.") from error
     if sha256_bytes(data) != record["sha256"]:
-        raise CheckpointCorrupt(f"{path} is damaged (sha256 differs).", hint="Start a new run.")
+        raise CheckpointCorrupt(f"{path} is damaged (sha256 differs).")
     return record, load_bytes(data)
 
 
@@ -195,11 +242,3 @@ def _fill_optimizer(state: RunState, tensors: dict[str, Tensor]) -> None:
             parameter = by_name[name]
             value = value if entry == "step" else value.to(parameter.device)
             state.optimizer.state[parameter][entry] = value
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Remove the lines after the checkpoint: they will be written again."""
-    if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines[1:] if int(line.split(",", 1)[0]) <= step]
-        write_text(path, "".join([*lines[:1], *kept]))

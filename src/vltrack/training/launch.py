@@ -1,21 +1,22 @@
-"""Start a training run from options: recipe and overrides, in one process or in several (torchrun)."""
+"""Start a training run from options: recipe and overrides, in one process or in several."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound, did_you_mean
-from vltrack.core.threads import PASSIVE
+from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound, UsageError, did_you_mean
+from vltrack.core.rank import global_rank, launched
 from vltrack.training import recipes
+from vltrack.training.init import are_weights
+from vltrack.training.loop import check_start, train
+from vltrack.training.processes import run_processes, start_rank
 from vltrack.training.publish import publish
 from vltrack.training.recipes import TrainConfig, keys
 from vltrack.training.sources import find_sources
@@ -54,23 +55,39 @@ DISTRACTOR_RECIPES: dict[str, Callable[[], TrainConfig]] = {
 """Distractor fine-tuning (``--part twins``), which starts from a run or from weights."""
 
 
-def main_train(options: Mapping[str, Any], progress: Progress | None = None) -> int:
-    """Train and write the weights into the run's folder; returns the exit code.
+def main_train(options: Mapping[str, Any], progress: Progress | None = None) -> None:
+    """Train and write the weights into the run's folder.
+
+    Under torchrun this process is one of the job, and only that of rank 0 writes; else it starts ``processes``.
 
     Args:
-        options: model, size, data, out, start, part, resume, settings (text by key), steps, batch, seed,
-            processes, device, quiet.
+        options: model, size, data, out, start, part, resume, own_clips (whether all data are clips of one's own),
+            settings (text by key), steps, batch, accumulate, seed, processes, device, quiet.
         progress: replaces the progress lines of the log; with several processes these are always logged.
 
     Raises:
-        ConfigError: an unknown setting or a value out of range. Other errors: as ``loop.train``.
+        ConfigError: an unknown setting or a value out of range. UsageError: ``processes`` under torchrun.
+        Other errors: as ``loop.train`` and ``processes.run_processes``.
     """
     config, out = configured(options), Path(options["out"])
     processes = options.get("processes") or 1
-    code = _torchrun(options, processes) if processes > 1 else _run(config, options, progress)
-    if code == 0:
+    if processes > 1 and launched():
+        raise UsageError(f"torchrun started this process, which cannot start {processes}.", hint="Omit --processes.")
+    if processes > 1:
+        find_sources(options["data"])
+        # What is missing is told here, once, before a process starts.
+        check_start(
+            config,
+            out,
+            resume=bool(options.get("resume")),
+            device=str(options.get("device") or "auto"),
+            world=processes,
+        )
+        run_processes("vltrack.training.launch", options, processes)
+    else:
+        _run(config, options, progress)
+    if global_rank() == 0:
         publish(out, out / f"{config.model}-{config.size}.safetensors")
-    return code
 
 
 def configured(options: Mapping[str, Any]) -> TrainConfig:
@@ -81,16 +98,17 @@ def configured(options: Mapping[str, Any]) -> TrainConfig:
         ModelNotFound: no such recipe. CheckpointUnsafe: ``start`` is a file of another format.
     """
     name, start = f"{options['model']}-{options['size']}", str(options.get("start") or "")
-    weights = start.endswith(".safetensors")
+    weights = bool(start) and are_weights(start)
     if start and not weights and Path(start).is_file():
         raise CheckpointUnsafe(
             f"{start} is not a .safetensors file; other formats can run code and are not opened.",
             hint="Convert it with `vltrack import-weights`.",
         )
-    config = _recipe(name, start, distractors=options.get("part") == "twins")
+    distractors = options.get("part") == "twins"
+    config = _recipe(name, start, distractors=distractors, own_clips=bool(options.get("own_clips")))
     if weights and not config.start:
         config = replace(config, init_from=start, init_patterns=("",), word_init="random")
-    for key in ("steps", "batch", "seed"):
+    for key in ("steps", "batch", "accumulate", "seed"):
         if options.get(key) is not None:
             config = replace(config, **{key: options[key]})
     for key, text in (options.get("settings") or {}).items():
@@ -98,8 +116,11 @@ def configured(options: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def _recipe(name: str, start: str, *, distractors: bool) -> TrainConfig:
-    """The first part of a model's training, the second where ``start`` is a run, or the distractor part."""
+def _recipe(name: str, start: str, *, distractors: bool, own_clips: bool) -> TrainConfig:
+    """The first part of a model's training, the second where ``start`` is a run, or the distractor part.
+
+    With a start and only clips of one's own: fine-tuning.
+    """
     if distractors and not start:
         raise ConfigError(
             "`--part twins` continues from finished weights.", hint="Name them, or their run, with --start."
@@ -107,12 +128,14 @@ def _recipe(name: str, start: str, *, distractors: bool) -> TrainConfig:
     part, known = "recipe", RECIPES
     if distractors:
         part, known = "`--part twins`", DISTRACTOR_RECIPES
-    elif start and not start.endswith(".safetensors"):
+    elif start and not own_clips and not are_weights(start):
         part, known = "second part", SECOND_RECIPES
     if name not in known:
         raise ModelNotFound(f"There is no {part} for {name!r}.", hint=f"Known: {', '.join(known)}.")
     config = known[name]()
-    return config if known is RECIPES else replace(config, start=start)
+    if known is RECIPES:
+        return replace(recipes.finetune(config), start=start) if start and own_clips else config
+    return replace(config, start=start)
 
 
 def with_setting(config: Recipe, key: str, text: str) -> Recipe:
@@ -145,17 +168,7 @@ def _value(key: str, text: str, old: Any) -> Any:
     return value
 
 
-def _torchrun(options: Mapping[str, Any], processes: int) -> int:
-    """Run several processes on this machine; torchrun stops all of them when one fails."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += ["-m", "vltrack.training.launch", json.dumps(dict(options), default=str)]
-    environment = {"OMP_NUM_THREADS": "1", **PASSIVE, **os.environ}
-    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
-
-
-def _run(config: TrainConfig, options: Mapping[str, Any], progress: Progress | None = None) -> int:
-    from vltrack.training.loop import train
-
+def _run(config: TrainConfig, options: Mapping[str, Any], progress: Progress | None = None) -> None:
     if not options.get("quiet"):
         setup_logging()
     train(
@@ -166,7 +179,6 @@ def _run(config: TrainConfig, options: Mapping[str, Any], progress: Progress | N
         device=str(options.get("device") or "auto"),
         progress=progress,
     )
-    return 0
 
 
 def setup_logging() -> None:
@@ -180,5 +192,6 @@ def setup_logging() -> None:
 
 
 if __name__ == "__main__":
+    start_rank()
     given = json.loads(sys.argv[1])
-    sys.exit(_run(configured(given), given))
+    _run(configured(given), given)

@@ -1,21 +1,21 @@
 """The training loop, for one process or several under torchrun.
 
-A run can be resumed after any kill, with the same result: the data of a step depend on (seed, index) alone;
-weights, average, optimizer and counters are in the checkpoint.
+A run can be resumed after any kill, with the same result. Nothing random is carried from step to step: the samples
+of a step depend on (seed, index) alone, and before every part of a batch torch, numpy and random are seeded by
+(seed, step, rank, part). What else changes is in the checkpoint: weights, average, optimizer, unfreezer, counters.
+On the CPU the result is the same to the bit, for the same number of processes and threads; on a GPU up to the order
+of its sums.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
 import math
-import os
+import random
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +24,36 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vltrack.core.errors import ConfigError, DataError, Diverged, GroundingFailed, ResourceError, StateError
-from vltrack.core.files import as_resource_error, write_text
-from vltrack.core.types import Mode, Target, iou_xywh
-from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
-from vltrack.nn.device import choose_device, mixed_precision, use_threads
-from vltrack.tracking.engine import Engine
-from vltrack.tracking.postprocess import Policy
+from vltrack.core.errors import ConfigError, DataError, Diverged, ResourceError, StateError
+from vltrack.core.files import write_text
+from vltrack.nn.device import mixed_precision, use_threads
 from vltrack.tracking.tracker import default_policy
-from vltrack.training.checkpoint import RunState, read_config, restore_state, save_state
+from vltrack.training.checkpoint import KEPT, RunState, has_checkpoint, read_config, restore_state, save_state
 from vltrack.training.data import Batch, loader, open_data, prepare_data, step_samples
 from vltrack.training.init import freezing, starting_model
-from vltrack.training.losses import TERMS, PairObjective
+from vltrack.training.losses import PairObjective
+from vltrack.training.monitor import Monitor
+from vltrack.training.optimizer import freeze_bn_stats, make_optimizer, schedule
+from vltrack.training.processes import STOPS, DistributedContext, StopRequest, join_job, locked, process_device
 from vltrack.training.recipes import TrainConfig, to_dict
 from vltrack.training.rollout import ClipObjective
 from vltrack.training.sources import Source
+from vltrack.training.validation import validate
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
-log = logging.getLogger(__name__)
-COLUMNS = ("step", "rate", "total", *TERMS, "iou", "pairs_per_s")
 LOG_EVERY = 25
 SKIPS_ALLOWED = 3
-CLIPS, FRAMES, FIRST_SEED = 6, 24, 7_000
-"""Synthetic clips of the validation curve; training draws scenes of other seeds."""
+_FREELY_CHANGED = ("save_every", "validate_every")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DistributedContext:
-    """Rank of this process, number of processes, and device."""
+def check_start(config: TrainConfig, out: Path, *, resume: bool, device: str, world: int) -> None:
+    """Check all that a run of ``world`` processes on this machine needs but its data. Writes nothing.
 
-    rank: int
-    world: int
-    device: torch.device
-
-
-def join_job(device: str) -> DistributedContext:
-    """Join the job that torchrun started, if any."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = choose_device(device)
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    rank = dist.get_rank() if world > 1 else 0
-    if chosen.type == "cuda" and world > 1:
-        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return DistributedContext(rank=rank, world=world, device=chosen)
+    Raises as ``train`` does.
+    """
+    process_device(device, world, world - 1)
+    _check_batch(config, world)
+    _check_folder(config, out, resume=resume)
+    starting_model(config, out)
 
 
 def train(
@@ -86,8 +68,10 @@ def train(
 ) -> None:
     """Train until ``config.steps``.
 
-    Writes into ``out``: config.json, step-N.safetensors, last.json, log.csv, validation.csv and, for pairs,
-    cutouts.npz.
+    Writes into ``out``: config.json; the two newest checkpoints, step-N.safetensors with step-N.json; and what
+    ``prepare_data`` and ``Monitor`` write. Under torchrun all processes call it, with one ``out`` for all
+    machines. The first Ctrl-C or SIGTERM in the main thread saves at the end of the running step, then acts as it
+    would outside; a second one does so at once.
 
     Args:
         config: the recipe.
@@ -100,37 +84,48 @@ def train(
 
     Raises:
         StateError: ``out`` holds a run and ``resume`` is False, or another configuration; or it is in use.
-        ConfigError: ``batch`` is smaller than the number of processes; config.json is damaged.
+        ConfigError: ``batch`` cannot be shared evenly among processes and parts; config.json is damaged.
+        CheckpointCorrupt: all checkpoints are damaged.
         DataError: an image cannot be read; a sample holds NaN.
         ResourceError: no such device, no memory, no disk space; a worker process died.
         Diverged: the gradient was not finite several times in a row; the last checkpoint is kept.
     """
     context = join_job(device)
     use_threads(1 if context.device.type == "cpu" and context.world > 1 else torch.get_num_threads())
-    if config.batch < context.world:
-        raise ConfigError(f"train.batch is {config.batch} for {context.world} processes.", hint="Raise --batch.")
-    if context.rank == 0:
-        _check_folder(config, out, resume=resume)
-    torch.manual_seed(config.seed)
-    model = starting_model(config, out)
-    if context.rank == 0 and not resume:
+    _check_batch(config, context.world)
+    if resume and context.rank == 0 and not out.is_dir():
+        raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
+    with locked(out) if context.rank == 0 else nullcontext(False) as killed:
+        if context.rank == 0:
+            # A run that was killed before config.json was written has not begun.
+            resume = resume and ((out / "config.json").exists() or not killed)
+            _check_folder(config, out, resume=resume)
+        torch.manual_seed(config.seed)
+        model = starting_model(config, out)
+        if context.rank == 0:
+            _check_space(out, model)
+            write_text(out / "config.json", json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
+            prepare_data(config, sources, out)
+        context.wait()
+        unfreezer = freezing(model, config)
+        average = _copy_of(model)
+        model.to(context.device)
+        average.to(context.device)
+        state = RunState(model=model, average=average, optimizer=make_optimizer(model, config), unfreezer=unfreezer)
+        restore_state(out, state)
+        monitor = None
+        if context.rank == 0:
+            monitor = Monitor(out, config, progress=progress)
+            if resume:
+                monitor.rewind(state.step)
+        dataset = open_data(config, sources, model, out)
         try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise as_resource_error(error, out) from error
-        write_text(out / "config.json", json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
-    if context.world > 1:
-        dist.barrier()
-    unfreezer = freezing(model, config)
-    average = _copy_of(model)
-    model.to(context.device)
-    average.to(context.device)
-    optimizer = _optimizer(model, config)
-    state = RunState(model=model, average=average, optimizer=optimizer, unfreezer=unfreezer)
-    with _locked(out / "config.json") if context.rank == 0 else nullcontext():
-        if resume:
-            restore_state(out, state)
-        _Loop(config, state, context, sources, out, workers, progress).run()
+            _Loop(config, state, context, dataset, out, workers, monitor).run()
+        finally:
+            if monitor is not None:
+                monitor.close()
+            if context.world > 1:
+                dist.destroy_process_group()
 
 
 class _Loop:
@@ -141,121 +136,166 @@ class _Loop:
         config: TrainConfig,
         state: RunState,
         context: DistributedContext,
-        sources: Sequence[Source],
+        dataset: Any,
         out: Path,
         workers: int,
-        progress: Callable[[int, int, str], None] | None,
+        monitor: Monitor | None,
     ) -> None:
         self.config, self.state, self.context, self.out = config, state, context, out
-        self.workers, self.progress = workers, progress or partial(log.info, "step %d of %d  %s")
-        if context.rank == 0:
-            prepare_data(config, sources, out)
-        if context.world > 1:
-            dist.barrier()
-        self.dataset = open_data(config, sources, state.model, out)
+        self.dataset, self.workers, self.monitor = dataset, workers, monitor
         objective = ClipObjective if config.clips.frames else PairObjective
         self.objective: nn.Module = objective(state.model, config.losses)
-        self.period_loss: list[float] = []
-        self.skipped = 0
-        self.tables_fail = False
+        self.shown: Batch = {}
+        self.waited = 0.0
 
     def run(self) -> None:
         """Run all remaining steps."""
-        self.objective.train()
-        freeze_bn_stats(self.state.model)
-        wrapped = self._wrap()
-        began, since = time.monotonic(), self.state.step
-        for batch in self._batches():
-            terms = self._step(wrapped, batch)
-            self.state.step += 1
-            if self.state.step % LOG_EVERY == 0:
-                elapsed = max(time.monotonic() - began, 1e-9)
-                # Two search views per sample
-                self._log(terms, 2 * self.config.batch * (self.state.step - since) / elapsed)
-                began, since = time.monotonic(), self.state.step
-            if self._unfreeze(float(terms["total"].detach())):
-                wrapped = self._wrap()
-            last = self.state.step == self.config.steps
-            if self.state.step % self.config.save_every == 0 or last:
-                self._save()
-            if self.state.step % self.config.validate_every == 0 or last:
-                self._validate()
+        config, state = self.config, self.state
+        wrapped, began, since = self._wrap(), time.monotonic(), state.step
+        with self._connected(), StopRequest() as stop, closing(self._batches()) as batches:
+            while state.step < config.steps:
+                terms = self._step(wrapped, batches)
+                state.step += 1
+                terms["total"] = self._agree(terms["total"], stop)
+                last = state.step == config.steps
+                if state.step % LOG_EVERY == 0 or last:
+                    self._log(terms, time.monotonic() - began, state.step - since)
+                    began, since = time.monotonic(), state.step
+                if self._unfreeze(terms["total"]):
+                    wrapped = self._wrap()
+                # Before the checkpoint: a row that a kill prevents is then written after the resume.
+                if state.step % config.validate_every == 0 or last:
+                    self._validate()
+                if state.step % config.save_every == 0 or last or stop.number is not None:
+                    self._save()
+                if stop.number is not None:
+                    stop.leave()
 
-    def _batches(self) -> Iterator[Batch]:
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Tell an error of the connection to other processes as such: what happened there is their error."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.context.world == 1 or not (isinstance(error, dist.DistError) or "onnection" in str(error)):
+                raise
+            raise ResourceError(
+                f"Process {self.context.rank} lost its connection to the others at step {self.state.step}.",
+                hint="The error of another one says why; --resume continues from the last checkpoint.",
+                follows=True,
+            ) from error
+
+    def _batches(self) -> Generator[Batch]:
+        """Checked batches, ``config.accumulate`` for each step."""
+        config, context = self.config, self.context
         batches = loader(
             self.dataset,
-            batch=self.config.batch,
+            batch=config.batch,
             first=self.state.step,
-            steps=self.config.steps,
-            rank=self.context.rank,
-            world=self.context.world,
+            steps=config.steps,
+            rank=context.rank,
+            world=context.world,
             workers=self.workers,
+            accumulate=config.accumulate,
+            pinned=context.device.type == "cuda",
         )
+        first = self.state.step * config.accumulate
         try:
-            for step, batch in enumerate(batches, self.state.step):
-                self._check_finite(step, batch)
+            for number, batch in enumerate(batches, first):
+                self._check_finite(*divmod(number, config.accumulate), batch)
                 yield batch
         except RuntimeError as error:
-            if "exited unexpectedly" not in str(error):
+            if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
                 raise
             raise ResourceError(
                 f"A process that renders samples died at step {self.state.step}: {error}.",
                 hint="Is there enough memory? --resume continues from the last checkpoint.",
             ) from error
 
-    def _check_finite(self, step: int, batch: Batch) -> None:
+    def _check_finite(self, step: int, part: int, batch: Batch) -> None:
         """Refuse NaN in a batch: the gradient of a position that is not a number crashes the process."""
         for name, values in batch.items():
-            finite_B = torch.isfinite(values).flatten(1).all(dim=1) if values.is_floating_point() else None
-            if finite_B is not None and not bool(finite_B.all()):
-                sample = self._samples(step)[int(finite_B.int().argmin())]
-                raise DataError(f"Sample {sample} is not finite: {name}.", hint="Check the annotations.")
+            for row, value in enumerate(values):
+                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                    sample = self._samples(step, part)[row]
+                    raise DataError(f"Sample {sample} is not finite: {name}.", hint="Check the annotations.")
 
-    def _samples(self, step: int) -> range:
-        return step_samples(step, self.config.batch, self.context.rank, self.context.world)
+    def _samples(self, step: int, part: int) -> range:
+        parts = self.config.accumulate
+        return step_samples(step, self.config.batch, self.context.rank * parts + part, self.context.world * parts)
 
     def _wrap(self) -> nn.Module:
+        """The objective for training; again after parameters were unfrozen."""
+        self.objective.train()
+        freeze_bn_stats(self.state.model)
         if self.context.world == 1:
             return self.objective
-        # A batch of clips may have no sentence: then the text encoder has no gradient.
-        some = bool(self.config.clips.frames)
-        return nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=some)
+        # A batch without a sentence gives the text encoder no gradient.
+        return nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=True)
 
-    def _step(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        config, state, device = self.config, self.state, self.context.device
+    def _step(self, wrapped: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
+        """One optimizer step; returns the loss terms."""
+        config, state, context = self.config, self.state, self.context
         for group in state.optimizer.param_groups:
             group["lr"] = group["full_rate"] * schedule(config, state.step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
         select = bool(torch.rand((), generator=generator) < config.select_share)
         state.optimizer.zero_grad(set_to_none=True)
+        terms: dict[str, Tensor] = {}
+        for part in range(config.accumulate):
+            asked = time.monotonic()
+            self.shown = next(batches)
+            self.waited += time.monotonic() - asked
+            seed_all(config.seed, state.step, context.rank, part)
+            whole = context.world == 1 or part == config.accumulate - 1
+            with nullcontext() if whole else wrapped.no_sync():  # type: ignore[operator]
+                found = self._backward(wrapped, self.shown, select)
+            terms = {k: v.detach() / config.accumulate + terms.get(k, 0) for k, v in found.items()}
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
+        if bool(torch.isfinite(norm)):
+            state.skipped = 0
+            state.optimizer.step()
+            self._update_average()
+        else:
+            self._skip_step()
+        return {k: float(v) for k, v in terms.items()}
+
+    def _backward(self, wrapped: nn.Module, batch: Batch, select: bool) -> dict[str, Tensor]:
+        """Loss terms of a part of the batch; their gradient is added."""
+        config, device = self.config, self.context.device
         try:
-            batch = {k: v.to(device) for k, v in batch.items()}
+            moved = {name: _to(values, device) for name, values in batch.items()}
             with mixed_precision(device, enabled=config.bf16):
-                terms: dict[str, Tensor] = wrapped(batch, select)
-            terms["total"].backward()  # type: ignore[no-untyped-call]
+                terms: dict[str, Tensor] = wrapped(moved, select)
+            (terms["total"] / config.accumulate).backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError as error:
             raise ResourceError(
-                f"{device} has not enough memory for train.batch {config.batch}.",
-                hint="Lower --batch or use another --device.",
+                f"{device} has not enough memory for train.batch {config.batch} in {config.accumulate} parts.",
+                hint="Raise --set accumulate, which keeps the batch, lower --batch, or use another --device.",
             ) from error
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
-        if not bool(torch.isfinite(norm)):
-            self._skip_step()
-            return terms
-        self.skipped = 0
-        state.optimizer.step()
-        self._update_average()
         return terms
 
     def _skip_step(self) -> None:
-        self.skipped += 1
-        if self.skipped > SKIPS_ALLOWED:
-            samples = self._samples(self.state.step)
+        state = self.state
+        state.skipped += 1
+        if state.skipped > SKIPS_ALLOWED:
+            first, last = self._samples(state.step, 0)[0], self._samples(state.step, self.config.accumulate - 1)[-1]
             raise Diverged(
-                f"The gradient was not finite {self.skipped} times in a row, last at step {self.state.step} "
-                f"(samples {samples[0]} to {samples[-1]}).",
+                f"The gradient was not finite {state.skipped} times in a row, last at step {state.step} "
+                f"(samples {first} to {last}).",
                 hint="Lower --set learning_rate; the last checkpoint is good.",
             )
+
+    def _agree(self, total: float, stop: StopRequest) -> float:
+        """Mean loss of all processes; a stop that one was asked for becomes that of all."""
+        if self.context.world == 1:
+            return total
+        shared = torch.tensor([total, *(float(stop.number == number) for number in STOPS)], device=self.context.device)
+        dist.all_reduce(shared)
+        mean, *asked = shared.tolist()
+        if any(asked):
+            stop.number = STOPS[asked.index(max(asked))]
+        return float(mean / self.context.world)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -269,90 +309,56 @@ class _Loop:
                 slow.copy_(fast)
 
     def _unfreeze(self, total: float) -> bool:
-        self.period_loss.append(total)
-        if len(self.period_loss) < self.config.save_every:
+        """Count a step's loss; True if modules were unfrozen. Skipped steps do not count."""
+        state = self.state
+        if state.skipped or not math.isfinite(total):
             return False
-        mean = torch.tensor(sum(self.period_loss) / len(self.period_loss))
-        if self.context.world > 1:
-            dist.all_reduce(mean)
-            mean /= self.context.world
-        self.period_loss.clear()
-        return self.state.unfreezer.period(float(mean), self.state.step)
+        state.loss_sum += total
+        state.loss_count += 1
+        if state.loss_count < self.config.save_every:
+            return False
+        mean, state.loss_sum, state.loss_count = state.loss_sum / state.loss_count, 0.0, 0
+        return state.unfreezer.period(mean, state.step)
 
-    def _log(self, terms: dict[str, Tensor], speed: float) -> None:
-        if self.context.rank:
+    def _log(self, terms: dict[str, float], seconds: float, steps: int) -> None:
+        """Report the last ``steps``, which took ``seconds``."""
+        config, step, waited = self.config, self.state.step, self.waited
+        self.waited = 0.0
+        if self.monitor is None:
             return
-        row = {"step": self.state.step, "rate": schedule(self.config, self.state.step), "pairs_per_s": speed}
-        row |= {k: float(v.detach()) for k, v in terms.items()}
-        self._append("log.csv", COLUMNS, row)
-        note = f"loss {row['total']:.3f}  overlap {row['iou']:.3f}  {speed:.0f} pairs/s"
-        self.progress(self.state.step, self.config.steps, note)
+        samples = config.batch * steps * (1 if config.clips.frames else 2)  # two search views per sample
+        seconds = max(seconds, 1e-9)
+        rate = config.learning_rate * schedule(config, step - 1)
+        self.monitor.log(step, terms, rate=rate, pairs_per_s=samples / seconds, waiting=min(1.0, waited / seconds))
+        self.monitor.preview(step, self.shown, self.state.average)
 
     def _validate(self) -> None:
-        if self.context.rank == 0:
+        if self.monitor is not None:
             policy = default_policy(self.config.model, self.config.size)
-            row = {"step": self.state.step, **validate(self.state.average, self.context.device, policy)}
-            self._append("validation.csv", ("step", "bbox", "nlbbox", "nl"), row)
-
-    def _append(self, name: str, columns: tuple[str, ...], row: dict[str, Any]) -> None:
-        """Append a line to a CSV table; the training continues where that fails, with one warning."""
-        path = self.out / name
-        try:
-            new = not path.exists()
-            with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-                if new:
-                    writer.writeheader()
-                writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-        except OSError as error:
-            if not self.tables_fail:
-                log.warning("%s", as_resource_error(error, path))
-            self.tables_fail = True
+            row = validate(self.state.average, self.context.device, policy)
+            self.monitor.validation(self.state.step, row)
 
     def _save(self) -> None:
-        if self.context.rank == 0:
+        if self.monitor is not None:
+            self.monitor.flush()
             save_state(self.out, self.state, self.config)
         if self.context.world > 1:
             dist.barrier()
 
 
-def validate(model: Any, device: torch.device, policy: Policy | None = None) -> dict[str, float]:
-    """Mean overlap on synthetic clips by mode (``bbox``, ``nlbbox``, ``nl``), over frames with a target.
-
-    The model must be in eval mode; it is not changed.
-    """
-    engine = Engine(model, device, policy or Policy())
-    clips = [synthesize_clip(FIRST_SEED + i, FRAMES) for i in range(CLIPS)]
-    return {str(mode): float(np.mean([_overlap(engine, clip, mode) for clip in clips])) for mode in Mode}
+def seed_all(*numbers: int) -> None:
+    """Seed the global generators of torch, numpy and random by several numbers."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
 
 
-def _overlap(engine: Engine, clip: SyntheticClip, mode: Mode) -> float:
-    x, y, w, h = (float(v) for v in clip.boxes[0])
-    target = Target(box=None if mode is Mode.NL else (x, y, w, h), text=None if mode is Mode.BBOX else clip.sentence)
-    try:
-        state, _ = engine.start(clip.frames[0], target)
-    except GroundingFailed:  # early weights may find nothing from the text alone
-        return 0.0
-    boxes = [state.box]
-    for image in clip.frames[1:]:
-        (state,) = engine.step(image, [state])
-        boxes.append(state.box)
-    return float(iou_xywh(np.stack(boxes), clip.boxes)[~clip.absent].mean())
-
-
-def schedule(config: TrainConfig, step: int) -> float:
-    """Factor on the learning rate: linear warm-up, then cosine to ``final_rate``."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def freeze_bn_stats(model: nn.Module) -> None:
-    """Keep the running statistics of frozen batch norms."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-            module.eval()
+def _to(values: Any, device: torch.device) -> Any:
+    """A tensor or a list of tensors on a device."""
+    if isinstance(values, list):
+        return [_to(value, device) for value in values]
+    return values.to(device, non_blocking=device.type == "cuda")
 
 
 def _copy_of(model: Any) -> Any:
@@ -361,46 +367,39 @@ def _copy_of(model: Any) -> Any:
     return copy.eval().requires_grad_(False)
 
 
-def _optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        low_lr = name.startswith(config.low_lr_prefixes)
-        groups.setdefault((low_lr, parameter.ndim > 1), []).append(parameter)
-    settings = [
-        {
-            "params": parameters,
-            "full_rate": config.learning_rate * (config.low_lr_factor if low_lr else 1.0),
-            "weight_decay": config.weight_decay if matrix else 0.0,
-        }
-        for (low_lr, matrix), parameters in groups.items()
-    ]
-    return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas)
+def _check_batch(config: TrainConfig, world: int) -> None:
+    """Raise ``ConfigError`` where processes and parts cannot get equally many samples."""
+    if config.batch % (world * config.accumulate):
+        raise ConfigError(
+            f"train.batch {config.batch} cannot be shared evenly by {world} processes "
+            f"with train.accumulate {config.accumulate}.",
+            hint=f"Use a multiple of {world * config.accumulate} for --batch, or another --set accumulate.",
+        )
 
 
 def _check_folder(config: TrainConfig, out: Path, *, resume: bool) -> None:
     """Check that ``out`` is free, or holds this very run to be resumed. Writes nothing."""
     path = out / "config.json"
-    if path.exists() and not resume:
+    if not resume and (path.exists() or has_checkpoint(out)):
         raise StateError(f"{out} holds a run already.", hint="Continue it with --resume, or use another --out.")
     if resume and not path.exists():
         raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
     if resume:
         old, new = read_config(path), json.loads(json.dumps(to_dict(config)))
-        changed = sorted(k for k in new if new[k] != old.get(k) and k not in ("save_every", "validate_every"))
+        changed = sorted(k for k in new if new[k] != old.get(k) and k not in _FREELY_CHANGED)
         if changed:
             values = ", ".join(f"{key} ({old.get(key)}, now {new[key]})" for key in changed)
             raise StateError(f"{out} was started with other values of {values}.", hint="Use another --out.")
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Lock a file for this process. Raises ``StateError`` where another process holds the lock."""
-    with path.open("rb") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StateError(
-                    f"Another process trains in {path.parent}.", hint="Wait for it, or use another --out."
-                ) from error
-        yield
+def _check_space(out: Path, model: nn.Module) -> None:
+    """Raise ``ResourceError`` where the disk has no room for the checkpoints: those kept, and one in work."""
+    state = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    there = sum(path.stat().st_size for path in out.glob("step-*.safetensors"))
+    # Weights, their average and two moments of the optimizer
+    needed, free = 4 * state * (KEPT + 1) - there, shutil.disk_usage(out).free
+    if free < needed:
+        raise ResourceError(
+            f"The checkpoints of this run need {needed / 1e6:,.0f} MB; {out} has {free / 1e6:,.0f} MB free.",
+            hint="Free some space, or use another --out.",
+        )

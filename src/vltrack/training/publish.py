@@ -13,10 +13,12 @@ from statistics import fmean
 from typing import Any
 
 from vltrack.checkpoints import store
+from vltrack.checkpoints.cards import find_file, read_card
 from vltrack.core.errors import ConfigError
 from vltrack.models import build, config_of, split_name
 from vltrack.prep.tokenizers import load_tokenizer
-from vltrack.training.checkpoint import averaged, read_record
+from vltrack.training.checkpoint import has_checkpoint, read_checkpoint
+from vltrack.training.init import INIT, are_weights
 
 # Training data of docs/train.md -> license, for the card.
 MATERIAL = {
@@ -39,8 +41,7 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
         StateError: a folder without a run. CheckpointCorrupt: a damaged one.
         ConfigError: the run that it started from is missing, or runs start from each other.
     """
-    tensors = averaged(run)
-    record = read_record(run)
+    record, tensors = read_checkpoint(run)
     recipe = record["config"]
     recipe = {**recipe, **_earlier(recipe, (run,))}
     model_card, size = split_name(f"{recipe['model']}-{recipe['size']}")
@@ -51,6 +52,7 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
         "steps": record["step"],
         "unfrozen_at": record["unfreezer"]["history"],
         "vocabulary_sha256": load_tokenizer(model.vocabulary, out.parent).sha256,
+        **_imported(run),
         **(card or {}),
     }
     store.save(out, model, tracker=model_card.name, size=size, card=about, half=True)
@@ -64,16 +66,21 @@ def _earlier(recipe: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
     path = " <- ".join(str(run) for run in (*chain, start))
     if start in chain:
         raise ConfigError(f"Runs start from each other: {path}.", hint="Restore the folder of the first one.")
-    file = start.with_suffix(".json") if start.suffix == ".safetensors" else start / "last.json"
-    if not file.is_file():
-        raise ConfigError(f"The start of a run is missing: {path}.", hint=f"Restore {file}.")
-    if start.suffix == ".safetensors":
-        card = json.loads(file.read_text())
-        kept = ("sha256", "recipe", "steps", "commit", "notes")
+    if are_weights(str(start)):
+        card = read_card(find_file(start))
+        kept = ("sha256", "recipe", "steps", "imported", "commit", "notes")
         return {"start": {"weights": start.stem, **{key: card[key] for key in kept if key in card}}}
-    first = read_record(start)
+    if not has_checkpoint(start):
+        raise ConfigError(f"The start of a run is missing: {path}.", hint=f"Restore {start}.")
+    first, _ = read_checkpoint(start)
     config = first["config"]
-    return {"start": {"recipe": {**config, **_earlier(config, (*chain, start))}, "steps": first["step"]}}
+    recipe = {**config, **_earlier(config, (*chain, start))}
+    return {"start": {"recipe": recipe, "steps": first["step"], **_imported(start)}}
+
+
+def _imported(run: Path) -> dict[str, Any]:
+    """The published files that a run started from, with their licenses; see ``init.init_parts``."""
+    return {"imported": read_card(run / INIT)["imported"]} if (run / INIT).exists() else {}
 
 
 def figures(report: Path, name: str) -> dict[str, Any]:
