@@ -20,18 +20,17 @@ from vltrack.core.errors import ConfigError, DataError, StateError
 from vltrack.core.files import write_text
 from vltrack.core.json_io import read_json
 from vltrack.core.types import Image, Mode, xywh_to_cxcywh
-from vltrack.datasets.cutouts import CutoutSet
+from vltrack.datasets.cutouts import CutoutSet, cached_cutouts
 from vltrack.datasets.images import ImageSet
 from vltrack.models.base import MODE_IDS
 from vltrack.prep.crops import cut, region_for
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.training.clips import Clip, ClipConfig, clips_of
+from vltrack.training.own_clips import split_clips
 from vltrack.training.pairs.rendering import Sensor
 from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample, render_distractor_pair
-from vltrack.training.own_clips import split_clips
 from vltrack.training.processes import start_worker
 from vltrack.training.recipes import TrainConfig
-from vltrack.training.shim import cached_cutouts, load_images
 from vltrack.training.sources import OWN, STILLS, Source, as_target, read_targets
 from vltrack.training.videos import AnnotatedTarget, TargetIndex, TargetSampler
 
@@ -63,7 +62,7 @@ def prepare_data(config: TrainConfig, sources: Sequence[Source], out: Path) -> N
         made = [given[k] | _index(config, source, out / DATA / str(k)) for k, source in enumerate(used)]
         write_text(out / RECORD, json.dumps(made, indent=2) + "\n")
     if stills := [source.root for source in used if source.name == STILLS]:
-        cached_cutouts(load_images(stills), progress=_log_cutouts)
+        cached_cutouts(ImageSet.load(*stills), progress=_log_cutouts)
 
 
 def read_data_record(out: Path) -> list[dict[str, Any]]:
@@ -89,10 +88,12 @@ def _used(config: TrainConfig, sources: Sequence[Source]) -> list[Source]:
 def _index(config: TrainConfig, source: Source, folder: Path) -> dict[str, Any]:
     """Index a data set into ``folder``; return what data.json says of it."""
     if source.name == STILLS:
-        return {"images": len(load_images([source.root]))}
+        return {"images": len(ImageSet.load(source.root))}
     split, _ = config.ratio_of(source.name)
     if source.name == OWN:
-        targets: Iterable[AnnotatedTarget] = map(as_target, split_clips(source.root, folder.parent.parent)[0])
+        train, held = split_clips(source.root, folder.parent.parent)
+        log.info("held out: %s", "; ".join(clip.name for clip in held) or "nothing; too few frames with the target")
+        targets: Iterable[AnnotatedTarget] = map(as_target, train)
     else:
         targets = read_targets(source, split)
     count = TargetIndex.build(targets, folder)
@@ -170,8 +171,9 @@ class _Mixture:
             self.ratios.append(material.stills_ratio)
             self.with_text.append(material.stills_ratio)
             for mode in Mode:
-                shares = {"scene_share": float(mode is Mode.NL), "text_share": float(mode is Mode.NLBBOX)}
-                self.stills[mode] = PairSampler(replace(config, distractor_share=0.0, **shares), *stills)
+                scene, text = float(mode is Mode.NL), float(mode is Mode.NLBBOX)
+                only = replace(config, scene_share=scene, text_share=text, distractor_share=0.0)
+                self.stills[mode] = PairSampler(only, *stills)
 
     def sample(self, seed: int, index: int) -> Sample:
         """Samples 2k and 2k + 1 are of one mode and one data set."""
@@ -215,7 +217,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         if not self._mixtures:
             cv2.setNumThreads(0)
             targets = [TargetSampler(TargetIndex(folder)) for folder in self.material.indexed]
-            images = load_images(self.material.stills) if self.material.stills else None
+            images = ImageSet.load(*self.material.stills) if self.material.stills else None
             stills = None if images is None else (images, cached_cutouts(images))
             configs = [self.config] if self.later is None else [self.config, self.later[1]]
             self._mixtures = [_Mixture(config, self.material, targets, stills) for config in configs]
@@ -269,7 +271,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def _open(self) -> Callable[[int], Clip]:
         if self.material.stills:
-            return clips_of(load_images(self.material.stills), self.config.frames, self.seed)
+            return clips_of(ImageSet.load(*self.material.stills), self.config.frames, self.seed)
         samplers = [TargetSampler(TargetIndex(folder)) for folder in self.material.indexed]
         ratios = np.array(list(self.material.indexed.values()))
 

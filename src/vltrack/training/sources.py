@@ -15,12 +15,13 @@ from vltrack.core.errors import DataError, UsageError, did_you_mean
 from vltrack.core.files import counted, printable
 from vltrack.datasets.catalogue import videos
 from vltrack.datasets.detect import detect, splits_there
+from vltrack.datasets.images import load_clips
 from vltrack.datasets.layouts import ALL
 from vltrack.datasets.parsing import Issues
 from vltrack.datasets.reader import Dataset, read_detected, resolved
 from vltrack.datasets.referring import REFERRING_LAYOUTS, detect_referring, image_file, open_referring
 from vltrack.datasets.sequences import Sequence as AnnotatedSequence
-from vltrack.training.shim import has_tracks, load_clips
+from vltrack.training.own_clips import has_tracks
 from vltrack.training.videos import AnnotatedTarget
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def as_target(sequence: AnnotatedSequence) -> AnnotatedTarget:
         name=sequence.name,
         files=sequence.files[:count],
         boxes=boxes,
-        sentences=_readable(getattr(sequence, "sentences", ()) or (sequence.sentence,)),
+        sentences=_readable(sequence.sentences or (sequence.sentence,)),
     )
 
 
