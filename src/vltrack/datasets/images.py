@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.json_io import parse_json, read_json
+from vltrack.core.json_io import parse_json, read_json, read_text
 from vltrack.core.types import BoxLike, Image
 from vltrack.datasets.sequences import ImageList, Sequence
 from vltrack.video.images import shared_reader
 
 T = TypeVar("T")
 INDEX, CLIPS = "index.jsonl", "clips.jsonl"
+_INDEX_BYTES = 2 << 30
 _ASSEMBLE = "docs/train.md says how to assemble the training images."
 
 # Class names in the index that do not name one object in English.
@@ -200,11 +201,9 @@ def read_rgb(path: Path, *, alpha: bool = False) -> Image:
 
 def _rows(index: Path) -> Iterator[tuple[str, Any]]:
     """Yield place and value of each line that is not empty."""
-    try:
-        lines = index.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the image index {index}: {error}.", hint=_ASSEMBLE) from error
-    for number, line in enumerate(lines, 1):
+    if not index.is_file():
+        raise DataError(f"Image index not found: {index}.", hint=_ASSEMBLE)
+    for number, line in enumerate(read_text(index, _INDEX_BYTES).splitlines(), 1):
         if line.strip():
             yield f"{index}:{number}", parse_json(line, f"{index}:{number}")
 
@@ -293,6 +292,8 @@ def read_clips(root: Path) -> dict[str, tuple[Target, ...]]:
     for where, row in _rows(root / CLIPS) if (root / CLIPS).is_file() else ():
         with _valid(where):
             name = str(row["d"])
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"{name!r} is not a folder below this one")
         file = root / name / "clip.json"
         record = read_json(file)
         with _valid(str(file)):
