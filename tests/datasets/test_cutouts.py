@@ -56,9 +56,9 @@ def test_annotated_colors_and_transparent_images(dressed: ImageSet, tmp_path: Pa
 def test_parts_of_an_object_are_in_its_cutout(tmp_path: Path) -> None:
     image = np.full((90, 120, 3), 128, np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), image)
-    cup = {"c": "cup", "b": [10, 10, 80, 60], "p": SQUARE, "pp": [[60, 20, 90, 20, 90, 40, 60, 40]], "col": "grey"}
+    cup = {"c": "cup", "b": [10, 10, 80, 60], "p": SQUARE, "pp": [[60, 20, 90, 20, 90, 40, 60, 40]], "col": "purple"}
     (made,) = found = build_cutouts(write_index(tmp_path, {"f": "a.png", "inst": [cup]}), tmp_path / "cut.npz")
-    assert made.color == "gray"
+    assert made.color == "purple"
     assert np.allclose(found.patch(0).outline.max(axis=0) + made.origin[:2], [90, 70], atol=1.1)
 
 

@@ -186,8 +186,8 @@ def test_vot_object_raises_errors_that_the_toolkit_passes_on(
     for frame, region, message in (
         (str(files[0]), (5.0, 5.0), "DataError: .*convert = rectangle"),
         (str(files[0]), (5.0, 5.0, 0.0, 5.0), "BoxInvalid"),
-        (str(tmp_path / "gone.jpg"), start, "ImageError: Cannot read the frame"),
-        (str(cut), start, "ImageError: .* is damaged"),
+        (str(tmp_path / "gone.jpg"), start, "ImageError: .*gone.*No such file"),
+        (str(cut), start, "ImageError: .*was cut"),
         ({"depth": str(files[0])}, start, "DataError: .*only depth"),
     ):
         with pytest.raises(RuntimeError, match=message):

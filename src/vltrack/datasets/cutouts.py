@@ -213,7 +213,7 @@ def _fingerprint(images: ImageSet) -> str:
 
 
 def build_cutouts(images: ImageSet, file: Path, progress: Progress = lambda done, total: None) -> CutoutSet:
-    """Cut every object out and write ``file`` (.npz without pickle); return the set read back.
+    """Cut every object of one folder out and write ``file`` (.npz without pickle); return the set read back.
 
     Takes some minutes on one core for four thousand images; images are cut in parallel on all cores. ``progress``
     is called after each image with the number of finished images and of all.

@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -38,7 +37,7 @@ from vltrack.core.errors import DataError, ImageError, VltrackError
 from vltrack.core.files import printable, write_text
 from vltrack.core.types import BoxLike, Frame, Image, Step, Target
 from vltrack.tracking.tracker import Tracker
-from vltrack.video.images import ImagesSource, is_cut
+from vltrack.video.images import ImagesSource, shared_reader
 
 Answer = tuple[BoxLike, dict[str, float]]
 NO_REGION = "0"
@@ -100,15 +99,9 @@ def _read_image(frame: str | Mapping[str, str]) -> Image:
             raise DataError(f"The frame has no channel 'color', only {', '.join(sorted(frame))}.")
         frame = frame["color"]
     try:
-        data = Path(frame).read_bytes()
-    except OSError as error:
-        raise ImageError(f"Cannot read the frame {frame}: {error.strerror}.") from error
-    image = None
-    if data and not is_cut(data):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ImageError(f"The frame {frame} is damaged or not an image.", hint="Fetch the sequence again.")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        return shared_reader().read(Path(frame))
+    except DataError as error:
+        raise ImageError(error.message, hint="Fetch the sequence again.") from error
 
 
 def _start_box(region: Any) -> BoxLike:
