@@ -114,7 +114,21 @@ def test_a_person_is_named_by_annotated_clothes(stills: tuple[ImageSet, CutoutSe
     texts = {describe(fact, [], np.random.default_rng(k), places=0.0, whole_scene=True).text for k in range(80)}
     assert "the woman in the blue coat" in texts
     assert not any("shirt" in text or "clothes" in text for text in texts)
-    assert owned(stills, "woman.png", 1)[0].color == "blue"
+    coat, others = owned(stills, "woman.png", 1)
+    assert (coat.color, others) == ("blue", [])
+
+
+def test_no_second_color_and_no_article_where_they_do_not_fit() -> None:
+    boxes = np.array([[20.0, 20, 40, 40], [30, 30, 40, 40]])
+
+    def texts(name: str) -> list[str]:
+        one = SceneObject(name=name, color="red", clothing_color="", boxes=boxes, side=224)
+        return [describe(one, [], np.random.default_rng(k), places=0.0, whole_scene=True).text for k in range(80)]
+
+    assert not any("red" in text for text in texts("green book"))
+    assert "the red book" in texts("book")
+    assert not any(text.startswith("a ") or "that is" in text for text in [*texts("french fries"), *texts("shoes")])
+    assert any(text.startswith("a ") for text in texts("cactus"))
 
 
 def test_no_text_scene_is_about_one_of_a_crowd(stills: tuple[ImageSet, CutoutSet]) -> None:

@@ -207,7 +207,7 @@ class ImageReader:
             stored: the stored pixels, orientation ignored.
 
         Raises:
-            DataError: the file cannot be read or is no whole image, claims more pixels than the limits allow, or
+            DataError: the file cannot be read or is incomplete, claims more pixels than the limits allow, or
                 its decoder crashed or did not answer; names the path.
             ResourceError: the decoder cannot be started.
         """

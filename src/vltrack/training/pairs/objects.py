@@ -152,12 +152,12 @@ class Library:
         """Annotated object ``number`` of image ``index`` in its place, and the other annotated objects."""
         entry = self.images[index]
         annotation, polygons = entry.instances[number], entry.instances[number].polygons
-        dressed = any(one.person for one in entry.instances)  # garments are annotated: no neighbors of who wears them
+        dressed = any(one.person for one in entry.instances)  # garments are annotated: nothing is next to its wearer
         others = [
             self._annotated(entry, other, outline=corners(other.box))
             for rank, other in enumerate(entry.instances)
             if rank != number and iou_xywh(other.box, annotation.box) < 0.7
-            if not dressed or (other.name == "person") == (annotation.name == "person")
+            if not dressed or other.name == annotation.name
         ]
         instance = self._annotated(
             entry,

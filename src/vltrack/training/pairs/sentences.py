@@ -52,11 +52,6 @@ _GROUPS = {
     "dinosaur": "brontosaurus stegosaurus",
 }
 _GROUP = {name.replace("_", " "): group for group, names in _GROUPS.items() for name in names.split()}
-_PLURALS = (  # and what has no plural
-    "skis", "scissors", "sunglasses", "binoculars", "hair", "shoes", "pants", "jeans", "stockings", "sandals", "socks",
-    "shorts", "boots", "leggings", "loafers", "glasses", "heels", "gloves", "pumps", "sneakers", "flats", "tights",
-    "wedges", "earrings",
-)  # fmt: skip
 _CLOTHED = ("in {c}", "in {c}", "wearing {c}", "in {c} clothes", "dressed in {c}", "in the {c} shirt")
 _DRESSED = ("in {c}", "wearing {c}", "in the {c} {garment}", "in a {c} {garment}", "wearing the {c} {garment}")
 _SHADES = {"gray": ("gray", "grey", "grey", "silver"), "black": ("black", "black", "dark")}
@@ -64,7 +59,7 @@ _COLOR_WORDS = frozenset((*COLORS, "blonde"))
 _PLACES = re.compile(
     r"\b(left|right|(left|right|top|bottom)most|bottom|middle|center|corner|next|beside|near|by|behind|between|above"
     r"|below|under|over|front|back|(at|on) (the )?top|first|second|third|last|other|more|most|less|least"
-    r"|(bigg?|small|larg|tall|long|wid|thin|thick|clos|near|high|low|old|young)(er|est))\b"
+    r"|(bigg|small|tall|long|wid|thin|thick|near|high|low|old|young)(er|est)|larger|largest|closer|closest)\b"
 )
 _SKIN = ("brown", "pink", "orange", "")
 _KINDS = {"dalmatian": "dog", "windsor chair": "chair", "wild cat": "cat", "toy car": "car", "bear": "teddy bear"}
@@ -104,9 +99,10 @@ class SceneObject:
 
     @property
     def shade(self) -> str:
-        """The color for a sentence: of people only that of their clothes, if skin does not have it."""
+        """The color for a sentence: of people only that of their clothes, if skin does not have it; "" if named so."""
         if self.name != "person":
-            return self.color
+            words = self.name.split()
+            return "" if len(words) > 1 and _COLOR_WORDS & set(words) else self.color
         if self.garment:
             return self.clothing_color
         return "" if any(word in _SKIN for word in self.clothing_color.split(" and ")) else self.clothing_color
@@ -191,19 +187,20 @@ def _noun(target: SceneObject, others: list[SceneObject], rng: np.random.Generat
 
 def _compose(noun: str, target: SceneObject, color: str, size: str, rng: np.random.Generator) -> str:
     words = f"{size} {noun}".strip()
+    plural = target.name == "skis" or (target.name[-1] == "s" and target.name[-2:] not in ("ss", "us", "is", "as"))
     if color:
         style = rng.random()
         if target.name == "person":
             clothes = _DRESSED if target.garment else _CLOTHED
             words = f"{words} {rng.choice(clothes).format(c=color, garment=target.garment)}"
         elif style < 0.08:
-            words = f"{words} that is {color}"
+            words = f"{words} that {'are' if plural else 'is'} {color}"
         else:
             words = f"{size} {color} {noun}".strip()
     style = rng.random()
     if style < 0.6:
         return f"the {words}"
-    if style < 0.78 and target.name not in _PLURALS:
+    if style < 0.78 and not plural and target.name != "hair":
         return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
     return words
 
