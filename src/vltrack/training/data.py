@@ -66,10 +66,16 @@ def prepare_data(config: TrainConfig, sources: Sequence[Source], out: Path) -> N
 
 
 def read_data_record(out: Path) -> list[dict[str, Any]]:
-    """Read data.json of a run: name, root, split, number of targets and images of each data set."""
-    record = read_json(out / RECORD, max_bytes=1 << 20)
+    """Read data.json of a run: name, root, split, number of targets and images of each data set; [] without it."""
+    path = out / RECORD
+    if not path.exists():
+        return []
+    try:
+        record = read_json(path, max_bytes=1 << 20)
+    except DataError as error:
+        raise StateError(f"{path} is damaged: {error.message}", hint="Start a new run.") from error
     if not isinstance(record, list) or not all(isinstance(entry, dict) for entry in record):
-        raise StateError(f"{out / RECORD} is damaged.", hint="Start a new run.")
+        raise StateError(f"{path} is damaged: not a list of data sets.", hint="Start a new run.")
     return record
 
 

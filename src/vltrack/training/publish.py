@@ -18,6 +18,7 @@ from vltrack.core.errors import ConfigError
 from vltrack.models import build, config_of, split_name
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.training.checkpoint import has_checkpoint, read_checkpoint
+from vltrack.training.data import read_data_record
 from vltrack.training.init import INIT, are_weights
 
 # Training data of docs/train.md -> license, for the card.
@@ -51,6 +52,7 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
         "recipe": recipe,
         "steps": record["step"],
         "unfrozen_at": record["unfreezer"]["history"],
+        "data": [{key: value for key, value in entry.items() if key != "root"} for entry in read_data_record(run)],
         "vocabulary_sha256": load_tokenizer(model.vocabulary, out.parent).sha256,
         **_imported(run),
         **(card or {}),
