@@ -563,38 +563,6 @@ def test_runs_that_start_from_each_other_or_from_nothing_are_named(tmp_path: Pat
     assert not (tmp_path / "w.safetensors").exists()
 
 
-@pytest.mark.fault("T11")
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("killed", [False, True])
-def test_a_process_that_fails_or_is_killed_ends_all_of_them(data: Path, tmp_path: Path, killed: bool) -> None:
-    """The one that fails has no stem to start from; the other is killed while it trains."""
-    source = data if killed else tmp_path
-    options = {**OPTIONS, "data": [str(source)], "out": str(tmp_path / "run"), "processes": 2, "device": "cpu"}
-    options |= {"steps": 500, "batch": 2, "settings": {"words": "random", "save_every": "1"}}
-    code = f"import sys; from vltrack.training.launch import main_train; sys.exit(main_train({options!r}))"
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
-        if killed:
-            while not (tmp_path / "run" / "last.json").exists():
-                assert process.poll() is None
-                time.sleep(0.1)
-            ranks = [child for child in descendants(process.pid) if b"vltrack.training.launch" in command(child)]
-            os.kill(ranks[-1], signal.SIGKILL)
-        assert process.wait(timeout=120) == 1
-        assert descendants(process.pid) == []
-    assert not list(tmp_path.glob("run/litetrack-tiny.*"))
-
-
-def descendants(process: int) -> list[int]:
-    children = Path(f"/proc/{process}/task/{process}/children")
-    found = [int(child) for child in children.read_text().split()] if children.exists() else []
-    return found + [below for child in found for below in descendants(child)]
-
-
-def command(process: int) -> bytes:
-    return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ")
-
-
 @pytest.mark.fault("T20")
 def test_memory_and_open_files_do_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, int]] = []

@@ -18,13 +18,11 @@ from small_training import train, use_toy
 from vltrack.checkpoints import store
 from vltrack.core.errors import GroundingFailed, ModelNotFound
 from vltrack.core.types import Mode, Target
-from vltrack.datasets.cutouts import build_cutouts
-from vltrack.datasets.images import ImageSet
 from vltrack.datasets.synthetic import synthesize_clip
 from vltrack.models.base import MODE_IDS
 from vltrack.training import loop, validation
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
-from vltrack.training.data import PairDataset, open_data
+from vltrack.training.data import Material, PairDataset, TextEncoding, open_data
 from vltrack.training.launch import configured, main_train
 from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.publish import publish
@@ -70,6 +68,19 @@ def test_the_rate_warms_up_and_falls() -> None:
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == pytest.approx(1.0)
     assert rates[1000] == pytest.approx(config.final_rate)
+    steps = [loop.schedule(replace(config, rate_drop_at=0.8), step) for step in (99, 100, 799, 800, 999)]
+    assert steps == [1.0, 1.0, 1.0, 0.1, 0.1]
+
+
+def test_accumulated_parts_give_the_step_of_the_whole_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to rounding, for a loss that is a mean over samples."""
+    use_toy(monkeypatch)
+    monkeypatch.setattr(small.Toy, "train", lambda self, mode=True: nn.Module.train(self, False))  # no batch statistics
+    for accumulate in (1, 4):
+        train(small.short(batch=4, accumulate=accumulate, bf16=False), tmp_path / str(accumulate))
+    whole, parts = (averaged(tmp_path / str(accumulate)) for accumulate in (1, 4))
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+    assert any(not torch.equal(whole[name], small.Toy().state_dict()[name]) for name in whole)
 
 
 def test_plateaus_unfreeze_layers_in_order_and_a_resume_keeps_them_unfrozen() -> None:
@@ -119,11 +130,11 @@ def test_the_second_part_changes_the_text_modules_and_nothing_else(data: Path, t
     assert str(tmp_path) not in (tmp_path / "w.json").read_text()
 
 
-def test_later_shares_hold_from_their_index_on(data: Path, tmp_path: Path) -> None:
-    build_cutouts(ImageSet.load(data), tmp_path / "cut.npz")
+def test_later_shares_hold_from_their_index_on(data: Path) -> None:
     boxes = PairConfig(scene_share=0.0, text_share=0.0, template_size=112, search_size=224)
     words = replace(boxes, scene_share=1.0)
-    pairs = PairDataset(boxes, data, tmp_path / "cut.npz", 1, 24, later=(4, words))
+    texts = TextEncoding(vocabulary="bert", length=24)
+    pairs = PairDataset(boxes, Material(stills=(data,)), texts, 1, later=(4, words))
     assert [int(pairs[index]["flag"]) for index in range(4)] == [MODE_IDS[Mode.BBOX]] * 4
     assert MODE_IDS[Mode.NL] in [int(pairs[index]["flag"]) for index in range(4, 8)]
 
@@ -133,16 +144,16 @@ def test_later_shares_hold_from_their_index_on(data: Path, tmp_path: Path) -> No
 def test_two_processes_train_and_publish(data: Path, tmp_path: Path) -> None:
     options = {"model": "litetrack", "size": "tiny", "data": [data], "out": tmp_path / "r", "processes": 2}
     settings = {"words": "random", "save_every": "2"}
-    assert main_train({**options, "steps": 2, "batch": 2, "device": "cpu", "settings": settings}) == 0
+    main_train({**options, "steps": 2, "batch": 2, "device": "cpu", "settings": settings})
     assert (tmp_path / "r" / "litetrack-tiny.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", ["litetrack narrow base", "bit-tracker tiny", "bit-tracker narrow base"])
-def test_pairs_have_the_crops_of_the_model(name: str, tmp_path: Path) -> None:
+def test_pairs_have_the_crops_of_the_model(name: str, data: Path, tmp_path: Path) -> None:
     model = make(CONFIGS[name]())
     model.vocabulary = "bert"
     config = small.short(pairs=PairConfig(negative_share=0.25, search_factor=3.0, search_size=100))
-    pairs = open_data(config, find_sources([tmp_path]), model, tmp_path).config
+    pairs = open_data(config, find_sources([data]), model, tmp_path).config
     assert (pairs.template_size, pairs.template_factor) == (model.template_size, model.template_factor)
     assert (pairs.search_size, pairs.search_factor) == (model.search_size, model.search_factor)
     assert pairs.negative_share == 0.25

@@ -214,7 +214,9 @@ def run_processes(module: str, options: Mapping[str, Any], count: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    wait_passively()  # for the children, which inherit the environment
+    # For the children, which inherit the environment
+    wait_passively()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for name in _SILENT:
         logger = logging.getLogger(name)
         logger.addHandler(logging.NullHandler())
@@ -281,6 +283,7 @@ def start_rank() -> None:
     """Prepare a process of ``run_processes``: it ends with its parent, and its error becomes its parent's."""
     die_with_parent()
     sys.excepthook = _tell
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
