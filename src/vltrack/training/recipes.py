@@ -484,3 +484,28 @@ def aitrack_tiny_distractors() -> TrainConfig:
 def bit_tracker_tiny_distractors() -> TrainConfig:
     """Also trains the text projection into the encoder. Tried, not shipped: docs/train.md."""
     return _distractors_from_litetrack("bit-tracker", ("text_project.", "text_type"), LossWeights())
+
+
+def finetune(first: TrainConfig) -> TrainConfig:
+    """Fine-tuning on clips of one's own (ours): a fifth of the rate of the training from scratch, and few steps.
+
+    benchmarks/results/finetune-2026-11-29.md has what was tried.
+    """
+    return replace(
+        first,
+        pairs=replace(first.pairs, distractor_share=0.0, recolor_share=0.0),
+        ratios=(),
+        samples_per_epoch=0,
+        steps=300,
+        batch=16,
+        learning_rate=first.learning_rate / 5,
+        warmup=20,
+        rate_drop_at=0.0,
+        ema=0.99,
+        word_init="random",
+        text_from_step=0,
+        init_from="",
+        init_patterns=(),
+        save_every=100,
+        validate_every=300,
+    )
