@@ -30,7 +30,8 @@ def write_folder(root: Path) -> Path:
         image = np.full((240, 320, 3), 150, np.uint8)
         cv2.imwrite(str(root / f"coco/{n}.png"), image)
         inst = [{"c": "bench", "b": [20, 150, 100, 60], "p": [20, 150, 120, 150, 120, 210, 20, 210]}]
-        entries.append({"f": f"coco/{n}.png", "w": 320, "h": 240, "inst": inst})
+        again = [{"c": "bench", "b": [20, 150, 100, 61]}]  # COCO's boxes once more
+        entries.append({"f": f"coco/{n}.png", "w": 320, "h": 240, "inst": inst, "box": again})
     for n, (name, color) in enumerate(COLORS.items()):
         rgba = np.zeros((120, 100, 4), np.uint8)
         rgba[10:110, 10:90] = (*color[::-1], 255)
@@ -61,6 +62,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scenes(folder: Path) -> list[Scene]:
     material = Material([folder], "all")
     return [draw_scene(material, np.random.default_rng(seed)) for seed in range(150)]
+
+
+def test_a_thing_that_the_index_lists_twice_is_one(folder: Path) -> None:
+    assert {len(source.things) for source in Material([folder], "all").scenes} == {1}
 
 
 def colored(image: np.ndarray, box: tuple[float, float, float, float], margin: float) -> np.ndarray:
