@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from vltrack.core.types import Mode
+from vltrack.models.base import MODE_IDS
 from vltrack.training import loop
 from vltrack.training.recipes import TrainConfig, litetrack_tiny
 
@@ -66,7 +68,7 @@ def random_sample(self: Any, index: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(index)
     t, s, n = self.config.template_size, self.config.search_size, self.max_words
     flag = index % 3
-    words = np.arange(n) < (6 if flag else 0)
+    words = np.arange(n) < (0 if flag == MODE_IDS[Mode.BBOX] else 6)
     box = np.array([0.5, 0.5, 0.3, 0.2], dtype=np.float32)
     return {
         "template": rng.integers(0, 256, (t, t, 3), dtype=np.uint8),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 import shutil
@@ -103,6 +104,7 @@ def tested(case: str, folder: Path, kills: int, rng: random.Random) -> dict[str,
     assert status == 0
     seconds, whole = time.monotonic() - began, content(folder / "whole")
     assert len(whole["log.csv"]) == 4
+    assert all(math.isfinite(float(row["total"])) for row in whole["log.csv"])
     broken, killed_at, differ = folder / "broken", [], []
     while True:
         child = forked(case, broken)
