@@ -21,7 +21,7 @@ from vltrack.core.types import Mode
 from vltrack.models.base import MODE_IDS
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.training.clips import synthetic_clip
-from vltrack.training.data import ClipDataset
+from vltrack.training.data import ClipDataset, Material, TextEncoding
 from vltrack.training.monitor import PREVIEW_EVERY, PREVIEWS_KEPT, Monitor
 from vltrack.training.preview import preview_of
 from vltrack.training.recipes import TrainConfig, aitrack_tiny_clips
@@ -197,7 +197,7 @@ def _pixels(image: np.ndarray[Any, Any], color: tuple[int, int, int]) -> int:
 
 
 def test_clips_are_shown_as_the_tracker_follows_them() -> None:
-    clips = ClipDataset(aitrack_tiny_clips().clips, Path("unused"), 1, 24)
+    clips = ClipDataset(aitrack_tiny_clips().clips, Material(), TextEncoding(vocabulary="bert", length=24), 1)
     clips._clips = lambda index: synthetic_clip(index, 12)
     model = make(CONFIGS["aitrack tiny"]())
     batch = {key: torch.from_numpy(np.stack([np.asarray(clips[i][key]) for i in (2, 3)])) for key in clips[2]}

@@ -20,7 +20,7 @@ from vltrack.prep.crops import region_for
 from vltrack.prep.tokenizers import WordPieceTokenizer
 from vltrack.training.checkpoint import averaged
 from vltrack.training.clips import Clip, ClipConfig, clips_of, moving_camera_clip, synthetic_clip
-from vltrack.training.data import ClipDataset
+from vltrack.training.data import ClipDataset, Material, TextEncoding
 from vltrack.training.launch import configured
 from vltrack.training.loop import train
 from vltrack.training.losses import siou
@@ -30,6 +30,7 @@ from vltrack.training.sources import find_sources
 
 CPU = torch.device("cpu")
 FRAMES = 5
+TEXTS = TextEncoding(vocabulary="bert", length=24)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +198,7 @@ def test_a_batch_is_the_mean_of_its_clips(clip: Clip) -> None:
 
 
 def test_clips_of_a_data_set_are_of_one_length_and_some_are_named(data: Path) -> None:
-    made = ClipDataset(ClipConfig(frames=FRAMES, text_share=0.5), data, 4, 24)
+    made = ClipDataset(ClipConfig(frames=FRAMES, text_share=0.5), Material(stills=(data,)), TEXTS, 4)
     clips = [made[index] for index in range(6)]
     assert {clip["frames"].shape for clip in clips} == {(FRAMES, 240, 320, 3)}
     assert [bool(clip["words"].any()) for clip in clips] == [False, True] * 3

@@ -176,7 +176,7 @@ class ImageSet:
         """Decode an image, not cached: RGBA where it is transparent, else RGB. Raises ``DataError``."""
         path = self.path(entry)
         image = read_rgb(path, alpha=entry.transparent)
-        if image.shape[:2] != (entry.height, entry.width):
+        if entry.instances and image.shape[:2] != (entry.height, entry.width):  # boxes and outlines would be off
             said = f"{path} is {image.shape[1]}x{image.shape[0]}, the index says {entry.width}x{entry.height}."
             raise DataError(said, hint="Assemble the training images again.")
         return image
