@@ -48,7 +48,7 @@ def test_damaged_index_names_file_and_line(tmp_path: Path, line: str) -> None:
 def test_missing_root_file_and_damaged_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no/index\.jsonl"):
         ImageSet.load(tmp_path / "no")
-    entry = {"f": "a.png", "w": 9, "h": 9, "inst": [], "box": []}
+    entry = {"f": "a.png", "w": 9, "h": 9, "box": [{"c": "cat", "b": [1, 1, 3, 3]}]}
     (tmp_path / "index.jsonl").write_text(json.dumps(entry))
     with pytest.raises(DataError, match=r"a\.png"):
         ImageSet.load(tmp_path)
@@ -58,6 +58,8 @@ def test_missing_root_file_and_damaged_image(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"8x9.* 9x9"):
         ImageSet.load(tmp_path).image(0)
+    (tmp_path / "index.jsonl").write_text(json.dumps(entry | {"box": [], "whole": "cat"}))
+    assert ImageSet.load(tmp_path).image(0).shape == (9, 8, 3)
 
 
 FULL = {

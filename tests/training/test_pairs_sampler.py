@@ -16,7 +16,6 @@ from vltrack.core.errors import ConfigError, DataError
 from vltrack.core.types import iou_xywh
 from vltrack.datasets.cutouts import COLORS, CutoutSet, Patch, build_cutouts, dominant_color
 from vltrack.datasets.images import ImageSet, held_out
-from vltrack.training.validation import CLIPS, FIRST_SEED
 from vltrack.training.pairs.objects import Instance, Library
 from vltrack.training.pairs.rendering import Pose, Sensor, Wobble, apply, bend, bounds, draw_pose, paste, place
 from vltrack.training.pairs.sampler import DISTRACTOR_SEEDS, PairConfig, PairSampler, Sample
@@ -24,6 +23,7 @@ from vltrack.training.pairs.scene import PLAIN, View, render
 from vltrack.training.pairs.scenes import compose_scene
 from vltrack.training.pairs.sentences import SceneObject, describe
 from vltrack.training.pairs.tracking import TrackingViews
+from vltrack.training.validation import CLIPS, FIRST_SEED
 
 SMALL = {"template_size": 48, "search_size": 96, "split": "all"}
 
