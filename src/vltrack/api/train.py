@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from vltrack.api.inputs import DEVICES, check_choice, check_empty, check_folder, check_writable
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, time_left
-from vltrack.checkpoints.cards import known_name, model_names
+from vltrack.checkpoints.cards import INIT, known_name, model_names
 from vltrack.core.errors import DataError, ModelNotFound, UsageError, did_you_mean
 from vltrack.core.files import printable
 from vltrack.core.rank import global_rank
 
 if TYPE_CHECKING:
     from vltrack.checkpoints.importing import Imported
+    from vltrack.training.recipes import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,29 +44,36 @@ def train(
     out: str | Path,
     size: str = "tiny",
     start: str | Path | None = None,
+    init: Mapping[str, str | Path] | None = None,
     part: str | None = None,
     resume: bool = False,
     settings: Mapping[str, str] | None = None,
     steps: int | None = None,
     batch: int | None = None,
+    accumulate: int | None = None,
     seed: int | None = None,
     processes: int | None = None,
     device: str = "auto",
     quiet: bool = True,
     reporter: Reporter = QUIET,
 ) -> TrainedModel:
-    """Train a tracker on still images, or the grounder, by its recipe (docs/train.md).
+    """Train a tracker, fine-tune one on clips of one's own, or train the grounder (docs/train.md).
 
     Args:
         name, size: tracker and size, such as ``litetrack`` and ``tiny``; or ``grounder``.
-        data: folder of training images; the grounder takes several.
+        data: data sets: ``NAME=FOLDER`` (``lasot=/data/lasot``), or a folder that is one or holds several; clips
+            of one's own are ``folder``. The grounder takes folders of training images.
         out: folder of the run: log, checkpoints, weights; new or empty unless ``resume``.
-        start: weights (.safetensors) to start from, or the folder of a run to continue with its next part; for
-            the grounder the detector's weights (.npz).
+        start: weights to start from: a model that ships (``litetrack-tiny``), a .safetensors file, or the folder
+            of a run. On clips of one's own they are fine-tuned; a run's folder is otherwise continued with its
+            next part. For the grounder the detector's weights (.npz).
+        init: published files that a ``base`` size starts from, by kind: ``{"mae": FILE, "bert": FILE}``
+            (``vltrack import-weights --help`` lists the kinds), and ``vocabulary`` where one does not ship.
         part: ``twins`` for the last part, distractor fine-tuning.
         resume: continue the run in ``out`` from its last checkpoint.
         settings: fields of the recipe as text, such as ``{"learning_rate": "1e-4"}``.
-        steps, batch, seed: the usual fields of the recipe: optimizer steps in all, samples per step.
+        steps, batch, accumulate, seed: the usual fields of the recipe: optimizer steps in all, samples per step,
+            parts of these that a process handles one after the other.
         processes: processes that train; None is one.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: do not log progress lines (of several processes) to standard error.
@@ -75,15 +83,16 @@ def train(
         The run's folder and weights; ``pandas.DataFrame(trained.rows())`` is its log.
 
     Raises:
-        UsageError: an unknown tracker or size, or ``out`` is not empty. ConfigError: an unknown setting.
+        UsageError: an unknown tracker, size or kind of ``init``, or ``out`` is not empty. ConfigError: an unknown
+            setting.
+        ModelNotFound, CheckpointMismatch, CheckpointUnsafe: ``start`` or ``init`` cannot be used.
         DataError: the training data cannot be used.
         StateError: ``out`` holds another run. Diverged: the loss was repeatedly not finite.
         KeyboardInterrupt: Ctrl-C; the last checkpoint is kept.
 
     Example:
         >>> import vltrack
-        >>> options = {"words": "random"}  # no pretrained word vectors
-        >>> trained = vltrack.train("litetrack", data="images", out="run", settings=options, steps=1, batch=2)
+        >>> trained = vltrack.train("litetrack", data="images", out="run", steps=1, batch=2)
         >>> trained.weights.name
         'litetrack-tiny.safetensors'
     """
@@ -91,40 +100,89 @@ def train(
 
     known = (*MODELS, "grounder")
     name, out = known_name(name, known), Path(out)
-    folders = [Path(folder) for folder in ([data] if isinstance(data, str | Path) else data)]
+    given = [data] if isinstance(data, str | Path) else list(data)
     if name not in known:
         raise UsageError(f"No tracker is called {printable(name)!r}.", hint=did_you_mean(name, known))
     check_choice("size", size, ("tiny",) if name == "grounder" else tuple(MODELS[name].sizes))
     check_choice("device", device, DEVICES)
     if part is not None:
         check_choice("part", part, ("twins",))
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{printable(folder)} is not a folder of training images.", hint="See docs/train.md.")
     check_folder(out)
     if global_rank():  # of a job of torchrun: that of rank 0 checks, writes and prints
         reporter = QUIET
-    elif not resume:
+    elif not resume and not _only_init(out):
         check_empty(out, hint="Pass resume (--resume) to continue, or choose another folder (--out).")
     if name == "grounder":
         if part is not None:
             raise UsageError(f"The grounder is trained in one go, without part {part!r}.", hint="Leave out --part.")
+        folders = [Path(folder) for folder in given]
+        for folder in folders:
+            if not folder.is_dir():
+                raise DataError(f"{printable(folder)} is not a folder of training images.", hint="See docs/train.md.")
         changes = {"steps": steps, "batch": batch, "seed": seed}
         return _train_grounder(folders, out, start, settings or {}, changes, processes or 1, reporter)
-    if len(folders) != 1:
-        raise UsageError(f"A tracker is trained on one folder, got {len(folders)}.", hint="Give data (--data) once.")
 
-    from vltrack.training.launch import main_train
+    from vltrack.training.launch import configured, main_train
+    from vltrack.training.sources import OWN, find_sources
 
-    options: dict[str, object] = {
-        "model": name, "size": size, "data": [str(folder) for folder in folders], "out": out, "start": start,
-        "part": part, "resume": resume,
-        "settings": dict(settings or {}), "steps": steps, "batch": batch, "seed": seed, "processes": processes,
-        "device": device, "quiet": quiet,
+    sources = find_sources(given) if start or init else ()
+    options: dict[str, Any] = {
+        "model": name, "size": size, "data": [str(one) for one in given], "out": out, "start": start,
+        "part": part, "resume": resume, "own_clips": bool(sources) and {one.name for one in sources} == {OWN},
+        "settings": dict(settings or {}), "steps": steps, "batch": batch, "accumulate": accumulate, "seed": seed,
+        "processes": processes, "device": device, "quiet": quiet,
     }  # fmt: skip
+    config, weights = configured(options), out / f"{name}-{size}.safetensors"
+    if not resume and global_rank() == 0:
+        _initialize(config, {kind: Path(file) for kind, file in (init or {}).items()}, out, reporter)
     with _interruptible(out), _progress(reporter) as progress:
         main_train(options, progress)
-    return TrainedModel(out=out, weights=out / f"{name}-{size}.safetensors")
+    if global_rank() == 0:
+        _compare(config, out, weights, device, reporter)
+        reporter.note(f"weights: {printable(weights)}")
+        reporter.note(f"try them: vltrack track VIDEO --box X,Y,W,H --model {printable(weights)}")
+    return TrainedModel(out=out, weights=weights)
+
+
+def _only_init(out: Path) -> bool:
+    """Return whether a run was killed after it had converted ``init``, and before it began."""
+    return (out / INIT).exists() and not (out / "config.json").exists()
+
+
+def _initialize(config: TrainConfig, init: Mapping[str, Path], out: Path, reporter: Reporter) -> None:
+    """Convert the published files that a run starts from; warn where a size that has such files gets none."""
+    from vltrack.training.init import init_parts, published_parts
+
+    (out / INIT).unlink(missing_ok=True)
+    init_parts(config, init, out)
+    name = f"{config.model}-{config.size}"
+    kinds = published_parts(name)
+    if kinds and not (init or config.start or config.init_from):
+        flags = " ".join(f"--init {kind}=FILE" for kind in kinds)
+        reporter.warn(f"{name} starts from random numbers; published weights for it: {flags}.")
+
+
+def _compare(config: TrainConfig, out: Path, weights: Path, device: str, reporter: Reporter) -> None:
+    """Tell the success before and after on the clips of one's own that were held out, if the run has any."""
+    from vltrack.training.data import read_data_record
+    from vltrack.training.own_clips import compare
+    from vltrack.training.sources import OWN
+
+    roots = [Path(entry["root"]) for entry in read_data_record(out) if entry["name"] == OWN]
+    if not roots:
+        return
+    reporter.note("measuring success on what was held out")
+    found = compare(config, out, roots, weights, device)
+    if not found["held_out"]:
+        reporter.warn("nothing was held out: the clips have too few frames with the target. Success is unknown.")
+        return
+    reporter.note(f"held out: {printable('; '.join(found['held_out']))}")
+    before = found.get("before", {})
+    for mode, after in found["after"].items():
+        was = f"{before[mode]:.3f} before, " if mode in before else ""
+        reporter.note(f"success AUC, {mode}: {was}{after:.3f} after")
+    if worse := [mode for mode, value in before.items() if found["after"][mode] < value]:
+        reporter.warn(f"the weights are worse than before on what was held out ({', '.join(worse)}).")
 
 
 def _train_grounder(

@@ -23,6 +23,8 @@ from vltrack.models import MODELS
 DEFAULT_MODEL = "litetrack-tiny"
 FORMAT = 1
 PACKAGED = Path(__file__).parent.parent / "weights"
+INIT = "init.safetensors"
+"""Of a training run's folder: what published files set before the first step, with a card."""
 _CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}
 _CARD_BYTES = 1 << 20
 _BINDING = ("format", "tracker", "size", "config", "vocabulary_sha256", "modes")

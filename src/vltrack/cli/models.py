@@ -12,20 +12,35 @@ import vltrack
 from vltrack.api import inputs
 from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, emit_lines, say, warn
-from vltrack.core.errors import ResourceError
+from vltrack.core.errors import ResourceError, UsageError
 from vltrack.core.files import printable
 from vltrack.core.rank import global_rank
 
 
 def train(
     name: Annotated[str, Argument(help="aitrack, all-in-one, bit-tracker, litetrack, sa-tracker, or grounder.")],
-    data: Annotated[list[Path], Option(help="Folder of training images (docs/train.md); the grounder takes several.")],
+    data: Annotated[
+        list[str],
+        Option(
+            metavar="NAME=FOLDER",
+            help="A data set (lasot=/data/lasot), a folder with several, or clips of your own. Repeatable.",
+        ),
+    ],
     out: Annotated[Path, Option(help="Folder of this run: log, checkpoints, weights.")],
     size: Annotated[str, Option(help="tiny, base, or another that `vltrack models` lists.")] = "tiny",
     start: Annotated[
-        Path | None,
+        str | None,
         Option(
-            help="Weights (.safetensors) to start from, or the folder of a run to follow up; the grounder's detector."
+            metavar="WEIGHTS",
+            help="Start from a model (litetrack-tiny), a .safetensors file or a run's folder; the grounder's detector.",
+        ),
+    ] = None,
+    init: Annotated[
+        list[str] | None,
+        Option(
+            metavar="KIND=FILE",
+            help="Published file that a base size starts from: mae=FILE, bert=FILE, ... (import-weights --help); "
+            "vocabulary=FILE for AITrack. Repeatable.",
         ),
     ] = None,
     part: Annotated[
@@ -38,6 +53,9 @@ def train(
     ] = None,
     steps: Annotated[int | None, Option(min=1, help="Optimizer steps in all.")] = None,
     batch: Annotated[int | None, Option(min=1, help="Samples (or video clips) per step, over all processes.")] = None,
+    accumulate: Annotated[
+        int | None, Option(min=1, help="Parts of a batch that a process handles one after the other, to save memory.")
+    ] = None,
     seed: Annotated[int | None, Option(help="Seed of everything random.")] = None,
     processes: Annotated[int | None, Option(min=1, help="Training processes (default: 1).")] = None,
     device: opt.Device = "auto",
@@ -45,19 +63,32 @@ def train(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Train a tracker on still images, or the grounder. Ctrl-C keeps the last checkpoint; --resume continues from it.
+    """Train a tracker, fine-tune one on clips of your own, or train the grounder. --resume continues after Ctrl-C.
 
     \b
-    vltrack train litetrack --size tiny --data images --out runs/litetrack-tiny
+    vltrack train litetrack --size base --data data --init mae=mae.pth --init bert=bert.bin --out runs/base
+    vltrack train litetrack --start litetrack-tiny --data clips --steps 300 --out runs/mine
     vltrack train grounder --data images --data more --start picodet_s.npz --out runs/grounder
     """
     done = vltrack.train(
-        name, data=data, out=out, size=size, start=start, part=part, resume=resume,
-        settings=inputs.read_settings(set_), steps=steps, batch=batch, seed=seed, processes=processes,
-        device=device, quiet=quiet, reporter=Console(quiet=quiet),
+        name, data=data, out=out, size=size, start=start, init=_read_init(init), part=part, resume=resume,
+        settings=inputs.read_settings(set_), steps=steps, batch=batch, accumulate=accumulate, seed=seed,
+        processes=processes, device=device, quiet=quiet, reporter=Console(quiet=quiet),
     )  # fmt: skip
     if json and global_rank() == 0:
         emit({"out": printable(done.out), "weights": printable(done.weights)})
+
+
+def _read_init(items: list[str] | None) -> dict[str, str]:
+    """Read ``mae=FILE``. Raises ``UsageError``."""
+    files: dict[str, str] = {}
+    for item in items or ():
+        kind, _, file = item.partition("=")
+        if not kind or not file or kind in files:
+            twice = "was given twice" if kind in files else "is not KIND=FILE"
+            raise UsageError(f"--init {printable(item)!r} {twice}.", hint="Such as --init mae=mae.pth.")
+        files[kind] = file
+    return files
 
 
 def import_weights(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.checkpoints import store
-from vltrack.checkpoints.cards import DEFAULT_MODEL, PACKAGED
+from vltrack.checkpoints.cards import DEFAULT_MODEL, INIT, PACKAGED
 from vltrack.checkpoints.importing import import_weights
 from vltrack.checkpoints.sources import SOURCES
 from vltrack.core.errors import CheckpointMismatch, ModelNotFound, UsageError
@@ -25,8 +25,6 @@ from vltrack.prep.tokenizers import VOCABULARY as CLIP_VOCABULARY
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
 from vltrack.training.recipes import TrainConfig
 
-INIT = "init.safetensors"
-"""Of a run's folder: the parts that published files set, with a card."""
 VOCABULARY = "vocabulary"
 
 

@@ -86,7 +86,7 @@ def as_images(clip: Clip, folder: Path) -> Clip:
             hint="Every frame needs one row.",
         )
     rows = [row for row in range(len(clip.boxes)) if row in files and np.isfinite(clip.boxes[row]).all()]
-    return _part(replace(clip, files=[files.get(row, clip.source) for row in range(len(clip.boxes))]), rows)
+    return part_of(replace(clip, files=[files.get(row, clip.source) for row in range(len(clip.boxes))]), rows)
 
 
 def split_clips(root: Path, out: Path) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
@@ -113,8 +113,8 @@ def hold_out(clips: Iterable[Clip]) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]
         if min(seen[:cut].sum(), seen[cut:].sum()) < LEAST:
             train.append(clip)
             continue
-        train.append(_part(clip, range(cut)))
-        end = _part(clip, range(cut, len(clip)))
+        train.append(part_of(clip, range(cut)))
+        end = part_of(clip, range(cut, len(clip)))
         ends.append(replace(end, name=f"{clip.name}, frames {cut} to {len(clip) - 1}"))
     return _by_name(train), _by_name(ends)
 
@@ -143,7 +143,7 @@ def measure(
         seen = _seen(clip)
         if not seen.any():
             raise DataError(f"The target of {printable(clip.name)} is absent in every frame.")
-        part = _part(clip, range(int(seen.argmax()), len(clip)))
+        part = part_of(clip, range(int(seen.argmax()), len(clip)))
         for mode, boxes in _follow(engine, part).items():
             found.setdefault(mode, []).append(success(boxes, part.boxes, part.absent).auc)
     return {mode: round(fmean(values), 4) for mode, values in found.items()}
@@ -230,7 +230,7 @@ def _from_track(file: Path) -> Clip:
     images = sort_images(video.iterdir())[0]
     if len(images) < count:
         raise DataError(f"{printable(file)} has a row of frame {count - 1}, {printable(video)} {len(images)} images.")
-    return _part(replace(clip, files=images), np.flatnonzero(np.isfinite(boxes).all(axis=1)).tolist())
+    return part_of(replace(clip, files=images), np.flatnonzero(np.isfinite(boxes).all(axis=1)).tolist())
 
 
 def _decode(clip: Clip, folder: Path, name: str) -> None:
@@ -260,7 +260,7 @@ def _decode(clip: Clip, folder: Path, name: str) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _part(clip: Clip, rows: Sequence[int]) -> Clip:
+def part_of(clip: Clip, rows: Sequence[int]) -> Clip:
     """The frames ``rows`` of a clip with images."""
     at = list(rows)
     files = clip.files or ()

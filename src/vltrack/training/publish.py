@@ -13,13 +13,13 @@ from statistics import fmean
 from typing import Any
 
 from vltrack.checkpoints import store
-from vltrack.checkpoints.cards import find_file, read_card
+from vltrack.checkpoints.cards import INIT, find_file, read_card
 from vltrack.core.errors import ConfigError
 from vltrack.models import build, config_of, split_name
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.training.checkpoint import has_checkpoint, read_checkpoint
 from vltrack.training.data import read_data_record
-from vltrack.training.init import INIT, are_weights
+from vltrack.training.init import are_weights
 
 # Training data of docs/train.md -> license, for the card.
 MATERIAL = {
