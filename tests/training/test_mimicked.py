@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ import vltrack
 from model_cases import CONFIGS
 from vltrack.core.errors import StateError
 from vltrack.datasets.catalogue import write_miniature
+from vltrack.prep.tokenizers import ARCHIVE
 
 SETS = ("lasot", "got10k", "trackingnet", "tnl2k", "otb99", "coco2017", "refcocog", "visual-genome")
 CLIPS = {"settings": {"clips.frames": "5", "save_every": "1"}}
@@ -44,14 +46,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_stages(name: str, size: str, data: Path, out: Path) -> Path:
     """Train two steps of each stage and return the weights of the last one."""
     start: Path | None = None
+    (out / ARCHIVE).write_bytes(gzip.compress(b"#version: 0.2\nt h\nth e</w>\n"))
+    init = {"vocabulary": out / ARCHIVE} if (name, size) == ("aitrack", "base") else None
     for number, stage in enumerate(STAGES[f"{name} {size}"]):
         options = {"steps": 2, "batch": 4, "device": "cpu"} | stage
-        done = vltrack.train(name, data=data, out=out / str(number), size=size, start=start, **options)
+        done = vltrack.train(name, data=data, out=out / str(number), size=size, start=start, init=init, **options)
         record = json.loads((done.out / "data.json").read_text())
         assert record
         assert {entry["name"] for entry in record} <= set(SETS)
         assert all(entry["targets"] for entry in record)
-        start = done.out
+        start, init = done.out, None
     return done.weights
 
 
@@ -65,7 +69,8 @@ def test_a_tracker_trains_through_all_stages_and_tracks(
     name, size = stages.split()
     if size == "base":
         module = import_module(f"vltrack.models.{name.replace('-', '_')}")
-        monkeypatch.setattr(module, "base", CONFIGS[f"{name} narrow base"])
+        narrow = CONFIGS[f"{name} narrow base"]()
+        monkeypatch.setattr(module, "base", lambda: narrow)
     weights = train_stages(name, size, data, tmp_path)
     images = data / "lasot" / "airplane" / "airplane-2" / "img"
     assert len(vltrack.track(images, box=(20, 20, 30, 30), model=weights)) == 12
