@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from model_cases import make
 from small_training import use_noise
 from vltrack.checkpoints import store
-from vltrack.core.errors import CheckpointMismatch, CheckpointUnsafe, ModelNotFound
+from vltrack.checkpoints.cards import INIT
+from vltrack.core.errors import CheckpointMismatch, CheckpointUnsafe, ModelNotFound, UsageError
 from vltrack.models import MODELS, build, config_of
 from vltrack.models.litetrack import tiny
-from vltrack.training import loop
-from vltrack.training.init import copy_parts, freezing, starting_model
+from vltrack.nn.backbones import ResNet
+from vltrack.prep.tokenizers import ARCHIVE
+from vltrack.training import init, loop
+from vltrack.training.init import copy_parts, freezing, init_parts, starting_model
 from vltrack.training.launch import RECIPES, configured
 from vltrack.training.recipes import BLOCKS, EMBEDDING
-from vltrack.training.sources import find_sources
 
 TINY = [f"{name}-tiny" for name in MODELS]
 
@@ -92,7 +95,7 @@ def test_a_start_that_does_not_fit_leaves_nothing(other: Path, tmp_path: Path) -
         configured({"model": "aitrack", "size": "tiny", "start": foreign})
     config = configured({"model": "aitrack", "size": "tiny", "start": other})
     with pytest.raises(CheckpointMismatch, match="litetrack"):
-        loop.train(config, sources=find_sources([tmp_path]), out=tmp_path / "run", resume=False, device="cpu")
+        loop.train(config, sources=(), out=tmp_path / "run", resume=False, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -124,7 +127,7 @@ def test_every_tracker_trains_and_a_stopped_run_continues_to_the_bit(
     use_noise(monkeypatch)
     config = replace(RECIPES[name](), word_init="random", steps=2, batch=2, save_every=1, validate_every=99, warmup=1)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    loop.train(config, sources=find_sources([tmp_path]), out=whole, resume=False, device="cpu", workers=0)
+    loop.train(config, sources=(), out=whole, resume=False, device="cpu", workers=0)
     real_step, calls = loop._Loop._step, []
 
     def stops(self, *given):
@@ -135,8 +138,61 @@ def test_every_tracker_trains_and_a_stopped_run_continues_to_the_bit(
 
     monkeypatch.setattr(loop._Loop, "_step", stops)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(config, sources=find_sources([tmp_path]), out=broken, resume=False, device="cpu", workers=0)
+        loop.train(config, sources=(), out=broken, resume=False, device="cpu", workers=0)
     monkeypatch.setattr(loop._Loop, "_step", real_step)
-    loop.train(config, sources=find_sources([tmp_path]), out=broken, resume=True, device="cpu", workers=0)
+    loop.train(config, sources=(), out=broken, resume=True, device="cpu", workers=0)
     first, second = ((out / "step-2.safetensors").read_bytes() for out in (whole, broken))
     assert first == second
+
+
+def test_published_files_become_the_start_of_a_run(tmp_path: Path) -> None:
+    config, out = RECIPES["bit-tracker-base"](), tmp_path / "run"
+    network = ResNet(101).state_dict()
+    torch.save(network, tmp_path / "resnet.pth")
+    init_parts(config, {"resnet": tmp_path / "resnet.pth"}, out)
+    model, converted = starting_model(config, out).state_dict(), load_file(out / INIT)
+    key = "stem.body.layer3.5.conv2.weight"
+    assert torch.equal(model[key], network[key.removeprefix("stem.body.")])
+    other = next(name for name in model if name.startswith("encoder") and model[name].ndim > 1)
+    assert not torch.equal(model[other], converted[other]), "what no file sets depends on the seed of the run"
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "error", "said"),
+    [
+        ("bit-tracker-base", "mae", UsageError, "Unknown kind of weights for bit-tracker-base: 'mae'"),
+        ("bit-tracker-base", "resnet", ModelNotFound, "No such file"),
+        ("litetrack-tiny", "mae", UsageError, "No published weights fit 'litetrack-tiny'"),
+        ("litetrack-base", "vocabulary", UsageError, "ships with vltrack"),
+        ("aitrack-base", "vocabulary", ModelNotFound, "No CLIP vocabulary"),
+    ],
+)
+def test_published_files_that_do_not_fit_leave_nothing(
+    model: str, kind: str, error: type[Exception], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=said):
+        init_parts(RECIPES[model](), {kind: tmp_path / "missing.pth"}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vocabulary_that_does_not_ship_goes_into_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RECIPES["aitrack-base"]()
+    with pytest.raises(ModelNotFound, match="does not ship"):
+        init_parts(config, {}, tmp_path / "run")
+    monkeypatch.setattr(init, "load_tokenizer", lambda *given: None)
+    (tmp_path / ARCHIVE).write_bytes(b"pieces")
+    init_parts(config, {"vocabulary": tmp_path / ARCHIVE}, tmp_path / "run")
+    assert (tmp_path / "run" / ARCHIVE).read_bytes() == b"pieces"
+    init_parts(replace(config, start=str(tmp_path / "run")), {}, tmp_path / "next")
+    assert (tmp_path / "next" / ARCHIVE).read_bytes() == b"pieces"
+
+
+def test_a_model_that_ships_can_be_started_from_by_name(tmp_path: Path) -> None:
+    options = {"model": "litetrack", "size": "tiny", "start": "litetrack-tiny"}
+    assert configured(options).init_from == "litetrack-tiny"
+    config = configured({**options, "own_clips": True})
+    assert (config.start, config.learning_rate, config.batch) == ("litetrack-tiny", 2e-4, 16)
+    source = store.load("litetrack-tiny")[0].state_dict()
+    assert all(torch.equal(source[k], v) for k, v in starting_model(config, tmp_path).state_dict().items())
+    with pytest.raises(ModelNotFound, match="litetrack-tiny"):
+        starting_model(configured({**options, "start": "litetrak-tiny"}), tmp_path)
