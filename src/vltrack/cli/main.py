@@ -23,6 +23,7 @@ from vltrack.cli import datasets, evaluate, find, models, track
 from vltrack.cli.console import EXIT_INTERRUPTED, EXIT_TERMINATED, report_error, say, write_crash_report
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
 from vltrack.core.files import printable
+from vltrack.core.rank import silence_torch
 from vltrack.core.threads import wait_passively
 
 # typer re-exports click's errors (and carries its own copy in newer versions); their common base has no
@@ -99,6 +100,7 @@ def main(words: Sequence[str]) -> int:
     own = words[: words.index("--")] if "--" in words else words
     as_json, debug = "--json" in own, "--debug" in own
     wait_passively()
+    silence_torch()
     command = typer.main.get_command(build())
     try:
         result = command.main(args=list(words), prog_name="vltrack", standalone_mode=False)

@@ -135,8 +135,7 @@ class Monitor:
             ResourceError: a table cannot be written.
         """
         for name, columns in COLUMNS.items():
-            if (self.out / name).exists():
-                write_text(self.out / name, _csv(columns, *_rows(self.out / name, step)))
+            cut_table(self.out / name, columns, step)
         for image in _previews(self.out / "samples"):
             if _step_of(image) > step:
                 image.unlink()
@@ -190,6 +189,12 @@ class Monitor:
             if not self._warned:
                 log.warning("%s", error if isinstance(error, ResourceError) else as_resource_error(error, path))
             self._warned = True
+
+
+def cut_table(path: Path, columns: tuple[str, ...], step: int) -> None:
+    """Remove rows after ``step`` and unfinished lines of a CSV table, if it exists. Raises ``ResourceError``."""
+    if path.exists():
+        write_text(path, _csv(columns, *_rows(path, step)))
 
 
 def _csv(columns: tuple[str, ...], *rows: Mapping[str, Any], header: bool = True) -> str:

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ def join_job(device: str) -> DistributedContext:
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # a matter of speed, of 1 x 1 convolutions
     if global_rank():
         logging.getLogger("vltrack").setLevel(logging.ERROR)
     return DistributedContext(rank=global_rank(), world=world, device=chosen)
@@ -182,7 +184,7 @@ def locked(out: Path) -> Iterator[bool]:
     try:
         yield killed
     finally:
-        with suppress(OSError):  # what cannot be removed is no harm
+        with suppress(OSError):  # what cannot be removed does not matter
             owner.unlink()
             Path(lock.lock_file).unlink()
         lock.release()

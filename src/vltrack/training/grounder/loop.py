@@ -32,11 +32,13 @@ from vltrack.training.grounder.nouns import NounSentences, minilm_word_table
 from vltrack.training.grounder.phrases import Phrase, Rng, draw_phrase
 from vltrack.training.grounder.records import Record, make_record, read_records, write_records
 from vltrack.training.grounder.scenes import Material, Scene, draw_scene
+from vltrack.training.monitor import cut_table
 
 SHARD = 100
 """Scenes per file."""
 START = "start.safetensors"
 """Weights of a run before the ranking: detector, word table, heads."""
+COLUMNS = ("step", "loss", "right", "absent_refused", "present_refused")
 Progress = Callable[[int, int, str], None]
 
 
@@ -294,6 +296,7 @@ class _Ranking:
             model=grounder, average=copy.deepcopy(grounder), optimizer=optimizer, unfreezer=PlateauUnfreezer([], 0, 0.0)
         )
         restore_state(out, self.state)
+        cut_table(out / "log.csv", COLUMNS, self.state.step)
 
     def run(self, progress: Progress) -> Grounder:
         """All steps that are left; returns the averaged network."""
@@ -320,7 +323,7 @@ class _Ranking:
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if fresh:
-                writer.writerow(["step", "loss", "right", "absent_refused", "present_refused"])
+                writer.writerow(COLUMNS)
             writer.writerow(row)
 
     def _step(self, rng: Rng) -> float:
