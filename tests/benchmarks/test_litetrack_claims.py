@@ -49,6 +49,7 @@ def test_inference_is_timed_with_the_share_of_tokens_that_training_aims_at(scrip
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_table_is_printed_and_written(tmp_path: Path) -> None:
     command = [sys.executable, FOLDER / "litetrack_claims.py", "--narrow", "--rounds", "1", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
