@@ -7,11 +7,13 @@ import errno
 import json
 import logging
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +26,7 @@ from torch import nn
 from small_training import Dying, Noise, image_folder, random_sample, short, steps_of, tensors_of, train, use_toy
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diverged, ResourceError, StateError
 from vltrack.core.files import write_checksummed
-from vltrack.training import checkpoint, loop
+from vltrack.training import checkpoint, launch, loop
 from vltrack.training.data import loader, step_samples
 from vltrack.training.launch import configured
 from vltrack.training.publish import publish
@@ -85,9 +87,12 @@ def test_an_exception_in_a_step_ends_the_run_and_keeps_the_checkpoint(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_at(monkeypatch, 2, raising(ZeroDivisionError("in the step")))
+    monkeypatch.setattr(launch, "find_sources", lambda given: ())
+    monkeypatch.setattr(launch, "configured", lambda options: short())
     with pytest.raises(ZeroDivisionError):
-        train(short(), tmp_path / "run")
+        launch.main_train({**OPTIONS, "data": [], "out": tmp_path / "run", "device": "cpu", "quiet": True})
     assert steps_of(tmp_path / "run") == [1, 2]
+    assert not list(tmp_path.glob("run/litetrack*"))
     resumes(tmp_path / "run", whole, monkeypatch)
 
 
@@ -450,6 +455,16 @@ def test_global_seeds_change_nothing(tmp_path: Path, whole: Path, monkeypatch: p
     assert tensors_of(tmp_path / "run") == tensors_of(whole)
 
 
+@pytest.mark.fault("T16")
+def test_every_part_of_every_step_and_process_has_random_numbers_of_its_own() -> None:
+    drawn = []
+    for numbers in (*product((7,), range(3), range(3), range(3)), (7, 0, 0, 0)):
+        loop.seed_all(*numbers)
+        drawn.append((float(torch.rand(())), np.random.random(), random.random()))  # noqa: NPY002
+    assert drawn[0] == drawn[-1]
+    assert all(len(set(column)) == 27 for column in zip(*drawn, strict=True))
+
+
 @pytest.mark.fault("T17")
 def test_paths_with_shell_characters_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -475,7 +490,16 @@ def test_a_log_that_cannot_be_written_is_one_warning(
 @pytest.mark.fault("T19")
 @pytest.mark.parametrize(
     "setting",
-    ["steps=0", "batch=-1", "learning_rate=0", "clip=0", "save_every=0", "validate_every=0", "clips.frames=1"],
+    [
+        "steps=0",
+        "batch=-1",
+        "learning_rate=0",
+        "clip=0",
+        "save_every=0",
+        "validate_every=0",
+        "clips.frames=1",
+        "accumulate=0",
+    ],
 )
 def test_nothing_to_do_is_refused(setting: str) -> None:
     key, _, value = setting.partition("=")
