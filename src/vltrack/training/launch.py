@@ -75,7 +75,7 @@ def main_train(options: Mapping[str, Any], progress: Progress | None = None) -> 
         raise UsageError(f"torchrun started this process, which cannot start {processes}.", hint="Omit --processes.")
     if processes > 1:
         find_sources(options["data"])
-        # What is missing is told here, once, before a process starts.
+        # What is missing is reported once, before a process starts.
         check_start(
             config,
             out,

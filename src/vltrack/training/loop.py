@@ -173,7 +173,7 @@ class _Loop:
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
-        """Tell an error of the connection to other processes as such: what happened there is their error."""
+        """Report a lost connection to another process as such: what happened there is its own error."""
         try:
             yield
         except RuntimeError as error:

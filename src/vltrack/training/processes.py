@@ -259,16 +259,17 @@ def _first_error(failures: Mapping[int, Any]) -> Exception:
     """The error of the process that failed first: others lose their connection to it."""
 
     def order(item: tuple[int, Any]) -> tuple[bool, int]:
-        return bool(_told(item[1]).get("follows")), item[1].timestamp
+        return bool(_recorded(item[1]).get("follows")), item[1].timestamp
 
     rank, failure = min(failures.items(), key=order)
-    about = _told(failure)
+    about = _recorded(failure)
     if own := about.get("vltrack"):
         kind: type[VltrackError] = getattr(errors, own["code"], VltrackError)
         return kind(own["message"], hint=own["hint"])
-    if failure.exitcode < 0:
+    ended_by = -failure.exitcode if failure.exitcode < 0 else failure.exitcode - 128  # as a shell counts
+    if ended_by > 0:
         return ResourceError(
-            f"Training process {rank} was killed by {signal.Signals(-failure.exitcode).name}.",
+            f"Training process {rank} was killed by {signal.Signals(ended_by).name}.",
             hint="Is there enough memory? --resume continues from the last checkpoint.",
         )
     bug = RuntimeError(f"training process {rank}: {about.get('message', f'exit status {failure.exitcode}')}")
@@ -276,7 +277,7 @@ def _first_error(failures: Mapping[int, Any]) -> Exception:
     return bug
 
 
-def _told(failure: Any) -> dict[str, Any]:
+def _recorded(failure: Any) -> dict[str, Any]:
     message = failure.error_file_data["message"]
     return message if isinstance(message, dict) else {}
 
@@ -284,11 +285,11 @@ def _told(failure: Any) -> dict[str, Any]:
 def start_rank() -> None:
     """Prepare a process of ``run_processes``: it ends with its parent, and its error becomes its parent's."""
     die_with_parent()
-    sys.excepthook = _tell
+    sys.excepthook = _record
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _record(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write an error where torch's launcher looks for it."""
     about: dict[str, Any] = {
         "message": f"{kind.__name__}: {error}",
