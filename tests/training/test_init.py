@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from model_cases import make
 from small_training import use_noise
+from vltrack.api.reporter import Reporter
+from vltrack.api.train import train
 from vltrack.checkpoints import store
 from vltrack.checkpoints.cards import INIT
 from vltrack.core.errors import CheckpointMismatch, CheckpointUnsafe, ModelNotFound, UsageError
@@ -196,3 +198,35 @@ def test_a_model_that_ships_can_be_started_from_by_name(tmp_path: Path) -> None:
     assert all(torch.equal(source[k], v) for k, v in starting_model(config, tmp_path).state_dict().items())
     with pytest.raises(ModelNotFound, match="litetrack-tiny"):
         starting_model(configured({**options, "start": "litetrak-tiny"}), tmp_path)
+
+
+def test_a_base_size_without_its_published_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    reporter = Reporter()
+    monkeypatch.setattr(reporter, "warn", said.append)
+
+    def stops(options: dict[str, object], progress: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vltrack.training.launch.main_train", stops)
+    torch.save(ResNet(101).state_dict(), tmp_path / "resnet.pth")
+    for name, size, given in (
+        ("bit-tracker", "base", {}),
+        ("bit-tracker", "tiny", {}),
+        ("bit-tracker", "base", {"resnet": tmp_path / "resnet.pth"}),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            train(name, size=size, data=use_images(tmp_path), out=tmp_path / "run", init=given, reporter=reporter)
+    assert said == ["bit-tracker-base starts from random numbers; published weights for it: --init resnet=FILE."]
+    assert (tmp_path / "run" / INIT).exists()
+    # The same command again: what a stopped one has converted does not count as a run.
+    with pytest.raises(KeyboardInterrupt):
+        train("bit-tracker", data=use_images(tmp_path), out=tmp_path / "run")
+    assert not (tmp_path / "run" / INIT).exists()
+
+
+def use_images(root: Path) -> Path:
+    """A folder with an index of images, which no test here reads."""
+    (root / "images").mkdir(exist_ok=True)
+    (root / "images" / "index.jsonl").write_text("")
+    return root / "images"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltrack.api.inputs import DEVICES, check_choice, check_empty, check_folder, check_writable
+from vltrack.api.inputs import DEVICES, check_choice, check_empty, check_folder, check_writable, named_path
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, time_left
 from vltrack.checkpoints.cards import INIT, known_name, model_names
 from vltrack.core.errors import DataError, ModelNotFound, UsageError, did_you_mean
@@ -107,6 +107,9 @@ def train(
     check_choice("device", device, DEVICES)
     if part is not None:
         check_choice("part", part, ("twins",))
+    for one in given:
+        if not named_path(str(one))[1].is_dir():
+            raise DataError(f"{printable(str(one))} is not a folder of training data.", hint="See docs/train.md.")
     check_folder(out)
     if global_rank():  # of a job of torchrun: that of rank 0 checks, writes and prints
         reporter = QUIET
@@ -115,12 +118,10 @@ def train(
     if name == "grounder":
         if part is not None:
             raise UsageError(f"The grounder is trained in one go, without part {part!r}.", hint="Leave out --part.")
-        folders = [Path(folder) for folder in given]
-        for folder in folders:
-            if not folder.is_dir():
-                raise DataError(f"{printable(folder)} is not a folder of training images.", hint="See docs/train.md.")
         changes = {"steps": steps, "batch": batch, "seed": seed}
-        return _train_grounder(folders, out, start, settings or {}, changes, processes or 1, reporter)
+        return _train_grounder(
+            [Path(folder) for folder in given], out, start, settings or {}, changes, processes or 1, reporter
+        )
 
     from vltrack.training.launch import configured, main_train
     from vltrack.training.sources import OWN, find_sources
