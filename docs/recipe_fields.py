@@ -24,8 +24,8 @@ def descriptions(owner: type) -> dict[str, str]:
     """The texts of the section "Attributes" of a docstring, by field."""
     section = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
     found: dict[str, str] = {}
-    for names, text in re.findall(r"^    (\w[\w, ]*): (.*(?:\n {6,}.*)*)", section, re.MULTILINE):
-        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    for names, text in re.findall(r"^    ([\w`][\w`, ]*): (.*(?:\n {6,}.*)*)", section, re.MULTILINE):
+        found |= dict.fromkeys(names.replace("`", "").split(", "), " ".join(text.split()))
     return found
 
 
@@ -36,7 +36,7 @@ def rows(owner: type, prefix: str = "") -> list[str]:
     for one in fields(owner):
         if one.name in _FIXED or is_dataclass(one.type):
             continue
-        lines.setdefault(meaning[one.name], []).append(f"`{prefix}{names[one.name]}` = {_shown(one.default)}")
+        lines.setdefault(meaning[one.name], []).append(f"`{prefix}{names[one.name]} = {_shown(one.default)}`")
     texts = {text: _with_keys(text, names) for text in lines}
     return [f"| {', '.join(cells)} | {texts[text][:1].upper()}{texts[text][1:]} |" for text, cells in lines.items()]
 

@@ -16,7 +16,7 @@ class LossWeights:
     """Weights of the loss terms, which have the same names in ``losses.TERMS`` and in log.csv; 0 leaves one out.
 
     Attributes:
-        centre: focal loss of the center map.
+        ``centre``: focal loss of the center map.
         giou, l1: of the box in every cell that learns boxes.
         layer_contrast, prompt_contrast: LiteTrack's contrast of cells, per layer and in the head (UVLTrack).
         word_contrast: similarity of the sentence to the cells of the target (ours).
@@ -275,7 +275,7 @@ TEXT_SETS = (*BOX_SETS, "tnl2k=1", "otb99=0.2", "refcocog=5")
 def _base(model: str, epochs: int, samples: int, batch: int, **changes: Any) -> TrainConfig:
     """A published recipe; the optimizer, and the rate that falls once after 80 % of the steps, are the same in most.
 
-    As published, every view shows its target, the weights are not averaged, and there is no warm-up.
+    As published, every view shows its target, the weights are not averaged, and the rate does not warm up.
     """
     published: dict[str, Any] = {
         "pairs": PairConfig(negative_share=0.0), "betas": (0.9, 0.999), "weight_decay": 1e-4, "grad_clip": 0.1,
