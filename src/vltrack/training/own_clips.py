@@ -198,8 +198,11 @@ def _track_files(root: Path) -> list[Path]:
 
 
 def _head(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(_HEAD_BYTES)
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_HEAD_BYTES)
+    except OSError:
+        return b""
 
 
 def _from_track(file: Path) -> Clip:
@@ -215,7 +218,7 @@ def _from_track(file: Path) -> Clip:
     boxes, absent = np.full((count, 4), np.nan), np.ones(count, dtype=bool)
     known = np.array([status not in (Status.MISSING, Status.INVALID) for status in track.status])
     boxes[track.indices[known]], absent[track.indices[known]] = track.boxes[known], ~track.visible[known]
-    sides = (track.meta.get("width"), track.meta.get("height"))
+    width, height = (value if type(value := track.meta.get(key)) is int else 0 for key in ("width", "height"))
     clip = Clip(
         name=file.stem,
         source=video,
@@ -223,7 +226,7 @@ def _from_track(file: Path) -> Clip:
         boxes=boxes,
         absent=absent,
         sentence=str(track.meta.get("sentence") or ""),
-        size=(int(sides[0] or 0), int(sides[1] or 0)),
+        size=(width, height),
     )
     if not video.is_dir():
         return clip
@@ -241,7 +244,7 @@ def _decode(clip: Clip, folder: Path, name: str) -> None:
         part.mkdir(parents=True)
         with clip.open_frames() as frames:
             size = (frames.info.width, frames.info.height)
-            if clip.size not in (None, (0, 0), size):
+            if clip.size is not None and 0 not in clip.size and clip.size != size:
                 raise DataError(
                     f"{printable(clip.source)} is {size[0]}x{size[1]}, the video of {printable(clip.name)} was not.",
                     hint="Put the right video next to the track.",
