@@ -240,5 +240,6 @@ def _fill_optimizer(state: RunState, tensors: dict[str, Tensor]) -> None:
         if key.startswith("optimizer."):
             name, entry = key[len("optimizer.") :].rsplit(".", 1)
             parameter = by_name[name]
-            value = value if entry == "step" else value.to(parameter.device)
+            if entry != "step" or state.optimizer.defaults["fused"]:
+                value = value.to(parameter.device)
             state.optimizer.state[parameter][entry] = value
