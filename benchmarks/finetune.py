@@ -108,6 +108,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
         write_text(options.out / f"finetune-{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.md", "\n".join(lines) + "\n")
 
 
