@@ -231,7 +231,8 @@ def run_processes(module: str, options: Mapping[str, Any], count: int) -> None:
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )  # fmt: skip
         try:
-            elastic_launch(config, sys.executable)("-m", module, json.dumps(dict(options), default=str))
+            # -P: a file of the working folder must not replace a module of Python.
+            elastic_launch(config, sys.executable)("-P", "-m", module, json.dumps(dict(options), default=str))
         except SignalException as signaled:
             stopped = signaled.sigval
         except ChildFailedError as failed:
