@@ -31,7 +31,7 @@ from vltrack.tracking.tracker import default_policy
 from vltrack.training.own_clips import as_images, measure, part_of
 
 CLIPS = ("otb_Dog", "otb_Toy", "tld_david")
-"""Sharp enough to learn from, of several kinds, and followed with a success between 0.4 and 0.7 in their last part."""
+"""Followed with a success between 0.4 and 0.7 in their last part, without look-alikes and long absence."""
 SHARE = 0.6
 
 

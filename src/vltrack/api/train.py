@@ -164,7 +164,7 @@ def _initialize(config: TrainConfig, init: Mapping[str, Path], out: Path, report
 
 
 def _compare(config: TrainConfig, out: Path, weights: Path, device: str, reporter: Reporter) -> None:
-    """Tell the success before and after on the clips of one's own that were held out, if the run has any."""
+    """Report the success before and after on the clips of one's own that were held out, if the run has any."""
     from vltrack.training.data import read_data_record
     from vltrack.training.own_clips import compare
     from vltrack.training.sources import OWN
