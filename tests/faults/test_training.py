@@ -328,7 +328,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, whole: Path, monk
 
 @pytest.mark.fault("T09")
 def test_room_for_the_checkpoints_is_checked_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.shutil, "disk_usage", lambda path: SimpleNamespace(free=2000))
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=2000))
     with pytest.raises(ResourceError, match=r"checkpoints of this run need .* MB free") as refused:
         train(short(), tmp_path / "run")
     assert refused.value.exit_code == 6

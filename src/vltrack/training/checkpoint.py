@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, StateError
+from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, ResourceError, StateError
 from vltrack.core.files import counted, read_checksummed, sha256_bytes, write_bytes, write_checksummed
 from vltrack.core.json_io import read_json
 from vltrack.nn.device import freezable
@@ -123,6 +124,19 @@ def save_state(out: Path, state: RunState, config: Any) -> None:
     for path in (path for suffix in (".json", ".safetensors") for path in out.glob(f"step-*{suffix}")):
         if path.stem not in {f"step-{step}" for step in finished[:KEPT]}:
             path.unlink()
+
+
+def check_space(out: Path, model: nn.Module) -> None:
+    """Raise ``ResourceError`` where the disk has no room for the checkpoints: those kept, and one in work."""
+    state = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    there = sum(path.stat().st_size for path in out.glob("step-*.safetensors"))
+    # Weights, their average and two moments of the optimizer
+    needed, free = 4 * state * (KEPT + 1) - there, shutil.disk_usage(out).free
+    if free < needed:
+        raise ResourceError(
+            f"The checkpoints of this run need {needed / 1e6:,.0f} MB; {out} has {free / 1e6:,.0f} MB free.",
+            hint="Free some space, or use another --out.",
+        )
 
 
 def restore_state(out: Path, state: RunState) -> None:

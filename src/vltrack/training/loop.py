@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -28,7 +27,7 @@ from vltrack.core.errors import ConfigError, DataError, Diverged, ResourceError,
 from vltrack.core.files import write_text
 from vltrack.nn.device import mixed_precision, use_threads
 from vltrack.tracking.tracker import default_policy
-from vltrack.training.checkpoint import KEPT, RunState, has_checkpoint, read_config, restore_state, save_state
+from vltrack.training.checkpoint import RunState, check_space, has_checkpoint, read_config, restore_state, save_state
 from vltrack.training.data import Batch, loader, open_data, prepare_data, step_samples
 from vltrack.training.init import freezing, starting_model
 from vltrack.training.losses import PairObjective
@@ -103,7 +102,7 @@ def train(
         torch.manual_seed(config.seed)
         model = starting_model(config, out)
         if context.rank == 0:
-            _check_space(out, model)
+            check_space(out, model)
             write_text(out / "config.json", json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
             prepare_data(config, sources, out)
         context.wait()
@@ -390,16 +389,3 @@ def _check_folder(config: TrainConfig, out: Path, *, resume: bool) -> None:
         if changed:
             values = ", ".join(f"{key} ({old.get(key)}, now {new[key]})" for key in changed)
             raise StateError(f"{out} was started with other values of {values}.", hint="Use another --out.")
-
-
-def _check_space(out: Path, model: nn.Module) -> None:
-    """Raise ``ResourceError`` where the disk has no room for the checkpoints: those kept, and one in work."""
-    state = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    there = sum(path.stat().st_size for path in out.glob("step-*.safetensors"))
-    # Weights, their average and two moments of the optimizer
-    needed, free = 4 * state * (KEPT + 1) - there, shutil.disk_usage(out).free
-    if free < needed:
-        raise ResourceError(
-            f"The checkpoints of this run need {needed / 1e6:,.0f} MB; {out} has {free / 1e6:,.0f} MB free.",
-            hint="Free some space, or use another --out.",
-        )
