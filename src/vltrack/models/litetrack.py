@@ -295,9 +295,8 @@ class LiteTrack(TrackerBase[PromptMemory]):
         cls_B1C = text_LC[:, :1]
         if layer < self.config.split_layers and isinstance(text, LayeredText):
             cls_B1C = text.layers_BIC[:, layer - start, None]
-        to_vision = cosine(vision_TC[:, 1 + m :], vision_TC[:, :1])[..., 0]
-        to_text = cosine(vision_TC[:, 1 + m :], cls_B1C)[..., 0] if cls_B1C.shape[1] else to_vision
-        return [blend_modalities(flag_B, to_vision, to_text) * self.log_contrast.exp()]
+        to_both = cosine(vision_TC[:, 1 + m :], torch.cat([vision_TC[:, :1], cls_B1C], dim=1))
+        return [blend_modalities(flag_B, to_both[..., 0], to_both[..., -1]) * self.log_contrast.exp()]
 
     def build_prompts(self, features: Features, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
         """Prompts (B, 3, C) from a frame whose box is known; of a text-only sample from the sentence."""

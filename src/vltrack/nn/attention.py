@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vltrack.nn.device import full_precision
+
 
 def key_bias(valid_BN: Tensor) -> Tensor:
     """(B, N) bool -> (B, 1, 1, N) float32 additive bias: 0 for valid keys, -inf for masked ones."""
@@ -34,11 +36,16 @@ def attend(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias: Tensor | None) 
     if q_BHND.device.type != "cpu":
         mask = None if bias is None else bias.to(q_BHND.dtype)
         return nn.functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
+    odd = k_BHMD.shape[2] % 8
+    if odd and bias is not None and q_BHND.dtype == torch.bfloat16:  # matrices of uneven rows are slow
+        k_BHMD, v_BHMD = (nn.functional.pad(each, (0, 0, 0, 8 - odd)) for each in (k_BHMD, v_BHMD))
+        bias = nn.functional.pad(bias, (0, 8 - odd), value=float("-inf"))
     logits = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHMD.transpose(-2, -1)
     if bias is not None:
-        logits = logits + bias
-    weights: Tensor = logits.softmax(dim=-1).to(v_BHMD.dtype)
-    return weights @ v_BHMD
+        logits = logits + bias.to(logits.dtype)
+    with full_precision(logits.device):  # autocast would copy all logits to float32, and softmax sums in it anyway
+        weights = logits.softmax(dim=-1)
+    return weights.to(v_BHMD.dtype) @ v_BHMD
 
 
 def split_heads(x_BNC: Tensor, heads: int) -> Tensor:

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vltrack.core.errors import ConfigError, DataError, Diverged, ResourceError, StateError
 from vltrack.core.files import write_text
-from vltrack.nn.device import mixed_precision, use_threads
+from vltrack.nn.device import keep_freed_memory, mixed_precision, use_threads
 from vltrack.tracking.tracker import default_policy
 from vltrack.training.checkpoint import RunState, check_space, has_checkpoint, read_config, restore_state, save_state
 from vltrack.training.data import Batch, loader, open_data, prepare_data, step_samples
@@ -91,6 +92,7 @@ def train(
     """
     context = join_job(device)
     use_threads(1 if context.device.type == "cpu" and context.world > 1 else torch.get_num_threads())
+    keep_freed_memory()
     _check_batch(config, context.world)
     if resume and context.rank == 0 and not out.is_dir():
         raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
@@ -300,12 +302,13 @@ class _Loop:
     def _update_average(self) -> None:
         # Early on the average follows quickly, else it would keep a share of the random start.
         keep = min(self.config.ema, (1 + self.state.step) / (10 + self.state.step))
-        average, model = self.state.average.state_dict(), self.state.model.state_dict()
-        for slow, fast in zip(average.values(), model.values(), strict=True):
-            if slow.is_floating_point():
-                slow.lerp_(fast, 1 - keep)
-            else:
-                slow.copy_(fast)
+        average, model = (each.state_dict().values() for each in (self.state.average, self.state.model))
+        pairs = list(zip(average, model, strict=True))
+        slow, fast = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        get_ema_multi_avg_fn(keep)(slow, fast, 0)
+        for counted, count in pairs:
+            if not counted.is_floating_point():
+                counted.copy_(count)
 
     def _unfreeze(self, total: float) -> bool:
         """Count a step's loss; True if modules were unfrozen. Skipped steps do not count."""

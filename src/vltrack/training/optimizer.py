@@ -25,7 +25,7 @@ def make_optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
         }
         for (low_lr, matrix), parameters in groups.items()
     ]
-    return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas)
+    return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def schedule(config: TrainConfig, step: int) -> float:
