@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vltrack.nn.device import full_precision
-
 
 def sincos_positions(width: int, side: int) -> Tensor:
     """Fixed positions (side * side, width) of a square grid, row by row, as in MAE.
@@ -132,7 +130,7 @@ def _activated(module: nn.Module, x: Tensor) -> Tensor:
         return _FUSED(x, weight, bias, *shape, "hardtanh", [0.0, 6.0], "")
     elif conv.stride[0] == 2 and conv.groups > 1:
         # The gradient of such a layer takes a fifth of the time in float32.
-        with full_precision(x.device):
+        with torch.autocast("cpu", enabled=False):
             out = conv(x.float()).to(x.dtype)
     else:
         out = conv(x)

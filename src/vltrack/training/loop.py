@@ -305,7 +305,7 @@ class _Loop:
         average, model = (each.state_dict().values() for each in (self.state.average, self.state.model))
         pairs = list(zip(average, model, strict=True))
         slow, fast = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-        get_ema_multi_avg_fn(keep)(slow, fast, 0)
+        get_ema_multi_avg_fn(keep)(slow, fast, 0)  # type: ignore[no-untyped-call]
         for counted, count in pairs:
             if not counted.is_floating_point():
                 counted.copy_(count)
