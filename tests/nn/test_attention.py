@@ -130,6 +130,19 @@ def test_vit_parity_with_transformers() -> None:
         torch.testing.assert_close(theirs.layernorm(x), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_drop_path_leaves_branches_out_of_some_samples_in_training_only() -> None:
+    torch.manual_seed(0)
+    block, x = Block(8, 2), torch.randn(4000, 3, 8)
+    whole = block.eval()(x)
+    block.drop_path = 0.4
+    torch.testing.assert_close(block(x), whole)
+    first = block.train().branch(torch.ones(4000, 3, 8))
+    left_out = (first == 0).all(dim=(1, 2))
+    assert left_out.float().mean() == pytest.approx(0.4, abs=0.03)
+    assert bool((first[~left_out] == 1 / 0.6).all())
+    assert not torch.equal(block(x), whole)
+
+
 def _timm_names(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     names = {
         "norm1": "layernorm_before",

@@ -369,10 +369,10 @@ def attention_with_scores(block: Block, x_BTC: Tensor, bias: Tensor | None, rows
     logits_BHRT = query_BHRD @ k_BHTD.detach().float().transpose(-2, -1)
     if bias is not None:
         logits_BHRT = logits_BHRT + bias
-    return x_BTC + attention.proj(out_BTC), logits_BHRT.softmax(dim=-1).mean(dim=(1, 2))
+    return x_BTC + block.branch(attention.proj(out_BTC)), logits_BHRT.softmax(dim=-1).mean(dim=(1, 2))
 
 
 def mlp_residual(block: Block, x_BTC: Tensor) -> Tensor:
     """Second half of a block."""
-    out: Tensor = x_BTC + block.mlp(block.norm2(x_BTC))
+    out: Tensor = x_BTC + block.branch(block.mlp(block.norm2(x_BTC)))
     return out

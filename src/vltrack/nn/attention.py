@@ -11,8 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vltrack.nn.device import full_precision
-
 
 def key_bias(valid_BN: Tensor) -> Tensor:
     """(B, N) bool -> (B, 1, 1, N) float32 additive bias: 0 for valid keys, -inf for masked ones."""
@@ -43,8 +41,9 @@ def attend(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias: Tensor | None) 
     logits = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHMD.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias.to(logits.dtype)
-    with full_precision(logits.device):  # autocast would copy all logits to float32, and softmax sums in it anyway
-        weights = logits.softmax(dim=-1)
+    # Autocast would copy all logits to float32; softmax sums in it anyway.
+    with torch.autocast("cpu", enabled=False):
+        weights: Tensor = logits.softmax(dim=-1)
     return weights.to(v_BHMD.dtype) @ v_BHMD
 
 
@@ -128,10 +127,16 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block (ViT)."""
+    """Pre-norm transformer block (ViT).
+
+    Attributes:
+        drop_path: share of samples whose attention, and whose MLP, is left out in training (stochastic depth); the
+            others weigh more. A training recipe sets it.
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, *, gate: bool = False) -> None:
         super().__init__()
+        self.drop_path = 0.0
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads, gate=gate)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
@@ -139,9 +144,17 @@ class Block(nn.Module):
 
     def forward(self, x_BNC: Tensor, bias: Tensor | None = None, valid_BN: Tensor | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        x_BNC = x_BNC + self.attn(self.norm1(x_BNC), bias, valid_BN)
-        out: Tensor = x_BNC + self.mlp(self.norm2(x_BNC))
+        x_BNC = x_BNC + self.branch(self.attn(self.norm1(x_BNC), bias, valid_BN))
+        out: Tensor = x_BNC + self.branch(self.mlp(self.norm2(x_BNC)))
         return out
+
+    def branch(self, y_BNC: Tensor) -> Tensor:
+        """Leave the residual branch out of some samples in training, see ``drop_path``."""
+        if not (self.training and self.drop_path):
+            return y_BNC
+        keep = 1 - self.drop_path
+        kept_B11 = (torch.rand(len(y_BNC), 1, 1, device=y_BNC.device) < keep).to(y_BNC.dtype)
+        return y_BNC * (kept_B11 / keep)
 
 
 class CrossAttention(nn.Module):

@@ -19,6 +19,7 @@ from vltrack.checkpoints.sources import SOURCES
 from vltrack.core.errors import CheckpointMismatch, ModelNotFound, UsageError
 from vltrack.core.files import as_resource_error, write_bytes
 from vltrack.models import build, config_of, split_name
+from vltrack.nn.attention import Block
 from vltrack.nn.backbones import MobileStem
 from vltrack.prep.tokenizers import ARCHIVE, MERGES, load_tokenizer
 from vltrack.prep.tokenizers import VOCABULARY as CLIP_VOCABULARY
@@ -53,6 +54,9 @@ def starting_model(config: TrainConfig, out: Path) -> Any:
         continue_from(config.start, model, config.trainable)
     if config.init_from:
         copy_parts(config.init_from, model, config.init_patterns)
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    for number, block in enumerate(blocks):
+        block.drop_path = config.drop_path * number / max(1, len(blocks) - 1)
     return model
 
 

@@ -78,6 +78,7 @@ class TrainConfig:
         word_init: word table of a small text encoder: ``minilm`` (64 principal components of all-MiniLM-L6-v2)
             or ``random``.
         bf16: mixed precision, where the device has it.
+        drop_path: stochastic depth: share of samples that the last ViT block leaves out, less in earlier ones.
         select_share: share of steps with token pruning, so that the weights work with and without it.
         plateau_patience, plateau_delta: periods of ``save_every`` steps without a gain of this share in the loss
             after which LiteTrack unfreezes a block.
@@ -118,6 +119,7 @@ class TrainConfig:
     ema: float = 0.999
     word_init: Literal["minilm", "random"] = _setting("words", "minilm")
     bf16: bool = True
+    drop_path: float = 0.0
     select_share: float = 0.5
     plateau_patience: int = 3
     plateau_delta: float = 0.01
@@ -142,8 +144,9 @@ class TrainConfig:
                 raise ConfigError(f"train.{keys(self)[key]} is {value}.", hint="Give a number above 0.")
         for text in self.ratios:
             _split_and_ratio(text)
-        if not 0 <= self.rate_drop_at <= 1:
-            raise ConfigError(f"train.rate_drop_at is {self.rate_drop_at}.", hint="Give a share from 0 to 1.")
+        for key in ("rate_drop_at", "drop_path"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ConfigError(f"train.{key} is {getattr(self, key)}.", hint="Give a share from 0 to below 1.")
         if self.word_init not in ("minilm", "random"):
             raise ConfigError(f"train.words is {self.word_init!r}.", hint="Use minilm or random.")
 
@@ -298,6 +301,7 @@ def aitrack_base() -> TrainConfig:
         pairs=PairConfig(negative_share=0.0, text_share=0.0, scene_share=0.0),
         losses=COORDINATE_LOSSES,
         learning_rate=8e-5,
+        drop_path=0.1,
     )
 
 
@@ -313,6 +317,7 @@ def aitrack_tiny_clips() -> TrainConfig:
         low_lr_prefixes=("stem.trunk.",),
         ratios=(),
         samples_per_epoch=0,
+        drop_path=0.0,
         ema=0.999,
         validate_every=50,
         save_every=25,
@@ -330,6 +335,7 @@ def aitrack_base_clips() -> TrainConfig:
         clips=ClipConfig(frames=36),
         losses=COORDINATE_LOSSES,
         learning_rate=4e-6,
+        drop_path=0.1,
         weight_decay=0.05,
         grad_clip=100.0,
         rate_drop_at=0.0,
@@ -354,6 +360,7 @@ def all_in_one_base() -> TrainConfig:
         losses=LossWeights(box_cells=0.0),
         low_lr_prefixes=("stem.", "blocks.", "pos_embed_", "norm.", "language.", "aligner."),
         learning_rate=4e-4,
+        drop_path=0.1,
         select_share=1.0,
     )  # fmt: skip
 
@@ -368,6 +375,7 @@ def sa_tracker_base() -> TrainConfig:
         ratios=TEXT_SETS,
         losses=LossWeights(box_cells=0.0),
         learning_rate=4e-4,
+        drop_path=0.1,
         select_share=1.0,
     )
 
@@ -496,6 +504,7 @@ def finetune(first: TrainConfig) -> TrainConfig:
         pairs=replace(first.pairs, distractor_share=0.0, recolor_share=0.0),
         ratios=(),
         samples_per_epoch=0,
+        drop_path=0.0,
         steps=300,
         batch=16,
         learning_rate=first.learning_rate / 5,
