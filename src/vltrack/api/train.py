@@ -129,7 +129,7 @@ def train(
     sources = find_sources(given) if start or init else ()
     options: dict[str, Any] = {
         "model": name, "size": size, "data": [str(one) for one in given], "out": out, "start": start,
-        "part": part, "resume": resume, "own_clips": bool(sources) and {one.name for one in sources} == {OWN},
+        "part": part, "resume": resume, "own_clips": OWN in {one.name for one in sources},
         "settings": dict(settings or {}), "steps": steps, "batch": batch, "accumulate": accumulate, "seed": seed,
         "processes": processes, "device": device, "quiet": quiet,
     }  # fmt: skip

@@ -119,7 +119,7 @@ def configured(options: Mapping[str, Any]) -> TrainConfig:
 def _recipe(name: str, start: str, *, distractors: bool, own_clips: bool) -> TrainConfig:
     """The first part of a model's training, the second where ``start`` is a run, or the distractor part.
 
-    With a start and only clips of one's own: fine-tuning.
+    With a start and clips of one's own: fine-tuning.
     """
     if distractors and not start:
         raise ConfigError(
