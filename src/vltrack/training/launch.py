@@ -61,7 +61,7 @@ def main_train(options: Mapping[str, Any], progress: Progress | None = None) -> 
     Under torchrun this process is one of the job, and only that of rank 0 writes; else it starts ``processes``.
 
     Args:
-        options: model, size, data, out, start, part, resume, own_clips (whether all data are clips of one's own),
+        options: model, size, data, out, start, part, resume, own_clips (whether some data are clips of one's own),
             settings (text by key), steps, batch, accumulate, seed, processes, device, quiet.
         progress: replaces the progress lines of the log; with several processes these are always logged.
 
