@@ -212,6 +212,38 @@ def test_a_second_signal_acts_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.fault("T04")
+def test_a_stop_during_the_validation_keeps_the_step_and_makes_up_for_the_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = short(steps=3, save_every=9, validate_every=2), tmp_path / "run"
+    asked = iter([True])
+
+    def validated(model: Any, device: Any, policy: Any, stopped: Any) -> dict[str, float]:
+        if next(asked, False):
+            signal.raise_signal(signal.SIGINT)
+        return {} if stopped() else {"bbox": 0.5, "nlbbox": 0.5, "nl": 0.5}
+
+    monkeypatch.setattr(loop, "validate", validated)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, out)
+    assert steps_of(out) == [2]
+    assert not (out / "validation.csv").exists()
+    train(config, out, resume=True)
+    assert [line.split(",")[0] for line in (out / "validation.csv").read_text().splitlines()] == ["step", "2", "3"]
+
+
+@pytest.mark.fault("T04")
+def test_a_signal_that_the_program_ignores_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_at(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        train(short(save_every=9), tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps_of(tmp_path / "run") == [3]
+
+
 @pytest.mark.fault("T05")
 def test_a_run_is_not_overwritten_mixed_or_invented(tmp_path: Path, whole: Path) -> None:
     with pytest.raises(StateError) as refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vltrack.core.errors import ConfigError, DataError, UsageError
 from vltrack.core.types import Mode
 from vltrack.datasets.catalogue import write_miniature
 from vltrack.training import sources
-from vltrack.training.data import Material, PairDataset, TextEncoding
+from vltrack.training.data import Material, PairDataset, TextEncoding, prepare_data
 from vltrack.training.pairs.sampler import PairConfig
 from vltrack.training.recipes import TrainConfig, litetrack_base
 from vltrack.training.sources import find_sources, read_targets
@@ -207,6 +208,23 @@ def test_sources_are_found_by_name_by_folder_and_in_a_folder_of_data_sets(
         find_sources([tmp_path / "data" / "other"])
     with pytest.raises(DataError, match="UAV123 has no training split"):
         list(read_targets(*find_sources([f"uav123={tmp_path / 'data' / 'uav123'}"]), None))
+
+
+def test_one_clip_of_a_folder_is_a_source_of_its_own(tmp_path: Path) -> None:
+    write_miniature("folder", tmp_path / "clips")
+    one, every = find_sources([tmp_path / "clips" / "my-dog"])[0], find_sources([tmp_path / "clips"])[0]
+    assert (one.name, one.root.name, every.root.name) == ("folder", "my-dog", "clips")
+
+
+def test_a_run_that_is_refused_for_its_data_leaves_nothing(tmp_path: Path) -> None:
+    write_miniature("uav123", tmp_path / "uav123")
+    config, given = litetrack_base(), find_sources([f"uav123={tmp_path / 'uav123'}"])
+    with pytest.raises(DataError, match="no training split"):
+        prepare_data(config, given, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["uav123"]
+    with pytest.raises(ConfigError, match="'lasott'") as unknown:
+        prepare_data(replace(config, ratios=("lasott=1",)), given, tmp_path)
+    assert "lasot" in unknown.value.hint
 
 
 def test_the_training_split_is_read_without_absent_frames(tmp_path: Path) -> None:

@@ -108,8 +108,9 @@ def train(
     if part is not None:
         check_choice("part", part, ("twins",))
     for one in given:
-        if not named_path(str(one))[1].is_dir():
-            raise DataError(f"{printable(str(one))} is not a folder of training data.", hint="See docs/train.md.")
+        if not (folder := named_path(str(one))[1]).is_dir():
+            said = "is not a folder" if folder.exists() else "does not exist"
+            raise DataError(f"{printable(folder)} {said}.", hint="Give a folder of training data: docs/train.md.")
     check_folder(out)
     if global_rank():  # of a job of torchrun: that of rank 0 checks, writes and prints
         reporter = QUIET

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vltrack.core.errors import ConfigError, DataError, StateError
+from vltrack.core.errors import ConfigError, DataError, StateError, did_you_mean
 from vltrack.core.files import write_text
 from vltrack.core.json_io import read_json
 from vltrack.core.types import Image, Mode, xywh_to_cxcywh
@@ -31,7 +32,7 @@ from vltrack.training.pairs.rendering import Sensor
 from vltrack.training.pairs.sampler import PairConfig, PairSampler, Sample, render_distractor_pair
 from vltrack.training.processes import start_worker
 from vltrack.training.recipes import TrainConfig
-from vltrack.training.sources import OWN, STILLS, Source, as_target, read_targets
+from vltrack.training.sources import KNOWN, OWN, STILLS, Source, as_target, read_targets
 from vltrack.training.videos import AnnotatedTarget, TargetIndex, TargetSampler
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,11 @@ def prepare_data(config: TrainConfig, sources: Sequence[Source], out: Path) -> N
     else:
         if missing := set(config.data_sets()) - {source.name for source in used}:
             log.info("the recipe also has, and this run has not: %s", ", ".join(sorted(missing)))
-        made = [given[k] | _index(config, source, out / DATA / str(k)) for k, source in enumerate(used)]
+        try:
+            made = [given[k] | _index(config, source, out / DATA / str(k)) for k, source in enumerate(used)]
+        except DataError:  # the folder of a run that is refused stays empty
+            shutil.rmtree(out / DATA, ignore_errors=True)
+            raise
         write_text(out / RECORD, json.dumps(made, indent=2) + "\n")
     if stills := [source.root for source in used if source.name == STILLS]:
         cached_cutouts(ImageSet.load(*stills), progress=_log_cutouts)
@@ -80,7 +85,10 @@ def read_data_record(out: Path) -> list[dict[str, Any]]:
 
 
 def _used(config: TrainConfig, sources: Sequence[Source]) -> list[Source]:
-    """The data sets that the recipe draws from. Raises ``ConfigError`` without any."""
+    """The data sets that the recipe draws from. Raises ``ConfigError`` without any, or for an unknown name."""
+    for name in config.data_sets():
+        if name not in KNOWN:
+            raise ConfigError(f"train.ratios names an unknown data set: {name!r}.", hint=did_you_mean(name, KNOWN))
     used = [source for source in sources if config.ratio_of(source.name)[1] > 0]
     if config.clips.frames:
         videos = [source for source in used if source.is_video]
@@ -95,7 +103,7 @@ def _index(config: TrainConfig, source: Source, folder: Path) -> dict[str, Any]:
     """Index a data set into ``folder``; return what data.json says of it."""
     if source.name == STILLS:
         return {"images": len(ImageSet.load(source.root))}
-    split, _ = config.ratio_of(source.name)
+    split, ratio = config.ratio_of(source.name)
     if source.name == OWN:
         train, held = split_clips(source.root, folder.parent.parent)
         log.info("held out: %s", "; ".join(clip.name for clip in held) or "nothing; too few frames with the target")
@@ -106,7 +114,7 @@ def _index(config: TrainConfig, source: Source, folder: Path) -> dict[str, Any]:
     if not count:
         raise DataError(f"{source.root} has no target to train on.", hint="See `vltrack datasets check`.")
     index = TargetIndex(folder)
-    log.info("%s: %s targets in %s images", source.name, f"{count:,}", f"{index.images:,}")
+    log.info("%s: %s targets in %s images, ratio %g", source.name, f"{count:,}", f"{index.images:,}", ratio)
     return {"split": split, "targets": count, "images": index.images}
 
 

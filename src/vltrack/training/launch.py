@@ -147,7 +147,7 @@ def with_setting(config: Recipe, key: str, text: str) -> Recipe:
         fields = {k: f for f, k in keys(owner).items() if not is_dataclass(getattr(owner, f))}
     if name not in fields or name in ("model", "size"):
         near = did_you_mean(name, fields) if fields else ""
-        raise ConfigError(f"train has no setting {key!r}.", hint=f"{near} See config.json of a run.".strip())
+        raise ConfigError(f"train has no setting {key!r}.", hint=f"{near} docs/train.md lists all.".strip())
     changed: Any = replace(owner, **{fields[name]: _value(f"train.{key}", text, getattr(owner, fields[name]))})
     return replace(config, **{group: changed}) if group else changed  # type: ignore[type-var]
 

@@ -105,8 +105,8 @@ def train(
         model = starting_model(config, out)
         if context.rank == 0:
             check_space(out, model)
-            write_text(out / "config.json", json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
             prepare_data(config, sources, out)
+            write_text(out / "config.json", json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
         context.wait()
         unfreezer = freezing(model, config)
         average = _copy_of(model)
@@ -154,23 +154,31 @@ class _Loop:
         config, state = self.config, self.state
         wrapped, began, since = self._wrap(), time.monotonic(), state.step
         with self._connected(), StopRequest() as stop, closing(self._batches()) as batches:
+            if self._validation_due() and self.monitor is not None and not self.monitor.validated(state.step):
+                self._validate(stop)  # a kill prevented it
             while state.step < config.steps:
                 terms = self._step(wrapped, batches)
                 state.step += 1
                 terms["total"] = self._agree(terms["total"], stop)
-                last = state.step == config.steps
-                if state.step % LOG_EVERY == 0 or last:
+                asked, last = stop.number, state.step == config.steps
+                if state.step % LOG_EVERY == 0 or state.step == 1 or last:
                     self._log(terms, time.monotonic() - began, state.step - since)
                     began, since = time.monotonic(), state.step
                 if self._unfreeze(terms["total"]):
                     wrapped = self._wrap()
-                # Before the checkpoint: a row that a kill prevents is then written after the resume.
-                if state.step % config.validate_every == 0 or last:
-                    self._validate()
-                if state.step % config.save_every == 0 or last or stop.number is not None:
+                if save := state.step % config.save_every == 0 or last or asked is not None:
                     self._save()
-                if stop.number is not None:
+                if self._validation_due() and asked is None:
+                    self._validate(stop)
+                    asked = stop.number if self.context.world == 1 else None
+                if asked is not None:
+                    if not save:
+                        self._save()
                     stop.leave()
+
+    def _validation_due(self) -> bool:
+        config, step = self.config, self.state.step
+        return step > 0 and (step % config.validate_every == 0 or step == config.steps)
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -334,10 +342,15 @@ class _Loop:
         self.monitor.log(step, terms, rate=rate, pairs_per_s=samples / seconds, waiting=min(1.0, waited / seconds))
         self.monitor.preview(step, self.shown, self.state.average)
 
-    def _validate(self) -> None:
-        if self.monitor is not None:
-            policy = default_policy(self.config.model, self.config.size)
-            row = validate(self.state.average, self.context.device, policy)
+    def _validate(self, stop: StopRequest) -> None:
+        """Add a point to the validation curve, unless the run is asked to stop; then it is added after the resume."""
+        if self.monitor is None:
+            return
+        self.monitor.show(self.state.step, "tracking synthetic clips")
+        policy = default_policy(self.config.model, self.config.size)
+        alone = self.context.world == 1  # other processes wait for this one in their next step
+        row = validate(self.state.average, self.context.device, policy, lambda: alone and stop.number is not None)
+        if row:
             self.monitor.validation(self.state.step, row)
 
     def _save(self) -> None:

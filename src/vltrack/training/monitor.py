@@ -90,11 +90,16 @@ class Monitor:
             f"{pairs_per_s:.3g} {'clips' if config.clips.frames else 'pairs'}/s  {waiting:.0%} waiting for data  "
             f"rate {rate:.1e}{f'  ({parts})' if parts else ''}"
         )
-        self._progress(step, config.steps, line)
+        self.show(step, line)
+
+    def show(self, step: int, line: str) -> None:
+        """Show a line of progress."""
+        self._progress(step, self.config.steps, line)
 
     def validation(self, step: int, row: Mapping[str, float]) -> None:
-        """Add a row to validation.csv: mean overlap by mode."""
+        """Add a row to validation.csv, mean overlap by mode, and show it."""
         self._append(VALIDATION, {"step": step, **row})
+        self.show(step, f"overlap on synthetic clips: {', '.join(f'{k} {v:.3f}' for k, v in row.items())}")
         self._scalars(step, {f"validation/{name}": value for name, value in row.items()})
 
     def preview(self, step: int, batch: Batch, model: Any) -> None:

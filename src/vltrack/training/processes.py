@@ -121,7 +121,7 @@ def start_worker(number: int) -> None:
 class StopRequest:
     """The first Ctrl-C or SIGTERM within the block is kept for ``leave``; a second one acts at once, as before it.
 
-    In a thread other than the main one signals are left alone.
+    In a thread other than the main one signals are left alone, and those that the program ignores stay ignored.
 
     Attributes:
         number: the signal, or None.
@@ -133,7 +133,8 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._keep) for number in STOPS}
+            heeded = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._keep) for number in heeded}
         return self
 
     def __exit__(self, *error: object) -> None:

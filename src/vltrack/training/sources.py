@@ -27,6 +27,7 @@ from vltrack.training.videos import AnnotatedTarget
 log = logging.getLogger(__name__)
 STILLS, CLIPS, OWN = "stills", "clips", "folder"
 """Names of folders with an index.jsonl, with a clips.jsonl (docs/train.md), and of clips of one's own."""
+KNOWN = (*videos(), *REFERRING_LAYOUTS, STILLS, CLIPS)
 DAMAGED_ALLOWED = 0.05
 """Share of the sequences of a data set that may be unreadable; they are left out (TNL2K: 12 of 1,300)."""
 COCO_MIN_SIDE = 50.0
@@ -60,11 +61,10 @@ def find_sources(given: Iterable[str | Path]) -> tuple[Source, ...]:
     found: list[Source] = []
     for text in map(str, given):
         name, equals, folder = text.partition("=")
-        known = [*videos(), *REFERRING_LAYOUTS, STILLS, CLIPS]
-        if equals and name in known:
+        if equals and name in KNOWN:
             found.append(Source(name=name, root=_existing(folder)))
         elif equals and not Path(text).exists():
-            raise UsageError(f"Unknown data set: {printable(name)!r}.", hint=did_you_mean(name, known))
+            raise UsageError(f"Unknown data set: {printable(name)!r}.", hint=did_you_mean(name, KNOWN))
         else:
             found += _search(_existing(text))
     return tuple(dict.fromkeys(found))
@@ -117,7 +117,7 @@ def _identify(root: Path) -> list[Source]:
         return found or [Source(name=OWN, root=root)]
     try:
         video = detect(root)
-        return [Source(name=video.layout.name, root=video.root)]
+        return [Source(name=video.layout.name, root=root if video.only else video.root)]
     except DataError:
         pass
     try:

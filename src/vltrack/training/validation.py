@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,22 @@ CLIPS, FRAMES, FIRST_SEED = 6, 24, 7_000
 """Synthetic clips of the validation curve; training draws scenes of other seeds."""
 
 
-def validate(model: Any, device: torch.device, policy: Policy | None = None) -> dict[str, float]:
+def validate(
+    model: Any, device: torch.device, policy: Policy | None = None, stopped: Callable[[], bool] = lambda: False
+) -> dict[str, float]:
     """Mean overlap on synthetic clips by mode (``bbox``, ``nlbbox``, ``nl``), over frames with a target.
 
-    The model must be in eval mode; it is not changed.
+    The model must be in eval mode; it is not changed. Empty where ``stopped``, asked before each clip, says so.
     """
     engine = Engine(model, device, policy or Policy())
     clips = [synthesize_clip(FIRST_SEED + i, FRAMES) for i in range(CLIPS)]
-    return {str(mode): float(np.mean([_overlap(engine, clip, mode) for clip in clips])) for mode in Mode}
+    overlaps: dict[str, list[float]] = {str(mode): [] for mode in Mode}
+    for clip in clips:
+        for mode in Mode:
+            if stopped():
+                return {}
+            overlaps[mode].append(_overlap(engine, clip, mode))
+    return {mode: float(np.mean(values)) for mode, values in overlaps.items()}
 
 
 def _overlap(engine: Engine, clip: SyntheticClip, mode: Mode) -> float:
