@@ -3,7 +3,7 @@
     git worktree add ../before COMMIT
     python benchmarks/training.py --data ../shared/train --against ../before --out benchmarks/results
 
-Every round starts a training of each tree and stops it once steps 26 to 50 are in its log. See benchmarks/README.md.
+Every round continues a training of each tree and stops it once steps 26 to 50 are in its log. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from scoring import processor
 
 from vltrack.core.files import write_text
 
+CUTOUTS = "cutouts.npz"
 WARM, DONE = 25, 50
 """The log has a row every 25 steps; the first ends the warm-up, the second holds the measured steps."""
 
@@ -57,54 +58,55 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="training processes [2]")
     parser.add_argument("--batch", type=int, default=16, help="samples, of two pairs each, a step [16]")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cache", type=Path, default=REPOSITORY / "build" / "training", help="cut-out objects")
+    parser.add_argument("--cache", type=Path, default=REPOSITORY / "build" / "training", help="runs to continue")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write dated Markdown and JSON files there")
     return parser.parse_args()
 
 
-def start(tree: Path, tracker: str, options: argparse.Namespace, out: Path, steps: int) -> subprocess.Popen[bytes]:
-    """A training of a tree, which neither saves nor validates within the measured steps."""
-    settings = ("words=random", "save_every=9999", "validate_every=9999")
+def start(tree: Path, tracker: str, options: argparse.Namespace, out: Path, *more: str) -> subprocess.Popen[bytes]:
+    """A training of a tree, which does not validate."""
     command = [sys.executable, "-m", "vltrack", "train", tracker, "--size", "tiny", "--quiet"]
-    command += ["--data", str(options.data.resolve()), "--out", str(out), "--steps", str(steps)]
+    command += ["--data", str(options.data.resolve()), "--out", str(out), "--steps", str(10 * DONE)]
     command += ["--batch", str(options.batch), "--processes", str(options.processes)]
-    command += [word for setting in settings for word in ("--set", setting)]
+    command += ["--set", "words=random", "--set", "validate_every=9999", *more]
     environment = os.environ | {"PYTHONPATH": str(tree.resolve() / "src")}
     return subprocess.Popen(command, cwd=out.parent, env=environment, stdout=subprocess.DEVNULL)
 
 
-def prepare(tree: Path, tracker: str, options: argparse.Namespace) -> Path | None:
-    """One step, untimed, so that the objects are cut out; their file, where the tree keeps it with the run."""
-    kept = options.cache / tree.resolve().name / "cutouts.npz"
-    if kept.exists():
-        return kept
-    with tempfile.TemporaryDirectory(prefix="vltrack-training-") as folder:
-        out = Path(folder) / "run"
-        if start(tree, tracker, options, out, 1).wait():
-            raise SystemExit(f"{tree} does not train; see its message above.")
-        if not (out / "cutouts.npz").exists():
-            return None
+def stop(run: subprocess.Popen[bytes]) -> None:
+    """Kill all processes of a training."""
+    for process in family(run.pid):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    run.wait()
+
+
+def prepare(tree: Path, tracker: str, options: argparse.Namespace) -> Path:
+    """A run with its first checkpoint, for which objects were cut out of the images: neither is timed."""
+    kept: Path = options.cache.resolve() / f"{tree.resolve().name}-{tracker}-{options.batch}"
+    while not [*kept.glob("last.json"), *kept.glob("step-*.json")]:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(out / "cutouts.npz", kept)
-        return kept
+        run = start(tree, tracker, options, kept, "--set", "save_every=1")
+        while run.poll() is None and not [*kept.glob("last.json"), *kept.glob("step-*.json")]:
+            time.sleep(0.1)
+        ended = run.poll()
+        stop(run)
+        if ended is not None:
+            raise SystemExit(f"{tree} does not train; see its message above.")
+    return kept
 
 
-def measure(tree: Path, tracker: str, options: argparse.Namespace, cutouts: Path | None) -> Figures:
-    """Train until step 50 is in the log."""
+def measure(tree: Path, tracker: str, options: argparse.Namespace, kept: Path) -> Figures:
+    """Continue a copy of the run until step 50 is in its log."""
     with tempfile.TemporaryDirectory(prefix="vltrack-training-") as folder:
         out = Path(folder) / "run"
-        out.mkdir()
-        if cutouts is not None:
-            shutil.copy(cutouts, out)
-        run = start(tree, tracker, options, out, 10 * DONE)
+        shutil.copytree(kept, out, ignore=shutil.ignore_patterns(".*", "*.csv"))
+        run = start(tree, tracker, options, out, "--set", "save_every=9999", "--resume")
         try:
             begin = wait_for(run, out / "log.csv", WARM)[1]
             row, end = wait_for(run, out / "log.csv", DONE)
         finally:
-            for process in family(run.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-            run.wait()
+            stop(run)
     pairs = 2 * options.batch * (DONE - WARM)
     waiting = float(row["waiting"]) if "waiting" in row else None
     return Figures(rate=float(row["pairs_per_s"]), cpu=1000 * (end - begin) / pairs, waiting=waiting)
@@ -151,11 +153,11 @@ def main() -> None:
     trees = {"before": options.against, "now": REPOSITORY}
     found: dict[str, dict[str, list[Figures]]] = {}
     for tracker in options.tracker:
-        cutouts = {name: prepare(tree, tracker, options) for name, tree in trees.items()}
+        kept = {name: prepare(tree, tracker, options) for name, tree in trees.items()}
         found[tracker] = {name: [] for name in trees}
         for number in range(options.rounds):
             for name, tree in trees.items():
-                found[tracker][name].append(measure(tree, tracker, options, cutouts[name]))
+                found[tracker][name].append(measure(tree, tracker, options, kept[name]))
                 sys.stderr.write(f"{tracker}, round {number + 1}, {name}: {found[tracker][name][-1]}\n")
     text = "\n".join(report(options, found)) + "\n"
     print(text)

@@ -320,8 +320,7 @@ class AITrack(TrackerBase[RegionMemory]):
         # Sentence, template and its region
         text = self.read_text(views.ids_BL, views.attendable_BL).index_select(target_B)
         sentence = self.embed_sentence(text, flag_B)
-        first = self.embed_template(views.template)
-        template = self.join_recent(first.index_select(target_B), views)
+        first, template = self.embed_templates(views)
         z_region = self.embed_region(views.template.image_B3SS, first.tokens_BMC, views.template.box_B4)
         # Past boxes; the search region, and in it the region of the last box
         past_BH4 = sample_history(box_B4, self.search_factor, max(1, self.history))

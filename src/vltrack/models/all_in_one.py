@@ -236,8 +236,7 @@ class AllInOne(TrackerBase[MixedMemory]):
         # Sentence and its gain, template, search region
         text = self.read_text(views.ids_BL, views.attendable_BL)
         gain_BC = self.text_gain(text, views.flag_B)[target_B]
-        first = self.embed_template(views.template).index_select(target_B)
-        template = self.join_recent(first, views)
+        first, template = self.embed_templates(views)
         images_B3SS = views.search.image_B3SS.flatten(0, 1)
         search = self.embed.search(images_B3SS, template, text.index_select(target_B), text_only_B)
         # Backbone and head
@@ -246,7 +245,7 @@ class AllInOne(TrackerBase[MixedMemory]):
         # Multi-modal alignment: patches before mix-up and positions
         alignment = None
         if self.aligner is not None:
-            alignment = self.aligner(search.patches_BNC, first.tokens_BMC, gain_BC)
+            alignment = self.aligner(search.patches_BNC, first.tokens_BMC[target_B], gain_BC)
         return TrainOutputs(
             boxes_BSS4=maps.boxes_BSS4,
             center_BSS=maps.logits_BSS,

@@ -499,21 +499,24 @@ class TrackerBase(nn.Module, Generic[T]):
         """Templates that enter the backbone: both, or the first alone in sizes without a recent one."""
         return first.concat(recent) if self.template_count == 2 else first
 
-    def join_recent(self, first: Template, views: Views) -> Template:
-        """In training: the first template of each view (B * V), joined with the view's recent one."""
-        if self.template_count < 2:
-            return first
-        images_B3SS, boxes_B4 = views.recent.image_B3SS.flatten(0, 1), views.recent.box_B4.flatten(0, 1)
-        return first.concat(self.embed_template(BoxedCrop(image_B3SS=images_B3SS, box_B4=boxes_B4)))
-
     # -- training -----------------------------------------------------------------------------------------
 
     def embed_views(self, views: Views) -> tuple[Text, Template, Tensor]:
         """Sentence, templates and search image of each view (B * V)."""
         target_B = views.target_of_view()
         text = self.read_text(views.ids_BL, views.attendable_BL).index_select(target_B)
-        first = self.embed_template(views.template).index_select(target_B)
-        return text, self.join_recent(first, views), views.search.image_B3SS.flatten(0, 1)
+        return text, self.embed_templates(views)[1], views.search.image_B3SS.flatten(0, 1)
+
+    def embed_templates(self, views: Views) -> tuple[Template, Template]:
+        """The first template of each target (B), and for each view (B * V) that one joined with its recent one."""
+        target_B, targets = views.target_of_view(), len(views.flag_B)
+        if self.template_count < 2:
+            first = self.embed_template(views.template)
+            return first, first.index_select(target_B)
+        recent = BoxedCrop(image_B3SS=views.recent.image_B3SS.flatten(0, 1), box_B4=views.recent.box_B4.flatten(0, 1))
+        embedded = self.embed_template(BoxedCrop.cat([views.template, recent]))
+        later = embedded.index_select(range(targets, targets + len(target_B)))
+        return embedded.index_select(range(targets)), embedded.index_select(target_B).concat(later)
 
     def forward(self, views: Views, *, select: bool = True) -> TrainOutputs:
         """Training pass: the parts of inference, in that order, over all views of all targets.

@@ -153,11 +153,11 @@ class Library:
         entry = self.images[index]
         annotation, polygons = entry.instances[number], entry.instances[number].polygons
         dressed = any(one.person for one in entry.instances)  # garments are annotated: nothing is next to its wearer
+        overlaps = iou_xywh([one.box for one in entry.instances], annotation.box)
         others = [
             self._annotated(entry, other, outline=corners(other.box))
             for rank, other in enumerate(entry.instances)
-            if rank != number and iou_xywh(other.box, annotation.box) < 0.7
-            if not dressed or other.name == annotation.name
+            if rank != number and overlaps[rank] < 0.7 and (not dressed or other.name == annotation.name)
         ]
         instance = self._annotated(
             entry,

@@ -338,9 +338,18 @@ def warp_image(image: Image, matrix: Floats, size: int, *, reflect: bool) -> tup
         return np.asarray(view, dtype=np.uint8), None
     mean = tuple(float(v) for v in cv2.mean(source)[:3])
     view = cv2.warpAffine(source, centers, (size, size), flags=cv2.INTER_LINEAR, borderValue=mean)
+    if _fills(source, centers, size):
+        return np.asarray(view, dtype=np.uint8), None
     inside = cv2.warpAffine(np.full(source.shape[:2], 255, np.uint8), centers, (size, size), flags=cv2.INTER_LINEAR)
     outside = inside < 128
     return np.asarray(view, dtype=np.uint8), (outside if outside.any() else None)
+
+
+def _fills(source: Image, centers: Floats, size: int) -> bool:
+    """Whether every pixel of a view lies in the image, by a map of pixel centers from the image to the view."""
+    ends = np.array([[x, y, 1] for x in (0, size - 1) for y in (0, size - 1)], dtype=np.float64)
+    spots = ends @ cv2.invertAffineTransform(centers).T
+    return bool((spots >= 0).all() and (spots <= (source.shape[1] - 1, source.shape[0] - 1)).all())
 
 
 def recolor(patch: Patch, shift: int, saturation: float) -> Patch:

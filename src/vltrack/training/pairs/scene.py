@@ -84,8 +84,8 @@ def render(view: View, library: Library, sensor: Sensor, rng: np.random.Generato
         high = np.clip(box[:2] + box[2:], (x0, y0), (x1, y1))
         box = np.concatenate([low, high - low])
     if outside is not None and not outside.all():
-        inside = cv2.mean(image, np.where(outside, 0, 255).astype(np.uint8))[:3]
-        image[outside] = np.round(inside).astype(np.uint8)
+        inside = cv2.mean(image, (~outside).view(np.uint8))[:3]
+        cv2.copyTo(np.full_like(image, np.round(inside)), outside.view(np.uint8), image)
     return image, box
 
 
