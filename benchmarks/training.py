@@ -3,7 +3,7 @@
     git worktree add ../before COMMIT
     python benchmarks/training.py --data ../shared/train --against ../before --out benchmarks/results
 
-Every round continues a training of each tree and stops it once steps 26 to 50 are in its log. See benchmarks/README.md.
+Every round continues a training of each tree and stops it once steps 51 to 75 are in its log. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from scoring import processor
 from vltrack.core.files import write_text
 
 CUTOUTS = "cutouts.npz"
-WARM, DONE = 25, 50
-"""The log has a row every 25 steps; the first ends the warm-up, the second holds the measured steps."""
+WARM, DONE = 50, 75
+"""The log has a row every 25 steps; the first ends the warm-up (with the first picture of samples), the second holds
+the measured steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def arguments() -> argparse.Namespace:
 def start(tree: Path, tracker: str, options: argparse.Namespace, out: Path, *more: str) -> subprocess.Popen[bytes]:
     """A training of a tree, which does not validate."""
     command = [sys.executable, "-m", "vltrack", "train", tracker, "--size", "tiny", "--quiet"]
-    command += ["--data", str(options.data.resolve()), "--out", str(out), "--steps", str(10 * DONE)]
+    command += ["--data", str(options.data.resolve()), "--out", str(out), "--steps", "500"]
     command += ["--batch", str(options.batch), "--processes", str(options.processes)]
     command += ["--set", "words=random", "--set", "validate_every=9999", *more]
     environment = os.environ | {"PYTHONPATH": str(tree.resolve() / "src")}
@@ -97,7 +98,7 @@ def prepare(tree: Path, tracker: str, options: argparse.Namespace) -> Path:
 
 
 def measure(tree: Path, tracker: str, options: argparse.Namespace, kept: Path) -> Figures:
-    """Continue a copy of the run until step 50 is in its log."""
+    """Continue a copy of the run until step 75 is in its log."""
     with tempfile.TemporaryDirectory(prefix="vltrack-training-") as folder:
         out = Path(folder) / "run"
         shutil.copytree(kept, out, ignore=shutil.ignore_patterns(".*", "*.csv"))
