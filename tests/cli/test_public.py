@@ -164,4 +164,4 @@ def test_train(command: Callable[..., Any], work: Path) -> None:
     words = ("train", "litetrack", "--data", "images", "--out", "command", "--steps", "2", "--batch", "2")
     command(*words, "--set", "words=random", "-q").ends(0)
     assert found.weights.read_bytes() == Path("command", found.weights.name).read_bytes()
-    assert [row["step"] for row in found.rows()] == ["2"]  # the last step is logged
+    assert [row["step"] for row in found.rows()] == ["1", "2"]  # the first and the last step are logged
