@@ -23,7 +23,6 @@ from vltrack.core.errors import (
     VltrackError,
 )
 from vltrack.core.types import Candidate
-from vltrack.plots import draw
 from vltrack.tracking import starts
 
 
@@ -169,16 +168,3 @@ def test_texts_that_no_function_takes(clip: Path, text: Any, error: type[Vltrack
         with pytest.raises(error) as caught:
             finding()
         assert "box" not in caught.value.hint
-
-
-@pytest.mark.parametrize("box", [(100, 100, 60, 40), (0, 0, 640, 360), (0, 0, 60, 40)])
-def test_labels_of_one_box_do_not_cover_each_other(monkeypatch: pytest.MonkeyPatch, box: Sequence[float]) -> None:
-    plates = []
-    monkeypatch.setattr(draw.cv2, "rectangle", lambda image, one, two, *_: plates.append((one[1], two[1])))
-    answers = [
-        job.Answer(text=text, fits=True, nothing=0.1, boxes=(job.FoundBox(box=moved, score=0.9, label="", words=()),))
-        for text, moved in (("the car", np.array(box, float)), ("the red car", np.array(box) + 0.3))
-    ]
-    job._drawn(np.zeros((360, 640, 3), np.uint8), answers)
-    (top, bottom), (below, end) = plates
-    assert 0 <= top < bottom < below < end < 360

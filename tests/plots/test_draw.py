@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.types import Image, Status, Step
-from vltrack.plots.draw import DARK, GRAY, TARGET_COLORS, draw_steps, rectangle, shortened
+from vltrack.plots.draw import DARK, GRAY, TARGET_COLORS, draw_labels, draw_steps, rectangle
+from vltrack.plots.text import shortened, width_of
 
 GREEN, AMBER, BLUE = TARGET_COLORS[:3]
 
@@ -89,6 +90,22 @@ def test_several_targets_have_several_colors() -> None:
 
 @pytest.mark.fault("P07")
 def test_control_characters_of_labels_are_escaped() -> None:
-    assert shortened("\x1b[31m dog", 0.4, 1, 300).startswith("\\x1b")
+    assert shortened("\x1b[31m dog", 12, 300).startswith("\\x1b")
     plain, hostile = (draw_steps(black(), [step()], [label]) for label in ("\\x1b[31m dog", "\x1b[31m dog"))
     assert (hostile == plain).all()
+
+
+@pytest.mark.parametrize("box", [(100, 80, 60, 70), (0, 0, 320, 240), (0, 0, 30, 20)])
+def test_labels_of_boxes_that_coincide_do_not_hide_each_other(box) -> None:
+    box = np.array(box, float)
+    alone = [
+        (draw_labels(image := black(), [("cup", box, color)]), has(image, color).sum())[1] for color in TARGET_COLORS
+    ]
+    together = black()
+    draw_labels(together, [("cup", box, color) for color in TARGET_COLORS])
+    seen = [has(together, color).sum() for color in TARGET_COLORS]
+    assert all(now >= before for now, before in zip(seen, alone, strict=True))
+
+
+def test_words_are_apart() -> None:
+    assert width_of("red cup", 11) >= width_of("red", 11) + width_of("cup", 11) + 3

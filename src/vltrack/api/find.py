@@ -18,7 +18,7 @@ from vltrack.api import inputs
 from vltrack.api.track import open_frames
 from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PromptInvalid, PromptUnreadable, UsageError
 from vltrack.core.files import printable, write_bytes
-from vltrack.core.types import Box, Candidate, Frame, Image, iou_xywh
+from vltrack.core.types import Box, Candidate, Frame, Image
 from vltrack.prep.prompts import clean_text
 from vltrack.prep.tokenizers import check_readable
 from vltrack.tracking.starts import DOUBTFUL_START, fits, rivals_of
@@ -304,11 +304,10 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
     """A PNG of the frame: a color per sentence, rivals dashed; gray where nothing fits."""
     import cv2
 
-    from vltrack.plots.draw import GRAY, TARGET_COLORS, label_style, plate, rectangle, shortened, text_size
+    from vltrack.plots.draw import GRAY, TARGET_COLORS, draw_labels, label_size, rectangle
+    from vltrack.plots.text import shortened
 
     drawn = image.copy()
-    scale, weight = label_style(image)
-    margin = max(3, round(9 * scale))
     labels: list[tuple[str, Box, tuple[int, int, int]]] = []
     for number, answer in enumerate(answers):
         color = TARGET_COLORS[number % len(TARGET_COLORS)] if answer.fits else GRAY
@@ -316,28 +315,9 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
             rectangle(drawn, one.box, color, dashed=place > 0 or not answer.fits)
             text = ", ".join(one.words) if place else answer.text if answer.fits else f"nothing fits: {answer.text}"
             # Shortened, so that a long sentence never pushes the score off the plate.
-            text = shortened(text, scale, weight, round(image.shape[1] * 0.6))
+            text = shortened(text, label_size(image), round(image.shape[1] * 0.6))
             labels.append((f"{text} {one.score:.2f}".strip(), one.box, color))
-    high = max((sum(text_size(text, scale, weight)[1:]) for text, _, _ in labels), default=0) + margin
-    spots: dict[int, tuple[float, float, float, float]] = {}
-
-    def put(number: int, rows: Iterable[float]) -> None:
-        text, (x, *_), _ = labels[number]
-        wide = text_size(text, scale, weight)[0] + 2 * margin
-        left = min(max(x, 0), max(0, image.shape[1] - wide))
-        inside = [(left, row, wide, high) for row in rows if 0 <= row <= image.shape[0] - high]
-        free = (spot for spot in inside if not any(iou_xywh(spot, other) for other in spots.values()))
-        if (spot := next(free, None)) is not None:
-            spots[number] = spot
-
-    # Above the box, the last sentence next to it; else below it; else inside.
-    for number, (_, (_, y, _, _), _) in reversed(list(enumerate(labels))):
-        put(number, (y - high * n for n in range(1, 9)))
-    for number, (text, (x, y, _, h), color) in enumerate(labels):
-        if number not in spots:
-            put(number, [*(y + h + high * n for n in range(8)), *(y + high * n for n in range(8))])
-        left, row, _, _ = spots.get(number, (x, y - high, 0, 0))
-        plate(drawn, text, (left, row + high), y + h, color)
+    draw_labels(drawn, labels[::-1])  # the best first: next to its box
     return bytes(cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
 
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vltrack.core.types import Box, Image
-from vltrack.plots.draw import COLORS, Color, check_count, outline
+from vltrack.core.types import Image
+from vltrack.plots.draw import COLORS, Color, check_count, draw_labels, outline
 from vltrack.plots.text import number_width, shortened, width_of, write, write_number
 
 PAPER: Color = (20, 23, 28)
@@ -46,41 +46,8 @@ def draw_boxes(
         for t in drawn:  # all rims below all lines: where boxes coincide, no rim hides another line
             color, dash = RIM if rim else COLORS[t], None if visible[t] else 7 * line
             outline(drawn_image, boxes[t], color, thickness, far=4 * thickness, dash=dash, shift=SHIFT)
-    plates: list[tuple[int, int, int, int]] = []
-    for t in drawn:
-        if tagged[t]:
-            plates.append(_tag(drawn_image, boxes[t], names[t], COLORS[t], line, plates))
+    draw_labels(drawn_image, [(names[t], boxes[t], COLORS[t]) for t in drawn if tagged[t]])
     return drawn_image
-
-
-def _tag(
-    image: Image, box: Box, name: str, color: Color, line: int, taken: Sequence[tuple[int, int, int, int]]
-) -> tuple[int, int, int, int]:
-    """Draw the name on a plate in the tracker's color, above or below the box, where no plate is yet.
-
-    Returns:
-        Left, top, right and bottom of the plate.
-    """
-    height, width = image.shape[:2]
-    size = max(10, round(11 * _unit(image)))
-    margin = max(2, size // 4)
-    text = shortened(name, size, max(1, width - 2 * margin), bold=True)
-    wide, high = width_of(text, size, bold=True) + 2 * margin, round(size * 1.3)
-    x = int(np.clip(box[0] - line / 2, 0, max(0, width - wide)))
-    above, below = round(box[1] - line - high), round(box[1] + box[3] + line)
-    steps = range(len(taken) + 1)
-    tops = [*(above - k * high for k in steps), *(below + k * high for k in steps)]
-    inside = [y for y in tops if 0 <= y <= height - high] or [int(np.clip(above, 0, max(0, height - high)))]
-    apart = (
-        y
-        for y in inside
-        if all(x >= r or x + wide <= left or y >= bottom or y + high <= top for left, top, r, bottom in taken)
-    )
-    y = next(apart, inside[0])
-    image[y : y + high, x : x + wide] = color
-    ink = RIM if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 110 else (255, 255, 255)
-    write(image, text, (x + margin, y), size, ink, bold=True)
-    return x, y, x + wide, y + high
 
 
 def _unit(image: Image) -> float:

@@ -18,8 +18,7 @@ from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, Image, Step
 from vltrack.plots.compare import COLUMNS, SHOWN, TILE, cut, evenly, grid
 from vltrack.plots.compare_video import RIM, SHIFT, clock, draw_boxes
-from vltrack.plots.draw import COLORS, DARK, Color, check_count, draw_steps, outline, put_text, text_size
-from vltrack.plots.draw import shortened as shortened_label
+from vltrack.plots.draw import COLORS, DARK, Color, check_count, draw_steps, outline
 from vltrack.plots.figures import tracker_color
 from vltrack.plots.text import number_width, shortened, width_of, write, write_number
 
@@ -43,7 +42,7 @@ def contact_sheet(frames: Sequence[tuple[Any, ...]], count: int = 12, labels: Se
     Args:
         frames: tuples ``(image, step, ...)`` in order, one step per target.
         count: tiles at most; the first and the last frame are always among them.
-        labels: one per target, written on the first tile only.
+        labels: one per target; that of a single target is written on the first tile only.
 
     Returns:
         (H, W, 3) RGB uint8.
@@ -54,7 +53,9 @@ def contact_sheet(frames: Sequence[tuple[Any, ...]], count: int = 12, labels: Se
     if not frames:
         raise DataError("No frames for a contact sheet.")
     chosen = [frames[pick] for pick in evenly(len(frames), count)]
-    tiles = [_tile(image, steps, labels if k == 0 else ()) for k, (image, *steps) in enumerate(chosen)]
+    tiles = [
+        _tile(image, steps, labels if k == 0 or len(labels) > 1 else ()) for k, (image, *steps) in enumerate(chosen)
+    ]
     sheet = grid(tiles, min(COLUMNS, len(tiles)), _GAP, _PAPER)
     return np.pad(sheet, ((_GAP, 0), (0, 0), (0, 0)), constant_values=_PAPER[0])
 
@@ -70,13 +71,12 @@ def _tile(image: Image, steps: Sequence[Step], labels: Sequence[str]) -> Image:
         pale = cv2.addWeighted(gray, 0.6, np.full_like(gray, 200), 0.4, 0)
         image = cast(Image, cv2.cvtColor(pale, cv2.COLOR_GRAY2RGB))
     drawn = draw_steps(image, [replace(step, box=step.box * scale) for step in steps], labels)
-    _, up, down = text_size("0123", 0.45, 1)
-    strip = np.full((up + down + 6, _WIDTH, 3), _PAPER, dtype=np.uint8)
+    strip = np.full((LETTERS + 8, _WIDTH, 3), _PAPER, dtype=np.uint8)
     if steps:
         scores = " ".join(f"{step.score:.2f}" for step in steps)
         caption = f"frame {steps[0].index}   {clock(steps[0].seconds)}   {scores}"
-        caption = shortened_label(caption + ("   not visible" if absent else ""), 0.45, 1, _WIDTH - 4)
-        put_text(strip, caption, (2, up + 3), 0.45, (120, 120, 120) if absent else DARK)
+        caption = shortened(caption + ("   not visible" if absent else ""), LETTERS - 2, _WIDTH - 4)
+        write(strip, caption, (2, 3), LETTERS - 2, (120, 120, 120) if absent else DARK)
     return np.vstack([drawn, strip])
 
 

@@ -5,16 +5,15 @@ Functions draw into the array that they get, but for ``draw_steps``. Colors are 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vltrack.core.files import printable
 from vltrack.core.types import Box, Image, Status, Step, xywh_to_xyxy, xyxy_to_xywh
+from vltrack.plots.text import shortened, width_of, write
 
 Color = tuple[int, int, int]
 
@@ -31,7 +30,6 @@ COLORS: tuple[Color, ...] = (
 distinct with any kind of color vision. No more trackers than these are compared."""
 GRAY: Color = (150, 150, 150)
 DARK: Color = (24, 24, 24)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def check_count(names: Sequence[str]) -> None:
@@ -54,10 +52,9 @@ def draw_steps(image: Image, steps: Sequence[Step], labels: Sequence[str] = ()) 
         (H, W, 3) RGB uint8.
     """
     drawn = image.copy()
-    scale, weight = label_style(image)
-    half = _line_width(image) / 2
+    size = label_size(image)
+    texts: list[tuple[str, Box, Color]] = []
     for number, step in enumerate(steps):
-        x, y, _, h = step.box
         color = TARGET_COLORS[number % len(TARGET_COLORS)] if step.visible else GRAY
         if step.status is Status.WAITING:
             score = "not in view yet"
@@ -67,9 +64,10 @@ def draw_steps(image: Image, steps: Sequence[Step], labels: Sequence[str] = ()) 
             unsure = step.extras.get("lost_for") == 0 and step.extras["claim"] < 1
             score = f"{step.score:.2f}" if step.visible else f"{'unsure' if unsure else 'lost'} {step.score:.2f}"
         # The label is shortened so that a long sentence never pushes the score off the plate.
-        room = round(image.shape[1] * 0.6) - text_size("  " + score, scale, weight)[0]
-        label = shortened(labels[number], scale, weight, room) if number < len(labels) else ""
-        plate(drawn, f"{label}  {score}" if label else score, (x - half, y - half), y + h + half, color)
+        room = round(image.shape[1] * 0.6) - width_of("  " + score, size)
+        label = shortened(labels[number], size, room) if number < len(labels) else ""
+        texts.append((f"{label}  {score}" if label else score, step.box, color))
+    draw_labels(drawn, texts)
     return drawn
 
 
@@ -113,65 +111,40 @@ def outline(
             cv2.line(image, a, b, color, thickness, cv2.LINE_AA, shift)
 
 
-def label_style(image: Image) -> tuple[float, int]:
-    """Font scale and stroke weight of labels: readable on small images, growing with large ones."""
-    unit = _unit(image)
-    return max(0.38, 0.45 * unit), max(1, round(0.8 * unit))
+def label_size(image: Image) -> int:
+    """Pixels of an em of labels: readable on small images, growing with large ones."""
+    return max(11, round(13 * _unit(image)))
 
 
-def text_size(text: str, scale: float, weight: int) -> tuple[int, int, int]:
-    """Width, height above and depth below the base line, in pixels."""
-    (width, height), depth = cv2.getTextSize(text, _FONT, scale, weight)
-    return width, height, depth
+def draw_labels(image: Image, labels: Sequence[tuple[str, Box, Color]]) -> None:
+    """Write each text on a plate in its color: above its box, below or in it, where no earlier plate is.
 
-
-def put_text(image: Image, text: str, base: tuple[int, int], scale: float, color: Color, weight: int = 1) -> None:
-    """One line of text in OpenCV's font, its base line starting at ``base`` (x, y)."""
-    cv2.putText(image, text, base, _FONT, scale, color, weight, cv2.LINE_AA)
-
-
-def shortened(text: str, scale: float, weight: int, room: int) -> str:
-    """The text made safe to show and shortened with "..." to ``room`` pixels."""
-    return ellipsized(
-        printable(text)[:200],
-        room,
-        lambda part: text_size(part, scale, weight)[0],
-        lambda part, keep: part[:keep].rstrip() + "..." if keep else "",
-    )
-
-
-def ellipsized(
-    text: str, room: float, width: Callable[[str], float], cut: Callable[[str, int], str] | None = None
-) -> str:
-    """The text, shortened with an ellipsis until its ``width`` is at most ``room``.
-
-    ``cut`` makes the text that keeps so many characters; default: the first ones.
-    """
-    cut = cut or (lambda text, keep: text[:keep].rstrip() + "\u2026" if keep else "")
-    if width(text) <= room:
-        return text
-    return cut(text, bisect_right(range(1, len(text) + 1), room, key=lambda keep: width(cut(text, keep))))
-
-
-def plate(image: Image, text: str, corner: tuple[float, float], below: float, color: Color) -> None:
-    """A filled plate with text, above the point ``corner`` (x, y); always inside the image.
-
-    Without room above ``corner`` it is placed below ``below`` (a y) if that is inside, else it is moved.
+    Plates lie inside the image; a text that is wider is shortened.
     """
     height, width = image.shape[:2]
-    scale, weight = label_style(image)
-    margin = max(3, round(9 * scale))
-    text = shortened(text, scale, weight, width - 2 * margin)
-    if not text:
-        return
-    text_width, up, down = text_size(text, scale, weight)
-    plate_width, plate_height = text_width + 2 * margin, up + down + margin
-    x = round(min(max(corner[0], 0), max(0, width - plate_width)))
-    y = corner[1] - plate_height
-    if y < 0:
-        y = below if below + plate_height <= height else corner[1]
-    y = round(min(max(y, 0), max(0, height - plate_height)))
-    cv2.rectangle(image, (x, y), (x + plate_width - 1, y + plate_height - 1), color, cv2.FILLED)
-    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    ink = DARK if luminance > 120 else (255, 255, 255)
-    put_text(image, text, (x + margin, y + margin // 2 + up), scale, ink, weight)
+    size, line = label_size(image), _line_width(image)
+    margin, high = max(2, size // 4), min(height, round(size * 1.3))
+    taken: list[tuple[int, int, int]] = []
+    for label, box, color in labels:
+        text = shortened(label, size, width - 2 * margin)
+        if not text:
+            continue
+        wide = min(width, width_of(text, size) + 2 * margin)
+        x1, y1, _, y2 = np.clip(xywh_to_xyxy(box), -2 * line, [width, height] * 2)
+        x = round(min(max(x1 - line / 2, 0), width - wide))
+        rows = range(len(labels) + 1)
+        above, below, inside = y1 - line / 2 - high, y2 + line / 2, y1 + line
+        tops = [
+            *(above - k * high for k in rows),
+            *(below + k * high for k in rows),
+            *(inside + k * high for k in rows),
+        ]
+        whole = [round(y) for y in tops if 0 <= y <= height - high] or [round(min(max(above, 0), height - high))]
+        free = (
+            y for y in whole if all(abs(y - top) >= high or x >= end or x + wide <= begin for top, begin, end in taken)
+        )
+        y = next(free, whole[0])
+        taken.append((y, x, x + wide))
+        image[y : y + high, x : x + wide] = color
+        luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+        write(image, text, (x + margin, y), size, DARK if luminance > 120 else (255, 255, 255))

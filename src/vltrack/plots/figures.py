@@ -28,8 +28,8 @@ from numpy.typing import ArrayLike
 
 from vltrack.core.errors import UsageError
 from vltrack.core.types import Floats
-from vltrack.plots.draw import COLORS, ellipsized
-from vltrack.plots.text import FONT, drawable
+from vltrack.plots.draw import COLORS
+from vltrack.plots.text import FONT, drawable, ellipsized
 
 Shade = tuple[float, float, float]
 

@@ -5,28 +5,49 @@ Colors are RGB. A rendered text is cached, as videos repeat their labels in ever
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib import get_data_path
+from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 
 from vltrack.core.files import printable
 from vltrack.core.types import Image
-from vltrack.plots.draw import ellipsized
 
 FONT = "DejaVu Sans"
-_DPI = 100
 _LONGEST = 200  # characters that are rendered
+
+
+@lru_cache(maxsize=32)
+def _font(size: int, bold: bool) -> FT2Font:
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    font = FT2Font(str(Path(get_data_path(), "fonts", "ttf", name)))
+    font.set_size(size, 72)  # points are pixels
+    return font
 
 
 def drawable(text: str) -> str:
     """The text with characters that the font lacks replaced by squares, and control characters escaped."""
-    font = get_font(findfont(FontProperties(family=FONT)))
+    font = _font(12, False)
     return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))
+
+
+def ellipsized(
+    text: str, room: float, width: Callable[[str], float], cut: Callable[[str, int], str] | None = None
+) -> str:
+    """The text, shortened with an ellipsis until its ``width`` is at most ``room``.
+
+    ``cut`` makes the text that keeps so many characters; default: the first ones.
+    """
+    cut = cut or (lambda text, keep: text[:keep].rstrip() + "\u2026" if keep else "")
+    if width(text) <= room:
+        return text
+    return cut(text, bisect_right(range(1, len(text) + 1), room, key=lambda keep: width(cut(text, keep))))
 
 
 def shortened(text: str, size: int, room: int, bold: bool = False) -> str:
@@ -37,21 +58,24 @@ def shortened(text: str, size: int, room: int, bold: bool = False) -> str:
 @lru_cache(maxsize=1024)
 def mask_of(text: str, size: int, bold: bool = False) -> NDArray[np.float32]:
     """(h, w) coverage in [0, 1] of one line of text; ``h`` depends on ``size`` (pixels of an em) alone."""
-    text = drawable(text)[:_LONGEST]
-    weight = "bold" if bold else "normal"
+    font = _font(size, bold)
+    font.set_text(drawable(text)[:_LONGEST])
+    font.draw_glyphs_to_bitmap(antialiased=True)
+    glyphs = np.asarray(font.get_image(), dtype=np.float32) / 255
     height = round(size * 1.3)
-    width = max(1, round(len(text) * size * 1.1) + size)
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    figure.text(0, 0.27, text, fontsize=size * 72 / _DPI, family=FONT, weight=weight, va="baseline", parse_math=False)
-    alpha = (1 - pixels_of(figure)[:, :, 0] / 255).astype(np.float32)
-    used = np.flatnonzero(alpha.max(axis=0) > 0)
-    mask = alpha[:, : (int(used[-1]) + 1 if used.size else 1)]
+    top = round(height * 0.73) - (glyphs.shape[0] - round(font.get_descent() / 64))  # the base line's row is fixed
+    used = np.flatnonzero(glyphs.max(axis=0, initial=0))
+    mask = np.zeros((height, int(used[-1]) + 1 if used.size else 1), dtype=np.float32)
+    rows = glyphs[max(0, -top) : height - top, : mask.shape[1]]
+    mask[max(0, top) : max(0, top) + len(rows), : rows.shape[1]] = rows
     mask.setflags(write=False)
     return mask
 
 
-def pixels_of(figure: Figure) -> Image:
+def pixels_of(figure: Any) -> Image:
     """A figure of matplotlib as (H, W, 3) RGB uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[:, :, :3].copy()

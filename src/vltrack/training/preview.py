@@ -13,7 +13,8 @@ from torch import Tensor
 from vltrack.core.errors import ModelNotFound
 from vltrack.core.types import Box, Image, Mode, cxcywh_to_xywh, iou_xywh
 from vltrack.models.base import BoxedCrop, Prediction, Views
-from vltrack.plots.draw import Color, put_text, rectangle, shortened
+from vltrack.plots.draw import Color, rectangle
+from vltrack.plots.text import shortened, write
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.training.clips import Clip
 from vltrack.training.data import Batch
@@ -24,7 +25,7 @@ from vltrack.training.rollout import roll
 SAMPLES, FRAMES = 6, 8
 """Samples of a batch, and frames of a clip, that are drawn."""
 TILE, GAP = 208, 4
-_LINE, _FONT, _DARK = 22, 0.45, 40
+_LINE, _LETTERS, _DARK = 22, 13, 40
 _GREEN, _RED, _WHITE = (64, 224, 96), (255, 64, 64), (235, 235, 235)
 
 
@@ -140,5 +141,5 @@ def _padded(row: Image, width: int) -> Image:
 
 def _text(text: str, width: int) -> Image:
     line = np.full((_LINE, width, 3), _DARK, dtype=np.uint8)
-    put_text(line, shortened(text, _FONT, 1, width - 8), (4, _LINE - 7), _FONT, _WHITE)
+    write(line, shortened(text, _LETTERS, width - 8), (4, (_LINE - _LETTERS) // 2), _LETTERS, _WHITE)
     return line
