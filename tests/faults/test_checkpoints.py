@@ -96,6 +96,9 @@ def test_every_flipped_bit_is_noticed(path: Path) -> None:
         with pytest.raises(CheckpointCorrupt, match=r"sha256 .*[0-9a-f]{12}.*[0-9a-f]{12}") as caught:
             store.load(path)
         assert caught.value.exit_code == 5
+    path.with_suffix(".json").unlink()  # the card in the file does not vouch for it either
+    with pytest.raises(CheckpointCorrupt, match=r"weights\.json"):
+        store.load(path)
 
 
 @pytest.mark.fault("C05")
@@ -133,6 +136,19 @@ def test_a_damaged_card_is_refused(path: Path, card: bytes) -> None:
 
 @pytest.mark.fault("C05")
 def test_a_missing_card_is_named(path: Path) -> None:
+    save_file(load_file(path), path)  # without the copy in the file
+    path.with_suffix(".json").unlink()
+    with pytest.raises(CheckpointCorrupt, match=r"weights\.json"):
+        store.load(path)
+
+
+@pytest.mark.fault("C05")
+@pytest.mark.parametrize("card", ["{", "[]", "[" * 200_000, None, 3], ids=["no JSON", "list", "deep", "null", "number"])
+def test_a_damaged_copy_of_the_card_is_refused(path: Path, card: object) -> None:
+    """Sealed, as only a hostile file is."""
+    header = json.dumps({"__metadata__": {"seal": "0" * 64, "card": card}}, separators=(",", ":")).encode()
+    data = len(header).to_bytes(8, "little") + header
+    path.write_bytes(data.replace(b"0" * 64, cards.sealed(data), 1))
     path.with_suffix(".json").unlink()
     with pytest.raises(CheckpointCorrupt, match=r"weights\.json"):
         store.load(path)
@@ -256,14 +272,14 @@ def test_another_format_is_refused(path: Path, number: int) -> None:
 @pytest.mark.fault("C11")
 def test_a_file_that_changes_while_it_is_read(path: Path, monkeypatch) -> None:
     """What was checked is what is used: the file is read once."""
-    real = store.sha256_bytes
+    real = store.read_card
 
-    def then_overwrite(data: bytes) -> str:
+    def overwritten(card_path: Path, data: bytes) -> dict[str, Any]:
         path.write_bytes(b"something else")
-        return real(data)
+        return real(card_path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "sha256_bytes", then_overwrite)
+        patch.setattr(store, "read_card", overwritten)
         model, _ = store.load(path)
     assert float(model.state_dict()["cls_token"].abs().sum()) > 0
     with pytest.raises(CheckpointCorrupt, match="sha256"):
@@ -272,14 +288,14 @@ def test_a_file_that_changes_while_it_is_read(path: Path, monkeypatch) -> None:
 
 @pytest.mark.fault("C11")
 def test_a_file_that_vanishes_while_it_is_read(path: Path, monkeypatch) -> None:
-    real = store.read_card
+    real = store.find_file
 
-    def then_delete(card_path: Path) -> dict[str, Any]:
-        card = real(card_path)
+    def then_delete(name: Path) -> Path:
+        found = real(name)
         path.unlink()
-        return card
+        return found
 
-    monkeypatch.setattr(store, "read_card", then_delete)
+    monkeypatch.setattr(store, "find_file", then_delete)
     with pytest.raises(CheckpointCorrupt, match=r"weights\.safetensors"):
         store.load(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ INIT = "init.safetensors"
 """Of a training run's folder: what published files set before the first step, with a card."""
 _CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}
 _CARD_BYTES = 1 << 20
+HEADER = b'{"__metadata__":{"seal":"'
+"""Begin of the header of a file that holds a copy of its card; 64 digits follow, the file's sha256 with zeros there."""
 _BINDING = ("format", "tracker", "size", "config", "vocabulary_sha256", "modes")
 
 
@@ -99,34 +102,81 @@ def find_file(name_or_path: str | Path) -> Path:
     return packaged
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """Return the card of a .safetensors file: the JSON next to it.
+def read_card(path: Path, data: bytes | None = None) -> dict[str, Any]:
+    """Return the card of a .safetensors file after checking the file's sha256.
+
+    It is the JSON next to the file; where that is missing or of another file, as after a kill between two renames,
+    the copy that ``store.save`` puts into the file.
+
+    Args:
+        path: the file.
+        data: its bytes, where they are in memory.
 
     Raises:
-        CheckpointCorrupt: it is missing or not a card.
+        CheckpointCorrupt: no card, or not the card of this file.
         CheckpointVersion: a newer vltrack wrote it.
     """
+    try:
+        actual = sha256_of(path) if data is None else sha256_bytes(data)
+        card = _card_beside(path)
+        if card is None or card["sha256"] != actual:
+            inside = _card_inside(path.read_bytes() if data is None else data)
+            card = inside | {"sha256": actual} if inside else card
+    except OSError as error:
+        raise CheckpointCorrupt(f"Cannot read {path} or its card: {error.strerror}.") from None
+    if card is None:
+        raise CheckpointCorrupt(f"{path} has no card ({path.stem}.json) next to it.", hint="Copy both files together.")
+    if not 1 <= card["format"] <= FORMAT:
+        raise CheckpointVersion(
+            f"{path} has format {card['format']}; this vltrack reads up to {FORMAT}.", hint="Update vltrack."
+        )
+    if actual != card["sha256"]:
+        raise CheckpointCorrupt(
+            f"{path} is damaged: sha256 is {actual[:12]}..., its card says {card['sha256'][:12]}...",
+            hint="Copy or download the file again.",
+        )
+    return card
+
+
+def _card_beside(path: Path) -> dict[str, Any] | None:
     card_path = path.with_suffix(".json")
     try:
         with card_path.open("rb") as file:
             text = file.read(_CARD_BYTES + 1)
     except FileNotFoundError:
-        raise CheckpointCorrupt(
-            f"{path} has no card ({card_path.name}) next to it.", hint="Copy both files together."
-        ) from None
-    except OSError as error:
-        raise CheckpointCorrupt(f"Cannot read {card_path}: {error.strerror}.") from None
+        return None
+    if (card := _parsed(text)) is None:
+        raise CheckpointCorrupt(f"{card_path} is not a card of vltrack weights.", hint="Copy the file again.")
+    return card
+
+
+def _parsed(text: str | bytes) -> dict[str, Any] | None:
     try:
         card = json.loads(text) if len(text) <= _CARD_BYTES else None
     except (ValueError, RecursionError):
-        card = None
-    if not isinstance(card, dict) or any(type(card.get(k)) is not kind for k, kind in _CARD_KEYS.items()):
-        raise CheckpointCorrupt(f"{card_path} is not a card of vltrack weights.", hint="Copy the file again.")
-    if not 1 <= card["format"] <= FORMAT:
-        raise CheckpointVersion(
-            f"{path} has format {card['format']}; this vltrack reads up to {FORMAT}.", hint="Update vltrack."
-        )
-    return card
+        return None
+    fits = isinstance(card, dict) and all(type(card.get(k)) is kind for k, kind in _CARD_KEYS.items())
+    return card if fits else None
+
+
+def _card_inside(data: bytes) -> dict[str, Any] | None:
+    """The copy of the card, if the file has one and is as it was written."""
+    at = 8 + len(HEADER)
+    end, size = at + 64, int.from_bytes(data[:8], "little")
+    if data[8:at] != HEADER or sealed(data[:at], b"0" * 64, memoryview(data)[end:]) != data[at:end]:
+        return None
+    try:
+        return _parsed(json.loads(data[8 : 8 + size])["__metadata__"]["card"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+
+
+def sealed(*pieces: bytes | memoryview) -> bytes:
+    """Return the sha256 of a file, whose ``seal`` is still zeros, as it is written there."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest().encode()
 
 
 def modes_of(card: Mapping[str, Any]) -> tuple[str, ...]:
@@ -137,15 +187,6 @@ def modes_of(card: Mapping[str, Any]) -> tuple[str, ...]:
     known = MODELS.get(card.get("tracker", ""))
     modes = ("nl", "bbox", "nlbbox") if known is None else known.modes_of(card["size"])
     return tuple(mode for mode in modes if mode in card.get("modes", modes))
-
-
-def check_sha256(path: Path, actual: str, card: dict[str, Any]) -> None:
-    """Raise ``CheckpointCorrupt`` if a file's sha256 is not the one on its card."""
-    if actual != card["sha256"]:
-        raise CheckpointCorrupt(
-            f"{path} is damaged: sha256 is {actual[:12]}..., its card says {card['sha256'][:12]}...",
-            hint="Copy or download the file again.",
-        )
 
 
 def check_complete(path: Path, card: dict[str, Any]) -> None:
@@ -168,8 +209,6 @@ def find_weights(name_or_path: str | Path) -> Weights:
     """
     path = find_file(name_or_path)
     card = read_card(path)
-    sha256 = sha256_of(path)
-    check_sha256(path, sha256, card)
     check_complete(path, card)
     known = MODELS.get(card["tracker"])
     if known is None or card["size"] not in known.sizes:
@@ -179,7 +218,7 @@ def find_weights(name_or_path: str | Path) -> Weights:
         name=path.stem,
         tracker=known.name,
         size=card["size"],
-        sha256=sha256,
+        sha256=card["sha256"],
         config_sha256=sha256_bytes(json.dumps({key: card.get(key) for key in _BINDING}).encode()),
         modes=modes_of(card),
     )

@@ -19,7 +19,7 @@ from safetensors.torch import load as load_bytes
 from torch import Tensor
 
 from vltrack.checkpoints import cards
-from vltrack.checkpoints.cards import FORMAT, check_complete, check_sha256, find_file, read_card
+from vltrack.checkpoints.cards import FORMAT, check_complete, find_file, read_card, sealed
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,
@@ -29,7 +29,7 @@ from vltrack.core.errors import (
     TokenizerMismatch,
     UsageError,
 )
-from vltrack.core.files import atomic_path, sha256_bytes
+from vltrack.core.files import atomic_path
 from vltrack.models import MODELS, ModelCard, build, config_of
 from vltrack.models.grounder import Grounder, GrounderConfig
 
@@ -50,8 +50,8 @@ _KINDS = {
 def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False) -> None:
     """Write ``path`` (.safetensors) and its card next to it.
 
-    Both files are complete before either gets its name; a stop in between leaves a card that does not fit,
-    which ``load`` refuses.
+    A stop at any point leaves the old weights or the new ones, each with its card: the file holds a copy of it,
+    which counts while the card next to it is of another file.
 
     Args:
         path: the .safetensors file.
@@ -70,26 +70,28 @@ def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any
     tensors = {k: _stored(v, half) for k, v in model.state_dict().items()}
     _check_finite(tensors, path)
     _remove_leftovers(path)
+    record = {
+        "format": FORMAT,
+        "tracker": tracker,
+        "size": size,
+        "sha256": "",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "config": dataclasses.asdict(model.config),
+        **card,
+    }
     with atomic_path(path.with_suffix(".json")) as card_part, atomic_path(path) as data_part:
-        record = {
-            "format": FORMAT,
-            "tracker": tracker,
-            "size": size,
-            "sha256": _write(tensors, data_part),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "config": dataclasses.asdict(model.config),
-            **card,
-        }
+        record["sha256"] = _write(tensors, data_part, json.dumps(record))
         card_part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _write(tensors: dict[str, Tensor], path: Path) -> str:
-    """Write a safetensors file tensor by tensor and return its sha256.
+def _write(tensors: dict[str, Tensor], path: Path, card: str) -> str:
+    """Write a safetensors file tensor by tensor, with a copy of its card, and return its sha256.
 
     The library's own function may copy all tensors twice, and replaces ``path`` by another file.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header, at = {}, 0
+    header: dict[str, Any] = {"__metadata__": {"seal": "0" * 64, "card": card}}
+    at = 0
     for name in order:
         tensor = tensors[name]
         end = at + tensor.numel() * tensor.element_size()
@@ -97,10 +99,12 @@ def _write(tensors: dict[str, Tensor], path: Path) -> str:
         at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    head = memoryview(len(text).to_bytes(8, "little") + text)
+    head = len(text).to_bytes(8, "little") + text
+    seal = sealed(head, *(_bytes_of(tensors[name]) for name in order))
+    head = head.replace(b"0" * 64, seal, 1)
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for piece in (head, *(_bytes_of(tensors[name]) for name in order)):
+        for piece in (memoryview(head), *(_bytes_of(tensors[name]) for name in order)):
             file.write(piece)
             digest.update(piece)
     return digest.hexdigest()
@@ -167,15 +171,14 @@ def load_grounder(path: Path = cards.PACKAGED / "grounder-tiny.safetensors") -> 
 
 def _verified(path: Path, *, start: bool = False) -> tuple[dict[str, Any], bytes]:
     """The card of a checkpoint and its bytes, whose checksum is the card's."""
-    card = read_card(path)
-    if not start:
-        check_complete(path, card)
     # Read once: the bytes that are checked are those that are used, even if the file changes meanwhile.
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
-    check_sha256(path, sha256_bytes(data), card)
+    card = read_card(path, data)
+    if not start:
+        check_complete(path, card)
     return card, data
 
 
