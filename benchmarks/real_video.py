@@ -4,7 +4,7 @@ Everything (sets up the peers' environment if need be), a quick look at other we
 
     python benchmarks/real_video.py --out benchmarks/results
     python benchmarks/real_video.py --trackers bbox --weights w.safetensors --sequences otb_Dog tld_david
-    python benchmarks/real_video.py --only ours --weights litetrack-tiny aitrack-tiny --out benchmarks/results
+    python benchmarks/real_video.py --only ours --weights litetrack-tiny aitrack-tiny --out benchmarks/results --record
 
 The trackers run in child processes. Data: benchmarks/README.md. Scores: ``vltrack.metrics.success``. Speed:
 milliseconds of ``update`` only; each sequence is given to all trackers in turn, so that other load on the
@@ -42,6 +42,7 @@ from vltrack.metrics.success import success
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
+FIGURES = REPOSITORY / "src" / "vltrack" / "models" / "figures.json"
 PEERS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "NanoTrack v2"}
 OURS = {"bbox": "ours, box", "nlbbox": "ours, box + sentence", "nl": "ours, sentence"}
 CHOICES = PEERS | OURS
@@ -87,6 +88,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer-python", type=Path, help="interpreter with opencv-contrib (default: set one up)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each tracker")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write a dated Markdown and JSON file there")
+    parser.add_argument("--record", action="store_true", help="write the means to what `vltrack models` shows")
     options = parser.parse_args()
     if options.only:
         kept = OURS if options.only == "ours" else PEERS
@@ -298,6 +300,29 @@ def write(folder: Path, facts: dict[str, Any], text: str, results: list[Result])
     say(f"written: {report}.md and .json")
 
 
+def record(facts: dict[str, Any], shown: list[Column], results: list[Result]) -> None:
+    """Replace the measured figures of these weights and modes in ``models/figures.json``."""
+    starts = {"bbox": "box", "nlbbox": "box and text", "nl": "text"}
+    fresh = {}
+    for column in shown:
+        own = [result for result in results if result.tracker == column.name]
+        means = {name: 100 * statistics.fmean(getattr(r, name) for r in own) for name in ("auc", "sr50")}
+        if column.weights:
+            fresh[stem(column.weights), starts[column.mode]] = {
+                "model": stem(column.weights),
+                "from": starts[column.mode],
+                "data": f"{len(own)} targets of real video",
+                "values": {"AUC": round(means["auc"], 1), "SR0.5": round(means["sr50"], 1)},
+                "by": "measured",
+                "source": f"benchmarks/real_video.py, {facts['date'][:10]}, validation data",
+                "sha256": sha256_of(find_file(column.weights)),
+            }
+    old = json.loads(FIGURES.read_text(encoding="utf-8"))
+    kept = [one for one in old if one["by"] != "measured" or (one["model"], one["from"]) not in fresh]
+    lines = [json.dumps(one, ensure_ascii=False) for one in [*kept, *fresh.values()]]
+    write_text(FIGURES, "[\n " + ",\n ".join(lines) + "\n]\n")
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -321,6 +346,8 @@ def main() -> int:
     say(f"{len(sequences)} targets, {time.monotonic() - begin:.0f} s")
     if options.out:
         write(options.out, facts, text, results)
+    if options.record:
+        record(facts, shown, results)
     text_only = {column.name for column in shown if column.mode == "nl"}
     return int(any(result.note and result.tracker not in text_only for result in results))
 

@@ -14,6 +14,7 @@ from vltrack.api import doctor
 from vltrack.api.inputs import check_model
 from vltrack.checkpoints.cards import model_names
 from vltrack.core.errors import ModelNotFound
+from vltrack.core.files import sha256_of
 from vltrack.core.track import Track
 from vltrack.core.types import iou_xywh
 from vltrack.models import MODELS
@@ -135,7 +136,7 @@ def test_doctor_says_what_to_do(command, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_every_size_is_a_line_and_every_tracker_a_note(command) -> None:
     done = command("models").ends(0)
-    table, *notes = done.out.split("\n\n")
+    table, *notes, _ = done.out.split("\n\n")
     lines = table.splitlines()
     assert lines[0].split()[:5] == ["name", "year", "modes", "weights", "parameters"]
     assert [line.split()[0] for line in lines[1:]] == list(model_names())
@@ -151,14 +152,14 @@ def test_every_size_is_a_line_and_every_tracker_a_note(command) -> None:
 def test_lines_fit_the_terminal(command, monkeypatch: pytest.MonkeyPatch) -> None:
     for columns, most in ((70, 70), (40, 60), (500, 110)):
         monkeypatch.setenv("COLUMNS", str(columns))
-        notes = command("models").out.partition("\n\n")[2].splitlines()
+        notes = command("models").out.partition("\n\n")[2].rpartition("\n\n")[0].splitlines()
         assert max(len(line) for line in notes) <= most
 
 
 def test_json_has_all_fields_for_every_size(command) -> None:
     rows = [json.loads(line) for line in command("models", "--json").out.splitlines()]
     assert [row["name"] for row in rows] == list(model_names())
-    texts = {"name", "tracker", "paper", "year", "modes", "size", "weights", "claims", "ours"}
+    texts = {"name", "tracker", "paper", "year", "modes", "size", "weights", "claims", "ours", "figures"}
     counts = {"parameters", "parameters_trained", "parameters_running", "multiplications"}
     assert all(row.keys() == texts | counts for row in rows)
 
@@ -180,6 +181,20 @@ def test_counts_are_columns_of_the_table(command) -> None:
 def test_a_size_that_nobody_counted_is_listed(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.json, "loads", lambda text: {})
     assert command("models", "litetrack-tiny").out.splitlines()[1].split()[-5:] == ["-"] * 5
+
+
+def test_figures_are_published_ones_or_measured_with_the_weights_that_ship(command) -> None:
+    rows = [json.loads(line) for line in command("models", "--json").out.splitlines()]
+    figures = [figure for row in rows for figure in row["figures"]]
+    assert {figure["model"] for figure in figures} <= set(model_names())
+    assert all(figure["source"] and 0 < value < 100 for figure in figures for value in figure["values"].values())
+    for row in rows:
+        for figure in row["figures"]:
+            measured = "real_video.py" in figure["source"]
+            assert (figure["by"], row["size"] == "tiny") == (("measured", True) if measured else ("published", False))
+            assert not measured or figure["sha256"] == sha256_of(Path(row["weights"])), "record them again"
+    line = next(line for line in command("models", "aitrack").out.splitlines() if "TNL2K" in line)
+    assert line.split()[:6] == ["aitrack-base", "box", "TNL2K", "AUC", "57.5", "P"]
 
 
 def test_only_what_is_asked_for(command) -> None:

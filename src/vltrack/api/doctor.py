@@ -189,6 +189,7 @@ def list_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
         if name not in known:
             raise ModelNotFound(f"No model is called {printable(name)!r}.", hint=did_you_mean(name, known))
     counts = json.loads((files("vltrack.models") / "counted.json").read_text(encoding="utf-8"))
+    figures = json.loads((files("vltrack.models") / "figures.json").read_text(encoding="utf-8"))
     sizes = [(card, size, f"{card.name}-{size}") for card in MODELS.values() for size in card.sizes]
     return [
         {
@@ -202,6 +203,7 @@ def list_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
             **{key: counts.get(name, {}).get(counted) for key, counted in _COUNTS.items()},
             "claims": card.claims,
             "ours": card.ours,
+            "figures": [figure for figure in figures if figure["model"] == name],
         }
         for card, size, name in sizes
         if not names or name in names or card.name in names

@@ -339,7 +339,7 @@ LEGEND = (
 
 
 def model_lines(rows: Sequence[Summary]) -> Iterator[str]:
-    """Yield the table of models, then paper, claims and what is ours of each, as wide as the terminal."""
+    """Yield the table of models, then paper, claims and what is ours of each, then figures."""
     cells = [list(_HEADS.values())]
     for row in rows:
         values = {**row, **(row["multiplications"] or {})}
@@ -351,6 +351,13 @@ def model_lines(rows: Sequence[Summary]) -> Iterator[str]:
         yield f"{row['tracker']} ({row['year']})"
         for head in ("paper", "claims", "ours"):
             yield from textwrap.wrap(row[head], width, initial_indent=f"  {head:<8}", subsequent_indent=" " * 10)
+    cells = [["accuracy in %", "start", "data", "", "by", "source"]]
+    for one in (figure for row in rows for figure in row["figures"]):
+        values = " ".join(f"{name} {value:.1f}" for name, value in one["values"].items())
+        cells.append([one["model"], one["from"], one["data"], values, one["by"], one["source"]])
+    if len(cells) > 1:
+        yield ""
+        yield from aligned(cells, names=6)
 
 
 def _model_cell(key: str, value: Any) -> str:
