@@ -5,8 +5,10 @@ Color and bars only where standard error is a terminal and ``NO_COLOR`` is not s
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vltrack.api.reporter import Bar, Reporter
 from vltrack.core.errors import VltrackError
-from vltrack.core.files import as_resource_error, printable
+from vltrack.core.files import as_resource_error, cache_folder, printable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -75,9 +77,50 @@ def finish(run: Callable[[], T], show: Callable[[T], None]) -> None:
 
 
 class PipeClosed(VltrackError):
-    """The reader of standard output went away."""
+    """The reader of an output went away."""
 
     exit_code = EXIT_PIPE_CLOSED
+
+
+class Output(io.TextIOWrapper):
+    """Standard output or standard error of the process, with errors of ours.
+
+    Raises ``PipeClosed`` where the reader went away, and ``ResourceError`` where standard output cannot be written;
+    what cannot be written to standard error is dropped.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        before = sys.stdout if descriptor == 1 else sys.stderr
+        super().__init__(
+            open(descriptor, "wb", closefd=False),  # noqa: SIM115 - as long as the process
+            encoding=before.encoding,
+            errors="backslashreplace" if before.errors == "strict" else before.errors,
+            line_buffering=before.isatty(),
+        )
+
+    def write(self, text: str) -> int:
+        """Write as a text stream does."""
+        with self._errors():
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as a text stream does."""
+        with self._errors():
+            super().flush()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # The buffer can go nowhere; without this the interpreter reports the same error again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            name = "standard output" if self.fileno() == 1 else "standard error"
+            if isinstance(error, BrokenPipeError):
+                raise PipeClosed(f"The reader of {name} went away.") from error
+            if self.fileno() == 1:
+                raise as_resource_error(error, Path(name)) from error
 
 
 class Console(Reporter):
@@ -112,7 +155,7 @@ class Console(Reporter):
         return _terminal_bar(label, total) if sys.stderr.isatty() else nullcontext(_LineBar())
 
     def steps(self, steps: Mapping[str, Step]) -> None:
-        """Print one row per target. Raises ``PipeClosed``, or ``ResourceError`` where the disk is full."""
+        """Print one row per target."""
         if not self._rows:
             return
         from vltrack.api.outputs import csv_line, safe_cell, step_row
@@ -128,15 +171,8 @@ class Console(Reporter):
             lines.append(
                 json.dumps(row, ensure_ascii=False, allow_nan=False) if self.as_json else csv_line(row.values())
             )
-        try:
-            sys.stdout.write("\n".join(lines) + "\n")
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            # The buffer can go nowhere; without this the interpreter reports the same error again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise PipeClosed("The reader of standard output went away.") from error
-        except OSError as error:
-            raise as_resource_error(error, Path("standard output")) from error
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
 
     def summary(self, record: Mapping[str, Any]) -> None:
         """Print the counts of ``track``: a line for people; with JSON and without rows also an object."""
@@ -212,15 +248,30 @@ def report_error(error: VltrackError, *, as_json: bool = False, debug: bool = Fa
 
 
 def write_crash_report(error: BaseException) -> Path:
-    """Write version, command line and trace of a bug to a file in the temporary folder; return its path."""
+    """Write version, command line and trace of a bug to a file that only its owner reads; return its path.
+
+    Into ``crashes`` in the cache folder, else into the temporary folder. Addresses lose user name and password.
+    """
     import platform
 
     from vltrack import __version__
 
     name = f"vltrack-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    path = Path(tempfile.gettempdir()) / name
     head = f"vltrack {__version__}, Python {platform.python_version()}, {platform.platform()}"
     command = "command: " + " ".join(map(printable, sys.argv))
-    text = "\n".join([head, command, "", *traceback.format_exception(error)])
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    text = without_passwords("\n".join([head, command, "", *traceback.format_exception(error)]))
+    try:
+        path = cache_folder() / "crashes" / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except (OSError, VltrackError):
+        path = Path(tempfile.mkdtemp(prefix="vltrack-")) / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
     return path
+
+
+def without_passwords(text: str) -> str:
+    """Return the text with the user name and password of every address in it replaced by ``***``."""
+    return re.sub(r"://\S*@", "://***@", text)

@@ -10,17 +10,25 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
 from types import FrameType, TracebackType
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer import Option
+from typer.core import TyperGroup
 
 from vltrack import __version__
 from vltrack.api.reporter import Interrupted, Terminated
 from vltrack.cli import datasets, evaluate, find, models, track
-from vltrack.cli.console import EXIT_INTERRUPTED, EXIT_TERMINATED, report_error, say, write_crash_report
+from vltrack.cli.console import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    Output,
+    report_error,
+    say,
+    without_passwords,
+    write_crash_report,
+)
 from vltrack.core.errors import ResourceError, UsageError, VltrackError
 from vltrack.core.files import printable
 from vltrack.core.rank import silence_torch
@@ -31,6 +39,18 @@ from vltrack.core.threads import wait_passively
 _CommandLineError: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
+
+
+class _Verbs(TyperGroup):
+    """The verbs, with their own end after Ctrl-C or SIGTERM; typer would exit with 130 for both."""
+
+    def invoke(self, context: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(_interrupted(stop)) from stop
+
 
 EPILOG = """
 \b
@@ -82,6 +102,7 @@ def build() -> typer.Typer:
     """Return the command with all its verbs."""
     app = typer.Typer(
         name="vltrack",
+        cls=_Verbs,
         epilog=EPILOG,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # plain help: rich costs a tenth of a second
@@ -89,7 +110,7 @@ def build() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name, verb in COMMANDS.items():
-        app.command(name)(_interruptible(verb))
+        app.command(name)(verb)
     for name, group in GROUPS.items():
         app.add_typer(group, name=name)
     return app
@@ -119,19 +140,6 @@ def main(words: Sequence[str]) -> int:
         return _interrupted(stop)
 
 
-def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
-    """Return the verb with its own end after Ctrl-C or SIGTERM; typer would exit with 130 for both."""
-
-    @wraps(verb)
-    def run(*arguments: Any, **options: Any) -> None:
-        try:
-            verb(*arguments, **options)
-        except KeyboardInterrupt as stop:
-            raise typer.Exit(_interrupted(stop)) from stop
-
-    return run
-
-
 def _interrupted(stop: BaseException) -> int:
     """Print what is kept and return the exit code."""
     say(str(stop) if isinstance(stop, Interrupted) else "interrupted.")
@@ -145,23 +153,33 @@ def _sentence(error: Exception) -> str:
     return text if text.endswith((".", "?", "!")) else text + "."
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
-
-
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write a crash report for a bug and print one line; the interpreter then exits with 1."""
     path = write_crash_report(error)
     as_json, debug = "--json" in sys.argv, "--debug" in sys.argv
-    bug = VltrackError(
-        f"Internal error: {kind.__name__}: {printable(str(error))[:200]}.", hint=f"Please report it with {path}."
-    )
+    said = without_passwords(printable(str(error)))[:200]
+    bug = VltrackError(f"Internal error: {kind.__name__}: {said}.", hint=f"Please report it with {path}.")
     bug.__cause__ = error
     report_error(bug, as_json=as_json, debug=debug)
 
 
 def run() -> NoReturn:
     """Run the ``vltrack`` command."""
+    sys.stdout, sys.stderr = Output(1), Output(2)
     sys.excepthook = _crash
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(main(sys.argv[1:]))
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _stop)
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except VltrackError as error:
+        code = report_error(error)
+    except KeyboardInterrupt as stop:
+        code = _interrupted(stop)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to be kept
+    sys.exit(code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

@@ -1,7 +1,8 @@
-"""Child processes: how one ended, the error that one reported, and ending one within a deadline."""
+"""Standard streams that exist; how a child process ended, the error it reported, and ending it within a deadline."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from multiprocessing.process import BaseProcess
@@ -11,6 +12,18 @@ from vltrack.core.errors import VltrackError
 
 REAP_SECONDS = 5.0
 """A killed process that is still there after this is stuck in the kernel; the system reaps it later."""
+
+
+def open_standard_streams() -> None:
+    """Open the null device where standard input, output or error is closed, as under some daemons.
+
+    Else the next file that is opened becomes that stream, and is lost where a child process gets its own.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def signal_name(code: int | None) -> str:

@@ -23,7 +23,7 @@ from multiprocessing.context import SpawnProcess
 from typing import TYPE_CHECKING, Any, cast
 
 from vltrack.core.errors import ResourceError, VltrackError
-from vltrack.core.process import describe_exit, kill, reported_error, signal_name
+from vltrack.core.process import describe_exit, kill, open_standard_streams, reported_error, signal_name
 from vltrack.core.threads import ONE_THREAD, PASSIVE
 
 if TYPE_CHECKING:
@@ -320,6 +320,7 @@ class LocalPool:
             self._dismiss(worker)
 
     def _spawn(self) -> _Worker:
+        open_standard_streams()
         context = multiprocessing.get_context("spawn")
         tasks_out, tasks_in = context.Pipe(duplex=False)
         reports_out, reports_in = context.Pipe(duplex=False)

@@ -32,7 +32,7 @@ from vltrack.core.errors import (
     VideoUnreadable,
     VltrackError,
 )
-from vltrack.core.process import describe_exit, kill, reported_error
+from vltrack.core.process import describe_exit, kill, open_standard_streams, reported_error
 from vltrack.core.threads import ONE_THREAD
 from vltrack.core.types import Frame
 from vltrack.video.base import DEFAULT_LIMITS, WHOLE, FrameSlice, FrameSource, Kind, Limits, ReadReport, SourceInfo
@@ -64,6 +64,7 @@ class DecoderProcess:
     def __init__(self, job: dict[str, Any], *, name: str, limits: Limits, media: int | None = None) -> None:
         self.name = name
         self._timeout_s = limits.frame_timeout_s
+        open_standard_streams()
         self._ring = Ring.create(limits.max_pixels)
         self._stderr, stderr = os.pipe()
         for descriptor in (self._stderr, stderr):

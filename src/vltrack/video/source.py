@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vltrack.core.errors import ResourceError, VideoForbiddenFormat, VideoNotFound, VideoUnreadable
 from vltrack.core.files import printable
+from vltrack.core.process import open_standard_streams
 from vltrack.video.base import (
     CONTAINERS,
     DEFAULT_LIMITS,
@@ -96,6 +97,7 @@ def open_source(
     """
     if sys.platform == "win32":
         raise ResourceError("Frames cannot be read on Windows.", hint="Use Linux, macOS or WSL.")
+    open_standard_streams()
     options: dict[str, Any] = {
         "frames": FrameSlice(start=start, end=end, stride=stride),
         "limits": limits or DEFAULT_LIMITS,
