@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from video_samples import number_of, numbered_image, read, write_video
@@ -63,6 +66,39 @@ def test_containers_with_poor_or_no_time(tmp_path: Path, name: str) -> None:
     assert all(abs(n - k) <= 3 for k, n in enumerate(_numbers(frames)))
 
 
+@pytest.mark.fault("V10")
+@pytest.mark.parametrize("name", ["a.ts", "a.m2ts", "a.flv", "a.mkv", "a.mp4"])
+@pytest.mark.parametrize("first", [0, 95_443_000])  # the second is where the 33 bits of MPEG's clock end
+def test_uneven_time_is_the_same_in_every_container(tmp_path: Path, name: str, first: int) -> None:
+    if first and not name.endswith("ts"):
+        pytest.skip("no counter of 33 bits")
+    times = [*range(0, 440, 40), 600, 620, 1100, 1140, 1180, *range(1500, 1740, 40), 2900]
+    path = write_video(tmp_path / name, len(times), milliseconds=[first + t for t in times], options={"bf": "2"})
+    _, frames = _read(path)
+    assert [f.seconds for f in frames] == [pytest.approx(t / 1000, abs=0.0011) for t in times]
+
+
+@pytest.mark.fault("V10")
+@pytest.mark.parametrize("offset", [60_000, 2_400, 1_000, -60_000])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.ts", "libx264"), ("a.m2ts", "libx264"), ("a.ts", "mpeg2video"), ("a.vob", "mpeg2video")]
+)
+def test_joined_streams_have_their_own_frames_only(tmp_path: Path, name: str, codec: str, offset: int) -> None:
+    """Pieces whose stamps jump ahead, overlap or begin again: no row is invented, time rises."""
+    parts = []
+    for first in (max(0, -offset), max(0, offset)):
+        times = [first + 40 * k for k in range(60)]
+        parts.append(write_video(tmp_path / name, 60, codec=codec, milliseconds=times, options={"g": "12"}))
+        parts[-1] = parts[-1].rename(tmp_path / f"{len(parts)}{parts[-1].suffix}")
+    (tmp_path / name).write_bytes(b"".join(part.read_bytes() for part in parts))
+    _, frames = _read(tmp_path / name)
+    assert len(frames) == 120
+    assert all(abs(n - k % 60) <= 3 for k, n in enumerate(_numbers(frames)))
+    assert all(a.seconds < b.seconds for a, b in pairwise(frames))
+    longest = max(b.seconds - a.seconds for a, b in pairwise(frames))
+    assert longest == pytest.approx(57.64, abs=0.6) if offset == 60_000 else longest < 0.09
+
+
 def _quarters(width: int = 160, height: int = 96) -> NDArray[np.uint8]:
     """Red, green, blue, white in reading order."""
     image = np.zeros((height, width, 3), np.uint8)
@@ -109,6 +145,54 @@ def test_rotation_is_applied_before_everything(tmp_path: Path, turn: str) -> Non
     assert info.mirrored == (turn in ("mirrored", "upside down", "transposed"))
 
 
+def _exif(orientation: int) -> bytes:
+    """A TIFF structure with one entry."""
+    return b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def _with_exif(suffix: str, image: NDArray[np.uint8], orientation: int) -> bytes:
+    data, exif = cv2.imencode(suffix, image[..., ::-1])[1].tobytes(), _exif(orientation)
+    if suffix == ".png":
+        body = b"eXIf" + exif
+        return data[:33] + struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body)) + data[33:]
+    exif = b"Exif\0\0" + exif
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+@pytest.mark.fault("V11")
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("name", ["stream", "a.mov", "a.mkv", "a.avi", "folder"])
+def test_exif_of_frames_is_applied_per_frame(tmp_path: Path, suffix: str, name: str) -> None:
+    """Image files copied into a video: the orientation is that of an image folder, other entries do no harm."""
+    image = _quarters(64, 48)
+    files = [_with_exif(suffix, image, orientation) for orientation in range(1, 9)]
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+        for number, data in enumerate(files):
+            (path / f"{number}{suffix}").write_bytes(data)
+    elif name == "stream":
+        path.write_bytes(b"".join(files))
+    else:
+        with av.open(str(path), "w", format="matroska" if (suffix, name) == (".png", "a.mkv") else None) as out:
+            if (suffix, name) == (".png", "a.mkv"):
+                pytest.skip("Matroska holds no PNG")
+            stream = out.add_stream("png" if suffix == ".png" else "mjpeg", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24" if suffix == ".png" else "yuvj420p"
+            for number, data in enumerate(files):
+                packet = av.Packet(data)
+                packet.stream, packet.pts, packet.dts, packet.duration = stream, number, number, 1
+                packet.time_base = Fraction(1, 25)
+                out.mux(packet)
+    _, frames = _read(path)
+    t = image.transpose(1, 0, 2)
+    shown = [image, image[:, ::-1], image[::-1, ::-1], image[::-1], t, t[:, ::-1], t[::-1, ::-1], t[::-1]]
+    for frame, wanted in zip(frames, shown, strict=True):
+        assert frame.image is not None
+        assert frame.image.shape == wanted.shape
+        assert np.abs(frame.image.astype(int) - wanted).mean() < 8
+
+
 @pytest.mark.fault("V12")
 def test_pixels_that_are_not_square_are_reported_not_scaled(tmp_path: Path) -> None:
     wide = Fraction(16, 11)
@@ -118,6 +202,8 @@ def test_pixels_that_are_not_square_are_reported_not_scaled(tmp_path: Path) -> N
     assert frames[0].image.shape == (120, 160, 3)
     turned, _ = _read(write_video(tmp_path / "b.mp4", 3, sample_aspect=wide, rotation=90))
     assert turned.sample_aspect == pytest.approx(11 / 16, abs=0.001)
+    source, _ = read(tmp_path / "a.mp4")
+    assert "not square (sample aspect 1.455)" in source.report.warnings[0]
 
 
 @pytest.mark.fault("V13")
@@ -169,6 +255,30 @@ def test_colors_follow_matrix_range_and_depth(matrix: str, full: bool, pix_fmt: 
         image = rgb_of(_flat(rgb, matrix, full, pix_fmt), reformatter)
         assert image.shape == (64, 64, 3)
         assert np.abs(image.astype(int) - rgb).mean() <= 2, (rgb, image[0, 0])
+
+
+@pytest.mark.fault("V14")
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("matrix", [8, 10, 11, 12, 13, 14, 15, 16])
+def test_matrices_that_cannot_be_converted_are_read_as_unspecified(tmp_path: Path, codec: str, matrix: int) -> None:
+    options = {"crf": "5"} | ({"x265-params": "log-level=none"} if codec == "libx265" else {})
+    bare = write_video(tmp_path / "a.mp4", 3, codec=codec, images=[_quarters(160, 120)] * 3, options=options)
+    with av.open(str(bare)) as whole, av.open(str(tmp_path / "b.mp4"), "w") as out:
+        stream = out.add_stream_from_template(whole.streams.video[0])
+        name = "h264" if codec == "libx264" else "hevc"
+        change = BitStreamFilterContext(f"{name}_metadata=matrix_coefficients={matrix}", whole.streams.video[0], stream)
+        for packet in whole.demux(video=0):
+            for changed in change.filter(packet if packet.size else None):
+                changed.stream = stream
+                out.mux(changed)
+    source, frames = read(tmp_path / "b.mp4")
+    assert len(frames) == 3
+    assert f"color matrix {matrix} " in " ".join(source.report.warnings)
+    _, wanted = _read(bare)
+    for frame, other in zip(frames, wanted, strict=True):
+        assert frame.image is not None
+        assert other.image is not None
+        assert np.abs(frame.image.astype(int) - other.image).mean() < 4
 
 
 @pytest.mark.fault("V14")

@@ -58,6 +58,8 @@ DAMAGED = [
     ("a.avi", "mpeg4", "yuv420p", {"g": "6"}, "noise"),
     ("a.webm", "libvpx", "yuv420p", VP8, "zero"),
     ("a.ts", "libx264", "yuv420p", {"g": "12"}, "noise"),
+    ("a.ts", "mpeg2video", "yuv420p", {"g": "12"}, "cut"),
+    ("a.vob", "mpeg2video", "yuv420p", {"g": "12"}, "zero"),
     ("a.mkv", "ffv1", "yuv420p", {}, "noise"),
 ]
 
@@ -84,6 +86,18 @@ def test_damage_in_the_middle_leaves_the_numbers_right(
     tail = [f for f in frames[-15:] if f.image is not None]
     assert len(tail) == 15
     assert all(abs(number_of(f.image) - f.index) <= 3 for f in tail if f.image is not None)
+    assert _aligned(frames, 3) > 0.85
+
+
+@pytest.mark.fault("V07")
+@pytest.mark.parametrize("begin", [0.3, 0.37, 0.44, 0.57, 0.66])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_what_is_lost_between_two_whole_packets_is_missing_as_well(tmp_path: Path, begin: float, codec: str) -> None:
+    """No packet of such a broadcast is broken; the counters of its pieces tell that some are gone."""
+    path = write_video(tmp_path / "a.ts", 100, codec=codec, options={"g": "12"})
+    source, frames = read(spoil(path, begin=begin, share=0.08, mode="cut"))
+    assert len(frames) == 100
+    assert source.report.missing >= 8
     assert _aligned(frames, 3) > 0.85
 
 

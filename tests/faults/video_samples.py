@@ -54,7 +54,7 @@ def write_video(
     with av.open(str(path), "w", container_options=container or {}) as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
-        if milliseconds:
+        if milliseconds and not codec.startswith("mpeg"):  # those know few rates
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         if sample_aspect:
             stream.codec_context.sample_aspect_ratio = sample_aspect

@@ -280,6 +280,12 @@ class StreamSource(DecodedSource):
         facts: dict[str, Any] = {key: of(message[key]) for key, of in types.items()}
         for key, of in {"rate": float, "frames": int, "seconds": float}.items():
             facts[key] = None if message[key] is None else of(message[key])
+        warnings = [str(text) for text in message.get("warnings", ())]
+        if facts["sample_aspect"] != 1:
+            warnings.append(
+                f"pixels are not square (sample aspect {facts['sample_aspect']:.4g}); boxes are in pixels as stored"
+            )
+        self.report.warnings += [f"{name}: {text}." for text in warnings]
         return SourceInfo(kind=kind, name=name, **facts)
 
     def _fetch(self) -> Frame | None:

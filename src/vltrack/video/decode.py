@@ -6,6 +6,7 @@ Each packet is decoded on its own, so that damage costs only its own frames.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import av
 import av.logging
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
@@ -27,8 +29,14 @@ from vltrack.video.timestamps import Row, Timeline
 DAMAGE = (av.FFmpegError, ValueError, IndexError, OSError)
 _MAX_FAILURES = 64  # damaged places in a row after which reading ends
 _UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
+_BROADCAST = frozenset({"mpegts", "mpeg"})
 _SINGLE_THREAD_PIXELS = 1920 * 1088
 _FULL_RANGE = 2
+# Codecs whose frames are image files, each with an EXIF orientation of its own.
+_IMAGE_CODECS = frozenset({"mjpeg", "mjpegb", "png", "apng", "tiff", "webp"})
+# Matrices that libswscale converts (ITU-T H.273): GBR, BT.709, unspecified, FCC, BT.601 (two), SMPTE 240M, BT.2020.
+_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+_UNSPECIFIED = 2
 # libswscale flags: bilinear (2), accurate rounding (0x40000), full chroma interpolation (0x2000). Without
 # them deep formats come out up to 4 levels too dark; 8-bit ones stay within 2 and keep the fast path.
 _ACCURATE = 0x42002
@@ -168,9 +176,15 @@ class _VideoDecoder:
             time_base=float(base) if base else 0.0,
             step=1 / self.rate if self.rate else 1 / 25,
             stamped=bool(base) and self.demuxer not in _UNSTAMPED and not reordered_avi,
-            steady=self.demuxer in ("mpegts", "mpeg"),
-            head_gaps=self.demuxer not in _UNSTAMPED | {"mpegts", "mpeg", "mjpeg"},
+            joinable=self.demuxer in _BROADCAST,
+            head_gaps=self.demuxer not in _UNSTAMPED | _BROADCAST | {"mjpeg"},
         )
+        # Only the container's messages count: damage that a decoder prints it also raises or flags. MPEG-TS packets
+        # carry a counter; FFmpeg prints its jumps at debug level only.
+        ts = self.demuxer == "mpegts"
+        self.demux_log = av.logging.DEBUG if ts else av.logging.ERROR
+        said = rf" Continuity check failed for pid {self.stream.id} |resync" if ts else ""
+        self.complaint = re.compile(rf"\[{re.escape(container.format.name)} @ \w+\]{said}")
         entries = ((e.pos, e.timestamp) for e in self.stream.index_entries) if self.demuxer == "avi" else ()
         self.index = AviIndex(entries)
 
@@ -199,11 +213,14 @@ class _VideoDecoder:
         failures = 0
         while failures < _MAX_FAILURES:
             try:
+                av.logging.set_libav_level(self.demux_log)
                 for packet in self.container.demux(self.stream):
+                    av.logging.set_libav_level(av.logging.ERROR)
                     if packet.size == 0 and packet.dts is None:
                         return
                     failures = 0
                     yield packet
+                    av.logging.set_libav_level(self.demux_log)
             except MemoryError:
                 raise
             except av.EOFError:
@@ -219,16 +236,16 @@ class _VideoDecoder:
         self._find_lost(packet)
         if not packet.is_discard:
             self.timeline.packet(packet.pts, key=packet.is_keyframe)
-        if packet.is_corrupt:
-            self.timeline.damaged()
         try:
             frames = self.context.decode(packet)
         except MemoryError:
             raise
         except DAMAGE:
-            if not packet.is_corrupt:
-                self.timeline.damaged()
+            self.timeline.damaged()
             return
+        if packet.is_corrupt:
+            self.timeline.bad += 1
+            self.timeline.alert()
         for frame in frames:
             self._send(frame)
 
@@ -239,8 +256,7 @@ class _VideoDecoder:
         self.timeline.lost(lost)
         if stamp is not None and self.timeline.stamped:
             packet.pts = packet.dts = stamp
-        # Only the container's messages count: damage that a decoder prints it also raises or flags.
-        if f"[{self.container.format.name} @" in self.log.take():
+        if self.complaint.search(self.log.take()):
             self.timeline.alert()
 
     def _flush(self) -> None:
@@ -262,8 +278,12 @@ class _VideoDecoder:
             return
         if self.orientation is None:
             self.orientation = self._send_info(frame)
+        elif self.context.name in _IMAGE_CODECS:
+            self.orientation = orientation_of(frame)
         self.decoded += 1
-        rows = self.timeline.frame(frame.pts)
+        if frame.is_corrupt:
+            self.timeline.alert(broken=True)
+        rows = self.timeline.frame(frame.pts, key=frame.key_frame)
         if not rows:
             return
         self._send_gaps(rows[:-1])
@@ -302,6 +322,7 @@ class _VideoDecoder:
         aspect = float(self.stream.sample_aspect_ratio or 0) or float(self.context.sample_aspect_ratio or 0) or 1.0
         if not 0.05 < aspect < 20:
             aspect = 1.0
+        matrix = int(frame.colorspace)
         self.server.send(
             "info",
             width=width,
@@ -312,12 +333,14 @@ class _VideoDecoder:
             rotation=orientation.rotation,
             mirrored=orientation.mirrored,
             sample_aspect=1 / aspect if orientation.rotation in (90, 270) else aspect,
+            warnings=[] if matrix in _MATRICES else [f"color matrix {matrix} (H.273) is read as BT.601"],
         )
         return orientation
 
     def _promised(self) -> int | None:
         """Number of frames that the container promises."""
-        return int(self.stream.frames) or None if isinstance(self.file, MediaFile) else None
+        # The header of an AVI file counts repeats as well, which its index leaves out.
+        return len(self.index) or int(self.stream.frames) or None if isinstance(self.file, MediaFile) else None
 
     def _duration(self) -> float | None:
         """Seconds that the container promises."""
@@ -350,8 +373,9 @@ class _VideoDecoder:
 def rgb_of(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image:
     """Convert a decoded frame to RGB uint8 (H, W, 3) as stored; valid until the reformatter's next frame.
 
-    Matrix and range are the ones that the stream states; a stream that states none is taken as BT.601, and as
-    limited range unless its pixel format is a full-range one (the same choice as FFmpeg and OpenCV). More
+    Matrix and range are the ones that the stream states; a stream that states none, or a matrix that libswscale
+    cannot convert (YCgCo, constant luminance, ICtCp), is taken as BT.601, and as limited range unless its pixel
+    format is a full-range one (the same choice as FFmpeg and OpenCV). More
     than 8 bits are scaled to 8, gray is repeated, palettes are looked up, alpha is dropped. Pixels stay as
     stored: a sample aspect ratio is reported, not applied.
 
@@ -362,6 +386,8 @@ def rgb_of(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image:
     Raises:
         av.FFmpegError, ValueError: the pixel format cannot be converted.
     """
+    if frame.colorspace not in _MATRICES:
+        frame.colorspace = _UNSPECIFIED
     deep = any(component.bits > 8 for component in frame.format.components)
     converted = reformatter.reformat(
         frame, format="rgb24", dst_color_range=_FULL_RANGE, interpolation=_ACCURATE if deep else None, threads=1
@@ -388,6 +414,16 @@ class Orientation:
         if self.mirrored:
             source = source[:, ::-1]
         target[...] = np.rot90(source, -self.rotation // 90)
+
+
+def _unknown_side_data(kind: type[SideDataType], value: Any) -> SideDataType:
+    """A member for side data that this PyAV has no name for (EXIF), which ``Frame.side_data`` else raises on."""
+    member = object.__new__(kind)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return member
+
+
+SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
@@ -423,6 +459,9 @@ class AviIndex:
         self._places, self._stamps = table[:, 0] + 8, table[:, 1]
         self.usable = len(table) > 0 and bool((np.diff(self._places) > 0).all())
         self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._places) if self.usable else 0
 
     def packet(self, place: int | None) -> tuple[list[int], int | None]:
         """Time stamps of the packets lost before the one at ``place``, and its own if the index has it."""

@@ -6,10 +6,12 @@ Container time stamps are hostile input: they may be absent, repeated, negative 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass
 
 MAX_GAP = 10_000
+_NEAR = 16  # frames behind a damaged place that may have to do with it, as they leave a decoder some packets late
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +23,18 @@ class Row:
 
 
 class Clock:
-    """Seconds from the first frame, never falling.
+    """Seconds from the first frame, always rising.
 
-    A missing stamp advances by one step; a stamp up to a second in the past repeats the last second; one
-    further in the past (joined recordings, wrapped counters) starts a new origin one step later.
+    A missing stamp advances by one step. A stamp that is late advances by a fraction of a step until the stamps
+    have caught up, or starts a new origin one step later: if it is more than a second late, or the stamps stepped
+    back by more than a few frames (joined recordings, wrapped counters) or stay where they are.
     """
 
     def __init__(self, time_base: float, step: float) -> None:
         self._time_base, self._step = time_base, step
         self._origin: float | None = None
         self._last: float | None = None
+        self._stamp, self._late = 0, False
 
     @property
     def last(self) -> float:
@@ -41,7 +45,8 @@ class Clock:
         """Seconds of a frame with this time stamp (in ticks of the time base)."""
         if self._last is None:
             self._last = 0.0
-            self._origin = None if pts is None else pts * self._time_base
+            if pts is not None:
+                self._stamp, self._origin = pts, pts * self._time_base
             return 0.0
         if pts is None:
             self._last += self._step
@@ -49,10 +54,13 @@ class Clock:
         if self._origin is None:
             self._origin = pts * self._time_base - self._last - self._step
         now = pts * self._time_base - self._origin
-        if now < self._last - 1:
+        late, back = now <= self._last, pts <= self._stamp
+        if late and (now < self._last - 1 or (back and (self._late or now < self._last - 8 * self._step))):
             self._origin -= self._last + self._step - now
             now = self._last + self._step
-        self._last = max(now, self._last)
+        elif late:
+            now = self._last + max(self._step / 8, 0.001)
+        self._stamp, self._late, self._last = pts, late, max(now, math.nextafter(self._last, math.inf))
         return self._last
 
 
@@ -69,19 +77,21 @@ class Timeline:
         step: seconds of one frame where the container gives none.
         stamped: packets carry presentation stamps. Without (AVI with B-frames, raw streams) each damaged
             packet is one missing frame, placed before the next good one.
-        steady: the format has a fixed frame rate (broadcast), so that a jump of the stamps means loss even
-            where no damage was reported.
+        joinable: pieces of the format are often joined (broadcast), so that a jump of the stamps up to a key
+            frame means loss only where a packet could not be decoded.
         head_gaps: damaged packets before the first good frame count as frames (containers with an index do, a
             broadcast recording does not).
     """
 
-    def __init__(self, *, time_base: float, step: float, stamped: bool, steady: bool = False, head_gaps: bool) -> None:
+    def __init__(
+        self, *, time_base: float, step: float, stamped: bool, joinable: bool = False, head_gaps: bool
+    ) -> None:
         self._clock = Clock(time_base, step)
-        self.stamped, self._steady, self._head_gaps = stamped, steady, head_gaps
+        self.stamped, self._joinable, self._head_gaps = stamped, joinable, head_gaps
         self._pending: list[int] = []
         self._doubtful: set[int] = set()
         self._suspect = False
-        self._alert = 0
+        self._alert = self._broken = 0
         self._owed = 0
         self._last_pts: int | None = None
         self._run_start: int | None = None
@@ -113,14 +123,19 @@ class Timeline:
         """The packet just read, or the container at this place, cannot be decoded."""
         self.bad += 1
         self._suspect = True
-        self.alert()
+        self.alert(broken=True)
         self._doubtful.update(self._pending)
         if not self.stamped:
             self._owed = min(self._owed + 1, MAX_GAP)
 
-    def alert(self) -> None:
-        """Something was wrong near this place: a jump of the stamps in the next frames means loss."""
-        self._alert = 16  # frames, as they leave a decoder some packets late
+    def alert(self, *, broken: bool = False) -> None:
+        """Something was wrong near this place: a jump of the stamps in the next frames means loss.
+
+        Args:
+            broken: a picture was, not only the container.
+        """
+        self._alert = _NEAR
+        self._broken = _NEAR if broken else self._broken
 
     def lost(self, stamps: list[int]) -> None:
         """Packets that the container's index lists were not found."""
@@ -128,7 +143,7 @@ class Timeline:
             self.packet(stamp, key=False)
             self.damaged()
 
-    def frame(self, pts: int | None) -> list[Row]:
+    def frame(self, pts: int | None, *, key: bool = False) -> list[Row]:
         """A frame came out: the gap rows before it, then its own row (the last of the list).
 
         Empty for a frame that the decoder returns out of order after damage: its row was a gap already.
@@ -136,9 +151,9 @@ class Timeline:
         if self._is_late(pts):
             return []
         stamp = pts if self.stamped else None
-        rows = [*self._before(stamp), self._row(stamp)]
+        rows = [*self._before(stamp, key=key), self._row(stamp)]
         self._started = True
-        self._alert = max(0, self._alert - 1)
+        self._alert, self._broken = max(0, self._alert - 1), max(0, self._broken - 1)
         return rows
 
     def finish(self) -> list[Row]:
@@ -166,7 +181,7 @@ class Timeline:
         self._next += 1
         return row
 
-    def _before(self, pts: int | None) -> list[Row]:
+    def _before(self, pts: int | None, *, key: bool) -> list[Row]:
         if pts is None:
             count, self._owed = self._owed, 0
             return [self._row(None) for _ in range(count)] if self._started or self._head_gaps else []
@@ -179,16 +194,17 @@ class Timeline:
         if not self._started:
             self._last_pts = pts
             return [self._row(stamp) for stamp in lost] if self._head_gaps else []
-        stamps = self._with_vanished(lost, pts)
+        joined = self._joinable and key and not lost and not self._broken
+        stamps = self._with_vanished(lost, pts, joined=joined)
         self._given.extend(stamps)
         return [self._row(stamp) for stamp in stamps]
 
-    def _with_vanished(self, lost: list[int], pts: int) -> list[int]:
-        """Add frames whose packets are lost: after damage, a steady frame rate gives their number."""
+    def _with_vanished(self, lost: list[int], pts: int, *, joined: bool) -> list[int]:
+        """Add frames whose packets are lost: near damage, a steady frame rate gives their number."""
         last, beat = self._last_pts if self._last_pts is not None else pts, self._beat
         self._last_pts = pts
         beats = round((pts - last) / beat) - 1 if beat > 0 else 0
-        if (self._alert or self._steady) and self._run >= 8 and beats > len(lost):
+        if self._alert and not joined and self._run >= 8 and beats > len(lost):
             self.dropped_gaps += max(0, beats - MAX_GAP)
             lost = [last + round(beat * (k + 1)) for k in range(min(beats, MAX_GAP))]
         frames = len(lost) + 1
