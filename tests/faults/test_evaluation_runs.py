@@ -25,7 +25,7 @@ from vltrack.core.errors import DataError, ResourceError, StateError
 from vltrack.evaluation import writing
 from vltrack.evaluation.plan import Plan, make_plan
 from vltrack.evaluation.results import check_names, file_of, read_boxes, read_results, read_scores, verify
-from vltrack.evaluation.run import RunReport, run
+from vltrack.evaluation.run import ProgressEvent, RunReport, run
 from vltrack.evaluation.workers import Timeouts
 
 QUICK = Timeouts(start=60, first=3, next=3)
@@ -439,6 +439,35 @@ def test_no_rerun_while_another_is_at_work(planned) -> None:
         assert again is not None
         writing.release(again)
     assert run(plan, rerun=True).exit_code == 0
+
+
+@pytest.mark.fault("E06")
+@pytest.mark.parametrize("gone", ["", "claims", "claims/.evaluator*"])
+def test_locks_that_somebody_removes_end_the_run(planned, complete: Path, gone: str) -> None:
+    plan = planned()
+    folder = plan.folders["nlbbox"]
+
+    def remove(event: ProgressEvent) -> None:
+        if event.sequences_done == 2 and event.kind == "finished":
+            for path in folder.glob(gone) if gone else [folder]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    with pytest.raises(ResourceError, match=r"\.lock was removed") as caught:
+        run(plan, progress=remove)
+    assert caught.value.exit_code == 6
+    assert folder.exists() == bool(gone)
+    assert len(run(plan).skipped) == (2 if gone else 0)
+    assert tree(folder) == tree(complete)
+
+
+@pytest.mark.fault("E16")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which root may not create files")
+def test_a_place_that_cannot_be_written_is_refused_at_once(planned) -> None:
+    began = time.monotonic()
+    with pytest.raises(ResourceError, match="/proc/x") as caught:
+        run(planned(out="/proc/x/y"))
+    assert caught.value.exit_code == 6
+    assert time.monotonic() - began < 5
 
 
 # -- E08, E09: numbers -----------------------------------------------------------------------------

@@ -104,6 +104,8 @@ def as_resource_error(error: OSError, path: Path) -> ResourceError:
         errno.EROFS: ("the file system is read-only", "Choose a folder that you may write to."),
     }
     otherwise = (error.strerror or str(error), "Choose another place to write to.")
+    if error.errno == errno.ENOENT and path.parent.is_dir():
+        reasons[errno.ENOENT] = ("nothing can be created there", "Choose another place to write to.")
     reason, hint = reasons.get(error.errno or 0, otherwise)
     return ResourceError(f"Cannot write {path}: {reason}.", hint=hint)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from vltrack.core.errors import DataError, StateError
+from vltrack.core.errors import DataError, ResourceError, StateError
 from vltrack.core.files import as_resource_error, read_checksummed, sha256_bytes, write_bytes, write_checksummed
 from vltrack.core.types import Status
 from vltrack.evaluation.plan import differences
@@ -39,6 +39,7 @@ from vltrack.evaluation.results import (
 from vltrack.evaluation.workers import Row, SequenceFailure, Task
 
 VERSION = 1
+_TRIES = 100
 _ANOTHER = "Choose another folder (--out), or start over with rerun (--rerun)."
 
 
@@ -54,9 +55,13 @@ def open_writer(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterato
     Raises:
         StateError: the folder holds results of another fingerprint (what differs is listed) or of something
             else; or ``rerun`` while another evaluator is at work there.
-        ResourceError: the folder cannot be made or written.
+        ResourceError: the folder cannot be made or written, or it or the lock is removed meanwhile.
     """
     record = {"format": RUN, "version": VERSION, **run}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise as_resource_error(error, Path(error.filename or folder)) from error
     locks = FolderLocks(folder)
     try:
         with locks.exclusive() as alone:
@@ -70,10 +75,11 @@ def open_writer(folder: Path, run: Mapping[str, Any], *, rerun: bool) -> Iterato
         _check_same(folder, record)
         yield ResultWriter(folder, locks)
     finally:
-        with locks.exclusive() as alone:
-            if alone:
-                remove_partial_files(folder)
-            locks.leave(last=alone)
+        if folder.is_dir():
+            with locks.exclusive() as alone:
+                if alone:
+                    remove_partial_files(folder)
+                locks.leave(last=alone)
 
 
 class ResultWriter:
@@ -95,6 +101,7 @@ class ResultWriter:
                 written.
             ResourceError: the disk is full or refuses; the sequence does not count as finished.
         """
+        self._locks.check()
         name = task.sequence.name
         if len(rows) != len(task.sequence) or not rows:
             raise DataError(f"{name} has {len(task.sequence)} frames, {len(rows)} were read.")
@@ -231,7 +238,15 @@ class FolderLocks:
 
     def lock(self, name: str) -> FileLock | None:
         """Lock a sequence; None while another evaluator holds it. Raises ``ResourceError``."""
+        self.check()
         return self._acquire(self._place / f"{name}.lock")
+
+    def check(self) -> None:
+        """Raise ``ResourceError`` if somebody removed the lock of this evaluator: another may now be at work."""
+        if not self._own.exists():
+            raise ResourceError(
+                f"{self._own} was removed during the evaluation.", hint="Run it again; finished sequences are kept."
+            )
 
     def _alone(self) -> bool:
         for path in self._place.glob(".evaluator-*.lock"):
@@ -244,14 +259,14 @@ class FolderLocks:
 
     def _acquire(self, path: Path, *, blocking: bool = False) -> FileLock | None:
         lock = FileLock(path, fallback_to_soft=False)
-        while True:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire(blocking=blocking)
-            except FileNotFoundError:
-                continue  # claims/ was removed by another evaluator between the two lines
-            except Timeout:
-                return None
-            except OSError as error:
-                raise as_resource_error(error, path) from error
-            return lock
+        try:
+            for _ in range(_TRIES):
+                self._place.mkdir(exist_ok=True)
+                with suppress(FileNotFoundError):  # claims/ was removed by another evaluator between the two lines
+                    lock.acquire(blocking=blocking)
+                    return lock
+        except Timeout:
+            return None
+        except OSError as error:
+            raise as_resource_error(error, path) from error
+        raise ResourceError(f"{path} cannot be created.", hint="Choose another folder (--out).")
