@@ -12,7 +12,9 @@ from typer import Argument, Option
 Input = Annotated[
     str, Argument(metavar="INPUT", help="Video file, folder of images, camera number, or - for standard input.")
 ]
-Text = Annotated[str | None, Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")]
+Text = Annotated[
+    list[str] | None, Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")
+]
 Boxes = Annotated[
     list[str] | None, Option("--box", "-b", metavar="X,Y,W,H", help="Four numbers, in the first frame that is read.")
 ]
@@ -43,6 +45,7 @@ Short = Annotated[str, Option(help="Results with too few rows: refuse, count as 
 
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace outputs that exist.")]
 RowsAsJson = Annotated[bool, Option("--json", help="JSON lines on standard output; with -o one summary object.")]
+SummaryAsJson = Annotated[bool, Option("--json", help="One summary object on standard output.")]
 AsJson = Annotated[bool, Option("--json", help="Results as JSON on standard output.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress and no summary.")]
 # Verbs do not read `debug`: `cli.main.main` looks for the flag among the arguments.
