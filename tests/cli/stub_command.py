@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from vltrack.__main__ import run
 from vltrack.api import inputs
 from vltrack.api import track as job
-from vltrack.cli import main
 from vltrack.core.types import Frame, Status, Step, Target
 
 
@@ -33,7 +33,7 @@ class StubFollower:
     def update(self, frame: Frame) -> dict[str, Step]:
         time.sleep(float(os.environ.get("STUB_DELAY", "0")))
         if "STUB_BUG" in os.environ:
-            raise ZeroDivisionError("a bug of ours")
+            raise ZeroDivisionError(f"a bug of ours: {os.environ['STUB_BUG']}")
         for box in self.boxes.values():
             box[0] += 1
         return self._steps(frame)
@@ -57,4 +57,4 @@ class StubFollower:
 if __name__ == "__main__":
     inputs.check_model = lambda name: name
     job._load = lambda *_, **__: StubFollower()
-    main.run()
+    run()

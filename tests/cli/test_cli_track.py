@@ -177,10 +177,10 @@ def test_rows_come_at_once_and_a_closed_pipe_ends_the_run(clip: Path) -> None:
 def test_a_bug_of_ours_leaves_a_report_and_the_rows(clip: Path, tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     words = ("track", clip, "--box", "10,10,20,20", "-o", table)
-    with run_stub(*words, STUB_BUG="1", TMPDIR=str(tmp_path)) as process:
+    with run_stub(*words, STUB_BUG="1", VLTRACK_CACHE=str(tmp_path)) as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    report = next(tmp_path.glob("vltrack-crash-*.txt"))
+    report = next(tmp_path.glob("crashes/vltrack-crash-*.txt"))
     assert "ZeroDivisionError" in report.read_text()
     assert str(report) in err
     assert "Traceback" not in err

@@ -7,9 +7,11 @@ after saving.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Annotated, Any, NoReturn
 
@@ -132,6 +134,12 @@ def main(words: Sequence[str]) -> int:
         full = ResourceError("Memory ran out.", hint="Try a smaller video or fewer targets.")
         full.__cause__ = error
         return report_error(full, as_json=as_json, debug=debug)
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        refused = ResourceError(f"Cannot use {printable(os.fsdecode(error.filename))}: {error.strerror}.")
+        refused.__cause__ = error
+        return report_error(refused, as_json=as_json, debug=debug)
     except _CommandLineError as error:
         verb = f" {words[0]}" if words and words[0] in (*COMMANDS, *GROUPS) else ""
         usage = UsageError(_sentence(error), hint=f"See vltrack{verb} --help.")
@@ -155,10 +163,13 @@ def _sentence(error: Exception) -> str:
 
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write a crash report for a bug and print one line; the interpreter then exits with 1."""
-    path = write_crash_report(error)
+    try:
+        found = str(write_crash_report(error))
+    except OSError:
+        found = "what --debug shows"
     as_json, debug = "--json" in sys.argv, "--debug" in sys.argv
     said = without_passwords(printable(str(error)))[:200]
-    bug = VltrackError(f"Internal error: {kind.__name__}: {said}.", hint=f"Please report it with {path}.")
+    bug = VltrackError(f"Internal error: {kind.__name__}: {said}.", hint=f"Please report it with {found}.")
     bug.__cause__ = error
     report_error(bug, as_json=as_json, debug=debug)
 
@@ -174,7 +185,9 @@ def run() -> NoReturn:
         code = main(sys.argv[1:])
         sys.stdout.flush()
     except VltrackError as error:
-        code = report_error(error)
+        code = error.exit_code
+        with suppress(VltrackError):  # standard error may be closed, too
+            report_error(error)
     except KeyboardInterrupt as stop:
         code = _interrupted(stop)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to be kept

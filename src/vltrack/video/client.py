@@ -76,7 +76,7 @@ class DecoderProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                pass_fds=[self._ring.handle, *([] if media is None else [media])],
+                pass_fds=[handle for handle in (self._ring.handle, media) if handle is not None and handle >= 0],
                 env=os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path)},
                 bufsize=0,
             )

@@ -6,11 +6,14 @@ bytes, never pickle, so a decoder that a hostile file has taken over can send on
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import mmap
 import os
 import select
 import struct
+import sys
 import tempfile
 from typing import Any, NamedTuple
 
@@ -102,12 +105,14 @@ class Ring:
     """``SLOTS`` frame buffers in anonymous shared memory.
 
     The memory has no name, so no file is left behind however the processes end; pages are taken only as far
-    as frames fill them.
+    as frames fill them. A ``handle`` from 0 on is a descriptor. Where a limit on the size of files (``ulimit -f``)
+    forbids that, it is -1 - ID of a shared memory segment of System V.
     """
 
     def __init__(self, handle: int, slot_bytes: int) -> None:
         self.handle, self.slot_bytes = handle, slot_bytes
-        self._map = mmap.mmap(handle, SLOTS * slot_bytes)
+        size = SLOTS * slot_bytes
+        self._map: Any = mmap.mmap(handle, size) if handle >= 0 else _attach(-1 - handle, size)
 
     @classmethod
     def create(cls, max_pixels: int) -> Ring:
@@ -119,7 +124,18 @@ class Ring:
         else:
             with tempfile.TemporaryFile() as file:
                 handle = os.dup(file.fileno())
-        os.ftruncate(handle, SLOTS * slot_bytes)
+        try:
+            os.ftruncate(handle, SLOTS * slot_bytes)
+        except OSError as error:
+            os.close(handle)
+            if error.errno != errno.EFBIG or sys.platform != "linux":
+                raise
+            segment = _libc().shmget(0, ctypes.c_size_t(SLOTS * slot_bytes), 0o1600)  # private, to be created
+            if segment < 0:
+                raise
+            ring = cls(-1 - segment, slot_bytes)
+            _libc().shmctl(segment, 0, None)  # removed when nobody is attached any more
+            return ring
         return cls(handle, slot_bytes)
 
     def view(self, slot: int, height: int, width: int, channels: int = 3) -> Image:
@@ -136,8 +152,24 @@ class Ring:
 
     def close(self) -> None:
         """Unmap and close."""
+        if self.handle < 0:
+            _libc().shmdt(ctypes.byref(self._map))
+            return
         self._map.close()
         os.close(self.handle)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _attach(segment: int, size: int) -> ctypes.Array[ctypes.c_ubyte]:
+    attach = _libc().shmat
+    attach.restype = ctypes.c_void_p
+    address = attach(segment, None, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        raise OSError(ctypes.get_errno(), "shared memory cannot be attached")
+    return (ctypes.c_ubyte * size).from_address(address)
 
 
 class FrameSlot(NamedTuple):
