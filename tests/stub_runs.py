@@ -6,6 +6,7 @@ The sentence of a sequence controls the stub: ``"a03"`` is tracked, ``"a03 raise
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -228,6 +229,17 @@ def main(out: str, weights: str, jobs: str, count: str) -> int:
         return 143
     except KeyboardInterrupt:
         return 130
+
+
+def ended(process: int) -> bool:
+    """Whether the process ends within ten seconds; a zombie has."""
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(FileNotFoundError):
+        while Path(f"/proc/{process}/cmdline").read_bytes():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    return True
 
 
 if __name__ == "__main__":

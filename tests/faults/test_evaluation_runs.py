@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import stub_runs
-from stub_runs import LOADER, LOG, PAUSE, Painted, Painting, drawn, painting, stub_weights, tree, visible_in
+from stub_runs import LOADER, LOG, PAUSE, Painted, Painting, drawn, ended, painting, stub_weights, tree, visible_in
 from vltrack.core.errors import DataError, ResourceError, StateError
 from vltrack.evaluation import writing
 from vltrack.evaluation.plan import Plan, make_plan
@@ -422,6 +422,19 @@ def test_the_sequences_of_a_killed_evaluator_are_taken_over(weights: Path, tmp_p
     assert second.wait(60) == 0
     assert len(finished_now(out)) == 12
     assert not list(out.rglob("claims"))
+
+
+@pytest.mark.fault("S06")
+def test_workers_end_with_their_parent(weights: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = start(tmp_path / "out", weights, log, jobs=2, pause=30)
+    while not log.exists():
+        time.sleep(0.01)
+    workers = children(process)
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    assert all(map(ended, workers))
 
 
 @pytest.mark.fault("E06")

@@ -7,10 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from stub_runs import ended
 from vltrack.api.inputs import demo_clip
 from vltrack.core.track import Track
 
@@ -159,3 +161,15 @@ def test_a_crash_report_is_private(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"ZeroDivisionError" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.fault("S06")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_decoder_ends_with_its_reader(tmp_path: Path) -> None:
+    words = (sys.executable, START, *TRACK, "-o", tmp_path / "a.csv")
+    with subprocess.Popen(words, env={**os.environ, "STUB_DELAY": "60"}) as process:
+        while not (children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.kill()
+    assert ended(int(children[0]))

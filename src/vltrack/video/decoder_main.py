@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import threading
 
 if sys.platform != "win32":
     import resource
@@ -34,6 +35,7 @@ def main() -> int:
         os.dup2(null.fileno(), 1)
     server = IpcServer(out, receiver, Ring(job["ring"], job["slot_bytes"]))
     limit_process(job["memory_bytes"] + SLOTS * job["slot_bytes"], network=job["source"] == "network")
+    threading.Thread(target=_end_with_reader, daemon=True).start()
     try:
         # Media libraries are loaded after the first limits are set.
         if job["source"] == "images":
@@ -50,6 +52,14 @@ def main() -> int:
         message = "the decoder ran out of its memory limit"
         server.send("error", code="VideoDecoderCrashed", message=message, hint="")
     return 0
+
+
+def _end_with_reader() -> None:
+    """End this process when its reader has ended, also where a library decodes for ever."""
+    closed = select.poll()
+    closed.register(0, 0)  # waits for nothing but its other end to be closed
+    closed.poll()
+    os._exit(0)
 
 
 def limit_process(memory_bytes: int, *, network: bool) -> None:
