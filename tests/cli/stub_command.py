@@ -18,7 +18,17 @@ from vltrack.core.types import Frame, Status, Step, Target
 
 
 class StubFollower:
-    """Has the two methods of a ``MultiTracker``. Follows nothing; ``lost_from`` says when it gives up."""
+    """Has the methods of a ``MultiTracker``. Follows nothing; ``lost_from`` says when it gives up."""
+
+    settings: dict[str, str] = {}  # noqa: RUF012 - never changed
+    device = "cpu"
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: box.copy() for name, box in self.boxes.items()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.boxes = {name: box.copy() for name, box in state.items()}
 
     def __init__(self, lost_from: int | None = None) -> None:
         self.lost_from = lost_from

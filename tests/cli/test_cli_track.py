@@ -127,6 +127,10 @@ def test_debug_shows_the_trace_and_json_makes_the_error_an_object(command) -> No
     assert error["hint"]
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def run_stub(*words: str | Path, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(HERE / "stub_command.py"), *map(str, words)],
@@ -160,7 +164,105 @@ def test_a_signal_keeps_what_is_done(clip: Path, tmp_path: Path, number: signal.
     assert f"interrupted after {kept} frames" in err
     with open_source(video) as source:
         assert sum(1 for _ in source) == kept
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.mp4"]
+    assert names_in(tmp_path) == ["a.json", "a.mp4", "a.part.csv", "a.part.state"]
+    with run_stub(*words, "--resume") as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert f": {kept} frame" in err
+    assert Track.load(table).boxes[:, 0].tolist() == [10.0 + i for i in range(FRAMES)]
+    with open_source(video) as source:
+        assert sum(1 for _ in source) == FRAMES
+    assert names_in(tmp_path) == ["a.json", "a.mp4"]
+
+
+# -- runs that were killed ------------------------------------------------------------------------
+
+WORDS = ("--target", "a:10,10,20,20", "--target", "#=b: 50 50 20 20")
+
+
+def killed(clip: Path, folder: Path, *words: str | Path) -> int:
+    """Kill the command after some rows; returns how many lines are there."""
+    part = folder / "a.part.csv"
+    with run_stub("track", clip, *words, STUB_DELAY="0.1") as process:
+        while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") > 16):
+            time.sleep(0.02)
+        process.kill()
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    return part.read_bytes().count(b"\n")
+
+
+def test_a_kill_leaves_the_rows_so_far_and_resume_goes_on(command, stub, clip: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    command("track", clip, *WORDS, "-o", whole / "a.csv", "-o", whole / "a.json").ends(0)
+    flags = ("-o", tmp_path / "a.csv", "-o", tmp_path / "a.json", "-o", tmp_path / "a.mp4")
+    lines = killed(clip, tmp_path, *WORDS, *flags)
+    part = tmp_path / "a.part.csv"
+    assert part.read_bytes().splitlines() == (whole / "a.csv").read_bytes().splitlines()[:lines]
+    assert len(list(tmp_path.glob(".a.*.part.mp4"))) == 1
+    with part.open("ab") as file:
+        file.write(b"a,7,0.2")  # a row that was cut
+    (tmp_path / ".a.b.abcdefgh.part.mp4").write_bytes(b"of another output")
+    command("track", clip, *WORDS, *flags).ends(2, "--resume", "--overwrite", "a.part.csv")
+    command("track", clip, *WORDS, *flags, "--resume").ends(0, "going on after frame")
+    for name in ("a.csv", "a.json"):
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+    with open_source(tmp_path / "a.mp4") as source:
+        assert [frame.index for frame in source] == list(range(FRAMES))
+    assert names_in(tmp_path) == [".a.b.abcdefgh.part.mp4", "a.csv", "a.json", "a.mp4", "whole"]
+
+
+def test_resume_asks_for_the_same_command(command, stub, clip: Path, tmp_path: Path) -> None:
+    flags = ("--box", "1,2,30,40", "-o", tmp_path / "a.csv", "--resume")
+    killed(clip, tmp_path, *flags)
+    kept = (tmp_path / "a.part.csv").read_bytes()
+    command("track", clip, "--box", "2,2,30,40", *flags[2:]).ends(9, "another targets", "(1.0, 2.0, 30.0, 40.0)")
+    command("track", clip, *flags, "--stride", "2").ends(9, "another stride: 1, not 2", "--overwrite")
+    command("track", clip, *flags, "--end", "30").ends(9, "another end")
+    stub.settings = {"weights": "others"}
+    command("track", clip, *flags).ends(9, "another weights")
+    del stub.settings
+    other = tmp_path / clip.name
+    other.write_bytes(clip.read_bytes())
+    command("track", other, *flags).ends(9, "another source")
+    assert (tmp_path / "a.part.csv").read_bytes() == kept, "a refusal changes nothing"
+    state = tmp_path / "a.part.state"
+    good = state.read_bytes()
+    for bad in (b"", good[:-9], b"x" * 100):
+        state.write_bytes(bad)
+        command("track", clip, *flags).ends(9, "a.part.csv", "--overwrite")
+    state.write_bytes(good)
+    command("track", clip, *flags).ends(0)
+    command("track", clip, *flags).ends(2, "a.csv exists")
+    assert names_in(tmp_path) == ["a.csv", clip.name]
+
+
+def test_overwrite_starts_over_and_resume_starts_where_nothing_is_left(
+    command, stub, clip: Path, tmp_path: Path
+) -> None:
+    flags = ("--box", "1,2,30,40", "-o", tmp_path / "a.csv")
+    killed(clip, tmp_path, *flags)
+    command("track", clip, "--box", "2,2,30,40", "--end", "3", *flags[2:], "--overwrite").ends(0)
+    assert Track.load(tmp_path / "a.csv").boxes[:, 0].tolist() == [2.0, 3.0, 4.0]
+    assert names_in(tmp_path) == ["a.csv"]
+    (tmp_path / "a.csv").unlink()
+    command("track", clip, *flags, "--end", "3", "--resume").ends(0, "nothing was left")
+    assert names_in(tmp_path) == ["a.csv"]
+    for words in ((clip, "--box", "1,2,30,40"), ("-", *flags), ("0", *flags)):
+        command("track", *words, "--resume").ends(2, "--resume")
+
+
+def test_a_second_run_into_one_output_is_refused(command, stub, clip: Path, tmp_path: Path) -> None:
+    flags = ("--box", "1,2,30,40", "-o", tmp_path / "a.csv")
+    with run_stub("track", clip, *flags, STUB_DELAY="0.3") as process:
+        while not (tmp_path / "a.part.state").exists() and process.poll() is None:
+            time.sleep(0.02)
+        for more in ((), ("--resume",), ("--overwrite",)):
+            command("track", clip, *flags, *more).ends(9, "Another run is writing")
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 143
 
 
 def test_rows_come_at_once_and_a_closed_pipe_ends_the_run(clip: Path) -> None:

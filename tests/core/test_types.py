@@ -67,3 +67,47 @@ def test_mode() -> None:
     assert Target(box=(1, 2, 3, 4), text="the car").mode is Mode.NLBBOX
     with pytest.raises(ValueError, match="box"):
         _ = Target().mode
+
+
+def test_steps_candidates_and_frames_are_compared_by_value() -> None:
+    box = np.array([1.0, 2, 3, 4])
+    makers = [
+        lambda one, n: b.Step(box=one, score=0.5, visible=True, index=n, seconds=0.0, extras={"claim": 1.0}),
+        lambda one, n: b.Candidate(box=one, score=n / 9, label="dog"),
+        lambda one, n: b.Frame(image=one.astype(np.uint8).reshape(2, 2, 1), index=n, seconds=0.0),
+    ]
+    for make in makers:
+        first = make(box, 0)
+        assert first == make(box.copy(), 0)
+        assert hash(first) == hash(make(box.copy(), 0))
+        assert len({first, make(box.copy(), 0), make(box, 1)}) == 2
+        assert first != make(box, 1)
+        assert first != make(box + 1, 0)
+        assert first != box.tolist()
+        assert first in [make(box + 1, 0), make(box, 0)]
+
+
+def test_a_frame_prints_in_one_line() -> None:
+    assert repr(b.Frame(image=np.zeros((4, 6, 3), np.uint8), index=3, seconds=0.12)) == (
+        "Frame(6x4, index=3, seconds=0.120)"
+    )
+    assert repr(b.Frame(image=None, index=3, seconds=0.12)) == "Frame(not decoded, index=3, seconds=0.120)"
+
+
+@pytest.mark.fault("A08")
+@pytest.mark.parametrize("text", [float("nan"), b"the dog", ["the dog"], 5, np.nan])
+def test_a_text_that_is_no_str_is_a_type_error(text) -> None:
+    with pytest.raises(TypeError, match=f"str, not {type(text).__name__}"):
+        Target(text=text)
+
+
+def test_boxes_of_a_target_are_compared_by_value() -> None:
+    assert Target(box=np.array([1, 2, 3, 4])) == Target(box=[1, 2, 3, 4]) == Target(box=(1, 2, 3, 4))
+
+
+@pytest.mark.fault("A08")
+def test_whole_numbers() -> None:
+    assert type(b.whole("start", np.int64(5))) is int
+    for value in (2.0, np.float64(2), "2", None):
+        with pytest.raises(TypeError, match="start must be a whole number"):
+            b.whole("start", value)

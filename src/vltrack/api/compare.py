@@ -146,7 +146,7 @@ def compare(
         (['litetrack-tiny', 'sa-tracker-tiny'], (2, 2))
     """
     inputs.check_options(box_format, box_unit, device)
-    inputs.check_range(start, end, stride)
+    start, end, stride = inputs.check_range(start, end, stride)
     given = inputs.one_target(box, text)
     named = _named(_chosen(models))
     folder = None if out is None else Path(out)
@@ -404,7 +404,8 @@ def save_tables(files: Mapping[str, Path], found: Comparison, source: str) -> No
     rows: list[list[Any]] = [["frame", "seconds", "mean", *map(safe_cell, found.tracks)]]
     for row, (index, seconds) in enumerate(found.frames):
         values = (found.agreement.mean_N[row], *found.agreement.each_TN[:, row])
-        rows.append([index, seconds, *("" if (v := finite_or_none(one)) is None else v for one in values)])
+        numbers = ("" if (v := finite_or_none(one)) is None else round(v, 4) for one in values)
+        rows.append([index, round(seconds, 3), *numbers])
     write_text(files["agreement"], "\n".join(map(csv_line, rows)) + "\n")
     write_text(files["summary"], json.dumps(_document(found, source), allow_nan=False) + "\n")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vltrack.checkpoints.cards import find_file
 from vltrack.core.errors import ConfigError, PromptEmpty, ResourceError, UsageError, did_you_mean
-from vltrack.core.files import printable
+from vltrack.core.files import printable, remove_leftovers
 
 if TYPE_CHECKING:
     from vltrack.core.types import BoxLike, Target
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SHORT = ("refuse", "misses", "cut")
 TABLES, VIDEOS, SHEETS = (".csv", ".json"), (".mp4",), (".png",)
-_BOX_LIKE = re.compile(r"[-+0-9.eE\s]+(,[-+0-9.eE\s]+){3}")
+_BOX_LIKE = re.compile(r"[\[(]?[-+.eE\d]+([\s,;]+[-+.eE\d]+)+[])]?")
 
 
 # -- models -------------------------------------------------------------------------------------------
@@ -74,6 +74,16 @@ def one_target(box: BoxLike | None, text: str | None) -> dict[str, Target]:
             hint='Give --text "the white car", --box x,y,w,h, or both (text=, box= in Python).',
         )
     return {"1": Target(box=box, text=text)}
+
+
+def check_targets(targets: Mapping[str, Target]) -> dict[str, Target]:
+    """Return the targets. Raises ``TypeError`` for one that is no ``Target``."""
+    from vltrack.core.types import Target
+
+    for name, target in targets.items():
+        if not isinstance(target, Target):
+            raise TypeError(f"targets[{name!r}] must be a Target (box=, text=), not {type(target).__name__}.")
+    return dict(targets)
 
 
 def pixel_targets(targets: Mapping[str, Target], box_format: str, box_unit: str, info: SourceInfo) -> dict[str, Target]:
@@ -150,7 +160,8 @@ def _read_named(named: Sequence[str], box_format: str) -> dict[str, Target]:
         if not name.isprintable() or len(name) > 64:
             raise UsageError(f"The target name {printable(name[:80])!r} is not 1 to 64 printable characters.")
         known = found.get(name, Target())
-        is_box = _BOX_LIKE.fullmatch(value.strip()) is not None
+        # Several numbers, whatever parts them; one alone may be what is written on the target.
+        is_box = _BOX_LIKE.fullmatch(value.strip()) is not None and any(map(str.isdigit, value))
         if (known.box if is_box else known.text) is not None:
             raise UsageError(
                 f"The target {printable(name)!r} was given two {'boxes' if is_box else 'texts'}.",
@@ -179,8 +190,14 @@ def check_mode(mode: str | None, targets: Mapping[str, Target]) -> None:
                 raise UsageError(f"--mode {mode} does not take {flag}, which was given.", hint="Leave one of them out.")
 
 
-def read_text(text: str | None, text_file: Path | None, line: int | None) -> str | None:
-    """Return ``--text``, or line ``--line`` of ``--text-file``. Raises ``UsageError`` for both."""
+def read_text(texts: Sequence[str] | None, text_file: Path | None, line: int | None) -> str | None:
+    """Return ``--text``, or line ``--line`` of ``--text-file``. Raises ``UsageError`` for both, or several."""
+    if texts and len(texts) > 1:
+        raise UsageError(
+            f"--text was given {len(texts)} times; it names one target.",
+            hint='Several targets are written --target "1:the dog" --target "2:the white car".',
+        )
+    text = texts[0] if texts else None
     if text_file is None:
         if line is not None:
             raise UsageError("--line belongs to --text-file, which is missing.")
@@ -235,14 +252,24 @@ def read_time(text: str | None) -> float | int | None:
         raise UsageError(f"--at {printable(text)!r} is not a time or a frame.", hint="Write 12.5s, or 300.") from None
 
 
-def check_range(start: int, end: int | None, stride: int) -> None:
-    """Raise ``UsageError`` where the range of frames is empty or runs backwards."""
+def check_range(start: int, end: int | None, stride: int) -> tuple[int, int | None, int]:
+    """Return the range of frames as plain integers.
+
+    Raises:
+        TypeError: a number is not whole; integers of numpy are.
+        UsageError: the range is empty or runs backwards.
+    """
+    from vltrack.core.types import whole
+
+    start, stride = whole("start", start), whole("stride", stride)
+    end = None if end is None else whole("end", end)
     if start < 0:
         raise UsageError(f"The start {start} is negative; frames count from 0.")
     if stride < 1:
         raise UsageError(f"The stride {stride} is below 1.")
     if end is not None and end <= start:
         raise UsageError(f"The end {end} is not after the start {start}; the end is exclusive.")
+    return start, end, stride
 
 
 def check_options(box_format: str, box_unit: str, device: str) -> None:
@@ -335,7 +362,10 @@ def _check_not_input(path: Path, source: str) -> None:
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
-    """Raise ``ResourceError`` or ``UsageError`` where the file cannot be written or would be replaced."""
+    """Raise ``ResourceError`` or ``UsageError`` where the file cannot be written or would be replaced.
+
+    What a killed run has left of it is removed.
+    """
     folder = path.parent
     if not folder.is_dir():
         raise ResourceError(
@@ -349,6 +379,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise ResourceError(
             f"Cannot write {printable(path)}: permission denied.", hint="Choose a folder that you may write to."
         )
+    remove_leftovers(path)
 
 
 def check_folder(folder: Path, names: Iterable[str] = (), *, overwrite: bool = False) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from vltrack.api import inputs
 from vltrack.api.inputs import SHEETS, TABLES, VIDEOS
-from vltrack.core.errors import ResourceError
-from vltrack.core.files import write_bytes, write_text
-from vltrack.core.track import COLUMNS, Track
+from vltrack.core.errors import ResourceError, UsageError
+from vltrack.core.files import printable, write_bytes, write_text
+from vltrack.core.track import COLUMNS, Track, row_of
 from vltrack.core.types import Frame, Image, Status, Step
+from vltrack.video.source import is_place
 
 if TYPE_CHECKING:
     from vltrack.api.reporter import Shield
@@ -59,13 +61,8 @@ class StepRecorder:
         )
 
 
-def step_row(step: Step) -> dict[str, Any]:
-    """Return one step with the keys of ``Track.rows``."""
-    return next(Track.from_steps([step]).rows())
-
-
 def csv_line(values: Iterable[object]) -> str:
-    """Return one line of CSV; numbers read back exactly, text is quoted where it must be."""
+    """Return one line of CSV; text is quoted where it must be."""
     cells = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
     return ",".join(
         '"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\n\r;') else cell for cell in cells
@@ -73,8 +70,21 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 def safe_cell(name: str) -> str:
-    """Return a target's name so that no spreadsheet takes it for a formula."""
-    return f"'{name}" if name[:1] in "=+-@" else name
+    """Return a target's name on one line, so that no spreadsheet takes it for a formula."""
+    return f"'{printable(name)}" if name[:1] in ("=", "+", "-", "@") else printable(name)
+
+
+def table_head(metas: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what comes before the rows of a CSV: of ``Track.to_csv``, or of several targets."""
+    if len(metas) == 1:
+        return Track.from_steps([], next(iter(metas.values()))).to_csv()
+    return "\n".join(["# vltrack.tracks 1", ",".join(("target", *COLUMNS)), ""])
+
+
+def table_lines(steps: Mapping[str, Step], *, several: bool) -> Iterator[str]:
+    """Yield the rows of one frame as lines of CSV."""
+    for name, step in steps.items():
+        yield csv_line(([safe_cell(name)] if several else []) + list(row_of(step).values()))
 
 
 def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
@@ -89,10 +99,30 @@ def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
         document = {"format": "vltrack.tracks", "version": 1, "tracks": body}
         write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     else:
-        rows = [{"target": safe_cell(name), **row} for name, track in tracks.items() for row in track.rows()]
-        rows.sort(key=lambda row: int(row["frame"]))  # stable: frame by frame, targets in their order
-        lines = ["# vltrack.tracks 1", "target," + ",".join(COLUMNS)]
-        write_text(path, "\n".join([*lines, *(csv_line(row.values()) for row in rows)]) + "\n")
+        frames = (dict(zip(tracks, steps, strict=True)) for steps in zip(*tracks.values(), strict=True))
+        lines = (line for steps in frames for line in table_lines(steps, several=True))
+        head = table_head({name: track.meta for name, track in tracks.items()})
+        write_text(path, head + "".join(map("{}\n".format, lines)))
+
+
+def draw_track(track: Track, path: Path, source: Any = None) -> None:
+    """Write ``Track.save``'s video or contact sheet: the track's frames of ``source``, by default its own."""
+    from vltrack.api.track import open_frames
+
+    if source is None and (source := track.meta.get("source")) in (None, "frames", "-"):
+        raise UsageError("The frames of this track are not known.", hint="Pass source, as to vltrack.track.")
+    inputs.check_outputs([path], source, overwrite=True)
+    if not len(track):
+        raise UsageError("A track without rows cannot be drawn.")
+    steps = {step.index: step for step in track}
+    # Frames of the caller have no range.
+    start, end = (min(steps), max(steps) + 1) if is_place(source) else (0, None)
+    with open_frames(source, start, end, 1, allow_network=False) as frames, ExitStack() as last:
+        visual = visual_of(path, frames.info, [track.meta.get("sentence") or ""])
+        last.callback(visual.finish)
+        for frame in frames:
+            if frame.index in steps:
+                visual.add(frame, {"1": steps[frame.index]})
 
 
 class VideoOutput:
@@ -192,6 +222,11 @@ def _reduced(image: Image, steps: Iterable[Step]) -> tuple[Any, ...]:
     return (small, *(replace(step, box=step.box * scale) for step in steps))
 
 
+def visual_of(path: Path, info: SourceInfo, labels: Sequence[str]) -> AnnotatedVideo | ContactSheet:
+    """The drawing that the extension of ``path`` names."""
+    return AnnotatedVideo(path, info, labels) if path.suffix.lower() in VIDEOS else ContactSheet(path, labels)
+
+
 class Outputs:
     """All files of one run, as a context: leaving it, for whatever reason, saves what was done.
 
@@ -216,18 +251,25 @@ class Outputs:
         self._shield, self._warnings, self._metas = shield, warnings, metas
         labels = [meta["sentence"] or "" if len(metas) == 1 else name for name, meta in metas.items()]
         self._tables = [path for path in paths if path.suffix.lower() in TABLES]
-        self._visuals: list[AnnotatedVideo | ContactSheet] = [
-            *(AnnotatedVideo(path, info, labels) for path in paths if path.suffix.lower() in VIDEOS),
-            *(ContactSheet(path, labels) for path in paths if path.suffix.lower() in SHEETS),
-        ]
+        # Videos are finished last.
+        drawn = [path for kinds in (VIDEOS, SHEETS) for path in paths if path.suffix.lower() in kinds]
+        self._visuals = [visual_of(path, info, labels) for path in drawn]
         self._recorders = {name: StepRecorder() for name in metas}
         self._record = record or bool(self._tables)
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
         """Take the steps of one frame. Raises ``ResourceError``."""
+        self.record(steps)
+        self.draw(frame, steps)
+
+    def record(self, steps: Mapping[str, Step]) -> None:
+        """Take the steps of one frame for the tables."""
         if self._record:
             for name, recorder in self._recorders.items():
                 recorder.add(steps[name])
+
+    def draw(self, frame: Frame, steps: Mapping[str, Step]) -> None:
+        """Take the steps of one frame for videos and contact sheets. Raises ``ResourceError``."""
         for visual in self._visuals:
             visual.add(frame, steps)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 from vltrack import __version__
 from vltrack.api import inputs
 from vltrack.api.outputs import Outputs
+from vltrack.api.part import PartFile
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, pace, shielded
 from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PartialResult, UsageError, VideoEmpty, VltrackError
-from vltrack.core.files import printable
+from vltrack.core.files import counted, printable
 from vltrack.core.track import Track
 from vltrack.core.types import BoxLike, Frame, Image, Step, Target
 from vltrack.prep.prompts import check_image
 from vltrack.video.base import FrameSource, ReadReport, SourceInfo, prefetch
-from vltrack.video.source import open_source
+from vltrack.video.source import is_place, open_source
 
 if TYPE_CHECKING:
     from vltrack.tracking.compare import TrackerGroup
     from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker
 
-    Source = str | Path | int | Iterable[Frame | Image]
+    Source = str | Path | int | Sequence[str | Path] | Iterable[Frame | Image]
 
 PREFETCHED = 8
 
@@ -53,6 +54,8 @@ class TrackOptions(TypedDict, total=False):
     fail_if_lost: bool
     partial_ok: bool
     record: bool
+    resume: bool
+    progress: Callable[[int, int | None], object] | None
     reporter: Reporter
 
 
@@ -89,6 +92,8 @@ def track(
     fail_if_lost: bool = False,
     partial_ok: bool = True,
     record: bool = True,
+    resume: bool = False,
+    progress: Callable[[int, int | None], object] | None = None,
     reporter: Reporter = QUIET,
 ) -> Track | dict[str, Track]:
     """Follow a target through a video: what ``box``, ``text`` or both name in the first frame.
@@ -117,13 +122,18 @@ def track(
         partial_ok: accept a video of which parts could not be decoded (status ``missing`` in the track).
         record: keep the steps. Without it the returned track is empty and memory stays constant: for streams
             without end, whose steps ``reporter`` takes.
+        resume: go on where an earlier run with the same arguments was killed or stopped, from the rows that it
+            has left next to the first ``.csv`` or ``.json`` of ``outputs``; without any, start as usual.
+        progress: called after each frame with the frames done and their expected number, None if unknown.
         reporter: receives warnings, progress, steps and the summary.
 
     Returns:
         The track of the target, N rows for N frames; with ``targets`` a dict of tracks by name.
 
     Raises:
+        TypeError: a text that is not a str, a frame number that is not whole, something that is no source.
         UsageError: arguments that do not fit together, or an output that exists.
+        StateError: ``resume`` with other arguments than before; or another run is writing the same output.
         InputError: a video, text or box that cannot be used (``VideoNotFound``, ``BoxInvalid``, ...).
         NothingFits: nothing in the first frame fits the text; with ``wait``: in no frame, and ``error.result``
             holds the rows.
@@ -140,23 +150,26 @@ def track(
         ((3, 4), [313.0, 88.0, 342.0, 194.0])
     """
     inputs.check_options(box_format, box_unit, device)
-    inputs.check_range(start, end, stride)
+    start, end, stride = inputs.check_range(start, end, stride)
     if wait and anyway:
         raise UsageError("A target cannot be waited for (--wait) with anyway (--anyway).", hint="Leave one out.")
     if targets is not None and (box is not None or text is not None):
         raise UsageError("Targets cannot be mixed with box or text.", hint="Put every target into targets.")
-    given = inputs.one_target(box, text) if targets is None else dict(targets)
+    given = inputs.one_target(box, text) if targets is None else inputs.check_targets(targets)
     paths = [Path(path) for path in outputs]
-    inputs.check_outputs(paths, source, overwrite=overwrite)
     inputs.check_policy(policy)
     model = inputs.check_model(model)
     counts = _Counts()
     stopped: KeyboardInterrupt | None = None
-    with open_frames(source, start, end, stride, allow_network) as frames, shielded() as shield:
+    with (
+        PartFile(paths, source, resume=resume, overwrite=overwrite) as part,
+        open_frames(source, part.first(start), end, stride, allow_network) as frames,
+        shielded() as shield,
+    ):
         named = inputs.pixel_targets(given, box_format, box_unit, frames.info)
         metas = {name: track_meta(frames.info, one, model, start, stride) for name, one in named.items()}
-        report = frames.report
-        files = Outputs(paths, frames.info, metas, lambda: report.warnings, shield, record=record)
+        report, total = frames.report, frames_expected(frames.info.frames, start, end, stride)
+        files = Outputs(paths, frames.info, metas, lambda: part.warnings(report.warnings), shield, record=record)
 
         def result() -> Track | dict[str, Track]:
             tracks = files.tracks()
@@ -165,14 +178,24 @@ def track(
         try:
             with files:
                 trackers = _load(model, device=device, threads=threads, policy=policy, anyway=anyway)
+                part.check(
+                    {**trackers.settings, "targets": named, "start": start, "end": end, "stride": stride, "wait": wait}
+                )
+                _take_up(part, metas, trackers, frames, files, counts, reporter)
                 began = time.monotonic()
-                followed = follow(frames, trackers, named, metas, (start, end, stride), reporter, wait=wait)
+                followed = follow(
+                    frames, trackers, named, metas, (start, end, stride), reporter, wait=wait, done=counts.frames
+                )
                 with closing(followed):
                     for frame, steps in followed:
                         with shield:
                             files.add(frame, steps)
+                            part.add(metas, part.warnings(report.warnings), steps, trackers.state)
                             reporter.steps(steps)
                             counts.add(steps, time.monotonic() - began)
+                        if progress is not None:
+                            progress(counts.frames, total)
+                part.finished = report.failure is None
         except KeyboardInterrupt as stop:
             stopped = stop
         except VltrackError as error:
@@ -183,6 +206,8 @@ def track(
     counts.report(paths, reporter)
     if stopped is not None:
         message = f"interrupted after {counts.frames} frames; what was done is kept."
+        if part.path is not None and counts.frames:
+            message += " Go on with resume (--resume)."
         raise Interrupted(message, result()) from stopped
     failure = (
         report.failure
@@ -193,6 +218,34 @@ def track(
         failure.result = result()
         raise failure
     return result()
+
+
+def _take_up(
+    part: PartFile,
+    metas: dict[str, dict[str, Any]],
+    trackers: MultiTracker,
+    frames: FrameSource | _CallerFrames,
+    files: Outputs,
+    counts: _Counts,
+    reporter: Reporter,
+) -> None:
+    """Go on from the rows that an earlier run has left, if there are any: they are drawn again, not tracked."""
+    if (kept := part.kept) is None:
+        if part.resume:
+            reporter.note("nothing was left to go on from; starting at the first frame.")
+        return
+    reporter.note(f"going on after frame {kept.frame}: {counted(len(kept.steps), 'frame')} done.")
+    metas.update(kept.metas)
+    trackers.restore(part.state_on(trackers.device))
+    for steps in kept.steps.values():
+        files.record(steps)
+        counts.add(steps, 0.0)
+    counts.before = counts.frames
+    for frame in frames:
+        if frame.index in kept.steps:
+            files.draw(frame, kept.steps[frame.index])
+        if frame.index >= kept.frame:
+            break
 
 
 def _load(model: str, **options: Any) -> MultiTracker:
@@ -221,9 +274,11 @@ def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride:
 
 @dataclass(kw_only=True, slots=True)
 class _Counts:
-    """Frames of a run, in how many each target was visible or lost, and who has not come into view."""
+    """Frames of a run (``before``: of the one that it goes on from), in how many each target was visible or lost, and
+    who has not come into view."""
 
     frames: int = 0
+    before: int = 0
     seconds: float = 0.0
     seen: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
@@ -246,7 +301,7 @@ class _Counts:
             "seen": self.seen,
             "lost": self.lost,
             "missing": self.missing,
-            "frames_per_second": round(self.frames / self.seconds, 2) if self.seconds > 0 else 0.0,
+            "frames_per_second": round((self.frames - self.before) / self.seconds, 2) if self.seconds > 0 else 0.0,
             "outputs": [printable(path) for path in paths if path.exists()],
         }
         reporter.summary(record)
@@ -305,13 +360,13 @@ def open_frames(
 
     Raises ``UsageError`` for a range with an iterable, which has no frame numbers.
     """
-    if isinstance(source, str | Path | int):
+    if is_place(source):
         with open_source(source, start=start, end=end, stride=stride, allow_network=allow_network) as frames:
             yield frames
         return
     if (start, end, stride) != (0, None, 1):
         raise UsageError("A range needs a file, a folder or a camera.", hint="Slice the frames before.")
-    yield source if isinstance(source, FrameSource) else _CallerFrames(source)
+    yield source if isinstance(source, FrameSource) else _CallerFrames(source)  # type: ignore[arg-type]
 
 
 def frames_expected(frames: int | None, start: int, end: int | None, stride: int) -> int | None:
@@ -331,14 +386,15 @@ def follow(
     reporter: Reporter,
     *,
     wait: bool = False,
+    done: int = 0,
 ) -> Generator[tuple[Frame, dict[str, Step]], None, None]:
     """Yield every frame with the steps of all targets; frames before the first that decodes are left out.
 
-    ``part`` is start, end and stride of the frames that ``source`` was opened with; ``wait`` as in
-    ``MultiTracker.init``. Raises ``BoxFrameOutOfRange``
-    or ``VideoEmpty`` where no frame decodes, and what the trackers raise.
+    ``part`` is start, end and stride of all frames, of which ``done`` were followed before by these trackers; ``wait``
+    as in ``MultiTracker.init``. Raises ``BoxFrameOutOfRange`` or ``VideoEmpty`` where no frame decodes, and what the
+    trackers raise.
     """
-    started, count, began = False, 0, time.monotonic()
+    started, count, began = done > 0, 0, time.monotonic()
     options: dict[str, Any] = {"wait": True} if wait else {}
     total = frames_expected(source.info.frames, *part)
     # Frames of the caller stay in the caller's thread.
@@ -361,7 +417,8 @@ def follow(
             yield frame, steps
             count += 1
             note = ", ".join(f"{name} {step.score:.2f}" for name, step in steps.items())
-            bar.show(count, pace(count, total, time.monotonic() - began), note=note, line=False)
+            left = None if total is None else total - done
+            bar.show(done + count, pace(count, left, time.monotonic() - began), note=note, line=False)
     if not started:
         if part[0]:
             raise BoxFrameOutOfRange(

@@ -158,19 +158,16 @@ class Console(Reporter):
         """Print one row per target."""
         if not self._rows:
             return
-        from vltrack.api.outputs import csv_line, safe_cell, step_row
+        from vltrack.api.outputs import table_lines
+        from vltrack.core.track import COLUMNS, row_of
 
-        lines = []
-        for name, step in steps.items():
-            row = step_row(step)
-            if self._several:
-                row = {"target": name if self.as_json else safe_cell(name), **row}
-            if not self.as_json and not self._started:
-                lines.append(",".join(row))
-            self._started = True
-            lines.append(
-                json.dumps(row, ensure_ascii=False, allow_nan=False) if self.as_json else csv_line(row.values())
-            )
+        if self.as_json:
+            rows = (({"target": name} if self._several else {}) | row_of(step) for name, step in steps.items())
+            lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
+        else:
+            head = [] if self._started else [",".join((*(["target"] if self._several else []), *COLUMNS))]
+            lines = [*head, *table_lines(steps, several=self._several)]
+        self._started = True
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
 

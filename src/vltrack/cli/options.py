@@ -12,9 +12,7 @@ from typer import Argument, Option
 Input = Annotated[
     str, Argument(metavar="INPUT", help="Video file, folder of images, camera number, or - for standard input.")
 ]
-Text = Annotated[
-    list[str] | None, Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")
-]
+Text = Annotated[list[str] | None, Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")]
 Boxes = Annotated[
     list[str] | None, Option("--box", "-b", metavar="X,Y,W,H", help="Four numbers, in the first frame that is read.")
 ]

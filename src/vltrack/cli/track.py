@@ -42,6 +42,7 @@ def track(
         ),
     ] = None,
     overwrite: opt.Overwrite = False,
+    resume: Annotated[bool, Option("--resume", help="Go on where the same command was killed or stopped.")] = False,
     json: opt.RowsAsJson = False,
     no_video: Annotated[bool, Option("--no-video", help="Do not write .mp4 outputs.")] = False,
     allow_network: opt.Network = False,
@@ -75,7 +76,7 @@ def track(
         input, targets=targets, box_format=box_format, box_unit=box_unit, start=start, end=end, stride=stride,
         model=model, outputs=outputs, overwrite=overwrite, allow_network=allow_network, device=device,
         threads=threads, policy=inputs.read_policy(set_), anyway=anyway, wait=wait,
-        fail_if_lost=fail_if_lost, partial_ok=False, record=bool(outputs),
+        fail_if_lost=fail_if_lost, partial_ok=False, record=bool(outputs), resume=resume,
         reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(targets) > 1),
     )  # fmt: skip
 
@@ -87,7 +88,7 @@ def demo(
     model: opt.Model = DEFAULT_MODEL,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
-    json: opt.RowsAsJson = False,
+    json: opt.SummaryAsJson = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
@@ -129,7 +130,7 @@ def compare(
         Path | None, Option(metavar="FILE", help="Ground truth, x,y,w,h per frame of the input: adds success AUC.")
     ] = None,
     overwrite: opt.Overwrite = False,
-    json: Annotated[bool, Option("--json", help="One summary object on standard output.")] = False,
+    json: opt.SummaryAsJson = False,
     no_video: Annotated[bool, Option("--no-video", help="Do not write the video.")] = False,
     allow_network: opt.Network = False,
     device: opt.Device = "auto",

@@ -1,8 +1,8 @@
 """``Track``: the boxes of one target in all frames of a video, written and read as CSV or JSON.
 
 Both formats hold the same: ``meta`` (source, model, target, ...), then one row per frame with ``frame,
-seconds, x, y, w, h, score, visible, status``. Numbers read back as the same float64. In CSV ``meta`` is in
-lines that begin with ``#``; ``pandas.read_csv(path, comment="#")`` skips them.
+seconds, x, y, w, h, score, visible, status``. Seconds have three decimals, pixels two, scores four. In CSV
+``meta`` is in lines that begin with ``#``; ``pandas.read_csv(path, comment="#")`` skips them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import write_text
 from vltrack.core.json_io import parse_json, read_text
-from vltrack.core.types import Box, Status, Step
+from vltrack.core.types import Box, ByValue, Status, Step, xywh_to_xyxy
 
 FORMAT = "vltrack.track"
 VERSION = 1
@@ -39,8 +41,8 @@ _ARRAYS: dict[str, type[np.generic]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Track:
-    """One target in one video: N rows, one per presented frame. The arrays are read-only.
+class Track(ByValue):
+    """One target in one video: N rows, one per presented frame. The arrays are read-only, in copies too.
 
     Attributes:
         boxes: (N, 4) x, y, w, h float64 in pixels of the displayed frame; finite, w and h > 0. While the
@@ -113,6 +115,14 @@ class Track:
             meta=dict(meta or {}),
         )
 
+    def __reduce__(self) -> tuple[Callable[[], Track], tuple[()]]:
+        names = (*_ARRAYS, "status", "meta")
+        return partial(Track, **{name: getattr(self, name) for name in names}), ()
+
+    def __repr__(self) -> str:
+        about = "".join(f", {key}={self.meta[key]!r:.60}" for key in ("source", "model") if key in self.meta)
+        return f"Track({len(self)} rows, visible in {int(self.visible.sum())}{about})"
+
     def __len__(self) -> int:
         return len(self.status)
 
@@ -139,10 +149,44 @@ class Track:
         )
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one dict per frame with the keys ``COLUMNS`` and plain Python values."""
-        for step in self:
-            values = (step.index, step.seconds, *step.box.tolist(), step.score, step.visible, str(step.status))
-            yield dict(zip(COLUMNS, values, strict=True))
+        """Yield one dict per frame with the keys ``COLUMNS``: plain Python values, rounded as in the files."""
+        return map(row_of, self)
+
+    @property
+    def xyxy(self) -> Box:
+        """(N, 4) the boxes as two corners x1, y1, x2, y2, float64 in pixels."""
+        return xywh_to_xyxy(self.boxes)
+
+    def to_df(self) -> Any:
+        """Return the rows as a ``pandas.DataFrame``. Raises ``ImportError`` without pandas."""
+        return _optional("pandas").DataFrame(self.rows(), columns=COLUMNS)
+
+    def to_supervision(self) -> list[Any]:
+        """Return one ``supervision.Detections`` per frame, empty where the target is not visible.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        detections = _optional("supervision").Detections
+        corners, scores = self.xyxy.astype(np.float32), self.scores.astype(np.float32)
+        one = {"class_id": np.zeros(1, dtype=int), "tracker_id": np.ones(1, dtype=int)}
+        return [
+            detections(xyxy=corners[n, None], confidence=scores[n, None], **one) if seen else detections.empty()
+            for n, seen in enumerate(self.visible)
+        ]
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the score over the seconds, on gray where the target is not visible; return the matplotlib axes.
+
+        Args:
+            axes: to draw in; None makes a figure.
+        """
+        if axes is None:
+            _, axes = import_module("matplotlib.pyplot").subplots()
+        axes.plot(self.seconds, self.scores)
+        axes.fill_between(self.seconds, 0, 1, where=~self.visible, color="0.85", linewidth=0)
+        axes.set(xlabel="seconds", ylabel="score", ylim=(0, 1))
+        return axes
 
     def to_csv(self) -> str:
         """Return the track as CSV text.
@@ -166,20 +210,31 @@ class Track:
         rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in self.rows())
         return f'{{"format": "{FORMAT}", "version": {VERSION},\n "meta": {head},\n "rows": [\n{rows}\n]}}\n'
 
-    def save(self, path: Path | str, overwrite: bool = False) -> None:
-        """Write ``.csv`` or ``.json`` atomically.
+    def save(self, path: Path | str, overwrite: bool = False, *, source: Any = None) -> None:
+        """Write ``.csv`` or ``.json`` (boxes), ``.mp4`` (boxes over the video) or ``.png`` (contact sheet), atomically.
+
+        Args:
+            path: file to write, by extension.
+            overwrite: replace a file that exists.
+            source: for ``.mp4`` and ``.png``, what ``vltrack.track`` takes; None is the ``source`` of ``meta``.
 
         Raises:
-            UsageError: another extension, or the file exists and ``overwrite`` is false.
+            UsageError: another extension, the file exists and ``overwrite`` is false, or no source is known.
             ResourceError: the disk is full, the folder is missing or cannot be written.
+            VideoNotFound, ...: see ``open_source``.
         """
         file = Path(path)
         makers = {".csv": self.to_csv, ".json": self.to_json}
-        if file.suffix.lower() not in makers:
-            raise UsageError(f"Cannot write a track as {file.name!r}.", hint="Name it .csv or .json.")
+        kind = file.suffix.lower()
+        if kind not in (*makers, ".mp4", ".png"):
+            raise UsageError(f"Cannot write a track as {file.name!r}.", hint="Name it .csv, .json, .mp4 or .png.")
         if file.exists() and not overwrite:
             raise UsageError(f"{file} already exists.", hint="Choose another name, or give overwrite=True.")
-        write_text(file, makers[file.suffix.lower()]())
+        if kind in makers:
+            write_text(file, makers[kind]())
+        else:
+            # By name: drawing over a video needs the floors above, which this one must not import.
+            import_module("vltrack.api.outputs").draw_track(self, file, source)
 
     @classmethod
     def load(cls, path: Path | str) -> Track:
@@ -199,6 +254,22 @@ class Track:
             return cls.from_steps(rows, meta)
         except DataError as error:
             raise DataError(f"{file}: {error.message}") from error
+
+
+def row_of(step: Step) -> dict[str, Any]:
+    """Return a step with the keys ``COLUMNS``; a size never rounds to nothing."""
+    x, y, w, h = step.box.tolist()
+    pixels = (round(x, 2) + 0.0, round(y, 2) + 0.0, max(round(w, 2), 0.01), max(round(h, 2), 0.01))
+    values = (step.index, round(step.seconds, 3), *pixels, round(step.score, 4), step.visible, str(step.status))
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _optional(package: str) -> Any:
+    """A package that is not a dependency. Raises ``ImportError`` with the command that installs it."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise ImportError(f"{package} is not installed. Run: pip install {package}", name=package) from error
 
 
 def _json_text(value: Any) -> str:
@@ -241,7 +312,7 @@ def _read_csv(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
         cells = line.split(",")
         if len(cells) != len(COLUMNS):
             raise DataError(f"{file} line {number}: {len(cells)} cells, {len(COLUMNS)} are needed.")
-        steps.append(_step(dict(zip(COLUMNS, cells, strict=True)), f"{file} line {number}"))
+        steps.append(read_row(dict(zip(COLUMNS, cells, strict=True)), f"{file} line {number}"))
     return meta, steps
 
 
@@ -261,7 +332,7 @@ def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
         if not isinstance(row, dict) or set(row) != set(COLUMNS):
             found = sorted(row) if isinstance(row, dict) else type(row).__name__
             raise DataError(f"{file} row {number}: {found} found, {', '.join(COLUMNS)} are needed.")
-        steps.append(_step(row, f"{file} row {number}"))
+        steps.append(read_row(row, f"{file} row {number}"))
     return meta, steps
 
 
@@ -274,8 +345,8 @@ def _check_version(found: Any, file: Path) -> None:
         raise DataError(f"{file} has version {version}; this program reads {VERSION}.", hint="Update vltrack.")
 
 
-def _step(cells: dict[str, Any], place: str) -> Step:
-    """Check every cell of one row. ``DataError`` names place, column and value."""
+def read_row(cells: Mapping[str, Any], place: str) -> Step:
+    """Return what ``row_of`` made. ``DataError`` names place, column and value of a cell that is invalid."""
 
     def number(column: str) -> float:
         value = cells[column]

@@ -6,7 +6,8 @@ otherwise: ``xyxy`` are two corners, ``cxcywh`` center and size. Images are RGB 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import operator
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +18,24 @@ Image = NDArray[np.uint8]
 Box = NDArray[np.float64]
 BoxLike = tuple[float, float, float, float]
 Floats = NDArray[np.float64]
+
+
+class ByValue:
+    """Equality and hash of a dataclass that may hold arrays: two are equal where all their fields are."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        pairs = ((getattr(self, each.name), getattr(other, each.name)) for each in fields(self))  # type: ignore[arg-type]
+        return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
+
+    def __hash__(self) -> int:
+        values = (getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]
+        return hash(
+            tuple((v + 0).tobytes() if isinstance(v, np.ndarray) else v for v in values if not isinstance(v, dict))
+        )
 
 
 class Mode(StrEnum):
@@ -37,8 +56,8 @@ class Status(StrEnum):
     WAITING = "waiting"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Frame(ByValue):
     """One displayed frame.
 
     Attributes:
@@ -59,10 +78,17 @@ class Frame:
     seconds: float
     flags: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        size = "not decoded" if self.image is None else "x".join(map(str, np.shape(self.image)[1::-1]))
+        return f"Frame({size}, index={self.index}, seconds={self.seconds:.3f})"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     """The target to track: a box (x, y, w, h in pixels), a text, or both.
+
+    Raises:
+        TypeError: the text is not a str (NaN of a table, bytes, a list).
 
     Example:
         >>> import vltrack
@@ -72,6 +98,14 @@ class Target:
 
     box: BoxLike | None = None
     text: str | None = None
+
+    def __post_init__(self) -> None:
+        text: object = self.text
+        if not isinstance(text, str | None):
+            raise TypeError(f"The text must be a str, not {type(text).__name__}: {text!r:.60}.")
+        box: object = self.box
+        if isinstance(box, np.ndarray | list):
+            object.__setattr__(self, "box", tuple(box))
 
     @property
     def mode(self) -> Mode:
@@ -83,8 +117,8 @@ class Target:
         return Mode.BBOX if self.text is None else Mode.NLBBOX
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Step(ByValue):
     """One target in one frame.
 
     Attributes:
@@ -113,8 +147,8 @@ class Step:
     extras: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Candidate(ByValue):
     """One box of an image that a sentence may name.
 
     Attributes:
@@ -131,6 +165,14 @@ class Candidate:
     box: Box
     score: float
     label: str
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a frame number or a count as a plain integer; integers of numpy are taken. Raises ``TypeError``."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}: {value!r:.40}.") from None
 
 
 def xywh_to_xyxy(box: ArrayLike) -> Box:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
@@ -33,7 +33,7 @@ from vltrack.tracking.engine import Engine, State
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.starts import CLEAR_ABOVE, MEANT_ABOVE, SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
 from vltrack.video.base import Limits
-from vltrack.video.source import FrameSource, open_source
+from vltrack.video.source import FrameSource, is_place, open_source
 
 if TYPE_CHECKING:
     from vltrack.tracking.grounding import Grounding
@@ -91,6 +91,32 @@ class Session:
         """Drop all targets. Raises ``StateError`` while another thread is using this tracker."""
         with self._exclusive():
             self._state = None
+
+    @property
+    def state(self) -> object:
+        """What the next step depends on, besides weights and policy; it never changes. None before a start."""
+        return self._state
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.engine.device
+
+    def restore(self, state: Any) -> None:
+        """Go on from a ``state`` of the same weights and policy. Raises ``StateError`` as ``reset``."""
+        with self._exclusive():
+            self._state = state
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Weights and options that a ``state`` belongs to, as JSON values."""
+        policy = {f"policy.{key}": value for key, value in asdict(self.engine.policy).items()}
+        return {"weights": self.card.get("sha256"), "anyway": self.engine.anyway, **policy}
+
+    def __repr__(self) -> str:
+        names = "-".join(str(self.card[key]) for key in ("tracker", "size") if key in self.card)
+        followed = "not started" if self._state is None else f"{len(self._state.warnings)} targets"
+        return f"{type(self).__name__}({names or 'model'}, {self.engine.device}, {followed})"
 
     def find(self, frame: Frame | Image, text: str) -> list[Candidate]:
         """Find what a text may name in a frame; targets that are being followed are not affected.
@@ -367,6 +393,7 @@ class Tracker(Session):
         wait: bool = False,
         start: int = 0,
         end: int | None = None,
+        stride: int = 1,
     ) -> Iterator[Step]:
         """Yield one ``Step`` per frame of a video file, folder, camera or iterable; memory stays constant.
 
@@ -376,21 +403,22 @@ class Tracker(Session):
         Args:
             source: what ``open_source`` takes, or an iterable of frames as ``init`` takes them.
             box, text, wait: the target in the first frame that is read, as in ``init``.
-            start, end: frame numbers of a file, folder or camera; ``end`` is exclusive.
+            start, end, stride: frame numbers of a file, folder or camera; ``end`` is exclusive.
 
         Raises:
-            UsageError: ``start`` or ``end`` with an iterable, which has no frame numbers.
+            TypeError: not a source, see ``open_source``.
+            UsageError: ``start``, ``end`` or ``stride`` with an iterable, which has no frame numbers.
             BoxFrameOutOfRange: the video ends before ``start``.
             VideoReadError, VideoTimeout, VideoDecoderCrashed: reading broke off; after the last step.
             And what ``init``, ``update``, ``open_source`` and the iterable raise.
         """
         opened: AbstractContextManager[Iterable[Frame | Image]]
-        if isinstance(source, str | Path | int):
-            opened = open_source(source, start=start, end=end)
-        elif start != 0 or end is not None:
-            raise UsageError("Start and end need a file, a folder or a camera.", hint="Slice the frames before.")
+        if is_place(source):
+            opened = open_source(source, start=start, end=end, stride=stride)
+        elif (start, end, stride) != (0, None, 1):
+            raise UsageError("A range needs a file, a folder or a camera.", hint="Slice the frames before.")
         else:
-            opened = nullcontext(source)  # the caller's frames stay open
+            opened = nullcontext(source)  # type: ignore[arg-type]  # the caller's frames stay open
         with opened as frames:
             number = -1
             for number, frame in enumerate(frames):
