@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from video_samples import number_of, numbered_image, read, spoil, write_video
 
-from vltrack.core.errors import VideoDecoderCrashed, VideoReadError, VideoTimeout
+from vltrack.core.errors import VideoDecoderCrashed, VideoNotFound, VideoReadError, VideoTimeout
 from vltrack.core.types import Frame
 from vltrack.video import client
 from vltrack.video.client import StreamSource
@@ -162,6 +162,23 @@ def test_a_messy_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     assert source.info.kind == "folder"
     assert source.info.frames == 6
     assert not source.report.degraded
+
+
+@pytest.mark.fault("V18")
+def test_no_image_of_a_folder_is_left_out_without_a_word(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "f", ["1.jpg", "2.JPG", "3.jpe", "4.jpg", "5.jpg", "6.dib", "7.ppm"])
+    (folder / "4.jpg").rename(folder / "4.jfif")
+    (folder / "5.jpg").rename(folder / "5.JIF")
+    for name in ("8.heic", "9.HEIC", "10.avif", "notes.txt", "._11.heic"):
+        (folder / name).write_bytes(b"x")
+    source, frames = read(folder)
+    assert [f.image is not None for f in frames] == [True] * 7
+    assert "3 images of another format are left out (.heic 2, .avif 1)" in " ".join(source.report.warnings)
+    assert source.report.ignored_files == 5
+    for path in folder.glob("[1-7].*"):
+        path.unlink()
+    with pytest.raises(VideoNotFound, match=r"5 other files: \.heic 3"):
+        open_source(folder)
 
 
 @pytest.mark.fault("V18")

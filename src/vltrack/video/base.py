@@ -11,15 +11,23 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from vltrack.core.errors import UsageError, VltrackError
-from vltrack.core.types import Frame
+from vltrack.core.types import Frame, whole
 
 Kind = Literal["file", "folder", "camera", "stdin", "network", "frames"]
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"})
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
+
+
+IMAGE_SUFFIXES = frozenset(_names(".jpg .jpeg .jpe .jfif .jif .png .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm"))
+# Images that are not read; where they are left out of a folder they are named.
+FOREIGN_IMAGES = frozenset(
+    _names(
+        ".heic .heif .avif .jxl .jp2 .j2k .jpx .jxr .jls .tga .exr .hdr .pfm .gif .psd .svg .dpx .pcx .qoi .ico "
+        ".raw .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf"
+    )
+)
 
 
 # Containers by FFmpeg's demuxer names. Absent on purpose: every format that can name another file or address
@@ -76,6 +84,7 @@ class FrameSlice:
     """Frame numbers to return: ``start``, ``start + stride``, ... below ``end`` (None: to the last).
 
     Raises:
+        TypeError: a number is not whole.
         UsageError: the range does not run forward from a frame that exists.
     """
 
@@ -84,6 +93,9 @@ class FrameSlice:
     stride: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("start", "end", "stride"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole(name, value))
         if self.start < 0 or self.stride < 1 or (self.end is not None and self.end <= self.start):
             raise UsageError(
                 f"Invalid frame range: start={self.start}, end={self.end}, stride={self.stride}.",

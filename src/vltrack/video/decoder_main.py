@@ -41,7 +41,7 @@ def main() -> int:
         if job["source"] == "images":
             from vltrack.video.decode_images import serve_images
 
-            serve_images(server)
+            serve_images(server, sequence=bool(job.get("sequence")))
         else:
             from vltrack.video.decode import serve_video
 

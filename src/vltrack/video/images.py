@@ -10,8 +10,8 @@ import re
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,18 @@ from vltrack.video.base import DEFAULT_LIMITS, IMAGE_SUFFIXES, WHOLE, FrameSlice
 from vltrack.video.client import DecodedSource, DecoderProcess, decoder_error
 from vltrack.video.ipc import MAX_IMAGE_BYTES
 
+_PIXELS_AHEAD = 1 << 27
+"""Pages of so many pixels are decoded together: each time, a decoder of animations begins at the first page."""
+
 
 class ImagesSource(DecodedSource):
     """Image files in the given order, one frame each.
 
     ``Frame.index`` is the place in the whole list; ``seconds`` is ``index / limits.folder_rate``. A damaged
     image is a gap row and makes the result degraded.
+
+    A single file with several pages (TIFF, animated WebP) is a frame for each; of several such files the first
+    page of each is read, with a warning.
 
     Args:
         images: the files.
@@ -61,16 +67,20 @@ class ImagesSource(DecodedSource):
         frames: FrameSlice = WHOLE,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._images = images
         self._name, self._limits = name, limits
-        self._todo = deque(range(len(images))[frames.start : frames.end : frames.stride])
+        self._pages, self._ahead = _pages_of(images[0], limits.max_pixels) if len(images) == 1 else ([], 1)
+        self._images = [images[0]] * len(self._pages) if self._pages else images
+        self._begins = list(accumulate((s or 1 / limits.folder_rate for _, s in self._pages), initial=0.0))
+        count = len(self._images)
+        self._todo = deque(range(count)[frames.start : frames.end : frames.stride])
         self._first = self._todo[0] if self._todo else 0
         self._sent: deque[tuple[int, str | None]] = deque()
         self._ready: deque[Frame] = deque()
         self._size: tuple[int, int] | None = None
+        self._paged = False
         warnings = [f"{name}: {warning}" for warning in numbering_warnings(images)]
-        self.report = ReadReport(expected=len(images), ignored_files=ignored, warnings=warnings, bad_share=0.0)
-        self._decoder = DecoderProcess({"source": "images"}, name=name, limits=limits)
+        self.report = ReadReport(expected=count, ignored_files=ignored, warnings=warnings, bad_share=0.0)
+        self._decoder = DecoderProcess({"source": "images", "sequence": True}, name=name, limits=limits)
         try:
             height, width = self._first_size()
         except BaseException:
@@ -82,8 +92,8 @@ class ImagesSource(DecodedSource):
             width=width,
             height=height,
             rate=limits.folder_rate,
-            frames=len(images),
-            seconds=len(images) / limits.folder_rate,
+            frames=count,
+            seconds=self._begins[-1] if self._pages else count / limits.folder_rate,
         )
 
     def _first_size(self) -> tuple[int, int]:
@@ -126,7 +136,7 @@ class ImagesSource(DecodedSource):
         while self._todo and len(self._sent) < 2:
             self._send(self._todo.popleft())
         index, fault = self._sent.popleft()
-        seconds = index / self._limits.folder_rate
+        seconds = self._begins[index] if self._pages else index / self._limits.folder_rate
         if fault is not None:
             return Frame(image=None, index=index, seconds=seconds, flags=(fault,))
         try:
@@ -146,9 +156,10 @@ class ImagesSource(DecodedSource):
 
     def _send(self, index: int) -> None:
         """Read one file and send it to the decoder, or note its fault."""
-        path, fault = self._images[index], None
+        path, fault, data = self._images[index], None, b""
         try:
-            data = _bytes_of(path, self._limits.max_pixels)
+            if not self._pages or index == self._first:
+                data = _bytes_of(path, self._limits.max_pixels)
         except VideoTooLarge as error:
             fault = error.message
             if index == self._first:
@@ -156,8 +167,29 @@ class ImagesSource(DecodedSource):
         except VideoUnreadable as error:
             fault = error.message
         self._sent.append((index, fault))
-        if fault is None:
+        if self._pages and fault is None:  # the decoder keeps the file
+            page, ahead = self._pages[index][0], self._pages[index : index + self._ahead][-1][0] + 1
+            self._decoder.request(data, b"P" + struct.pack(">II", page, ahead))
+        elif fault is None:
+            self._warn_of_pages(path, data)
             self._decoder.request(data)
+
+    def _warn_of_pages(self, path: Path, data: bytes) -> None:
+        if not self._paged and (pages := image_pages(data)):
+            said = f"{printable(str(path))} has {len(pages)} pages, of which the first is read."
+            self.report.warnings.append(f"{said} Give it alone to get all of them.")
+            self._paged = True
+
+
+def _pages_of(path: Path, max_pixels: int) -> tuple[list[tuple[int, float]], int]:
+    """Pages of a TIFF or WebP file as ``image_pages``, [] if it cannot be read; how many to decode at once."""
+    try:
+        data = _bytes_of(path, max_pixels)
+    except InputError:
+        return [], 1
+    width, height = image_size(data) or (1, 1)
+    ahead = max(1, min(32, _PIXELS_AHEAD // (width * height)))
+    return [] if data.startswith(_PNG) else image_pages(data), ahead
 
 
 def _bytes_of(path: Path, max_pixels: int) -> bytes:
@@ -179,6 +211,8 @@ def _bytes_of(path: Path, max_pixels: int) -> bytes:
     if size[0] * size[1] > max_pixels or length > MAX_IMAGE_BYTES:
         said = f"{size[0]}x{size[1]} pixels are more than the limit of {max_pixels / 1e6:.0f} million"
         raise VideoTooLarge(said, hint="Scale it down, or raise the limit.")
+    if data[:2] in (b"II", b"MM") and (bits := next(_tiff_pages(data), {}).get(258, 8)) > 16:
+        raise VideoUnreadable(f"{bits} bits per sample; convert it to 8 or 16")
     if is_cut(data):
         raise VideoUnreadable("the file was cut")
     return data
@@ -300,6 +334,12 @@ def numbering_warnings(images: Sequence[Path]) -> list[str]:
 
 Size = tuple[int, int]
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MARKERS = 10_000
+"""How many markers of a JPEG are looked at: of 64 KiB at most each."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MAX_PAGES = 1 << 16
+_REDUCED = 0b101
+"""Bits of a TIFF page that is a thumbnail or a mask of another."""
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
@@ -317,21 +357,38 @@ def image_size(data: bytes) -> Size | None:
     return None
 
 
+def image_pages(data: bytes) -> list[tuple[int, float]]:
+    """Pages of a TIFF file, of an animated WebP or PNG, as (number in the file, seconds shown or 0); [] if one."""
+    pages: list[tuple[int, float]] = []
+    if data.startswith((b"II", b"MM")):
+        pages = [(page, 0.0) for page, tags in enumerate(_tiff_pages(data)) if not tags.get(254, 0) & _REDUCED]
+    elif data.startswith(b"RIFF") and data[12:16] == b"VP8X":
+        place = 12
+        while place + 24 <= len(data) and len(pages) < _MAX_PAGES:
+            if data[place : place + 4] == b"ANMF":
+                pages.append((len(pages), int.from_bytes(data[place + 20 : place + 23], "little") / 1000))
+            size = int.from_bytes(data[place + 4 : place + 8], "little")
+            place += 8 + size + size % 2
+    elif data.startswith(_PNG) and 0 < (place := data.find(b"acTL", 33)) < data.find(b"IDAT", 33):
+        pages = [(page, 0.0) for page in range(min(int.from_bytes(data[place + 4 : place + 8], "big"), _MAX_PAGES))]
+    return pages if len(pages) > 1 else []
+
+
 def is_cut(data: bytes) -> bool:
     """Return whether a JPEG or PNG lacks its end marker (others: ``False``). Cut files decode to half-gray."""
     if data.startswith(b"\xff\xd8"):
         return data.rfind(b"\xff\xd9", 2) < 0
-    if data.startswith(b"\x89PNG"):
+    if data.startswith(_PNG):
         return data.rfind(b"IEND") < 0
     return False
 
 
 def _jpeg(data: bytes) -> Size | None:
     place = 2
-    while place + 4 <= len(data):
-        if data[place] != 0xFF:
-            place += 1
-            continue
+    for _ in range(_MARKERS):
+        place = data.find(b"\xff", place)
+        if place < 0 or place + 4 > len(data):
+            return None
         marker = data[place + 1]
         if marker == 0xFF:
             place += 1
@@ -377,15 +434,35 @@ def _webp(data: bytes) -> Size | None:
 
 
 def _tiff(data: bytes) -> Size | None:
-    order = "<" if data[:2] == b"II" else ">"
-    (place,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, place)
-    found: dict[int, int] = {}
-    for k in range(count):
-        tag, kind = struct.unpack_from(order + "HH", data, place + 2 + 12 * k)
-        if tag in (256, 257):
-            (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, place + 10 + 12 * k)
-    return (found[256], found[257]) if len(found) == 2 else None
+    """The largest width and height of any page."""
+    sizes = [(tags[256], tags[257]) for tags in _tiff_pages(data) if 256 in tags and 257 in tags]
+    return (max(w for w, _ in sizes), max(h for _, h in sizes)) if sizes else None
+
+
+def _tiff_pages(data: bytes) -> Iterator[dict[int, int]]:
+    """First values of the tags of every page that is there: 254 (kind), 256 and 257 (size), 258 (bits of a sample)."""
+    order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
+    word, many, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+    seen = {0}
+    try:
+        (place,) = struct.unpack_from(order + word, data, 8 if big else 4)
+        while place not in seen and len(seen) < _MAX_PAGES:
+            seen.add(place)
+            (count,) = struct.unpack_from(order + many, data, place)
+            place += struct.calcsize(many)
+            tags = {}
+            for at in range(place, place + entry * min(count, 4096), entry):
+                tag, kind = struct.unpack_from(order + "HH", data, at)
+                if tag in (254, 256, 257, 258):
+                    (length,) = struct.unpack_from(order + word, data, at + 4)
+                    value = at + 4 + struct.calcsize(word)
+                    if tag == 258 and length * 2 > struct.calcsize(word):
+                        (value,) = struct.unpack_from(order + word, data, value)
+                    (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, value)
+            yield tags
+            (place,) = struct.unpack_from(order + word, data, place + entry * count)
+    except (struct.error, OverflowError):
+        return
 
 
 def _pnm(data: bytes) -> Size | None:
@@ -397,10 +474,9 @@ def _pnm(data: bytes) -> Size | None:
 
 _PARSERS = (
     (b"\xff\xd8\xff", _jpeg),
-    (b"\x89PNG\r\n\x1a\n", _png),
+    (_PNG, _png),
     (b"BM", _bmp),
     (b"RIFF", _webp),
-    (b"II*\0", _tiff),
-    (b"MM\0*", _tiff),
+    *((magic, _tiff) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     *((b"P%d" % k, _pnm) for k in range(1, 7)),
 )

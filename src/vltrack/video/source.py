@@ -7,9 +7,13 @@ import os
 import re
 import stat
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
 
 from vltrack.core.errors import ResourceError, VideoForbiddenFormat, VideoNotFound, VideoUnreadable
 from vltrack.core.files import printable
@@ -17,6 +21,7 @@ from vltrack.core.process import open_standard_streams
 from vltrack.video.base import (
     CONTAINERS,
     DEFAULT_LIMITS,
+    FOREIGN_IMAGES,
     IMAGE_SUFFIXES,
     PIPES,
     FrameSlice,
@@ -27,7 +32,7 @@ from vltrack.video.base import (
     SourceInfo,
 )
 from vltrack.video.client import StreamSource
-from vltrack.video.images import ImagesSource, sort_images
+from vltrack.video.images import ImagesSource, image_pages, sort_images
 
 __all__ = ["FrameSource", "Limits", "ReadReport", "SourceInfo", "open_source"]
 
@@ -46,7 +51,7 @@ _CAMERAS = {"linux": ("video4linux2", "/dev/video{}"), "darwin": ("avfoundation"
 
 
 def open_source(
-    source: str | Path | int,
+    source: str | Path | int | Sequence[str | Path],
     *,
     start: int = 0,
     end: int | None = None,
@@ -63,9 +68,9 @@ def open_source(
 
     Args:
         source: a video file, an image, a folder of images (natural order, any names), a glob
-            (``frames/*.jpg``), a camera number (``0``), ``-`` for a video or concatenated images on
-            standard input, or an ``rtsp://`` address. A name that exists as a file is that file, whatever it
-            looks like.
+            (``frames/*.jpg``), a list of images in their order, a camera number (``0``), ``-`` for a video or
+            concatenated images on standard input, or an ``rtsp://`` address. A name that exists as a file is that
+            file, whatever it looks like.
         start, end, stride: frame numbers to return; ``end`` is not included. ``Frame.index`` keeps the number
             in the whole source.
         allow_network: allow ``rtsp://`` addresses.
@@ -79,6 +84,7 @@ def open_source(
         or leaves a frame whose ``image`` is ``None``; it does not raise.
 
     Raises:
+        TypeError: not a source: bytes, an open file, a ``cv2.VideoCapture``, an array.
         VideoNotFound: no such file, folder, camera, or no permission.
         VideoUnreadable: not a known video format, or its index is missing.
         VideoForbiddenFormat: an address, a playlist, a pattern or a format that is not allowed.
@@ -106,7 +112,15 @@ def open_source(
         raise VideoForbiddenFormat(
             f"Input format {input_format!r} is not allowed.", hint=f"Allowed: {', '.join(CONTAINERS + PIPES)}."
         )
-    text = str(source)
+    if not is_place(source):
+        raise TypeError(f"Frames of a {type(source).__name__} need no opening: iterate over them.")
+    if isinstance(source, list | tuple):
+        paths = [Path(path) for path in source]
+        if missing := [path for path in paths if not path.is_file()]:
+            raise VideoNotFound(f"{printable(missing[0])}: no such file.", hint="All images of a list must exist.")
+        name = f"{printable(paths[0])} and {len(paths) - 1} more"
+        return ImagesSource(paths, kind="frames", name=name, ignored=0, **options)
+    text = os.fspath(source) if isinstance(source, os.PathLike) else str(source)
     if isinstance(source, int) or (text.isdecimal() and not _exists(text)):
         return _open_camera(int(text), options)
     if text == "-":
@@ -124,6 +138,28 @@ def open_source(
             f"{printable(text)} is a pattern.", hint="Give the folder, or a glob such as 'x/*.jpg'."
         )
     raise VideoNotFound(f"{printable(text) or 'an empty name'}: no such file or folder.", hint=_LOCAL)
+
+
+def is_place(source: object) -> TypeGuard[str | Path | int | Sequence[str | Path]]:
+    """Return whether ``open_source`` takes it; False for an iterable of frames. Raises ``TypeError`` for neither."""
+    if isinstance(source, str | os.PathLike | int | np.integer):
+        return True
+    if isinstance(source, list | tuple) and source and isinstance(source[0], str | os.PathLike):
+        return True
+    kind = type(source).__name__
+    if isinstance(source, bytes | bytearray | memoryview):
+        remedy = "Give a path as str (os.fsdecode), or write the data to a file."
+    elif hasattr(source, "read") and hasattr(source, "seek"):
+        remedy = f"Give its name: {getattr(source, 'name', 'a path')!r:.100}."
+    elif kind == "VideoCapture":
+        remedy = "Give the path or the camera number that it was opened with."
+    elif getattr(source, "ndim", 4) != 4:
+        remedy = "Put images into a list: [image]."
+    elif not hasattr(source, "__iter__"):
+        remedy = "Give a path, a camera number or an iterable of frames."
+    else:
+        return False
+    raise TypeError(f"A {kind} is not a source of frames. {remedy}")
 
 
 def is_address(text: str) -> bool:
@@ -160,10 +196,21 @@ def _open_images(paths: list[Path], kind: Kind, name: str, options: dict[str, An
     images, ignored = sort_images(paths)
     if not images:
         raise VideoNotFound(
-            f"{printable(name)} contains no images ({ignored} other files).",
+            f"{printable(name)} contains no images that can be read ({ignored} other files: {_suffixes(paths)}).",
             hint=f"Images end in {' '.join(sorted(IMAGE_SUFFIXES))}.",
         )
-    return ImagesSource(images, kind=kind, name=printable(name), ignored=ignored, **options)
+    source = ImagesSource(images, kind=kind, name=printable(name), ignored=ignored, **options)
+    foreign = [p for p in paths if p.suffix.lower() in FOREIGN_IMAGES and not p.name.startswith(".")]
+    if foreign:
+        said = f"{printable(name)}: {len(foreign)} images of another format are left out ({_suffixes(foreign)})."
+        source.report.warnings.append(f"{said} Convert them to JPEG or PNG.")
+    return source
+
+
+def _suffixes(paths: list[Path]) -> str:
+    """What the names of files end in, the most frequent first."""
+    counts = Counter(path.suffix.lower() or "no extension" for path in paths).most_common(5)
+    return ", ".join(f"{printable(suffix)} {count}" for suffix, count in counts) or "none"
 
 
 def _open_path(path: Path, input_format: str | None, options: dict[str, Any]) -> FrameSource:
@@ -181,6 +228,9 @@ def _open_path(path: Path, input_format: str | None, options: dict[str, Any]) ->
         raise VideoNotFound(f"{name}: {error.strerror}.") from error
     is_image = path.suffix.lower() in IMAGE_SUFFIXES and input_format is None
     try:
+        if is_image and stat.S_ISREG(mode):
+            head = os.pread(media, 1 << 16, 0)
+            is_image = not (head.startswith(b"\x89PNG") and image_pages(head))  # an animated PNG is a video
         if not stat.S_ISREG(mode):
             raise VideoUnreadable(f"{name} is neither a file nor a folder.", hint=_LOCAL)
         if not is_image:

@@ -49,7 +49,7 @@ class Clock:
                 self._stamp, self._origin = pts, pts * self._time_base
             return 0.0
         if pts is None:
-            self._last += self._step
+            self._last = max(self._last + self._step, math.nextafter(self._last, math.inf))
             return self._last
         if self._origin is None:
             self._origin = pts * self._time_base - self._last - self._step
