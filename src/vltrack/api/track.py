@@ -265,6 +265,7 @@ def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride:
         "model": model,
         "width": info.width,
         "height": info.height,
+        **({} if info.sample_aspect == 1 else {"sample_aspect": round(info.sample_aspect, 6)}),
         "start": start,
         "stride": stride,
         "warnings": [],

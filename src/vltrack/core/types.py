@@ -1,7 +1,8 @@
 """``Frame``, ``Target``, ``Step`` and conversions of box formats.
 
 Boxes are ``x, y, w, h`` float64 in pixels of the displayed frame (top left corner first) unless a name says
-otherwise: ``xyxy`` are two corners, ``cxcywh`` center and size. Images are RGB uint8 of shape (H, W, 3).
+otherwise: ``xyxy`` are two corners, ``cxcywh`` center and size. Images are RGB uint8 of shape (H, W, 3). A displayed
+frame is rotated as its file says; pixels that are not square stay as stored.
 """
 
 from __future__ import annotations
