@@ -270,8 +270,9 @@ class _Run:
         self._comparison: Comparison | None = None
         self._recorders = {name: StepRecorder() for name in self.heads}
         self._keyframes = KeyframeSelector(list(self.heads))
-        self._video = VideoOutput(self.files["video"], self.source.info) if "video" in self.files else None
         self._band = Band(list(self.heads), self.source.info.width, self.total)
+        info = replace(self.source.info, width=self._band.width)
+        self._video = VideoOutput(self.files["video"], info) if "video" in self.files else None
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
         """Take the steps of one frame, of the trackers that still run. Raises ``ResourceError``."""
@@ -290,7 +291,7 @@ class _Run:
             scores = [steps[name].score if name in steps else math.nan for name in names]
             image = draw_boxes(frame.image, boxes, visible, names, [value < LOW_AGREEMENT for value in each])
             band = self._band.draw(self.frames[-1], mean, each, scores, visible)
-            composed = compose(image, band, (info.width, info.height))
+            composed = compose(image, band, (self._band.width, info.height))
             self._video.write(composed, frame.seconds, more_rows=self._band.height)
 
     @contextmanager

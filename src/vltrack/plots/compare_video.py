@@ -22,6 +22,8 @@ FAINT: Color = (142, 150, 160)
 RIM: Color = (10, 12, 15)
 LOW_AGREEMENT = 0.5
 """A box whose agreement with the others is lower gets its tracker's name next to it."""
+NARROWEST = 160
+"""Pixels; a narrower video is padded to the width of its band."""
 SHIFT = 4
 """Boxes are drawn in sixteenths of a pixel."""
 
@@ -60,7 +62,7 @@ class Band:
 
     Args:
         names: of the trackers, at most ``len(COLORS)``.
-        width: pixels of the video.
+        width: pixels of the video; a narrower band than ``NARROWEST`` has no room for its texts.
         total: number of frames that will come, None if unknown: the timeline is then rescaled as it grows.
 
     Raises:
@@ -69,6 +71,7 @@ class Band:
 
     def __init__(self, names: Sequence[str], width: int, total: int | None) -> None:
         check_count(names)
+        width = max(width, NARROWEST)
         self._total = total
         unit = float(np.clip(width / 720, 0.5, 8))
         self._size = max(9, round(12 * unit))
