@@ -10,7 +10,7 @@ import pytest
 from vltrack.core.errors import DataError
 from vltrack.plots import text
 from vltrack.plots.compare import TILE, WIDTH, ComparisonData, KeyframeSelector, comparison_image
-from vltrack.plots.compare_video import LANE, PAPER, Band, clock, compose, draw_boxes
+from vltrack.plots.compare_video import LANE, NARROWEST, PAPER, Band, clock, compose, draw_boxes
 from vltrack.plots.draw import COLORS
 
 NAN = float("nan")
@@ -101,7 +101,7 @@ def test_any_width_and_more_frames_than_promised(width, total, count) -> None:
     band = Band(["a tracker with a long name", "b"], width, total)
     for index in range(count):
         drawn = band.draw((index, 1e5), 0.5, (0.5, NAN), (0.5, NAN), (True, False))
-    assert drawn.shape == (band.height, width, 3)
+    assert drawn.shape == (band.height, max(width, NARROWEST), 3)
 
 
 def test_no_more_trackers_than_colors() -> None:
