@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -39,6 +41,38 @@ def test_a_cut_mp4_gives_what_decodes_and_reports_the_rest(tmp_path: Path) -> No
     assert source.report.truncated
     assert source.report.degraded
     assert "60 frames promised" in " ".join(source.report.warnings)
+
+
+@pytest.mark.fault("V06")
+@pytest.mark.parametrize("ahead", [0.02, 0.1, 0.5, 1.3])
+def test_a_trimmed_mp4_is_not_a_cut_one(tmp_path: Path, ahead: float) -> None:
+    """Phones trim by an edit list: what lies before it is in the file, and no frame of the video."""
+    whole, path = write_video(tmp_path / "a.mp4", 60, options={"g": "12", "bf": "2"}), tmp_path / "b.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                shift = round(ahead / packet.time_base)
+                packet.stream, packet.pts, packet.dts = stream, packet.pts - shift, packet.dts - shift
+                out.mux(packet)
+    source, frames = read(path)
+    first = math.ceil(ahead * 25)
+    assert len(frames) == source.info.frames == 60 - first
+    assert not source.report.warnings
+    assert not source.report.degraded
+    assert all(abs(number_of(f.image) - f.index - first) <= 3 for f in frames if f.image is not None)
+
+
+@pytest.mark.fault("V06")
+def test_an_avi_with_repeats_is_not_a_cut_one(tmp_path: Path) -> None:
+    """Frames that last longer are followed by empty chunks, which the header counts."""
+    path = write_video(
+        tmp_path / "a.avi", 20, codec="mjpeg", pix_fmt="yuvj420p", milliseconds=[120 * k for k in range(20)]
+    )
+    source, frames = read(path)
+    assert len(frames) == source.info.frames == 20
+    assert frames[-1].seconds == pytest.approx(19 * 0.12, abs=0.01)
+    assert not source.report.degraded
 
 
 @pytest.mark.fault("V06")

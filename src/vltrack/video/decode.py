@@ -232,9 +232,9 @@ class _VideoDecoder:
                 return
 
     def _decode(self, packet: Any) -> None:
-        self.packets += 1
         self._find_lost(packet)
         if not packet.is_discard:
+            self.packets += 1
             self.timeline.packet(packet.pts, key=packet.is_keyframe)
         try:
             frames = self.context.decode(packet)
@@ -320,7 +320,7 @@ class _VideoDecoder:
         if frame.pts is not None and self.stream.time_base:
             self.first_stamp = float(frame.pts * self.stream.time_base)
         aspect = float(self.stream.sample_aspect_ratio or 0) or float(self.context.sample_aspect_ratio or 0) or 1.0
-        if not 0.05 < aspect < 20:
+        if not 0.05 < aspect < 20 or abs(aspect - 1) < 0.005:  # nonsense, or rounding: 1280:1281 in 854x480
             aspect = 1.0
         matrix = int(frame.colorspace)
         self.server.send(
@@ -339,8 +339,14 @@ class _VideoDecoder:
 
     def _promised(self) -> int | None:
         """Number of frames that the container promises."""
-        # The header of an AVI file counts repeats as well, which its index leaves out.
-        return len(self.index) or int(self.stream.frames) or None if isinstance(self.file, MediaFile) else None
+        if not isinstance(self.file, MediaFile):
+            return None
+        # The header of an AVI file counts repeats as well, and that of an MP4 what its edit list (a trimmed video)
+        # leaves out; their indices do not.
+        frames, entries = int(self.stream.frames), self.stream.index_entries if self.demuxer == "mov" else ()
+        if frames and len(entries) and (len(entries) != frames or entries[0].is_discard):
+            frames = sum(not entry.is_discard for entry in entries)
+        return len(self.index) or frames or None
 
     def _duration(self) -> float | None:
         """Seconds that the container promises."""
