@@ -157,10 +157,10 @@ class PartFile:
 
     def _save(self) -> None:
         """Make the rows so far durable, then the state that belongs to them."""
-        from vltrack.tracking.saved import pack
-
         if self._last is None or self._file is None:
             return
+        from vltrack.tracking.saved import pack
+
         head, steps, state = self._last
         try:
             os.fsync(self._file.fileno())
