@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vltrack.core.track import Track
+from vltrack.core.types import Step
 from vltrack.datasets.catalogue import write_miniature
 from vltrack.datasets.reader import open_dataset
+from vltrack.datasets.synthetic import synthesize
 from vltrack.metrics.protocols import RULES
 
 Command = Callable[..., Any]
@@ -75,6 +78,37 @@ def test_missing_results_are_no_score(command: Command, tnl2k: Path, results: Pa
     # A file that does not exist is refused before a tracker runs.
     command("evaluate", "litetrack-tiny", "--data", tnl2k, "--subset", "gone", "--out", tmp_path / "o").ends(4, "gone")
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.fault("E17")
+def test_a_part_of_a_benchmark_carries_its_share(command: Command, tnl2k: Path, results: Path, tmp_path: Path) -> None:
+    done = command("evaluate", results, "--data", tnl2k, "--out", tmp_path / "scored").ends(0)
+    assert "ONLY 3 of 700 sequences (on disk)" in done.out
+    numbers = [line for line in done.out.splitlines() if line.startswith(("  others", "  a perfect tracker"))]
+    assert all(line.endswith(" 3/700") for line in numbers)
+    kept = json.loads((tmp_path / "scored" / "others" / "tnl2k" / "scores.json").read_text())
+    assert (kept["published"], kept["subset"]) == (700, {"name": "on disk", "n": 3, "of": 700})
+    sorted(results.glob("*.txt"))[0].unlink()
+    part = command("evaluate", results, "--data", tnl2k, "--subset", "present").ends(0)
+    assert "2/700" in part.out
+    told = command("report", tmp_path / "scored" / "others" / "tnl2k" / "scores.json", "--out", tmp_path / "report",
+                   "--json").ends(0).json  # fmt: skip
+    assert (told["sequences"], told["of"]) == (3, 700)
+    assert "3/700 sequences" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.fault("E19")
+def test_a_track_with_a_late_start_and_a_stride_is_scored_by_its_frames(command: Command, tmp_path: Path) -> None:
+    (folder,) = synthesize(tmp_path / "clips", 1, 12, 0)
+    boxes = np.loadtxt(folder / "groundtruth.txt", delimiter=",")
+    steps = [Step(box=boxes[k], score=1.0, visible=True, index=k, seconds=k / 25) for k in range(3, 12, 2)]
+    (tmp_path / "mine").mkdir()
+    Track.from_steps(steps).save(tmp_path / "mine" / f"{folder.name}.csv")
+    words = ("evaluate", tmp_path / "mine", "--data", tmp_path / "clips")
+    command(*words).ends(4, f"{folder.name} (5 for 12 frames)", "--short")
+    for short, value in (("misses", 100 * 5 / 12), ("cut", 100)):
+        told = command(*words, "--short", short, "--json").ends(0).json
+        assert told["rules"]["official"]["op75"] == pytest.approx(value)
 
 
 @pytest.mark.fault("E11")

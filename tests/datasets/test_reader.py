@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 
 from vltrack.core.errors import DataError
-from vltrack.datasets.layouts import OTB100, UAV123, UAV123_10FPS
+from vltrack.datasets.check import check_dataset
+from vltrack.datasets.layouts import LAYOUTS, OTB100, UAV123, UAV123_10FPS
 from vltrack.datasets.miniatures import draw_miniature, sheet_bytes, write_video_miniature
+from vltrack.datasets.published import published
 from vltrack.datasets.reader import open_dataset, read_ground_truth
 from vltrack.datasets.sequences import ImageList, Sequence
+from vltrack.datasets.synthetic import write_image
 
 ROOT = Path(__file__).resolve().parents[2]
 BOX = "10,20,30,40"
@@ -362,3 +365,134 @@ def test_the_toolkits_annotation_is_complete(
     assert sum(int(sequence.absent.sum()) for sequence in dataset.sequences) == absent
     assert all(sequence.files == () for sequence in dataset.sequences)
     assert any(sequence.attributes for sequence in dataset.sequences) == (name != "trackingnet")
+
+
+# -- clips of one's own, as people have them ---------------------------------------------------------------------
+
+CORNERS = np.array([[10, 20, 30, 40], [12, 21, 31, 40], [15, 24, 31, 42.5]])
+
+
+def written(boxes: np.ndarray, separator: str = ",") -> str:
+    return "".join(separator.join(f"{value:g}" for value in row) + "\n" for row in boxes)
+
+
+def clip(root: Path, text: str | bytes, file: str = "groundtruth.txt", folder: str = "img") -> Path:
+    images(root / "clip" / folder, range(1, 4))
+    (root / "clip" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return root
+
+
+@pytest.mark.fault("D19")
+@pytest.mark.parametrize("file", ["GroundTruth.txt", "groundtruth_rect.txt", "gt.txt", "GT.TXT", "groundtruth.csv"])
+@pytest.mark.parametrize("folder", ["img", "Img", "IMG", "frames", "Images", "color", ""])
+def test_any_usual_name_of_boxes_and_images(tmp_path: Path, file: str, folder: str) -> None:
+    root = clip(tmp_path, written(CORNERS), file, folder)
+    for where in (root, root / "clip"):
+        dataset = open_dataset(where)
+        (sequence,) = dataset.sequences
+        assert (dataset.name, sequence.name, len(sequence.files)) == ("folder", "clip", 3)
+        assert np.array_equal(sequence.boxes, CORNERS)
+
+
+@pytest.mark.fault("D19")
+@pytest.mark.parametrize("video", ["video.mp4", "My Film.MP4", "clip.mkv"])
+def test_a_video_of_any_name(tmp_path: Path, video: str) -> None:
+    root = tmp_path / "root"
+    write(root / "clip" / "gt.txt", written(CORNERS))
+    path = write(root / "clip" / video, "")
+    write(root / "clip" / f"._{video}", "")
+    (sequence,) = open_dataset(root).sequences
+    assert (sequence.source, sequence.files) == (path, None)
+    write(root / "clip" / "other.avi", "")
+    refused(root, "Keep one video")
+
+
+@pytest.mark.fault("D19")
+@pytest.mark.parametrize(
+    "text",
+    [
+        written(CORNERS + 0.5, ";").replace(".", ","),
+        written(CORNERS + 0.5, "; "),
+        written(CORNERS + 0.5, "\t").replace(".", ","),
+        written(CORNERS + 0.5).encode("utf-16"),
+        "x,y,w,h\n" + written(CORNERS + 0.5),
+        "frame,x,y,w,h\n" + written(np.c_[[0, 1, 2], CORNERS + 0.5]),
+        written(np.c_[[1, 2, 3], CORNERS + 0.5, [0, 0, 0]], "\t"),
+    ],
+)
+def test_boxes_in_any_usual_form(tmp_path: Path, text: str | bytes) -> None:
+    (sequence,) = open_dataset(clip(tmp_path, text)).sequences
+    assert np.array_equal(sequence.boxes, CORNERS + 0.5)
+    assert not sequence.absent.any()
+
+
+@pytest.mark.fault("D19")
+def test_a_column_that_says_lost(tmp_path: Path) -> None:
+    text = written(np.c_[[1, 2, 3], CORNERS, [0, 1, 0]])
+    (sequence,) = open_dataset(clip(tmp_path, text)).sequences
+    assert sequence.absent.tolist() == [False, True, False]
+
+
+@pytest.mark.fault("D19")
+def test_polygons_are_read_with_a_warning_and_unclear_commas_refused(tmp_path: Path) -> None:
+    x, y, w, h = CORNERS.T
+    polygon = np.stack([x, y, x + w, y, x + w, y + h, x, y + h], axis=1)
+    dataset = open_dataset(clip(tmp_path, written(polygon)))
+    assert np.array_equal(dataset.sequences[0].boxes, CORNERS)
+    assert [issue.kind for issue in dataset.warnings] == ["box"]
+    refused(clip(tmp_path, "1,5 2,5 3,5 4,5\n" * 3), "groundtruth.txt:1", "decimal commas")
+    refused(clip(tmp_path, "left,right,a,b\n" + written(CORNERS)), "groundtruth.txt:1", "left,right,a,b")
+
+
+@pytest.mark.fault("D19")
+def test_shares_and_corners_are_warned_of(tmp_path: Path) -> None:
+    move = np.linspace(0, 30, 12)[:, None] * [1, 0.5, 0, 0] + [40, 30, 20, 24]
+    corners = move.copy()
+    corners[:, 2:] += corners[:, :2]
+    for boxes, said in ((move, None), (move / 100, "shares"), (corners, "corners")):
+        images(tmp_path / "clip" / "img", range(1, 13))
+        write(tmp_path / "clip" / "groundtruth.txt", written(boxes))
+        for warnings in (open_dataset(tmp_path).warnings, check_dataset(tmp_path).issues.warnings):
+            assert [issue.kind for issue in warnings] == (["units"] if said else [])
+            assert all(said in issue.message for issue in warnings)
+    # A target that stands still: only the size of the frame tells corners from sizes.
+    standing = np.tile([60.0, 50, 90, 80], (12, 1))
+    write(tmp_path / "clip" / "groundtruth.txt", written(standing))
+    assert open_dataset(tmp_path).warnings == ()
+    for number in range(1, 13):
+        write_image(tmp_path / "clip" / "img" / f"{number:04d}.jpg", np.zeros((90, 120, 3), np.uint8))
+    assert [issue.kind for issue in open_dataset(tmp_path).warnings] == ["units"]
+
+
+# -- names of benchmarks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("E17")
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("Basketball", "Walking", "Jogging", "Human4-2"), "otb100"),
+        (("Animal1", "Basketball", "BMX2", "Car2", "ChasingDrones"), "dtb70"),
+        (("Alladin", "Aquarium1", "Ballet", "Basketball"), "folder"),
+    ],
+)
+def test_another_data_set_is_not_called_otb(tmp_path: Path, names: tuple[str, ...], found: str) -> None:
+    for name in names:
+        images(tmp_path / name / "img", range(1, 4))
+        write(tmp_path / name / "groundtruth_rect.txt", written(CORNERS))
+    assert open_dataset(tmp_path).name == found
+    if found == "folder":
+        assert open_dataset(tmp_path / names[0]).name == "folder"
+
+
+@pytest.mark.fault("E17")
+def test_an_otb_file_of_other_sequences_is_refused(tmp_path: Path) -> None:
+    refused(pysot(tmp_path, "OTB100.json"), "OTB100")
+
+
+@pytest.mark.fault("E17")
+def test_published_splits_have_their_numbers(tmp_path: Path, small: Path) -> None:
+    assert (published("lasot", "test"), published("lasot", "all"), published("folder", "all")) == (280, 1400, 0)
+    assert {layout.name for layout in LAYOUTS if not published(layout.name, "all")} == {"folder"}
+    dataset = open_dataset(small / "data" / "lasot")
+    assert (len(dataset.sequences), dataset.of) == (3, 280)

@@ -87,15 +87,16 @@ def test_uav123_by_its_conventions(raw: Path, truths: dict[str, Annotations]) ->
     assert found["got10k-otb"] == pytest.approx([69.79, 88.53], abs=0.005)
 
 
-def test_trackingnet_to_a_thousandth(raw: Path) -> None:
+@pytest.mark.fault("E11")
+def test_trackingnet_to_the_last_published_digit(raw: Path) -> None:
     folder = raw / "trackingnet"
     truth = annotations_of(open_dataset(folder / "dummy_GT.zip"))
     scores = scored(truth, folder / "dummy_subm.zip", RULES["trackingnet"])
     found = percent(scores, "auc", "precision", "norm_precision")
-    assert found == pytest.approx([88.0796, 87.8025, 87.8025], abs=1e-3)
+    assert found == pytest.approx([88.0796, 87.8025, 87.8025], abs=5e-5)
     results = rename_results(truth.names, open_results(folder / "dummy_subm.zip"))
     record = summarize(results, truth, data="trackingnet", split="test")["rules"]["official"]
-    assert record["extra"]["coverage"] == pytest.approx(88.9556, abs=1e-3)
+    assert record["extra"]["coverage"] == pytest.approx(88.9556, abs=5e-5)
 
 
 @pytest.mark.parametrize("attribute", ["BC", "LR", "OV", "SV"])

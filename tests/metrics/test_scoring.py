@@ -14,7 +14,7 @@ from vltrack.core.errors import DataError
 from vltrack.core.types import Floats
 from vltrack.metrics.annotations import Annotation, Annotations
 from vltrack.metrics.protocols import RULES, Rule
-from vltrack.metrics.scoring import MEASURES, Scores, align, score, upper_bound
+from vltrack.metrics.scoring import MEASURES, NO_ROW, Scores, align, score, upper_bound
 
 PERFECT = 20 / 21
 
@@ -70,6 +70,7 @@ def random_case(seed: int) -> tuple[Annotations, Floats]:
         ("vlt-python-uav", "uav", False),
     ],
 )
+@pytest.mark.fault("E11")
 def test_the_scorer_agrees_with_the_plain_rules(rule: str, dataset: str, knows_absent: bool, seed: int) -> None:
     truth, boxes = random_case(seed)
     scores = score(truth, boxes, RULES[rule])
@@ -97,6 +98,7 @@ def test_a_perfect_tracker_reaches_the_upper_bound_of_clean_annotations(name: st
     assert top.value("op50") == 1.0
 
 
+@pytest.mark.fault("E11")
 def test_absent_frames_are_misses_that_stay_in_the_count() -> None:
     boxes = boxes_of((10, 10, 20, 20), (10, 10, 20, 20), (0, 0, 0, 0), (10, 10, 20, 20))
     truth = annotations_of(boxes, absent=[[0, 0, 1, 1]])
@@ -123,6 +125,7 @@ def test_a_target_at_the_edge_is_not_a_box_for_the_toolkits() -> None:
     assert score(truth, boxes, RULES["vlt-python"]).value("auc") == pytest.approx(PERFECT)
 
 
+@pytest.mark.fault("E11")
 def test_nan_annotations_are_invalid_or_left_out() -> None:
     boxes = boxes_of((10, 10, 20, 20), (np.nan,) * 4, (50, 50, 20, 20))
     found = boxes_of((10, 10, 20, 20), (10, 10, 20, 20), (10, 10, 20, 20))
@@ -148,6 +151,7 @@ def test_a_tie_is_a_hit_but_not_a_success() -> None:
     assert server.success[0][12] == 1.0  # at least, not above
 
 
+@pytest.mark.fault("E11")
 def test_the_first_frame_is_free_or_counts() -> None:
     truth = annotations_of(boxes_of((10, 10, 20, 20), (10, 10, 20, 20)))
     found = boxes_of((90, 90, 5, 5), (10, 10, 20, 20))
@@ -156,6 +160,7 @@ def test_the_first_frame_is_free_or_counts() -> None:
     assert score(truth, found, RULES["got10k"]).frames.tolist() == [1]
 
 
+@pytest.mark.fault("E11")
 def test_a_prediction_that_is_not_a_box_repeats_the_one_before() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
     truth = annotations_of(boxes_of(box, box, box, box))
@@ -181,6 +186,7 @@ def test_a_sequence_without_any_success_is_dropped_only_where_the_toolkit_drops_
     assert score(truth, found, RULES["vlt-python"]).value("auc") == pytest.approx(PERFECT / 2)
 
 
+@pytest.mark.fault("E11")
 def test_got10k_pools_frames_cuts_boxes_to_the_image_and_leaves_out_covered_frames() -> None:
     long = boxes_of(*[(10, 10, 20, 20)] * 5)
     short = boxes_of(*[(10, 10, 20, 20)] * 3)
@@ -203,6 +209,7 @@ def test_got10k_pools_frames_cuts_boxes_to_the_image_and_leaves_out_covered_fram
     assert cut.value("overlap") == 1.0
 
 
+@pytest.mark.fault("E11")
 def test_trackingnet_rounds_and_takes_areas() -> None:
     truth = annotations_of(boxes_of((10, 10, 20, 20), (10.4, 10.4, 20.4, 20.4)))
     found = boxes_of((0, 0, 1, 1), (9.6, 9.6, 19.6, 19.6))
@@ -213,6 +220,7 @@ def test_trackingnet_rounds_and_takes_areas() -> None:
     assert area == pytest.approx((1 + 0.525) / 2)
 
 
+@pytest.mark.fault("E11")
 def test_results_of_another_length_are_refused_filled_or_cut() -> None:
     box = (10.0, 10.0, 20.0, 20.0)
     truth = annotations_of(boxes_of(box, box, box, box))
@@ -235,6 +243,36 @@ def test_results_of_another_length_are_refused_filled_or_cut() -> None:
     # thresholds counts all four frames; the first frame is free.
     nothing = score(*align(truth, {}, RULES["trackingnet"]), RULES["trackingnet"])
     assert nothing.success[0].tolist() == [1.0, *[0.25] * 20]
+
+
+@pytest.mark.fault("E19")
+def test_frames_without_a_row_are_refused_misses_or_left_out() -> None:
+    boxes = np.tile(boxes_of((10, 10, 20, 20)), (10, 1))
+    truth = annotations_of(boxes, boxes[:4])
+    found = {"s0": boxes.copy(), "s1": boxes[:4]}
+    found["s0"][[0, 3, 4, 8]] = NO_ROW
+    with pytest.raises(DataError, match=r"s0 \(6 for 10 frames\)"):
+        align(truth, found, RULES["visible-only"])
+    shares = {"misses": (6 / 10, 1.0), "cut": (1.0, 1.0), "zeros": (6 / 10, 1.0)}
+    for short, wanted in shares.items():
+        rule = replace(RULES["visible-only"], short=short)
+        scores = score(*align(truth, found, rule), rule)
+        assert scores.each("op50").tolist() == pytest.approx(wanted)
+        assert scores.frames.tolist() == ([6, 4] if short == "cut" else [10, 4])
+    found["s0"][:] = NO_ROW  # the text found nothing to start with: a miss in every frame, and complete
+    cut = replace(RULES["visible-only"], short="cut")
+    assert score(*align(truth, found, cut), cut).each("op50").tolist() == [0, 1]
+
+
+@pytest.mark.fault("E08")
+def test_one_row_too_few_everywhere_names_the_first_frame() -> None:
+    boxes = np.tile(boxes_of((10, 10, 20, 20)), (10, 1))
+    truth = annotations_of(boxes, boxes[:4])
+    with pytest.raises(DataError, match="frame 1 may be missing"):
+        align(truth, {"s0": boxes[1:], "s1": boxes[1:4]}, RULES["otb"])
+    with pytest.raises(DataError) as caught:
+        align(truth, {"s0": boxes[1:], "s1": boxes[2:4]}, RULES["otb"])
+    assert "frame 1" not in caught.value.message
 
 
 def test_all_frames_absent_or_one_frame() -> None:

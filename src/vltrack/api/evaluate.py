@@ -32,8 +32,10 @@ from vltrack.evaluation.summary import (
     Short,
     Subset,
     annotations_of,
+    part_of,
     read_scores,
     rename_results,
+    share_of,
     summarize,
     with_short,
     write_scores,
@@ -57,7 +59,7 @@ Entry = tuple[Path | None, TrackerResults]
 _VOT_NAME = re.compile(r"vots?-?20\d\d", re.IGNORECASE)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Evaluation:
     """Scores of trackers on one data set.
 
@@ -72,6 +74,17 @@ class Evaluation:
     runs: tuple[RunReport, ...] = ()
     archives: tuple[Path, ...] = ()
 
+    def __repr__(self) -> str:
+        lines = []
+        for row in self.rows():
+            where = " ".join(filter(None, (row["tracker"], row.get("mode"), "on", row["data"], row["split"])))
+            if "auc" in row:
+                auc = "-" if row["auc"] is None else f"{row['auc']:.2f}"
+                lines.append(f"{where}: AUC {auc} ({row['protocol']}, {row['sequences']}/{row['of']} sequences)")
+            else:
+                lines.append(f"{where}: Acc@0.50 {row['acc_50']:.2f}")
+        return f"<Evaluation: {'; '.join(lines) or 'no scores'}>"
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield flat rows for pandas: one per tracker, mode and protocol (or split), measures in percent."""
         for summary in self.summaries:
@@ -82,8 +95,8 @@ class Evaluation:
                 continue
             for column, rule in summary["rules"].items():
                 measures = {name: rule[name] for name in MEASURES} | rule["extra"]
-                count = len(summary["sequences"])
-                yield head | {"protocol": column, "rule": rule["rule"], "sequences": count} | measures
+                count, of = share_of(summary)
+                yield head | {"protocol": column, "rule": rule["rule"], "sequences": count, "of": of} | measures
 
 
 def evaluate(
@@ -188,7 +201,7 @@ def evaluate(
         boxes = {one.name: one.boxes for one in opened.sequences}
         entries = [(None, TrackerResults(tracker=PERFECT, boxes=boxes))]
     names = [sequence.name for sequence in opened.sequences]
-    entries = [(folder, rename_results(names, found)) for folder, found in entries]
+    entries = [(folder, rename_results(names, found, opened.name)) for folder, found in entries]
     for report in runs:
         _warn_of_degraded(report, reporter)
     archives = () if pack is None else _packed(pack, opened, entries, out or FOLDER, reporter)
@@ -391,7 +404,7 @@ def _scored(
     """Score one entry and write ``scores.json`` where there is a folder for it."""
     place = dataset.root.resolve().name
     who = " ".join(filter(None, (results.tracker, results.mode)))
-    part, subset = _part(wanted, annotations, results)
+    part, subset = _part(wanted, dataset, annotations, results)
     try:
         summary = summarize(
             results, part, data=dataset.name, split=dataset.split, place=place, subset=subset, **options
@@ -406,21 +419,21 @@ def _scored(
     return summary
 
 
-def _part(wanted: str | None, annotations: Annotations, results: TrackerResults) -> tuple[Annotations, Subset | None]:
+def _part(
+    wanted: str | None, dataset: Dataset, annotations: Annotations, results: TrackerResults
+) -> tuple[Annotations, Subset | None]:
     """Return the sequences to score. Raises ``DataError`` where a listed one does not exist."""
     if wanted is None:
         if not results.left_out:
-            return annotations, None
+            return annotations, part_of(dataset, len(annotations))
         part = annotations.only(set(annotations.names) - set(results.left_out))
-        return part, Subset(name="with a sentence", n=len(part), of=len(annotations))
+        return part, part_of(dataset, len(part), "with a sentence")
     names = sorted({*results.boxes, *results.not_found}) if wanted == "present" else read_names(Path(wanted))
     if not names:
         raise DataError("No sequence of the data set has a result.", hint="Check the names of the files.")
     part = annotations.only(names)
-    if len(part) == len(annotations):
-        return annotations, None
-    name = "present" if wanted == "present" else Path(wanted).stem
-    return part, Subset(name=name, n=len(part), of=len(annotations))
+    chosen = part_of(dataset, len(part), "present" if wanted == "present" else Path(wanted).stem)
+    return part, chosen or part_of(dataset, len(part))
 
 
 def _packed(server: str, dataset: Dataset, entries: Sequence[Entry], out: Path, reporter: Reporter) -> tuple[Path, ...]:
@@ -547,7 +560,7 @@ def which_rule(
             raise DataError(f"{printable(data)}: no such file or folder.", hint="Check the path of the data (--data).")
         opened = open_dataset(Path(data), name=dataset, split=split)
         annotations = annotations_of(opened)
-        boxes = rename_results(annotations.names, open_results(Path(results))).boxes
+        boxes = rename_results(annotations.names, open_results(Path(results)), opened.name).boxes
         candidates = [with_short(rule, short) for rule in RULES.values()]
         found = search_protocols(value, annotations, boxes, tolerance=within, rules=candidates)
         name = opened.name

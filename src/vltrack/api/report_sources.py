@@ -23,7 +23,17 @@ from vltrack.core.types import Floats, iou_xywh
 from vltrack.datasets import reader
 from vltrack.datasets.sequences import Sequence as Clip
 from vltrack.evaluation.results import RUN_FILE, StoredResults, open_results, read_results
-from vltrack.evaluation.summary import SCORES, Short, annotations_of, columns_of, read_scores, rename_results, summarize
+from vltrack.evaluation.summary import (
+    SCORES,
+    Short,
+    annotations_of,
+    columns_of,
+    part_of,
+    read_scores,
+    rename_results,
+    share_of,
+    summarize,
+)
 from vltrack.metrics.agreement import agreement
 from vltrack.metrics.protocols import RULES
 from vltrack.plots.contact_sheet import Snapshot, select_keyframes, snapshot
@@ -140,7 +150,7 @@ def _score(path: Path, dataset: reader.Dataset | None, short: Short) -> Source:
             f"{printable(path)} has no {SCORES}.", hint="Name the data (--data PATH), or run vltrack evaluate first."
         )
     annotations = annotations_of(dataset)
-    found = rename_results(annotations.names, open_results(path))
+    found = rename_results(annotations.names, open_results(path), dataset.name)
     missing = len(set(annotations.names) - {*found.boxes, *found.not_found})
     if missing and any(rule.missing == "refuse" for rule in columns_of(dataset.name, found.mode).values()):
         what = f"{printable(path)} --data {printable(dataset.root)}"
@@ -149,7 +159,10 @@ def _score(path: Path, dataset: reader.Dataset | None, short: Short) -> Source:
             f"{printable(path)} has no result of {missing} of {len(annotations)} sequences.",
             hint=f"Score what is there first: {how}; then report the {SCORES} within FOLDER.",
         )
-    scores = summarize(found, annotations, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name)
+    scores = summarize(
+        found, annotations, data=dataset.name, split=dataset.split, short=short, place=dataset.root.name,
+        subset=part_of(dataset, len(annotations)),
+    )  # fmt: skip
     return Source(name=found.tracker, scores=scores, folder=path)
 
 
@@ -177,10 +190,10 @@ def common(sources: Sequence[Source], *, wanted: bool) -> tuple[list[Source], st
     """
     sets = [source.sequences for source in sources]
     subsets = [subset for source in sources if isinstance(subset := source.scores.get("subset"), dict)]
-    sizes = [subset["of"] for subset in subsets if isinstance(subset.get("of"), int)]
+    sizes = [of for source in sources if isinstance(of := share_of(source.scores)[1], int)]
     if all(names == sets[0] for names in sets):
         name = str(subsets[0].get("name", "")) if subsets else ""
-        return list(sources), name, sizes[0] if sizes else len(sets[0])
+        return list(sources), name, max(sizes, default=len(sets[0]))
     every = {name for names in sets for name in names}
     kept = [name for name in sets[0] if all(name in names for names in map(set, sets))]
     if not wanted:
@@ -205,7 +218,8 @@ def _restricted(scores: dict[str, Any], kept: Sequence[str], subset: str) -> dic
     for key, ruled in scores["rules"].items():
         each = {m: [row[place[name]] for name in kept] for m, row in (ruled.get("per_sequence") or {}).items()}
         rules[key] = _means(ruled, each, rows) if is_part else ruled | {"per_sequence": each}
-    part = {"causes": None, "subset": {"name": subset, "n": len(kept), "of": len(place)}} if is_part else {}
+    of = share_of(scores)[1]
+    part = {"causes": None, "subset": {"name": subset, "n": len(kept), "of": of}} if is_part else {}
     return scores | {"sequences": rows, "rules": rules} | part
 
 

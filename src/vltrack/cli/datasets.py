@@ -1,4 +1,4 @@
-"""The verbs ``datasets ...`` and ``data ...``."""
+"""The verbs ``datasets ...``; ``data ...`` are the same."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from vltrack.cli.console import emit, emit_lines, say
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import counted, printable
 
-app = typer.Typer(help="Data sets: list, get, check, imitate.", no_args_is_help=True)
-data_app = typer.Typer(help="Make and check data.", no_args_is_help=True)
+app = typer.Typer(help="Data sets: list, check, convert, imitate; clips with known boxes.", no_args_is_help=True)
 
 Name = Annotated[str, Argument(help="A name of `vltrack datasets list`.")]
 
@@ -167,12 +166,7 @@ def mimic(
     say(f"wrote a miniature of {name} to {made}: {counted(files, 'file')}")
 
 
-@data_app.callback()
-def _data() -> None:
-    """Make and check data."""
-
-
-@data_app.command("synthesize")
+@app.command("synthesize")
 def synthesize(
     out: Annotated[Path, Option(help="Folder for the clips.")],
     count: Annotated[int, Option(min=1, help="How many clips.")] = 4,
@@ -185,7 +179,7 @@ def synthesize(
     """Draw short clips whose boxes and sentences are known exactly; one folder per clip.
 
     \b
-    vltrack data synthesize --out clips --count 4 --frames 60
+    vltrack datasets synthesize --out clips --count 4 --frames 60
     """
     inputs.check_folder(out)
     if not overwrite:

@@ -77,7 +77,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "models": models.models,
     "doctor": models.doctor,
 }
-GROUPS = {"data": datasets.data_app, "datasets": datasets.app}
+GROUPS = {"datasets": datasets.app, "data": datasets.app}
 
 
 def _version(wanted: bool) -> None:
@@ -114,7 +114,7 @@ def build() -> typer.Typer:
     for name, verb in COMMANDS.items():
         app.command(name)(verb)
     for name, group in GROUPS.items():
-        app.add_typer(group, name=name)
+        app.add_typer(group, name=name, hidden=name == "data")
     return app
 
 

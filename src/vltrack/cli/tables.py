@@ -119,7 +119,7 @@ def _group_lines(summaries: Sequence[Summary], attributes: bool) -> Iterator[str
         f" {counted(count['frames'], 'frame')}, target absent in {count['absent']:,}"
     )
     if (subset := first["subset"]) is not None:
-        yield (f"ONLY {subset['n']} of {subset['of']} sequences ({subset['name']}): no score of the whole data set.")
+        yield f"ONLY {subset['n']} of {subset['of']} sequences ({subset['name']}): no score of the whole data set."
     if first["note"]:
         yield first["note"]
     rules = list(dict.fromkeys(column for summary in summaries for column in summary["rules"]))
@@ -141,7 +141,7 @@ def _group_lines(summaries: Sequence[Summary], attributes: bool) -> Iterator[str
 
 def _rule_lines(column: str, summaries: Sequence[Summary]) -> Iterator[str]:
     from vltrack.api.evaluate import PERFECT
-    from vltrack.evaluation.summary import OWN_FIRST
+    from vltrack.evaluation.summary import OWN_FIRST, share_of
 
     rule = summaries[0]["rules"][column]
     extra = {key: title for key, title in _EXTRA.items() if key in rule["extra"]}
@@ -154,13 +154,15 @@ def _rule_lines(column: str, summaries: Sequence[Summary]) -> Iterator[str]:
     def cells(values: Summary) -> list[str]:
         return [_number(values["extra"].get(key) if key in _EXTRA else values[key]) for key in names]
 
-    rows = [["tracker", "mode", *names.values()]]
+    n, of = share_of(summaries[0])
+    part = [] if n == of else [f"{n}/{of}"]
+    rows = [["tracker", "mode", *names.values(), *("sequences" for _ in part)]]
     rows += [
-        [summary["tracker"], summary["mode"] or "-", *cells(summary["rules"][column])]
+        [summary["tracker"], summary["mode"] or "-", *cells(summary["rules"][column]), *part]
         for summary in summaries
         if summary["tracker"] != PERFECT
     ]
-    rows.append([PERFECT, "", *cells({**rule["ceiling"], "extra": {}})])
+    rows.append([PERFECT, "", *cells({**rule["ceiling"], "extra": {}}), *part])
     yield from aligned(rows, names=2, indent="  ")
     if column == "vlt-python":
         yield from _cause_lines(summaries[0])

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from vltrack.core.archives import ZIP_DAMAGE, open_zip, read_member
 from vltrack.core.errors import DataError, did_you_mean
-from vltrack.core.files import ZIP_DAMAGE
+from vltrack.core.files import open_limited
 from vltrack.core.json_io import read_json
 from vltrack.datasets.layouts import ALL, LAYOUTS, Layout, Patterns, Span, Split
 from vltrack.datasets.parsing import MAX_BYTES, Issues, data_error, is_safe, parse_table, read_names
@@ -48,7 +49,7 @@ def detect(path: Path, name: str | None = None, split: str | None = None) -> Det
     if not layouts:
         known = sorted({layout.name for layout in LAYOUTS})
         raise DataError(f"Unknown data set: {name!r}.", hint=did_you_mean(str(name), known))
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return _detect_file(path, layouts, split)
     published = [layout for layout in layouts if not layout.own]
     around = list(_around(path, published))
@@ -60,7 +61,7 @@ def detect(path: Path, name: str | None = None, split: str | None = None) -> Det
     for layout, parent, _ in around:
         raise _is_part(path, layout, parent)
     for layout in layouts:
-        if layout.own and (path / "groundtruth.txt").is_file():
+        if layout.own and any(_has(path, _any_case(mark.partition("/")[2])) for (mark,) in layout.marks):
             return Detected(layout=layout, root=path.parent, split=layout.splits[0], only=path.name)
         if layout.own and _fits(layout, path):
             return Detected(layout=layout, root=path, split=choose_split(layout, path, split))
@@ -148,13 +149,21 @@ def _has(root: Path, pattern: str) -> bool:
 
 
 def _fits(layout: Layout, root: Path) -> bool:
-    """Return whether ``root`` has the layout's marks, and mostly sequence names that it allows."""
-    if not any(all(_has(root, mark) for mark in group) for group in layout.marks):
+    """Return whether ``root`` has the layout's marks and sequence names."""
+    spelled = _any_case if layout.own else str
+    if not any(all(_has(root, spelled(mark)) for mark in group) for group in layout.marks):
         return False
+    return _names_fit(layout, root)
+
+
+def _names_fit(layout: Layout, root: Path) -> bool:
+    """Return whether most of the sequence names under ``root`` are those of the layout."""
     folders = dict.fromkeys(folder for split in layout.splits for folder in (*split.folders, ""))
     specific = [pattern for pattern in (*layout.boxes, *layout.frames) if is_specific(pattern)]
     patterns = dict.fromkeys(within(pattern, folder) for pattern in specific for folder in folders)
-    found = list(islice((name for pattern in patterns for name, _ in matches(root, pattern)), 10))
+    other = {other: name for name, others in layout.aliases.items() for other in others}
+    names = (other.get(name, name) for pattern in patterns for name, _ in matches(root, pattern, layout.own))
+    found = list(islice(names, 10))
     fitting = sum(re.fullmatch(layout.names, name) is not None for name in found)
     return not patterns or 2 * fitting > len(found)
 
@@ -165,7 +174,7 @@ def _around(path: Path, layouts: Iterable[Layout]) -> Iterator[tuple[Layout, Pat
         if len(path.parts) > depth + 1:
             parent, rest = Path(*path.parts[:-depth]), path.parts[-depth:]
             for layout in layouts:
-                if _fits_through(layout, parent, rest):
+                if _fits_through(layout, parent, rest) and _names_fit(layout, parent):
                     yield layout, parent, "/".join(rest)
 
 
@@ -235,7 +244,12 @@ def _as_glob(pattern: str) -> str:
     return re.sub(r"\*+", "*", re.sub(r"\{\w+\}", "*", pattern))
 
 
-def matches(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+def _any_case(pattern: str) -> str:
+    """Return a glob for ``pattern``, which has no fields, in upper and lower case."""
+    return re.sub(r"[A-Za-z]", lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]", pattern)
+
+
+def matches(root: Path, pattern: str, any_case: bool = False) -> Iterator[tuple[str, Path]]:
     """Yield (sequence name, path) of everything below ``root`` that matches a specific pattern."""
     parts = re.split(r"\{(\w+)\}", pattern)
     text = ""
@@ -244,8 +258,9 @@ def matches(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
             text += re.escape(part).replace(r"\*", "[^/]*")
         else:
             text += f"(?P={part})" if f"?P<{part}>" in text else _FIELDS.get(part, "[^/]+")
-    shape = re.compile(text)
-    for path in sorted(root.glob(_as_glob(pattern))):
+    shape = re.compile(text, re.IGNORECASE if any_case else 0)
+    glob = _as_glob(pattern)
+    for path in sorted(root.glob(_any_case(glob) if any_case else glob)):
         match = shape.fullmatch(path.relative_to(root).as_posix())
         if match is None:
             continue
@@ -282,7 +297,7 @@ class FileIndex:
     def find(self, patterns: Patterns, name: str) -> Path | None:
         """Return the first file or folder of a sequence that exists."""
         for path in self._candidates(patterns, name):
-            if path.exists():
+            if path.exists() and not path.name.startswith("._"):  # macOS' side files
                 return path
         return None
 
@@ -300,7 +315,11 @@ class FileIndex:
             for spelled in (name, *self.layout.aliases.get(name, ())):
                 own = {"seq": spelled, "folder": (span.folder if span else "") or spelled}
                 path = self.root / pattern.format_map(fields | own).lstrip("/")
-                yield from sorted(path.parent.glob(path.name)) if "*" in path.name else (path,)
+                glob = "*" in path.name
+                if not glob:
+                    yield path
+                if glob or (self.layout.own and pattern.endswith(path.name)):
+                    yield from sorted(path.parent.glob(_any_case(path.name) if self.layout.own else path.name))
 
     def _split_folders(self) -> list[str]:
         """Return the split's folders relative to the root ("" is the root itself)."""
@@ -318,7 +337,7 @@ class FileIndex:
         for folder in self._folders:
             for pattern in specific:
                 mine: dict[str, Path] = {}
-                for name, path in matches(self.root, within(pattern, folder)):
+                for name, path in matches(self.root, within(pattern, folder), self.layout.own):
                     name = self._official.get(name, name)
                     if not is_safe(name) or not re.fullmatch(self.layout.names, name):
                         continue
@@ -412,7 +431,7 @@ _UNPACK = "Unpack it and give the folder."
 def read_zip(path: Path, layout: Layout, issues: Issues) -> list[Sequence]:
     """Read the sequences of an archive, sorted by name; errors go to ``issues``."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_limited(path, MAX_BYTES) as file, open_zip(file) as archive:
             members = issues.attempt(_members, path, archive, layout) or []
             found = [issues.attempt(_read_member, path, archive, member) for member in members]
     except ZIP_DAMAGE as error:
@@ -423,7 +442,7 @@ def read_zip(path: Path, layout: Layout, issues: Issues) -> list[Sequence]:
 
 def _can_read_zip(path: Path, layout: Layout) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_limited(path, MAX_BYTES) as file, open_zip(file) as archive:
             _members(path, archive, layout)
     except (*ZIP_DAMAGE, DataError):
         return False
@@ -450,7 +469,7 @@ def _members(path: Path, archive: zipfile.ZipFile, layout: Layout) -> list[zipfi
 
 def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Sequence:
     try:
-        data = archive.read(member)
+        data = read_member(archive, member)
     except ZIP_DAMAGE as error:
         raise data_error("archive", path, f"{member.filename!r} is damaged.", "Copy the archive again.") from error
     boxes = parse_table(data, f"{path}/{member.filename}")

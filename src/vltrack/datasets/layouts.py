@@ -19,6 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from vltrack.datasets.published import DTB70_NAMES, LASOT_CLASSES, LASOT_EXT_CLASSES, OTB100_NAMES
+from vltrack.datasets.published import names_of as _names
+
 Patterns = tuple[str, ...]
 ALL = "all"
 """Name of the split that has every sequence that is there."""
@@ -100,6 +103,7 @@ class Layout:
         splits: its parts; the first that is there is opened by default.
         boxes: file with the boxes of a sequence.
         frames: its folder of images, or a video file; () where only annotations are published.
+        other_frames: the same, looked for only where there are boxes; "" is the folder of the boxes.
         marks: groups of globs that identify this layout: every glob of one group has to match something.
         names: regular expression of its sequence names.
         rows: format of a row of boxes.
@@ -107,7 +111,8 @@ class Layout:
         flags: files with 0 or 1 per frame, 1 where the target is absent; a frame is absent by any of them.
         flags_needed: a sequence without one of them is an error.
         absent_box: boxes that mark absence: only "nan", also "zero" (0,0,0,0) or "flat" (no width or height).
-        own: clips of the user, in which a box with negative size is an error.
+        own: clips of the user: names of files in any case, boxes in any usual form (``parsing.parse_boxes``), and a
+            box with negative size is an error.
         cover: file with 0 to 8 per frame: visible eighths of the target.
         sentence: file with the sentence.
         sentence_form: "line" (first line), "text" (whole file), "meta" (composed from meta_info.ini, which has
@@ -129,6 +134,7 @@ class Layout:
     splits: tuple[Split, ...]
     boxes: Patterns = ()
     frames: Patterns = ()
+    other_frames: Patterns = ()
     marks: tuple[Patterns, ...] = ()
     names: str = ".+"
     rows: Rows = Rows()
@@ -153,10 +159,6 @@ class Layout:
 
 
 # -- parts of the rows ---------------------------------------------------------------------------------------
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
 
 
 def _inside(folders: Patterns, *names: str) -> Patterns:
@@ -200,10 +202,6 @@ _UAV123_PARTS = {
     "person19": "1-1243 1243-2791 2791-4357", "truck4": "1-577 577-1261", "uav1": "1-1555 1555-2377 2473-3469",
 }  # fmt: skip
 
-LASOT_EXT_CLASSES = _names(
-    "atv badminton cosplay dancingshoe footbag frisbee jianzi lantern misc opossum paddle raccoon rhino "
-    "skatingshoe wingsuit"
-)
 _TEST = (Split(name="test"),)
 
 
@@ -216,7 +214,7 @@ OTB100 = Layout(
     boxes=("{seq}/groundtruth_rect.txt", "{stem}/groundtruth_rect.{k}.txt"),
     frames=("{seq}/img", "{stem}/img", "{seq}/jpg"),
     marks=(("*/groundtruth_rect.txt", "*/img"), ("*/groundtruth_rect.[0-9].txt", "*/img")),
-    names=r"(?!Human4-1$).+",  # that video has two annotated targets, and only the second is in the benchmark
+    names="|".join(OTB100_NAMES),  # of Human4's two annotated targets only the second is in the benchmark
     absent_box="flat",
     attributes=_names("IV OPR SV OCC DEF MB FM IPR OV BC LR"),
     attribute_files=("att/{seq}.txt",),
@@ -227,6 +225,17 @@ OTB100 = Layout(
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/",),
         size="98 videos with 100 targets",
     ),
+)
+
+DTB70 = Layout(
+    name="dtb70",
+    title="DTB70",
+    splits=_TEST,
+    boxes=("{seq}/groundtruth_rect.txt",),
+    frames=("{seq}/img",),
+    marks=(("*/groundtruth_rect.txt", "*/img"),),
+    names="|".join(DTB70_NAMES),
+    absent_box="flat",
 )
 
 GOT10K = Layout(
@@ -362,7 +371,7 @@ LASOT = Layout(
     boxes=_inside(_BY_CLASS, "groundtruth.txt"),
     frames=_inside(_BY_CLASS, "img"),
     marks=(("*/*/full_occlusion.txt",), ("*/full_occlusion.txt",)),
-    names=r".+-\d+",
+    names=rf"(?i:{'|'.join(LASOT_CLASSES)})-\d+",
     flags=(_inside(_BY_CLASS, "full_occlusion.txt"), _inside(_BY_CLASS, "out_of_view.txt")),
     sentence=_inside(_BY_CLASS, "nlp.txt"),
     attributes=_names("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC"),
@@ -457,6 +466,7 @@ WEBUAV = Layout(
         "groundtruth_rect.txt",
         "absent.txt",
     ),
+    names=r".+_\d+",
     flags=(("{split}/{seq}/absent.txt",),),
     absent_box="zero",
     sentence=("{split}/{seq}/language.txt", "language/Language/{part}/{seq}/language.txt"),
@@ -550,6 +560,7 @@ def _pysot(of: Layout, file: str) -> Layout:
         form="pysot's annotation, no images",
         splits=_TEST,
         marks=((file,),),
+        names=of.names if of in (OTB100, DTB70) else ".+",
         absent_box="flat",
         attributes=of.attributes,
         json=file,
@@ -595,27 +606,32 @@ ANNOTATIONS = (
     _pysot(LASOT, "LaSOT.json"),
     _pysot(OTB100, "OTB100.json"),
     _pysot(UAV123, "UAV123.json"),
-    _pysot(Layout(name="dtb70", title="DTB70", splits=_TEST), "DTB70.json"),
+    _pysot(DTB70, "DTB70.json"),
     _pysot(NFS, "NFS30.json"),
 )
 
 
+_OWN_BOXES = ("groundtruth.txt", "groundtruth_rect.txt", "gt.txt", "groundtruth.csv")
+_OWN_FOLDERS = ("imgs", "images", "frames", "color", "jpg", "rgb")
+_OWN_VIDEOS = ("mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "ts", "wmv")
 FOLDER = Layout(
     name="folder",
     title="clips of your own",
     splits=(Split(name="all"),),
-    boxes=("{seq}/groundtruth.txt",),
+    boxes=_inside(("{seq}",), *_OWN_BOXES),
     frames=("{seq}/img", "{seq}/video.*"),
-    marks=(("*/groundtruth.txt",),),
+    other_frames=_inside(("{seq}",), *_OWN_FOLDERS, *(f"*.{kind}" for kind in _OWN_VIDEOS), ""),
+    marks=tuple((f"*/{file}",) for file in _OWN_BOXES),
     first=None,
     flags=(("{seq}/absent.txt",),),
     flags_needed=False,
     absent_box="flat",
     own=True,
-    sentence=("{seq}/nlp.txt",),
+    sentence=("{seq}/nlp.txt", "{seq}/language.txt"),
     sentence_form="text",
+    other_files=r".*\.(txt|csv)",
     download=Download(
-        page="your own disk; `vltrack data synthesize` draws some",
+        page="your own disk; `vltrack datasets synthesize` draws some",
         parts=(
             "one folder a target: ROOT/<clip>/img/00000001.jpg ... or ROOT/<clip>/video.mp4",
             "ROOT/<clip>/groundtruth.txt: x,y,w,h a frame; 0,0,0,0 where the target is absent",
@@ -625,6 +641,6 @@ FOLDER = Layout(
 )
 
 LAYOUTS: tuple[Layout, ...] = (
-    LASOT_EXT, LASOT, TNL2K, OTB99, OTB100, WEBUAV, GOT10K, TRACKINGNET, UAV123, UAV123_10FPS,
+    LASOT_EXT, LASOT, TNL2K, OTB99, OTB100, DTB70, WEBUAV, GOT10K, TRACKINGNET, UAV123, UAV123_10FPS,
     NFS, NFS_ORIGINAL, VASTTRACK, MGIT, *ANNOTATIONS, FOLDER,
 )  # fmt: skip

@@ -8,6 +8,8 @@ drops empty ones), is a file parsed row by row.
 
 from __future__ import annotations
 
+import codecs
+import errno
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.files import counted, printable
+from vltrack.core.files import counted, printable, read_limited
 from vltrack.core.types import Floats
 
 P = ParamSpec("P")
@@ -107,8 +109,9 @@ class Issues:
 BOX = (0, 1, 2, 3)
 """Columns of x, y, w, h."""
 MAX_BYTES = 256 * 2**20
+_LINE_BYTES, _LINES = 1 << 20, 3_000_000
 _BOM = b"\xef\xbb\xbf"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?nan", re.ASCII | re.IGNORECASE)
 _FIELD = re.compile(r"[^\s,]+")
 _UNSAFE = re.compile(r"[/\\:\x00-\x1f\x7f]")
 _ROW = "Write one row per frame, numbers separated by commas, tabs or spaces."
@@ -121,19 +124,30 @@ def is_safe(name: str) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file. Raises ``DataError`` where it cannot be read or is larger than 256 MiB."""
+    """Read a file. Raises ``DataError`` where it cannot be read, is no regular file or larger than 256 MiB."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            said = f"{size:,} bytes are more than the limit of {MAX_BYTES:,} for annotations."
-            raise data_error("size", path, said, "Check the file.")
-        return path.read_bytes()
+        return read_limited(path, MAX_BYTES)
     except OSError as error:
-        raise data_error("unreadable", path, f"Cannot be read ({error.strerror}).", "Check the file.") from error
+        kind = "size" if error.errno == errno.EFBIG else "unreadable"
+        raise data_error(kind, path, f"Cannot be read ({error.strerror}).", "Check the file.") from error
 
 
 def decode(data: bytes, where: object) -> str:
-    """Decode UTF-8 text without its byte order mark. Raises ``DataError`` that names the first wrong byte."""
+    """Decode UTF-8 text, or UTF-16 with a byte order mark, without the mark.
+
+    Raises ``DataError`` that names the first wrong byte, or a line or a number of lines beyond any annotation.
+    """
+    if len(data) > _LINE_BYTES:
+        if (lines := data.count(b"\n")) > _LINES:
+            raise data_error("size", where, f"{lines:,} lines are more than annotations have.", "Check the file.")
+        ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+        if (longest := int(np.diff(ends, prepend=-1, append=len(data)).max())) > _LINE_BYTES:
+            raise data_error("size", where, f"A line of {longest:,} bytes is too long.", "Check the file.")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise data_error("encoding", where, "Begins as UTF-16 and is damaged.", "Save it as UTF-8.") from error
     data = data.removeprefix(_BOM)
     try:
         return data.decode("utf-8")
@@ -159,25 +173,29 @@ def read_table(path: Path, columns: Sequence[int] = BOX) -> Floats:
 
 def parse_table(data: bytes, where: object, columns: Sequence[int] = BOX) -> Floats:
     """Parse ``data`` as ``read_table`` does; ``where`` names it in errors."""
-    text = decode(data, where).rstrip()
+    return _parse(decode(data, where).rstrip(), where, columns)
+
+
+def _parse(text: str, where: object, columns: Sequence[int], *, more: bool = False, line: int = 1) -> Floats:
+    """Parse rows of which the first is ``line``; with ``more``, other columns may follow the first ones."""
     if not text:
         raise data_error("empty", where, "The file has no row.", _ROW)
-    table = _parse_fast(text, columns)
-    return _parse_rows(text, where, columns) if table is None else table
+    table = _parse_fast(text, columns, more)
+    return _parse_rows(text, where, columns, more, line) if table is None else table
 
 
-def _parse_fast(text: str, columns: Sequence[int]) -> Floats | None:
+def _parse_fast(text: str, columns: Sequence[int], more: bool = False) -> Floats | None:
     """Parse with numpy's reader; None where the file needs a closer look."""
     head = text.partition("\n")[0]
     comma = "," in head
-    if not text.isascii() or not _fits(len(_FIELD.findall(head)), columns) or (not comma and "," in text):
+    if not text.isascii() or not _fits(len(_FIELD.findall(head)), columns, more) or (not comma and "," in text):
         return None
     try:
         table: Floats = np.loadtxt(
             io.StringIO(text),
             delimiter="," if comma else None,
             comments=None,
-            usecols=None if _are_first(columns) else tuple(columns),
+            usecols=tuple(columns) if more or not _are_first(columns) else None,
             ndmin=2,
         )
     except ValueError:
@@ -190,33 +208,124 @@ def _are_first(columns: Sequence[int]) -> bool:
     return list(columns) == list(range(len(columns)))
 
 
-def _fits(count: int, columns: Sequence[int]) -> bool:
+def _fits(count: int, columns: Sequence[int], more: bool) -> bool:
     """Return whether a row of ``count`` values has the columns, and no others where none may follow."""
-    return count == len(columns) if _are_first(columns) else count > max(columns)
+    return count > max(columns) if more or not _are_first(columns) else count == len(columns)
 
 
-def _parse_rows(text: str, where: object, columns: Sequence[int]) -> Floats:
+def _parse_rows(text: str, where: object, columns: Sequence[int], more: bool = False, line: int = 1) -> Floats:
     """Parse row by row; the first mistake is named by line and column."""
     lines = text.splitlines()
     table = np.empty((len(lines), len(columns)))
-    for number, line in enumerate(lines, 1):
-        fields = list(_FIELD.finditer(line))
-        if not _fits(len(fields), columns):
-            said = f"Row {line.strip()[:60]!r} has {counted(len(fields), 'value')}"
-            said = f"{said if line.strip() else 'Empty line'}, {max(columns) + 1} needed."
+    for number, row in enumerate(lines, line):
+        fields = list(_FIELD.finditer(row))
+        if not _fits(len(fields), columns, more):
+            said = f"Row {row.strip()[:60]!r} has {counted(len(fields), 'value')}"
+            said = f"{said if row.strip() else 'Empty line'}, {max(columns) + 1} needed."
             raise data_error("text", f"{where}:{number}", said, _ROW)
-        missing = re.search(r",\s*,", line)
-        if missing or line.lstrip().startswith(","):
+        missing = re.search(r",\s*,", row)
+        if missing or row.lstrip().startswith(","):
             spot = f"{where}:{number}:{missing.end() if missing else 1}"
-            raise data_error("text", spot, f"A value is missing in {line.strip()[:60]!r}.", _ROW)
+            raise data_error("text", spot, f"A value is missing in {row.strip()[:60]!r}.", _ROW)
         for k, column in enumerate(columns):
             found = fields[column]
             value = float(found[0]) if _NUMBER.fullmatch(found[0]) else np.inf
             if np.isinf(value):
                 spot = f"{where}:{number}:{found.start() + 1}"
                 raise data_error("text", spot, f"{found[0][:40]!r} is not a number.", _ROW)
-            table[number - 1, k] = value
+            table[number - line, k] = value
     return table
+
+
+# -- boxes as people write them -------------------------------------------------------------------------------
+
+_HEADS = {
+    "x": "x left xmin x_min x1 bb_left bbox_x", "y": "y top ymin y_min y1 bb_top bbox_y",
+    "w": "w width bb_width bbox_w", "h": "h height bb_height bbox_h", "x2": "x2 xmax x_max right",
+    "y2": "y2 ymax y_max bottom", "frame": "frame frame_id frame_index frame_number index",
+}  # fmt: skip
+_COLUMNS = {name: column for column, names in _HEADS.items() for name in names.split()}
+_DECIMAL_COMMAS = re.compile(r"(?:[+-]?\d+(?:,\d+)?\s+){3}[+-]?\d+(?:,\d+)?\s*", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxTable:
+    """Boxes of a file.
+
+    Attributes:
+        boxes: (R, 4) x, y, w, h.
+        frames: (R,) frame numbers where a column has them, else None.
+        lost: (R,) whether a column says that the target is absent.
+        form: how the boxes are written, where that is not x,y,w,h.
+    """
+
+    boxes: Floats
+    frames: NDArray[np.int64] | None
+    lost: NDArray[np.bool_]
+    form: str = ""
+
+
+def parse_boxes(data: bytes, where: object) -> BoxTable:
+    """Parse boxes with any usual separator, also ";" and decimal commas, lines of "#" and a header.
+
+    Without a header: x,y,w,h; a frame number in front of them, and 0 or 1 (the target is lost) after them; or four
+    corners of a polygon, of which the box around it is taken. Raises ``DataError`` that names file:line:column.
+    """
+    lines = decode(data, where).rstrip().splitlines()
+    begin = next((k for k, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    first = lines[begin] if begin < len(lines) else ""
+    if ";" in first:
+        lines = [line.replace(",", ".").replace(";", ",") for line in lines]
+    elif "," in first and _DECIMAL_COMMAS.fullmatch(first):
+        if "\t" not in first and first.count(",") == 4:
+            said = f"{first.strip()[:60]!r} may have decimal commas, or be the corners of a polygon."
+            raise data_error("text", f"{where}:{begin + 1}", said, "Write decimals with a point.")
+        lines = [line.replace(",", ".") for line in lines]
+    first = lines[begin] if begin < len(lines) else ""
+    columns, frame, form = tuple(range(len(_FIELD.findall(first)))), None, ""
+    if first and not any(map(_NUMBER.fullmatch, _FIELD.findall(first))):
+        columns, frame, form = _header(first, f"{where}:{begin + 1}")
+        begin += 1
+    if not form:
+        frame, form = {5: (0, ""), 6: (0, ""), 8: (None, "polygons")}.get(len(columns), (None, ""))
+        columns = columns if len(columns) in (4, 5, 6, 8) else BOX
+    table = _parse("\n".join(lines[begin:]), where, columns, more=form in ("header", "corners"), line=begin + 1)
+    return _box_table(table, frame, form, f"{where}:{begin + 1}")
+
+
+def _header(line: str, where: str) -> tuple[tuple[int, ...], int | None, str]:
+    """Return the columns of the boxes and of the frame number, and the form of the boxes."""
+    cells = line.split(",") if "," in line else line.split()
+    names = [re.sub(r"\W+", "_", cell.strip().casefold()).strip("_") for cell in cells]
+    if "target" in names:
+        said = "The table has several targets; one file per sequence is needed."
+        raise data_error("text", where, said, "Split it by its first column.")
+    at = {_COLUMNS[name]: k for k, name in reversed(list(enumerate(names))) if name in _COLUMNS}
+    for form, wanted in (("header", "x y w h"), ("corners", "x y x2 y2")):
+        if all(name in at for name in wanted.split()):
+            frame = (at["frame"],) if "frame" in at else ()
+            return (*frame, *(at[name] for name in wanted.split())), 0 if frame else None, form
+    raise data_error("text", where, f"The header {line.strip()[:60]!r} does not name x, y, w and h.", _ROW)
+
+
+def _box_table(table: Floats, frame: int | None, form: str, where: str) -> BoxTable:
+    frames, lost = None, np.zeros(len(table), dtype=np.bool_)
+    if frame is not None:
+        frames = np.nan_to_num(table[:, 0], nan=-1, posinf=-1).clip(-1, 1 << 53).astype(np.int64)
+        if (frames != table[:, 0]).any() or (np.diff(frames) < 1).any() or frames[0] < 0:
+            said = "The first of five or more values should be a frame number that rises."
+            raise data_error("text", where, said, _ROW)
+        table = table[:, 1:]
+    if form == "corners":
+        table[:, 2:4] -= table[:, :2]
+    elif form == "polygons":
+        corners = table.reshape(-1, 4, 2)
+        low = corners.min(axis=1)
+        table = np.concatenate([low, corners.max(axis=1) - low], axis=1)
+    elif table.shape[1] == 5:
+        lost = table[:, 4] == 1
+        table = table[:, :4]
+    return BoxTable(boxes=np.ascontiguousarray(table), frames=frames, lost=lost, form=form)
 
 
 def read_digits(path: Path, high: int = 1) -> NDArray[np.uint8]:

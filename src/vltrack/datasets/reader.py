@@ -12,19 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import ParseError
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.core.archives import ZIP_DAMAGE, open_zip, read_member
 from vltrack.core.errors import DataError
-from vltrack.core.files import counted
+from vltrack.core.files import counted, open_limited
 from vltrack.core.json_io import walk_json
 from vltrack.core.types import Floats
 from vltrack.datasets.detect import Detected, FileIndex, detect, read_zip
 from vltrack.datasets.layouts import META_KEYS, Layout, Patterns
-from vltrack.datasets.parsing import Issue, Issues, data_error, decode, is_safe, read_bytes, read_digits, read_table
-from vltrack.datasets.sequences import Sequence, list_images
+from vltrack.datasets.parsing import (
+    Issue,
+    Issues,
+    data_error,
+    decode,
+    is_safe,
+    parse_boxes,
+    read_bytes,
+    read_digits,
+    read_table,
+)
+from vltrack.datasets.published import published
+from vltrack.datasets.sequences import Sequence, list_images, size_of_first
+from vltrack.video.base import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +56,11 @@ class Dataset:
     root: Path
     sequences: tuple[Sequence, ...]
     warnings: tuple[Issue, ...] = ()
+
+    @property
+    def of(self) -> int:
+        """Number of sequences of the split as published, of those that are here where it has no such number."""
+        return published(self.name, self.split) or len(self.sequences)
 
 
 def open_dataset(path: Path, *, name: str | None = None, split: str | None = None) -> Dataset:
@@ -93,7 +110,7 @@ def read_detected(detected: Detected, issues: Issues) -> Dataset:
 
 
 def read_ground_truth(path: Path) -> tuple[Floats, NDArray[np.bool_]]:
-    """Read one file such as groundtruth.txt, and the absent.txt next to it where there is one.
+    """Read one file of boxes in any usual form, and the absent.txt next to it where there is one.
 
     Returns:
         Boxes (R, 4) x, y, w, h in pixels as annotated, and absence flags (R,).
@@ -101,10 +118,11 @@ def read_ground_truth(path: Path) -> tuple[Floats, NDArray[np.bool_]]:
     Raises:
         DataError: a row that is not four numbers (file:line), a negative size, or counts that disagree.
     """
-    boxes = read_table(path)
+    found = parse_boxes(read_bytes(path), path)
+    boxes = found.boxes
     if error := _negative_size(path, boxes):
         raise error
-    absent = ~(boxes[:, 2:].min(axis=1) > 0)
+    absent = ~(boxes[:, 2:].min(axis=1) > 0) | found.lost
     flags_file = path.parent / "absent.txt"
     if flags_file.is_file():
         flags = read_digits(flags_file)
@@ -130,6 +148,26 @@ def _negative_size(path: Path, boxes: Floats) -> DataError | None:
         return None
     said = f"Width or height is negative: {boxes[negative[0], 2:].tolist()}."
     return data_error("box", f"{path}:{negative[0] + 1}", said, "Correct the row.")
+
+
+def _warn_of_units(path: Path, boxes: Floats, files: abc.Sequence[Path], issues: Issues) -> None:
+    """Warn where boxes (N, 4) of seen targets look like shares of the frame, or like corners x1,y1,x2,y2."""
+    x, y, w, h = boxes.T
+    if not x.size:
+        return
+    if max(w.max(), h.max()) < 1:
+        said = "Every box is smaller than a pixel: are these shares of the frame?"
+        issues.warn("units", path, said, "Write x,y,w,h in pixels.")
+    if not ((w > x) & (h > y)).all():
+        return
+    width, height = size_of_first(files) or (np.inf, np.inf)
+    beyond = (
+        ((x + w > width + 1) | (y + h > height + 1)).mean() > 0.5 and (w <= width + 1).all() and (h <= height + 1).all()
+    )
+    tied = (w - x).std() + (h - y).std() < 0.9 * (w.std() + h.std())
+    if beyond or tied:
+        how = "the boxes reach out of the frame" if beyond else "the last two numbers of a row move with the first two"
+        issues.warn("units", path, f"Are these corners x1,y1,x2,y2? As x,y,w,h {how}.", "Write x,y,w,h in pixels.")
 
 
 def _other_count(path: Path, values: int, boxes: int, hint: str) -> DataError:
@@ -189,8 +227,10 @@ class _SequenceReader:
                 absent |= flag.values == 1
         if cover is not None:
             absent |= cover.values == 0
-        if layout.own and (error := _negative_size(boxes.path, rows)):
-            issues.add(error)
+        if layout.own:
+            if error := _negative_size(boxes.path, rows):
+                issues.add(error)
+            _warn_of_units(boxes.path, rows[~absent], files or (), issues)
         return Sequence(
             name=self.name,
             source=source,
@@ -215,12 +255,21 @@ class _SequenceReader:
         rows = self.layout.rows
         path = self._find(self.layout.boxes, "file with the boxes")
         columns = rows.box if rows.lost is None else (*rows.box, rows.lost)
-        table = None if path is None else self.issues.attempt(read_table, path, columns)
+        read = self._read_own_boxes if self.layout.own else read_table
+        table = None if path is None else self.issues.attempt(read, path, columns)
         if path is None or table is None:
             return None
         if rows.corners:
             table[:, 2:4] -= table[:, :2]
         return _Series(path, table)
+
+    def _read_own_boxes(self, path: Path, _: abc.Sequence[int]) -> Floats:
+        found = parse_boxes(read_bytes(path), path)
+        if found.form == "polygons":
+            said = "Eight values a row are read as the corners of a polygon; the box around it is used."
+            self.issues.warn("box", path, said)
+        found.boxes[found.lost] = 0
+        return found.boxes
 
     def _read_digits(self, patterns: Patterns, high: int, *, needed: bool = False) -> _Series | None:
         path = self._find(patterns, "file with the flags" if needed else "")
@@ -231,11 +280,19 @@ class _SequenceReader:
         """Return the source and the images of a folder (None: a video, (): only the annotation)."""
         if not self.layout.frames:
             return self.index.root, ()
-        path = self._find(self.layout.frames, "folder of images (or the video)")
+        path = self.index.find(self.layout.frames, self.name) or self._find_other_frames()
         if path is None:
+            path = self._find(self.layout.frames, "folder of images (or the video)")
             return None
         if path.is_file():
-            others = [other.name for other in path.parent.glob(f"{path.stem}.*") if other != path]
+            kinds = {pattern.rpartition(".")[2] for pattern in self.layout.other_frames if "*." in pattern}
+            others = [
+                other.name
+                for other in sorted(path.parent.iterdir())
+                if other != path
+                and (other.stem == path.stem or other.suffix[1:].lower() in kinds)
+                and not other.name.startswith("._")
+            ]
             if others:
                 self.issues.error("duplicate", path, f"{others[0]!r} is next to it.", "Keep one video.")
             return path, None
@@ -244,6 +301,15 @@ class _SequenceReader:
             self.issues.error("empty", path, "The folder has no images.", "Unpack the sequence again.")
             return None
         return path, files
+
+    def _find_other_frames(self) -> Path | None:
+        """Return the images or the video of a clip of one's own, under any of the usual names."""
+        for pattern in self.layout.other_frames:
+            path = self.index.find((pattern,), self.name)
+            here = path is not None and not pattern.rpartition("/")[2]
+            if path is not None and (not here or any(one.suffix.lower() in IMAGE_SUFFIXES for one in path.iterdir())):
+                return path
+        return None
 
     def _align(self, series: list[_Series], files: abc.Sequence[Path] | None) -> abc.Sequence[Path] | None:
         """Bring boxes, flags and images to one length as far as the layout allows; return the images.
@@ -331,6 +397,7 @@ class _SequenceReader:
 
 _ONLY_NUMBERS = re.compile(r"[\d\s.,;:+\-]*(nan[\d\s.,;:+\-]*)*", re.IGNORECASE)
 _MGIT_COLUMN = 14
+_SHEET_BYTES = 32 << 20
 
 
 def _read_meta(path: Path) -> dict[str, str]:
@@ -369,14 +436,19 @@ def _from_sheet(path: Path) -> str:
         said = "The sentences of MGIT are tables, and openpyxl is not installed."
         raise data_error("extra", path, said, "Install it: pip install 'vltrack[mgit]'") from error
     try:
-        with ZipFile(path) as archive:  # a table of text is small; a zip bomb is not
-            size = sum(part.file_size for part in archive.infolist())
-        if size > 32 << 20:
-            raise data_error("size", path, f"{size:,} unpacked bytes are too many for a table of sentences.")
-        book = load_workbook(path, read_only=True, data_only=True)
-        rows = [row for row in book.worksheets[0].iter_rows(values_only=True) if any(v is not None for v in row)]
-        book.close()
-    except (OSError, LookupError, ValueError, InvalidFileException, BadZipFile, ParseError) as error:
+        with open_limited(path, _SHEET_BYTES) as file:
+            with open_zip(file) as archive:  # a table of text is small; a zip bomb is not
+                size = sum(part.file_size for part in archive.infolist())
+                if size > _SHEET_BYTES:
+                    said = f"{size:,} unpacked bytes are too many for a table of sentences."
+                    raise data_error("size", path, said)
+                for part in archive.infolist():
+                    read_member(archive, part)  # fails where a part is larger than the archive says
+            book = load_workbook(file, read_only=True, data_only=True)
+            table = book.worksheets[0].iter_rows(max_row=10_000, max_col=_MGIT_COLUMN + 1, values_only=True)
+            rows = [row for row in table if any(value is not None for value in row)]
+            book.close()
+    except (LookupError, ValueError, InvalidFileException, ParseError, *ZIP_DAMAGE) as error:
         raise data_error("text", path, f"Not an .xlsx table ({error}).") from error
     if not rows or len(rows[-1]) <= _MGIT_COLUMN:
         return ""
@@ -402,15 +474,22 @@ _PYSOT = "A pysot file has gt_rect and img_names for each video."
 def _read_pysot(path: Path, layout: Layout, issues: Issues) -> list[Sequence]:
     """Read the sequences of a file, in its order; errors go to ``issues``."""
     sequences: list[Sequence] = []
+    others = []
     try:
         for name, video in walk_json(path, nan=True):
+            if not re.fullmatch(layout.names, name):
+                others.append(name)
+                continue
             sequence = issues.attempt(_pysot_sequence, path, layout, name, video)
             sequences += [] if sequence is None else [sequence]
     except DataError as error:  # invalid JSON: what was read before it may be wrong as well
         issues.error("json", path, error.message.removeprefix(f"{path} "), error.hint)
         return []
+    if others:
+        said = f"{counted(len(others), 'sequence')} not of {layout.title} left out: {', '.join(others[:3])[:200]}."
+        issues.warn("names", path, said, "Is it the annotation of another data set?")
     if not sequences and not issues.errors:
-        issues.error("empty", path, "The file has no videos.", _PYSOT)
+        issues.error("empty", path, f"The file has no videos of {layout.title}.", _PYSOT)
     return sequences
 
 

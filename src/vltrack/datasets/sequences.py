@@ -14,15 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
-from vltrack.core.files import counted
+from vltrack.core.files import counted, open_limited
 from vltrack.core.types import Floats, Frame
 from vltrack.datasets.layouts import Layout, Span
 from vltrack.datasets.parsing import Issues
 from vltrack.video.base import IMAGE_SUFFIXES
-from vltrack.video.images import natural_key
+from vltrack.video.images import image_size, natural_key
+from vltrack.video.ipc import MAX_IMAGE_BYTES
 
 if TYPE_CHECKING:
     from vltrack.video.source import FrameSource
+
+
+HEADER_BYTES = 256 << 10
+"""Bytes that hold the header of any usual image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +125,15 @@ class ImageList(abc.Sequence[Path]):
         if isinstance(index, slice):
             return ImageList(self.folder, self.names[index])
         return self.folder / self.names[index]
+
+
+def size_of_first(files: abc.Sequence[Path]) -> tuple[int, int] | None:
+    """Return (width, height) of the first image by its header; None without one, or where it cannot be read."""
+    try:
+        with open_limited(files[0], MAX_IMAGE_BYTES) as file:
+            return image_size(file.read(HEADER_BYTES))
+    except (IndexError, OSError):
+        return None
 
 
 def list_images(folder: Path, layout: Layout, span: Span | None, issues: Issues) -> ImageList:

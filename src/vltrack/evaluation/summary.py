@@ -17,13 +17,25 @@ from vltrack.core.errors import DataError
 from vltrack.core.files import as_resource_error, counted, write_text
 from vltrack.core.json_io import read_json
 from vltrack.core.types import Floats, iou_xywh
+from vltrack.datasets.published import published
 from vltrack.datasets.reader import Dataset
 from vltrack.evaluation.results import read_results, results_of_run
 from vltrack.evaluation.third_party import TrackerResults, match_names
 from vltrack.metrics.annotations import Annotation, Annotations, Flags, is_box, listed
 from vltrack.metrics.protocol_search import causes, trivial_hits
 from vltrack.metrics.protocols import RULES, Rule, benchmark_of
-from vltrack.metrics.scoring import CURVES, MEASURES, NO_ROW, Scores, align, score, upper_bound, webuav
+from vltrack.metrics.scoring import (
+    CURVES,
+    FIRST_MISSING,
+    MEASURES,
+    NO_ROW,
+    Scores,
+    align,
+    count_rows,
+    score,
+    upper_bound,
+    webuav,
+)
 
 FORMAT = "vltrack.scores"
 VERSION = 1
@@ -34,11 +46,20 @@ OWN_FIRST = "own first frame"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subset:
-    """The part of a data set that is scored: its name, and its ``n`` of ``of`` sequences."""
+    """The part that is scored: its name, and its ``n`` of ``of`` sequences; see ``part_of``."""
 
     name: str
     n: int
     of: int
+
+
+def part_of(dataset: Dataset, n: int, name: str = "") -> Subset | None:
+    """Return the part ``name`` with ``n`` sequences of a data set; None if they are all of it.
+
+    Without a name: the part of the published split that is on the disk.
+    """
+    of = len(dataset.sequences) if name else dataset.of
+    return None if n == of else Subset(name=name or "on disk", n=n, of=of)
 
 
 def annotations_of(dataset: Dataset) -> Annotations:
@@ -67,14 +88,29 @@ def annotations_of(dataset: Dataset) -> Annotations:
     )
 
 
-def rename_results(names: Collection[str], results: TrackerResults) -> TrackerResults:
-    """Rename results to a data set's ``names``. Raises ``DataError`` where two match one name."""
-    matches = match_names(names, results.boxes)
+def rename_results(names: Collection[str], results: TrackerResults, data: str = "") -> TrackerResults:
+    """Rename results to the ``names`` of the sequences of the data set ``data``; name what is no result of them.
+
+    Raises ``DataError`` where two match one name, or the file of a sequence cannot be read.
+    """
+    matches = match_names(names, results.boxes, data)
+    broken = match_names([name for name in names if name not in matches], results.unreadable, data)
+    for error in map(results.unreadable.__getitem__, broken.values()):
+        raise error
+    notes = list(results.notes)
+    if results.passed_over:
+        notes.append(f"passed over, no results: {listed(results.passed_over, 5)}.")
+    others = sorted(set(results.boxes) - set(matches.values()))
+    if others and matches:
+        notes.append(
+            f"{counted(len(others), 'result')} of no sequence of the data set, not scored: {listed(others, 5)}."
+        )
     return replace(
         results,
-        not_found=tuple(match_names(names, results.not_found)),
+        not_found=tuple(match_names(names, results.not_found, data)),
         boxes={name: results.boxes[other] for name, other in matches.items()},
         seconds={name: results.seconds[other] for name, other in matches.items() if other in results.seconds},
+        notes=tuple(notes),
     )
 
 
@@ -120,6 +156,7 @@ def summarize(
         "split": split,
         "place": place,
         "subset": None if subset is None else asdict(subset),
+        "published": published(data, split) or None,
         "note": benchmark_of(data).note,
         "notes": [*results.notes, *row_notes(results, annotations, short)],
         "sequences": _sequences(annotations, results),
@@ -210,7 +247,7 @@ def _deviations(rule: Rule) -> dict[str, str]:
 
 def row_notes(results: TrackerResults, annotations: Annotations, short: Short) -> list[str]:
     """Sentences on the rows of the results that are missing, too many, or not a box."""
-    rows = {name: len(results.boxes[name]) for name in annotations.names if name in results.boxes}
+    rows = {name: count_rows(results.boxes[name]) for name in annotations.names if name in results.boxes}
     lengths = dict(zip(annotations.names, annotations.lengths.tolist(), strict=True))
     missing = [name for name in annotations.names if name not in rows]
     fewer = [f"{name} {rows[name]:,} of {lengths[name]:,}" for name in rows if rows[name] < lengths[name]]
@@ -226,9 +263,10 @@ def row_notes(results: TrackerResults, annotations: Annotations, short: Short) -
     if missing:
         notes.append(f"{counted(len(missing), 'sequence')} without a result, zeros: {listed(missing, 5)}.")
     if fewer:
-        how = {"cut": "the annotation is cut to them", "misses": "frames without a row are misses"}
+        how = {"cut": "frames without a row do not count", "misses": "frames without a row are misses"}
         fate = how.get(short, "each rule fills them in its own way")
-        notes.append(f"{counted(len(fewer), 'result')} with too few rows, {fate}: {listed(fewer, 5)}.")
+        first = FIRST_MISSING if all(rows[name] in (lengths[name] - 1, lengths[name]) for name in rows) else ""
+        notes.append(f"{counted(len(fewer), 'result')} with too few rows, {fate}: {listed(fewer, 5)}.{first}")
     if more:
         other = sum(rows[name] > 1.5 * lengths[name] for name in rows) > len(rows) / 2
         hint = " Most have far more: is this another version of the data?" if other else ""
@@ -279,6 +317,15 @@ def _json_number(value: float) -> float | None:
 
 
 # -- reading a summary --------------------------------------------------------------------------------------
+
+
+def share_of(summary: Mapping[str, Any]) -> tuple[int, int]:
+    """Number of sequences that are scored, and of those of the published split, or else of the data set.
+
+    The scores are the benchmark's own only where the two are equal.
+    """
+    n = len(summary["sequences"])
+    return n, summary.get("published") or (summary.get("subset") or {"of": n})["of"]
 
 
 def protocols_differ(summary: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats
@@ -124,11 +124,10 @@ class Annotations:
         """Slice of one sequence's frames in the long arrays."""
         return slice(int(self.starts[sequence]), int(self.starts[sequence + 1]))
 
-    def cut(self, lengths: ArrayLike) -> Annotations:
-        """Keep only the first ``lengths[s]`` frames of each sequence; (S,) integers."""
-        kept = np.asarray(lengths, dtype=np.int64)
-        inside = np.arange(self.frames) - np.repeat(self.starts[:-1], self.lengths)
-        return self._select(np.ones(len(self), dtype=bool), inside < np.repeat(kept, self.lengths), kept)
+    def frames_of(self, kept: Flags) -> Annotations:
+        """Keep only the frames ``kept`` (F,)."""
+        ends = np.concatenate([[0], np.cumsum(kept)])[self.starts]
+        return self._select(np.ones(len(self), dtype=bool), kept, np.diff(ends))
 
     def only(self, names: Iterable[str]) -> Annotations:
         """Keep only the sequences of these names, in the order that they have here.

@@ -369,20 +369,30 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
         name: np.zeros((int(n), 4)) for name, n in zip(annotations.names, lengths, strict=True) if name in missing
     }
     rows_of = {**results, **filled}
-    there = np.array([len(rows_of[name]) for name in annotations.names], dtype=np.int64)
+    there = np.array([count_rows(rows_of[name]) for name in annotations.names], dtype=np.int64)
     _check_lengths(annotations, there, rule)
-    if rule.short == "cut" and (there < lengths).any():
-        if not there.all():
-            empty = [name for name, rows in zip(annotations.names, there, strict=True) if not rows]
-            raise DataError(f"Results without a row: {listed(empty)}.", hint="Run the tracker on them again.")
-        annotations = annotations.cut(np.minimum(there, lengths))
-    boxes = np.empty(annotations.boxes.shape, order="F")  # columns are contiguous, as the scorer reads them
-    boxes[:] = ZERO_ROW if rule.short == "zeros" else NO_ROW
+    boxes = np.full(annotations.boxes.shape, NO_ROW, order="F")  # columns are contiguous, as the scorer reads them
+    unasked = np.zeros(annotations.frames, dtype=bool)
     for index, name in enumerate(annotations.names):
         rows = annotations.rows(index)
         part = rows_of[name][: rows.stop - rows.start]
         boxes[rows.start : rows.start + len(part)] = part
+        if there[index] < lengths[index]:
+            unasked[rows] = np.isposinf(boxes[rows, 0])
+    if rule.short == "zeros":
+        boxes[unasked] = ZERO_ROW
+    if rule.short == "cut" and unasked.any():
+        annotations, boxes = annotations.frames_of(~unasked), np.asfortranarray(boxes[~unasked])
+        if not annotations.lengths.all():
+            empty = [name for name, rows in zip(annotations.names, annotations.lengths, strict=True) if not rows]
+            raise DataError(f"Results without a row: {listed(empty)}.", hint="Run the tracker on them again.")
     return annotations, boxes
+
+
+def count_rows(boxes: Floats) -> int:
+    """Number of rows that are there; a result of misses only (``NO_ROW`` in every row) is complete."""
+    given = int((~np.isposinf(boxes[:, 0])).sum())
+    return given if given < len(boxes) and given else len(boxes)
 
 
 def _check_lengths(annotations: Annotations, there: NDArray[np.int64], rule: Rule) -> None:
@@ -396,9 +406,12 @@ def _check_lengths(annotations: Annotations, there: NDArray[np.int64], rule: Rul
             shown = [f"{annotations.names[s]} ({there[s]} for {lengths[s]} frames)" for s in which]
             raise DataError(
                 f"{len(shown)} of {len(annotations)} results have {how} rows than the annotation, which this"
-                f" protocol refuses: {listed(shown)}.",
+                f" protocol refuses: {listed(shown)}.{FIRST_MISSING if (there == lengths - 1)[wrong].all() else ''}",
                 hint="Do results and annotations belong together? Run the tracker again, or see short (--short).",
             )
+
+
+FIRST_MISSING = " Each has one row too few: frame 1 may be missing, and every row be that of the frame after it."
 
 
 # -- WebUAV-3M ----------------------------------------------------------------------------------------------
