@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.core.files import as_resource_error, atomic_path
 from vltrack.core.types import Box, Floats, Image, Mode
 from vltrack.datasets.images import ByteCache, read_rgb
 from vltrack.datasets.sequences import ImageList
@@ -71,7 +72,10 @@ class TargetIndex:
 
     @staticmethod
     def build(targets: Iterable[AnnotatedTarget], folder: Path) -> int:
-        """Write the index of the targets that can be seen in one image at least; return the number of targets."""
+        """Write the index of the targets that can be seen in one image at least; return the number of targets.
+
+        Raises ``ResourceError`` where it cannot be written.
+        """
         boxes: list[NDArray[np.float32]] = []
         items, has_text = bytearray(), []
         rows, ends = [0], [0]
@@ -84,12 +88,16 @@ class TargetIndex:
             rows.append(rows[-1] + len(target.boxes))
             ends.append(len(items))
             has_text.append(bool(target.sentences))
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise as_resource_error(error, folder) from error
         stacked = np.concatenate(boxes) if boxes else np.zeros((0, 4), dtype=np.float32)
         arrays: list[NDArray[Any]] = [stacked, np.array(rows), np.frombuffer(items, dtype=np.uint8), np.array(ends)]
         arrays.append(np.array(has_text))
         for name, array in zip(_ARRAYS, arrays, strict=True):
-            np.save(folder / f"{name}.npy", array)
+            with atomic_path(folder / f"{name}.npy") as part, part.open("wb") as file:
+                np.save(file, array)
         return len(has_text)
 
     def __len__(self) -> int:
