@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -157,12 +158,47 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     with open_source(path) as source:
         assert source.info.frames is None
         assert source.info.seconds == pytest.approx(60, abs=0.1)
-        resident: dict[int, int] = {}
-        for frame in source:
-            if frame.index in (300, 1480):
-                resident[frame.index] = _resident(_pid(source)) + _resident(os.getpid())
-    assert source.report.decoded == 1500
-    assert resident[1480] - resident[300] < 8 << 20
+        _check_memory(source, 300, 1499)
+
+
+@pytest.mark.fault("V17")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_endless_stream_is_read_in_constant_memory(tmp_path: Path) -> None:
+    """Standard input that never ends, of which a part is taken; and a file of 24 hours."""
+    code = (
+        "import os, sys\n"
+        "head = b'YUV4MPEG2 W160 H120 F25:1 C420jpeg\\n'\n"
+        "os.write(1, head)\n"
+        "while True: os.write(1, b'FRAME\\n' + bytes(160 * 120 * 3 // 2))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as endless:
+        assert endless.stdout is not None
+        with StreamSource(kind="stdin", name="-", media=os.dup(endless.stdout.fileno())) as source:
+            assert source.info.frames is None
+            _check_memory(source, 300, 2500)
+            endless.kill()
+    day = write_video(
+        tmp_path / "a.mkv",
+        2400,
+        width=64,
+        height=48,
+        milliseconds=[36_000 * k for k in range(2400)],
+        images=[numbered_image(0, 64, 48)] * 2400,
+    )
+    with open_source(day) as source:
+        assert source.info.seconds == pytest.approx(86_400, abs=40)
+        _check_memory(source, 300, 2399)
+
+
+def _check_memory(source: FrameSource, early: int, late: int) -> None:
+    """Check that both processes take no more at a late frame than at an early one, but for 8 MB."""
+    resident = {}
+    for frame in source:
+        if frame.index in (early, late):
+            resident[frame.index] = _resident(_pid(source)) + _resident(os.getpid())
+        if frame.index == late:
+            break
+    assert resident[late] - resident[early] < 8 << 20
 
 
 def _pid(source: FrameSource) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -15,7 +17,10 @@ import pytest
 from numpy.typing import NDArray
 from video_samples import number_of, numbered_image, read, write_video
 
+from vltrack.api.reporter import Reporter
+from vltrack.api.track import _check_room
 from vltrack.core.errors import ResourceError, UsageError
+from vltrack.video.base import SourceInfo
 from vltrack.video.source import open_source
 from vltrack.video.writer import VideoWriter
 
@@ -88,6 +93,19 @@ def test_the_pixel_shape_is_written_and_the_index_first_so_that_browsers_start_a
     path = _written(tmp_path / "out.mp4", [numbered_image(1, 64, 48)], sample_aspect=16 / 11)
     assert read(path)[0].info.sample_aspect == pytest.approx(16 / 11, abs=0.001)
     assert 0 < path.read_bytes().find(b"moov") < path.read_bytes().find(b"mdat")
+
+
+@pytest.mark.fault("V17")
+def test_a_video_that_will_not_fit_its_disk_is_warned_of_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = SourceInfo(kind="file", name="a", width=1280, height=720, rate=25.0, frames=None, seconds=86_400.0)
+    assert facts.frames_about == 25 * 86_400  # what the progress counts up to
+    said: list[str] = []
+    monkeypatch.setattr(Reporter, "warn", lambda self, text: said.append(text))
+    for free, count in ((10**12, 0), (10**9, 1)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        _check_room([tmp_path / "a.csv", tmp_path / "a.mp4"], facts, Reporter())
+        assert len(said) == count
+    assert "a.mp4 may need 21.5 GB, and 1.0 GB are free" in said[0]
 
 
 @pytest.mark.fault("V13")

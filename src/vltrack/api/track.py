@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Source = str | Path | int | Sequence[str | Path] | Iterable[Frame | Image]
 
 PREFETCHED = 8
+_BYTES_PER_PIXEL = 0.27  # of an output video, per second: 2 Mbit/s at 720p
 
 
 class TrackOptions(TypedDict, total=False):
@@ -122,7 +124,7 @@ def track(
         partial_ok: accept a video of which parts could not be decoded (status ``missing`` in the track).
         record: keep the steps. Without it the returned track is empty and memory stays constant: for streams
             without end, whose steps ``reporter`` takes.
-        resume: go on where an earlier run with the same arguments was killed or stopped, from the rows that it
+        resume: continue where an earlier run with the same arguments was killed or stopped, after the rows that it
             has left next to the first ``.csv`` or ``.json`` of ``outputs``; without any, start as usual.
         progress: called after each frame with the frames done and their expected number, None if unknown.
         reporter: receives warnings, progress, steps and the summary.
@@ -131,7 +133,7 @@ def track(
         The track of the target, N rows for N frames; with ``targets`` a dict of tracks by name.
 
     Raises:
-        TypeError: a text that is not a str, a frame number that is not whole, something that is no source.
+        TypeError: a text that is not a str, a frame number that is not whole, or a source of another type.
         UsageError: arguments that do not fit together, or an output that exists.
         StateError: ``resume`` with other arguments than before; or another run is writing the same output.
         InputError: a video, text or box that cannot be used (``VideoNotFound``, ``BoxInvalid``, ...).
@@ -171,6 +173,8 @@ def track(
         report, total = frames.report, frames_expected(frames.info.frames, start, end, stride)
         files = Outputs(paths, frames.info, metas, lambda: part.warnings(report.warnings), shield, record=record)
 
+        _check_room(paths, frames.info, reporter)
+
         def result() -> Track | dict[str, Track]:
             tracks = files.tracks()
             return tracks["1"] if targets is None else tracks
@@ -207,7 +211,7 @@ def track(
     if stopped is not None:
         message = f"interrupted after {counts.frames} frames; what was done is kept."
         if part.path is not None and counts.frames:
-            message += " Go on with resume (--resume)."
+            message += " Continue with resume (--resume)."
         raise Interrupted(message, result()) from stopped
     failure = (
         report.failure
@@ -229,12 +233,12 @@ def _take_up(
     counts: _Counts,
     reporter: Reporter,
 ) -> None:
-    """Go on from the rows that an earlier run has left, if there are any: they are drawn again, not tracked."""
+    """Continue after the rows that an earlier run has left, if there are any: they are drawn again, not tracked."""
     if (kept := part.kept) is None:
         if part.resume:
-            reporter.note("nothing was left to go on from; starting at the first frame.")
+            reporter.note("nothing to resume: starting at the first frame.")
         return
-    reporter.note(f"going on after frame {kept.frame}: {counted(len(kept.steps), 'frame')} done.")
+    reporter.note(f"resumed after frame {kept.frame}: {counted(len(kept.steps), 'frame')} done.")
     metas.update(kept.metas)
     trackers.restore(part.state_on(trackers.device))
     for steps in kept.steps.values():
@@ -246,6 +250,16 @@ def _take_up(
             files.draw(frame, kept.steps[frame.index])
         if frame.index >= kept.frame:
             break
+
+
+def _check_room(paths: Sequence[Path], info: SourceInfo, reporter: Reporter) -> None:
+    """Warn where a video of the whole source will probably not fit on its disk."""
+    for path in paths:
+        if path.suffix.lower() not in inputs.VIDEOS or info.seconds is None:
+            continue
+        needed, free = info.seconds * info.width * info.height * _BYTES_PER_PIXEL, shutil.disk_usage(path.parent).free
+        if needed > free:
+            reporter.warn(f"{printable(path)} may need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.")
 
 
 def _load(model: str, **options: Any) -> MultiTracker:
@@ -275,7 +289,7 @@ def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride:
 
 @dataclass(kw_only=True, slots=True)
 class _Counts:
-    """Frames of a run (``before``: of the one that it goes on from), in how many each target was visible or lost, and
+    """Frames of a run (``before``: of the one that it continues), in how many each target was visible or lost, and
     who has not come into view."""
 
     frames: int = 0
@@ -397,7 +411,7 @@ def follow(
     """
     started, count, began = done > 0, 0, time.monotonic()
     options: dict[str, Any] = {"wait": True} if wait else {}
-    total = frames_expected(source.info.frames, *part)
+    total = frames_expected(source.info.frames_about, *part)
     # Frames of the caller stay in the caller's thread.
     ahead = nullcontext(iter(source)) if isinstance(source, _CallerFrames) else prefetch(source, PREFETCHED)
     with ahead as frames, reporter.bar("tracking", total) as bar:
@@ -418,7 +432,7 @@ def follow(
             yield frame, steps
             count += 1
             note = ", ".join(f"{name} {step.score:.2f}" for name, step in steps.items())
-            left = None if total is None else total - done
+            left = None if total is None else max(total, done + count) - done
             bar.show(done + count, pace(count, left, time.monotonic() - began), note=note, line=False)
     if not started:
         if part[0]:

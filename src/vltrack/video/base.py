@@ -136,6 +136,11 @@ class SourceInfo:
     mirrored: bool = False
     sample_aspect: float = 1.0
 
+    @property
+    def frames_about(self) -> int | None:
+        """``frames``, or what duration and rate give where the container counts none (Matroska, MPEG)."""
+        return self.frames or (round(self.seconds * self.rate) if self.seconds and self.rate else None)
+
 
 @dataclass(kw_only=True)
 class ReadReport:
