@@ -394,6 +394,19 @@ def test_any_usual_name_of_boxes_and_images(tmp_path: Path, file: str, folder: s
         assert np.array_equal(sequence.boxes, CORNERS)
 
 
+@pytest.mark.fault("E17")
+@pytest.mark.parametrize("file", ["GroundTruth.txt", "Groundtruth.txt", "groundtruth_rect.txt", "groundtruth.txt"])
+def test_clips_with_the_files_of_a_benchmark_are_ones_own(tmp_path: Path, file: str) -> None:
+    for name in ("clip-1", "clip_2"):
+        images(tmp_path / name / "imgs", range(1, 4))
+        for other, text in ((file, written(CORNERS)), ("absent.txt", "0\n0\n1\n"), ("language.txt", "the dog\n")):
+            write(tmp_path / name / other, text)
+        write(tmp_path / name / "nlp.txt", "the dog\n")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.name, len(dataset.sequences)) == ("folder", 2)
+    assert dataset.sequences[0].sentence == "the dog"
+
+
 @pytest.mark.fault("D19")
 @pytest.mark.parametrize("video", ["video.mp4", "My Film.MP4", "clip.mkv"])
 def test_a_video_of_any_name(tmp_path: Path, video: str) -> None:

@@ -166,9 +166,10 @@ def _inside(folders: Patterns, *names: str) -> Patterns:
     return tuple(f"{folder}/{name}" for folder in folders for name in names)
 
 
-def _marks(folders: Patterns, *files: str) -> tuple[Patterns, ...]:
-    """Return marks of sequences with ``files`` in one of ``folders``, or in the root itself."""
-    return tuple(tuple(f"{up}*/{file}" for file in files) for up in (*(f"{one}/" for one in folders), ""))
+def _marks(folders: Patterns, *files: str, root: Patterns = ()) -> tuple[Patterns, ...]:
+    """Return marks of sequences with ``files`` in one of ``folders``; in the root itself ``root`` too, if any."""
+    marks = tuple(tuple(f"{one}/*/{file}" for file in files) for one in folders)
+    return (*marks, tuple(f"*/{file}" for file in (*files, *root))) if root else marks
 
 
 def _span(ends: str, step: int = 1, folder: str = "") -> Span:
@@ -403,6 +404,7 @@ LASOT_EXT = replace(
     ),
 )
 
+_TNL2K_FOLDERS = ("test", "Test", "TNL2K_test_subset", "train", "Train", "TNL2K_train_subset")
 TNL2K = Layout(
     name="tnl2k",
     title="TNL2K",
@@ -412,7 +414,7 @@ TNL2K = Layout(
     ),
     boxes=("{split}/{seq}/groundtruth.txt",),
     frames=("{split}/{seq}/imgs",),
-    marks=_marks(("test", "Test", "TNL2K_test_subset", "train", "Train", "TNL2K_train_subset"), "language.txt", "imgs"),
+    marks=_marks(_TNL2K_FOLDERS, "language.txt", "imgs", root=("attributes.txt",)),
     first=None,
     absent_box="zero",
     sentence=("{split}/{seq}/language.txt",),
@@ -465,6 +467,7 @@ WEBUAV = Layout(
         ("Test", "Val", "Train", "test", "val", "train", "test/Test", "val/Val", "train/Train"),
         "groundtruth_rect.txt",
         "absent.txt",
+        root=("attributes.txt",),
     ),
     names=r".+_\d+",
     flags=(("{split}/{seq}/absent.txt",),),
