@@ -109,7 +109,7 @@ def test_a_file_of_4_gib_is_refused_by_its_size(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(4 << 30)  # takes no room on the disk
     for read in (read_json, lambda path: list(walk_json(path))):
-        with pytest.raises(DataError, match="4294967296 bytes, more than the limit of"):
+        with pytest.raises(DataError, match=r"has more than [\d,]+ bytes"):
             read(path)
 
 

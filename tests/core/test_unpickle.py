@@ -20,7 +20,8 @@ import pytest
 
 from hostile import Malicious
 from vltrack.core import torch_archive, unpickle
-from vltrack.core.torch_archive import Refused, open_archive
+from vltrack.core.archives import Refused
+from vltrack.core.torch_archive import open_archive
 
 EVENTS = ("import", "exec", "compile", "open", "pickle", "marshal", "os", "subprocess", "socket", "ctypes")
 watched: list[str] | None = None
@@ -130,7 +131,7 @@ def written(path: Path, data: bytes) -> Path:
 
 
 def opened(path: Path, data: bytes) -> Any:
-    with open_archive(written(path, data), pickle_bytes=1 << 26, table_bytes=1 << 20) as archive:
+    with open_archive(written(path, data), limit=1 << 30, pickle_bytes=1 << 26, table_bytes=1 << 20) as archive:
         return archive.content
 
 

@@ -148,7 +148,7 @@ def test_a_damaged_copy_of_the_card_is_refused(path: Path, card: object) -> None
     """Sealed, as only a hostile file is."""
     header = json.dumps({"__metadata__": {"seal": "0" * 64, "card": card}}, separators=(",", ":")).encode()
     data = len(header).to_bytes(8, "little") + header
-    path.write_bytes(data.replace(b"0" * 64, cards.sealed(data), 1))
+    path.write_bytes(data.replace(b"0" * 64, cards.sealed([data]), 1))
     path.with_suffix(".json").unlink()
     with pytest.raises(CheckpointCorrupt, match=r"weights\.json"):
         store.load(path)

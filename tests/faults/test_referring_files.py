@@ -214,12 +214,12 @@ def test_size_and_steps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch, pytest.raises(DataError, match="too many entries"):
         patch.setattr(reader, "OBJECTS", 1000)
         convert(file)
-    with monkeypatch.context() as patch, pytest.raises(DataError, match="2006 bytes, more than the limit of 2000"):
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="more than 2,000 bytes"):
         patch.setattr(referring_convert, "MAX_BYTES", 2000)
         convert(file)
     with file.open("wb") as large:
         large.truncate(4 << 30)
-    with pytest.raises(DataError, match="4294967296 bytes, more than the limit"):
+    with pytest.raises(DataError, match=r"more than [\d,]+ bytes"):
         convert(file)
     monkeypatch.setattr(referring_convert, "_TABLE_BYTES", 1000)
     file.write_bytes(archive([("x/data.pkl", pickle.dumps([ROW])), *((f"x/{n}", b"") for n in range(50))]))

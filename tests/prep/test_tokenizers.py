@@ -204,7 +204,7 @@ def test_a_wrong_vocabulary_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("C12")
-def test_a_damaged_or_endless_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_endless_file_is_refused(tmp_path: Path) -> None:
     path = as_openai(tmp_path)
     whole = path.read_bytes()
     for data in (whole[: len(whole) // 2], b"no gzip", whole[:30] + b"\xff\xff" + whole[32:]):
@@ -217,9 +217,13 @@ def test_a_damaged_or_endless_file_is_refused(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "vocab.json").write_text("{")
     with pytest.raises(TokenizerMismatch, match="JSON"):
         BytePairTokenizer.load(tmp_path / "vocab.json")
-    monkeypatch.setattr(tokenizers, "_MAX_BYTES", 50)
-    with pytest.raises(TokenizerMismatch, match="over 50 bytes"):
-        BytePairTokenizer.load(as_openai(tmp_path))
+    path.write_bytes(gzip.compress(bytes(tokenizers.VOCABULARY_BYTES + 1)))
+    with pytest.raises(TokenizerMismatch, match="over 16777216 bytes"):
+        BytePairTokenizer.load(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(TokenizerMismatch, match="a device"):
+        BytePairTokenizer.load(path)
 
 
 def test_faults_of_the_call(pairs: BytePairTokenizer) -> None:

@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vltrack.core.errors import (
     CheckpointCorrupt,
@@ -18,7 +20,7 @@ from vltrack.core.errors import (
     ModelNotFound,
     did_you_mean,
 )
-from vltrack.core.files import printable, sha256_bytes, sha256_of
+from vltrack.core.files import open_limited, printable, read_limited, sha256_bytes, sha256_of
 from vltrack.models import MODELS
 
 DEFAULT_MODEL = "litetrack-tiny"
@@ -28,6 +30,8 @@ INIT = "init.safetensors"
 """Of a training run's folder: what published files set before the first step, with a card."""
 _CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}
 _CARD_BYTES = 1 << 20
+MAX_BYTES = 8 << 30
+"""Bytes of the largest file of weights that is read."""
 HEADER = b'{"__metadata__":{"seal":"'
 """Begin of the header of a file that holds a copy of its card; 64 digits follow, the file's sha256 with zeros there."""
 _BINDING = ("format", "tracker", "size", "config", "vocabulary_sha256", "modes")
@@ -120,7 +124,8 @@ def read_card(path: Path, data: bytes | None = None) -> dict[str, Any]:
         actual = sha256_of(path) if data is None else sha256_bytes(data)
         card = _card_beside(path)
         if card is None or card["sha256"] != actual:
-            inside = _card_inside(path.read_bytes() if data is None else data)
+            with open_limited(path, MAX_BYTES) if data is None else BytesIO(data) as file:
+                inside = _card_inside(file)
             card = inside | {"sha256": actual} if inside else card
     except OSError as error:
         raise CheckpointCorrupt(f"Cannot read {path} or its card: {error.strerror}.") from None
@@ -141,8 +146,7 @@ def read_card(path: Path, data: bytes | None = None) -> dict[str, Any]:
 def _card_beside(path: Path) -> dict[str, Any] | None:
     card_path = path.with_suffix(".json")
     try:
-        with card_path.open("rb") as file:
-            text = file.read(_CARD_BYTES + 1)
+        text = read_limited(card_path, 64 * _CARD_BYTES)
     except FileNotFoundError:
         return None
     if (card := _parsed(text)) is None:
@@ -159,22 +163,25 @@ def _parsed(text: str | bytes) -> dict[str, Any] | None:
     return card if fits else None
 
 
-def _card_inside(data: bytes) -> dict[str, Any] | None:
+def _card_inside(file: IO[bytes]) -> dict[str, Any] | None:
     """The copy of the card, if the file has one and is as it was written."""
-    at = 8 + len(HEADER)
-    end, size = at + 64, int.from_bytes(data[:8], "little")
-    if data[8:at] != HEADER or sealed(data[:at], b"0" * 64, memoryview(data)[end:]) != data[at:end]:
+    start, seal = file.read(8 + len(HEADER)), file.read(64)
+    more = int.from_bytes(start[:8], "little") - len(HEADER) - 64
+    if start[8:] != HEADER or not 0 <= more <= 32 * _CARD_BYTES:
+        return None
+    rest = file.read(more)
+    if sealed([start, b"0" * 64, rest], iter(lambda: file.read(1 << 20), b"")) != seal:
         return None
     try:
-        return _parsed(json.loads(data[8 : 8 + size])["__metadata__"]["card"])
+        return _parsed(json.loads(HEADER + seal + rest)["__metadata__"]["card"])
     except (ValueError, RecursionError, KeyError, TypeError):
         return None
 
 
-def sealed(*pieces: bytes | memoryview) -> bytes:
+def sealed(*pieces: Iterable[bytes | memoryview]) -> bytes:
     """Return the sha256 of a file, whose ``seal`` is still zeros, as it is written there."""
     digest = hashlib.sha256()
-    for piece in pieces:
+    for piece in chain(*pieces):
         digest.update(piece)
     return digest.hexdigest().encode()
 

@@ -7,9 +7,10 @@ import glob
 import hashlib
 import json
 import math
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -17,9 +18,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from torch import Tensor
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.overrides import TorchFunctionMode
 
 from vltrack.checkpoints import cards
-from vltrack.checkpoints.cards import FORMAT, check_complete, find_file, read_card, sealed
+from vltrack.checkpoints.cards import FORMAT, MAX_BYTES, check_complete, find_file, read_card, sealed
+from vltrack.core.archives import Refused, read_safetensors
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,
@@ -100,7 +107,7 @@ def _write(tensors: dict[str, Tensor], path: Path, card: str) -> str:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     head = len(text).to_bytes(8, "little") + text
-    seal = sealed(head, *(_bytes_of(tensors[name]) for name in order))
+    seal = sealed([head], (_bytes_of(tensors[name]) for name in order))
     head = head.replace(b"0" * 64, seal, 1)
     digest = hashlib.sha256()
     with path.open("wb") as file:
@@ -145,12 +152,7 @@ def load(name_or_path: str | Path, *, start: bool = False) -> tuple[Any, dict[st
     model_card = MODELS[card["tracker"]]
     config = _config(model_card, card, path)
     tensors = _parse(data, path)
-    try:
-        # The weights drawn here are all replaced; the caller's random state is unchanged.
-        with torch.random.fork_rng(devices=[]):
-            model = build(model_card, config)
-    except (ValueError, RuntimeError) as error:
-        raise CheckpointMismatch(f"{path}: no network has this configuration ({error}).") from None
+    model = _built(lambda: build(model_card, config), tensors, path)
     load_strictly(model, tensors, path)
     card["dtypes"] = dict(Counter(str(t.dtype).removeprefix("torch.") for t in tensors.values()))
     return model.eval(), card
@@ -163,17 +165,70 @@ def load_grounder(path: Path = cards.PACKAGED / "grounder-tiny.safetensors") -> 
     card, data = _verified(path)
     if card["tracker"] != "grounder":
         raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of the grounder.")
-    with torch.random.fork_rng(devices=[]):
-        grounder = Grounder(_changed(GrounderConfig(), card["config"], path))
-    load_strictly(grounder, _parse(data, path), path)
+    config, tensors = _changed(GrounderConfig(), card["config"], path), _parse(data, path)
+    grounder: Grounder = _built(lambda: Grounder(config), tensors, path)
+    load_strictly(grounder, tensors, path)
     return grounder.eval(), card
+
+
+def _built(make: Callable[[], Any], tensors: Mapping[str, Tensor], path: Path) -> Any:
+    """Build a network that may not become larger than its file, whatever its configuration says.
+
+    Raises ``CheckpointMismatch``.
+    """
+    room = _Room(tensors)
+    hooks = (
+        register_module_parameter_registration_hook(room.take),
+        register_module_buffer_registration_hook(room.take),
+    )
+    try:
+        # The weights drawn here are all replaced; the caller's random state is unchanged.
+        with torch.random.fork_rng(devices=[]), room:
+            return make()
+    except (ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        raise CheckpointMismatch(f"{path}: no network has this configuration ({str(error)[:200]}).") from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Room(TorchFunctionMode):
+    """What the modules that this thread makes may hold: twice the numbers and tensors of a file, and some tables."""
+
+    _FACTORIES = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+        self._numbers = 2 * sum(tensor.numel() for tensor in tensors.values()) + (1 << 20)
+        self._tensors = 2 * len(tensors) + 64
+
+    def take(self, _module: object, _name: str, tensor: Tensor | None) -> None:
+        """Count a parameter or buffer. Raises ``ValueError`` where there is no room."""
+        if tensor is not None and threading.get_ident() == self._thread:
+            self._numbers, self._tensors = self._numbers - tensor.numel(), self._tensors - 1
+            self._check(0)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self._FACTORIES:
+            first = kwargs.get("size", args[0] if args else ())
+            self._check(math.prod(args if isinstance(first, int) else first))
+        return func(*args, **kwargs)
+
+    def _check(self, count: int) -> None:
+        if count > self._numbers or self._tensors < 0:
+            raise ValueError("it is larger than the file")
 
 
 def _verified(path: Path, *, start: bool = False) -> tuple[dict[str, Any], bytes]:
     """The card of a checkpoint and its bytes, whose checksum is the card's."""
     # Read once: the bytes that are checked are those that are used, even if the file changes meanwhile.
     try:
-        data = path.read_bytes()
+        data = read_safetensors(path, MAX_BYTES)
+    except Refused as error:
+        read_card(path)  # its checksum says more
+        raise (CheckpointUnsafe if error.unsafe else CheckpointCorrupt)(f"{path} {error}.") from None
     except OSError as error:
         raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
     card = read_card(path, data)
@@ -237,10 +292,6 @@ def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_bytes(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        if data[:1] == b"\x80" or data[:2] == b"PK":
-            raise CheckpointUnsafe(
-                f"{path} is a pickle or an archive, not a safetensors file; such files can run code."
-            ) from None
         raise CheckpointCorrupt(f"{path} is not a safetensors file ({error}).") from None
     return tensors
 

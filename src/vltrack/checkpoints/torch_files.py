@@ -6,34 +6,21 @@ Torch's own reader is not used: even in its restricted mode a crafted file of a 
 
 from __future__ import annotations
 
-import math
+import errno
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.lib import format as npy
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from torch import Tensor
 
+from vltrack.checkpoints.cards import MAX_BYTES
+from vltrack.core.archives import Refused, read_npz, read_safetensors
 from vltrack.core.errors import CheckpointCorrupt, CheckpointUnsafe, ModelNotFound
-from vltrack.core.torch_archive import (
-    DAMAGE,
-    TENSORS,
-    Made,
-    Refused,
-    Storage,
-    TorchArchive,
-    check_stored,
-    open_archive,
-    open_zip,
-    tensor_place,
-)
+from vltrack.core.torch_archive import DAMAGE, TENSORS, Made, Storage, TorchArchive, open_archive, tensor_place
 
-MAX_BYTES = 8 << 30
 ENTRIES = 100_000
 _PICKLE_BYTES, _TABLE_BYTES = 32 << 20, 4 << 20
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
@@ -55,23 +42,21 @@ def read_tensors(path: Path, *, wanted: Callable[[str], bool] = lambda name: Tru
         CheckpointCorrupt: another kind of file, a damaged one, one without tensors.
     """
     try:
-        if path.is_dir():
-            raise CheckpointCorrupt(f"{path} is a folder, not a file.")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise CheckpointUnsafe(f"{path} has {size} bytes, more than the limit of {MAX_BYTES}.")
         if path.suffix.lower() == ".safetensors":
             tensors = _read_safetensors(path)
         elif path.suffix.lower() == ".npz":
-            tensors = _read_npz(path, size)
+            arrays = read_npz(path, MAX_BYTES, packed=False)
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind != "U"}
         else:
-            with open_archive(path, pickle_bytes=_PICKLE_BYTES, table_bytes=_TABLE_BYTES) as archive:
+            limits = {"limit": MAX_BYTES, "pickle_bytes": _PICKLE_BYTES, "table_bytes": _TABLE_BYTES}
+            with open_archive(path, **limits) as archive:
                 tensors = _find_tensors(archive, wanted)
-            _check_growth(tensors, size)
+            _check_growth(tensors, archive.size)
     except FileNotFoundError:
         raise ModelNotFound(f"No such file: {path}.", hint="Nothing is downloaded: fetch it first.") from None
     except OSError as error:
-        raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
+        refused = CheckpointUnsafe if error.errno in (errno.EFBIG, errno.EINVAL) else CheckpointCorrupt
+        raise refused(f"Cannot read {path}: {error.strerror}.") from None
     except Refused as error:
         kind = CheckpointUnsafe if error.unsafe else CheckpointCorrupt
         remedy = "If you trust the file, convert it to .safetensors and give that."
@@ -85,34 +70,11 @@ def read_tensors(path: Path, *, wanted: Callable[[str], bool] = lambda name: Tru
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        tensors: dict[str, Tensor] = load_bytes(path.read_bytes())
+        tensors: dict[str, Tensor] = load_bytes(read_safetensors(path, MAX_BYTES))
     except (SafetensorError, KeyError, ValueError) as error:
         raise CheckpointCorrupt(f"{path} is not a safetensors file ({error}).") from None
     # The library gives them in another order in every process, and the card keeps lists of names.
     return {name: tensors[name] for name in sorted(tensors)}
-
-
-def _read_npz(path: Path, size: int) -> dict[str, Tensor]:
-    """Read a file of ``numpy.savez``: one plain array per entry."""
-    with path.open("rb") as file, open_zip(file, _TABLE_BYTES) as archive:
-        entries = archive.infolist()
-        check_stored(entries, size)
-        return {(name := entry.filename.removesuffix(".npy")): _array(archive.read(entry), name) for entry in entries}
-
-
-def _array(data: bytes, name: str) -> Tensor:
-    file = BytesIO(data)
-    version = npy.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise Refused(f"has array {name} of the unknown version {version}")
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, columns, kind = read_header(file)
-    if kind.hasobject or kind.kind not in "fiub" or kind.itemsize > 8:
-        raise Refused(f"has array {name} of {kind}, not of real numbers", unsafe=True)
-    if min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize != len(data) - file.tell():
-        raise Refused(f"has array {name} that is not as long as its header says")
-    flat = np.frombuffer(data, dtype=kind, offset=file.tell()).astype(kind.newbyteorder("="))
-    return torch.from_numpy(flat.reshape(shape, order="F" if columns else "C").copy(order="C"))
 
 
 def _find_tensors(archive: TorchArchive, wanted: Callable[[str], bool]) -> dict[str, Tensor]:

@@ -1,24 +1,92 @@
-"""Atomic writes, checksums, checksummed JSON, and text made safe to print."""
+"""Bounded reads of foreign files, atomic writes, checksums, checksummed JSON, and text made safe to print."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
+import re
+import stat
 import tempfile
+import time
 import unicodedata
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from vltrack.core.errors import ResourceError, StateError
 
-ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-"""Exceptions of reading a zip file that is damaged, encrypted, or compressed by an unknown method."""
+T = TypeVar("T")
+
+READ_SECONDS, READ_RATE = 60.0, 1 << 20
+"""Deadline of a read: so many seconds, and one more for each ``READ_RATE`` bytes that came."""
+_PIECE = 256 << 20
+_LARGEST_HASHED = 1 << 40
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+
+
+class _Limited(io.FileIO):
+    """A regular file with an upper bound of bytes and a deadline."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        _check_regular(os.stat(path).st_mode)  # opening a device or a pipe may have effects
+        flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+        super().__init__(path, opener=lambda name, mode: os.open(name, mode | flags))
+        self._limit, self._began = limit, time.monotonic()
+        try:
+            status = os.fstat(self.fileno())
+            _check_regular(status.st_mode)
+            self._size = status.st_size
+            self._check(self._size)
+        except OSError:
+            self.close()
+            raise
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise OSError(errno.EFBIG, f"it has more than {self._limit:,} bytes")
+        if time.monotonic() - self._began > READ_SECONDS + self.tell() / READ_RATE:
+            raise OSError(errno.ETIMEDOUT, "reading it takes too long")
+
+    def readinto(self, buffer: Any, /) -> int:
+        return self._checked(super().readinto(buffer))
+
+    def readall(self) -> bytes:
+        pieces = []
+        while piece := self._checked(super().read(min(_PIECE, max(self._size + 1, 1 << 16)))):
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _checked(self, got: T | None) -> T:
+        if got is None:
+            raise OSError(errno.EAGAIN, "it gives no data")
+        self._check(self.tell())
+        return got
+
+
+def _check_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, f"it is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def open_limited(path: Path, limit: int) -> IO[bytes]:
+    """Open a foreign file for reading: a regular one (links are followed) of at most ``limit`` bytes.
+
+    Raises:
+        OSError: here or in a read: it cannot be opened, is a pipe, a socket, a device or a folder, has or grows to
+            more bytes, or is slower than the deadline. ``strerror`` is half a sentence.
+    """
+    return io.BufferedReader(_Limited(path, limit))
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Read a foreign file whole. Raises ``OSError`` as ``open_limited``."""
+    with open_limited(path, limit) as file:
+        return file.read()
 
 
 @contextmanager
@@ -29,11 +97,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         ResourceError: the disk is full, the folder is missing or cannot be written.
     """
     temporary: Path | None = None
+    handle = -1
     try:
         prefix, suffix = f".{path.stem[:40]}.", f".part{path.suffix[:16]}"  # no longer than names may be
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
-        os.close(handle)
         temporary = Path(name)
+        with suppress(OSError):
+            lock_file(handle)
+        if os.name != "posix":  # there an open file cannot be renamed
+            os.close(handle)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -50,8 +122,35 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise as_resource_error(error, path) from error
     finally:
+        if os.name == "posix" and handle >= 0:
+            os.close(handle)
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files that killed writers of ``path`` have left; those of living ones are locked."""
+    pattern = re.compile(re.escape(f".{path.stem[:40]}.") + r"[a-z0-9_]{8}" + re.escape(f".part{path.suffix}"))
+    for name in filter(pattern.fullmatch, os.listdir(path.parent)):
+        with suppress(OSError), (path.parent / name).open("r+b") as file:
+            if lock_file(file.fileno()):
+                (path.parent / name).unlink()
+
+
+def lock_file(handle: int) -> bool:
+    """Lock an open file until it is closed, or this process ends; False while another process has it locked.
+
+    Raises ``OSError`` on a system without locks.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError as error:
+        raise OSError("no locks on this system") from error
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,9 +183,12 @@ def cache_folder() -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hexadecimal sha256 of a file's bytes. Raises ``OSError`` as ``open_limited``."""
+    digest = hashlib.sha256()
+    with open_limited(path, _LARGEST_HASHED) as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -131,11 +233,12 @@ def read_checksummed(path: Path, kind: str) -> dict[str, Any]:
         StateError: the file was changed since it was written, or is of another format.
     """
     hint = "Run the evaluation again with rerun (--rerun), or restore the file."
-    with path.open("rb") as file:
-        data = file.read(_LARGEST + 1)
     try:
-        record = json.loads(data) if len(data) <= _LARGEST else None
-    except (ValueError, RecursionError):
+        data = read_limited(path, _LARGEST)
+        record = json.loads(data)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or record.get("format") != kind or "seal" not in record:
         raise StateError(f"{path} is not a {kind} file.", hint=hint)

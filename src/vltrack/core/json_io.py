@@ -8,6 +8,7 @@ one with one element of it in memory.
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import math
 import re
@@ -19,11 +20,12 @@ from typing import IO, Any, NoReturn, TypeVar
 import numpy as np
 
 from vltrack.core.errors import DataError
+from vltrack.core.files import open_limited, read_limited
 from vltrack.core.types import Floats
 
 T = TypeVar("T")
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 64 << 20
 _ELEMENT = 16 << 20
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -37,11 +39,10 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """Read a UTF-8 file, with or without BOM.
 
     Raises:
-        DataError: no such file, larger than ``max_bytes``, or not UTF-8; names the byte.
+        DataError: no such file, not a regular one, larger than ``max_bytes``, or not UTF-8; names the byte.
     """
-    _check_size(path, max_bytes)
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_limited(path, max_bytes).decode("utf-8-sig")
     except OSError as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
@@ -80,9 +81,8 @@ def walk_json(path: Path, *, nan: bool = False) -> Iterator[tuple[str, Any]]:
     Raises:
         DataError: no such file, too large, not UTF-8 or not strict JSON; names the place.
     """
-    _check_size(path, 2 << 30)
     try:
-        with path.open("rb") as file:
+        with open_limited(path, 2 << 30) as file:
             yield from _Walk(file, path, _WITH_NAN if nan else _DECODER).run()
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -211,17 +211,11 @@ class _Walk:
         return _not_json(f"{self._path} at character {self._before + self._at}", ValueError(reason))
 
 
-def _check_size(path: Path, max_bytes: int) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if size > max_bytes:
-        raise DataError(f"{path} has {size} bytes, more than the limit of {max_bytes}.", hint="Is it the right file?")
-
-
 def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"Cannot read {path}: {error.strerror}.", hint="Check the path and its permissions.")
+    hint = (
+        "Is it the right file?" if error.errno in (errno.EFBIG, errno.EINVAL) else "Check the path and its permissions."
+    )
+    return DataError(f"Cannot read {path}: {error.strerror}.", hint=hint)
 
 
 def _not_utf8(path: Path, byte: int) -> DataError:

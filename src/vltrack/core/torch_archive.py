@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core import unpickle
+from vltrack.core.archives import Refused, check_stored, open_zip, read_member
+from vltrack.core.files import open_limited
 
 OBJECTS, SECONDS, MEMORY = 10_000_000, 60, 4 << 30
 """Limits of the process that reads a pickle: values that it hands back, seconds, bytes of address space."""
@@ -44,19 +46,6 @@ STORAGES = {
 TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 _CHUNK = 1 << 20
 _MOST = 1 << 62
-
-
-class Refused(ValueError):
-    """A file that is not read. The message is a predicate: ``is compressed``.
-
-    Attributes:
-        unsafe: the file is not merely damaged: it would grow, take for ever, or hides its size.
-        names: what its pickles name, such as ``os.system``, as far as they were read.
-    """
-
-    def __init__(self, reason: str, *, unsafe: bool = False, names: frozenset[str] = frozenset()) -> None:
-        super().__init__(reason)
-        self.unsafe, self.names = unsafe, names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +79,9 @@ class TensorPlace:
 
 
 class TorchArchive:
-    """An open file: the ``content`` of its pickle, the ``names`` in it, and the bytes of its storages."""
+    """An open file: the ``content`` of its pickle, the ``names`` in it, the bytes of its storages, and its ``size``."""
+
+    size = 0
 
     def __init__(self, source: zipfile.ZipFile | IO[bytes], places: dict[str, Any], pickles: _Pickles) -> None:
         self.content, self.names = pickles.values[-2 if len(pickles.values) > 1 else 0], pickles.names
@@ -110,11 +101,12 @@ class TorchArchive:
 
 
 @contextmanager
-def open_archive(path: Path, *, pickle_bytes: int, table_bytes: int) -> Iterator[TorchArchive]:
+def open_archive(path: Path, *, limit: int, pickle_bytes: int, table_bytes: int) -> Iterator[TorchArchive]:
     """Open a file of ``torch.save``, TorchScript or ``pickle``.
 
     Args:
         path: the file.
+        limit: upper bound of its bytes.
         pickle_bytes: upper bound of its pickles.
         table_bytes: upper bound of a zip's table of contents.
 
@@ -122,8 +114,8 @@ def open_archive(path: Path, *, pickle_bytes: int, table_bytes: int) -> Iterator
         Refused: damaged, compressed, over a limit, or written in another byte order.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file, ExitStack() as stack:
-        size = path.stat().st_size
+    with open_limited(path, limit) as file, ExitStack() as stack:
+        size = file.seek(0, 2)
         try:
             if zipfile.is_zipfile(file):
                 zipped = stack.enter_context(open_zip(file, table_bytes))
@@ -135,6 +127,7 @@ def open_archive(path: Path, *, pickle_bytes: int, table_bytes: int) -> Iterator
             raise
         except DAMAGE as error:
             raise Refused(f"is damaged ({str(error)[:100]})") from None
+        archive.size = size
         yield archive
 
 
@@ -161,45 +154,6 @@ def tensor_place(value: Made) -> TensorPlace:
     return TensorPlace(storage, offset, tuple(shape), tuple(stride))
 
 
-@contextmanager
-def open_zip(file: IO[bytes], table_bytes: int) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive with a table of contents of at most ``table_bytes``.
-
-    Python reads the whole table at once and makes an object of each entry: a hundred times its bytes.
-
-    Raises:
-        Refused: a larger table. zipfile.BadZipFile, OSError: not an archive; it cannot be read.
-    """
-    guard: Any = _Guard(file, table_bytes)
-    with zipfile.ZipFile(guard) as archive:
-        guard.most = None
-        yield archive
-
-
-class _Guard:
-    """A file that refuses to give more than ``most`` bytes at once."""
-
-    def __init__(self, file: IO[bytes], most: int) -> None:
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-        self.most: int | None = most
-        self._file = file
-
-    def read(self, count: int = -1) -> bytes:
-        if self.most is not None and count > self.most:
-            raise Refused("has too many entries", unsafe=True)
-        return self._file.read(count)
-
-
-def check_stored(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Raise ``Refused`` for entries of a zip that are compressed, overlap, or have the name of another."""
-    if len({entry.filename for entry in entries}) != len(entries):
-        raise Refused("holds two entries of one name", unsafe=True)
-    if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in entries):
-        raise Refused("is compressed and could grow without bound", unsafe=True)
-    if sum(entry.file_size for entry in entries) > size:
-        raise Refused("holds entries that overlap", unsafe=True)
-
-
 def _open_zip_archive(archive: zipfile.ZipFile, size: int, pickle_bytes: int) -> TorchArchive:
     """``NAME/data.pkl`` and ``NAME/data/KEY``, not compressed."""
     named = {entry.filename: entry for entry in archive.infolist()}
@@ -210,11 +164,11 @@ def _open_zip_archive(archive: zipfile.ZipFile, size: int, pickle_bytes: int) ->
     # Not all entries: the code in an archive of TorchScript, which is not read, is compressed.
     check_stored([e for e in archive.infolist() if e.filename.startswith((pickles[0], f"{folder}data/"))], size)
     order = named.get(f"{folder}byteorder")
-    if order is not None and (order.file_size > 6 or archive.read(order) != b"little"):
+    if order is not None and (order.file_size > 6 or read_member(archive, order) != b"little"):
         raise Refused("was written on a machine with another byte order")
     start = f"{folder}data/"
     places = {name.removeprefix(start): entry for name, entry in named.items() if name.startswith(start)}
-    return TorchArchive(archive, places, _Pickles(archive.read(pickles[0])))
+    return TorchArchive(archive, places, _Pickles(read_member(archive, named[pickles[0]])))
 
 
 def _open_pickles(file: IO[bytes], size: int, pickle_bytes: int) -> TorchArchive:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vltrack.core.errors import DataError, VltrackError
-from vltrack.core.files import counted
+from vltrack.core.files import counted, open_limited
 from vltrack.datasets.detect import Detected, detect, splits_there
 from vltrack.datasets.images import read_rgb
 from vltrack.datasets.parsing import Issue, Issues
@@ -31,6 +31,7 @@ from vltrack.datasets.referring import (
 )
 from vltrack.datasets.sequences import Sequence
 from vltrack.video.images import image_size
+from vltrack.video.ipc import MAX_IMAGE_BYTES
 
 _ONLY_NUMBERS = re.compile(r"[\d\s.,;+-]+")
 
@@ -104,7 +105,7 @@ def _image_size(sequence: Sequence, issues: Issues) -> tuple[int, int] | None:
         return None
     file = sequence.files[0]
     try:
-        with file.open("rb") as opened:
+        with open_limited(file, MAX_IMAGE_BYTES) as opened:
             found = image_size(opened.read(256 << 10))  # holds the header of any usual image
     except OSError as error:
         issues.error("image", file, f"Cannot be read ({error.strerror}).")

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
+from vltrack.core.files import open_limited
 from vltrack.core.json_io import parse_json, walk_json
 from vltrack.core.types import Box, Floats, Image
 from vltrack.datasets.images import read_rgb
@@ -567,10 +568,7 @@ class Instances:
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines that are not empty, each with its place."""
     try:
-        size = path.stat().st_size
-        if size > MAX_LINES_BYTES:
-            raise DataError(f"File too large: {path} has {size} bytes, the limit is {MAX_LINES_BYTES}.")
-        with path.open("rb") as file:
+        with open_limited(path, MAX_LINES_BYTES) as file:
             row = 0
             while line := file.readline(_LINE_BYTES + 1):
                 row += 1

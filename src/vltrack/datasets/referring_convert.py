@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.core.archives import Refused
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import atomic_path
 from vltrack.core.torch_archive import (
@@ -28,7 +29,6 @@ from vltrack.core.torch_archive import (
     STORAGES,
     TENSORS,
     Made,
-    Refused,
     Storage,
     TorchArchive,
     open_archive,
@@ -67,10 +67,7 @@ def open_plain(path: Path) -> Iterator[TorchArchive]:
             plain data and tensors are written with.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise DataError(f"{path} has {size} bytes, more than the limit of {MAX_BYTES}.")
-        with open_archive(path, pickle_bytes=MAX_BYTES, table_bytes=_TABLE_BYTES) as archive:
+        with open_archive(path, limit=MAX_BYTES, pickle_bytes=MAX_BYTES, table_bytes=_TABLE_BYTES) as archive:
             _refuse_names(path, archive.names)
             yield archive
     except Refused as error:

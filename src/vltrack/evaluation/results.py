@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError, GroundingFailed, StateError
-from vltrack.core.files import read_checksummed, sha256_bytes
+from vltrack.core.files import read_checksummed, read_limited, sha256_bytes
 from vltrack.core.types import Floats
-from vltrack.datasets.parsing import parse_table
+from vltrack.datasets.parsing import MAX_BYTES, parse_table
 from vltrack.evaluation.third_party import TrackerResults, read_third_party
 from vltrack.metrics.annotations import is_box
 
@@ -283,7 +283,7 @@ def _changed(path: Path) -> StateError:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_limited(path, MAX_BYTES)
     except OSError as error:
         raise StateError(f"Cannot read {path} ({error.strerror}).", hint=_AGAIN) from error
 

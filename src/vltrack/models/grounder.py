@@ -66,6 +66,13 @@ class GrounderConfig:
     max_words: int = 32
     vocabulary: int = 30522
 
+    def __post_init__(self) -> None:
+        if not self.scales or not all(32 <= scale <= 2048 for scale in self.scales):
+            raise ValueError(f"scales must lie in 32..2048, got {self.scales}")
+        for name in ("candidates", "proposals", "heads_of", "pairs", "max_words"):
+            if not 0 <= getattr(self, name) <= 4096:
+                raise ValueError(f"{name} must lie in 0..4096, got {getattr(self, name)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proposals:

@@ -5,6 +5,7 @@ An invalid value raises an error that names it, or is corrected with a warning t
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 import unicodedata
@@ -26,6 +27,7 @@ from vltrack.core.errors import (
     PromptTooLong,
     UsageError,
 )
+from vltrack.core.files import read_limited
 from vltrack.core.types import Box, BoxLike, Image, clip_xywh, cxcywh_to_xywh, xyxy_to_xywh
 
 MAX_BYTES = 4096
@@ -33,7 +35,7 @@ MAX_BYTES = 4096
 
 MAX_FILE_BYTES = 1 << 20
 BOX_FORMATS = {"xywh": "x,y,w,h", "xyxy": "x1,y1,x2,y2", "cxcywh": "cx,cy,w,h"}
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def clean_text(text: str) -> str:
@@ -64,7 +66,7 @@ def read_prompt_file(path: Path | str, line: int = 1) -> str:
     """Return line ``line`` (from 1) of a UTF-8 file, cleaned. BOM dropped, any line ending.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is not a regular one.
         PromptInvalid: it is not UTF-8.
         PromptTooLong: it is larger than 1 MiB.
         PromptEmpty: the line is empty or beyond the end.
@@ -74,12 +76,12 @@ def read_prompt_file(path: Path | str, line: int = 1) -> str:
     if line < 1:
         raise UsageError(f"Invalid line number: {line}. Lines of {file} count from 1.")
     try:
-        with file.open("rb") as handle:
-            data = handle.read(MAX_FILE_BYTES + 1)
+        data = read_limited(file, MAX_FILE_BYTES)
     except OSError as error:
-        raise InputError(f"Cannot read the prompt file {file}: {error.strerror}.") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise PromptTooLong(f"The prompt file is larger than 1 MiB: {file}.")
+        if error.errno == errno.EFBIG:
+            raise PromptTooLong(f"The prompt file is larger than 1 MiB: {file}.") from error
+        hint = "Save the sentence in a text file."
+        raise InputError(f"Cannot read the prompt file {file}: {error.strerror}.", hint=hint) from error
     try:
         # str.splitlines would also split at form feeds and other separators.
         lines = re.split(r"\r\n|\r|\n", data.decode("utf-8-sig"))
@@ -108,7 +110,10 @@ def parse_box(text: str, fmt: str = "xywh") -> BoxLike:
                 hint="Write four plain numbers such as 120,40,60.5,80 (a point for decimals, no units).",
             )
     if len(tokens) != 4:
-        raise BoxInvalid(f"The box {text[:80]!r} has {len(tokens)} numbers; four are needed.", hint=f"Write {order}.")
+        point = " with a point for decimals" if len(tokens) == 8 else ""
+        raise BoxInvalid(
+            f"The box {text[:80]!r} has {len(tokens)} numbers; four are needed.", hint=f"Write {order}{point}."
+        )
     return _four(_checked([float(token) for token in tokens], fmt))
 
 
@@ -130,7 +135,7 @@ def convert_box(box: Sequence[float] | ArrayLike, fmt: str, unit: str, width: fl
     if unit == "rel":
         if np.abs(values).max() > 2.0:
             raise BoxInvalid(
-                f"Fractions of the frame above 2 in the box: {_shown(values)}.", hint="Use the unit px for pixels."
+                f"Fractions of the frame above 2 in the box: {_shown(values)}.", hint="Choose the unit px for pixels (--box-unit)."
             )
         values = values * np.array([width, height, width, height], dtype=np.float64)
     elif unit != "px":
@@ -168,7 +173,8 @@ def check_box(box: Sequence[float] | ArrayLike, width: int, height: int) -> Chec
     x, y, w, h = _four(values)
     other = _other_format(x, y, w, h, width, height)
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise BoxOutside(f"The box {_shown(values)} lies outside the frame of {width}x{height} pixels.", hint=other)
+        hint = other or "Give it in pixels of the first frame that is read, or as shares of it (--box-unit rel)."
+        raise BoxOutside(f"The box {_shown(values)} lies outside the frame of {width}x{height} pixels.", hint=hint)
     warnings = []
     grown = np.array([x + w / 2 - max(w, 1) / 2, y + h / 2 - max(h, 1) / 2, max(w, 1), max(h, 1)])
     if w < 1 or h < 1:
@@ -256,7 +262,7 @@ def _checked(box: Sequence[float] | ArrayLike, fmt: str) -> Box:
         if side <= 0:
             raise BoxInvalid(
                 f"The box {_shown(values)} has a {name} of {side:g} at position {position}; it must be above 0.",
-                hint=f"The order is {BOX_FORMATS[fmt]}; for two corners choose the format xyxy.",
+                hint=f"The order is {BOX_FORMATS[fmt]}; for two corners choose the format xyxy (--box-format).",
             )
     return values
 
@@ -269,9 +275,9 @@ def _four(values: Box) -> BoxLike:
 def _other_format(x: float, y: float, w: float, h: float, width: int, height: int) -> str:
     """Return a hint if the numbers fit as two corners, or as fractions of the frame, but not as xywh pixels."""
     if x >= 0 and y >= 0 and x < w <= width and y < h <= height and (x + w > width or y + h > height):
-        return "It looks like x1,y1,x2,y2: then choose the box format xyxy."
+        return "It looks like x1,y1,x2,y2: then choose the box format xyxy (--box-format)."
     if min(x, y) >= 0 and max(x, y, w, h) <= 1.0:
-        return "It looks like fractions of the frame: then choose the box unit rel."
+        return "It looks like fractions of the frame: then choose the box unit rel (--box-unit)."
     return ""
 
 

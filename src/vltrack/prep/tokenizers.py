@@ -10,6 +10,7 @@ encodings and its HTML entities.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import unicodedata
 import zlib
@@ -26,7 +27,7 @@ from tokenizers.normalizers import BertNormalizer, Lowercase
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Sequence, Split
 
 from vltrack.core.errors import ModelNotFound, PromptUnreadable, TokenizerMismatch
-from vltrack.core.files import sha256_bytes, sha256_of
+from vltrack.core.files import read_limited, sha256_bytes
 from vltrack.prep.prompts import clean_text
 
 PACKAGED_VOCABULARY = Path(__file__).parent / "vocab.txt"
@@ -38,7 +39,7 @@ ARCHIVE, VOCABULARY, MERGES = "bpe_simple_vocab_16e6.txt.gz", "vocab.json", "mer
 _START, _END, _LAST = "<|startoftext|>", "<|endoftext|>", "</w>"
 _USED_MERGES = 49152 - 256 - 2
 """OpenAI's file has more merges than its model; as many are used as give 49408 pieces."""
-_MAX_BYTES = 16 << 20
+VOCABULARY_BYTES = 16 << 20
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
@@ -145,7 +146,8 @@ class WordPieceTokenizer(TextTokenizer):
         """
         file = PACKAGED_VOCABULARY if path is None else Path(path)
         try:
-            pieces = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            data = read_limited(file, VOCABULARY_BYTES)
+            pieces = data.decode("utf-8").replace("\r\n", "\n").removesuffix("\n").split("\n")
         except OSError as error:
             raise ModelNotFound(f"Cannot read the vocabulary {file}: {error.strerror}.") from error
         except UnicodeDecodeError as error:
@@ -159,7 +161,7 @@ class WordPieceTokenizer(TextTokenizer):
         tokenizer.normalizer = BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
-        return cls(tokenizer, sha256_of(file), vocabulary["[CLS]"], vocabulary["[SEP]"])
+        return cls(tokenizer, sha256_bytes(data), vocabulary["[CLS]"], vocabulary["[SEP]"])
 
     def _written(self, encoding: Encoding, sentence: str) -> list[str]:
         return list(encoding.tokens)
@@ -241,16 +243,17 @@ def _merges(file: Path) -> list[tuple[str, str]]:
 def _text(file: Path) -> str:
     """Return the text of a plain or compressed file, of at most 16 MiB."""
     try:
-        with file.open("rb") as handle:
-            compressed = file.name.endswith(".gz")
-            data = (gzip.GzipFile(fileobj=handle) if compressed else handle).read(_MAX_BYTES + 1)
+        data = read_limited(file, VOCABULARY_BYTES)
+        if file.name.endswith(".gz"):
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(VOCABULARY_BYTES + 1)
     except FileNotFoundError:
         hint = "Nothing is downloaded: fetch it first."
         raise ModelNotFound(f"No such CLIP vocabulary: {file}.", hint=hint) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise TokenizerMismatch(f"Cannot read the vocabulary {file}: {error}.") from None
-    if len(data) > _MAX_BYTES:
-        raise TokenizerMismatch(f"{file} is not a CLIP vocabulary: it is over {_MAX_BYTES} bytes.")
+        reason = getattr(error, "strerror", None) or error
+        raise TokenizerMismatch(f"Cannot read the vocabulary {file}: {reason}.") from None
+    if len(data) > VOCABULARY_BYTES:
+        raise TokenizerMismatch(f"{file} is not a CLIP vocabulary: it is over {VOCABULARY_BYTES} bytes.")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -17,11 +17,11 @@ from vltrack.checkpoints.cards import DEFAULT_MODEL, INIT, PACKAGED
 from vltrack.checkpoints.importing import import_weights
 from vltrack.checkpoints.sources import SOURCES
 from vltrack.core.errors import CheckpointMismatch, ModelNotFound, UsageError
-from vltrack.core.files import as_resource_error, write_bytes
+from vltrack.core.files import as_resource_error, read_limited, write_bytes
 from vltrack.models import build, config_of, split_name
 from vltrack.nn.attention import Block
 from vltrack.nn.backbones import MobileStem
-from vltrack.prep.tokenizers import ARCHIVE, MERGES, load_tokenizer
+from vltrack.prep.tokenizers import ARCHIVE, MERGES, VOCABULARY_BYTES, load_tokenizer
 from vltrack.prep.tokenizers import VOCABULARY as CLIP_VOCABULARY
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
 from vltrack.training.recipes import TrainConfig
@@ -124,7 +124,7 @@ def init_parts(config: TrainConfig, parts: Mapping[str, Path], out: Path) -> Non
             sha256 = load_tokenizer("bert").sha256
             import_weights(list(files.values()), name, out / INIT, kinds=list(files), vocabulary_sha256=sha256)
         for file in copies:
-            write_bytes(out / file.name, file.read_bytes())
+            write_bytes(out / file.name, read_limited(file, VOCABULARY_BYTES))
     except OSError as error:
         raise as_resource_error(error, out) from error
     finally:

@@ -22,8 +22,8 @@ import torch
 from vltrack.checkpoints import store
 from vltrack.checkpoints.cards import read_card
 from vltrack.core.errors import DataError
-from vltrack.core.files import as_resource_error, printable, sha256_bytes, write_text
-from vltrack.core.track import FORMAT, Track
+from vltrack.core.files import as_resource_error, open_limited, printable, sha256_bytes, write_text
+from vltrack.core.track import FORMAT, MAX_FILE_BYTES, Track
 from vltrack.core.types import Mode, Status, Target
 from vltrack.datasets.reader import open_dataset
 from vltrack.datasets.sequences import Sequence as Clip
@@ -199,7 +199,7 @@ def _track_files(root: Path) -> list[Path]:
 
 def _head(file: Path) -> bytes:
     try:
-        with file.open("rb") as opened:
+        with open_limited(file, MAX_FILE_BYTES) as opened:
             return opened.read(_HEAD_BYTES)
     except OSError:
         return b""

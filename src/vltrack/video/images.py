@@ -5,6 +5,7 @@ Pixels are decoded in the decoder process; this side reads the bytes and checks 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import struct
@@ -25,7 +26,7 @@ from vltrack.core.errors import (
     VideoTooLarge,
     VideoUnreadable,
 )
-from vltrack.core.files import printable
+from vltrack.core.files import printable, read_limited
 from vltrack.core.types import Frame, Image
 from vltrack.video.base import DEFAULT_LIMITS, IMAGE_SUFFIXES, WHOLE, FrameSlice, Kind, Limits, ReadReport, SourceInfo
 from vltrack.video.client import DecodedSource, DecoderProcess, decoder_error
@@ -200,15 +201,15 @@ def _bytes_of(path: Path, max_pixels: int) -> bytes:
         VideoTooLarge: its header claims more pixels, or it has more bytes, than is allowed; message as above.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            length = os.fstat(file.fileno()).st_size
-            data = file.read(min(length, MAX_IMAGE_BYTES) + 1)
+        data = read_limited(path, MAX_IMAGE_BYTES)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise VideoTooLarge(error.strerror, hint="Scale it down.") from error
         raise VideoUnreadable(f"cannot be read: {error.strerror}") from error
     size = image_size(data)
     if size is None or min(size) < 1:
         raise VideoUnreadable("not a known image")
-    if size[0] * size[1] > max_pixels or length > MAX_IMAGE_BYTES:
+    if size[0] * size[1] > max_pixels:
         said = f"{size[0]}x{size[1]} pixels are more than the limit of {max_pixels / 1e6:.0f} million"
         raise VideoTooLarge(said, hint="Scale it down, or raise the limit.")
     if data[:2] in (b"II", b"MM") and (bits := next(_tiff_pages(data), {}).get(258, 8)) > 16:

@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike
 
 from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import DataError, ImageError, VltrackError
-from vltrack.core.files import printable, write_text
+from vltrack.core.files import printable, read_limited, write_text
 from vltrack.core.types import BoxLike, Frame, Image, Step, Target
 from vltrack.tracking.tracker import Tracker
 from vltrack.video.images import ImagesSource, shared_reader
@@ -253,7 +253,7 @@ def read_frames(folder: Path) -> list[Path]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").split("\n")]
+        return [line.strip() for line in read_limited(file, 16 << 20).decode("utf-8").split("\n")]
     except OSError as error:
         raise DataError(f"Cannot read {file}: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vltrack.checkpoints import store
+from vltrack.core.archives import ZIP_DAMAGE, read_npz
 from vltrack.core.errors import DataError, StateError
 from vltrack.core.files import write_text
 from vltrack.models.grounder import Grounder, pairwise_iou
@@ -36,6 +37,7 @@ from vltrack.training.monitor import cut_table
 
 SHARD = 100
 """Scenes per file."""
+_DETECTOR_BYTES = 256 << 20
 START = "start.safetensors"
 """Weights of a run before the ranking: detector, word table, heads."""
 COLUMNS = ("step", "loss", "right", "absent_refused", "present_refused")
@@ -81,9 +83,9 @@ def fresh_grounder(detector: Path) -> Grounder:
     """A grounder with the published detector and MiniLM's word table. Raises ``DataError`` for a bad file."""
     grounder = Grounder()
     try:
-        with np.load(detector, allow_pickle=False) as arrays:
-            grounder.detector.load_numbered({k: torch.from_numpy(arrays[k]) for k in arrays.files if k != "ops"})
-    except (OSError, KeyError, ValueError) as error:
+        arrays = read_npz(detector, _DETECTOR_BYTES)
+        grounder.detector.load_numbered({k: torch.from_numpy(v) for k, v in arrays.items() if k != "ops"})
+    except (KeyError, ValueError, *ZIP_DAMAGE) as error:
         raise DataError(
             f"Cannot read the detector {detector}: {error}.", hint="docs/train.md names the file."
         ) from error
