@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,65 @@ def test_a_full_disk_costs_the_video_and_not_the_boxes(
     monkeypatch.undo()
 
 
+@pytest.mark.fault("B01")
+def test_a_target_of_four_numbers_is_a_box_and_one_number_a_text(command, stub, clip: Path, tmp_path: Path) -> None:
+    table = tmp_path / "a.json"
+    for value, box in (("111 98 25 101", [111, 98, 25, 101]), (" 1, 2, 3.5 ,4", [1, 2, 3.5, 4])):
+        command("track", clip, "--target", f"woman 1: {value}", "--end", "1", "-o", table, "--overwrite").ends(0)
+        assert (Track.load(table).meta["box"], Track.load(table).meta["sentence"]) == (box, None)
+    for value in ("7", "12:30", "the 2 dogs", "e, e"):
+        command("track", clip, "--target", f"1:{value}", "--end", "1", "-o", table, "--overwrite").ends(0)
+        assert (Track.load(table).meta["box"], Track.load(table).meta["sentence"]) == (None, value)
+
+
+@pytest.mark.fault("V23")
+def test_a_full_disk_keeps_the_boxes_and_no_video(clip: Path, tmp_path: Path) -> None:
+    """A real one of 300 KB: the video of 500 KB does not fit, the rows do; resumed where there is space."""
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("mounting a small tmpfs needs root")
+    stub = Path(__file__).with_name("stub_command.py")
+    words = [sys.executable, stub, "track", clip, *BOX, "-o", tmp_path / "a.csv", "-o", tmp_path / "a.mp4"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 6, done.stderr
+        assert "disk is full" in done.stderr
+        assert done.stderr.count("error[") == 1
+        assert not list(tmp_path.glob("*.mp4"))
+        assert not list(tmp_path.glob(".*"))
+        kept = len(Track.load(tmp_path / "a.csv"))
+        assert kept > 1
+        subprocess.run(["mount", "-o", "remount,size=8m", str(tmp_path)], check=True)
+        done = subprocess.run([*words, "--resume"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert len(Track.load(tmp_path / "a.csv")) == 40
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.mp4"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.fault("V23")
+def test_a_video_gives_way_to_the_boxes(command, stub, clip: Path, tmp_path: Path, monkeypatch) -> None:
+    from vltrack.api import outputs
+    from vltrack.core.errors import ResourceError
+
+    def full(tracks, path):
+        if list(tmp_path.glob(".a.*.part.mp4")):
+            raise ResourceError("the disk is full.")
+        plain(tracks, path)
+
+    plain = outputs.save_tracks
+    monkeypatch.setattr(outputs, "save_tracks", full)
+    flags = ("-o", tmp_path / "a.mp4", "-o", tmp_path / "a.csv")
+    refused(command("track", clip, *BOX, "--end", "3", *flags), 6, "ResourceError", says="disk is full")
+    assert len(Track.load(tmp_path / "a.csv")) == 3
+    assert not list(tmp_path.glob("*.mp4"))
+
+
 @pytest.mark.fault("P01")
 def test_sentences_without_a_word(command, stub, clip: Path) -> None:
     for text in ("", "  ", "?!,."):
@@ -162,7 +223,8 @@ REFUSED = {
     ("B01", 3, "BoxInvalid"): [
         (["--box", box], box)
         for box in ("1,2,3", "1,2,3,4,5", "1;2;3;4", "1,2,3,4px", "nan,1,2,3", "1,2,inf,4", "1e400,1,2,3", "", "a")
-    ],
+    ]
+    + [(["--target", f"woman 1: {box}"], box) for box in ("1 2 3", "1,2,3,4,5", "1;2;3;4", "[1 2 3 4]")],
     ("B11", 3, "BoxFrameOutOfRange"): [([*BOX, "--start", "40"], "40")],
     ("B11", 2, "UsageError"): [([*BOX, "--start", "9", "--end", "9"], "9")],
     ("B12", 2, "UsageError"): [
@@ -170,6 +232,7 @@ REFUSED = {
         ([*BOX, "--target", "1:the dog"], "--target"),
         (["--target", "1:a dog", "--target", "1:a cat"], "two"),
         (["--target", "the dog"], "name"),
+        ([*DOG, *DOG], "--text was given 2 times"),
     ],
     ("C17", 2, "UsageError"): [
         ([*BOX, "--set", "policy.windo=0.4"], "window"),

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -29,7 +30,7 @@ from PIL import Image as Pictures
 import vltrack
 from scripted import EAGER, Spotter, boxes, clip, moving, scene, tiny_weights, tracker
 from vltrack.api.track import track
-from vltrack.core.errors import BoxOutside, ImageError, StateError
+from vltrack.core.errors import BoxOutside, ImageError, StateError, UsageError, VideoNotFound
 from vltrack.core.types import Target
 from vltrack.tracking import engine as engine_module
 from vltrack.tracking import tracker as session_module
@@ -236,6 +237,107 @@ def test_unknown_and_wrong_arguments_are_type_errors_at_the_call(call) -> None:
         following.update(scene(RED))
 
 
+@pytest.mark.fault("A08")
+def test_a_text_that_is_no_str_is_named() -> None:
+    following = tracker(Spotter())
+    for bad in (float("nan"), b"the dog", ["the dog"]):
+        for call in (
+            lambda: following.init(scene(RED), text=bad),  # noqa: B023 - called at once
+            lambda: track([scene(RED)], text=bad),  # noqa: B023
+        ):
+            with pytest.raises(TypeError, match=f"str, not {type(bad).__name__}"):
+                call()
+    with pytest.raises(TypeError, match=r"targets\['a'\] must be a Target"):
+        track([scene(RED)], targets={"a": "the dog"})
+
+
+@pytest.mark.fault("A08")
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: b"clip.mp4", "bytes.*fsdecode"),
+        (lambda: CLIP.open("rb"), "BufferedReader.*car-shadow.mp4"),
+        (lambda: cv2.VideoCapture(str(CLIP)), "VideoCapture.*path"),
+        (lambda: scene(RED), r"ndarray.*\[image\]"),
+        (lambda: 2.5, "float.*iterable"),
+        (lambda: None, "NoneType.*iterable"),
+    ],
+)
+def test_what_is_no_source_is_named_with_the_remedy(make, says) -> None:
+    source = make()
+    with contextlib.closing(source) if hasattr(source, "close") else contextlib.nullcontext():
+        for call in (
+            lambda: track(source, box=RED),
+            lambda: next(tracker(Spotter()).stream(source, box=RED)),
+            lambda: vltrack.open_source(source),
+        ):
+            with pytest.raises(TypeError, match=says):
+                call()
+
+
+def test_a_list_of_images_is_a_source_in_its_order(tmp_path) -> None:
+    paths = []
+    for number, image in enumerate(moving(4)):
+        paths.append(tmp_path / f"{9 - number}.png")
+        cv2.imwrite(str(paths[-1]), image[:, :, ::-1])
+    for source in (paths, tuple(map(str, paths))):
+        steps = list(tracker(Spotter()).stream(source, box=RED, stride=2))
+        assert [step.index for step in steps] == [0, 2]
+        np.testing.assert_allclose(steps[1].box, (24, 22, 16, 12), atol=1)
+    with pytest.raises(VideoNotFound, match=r"none\.png"):
+        vltrack.open_source([*paths, tmp_path / "none.png"])
+
+
+@pytest.mark.fault("A08")
+def test_frame_numbers_may_be_of_numpy_and_must_be_whole(weights) -> None:
+    done = []
+    options = {"box": BLOCK, "model": weights, "policy": EAGER}
+    rows = track(
+        CLIP, start=np.int64(2), end=np.int32(9), stride=np.uint8(3),
+        progress=lambda *counts: done.append(counts), **options,
+    )  # fmt: skip
+    assert rows.indices.tolist() == [2, 5, 8]
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    steps = tracker(Spotter()).stream(CLIP, box=BLOCK, start=np.int64(2), end=np.int64(4))
+    assert [step.index for step in steps] == [2, 3]
+    for name in ("start", "end", "stride"):
+        for bad in (2.0, "2", np.float64(2)):
+            with pytest.raises(TypeError, match=f"{name} must be a whole number"):
+                track(CLIP, **{name: bad}, **options)
+            with pytest.raises(TypeError, match=f"{name} must be a whole number"):
+                vltrack.open_source(CLIP, **{name: bad})
+
+
+def test_a_track_is_drawn_over_its_video(weights, tmp_path) -> None:
+    rows = track(CLIP, box=BLOCK, model=weights, policy=EAGER, start=3, end=9, stride=2)
+    for name in ("a.mp4", "a.png"):
+        rows.save(tmp_path / name)
+    with vltrack.open_source(tmp_path / "a.mp4") as frames:
+        drawn = list(frames)
+    with vltrack.open_source(CLIP, start=3, end=9, stride=2) as frames:
+        plain = list(frames)
+    assert len(drawn) == len(plain) == 3
+    x, y, _, _ = np.round(rows.boxes[1]).astype(int)
+    differs = np.abs(drawn[1].image.astype(int) - plain[1].image).max(axis=2) > 60
+    assert differs[y - 4 : y + 5, x - 4 : x + 5].any(), "a corner of the box"
+    with pytest.raises(UsageError, match="exists"):
+        rows.save(tmp_path / "a.mp4")
+    of_frames = track(clip(3), box=BLOCK, model=weights, policy=EAGER)
+    with pytest.raises(UsageError, match="source"):
+        of_frames.save(tmp_path / "c.mp4")
+    of_frames.save(tmp_path / "c.mp4", source=clip(3))
+    with vltrack.open_source(tmp_path / "c.mp4") as frames:
+        assert len(list(frames)) == 3
+
+
+def test_trackers_print_in_one_line(loaded) -> None:
+    following = fresh(loaded)
+    assert repr(following) == "Tracker(litetrack-tiny, cpu, not started)"
+    many = MultiTracker(following)
+    many.init(clip(1)[0], {"a": Target(box=BLOCK), "b": Target(box=RED)})
+    assert repr(many) == "MultiTracker(litetrack-tiny, cpu, 2 targets)"
+
+
 # -- A10: copies ----------------------------------------------------------------------------------
 
 
@@ -329,11 +431,29 @@ def test_trackers_that_come_and_go_leave_nothing() -> None:
         cycle()
     gc.collect()
     handles, held = descriptors(), resident_bytes()
-    for _ in range(200):
+    for _ in range(1000):
         cycle()
     gc.collect()
     assert descriptors() == handles
     assert resident_bytes() - held < 16 << 20
+
+
+@pytest.mark.fault("A11")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to count handles")
+def test_weights_that_are_loaded_and_dropped_leave_nothing(weights) -> None:
+    def cycle() -> None:
+        following = Tracker.load(weights, policy=EAGER)
+        list(following.stream(CLIP, box=BLOCK, text="the block", end=2))
+
+    for _ in range(3):
+        cycle()
+    gc.collect()
+    handles, held, processes = descriptors(), resident_bytes(), children()
+    for _ in range(8):
+        cycle()
+    gc.collect()
+    assert (descriptors(), children()) == (handles, processes)
+    assert resident_bytes() - held < 16 << 20, "the weights alone have 17 MB"
 
 
 @pytest.mark.fault("A11")
@@ -355,6 +475,41 @@ def test_a_spawned_process_loads_its_own(weights, loaded) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(track, (images,), {"box": BLOCK, "model": weights, "policy": EAGER})
     np.testing.assert_array_equal(there.boxes, here)
+
+
+@pytest.mark.fault("A06")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_forked_process_tracks_with_one_thread_and_is_refused_with_more(loaded, threads) -> None:
+    images, before = clip(3), torch.get_num_threads()
+    here = boxes(fresh(loaded), images, BLOCK)
+    context = multiprocessing.get_context("fork")
+    said = context.SimpleQueue()
+    following = fresh(loaded)
+
+    def child() -> None:
+        try:
+            said.put(boxes(following, images, BLOCK).tolist())
+        except StateError as error:
+            said.put([error.exit_code, error.hint])
+
+    try:
+        torch.set_num_threads(threads)
+        boxes(fresh(loaded), images, BLOCK)
+        process = context.Process(target=child)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        answer = said.get()
+        if threads == 1:
+            assert answer == here.tolist()
+        else:
+            assert answer[0] == 9
+            assert "spawn" in answer[1]
+    finally:
+        process.kill()
+        torch.set_num_threads(before)
 
 
 # -- A07: nothing of the process is touched -------------------------------------------------------

@@ -100,6 +100,7 @@ def test_a_box_outside_the_frame_names_the_frames_size(box) -> None:
     with pytest.raises(BoxOutside, match="640x480") as caught:
         check_box(box, 640, 480)
     assert caught.value.exit_code == 3
+    assert "--box-" in caught.value.hint
 
 
 @pytest.mark.fault("B04")

@@ -151,8 +151,12 @@ class VideoOutput:
                 self._writer = self._open.enter_context(writer)
             self._writer.write(image, seconds)
         except ResourceError as error:
-            self._open.__exit__(type(error), error, error.__traceback__)
+            self.abandon(error)
             raise
+
+    def abandon(self, error: ResourceError) -> None:
+        """Remove the file."""
+        self._open.__exit__(type(error), error, error.__traceback__)
 
     def finish(self) -> None:
         """Finish and name the file, also after an interrupt. Raises ``ResourceError``."""
@@ -164,7 +168,7 @@ class AnnotatedVideo:
 
     def __init__(self, path: Path, info: SourceInfo, labels: Sequence[str]) -> None:
         self._video, self._labels = VideoOutput(path, info), labels
-        self.finish = self._video.finish
+        self.finish, self.abandon = self._video.finish, self._video.abandon
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
         """Draw and write one frame. Raises ``ResourceError``."""
@@ -295,7 +299,13 @@ class Outputs:
             last_first.callback(self._save_tables)
 
     def _save_tables(self) -> None:
-        if self._tables:
-            tracks = self.tracks()
-            for path in self._tables:
+        tracks = self.tracks() if self._tables else {}
+        for path in self._tables:
+            try:
                 save_tracks(tracks, path)
+            except ResourceError as error:  # perhaps a video has taken the space
+                for visual in self._visuals:
+                    if isinstance(visual, AnnotatedVideo):
+                        visual.abandon(error)
+                save_tracks(tracks, path)
+                raise

@@ -1,4 +1,4 @@
-"""The rows of a run that is not finished, next to its first table, and what ``resume`` goes on from.
+"""The rows of a run that is not finished, next to its first table, and what ``resume`` continues from.
 
 ``boxes.part.csv`` grows by the rows of each frame. ``boxes.part.state`` holds the settings of the run and the state
 of its trackers at one of the last rows. Both are removed when the run is finished.
@@ -47,7 +47,7 @@ class PartFile:
 
     Attributes:
         path: of the rows; None for a run without a table.
-        kept: what is gone on from, with ``resume``.
+        kept: what is continued, with ``resume``.
 
     Raises:
         UsageError, ResourceError: as ``inputs.check_outputs``; an earlier run has left rows, and neither flag is set;
@@ -66,10 +66,8 @@ class PartFile:
         self._draws = any(path.suffix.lower() not in inputs.TABLES for path in outputs)
         table = next((path for path in outputs if path.suffix.lower() in inputs.TABLES), None)
         if resume and (table is None or self._settings is None):
-            raise UsageError(
-                "Only a file or folder can be gone on with, and only into a table (--resume).",
-                hint="Name a .csv or .json as output (-o)." if table is None else "",
-            )
+            missing = "a .csv or .json as output (-o)" if table is None else "a file or a folder as input"
+            raise UsageError(f"A run can only be resumed (--resume) with {missing}.")
         if table is not None:
             self.path = _beside(table)
             self._state_path = self.path.with_suffix(".state")
@@ -81,7 +79,7 @@ class PartFile:
                 elif not overwrite and self._state_path.exists():
                     raise UsageError(
                         f"{printable(self.path)} holds the rows of a run that was not finished.",
-                        hint=f"Go on with resume (--resume). {START_OVER}",
+                        hint=f"Continue it with resume (--resume). {START_OVER}",
                     )
             inputs.check_outputs(outputs, source, overwrite=overwrite or self.kept is not None)
         except BaseException:
@@ -181,7 +179,7 @@ class PartFile:
         except FileNotFoundError:
             return None  # killed before the first state
         except (OSError, ValueError, TypeError, KeyError, DataError) as error:
-            raise StateError(f"{printable(path)} cannot be gone on from: {error}.", hint=START_OVER) from error
+            raise StateError(f"{printable(path)} cannot be resumed: {error}.", hint=START_OVER) from error
 
     def _read_rows(self, count: int, names: Mapping[str, str]) -> dict[int, dict[str, Step]]:
         """The steps of the first ``count`` frames; what comes after them will be written over."""
@@ -232,7 +230,7 @@ def _beside(table: Path) -> Path:
 
 
 def _identity(source: object) -> dict[str, Any] | None:
-    """What tells a file or folder from another of its name; None for frames that do not come again."""
+    """What identifies a file or folder; None for frames that do not come again."""
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else "-"
     try:
         status = os.stat(text)

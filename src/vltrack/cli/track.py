@@ -42,7 +42,7 @@ def track(
         ),
     ] = None,
     overwrite: opt.Overwrite = False,
-    resume: Annotated[bool, Option("--resume", help="Go on where the same command was killed or stopped.")] = False,
+    resume: Annotated[bool, Option("--resume", help="Continue where the same command was killed or stopped.")] = False,
     json: opt.RowsAsJson = False,
     no_video: Annotated[bool, Option("--no-video", help="Do not write .mp4 outputs.")] = False,
     allow_network: opt.Network = False,

@@ -1,4 +1,4 @@
-"""The state of a run as the bytes of a .safetensors file. Read back, it goes on to the same boxes."""
+"""The state of a run as the bytes of a .safetensors file. Read back, it leads to the same boxes."""
 
 from __future__ import annotations
 
@@ -89,5 +89,5 @@ def _class_of(name: str) -> Any:
     module, _, kind = name.partition(":")
     found = getattr(import_module(module), kind) if module.startswith("vltrack.") else None
     if not (is_dataclass(found) or (isinstance(found, type) and issubclass(found, Enum))):
-        raise TypeError(f"{name} is no part of a state")
+        raise TypeError(f"{name} does not belong to a state")
     return found

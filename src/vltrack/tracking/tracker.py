@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -86,6 +87,7 @@ class Session:
         self._distinct = False
         self._state: _SessionState | None = None
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def reset(self) -> None:
         """Drop all targets. Raises ``StateError`` while another thread is using this tracker."""
@@ -253,7 +255,13 @@ class Session:
         )
 
     def _exclusive(self) -> threading.Lock:
-        """The lock, for ``with``. Raises ``StateError`` if another thread has it."""
+        """The lock, for ``with``. Raises ``StateError`` if another thread has it, or in a forked process."""
+        if os.getpid() != self._process and torch.get_num_threads() > 1:
+            # The threads of torch are not there after a fork: the first parallel operation would wait for ever.
+            raise StateError(
+                f"This tracker was loaded in process {self._process}, of which this one is a fork.",
+                hint="Start processes with spawn and load in each, or load with threads=1.",
+            )
         # Not acquire(blocking=False): an interrupt right behind it would leave the lock taken for ever.
         if self._lock.locked():
             raise StateError("This tracker is in use by another thread.", hint="Load one tracker per thread.")
@@ -268,8 +276,8 @@ class Tracker(Session):
 
     Boxes are x, y, w, h (top left corner and size) in pixels of the displayed frame. Two trackers in one
     process are independent; one may be used by one thread at a time. A tracker stays in its process: it
-    cannot be pickled, and a process that is forked after torch has run may hang. Start processes with
-    ``spawn`` and load in each.
+    cannot be pickled, and a forked process may use it only with one thread (``threads=1``). Start processes
+    with ``spawn`` and load in each.
 
     Example:
         >>> import vltrack
