@@ -15,6 +15,7 @@ import pytest
 from vltrack.core.errors import ConfigError, DataError, UsageError
 from vltrack.core.types import Mode
 from vltrack.datasets.catalogue import write_miniature
+from vltrack.datasets.synthetic import synthesize
 from vltrack.training import sources
 from vltrack.training.data import Material, PairDataset, TextEncoding, prepare_data
 from vltrack.training.pairs.sampler import PairConfig
@@ -113,6 +114,7 @@ def test_negative_views_show_another_target(tmp_path: Path) -> None:
     assert (sample.boxes == sample.boxes[0]).all()
 
 
+@pytest.mark.fault("D07")
 def test_few_damaged_images_are_replaced_and_many_end_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = video(tmp_path / "a", moving(9)), video(tmp_path / "b", moving(9))
     for file in bad.files:
@@ -127,6 +129,27 @@ def test_few_damaged_images_are_replaced_and_many_end_the_run(tmp_path: Path, ca
         for _ in range(500):
             drawn.sample(PLAIN, Mode.BBOX, rng)
     assert refused.value.exit_code == 4
+    assert str(bad.files[0].parent) in refused.value.message
+    # What takes the place of a damaged sample depends on the seed alone.
+    for seed in range(20):
+        pair = [TargetSampler(drawn.index).sample(PLAIN, Mode.BBOX, np.random.default_rng(seed)) for _ in range(2)]
+        assert np.array_equal(pair[0].searches, pair[1].searches)
+
+
+@pytest.mark.fault("D14")
+def test_data_without_a_usable_sample_end_the_run(tmp_path: Path) -> None:
+    (clip,) = synthesize(tmp_path / "clips", 1, 12, 0)
+    (clip / "groundtruth.txt").write_text("0,0,0,0\n" * 12)
+    with pytest.raises(DataError, match="clips has no target") as refused:
+        prepare_data(litetrack_base(), find_sources([tmp_path / "clips"]), tmp_path / "run")
+    assert refused.value.exit_code == 4
+    bad = video(tmp_path / "bad", moving(9))
+    for file in bad.files:
+        file.write_bytes(b"")
+    drawn = sampler(tmp_path / "index", bad)
+    for draw in (lambda rng: drawn.sample(PLAIN, Mode.BBOX, rng), lambda rng: drawn.clip(4, rng)):
+        with pytest.raises(DataError, match="damaged"):
+            draw(np.random.default_rng(0))
 
 
 def test_clips_are_consecutive_frames_from_one_that_shows_the_target(tmp_path: Path) -> None:
