@@ -147,6 +147,7 @@ def runs(page: str) -> Iterator[tuple[str, str]]:
             yield f"{line} {limits}".strip(), reason
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(model_names()["litetrack-tiny"] is None, reason="no weights in this checkout")
 @pytest.mark.parametrize("page", sorted({page for page, _ in COMMANDS if any(not why for _, why in runs(page))}))
 def test_commands_run(page: str, small_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +160,7 @@ def test_commands_run(page: str, small_files: Path, tmp_path: Path, monkeypatch:
             assert main.main(shlex.split(line)[1:]) in (0, *OTHERWISE.get(line.split()[1], ())), line
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(model_names()["litetrack-tiny"] is None, reason="no weights in this checkout")
 @pytest.mark.parametrize("page", sorted({page for page, language, _ in BLOCKS if language == "python"} - NO_SCRIPTS))
 def test_python_blocks_run(page: str, small_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
