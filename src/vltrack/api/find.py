@@ -18,6 +18,7 @@ from vltrack.api import inputs
 from vltrack.api.track import open_frames
 from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PromptInvalid, PromptUnreadable, UsageError
 from vltrack.core.files import printable, write_bytes
+from vltrack.core.track import box_of
 from vltrack.core.types import Box, Candidate, Frame, Image
 from vltrack.prep.prompts import clean_text
 from vltrack.prep.tokenizers import check_readable
@@ -104,7 +105,7 @@ class Found:
         return {
             "source": printable(self.source),
             "frame": self.frame,
-            "seconds": self.seconds,
+            "seconds": round(self.seconds, 3),
             "width": self.width,
             "height": self.height,
             "answers": [
@@ -112,7 +113,7 @@ class Found:
                     "text": answer.text,
                     "fits": answer.fits,
                     "ambiguous": answer.ambiguous,
-                    "nothing": answer.nothing,
+                    "nothing": round(answer.nothing, 4),
                     "boxes": [_box_record(one) for one in answer.boxes],
                 }
                 for answer in self.answers
@@ -323,8 +324,8 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
 
 def _box_record(one: FoundBox) -> dict[str, Any]:
     return {
-        **dict(zip("xywh", one.box.tolist(), strict=True)),
-        "score": one.score,
+        **box_of(one.box),
+        "score": round(one.score, 4),
         "label": one.label,
         "words": list(one.words),
     }

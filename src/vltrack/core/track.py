@@ -257,11 +257,15 @@ class Track(ByValue):
 
 
 def row_of(step: Step) -> dict[str, Any]:
-    """Return a step with the keys ``COLUMNS``; a size never rounds to nothing."""
-    x, y, w, h = step.box.tolist()
-    pixels = (round(x, 2) + 0.0, round(y, 2) + 0.0, max(round(w, 2), 0.01), max(round(h, 2), 0.01))
-    values = (step.index, round(step.seconds, 3), *pixels, round(step.score, 4), step.visible, str(step.status))
-    return dict(zip(COLUMNS, values, strict=True))
+    """Return a step with the keys ``COLUMNS``."""
+    head = {"frame": step.index, "seconds": round(step.seconds, 3), **box_of(step.box)}
+    return {**head, "score": round(step.score, 4), "visible": step.visible, "status": str(step.status)}
+
+
+def box_of(box: Box) -> dict[str, float]:
+    """Return x, y, w, h in hundredths of a pixel; a size never rounds to nothing."""
+    x, y, w, h = (round(value, 2) + 0.0 for value in box.tolist())  # no -0.0
+    return {"x": x, "y": y, "w": max(w, 0.01), "h": max(h, 0.01)}
 
 
 def _optional(package: str) -> Any:
