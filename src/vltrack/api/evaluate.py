@@ -30,9 +30,8 @@ from vltrack.evaluation.submission import SERVERS, pack
 from vltrack.evaluation.summary import (
     SCORES,
     Short,
-    Subset,
     annotations_of,
-    part_of,
+    choose_part,
     read_scores,
     rename_results,
     share_of,
@@ -404,7 +403,7 @@ def _scored(
     """Score one entry and write ``scores.json`` where there is a folder for it."""
     place = dataset.root.resolve().name
     who = " ".join(filter(None, (results.tracker, results.mode)))
-    part, subset = _part(wanted, dataset, annotations, results)
+    part, subset = choose_part(wanted, dataset, annotations, results)
     try:
         summary = summarize(
             results, part, data=dataset.name, split=dataset.split, place=place, subset=subset, **options
@@ -419,25 +418,10 @@ def _scored(
     return summary
 
 
-def _part(
-    wanted: str | None, dataset: Dataset, annotations: Annotations, results: TrackerResults
-) -> tuple[Annotations, Subset | None]:
-    """Return the sequences to score. Raises ``DataError`` where a listed one does not exist."""
-    if wanted is None:
-        if not results.left_out:
-            return annotations, part_of(dataset, len(annotations))
-        part = annotations.only(set(annotations.names) - set(results.left_out))
-        return part, part_of(dataset, len(part), "with a sentence")
-    names = sorted({*results.boxes, *results.not_found}) if wanted == "present" else read_names(Path(wanted))
-    if not names:
-        raise DataError("No sequence of the data set has a result.", hint="Check the names of the files.")
-    part = annotations.only(names)
-    chosen = part_of(dataset, len(part), "present" if wanted == "present" else Path(wanted).stem)
-    return part, chosen or part_of(dataset, len(part))
-
-
 def _packed(server: str, dataset: Dataset, entries: Sequence[Entry], out: Path, reporter: Reporter) -> tuple[Path, ...]:
     frames = {sequence.name: len(sequence) for sequence in dataset.sequences}
+    if len(frames) != dataset.of:
+        reporter.warn(f"only {len(frames)} of the {dataset.of} published sequences are packed; the server wants all.")
     archives = []
     for folder, results in entries:
         if not results.boxes:
@@ -509,6 +493,7 @@ class RuleSearch:
     Attributes:
         number, tolerance: in percent and percentage points.
         data: name of the data set.
+        sequences, of: number of scored sequences, and of those of the published split.
         fits: the protocols with measure and value, the nearest first.
         refused: protocols that do not score these results, and why.
     """
@@ -516,6 +501,8 @@ class RuleSearch:
     number: float
     tolerance: float
     data: str
+    sequences: int
+    of: int
     fits: tuple[ProtocolMatch, ...]
     refused: Mapping[str, str]
 
@@ -525,7 +512,7 @@ class RuleSearch:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``vltrack which-rule --json`` prints."""
-        head = {"number": self.number, "tolerance": self.tolerance}
+        head = {"number": self.number, "tolerance": self.tolerance, "sequences": self.sequences, "of": self.of}
         return head | {"fits": list(self.rows()), "refused": dict(self.refused)}
 
 
@@ -554,7 +541,7 @@ def which_rule(
     value, digits = _percentage(str(number))
     within = 0.5 * 10**-digits + 1e-9 if tolerance is None else tolerance
     if data is None:
-        found, name = _search_scores(Path(results), value, within)
+        found, name, share = _search_scores(Path(results), value, within)
     else:
         if not Path(data).exists():
             raise DataError(f"{printable(data)}: no such file or folder.", hint="Check the path of the data (--data).")
@@ -563,12 +550,15 @@ def which_rule(
         boxes = rename_results(annotations.names, open_results(Path(results)), opened.name).boxes
         candidates = [with_short(rule, short) for rule in RULES.values()]
         found = search_protocols(value, annotations, boxes, tolerance=within, rules=candidates)
-        name = opened.name
-    return RuleSearch(number=value, tolerance=within, data=name, fits=found.fits, refused=found.refused)
+        name, share = opened.name, (len(annotations), opened.of)
+    return RuleSearch(
+        number=value, tolerance=within, data=name, sequences=share[0], of=share[1], fits=found.fits,
+        refused=found.refused,
+    )  # fmt: skip
 
 
-def _search_scores(results: Path, number: float, tolerance: float) -> tuple[ProtocolSearch, str]:
-    """Search the protocols in ``scores.json``; return the data set's name too."""
+def _search_scores(results: Path, number: float, tolerance: float) -> tuple[ProtocolSearch, str, tuple[int, int]]:
+    """Search the protocols in ``scores.json``; return the data set's name, and n of N sequences, too."""
     file = results if results.is_file() else results / SCORES
     if not file.is_file() or results.suffix in (".npz", ".zip"):
         raise UsageError(
@@ -583,7 +573,7 @@ def _search_scores(results: Path, number: float, tolerance: float) -> tuple[Prot
         if (value := rule[measure]) is not None and abs(value - number) <= tolerance
     ]
     fits.sort(key=lambda fit: abs(fit.off))
-    return ProtocolSearch(fits=tuple(fits), refused={}), summary["data"]
+    return ProtocolSearch(fits=tuple(fits), refused={}), summary["data"], share_of(summary)
 
 
 def _percentage(text: str) -> tuple[float, int]:

@@ -158,6 +158,9 @@ def _interrupted(stop: BaseException) -> int:
 def _sentence(error: Exception) -> str:
     """Return the message of a command line error, ended like a sentence."""
     text = str(getattr(error, "format_message", error.__str__)()).strip()
+    head, _, extra = text.removesuffix(")").partition("extra argument(s) (")
+    if (words := extra.split())[3:]:  # an unquoted *
+        text = f"{head}extra arguments ({' '.join(words[:2])} and {len(words) - 2} more): name their folder."
     return text if text.endswith((".", "?", "!")) else text + "."
 
 

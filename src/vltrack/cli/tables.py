@@ -230,6 +230,8 @@ def rule_lines(found: RuleSearch) -> tuple[list[str], list[str]]:
         for fit in found.fits
     ]
     warnings = []
+    if found.sequences != found.of:
+        warnings.append(f"these are {found.sequences} of {found.of} sequences; published numbers are over all of them.")
     for why in sorted(set(found.refused.values())):
         who = ", ".join(named(rule) for rule in found.refused if found.refused[rule] == why)
         warnings.append(f"not tried: {who}. {why}{' See --short.' if 'fewer' in why else ''}")

@@ -156,6 +156,11 @@ def _fits(layout: Layout, root: Path) -> bool:
     return _names_fit(layout, root)
 
 
+def has_clips(root: Path) -> bool:
+    """Return whether a folder has clips of one's own."""
+    return any(layout.own and _fits(layout, root) for layout in LAYOUTS)
+
+
 def _names_fit(layout: Layout, root: Path) -> bool:
     """Return whether most of the sequence names under ``root`` are those of the layout."""
     folders = dict.fromkeys(folder for split in layout.splits for folder in (*split.folders, ""))

@@ -17,6 +17,7 @@ from vltrack.core.errors import DataError
 from vltrack.core.files import as_resource_error, counted, write_text
 from vltrack.core.json_io import read_json
 from vltrack.core.types import Floats, iou_xywh
+from vltrack.datasets.parsing import read_names
 from vltrack.datasets.published import published
 from vltrack.datasets.reader import Dataset
 from vltrack.evaluation.results import read_results, results_of_run
@@ -60,6 +61,26 @@ def part_of(dataset: Dataset, n: int, name: str = "") -> Subset | None:
     """
     of = len(dataset.sequences) if name else dataset.of
     return None if n == of else Subset(name=name or "on disk", n=n, of=of)
+
+
+def choose_part(
+    wanted: str | None, dataset: Dataset, annotations: Annotations, results: TrackerResults
+) -> tuple[Annotations, Subset | None]:
+    """Return the sequences to score: those that a file lists, ``present`` ones, or all.
+
+    Raises ``DataError`` where a listed one does not exist.
+    """
+    if wanted is None:
+        if not results.left_out:
+            return annotations, part_of(dataset, len(annotations))
+        part = annotations.only(set(annotations.names) - set(results.left_out))
+        return part, part_of(dataset, len(part), "with a sentence")
+    names = sorted({*results.boxes, *results.not_found}) if wanted == "present" else read_names(Path(wanted))
+    if not names:
+        raise DataError("No sequence of the data set has a result.", hint="Check the names of the files.")
+    part = annotations.only(names)
+    chosen = part_of(dataset, len(part), "present" if wanted == "present" else Path(wanted).stem)
+    return part, chosen or part_of(dataset, len(part))
 
 
 def annotations_of(dataset: Dataset) -> Annotations:

@@ -25,6 +25,7 @@ from vltrack.core.errors import DataError
 from vltrack.core.files import as_resource_error, open_limited, printable, sha256_bytes, write_text
 from vltrack.core.track import FORMAT, MAX_FILE_BYTES, Track
 from vltrack.core.types import Mode, Status, Target
+from vltrack.datasets.detect import has_clips
 from vltrack.datasets.reader import open_dataset
 from vltrack.datasets.sequences import Sequence as Clip
 from vltrack.metrics.success import success
@@ -51,7 +52,7 @@ def has_tracks(root: Path) -> bool:
 
 
 def read_clips(root: Path) -> tuple[Clip, ...]:
-    """Read the clips of a folder: clips with a groundtruth.txt, and tracks (.json, .csv) with their videos.
+    """Read the clips of a folder: clips with their boxes, and tracks (.json, .csv) with their videos.
 
     Frames in which a track is not visible have the target absent. A frame without a row, or whose row has
     ``missing`` or ``invalid``, has a box of NaN: ``as_images`` leaves it out.
@@ -60,7 +61,7 @@ def read_clips(root: Path) -> tuple[Clip, ...]:
         DataError: nothing to read, an error in an annotation, or the video of a track is missing.
     """
     tracks = [_from_track(file) for file in _track_files(root)]
-    if tracks and not any(root.glob("*/groundtruth.txt")):
+    if tracks and not has_clips(root):
         return tuple(tracks)
     annotated = open_dataset(root, name="folder").sequences
     return (*(replace(clip, boxes=np.nan_to_num(clip.boxes)) for clip in annotated), *tracks)
