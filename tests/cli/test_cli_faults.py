@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vltrack.core.track import Track
+from vltrack.video.source import open_source
 
 BOX = ("--box", "10,20,30,40")
 
@@ -172,6 +173,13 @@ def test_a_video_gives_way_to_the_boxes(command, stub, clip: Path, tmp_path: Pat
     refused(command("track", clip, *BOX, "--end", "3", *flags), 6, "ResourceError", says="disk is full")
     assert len(Track.load(tmp_path / "a.csv")) == 3
     assert not list(tmp_path.glob("*.mp4"))
+    monkeypatch.setattr(outputs, "save_tracks", plain)
+    monkeypatch.setattr(stub, "update", None)  # all frames are done
+    command("track", clip, *BOX, "--end", "3", *flags, "--resume").ends(0, "3 frames done")
+    assert len(Track.load(tmp_path / "a.csv")) == 3
+    with open_source(tmp_path / "a.mp4") as frames:
+        assert len(list(frames)) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.mp4"]
 
 
 @pytest.mark.fault("P01")

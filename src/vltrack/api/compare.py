@@ -63,9 +63,9 @@ class Comparison:
         files: that were written.
     """
 
-    frames: list[tuple[int, float]]
+    frames: list[tuple[int, float]] = field(repr=False)
     tracks: dict[str, Track]
-    agreement: Agreement
+    agreement: Agreement = field(repr=False)
     lost: dict[str, float]
     frames_per_second: dict[str, float | None]
     failures: Mapping[str, TrackerFailure]

@@ -16,10 +16,10 @@ import numpy as np
 
 from vltrack.api import inputs
 from vltrack.api.track import open_frames
-from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PromptInvalid, PromptUnreadable, UsageError
+from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PromptUnreadable, UsageError
 from vltrack.core.files import printable, write_bytes
 from vltrack.core.track import box_of
-from vltrack.core.types import Box, Candidate, Frame, Image
+from vltrack.core.types import Box, Candidate, Frame, Image, check_str
 from vltrack.prep.prompts import clean_text
 from vltrack.prep.tokenizers import check_readable
 from vltrack.tracking.starts import DOUBTFUL_START, fits, rivals_of
@@ -202,17 +202,15 @@ def _load(device: str) -> Grounding:
 
 
 def _sentences(text: str | Iterable[str]) -> list[str]:
-    """Return the sentences, cleaned. Raises ``UsageError``, and ``PromptInvalid`` and its like for each."""
-    given: list[object] = [text] if isinstance(text, str) or not isinstance(text, Iterable) else [*text]
+    """Return the sentences, cleaned. Raises ``UsageError``, ``TypeError``, and what ``clean_text`` raises."""
+    given: list[object] = [text] if isinstance(text, str | bytes) or not isinstance(text, Iterable) else [*text]
     if not given:
         raise UsageError("No sentence says what to find.", hint='Give --text "the white car".')
     texts = []
     for each in given:
-        if not isinstance(each, str):
-            raise PromptInvalid(f"Not a sentence: {each!r}.", hint="Give a str.")
-        texts.append(clean_text(each))
+        texts.append(clean_text(check_str(each)))
         try:
-            check_readable(each)
+            check_readable(texts[-1])
         except PromptUnreadable as error:
             error.hint = "Say it in English."
             raise
@@ -323,9 +321,4 @@ def _drawn(image: Image, answers: Iterable[Answer]) -> bytes:
 
 
 def _box_record(one: FoundBox) -> dict[str, Any]:
-    return {
-        **box_of(one.box),
-        "score": round(one.score, 4),
-        "label": one.label,
-        "words": list(one.words),
-    }
+    return {**box_of(one.box), "score": round(one.score, 4), "label": one.label, "words": list(one.words)}

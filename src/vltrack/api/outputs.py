@@ -6,7 +6,9 @@ file is written under a temporary name and renamed.
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -109,8 +111,10 @@ def draw_track(track: Track, path: Path, source: Any = None) -> None:
     """Write ``Track.save``'s video or contact sheet: the track's frames of ``source``, by default its own."""
     from vltrack.api.track import open_frames
 
-    if source is None and (source := track.meta.get("source")) in (None, "frames", "-"):
-        raise UsageError("The frames of this track are not known.", hint="Pass source, as to vltrack.track.")
+    if source is None:
+        source = str(track.meta.get("source", ""))
+        if not (os.path.exists(source) or glob.glob(source)):
+            raise UsageError(f"The video of this track is not there: {source!r}.", hint="Pass source, as to track.")
     inputs.check_outputs([path], source, overwrite=True)
     if not len(track):
         raise UsageError("A track without rows cannot be drawn.")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Source = str | Path | int | Sequence[str | Path] | Iterable[Frame | Image]
 
-PREFETCHED = 8
+PREFETCHED, PREFETCHED_BYTES = 8, 64 << 20
 _BYTES_PER_PIXEL = 0.27  # of an output video, per second: 2 Mbit/s at 720p
 
 
@@ -45,7 +45,7 @@ class TrackOptions(TypedDict, total=False):
     end: int | None
     stride: int
     model: str | Path
-    outputs: Sequence[str | Path]
+    outputs: str | Path | Sequence[str | Path]
     overwrite: bool
     allow_network: bool
     device: str
@@ -83,7 +83,7 @@ def track(
     end: int | None = None,
     stride: int = 1,
     model: str | Path = DEFAULT_MODEL,
-    outputs: Sequence[str | Path] = (),
+    outputs: str | Path | Sequence[str | Path] = (),
     overwrite: bool = False,
     allow_network: bool = False,
     device: str = "auto",
@@ -111,7 +111,7 @@ def track(
         box_unit: ``px``, or ``rel`` for shares of the frame's width and height.
         start, end, stride: frames to read; ``end`` is exclusive, None reads to the last.
         model: name of a model (``vltrack models``) or path of weights.
-        outputs: files to write, by extension: ``.csv`` and ``.json`` (boxes), ``.mp4`` (annotated video),
+        outputs: file or files to write, by extension: ``.csv`` and ``.json`` (boxes), ``.mp4`` (annotated video),
             ``.png`` (contact sheet).
         overwrite: replace outputs that exist.
         allow_network: allow ``rtsp://`` addresses.
@@ -158,7 +158,7 @@ def track(
     if targets is not None and (box is not None or text is not None):
         raise UsageError("Targets cannot be mixed with box or text.", hint="Put every target into targets.")
     given = inputs.one_target(box, text) if targets is None else inputs.check_targets(targets)
-    paths = [Path(path) for path in outputs]
+    paths = [Path(path) for path in ([outputs] if isinstance(outputs, str | Path) else outputs)]
     inputs.check_policy(policy)
     model = inputs.check_model(model)
     counts = _Counts()
@@ -354,7 +354,7 @@ class _CallerFrames:
             raise VideoEmpty("The iterable holds no frame.")
         height, width = check_image(getattr(first, "image", first)).shape[:2]
         self.info = SourceInfo(
-            kind="frames", name="frames", width=width, height=height, rate=ARRAY_RATE, frames=None, seconds=None
+            kind="frames", name="<frames>", width=width, height=height, rate=ARRAY_RATE, frames=None, seconds=None
         )
         self.report = ReadReport()
         self._frames = chain([first], rest)
@@ -413,7 +413,8 @@ def follow(
     options: dict[str, Any] = {"wait": True} if wait else {}
     total = frames_expected(source.info.frames_about, *part)
     # Frames of the caller stay in the caller's thread.
-    ahead = nullcontext(iter(source)) if isinstance(source, _CallerFrames) else prefetch(source, PREFETCHED)
+    depth = min(PREFETCHED, PREFETCHED_BYTES // (3 * source.info.width * source.info.height))
+    ahead = nullcontext(iter(source)) if isinstance(source, _CallerFrames) or not depth else prefetch(source, depth)
     with ahead as frames, reporter.bar("tracking", total) as bar:
         for frame in frames:
             if started:

@@ -101,9 +101,8 @@ class Target:
     text: str | None = None
 
     def __post_init__(self) -> None:
-        text: object = self.text
-        if not isinstance(text, str | None):
-            raise TypeError(f"The text must be a str, not {type(text).__name__}: {text!r:.60}.")
+        if self.text is not None:
+            check_str(self.text)
         box: object = self.box
         if isinstance(box, np.ndarray | list):
             object.__setattr__(self, "box", tuple(box))
@@ -166,6 +165,13 @@ class Candidate(ByValue):
     box: Box
     score: float
     label: str
+
+
+def check_str(text: object) -> str:
+    """Return the text. Raises ``TypeError`` for one that is not a str, such as the NaN of a table."""
+    if not isinstance(text, str):
+        raise TypeError(f"The text must be a str, not {type(text).__name__}: {text!r:.60}.")
+    return text
 
 
 def whole(name: str, value: Any) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -135,7 +136,8 @@ def convert_box(box: Sequence[float] | ArrayLike, fmt: str, unit: str, width: fl
     if unit == "rel":
         if np.abs(values).max() > 2.0:
             raise BoxInvalid(
-                f"Fractions of the frame above 2 in the box: {_shown(values)}.", hint="Choose the unit px for pixels (--box-unit)."
+                f"Fractions of the frame above 2 in the box: {_shown(values)}.",
+                hint="Choose the unit px for pixels (--box-unit).",
             )
         values = values * np.array([width, height, width, height], dtype=np.float64)
     elif unit != "px":
@@ -207,6 +209,8 @@ def check_image(image: Any) -> Image:
     """
     if image is None:
         raise ImageError("The frame is None, not an image.", hint="The reader gave no frame: has the video ended?")
+    if isinstance(image, str | bytes | os.PathLike):
+        raise ImageError(f"A {type(image).__name__} is not an image: {image!r:.60}.", hint="Read the file first.")
     if hasattr(image, "mode") and hasattr(image, "convert"):
         image = image.convert("RGB")
     try:
@@ -246,9 +250,9 @@ def _checked(box: Sequence[float] | ArrayLike, fmt: str) -> Box:
     try:
         values = np.array(box, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise BoxInvalid(f"Not four numbers: the box {box!r}.") from error
+        raise BoxInvalid(f"Not four numbers: the box {box!r:.80}.") from error
     if values.shape != (4,):
-        raise BoxInvalid(f"The box has the shape {values.shape}; four numbers are needed.")
+        raise BoxInvalid(f"Not four numbers: the box {box!r:.80}.")
     a, b, c, d = _four(values)
     for position, value in enumerate((a, b, c, d), start=1):
         if not math.isfinite(value):

@@ -16,16 +16,8 @@ import numpy as np
 import torch
 
 from vltrack.checkpoints import cards, store
-from vltrack.core.errors import (
-    BoxFrameOutOfRange,
-    ImageError,
-    NothingFits,
-    PromptInvalid,
-    PromptUnreadable,
-    StateError,
-    UsageError,
-)
-from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, iou_xywh
+from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, PromptUnreadable, StateError, UsageError
+from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, check_str, iou_xywh
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
 from vltrack.prep.prompts import check_box, check_image
@@ -129,11 +121,11 @@ class Session:
 
         Raises:
             ImageError, PromptEmpty, PromptTooLong, PromptUnreadable, ModelNotFound: see ``Tracker.init``.
-            PromptInvalid: not a str, or one with control characters.
+            TypeError: not a str.
+            PromptInvalid: control characters.
             GroundingFailed: the model itself found no usable box.
         """
-        if not isinstance(text, str):
-            raise PromptInvalid(f"Not a sentence: {text!r}.", hint="Give a str.")
+        check_str(text)
         try:
             if not self.engine.anyway:
                 check_readable(text)

@@ -150,7 +150,8 @@ def is_place(source: object) -> TypeGuard[str | Path | int | Sequence[str | Path
     if isinstance(source, bytes | bytearray | memoryview):
         remedy = "Give a path as str (os.fsdecode), or write the data to a file."
     elif hasattr(source, "read") and hasattr(source, "seek"):
-        remedy = f"Give its name: {getattr(source, 'name', 'a path')!r:.100}."
+        name = getattr(source, "name", None)
+        remedy = f"Give its name: {name!r:.100}." if isinstance(name, str) else "Write it to a file and give the path."
     elif kind == "VideoCapture":
         remedy = "Give the path or the camera number that it was opened with."
     elif getattr(source, "ndim", 4) != 4:
