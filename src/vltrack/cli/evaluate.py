@@ -195,7 +195,7 @@ def report(
     ] = False,
     short: opt.Short = "refuse",
     overwrite: opt.Overwrite = False,
-    json: Annotated[bool, Option("--json", help="One summary object on standard output.")] = False,
+    json: opt.SummaryAsJson = False,
     debug: opt.Debug = False,
 ) -> None:
     """One page and all figures for one or several trackers on one data set.
@@ -258,7 +258,7 @@ def audit(
     """
     target: Target | None = None
     if text is not None or box:
-        target = inputs.read_targets(text, box, box_format=box_format, warn=warn)["1"]
+        target = inputs.read_targets(inputs.read_text(text, None, None), box, box_format=box_format, warn=warn)["1"]
 
     def show(result: AuditResult) -> None:
         from vltrack.cli.tables import audit_lines
