@@ -72,6 +72,6 @@ def test_every_system_call_of_every_writer(name: str, how: str, tmp_path: Path) 
                 assert done.returncode == 0, done.stderr
                 break
             stops += 1
-            assert done.returncode, (call, k)
-            assert "KILL" in how or "ResourceError" in done.stderr, done.stderr
+            # An error may not matter, such as that of a folder that is there already.
+            assert "KILL" in how or done.returncode == 0 or "ResourceError" in done.stderr, done.stderr
     assert stops > 3
