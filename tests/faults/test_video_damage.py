@@ -151,14 +151,20 @@ def test_a_little_damage_is_not_degraded(tmp_path: Path) -> None:
 
 @pytest.mark.fault("V17")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
-    path = write_video(
-        tmp_path / "a.mkv", 1500, width=64, height=48, images=[numbered_image(i % 100, 64, 48) for i in range(1500)]
-    )
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt", "count"), [(".mkv", "libx264", "yuv420p", 1500), (".avi", "mjpeg", "yuvj420p", 700)]
+)
+def test_memory_does_not_grow_with_the_length(
+    tmp_path: Path, suffix: str, codec: str, pix_fmt: str, count: int
+) -> None:
+    width, height = (64, 48) if codec == "libx264" else (320, 240)
+    images = [numbered_image(i % 100, width, height) for i in range(count)]
+    path = tmp_path / f"a{suffix}"
+    write_video(path, count, codec=codec, pix_fmt=pix_fmt, images=images, width=width, height=height)
     with open_source(path) as source:
-        assert source.info.frames is None
-        assert source.info.seconds == pytest.approx(60, abs=0.1)
-        _check_memory(source, 300, 1499)
+        assert source.info.frames == (None if suffix == ".mkv" else count)
+        assert source.info.seconds == pytest.approx(count / 25, abs=0.1)
+        _check_memory(source, 300, count - 1)
 
 
 @pytest.mark.fault("V17")
@@ -340,6 +346,68 @@ def test_a_video_that_shrinks_meanwhile_ends_with_a_read_error(tmp_path: Path) -
     assert isinstance(source.report.failure, VideoReadError)
     assert source.report.failure.exit_code == 7
     assert source.report.degraded
+
+
+@pytest.mark.fault("V22")
+def test_a_video_that_grows_meanwhile_is_read_to_an_end_that_it_had(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.ts", 100, options={"g": "10"}).read_bytes()
+    path, half = tmp_path / "a.ts", len(whole) // 2 // 188 * 188
+    path.write_bytes(whole[:half])
+    with open_source(path) as source, path.open("ab") as more:
+        frames = [next(source)]
+        more.write(whole[half:])
+        more.flush()
+        frames += list(source)
+    assert source.report.failure is None
+    assert 40 < len(frames) <= 100
+    assert _aligned(frames, 3) == 1
+
+
+@pytest.mark.fault("V22")
+def test_a_drive_that_is_gone_ends_with_the_last_frames_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.ts", 100, options={"g": "10", "qp": "1"})
+    gone = f"""
+import errno, os, sys
+from vltrack.video import decode, decoder_main
+class Gone(decoder_main.MediaFile):
+    def read(self, count):
+        real, os.read = os.read, self.fail if self.tell() > {path.stat().st_size // 2} else os.read
+        try:
+            return super().read(min(count, 4096))
+        finally:
+            os.read = real
+    def fail(self, *given):
+        raise OSError(errno.EIO, "Input/output error")
+decode.MediaFile = decoder_main.MediaFile = Gone
+sys.exit(decoder_main.main())
+"""
+    monkeypatch.setattr(client, "COMMAND", (sys.executable, "-P", "-c", gone))
+    with open_source(path) as source:
+        frames = list(source)
+    failure = source.report.failure
+    assert isinstance(failure, VideoReadError)
+    assert 20 < len(frames) < 100
+    assert f"Input/output error (after frame {frames[-1].index})" in str(failure)
+    assert _aligned(frames, 3) == 1
+
+
+@pytest.mark.fault("V22")
+def test_the_command_keeps_the_rows_of_a_video_that_is_cut_meanwhile(tmp_path: Path) -> None:
+    noise = [np.random.default_rng(k).integers(0, 255, (240, 320, 3), dtype=np.uint8) for k in range(60)]
+    path = write_video(tmp_path / "a.avi", 60, codec="mjpeg", pix_fmt="yuvj420p", width=320, height=240, images=noise)
+    stub = Path(__file__).parent.parent / "cli" / "stub_command.py"
+    words = [sys.executable, str(stub), "track", str(path), "--box", "9,9,20,20"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "STUB_DELAY": "0.02"}
+    ) as run:
+        assert run.stdout is not None
+        first = [run.stdout.readline() for _ in range(3)]
+        os.truncate(path, path.stat().st_size // 2)
+        rest, said = run.communicate()
+    rows = [*first, *rest.splitlines()]
+    assert run.returncode == 7
+    assert 20 < len(rows) < 60
+    assert f"(after frame {len(rows) - 2})" in said
 
 
 @pytest.mark.fault("V22")

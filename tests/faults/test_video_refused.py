@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,25 @@ def test_no_permission_is_not_found(tmp_path: Path) -> None:
         "sys.exit(2)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(locked)], check=False).returncode == 0
+
+
+@pytest.mark.fault("V01")
+def test_the_command_says_so_within_a_second_and_creates_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out").mkdir()
+    costs = []
+    for name in ("nothing.mp4", "empty"):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        words = ["track", str(tmp_path / name), "--box", "1,2,3,4", "-o", str(tmp_path / "out/a.csv")]
+        words += ["-o", str(tmp_path / "out/a.mp4")]
+        done = subprocess.run([sys.executable, "-m", "vltrack", *words], capture_output=True, text=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert done.returncode == 3
+        assert done.stderr.startswith("vltrack: error[VideoNotFound]: ")
+        assert len(done.stderr.splitlines()) == 1
+    assert min(costs) < 1, costs
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.fault("V02")
@@ -231,17 +251,37 @@ def _motion_jpeg_8k(folder: Path) -> tuple[NDArray[np.uint8], Path]:
     return image, folder / "a.mjpeg"
 
 
+_MEASURE = """
+import json, resource, sys, time
+from vltrack.core.errors import VltrackError
+from vltrack.video.source import open_source
+for path in sys.argv[1:]:
+    begin, images, error = time.process_time(), 0, None
+    try:
+        with open_source(path) as source:
+            images = sum(frame.image is not None for frame in source)
+    except VltrackError as raised:
+        error = str(raised)
+    spent = time.process_time() - begin
+    own = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # rusage starts at the parent's
+    print(json.dumps([images, error, spent, 1024 * own, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+"""
+
+
+def measured(*paths: Path) -> list[tuple[int, str | None, float, int, int]]:
+    """Read sources in a fresh process: images, error, seconds of CPU, peak bytes of it and of the decoders so far."""
+    done = subprocess.run([sys.executable, "-c", _MEASURE, *map(str, paths)], capture_output=True, check=True)
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
 @pytest.mark.fault("V16")
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_8k_works_in_little_more_than_its_frames(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in KiB")
+def test_8k_works_in_six_frames_of_memory(tmp_path: Path) -> None:
     image, path = _motion_jpeg_8k(tmp_path)
-    with open_source(path) as source:
-        frame = next(source)
-        status = Path(f"/proc/{source._decoder.process.pid}/status").read_text()  # type: ignore[attr-defined]
-    assert frame.image is not None
-    assert frame.image.shape == (4320, 7680, 3)
-    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    assert peak < 6 * image.nbytes + (100 << 20)
+    (_, _, _, *small), (images, error, _, *large) = measured(write_video(tmp_path / "small.mp4", 3), path)
+    assert (images, error) == (3, None)
+    ours, decoders = np.subtract(large, small) / image.nbytes
+    assert ours + decoders <= 6
 
 
 def _bomb_png(side: int) -> bytes:
@@ -255,15 +295,43 @@ def _bomb_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def _bombs(side: int) -> dict[str, bytes]:
+    """Files of every image format, and videos of two, whose header claims ``side`` squared pixels."""
+    wide, png = struct.pack("<I", side), _bomb_png(side)
+    jpeg = bytearray(cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes())
+    place = jpeg.index(b"\xff\xc0") + 5
+    jpeg[place : place + 4] = struct.pack(">HH", side, side)
+    frames = struct.pack(">I4sIII", 8, b"acTL", 5, 0, zlib.crc32(b"acTL" + struct.pack(">II", 5, 0)))
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, side) for tag in (256, 257))
+    gif = b"GIF89a" + wide[:2] * 2 + b"\x80\0\0" + bytes(6) + b"\x2c" + bytes(4) + wide[:2] * 2
+    return {
+        "a.png": png,
+        "animated.png": png[:33] + frames + png[33:],
+        "a.jpg": bytes(jpeg),
+        "a.mjpeg": bytes(jpeg) * 3,
+        "a.gif": gif + b"\0\x02\x02\x44\x01\0\x3b",
+        "a.tif": struct.pack("<2sHIH", b"II", 42, 8, 2) + tags + bytes(4),
+        "a.bmp": b"BM" + bytes(12) + struct.pack("<Iii", 40, side, side) + b"\1\0\x18\0" + bytes(24),
+        "a.pgm": b"P5 %d %d 255\n" % (side, side) + bytes(99),
+        "a.webp": b"RIFF\x30\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + struct.pack("<I", side - 1)[:3] * 2 + bytes(20),
+    }
+
+
+@pytest.mark.fault("V16")
 @pytest.mark.fault("V20")
-def test_an_image_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    (folder / "1.png").write_bytes(_bomb_png(20_000))
-    for source in (folder, folder / "1.png", str(folder / "*.png")):
-        begin = time.process_time()
-        refused(VideoTooLarge, source, match="20000x20000")
-        assert time.process_time() - begin < 5
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in KiB")
+def test_what_claims_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:
+    """Within 100 ms of our time and 100 MB of both processes, however much its pixels would take."""
+    bombs = _bombs(16_384)
+    for name, data in bombs.items():
+        (tmp_path / name).write_bytes(data)
+    for name, (images, error, seconds, *peaks) in zip(bombs, measured(*map(tmp_path.joinpath, bombs)), strict=True):
+        assert images == 0
+        assert "16384x16384 pixels" in str(error), name
+        assert seconds < 0.1, name
+        assert sum(peaks) < 100 << 20, (name, peaks)
+    for source in (tmp_path / "a.png", str(tmp_path / "*.png")):
+        refused(VideoTooLarge, source, match="16384x16384")
 
 
 @pytest.mark.fault("V20")

@@ -5,6 +5,7 @@ Each packet is decoded on its own, so that damage costs only its own frames.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import struct
@@ -37,6 +38,8 @@ _IMAGE_CODECS = frozenset({"mjpeg", "mjpegb", "png", "apng", "tiff", "webp"})
 # Matrices that libswscale converts (ITU-T H.273): GBR, BT.709, unspecified, FCC, BT.601 (two), SMPTE 240M, BT.2020.
 _MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
 _UNSPECIFIED = 2
+# What FFmpeg prints where a frame's own header claims more than ``max_pixels``.
+_REFUSED_SIZE = re.compile(r"Picture size (\d+x\d+) (?:is invalid|exceeds)")
 # libswscale flags: bilinear (2), accurate rounding (0x40000), full chroma interpolation (0x2000). Without
 # them deep formats come out up to 4 levels too dark; 8-bit ones stay within 2 and keep the fast path.
 _ACCURATE = 0x42002
@@ -56,7 +59,9 @@ def serve_video(job: dict[str, Any], server: IpcServer) -> None:
     container, file = _open(job, server)
     forbid_new_descriptors(spare=16 if file is None else 0)
     try:
-        _VideoDecoder(job, server, container, file, log).run()
+        decoder = _VideoDecoder(job, server, container, file, log)
+        gc.freeze()  # makes collections cheap
+        decoder.run()
     finally:
         container.close()
 
@@ -139,6 +144,11 @@ def _video_stream(container: Any) -> Any:
     return stream
 
 
+def _too_large(size: str, most: int) -> MediaError:
+    said = f"has frames of {size} pixels, more than the limit of {most / 1e6:.0f} million"
+    return MediaError("VideoTooLarge", said, "Scale it down first, or raise the limit.")
+
+
 class _VideoDecoder:
     """One pass over a video stream."""
 
@@ -154,14 +164,11 @@ class _VideoDecoder:
         self.shape = (0, 0)
         self.first_stamp = 0.0
         self.packets = self.decoded = 0
-        self.done = False
+        self.done = self.cycle = False
         width, height, most = self.context.width, self.context.height, self.job["max_pixels"]
         if width * height > most:
-            raise MediaError(
-                "VideoTooLarge",
-                f"has frames of {width}x{height} pixels, more than the limit of {most / 1e6:.0f} million",
-                "Scale it down first, or raise the limit.",
-            )
+            raise _too_large(f"{width}x{height}", most)
+        self.refused: re.Match[str] | None = None
         self.context.options = {"max_pixels": _coded_pixels(most)}
         # Slices and frames in parallel cost memory and blur which packet was bad; only large frames are
         # worth it.
@@ -199,6 +206,8 @@ class _VideoDecoder:
         if self.decoded == 0:
             if self.file is not None and self.file.failure:
                 raise MediaError("VideoUnreadable", f"cannot be read: {self.file.failure}")
+            if refused := self.refused or _REFUSED_SIZE.search(self.log.take()):
+                raise _too_large(refused[1], self.job["max_pixels"])
             raise MediaError(
                 "VideoEmpty",
                 "has a video stream, but not one frame of it decodes",
@@ -232,6 +241,9 @@ class _VideoDecoder:
                 return
 
     def _decode(self, packet: Any) -> None:
+        if self.cycle:  # a frame and its side data hold each other; the one before is not needed any more
+            gc.collect()
+            self.cycle = False
         self._find_lost(packet)
         if not packet.is_discard:
             self.packets += 1
@@ -256,7 +268,9 @@ class _VideoDecoder:
         self.timeline.lost(lost)
         if stamp is not None and self.timeline.stamped:
             packet.pts = packet.dts = stamp
-        if self.complaint.search(self.log.take()):
+        said = self.log.take()
+        self.refused = self.refused or _REFUSED_SIZE.search(said)
+        if self.complaint.search(said):
             self.timeline.alert()
 
     def _flush(self) -> None:
@@ -276,10 +290,11 @@ class _VideoDecoder:
     def _send(self, frame: Any) -> None:
         if self.done:
             return
-        if self.orientation is None:
-            self.orientation = self._send_info(frame)
-        elif self.context.name in _IMAGE_CODECS:
-            self.orientation = orientation_of(frame)
+        if self.orientation is None or self.context.name in _IMAGE_CODECS:
+            found, self.cycle = orientation_of(frame), True
+            if self.orientation is None:
+                self._send_info(frame, found)
+            self.orientation = found
         self.decoded += 1
         if frame.is_corrupt:
             self.timeline.alert(broken=True)
@@ -312,9 +327,8 @@ class _VideoDecoder:
         inside = start <= row.index and (end is None or row.index < end)
         return bool(inside and (row.index - start) % stride == 0)
 
-    def _send_info(self, frame: Any) -> Orientation:
+    def _send_info(self, frame: Any, orientation: Orientation) -> None:
         """Send the facts of the source; they need the first frame, whose matrix holds its orientation."""
-        orientation = orientation_of(frame)
         width, height = orientation.size(frame.width, frame.height)
         self.shape = (height, width)
         if frame.pts is not None and self.stream.time_base:
@@ -335,7 +349,6 @@ class _VideoDecoder:
             sample_aspect=1 / aspect if orientation.rotation in (90, 270) else aspect,
             warnings=[] if matrix in _MATRICES else [f"color matrix {matrix} (H.273) is read as BT.601"],
         )
-        return orientation
 
     def _promised(self) -> int | None:
         """Number of frames that the container promises."""
@@ -343,8 +356,8 @@ class _VideoDecoder:
             return None
         # The header of an AVI file counts repeats as well, and that of an MP4 what its edit list (a trimmed video)
         # leaves out; their indices do not.
-        frames, entries = int(self.stream.frames), self.stream.index_entries if self.demuxer == "mov" else ()
-        if frames and len(entries) and (len(entries) != frames or entries[0].is_discard):
+        frames, entries = int(self.stream.frames), self.stream.index_entries
+        if self.demuxer == "mov" and frames and len(entries) and (len(entries) != frames or entries[0].is_discard):
             frames = sum(not entry.is_discard for entry in entries)
         return len(self.index) or frames or None
 

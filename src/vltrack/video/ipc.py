@@ -197,7 +197,7 @@ class IpcServer:
     def reserve(self, height: int, width: int, channels: int = 3) -> FrameSlot:
         """A free slot for a frame; waits until the reader has emptied one. Raises ``ReaderGone``."""
         # Big frames use fewer slots, so that the ring stays small compared with the frames themselves.
-        usable = max(2, min(SLOTS, (256 << 20) // (height * width * channels)))
+        usable = max(1, min(SLOTS, (128 << 20) // (height * width * channels)))
         while SLOTS - len(self._free) >= usable:
             self._take_message()
         slot = min(self._free)
