@@ -65,6 +65,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "bit-tracker narrow base-r50": lambda: replace(bit_tracker.base_r50(), **_NARROW_BIT),
     "bit-tracker narrow stark-base": lambda: replace(bit_tracker.stark_base(), **_NARROW_BIT),
     "bit-tracker narrow stark-r50": lambda: replace(bit_tracker.stark_r50(), **_NARROW_BIT, layers=2, taps=(1, 2)),
+    "bit-tracker narrow stark-s50": lambda: replace(bit_tracker.stark_s50(), **_NARROW_BIT, layers=2, taps=(1, 2)),
     "sa-tracker tiny": sa_tracker.tiny,
     "sa-tracker narrow base": lambda: replace(sa_tracker.base(), **_NARROW, match_width=16),
     "all-in-one tiny": all_in_one.tiny,

@@ -39,7 +39,7 @@ class Spotter:
     search_size, search_factor = 64, 4.0
     max_words = 12
     pixel_mean, pixel_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    history, vocabulary, training_only = 0, "bert", ()
+    history, vocabulary, training_only, mask_padding = 0, "bert", (), False
     side = 8
 
     def __init__(self, *, floor: float = 0.2) -> None:

@@ -335,8 +335,8 @@ def resnet_shapes(depth: int, stages: int = 4, *, counters: bool = False) -> Sha
     return shapes | (linear("fc", 1000, 2048) if stages == 4 else {})
 
 
-def stark_shapes(sizes: StarkSizes) -> Shapes:
-    """STARKST_ep0050.pth.tar: the entries under ``net``."""
+def stark_shapes(sizes: StarkSizes, *, score: bool = True) -> Shapes:
+    """STARKST_ep0050.pth.tar, or without the score STARKS_ep0500.pth.tar: the entries under ``net``."""
     c = sizes.width
     shapes = under("backbone.0.body.", resnet_shapes(sizes.depth, 3))
     shapes |= conv("bottleneck", c, 1024, 1) | {"query_embed.weight": (1, c)}
@@ -352,7 +352,7 @@ def stark_shapes(sizes: StarkSizes) -> Shapes:
     for corner in ("tl", "br"):
         channels = tuple(sizes.channel >> i for i in range(4))
         shapes |= tower([f"box_head.conv{i}_{corner}" for i in range(1, 6)], c, channels, 1)
-    for i, out in enumerate((c, c, 1)):
+    for i, out in enumerate((c, c, 1) if score else ()):
         shapes |= linear(f"cls_head.layers.{i}", out, c)
     return under("net.", shapes)
 

@@ -16,30 +16,39 @@ Tensors = dict[str, Tensor]
 
 
 def forward(
-    tensors: Tensors, sizes: StarkSizes, templates: tuple[Tensor, Tensor], search: Tensor, *, start: int = 1
+    tensors: Tensors,
+    sizes: StarkSizes,
+    templates: tuple[Tensor, ...],
+    search: Tensor,
+    *,
+    start: int = 1,
+    padded: tuple[Tensor, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Corners (B, 4) as x1, y1, x2, y2 in units of the crop, and the score's logit (B,).
+    """Corners (B, 4) as x1, y1, x2, y2 in units of the crop, and the score's logit (B,), 0 without a score head.
 
-    The templates (first, dynamic) and the search region have masks without padding. The number of the first
-    cell (``start``) is there for tests to get wrong.
+    ``padded`` are the masks (B, S, S) of the templates (first, dynamic) and the search region. The number of the
+    first cell (``start``) is there for tests to get wrong.
     """
     p = {name.removeprefix("net."): tensor.double() for name, tensor in tensors.items()}
-    parts, places = [], []
-    for image in (*templates, search):
+    parts, places, hidden = [], [], []
+    for number, image in enumerate((*templates, search)):
         x = _resnet({n[16:]: t for n, t in p.items() if n.startswith("backbone.0.body.")}, image.double())
         x = F.conv2d(x, p["bottleneck.weight"], p["bottleneck.bias"])
         parts.append(x.flatten(2).mT)
-        places.append(_sines(sizes.width, x.shape[-1], start))
-    x, pos = torch.cat(parts, dim=1), torch.cat(places)
+        mask = torch.zeros(len(x), *image.shape[2:], dtype=torch.bool) if padded is None else padded[number]
+        mask = F.interpolate(mask[None].float(), size=x.shape[2:])[0] > 0
+        places.append(torch.stack([_sines(sizes.width, ~one, start) for one in mask]))
+        hidden.append(mask.flatten(1))
+    x, pos, off = torch.cat(parts, dim=1), torch.cat(places, dim=1), torch.cat(hidden, dim=1)
     for i in range(sizes.layers):
         w = _under(p, f"transformer.encoder.layers.{i}.")
-        x = _norm_(w, "norm1", x + _attend(w, "self_attn", sizes.heads, x + pos, x + pos, x))
+        x = _norm_(w, "norm1", x + _attend(w, "self_attn", sizes.heads, x + pos, x + pos, x, off))
         x = _norm_(w, "norm2", x + _ffn(w, x))
     query, found = p["query_embed.weight"], torch.zeros_like(x[:, :1])
     for i in range(sizes.layers):
         w, asking = _under(p, f"transformer.decoder.layers.{i}."), found + query
         found = _norm_(w, "norm1", found + _attend(w, "self_attn", sizes.heads, asking, asking, found))
-        seen = _attend(w, "multihead_attn", sizes.heads, found + query, x + pos, x)
+        seen = _attend(w, "multihead_attn", sizes.heads, found + query, x + pos, x, off)
         found = _norm_(w, "norm2", found + seen)
         found = _norm_(w, "norm3", found + _ffn(w, found))
     found = _norm_(_under(p, "transformer.decoder."), "norm", found)
@@ -49,6 +58,8 @@ def forward(
     grid = weighed.mT.reshape(len(x), -1, side, side)
     corners = torch.cat([_corner(p, grid, name) for name in ("tl", "br")], dim=1)
     h = found[:, 0]
+    if "cls_head.layers.0.weight" not in p:
+        return corners, torch.zeros(len(x))
     for i in range(3):
         h = F.linear(h, p[f"cls_head.layers.{i}.weight"], p[f"cls_head.layers.{i}.bias"])
         h = h if i == 2 else F.relu(h)
@@ -76,27 +87,31 @@ def _resnet(p: Tensors, x: Tensor) -> Tensor:
     return x
 
 
-def _sines(width: int, side: int, start: int) -> Tensor:
-    """Row half, then column half; sine and cosine alternate; cells start, start + 1, ... over a circle."""
+def _sines(width: int, seen: Tensor, start: int) -> Tensor:
+    """Row half, then column half; sine and cosine alternate; seen cells start, start + 1, ... over a circle."""
+    side = len(seen)
     pos = torch.zeros(side, side, width, dtype=torch.float64)
     half = width // 2
     for channel in range(width):
         inner = channel % half
-        cells = torch.arange(start, side + start, dtype=torch.float64) / (side - 1 + start + 1e-6)
-        angle = cells * 2 * math.pi / 10000 ** (2 * (inner // 2) / half)
-        wave = angle.cos() if inner % 2 else angle.sin()
-        pos[..., channel] = wave[:, None] if channel < half else wave[None, :]
+        axis = 0 if channel < half else 1
+        cells = seen.double().cumsum(axis) - 1 + start
+        angle = cells / (cells.narrow(axis, -1, 1) + 1e-6) * 2 * math.pi / 10000 ** (2 * (inner // 2) / half)
+        pos[..., channel] = angle.cos() if inner % 2 else angle.sin()
     return pos.view(side * side, width)
 
 
-def _attend(w: Tensors, name: str, heads: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend(w: Tensors, name: str, heads: int, q: Tensor, k: Tensor, v: Tensor, off: Tensor | None = None) -> Tensor:
     b, n, c = q.shape
     weights, shifts = w[f"{name}.in_proj_weight"].chunk(3), w[f"{name}.in_proj_bias"].chunk(3)
     q, k, v = (
         F.linear(t, *m).view(b, -1, heads, c // heads).transpose(1, 2)
         for t, m in zip((q, k, v), zip(weights, shifts, strict=True), strict=True)
     )
-    mixed = ((q @ k.mT / math.sqrt(c // heads)).softmax(dim=-1) @ v).transpose(1, 2).reshape(b, n, c)
+    logits = q @ k.mT / math.sqrt(c // heads)
+    if off is not None:
+        logits = logits.masked_fill(off[:, None, None], -math.inf)
+    mixed = (logits.softmax(dim=-1) @ v).transpose(1, 2).reshape(b, n, c)
     return F.linear(mixed, w[f"{name}.out_proj.weight"], w[f"{name}.out_proj.bias"])
 
 

@@ -16,8 +16,8 @@ from model_cases import boxed, make, pictures
 from vltrack.checkpoints.key_maps import RESNET, STARK, STARK_START, apply_key_map
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.core.types import Mode
-from vltrack.models.base import MODE_IDS
-from vltrack.models.bit_tracker import MIN_SIDE, BITTracker, base_r50, stark_base, stark_r50, tiny
+from vltrack.models.base import MODE_IDS, BoxedCrop
+from vltrack.models.bit_tracker import MIN_SIDE, BITTracker, base_r50, stark_base, stark_r50, stark_s50, tiny
 
 NARROW: dict[str, Any] = {
     "width": 32,
@@ -87,6 +87,50 @@ def test_the_comparison_sees_what_could_differ(stark, views, truth) -> None:
     for templates, start in (((first, dynamic), 0), ((dynamic, dynamic), 1)):
         other, _ = forward(stark, SIZES, templates, search, start=start)
         assert float((truth[0] - other).abs().max()) * 96 > 0.01
+
+
+def corner_of(side: int, left: int, top: int) -> Tensor:
+    """(2, S, S) masks: of the first sample what is left of and above a pixel, of the second what is beyond it."""
+    mask = torch.zeros(2, side, side, dtype=torch.bool)
+    mask[0, :top], mask[0, :, :left] = True, True
+    mask[1, side - top :], mask[1, :, side - left :] = True, True
+    return mask
+
+
+@torch.no_grad()
+def test_padding_is_hidden_and_squeezes_the_positions(stark, preset: BITTracker, views, truth) -> None:
+    first, dynamic, search = views
+    masks = corner_of(32, 18, 3), corner_of(32, 0, 17), corner_of(96, 50, 20)
+    expected, logits = forward(stark, SIZES, (first, dynamic), search, padded=masks)
+    box = torch.full((2, 4), 0.5)
+    start, later = (
+        BoxedCrop(image_B3SS=image, box_B4=box, padded_BSS=mask)
+        for image, mask in zip((first, dynamic), masks, strict=False)
+    )
+    memory = preset.init_template(start, boxed(search, box))
+    memory = preset.update_template(memory, preset.locate(search, memory, None, masks[2]), box, later)
+    ours = preset.forward_corners(
+        search, preset.joint_template(memory.first, memory.recent), memory.text, memory.flag_B, masks[2]
+    )
+    assert float((ours.corners_B4 - expected).abs().max()) * 96 < 1e-3
+    assert float((ours.score_B - logits).abs().max()) < 1e-4
+    assert float((truth[0] - expected).abs().max()) * 96 > 0.5, "without masks the corners are others"
+
+
+@torch.no_grad()
+def test_spatial_stark_has_one_template_and_no_score(stark, views) -> None:
+    model = make(replace(stark_s50(), **NARROW))
+    spatial = {name: tensor for name, tensor in stark.items() if "cls_head" not in name}
+    apply_key_map(model, spatial, STARK)
+    first, _, search = views
+    box = torch.full((2, 4), 0.5)
+    seen = model.locate(search, model.init_template(boxed(first, box), boxed(search, box)))
+    low, high = forward(spatial, SIZES, (first,), search)[0].chunk(2, dim=1)
+    expected = torch.cat([(low + high) / 2, (high - low).clamp_min(MIN_SIDE)], dim=1).float()
+    assert float((seen.boxes_BSS4[:, 0, 0] - expected).abs().max()) * 96 < 1e-3
+    assert seen.presence_BSS.eq(1).all()
+    with pytest.raises(CheckpointMismatch, match="unexpected"):
+        apply_key_map(model, stark, STARK)
 
 
 def test_only_what_is_new_stays_fresh_in_base(stark) -> None:

@@ -43,6 +43,7 @@ CHANNELS = (256, 128, 64, 32)
 VIT_B = {name for name in SOURCES["mae"].maps if not name.endswith("-large")}
 BERT_B = {name for name in SOURCES["bert"].maps if not name.endswith("-large")}
 R101, R50 = {"bit-tracker-stark-base", "bit-tracker-base"}, {"bit-tracker-stark-r50", "bit-tracker-base-r50"}
+S50 = "bit-tracker-stark-s50"
 
 
 FILES: dict[str, tuple[str, Shapes, set[str]]] = {
@@ -69,11 +70,12 @@ FILES: dict[str, tuple[str, Shapes, set[str]]] = {
     "AITrack": ("aitrack", aitrack_shapes(aitrack.base()), {"aitrack-base"}),
     "STARKST_ep0050.pth.tar, R101": ("stark", stark_shapes(StarkSizes(depth=101)), R101),
     "STARKST_ep0050.pth.tar, R50": ("stark", stark_shapes(StarkSizes(depth=50)), R50),
+    "STARKS_ep0500.pth.tar": ("stark", stark_shapes(StarkSizes(depth=50), score=False), {S50, "bit-tracker-base-r50"}),
     "ViT-L-14.pt": ("clip", clip_shapes(ClipSizes()), {"aitrack-base"}),
     "clip-vit-large-patch14, model.safetensors": ("clip", hugging_shapes(ClipSizes()), {"aitrack-base"}),
     "clip_l14_grit20m_fultune_2xe.pth": ("alpha-clip", alpha_shapes(1024, 24, 768, 14, 16), {"aitrack-base"}),
     "resnet101-63fe2227.pth": ("resnet", resnet_shapes(101, counters=True), R101),
-    "resnet50-19c8e357.pth": ("resnet", resnet_shapes(50), R50),
+    "resnet50-19c8e357.pth": ("resnet", resnet_shapes(50), {*R50, S50}),
 }
 COUNTS = {"mae_pretrain_vit_base.pth": 150, "UVLTrack-B": 390, "UVLTrack-L": 630}
 """Tensors in published files, where their number is known."""

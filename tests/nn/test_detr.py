@@ -88,7 +88,7 @@ def test_the_query_reads_valid_memory_only(valid: Tensor) -> None:
 
 def test_positions_are_detrs_normalised_sines() -> None:
     width, side = 16, 5
-    positions = detr_positions(width, side).view(side, side, width)
+    positions = detr_positions(width, torch.ones(1, side, side, dtype=torch.bool)).view(side, side, width)
     for row, column, channel in ((0, 0, 0), (2, 4, 3), (4, 1, 6), (3, 2, 9), (1, 3, 12), (4, 4, 15)):
         place = row if channel < width // 2 else column
         inner = channel % (width // 2)
@@ -96,7 +96,7 @@ def test_positions_are_detrs_normalised_sines() -> None:
         expected = math.cos(angle) if inner % 2 else math.sin(angle)
         assert float(positions[row, column, channel]) == pytest.approx(expected, abs=1e-6)
     with pytest.raises(ValueError, match="multiple of 4"):
-        detr_positions(18, 5)
+        detr_positions(18, torch.ones(1, 5, 5))
 
 
 def test_dropout_acts_in_training_only() -> None:

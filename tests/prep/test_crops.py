@@ -43,9 +43,16 @@ def test_a_box_survives_the_way_to_the_crop_and_back(box, other, factor, size) -
 def test_the_region_has_the_published_side_and_the_boxs_center(box, factor) -> None:
     crop = region_for(box, factor, 256)
     side = 256 / crop.scale
-    assert side == pytest.approx(max(MIN_SIDE, np.ceil(np.sqrt(box[2]) * np.sqrt(box[3]) * factor)))
+    assert side == pytest.approx(max(MIN_SIDE, np.ceil(np.sqrt(box[2] * box[3]) * factor)))
     x, y, w, h = crop.to_crop(box)
     assert (x + w / 2, y + h / 2) == pytest.approx((128, 128), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("w", "h", "factor", "side"), [(10, 10, 4, 40), (5, 20, 4, 40), (7, 7, 5, 35), (3, 12, 2.5, 15)]
+)
+def test_a_whole_side_is_not_rounded_up(w, h, factor, side) -> None:
+    assert 40 / region_for((3, 4, w, h), factor, 40).scale == pytest.approx(side)
 
 
 def test_mapping_does_not_touch_its_input() -> None:
@@ -55,7 +62,9 @@ def test_mapping_does_not_touch_its_input() -> None:
     assert box.tolist() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("box", [(np.nan, 0, 1, 1), (0, np.inf, 1, 1), (0, 0, 0, 1), (0, 0, 1, -1), (0, 0, np.inf, 1)])
+@pytest.mark.parametrize(
+    "box", [(np.nan, 0, 1, 1), (0, np.inf, 1, 1), (0, 0, 0, 1), (0, 0, 1, -1), (0, 0, np.inf, 1), (0, 0, 1e200, 1e200)]
+)
 def test_a_region_needs_a_finite_box_with_a_size(box) -> None:
     with pytest.raises(BoxInvalid):
         region_for(box, 4, 256)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltrack.core.errors import BoxInvalid
-from vltrack.prep.crops import cut, cut_published, region_for
+from vltrack.prep.crops import cut, cut_published, letterbox_published, padded_published, region_for
 
 
 def picture(width: int = 90, height: int = 70) -> np.ndarray:
@@ -42,8 +42,11 @@ def padded_crop(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray
     ],
 )
 def test_equals_a_plain_recount(box: tuple[float, ...], left: int, top: int, side: int) -> None:
-    expected = cv2.resize(padded_crop(picture(), left, top, side), (32, 32))
-    assert np.array_equal(cut_published(picture(), box, 2.0, 32), expected)
+    whole = padded_crop(picture(), left, top, side)
+    assert np.array_equal(cut_published(picture(), box, 2.0, 32), cv2.resize(whole, (32, 32)))
+    # No pixel of the picture is black: what is black is padding, and so is what is mixed with it.
+    padded = cv2.resize((whole == 0).all(axis=2).astype(float), (32, 32)) > 0
+    assert np.array_equal(padded_published(picture(), box, 2.0, 32), padded)
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,6 +54,17 @@ def test_equals_a_plain_recount(box: tuple[float, ...], left: int, top: int, sid
 def test_any_box_gives_a_crop(x: float, y: float, w: float, h: float, factor: float) -> None:
     crop = cut_published(picture(), (x, y, w, h), factor, 32)
     assert crop.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "left", "top", "wide", "high"),
+    [(90, 70, 0, 8, 64, 49), (70, 90, 8, 0, 49, 64), (64, 64, 0, 0, 64, 64), (300, 1, 0, 32, 64, 1)],
+)
+def test_the_whole_frame_is_resized_to_whole_pixels(width, height, left, top, wide, high) -> None:
+    """Of an odd rest the larger part is left of or above the picture."""
+    shown = np.zeros((64, 64, 3), dtype=np.uint8)
+    shown[top : top + high, left : left + wide] = cv2.resize(picture(width, height), (wide, high))
+    assert np.array_equal(letterbox_published(picture(width, height), 64), shown)
 
 
 def test_inside_the_frame_it_shows_what_our_crop_shows() -> None:

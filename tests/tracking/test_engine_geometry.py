@@ -30,7 +30,7 @@ def test_the_networks_box_comes_back_exactly(start, truth, lost_for) -> None:
     engine = following.engine
     state, _ = engine.start(FRAME, Target(box=start))
     object.__setattr__(state, "lost_for", lost_for)
-    region = engine._search(FRAME, (0.0, 0.0, 0.0), state.box, engine._grown(state))[0]
+    region = engine._search(FRAME, (0.0, 0.0, 0.0), state.box, engine._grown(state)).region
     meant = xywh_to_cxcywh(region.to_crop(truth)) / region.size
     model.answer = one_box(tuple(meant)).answer
     (after,) = engine.step(FRAME, [state])

@@ -456,9 +456,10 @@ _TRAINING = (
     r"(optimizer|lr_scheduler|stats|settings)\..+",
 )
 
-# STARKST_ep0050.pth.tar of baseline and baseline_R101, onto the presets.
+# STARKST_ep0050.pth.tar of baseline and baseline_R101, and STARKS_ep0500.pth.tar, which has no score head, onto
+# the presets.
 STARK = KeyMap(
-    title="STARK-ST",
+    title="STARK",
     wrapper="net.",
     names=(
         *_SHARED,

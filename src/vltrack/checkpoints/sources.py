@@ -136,7 +136,7 @@ SOURCES: dict[str, WeightSource] = {
         title="STARK",
         mark=r"box_head\.conv1_tl\.",
         license="MIT",
-        maps={**dict.fromkeys(_STARK, STARK), **dict.fromkeys(_BIT, STARK_START)},
+        maps={**dict.fromkeys((*_STARK, "bit-tracker-stark-s50"), STARK), **dict.fromkeys(_BIT, STARK_START)},
         trained=(Mode.BBOX,),
         starts=_BIT,
     ),
@@ -173,7 +173,7 @@ SOURCES: dict[str, WeightSource] = {
         title="ResNet",
         mark=r"^layer3\.0\.conv1\.weight$",
         license="BSD-3-Clause",
-        maps=dict.fromkeys((*_STARK, *_BIT), RESNET),
+        maps=dict.fromkeys((*_STARK, "bit-tracker-stark-s50", *_BIT), RESNET),
     ),
     "mae": WeightSource(
         title="MAE",

@@ -129,7 +129,7 @@ def import_weights(
       litetrack   litetrack-base
       artrack     aitrack-artrack-base [aitrack-base]
       aitrack     aitrack-base
-      stark       bit-tracker-stark-base bit-tracker-stark-r50
+      stark       bit-tracker-stark-base bit-tracker-stark-r50 bit-tracker-stark-s50
                   [bit-tracker-base bit-tracker-base-r50]
       mae         [litetrack-base litetrack-uvltrack-base litetrack-uvltrack-large
                   all-in-one-base all-in-one-ostrack-base sa-tracker-base
@@ -137,7 +137,7 @@ def import_weights(
       bert        [litetrack-base litetrack-uvltrack-base litetrack-uvltrack-large
                   all-in-one-base sa-tracker-base]
       resnet      [bit-tracker-base bit-tracker-base-r50
-                  bit-tracker-stark-base bit-tracker-stark-r50]
+                  bit-tracker-stark-base bit-tracker-stark-r50 bit-tracker-stark-s50]
       alpha-clip  [aitrack-base]
       clip        [aitrack-base]
       clip-both   [aitrack-base]

@@ -52,8 +52,15 @@ PUBLISHED: Mapping[str, float | bool] = {
     "own_grounding": True,
     "published_crops": True,
 }
-_UVLTRACK = {**PUBLISHED, "window_rims": True, "refresh_every": 20, "refresh_template": False}
-_STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200}
+_UVLTRACK = {
+    **PUBLISHED,
+    "window_rims": True,
+    "refresh_every": 20,
+    "refresh_by_number": True,
+    "refresh_best": True,
+    "refresh_template": False,
+}
+_STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200, "refresh_by_number": True}
 _ARTRACK = {**PUBLISHED, "window": 0.0, "window_product": False}
 # Without a score head: the confidence of the tokens predicts neither a lost target nor when to search anew.
 _ARTRACK_TINY = {**_ARTRACK, "damp": True, "own_grounding": False, "published_crops": False, "visible_above": 0.0}
@@ -101,12 +108,12 @@ MODELS: dict[str, ModelCard] = {
         paper="IEEE TCSVT 34(8):7259, 2024; no code; on STARK (ICCV 2021)",
         year=2024,
         network="BITTracker",
-        sizes=("tiny", "base", "base-r50", "stark-base", "stark-r50"),
+        sizes=("tiny", "base", "base-r50", "stark-base", "stark-r50", "stark-s50"),
         claims="multi-level aggregation (DSA, DCA), CNN-transformer interaction, gated dynamic template",
         ours="the inside of MDAI and CTIF, text (in tiny alone), the tiny size",
         policies={size: _STARK for size in ("base", "base-r50", "stark-base", "stark-r50")}
-        | {"tiny": {"window": 0.0, "penalty": 0.0}},
-        boxes_only=("base", "base-r50", "stark-base", "stark-r50"),
+        | {"stark-s50": {**_STARK, "refresh_every": 0}, "tiny": {"window": 0.0, "penalty": 0.0}},
+        boxes_only=("base", "base-r50", "stark-base", "stark-r50", "stark-s50"),
     ),
     "sa-tracker": ModelCard(
         name="sa-tracker",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vltrack.models.embedding import InputEmbedding
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STRIDE = 16
+STRIDE, MAX_SIZE = 16, 1024
 
 # -- configuration --------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ class TrackerConfig:
 
     Attributes:
         stem: network that turns an image into tokens of stride 16.
-        template_size, search_size: sides of the crops in pixels, multiples of 16.
+        template_size, search_size: sides of the crops in pixels, multiples of 16 up to 1024.
         template_factor, search_factor: side of a crop over sqrt(w * h) of the target.
         pixel_mean, pixel_std: normalization of RGB in [0, 1].
         width, heads, mlp_ratio: of the backbone's transformer.
@@ -68,8 +68,9 @@ class TrackerConfig:
 
     def __post_init__(self) -> None:
         for name in ("template_size", "search_size"):
-            if getattr(self, name) < STRIDE or getattr(self, name) % STRIDE:
-                raise ValueError(f"{name} must be a multiple of {STRIDE}, got {getattr(self, name)}")
+            if not STRIDE <= getattr(self, name) <= MAX_SIZE or getattr(self, name) % STRIDE:
+                said = f"must be a multiple of {STRIDE}, at most {MAX_SIZE}"
+                raise ValueError(f"{name} {said}, got {getattr(self, name)}")
         self.require_positive("heads", "table_width")
         if self.width < 4 or self.width % 4 or self.width % self.heads:
             raise ValueError(f"width must be a multiple of 4 and of heads ({self.heads}), got {self.width}")
@@ -178,10 +179,11 @@ def _map(parts: list[Any], function: Callable[[list[Tensor]], Tensor]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class BoxedCrop(Batched):
-    """Crops (..., 3, S, S) with a box (..., 4) in each."""
+    """Crops (..., 3, S, S) with a box (..., 4) in each, and for trackers with ``mask_padding`` (..., S, S) bool."""
 
     image_B3SS: Tensor
     box_B4: Tensor
+    padded_BSS: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +221,7 @@ class Template(Batched):
         tokens_BMC: tokens of all templates; with positions where the tracker adds them before the backbone.
         inside_BM: share of each cell that lies in the target's box.
         keys_BKPF, pooled_BKF, fine_BKF: for the correlation; width 0 in sizes without it.
+        padded_BM: bool, cells outside the frame, in trackers with ``mask_padding``.
     """
 
     tokens_BMC: Tensor
@@ -226,11 +229,12 @@ class Template(Batched):
     keys_BKPF: Tensor
     pooled_BKF: Tensor
     fine_BKF: Tensor
+    padded_BM: Tensor | None = None
 
     def concat(self, other: Template) -> Template:
         """Return the features of both, self first."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
-        return Template(**{name: torch.cat(pair, dim=1) for name, pair in pairs.items()})
+        return Template(**{name: None if pair[0] is None else torch.cat(pair, dim=1) for name, pair in pairs.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,6 +390,8 @@ class TrackerBase(nn.Module, Generic[T]):
     """Vocabulary of ``read_text``: ``bert`` or ``clip`` (``prep.tokenizers``)."""
     training_only: tuple[str, ...] = ()
     """Prefixes of the names of parameters that inference never reads."""
+    mask_padding = False
+    """Whether ``locate`` and templates take a mask of the pixels outside the frame."""
     tokenizer: BoxTokenizer | None = None
     """Of coordinate tokens, in trackers that predict them."""
     embed: InputEmbedding

@@ -7,8 +7,8 @@ STARK (Yan et al., ICCV 2021, released code). What the figure names is a switch:
 published: docs/trackers/bit-tracker.md. ``base`` has STARK-ST101's sizes, ``stark_base`` is STARK-ST101
 itself, ``tiny`` is our own.
 
-STARK hides padded pixels of a crop from attention and squeezes its sines into the rest. A crop here has no
-padding mask: every pixel counts, so outputs equal STARK's only for crops that lie within the frame.
+STARK hides padded pixels of a crop from attention and squeezes its sines into the rest; its presets do so too
+(``mask_padding``), where the caller gives the mask.
 
 Shapes: B batch, L word pieces, C width, P template cells, M = 2 P cells of both templates, N = S * S search
 cells, T = M + N + L tokens in the order [first template, dynamic template, search, text]. Boxes are cx, cy,
@@ -29,7 +29,9 @@ from torch import Tensor, nn
 from vltrack.core.errors import ConfigError
 from vltrack.core.types import Mode
 from vltrack.models.base import (
+    STRIDE,
     TINY,
+    BoxedCrop,
     Prediction,
     Template,
     TemplateMemory,
@@ -71,6 +73,7 @@ class BITTrackerConfig(TrackerConfig):
         ctif: the interaction of CNN and transformer features.
         score: the head that scores whether the target is in view, and so gates the dynamic template.
         decoder: STARK's one-query decoder, which weighs the search features in its own way.
+        mask_padding: cells outside the frame are no keys, and positions count without them.
         text: ``bert``: text tokens join the encoder (ours); ``none`` is the paper.
         text_width, text_layers, text_heads: of BERT; a linear map brings its width to ours.
     """
@@ -93,6 +96,7 @@ class BITTrackerConfig(TrackerConfig):
     score: bool = True
     # STARK's, which BIT-Tracker leaves out
     decoder: bool = False
+    mask_padding: bool = False
     # ours
     text: Literal["none", "bert"] = "none"
     text_width: int = 768
@@ -129,12 +133,17 @@ def base_r50() -> BITTrackerConfig:
 
 def stark_base() -> BITTrackerConfig:
     """The parent, STARK-ST101: no MDAI and no CTIF, but the decoder."""
-    return BITTrackerConfig(dsa=False, dca=False, ctif=False, decoder=True)
+    return BITTrackerConfig(dsa=False, dca=False, ctif=False, decoder=True, mask_padding=True)
 
 
 def stark_r50() -> BITTrackerConfig:
     """STARK-ST50."""
     return replace(stark_base(), stem="resnet50")
+
+
+def stark_s50() -> BITTrackerConfig:
+    """STARK-S50: one template and no score."""
+    return replace(stark_r50(), recent_template=False, score=False)
 
 
 def tiny() -> BITTrackerConfig:
@@ -173,12 +182,12 @@ class BITTracker(TrackerBase[TemplateMemory]):
 
     def __init__(self, config: BITTrackerConfig) -> None:
         super().__init__(config)
-        self.config = config
+        self.config, self.mask_padding = config, config.mask_padding
         width, heads, dropout = config.width, config.heads, config.dropout
         self.embed = InputEmbedding(config)
-        sides = [self.template_side] * self.template_count + [self.search_side]
-        pos_TC = torch.cat([detr_positions(width, side) for side in sides])
-        self.register_buffer("pos_TC", pos_TC, persistent=False)
+        self.sides = [self.template_side] * self.template_count + [self.search_side]
+        every_1T = torch.ones(1, sum(side**2 for side in self.sides), dtype=torch.bool)
+        self.register_buffer("pos_TC", self._positions(every_1T)[0], persistent=False)
         self.encoder = nn.ModuleList(EncoderLayer(width, heads, config.hidden, dropout) for _ in range(config.layers))
         self.mdai = LevelAggregation(
             width, heads, config.hidden, levels=len(config.taps), dsa=config.dsa, dca=config.dca
@@ -204,16 +213,30 @@ class BITTracker(TrackerBase[TemplateMemory]):
         text = super().read_text(ids_BL, valid_BL)
         return replace(text, tokens_BLC=self.text_project(text.tokens_BLC))
 
+    def embed_template(self, crop: BoxedCrop) -> Template:
+        """Embed one template per target, without positions; with the mask of its padding where there is one."""
+        template = super().embed_template(crop)
+        if crop.padded_BSS is None:
+            return template
+        return replace(template, padded_BM=_cells(crop.padded_BSS).flatten(1))
+
     # -- encoder, aggregation, interaction, heads -----------------------------------------------------------
 
-    def forward_corners(self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor) -> CornerOutputs:
+    def forward_corners(
+        self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor, padded_BSS: Tensor | None = None
+    ) -> CornerOutputs:
         """Both templates, the search region and the sentence through everything."""
         # Patches without positions: DETR adds those to the queries and keys of every layer
         search = self.embed.search(search_B3SS, template, text, is_text_only(flag_B))
         m, n = template.tokens_BMC.shape[1], search.tokens_BNC.shape[1]
-        pos_TC = nn.functional.pad(self.pos_TC, (0, 0, 0, text.valid_BL.shape[1]))
+        pos_TC = self.pos_TC
         # Key mask: no templates in text-only samples, no text in box-only ones
         vision_BT = nn.functional.pad(~is_text_only(flag_B)[:, None].expand(-1, m), (0, n), value=True)
+        if padded_BSS is not None and template.padded_BM is not None:
+            # Nor what lies outside the frame; positions count without it
+            seen_BT = ~torch.cat([template.padded_BM, _cells(padded_BSS).flatten(1)], dim=1)
+            pos_TC, vision_BT = self._positions(seen_BT), vision_BT & seen_BT
+        pos_TC = nn.functional.pad(pos_TC, (0, 0, 0, text.valid_BL.shape[1]))
         bias = key_bias(torch.cat([vision_BT, text_key_mask(flag_B, text.valid_BL)], dim=1))
         x_BTC = torch.cat([template.tokens_BMC, search.tokens_BNC, text.tokens_BLC + self.text_type], dim=1)
         # Encoder: templates, search and text tokens in one sequence
@@ -227,7 +250,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         f_BNC = g_BTC[:, m : m + n]
         # CTIF: CNN and transformer features of the search region attend to each other
         if self.ctif is not None:
-            f_BNC = self.ctif(f_BNC, search.patches_BNC, pos_TC[m : m + n])
+            f_BNC = self.ctif(f_BNC, search.patches_BNC, pos_TC[..., m : m + n, :])
         # STARK's decoder, or the mean of the templates, stands for the target
         if self.decoder is not None:
             target_BC = self.decoder(g_BTC, pos_TC, bias)
@@ -239,6 +262,12 @@ class BITTracker(TrackerBase[TemplateMemory]):
         corners_B4 = self.head(as_map(search.add_skip(f_BNC), self.search_side))
         return CornerOutputs(corners_B4=corners_B4, score_B=score_B, text_similarity_BN=search.text_similarity_BN)
 
+    def _positions(self, seen_BT: Tensor) -> Tensor:
+        """(B, T, C) positions of templates and search region, of which some cells are not seen (B, T)."""
+        parts = zip(seen_BT.split([side**2 for side in self.sides], dim=1), self.sides, strict=True)
+        grids = [part_BN.unflatten(1, (side, side)) for part_BN, side in parts]
+        return torch.cat([detr_positions(self.width, grid_BSS) for grid_BSS in grids], dim=1)
+
     @staticmethod
     def _target(g_BTC: Tensor, m: int, n: int, flag_B: Tensor) -> Tensor:
         """(B, C) mean of both templates' tokens; of text-only samples the sentence's [CLS]."""
@@ -248,10 +277,19 @@ class BITTracker(TrackerBase[TemplateMemory]):
 
     # -- the protocol ---------------------------------------------------------------------------------------
 
-    def locate(self, search_B3SS: Tensor, memory: TemplateMemory, past_BH4: Tensor | None = None) -> Prediction:
-        """Search crops (B, 3, Sx, Sx), one per target of the memory -> one box each, maps of one cell."""
+    def locate(
+        self,
+        search_B3SS: Tensor,
+        memory: TemplateMemory,
+        past_BH4: Tensor | None = None,
+        padded_BSS: Tensor | None = None,
+    ) -> Prediction:
+        """Search crops (B, 3, Sx, Sx), one per target of the memory -> one box each, maps of one cell.
+
+        ``padded_BSS`` (B, Sx, Sx) bool marks pixels outside the frame; used with ``mask_padding``.
+        """
         both = self.joint_template(memory.first, memory.recent)
-        return _prediction(self.forward_corners(search_B3SS, both, memory.text, memory.flag_B))
+        return _prediction(self.forward_corners(search_B3SS, both, memory.text, memory.flag_B, padded_BSS))
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> Prediction:
         """Find the target from text in letterboxed frames (B, 3, Sx, Sx); both templates are masked (ours).
@@ -299,6 +337,11 @@ def _prediction(out: CornerOutputs) -> Prediction:
     return Prediction(center_BSS=certain_B11, presence_BSS=presence, boxes_BSS4=boxes_B114)
 
 
+def _cells(padded_BSS: Tensor) -> Tensor:
+    """Mask of pixels -> of cells: that of the upper left pixel, as nearest interpolation takes it (released code)."""
+    return padded_BSS[..., ::STRIDE, ::STRIDE]
+
+
 class LevelAggregation(nn.Module):
     """MDAI: the outputs of several encoder layers become one.
 
@@ -329,7 +372,7 @@ class LevelAggregation(nn.Module):
         if self.dca is None:
             return levels[-1]
         keys = torch.cat([u + mark for u, mark in zip(levels, self.level_embed, strict=True)], dim=1)
-        biases, places = torch.cat([bias] * len(levels), dim=-1), pos_TC.repeat(len(levels), 1)
+        biases, places = torch.cat([bias] * len(levels), dim=-1), torch.cat([pos_TC] * len(levels), dim=-2)
         out: Tensor = self.dca(levels[-1], keys, pos_TC, places, biases)
         return out
 

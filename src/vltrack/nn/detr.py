@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from vltrack.nn.attention import attend, split_heads
 
 
-def detr_positions(width: int, side: int) -> Tensor:
-    """Fixed sines (side * side, width) of a square grid, row by row, as in DETR with ``normalize``.
+def detr_positions(width: int, seen_BSS: Tensor) -> Tensor:
+    """Fixed sines (B, S * S, width) of square grids, row by row, as in DETR with ``normalize``.
 
-    Cells count from 1 and are scaled to (0, 2 pi]. The first half of the channels encodes the row, the second
-    the column; within each half sine and cosine alternate over frequencies 10000^(-2 i / (width / 2)).
+    Of each column and row the cells that are seen (B, S, S) count from 1 and are scaled to (0, 2 pi]: padding
+    squeezes the sines. The first half of the channels encodes the row, the second the column; within each half
+    sine and cosine alternate over frequencies 10000^(-2 i / (width / 2)).
 
     Raises:
         ValueError: ``width`` is not a multiple of 4.
@@ -29,13 +30,14 @@ def detr_positions(width: int, side: int) -> Tensor:
     if width % 4:
         raise ValueError(f"width {width} is not a multiple of 4")
     half = width // 2
-    place_S = torch.arange(1, side + 1, dtype=torch.float32) / (side + 1e-6) * (2 * math.pi)
-    period_Q = 10000.0 ** (torch.arange(0, half, 2, dtype=torch.float32) / half)
-    angle_SQ = place_S[:, None] / period_Q
-    axis_SH = torch.stack([angle_SQ.sin(), angle_SQ.cos()], dim=-1).flatten(1)
-    rows = axis_SH[:, None, :].expand(side, side, -1)
-    columns = axis_SH[None, :, :].expand(side, side, -1)
-    return torch.cat([rows, columns], dim=-1).reshape(side * side, width)
+    period_Q = 10000.0 ** (torch.arange(0, half, 2, dtype=torch.float32, device=seen_BSS.device) / half)
+    halves = []
+    for axis in (1, 2):
+        count_BSS = seen_BSS.cumsum(axis, dtype=torch.float32)
+        place_BSS = count_BSS / (count_BSS.narrow(axis, -1, 1) + 1e-6) * (2 * math.pi)
+        angle_BSSQ = place_BSS[..., None] / period_Q
+        halves.append(torch.stack([angle_BSSQ.sin(), angle_BSSQ.cos()], dim=-1).flatten(3))
+    return torch.cat(halves, dim=-1).flatten(1, 2)
 
 
 class PackedAttention(nn.Module):
@@ -83,7 +85,7 @@ class EncoderLayer(nn.Module):
             _initialize(self.linear1, self.linear2)
 
     def forward(self, x_BNC: Tensor, pos_NC: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, N, C) with positions (N, C) -> (B, N, C). ``bias`` (B, 1, 1, N) hides keys."""
+        """(B, N, C) with positions (N, C) or (B, N, C) -> (B, N, C). ``bias`` (B, 1, 1, N) hides keys."""
         query_BNC = x_BNC + pos_NC
         x_BNC = self.norm1(x_BNC + self.dropout(self.self_attn(query_BNC, query_BNC, x_BNC, bias)))
         if not self.hidden:
@@ -128,7 +130,7 @@ class QueryDecoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory_BMC: Tensor, pos_MC: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Encoder tokens (B, M, C) with positions (M, C) -> the query after the decoder (B, C)."""
+        """Encoder tokens (B, M, C) with positions (M, C) or (B, M, C) -> the query after the decoder (B, C)."""
         query_1C = self.query_embed(torch.zeros(1, dtype=torch.long, device=memory_BMC.device))
         x_B1C = memory_BMC.new_zeros(len(memory_BMC), 1, memory_BMC.shape[-1])
         keys_BMC = memory_BMC + pos_MC

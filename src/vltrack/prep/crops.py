@@ -68,7 +68,7 @@ class Crop:
         return box / self.scale
 
 
-def region_for(box_xywh: ArrayLike, factor: float, size: int) -> Crop:
+def region_for(box_xywh: ArrayLike, factor: float, size: int, *, least: float = MIN_SIDE) -> Crop:
     """Return the square region around a box: same center, side ``ceil(sqrt(w * h) * factor)`` frame pixels.
 
     The rule of STARK and OSTrack (``sample_target``), which the five trackers share.
@@ -77,16 +77,23 @@ def region_for(box_xywh: ArrayLike, factor: float, size: int) -> Crop:
         box_xywh: (4,) in frame pixels; may lie partly or wholly outside the frame.
         factor: side of the region over the geometric mean of the box's sides.
         size: side of the crop in pixels.
+        least: smallest side of the region in frame pixels.
 
     Raises:
-        BoxInvalid: a number is not finite or a side is not positive.
+        BoxInvalid: a number is not finite, a side is not positive, or their product is no number of float64.
     """
+    middle_x, middle_y, side = _square(box_xywh, factor)
+    scale = size / max(least, side)
+    return _crop(scale, size / 2 - scale * middle_x, size / 2 - scale * middle_y, size)
+
+
+def _square(box_xywh: ArrayLike, factor: float) -> tuple[float, float, int]:
+    """Center and side of the square region around a box."""
     x, y, w, h = (float(v) for v in np.asarray(box_xywh, dtype=np.float64))
-    if not (math.isfinite(x) and math.isfinite(y) and 0 < w < math.inf and 0 < h < math.inf):
+    if not (math.isfinite(x) and math.isfinite(y) and w > 0 and h > 0 and 0 < w * h < math.inf):
         raise BoxInvalid(f"Cannot cut a region around the box: {x:g}, {y:g}, {w:g}, {h:g}.")
-    side = max(MIN_SIDE, math.ceil(math.sqrt(w) * math.sqrt(h) * factor))
-    scale = size / side
-    return _crop(scale, size / 2 - scale * (x + w / 2), size / 2 - scale * (y + h / 2), size)
+    # Not sqrt(w) * sqrt(h): its last bit makes the region of a 10 x 10 box at factor 4 a pixel larger than 40.
+    return x + 0.5 * w, y + 0.5 * h, math.ceil(math.sqrt(w * h) * factor)
 
 
 def letterbox(width: int, height: int, size: int) -> Crop:
@@ -150,18 +157,45 @@ def cut_published(image: Image, box_xywh: ArrayLike, factor: float, size: int) -
     Raises:
         BoxInvalid: as ``region_for``.
     """
-    region_for(box_xywh, factor, size)
-    x, y, w, h = (float(v) for v in np.asarray(box_xywh, dtype=np.float64))
-    side = max(1, math.ceil(math.sqrt(w * h) * factor))
-    left, top = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
-    height, width = image.shape[:2]
-    right = left + side - max(left + side - width + 1, 0)
-    bottom = top + side - max(top + side - height + 1, 0)
+    side, seen, inside = _whole_pixels(image, box_xywh, factor)
     patch = np.zeros((side, side, 3), dtype=np.uint8)
-    low_x, low_y = max(left, 0), max(top, 0)
-    if right > low_x and bottom > low_y:
-        patch[low_y - top : bottom - top, low_x - left : right - left] = image[low_y:bottom, low_x:right]
+    patch[inside] = image[seen]
     return cast(Image, cv2.resize(patch, (size, size)))
+
+
+def padded_published(image: Image, box_xywh: ArrayLike, factor: float, size: int) -> NDArray[np.bool_]:
+    """(size, size) bool: pixels of ``cut_published`` that are padding, or interpolated with it (STARK's mask)."""
+    side, _, inside = _whole_pixels(image, box_xywh, factor)
+    padded = np.ones((side, side))
+    padded[inside] = 0.0
+    return cv2.resize(padded, (size, size)) > 0
+
+
+def _whole_pixels(image: Image, box_xywh: ArrayLike, factor: float) -> tuple[int, tuple[slice, ...], tuple[slice, ...]]:
+    """Side of the published region, and what is visible of it: rows and columns of the frame, and of the region."""
+    middle_x, middle_y, side = _square(box_xywh, factor)
+    seen, inside = [], []
+    for middle, extent in ((middle_y, image.shape[0]), (middle_x, image.shape[1])):
+        low = round(middle - side * 0.5)
+        high = low + side - max(low + side - extent + 1, 0)
+        first = max(low, 0)
+        seen.append(slice(first, max(high, first)))
+        inside.append(slice(first - low, max(high, first) - low))
+    return side, tuple(seen), tuple(inside)
+
+
+def letterbox_published(image: Image, size: int) -> Image:
+    """Return the whole frame in a square as UVLTrack's code does: a bilinear resize to whole pixels, black around.
+
+    As there, boxes are mapped back by ``letterbox``, in which neither side is rounded.
+    """
+    height, width = image.shape[:2]
+    short = max(1, int(size * min(width, height) / max(width, height)))
+    shape = (size, short) if width > height else (short, size)
+    square = np.zeros((size, size, 3), dtype=np.uint8)
+    left, top = ((size - side + 1) // 2 for side in shape)
+    square[top : top + shape[1], left : left + shape[0]] = cv2.resize(image, shape)
+    return square
 
 
 def _reduce(image: Image, crop: Crop) -> tuple[Image, NDArray[np.float64]] | None:

@@ -1,6 +1,8 @@
-"""One frame for all targets: crops, one batched pass of the network, post-processing, new states.
+"""One frame for all targets: crops, a pass of the network for each, post-processing, new states.
 
-States are immutable: a step returns new ones and changes nothing.
+States are immutable: a step returns new ones and changes nothing. A target's pass has no part of another one,
+not even the size of a batch, on which the last bits of a sum depend: companions cannot change its boxes. (On a
+CPU a batch is no faster than its parts.)
 """
 
 from __future__ import annotations
@@ -29,7 +31,17 @@ from vltrack.core.types import (
     xywh_to_cxcywh,
 )
 from vltrack.models.base import BoxedCrop, Memory, Prediction, Text, TrackerBase
-from vltrack.prep.crops import Crop, cut, cut_published, images_to_tensor, letterbox, mean_color, region_for
+from vltrack.prep.crops import (
+    Crop,
+    cut,
+    cut_published,
+    images_to_tensor,
+    letterbox,
+    letterbox_published,
+    mean_color,
+    padded_published,
+    region_for,
+)
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.postprocess import APART, RIVAL_SCORE, Choice, Maps, Policy, choose, has_rival, smooth_size
@@ -60,6 +72,8 @@ class State:
         lost_for: frames since the target was last seen.
         age: frames since the start.
         updated: age at the last update of the memory.
+        predicted: the last box as the network predicted it, cx, cy, w, h in units of the search region.
+        best: with ``refresh_best``, score, prediction and box (1, 4) of the best frame since that update.
         tile: number of the region at which the next search of the whole frame begins.
         past: (H, 4) the last boxes, oldest first, xywh in frame pixels; H is the model's ``history``.
         claim: probability that the start was on what was meant; 1 unless the grounder found it.
@@ -81,6 +95,17 @@ class State:
     text: str | None = None
     asked: int = 0
     pause: int = 0
+    predicted: Box | None = None
+    best: tuple[float, Prediction, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A region of the frame, its image, and the mask of what is outside, for trackers with ``mask_padding``."""
+
+    region: Crop
+    image: Image
+    padded: NDArray[np.bool_] | None
 
 
 class Engine:
@@ -177,35 +202,49 @@ class Engine:
     def _ground(self, image: Image, text: Text) -> tuple[Box, float]:
         """Locate the target in the whole frame from its text: the box and its score."""
         height, width = image.shape[:2]
-        scene = letterbox(width, height, self.model.search_size)
-        border = (0.0, 0.0, 0.0) if self.policy.published_crops else None
-        maps = _maps(self.model.ground(self._tensor([cut(image, scene, border)]), text), 0)
-        usable = _in_frame(scene.to_frame(_crop_xywh(maps.boxes, scene)), width, height)
-        maps = maps.only(usable)
+        published, size = self.policy.published_crops, self.model.search_size
+        scene = letterbox(width, height, size)
+        picture = letterbox_published(image, size) if published else cut(image, scene)
+        maps = _maps(self.model.ground(self._tensor(picture), text))
+        if not published:
+            maps = maps.only(_in_frame(scene.to_frame(_crop_xywh(maps.boxes, scene)), width, height))
         choice = choose(maps, None, self.policy, window=0)
-        if choice is None:
+        box = None if choice is None else scene.to_frame(_crop_xywh(choice.box, scene))
+        if choice is None or box is None or not _in_frame(box, width, height):
             raise GroundingFailed("The text gave no usable box in the first frame.", hint="Give a box, or both.")
-        return clip_xywh(scene.to_frame(_crop_xywh(choice.box, scene)), width, height), choice.score
+        # Published code goes on from the box as it is.
+        return box if published else clip_xywh(box, width, height), choice.score
 
     # -- crops ------------------------------------------------------------------------------------
 
-    def _search(self, image: Image, border: Color, box: Box, grown: float = 1.0) -> tuple[Crop, Image]:
+    def _search(self, image: Image, border: Color, box: Box, grown: float = 1.0) -> View:
         return self._view(image, border, box, self.model.search_factor * grown, self.model.search_size)
 
-    def _view(self, image: Image, border: Color, box: Box, factor: float, size: int) -> tuple[Crop, Image]:
+    def _view(self, image: Image, border: Color, box: Box, factor: float, size: int) -> View:
         """The region around a box, and its image."""
-        region = region_for(box, factor, size)
-        if self.policy.published_crops:
-            return region, cut_published(image, box, factor, size)
-        return region, cut(image, region, border)
+        if not self.policy.published_crops:
+            region = region_for(box, factor, size)
+            return View(region=region, image=cut(image, region, border), padded=None)
+        return View(
+            region=region_for(box, factor, size, least=1.0),
+            image=cut_published(image, box, factor, size),
+            padded=padded_published(image, box, factor, size) if self.model.mask_padding else None,
+        )
 
-    def _tensor(self, crops: list[Image]) -> Tensor:
-        return images_to_tensor(crops, self.model.pixel_mean, self.model.pixel_std).to(self.device)
+    def _tensor(self, crop: Image) -> Tensor:
+        return images_to_tensor([crop], self.model.pixel_mean, self.model.pixel_std).to(self.device)
+
+    def _mask(self, view: View) -> Tensor | None:
+        return None if view.padded is None else torch.from_numpy(view.padded)[None].to(self.device)
 
     def _boxed(self, image: Image, border: Color, box: Box, factor: float, size: int) -> BoxedCrop:
         """The region around a box with the box in it, as tensors."""
-        region, crop = self._view(image, border, box, factor, size)
-        return BoxedCrop(image_B3SS=self._tensor([crop]), box_B4=self._unit_boxes(box[None], region))
+        view = self._view(image, border, box, factor, size)
+        return BoxedCrop(
+            image_B3SS=self._tensor(view.image),
+            box_B4=self._unit_boxes(box[None], view.region),
+            padded_BSS=self._mask(view),
+        )
 
     def _unit_boxes(self, boxes_xywh: Box, crop: Crop) -> Tensor:
         """(N, 4) xywh in frame pixels -> (N, 4) cx, cy, w, h in units of the crop."""
@@ -216,17 +255,17 @@ class Engine:
 
     @torch.inference_mode()
     def step(self, image: Image, states: Sequence[State]) -> list[State]:
-        """New states of all targets after one frame; the crops of all go through the network in one batch."""
+        """New states of all targets after one frame."""
         height, width = image.shape[:2]
         states = [self._rescaled(s, (width, height)) for s in states]
         border = mean_color(image)
         searches = [self._search(image, border, s.box, self._grown(s)) for s in states]
-        seen = self._locate(searches, [s.memory for s in states], [s.past for s in states])
-        maps = [_maps(seen, i) for i in range(len(states))]
-        placed = [self._postprocess(s, region, m) for s, (region, _), m in zip(states, searches, maps, strict=True)]
+        seen = [self._locate(view, s.memory, s.past) for view, s in zip(searches, states, strict=True)]
+        maps = [_maps(one) for one in seen]
+        placed = [self._postprocess(s, v.region, m) for s, v, m in zip(states, searches, maps, strict=True)]
         ranked = self._ask(image, placed, maps)
         after = []
-        for i, (found, (region, _)) in enumerate(zip(placed, searches, strict=True)):
+        for i, (found, view) in enumerate(zip(placed, searches, strict=True)):
             doubted = False
             if i in ranked:
                 others = [s.box for j, s in enumerate(placed) if j != i and s.status is Status.OK]
@@ -234,7 +273,7 @@ class Engine:
             elif found.text is None or self._doubtful_start(found):
                 found = self._search_again(image, border, found)
             found = replace(found, past=np.concatenate([found.past, found.box[None]])[1:])
-            after.append(found if doubted else self._update_memory(image, border, found, region, seen, i))
+            after.append(found if doubted else self._update_memory(image, border, found, view.region, seen[i]))
         return after
 
     def _rescaled(self, state: State, frame_size: tuple[int, int]) -> State:
@@ -246,15 +285,11 @@ class Engine:
         box = self._inside(state.box * scale, frame_size)
         return replace(state, box=box, frame_size=frame_size, past=state.past * scale)
 
-    def _locate(
-        self, searches: Sequence[tuple[Crop, Image]], memories: Sequence[Memory], pasts: Sequence[Box]
-    ) -> Prediction:
-        """Run the network on search regions in one batch; ``pasts`` are (H, 4) former boxes per region."""
-        past = None
-        if self.model.history:
-            past = torch.stack([self._unit_boxes(p, r) for p, (r, _) in zip(pasts, searches, strict=True)])
-        crops = self._tensor([crop for _, crop in searches])
-        return self.model.locate(crops, _batched(memories), past)
+    def _locate(self, view: View, memory: Memory, past: Box) -> Prediction:
+        """Run the network on a search region; ``past`` are the (H, 4) former boxes."""
+        past_1H4 = self._unit_boxes(past, view.region)[None] if self.model.history else None
+        mask = {} if view.padded is None else {"padded_BSS": self._mask(view)}
+        return self.model.locate(self._tensor(view.image), memory, past_1H4, **mask)
 
     def _grown(self, state: State) -> float:
         # In logarithms: the power overflows once a target has been lost for long enough.
@@ -269,7 +304,7 @@ class Engine:
         if choice is None:
             return replace(state, age=age, score=0.0, status=Status.INVALID, lost_for=state.lost_for + 1)
         box = self._placed(state, region, choice)
-        state = replace(state, age=age, score=choice.score)
+        state = replace(state, age=age, score=choice.score, predicted=choice.box)
         if choice.score >= policy.lost_below:
             return replace(state, box=box, status=Status.OK, lost_for=0)
         if choice.score < policy.hold_below:
@@ -322,12 +357,11 @@ class Engine:
 
         ``only_there`` leaves out boxes that do not overlap the place itself.
         """
-        searches = [self._search(image, border, place) for place in places]
-        pasts = [np.tile(place, (self.model.history, 1)) for place in places]
-        seen = self._locate(searches, [state.memory] * len(places), pasts)
         found = []
-        for i, (place, (region, _)) in enumerate(zip(places, searches, strict=True)):
-            maps = _maps(seen, i)
+        for place in places:
+            view = self._search(image, border, place)
+            region, past = view.region, np.tile(place, (self.model.history, 1))
+            maps = _maps(self._locate(view, state.memory, past))
             there = xywh_to_cxcywh(region.to_crop(place)) / region.size
             if only_there:
                 maps = maps.only(maps.overlap(there) > SAME_OBJECT)
@@ -402,9 +436,9 @@ class Engine:
 
     # -- memory -----------------------------------------------------------------------------------
 
-    def _update_memory(
-        self, image: Image, border: Color, state: State, region: Crop, seen: Prediction, index: int
-    ) -> State:
+    def _update_memory(self, image: Image, border: Color, state: State, region: Crop, seen: Prediction) -> State:
+        if self.policy.refresh_by_number:
+            return self._update_by_number(image, border, state, region, seen)
         policy = self.policy
         due = policy.refresh_every and state.age - state.updated >= policy.refresh_every
         if not due or state.status != Status.OK or state.score < policy.refresh_above:
@@ -412,10 +446,30 @@ class Engine:
         in_region = self._unit_boxes(state.box[None], region)
         if bool((in_region[0, :2] < 0).any()) or bool((in_region[0, :2] > 1).any()):
             return state  # found elsewhere in this frame: these tokens do not show the target
-        template, model = None, self.model
+        return self._updated(image, border, state, seen, in_region)
+
+    def _update_by_number(self, image: Image, border: Color, state: State, region: Crop, seen: Prediction) -> State:
+        """As STARK and UVLTrack do: at every so many frames, whenever the last update was."""
+        policy, raw = self.policy, state.predicted
+        if not policy.refresh_every or state.status is Status.INVALID or raw is None:
+            return state
+        score, box_B4 = state.score, self._unit_boxes(state.box[None], region)
+        if policy.refresh_best:
+            if state.best is None or score > state.best[0]:
+                state = replace(
+                    state, best=(score, seen, torch.from_numpy(raw.astype(np.float32))[None].to(self.device))
+                )
+            score, seen, box_B4 = state.best
+        if state.age % policy.refresh_every or score <= policy.refresh_above:
+            return state
+        return replace(self._updated(image, border, state, seen, box_B4), best=None)
+
+    def _updated(self, image: Image, border: Color, state: State, seen: Prediction, box_B4: Tensor) -> State:
+        """The state with new memory from a prediction and the target's box in its search region."""
+        policy, template, model = self.policy, None, self.model
         if policy.refresh_template:
             template = self._boxed(image, border, state.box, model.template_factor, model.template_size)
-        memory = model.update_template(state.memory, seen.index_select([index]), in_region, template)
+        memory = model.update_template(state.memory, seen, box_B4, template)
         return replace(state, memory=memory, updated=state.age)
 
 
@@ -423,9 +477,9 @@ def _crop_xywh(box_cxcywh: Box, crop: Crop) -> Box:
     return cxcywh_to_xywh(np.asarray(box_cxcywh)) * crop.size
 
 
-def _maps(seen: Prediction, index: int) -> Maps:
+def _maps(seen: Prediction) -> Maps:
     center, presence, boxes = (
-        t[index].cpu().double().numpy() for t in (seen.center_BSS, seen.presence_BSS, seen.boxes_BSS4)
+        t[0].cpu().double().numpy() for t in (seen.center_BSS, seen.presence_BSS, seen.boxes_BSS4)
     )
     return Maps(center=center, presence=presence, boxes=boxes)
 
@@ -452,13 +506,6 @@ def _left_by(others: Sequence[Box], state: State, candidates: Sequence[Candidate
         for c in candidates
         if not _apart(c.box, state.box) or not any(iou_xywh(c.box, box) > SAME_OBJECT for box in others)
     ]
-
-
-def _batched(memories: Sequence[Memory]) -> Memory:
-    if len(memories) == 1:
-        return memories[0]
-    longest = max(m.text.valid_BL.shape[1] for m in memories)
-    return type(memories[0]).cat([replace(m, text=m.text.padded(longest)) for m in memories])
 
 
 def _tiles(state: State, factor: float) -> list[Box]:

@@ -42,6 +42,10 @@ class Policy:
         refresh_every: frames between updates of the memory; 0 never updates (``update_interval``).
         refresh_above: score that an update of the memory needs (``update_threshold``).
         refresh_template: whether an update takes a new recent template too, together with new prompts.
+        refresh_by_number: updates fall on the frame numbers that are multiples of ``refresh_every``, whenever the
+            last one was, as in STARK and UVLTrack.
+        refresh_best: with it, prompts come from the best-scoring frame since the last update, and from its box as
+            the network predicted it, as in UVLTrack.
         visible_above: a target scoring below this is reported as not visible.
         lost_below: below this score the target counts as lost: its size is held, the search region grows.
         hold_below: below this score its place is held too.
@@ -56,7 +60,8 @@ class Policy:
         own_grounding: a target given by text alone is found by the network itself, as its paper does it, not by
             the grounder.
         published_crops: crops of whole pixels, black beyond the frame, and boxes cut to it, to the letter of
-            the code that the published trackers share (see ``prep.crops.cut_published``).
+            the code that the published trackers share (see ``prep.crops.cut_published``); a start by words as
+            UVLTrack's (``letterbox_published``), from the box that it finds, uncut.
 
     Raises:
         ConfigError: an option out of range.
@@ -78,6 +83,8 @@ class Policy:
     refresh_every: int = 10
     refresh_above: float = 0.5
     refresh_template: bool = True
+    refresh_by_number: bool = False
+    refresh_best: bool = False
     visible_above: float = 0.3
     lost_below: float = 0.3
     hold_below: float = 0.1
