@@ -217,7 +217,7 @@ def _newest(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
             lost = counted(steps[0] - step, "step")
             log.warning("%s The one of step %d is used; lost: %s.", " ".join(problems), step, lost)
         return found
-    if damaged is not None:
+    if damaged is not None or len(problems) > 1:  # a kill leaves one checkpoint at most without its record
         raise CheckpointCorrupt(" ".join(problems), hint="Start a new run.") from damaged
     return None
 

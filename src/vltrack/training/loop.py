@@ -33,8 +33,16 @@ from vltrack.training.data import Batch, loader, open_data, prepare_data, step_s
 from vltrack.training.init import freezing, starting_model
 from vltrack.training.losses import PairObjective
 from vltrack.training.monitor import Monitor
-from vltrack.training.optimizer import freeze_bn_stats, make_optimizer, schedule
-from vltrack.training.processes import STOPS, DistributedContext, StopRequest, join_job, locked, process_device
+from vltrack.training.optimizer import freeze_bn_stats, make_optimizer, running_stats, schedule
+from vltrack.training.processes import (
+    STOPS,
+    DistributedContext,
+    StopRequest,
+    check_lock,
+    join_job,
+    locked,
+    process_device,
+)
 from vltrack.training.recipes import TrainConfig, to_dict
 from vltrack.training.rollout import ClipObjective
 from vltrack.training.sources import Source
@@ -250,6 +258,7 @@ class _Loop:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
         select = bool(torch.rand((), generator=generator) < config.select_share)
         state.optimizer.zero_grad(set_to_none=True)
+        before = running_stats(state.model)
         terms: dict[str, Tensor] = {}
         for part in range(config.accumulate):
             asked = time.monotonic()
@@ -266,6 +275,8 @@ class _Loop:
             state.optimizer.step()
             self._update_average()
         else:
+            for buffer, value in before:
+                buffer.copy_(value)
             self._skip_step()
         return {k: float(v) for k, v in terms.items()}
 
@@ -355,6 +366,7 @@ class _Loop:
 
     def _save(self) -> None:
         if self.monitor is not None:
+            check_lock(self.out)
             self.monitor.flush()
             save_state(self.out, self.state, self.config)
         if self.context.world > 1:
@@ -401,7 +413,15 @@ def _check_folder(config: TrainConfig, out: Path, *, resume: bool) -> None:
         raise StateError(f"{out} holds no run to resume.", hint="Leave --resume out.")
     if resume:
         old, new = read_config(path), json.loads(json.dumps(to_dict(config)))
+        old, new = _flat(old), _flat(new)
         changed = sorted(k for k in new if new[k] != old.get(k) and k not in _FREELY_CHANGED)
         if changed:
             values = ", ".join(f"{key} ({old.get(key)}, now {new[key]})" for key in changed)
             raise StateError(f"{out} was started with other values of {values}.", hint="Use another --out.")
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings by their names on the command line: ``pairs.twin_share``."""
+    groups = {key: value for key, value in values.items() if isinstance(value, dict)}
+    inner = {f"{key}.{name}": value for key, group in groups.items() for name, value in group.items()}
+    return {key: value for key, value in values.items() if key not in groups} | inner

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vltrack.training.recipes import TrainConfig
 
@@ -36,6 +36,12 @@ def schedule(config: TrainConfig, step: int) -> float:
         return 1.0 if step < config.rate_drop_at * config.steps else 0.1
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
     return config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def running_stats(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The running statistics of batch norms that a step changes, and copies of them."""
+    norms = (m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.training)
+    return [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
 
 
 def freeze_bn_stats(model: nn.Module) -> None:

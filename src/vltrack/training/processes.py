@@ -33,7 +33,7 @@ from vltrack.core.rank import global_rank, launched
 from vltrack.core.threads import wait_passively
 from vltrack.nn.device import choose_device
 
-OWNER = ".lock.json"
+LOCK, OWNER = ".lock", ".lock.json"
 """Process, host and start of the run that is at work in a folder."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
 _PREPARE = timedelta(days=1)
@@ -166,7 +166,7 @@ def locked(out: Path) -> Iterator[bool]:
     Raises:
         StateError: another process trains there. ResourceError: the folder cannot be made or written.
     """
-    lock, owner = FileLock(out / ".lock", fallback_to_soft=False), out / OWNER
+    lock, owner = FileLock(out / LOCK, fallback_to_soft=False), out / OWNER
     try:
         out.mkdir(parents=True, exist_ok=True)
         killed = Path(lock.lock_file).exists()
@@ -191,6 +191,14 @@ def locked(out: Path) -> Iterator[bool]:
         lock.release()
         with suppress(OSError):  # it is not empty
             out.rmdir()
+
+
+def check_lock(out: Path) -> None:
+    """Raise ``StateError`` if somebody removed the lock of ``locked``, or the folder: another run may have begun."""
+    if not (out / LOCK).exists():
+        raise StateError(
+            f"{out / LOCK} was removed while this run was at work.", hint="Continue it with --resume, if it is alone."
+        )
 
 
 def _about(owner: Path) -> str:
