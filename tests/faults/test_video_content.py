@@ -389,6 +389,31 @@ def test_samples_of_32_bits_are_named(tmp_path: Path, kind: type[np.generic]) ->
         open_source(tmp_path / "a.tif")
 
 
+@pytest.mark.fault("V14")
+def test_tags_that_are_not_right_are_no_damage(tmp_path: Path) -> None:
+    """Cameras and scanners write dates without an end, tags out of order, odd versions; the pixels are whole."""
+    image = numbered_image(20, 60, 40)
+    jpeg, png = (cv2.imencode(suffix, image)[1].tobytes() for suffix in (".jpg", ".png"))
+    chunks = {
+        kind: struct.pack(">I", 1) + kind + b"\1" + struct.pack(">I", zlib.crc32(kind + b"\1"))
+        for kind in (b"pHYs", b"tIME")
+    }
+    rows = struct.pack("<HHII", 278, 4, 1, 40)
+    files = {
+        "1.jpg": jpeg.replace(b"JFIF\0\1\1", b"JFIF\0\2\1"),
+        "2.jpg": _with_exif(".jpg", image[..., ::-1], 9),
+        "3.jpg": jpeg[:2] + b"\xff\xe1\0\x10Exif\0\0" + bytes([0x99] * 8) + jpeg[2:],
+        "4.png": png[:33] + chunks[b"pHYs"] + png[33:],
+        "5.png": png[:33] + chunks[b"tIME"] + png[33:],
+        "6.tif": tiff([image[..., 0]]).replace(rows, struct.pack("<HHI4s", 306, 2, 4, b"2020")),
+    }
+    assert files["6.tif"] != tiff([image[..., 0]])
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    _, frames = _read(tmp_path)
+    assert _numbers(frames) == [20] * 6
+
+
 def _animated(path: Path, images: list[NDArray[np.uint8]]) -> Path:
     if path.suffix in (".tif", ".tiff"):
         path.write_bytes(tiff([image[..., 0] for image in images], big=path.suffix == ".tiff"))

@@ -18,10 +18,10 @@ from vltrack.core.types import Image
 from vltrack.video.decoder_main import StderrLog, forbid_new_descriptors
 from vltrack.video.ipc import IpcServer
 
-# Messages about color profiles, text chunks or a few bytes of padding before the end marker (many webcams
-# write them) do not concern pixels.
+# Messages about chunks of a PNG that are not its pixels (their names begin in lower case), tags of a TIFF, or a few
+# bytes of padding before the end marker of a JPEG (many webcams write them) do not concern pixels.
 _HARMLESS = re.compile(
-    r"iCCP|sRGB|gAMA|cHRM|tEXt|zTXt|iTXt|eXIf|bKGD|Unknown field|unknown field"
+    r"libpng warning: [a-z][A-Za-z]{3}: |(?:TIFFFetch\w+|TIFFReadDirectory\w*|_TIFFVSetField): |unknown JFIF revision"
     r"|Corrupt JPEG data: [1-4] extraneous bytes before marker 0xd9"
 )
 
@@ -59,7 +59,7 @@ def serve_images(server: IpcServer, *, sequence: bool = False) -> None:
             image = None
         lines = [line for line in log.take().strip().splitlines() if line.strip()]
         if image is None or not all(map(_HARMLESS.search, lines)):
-            reason = _LOG_PREFIX.sub("", lines[0])[:200] if lines else "not decodable"
+            reason = _LOG_PREFIX.sub("", lines[0]).split(": OpenCV(")[0][:200] if lines else "not decodable"
             server.send("gap", reason=reason)
             continue
         if image.dtype == np.uint16:
