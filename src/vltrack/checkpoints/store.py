@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import hashlib
 import json
 import math
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -36,7 +35,7 @@ from vltrack.core.errors import (
     TokenizerMismatch,
     UsageError,
 )
-from vltrack.core.files import atomic_path
+from vltrack.core.files import atomic_path, remove_leftovers
 from vltrack.models import MODELS, ModelCard, build, config_of
 from vltrack.models.grounder import Grounder, GrounderConfig
 
@@ -76,7 +75,9 @@ def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any
         raise UsageError(f"Weights must end in .safetensors: {path.name}.")
     tensors = {k: _stored(v, half) for k, v in model.state_dict().items()}
     _check_finite(tensors, path)
-    _remove_leftovers(path)
+    with suppress(OSError):  # the folder is missing, which is reported below
+        remove_leftovers(path)
+        remove_leftovers(path.with_suffix(".json"))
     record = {
         "format": FORMAT,
         "tracker": tracker,
@@ -119,13 +120,6 @@ def _write(tensors: dict[str, Tensor], path: Path, card: str) -> str:
 
 def _bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove partial files of killed runs that are over an hour old; younger ones may belong to another run."""
-    for part in path.parent.glob(f".{glob.escape(path.stem[:40])}.*.part.*"):
-        if time.time() - part.stat().st_mtime > 3600:
-            part.unlink(missing_ok=True)
 
 
 def load(name_or_path: str | Path, *, start: bool = False) -> tuple[Any, dict[str, Any]]:

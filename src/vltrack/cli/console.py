@@ -100,9 +100,10 @@ class Output(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write as a text stream does."""
+        written = len(text)
         with self._errors():
-            return super().write(text)
-        return len(text)
+            written = super().write(text)
+        return written
 
     def flush(self) -> None:
         """Flush as a text stream does."""

@@ -130,7 +130,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files that killed writers of ``path`` have left; those of living ones are locked."""
-    pattern = re.compile(re.escape(f".{path.stem[:40]}.") + r"[a-z0-9_]{8}" + re.escape(f".part{path.suffix}"))
+    pattern = re.compile(re.escape(f".{path.stem[:40]}.") + r"[a-z0-9_]{8}" + re.escape(f".part{path.suffix[:16]}"))
     for name in filter(pattern.fullmatch, os.listdir(path.parent)):
         with suppress(OSError), (path.parent / name).open("r+b") as file:
             if lock_file(file.fileno()):
