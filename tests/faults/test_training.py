@@ -25,6 +25,7 @@ import pytest
 import torch
 from torch import nn
 
+import vltrack
 from small_training import Dying, Noise, image_folder, random_sample, short, steps_of, tensors_of, train, use_toy
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, Diverged, ResourceError, StateError
 from vltrack.training import checkpoint, launch, loop
@@ -457,6 +458,8 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path: Path, monkeypatch: pyte
             train(short(), tmp_path / "run", resume=True)
         assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in str(refused.value)
         found.append(refused.value.exit_code)
+        with pytest.raises(StateError, match="Another process"):  # also without resume, before it touches a file
+            vltrack.train("litetrack", data=tmp_path, out=tmp_path / "run")
 
     break_at(monkeypatch, 1, again)
     train(short(steps=2), tmp_path / "run")

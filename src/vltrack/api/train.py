@@ -115,6 +115,10 @@ def train(
     if global_rank():  # of a job of torchrun: that of rank 0 checks, writes and prints
         reporter = QUIET
     elif not resume and not _only_init(out):
+        if (out / ".lock").exists():
+            from vltrack.training.processes import check_idle
+
+            check_idle(out)
         check_empty(out, hint="Pass resume (--resume) to continue, or choose another folder (--out).")
     if name == "grounder":
         if part is not None:

@@ -176,9 +176,7 @@ def locked(out: Path) -> Iterator[bool]:
         for unfinished in out.glob(".*.part*"):
             unfinished.unlink()
     except Timeout as error:
-        raise StateError(
-            f"Another process trains in {out}{_about(owner)}.", hint="Wait for it, or use another --out."
-        ) from error
+        raise _occupied(out) from error
     except OSError as error:
         lock.release()
         raise as_resource_error(error, out) from error
@@ -193,6 +191,17 @@ def locked(out: Path) -> Iterator[bool]:
             out.rmdir()
 
 
+def check_idle(out: Path) -> None:
+    """Raise ``StateError`` if another process trains in the folder, which holds a lock file."""
+    try:
+        with FileLock(out / LOCK, fallback_to_soft=False, blocking=False):
+            pass
+    except Timeout as error:
+        raise _occupied(out) from error
+    except OSError as error:
+        raise as_resource_error(error, out) from error
+
+
 def check_lock(out: Path) -> None:
     """Raise ``StateError`` if somebody removed the lock of ``locked``, or the folder: another run may have begun."""
     if not (out / LOCK).exists():
@@ -201,12 +210,13 @@ def check_lock(out: Path) -> None:
         )
 
 
-def _about(owner: Path) -> str:
+def _occupied(out: Path) -> StateError:
     try:
-        about = json.loads(owner.read_text())
-        return f": process {about['pid']} on {about['host']}, since {about['since']}"
+        about = json.loads((out / OWNER).read_text())
+        who = f": process {about['pid']} on {about['host']}, since {about['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        who = ""
+    return StateError(f"Another process trains in {out}{who}.", hint="Wait for it, or use another --out.")
 
 
 # -- several processes on this machine --------------------------------------------------------------------------
