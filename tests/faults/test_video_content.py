@@ -200,6 +200,21 @@ def test_exif_of_frames_is_applied_per_frame(tmp_path: Path, suffix: str, name: 
         assert np.abs(frame.image.astype(int) - wanted).mean() < 8
 
 
+@pytest.mark.fault("V11")
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_gain_map_of_a_photo_is_no_frame(tmp_path: Path, order: str) -> None:
+    """Phones append further images to a JPEG and list them in its multi-picture segment."""
+    photo, other = (cv2.imencode(".jpg", _quarters(w, h))[1].tobytes() for w, h in ((64, 48), (32, 24)))
+    segment = b"MPF\0" + (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 3)
+    segment += struct.pack(order + "HHI4s", 0xB000, 7, 4, b"0100") + struct.pack(order + "HHII", 0xB001, 4, 1, 3)
+    segment += struct.pack(order + "HHII", 0xB002, 7, 48, 50) + bytes(52)
+    photo = photo[:2] + b"\xff\xe2" + struct.pack(">H", len(segment) + 2) + segment + photo[2:] + other * 2
+    (tmp_path / "photos").write_bytes(photo * 3)
+    _, frames = _read(tmp_path / "photos")
+    assert [frame.image.shape for frame in frames if frame.image is not None] == [(48, 64, 3)] * 3
+    assert [frame.seconds for frame in frames] == [0, pytest.approx(0.04), pytest.approx(0.08)]
+
+
 @pytest.mark.fault("V12")
 def test_pixels_that_are_not_square_are_reported_not_scaled(tmp_path: Path) -> None:
     wide = Fraction(16, 11)

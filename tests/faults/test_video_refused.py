@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -31,6 +32,8 @@ from vltrack.core.errors import (
 )
 from vltrack.video import client
 from vltrack.video.client import StreamSource
+from vltrack.video.decode import _video_stream
+from vltrack.video.ipc import MediaError
 from vltrack.video.source import Limits, open_source
 
 
@@ -223,6 +226,15 @@ def _sound(path: Path, cover: bool) -> Path:
 @pytest.mark.parametrize("cover", [False, True])
 def test_sound_and_cover_images_are_not_a_video(tmp_path: Path, cover: bool) -> None:
     refused(VideoNoStream, _sound(tmp_path / ("a.m4a" if cover else "a.wav"), cover))
+
+
+@pytest.mark.fault("V08")
+def test_a_tile_of_an_image_is_not_taken_for_it() -> None:
+    """FFmpeg lists the tiles of a HEIC photo as videos of their own."""
+    tile = SimpleNamespace(disposition=av.stream.Disposition.dependent)
+    with pytest.raises(MediaError, match="in tiles") as caught:
+        _video_stream(SimpleNamespace(streams=SimpleNamespace(video=[tile] * 4)))
+    assert caught.value.code == "VideoUnreadable"
 
 
 @pytest.mark.fault("V09")

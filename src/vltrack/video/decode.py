@@ -33,6 +33,12 @@ _UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
 _BROADCAST = frozenset({"mpegts", "mpeg"})
 _SINGLE_THREAD_PIXELS = 1920 * 1088
 _FULL_RANGE = 2
+# Streams of JPEG files, and where such a file says how many it holds (CIPA DC-007): the first is the photo, the others
+# are its gain map, its preview or another view.
+_JPEG_STREAMS = frozenset({"jpeg_pipe", "mjpeg"})
+_MPF = re.compile(
+    rb"MPF\0(?:II\*\0.{4,99}?\x01\xb0\x04\0\x01\0\0\0(.{4})|MM\0\*.{4,99}?\xb0\x01\0\x04\0\0\0\x01(.{4}))", re.DOTALL
+)
 # Codecs whose frames are image files, each with an EXIF orientation of its own.
 _IMAGE_CODECS = frozenset({"mjpeg", "mjpegb", "png", "apng", "tiff", "webp"})
 # Matrices that libswscale converts (ITU-T H.273): GBR, BT.709, unspecified, FCC, BT.601 (two), SMPTE 240M, BT.2020.
@@ -129,7 +135,11 @@ def _index_is_missing(file: MediaFile) -> bool:
 
 
 def _video_stream(container: Any) -> Any:
-    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    kinds = av.stream.Disposition
+    tiles = [s for s in container.streams.video if s.disposition & kinds.dependent]
+    moving = [s for s in container.streams.video if not s.disposition & kinds.attached_pic and s not in tiles]
+    if tiles and not moving:
+        raise MediaError("VideoUnreadable", "is an image in tiles (HEIC)", "Convert it to JPEG or PNG.")
     if not moving:
         raise MediaError("VideoNoStream", "has no video stream", "Give a video, not a sound file.")
     best = container.streams.best("video")
@@ -163,7 +173,7 @@ class _VideoDecoder:
         self.orientation: Orientation | None = None
         self.shape = (0, 0)
         self.first_stamp = 0.0
-        self.packets = self.decoded = 0
+        self.packets = self.decoded = self.attached = self.moved_up = 0
         self.done = self.cycle = False
         width, height, most = self.context.width, self.context.height, self.job["max_pixels"]
         if width * height > most:
@@ -228,7 +238,8 @@ class _VideoDecoder:
                     if packet.size == 0 and packet.dts is None:
                         return
                     failures = 0
-                    yield packet
+                    if not self._is_attached(packet):
+                        yield packet
                     av.logging.set_libav_level(self.demux_log)
             except MemoryError:
                 raise
@@ -239,6 +250,19 @@ class _VideoDecoder:
                 self.timeline.damaged()
             else:
                 return
+
+    def _is_attached(self, packet: Any) -> bool:
+        """Return whether the packet is an image that belongs to the photo before it; move later ones up."""
+        if self.demuxer not in _JPEG_STREAMS:
+            return False
+        if self.attached:
+            self.attached, self.moved_up = self.attached - 1, self.moved_up + packet.duration
+            return True
+        if found := _MPF.search(bytes(packet)[: 1 << 17]):
+            self.attached = min(99, max(0, int.from_bytes(found[1] or found[2][::-1], "little") - 1))
+        if packet.pts is not None:
+            packet.pts -= self.moved_up
+        return False
 
     def _decode(self, packet: Any) -> None:
         if self.cycle:  # a frame and its side data hold each other; the one before is not needed any more
