@@ -157,12 +157,12 @@ def test_side_files_and_logs_are_passed_over_by_name(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("epoch 12, loss 0.3\n")
     (tmp_path / "AUC.TXT").write_text("63.1\n")
     (tmp_path / "README.txt").write_text("made by me\n")
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "a.txt").write_text("more\n")
+    (tmp_path / "LOGS").mkdir()
+    (tmp_path / "LOGS" / "a.txt").write_text("more\n")
     found = read_third_party(tmp_path)
     assert list(found.boxes) == ["car-1"]
     assert found.seconds["car-1"].tolist() == [0.5] * 3
-    others = {"log.txt", "AUC.TXT", "README.txt", "logs/a.txt"}
+    others = {"log.txt", "AUC.TXT", "README.txt", "LOGS/a.txt"}
     assert set(found.passed_over) == {f"car-1_{side}.txt" for side in sides} | others
     (note,) = rename_results(["car-1"], found).notes
     assert "AUC.TXT" in note
@@ -222,11 +222,13 @@ def test_a_track_is_read_by_its_frame_numbers(tmp_path: Path) -> None:
         Step(box=box, score=0.5, visible=True, index=index, seconds=index / 25)
         for index, box in zip((2, 4, 5), BOXES, strict=True)
     ]
-    Track.from_steps(steps, {"source": "a, b.mp4"}).save(tmp_path / "x.csv")
-    boxes = read_third_party(tmp_path).boxes["x"]
-    assert len(boxes) == 6
-    assert boxes[[2, 4, 5]] == pytest.approx(BOXES, abs=0.005)
-    assert np.isposinf(boxes[[0, 1, 3]]).all()
+    for kind in ("csv", "json"):
+        (tmp_path / kind).mkdir()
+        Track.from_steps(steps, {"source": "a, b.mp4"}).save(tmp_path / kind / f"x.{kind}")
+        boxes = read_third_party(tmp_path / kind).boxes["x"]
+        assert len(boxes) == 6
+        assert boxes[[2, 4, 5]] == pytest.approx(BOXES, abs=0.005)
+        assert np.isposinf(boxes[[0, 1, 3]]).all()
 
 
 @pytest.mark.fault("E18")

@@ -1,6 +1,6 @@
 """Published benchmarks: how many sequences they have, and names where another data set has the same files.
 
-DTB70, TLP and others are laid out as OTB: only the names of the sequences tell them apart.
+DTB70, TLP and others are laid out as OTB: only the names of the sequences differ.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def annotations_of(dataset: Dataset) -> Annotations:
 
 
 def rename_results(names: Collection[str], results: TrackerResults, data: str = "") -> TrackerResults:
-    """Rename results to the ``names`` of the sequences of the data set ``data``; name what is no result of them.
+    """Rename results to the ``names`` of the sequences of the data set ``data``; note the files of no sequence.
 
     Raises ``DataError`` where two match one name, or the file of a sequence cannot be read.
     """

@@ -9,7 +9,7 @@ Accepted are
   frame a row is of, as in the tracks that ``vltrack track`` writes;
 - a zip of any of these (a submission);
 - ``.npz`` with ``names``, ``lens`` and ``boxes`` (all frames one after the other);
-- a folder with one JSON file per sequence in OTB's own form (``[{"res": [[x, y, w, h], ...]}]``).
+- a folder with one JSON file per sequence: a track, or OTB's own form (``[{"res": [[x, y, w, h], ...]}]``).
 
 Other files next to them (scores, logs, what macOS adds to a zip) are passed over; a file that cannot be read is an
 error where it has the name of a sequence.
@@ -28,11 +28,14 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vltrack.core.archives import ZIP_DAMAGE, open_zip, read_member, read_npz
 from vltrack.core.errors import DataError
 from vltrack.core.files import open_limited
 from vltrack.core.json_io import read_json
+from vltrack.core.track import FORMAT as TRACK
+from vltrack.core.track import Track
 from vltrack.core.types import Floats
 from vltrack.datasets.parsing import MAX_BYTES, parse_boxes, parse_table, read_bytes
 from vltrack.metrics.scoring import NO_ROW
@@ -85,12 +88,16 @@ def read_third_party(path: Path) -> TrackerResults:
     if path.is_dir():
         files = [file for depth in ("*", "*/*") for file in path.glob(depth) if _is_table(file) and file.is_file()]
         if files:
-            named = ((file.relative_to(path).as_posix(), read_bytes(file)) for file in sorted(files))
+            named = ((file.relative_to(path).as_posix(), read_bytes(file)) for file in sorted(files, key=_depth))
             return _read_files(name, named, str(path))
         lists = sorted(file for file in path.glob("*.json") if not file.name.startswith("._"))
         if lists:
-            return TrackerResults(tracker=name, boxes={file.stem: _read_otb_json(file) for file in lists})
+            return TrackerResults(tracker=name, boxes={file.stem: _read_json(file) for file in lists})
     raise _no_results(str(path))
+
+
+def _depth(path: Path) -> tuple[int, Path]:
+    return len(path.parts), path
 
 
 _MOST_FRAMES = 1 << 23
@@ -175,15 +182,21 @@ def _read_table(data: bytes, where: str) -> Floats:
     table = parse_boxes(data, where)
     boxes, frames = table.boxes, table.frames
     boxes[table.lost] = np.nan
-    first = 0 if data.startswith(b"# vltrack.track ") else 1
+    first = 0 if data.startswith(f"# {TRACK} ".encode()) else 1
     if frames is None or (first and frames[0] in (0, 1) and frames[-1] - frames[0] + 1 == len(frames)):
         return boxes
     if first and frames[0] > 1:
         said = f"{where}: the frame numbers begin at {frames[0]}, and may count from 0 or from 1."
         raise DataError(said, hint="Write a row for every frame.")
-    frames = frames - min(first, int(frames[0]))
-    if frames[-1] >= _MOST_FRAMES:
+    return _placed(boxes, frames - min(first, int(frames[0])), where)
+
+
+def _placed(boxes: Floats, frames: NDArray[np.int64], where: object) -> Floats:
+    """(N, 4) boxes at their frames, counted from 0."""
+    if len(frames) and frames[-1] >= _MOST_FRAMES:
         raise DataError(f"{where}: frame {frames[-1]:,} is beyond the limit of {_MOST_FRAMES:,}.", hint=_FORMS)
+    if not len(frames):
+        return boxes
     placed = np.full((int(frames[-1]) + 1, 4), NO_ROW)
     placed[frames] = boxes
     return placed
@@ -239,9 +252,13 @@ def _read_npz(path: Path) -> dict[str, Floats]:
     return {key: rows[end - count : end] for key, count, end in zip(keys, lengths, ends, strict=True)}
 
 
-def _read_otb_json(path: Path) -> Floats:
+def _read_json(path: Path) -> Floats:
+    """(N, 4) boxes of OTB's own form, or of a track of ``vltrack track``."""
     data = read_json(path)
     entry = data[0] if isinstance(data, list) and data else data
+    if isinstance(entry, dict) and entry.get("format") == TRACK:
+        track = Track.load(path)
+        return _placed(track.boxes, track.indices, path)
     rows = entry.get("res") if isinstance(entry, dict) else None
     try:
         boxes = np.asarray(rows, dtype=np.float64)
