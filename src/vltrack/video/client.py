@@ -326,7 +326,7 @@ class StreamSource(DecodedSource):
             lost = f"{report.missing} of {found} frames could not be decoded"
             warnings.append(f": {lost} ({report.bad_packets} damaged packets).")
         elif report.bad_packets:
-            warnings.append(f": {report.bad_packets} packets are damaged.")
+            warnings.append(f": damaged packets, or joints of two streams: {report.bad_packets}.")
         if report.damaged:
             warnings.append(f": {report.damaged} of {found} frames show damage.")
         if message.get("lost_track"):
