@@ -108,6 +108,50 @@ def test_a_video_that_will_not_fit_its_disk_is_warned_of_first(tmp_path: Path, m
     assert "a.mp4 may need 21.5 GB, and 1.0 GB are free" in said[0]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tie threads to a core")
+def test_the_bytes_of_a_video_do_not_depend_on_cores_or_time(tmp_path: Path) -> None:
+    images = [np.random.default_rng(number).integers(0, 255, (240, 320, 3), np.uint8) for number in range(25)]
+    first = _written(tmp_path / "a.mp4", images, width=320, height=240).read_bytes()
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # of this thread, and of those that the encoder starts
+    try:
+        second = _written(tmp_path / "b.mp4", images, width=320, height=240).read_bytes()
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert first == second
+
+
+LARGE = """
+import sys, threading, time
+import numpy as np
+from vltrack.video.writer import VideoWriter
+image, peak = np.full((4320, 7680, 3), 90, np.uint8), 0
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+def watch():
+    global peak
+    while True:
+        peak = max(peak, resident())
+        time.sleep(0.005)
+before = resident()
+threading.Thread(target=watch, daemon=True).start()
+with VideoWriter(sys.argv[1], width=7680, height=4320) as writer:
+    for k in range(10):
+        image[400 * k : 400 * k + 300, 100:2000] = 11 * k
+        writer.write(image)
+print((peak - before) / image.nbytes)
+"""
+
+
+@pytest.mark.fault("V16")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_a_video_of_8k_takes_the_memory_of_a_few_frames(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, str(tmp_path / "a.mp4")], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 8  # 20 with the encoder's defaults
+
+
 @pytest.mark.fault("V13")
 def test_another_size_is_fitted(tmp_path: Path) -> None:
     images = [numbered_image(5, width, height) for width, height in ((64, 48), (80, 40), (10, 100))]

@@ -11,6 +11,7 @@ import pytest
 
 from vltrack.core.errors import UsageError
 from vltrack.core.types import Frame
+from vltrack.video import base
 from vltrack.video.base import prefetch
 
 
@@ -39,6 +40,16 @@ class Slow:
 class Cancelable(Slow):
     def cancel(self) -> None:
         self.freed.set()
+
+
+def test_of_large_frames_one_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_AHEAD_BYTES", 11)  # a frame has 12
+    given = []
+    with prefetch(given.append(k) or _frame(k) for k in range(20)) as frames:
+        for frame in frames:
+            time.sleep(0.02)
+            assert len(given) <= frame.index + 2
+    assert len(given) == 20
 
 
 def test_frames_come_in_order_and_completely() -> None:

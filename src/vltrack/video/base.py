@@ -45,6 +45,7 @@ VIDEO_CODECS = _names(
     "ppm pgm rawvideo wrapped_avframe prores dnxhd cfhd ffv1 huffyuv ffvhuff utvideo magicyuv qtrle theora "
     "dvvideo cinepak svq1 svq3 rv10 rv20 rv30 rv40 msvideo1 msrle rpza v210 vvc"
 )
+_AHEAD_BYTES = 64 << 20  # of frames that were read ahead
 _JOIN_S = 0.2  # how long a prefetching thread may take to notice that it was stopped
 
 
@@ -223,7 +224,7 @@ class _End:
 
 @contextmanager
 def prefetch(frames: Iterable[Frame], depth: int = 4) -> Iterator[Iterator[Frame]]:
-    """Iterate ``frames`` in a thread that runs at most ``depth`` frames ahead.
+    """Iterate ``frames`` in a thread that runs at most ``depth`` frames ahead, large ones by fewer.
 
     An exception of the producer is raised where its frame would have come. When the block is left early the
     producer is stopped: at once where it has a ``cancel`` method (every ``FrameSource``); otherwise it is
@@ -241,8 +242,12 @@ def prefetch(frames: Iterable[Frame], depth: int = 4) -> Iterator[Iterator[Frame
         while not stop.is_set():
             with suppress(queue.Full):
                 fetched.put(item, timeout=0.05)
-                return True
-        return False
+                break
+        size = 0 if isinstance(item, _End) or item.image is None else item.image.nbytes
+        del item
+        while fetched.qsize() * size > _AHEAD_BYTES and not stop.wait(0.005):
+            pass
+        return not stop.is_set()
 
     def produce() -> None:
         end = _End()
