@@ -20,11 +20,15 @@ import numpy as np
 import pytest
 import torch
 
+import vltrack
 from model_cases import make, narrow_base, small
 from small_training import short, tensors_of, train, use_toy
 from stub_runs import LOADER, painting, stub_weights, tree
+from vltrack.api import inputs, part
+from vltrack.api import track as job
+from vltrack.api.part import PartFile
 from vltrack.checkpoints import store
-from vltrack.core.errors import ResourceError
+from vltrack.core.errors import ResourceError, UsageError
 from vltrack.core.files import write_text
 from vltrack.core.track import Track
 from vltrack.core.types import Status, Step
@@ -34,6 +38,7 @@ from vltrack.evaluation.summary import write_scores
 from vltrack.evaluation.writing import open_writer
 from vltrack.training.videos import AnnotatedTarget, TargetIndex
 
+sys.path.append(str(Path(__file__).parent / "cli"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -60,15 +65,67 @@ def check_model(folder: Path) -> None:
     assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
 
 
-def save_track(folder: Path, count: int) -> None:
+def steps_of(count: int) -> list[Step]:
     more: dict[str, Any] = {"box": np.array([1.0, 2.0, 30.0, 40.0]), "score": 0.5, "visible": True, "status": Status.OK}
-    track = Track.from_steps([Step(index=index, seconds=index / 30, **more) for index in range(count)], {})
+    return [Step(index=index, seconds=index / 4, **more) for index in range(count)]
+
+
+def save_track(folder: Path, count: int) -> None:
+    track = Track.from_steps(steps_of(count), {})
     for suffix in ("csv", "json"):
         track.save(folder / f"a.{suffix}", overwrite=True)
 
 
 def check_track(folder: Path) -> None:
     assert {len(Track.load(folder / f"a.{suffix}")) for suffix in ("csv", "json")} <= {3, 5}
+
+
+def save_rows(folder: Path) -> None:
+    """Go on with a run of six frames whose state is its last frame, saved after each."""
+    table = folder / "a.csv"
+    if table.exists() and not (folder / "a.part.state").exists():
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vltrack.api.part.SAVE_EVERY", 0)
+        with PartFile([table], __file__, resume=True, overwrite=False) as part:
+            part.check({})
+            done = [step for steps in part.kept.steps.values() for step in steps.values()] if part.kept else []
+            assert done == steps_of(6)[: len(done)]
+            assert not done or part.state_on("cpu") == len(done) - 1
+            for step in steps_of(6)[len(done) :]:
+                part.add({"1": {}}, [], {"1": step}, step.index)
+            Track.from_steps(steps_of(6), {}).save(table, overwrite=True)
+            part.finished = True
+
+
+def check_rows(folder: Path) -> None:
+    save_rows(folder)
+    assert len(Track.load(folder / "a.csv")) == 6
+    with pytest.raises(UsageError, match=r"a\.csv exists"):
+        PartFile([folder / "a.csv"], __file__, resume=False, overwrite=False)
+    assert [path.name for path in folder.iterdir()] == ["a.csv"]
+
+
+def track_rows(folder: Path, *, resume: bool = False) -> None:
+    """Eight frames; the state is saved after each."""
+    from stub_command import StubFollower
+
+    table = folder / "a.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(part, "SAVE_EVERY", 0.0)
+        patch.setattr(job, "_load", lambda *_, **__: StubFollower())
+        patch.setattr(inputs, "check_model", lambda name: name)
+        vltrack.track(inputs.demo_clip()[0], box=(9, 9, 20, 20), end=8, outputs=[table], resume=resume)
+
+
+def check_rows(folder: Path) -> None:
+    if not (folder / "a.csv").exists():
+        track_rows(folder, resume=True)
+    assert [path.name for path in folder.iterdir()] == ["a.csv"]
+    if not (whole := folder.parent / "whole").exists():
+        whole.mkdir()
+        track_rows(whole)
+    assert (folder / "a.csv").read_bytes() == (whole / "a.csv").read_bytes()
 
 
 def planned(folder: Path) -> Any:
@@ -127,6 +184,8 @@ def check_index(folder: Path) -> None:
 WRITERS = {
     "weights": Writer(lambda folder: save_model(folder, 1), lambda folder: save_model(folder, 2), check_model),
     "track": Writer(lambda folder: save_track(folder, 3), lambda folder: save_track(folder, 5), check_track),
+    "rows": Writer(lambda folder: None, save_rows, check_rows),
+    "rows": Writer(lambda folder: None, track_rows, check_rows),
     "results": Writer(lambda folder: None, keep_results, check_results),
     "scores": Writer(
         lambda folder: write_scores(folder, {"auc": 1}),

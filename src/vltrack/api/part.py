@@ -74,9 +74,12 @@ class PartFile:
         try:
             if self.path is not None and self.path.is_file():
                 self._open(self.path)
-                if resume:
+                if not self._state_path.exists():  # killed before the first state, or while both were removed
+                    self.path.unlink()
+                    self._close()
+                elif resume:
                     self.kept = self._read(self.path)
-                elif not overwrite and self._state_path.exists():
+                elif not overwrite:
                     raise UsageError(
                         f"{printable(self.path)} holds the rows of a run that was not finished.",
                         hint=f"Continue it with resume (--resume). {START_OVER}",
@@ -168,7 +171,7 @@ class PartFile:
         write_bytes(self._state_path, pack({**head, "frame": frame, "rows": rows, "state": state}))
         self._last, self._saved_at = None, time.monotonic()
 
-    def _read(self, path: Path) -> Kept | None:
+    def _read(self, path: Path) -> Kept:
         """What is left, up to the state: later rows will be tracked again."""
         from vltrack.tracking.saved import unpack
 
@@ -176,8 +179,6 @@ class PartFile:
             record = unpack(read_limited(self._state_path, MAX_FILE_BYTES))
             steps = self._read_rows(record["rows"], {safe_cell(name): name for name in record["metas"]})
             return Kept(steps=steps, **{key: record[key] for key in ("settings", "metas", "warnings", "frame")})
-        except FileNotFoundError:
-            return None  # killed before the first state
         except (OSError, ValueError, TypeError, KeyError, DataError) as error:
             raise StateError(f"{printable(path)} cannot be resumed: {error}.", hint=START_OVER) from error
 
