@@ -357,8 +357,8 @@ def model_lines(rows: Sequence[Summary]) -> Iterator[str]:
             yield from textwrap.wrap(row[head], width, initial_indent=f"  {head:<8}", subsequent_indent=" " * 10)
     cells = [["accuracy in %", "start", "data", "", "by", "source"]]
     for one in (figure for row in rows for figure in row["figures"]):
-        values = " ".join(f"{name} {value:.1f}" for name, value in one["values"].items())
-        cells.append([one["model"], one["from"], one["data"], values, one["by"], one["source"]])
+        shown = " ".join(f"{name} {value:.1f}" for name, value in one["values"].items())
+        cells.append([one["model"], one["from"], one["data"], shown, one["by"], one["source"]])
     if len(cells) > 1:
         yield ""
         yield from aligned(cells, names=6)

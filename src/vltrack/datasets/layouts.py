@@ -19,7 +19,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from vltrack.datasets.published import DTB70_NAMES, LASOT_CLASSES, LASOT_EXT_CLASSES, OTB100_NAMES
+from vltrack.datasets.published import (
+    DTB70_NAMES,
+    LASOT_CLASSES,
+    LASOT_EXT_CLASSES,
+    OTB100_NAMES,
+    OTB_ALIASES,
+    OTB_PARTS,
+    UAV123_PARTS,
+)
 from vltrack.datasets.published import names_of as _names
 
 Patterns = tuple[str, ...]
@@ -178,31 +186,6 @@ def _span(ends: str, step: int = 1, folder: str = "") -> Span:
     return Span(first=first, last=last, folder=folder)
 
 
-# The authors annotated only a part of these videos. Tiger1 begins at image 6: its boxes come with 349 rows,
-# or with 354, of which the first five do not count.
-_OTB_PARTS = {
-    "BlurCar1": "247-988", "BlurCar3": "3-359", "BlurCar4": "18-397", "David": "300-770", "Diving": "1-215",
-    "Football1": "1-74", "Freeman3": "1-460", "Freeman4": "1-283", "Tiger1": "6-354",
-}  # fmt: skip
-
-# Two targets of one video, and the names of their folders.
-_OTB_ALIASES = {
-    "Human4-2": ("Human4",), "Jogging-1": ("Jogging1", "Jogging"), "Jogging-2": ("Jogging2",),
-    "Skating2-1": ("Skating2",), "Skating2-2": ("Skating3",),
-}  # fmt: skip
-
-# First and last image of each part of a video that several sequences share: bird1_1, bird1_2, ...
-_UAV123_PARTS = {
-    "bird1": "1-253 775-1477 1573-2437", "car1": "1-751 751-1627 1627-2629",
-    "car6": "1-487 487-1807 1807-2953 2953-3925 3925-4861", "car8": "1-1357 1357-2575",
-    "car16": "1-415 415-1993", "group1": "1-1333 1333-2515 2515-3925 3925-4873",
-    "group2": "1-907 907-1771 1771-2683", "group3": "1-1567 1567-2827 2827-4369 4369-5527",
-    "person2": "1-1189 1189-2623", "person4": "1-1501 1501-2743", "person5": "1-877 877-2101",
-    "person7": "1-1249 1249-2065", "person8": "1-1075 1075-1525", "person12": "1-601 601-1621",
-    "person14": "1-847 847-1813 1813-2923", "person17": "1-1501 1501-2347",
-    "person19": "1-1243 1243-2791 2791-4357", "truck4": "1-577 577-1261", "uav1": "1-1555 1555-2377 2473-3469",
-}  # fmt: skip
-
 _TEST = (Split(name="test"),)
 
 
@@ -219,8 +202,8 @@ OTB100 = Layout(
     absent_box="flat",
     attributes=_names("IV OPR SV OCC DEF MB FM IPR OV BC LR"),
     attribute_files=("att/{seq}.txt",),
-    spans={name: _span(part) for name, part in _OTB_PARTS.items()},
-    aliases=_OTB_ALIASES,
+    spans={name: _span(part) for name, part in OTB_PARTS.items()},
+    aliases=OTB_ALIASES,
     download=Download(
         page="cvlab.hanyang.ac.kr/tracker_benchmark; else search for Visual Tracker Benchmark TB-100",
         parts=("the archives of all 100 sequences, unpacked to ROOT/<sequence>/",),
@@ -237,6 +220,11 @@ DTB70 = Layout(
     marks=(("*/groundtruth_rect.txt", "*/img"),),
     names="|".join(DTB70_NAMES),
     absent_box="flat",
+    download=Download(
+        page="github.com/flyers/drone-tracking; else search for DTB70 drone tracking benchmark",
+        parts=("the archive DTB70, unpacked to ROOT/<sequence>/",),
+        size="70 videos of drones",
+    ),
 )
 
 GOT10K = Layout(
@@ -308,7 +296,7 @@ def _uav123(title: str, step: int, size: str) -> Layout:
         attribute_files=(f"anno/{folder}/att/{{seq}}.txt", "att/{seq}.txt"),
         spans={
             f"{video}_{number}": _span(part, step, video)
-            for video, parts in _UAV123_PARTS.items()
+            for video, parts in UAV123_PARTS.items()
             for number, part in enumerate(parts.split(), 1)
         },
         spans_file="uav123_frames.json",

@@ -147,6 +147,9 @@ MINIATURES: Mapping[str, Miniature] = {
         MiniatureClip(split="test", name="Skating2-2", folder="Skating3"),
         digits=4,
     ),
+    "dtb70": _miniature(
+        MiniatureClip(split="test", name="Animal1"), MiniatureClip(split="test", name="SUP2", edge=5), digits=5
+    ),
     "webuav3m": _miniature(
         MiniatureClip(split="test", name="boat_on_river_1", hidden=(5, 6), edge=2),
         MiniatureClip(split="test", name="white_car_2", gray=True),
