@@ -256,16 +256,28 @@ def test_word_pieces_agree_with_the_reference() -> None:
         assert tokens.ids[: tokens.kept + 2].tolist() == reference(text)["input_ids"], text
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"[PAD]\n[UNK]\nthe\n", b"the\n[PAD]\n[UNK]\n[CLS]\n[SEP]\n", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[SEP]\n", b"\xff\xfe"],
-)
-def test_a_wrong_vocabulary_of_word_pieces_is_refused(tmp_path: Path, content: bytes) -> None:
+WRONG = {
+    "moved": (lambda text: text.replace("[CLS]\n[SEP]", "[SEP]\n[CLS]"), r"\[CLS\] is not piece 101"),
+    "one more in front": (lambda text: "first\n" + text, r"\[PAD\] is not piece 0"),
+    "missing": (lambda text: text.replace("[SEP]", "[END]"), r"\[SEP\] is not piece 102"),
+    "twice": (lambda text: text + "the\n", "repeat"),
+    "cased": (lambda text: text.replace("\nthe\n", "\nThe\n"), r"capitals \('The'"),
+    "short": (lambda text: text[:50], r"\[UNK\]"),
+    "no text": (lambda text: "\udcff", "UTF-8"),
+}
+
+
+@pytest.mark.fault("C12")
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_vocabulary_of_word_pieces_is_refused(tmp_path: Path, kind: str) -> None:
+    change, said = WRONG[kind]
     with pytest.raises(ModelNotFound):
         WordPieceTokenizer.load(tmp_path / "vocab.txt")
-    (tmp_path / "vocab.txt").write_bytes(content)
-    with pytest.raises(TokenizerMismatch):
+    text = change(PACKAGED_VOCABULARY.read_text(encoding="utf-8"))
+    (tmp_path / "vocab.txt").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(TokenizerMismatch, match=said) as caught:
         WordPieceTokenizer.load(tmp_path / "vocab.txt")
+    assert caught.value.exit_code == 5
 
 
 def test_berts_ships_and_is_read_once() -> None:

@@ -25,7 +25,7 @@ from vltrack.core.types import Floats
 
 T = TypeVar("T")
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
 _ELEMENT = 16 << 20
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")

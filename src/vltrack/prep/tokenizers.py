@@ -31,7 +31,7 @@ from vltrack.core.files import read_limited, sha256_bytes
 from vltrack.prep.prompts import clean_text
 
 PACKAGED_VOCABULARY = Path(__file__).parent / "vocab.txt"
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102}
 _EMPTY_WORDS = frozenset(("the", "an", "of", "in", "on", "at", "to", "by", "and", "or", "with", "is", "are"))
 """Words that name nothing."""
 
@@ -153,10 +153,12 @@ class WordPieceTokenizer(TextTokenizer):
         except UnicodeDecodeError as error:
             raise TokenizerMismatch(f"The vocabulary is not UTF-8 text: {file}.") from error
         vocabulary = {piece: number for number, piece in enumerate(pieces)}
-        missing = [special for special in _SPECIAL if special not in vocabulary]
-        if missing or vocabulary["[PAD]"] != 0 or len(vocabulary) != len(pieces):
-            found = f"{', '.join(missing)} missing" if missing else "[PAD] is not the first line or pieces repeat"
-            raise TokenizerMismatch(f"{file} is not a BERT vocabulary: {found}.")
+        moved = [special for special, number in _SPECIAL.items() if vocabulary.get(special) != number]
+        cased = [piece for piece in pieces if piece != piece.lower() and not piece.startswith("[")]
+        if moved or cased or len(vocabulary) != len(pieces):
+            found = f"{moved[0]} is not piece {_SPECIAL[moved[0]]}" if moved else "pieces repeat"
+            found = f"it has capitals ({cased[0][:40]!r})" if cased else found
+            raise TokenizerMismatch(f"{file} is not the vocabulary of bert-base-uncased: {found}.")
         tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106
         tokenizer.normalizer = BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = BertPreTokenizer()
