@@ -471,6 +471,25 @@ def test_of_animated_images_in_a_folder_the_first_page_is_read(tmp_path: Path) -
     assert [text for text in source.report.warnings if "0.png has 4 pages" in text]
 
 
+@pytest.mark.fault("V19")
+@pytest.mark.fault("V26")
+@pytest.mark.parametrize("suffix", [".tif", ".webp"])
+def test_a_damaged_page_costs_no_page_before_it(tmp_path: Path, suffix: str) -> None:
+    path = _animated(tmp_path / f"a{suffix}", [numbered_image(5 * k) for k in range(8)])
+    data = bytearray(path.read_bytes())
+    if suffix == ".tif":
+        del data[-160 * 120 - 99 :]  # in the last but one
+    else:
+        data[len(data) * 2 // 3] ^= 0x55
+    path.write_bytes(data)
+    source, frames = read(path)
+    seen = [frame.index for frame in frames if frame.image is not None]
+    assert len(frames) == 8
+    assert seen == list(range(len(seen)))
+    assert 4 <= len(seen) < 8
+    assert source.report.degraded
+
+
 @pytest.mark.fault("V26")
 def test_thumbnails_and_masks_of_a_page_are_not_frames(tmp_path: Path) -> None:
     pages = [numbered_image(k * 20)[..., 0] for k in range(4)]

@@ -49,7 +49,7 @@ def serve_images(server: IpcServer, *, sequence: bool = False) -> None:
     cv2.setNumThreads(1)
     log = StderrLog()
     forbid_new_descriptors()
-    pages = _Pages()
+    pages = _Pages(log)
     bits = 8
     while True:
         request = server.request()
@@ -82,9 +82,10 @@ def _usable(image: NDArray[Any] | None) -> NDArray[Any] | None:
 
 
 class _Pages:
-    """Pages of the last file that was sent, of which a few are decoded ahead."""
+    """Pages of the last file that was sent; those of an animation are decoded a few ahead."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: StderrLog) -> None:
+        self._log = log
         self._file = np.empty(0, np.uint8)
         self._ready: dict[int, NDArray[Any]] = {}
 
@@ -97,6 +98,7 @@ class _Pages:
             images: Any
             if self._file[:4].tobytes() == b"RIFF":  # of which ``imdecodemulti`` always returns the first pages
                 images = [image[..., :3] for image in cv2.imdecodeanimation(self._file, page, end - page)[1].frames]
+                self._log.take()  # tells of the first page that is damaged, which is not among them
             else:
                 images = cv2.imdecodemulti(self._file, _FLAGS, range=(page, end))[1]
             self._ready = dict(enumerate(images, page))

@@ -33,7 +33,7 @@ from vltrack.video.client import DecodedSource, DecoderProcess, decoder_error
 from vltrack.video.ipc import MAX_IMAGE_BYTES
 
 _PIXELS_AHEAD = 1 << 27
-"""Pages of so many pixels are decoded together: each time, a decoder of animations begins at the first page."""
+"""Pages of so many pixels of an animation are decoded together: each time, its decoder begins at the first page."""
 
 
 class ImagesSource(DecodedSource):
@@ -189,7 +189,7 @@ def _pages_of(path: Path, max_pixels: int) -> tuple[list[tuple[int, float]], int
     except InputError:
         return [], 1
     width, height = image_size(data) or (1, 1)
-    ahead = max(1, min(32, _PIXELS_AHEAD // (width * height)))
+    ahead = max(1, min(32, _PIXELS_AHEAD // (width * height))) if data.startswith(b"RIFF") else 1
     return [] if data.startswith(_PNG) else image_pages(data), ahead
 
 
@@ -365,7 +365,7 @@ def image_pages(data: bytes) -> list[tuple[int, float]]:
         pages = [(page, 0.0) for page, tags in enumerate(_tiff_pages(data)) if not tags.get(254, 0) & _REDUCED]
     elif data.startswith(b"RIFF") and data[12:16] == b"VP8X":
         place = 12
-        while place + 24 <= len(data) and len(pages) < _MAX_PAGES:
+        for _ in range(_MAX_PAGES):
             if data[place : place + 4] == b"ANMF":
                 pages.append((len(pages), int.from_bytes(data[place + 20 : place + 23], "little") / 1000))
             size = int.from_bytes(data[place + 4 : place + 8], "little")
@@ -444,14 +444,14 @@ def _tiff_pages(data: bytes) -> Iterator[dict[int, int]]:
     """First values of the tags of every page that is there: 254 (kind), 256 and 257 (size), 258 (bits of a sample)."""
     order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
     word, many, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
-    seen = {0}
+    seen, entries = {0}, 0
     try:
         (place,) = struct.unpack_from(order + word, data, 8 if big else 4)
-        while place not in seen and len(seen) < _MAX_PAGES:
+        while place not in seen and len(seen) < _MAX_PAGES and entries < 16 * _MAX_PAGES:
             seen.add(place)
             (count,) = struct.unpack_from(order + many, data, place)
             place += struct.calcsize(many)
-            tags = {}
+            tags, entries = {}, entries + count
             for at in range(place, place + entry * min(count, 4096), entry):
                 tag, kind = struct.unpack_from(order + "HH", data, at)
                 if tag in (254, 256, 257, 258):
