@@ -20,12 +20,9 @@ import numpy as np
 import pytest
 import torch
 
-import vltrack
 from model_cases import make, narrow_base, small
 from small_training import short, tensors_of, train, use_toy
 from stub_runs import LOADER, painting, stub_weights, tree
-from vltrack.api import inputs, part
-from vltrack.api import track as job
 from vltrack.api.part import PartFile
 from vltrack.checkpoints import store
 from vltrack.core.errors import ResourceError, UsageError
@@ -38,7 +35,6 @@ from vltrack.evaluation.summary import write_scores
 from vltrack.evaluation.writing import open_writer
 from vltrack.training.videos import AnnotatedTarget, TargetIndex
 
-sys.path.append(str(Path(__file__).parent / "cli"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -106,28 +102,6 @@ def check_rows(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["a.csv"]
 
 
-def track_rows(folder: Path, *, resume: bool = False) -> None:
-    """Eight frames; the state is saved after each."""
-    from stub_command import StubFollower
-
-    table = folder / "a.csv"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(part, "SAVE_EVERY", 0.0)
-        patch.setattr(job, "_load", lambda *_, **__: StubFollower())
-        patch.setattr(inputs, "check_model", lambda name: name)
-        vltrack.track(inputs.demo_clip()[0], box=(9, 9, 20, 20), end=8, outputs=[table], resume=resume)
-
-
-def check_rows(folder: Path) -> None:
-    if not (folder / "a.csv").exists():
-        track_rows(folder, resume=True)
-    assert [path.name for path in folder.iterdir()] == ["a.csv"]
-    if not (whole := folder.parent / "whole").exists():
-        whole.mkdir()
-        track_rows(whole)
-    assert (folder / "a.csv").read_bytes() == (whole / "a.csv").read_bytes()
-
-
 def planned(folder: Path) -> Any:
     return make_plan(painting(2), stub_weights(folder.parent), ("nlbbox",), folder, loader=LOADER)
 
@@ -185,7 +159,6 @@ WRITERS = {
     "weights": Writer(lambda folder: save_model(folder, 1), lambda folder: save_model(folder, 2), check_model),
     "track": Writer(lambda folder: save_track(folder, 3), lambda folder: save_track(folder, 5), check_track),
     "rows": Writer(lambda folder: None, save_rows, check_rows),
-    "rows": Writer(lambda folder: None, track_rows, check_rows),
     "results": Writer(lambda folder: None, keep_results, check_results),
     "scores": Writer(
         lambda folder: write_scores(folder, {"auc": 1}),
