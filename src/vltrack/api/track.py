@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Source = str | Path | int | Sequence[str | Path] | Iterable[Frame | Image]
 
-PREFETCHED, PREFETCHED_BYTES = 8, 64 << 20
+PREFETCHED = 8
 _BYTES_PER_PIXEL = 0.27  # of an output video, per second: 2 Mbit/s at 720p
 
 
@@ -413,8 +413,7 @@ def follow(
     options: dict[str, Any] = {"wait": True} if wait else {}
     total = frames_expected(source.info.frames_about, *part)
     # Frames of the caller stay in the caller's thread.
-    depth = min(PREFETCHED, PREFETCHED_BYTES // (3 * source.info.width * source.info.height))
-    ahead = nullcontext(iter(source)) if isinstance(source, _CallerFrames) or not depth else prefetch(source, depth)
+    ahead = nullcontext(iter(source)) if isinstance(source, _CallerFrames) else prefetch(source, PREFETCHED)
     with ahead as frames, reporter.bar("tracking", total) as bar:
         for frame in frames:
             if started:
