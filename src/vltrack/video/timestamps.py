@@ -132,7 +132,7 @@ class Timeline:
         """Something was wrong near this place: a jump of the stamps in the next frames means loss.
 
         Args:
-            broken: a picture was, not only the container.
+            broken: an image was damaged, not only the container.
         """
         self._alert = _NEAR
         self._broken = _NEAR if broken else self._broken
