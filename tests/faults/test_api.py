@@ -6,6 +6,7 @@ import contextlib
 import copy
 import gc
 import inspect
+import io
 import linecache
 import logging
 import multiprocessing
@@ -259,6 +260,7 @@ def test_a_text_that_is_no_str_is_named() -> None:
         (lambda: CLIP.open("rb"), "BufferedReader.*car-shadow.mp4"),
         (lambda: cv2.VideoCapture(str(CLIP)), "VideoCapture.*path"),
         (lambda: scene(RED), r"ndarray.*\[image\]"),
+        (lambda: io.BytesIO(b"x"), "BytesIO.*file"),
         (lambda: 2.5, "float.*iterable"),
         (lambda: None, "NoneType.*iterable"),
     ],
@@ -289,13 +291,14 @@ def test_a_list_of_images_is_a_source_in_its_order(tmp_path) -> None:
 
 
 @pytest.mark.fault("A08")
-def test_frame_numbers_may_be_of_numpy_and_must_be_whole(weights) -> None:
+def test_frame_numbers_may_be_of_numpy_and_must_be_whole(weights, tmp_path) -> None:
     done = []
     options = {"box": BLOCK, "model": weights, "policy": EAGER}
     rows = track(
         CLIP, start=np.int64(2), end=np.int32(9), stride=np.uint8(3),
-        progress=lambda *counts: done.append(counts), **options,
+        progress=lambda *counts: done.append(counts), outputs=str(tmp_path / "one.csv"), **options,
     )  # fmt: skip
+    assert vltrack.Track.load(tmp_path / "one.csv").indices.tolist() == [2, 5, 8]
     assert rows.indices.tolist() == [2, 5, 8]
     assert done == [(1, 3), (2, 3), (3, 3)]
     steps = tracker(Spotter()).stream(CLIP, box=BLOCK, start=np.int64(2), end=np.int64(4))

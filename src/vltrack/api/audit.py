@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ class AuditResult:
         files: that were written.
     """
 
-    found: audit_report.Audit | distractors.DistractorAudit
+    found: audit_report.Audit | distractors.DistractorAudit = field(repr=False)
     head: Mapping[str, Any]
     files: tuple[Path, ...] = ()
 
