@@ -366,16 +366,18 @@ def test_image_files_of_every_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("V14")
-def test_the_range_of_16_bit_images_is_that_of_their_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "stream"])
+def test_the_range_of_16_bit_images_is_that_of_their_values(tmp_path: Path, name: str) -> None:
     """12-bit values are not near-black; the range grows with a later image and never narrows again."""
-    for name, suffix in (("a", ".png"), ("b", ".tiff")):
-        (tmp_path / name).mkdir()
-        for number, level in enumerate((2_000, 4_000, 500, 60_000, 4_000)):
-            image = np.full((20, 30, 3 if number % 2 else 1), level, np.uint16)
-            cv2.imwrite(str(tmp_path / name / f"{number}{suffix}"), image)
-        _, frames = _read(tmp_path / name)
-        levels = [int(frame.image[0, 0, 1]) for frame in frames if frame.image is not None]
-        assert levels == [2_000 >> 4, 4_000 >> 4, 500 >> 4, 60_000 >> 8, 4_000 >> 8]
+    (tmp_path / "f").mkdir()
+    suffix = Path(name).suffix or ".png"
+    for number, level in enumerate((2_000, 4_000, 500, 60_000, 4_000)):
+        image = np.full((20, 30, 3 if number % 2 else 1), level, np.uint16)
+        cv2.imwrite(str(tmp_path / f"f/{number}{suffix}"), image)
+    (tmp_path / "stream").write_bytes(b"".join(path.read_bytes() for path in sorted((tmp_path / "f").iterdir())))
+    _, frames = _read(tmp_path / ("stream" if name == "stream" else "f"))
+    levels = [int(frame.image[0, 0, 1]) for frame in frames if frame.image is not None]
+    assert levels == [2_000 >> 4, 4_000 >> 4, 500 >> 4, 60_000 >> 8, 4_000 >> 8]
 
 
 def tiff(pages: list[NDArray[Any]], kinds: list[int] | None = None, *, big: bool = False) -> bytes:

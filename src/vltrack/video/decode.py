@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.types import Image
 from vltrack.video.base import CONTAINERS, PIPES, VIDEO_CODECS
-from vltrack.video.decoder_main import Media, MediaFile, MediaPipe, StderrLog, forbid_new_descriptors
+from vltrack.video.decoder_main import Media, MediaFile, MediaPipe, StderrLog, forbid_new_descriptors, needed_bits
 from vltrack.video.ipc import IpcServer, MediaError
 from vltrack.video.timestamps import Row, Timeline
 
@@ -45,7 +45,7 @@ _IMAGE_CODECS = frozenset({"mjpeg", "mjpegb", "png", "apng", "tiff", "webp"})
 _MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
 _UNSPECIFIED = 2
 # What FFmpeg prints where a frame's own header claims more than ``max_pixels``.
-_REFUSED_SIZE = re.compile(r"Picture size (\d+x\d+) (?:is invalid|exceeds)")
+_REFUSED_SIZE = re.compile(r"size (\d+x\d+) (?:is invalid|exceeds)")
 # libswscale flags: bilinear (2), accurate rounding (0x40000), full chroma interpolation (0x2000). Without
 # them deep formats come out up to 4 levels too dark; 8-bit ones stay within 2 and keep the fast path.
 _ACCURATE = 0x42002
@@ -175,6 +175,7 @@ class _VideoDecoder:
         self.first_stamp = 0.0
         self.packets = self.decoded = self.attached = self.moved_up = 0
         self.done = self.cycle = False
+        self.bits = 8
         width, height, most = self.context.width, self.context.height, self.job["max_pixels"]
         if width * height > most:
             raise _too_large(f"{width}x{height}", most)
@@ -336,8 +337,16 @@ class _VideoDecoder:
         flags = ["size-changed"] if (height, width) != self.shape else []
         flags += ["damaged"] if frame.is_corrupt else []
         slot = self.server.reserve(height, width)
-        self.orientation.apply(rgb_of(frame, self.reformatter), slot.pixels)
+        self.orientation.apply(self._rgb(frame), slot.pixels)
         self.server.send_frame(slot, index=row.index, seconds=row.seconds, flags=flags, bad=self.timeline.bad)
+
+    def _rgb(self, frame: Any) -> Image:
+        """As ``rgb_of``; an image file of 16 bits by the bits that the largest value so far needs."""
+        if self.context.name not in _IMAGE_CODECS or all(part.bits < 16 for part in frame.format.components):
+            return rgb_of(frame, self.reformatter)
+        deep = np.asarray(self.reformatter.reformat(frame, format="rgb48le", threads=1).to_ndarray(), dtype=np.uint16)
+        self.bits = max(self.bits, needed_bits(int(deep.max())))
+        return np.asarray(deep >> (self.bits - 8), dtype=np.uint8)
 
     def _send_gaps(self, rows: list[Row]) -> None:
         for row in rows:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.types import Image
-from vltrack.video.decoder_main import StderrLog, forbid_new_descriptors
+from vltrack.video.decoder_main import StderrLog, forbid_new_descriptors, needed_bits
 from vltrack.video.ipc import IpcServer
 
 # Messages about chunks of a PNG that are not its pixels (their names begin in lower case), tags of a TIFF, or a few
@@ -63,7 +63,7 @@ def serve_images(server: IpcServer, *, sequence: bool = False) -> None:
             server.send("gap", reason=reason)
             continue
         if image.dtype == np.uint16:
-            bits = max(bits if sequence else 8, _bits(image))
+            bits = max(bits if sequence else 8, needed_bits(int(image.max())))
             image = (image >> (bits - 8)).astype(np.uint8)
         image = _with_channels(image, alpha=request[:1] == b"A")
         slot = server.reserve(*image.shape)
@@ -98,16 +98,11 @@ class _Pages:
             images: Any
             if self._file[:4].tobytes() == b"RIFF":  # of which ``imdecodemulti`` always returns the first pages
                 images = [image[..., :3] for image in cv2.imdecodeanimation(self._file, page, end - page)[1].frames]
-                self._log.take()  # tells of the first page that is damaged, which is not among them
+                self._log.take()  # names the first page that is damaged, which is not among them
             else:
                 images = cv2.imdecodemulti(self._file, _FLAGS, range=(page, end))[1]
             self._ready = dict(enumerate(images, page))
         return _usable(self._ready.pop(page, None))
-
-
-def _bits(image: NDArray[Any]) -> int:
-    """Bits that the largest value needs, in steps of cameras."""
-    return next((bits for bits in (8, 10, 12, 14) if int(image.max()) < 1 << bits), 16)
 
 
 def _with_channels(pixels: Image, *, alpha: bool) -> Image:

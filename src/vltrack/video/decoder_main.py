@@ -159,6 +159,11 @@ class MediaPipe(Media):
         return super().read(count)
 
 
+def needed_bits(largest: int) -> int:
+    """Bits of the smallest usual range (8, 10, 12, 14, 16) that holds a value of a 16-bit image."""
+    return next((bits for bits in (8, 10, 12, 14) if largest < 1 << bits), 16)
+
+
 class StderrLog:
     """Standard error of this process as a pipe, to read back what FFmpeg and image libraries print of damage.
 
