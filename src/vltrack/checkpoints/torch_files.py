@@ -56,7 +56,7 @@ def read_tensors(path: Path, *, wanted: Callable[[str], bool] = lambda name: Tru
         raise ModelNotFound(f"No such file: {path}.", hint="Nothing is downloaded: fetch it first.") from None
     except OSError as error:
         refused = CheckpointUnsafe if error.errno in (errno.EFBIG, errno.EINVAL) else CheckpointCorrupt
-        raise refused(f"Cannot read {path}: {error.strerror}.") from None
+        raise refused(f"Cannot read {path}: {error.strerror}.", hint="Give the checkpoint's own file.") from None
     except Refused as error:
         kind = CheckpointUnsafe if error.unsafe else CheckpointCorrupt
         remedy = "If you trust the file, convert it to .safetensors and give that."

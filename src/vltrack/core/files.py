@@ -12,7 +12,7 @@ import stat
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -22,7 +22,7 @@ from vltrack.core.errors import ResourceError, StateError
 T = TypeVar("T")
 
 READ_SECONDS, READ_RATE = 60.0, 1 << 20
-"""Deadline of a read: so many seconds, and one more for each ``READ_RATE`` bytes that came."""
+"""Deadline of all reads of a file together: so many seconds, and one more for each ``READ_RATE`` bytes that came."""
 _PIECE = 256 << 20
 _LARGEST_HASHED = 1 << 40
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
@@ -35,7 +35,7 @@ class _Limited(io.FileIO):
         _check_regular(os.stat(path).st_mode)  # opening a device or a pipe may have effects
         flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
         super().__init__(path, opener=lambda name, mode: os.open(name, mode | flags))
-        self._limit, self._began = limit, time.monotonic()
+        self._limit, self._spent = limit, 0.0
         try:
             status = os.fstat(self.fileno())
             _check_regular(status.st_mode)
@@ -48,19 +48,23 @@ class _Limited(io.FileIO):
     def _check(self, size: int) -> None:
         if size > self._limit:
             raise OSError(errno.EFBIG, f"it has more than {self._limit:,} bytes")
-        if time.monotonic() - self._began > READ_SECONDS + self.tell() / READ_RATE:
+        if self._spent > READ_SECONDS + self.tell() / READ_RATE:
             raise OSError(errno.ETIMEDOUT, "reading it takes too long")
 
     def readinto(self, buffer: Any, /) -> int:
-        return self._checked(super().readinto(buffer))
+        return self._checked(super().readinto, buffer)
 
     def readall(self) -> bytes:
         pieces = []
-        while piece := self._checked(super().read(min(_PIECE, max(self._size + 1, 1 << 16)))):
+        read, count = super().read, min(_PIECE, max(self._size + 1, 1 << 16))
+        while piece := self._checked(read, count):
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _checked(self, got: T | None) -> T:
+    def _checked(self, read: Callable[[Any], T | None], argument: Any) -> T:
+        began = time.monotonic()
+        got = read(argument)
+        self._spent += time.monotonic() - began
         if got is None:
             raise OSError(errno.EAGAIN, "it gives no data")
         self._check(self.tell())

@@ -24,13 +24,14 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from vltrack.core.errors import CheckpointCorrupt, ConfigError, DataError, ResourceError, StateError
-from vltrack.core.files import counted, read_checksummed, sha256_bytes, write_bytes, write_checksummed
+from vltrack.core.files import counted, read_checksummed, read_limited, sha256_bytes, write_bytes, write_checksummed
 from vltrack.core.json_io import read_json
 from vltrack.nn.device import freezable
 from vltrack.training.recipes import to_dict
 
 log = logging.getLogger(__name__)
 MAX_CONFIG_BYTES = 1 << 20
+_CHECKPOINT_BYTES = 32 << 30
 FORMAT = "vltrack-checkpoint"
 KEPT = 2
 _COUNTERS = ("loss_sum", "loss_count", "skipped")
@@ -225,7 +226,7 @@ def _newest(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
 def _read(run: Path, step: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
     path = run / f"step-{step}.safetensors"
     try:
-        record, data = read_checksummed(path.with_suffix(".json"), FORMAT), path.read_bytes()
+        record, data = read_checksummed(path.with_suffix(".json"), FORMAT), read_limited(path, _CHECKPOINT_BYTES)
     except OSError as error:
         raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from error
     except StateError as error:

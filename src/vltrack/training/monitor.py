@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 
 from vltrack.core.errors import ResourceError
-from vltrack.core.files import as_resource_error, write_bytes, write_text
+from vltrack.core.files import as_resource_error, read_limited, write_bytes, write_text
 from vltrack.core.types import Mode
 from vltrack.training.data import Batch
 from vltrack.training.losses import TERMS
@@ -28,6 +28,7 @@ from vltrack.training.recipes import TrainConfig
 
 log = logging.getLogger(__name__)
 PREVIEW_EVERY, PREVIEWS_KEPT = 300, 20
+_TABLE_BYTES = 256 << 20
 LOG, VALIDATION = "log.csv", "validation.csv"
 COLUMNS = {
     LOG: ("step", "epoch", "rate", "total", *TERMS, "iou", "pairs_per_s", "waiting"),
@@ -215,7 +216,7 @@ def _csv(columns: tuple[str, ...], *rows: Mapping[str, Any], header: bool = True
 def _rows(path: Path, last: int) -> list[dict[str, str]]:
     """The finished rows of a table up to step ``last``; none without a file."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_limited(path, _TABLE_BYTES).decode("utf-8", "replace")
     except OSError:
         return []
     table = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))

@@ -204,7 +204,7 @@ def _bytes_of(path: Path, max_pixels: int) -> bytes:
         data = read_limited(path, MAX_IMAGE_BYTES)
     except OSError as error:
         if error.errno == errno.EFBIG:
-            raise VideoTooLarge(error.strerror, hint="Scale it down.") from error
+            raise VideoTooLarge(f"{error.strerror}", hint="Scale it down.") from error
         raise VideoUnreadable(f"cannot be read: {error.strerror}") from error
     size = image_size(data)
     if size is None or min(size) < 1:
