@@ -242,7 +242,7 @@ class FolderLocks:
         return self._acquire(self._place / f"{name}.lock")
 
     def check(self) -> None:
-        """Raise ``ResourceError`` if somebody removed the lock of this evaluator: another may now be at work."""
+        """Raise ``ResourceError`` if the lock of this evaluator was removed: another may now be at work."""
         if not self._own.exists():
             raise ResourceError(
                 f"{self._own} was removed during the evaluation.", hint="Run it again; finished sequences are kept."

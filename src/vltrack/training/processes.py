@@ -203,7 +203,7 @@ def check_idle(out: Path) -> None:
 
 
 def check_lock(out: Path) -> None:
-    """Raise ``StateError`` if somebody removed the lock of ``locked``, or the folder: another run may have begun."""
+    """Raise ``StateError`` if the lock of ``locked`` or the folder was removed: another run may have begun."""
     if not (out / LOCK).exists():
         raise StateError(
             f"{out / LOCK} was removed while this run was at work.", hint="Continue it with --resume, if it is alone."

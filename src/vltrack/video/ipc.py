@@ -134,7 +134,7 @@ class Ring:
             if segment < 0:
                 raise
             ring = cls(-1 - segment, slot_bytes)
-            _libc().shmctl(segment, 0, None)  # removed when nobody is attached any more
+            _libc().shmctl(segment, 0, None)  # removed when the last process detaches
             return ring
         return cls(handle, slot_bytes)
 
