@@ -115,7 +115,7 @@ def test_looking_for_a_pixel_in_a_large_frame_stays_cheap() -> None:
     following.init(image, box=(10, 10, 1, 1))
     for _ in range(3):
         following.update(image)
-    assert max(model.searched) <= 8
+    assert len(model.searched) <= 3 * 8
 
 
 @pytest.mark.fault("B07")
@@ -231,7 +231,8 @@ def test_collapse_and_explosion_stop_at_a_pixel_and_the_frame(side) -> None:
 
 @pytest.mark.fault("B09")
 @pytest.mark.parametrize("back", ["where it left", "on the other side"])
-def test_a_target_that_was_away_for_a_thousand_frames_is_found_when_it_comes_back(back) -> None:
+@pytest.mark.parametrize("away", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_target_that_was_away_for_thousands_of_frames_is_found_when_it_comes_back(back, away) -> None:
     following = tracker(Spotter())
     following.init(scene((60, 30, 16, 12)), box=(60, 30, 16, 12))
     for i in range(1, 20):
@@ -239,7 +240,7 @@ def test_a_target_that_was_away_for_a_thousand_frames_is_found_when_it_comes_bac
         assert_sound(step, 96, 72)
     assert not step.visible
     held = step.box
-    for _ in range(1000):
+    for _ in range(away):
         step = following.update(scene())
         assert_sound(step, 96, 72)
         assert step.score < 0.1
@@ -260,9 +261,9 @@ def test_the_search_region_has_a_limit(grow, monkeypatch: pytest.MonkeyPatch) ->
     cut_around, regions = following.engine._search, []
 
     def watched(*given):
-        region, picture = cut_around(*given)
-        regions.append(region)
-        return region, picture
+        view = cut_around(*given)
+        regions.append(view.region)
+        return view
 
     monkeypatch.setattr(following.engine, "_search", watched)
     assert_sound(following.update(scene(RED)), 96, 72)
