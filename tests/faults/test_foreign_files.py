@@ -221,6 +221,69 @@ def test_results_may_be_compressed(tmp_path: Path) -> None:
     assert {name: rows.tolist() for name, rows in found.items()} == {"a": [[0, 1, 2, 3]], "b": [[4, 5, 6, 7]]}
 
 
+PACKED: dict[str, Callable[[zipfile.ZipFile], object]] = {
+    "above": lambda archive: archive.writestr("../aaaaaaaaaaa_0.txt", "1,2,3,4"),
+    "absolute": lambda archive: archive.writestr("/aaaaaaaaaaa_0.txt", "1,2,3,4"),
+    "drive": lambda archive: archive.writestr("C:/aaaaaaaaaaa_0.txt", "1,2,3,4"),
+    "inside": lambda archive: archive.writestr("a/../../aaaaaaaaaaa_0.txt", "1,2,3,4"),
+    "many": lambda archive: [archive.writestr(f"{k:011d}_0.txt", "") for k in range(70_000)],
+    "ratio": lambda archive: archive.writestr("aaaaaaaaaaa_0.txt", b"1,2,3,4\n" * (15 << 20), zipfile.ZIP_DEFLATED),
+}
+
+
+@pytest.mark.fault("D17")
+@pytest.mark.parametrize("read", [open_dataset, read_third_party])
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_hostile_zip_is_refused_and_nothing_is_written(tmp_path: Path, kind: str, read) -> None:
+    path, before = tmp_path / "a.zip", grown()
+    with zipfile.ZipFile(path, "w") as archive:
+        PACKED[kind](archive)
+    peak, began = grown(), time.process_time()
+    with pytest.raises(DataError, match=r"a\.zip") as caught:
+        read(path)
+    assert (caught.value.exit_code, list(tmp_path.iterdir())) == (4, [path])
+    assert time.process_time() - began < 1
+    assert grown() - max(before, peak) < 20 << 10
+
+
+@pytest.mark.fault("D17")
+@pytest.mark.parametrize("read", [open_dataset, read_third_party])
+def test_an_encrypted_zip_is_refused(tmp_path: Path, read) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("aaaaaaaaaaa_0.txt", "1,2,3,4")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    data[6] |= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.zip"):
+        read(path)
+
+
+MEBI = 1 << 20
+JSONS = {
+    "depth of lists": b"[" * MEBI, "depth of objects": b'{"a":' * MEBI, "text without end": b'["' + b"x" * (8 * MEBI),
+    "digits": b"[" + b"1" * (8 * MEBI) + b"]", "fraction without end": b"[0." + b"1" * (8 * MEBI), "NaN": b"[NaN]",
+    "list without end": b"[1" + b",1" * (MEBI // 8), "spaces": b" " * (8 * MEBI), "keys": b'{"a":1' + b',"a":1' * MEBI,
+    "escapes": b'["' + b"\\u0041" * MEBI, "not UTF-8": b"[" + b"\xff" * MEBI, "zeros": bytes(8 * MEBI),
+    "small lists": b"[[]" + b",[]" * (MEBI // 8), "colons": b'{"a"' + b":" * MEBI, "exponent": b"[1e" + b"9" * MEBI,
+}  # fmt: skip
+
+
+@pytest.mark.fault("D12")
+@pytest.mark.parametrize("kind", JSONS)
+def test_hostile_json_is_refused_within_a_second(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "OTB100.json"
+    path.write_bytes(JSONS[kind])
+    for read in (read_json, lambda path: list(walk_json(path)), open_dataset):
+        began, before = time.process_time(), grown()
+        with pytest.raises(DataError, match=r"OTB100\.json") as caught:
+            read(path)
+        assert (caught.value.exit_code, len(str(caught.value)) < 600) == (4, True)
+        assert time.process_time() - began < 1
+        assert grown() - before < 200 << 10
+
+
 # -- time --------------------------------------------------------------------------------------------------------
 
 LONG = 300_000

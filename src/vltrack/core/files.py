@@ -188,11 +188,8 @@ def cache_folder() -> Path:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes. Raises ``OSError`` as ``open_limited``."""
-    digest = hashlib.sha256()
     with open_limited(path, _LARGEST_HASHED) as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_bytes(data: bytes) -> str:
