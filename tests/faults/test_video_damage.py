@@ -95,6 +95,7 @@ DAMAGED = [
     ("a.ts", "libx264", "yuv420p", {"g": "12"}, "noise"),
     ("a.ts", "mpeg2video", "yuv420p", {"g": "12"}, "cut"),
     ("a.vob", "mpeg2video", "yuv420p", {"g": "12"}, "zero"),
+    ("a.mpg", "mpeg1video", "yuv420p", {"g": "12"}, "noise"),
     ("a.mkv", "ffv1", "yuv420p", {}, "noise"),
 ]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vltrack.video.decode import AviIndex
-from vltrack.video.timestamps import MAX_GAP, Clock, Row, Timeline
+from vltrack.video.timestamps import MAX_GAP, Clock, MpegNumbers, Row, Timeline
 
 
 def _timeline(**changes: bool) -> Timeline:
@@ -129,6 +129,26 @@ def test_a_hostile_jump_is_cut_short_and_owned_up_to() -> None:
     timeline.alert()
     assert len(timeline.frame(2**60)) == MAX_GAP + 1
     assert timeline.dropped_gaps > 0
+
+
+def test_frames_of_mpeg_that_are_lost_leave_a_hole_in_their_numbers() -> None:
+    def header(number: int, kind: str, *, group: bool) -> bytes:
+        two = number << 6 | "?IPB".index(kind) << 3
+        return (b"\0\0\1\xb8wxyz" if group else b"") + b"\0\0\1\0" + two.to_bytes(2, "big")
+
+    groups = [
+        [(2, "I"), (0, "B"), (1, "B"), (5, "P"), (3, "B"), (4, "B")],
+        [(0, "I"), (1, "P"), (2, "P"), (3, "P")],
+    ] * 3
+    whole = [header(*frame, group=k == 0) for group in groups for k, frame in enumerate(group)]
+    numbers = MpegNumbers()
+    assert not any(map(numbers.lost, whole))
+    for gone in range(1, len(whole) - 5):
+        numbers = MpegNumbers()
+        found = [numbers.lost(data) for place, data in enumerate(whole) if place != gone]
+        last_of_group = whole[gone + 1].startswith(b"\0\0\1\xb8")
+        assert any(found[gone - 1 : gone + 4]) or last_of_group, gone
+    assert not MpegNumbers().lost(b"\0\0\1\0") and not MpegNumbers().lost(b"")
 
 
 def test_an_avi_index_names_what_was_skipped() -> None:

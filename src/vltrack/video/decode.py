@@ -24,7 +24,7 @@ from vltrack.core.types import Image
 from vltrack.video.base import CONTAINERS, PIPES, VIDEO_CODECS
 from vltrack.video.decoder_main import Media, MediaFile, MediaPipe, StderrLog, forbid_new_descriptors, needed_bits
 from vltrack.video.ipc import IpcServer, MediaError
-from vltrack.video.timestamps import Row, Timeline
+from vltrack.video.timestamps import MpegNumbers, Row, Timeline
 
 # Errors that PyAV raises for damaged media (measured on mutated files), FFmpeg's own errors first.
 DAMAGE = (av.FFmpegError, ValueError, IndexError, OSError)
@@ -203,6 +203,7 @@ class _VideoDecoder:
         self.demux_log = av.logging.DEBUG if ts else av.logging.ERROR
         said = rf" Continuity check failed for pid {self.stream.id} |resync" if ts else ""
         self.complaint = re.compile(rf"\[{re.escape(container.format.name)} @ \w+\]{said}")
+        self.numbers = MpegNumbers() if self.context.name in ("mpeg1video", "mpeg2video", "mpegvideo") else None
         entries = ((e.pos, e.timestamp) for e in self.stream.index_entries) if self.demuxer == "avi" else ()
         self.index = AviIndex(entries)
 
@@ -295,7 +296,7 @@ class _VideoDecoder:
             packet.pts = packet.dts = stamp
         said = self.log.take()
         self.refused = self.refused or _REFUSED_SIZE.search(said)
-        if self.complaint.search(said):
+        if self.complaint.search(said) or (self.numbers and self.numbers.lost(bytes(packet)[:1024])):
             self.timeline.alert()
 
     def _flush(self) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 MAX_GAP = 10_000
+_B_PICTURE = 3
 _NEAR = 16  # frames behind a damaged place that may have to do with it, as they leave a decoder some packets late
 
 
@@ -62,6 +63,30 @@ class Clock:
             now = self._last + max(self._step / 8, 0.001)
         self._stamp, self._late, self._last = pts, late, max(now, math.nextafter(self._last, math.inf))
         return self._last
+
+
+class MpegNumbers:
+    """Display numbers that frames of MPEG-1 and MPEG-2 carry, from 0 in each group; finds where some are lost.
+
+    The anchor is the latest I or P frame: B frames follow the one behind them in display order.
+    """
+
+    def __init__(self) -> None:
+        self._count, self._anchor = 0, -1
+
+    def lost(self, data: bytes) -> bool:
+        """Return whether frames before this one are missing; ``data`` begins with its headers."""
+        place = data.find(b"\0\0\1\0")
+        if place < 0 or place + 6 > len(data):
+            return False
+        number, kind = data[place + 4] << 2 | data[place + 5] >> 6, data[place + 5] >> 3 & 7
+        lost = kind != _B_PICTURE and self._count != self._anchor + 1  # by now all up to the anchor have come
+        if data.find(b"\0\0\1\xb8", 0, place) >= 0:
+            self._count, self._anchor = 0, -1
+        if kind != _B_PICTURE:
+            self._count, self._anchor = self._anchor + 1, number
+        self._count += 1
+        return lost
 
 
 class Timeline:
