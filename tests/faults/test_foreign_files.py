@@ -36,6 +36,7 @@ from vltrack.datasets.images import read_rgb
 from vltrack.datasets.parsing import parse_table, read_digits, read_names, read_table
 from vltrack.datasets.reader import open_dataset
 from vltrack.datasets.referring_convert import open_plain
+from vltrack.evaluation.harnesses.vot import _mask_box
 from vltrack.evaluation.third_party import read_boxes, read_third_party
 from vltrack.prep.prompts import parse_box, read_prompt_file
 from vltrack.prep.tokenizers import BytePairTokenizer, WordPieceTokenizer
@@ -316,7 +317,16 @@ def test_a_table_without_bounds_is_refused_before_it_is_split(data: bytes) -> No
         parse_table(data, "groundtruth.txt")
 
 
-# -- pictures ------------------------------------------------------------------------------------------------------
+@pytest.mark.fault("D20")
+def test_a_mask_takes_no_memory_of_its_claimed_size() -> None:
+    before = grown()
+    assert _mask_box([3.0, 4.0, 16384.0, 16384.0, 5.0, 7.0, 16384.0**2 - 12], "") == (8.0, 4.0, 7.0, 1.0)
+    assert _mask_box([0.0, 0.0, 16384.0, 16384.0, 5.0, 16384.0 * 9], "") == (0.0, 0.0, 16384.0, 10.0)
+    assert _mask_box([0.0, 0.0, 4.0, 2.0, 3.0, 0.0, 5.0], "") is None
+    assert grown() - before < 5 << 10
+
+
+# -- images --------------------------------------------------------------------------------------------------------
 
 HEADERS = {
     "zeros": bytes(200 << 20), "stuffing": b"\xff\x00" * (20 << 20), "fill": b"\xff" * (40 << 20),
@@ -350,8 +360,8 @@ def png(width: int, height: int) -> bytes:
 
 @pytest.mark.fault("V20")
 @pytest.mark.fault("D07")
-def test_a_picture_that_grows_is_refused_by_its_header(tmp_path: Path) -> None:
-    """As a training picture; this process only reads the file."""
+def test_an_image_that_grows_is_refused_by_its_header(tmp_path: Path) -> None:
+    """As a training image; this process only reads the file."""
     path = tmp_path / "a.png"
     path.write_bytes(png(20_000, 20_000))
     assert path.stat().st_size < 60_000

@@ -198,7 +198,7 @@ class _Room(TorchFunctionMode):
         self._tensors = 2 * len(tensors) + 64
 
     def take(self, _module: object, _name: str, tensor: Tensor | None) -> None:
-        """Count a parameter or buffer. Raises ``ValueError`` where there is no room."""
+        """Count a parameter or buffer. Raises ``ValueError`` where that is too much."""
         if tensor is not None and threading.get_ident() == self._thread:
             self._numbers, self._tensors = self._numbers - tensor.numel(), self._tensors - 1
             self._check(0)
@@ -308,8 +308,8 @@ def tensor_faults(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor])
 
 
 def describe_faults(faults: Mapping[str, list[str]]) -> str:
-    """Return how many names have which fault, and the first ten of each: ``2 missing (first: a, b)``."""
-    return "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
+    """Return how many names have which fault, and the first three of each: ``2 missing (first: a, b)``."""
+    return "; ".join(f"{len(v)} {k} (first: {', '.join(v[:3])})" for k, v in faults.items() if v)
 
 
 def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:

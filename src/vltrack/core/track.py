@@ -30,7 +30,7 @@ from vltrack.core.types import Box, ByValue, Status, Step, xywh_to_xyxy
 FORMAT = "vltrack.track"
 VERSION = 1
 COLUMNS = ("frame", "seconds", "x", "y", "w", "h", "score", "visible", "status")
-MAX_FILE_BYTES = 1 << 30
+MAX_FILE_BYTES = 256 << 20
 _ARRAYS: dict[str, type[np.generic]] = {
     "boxes": np.float64,
     "scores": np.float64,

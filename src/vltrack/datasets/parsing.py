@@ -124,7 +124,7 @@ def is_safe(name: str) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file. Raises ``DataError`` where it cannot be read, is no regular file or larger than 256 MiB."""
+    """Read a file. Raises ``DataError`` where it cannot be read, is not a regular file or is larger than 256 MiB."""
     try:
         return read_limited(path, MAX_BYTES)
     except OSError as error:

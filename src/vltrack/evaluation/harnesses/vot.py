@@ -340,13 +340,15 @@ def _mask_box(numbers: list[float], where: str) -> BoxLike | None:
         raise DataError(
             f"{where}: a mask of {width}x{height} with runs over {sum(runs)} pixels.", hint="Check the file."
         )
-    flat = np.zeros(width * height, dtype=bool)
-    flat[: sum(runs)] = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    rows, columns = np.nonzero(flat.reshape(height, width))
-    if not len(rows):
+    borders = np.cumsum(runs[: len(runs) // 2 * 2]).reshape(-1, 2)  # the second of two runs is of the object
+    first, last = borders[borders[:, 1] > borders[:, 0]].T - [[0], [1]]
+    if not len(first):
         return None
-    left, top, right, bottom = (float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
-    return x + left, y + top, right - left, bottom - top
+    top, bottom = int(first.min()) // width, int(last.max()) // width + 1
+    left, right = int((first % width).min()), int((last % width).max()) + 1
+    if (first // width != last // width).any():  # a run that continues in the next row
+        left, right = 0, width
+    return float(x + left), float(y + top), float(right - left), float(bottom - top)
 
 
 if __name__ == "__main__":
