@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from vltrack.core.errors import ResourceError, StateError
 
@@ -52,7 +52,8 @@ class _Limited(io.FileIO):
             raise OSError(errno.ETIMEDOUT, "reading it takes too long")
 
     def readinto(self, buffer: Any, /) -> int:
-        return self._checked(super().readinto, buffer)
+        count: int = self._checked(super().readinto, buffer)
+        return count
 
     def readall(self) -> bytes:
         pieces = []
@@ -77,7 +78,7 @@ def _check_regular(mode: int) -> None:
         raise OSError(code, f"it is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
-def open_limited(path: Path, limit: int) -> IO[bytes]:
+def open_limited(path: Path, limit: int) -> io.BufferedReader:
     """Open a foreign file for reading: a regular one (links are followed) of at most ``limit`` bytes.
 
     Raises:
