@@ -1,4 +1,4 @@
-"""Follow several targets in one pass; their crops go through the network in one batch.
+"""Follow several targets in one pass over the video.
 
 Run: python examples/several_targets.py
 """

@@ -26,6 +26,7 @@ from vltrack.checkpoints.key_maps import (
     bert,
     fold_constant_sentence,
 )
+from vltrack.checkpoints.sources import SOURCES
 from vltrack.core.errors import CheckpointMismatch
 from vltrack.models.all_in_one import AllInOne, AllInOneConfig, base, ostrack_base
 
@@ -182,11 +183,14 @@ def released_gain(p: dict[str, Tensor], ids: Tensor) -> Tensor:
     return 1 + F.normalize(F.linear(first, *project), dim=-1)[:, None]
 
 
-def test_released_all_in_one_is_deaf_and_tracks_the_same_by_box(all_in_one, views) -> None:
-    """Its vector is one constant, so it fits into the patch embedding; the aligners see what they saw."""
-    gains = [released_gain(all_in_one, sentences(3, seed=seed)[0]) for seed in (1, 2)]
+@pytest.mark.parametrize(("kind", "said"), [("all-in-one", False), ("all-in-one-sentence", True)])
+def test_released_all_in_one_is_deaf_and_tracks_the_same_by_box(all_in_one, views, kind: str, said: bool) -> None:
+    """Its vector is one constant for sentences and one for none (padding), so it fits into the patch embedding; the
+    aligners see what they saw.
+    """
+    gains = [released_gain(all_in_one, sentences(3, seed=seed)[0] * said) for seed in (1, 2)]
     assert torch.equal(*gains)
-    model = loaded(base(), fold_constant_sentence(all_in_one), ALL_IN_ONE)
+    model = loaded(base(), SOURCES[kind].ready(all_in_one), ALL_IN_ONE)
     maps, pixels = distance(ours_forward(model, *views), published_forward(all_in_one, *views, gain=gains[0]))
     assert maps < 1e-4
     assert pixels < 1e-3

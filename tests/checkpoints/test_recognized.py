@@ -32,9 +32,10 @@ from published_shapes import (
 from torch import Tensor, nn
 
 from vltrack.checkpoints import importing
+from vltrack.checkpoints.cards import find_file
 from vltrack.checkpoints.key_maps import match_names
 from vltrack.checkpoints.sources import SOURCES, bare
-from vltrack.core.errors import CheckpointMismatch
+from vltrack.core.errors import CheckpointMismatch, ModelNotFound
 from vltrack.models import aitrack, split_name
 from vltrack.models.profile import without_memory
 
@@ -113,6 +114,26 @@ def taken_for(name: str, tensors: dict[str, Tensor]) -> str | None:
     sources = {key: source for key in own if (source := keymap.published(key)) is not None}
     fits = match_names(keymap, own, prepared).fits
     return kind if fits and all(current[there] == own[key].shape for key, there in sources.items()) else None
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        *dict.fromkeys(("OSTrack", "ostrack256", "OSTrack-384", "ostrack_ep0300"), "all-in-one-ostrack-base").items(),
+        *dict.fromkeys(("UVLTrack", "uvltrack-b", "UVLTrack_base"), "litetrack-uvltrack-base").items(),
+        *dict.fromkeys(("UVLTrack-L", "uvltrack_large"), "litetrack-uvltrack-large").items(),
+        *dict.fromkeys(("STARK", "stark-st50", "STARK_ST"), "bit-tracker-stark-r50").items(),
+        *dict.fromkeys(("STARK-ST101", "stark101"), "bit-tracker-stark-base").items(),
+        *dict.fromkeys(("STARK-S50", "stark_s"), "bit-tracker-stark-s50").items(),
+        *dict.fromkeys(("ARTrack", "ARTrackSeq-256"), "aitrack-artrack-base").items(),
+    ],
+)
+def test_a_published_method_is_answered_with_its_preset(name: str, preset: str) -> None:
+    for look_up in (split_name, find_file):
+        with pytest.raises(ModelNotFound) as caught:
+            look_up(name)
+        assert f"import-weights FILE --as {preset}." in caught.value.hint
+    split_name(preset)
 
 
 def test_every_kind_has_its_file() -> None:

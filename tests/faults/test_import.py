@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import pickle
 import resource
 from collections import OrderedDict
@@ -123,6 +125,41 @@ def test_only_the_tensors_of_an_official_file_are_read(tmp_path: Path, out: Path
     save_file(tensors, plain)
     other = import_weights([plain], NAME, out.with_name("other.safetensors"))
     assert numbers(done.path) == numbers(other.path)
+
+
+@pytest.mark.fault("C04")
+@pytest.mark.parametrize("ending", ["pth", "safetensors", "npz"])
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"", "empty"),
+        (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "a Git LFS pointer"),
+        (gzip.compress(bytes(300)), "gzip"),
+        (lzma.compress(bytes(300)), "a compressed archive"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, out: Path, data: bytes, named: str, ending: str) -> None:
+    path = tmp_path / f"OSTrack_ep0300.{ending}"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointCorrupt, match=rf"OSTrack_ep0300\.{ending} is .*{named}") as caught:
+        import_weights([path], NAME, out)
+    assert caught.value.hint
+    assert nothing_written(out)
+
+
+@pytest.mark.fault("C08")
+@pytest.mark.parametrize("own", [True, False])
+def test_a_network_that_is_not_ours_is_refused_in_a_few_lines(tmp_path: Path, out: Path, tensors, own: bool) -> None:
+    """Nothing of ours; or OSTrack's with as much on top."""
+    path = tmp_path / "other.safetensors"
+    foreign = {f"features.{n}.a_long.name_of.some_module.conv.weight": torch.zeros(2) for n in range(300)}
+    save_file({**foreign, **(tensors if own else {})}, path)
+    with pytest.raises(CheckpointMismatch) as caught:
+        import_weights([path], NAME, out)
+    assert "features.0." in caught.value.message
+    assert len(f"{caught.value.message} {caught.value.hint}") < 5 * 100
+    assert nothing_written(out)
 
 
 @pytest.mark.fault("C03")

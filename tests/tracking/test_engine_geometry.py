@@ -11,7 +11,7 @@ from scripted import Spotter, one_box, scene, tracker
 from vltrack.core.types import Target, xywh_to_cxcywh
 from vltrack.prep.crops import letterbox
 
-EXACT = {"smooth": 1.0, "penalty": 0.0, "window": 0.0, "refresh_every": 0}
+EXACT = {"smooth": 1.0, "penalty": 0.0, "window": 0.0, "refresh_every": 0, "steady": False}
 FRAME = np.full((240, 320, 3), 90, dtype=np.uint8)
 
 starts = st.tuples(st.floats(-20, 300), st.floats(-20, 220), st.floats(2, 150), st.floats(2, 150)).filter(

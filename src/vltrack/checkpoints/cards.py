@@ -18,10 +18,9 @@ from vltrack.core.errors import (
     CheckpointUnsafe,
     CheckpointVersion,
     ModelNotFound,
-    did_you_mean,
 )
 from vltrack.core.files import open_limited, printable, read_limited, sha256_bytes, sha256_of
-from vltrack.models import MODELS
+from vltrack.models import MODELS, hint_for
 
 DEFAULT_MODEL = "litetrack-tiny"
 FORMAT = 1
@@ -94,7 +93,7 @@ def find_file(name_or_path: str | Path) -> Path:
     known = model_names()
     full = next((n for n in (known_name(name, known), known_name(f"{name}-tiny", known)) if n in known), "")
     if not full:
-        raise ModelNotFound(f"No model is called {printable(name)!r}.", hint=did_you_mean(name, known))
+        raise ModelNotFound(f"No model is called {printable(name)!r}.", hint=hint_for(name, known))
     packaged = known[full]
     if packaged is None:
         shipped = ", ".join(other for other, file in known.items() if file is not None)

@@ -28,7 +28,7 @@ from vltrack.core.errors import (
     TokenizerMismatch,
     UsageError,
 )
-from vltrack.core.files import sha256_of
+from vltrack.core.files import printable, sha256_of
 from vltrack.core.types import Mode
 from vltrack.models import build, config_of, split_name
 
@@ -38,6 +38,14 @@ SEED = 0
 _TRAINING = re.compile(r"(optimizer|lr_scheduler|scaler|stats|settings)(\..+)?")
 # Counters of batch norm, used in training only.
 _COUNTS = ".num_batches_tracked"
+# First bytes of what is often saved under a checkpoint's name -> what it is, and the remedy.
+_OTHER_FILES = (
+    (rb"\Z", "empty", "Fetch it again."),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch the file: git lfs pull."),
+    (rb"(?i)\s*<(!doctype|html|\?xml)", "a web page", "Download the file itself, not the page that offers it."),
+    (rb"\x1f\x8b", "compressed with gzip", "Unpack it first: gunzip."),
+    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", "Unpack it first."),
+)
 _WORD_TABLES = ("embeddings.word_embeddings.weight", "token_embedding.weight")
 
 
@@ -207,7 +215,7 @@ def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
     twice = [name for name in own if name in work.set_by and keymap.published(name) is not None]
     if twice:
         raise CheckpointMismatch(
-            f"{file} and {work.set_by[twice[0]]} both hold {len(twice)} parameters (first: {', '.join(twice[:10])}).",
+            f"{file} and {work.set_by[twice[0]]} both hold {len(twice)} parameters (first: {', '.join(twice[:3])}).",
             hint="Give one of the files, or skip these parameters of both with partial (--partial).",
         )
     try:
@@ -259,13 +267,28 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str, int]:
     try:
         before = file.stat()
         sha256 = sha256_of(file) if file.is_file() else ""
-        tensors = read_tensors(file, wanted=lambda name: not _TRAINING.fullmatch(name))
+        try:
+            tensors = read_tensors(file, wanted=lambda name: not _TRAINING.fullmatch(name))
+        except CheckpointCorrupt:
+            _refuse_other_files(file)
+            raise
         after = file.stat()
     except OSError as error:
         raise CheckpointCorrupt(f"Cannot read {file}: {error.strerror}.") from None
     if any(getattr(before, of) != getattr(after, of) for of in ("st_size", "st_mtime_ns", "st_ino")):
         raise CheckpointCorrupt(f"{file} changed while it was read.", hint="Wait until it is complete.")
     return tensors, sha256, before.st_size
+
+
+def _refuse_other_files(file: Path) -> None:
+    """Raise ``CheckpointCorrupt`` with the name of what a file is instead of a checkpoint, where its first bytes show it."""
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        head = opened.read(256)
+    for pattern, what, remedy in _OTHER_FILES:
+        if re.match(pattern, head):
+            raise CheckpointCorrupt(f"{file} is {what}.", hint=remedy) from None
 
 
 def _choose(
@@ -295,7 +318,7 @@ def _choose(
 
 
 def _refuse_other_networks(name: str, file: Path, given: Mapping[str, Tensor]) -> None:
-    """Raise ``CheckpointMismatch`` if the names are those of weights that fit other networks of ours only."""
+    """Raise ``CheckpointMismatch`` if the names are those of weights that fit other networks of ours, or none."""
     for source in SOURCES.values():
         if any(re.search(source.mark, known) for known in given):
             if name not in source.maps:
@@ -304,6 +327,11 @@ def _refuse_other_networks(name: str, file: Path, given: Mapping[str, Tensor]) -
                     hint=f"They fit {', '.join(source.maps)}.",
                 )
             return
+    taken = dict.fromkeys(source.title for source in SOURCES.values() if name in source.maps)
+    raise CheckpointMismatch(
+        f"{file} holds a network that is not known here: {len(given)} tensors, such as {printable(min(given))[:80]}.",
+        hint=f"{name} takes weights of {', '.join(taken)}.",
+    )
 
 
 def _check_word_table(keymap: KeyMap, own: Mapping[str, Tensor], given: Mapping[str, Tensor], file: Path) -> None:

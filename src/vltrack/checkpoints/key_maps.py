@@ -123,7 +123,7 @@ def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMa
 
     Raises:
         CheckpointMismatch: names of ours without a published tensor or not in the map, published names
-            neither used nor ignored, two published names for one, other shapes or number types (ten each).
+            neither used nor ignored, two published names for one, other shapes or number types (three each).
         CheckpointNonFinite: a tensor that would be loaded holds NaN or infinity.
     """
     own = model.state_dict()
@@ -350,7 +350,7 @@ def _openai_name(name: str) -> str:
 # Files hold the network under ``net``, next to the state of the optimizer.
 
 _OSTRACK_TOWERS = {"centre": "ctr", "offset": "offset", "size": "size"}
-_CLS, _PREFIX = 101, "net."
+PAD, CLS, _PREFIX = 0, 101, "net."
 
 
 def _towers(names: Mapping[str, str], layer: str) -> tuple[tuple[str, str], ...]:
@@ -400,13 +400,13 @@ ALL_IN_ONE = KeyMap(
 """For ``base``, after ``fold_constant_sentence``: then box-only tracking is the released tracker."""
 
 
-def fold_constant_sentence(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fold_constant_sentence(tensors: Mapping[str, Tensor], row: int = PAD) -> dict[str, Tensor]:
     """Fold the constant sentence of a released All-in-One checkpoint into the patch embedding.
 
-    The released code takes the [CLS] row of an embedding layer, the same vector for every sentence. Its gain
-    of each channel, 1 + normalize(W l + b), is therefore a constant, and scaling the channels of a
-    convolution's output is scaling the convolution. The aligners, which read patches before that gain, are
-    divided by it. With a box alone the result tracks as the released tracker does with any sentence.
+    The released code takes the first row of an embedding layer: ``CLS`` for every sentence, ``PAD`` for a box
+    alone. The gain of each channel, 1 + normalize(W l + b), is therefore a constant, and scaling the channels of
+    a convolution's output is scaling the convolution. The aligners, which read patches before that gain, are
+    divided by it. With a box alone the result tracks as the released tracker does with that row.
 
     Raises:
         CheckpointMismatch: a tensor that this needs is missing.
@@ -420,7 +420,7 @@ def fold_constant_sentence(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return folded[wrapper + name].double()
 
     row_C = (
-        named("language_embeddings.word_embeddings.weight")[_CLS]
+        named("language_embeddings.word_embeddings.weight")[row]
         + named("language_embeddings.position_embeddings.weight")[0]
         + named("language_embeddings.token_type_embeddings.weight")[0]
     )

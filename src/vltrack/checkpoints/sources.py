@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from vltrack.checkpoints.key_maps import (
     ALPHA_CLIP_L14,
     ARTRACK,
     CLIP_VIT_L14,
+    CLS,
     LITETRACK,
     MAE_BACKBONE,
     MAE_VIT,
@@ -91,7 +93,18 @@ SOURCES: dict[str, WeightSource] = {
         trained=(Mode.BBOX,),
         fresh=("bert.",),
         prepare=fold_constant_sentence,
-        prepared="the constant sentence of the released code is folded into the patch embedding",
+        prepared="what the released code reads in place of a sentence is folded into the patch embedding",
+    ),
+    "all-in-one-sentence": WeightSource(
+        title="All-in-One",
+        mark=r"backbone\.language_proj\.weight$",
+        license="MIT",
+        maps={"all-in-one-base": ALL_IN_ONE},
+        trained=(Mode.BBOX,),
+        fresh=("bert.",),
+        prepare=partial(fold_constant_sentence, row=CLS),
+        prepared="what the released code reads of every sentence is folded into the patch embedding",
+        ambiguous=True,
     ),
     "ostrack": WeightSource(
         title="OSTrack",

@@ -1,7 +1,7 @@
 """The language ablation of ``vltrack audit``: track a target with its sentence and with others, and compare.
 
-All runs of a video go through the tracker together (``MultiTracker``: one decoding, one batch per frame). Two
-questions are asked of a model:
+All runs of a video go through the tracker together (``MultiTracker``: one decoding). Two questions are asked of a
+model:
 
 - Does the box move when *another* sentence is given (1 - overlap with the run that had the true one)?
 - Does the true sentence help (success AUC of ``metrics.success`` with it, minus without it)?

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -49,6 +50,7 @@ PUBLISHED: Mapping[str, float | bool] = {
     "lost_below": 0.0,
     "hold_below": 0.0,
     "search_again_every": 0,
+    "steady": False,
     "own_grounding": True,
     "published_crops": True,
 }
@@ -63,7 +65,14 @@ _UVLTRACK = {
 _STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200, "refresh_by_number": True}
 _ARTRACK = {**PUBLISHED, "window": 0.0, "window_product": False}
 # Without a score head: the confidence of the tokens predicts neither a lost target nor when to search anew.
-_ARTRACK_TINY = {**_ARTRACK, "damp": True, "own_grounding": False, "published_crops": False, "visible_above": 0.0}
+_ARTRACK_TINY = {
+    **_ARTRACK,
+    "damp": True,
+    "own_grounding": False,
+    "published_crops": False,
+    "visible_above": 0.0,
+    "steady": True,
+}
 
 
 MODELS: dict[str, ModelCard] = {
@@ -129,6 +138,29 @@ MODELS: dict[str, ModelCard] = {
 }
 
 
+_PRESETS: tuple[tuple[str, str, str], ...] = (
+    (r"ostrack", "OSTrack", "all-in-one-ostrack-base"),
+    (r"uvl(track)?.*(l|large)\d*$", "UVLTrack-L", "litetrack-uvltrack-large"),
+    (r"uvl(track)?", "UVLTrack-B", "litetrack-uvltrack-base"),
+    (r"stark.*101", "STARK-ST101", "bit-tracker-stark-base"),
+    (r"starks(?!t)", "STARK-S50", "bit-tracker-stark-s50"),
+    (r"stark", "STARK-ST50", "bit-tracker-stark-r50"),
+    (r"artrack", "ARTrack-Seq", "aitrack-artrack-base"),
+)
+"""Pattern at the beginning of a name, in small letters and digits alone; the published method; its preset here."""
+
+
+def hint_for(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an unknown model: the preset of a published method, or the nearest name."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    for pattern, title, preset in _PRESETS:
+        if re.match(pattern, plain):
+            other = " (its 256 px version only)" if "384" in plain else ""
+            command = f"vltrack import-weights FILE --as {preset}"
+            return f"Weights of {title}{other} run as {preset}, once imported: {command}."
+    return did_you_mean(name, known)
+
+
 def split_name(name: str) -> tuple[ModelCard, str]:
     """Split ``litetrack-tiny`` into its card and ``tiny``; a tracker's name alone means its ``tiny`` size.
 
@@ -142,7 +174,7 @@ def split_name(name: str) -> tuple[ModelCard, str]:
             if name == f"{card.name}-{size}":
                 return card, size
     known = [f"{card.name}-{size}" for card in MODELS.values() for size in card.sizes]
-    raise ModelNotFound(f"No model is called {name!r}.", hint=did_you_mean(name, known))
+    raise ModelNotFound(f"No model is called {name!r}.", hint=hint_for(name, known))
 
 
 def _of_module(card: ModelCard, name: str) -> Any:

@@ -234,7 +234,8 @@ class Template(Batched):
     def concat(self, other: Template) -> Template:
         """Return the features of both, self first."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
-        return Template(**{name: None if pair[0] is None else torch.cat(pair, dim=1) for name, pair in pairs.items()})
+        joined = {name: torch.cat(pair, dim=1) for name, pair in pairs.items() if pair[0] is not None}
+        return Template(**joined)
 
 
 @dataclass(frozen=True, kw_only=True)

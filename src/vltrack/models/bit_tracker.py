@@ -73,7 +73,7 @@ class BITTrackerConfig(TrackerConfig):
         ctif: the interaction of CNN and transformer features.
         score: the head that scores whether the target is in view, and so gates the dynamic template.
         decoder: STARK's one-query decoder, which weighs the search features in its own way.
-        mask_padding: cells outside the frame are no keys, and positions count without them.
+        mask_padding: cells outside the frame are hidden from attention, and positions count without them.
         text: ``bert``: text tokens join the encoder (ours); ``none`` is the paper.
         text_width, text_layers, text_heads: of BERT; a linear map brings its width to ours.
     """
@@ -264,8 +264,8 @@ class BITTracker(TrackerBase[TemplateMemory]):
 
     def _positions(self, seen_BT: Tensor) -> Tensor:
         """(B, T, C) positions of templates and search region, of which some cells are not seen (B, T)."""
-        parts = zip(seen_BT.split([side**2 for side in self.sides], dim=1), self.sides, strict=True)
-        grids = [part_BN.unflatten(1, (side, side)) for part_BN, side in parts]
+        parts = zip(torch.split(seen_BT, [side**2 for side in self.sides], dim=1), self.sides, strict=True)
+        grids = [part_BN.reshape(-1, side, side) for part_BN, side in parts]
         return torch.cat([detr_positions(self.width, grid_BSS) for grid_BSS in grids], dim=1)
 
     @staticmethod

@@ -80,7 +80,7 @@ def region_for(box_xywh: ArrayLike, factor: float, size: int, *, least: float = 
         least: smallest side of the region in frame pixels.
 
     Raises:
-        BoxInvalid: a number is not finite, a side is not positive, or their product is no number of float64.
+        BoxInvalid: a number is not finite, a side is not positive, or their product overflows.
     """
     middle_x, middle_y, side = _square(box_xywh, factor)
     scale = size / max(least, side)

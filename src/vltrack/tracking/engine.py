@@ -1,8 +1,8 @@
 """One frame for all targets: crops, a pass of the network for each, post-processing, new states.
 
 States are immutable: a step returns new ones and changes nothing. A target's pass has no part of another one,
-not even the size of a batch, on which the last bits of a sum depend: companions cannot change its boxes. (On a
-CPU a batch is no faster than its parts.)
+not even the size of a batch, on which the last bits of a sum depend: companions cannot change its boxes. On a
+CPU a batch takes as long as its parts.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ TILES_PER_SEARCH = 6
 """Regions of the frame, or candidates of the grounder, searched at once for a lost target."""
 LONGEST_PAUSE = 8
 """Longest time between two questions to the grounder, in units of ``search_again_every``: each takes some 0.2 s."""
+STEPS, LEVELS, GRAIN = 64, 64, 1 / 16
+"""With ``steady``: steps of a region's center per side of the target, sizes of it from one to its double, and the
+grain of boxes in pixels. Finer costs no accuracy; coarser lets two runs which rounding has parted meet again sooner."""
 FIRST_SECOND = 25
 """Frames in which a doubtful start may be made anew."""
 
@@ -175,6 +178,7 @@ class Engine:
                 )
         else:
             raise UsageError("No target given: pass a box, a text description or both.", hint="Such as text='the car'.")
+        given, box = box, self._kept(box)
         border = mean_color(image)
         template = self._boxed(image, border, box, self.model.template_factor, self.model.template_size)
         context = self._boxed(image, border, box, self.model.search_factor, self.model.search_size)
@@ -188,7 +192,7 @@ class Engine:
         # The grounder is asked for the target later on where it found the box, or agrees with it.
         heeded = named is not None and (claim is not None or named >= self.policy.heed_text_above)
         state = State(
-            box=box, memory=memory, frame_size=(width, height), past=past, score=score,
+            box=given, memory=memory, frame_size=(width, height), past=past, score=score,
             claim=1.0 if claim is None else claim, text=target.text if heeded else None,
             pause=self.policy.search_again_every,
         )  # fmt: skip
@@ -212,7 +216,7 @@ class Engine:
         box = None if choice is None else scene.to_frame(_crop_xywh(choice.box, scene))
         if choice is None or box is None or not _in_frame(box, width, height):
             raise GroundingFailed("The text gave no usable box in the first frame.", hint="Give a box, or both.")
-        # Published code goes on from the box as it is.
+        # Published code does not cut it.
         return box if published else clip_xywh(box, width, height), choice.score
 
     # -- crops ------------------------------------------------------------------------------------
@@ -223,13 +227,26 @@ class Engine:
     def _view(self, image: Image, border: Color, box: Box, factor: float, size: int) -> View:
         """The region around a box, and its image."""
         if not self.policy.published_crops:
-            region = region_for(box, factor, size)
+            region = region_for(self._on_grid(box), factor, size)
             return View(region=region, image=cut(image, region, border), padded=None)
         return View(
             region=region_for(box, factor, size, least=1.0),
             image=cut_published(image, box, factor, size),
             padded=padded_published(image, box, factor, size) if self.model.mask_padding else None,
         )
+
+    def _on_grid(self, box: Box) -> Box:
+        """A square for the box, its side and center rounded to the ``steady`` grid."""
+        if not self.policy.steady:
+            return box
+        side = 2 ** (round(math.log2(math.sqrt(box[2] * box[3])) * LEVELS) / LEVELS)
+        step = 2.0 ** round(math.log2(side)) / STEPS
+        center = np.round((box[:2] + box[2:] / 2) / step) * step
+        return np.array([*(center - side / 2), side, side])
+
+    def _kept(self, box: Box) -> Box:
+        """The box to the grain of ``steady``."""
+        return np.round(box / GRAIN) * GRAIN if self.policy.steady else box
 
     def _tensor(self, crop: Image) -> Tensor:
         return images_to_tensor([crop], self.model.pixel_mean, self.model.pixel_std).to(self.device)
@@ -272,7 +289,8 @@ class Engine:
                 found, doubted = self._chosen_by_text(image, border, found, _left_by(others, found, ranked[i]))
             elif found.text is None or self._doubtful_start(found):
                 found = self._search_again(image, border, found)
-            found = replace(found, past=np.concatenate([found.past, found.box[None]])[1:])
+            box = self._kept(found.box)
+            found = replace(found, box=box, past=np.concatenate([found.past, box[None]])[1:])
             after.append(found if doubted else self._update_memory(image, border, found, view.region, seen[i]))
         return after
 
@@ -455,11 +473,10 @@ class Engine:
             return state
         score, box_B4 = state.score, self._unit_boxes(state.box[None], region)
         if policy.refresh_best:
-            if state.best is None or score > state.best[0]:
-                state = replace(
-                    state, best=(score, seen, torch.from_numpy(raw.astype(np.float32))[None].to(self.device))
-                )
-            score, seen, box_B4 = state.best
+            best = state.best
+            if best is None or score > best[0]:
+                best = (score, seen, torch.from_numpy(raw.astype(np.float32))[None].to(self.device))
+            state, (score, seen, box_B4) = replace(state, best=best), best
         if state.age % policy.refresh_every or score <= policy.refresh_above:
             return state
         return replace(self._updated(image, border, state, seen, box_B4), best=None)

@@ -57,10 +57,12 @@ class Policy:
         heed_text_above: probability, given the text, that the box of the start needs for the grounder to be asked
             later, and by which a look-alike must lead over the box that is followed to be taken instead.
         margin: pixels of the box that stay inside the frame.
+        steady: boxes are kept to 1/16 pixel, and regions are cut on a grid relative to the target, so that the rounding
+            of another machine or number of threads does not grow from frame to frame; published code has no such grid.
         own_grounding: a target given by text alone is found by the network itself, as its paper does it, not by
             the grounder.
         published_crops: crops of whole pixels, black beyond the frame, and boxes cut to it, to the letter of
-            the code that the published trackers share (see ``prep.crops.cut_published``); a start by words as
+            the code that the published trackers share (see ``prep.crops.cut_published``); a start from text as
             UVLTrack's (``letterbox_published``), from the box that it finds, uncut.
 
     Raises:
@@ -94,6 +96,7 @@ class Policy:
     search_again_above: float = 0.6
     heed_text_above: float = 0.5
     margin: float = 10.0
+    steady: bool = True
     own_grounding: bool = False
     published_crops: bool = False
 

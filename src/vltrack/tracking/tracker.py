@@ -434,12 +434,12 @@ class Tracker(Session):
 
 
 class MultiTracker(Session):
-    """Follows several targets in one video; the crops of all go through the network in one batch.
+    """Follows several targets in one video, which is decoded once.
 
-    Each target's boxes are those that a ``Tracker`` of its own would give, but that a target given by text alone
-    never starts on the object of another one. Where it comes to lie on one later, for several frames, the
-    better of the two (claim times score) keeps the object, and the other counts as lost while it lies there.
-    Weights and policy come from a loaded ``Tracker``, which stays independent.
+    Each target's boxes are, to the last bit, those that a ``Tracker`` of its own would give, but that a target
+    given by text alone never starts on the object of another one. Where it comes to lie on one later, for several
+    frames, the better of the two (claim times score) keeps the object, and the other counts as lost while it lies
+    there. Weights and policy come from a loaded ``Tracker``, which stays independent.
 
     Args:
         distinct: False lets several targets follow one object.
