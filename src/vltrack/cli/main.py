@@ -78,6 +78,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": models.doctor,
 }
 GROUPS = {"datasets": datasets.app, "data": datasets.app}
+"""One verb by two names."""
 
 
 def _version(wanted: bool) -> None:
@@ -114,7 +115,8 @@ def build() -> typer.Typer:
     for name, verb in COMMANDS.items():
         app.command(name)(verb)
     for name, group in GROUPS.items():
-        app.add_typer(group, name=name, hidden=name == "data")
+        same = "The same as datasets: list, check, convert, imitate, synthesize."
+        app.add_typer(group, name=name, help=same if name == "data" else group.info.help)
     return app
 
 
