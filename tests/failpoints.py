@@ -79,7 +79,7 @@ def check_track(folder: Path) -> None:
 def save_rows(folder: Path) -> None:
     """Go on with a run of six frames whose state is its last frame, saved after each."""
     table = folder / "a.csv"
-    if table.exists() and not (folder / "a.part.state").exists():
+    if table.exists() and not (folder / "a.part.csv").exists():
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vltrack.api.part.SAVE_EVERY", 0)

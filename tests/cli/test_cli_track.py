@@ -252,6 +252,11 @@ def test_overwrite_starts_over_and_resume_starts_where_nothing_is_left(
     (tmp_path / "a.csv").unlink()
     command("track", clip, *flags, "--end", "3", "--resume").ends(0, "nothing to resume")
     assert names_in(tmp_path) == ["a.csv"]
+    other = tmp_path / "b.part.csv"
+    other.write_text("rows of somebody\n")
+    for more, code in (((), 2), (("--resume",), 9), (("--overwrite",), 0)):
+        command("track", clip, "--box", "1,2,30,40", "--end", "2", "-o", tmp_path / "b.csv", *more).ends(code)
+        assert other.exists() == (code != 0)
     for words in ((clip, "--box", "1,2,30,40"), ("-", *flags), ("0", *flags)):
         command("track", *words, "--resume").ends(2, "--resume")
 

@@ -73,17 +73,16 @@ class PartFile:
             self._state_path = self.path.with_suffix(".state")
         try:
             if self.path is not None and self.path.is_file():
-                self._open(self.path)
-                if not self._state_path.exists():  # killed before the first state, or while both were removed
-                    self.path.unlink()
-                    self._close()
-                elif resume:
+                empty = not self._open(self.path).read(1)  # stopped before its first row
+                if resume and not empty:
                     self.kept = self._read(self.path)
-                elif not overwrite:
+                elif not overwrite and not empty:
                     raise UsageError(
                         f"{printable(self.path)} holds the rows of a run that was not finished.",
                         hint=f"Continue it with resume (--resume). {START_OVER}",
                     )
+            elif self.path is not None and self.path.parent.is_dir():
+                self._state_path.unlink(missing_ok=True)
             inputs.check_outputs(outputs, source, overwrite=overwrite or self.kept is not None)
         except BaseException:
             self._close()
@@ -125,20 +124,22 @@ class PartFile:
         """
         if self.path is None:
             return
-        try:
-            file = self._file or self._open(self.path)
-            if self._rows == 0:
-                file.seek(self._end)
-                file.truncate()
-            if self._rows == 0 and self.kept is None:
-                self._state_path.unlink(missing_ok=True)
-                file.write(table_head(metas).encode("utf-8", "surrogateescape"))
-            file.writelines(f"{line}\n".encode() for line in table_lines(steps, several=len(metas) > 1))
-            file.flush()
-        except OSError as error:
-            raise as_resource_error(error, self.path) from error
         self._rows += 1
         self._last = {"settings": self._settings, "metas": dict(metas), "warnings": list(warnings)}, steps, state
+        lines = [f"{line}\n" for line in table_lines(steps, several=len(metas) > 1)]
+        try:
+            file = self._file or self._open(self.path)
+            if self._rows == 1:
+                file.seek(self._end)
+                file.truncate()
+                if self.kept is None:  # the state first: rows without one are not ours
+                    self._save()
+                    lines.insert(0, table_head(metas))
+            file.write("".join(lines).encode("utf-8", "surrogateescape"))
+            file.flush()
+        except OSError as error:
+            self._last = None  # rows that are not there have no state
+            raise as_resource_error(error, self.path) from error
         if time.monotonic() - self._saved_at >= SAVE_EVERY:
             self._save()
 
@@ -171,20 +172,27 @@ class PartFile:
         write_bytes(self._state_path, pack({**head, "frame": frame, "rows": rows, "state": state}))
         self._last, self._saved_at = None, time.monotonic()
 
-    def _read(self, path: Path) -> Kept:
+    def _read(self, path: Path) -> Kept | None:
         """What is left, up to the state: later rows will be tracked again."""
         from vltrack.tracking.saved import unpack
 
         try:
             record = unpack(read_limited(self._state_path, MAX_FILE_BYTES))
-            steps = self._read_rows(record["rows"], {safe_cell(name): name for name in record["metas"]})
+            rows, names = record["rows"], {safe_cell(name): name for name in record["metas"]}
+            steps, end = self._read_rows(rows, names)
+            if len(steps) != rows or any(len(each) != len(names) for each in steps.values()):
+                if rows == 1:
+                    return None  # stopped at its first row
+                raise ValueError(f"it has the rows of {len(steps)} frames, not of {rows}")
+            self._end = end
             return Kept(steps=steps, **{key: record[key] for key in ("settings", "metas", "warnings", "frame")})
         except (OSError, ValueError, TypeError, KeyError, DataError) as error:
             raise StateError(f"{printable(path)} cannot be resumed: {error}.", hint=START_OVER) from error
 
-    def _read_rows(self, count: int, names: Mapping[str, str]) -> dict[int, dict[str, Step]]:
-        """The steps of the first ``count`` frames; what comes after them will be written over."""
+    def _read_rows(self, count: int, names: Mapping[str, str]) -> tuple[dict[int, dict[str, Step]], int]:
+        """The steps of the first ``count`` frames, and where in the file they end."""
         assert self._file is not None  # noqa: S101 - opened before
+        self._file.seek(0)
         lines, end = iter(self._file), 0
         for line in lines:
             end += len(line)
@@ -192,15 +200,14 @@ class PartFile:
                 break  # the names of the columns
         steps: dict[int, dict[str, Step]] = {}
         for line in islice(lines, count * len(names)):
+            if not line.endswith(b"\n"):
+                break
             end += len(line)
             cells = next(csv.reader([line.decode()]))
             target, values = cells[: -len(COLUMNS)], cells[-len(COLUMNS) :]
             step = read_row(dict(zip(COLUMNS, values, strict=True)), "a row")
             steps.setdefault(step.index, {})[names[target[0]] if target else next(iter(names.values()))] = step
-        if len(steps) != count or any(len(each) != len(names) for each in steps.values()):
-            raise ValueError(f"it has the rows of {len(steps)} frames, not of {count}")
-        self._end = end
-        return steps
+        return steps, end
 
     def _close(self) -> None:
         if self._file is not None:
@@ -217,8 +224,8 @@ class PartFile:
                 with suppress(ResourceError):  # the rows are there; the last state is older
                     self._save()
             elif self.path is not None and self._file is not None:
-                self._state_path.unlink(missing_ok=True)
                 self.path.unlink(missing_ok=True)
+                self._state_path.unlink(missing_ok=True)
         finally:
             self._close()
 
