@@ -311,6 +311,26 @@ def test_frame_numbers_may_be_of_numpy_and_must_be_whole(weights, tmp_path) -> N
                 vltrack.open_source(CLIP, **{name: bad})
 
 
+@pytest.mark.fault("V27")
+def test_what_an_interrupt_leaves_depends_on_whether_the_frames_come_again(weights, tmp_path) -> None:
+    def stop(done: int, total: int | None) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    options = {"box": BLOCK, "model": weights, "policy": EAGER, "outputs": tmp_path / "a.csv"}
+    with pytest.raises(KeyboardInterrupt) as caught:
+        track(clip(5), progress=stop, **options)
+    assert "resume" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    with pytest.raises(KeyboardInterrupt, match="resume"):
+        track(CLIP, end=5, progress=stop, overwrite=True, **options)
+    assert len(vltrack.Track.load(tmp_path / "a.csv")) == len(vltrack.Track.load(tmp_path / "a.part.csv")) == 2
+    whole = track(CLIP, end=5, **(options | {"outputs": ()}))
+    rows = track(CLIP, end=5, resume=True, **options)
+    assert rows.to_csv() == whole.to_csv()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
 def test_a_track_is_drawn_over_its_video(weights, tmp_path) -> None:
     rows = track(CLIP, box=BLOCK, model=weights, policy=EAGER, start=3, end=9, stride=2)
     for name in ("a.mp4", "a.png"):

@@ -45,8 +45,11 @@ class Kept:
 class PartFile:
     """The part file of one run, as a context: it is removed where ``finished`` was set, and else kept.
 
+    A run that cannot be resumed keeps its rows only after a kill or an error: its tables have them all.
+
     Attributes:
         path: of the rows; None for a run without a table.
+        resumable: the frames will come again: a file or a folder.
         kept: what is continued, with ``resume``.
 
     Raises:
@@ -63,9 +66,10 @@ class PartFile:
         self._last: tuple[dict[str, Any], Mapping[str, Step], object] | None = None
         self._saved_at, self._rows, self._end = -SAVE_EVERY, 0, 0
         self._settings = _identity(source)
+        self.resumable = self._settings is not None
         self._draws = any(path.suffix.lower() not in inputs.TABLES for path in outputs)
         table = next((path for path in outputs if path.suffix.lower() in inputs.TABLES), None)
-        if resume and (table is None or self._settings is None):
+        if resume and (table is None or not self.resumable):
             missing = "a .csv or .json as output (-o)" if table is None else "a file or a folder as input"
             raise UsageError(f"A run can only be resumed (--resume) with {missing}.")
         if table is not None:
@@ -168,6 +172,9 @@ class PartFile:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise as_resource_error(error, self._state_path) from error
+        if not self.resumable:
+            self._saved_at = time.monotonic()
+            return
         frame, rows = next(iter(steps.values())).index, self._rows + (len(self.kept.steps) if self.kept else 0)
         write_bytes(self._state_path, pack({**head, "frame": frame, "rows": rows, "state": state}))
         self._last, self._saved_at = None, time.monotonic()
@@ -220,7 +227,7 @@ class PartFile:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
-            if kind is not None or not self.finished:
+            if kind is not None or (self.resumable and not self.finished):
                 with suppress(ResourceError):  # the rows are there; the last state is older
                     self._save()
             elif self.path is not None and self._file is not None:

@@ -172,7 +172,6 @@ def track(
         metas = {name: track_meta(frames.info, one, model, start, stride) for name, one in named.items()}
         report, total = frames.report, frames_expected(frames.info.frames, start, end, stride)
         files = Outputs(paths, frames.info, metas, lambda: part.warnings(report.warnings), shield, record=record)
-
         _check_room(paths, frames.info, reporter)
 
         def result() -> Track | dict[str, Track]:
@@ -210,7 +209,7 @@ def track(
     counts.report(paths, reporter)
     if stopped is not None:
         message = f"interrupted after {counts.frames} frames; what was done is kept."
-        if part.path is not None and counts.frames:
+        if part.path is not None and part.resumable and counts.frames:
             message += " Continue with resume (--resume)."
         raise Interrupted(message, result()) from stopped
     failure = (
