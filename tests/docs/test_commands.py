@@ -82,7 +82,7 @@ def test_verbs_and_flags_in_the_text_exist(page: str, line: str) -> None:
     words = shlex.split(line)[1:]
     while words and isinstance(command, typer.core.TyperGroup):
         _, command, words = command.resolve_command(typer.Context(command), words)
-    if len(shlex.split(line)) >= 4:  # shorter ones are fragments
+    if len(shlex.split(line)) >= 5:  # shorter ones are fragments
         command.make_context(line, list(words))
     known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)} | {"--help", "--"}
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
