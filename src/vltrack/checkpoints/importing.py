@@ -281,7 +281,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str, int]:
 
 
 def _refuse_other_files(file: Path) -> None:
-    """Raise ``CheckpointCorrupt`` with the name of what a file is instead of a checkpoint, where its first bytes show it."""
+    """Raise ``CheckpointCorrupt`` with the name of what a file is instead of a checkpoint, if it shows."""
     if not file.is_file():
         return
     with file.open("rb") as opened:

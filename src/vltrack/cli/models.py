@@ -124,8 +124,8 @@ def import_weights(
     \b
     What fits which model (in brackets: as a start for training, no tracker yet):
       ostrack     all-in-one-ostrack-base [all-in-one-base]
-      all-in-one, all-in-one-sentence
-                  all-in-one-base
+      all-in-one  all-in-one-base
+      all-in-one-sentence  all-in-one-base
       uvltrack    litetrack-uvltrack-base litetrack-uvltrack-large
       litetrack   litetrack-base
       artrack     aitrack-artrack-base [aitrack-base]
