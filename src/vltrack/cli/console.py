@@ -100,10 +100,9 @@ class Output(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write as a text stream does."""
-        written = len(text)
         with self._errors():
-            written = super().write(text)
-        return written
+            super().write(text)
+        return len(text)
 
     def flush(self) -> None:
         """Flush as a text stream does."""
