@@ -215,7 +215,7 @@ def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
     twice = [name for name in own if name in work.set_by and keymap.published(name) is not None]
     if twice:
         raise CheckpointMismatch(
-            f"{file} and {work.set_by[twice[0]]} both hold {len(twice)} parameters (first: {', '.join(twice[:3])}).",
+            f"{file} and {work.set_by[twice[0]]} both hold {len(twice)} parameters (first: {', '.join(twice[:10])}).",
             hint="Give one of the files, or skip these parameters of both with partial (--partial).",
         )
     try:

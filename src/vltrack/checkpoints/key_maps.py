@@ -123,7 +123,7 @@ def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMa
 
     Raises:
         CheckpointMismatch: names of ours without a published tensor or not in the map, published names
-            neither used nor ignored, two published names for one, other shapes or number types (three each).
+            neither used nor ignored, two published names for one, other shapes or number types (ten each).
         CheckpointNonFinite: a tensor that would be loaded holds NaN or infinity.
     """
     own = model.state_dict()

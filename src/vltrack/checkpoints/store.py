@@ -308,8 +308,8 @@ def tensor_faults(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor])
 
 
 def describe_faults(faults: Mapping[str, list[str]]) -> str:
-    """Return how many names have which fault, and the first three of each: ``2 missing (first: a, b)``."""
-    return "; ".join(f"{len(v)} {k} (first: {', '.join(v[:3])})" for k, v in faults.items() if v)
+    """Return how many names have which fault, and the first ten of each: ``2 missing (first: a, b)``."""
+    return "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
 
 
 def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:

@@ -289,8 +289,7 @@ class Engine:
                 found, doubted = self._chosen_by_text(image, border, found, _left_by(others, found, ranked[i]))
             elif found.text is None or self._doubtful_start(found):
                 found = self._search_again(image, border, found)
-            box = self._kept(found.box)
-            found = replace(found, box=box, past=np.concatenate([found.past, box[None]])[1:])
+            found = replace(found, past=np.concatenate([found.past, found.box[None]])[1:])
             after.append(found if doubted else self._update_memory(image, border, found, view.region, seen[i]))
         return after
 
@@ -340,10 +339,11 @@ class Engine:
         return self._inside(cxcywh_to_xywh(np.concatenate([center, size])), state.frame_size)
 
     def _inside(self, box: Box, frame_size: tuple[int, int]) -> Box:
-        """The box (xywh) moved so that ``margin`` pixels of it are inside the frame."""
+        """The box (xywh) to its grain, moved so that ``margin`` pixels of it are inside the frame."""
         width, height = frame_size
         if self.policy.published_crops:
             return clip_xywh(box, width, height, margin=self.policy.margin, min_side=self.policy.margin)
+        box = self._kept(box)
         size = np.clip(box[2:], 1.0, [width, height])
         center = box[:2] + box[2:] / 2
         margin = np.minimum(self.policy.margin, size / 2)
