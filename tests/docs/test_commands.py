@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
@@ -169,7 +170,11 @@ def test_python_blocks_run(page: str, small_files: Path, tmp_path: Path, monkeyp
     with open_source("clip.mp4") as source:
         first, following, *_ = [frame.image for frame in source]
     names = {"first_frame": first, "next_frame": following, "frame": first, "image": first, "vltrack": vltrack}
-    names["pandas"] = SimpleNamespace(DataFrame=list)
+    # Packages that are not dependencies, with what the pages use of them.
+    names["pandas"] = SimpleNamespace(DataFrame=lambda rows, **_: list(rows))
+    monkeypatch.setitem(sys.modules, "pandas", names["pandas"])
+    detections = type("Detections", (SimpleNamespace,), {"empty": staticmethod(list)})
+    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=detections))
     for one, language, body in BLOCKS:
         if (one, language) == (page, "python"):
             exec(compile(body, page, "exec"), names)  # noqa: S102
