@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,24 +68,25 @@ NOT_RUN = {
 }
 
 
+def verb_of(line: str) -> tuple[Any, list[str]]:
+    """The verb of a command line, as typer knows it, and what follows it."""
+    command, words = typer.main.get_command(main.build()), shlex.split(line)[1:]
+    while words and isinstance(command, typer.core.TyperGroup):
+        _, command, words = command.resolve_command(typer.Context(command), words)
+    return command, list(words)
+
+
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda value: value)
 def test_commands_are_understood(page: str, line: str) -> None:
-    command = typer.main.get_command(main.build())
-    words = shlex.split(line)[1:]
-    while words and isinstance(command, typer.core.TyperGroup):
-        name, command, words = command.resolve_command(typer.Context(command), words)
-        assert command is not None, name
-    command.make_context(line, list(words))
+    command, words = verb_of(line)
+    command.make_context(line, words)
 
 
 @pytest.mark.parametrize(("page", "line"), INLINE, ids=lambda value: value)
 def test_verbs_and_flags_in_the_text_exist(page: str, line: str) -> None:
-    command = typer.main.get_command(main.build())
-    words = shlex.split(line)[1:]
-    while words and isinstance(command, typer.core.TyperGroup):
-        _, command, words = command.resolve_command(typer.Context(command), words)
-    if len(shlex.split(line)) >= 5:  # shorter ones are fragments
-        command.make_context(line, list(words))
+    command, words = verb_of(line)
+    if len(words) >= 3:  # shorter ones are fragments
+        command.make_context(line, words)
     known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)} | {"--help", "--"}
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
 
