@@ -259,6 +259,10 @@ def test_frames_without_a_row_are_refused_misses_or_left_out() -> None:
         scores = score(*align(truth, found, rule), rule)
         assert scores.each("op50").tolist() == pytest.approx(wanted)
         assert scores.frames.tolist() == ([6, 4] if short == "cut" else [10, 4])
+    every_other = np.tile(boxes, (2, 1))  # as many rows as frames, but not for these
+    every_other[1::2] = NO_ROW
+    with pytest.raises(DataError, match=r"s0 \(5 for 10 frames\)"):
+        align(truth, found | {"s0": every_other}, RULES["visible-only"])
     found["s0"][:] = NO_ROW  # the text found nothing to start with: a miss in every frame, and complete
     cut = replace(RULES["visible-only"], short="cut")
     assert score(*align(truth, found, cut), cut).each("op50").tolist() == [0, 1]

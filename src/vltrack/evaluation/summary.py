@@ -268,8 +268,8 @@ def _deviations(rule: Rule) -> dict[str, str]:
 
 def row_notes(results: TrackerResults, annotations: Annotations, short: Short) -> list[str]:
     """Sentences on the rows of the results that are missing, too many, or not a box."""
-    rows = {name: count_rows(results.boxes[name]) for name in annotations.names if name in results.boxes}
     lengths = dict(zip(annotations.names, annotations.lengths.tolist(), strict=True))
+    rows = {name: count_rows(results.boxes[name], lengths[name]) for name in lengths if name in results.boxes}
     missing = [name for name in annotations.names if name not in rows]
     fewer = [f"{name} {rows[name]:,} of {lengths[name]:,}" for name in rows if rows[name] < lengths[name]]
     more = [f"{name} {rows[name]:,} for {lengths[name]:,}" for name in rows if rows[name] > lengths[name]]

@@ -369,7 +369,8 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
         name: np.zeros((int(n), 4)) for name, n in zip(annotations.names, lengths, strict=True) if name in missing
     }
     rows_of = {**results, **filled}
-    there = np.array([count_rows(rows_of[name]) for name in annotations.names], dtype=np.int64)
+    frames = zip(annotations.names, lengths.tolist(), strict=True)
+    there = np.array([count_rows(rows_of[name], count) for name, count in frames], dtype=np.int64)
     _check_lengths(annotations, there, rule)
     boxes = np.full(annotations.boxes.shape, NO_ROW, order="F")  # columns are contiguous, as the scorer reads them
     unasked = np.zeros(annotations.frames, dtype=bool)
@@ -389,10 +390,13 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
     return annotations, boxes
 
 
-def count_rows(boxes: Floats) -> int:
-    """Number of rows that are there; a result of misses only (``NO_ROW`` in every row) is complete."""
-    given = int((~np.isposinf(boxes[:, 0])).sum())
-    return given if given < len(boxes) and given else len(boxes)
+def count_rows(boxes: Floats, frames: int) -> int:
+    """Number of rows; only those of the annotated ``frames`` where one of these has none.
+
+    A result of misses only (``NO_ROW`` in every row) is complete.
+    """
+    there = ~np.isposinf(boxes[:, 0])
+    return len(boxes) if there[:frames].all() or not there.any() else int(there[:frames].sum())
 
 
 def _check_lengths(annotations: Annotations, there: NDArray[np.int64], rule: Rule) -> None:
