@@ -440,10 +440,36 @@ def test_boxes_in_any_usual_form(tmp_path: Path, text: str | bytes) -> None:
 
 
 @pytest.mark.fault("D19")
-def test_a_column_that_says_lost(tmp_path: Path) -> None:
-    text = written(np.c_[[1, 2, 3], CORNERS, [0, 1, 0]])
-    (sequence,) = open_dataset(clip(tmp_path, text)).sequences
-    assert sequence.absent.tolist() == [False, True, False]
+@pytest.mark.parametrize(
+    "text",
+    [
+        written(np.c_[[1, 2, 3], CORNERS, [0, 1, 0]]),
+        written(np.c_[CORNERS, [0, 1, 0]]),
+        "frame,x,y,w,h,lost\n" + written(np.c_[[1, 2, 3], CORNERS, [0, 1, 0]]),
+        "Absent;x;y;w;h\n" + written(np.c_[[0, 1, 0], CORNERS], ";"),
+        "x1 y1 x2 y2 visible\n" + written(np.c_[CORNERS[:, :2], CORNERS[:, :2] + CORNERS[:, 2:], [1, 0, 1]], " "),
+        "x,y,w,h,full_occlusion,out of view\n" + written(np.c_[CORNERS, [0, 0, 0], [0, 1, 0]]),
+        "x,y,w,h,present\n" + "".join(f"{row},{k != 1}\n" for k, row in enumerate(written(CORNERS).split())),
+    ],
+)
+def test_a_column_that_says_lost(tmp_path: Path, text: str) -> None:
+    dataset = open_dataset(clip(tmp_path, text))
+    assert dataset.sequences[0].absent.tolist() == [False, True, False]
+    assert np.array_equal(dataset.sequences[0].boxes[[0, 2]], CORNERS[[0, 2]])
+    assert dataset.warnings == ()
+
+
+@pytest.mark.fault("D19")
+def test_other_columns_are_named_and_odd_flags_refused(tmp_path: Path) -> None:
+    (warning,) = open_dataset(clip(tmp_path, "x,y,w,h,Score\n" + written(np.c_[CORNERS, [0.5, 0, 1]]))).warnings
+    assert (warning.kind, "score" in warning.message) == ("columns", True)
+    refused(clip(tmp_path, "x,y,w,h,lost\n" + written(np.c_[CORNERS, [0, 2, 1]])), "groundtruth.txt:3", "'lost'")
+
+
+@pytest.mark.fault("E12")
+def test_a_clip_of_which_no_frame_counts_is_named(tmp_path: Path) -> None:
+    (warning,) = open_dataset(clip(tmp_path, written(CORNERS * [1, 1, 1, 0]))).warnings
+    assert (warning.kind, warning.where.endswith("clip/groundtruth.txt")) == ("absent", True)
 
 
 @pytest.mark.fault("D19")
@@ -453,7 +479,8 @@ def test_polygons_are_read_with_a_warning_and_unclear_commas_refused(tmp_path: P
     dataset = open_dataset(clip(tmp_path, written(polygon)))
     assert np.array_equal(dataset.sequences[0].boxes, CORNERS)
     assert [issue.kind for issue in dataset.warnings] == ["box"]
-    refused(clip(tmp_path, "1,5 2,5 3,5 4,5\n" * 3), "groundtruth.txt:1", "decimal commas")
+    for text in ("1,5 2,5 3,5 4,5\n", "74,50, 86,50, 56,50, 48,50\n"):
+        refused(clip(tmp_path, text * 3), "groundtruth.txt:1", "decimal commas")
     refused(clip(tmp_path, "left,right,a,b\n" + written(CORNERS)), "groundtruth.txt:1", "left,right,a,b")
 
 

@@ -182,7 +182,7 @@ def evaluate(
             f"The archive for {pack} needs results on {pack}, but this is {opened.name}.",
             hint="Leave pack (--pack) out, or name that data set (--data).",
         )
-    for warning in sorted(opened.warnings, key=lambda one: one.kind != "units")[:5]:
+    for warning in sorted(opened.warnings, key=lambda one: one.kind not in ("units", "absent"))[:5]:
         reporter.warn(str(warning))
     if len(opened.warnings) > 5:
         reporter.warn(f"{len(opened.warnings) - 5} more: vltrack datasets check {printable(data)}.")

@@ -243,9 +243,14 @@ _HEADS = {
     "x": "x left xmin x_min x1 bb_left bbox_x", "y": "y top ymin y_min y1 bb_top bbox_y",
     "w": "w width bb_width bbox_w", "h": "h height bb_height bbox_h", "x2": "x2 xmax x_max right",
     "y2": "y2 ymax y_max bottom", "frame": "frame frame_id frame_index frame_number index",
+    "lost": "lost", "absent": "absent absence", "occluded": "occluded full_occlusion fully_occluded",
+    "out": "out_of_view outofview out_of_frame", "visible": "visible present",
 }  # fmt: skip
 _COLUMNS = {name: column for column, names in _HEADS.items() for name in names.split()}
+_FLAGS = ("lost", "absent", "occluded", "out", "visible")
+_TRUTH = {"true": "1", "false": "0"}
 _DECIMAL_COMMAS = re.compile(r"(?:[+-]?\d+(?:,\d+)?\s+){3}[+-]?\d+(?:,\d+)?\s*", re.ASCII)
+_PAIRS = re.compile(r"\s*([+-]?\d+,\d+\s*,\s+){3}[+-]?\d+,\d+\s*", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,44 +262,78 @@ class BoxTable:
         frames: (R,) frame numbers where a column has them, else None.
         lost: (R,) whether a column says that the target is absent.
         form: how the boxes are written, where that is not x,y,w,h.
+        ignored: columns that the header names and that are not used.
     """
 
     boxes: Floats
     frames: NDArray[np.int64] | None
     lost: NDArray[np.bool_]
     form: str = ""
+    ignored: tuple[str, ...] = ()
 
 
 def parse_boxes(data: bytes, where: object) -> BoxTable:
     """Parse boxes with any usual separator, also ";" and decimal commas, lines of "#" and a header.
 
     Without a header: x,y,w,h; a frame number in front of them, and 0 or 1 (the target is lost) after them; or four
-    corners of a polygon, of which the box around it is taken. Raises ``DataError`` that names file:line:column.
+    corners of a polygon, of which the box around it is taken. With one: columns such as "frame", "lost" (1) and
+    "visible" (0) too. Raises ``DataError`` that names file:line:column.
     """
     lines = decode(data, where).rstrip().splitlines()
     begin = next((k for k, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
     first = lines[begin] if begin < len(lines) else ""
     if ";" in first:
         lines = [line.replace(",", ".").replace(";", ",") for line in lines]
-    elif "," in first and _DECIMAL_COMMAS.fullmatch(first):
-        if "\t" not in first and first.count(",") == 4:
+    elif "," in first and (_DECIMAL_COMMAS.fullmatch(first) or _PAIRS.fullmatch(first)):
+        if _PAIRS.fullmatch(first) or ("\t" not in first and first.count(",") == 4):
             said = f"{first.strip()[:60]!r} may have decimal commas, or be the corners of a polygon."
-            raise data_error("text", f"{where}:{begin + 1}", said, "Write decimals with a point.")
+            hint = "Write decimals with a point, corners with commas alone."
+            raise data_error("text", f"{where}:{begin + 1}", said, hint)
         lines = [line.replace(",", ".") for line in lines]
     first = lines[begin] if begin < len(lines) else ""
-    columns, frame, form = tuple(range(len(_FIELD.findall(first)))), None, ""
     if first and not any(map(_NUMBER.fullmatch, _FIELD.findall(first))):
-        columns, frame, form = _header(first, f"{where}:{begin + 1}")
-        begin += 1
-    if not form:
-        frame, form = {5: (0, ""), 6: (0, ""), 8: (None, "polygons")}.get(len(columns), (None, ""))
-        columns = columns if len(columns) in (4, 5, 6, 8) else BOX
-    table = _parse("\n".join(lines[begin:]), where, columns, more=form in ("header", "corners"), line=begin + 1)
-    return _box_table(table, frame, form, f"{where}:{begin + 1}")
+        return _parse_named(lines[begin + 1 :], first, where, begin + 1)
+    count = len(_FIELD.findall(first))
+    table = _parse("\n".join(lines[begin:]), where, range(count if count in (4, 5, 6, 8) else 4), line=begin + 1)
+    if count == 8:
+        corners = table.reshape(-1, 4, 2)
+        low = corners.min(axis=1)
+        boxes = np.concatenate([low, corners.max(axis=1) - low], axis=1)
+        return BoxTable(boxes=boxes, frames=None, lost=np.zeros(len(boxes), dtype=np.bool_), form="polygons")
+    has_lost = count == 6 or (count == 5 and bool(np.isin(table[:, 4], (0, 1)).all()))
+    frames = _frames(table[:, 0], f"{where}:{begin + 1}") if count - has_lost == 5 else None
+    boxes = table[:, 1:5] if frames is not None else table[:, :4]
+    lost = table[:, -1] == 1 if has_lost else np.zeros(len(table), dtype=np.bool_)
+    return BoxTable(boxes=np.ascontiguousarray(boxes), frames=frames, lost=lost)
 
 
-def _header(line: str, where: str) -> tuple[tuple[int, ...], int | None, str]:
-    """Return the columns of the boxes and of the frame number, and the form of the boxes."""
+def _parse_named(lines: list[str], header: str, where: object, line: int) -> BoxTable:
+    """Parse the rows below a ``header``, which is in ``line``."""
+    at, names, form = _header(header, f"{where}:{line}")
+    wanted = ["x", "y", *(("w", "h") if form == "header" else ("x2", "y2"))]
+    flags = [name for name in _FLAGS if name in at]
+    wanted += [*flags, *(["frame"] if "frame" in at else [])]
+    text = "\n".join(lines)
+    if flags:
+        text = re.sub(r"\b(true|false)\b", lambda word: _TRUTH[word[0].lower()], text, flags=re.IGNORECASE)
+    table = _parse(text, where, [at[name] for name in wanted], more=True, line=line + 1)
+    boxes = np.ascontiguousarray(table[:, :4])
+    if form == "corners":
+        boxes[:, 2:] -= boxes[:, :2]
+    lost = np.zeros(len(table), dtype=np.bool_)
+    for flag, values in zip(flags, table[:, 4:].T, strict=False):
+        if flag != "visible" and not (known := np.isin(values, (0, 1))).all():
+            row = int(np.argmin(known))
+            said = f"{values[row]:g} in column {names[at[flag]]!r} is not 0 or 1."
+            raise data_error("text", f"{where}:{line + 1 + row}", said, "Correct it, or leave the column out.")
+        lost |= values == (flag != "visible")
+    frames = _frames(table[:, -1], f"{where}:{line + 1}") if "frame" in at else None
+    ignored = tuple(name for k, name in enumerate(names) if name and k not in {at[name] for name in wanted})
+    return BoxTable(boxes=boxes, frames=frames, lost=lost, form=form, ignored=ignored)
+
+
+def _header(line: str, where: str) -> tuple[dict[str, int], list[str], str]:
+    """Return the places of the known columns, the names of all, and the form of the boxes."""
     cells = line.split(",") if "," in line else line.split()
     names = [re.sub(r"\W+", "_", cell.strip().casefold()).strip("_") for cell in cells]
     if "target" in names:
@@ -303,29 +342,16 @@ def _header(line: str, where: str) -> tuple[tuple[int, ...], int | None, str]:
     at = {_COLUMNS[name]: k for k, name in reversed(list(enumerate(names))) if name in _COLUMNS}
     for form, wanted in (("header", "x y w h"), ("corners", "x y x2 y2")):
         if all(name in at for name in wanted.split()):
-            frame = (at["frame"],) if "frame" in at else ()
-            return (*frame, *(at[name] for name in wanted.split())), 0 if frame else None, form
+            return at, names, form
     raise data_error("text", where, f"The header {line.strip()[:60]!r} does not name x, y, w and h.", _ROW)
 
 
-def _box_table(table: Floats, frame: int | None, form: str, where: str) -> BoxTable:
-    frames, lost = None, np.zeros(len(table), dtype=np.bool_)
-    if frame is not None:
-        frames = np.nan_to_num(table[:, 0], nan=-1, posinf=-1).clip(-1, 1 << 53).astype(np.int64)
-        if (frames != table[:, 0]).any() or (np.diff(frames) < 1).any() or frames[0] < 0:
-            said = "The first of five or more values should be a frame number that rises."
-            raise data_error("text", where, said, _ROW)
-        table = table[:, 1:]
-    if form == "corners":
-        table[:, 2:4] -= table[:, :2]
-    elif form == "polygons":
-        corners = table.reshape(-1, 4, 2)
-        low = corners.min(axis=1)
-        table = np.concatenate([low, corners.max(axis=1) - low], axis=1)
-    elif table.shape[1] == 5:
-        lost = table[:, 4] == 1
-        table = table[:, :4]
-    return BoxTable(boxes=np.ascontiguousarray(table), frames=frames, lost=lost, form=form)
+def _frames(values: Floats, where: str) -> NDArray[np.int64]:
+    frames = np.nan_to_num(values, nan=-1, posinf=-1).clip(-1, 1 << 53).astype(np.int64)
+    if (frames != values).any() or (np.diff(frames) < 1).any() or frames[0] < 0:
+        said = "The first of five or more values should be a frame number that rises."
+        raise data_error("text", where, said, _ROW)
+    return frames
 
 
 def read_digits(path: Path, high: int = 1) -> NDArray[np.uint8]:

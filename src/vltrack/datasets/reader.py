@@ -227,6 +227,9 @@ class _SequenceReader:
                 absent |= flag.values == 1
         if cover is not None:
             absent |= cover.values == 0
+        if absent.all():
+            said = "The target is absent in every frame: no frame counts."
+            issues.warn("absent", boxes.path, said, "Look at the boxes.")
         if layout.own:
             if error := _negative_size(boxes.path, rows):
                 issues.add(error)
@@ -268,6 +271,8 @@ class _SequenceReader:
         if found.form == "polygons":
             said = "Eight values a row are read as the corners of a polygon; the box around it is used."
             self.issues.warn("box", path, said)
+        if found.ignored:
+            self.issues.warn("columns", path, f"Columns that are not used: {', '.join(found.ignored)[:200]}.")
         found.boxes[found.lost] = 0
         return found.boxes
 

@@ -181,7 +181,8 @@ def _read_table(data: bytes, where: str) -> Floats:
             raise
     table = parse_boxes(data, where)
     boxes, frames = table.boxes, table.frames
-    boxes[table.lost] = np.nan
+    if not table.form:  # a box is scored even if a named column says that the tracker was not sure
+        boxes[table.lost] = np.nan
     first = 0 if data.startswith(f"# {TRACK} ".encode()) else 1
     if frames is None or (first and frames[0] in (0, 1) and frames[-1] - frames[0] + 1 == len(frames)):
         return boxes
