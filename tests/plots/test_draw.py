@@ -107,5 +107,13 @@ def test_labels_of_boxes_that_coincide_do_not_hide_each_other(box) -> None:
     assert all(now >= before for now, before in zip(seen, alone, strict=True))
 
 
+def test_a_label_keeps_off_the_box_of_another() -> None:
+    drawn = black()
+    green, amber = np.array([150.0, 100.0, 40.0, 60.0]), np.array([150.0, 40.0, 30.0, 58.0])  # one above the other
+    draw_labels(drawn, [("the cup", green, GREEN), ("the dog", amber, AMBER)])
+    assert has(drawn, GREEN).any()
+    assert not has(drawn, GREEN)[42:96, 152:178].any()
+
+
 def test_words_are_apart() -> None:
     assert width_of("red cup", 11) >= width_of("red", 11) + width_of("cup", 11) + 3

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from vltrack.core.types import Box, Image, Status, Step, xywh_to_xyxy, xyxy_to_xywh
+from vltrack.core.types import Box, Floats, Image, Status, Step, xywh_to_xyxy, xyxy_to_xywh
 from vltrack.plots.text import shortened, width_of, write
 
 Color = tuple[int, int, int]
@@ -117,34 +118,38 @@ def label_size(image: Image) -> int:
 
 
 def draw_labels(image: Image, labels: Sequence[tuple[str, Box, Color]]) -> None:
-    """Write each text on a plate in its color: above its box, below or in it, where no earlier plate is.
+    """Write each text on a plate in its color: above its box, below or in it, off other plates and other boxes.
 
     Plates lie inside the image; a text that is wider is shortened.
     """
     height, width = image.shape[:2]
     size, line = label_size(image), _line_width(image)
     margin, high = max(2, size // 4), min(height, round(size * 1.3))
-    taken: list[tuple[int, int, int]] = []
-    for label, box, color in labels:
+    corners = [np.clip(xywh_to_xyxy(box), -2 * line, [width, height] * 2) for _, box, _ in labels]
+    plates: list[tuple[int, int, int, int]] = []
+    for number, (label, _, color) in enumerate(labels):
         text = shortened(label, size, width - 2 * margin)
         if not text:
             continue
         wide = min(width, width_of(text, size) + 2 * margin)
-        x1, y1, _, y2 = np.clip(xywh_to_xyxy(box), -2 * line, [width, height] * 2)
-        x = round(min(max(x1 - line / 2, 0), width - wide))
-        rows = range(len(labels) + 1)
-        above, below, inside = y1 - line / 2 - high, y2 + line / 2, y1 + line
-        tops = [
-            *(above - k * high for k in rows),
-            *(below + k * high for k in rows),
-            *(inside + k * high for k in rows),
-        ]
-        whole = [round(y) for y in tops if 0 <= y <= height - high] or [round(min(max(above, 0), height - high))]
-        free = (
-            y for y in whole if all(abs(y - top) >= high or x >= end or x + wide <= begin for top, begin, end in taken)
-        )
-        y = next(free, whole[0])
-        taken.append((y, x, x + wide))
+        x1, y1, x2, y2 = corners[number]
+        ways = ((y1 - line / 2 - high, -high), (y2 + line / 2, high), (y1 + line, high))
+        tops = [start + k * way for start, way in ways for k in range(len(labels) + 1)]
+        tops = [y for y in tops if 0 <= y <= height - high] or [min(max(tops[0], 0), height - high)]
+        lefts = [min(max(x, 0), width - wide) for x in (x1 - line / 2, x2 + line / 2 - wide)]
+        spots_S2 = np.round([(x, y) for y in tops for x in lefts]).astype(int)
+        others = corners[:number] + corners[number + 1 :]
+        covered_S = 1e6 * _covered(spots_S2, (wide, high), plates) + _covered(spots_S2, (wide, high), others)
+        x, y = spots_S2[covered_S.argmin()]  # the first of the best
+        plates.append((x, y, x + wide, y + high))
         image[y : y + high, x : x + wide] = color
         luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
         write(image, text, (x + margin, y), size, DARK if luminance > 120 else (255, 255, 255))
+
+
+def _covered(spots_S2: NDArray[Any], size: tuple[int, int], boxes: Sequence[ArrayLike]) -> Floats:
+    """(S,) pixels of boxes x1, y1, x2, y2 that a plate of this size covers with its upper left corner at each spot."""
+    boxes_K4 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    low_SK2 = np.maximum(spots_S2[:, None], boxes_K4[:, :2])
+    high_SK2 = np.minimum(spots_S2[:, None] + size, boxes_K4[:, 2:])
+    return np.asarray((high_SK2 - low_SK2).clip(0).prod(axis=-1).sum(axis=-1))
