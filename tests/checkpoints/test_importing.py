@@ -52,7 +52,7 @@ def published(kind: str, name: str, seed: int = 0) -> dict[str, Tensor]:
 
 def beside(kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the file holds that has no place with us."""
-    if kind != "all-in-one":
+    if not kind.startswith("all-in-one"):
         return {}
     width = len(tensors["net.backbone.patch_embed.proj.bias"])
     table = "net.language_embeddings."

@@ -178,7 +178,7 @@ def test_every_tracker_shows_its_samples(name: str) -> None:
     model = make(CONFIGS[name]()).eval()
     config = replace(small.short().pairs, **{k: getattr(model, k) for k in ("template_size", "search_size")})
     source = type("Source", (), {"config": config, "max_words": model.max_words})()
-    published = name.endswith(("artrack-base", "ostrack-base", "stark-base", "r50"))  # without a text side
+    published = name.endswith(("artrack-base", "ostrack-base", "stark-base", "r50", "s50"))  # without a text side
     modes = [Mode.BBOX] * 3 if published else [Mode.BBOX, Mode.NLBBOX, Mode.NL]
     samples = [small.random_sample(source, index) for index in range(3)]
     batch = {key: torch.from_numpy(np.stack([np.asarray(s[key]) for s in samples])) for key in samples[0]}
