@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -112,6 +113,36 @@ def test_a_track_with_a_late_start_and_a_stride_is_scored_by_its_frames(command:
         for short, value in (("misses", 100 * 5 / 12), ("cut", 100)):
             told = command(*words, "--short", short, "--json").ends(0).json
             assert told["rules"]["official"]["op75"] == pytest.approx(value)
+
+
+@pytest.mark.fault("E20")
+@pytest.mark.parametrize("form", ["x,y,w,h", "corners", "center", "shares"])
+def test_results_in_another_form_than_xywh_are_named(command: Command, tmp_path: Path, form: str) -> None:
+    for folder in synthesize(tmp_path / "clips", 2, 12, 0):
+        x, y, w, h = np.loadtxt(folder / "groundtruth.txt", delimiter=",").T
+        forms = {"corners": (x, y, x + w, y + h), "center": (x + w / 2, y + h / 2, w, h),
+                 "shares": (x / 999, y / 999, w / 999, h / 999)}  # fmt: skip
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        np.savetxt(tmp_path / "mine" / f"{folder.name}.txt", np.c_[forms.get(form, (x + w, y, w, h))], delimiter=",")
+    done = command("evaluate", tmp_path / "mine", "--data", tmp_path / "clips").ends(0)
+    assert (f"2 results may be {form}" in done.out) == (form != "x,y,w,h")
+
+
+@pytest.mark.fault("E18")
+def test_a_name_that_ends_like_a_side_file_and_a_folder_of_scores(command: Command, tmp_path: Path) -> None:
+    (folder,) = synthesize(tmp_path / "clips", 1, 12, 0)
+    (tmp_path / "mine").mkdir()
+    for name in ("lap", "lap_time", "all_scores"):
+        shutil.copytree(folder, tmp_path / "named" / name)
+        shutil.copy(folder / "groundtruth.txt", tmp_path / "mine" / f"{name}.txt")
+    zipped = shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path / "mine")
+    words = ("evaluate", tmp_path / "mine", zipped, "--data", tmp_path / "named", "--out", tmp_path / "o", "--json")
+    told = [json.loads(line) for line in command(*words).ends(0).out.splitlines()]
+    assert [len(one["sequences"]) for one in told] == [3, 3]
+    scores = tmp_path / "o" / "mine" / "named"
+    command("report", scores, "--data", tmp_path / "named", "--out", tmp_path / "r").ends(0, "not next to its scores")
+    command("evaluate", scores, "--data", tmp_path / "named").ends(4, "holds scores, not boxes")
+    command("which-rule", "50", scores, "--data", tmp_path / "named").ends(4, "holds scores, not boxes")
 
 
 @pytest.mark.fault("E11")

@@ -28,7 +28,6 @@ from vltrack.evaluation.results import RUN_FILE, ResultIssue, label_of, open_res
 from vltrack.evaluation.results import verify as verify_run
 from vltrack.evaluation.submission import SERVERS, pack
 from vltrack.evaluation.summary import (
-    SCORES,
     Short,
     annotations_of,
     choose_part,
@@ -39,7 +38,7 @@ from vltrack.evaluation.summary import (
     with_short,
     write_scores,
 )
-from vltrack.evaluation.third_party import TrackerResults
+from vltrack.evaluation.third_party import SCORES, TrackerResults
 from vltrack.metrics.protocol_search import ProtocolMatch, ProtocolSearch
 from vltrack.metrics.protocol_search import which_rule as search_protocols
 from vltrack.metrics.protocols import RULES
@@ -194,12 +193,12 @@ def evaluate(
     jobs = (0 if engine == "ray" else 1) if jobs is None else jobs
     runs = [_run(plan, jobs, "ray" if engine == "ray" else "local", rerun, reporter) for plan in plans]
     entries = [entry for report in runs for entry in _entries(report, partial=subset is not None)]
-    entries += [_opened(name, path) for name, path in results]
+    names = [sequence.name for sequence in opened.sequences]
+    entries += [_opened(name, path, names) for name, path in results]
     if not entries and not runs:
         reporter.note("no tracker was named: these are the scores of the ground truth itself")
         boxes = {one.name: one.boxes for one in opened.sequences}
         entries = [(None, TrackerResults(tracker=PERFECT, boxes=boxes))]
-    names = [sequence.name for sequence in opened.sequences]
     entries = [(folder, rename_results(names, found, opened.name)) for folder, found in entries]
     for report in runs:
         _warn_of_degraded(report, reporter)
@@ -264,8 +263,8 @@ def _check_files(data: Path, subset: str | None) -> None:
         raise DataError(f"{printable(data)}: no such file or folder.", hint="Check the path of the data (--data).")
 
 
-def _opened(name: str, path: Path) -> Entry:
-    results = open_results(path)
+def _opened(name: str, path: Path, names: Sequence[str]) -> Entry:
+    results = open_results(path, names)
     return None, replace(results, tracker=name or results.tracker)
 
 
@@ -547,7 +546,7 @@ def which_rule(
             raise DataError(f"{printable(data)}: no such file or folder.", hint="Check the path of the data (--data).")
         opened = open_dataset(Path(data), name=dataset, split=split)
         annotations = annotations_of(opened)
-        boxes = rename_results(annotations.names, open_results(Path(results)), opened.name).boxes
+        boxes = rename_results(annotations.names, open_results(Path(results), annotations.names), opened.name).boxes
         candidates = [with_short(rule, short) for rule in RULES.values()]
         found = search_protocols(value, annotations, boxes, tolerance=within, rules=candidates)
         name, share = opened.name, (len(annotations), opened.of)

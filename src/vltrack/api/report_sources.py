@@ -24,7 +24,6 @@ from vltrack.datasets import reader
 from vltrack.datasets.sequences import Sequence as Clip
 from vltrack.evaluation.results import RUN_FILE, StoredResults, open_results, read_results
 from vltrack.evaluation.summary import (
-    SCORES,
     Short,
     annotations_of,
     columns_of,
@@ -34,6 +33,7 @@ from vltrack.evaluation.summary import (
     share_of,
     summarize,
 )
+from vltrack.evaluation.third_party import SCORES
 from vltrack.metrics.agreement import agreement
 from vltrack.metrics.protocols import RULES
 from vltrack.plots.contact_sheet import Snapshot, select_keyframes, snapshot
@@ -130,7 +130,7 @@ def _read(path: Path) -> Source | None:
         return None
     scores = read_scores(file)
     check_scores(scores, printable(file))
-    has_boxes = path.is_dir() or (file.parent / RUN_FILE).is_file()
+    has_boxes = (file.parent / RUN_FILE).is_file() or (path.is_dir() and any(one != file for one in path.iterdir()))
     return Source(name=scores["tracker"], scores=scores, folder=file.parent if has_boxes else None)
 
 
@@ -150,7 +150,7 @@ def _score(path: Path, dataset: reader.Dataset | None, short: Short) -> Source:
             f"{printable(path)} has no {SCORES}.", hint="Name the data (--data PATH), or run vltrack evaluate first."
         )
     annotations = annotations_of(dataset)
-    found = rename_results(annotations.names, open_results(path), dataset.name)
+    found = rename_results(annotations.names, open_results(path, annotations.names), dataset.name)
     missing = len(set(annotations.names) - {*found.boxes, *found.not_found})
     if missing and any(rule.missing == "refuse" for rule in columns_of(dataset.name, found.mode).values()):
         what = f"{printable(path)} --data {printable(dataset.root)}"
@@ -265,7 +265,7 @@ class Evidence:
 
 def open_evidence(folder: Path, names: Sequence[str]) -> Evidence:
     """Read the boxes in a folder of results. Raises ``DataError`` if a sequence of ``names`` has none."""
-    boxes = rename_results(names, open_results(folder)).boxes
+    boxes = rename_results(names, open_results(folder, names)).boxes
     missing = [name for name in names if name not in boxes]
     if missing:
         raise DataError(

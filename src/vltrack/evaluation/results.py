@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ SUFFIXES = {"boxes": ".txt", "scores": ".txt", "times": ".txt", "done": ".json",
 _AGAIN = "Run the evaluation again: it will redo this sequence."
 
 
-def open_results(path: Path) -> TrackerResults:
-    """Read the results of one tracker in one mode: our own run, or third-party files.
+def open_results(path: Path, names: Collection[str] = ()) -> TrackerResults:
+    """Read the results of one tracker in one mode, on the sequences ``names``: our own run, or third-party files.
 
     Raises:
         DataError: nothing there in a known format, or a file that cannot be parsed.
@@ -53,7 +53,7 @@ def open_results(path: Path) -> TrackerResults:
     if runs:
         named = ", ".join(str(run) for run in runs[:3])
         raise DataError(f"{path} holds several folders of results: {named}.", hint="Name one of them.")
-    return read_third_party(path)
+    return read_third_party(path, names)
 
 
 def results_of_run(stored: StoredResults) -> TrackerResults:

@@ -21,7 +21,7 @@ from vltrack.datasets.parsing import read_names
 from vltrack.datasets.published import published
 from vltrack.datasets.reader import Dataset
 from vltrack.evaluation.results import read_results, results_of_run
-from vltrack.evaluation.third_party import TrackerResults, match_names
+from vltrack.evaluation.third_party import SCORES, TrackerResults, match_names
 from vltrack.metrics.annotations import Annotation, Annotations, Flags, is_box, listed
 from vltrack.metrics.protocol_search import causes, trivial_hits
 from vltrack.metrics.protocols import RULES, Rule, benchmark_of
@@ -40,7 +40,6 @@ from vltrack.metrics.scoring import (
 
 FORMAT = "vltrack.scores"
 VERSION = 1
-SCORES = "scores.json"
 Short = Literal["refuse", "misses", "cut"]
 OWN_FIRST = "own first frame"
 
@@ -297,7 +296,37 @@ def row_notes(results: TrackerResults, annotations: Annotations, short: Short) -
             f"{counted(sum(broken.values()), 'row')} without a box (NaN, or no width or height) in"
             f" {counted(len(broken), 'result')}; the box before is repeated or it is a miss: {listed(list(broken), 5)}."
         )
+    forms: dict[str, list[str]] = {}
+    for index, name in enumerate(annotations.names):
+        if name in rows and (form := _other_form(results.boxes[name], annotations.boxes[annotations.rows(index)])):
+            forms.setdefault(form, []).append(name)
+    notes += [
+        f"{counted(len(some), 'result')} may be {form}, not x,y,w,h: {listed(some)}." for form, some in forms.items()
+    ]
     return notes
+
+
+def _other_form(boxes: Floats, truth: Floats) -> str:
+    """Return what the ``boxes`` (N, 4) of one sequence may be, as they fit far better so; "" for x,y,w,h."""
+    count = min(len(boxes), len(truth))
+    both = np.isfinite(boxes[:count]).all(axis=1) & is_box(truth[:count])
+    both[:1] = False  # many trackers copy the first box
+    if both.sum() < 2:
+        return ""
+    boxes, truth = boxes[:count][both], truth[:count][both]
+    if boxes.max() <= 1.5 and truth[:, 2:].min() > 1.5:
+        return "shares of the frame"
+    first, last = boxes[:, :2], boxes[:, 2:]
+    forms = {
+        "corners x1,y1,x2,y2": np.c_[first, last - first],
+        "center x, center y, w, h": np.c_[first - last / 2, last],
+    }
+    given = float(iou_xywh(boxes, truth).mean())
+    for form, other in forms.items():
+        fit = np.where(is_box(other), iou_xywh(np.maximum(other, [-np.inf, -np.inf, 0, 0]), truth), 0).mean()
+        if fit > max(0.5, given + 0.25):
+            return form
+    return ""
 
 
 def _sequences(annotations: Annotations, results: TrackerResults) -> list[dict[str, Any]]:

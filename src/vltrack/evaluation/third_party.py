@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
@@ -40,6 +40,7 @@ from vltrack.core.types import Floats
 from vltrack.datasets.parsing import MAX_BYTES, parse_boxes, parse_table, read_bytes
 from vltrack.metrics.scoring import NO_ROW
 
+SCORES = "scores.json"
 _FORMS = (
     "Give a folder with one text file per sequence (x,y,w,h per row), GOT-10k's folders, a zip of them, or an"
     " .npz with names, lens and boxes."
@@ -74,8 +75,8 @@ class TrackerResults:
     unreadable: Mapping[str, DataError] = field(default_factory=dict)
 
 
-def read_third_party(path: Path) -> TrackerResults:
-    """Read the results at ``path``.
+def read_third_party(path: Path, names: Collection[str] = ()) -> TrackerResults:
+    """Read the results at ``path``; a file called as one of the sequences ``names`` is its result.
 
     Raises:
         DataError: nothing there in a known format, or a file that cannot be parsed (file and line are named).
@@ -84,15 +85,19 @@ def read_third_party(path: Path) -> TrackerResults:
     if path.suffix.lower() == ".npz" and path.is_file():
         return TrackerResults(tracker=path.stem, boxes=_read_npz(path))
     if path.suffix.lower() == ".zip" and path.is_file():
-        return _read_files(path.stem, _unzip(path))
+        return _read_files(path.stem, _unzip(path), names)
     if path.is_dir():
         files = [file for depth in ("*", "*/*") for file in path.glob(depth) if _is_table(file) and file.is_file()]
         if files:
             named = ((file.relative_to(path).as_posix(), read_bytes(file)) for file in sorted(files, key=_depth))
-            return _read_files(name, named, str(path))
+            return _read_files(name, named, names, str(path))
         lists = sorted(file for file in path.glob("*.json") if not file.name.startswith("._"))
+        lists = [file for file in lists if file.name != SCORES or file.stem in names]
         if lists:
             return TrackerResults(tracker=name, boxes={file.stem: _read_json(file) for file in lists})
+    if (path / SCORES).is_file():
+        hint = "Name the folder of the tracker's boxes; vltrack report takes the scores."
+        raise DataError(f"{path} holds scores, not boxes.", hint=hint)
     raise _no_results(str(path))
 
 
@@ -117,7 +122,9 @@ _SIDE = re.compile(
 """Names of what toolkits write next to the boxes of a sequence."""
 
 
-def _read_files(tracker: str, files: Iterable[tuple[str, bytes]], folder: str = "") -> TrackerResults:
+def _read_files(
+    tracker: str, files: Iterable[tuple[str, bytes]], names: Collection[str], folder: str = ""
+) -> TrackerResults:
     """Results from tables by their path inside the folder or archive."""
     boxes: dict[str, Floats] = {}
     seconds: dict[str, Floats] = {}
@@ -129,7 +136,7 @@ def _read_files(tracker: str, files: Iterable[tuple[str, bytes]], folder: str = 
         repetition = re.match(r"(.+)_\d{3}$", inside.stem) if inside.parent.name else None
         name = inside.stem
         where = f"{folder}/{path}" if folder else f"{tracker}.zip:{path}"
-        side = _SIDE.fullmatch(name)
+        side = None if name in names else _SIDE.fullmatch(name)
         if repetition and repetition[1] == inside.parent.name:
             name = repetition[1]
             runs[name] = runs.get(name, 0) + 1
