@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", nargs="+", default=["litetrack-tiny"], metavar="NAME|PATH", help="our models")
     parser.add_argument("--peer-python", type=Path, help="interpreter with opencv-contrib (default: set one up)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each tracker")
+    parser.add_argument("--starts", type=int, default=1, help="means over starts whose box is moved by up to 2 %%")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="policy of our trackers: steady=false"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write a dated Markdown and JSON file there")
     parser.add_argument("--record", action="store_true", help="write the means to what `vltrack models` shows")
     options = parser.parse_args()
@@ -146,7 +150,7 @@ def start_workers(options: argparse.Namespace, shown: list[Column], stack: ExitS
     started: dict[str, Worker] = {}
     for column in shown:
         if column.weights not in started:
-            script = [sys.executable, str(HERE / "peers" / "run_vltrack.py"), column.weights]
+            script = [sys.executable, str(HERE / "peers" / "run_vltrack.py"), column.weights, *options.set]
             if not column.weights:
                 script = [
                     str(options.peer_python or environment("peers-venv", *PEER_PACKAGES)),
@@ -172,9 +176,12 @@ def dump_frames(sequence: Sequence, path: Path) -> None:
 
 
 def measure(
-    sequences: list[Sequence], shown: list[Column], workers: dict[str, Worker], models: Path
+    sequences: list[Sequence], shown: list[Column], workers: dict[str, Worker], options: argparse.Namespace
 ) -> Iterator[Result]:
     """All results, sequence by sequence, with the trackers in turn."""
+    moves = (
+        np.random.default_rng(0).uniform(-0.02, 0.02, (options.starts, 2)) * (np.arange(options.starts) > 0)[:, None]
+    )
     with tempfile.TemporaryDirectory(prefix="vltrack-bench-") as folder:
         path = Path(folder) / "frames.npy"
         for sequence in sequences:
@@ -182,11 +189,21 @@ def measure(
             for column in shown:
                 request: dict[str, Any] = {"frames": str(path), "box": [float(v) for v in sequence.boxes[0]]}
                 if not column.weights:
-                    request |= {"tracker": column.name, "models": str(models)}
+                    request |= {"tracker": column.name, "models": str(options.models)}
                 else:
                     request["box"] = None if column.mode == "nl" else request["box"]
                     request["text"] = None if column.mode == "bbox" else sequence.sentence
-                yield judge(column.name, sequence, workers[column.name].ask(request))
+                first, parts = request["box"], []
+                for move in moves if first else moves[:1]:
+                    if first:
+                        x, y, w, h = first
+                        request["box"] = [x + move[0] * w, y + move[1] * h, w, h]
+                    parts.append(judge(column.name, sequence, workers[column.name].ask(request)))
+                means = {
+                    name: statistics.fmean(getattr(part, name) for part in parts)
+                    for name in ("auc", "sr50", "mean_iou")
+                }
+                yield replace(parts[0], **means, note=next((part.note for part in parts if part.note), ""))
 
 
 def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
@@ -336,7 +353,7 @@ def main() -> int:
     shown = columns(options)
     with ExitStack() as stack:
         workers = start_workers(options, shown, stack)
-        for result in measure(sequences, shown, workers, options.models):
+        for result in measure(sequences, shown, workers, options):
             results.append(result)
             note = f"  {result.note}" if result.note else ""
             say(f"{result.target:22} {result.tracker:22} AUC {result.auc:.3f}  {result.ms:7.2f} ms{note}")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import vltrack
+from vltrack.api.inputs import read_policy
 from vltrack.core.errors import GroundingFailed, VltrackError
 from vltrack.tracking.tracker import Tracker
 
@@ -36,9 +37,10 @@ def run(tracker: Tracker, request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Load the weights named on the command line and answer requests until the input ends."""
-    torch.set_num_threads(int(sys.argv[2]))
-    cv2.setNumThreads(int(sys.argv[2]))
-    tracker = Tracker.load(sys.argv[1], anyway=True)
+    weights, *options, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    cv2.setNumThreads(int(threads))
+    tracker = Tracker.load(weights, anyway=True, policy=read_policy([f"policy.{one}" for one in options]))
     versions = {"vltrack": getattr(vltrack, "__version__", "unknown"), "torch": torch.__version__}
     print(json.dumps({"versions": versions, "trackers": ["bbox", "nlbbox", "nl"]}), flush=True)
     for line in sys.stdin:
