@@ -193,17 +193,19 @@ def measure(
                 else:
                     request["box"] = None if column.mode == "nl" else request["box"]
                     request["text"] = None if column.mode == "bbox" else sequence.sentence
-                first, parts = request["box"], []
+                first, parts = request["box"], list[Result]()
                 for move in moves if first else moves[:1]:
-                    if first:
+                    if first is not None:
                         x, y, w, h = first
                         request["box"] = [x + move[0] * w, y + move[1] * h, w, h]
                     parts.append(judge(column.name, sequence, workers[column.name].ask(request)))
-                means = {
-                    name: statistics.fmean(getattr(part, name) for part in parts)
-                    for name in ("auc", "sr50", "mean_iou")
-                }
-                yield replace(parts[0], **means, note=next((part.note for part in parts if part.note), ""))
+                yield replace(
+                    parts[0],
+                    auc=statistics.fmean(part.auc for part in parts),
+                    sr50=statistics.fmean(part.sr50 for part in parts),
+                    mean_iou=statistics.fmean(part.mean_iou for part in parts),
+                    note=next((part.note for part in parts if part.note), ""),
+                )
 
 
 def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
