@@ -99,6 +99,37 @@ def test_a_part_of_a_benchmark_carries_its_share(command: Command, tnl2k: Path, 
     assert "3/700 sequences" in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.fault("E17")
+def test_what_is_there_of_a_list_is_scored_on_request(command: Command, tmp_path: Path) -> None:
+    data = write_miniature("lasot", tmp_path / "lasot")
+    names = [sequence.name for sequence in open_dataset(data).sequences]
+    shutil.rmtree(next(data.rglob(names[0])))
+    command("evaluate", "--data", data).ends(4, names[0], "--subset present")
+    listed = tmp_path / "some.txt"
+    listed.write_text("\n".join(names[1:]))
+    for subset in ("present", listed):
+        done = command("evaluate", "bit-tracker-tiny", "--data", data, "--modes", "bbox", "--subset", subset,
+                       "--out", tmp_path / "o").ends(0, names[0])  # fmt: skip
+        assert f" {len(names) - 1}/280" in done.out
+
+
+def test_a_folder_of_runs_called_as_the_model_is_no_result_of_others(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = synthesize(tmp_path / "clips", 1, 12, 0)
+    monkeypatch.chdir(tmp_path)
+    words = ("evaluate", "bit-tracker-tiny", "--data", "clips", "--modes", "bbox", "--out")
+    command(*words, ".").ends(0)
+    command(*words, ".").ends(0, "./bit-tracker-tiny", "have results already")
+    command(*words, "").ends(2, "--out")
+    command("evaluate", "./bit-tracker-tiny/clips_bbox", "--data", "clips").ends(0)
+    shutil.rmtree("bit-tracker-tiny")
+    shutil.copytree(folder, "bit-tracker-tiny")  # its groundtruth.txt, as a result of others
+    (tmp_path / "bit-tracker-tiny" / "groundtruth.txt").rename(tmp_path / "bit-tracker-tiny" / f"{folder.name}.txt")
+    done = command("evaluate", "bit-tracker-tiny", "--data", "clips").ends(0)
+    assert " 100.00" in done.out
+
+
 @pytest.mark.fault("E19")
 def test_a_track_with_a_late_start_and_a_stride_is_scored_by_its_frames(command: Command, tmp_path: Path) -> None:
     (folder,) = synthesize(tmp_path / "clips", 1, 12, 0)

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import vltrack
 from vltrack.cli import main
-from vltrack.core.errors import GroundingFailed
+from vltrack.core.errors import GroundingFailed, UsageError
 from vltrack.datasets.catalogue import write_miniature
 from vltrack.datasets.referring import open_referring
 from vltrack.evaluation.run import evaluate_grounding
@@ -41,6 +42,11 @@ def test_boxes_are_scored_by_expression_and_failures_count(refcoco: Path, monkey
     assert scores.without_box == 1
     assert scores.to_dict()["acc_50"] <= 100 - 100 / len(phrases)
     assert scores.to_dict()["acc_50"] > 0
+
+
+def test_expressions_have_no_upper_bound(refcoco: Path) -> None:
+    with pytest.raises(UsageError, match="upper bound"):
+        vltrack.evaluate(data=refcoco)
 
 
 def test_the_command_scores_every_split(refcoco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

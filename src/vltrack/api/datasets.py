@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vltrack.api.evaluate import is_referring
 from vltrack.core.errors import DataError
 from vltrack.core.files import printable
 from vltrack.datasets.check import check_dataset, check_referring
 from vltrack.datasets.parsing import Issue
-from vltrack.datasets.referring import REFERRING_LAYOUTS
+from vltrack.datasets.referring import REFERRING_LAYOUTS, is_referring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,18 +13,36 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vltrack.api.inputs import DEVICES, SHORT, check_choice, check_model, check_modes, make_folder, named_path
 from vltrack.api.reporter import QUIET, Bar, Reporter, pace, time_left
-from vltrack.core.errors import DataError, GroundingFailed, PartialResult, StateError, UsageError, did_you_mean
+from vltrack.core.errors import (
+    DataError,
+    GroundingFailed,
+    ModelNotFound,
+    PartialResult,
+    StateError,
+    UsageError,
+    did_you_mean,
+)
 from vltrack.core.files import counted, printable, write_text
 from vltrack.core.types import Mode
 from vltrack.datasets.parsing import read_names
 from vltrack.datasets.reader import Dataset, open_dataset
-from vltrack.evaluation.results import RUN_FILE, ResultIssue, label_of, open_results, read_results, results_of_run
+from vltrack.datasets.referring import is_referring, open_referring
+from vltrack.evaluation.results import (
+    RUN_FILE,
+    ResultIssue,
+    holds_only_runs,
+    label_of,
+    open_results,
+    read_results,
+    results_of_run,
+)
 from vltrack.evaluation.results import verify as verify_run
 from vltrack.evaluation.submission import SERVERS, pack
 from vltrack.evaluation.summary import (
@@ -165,17 +183,15 @@ def evaluate(
     if modes is not None:
         modes = check_modes(modes, tuple(Mode))
     rules = _known_rules(rules)
+    _check_files(Path(data), out, subset)
+    models, results = _sorted_out([what] if isinstance(what, str | Path) else what, reporter)
     data, out = Path(data), None if out is None else Path(out)
-    models, results = _sorted_out([what] if isinstance(what, str | Path) else what)
-    _check_files(data, subset)
-    if models and is_referring(data, dataset):
+    if is_referring(data, dataset):
         if results or modes not in (None, ("nl",)):
             raise UsageError("Referring expressions are found from text alone.", hint="Name models, mode nl.")
-        from vltrack.datasets.referring import open_referring
-
         phrases = open_referring(data, name=dataset, split=split)
         return _grounding(phrases, models, out, reporter, device=device, policy=policy or {})
-    opened = open_dataset(data, name=dataset, split=split)
+    opened = open_dataset(data, name=dataset, split=split, part=subset is not None)
     if pack is not None and opened.name != pack:
         raise UsageError(
             f"The archive for {pack} needs results on {pack}, but this is {opened.name}.",
@@ -194,7 +210,7 @@ def evaluate(
     runs = [_run(plan, jobs, "ray" if engine == "ray" else "local", rerun, reporter) for plan in plans]
     entries = [entry for report in runs for entry in _entries(report, partial=subset is not None)]
     names = [sequence.name for sequence in opened.sequences]
-    entries += [_opened(name, path, names) for name, path in results]
+    entries += _opened(results, names)
     if not entries and not runs:
         reporter.note("no tracker was named: these are the scores of the ground truth itself")
         boxes = {one.name: one.boxes for one in opened.sequences}
@@ -210,7 +226,7 @@ def evaluate(
             _scored(opened, annotations, *entry, out, subset, short=short, more_rules=rules) for entry in entries
         )
     elif pack is None:
-        reporter.warn("the ground truth of this split is withheld: nothing to score. Write an archive: pack (--pack).")
+        reporter.warn(f"the ground truth is withheld: nothing to score. Archives (--pack): for {', '.join(SERVERS)}.")
     found = Evaluation(summaries=summaries, runs=tuple(runs), archives=archives)
     _raise_partial(found)
     return found
@@ -219,8 +235,10 @@ def evaluate(
 # -- what is run and what is scored -------------------------------------------------------------------
 
 
-def _sorted_out(what: Sequence[str | Path]) -> tuple[list[tuple[str, str]], list[tuple[str, Path]]]:
+def _sorted_out(what: Sequence[str | Path], reporter: Reporter) -> tuple[list[tuple[str, str]], list[tuple[str, Path]]]:
     """Return the models and the results among what was named, each after its given name ("" if none).
+
+    The name of a model is that even where a folder of runs, as ``--out .`` makes it, has the same name.
 
     Raises ``ModelNotFound``, or ``UsageError`` where something is named twice or is one file of results.
     """
@@ -230,6 +248,11 @@ def _sorted_out(what: Sequence[str | Path]) -> tuple[list[tuple[str, str]], list
         if words.count(word) > 1:
             raise UsageError(f"{printable(word)} is named twice.", hint="Name each model and results once.")
         name, path = named_path(word)
+        if word.endswith(path.name) and word.removesuffix(path.name) in ("", f"{name}=") and holds_only_runs(path):
+            with suppress(ModelNotFound):
+                models.append((name, check_model(path)))
+                reporter.note(f"{printable(path)} is the model; the folder is ./{printable(path)}")
+                continue
         if path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", ".zip")):
             results.append((name, path))
         elif path.suffix.lower() in (".txt", ".csv", ".json"):
@@ -250,8 +273,10 @@ def _known_rules(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _check_files(data: Path, subset: str | None) -> None:
-    """Refuse files that cannot be read before anything runs."""
+def _check_files(data: Path, out: str | Path | None, subset: str | None) -> None:
+    """Refuse what cannot be read or written before anything runs."""
+    if out == "":
+        raise UsageError("The folder for results (out, --out) has no name.", hint="Name one; . is the current folder.")
     if subset not in (None, "present"):
         read_names(Path(subset))
     if _VOT_NAME.match(data.resolve().name):
@@ -263,9 +288,10 @@ def _check_files(data: Path, subset: str | None) -> None:
         raise DataError(f"{printable(data)}: no such file or folder.", hint="Check the path of the data (--data).")
 
 
-def _opened(name: str, path: Path, names: Sequence[str]) -> Entry:
-    results = open_results(path, names)
-    return None, replace(results, tracker=name or results.tracker)
+def _opened(results: Iterable[tuple[str, Path]], names: Sequence[str]) -> Iterator[Entry]:
+    for name, path in results:
+        read = open_results(path, names)
+        yield None, replace(read, tracker=name or read.tracker)
 
 
 def _without_result(report: RunReport) -> list[tuple[str, str]]:
@@ -437,23 +463,12 @@ def _packed(server: str, dataset: Dataset, entries: Sequence[Entry], out: Path, 
 # -- referring expressions ----------------------------------------------------------------------------
 
 
-def is_referring(path: Path, name: str | None) -> bool:
-    """Return whether the data are images with referring expressions: by their name, else by their files."""
-    from vltrack.datasets.referring import REFERRING_LAYOUTS, detect_referring
-
-    if name is not None:
-        return name in REFERRING_LAYOUTS
-    try:
-        detect_referring(path)
-    except DataError:
-        return False
-    return True
-
-
 def _grounding(
     phrases: ReferringSet, models: Sequence[tuple[str, str]], out: Path | None, reporter: Reporter, **loading: Any
 ) -> Evaluation:
     """Score every model on every split that is there."""
+    if not models:
+        raise UsageError("Referring expressions have no upper bound to score.", hint="Name a model to run.")
     from vltrack.evaluation.run import evaluate_grounding
 
     summaries = []

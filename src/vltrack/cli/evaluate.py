@@ -40,7 +40,7 @@ def evaluate(
     jobs: Annotated[
         int | None, Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all].")
     ] = None,
-    out: Annotated[Path | None, Option(metavar="FOLDER", help="Folder for results and scores [evaluation].")] = None,
+    out: Annotated[str | None, Option(metavar="FOLDER", help="Folder for results and scores [evaluation].")] = None,
     engine: Annotated[str, Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")] = "local",
     rerun: Annotated[bool, Option("--rerun", help="Delete existing results and start over.")] = False,
     missing_sentence: Annotated[

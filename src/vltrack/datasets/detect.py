@@ -367,7 +367,8 @@ class FileIndex:
             if name not in known:
                 near = folded.get(name.casefold())
                 said = f"only {near} is there, in other case." if near else "is missing."
-                issues.error("missing", self.root, f"{name}, listed for split {self.split.name}: {said}")
+                said = f"{name}, listed for split {self.split.name}: {said}"
+                issues.error("missing", self.root, said, "Unpack it, or score what is there: --subset present.")
         return [name for name in names if name in known]
 
     def _read_list(self, issues: Issues) -> list[str] | None:

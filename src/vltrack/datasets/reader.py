@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -63,7 +63,7 @@ class Dataset:
         return published(self.name, self.split) or len(self.sequences)
 
 
-def open_dataset(path: Path, *, name: str | None = None, split: str | None = None) -> Dataset:
+def open_dataset(path: Path, *, name: str | None = None, split: str | None = None, part: bool = False) -> Dataset:
     """Read the annotations of a data set and check every count; no image is decoded.
 
     Args:
@@ -71,6 +71,7 @@ def open_dataset(path: Path, *, name: str | None = None, split: str | None = Non
         name: name of the data set, where it should not be detected.
         split: "test", "train", ...; "all" takes every sequence that is there. Default: the first split that
             is there, else "all".
+        part: leave out the sequences of the split's list that are missing, with a warning for each.
 
     Raises:
         DataError: the data set is missing, at another level or unknown, or anything in it is wrong; names the
@@ -78,6 +79,10 @@ def open_dataset(path: Path, *, name: str | None = None, split: str | None = Non
     """
     issues = Issues()
     dataset = read_detected(detect(resolved(path), name, split), issues)
+    if part and dataset.sequences:
+        gone = [issue for issue in issues.errors if (issue.kind, issue.where) == ("missing", str(dataset.root))]
+        issues.found = [issue for issue in issues.found if issue not in gone]
+        dataset = replace(dataset, warnings=(*dataset.warnings, *(replace(one, severity="warning") for one in gone)))
     issues.raise_errors("`vltrack datasets check` lists everything that is wrong.")
     return dataset
 

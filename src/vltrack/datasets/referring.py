@@ -301,6 +301,17 @@ def detect_referring(path: Path) -> ReferringLayout:
     )
 
 
+def is_referring(path: Path, name: str | None) -> bool:
+    """Return whether the data are images with referring expressions: by their name, else by their files."""
+    if name is not None:
+        return name in REFERRING_LAYOUTS
+    try:
+        detect_referring(path)
+    except DataError:
+        return False
+    return True
+
+
 def annotation_files(layout: ReferringLayout, root: Path) -> dict[str, Path]:
     """Return the annotation file of each split that has one."""
     found: dict[str, Path] = {}

@@ -31,7 +31,7 @@ from vltrack.core.errors import DataError, GroundingFailed, StateError
 from vltrack.core.files import read_checksummed, read_limited, sha256_bytes
 from vltrack.core.types import Floats
 from vltrack.datasets.parsing import MAX_BYTES, parse_table
-from vltrack.evaluation.third_party import TrackerResults, read_third_party
+from vltrack.evaluation.third_party import SCORES, TrackerResults, read_third_party
 from vltrack.metrics.annotations import is_box
 
 RUN_FILE = "run.json"
@@ -54,6 +54,14 @@ def open_results(path: Path, names: Collection[str] = ()) -> TrackerResults:
         named = ", ".join(str(run) for run in runs[:3])
         raise DataError(f"{path} holds several folders of results: {named}.", hint="Name one of them.")
     return read_third_party(path, names)
+
+
+def holds_only_runs(folder: Path) -> bool:
+    """Return whether a folder holds several folders of runs or scores, or no file."""
+    if not folder.is_dir():
+        return False
+    files = [file for depth in ("*", "*/*") for file in folder.glob(depth) if file.is_file()]
+    return not files or any(file.name in (RUN_FILE, SCORES) and file.parent != folder for file in files)
 
 
 def results_of_run(stored: StoredResults) -> TrackerResults:
