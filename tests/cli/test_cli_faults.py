@@ -77,6 +77,10 @@ def test_outputs_are_checked_before_the_work(command, stub, clip: Path, tmp_path
     refuses(tmp_path / "a.txt", 2, "UsageError")
     (tmp_path / "folder.csv").mkdir()
     refuses(tmp_path / "folder.csv", 6, "ResourceError")
+    (tmp_path / "null.csv").symlink_to(os.devnull)
+    refuses(tmp_path / "null.csv", 6, "ResourceError")
+    refused(command("track", clip, *BOX, "-o", tmp_path / "null.csv", "--overwrite"), 6, "ResourceError")
+    assert Path(os.devnull).is_char_device()
     assert copy.read_bytes() == before
     assert stub.boxes == {}, "no frame was tracked"
 
@@ -92,6 +96,23 @@ def test_nothing_is_overwritten_without_leave(command, stub, clip: Path, tmp_pat
         assert command("track", clip, *BOX, "--end", "2", "-o", file, "--overwrite").code == 0
         assert file.read_bytes()[:8] != b"precious"
     assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.fault("V23")
+def test_an_output_that_is_a_link_is_written_where_it_points(command, stub, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    files = [tmp_path / name for name in ("a.csv", "a.mp4", "a.png")]
+    for file in files:
+        file.symlink_to(Path("disk") / file.name)
+    (tmp_path / "disk" / "a.csv").write_text("before")
+    words = ("track", clip, *BOX, "--end", "2", *(word for file in files for word in ("-o", file)))
+    refused(command(*words), 2, "UsageError", says="--overwrite")
+    command(*words, "--overwrite").ends(0)
+    assert all(file.is_symlink() for file in files)
+    assert sorted(file.name for file in (tmp_path / "disk").iterdir()) == ["a.csv", "a.mp4", "a.png"]
+    assert len(Track.load(tmp_path / "disk" / "a.csv")) == 2
+    (tmp_path / "b.csv").symlink_to("a.csv")
+    refused(command(*words, "-o", tmp_path / "b.csv", "--overwrite"), 2, "UsageError", says="twice")
 
 
 @pytest.mark.fault("V23")
@@ -227,6 +248,10 @@ REFUSED = {
         (["--mode", "nl", *DOG, *BOX], "--box"),
         ([*DOG, "--text-file", "x"], "--text-file"),
         ([*DOG, "--line", "2"], "--text-file"),
+        ([*BOX, "--wait"], "--wait"),
+        ([*BOX, *DOG, "--wait"], "--wait"),
+        ([*BOX, "--threads", "0"], "--threads"),
+        ([*BOX, "--threads", "100000"], "1024"),
     ],
     ("B01", 3, "BoxInvalid"): [
         (["--box", box], box)

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+import vltrack
+from vltrack.api import inputs
+from vltrack.core.files import counted
 from vltrack.core.track import COLUMNS, Track
 from vltrack.video.source import open_source
 
@@ -83,7 +86,7 @@ def test_several_targets_share_a_file(command, stub, clip: Path, tmp_path: Path)
     assert command("track", clip, *targets, "-o", table, "-o", document).code == 0
     lines = table.read_text().splitlines()
     assert lines[0] == "# vltrack.tracks 1"
-    assert [row["target"] for row in rows_of("\n".join(lines[1:]))] == ["a", "b"] * 3
+    assert [row["target"] for row in rows_of("\n".join(lines[3:]))] == ["a", "b"] * 3
     assert list(json.loads(document.read_text())["tracks"]) == ["a", "b"]
 
 
@@ -142,7 +145,7 @@ def run_stub(*words: str | Path, **env: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_keeps_what_is_done(clip: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     table, video = tmp_path / "a.json", tmp_path / "a.mp4"
     words = ("track", clip, "--box", "10,10,20,20", "-o", table, "-o", video)
@@ -152,8 +155,8 @@ def test_a_signal_keeps_what_is_done(clip: Path, tmp_path: Path, number: signal.
         while not list(tmp_path.glob(".a.*")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
-        if number is signal.SIGINT:
-            os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the decoder's process too
+        if number is not signal.SIGTERM:
+            os.killpg(process.pid, number)  # a terminal sends Ctrl-C and its end to the decoder's process too
         else:
             process.send_signal(number)
         out, err = process.communicate(timeout=60)
@@ -161,7 +164,7 @@ def test_a_signal_keeps_what_is_done(clip: Path, tmp_path: Path, number: signal.
     assert out == ""
     kept = len(Track.load(table))
     assert 0 < kept < FRAMES
-    assert f"interrupted after {kept} frames" in err
+    assert f"interrupted after {counted(kept, 'frame')};" in err
     with open_source(video) as source:
         assert sum(1 for _ in source) == kept
     assert names_in(tmp_path) == ["a.json", "a.mp4", "a.part.csv", "a.part.state"]
@@ -219,9 +222,9 @@ def test_resume_asks_for_the_same_command(command, stub, clip: Path, tmp_path: P
     flags = ("--box", "1,2,30,40", "-o", tmp_path / "a.csv", "--resume")
     killed(clip, tmp_path, *flags)
     kept = (tmp_path / "a.part.csv").read_bytes()
-    command("track", clip, "--box", "2,2,30,40", *flags[2:]).ends(9, "another targets", "(1.0, 2.0, 30.0, 40.0)")
-    command("track", clip, *flags, "--stride", "2").ends(9, "another stride: 1, not 2", "--overwrite")
-    command("track", clip, *flags, "--end", "30").ends(9, "another end")
+    command("track", clip, "--box", "2,2,30,40", *flags[2:]).ends(9, "another box (--box): (1.0, 2.0, 30.0, 40.0), not")
+    command("track", clip, *flags, "--stride", "2").ends(9, "another stride (--stride): 1, not 2", "--overwrite")
+    command("track", clip, *flags, "--end", "30").ends(9, "another end (--end): none, not 30")
     stub.settings = {"weights": "others"}
     command("track", clip, *flags).ends(9, "another weights")
     del stub.settings
@@ -236,8 +239,37 @@ def test_resume_asks_for_the_same_command(command, stub, clip: Path, tmp_path: P
         command("track", clip, *flags).ends(9, "a.part.csv", "--overwrite")
     state.write_bytes(good)
     command("track", clip, *flags).ends(0)
-    command("track", clip, *flags).ends(2, "a.csv exists")
+    command("track", clip, *flags[:-1]).ends(2, "a.csv exists")
     assert names_in(tmp_path) == ["a.csv", clip.name]
+
+
+@pytest.mark.fault("V27")
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+@pytest.mark.parametrize("targets", [("--box", "1,2,30,40"), ("--target", "a, 1:1,2,30,40", "--target", "=b:the dog")])
+def test_resume_of_a_finished_run_does_nothing(
+    command, stub, clip: Path, tmp_path: Path, suffix: str, targets: tuple[str, ...]
+) -> None:
+    table = tmp_path / f"a{suffix}"
+    words = ("track", clip, *targets, "-o", table, "-o", tmp_path / "a.png", "--end", "5", "--resume")
+    command(*words).ends(0, "nothing to resume")
+    before = table.read_bytes()
+    stub.boxes.clear()
+    done = command(*words, "--json").ends(0, "already finished")
+    assert done.json["frames"] == 5
+    assert "wrote" not in done.err
+    assert not stub.boxes, "no frame was tracked"
+    assert table.read_bytes() == before
+    given = {"targets": inputs.read_targets(None, None, targets[1::2], warn=print)} if len(targets) > 2 else {}
+    found = vltrack.track(str(clip), **given or {"box": (1, 2, 30, 40)}, outputs=table, end=5, resume=True)
+    rows = list(found.values()) if given else [found]
+    assert [row.boxes[-1].tolist() for row in rows] == [[5.0, 2.0, 30.0, 40.0], [14.0, 10.0, 20.0, 20.0]][: len(rows)]
+    for more in (("--end", "6"), ("--stride", "2"), ("--model", "other")):
+        command(*words, *more).ends(2, "exists already")
+    command(*words, "--fail-if-lost").ends(0)
+    os.utime(table, (1, 1))
+    command(*words).ends(2, "exists already")
+    (tmp_path / "a.png").unlink()
+    command(*words).ends(2, "exists already")
 
 
 @pytest.mark.fault("V27")

@@ -69,6 +69,12 @@ def test_a_table_a_picture_and_the_same_as_json(command, clip: Path, tmp_path: P
     assert [box["words"][-1] for box in record["answers"][0]["boxes"]] == ["left", "right"]
 
 
+def test_one_image_is_written(command, clip: Path, tmp_path: Path) -> None:
+    words = ("find", clip, "--text", "the car", "-o", tmp_path / "a.png", "-o", tmp_path / "b.png")
+    command(*words).ends(2, "--output was given 2 times")
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_fits(command, clip: Path) -> None:
     done = command("find", clip, "--text", "the cat", "--text", "the car", "--text", "the bird", "--json")
     done.ends(10, "'the cat', 'the bird'")

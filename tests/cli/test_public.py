@@ -17,6 +17,7 @@ import vltrack
 from report_cases import scores, spread
 from small_training import image_folder, use_noise
 from vltrack.api.inputs import demo_clip
+from vltrack.core.errors import UsageError
 from vltrack.datasets.catalogue import write_miniature
 from vltrack.datasets.reader import open_dataset
 from vltrack.training import loop
@@ -165,3 +166,16 @@ def test_train(command: Callable[..., Any], work: Path) -> None:
     command(*words, "--set", "words=random", "-q").ends(0)
     assert found.weights.read_bytes() == Path("command", found.weights.name).read_bytes()
     assert [row["step"] for row in found.rows()] == ["1", "2"]  # the first and the last step are logged
+
+
+@pytest.mark.fault("A08")
+def test_arguments_of_the_wrong_type_or_range_are_named_at_the_call(prepared: Path) -> None:
+    clip = prepared / "clip.mp4"
+    for count, error in ((0, UsageError), (-1, UsageError), (100_000, UsageError), (1.5, TypeError)):
+        for call in (
+            lambda count=count: vltrack.track(clip, box=BOX, threads=count),
+            lambda count=count: vltrack.compare(clip, box=BOX, threads=count),
+            lambda count=count: vltrack.load("litetrack-tiny", threads=count),
+        ):
+            with pytest.raises(error, match=f"threads.*{count}"):
+                call()

@@ -19,7 +19,7 @@ import numpy as np
 
 from vltrack.api import inputs
 from vltrack.api.outputs import StepRecorder, VideoOutput, csv_line, safe_cell
-from vltrack.api.reporter import QUIET, Interrupted, Reporter, Shield, shielded
+from vltrack.api.reporter import QUIET, Interrupted, Reporter, Shield, interrupted, shielded
 from vltrack.api.track import follow, frames_expected, open_frames, track_meta
 from vltrack.checkpoints.cards import model_names
 from vltrack.core.errors import DataError, ModelNotFound, PartialResult, UsageError, VltrackError
@@ -145,7 +145,7 @@ def compare(
         >>> [row["tracker"] for row in comparison.rows()], comparison.agreement.each_TN.shape
         (['litetrack-tiny', 'sa-tracker-tiny'], (2, 2))
     """
-    inputs.check_options(box_format, box_unit, device)
+    inputs.check_options(box_format, box_unit, device, threads)
     start, end, stride = inputs.check_range(start, end, stride)
     given = inputs.one_target(box, text)
     named = _named(_chosen(models))
@@ -163,7 +163,7 @@ def compare(
         target = inputs.pixel_targets(given, box_format, box_unit, frames.info)["1"]
         group = _load(named, reporter, device=device, threads=threads, policy=policy)
         targets, left_out = _targets(group, target, reporter)
-        heads = {name: track_meta(frames.info, one, named[name], start, stride) for name, one in targets.items()}
+        heads = {name: track_meta(frames.info, one, named[name], start, end, stride) for name, one in targets.items()}
         total = frames_expected(frames.info.frames, *part)
         run = _Run(heads, group, left_out, frames, target, total, files, annotations)
         try:
@@ -186,8 +186,7 @@ def compare(
     for warning in frames.report.warnings:
         reporter.warn(warning)
     if stopped is not None:
-        message = f"interrupted after {len(run.frames)} frames; what was done is kept."
-        raise Interrupted(message, run.comparison()) from stopped
+        raise Interrupted(interrupted(len(run.frames)), run.comparison()) from stopped
     return run.result(reporter)
 
 

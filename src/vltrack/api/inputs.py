@@ -55,6 +55,11 @@ def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> lis
     return [*(models or ()), *(more or ())]
 
 
+def as_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return one path or several as a list."""
+    return [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+
+
 def named_path(word: str) -> tuple[str, Path]:
     """Return name and path of ``NAME=PATH``; the name is "" where the whole word is an existing path."""
     name, _, path = word.partition("=")
@@ -272,8 +277,11 @@ def check_range(start: int, end: int | None, stride: int) -> tuple[int, int | No
     return start, end, stride
 
 
-def check_options(box_format: str, box_unit: str, device: str) -> None:
-    """Raise ``UsageError`` for an unknown format or unit of boxes, or an unknown device."""
+def check_options(box_format: str, box_unit: str, device: str, threads: int | None = None) -> None:
+    """Raise ``UsageError`` for an unknown format or unit of boxes, an unknown device, or a wrong number of threads."""
+    from vltrack.core.threads import check_threads
+
+    check_threads(threads)
     check_choice("box format", box_format, ("xywh", "xyxy", "cxcywh"))
     check_choice("box unit", box_unit, ("px", "rel"))
     check_choice("device", device, DEVICES)
@@ -339,7 +347,7 @@ def check_outputs(outputs: Sequence[Path], source: object, *, overwrite: bool) -
                 f"The output {printable(path)} has the unknown extension {printable(path.suffix)!r}.",
                 hint=f"Use one of {', '.join(known)}.",
             )
-        place = path.parent.resolve() / path.name
+        place = Path(os.path.realpath(path))
         if place in seen:
             raise UsageError(f"The output {printable(path)} was given twice.")
         seen.add(place)
@@ -366,13 +374,15 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 
     What a killed run has left of it is removed.
     """
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if not folder.is_dir():
         raise ResourceError(
             f"Cannot write {printable(path)}: its folder does not exist.", hint=f"Create {printable(folder)} first."
         )
     if path.is_dir():
         raise ResourceError(f"Cannot write {printable(path)}: it is a folder.", hint="Choose another name.")
+    if path.exists() and not path.is_file():
+        raise ResourceError(f"Cannot write {printable(path)}: it is not a file.", hint="Choose another name.")
     if path.exists() and not overwrite:
         raise UsageError(f"{printable(path)} exists already.", hint="Pass overwrite (--overwrite) to replace it.")
     if not os.access(folder, os.W_OK | os.X_OK):

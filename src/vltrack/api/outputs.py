@@ -6,6 +6,7 @@ file is written under a temporary name and renamed.
 
 from __future__ import annotations
 
+import csv
 import glob
 import json
 import os
@@ -20,9 +21,10 @@ import numpy as np
 
 from vltrack.api import inputs
 from vltrack.api.inputs import SHEETS, TABLES, VIDEOS
-from vltrack.core.errors import ResourceError, UsageError
+from vltrack.core.errors import DataError, ResourceError, UsageError
 from vltrack.core.files import printable, write_bytes, write_text
-from vltrack.core.track import COLUMNS, Track, row_of
+from vltrack.core.json_io import parse_json, read_text
+from vltrack.core.track import COLUMNS, MAX_FILE_BYTES, Track, one_cell, read_row, row_of
 from vltrack.core.types import Frame, Image, Status, Step
 from vltrack.video.source import is_place
 
@@ -80,7 +82,8 @@ def table_head(metas: Mapping[str, Mapping[str, Any]]) -> str:
     """Return what comes before the rows of a CSV: of ``Track.to_csv``, or of several targets."""
     if len(metas) == 1:
         return Track.from_steps([], next(iter(metas.values()))).to_csv()
-    return "\n".join(["# vltrack.tracks 1", ",".join(("target", *COLUMNS)), ""])
+    heads = [f"# {one_cell(name)}: {one_cell(meta)}" for name, meta in metas.items()]
+    return "\n".join(["# vltrack.tracks 1", *heads, ",".join(("target", *COLUMNS)), ""])
 
 
 def table_lines(steps: Mapping[str, Step], *, several: bool) -> Iterator[str]:
@@ -105,6 +108,45 @@ def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
         lines = (line for steps in frames for line in table_lines(steps, several=True))
         head = table_head({name: track.meta for name, track in tracks.items()})
         write_text(path, head + "".join(map("{}\n".format, lines)))
+
+
+def load_tracks(path: Path) -> dict[str, Track]:
+    """Read several targets from what ``save_tracks`` wrote. Raises ``DataError``."""
+    text = read_text(path, MAX_FILE_BYTES)
+    try:
+        if path.suffix.lower() == ".json":
+            found = parse_json(text, str(path))["tracks"]
+            heads = {name: one["meta"] for name, one in found.items()}
+            rows = [(name, row) for name, one in found.items() for row in one["rows"]]
+        else:
+            lines = text.split("\n")
+            begin = lines.index(",".join(("target", *COLUMNS)))
+            heads = parse_json("{" + ",".join(line[1:] for line in lines[1:begin]) + "}", str(path))
+            names = {safe_cell(name): name for name in heads}
+            cells = csv.reader(lines[begin + 1 :])
+            rows = [(names[name], dict(zip(COLUMNS, values, strict=True))) for name, *values in filter(None, cells)]
+        steps: dict[str, list[Step]] = {name: [] for name in heads}
+        for name, row in rows:
+            steps[name].append(read_row(row, str(path)))
+        return {name: Track.from_steps(steps[name], head) for name, head in heads.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a file of several targets.") from error
+
+
+def finished_tracks(paths: Sequence[Path], metas: Mapping[str, Mapping[str, Any]]) -> dict[str, Track] | None:
+    """Return the tracks of a finished run from its first table; None where their heads are not those of ``metas``."""
+    table = next(path for path in paths if path.suffix.lower() in TABLES)
+    try:
+        tracks = load_tracks(table) if len(metas) > 1 else dict.fromkeys(metas, Track.load(table))
+    except DataError:
+        return None
+
+    def settings(meta: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {key: value for key, value in meta.items() if key not in ("warnings", "versions")}
+        return Track.from_steps([], kept).meta  # as a file gives it back
+
+    same = tracks.keys() == metas.keys()
+    return tracks if same and all(settings(tracks[n].meta) == settings(metas[n]) for n in metas) else None
 
 
 def draw_track(track: Track, path: Path, source: Any = None) -> None:

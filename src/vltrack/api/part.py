@@ -28,6 +28,7 @@ from vltrack.video.source import is_address
 
 SAVE_EVERY = 5.0
 """Seconds between two states: a state of a tiny size takes some 2 ms, and rows after the last one are tracked again."""
+_FILE = "size and time of the source"
 START_OVER = "Start over with overwrite (--overwrite)."
 
 
@@ -51,6 +52,7 @@ class PartFile:
         path: of the rows; None for a run without a table.
         resumable: the frames will come again: a file or a folder.
         kept: what is continued, with ``resume``.
+        complete: with ``resume``, nothing is left and all outputs are there, no older than the source.
 
     Raises:
         UsageError, ResourceError: as ``inputs.check_outputs``; an earlier run has left rows, and neither flag is set;
@@ -67,6 +69,7 @@ class PartFile:
         self._saved_at, self._rows, self._end = -SAVE_EVERY, 0, 0
         self._settings = _identity(source)
         self.resumable = self._settings is not None
+        self.complete = False
         self._draws = any(path.suffix.lower() not in inputs.TABLES for path in outputs)
         table = next((path for path in outputs if path.suffix.lower() in inputs.TABLES), None)
         if resume and (table is None or not self.resumable):
@@ -87,10 +90,16 @@ class PartFile:
                     )
             elif self.path is not None and self.path.parent.is_dir():
                 self._state_path.unlink(missing_ok=True)
-            inputs.check_outputs(outputs, source, overwrite=overwrite or self.kept is not None)
+                self.complete = resume and not overwrite and self._all_there(outputs)
+            replaced = overwrite or self.complete or self.kept is not None
+            inputs.check_outputs(outputs, source, overwrite=replaced)
         except BaseException:
             self._close()
             raise
+
+    def _all_there(self, outputs: Sequence[Path]) -> bool:
+        _, changed = (self._settings or {}).get(_FILE, (0, 0))
+        return all(path.is_file() and path.stat().st_mtime_ns >= changed for path in outputs)
 
     def first(self, start: int) -> int:
         """The first frame to read of a run that begins at ``start``: all are needed for a video, else the last one."""
@@ -115,7 +124,7 @@ class PartFile:
         for key, value in self._settings.items():
             if (was := self.kept.settings.get(key)) != value:
                 raise StateError(
-                    f"{printable(self.path)} is of a run with another {key}: {was!r:.200}, not {value!r:.200}.",
+                    f"{printable(self.path)} is of a run with {_difference(key, was, value)}.",
                     hint=f"Give the same. {START_OVER}",
                 )
 
@@ -237,6 +246,26 @@ class PartFile:
             self._close()
 
 
+def _difference(key: str, was: Any, now: Any) -> str:
+    """How the settings of two runs differ, by the name of the flag."""
+    if key == _FILE:
+        return "another state of the source: it was changed since"
+    if key == "targets":
+        if not was or len(was) != 1 or len(now) != 1:
+            return "other targets (--text, --box, --target)"
+        (one,), (other,) = was.values(), now.values()
+        key = "text" if one.text != other.text else "box"
+        was, now = getattr(one, key), getattr(other, key)
+    if isinstance(was, bool) and isinstance(now, bool) and not key.startswith("policy."):
+        return f"{key} (--{key})" if was else f"no {key} (--{key})"
+    flag = f" (--set {key})" if key.startswith("policy.") else f" (--{key})" if key in _FLAGS else ""
+    shown = ["none" if each is None else f"{each!r:.200}" for each in (was, now)]
+    return f"another {key}{flag}: {shown[0]}, not {shown[1]}"
+
+
+_FLAGS = ("text", "box", "start", "end", "stride")
+
+
 def _beside(table: Path) -> Path:
     stem = table.stem
     if len(os.fsencode(stem)) > 200:
@@ -252,4 +281,4 @@ def _identity(source: object) -> dict[str, Any] | None:
     except (OSError, ValueError):
         again = text != "-" and not text.isdecimal() and not is_address(text)
         return {"source": text} if again else None  # a pattern; or opening it will say what is wrong
-    return {"source": os.path.abspath(text), "size and time of the source": (status.st_size, status.st_mtime_ns)}
+    return {"source": os.path.abspath(text), _FILE: (status.st_size, status.st_mtime_ns)}

@@ -9,6 +9,8 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
+from vltrack.core.files import counted
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -73,15 +75,30 @@ def pace(done: int, total: int | None, seconds: float) -> str:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM after everything that was done is saved; ``result`` is what the function returns."""
+    """Ctrl-C, SIGTERM or SIGHUP after everything that was done is saved; ``result`` is what the function returns."""
 
     def __init__(self, message: str, result: Any = None) -> None:
         super().__init__(message)
         self.result = result
 
 
+def interrupted(frames: int) -> str:
+    """Return the message of a run that was stopped after so many frames."""
+    done = f"after {counted(frames, 'frame')}; what was done is kept" if frames else "before the first frame"
+    return f"interrupted {done}."
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, handled like Ctrl-C."""
+
+
+class HungUp(KeyboardInterrupt):
+    """SIGHUP (the terminal was closed), handled like Ctrl-C."""
+
+
+STOPS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    STOPS[signal.SIGHUP] = HungUp
 
 
 class Shield:
@@ -96,8 +113,8 @@ class Shield:
         self._pending: KeyboardInterrupt | None = None
 
     def handle(self, number: int, frame: FrameType | None = None) -> None:
-        """Signal handler. Raises ``KeyboardInterrupt`` or ``Terminated``, now or when the block is left."""
-        stop = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        """Signal handler. Raises what ``STOPS`` says, now or when the block is left."""
+        stop = STOPS[number]()
         if not self._active:
             raise stop
         self._pending = stop
@@ -115,12 +132,16 @@ class Shield:
 
 @contextmanager
 def shielded() -> Iterator[Shield]:
-    """Handle Ctrl-C and SIGTERM by a ``Shield`` while the block runs, in the main thread only."""
+    """Handle Ctrl-C, SIGTERM and SIGHUP by a ``Shield`` while the block runs, in the main thread only.
+
+    One that the caller ignores, as ``nohup`` does, stays so.
+    """
     shield = Shield()
     if threading.current_thread() is not threading.main_thread():
         yield shield
         return
-    before = {number: signal.signal(number, shield.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, shield.handle) for number in heeded}
     try:
         yield shield
     finally:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from vltrack import __version__
 from vltrack.api import inputs
-from vltrack.api.outputs import Outputs
+from vltrack.api.outputs import Outputs, finished_tracks
 from vltrack.api.part import PartFile
-from vltrack.api.reporter import QUIET, Interrupted, Reporter, pace, shielded
+from vltrack.api.reporter import QUIET, Interrupted, Reporter, interrupted, pace, shielded
 from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PartialResult, UsageError, VideoEmpty, VltrackError
 from vltrack.core.files import counted, printable
@@ -125,7 +125,8 @@ def track(
         record: keep the steps. Without it the returned track is empty and memory stays constant: for streams
             without end, whose steps ``reporter`` takes.
         resume: continue where an earlier run with the same arguments was killed or stopped, after the rows that it
-            has left next to the first ``.csv`` or ``.json`` of ``outputs``; without any, start as usual.
+            has left next to the first ``.csv`` or ``.json`` of ``outputs``; without any, start as usual. Where it was
+            finished, its rows are returned.
         progress: called after each frame with the frames done and their expected number, None if unknown.
         reporter: receives warnings, progress, steps and the summary.
 
@@ -151,14 +152,10 @@ def track(
         >>> track.boxes.shape, track.boxes[0].tolist()
         ((3, 4), [313.0, 88.0, 342.0, 194.0])
     """
-    inputs.check_options(box_format, box_unit, device)
+    inputs.check_options(box_format, box_unit, device, threads)
     start, end, stride = inputs.check_range(start, end, stride)
-    if wait and anyway:
-        raise UsageError("A target cannot be waited for (--wait) with anyway (--anyway).", hint="Leave one out.")
-    if targets is not None and (box is not None or text is not None):
-        raise UsageError("Targets cannot be mixed with box or text.", hint="Put every target into targets.")
-    given = inputs.one_target(box, text) if targets is None else inputs.check_targets(targets)
-    paths = [Path(path) for path in ([outputs] if isinstance(outputs, str | Path) else outputs)]
+    given = _given(box, text, targets, wait=wait, anyway=anyway)
+    paths = inputs.as_paths(outputs)
     inputs.check_policy(policy)
     model = inputs.check_model(model)
     counts = _Counts()
@@ -169,35 +166,37 @@ def track(
         shielded() as shield,
     ):
         named = inputs.pixel_targets(given, box_format, box_unit, frames.info)
-        metas = {name: track_meta(frames.info, one, model, start, stride) for name, one in named.items()}
+        metas = {name: track_meta(frames.info, one, model, start, end, stride) for name, one in named.items()}
         report, total = frames.report, frames_expected(frames.info.frames, start, end, stride)
         files = Outputs(paths, frames.info, metas, lambda: part.warnings(report.warnings), shield, record=record)
-        _check_room(paths, frames.info, reporter)
 
         def result() -> Track | dict[str, Track]:
             tracks = files.tracks()
             return tracks["1"] if targets is None else tracks
 
         try:
-            with files:
-                trackers = _load(model, device=device, threads=threads, policy=policy, anyway=anyway)
-                part.check(
-                    {**trackers.settings, "targets": named, "start": start, "end": end, "stride": stride, "wait": wait}
-                )
-                _take_up(part, metas, trackers, frames, files, counts, reporter)
-                began = time.monotonic()
-                followed = follow(
-                    frames, trackers, named, metas, (start, end, stride), reporter, wait=wait, done=counts.frames
-                )
-                with closing(followed):
-                    for frame, steps in followed:
-                        with shield:
-                            files.add(frame, steps)
-                            part.add(metas, part.warnings(report.warnings), steps, trackers.state)
-                            reporter.steps(steps)
-                            counts.add(steps, time.monotonic() - began)
-                        if progress is not None:
-                            progress(counts.frames, total)
+            if part.complete:
+                _take_finished(paths, source, metas, files, counts, reporter)
+            else:
+                _check_room(paths, frames.info, reporter)
+                with files:
+                    trackers = _load(model, device=device, threads=threads, policy=policy, anyway=anyway)
+                    span = {"start": start, "end": end, "stride": stride}
+                    part.check({**trackers.settings, "targets": named, **span, "wait": wait})
+                    _take_up(part, metas, trackers, frames, files, counts, reporter)
+                    began = time.monotonic()
+                    followed = follow(
+                        frames, trackers, named, metas, (start, end, stride), reporter, wait=wait, done=counts.frames
+                    )
+                    with closing(followed):
+                        for frame, steps in followed:
+                            with shield:
+                                files.add(frame, steps)
+                                part.add(metas, part.warnings(report.warnings), steps, trackers.state)
+                                reporter.steps(steps)
+                                counts.add(steps, time.monotonic() - began)
+                            if progress is not None:
+                                progress(counts.frames, total)
                 part.finished = report.failure is None
         except KeyboardInterrupt as stop:
             stopped = stop
@@ -208,19 +207,37 @@ def track(
         reporter.warn(warning)
     counts.report(paths, reporter)
     if stopped is not None:
-        message = f"interrupted after {counts.frames} frames; what was done is kept."
+        message = interrupted(counts.frames)
         if part.path is not None and part.resumable and counts.frames:
             message += " Continue with resume (--resume)."
         raise Interrupted(message, result()) from stopped
+    degraded = report.degraded or (part.complete and counts.missing > 0)
     failure = (
         report.failure
         or counts.unseen(named)
-        or counts.failure(source, degraded=report.degraded and not partial_ok, lost=fail_if_lost)
+        or counts.failure(source, degraded=degraded and not partial_ok, lost=fail_if_lost)
     )
     if failure is not None:
         failure.result = result()
         raise failure
     return result()
+
+
+def _given(
+    box: BoxLike | None, text: str | None, targets: Mapping[str, Target] | None, *, wait: bool, anyway: bool
+) -> dict[str, Target]:
+    """Return the targets. Raises ``UsageError`` for arguments that do not fit together, ``TypeError`` for others."""
+    if wait and anyway:
+        raise UsageError("A target cannot be waited for (--wait) with anyway (--anyway).", hint="Leave one out.")
+    if targets is not None and (box is not None or text is not None):
+        raise UsageError("Targets cannot be mixed with box or text.", hint="Put every target into targets.")
+    given = inputs.one_target(box, text) if targets is None else inputs.check_targets(targets)
+    if wait and all(target.box is not None for target in given.values()):
+        raise UsageError(
+            "A target with a box is there from the start: nothing to wait for (--wait).",
+            hint="Name it by a text alone, or leave --wait out.",
+        )
+    return given
 
 
 def _take_up(
@@ -251,6 +268,27 @@ def _take_up(
             break
 
 
+def _take_finished(
+    paths: Sequence[Path],
+    source: object,
+    metas: dict[str, dict[str, Any]],
+    files: Outputs,
+    counts: _Counts,
+    reporter: Reporter,
+) -> None:
+    """Take the rows of outputs that an earlier run has finished; ``UsageError`` if it was another run."""
+    tracks = finished_tracks(paths, metas)
+    if tracks is None:
+        inputs.check_outputs(paths, source, overwrite=False)
+        return
+    reporter.note(f"already finished: {', '.join(map(printable, paths))}.")
+    for name, track in tracks.items():
+        metas[name]["warnings"] = track.meta.get("warnings", [])
+    for steps in zip(*tracks.values(), strict=True):
+        files.record(named := dict(zip(tracks, steps, strict=True)))
+        counts.add(named, 0.0)
+
+
 def _check_room(paths: Sequence[Path], info: SourceInfo, reporter: Reporter) -> None:
     """Warn where a video of the whole source will probably not fit on its disk."""
     for path in paths:
@@ -268,7 +306,9 @@ def _load(model: str, **options: Any) -> MultiTracker:
     return MultiTracker(Tracker.load(model, **options))
 
 
-def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride: int) -> dict[str, Any]:
+def track_meta(
+    info: SourceInfo, target: Target, model: str, start: int, end: int | None, stride: int
+) -> dict[str, Any]:
     """Return the head of a target's table."""
     return {
         "source": printable(info.name),
@@ -280,6 +320,7 @@ def track_meta(info: SourceInfo, target: Target, model: str, start: int, stride:
         "height": info.height,
         **({} if info.sample_aspect == 1 else {"sample_aspect": round(info.sample_aspect, 6)}),
         "start": start,
+        **({} if end is None else {"end": end}),
         "stride": stride,
         "warnings": [],
         "versions": {"vltrack": __version__},

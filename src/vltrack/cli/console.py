@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vltrack.api.reporter import Bar, Reporter
 from vltrack.core.errors import VltrackError
-from vltrack.core.files import as_resource_error, cache_folder, printable
+from vltrack.core.files import as_resource_error, cache_folder, counted, printable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vltrack.core.types import Step
 
 T = TypeVar("T")
-EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_PIPE_CLOSED = 130, 143, 141
+EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_PIPE_CLOSED = 129, 130, 143, 141
 EVERY = 5.0
 """Seconds between two progress lines without a terminal."""
 
@@ -182,8 +182,9 @@ class Console(Reporter):
                 for name, count in seen.items()
             )
             rate = record["frames_per_second"]
-            self.note(f"{frames} frames, {rate:.1f} frames/s; target visible in {where}.")
-            for path in record["outputs"]:
+            speed = f", {rate:.1f} frames/s" if rate else ""
+            self.note(f"{counted(frames, 'frame')}{speed}; target visible in {where}.")
+            for path in record["outputs"] if rate else ():
                 self.note(f"wrote {path}")
 
 

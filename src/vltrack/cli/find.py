@@ -11,6 +11,7 @@ from typer import Option
 import vltrack
 from vltrack.cli import options as opt
 from vltrack.cli.console import emit, emit_lines, say
+from vltrack.core.errors import UsageError
 
 if TYPE_CHECKING:
     from vltrack.api.find import Found
@@ -26,7 +27,7 @@ def find(
         Option(metavar="12.5s|FRAME", help="Which frame: a time in seconds, or a number. Default: the first."),
     ] = None,
     output: Annotated[
-        Path | None, Option("--output", "-o", metavar="FILE.png", help="Draw the boxes into the frame.")
+        list[Path] | None, Option("--output", "-o", metavar="FILE.png", help="Draw the boxes into the frame.")
     ] = None,
     overwrite: opt.Overwrite = False,
     json: opt.AsJson = False,
@@ -42,8 +43,10 @@ def find(
     vltrack find clip.mp4 --text "the white car on the left" -o seen.png
     vltrack find clip.mp4 --text "the dog" --text "the man in red" --at 12.5s
     """
+    if output and len(output) > 1:
+        raise UsageError(f"--output was given {len(output)} times; one image is written.", hint="Give one .png.")
     found = vltrack.find(
-        input, text or (), at=at, output=output, overwrite=overwrite,
+        input, text or (), at=at, output=output[0] if output else None, overwrite=overwrite,
         allow_network=allow_network, device=device,
     )  # fmt: skip
     if json:

@@ -1,8 +1,8 @@
 """Entry point of the command: its verbs, and the exit code of every outcome.
 
 Exit codes: 0 done; 1 a bug (a crash report is written); 2 usage; 3 input; 4 data; 5 model; 6
-resource; 7 partial result; 8 diverged; 9 state; 10 nothing fits the text; 130 / 143 stopped by Ctrl-C / SIGTERM
-after saving.
+resource; 7 partial result; 8 diverged; 9 state; 10 nothing fits the text; 130 / 143 / 129 stopped by Ctrl-C /
+SIGTERM / SIGHUP after saving.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typer import Option
 from typer.core import TyperGroup
 
 from vltrack import __version__
-from vltrack.api.reporter import Interrupted, Terminated
+from vltrack.api.reporter import STOPS, HungUp, Interrupted, Terminated
 from vltrack.cli import datasets, evaluate, find, models, track
 from vltrack.cli.console import (
+    EXIT_HUNG_UP,
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
     Output,
@@ -44,7 +45,7 @@ _CommandLineError: type[Exception] = next(
 
 
 class _Verbs(TyperGroup):
-    """The verbs, with their own end after Ctrl-C or SIGTERM; typer would exit with 130 for both."""
+    """The verbs, with their own end after Ctrl-C, SIGTERM or SIGHUP; typer would exit with 130 for all."""
 
     def invoke(self, context: Any) -> Any:
         """Run the verb."""
@@ -153,8 +154,9 @@ def main(words: Sequence[str]) -> int:
 def _interrupted(stop: BaseException) -> int:
     """Print what is kept and return the exit code."""
     say(str(stop) if isinstance(stop, Interrupted) else "interrupted.")
-    terminated = isinstance(stop, Terminated) or isinstance(stop.__cause__, Terminated)
-    return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+    codes = {Terminated: EXIT_TERMINATED, HungUp: EXIT_HUNG_UP}
+    cause = stop.__cause__ if isinstance(stop, Interrupted) else stop
+    return codes.get(type(cause), EXIT_INTERRUPTED)
 
 
 def _sentence(error: Exception) -> str:
@@ -184,7 +186,7 @@ def run() -> NoReturn:
     sys.stdout, sys.stderr = Output(1), Output(2)
     sys.excepthook = _crash
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _stop)
         code = main(sys.argv[1:])
@@ -200,4 +202,4 @@ def run() -> NoReturn:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise STOPS[number]

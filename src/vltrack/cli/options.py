@@ -30,7 +30,7 @@ Network = Annotated[bool, Option("--allow-network", help="Allow rtsp:// addresse
 
 Model = Annotated[str, Option("--model", "-m", help="Name of a model (vltrack models) or path of weights.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
-Threads = Annotated[int | None, Option(min=1, help="Threads of the network.")]
+Threads = Annotated[int | None, Option(min=1, max=1024, help="Threads of the network.")]
 Set = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="policy.key=value; repeat for several.")]
 
 # -- data sets and results ----------------------------------------------------------------------------

@@ -98,12 +98,17 @@ def read_limited(path: Path, limit: int) -> bytes:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; on success fsync and rename it to ``path``, else remove it.
 
+    A link is followed: the file that it names is replaced.
+
     Raises:
-        ResourceError: the disk is full, the folder is missing or cannot be written.
+        ResourceError: the disk is full, the folder is missing or cannot be written; ``path`` is a device.
     """
     temporary: Path | None = None
     handle = -1
     try:
+        with suppress(FileNotFoundError):
+            _check_regular(os.stat(path).st_mode)
+        path = Path(os.path.realpath(path))
         prefix, suffix = f".{path.stem[:40]}.", f".part{path.suffix[:16]}"  # no longer than names may be
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
         temporary = Path(name)
@@ -135,6 +140,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files that killed writers of ``path`` have left; those of living ones are locked."""
+    path = Path(os.path.realpath(path))
     pattern = re.compile(re.escape(f".{path.stem[:40]}.") + r"[a-z0-9_]{8}" + re.escape(f".part{path.suffix[:16]}"))
     for name in filter(pattern.fullmatch, os.listdir(path.parent)):
         with suppress(OSError), (path.parent / name).open("r+b") as file:

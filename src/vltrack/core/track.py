@@ -197,7 +197,7 @@ class Track(ByValue):
         out = io.StringIO()
         out.write(f"# {FORMAT} {VERSION}\n")
         for key, value in self.meta.items():
-            out.write(f"# {_one_cell(key)}: {_one_cell(value)}\n")
+            out.write(f"# {one_cell(key)}: {one_cell(value)}\n")
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in self.rows():
@@ -283,14 +283,14 @@ def _json_text(value: Any) -> str:
     return json.dumps(value, allow_nan=False) if broken else text
 
 
-def _one_cell(value: Any) -> str:
+def one_cell(value: Any) -> str:
     """JSON without comma, semicolon or tab inside its strings, at which spreadsheets split."""
     if isinstance(value, str):
         return _json_text(value).replace(",", "\\u002c").replace(";", "\\u003b")
     if isinstance(value, list):
-        return "[" + ", ".join(_one_cell(item) for item in value) + "]"
+        return "[" + ", ".join(one_cell(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_one_cell(key)}: {_one_cell(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{one_cell(key)}: {one_cell(item)}" for key, item in value.items()) + "}"
     return json.dumps(value)
 
 

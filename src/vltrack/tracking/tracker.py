@@ -17,6 +17,7 @@ import torch
 
 from vltrack.checkpoints import cards, store
 from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, PromptUnreadable, StateError, UsageError
+from vltrack.core.threads import check_threads
 from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, check_str, iou_xywh
 from vltrack.models import MODELS
 from vltrack.nn.device import choose_device, use_threads
@@ -316,6 +317,7 @@ class Tracker(Session):
             >>> vltrack.load("litetrack-tiny", device="cpu", policy={"window": 0.2}).card["size"]
             'tiny'
         """
+        check_threads(threads)
         chosen = choose_device(device)
         path = cards.find_file(name_or_path)
         model, card = store.load(path)

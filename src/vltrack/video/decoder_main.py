@@ -64,7 +64,8 @@ def _end_with_reader() -> None:
 
 def limit_process(memory_bytes: int, *, network: bool) -> None:
     """Limit privileges, network, memory and file writes; called before media libraries are loaded."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stop in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to this process too
+        signal.signal(stop, signal.SIG_IGN)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
