@@ -107,8 +107,12 @@ def test_every_flipped_bit_is_noticed(path: Path, beside: bool) -> None:
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, -1])
 def test_every_cut_is_noticed(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(CheckpointCorrupt, match="sha256"):
+    with pytest.raises(CheckpointCorrupt, match="sha256" if keep else "empty"):
         store.load(path)
+    beside = path.with_suffix(".json").rename(path.with_suffix(".kept"))
+    with pytest.raises(CheckpointCorrupt, match="cut off" if keep else "empty"):
+        store.load(path)
+    beside.rename(path.with_suffix(".json"))
     change_card(path, sha256=sha256_of(path))  # and where the card was made for it
     with pytest.raises(CheckpointCorrupt, match=r"weights\.safetensors"):
         store.load(path)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hostile import Malicious
 from vltrack.checkpoints import importing, store
+from vltrack.checkpoints.cards import find_weights
 from vltrack.checkpoints.importing import import_weights
 from vltrack.checkpoints.sources import SOURCES
 from vltrack.core.errors import (
@@ -146,6 +147,9 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, out: Path, data: bytes, 
         import_weights([path], NAME, out)
     assert caught.value.hint
     assert nothing_written(out)
+    if ending == "safetensors":  # named to track with, too
+        with pytest.raises(CheckpointCorrupt, match=rf"OSTrack_ep0300\.{ending} is .*{named}"):
+            find_weights(path)
 
 
 @pytest.mark.fault("C08")

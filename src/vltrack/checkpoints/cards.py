@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from vltrack.core.archives import Refused, read_safetensors
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointIncomplete,
@@ -33,6 +35,14 @@ MAX_BYTES = 8 << 30
 """Bytes of the largest file of weights that is read."""
 HEADER = b'{"__metadata__":{"seal":"'
 """Begin of the header of a file that holds a copy of its card; 64 digits follow, the file's sha256 with zeros there."""
+# First bytes of what is often saved under a checkpoint's name -> what it is, and the remedy.
+_OTHER_FILES = (
+    (rb"\Z", "empty", "Fetch it again."),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch the file: git lfs pull."),
+    (rb"(?i)\s*<(!doctype|html|\?xml)", "a web page", "Download the file itself, not the page that offers it."),
+    (rb"\x1f\x8b", "compressed with gzip", "Unpack it first: gunzip."),
+    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", "Unpack it first."),
+)
 _BINDING = ("format", "tracker", "size", "config", "vocabulary_sha256", "modes")
 
 
@@ -128,8 +138,15 @@ def read_card(path: Path, data: bytes | None = None) -> dict[str, Any]:
             card = inside | {"sha256": actual} if inside else card
     except OSError as error:
         raise CheckpointCorrupt(f"Cannot read {path} or its card: {error.strerror}.") from None
+    if card is None or actual != card["sha256"]:
+        refuse_other_files(path)
     if card is None:
-        raise CheckpointCorrupt(f"{path} has no card ({path.stem}.json) next to it.", hint="Copy both files together.")
+        said, hint = f"{path} has no card ({path.stem}.json) next to it", "Copy both files together."
+        try:
+            read_safetensors(path, MAX_BYTES)
+        except Refused as error:
+            said, hint = f"{said}, and it {error}", "Fetch it again."
+        raise CheckpointCorrupt(f"{said}.", hint=hint)
     if not 1 <= card["format"] <= FORMAT:
         raise CheckpointVersion(
             f"{path} has format {card['format']}; this vltrack reads up to {FORMAT}.", hint="Update vltrack."
@@ -140,6 +157,17 @@ def read_card(path: Path, data: bytes | None = None) -> dict[str, Any]:
             hint="Copy or download the file again.",
         )
     return card
+
+
+def refuse_other_files(file: Path) -> None:
+    """Raise ``CheckpointCorrupt`` with the name of what a file is instead of a checkpoint, if it shows."""
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        head = opened.read(256)
+    for pattern, what, remedy in _OTHER_FILES:
+        if re.match(pattern, head):
+            raise CheckpointCorrupt(f"{file} is {what}.", hint=remedy) from None
 
 
 def _card_beside(path: Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vltrack.checkpoints import store
+from vltrack.checkpoints.cards import refuse_other_files
 from vltrack.checkpoints.key_maps import KeyMap, apply_key_map, match_names
 from vltrack.checkpoints.sources import SOURCES, bare, partial_map
 from vltrack.checkpoints.torch_files import read_tensors
@@ -38,14 +39,6 @@ SEED = 0
 _TRAINING = re.compile(r"(optimizer|lr_scheduler|scaler|stats|settings)(\..+)?")
 # Counters of batch norm, used in training only.
 _COUNTS = ".num_batches_tracked"
-# First bytes of what is often saved under a checkpoint's name -> what it is, and the remedy.
-_OTHER_FILES = (
-    (rb"\Z", "empty", "Fetch it again."),
-    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch the file: git lfs pull."),
-    (rb"(?i)\s*<(!doctype|html|\?xml)", "a web page", "Download the file itself, not the page that offers it."),
-    (rb"\x1f\x8b", "compressed with gzip", "Unpack it first: gunzip."),
-    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed archive", "Unpack it first."),
-)
 _WORD_TABLES = ("embeddings.word_embeddings.weight", "token_embedding.weight")
 
 
@@ -270,7 +263,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str, int]:
         try:
             tensors = read_tensors(file, wanted=lambda name: not _TRAINING.fullmatch(name))
         except CheckpointCorrupt:
-            _refuse_other_files(file)
+            refuse_other_files(file)
             raise
         after = file.stat()
     except OSError as error:
@@ -278,17 +271,6 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str, int]:
     if any(getattr(before, of) != getattr(after, of) for of in ("st_size", "st_mtime_ns", "st_ino")):
         raise CheckpointCorrupt(f"{file} changed while it was read.", hint="Wait until it is complete.")
     return tensors, sha256, before.st_size
-
-
-def _refuse_other_files(file: Path) -> None:
-    """Raise ``CheckpointCorrupt`` with the name of what a file is instead of a checkpoint, if it shows."""
-    if not file.is_file():
-        return
-    with file.open("rb") as opened:
-        head = opened.read(256)
-    for pattern, what, remedy in _OTHER_FILES:
-        if re.match(pattern, head):
-            raise CheckpointCorrupt(f"{file} is {what}.", hint=remedy) from None
 
 
 def _choose(
