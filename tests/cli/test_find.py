@@ -39,6 +39,9 @@ class Naming:
     def find(self, image: np.ndarray, texts: Sequence[str]) -> list[list[Candidate]]:
         return [FOUND[text] for text in texts]
 
+    def warnings(self, text: str) -> tuple[str, ...]:
+        return ("only the first 3 are used",) if text == "the left car" else ()
+
 
 @pytest.fixture(autouse=True)
 def grounder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +76,16 @@ def test_one_image_is_written(command, clip: Path, tmp_path: Path) -> None:
     words = ("find", clip, "--text", "the car", "-o", tmp_path / "a.png", "-o", tmp_path / "b.png")
     command(*words).ends(2, "--output was given 2 times")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sentence_that_is_cut_is_warned_of(command, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("find", clip, "--text", "the car", "--text", "the left car")
+    command(*words).ends(0, "warning: the left car: only the first 3 are used")
+    assert command(*words, "--json").json["answers"][1]["warnings"] == ["only the first 3 are used"]
+    monkeypatch.undo()
+    long = "the car " * 60
+    [answer] = vltrack.find(clip, long).answers
+    assert "120 word pieces" in answer.warnings[0]
 
 
 def test_nothing_fits(command, clip: Path) -> None:

@@ -306,6 +306,25 @@ def test_damaged_images_are_gap_rows_never_half_gray(tmp_path: Path) -> None:
     assert source.report.degraded
 
 
+@pytest.mark.fault("V19")
+def test_broken_links_are_gap_rows_and_named(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "f", ["1.png", "5.png"])
+    for name, place in (("2.png", "3.png"), ("3.png", "2.png"), ("4.png", "nowhere"), ("6.png", os.devnull)):
+        (folder / name).symlink_to(place)
+    (folder / "7.png").symlink_to("1.png")
+    (folder / "8.png").symlink_to(tmp_path, target_is_directory=True)
+    for given in (folder, str(folder / "*.png")):
+        source, frames = read(given)
+        assert [f.image is None for f in frames] == [False, True, True, True, False, True, False]
+        assert all(
+            f"{number}.png is damaged: cannot be read" in " ".join(source.report.warnings) for number in (2, 3, 4, 6)
+        )
+        assert source.report.degraded
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VideoNotFound, match="empty holds no file"):
+        open_source(tmp_path / "empty")
+
+
 @pytest.mark.fault("V21")
 def test_odd_file_names_work(tmp_path: Path) -> None:
     original = write_video(tmp_path / "a.mp4", 2).read_bytes()

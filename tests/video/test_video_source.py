@@ -100,6 +100,12 @@ def test_pictures_and_videos_on_standard_input(tmp_path: Path, kind: str) -> Non
     assert all(abs(level - seen) <= 2 for level, (_, seen) in zip(levels, read, strict=True))
 
 
+@pytest.mark.fault("V02")
+def test_empty_standard_input_is_said_to_be_empty() -> None:
+    run = subprocess.run([sys.executable, "-c", _READ_STDIN], input=b"", capture_output=True, check=False)
+    assert b"standard input is empty" in run.stderr
+
+
 def test_playlists_on_standard_input_are_not_read() -> None:
     run = subprocess.run(
         [sys.executable, "-c", _READ_STDIN],

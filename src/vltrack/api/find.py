@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +61,14 @@ class Answer:
         nothing: probability that nothing does.
         boxes: the best one and up to three rivals, best first; those of a sentence that nothing fits are the
             nearest ones.
+        warnings: about the sentence: parts that were not read.
     """
 
     text: str
     fits: bool
     nothing: float
     boxes: tuple[FoundBox, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def ambiguous(self) -> bool:
@@ -115,6 +117,7 @@ class Found:
                     "ambiguous": answer.ambiguous,
                     "nothing": round(answer.nothing, 4),
                     "boxes": [_box_record(one) for one in answer.boxes],
+                    "warnings": list(answer.warnings),
                 }
                 for answer in self.answers
             ],
@@ -178,8 +181,12 @@ def find(
             raise UsageError(f"The output {printable(path)} does not end in .png.")
         inputs.check_outputs([path], source, overwrite=overwrite)
     name, index, seconds, image = _frame_at(source, start, since, allow_network)
-    candidates = _load(device).find(image, texts)
-    answers = tuple(_answer(image, each, found) for each, found in zip(texts, candidates, strict=True))
+    grounding = _load(device)
+    candidates = grounding.find(image, texts)
+    answers = tuple(
+        replace(_answer(image, each, found), warnings=grounding.warnings(each))
+        for each, found in zip(texts, candidates, strict=True)
+    )
     if path is not None:
         write_bytes(path, _drawn(image, answers))
     return Found(

@@ -10,7 +10,7 @@ from typer import Option
 
 import vltrack
 from vltrack.cli import options as opt
-from vltrack.cli.console import emit, emit_lines, say
+from vltrack.cli.console import emit, emit_lines, say, warn
 from vltrack.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def find(
         input, text or (), at=at, output=output[0] if output else None, overwrite=overwrite,
         allow_network=allow_network, device=device,
     )  # fmt: skip
+    for answer in found.answers:
+        for warning in answer.warnings:
+            warn(warning if len(found.answers) == 1 else f"{answer.text[:40]}: {warning}")
     if json:
         emit(found.to_dict())
     else:

@@ -66,6 +66,10 @@ class Grounding:
         labels = _labels(found)
         return [_distinct(boxes_N4, row[:-1], labels) for row in probability_QM.cpu().double().numpy()]
 
+    def warnings(self, text: str) -> tuple[str, ...]:
+        """Warnings about a sentence: parts that are not read."""
+        return self.reader.encode(text, self.grounder.config.max_words).warnings
+
     @torch.inference_mode()
     def proposals(self, image: Image) -> Proposals:
         """The boxes of an image, whatever the sentence."""

@@ -113,6 +113,10 @@ def _media_error(error: BaseException, job: dict[str, Any], file: Media | None) 
         return MediaError("VideoUnreadable", f"cannot be read: {file.failure}")
     if isinstance(file, MediaFile) and _index_is_missing(file):
         return MediaError("VideoUnreadable", "index missing (the file was cut)", "Copy or record it again.")
+    if isinstance(file, MediaPipe) and file.empty:
+        return MediaError(
+            "VideoUnreadable", "standard input is empty", "Look for an error of the program before the pipe."
+        )
     return MediaError("VideoUnreadable", "not a known video container", "Convert it to MP4, MKV, WebM, AVI or MPEG.")
 
 

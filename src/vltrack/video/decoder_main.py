@@ -152,12 +152,14 @@ class MediaPipe(Media):
 
     def __init__(self, descriptor: int, server: IpcServer) -> None:
         super().__init__(descriptor)
-        self._server = server
+        self._server, self.empty = server, True
 
     def read(self, count: int) -> bytes:
         while not select.select([self._descriptor], [], [], 1.0)[0]:
             self._server.send("wait")
-        return super().read(count)
+        data = super().read(count)
+        self.empty = self.empty and not data
+        return data
 
 
 def needed_bits(largest: int) -> int:

@@ -132,7 +132,7 @@ def open_source(
         return _open_network(text, options, allowed=allow_network)
     if glob.has_magic(text):
         names = glob.glob(text, recursive=True, include_hidden=False)
-        return _open_images([Path(name) for name in names if os.path.isfile(name)], "frames", text, options)
+        return _open_images([Path(name) for name in names if _is_file_or_broken(name)], "frames", text, options)
     if re.search(r"%0?\d*d", text):
         raise VideoForbiddenFormat(
             f"{printable(text)} is a pattern.", hint="Give the folder, or a glob such as 'x/*.jpg'."
@@ -195,6 +195,8 @@ def _standard_input() -> int:
 
 def _open_images(paths: list[Path], kind: Kind, name: str, options: dict[str, Any]) -> FrameSource:
     images, ignored = sort_images(paths)
+    if not paths:
+        raise VideoNotFound(f"{printable(name)} holds no file.", hint=_LOCAL)
     if not images:
         raise VideoNotFound(
             f"{printable(name)} contains no images that can be read ({ignored} other files: {_suffixes(paths)}).",
@@ -214,13 +216,22 @@ def _suffixes(paths: list[Path]) -> str:
     return ", ".join(f"{printable(suffix)} {count}" for suffix, count in counts) or "none"
 
 
+def _is_file_or_broken(path: str) -> bool:
+    """Return whether the path is a file, or a link that leads to none: a frame that is missing, and named as such."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.isdir(path))
+
+
 def _open_path(path: Path, input_format: str | None, options: dict[str, Any]) -> FrameSource:
     name = printable(str(path))
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             with os.scandir(path) as entries:
-                files = [path / entry.name for entry in entries if entry.is_file()]
+                files = [
+                    path / entry.name
+                    for entry in entries
+                    if entry.is_file(follow_symlinks=False) or _is_file_or_broken(entry.path)
+                ]
             return _open_images(files, "folder", str(path), options)
         media = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except PermissionError as error:
