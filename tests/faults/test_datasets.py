@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from video_samples import write_video
 
 from vltrack.core.errors import DataError
 from vltrack.datasets.check import check_dataset
@@ -214,6 +215,17 @@ def test_images_of_another_size_are_reported(clips: Path) -> None:
     cv2.imwrite(str(path), np.zeros((60, 80, 3), dtype=np.uint8))
     found = check_dataset(clips, images=True).issues.warnings
     assert any("1 image of another size" in one.message for one in found)
+
+
+@pytest.mark.fault("D07")
+@pytest.mark.parametrize("images", [False, True])
+def test_a_video_is_opened_and_its_frames_are_counted(clips: Path, images: bool) -> None:
+    shutil.rmtree(clips / "my-dog" / "img")
+    video = clips / "my-dog" / "film.mp4"
+    for frames, kinds in ((12, []), (9, ["rows"]), (0, ["image"])):
+        write_video(video, count=frames) if frames else video.write_bytes(b"no video at all" * 99)
+        found = [one for one in check_dataset(clips, images=images).issues.errors if one.where == str(video)]
+        assert [one.kind for one in found] == kinds
 
 
 @pytest.mark.fault("D08")

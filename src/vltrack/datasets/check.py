@@ -68,14 +68,14 @@ def check_dataset(
     datasets = [read_detected(part, issues) for part in parts]
     for dataset in datasets:
         for sequence in dataset.sequences:
-            _check_boxes(sequence, issues)
-            if images and sequence.files != ():
+            frames = _check_boxes(sequence, issues)
+            if sequence.files != () and frames != 0 and (images or frames not in (None, len(sequence.boxes))):
                 _check_images(sequence, issues)
     return CheckReport(detected=detected, datasets=datasets, issues=issues)
 
 
-def _check_boxes(sequence: Sequence, issues: Issues) -> None:
-    """Check boxes against absence flags and the size of the first image."""
+def _check_boxes(sequence: Sequence, issues: Issues) -> int | None:
+    """Check boxes against absence flags and the size of the first image; return the frames that a video promises."""
     boxes, visible = sequence.boxes, ~sequence.absent
     where = str(sequence.source) if sequence.files else f"{sequence.source} ({sequence.name})"
     flat = visible & ~(boxes[:, 2:] > 0).all(axis=1)
@@ -87,9 +87,9 @@ def _check_boxes(sequence: Sequence, issues: Issues) -> None:
     if not visible[0] or flat[0]:
         hint = "A tracker cannot be started there by a box."
         issues.warn("start", where, "The first frame has no box to start from.", hint)
-    size = _image_size(sequence, issues)
+    size, frames = _video_size(sequence, issues) if sequence.files is None else (_image_size(sequence, issues), None)
     if size is None:
-        return
+        return frames
     width, height = size
     ends = boxes[:, :2] + boxes[:, 2:]
     outside = visible & ~flat & ((boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (ends <= 0).any(axis=1))
@@ -97,6 +97,17 @@ def _check_boxes(sequence: Sequence, issues: Issues) -> None:
         count = counted(int(outside.sum()), "box", "boxes")
         said = f"Completely outside of {width}x{height}: {count}, first in frame {int(np.argmax(outside)) + 1}."
         issues.warn("box", where, said, "Boxes or images may be those of another version.")
+    return frames
+
+
+def _video_size(sequence: Sequence, issues: Issues) -> tuple[tuple[int, int] | None, int | None]:
+    """Return (width, height) of a video and the number of frames that its container promises; 0: it does not open."""
+    try:
+        with sequence.open_frames() as source:
+            return (source.info.width, source.info.height), source.info.frames_about
+    except VltrackError as error:
+        issues.error("image", sequence.source, error.message, error.hint)
+        return None, 0
 
 
 def _image_size(sequence: Sequence, issues: Issues) -> tuple[int, int] | None:
