@@ -122,10 +122,11 @@ class Step(ByValue):
     """One target in one frame.
 
     Attributes:
-        box: (x, y, w, h) float64, always finite, w and h > 0; the last credible box while it is lost.
+        box: (x, y, w, h) float64, always finite, w and h > 0; while it is lost the place that scores best, with
+            the size held.
         score: presence in [0, 1]; falls when the target leaves.
         visible: whether the tracker believes that the target is in the frame.
-        status: ``ok``, ``lost`` (not visible, the box is held), ``missing`` (frame not decodable),
+        status: ``ok``, ``lost`` (not visible), ``missing`` (frame not decodable),
             ``invalid`` (the network gave no finite box; the last one is held), ``waiting`` (what the text
             names has not come into view yet; the box is the whole frame).
         index, seconds: of the frame.

@@ -67,7 +67,7 @@ class State:
     """The state of one target.
 
     Attributes:
-        box: xywh in frame pixels, the last credible one.
+        box: xywh in frame pixels.
         memory: the network's memory.
         frame_size: (width, height) that ``box`` refers to.
         score: of the last frame.
