@@ -111,8 +111,13 @@ def test_a_run_stopped_at_any_step_continues_to_the_bit(
 
 
 @pytest.mark.fault("T02", "T03")
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
-@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(3, marks=pytest.mark.timeout(240)),
+        pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3000)]),
+    ],
+)
 def test_runs_killed_at_random_moments_continue_to_the_bit(kills: int, tmp_path: Path) -> None:
     """Every tracker, in the slow form every stage; weights, average, optimizer, counters, log and validation."""
     script, seed = Path(__file__).parent.parent / "training_kills.py", time.time_ns() % 10**6
