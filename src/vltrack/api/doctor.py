@@ -16,7 +16,7 @@ from typing import Any
 from vltrack import __version__
 from vltrack.api.inputs import demo_clip
 from vltrack.checkpoints.cards import DEFAULT_MODEL, known_name, model_names
-from vltrack.core.errors import ModelNotFound, VltrackError, did_you_mean
+from vltrack.core.errors import ModelNotFound, VltrackError
 from vltrack.core.files import printable, sha256_of
 
 PACKAGES = (
@@ -180,14 +180,14 @@ def list_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     Raises:
         ModelNotFound: an unknown name.
     """
-    from vltrack.models import MODELS
+    from vltrack.models import MODELS, hint_for
 
     weights = model_names()
     known = [*MODELS, *weights]
     names = [known_name(name, known) for name in names]
     for name in names:
         if name not in known:
-            raise ModelNotFound(f"No model is called {printable(name)!r}.", hint=did_you_mean(name, known))
+            raise ModelNotFound(f"No model is called {printable(name)!r}.", hint=hint_for(name, known))
     counts = json.loads((files("vltrack.models") / "counted.json").read_text(encoding="utf-8"))
     figures = json.loads((files("vltrack.models") / "figures.json").read_text(encoding="utf-8"))
     sizes = [(card, size, f"{card.name}-{size}") for card in MODELS.values() for size in card.sizes]

@@ -20,15 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vltrack.api.inputs import DEVICES, SHORT, check_choice, check_model, check_modes, make_folder, named_path
 from vltrack.api.reporter import QUIET, Bar, Reporter, pace, time_left
-from vltrack.core.errors import (
-    DataError,
-    GroundingFailed,
-    ModelNotFound,
-    PartialResult,
-    StateError,
-    UsageError,
-    did_you_mean,
-)
+from vltrack.core.errors import DataError, GroundingFailed, ModelNotFound, PartialResult, StateError, UsageError
 from vltrack.core.files import counted, printable, write_text
 from vltrack.core.types import Mode
 from vltrack.datasets.parsing import read_names
@@ -257,6 +249,8 @@ def _sorted_out(what: Sequence[str | Path], reporter: Reporter) -> tuple[list[tu
             results.append((name, path))
         elif path.suffix.lower() in (".txt", ".csv", ".json"):
             raise UsageError(f"{printable(path)} is one file.", hint="Name the folder with one file per sequence.")
+        elif len(path.parts) > 1 and path.suffix != ".safetensors" and not path.exists():
+            raise ModelNotFound(f"Neither results nor weights at {printable(path)}.", hint="Check the path.")
         else:
             models.append((name, check_model(path)))
     return models, results
@@ -267,9 +261,7 @@ def _known_rules(names: Sequence[str]) -> tuple[str, ...]:
     if "all" in names:
         return tuple(RULES)
     for name in names:
-        if name not in RULES:
-            hint = did_you_mean(name, [*RULES, "all"])
-            raise UsageError(f"Unknown protocol: {printable(name)!r}.", hint=hint)
+        check_choice("protocol", name, (*RULES, "all"))
     return tuple(dict.fromkeys(names))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vltrack.api.inputs import DEVICES, check_choice, check_empty, check_folder, check_writable, named_path
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, time_left
 from vltrack.checkpoints.cards import INIT, known_name, model_names
-from vltrack.core.errors import DataError, ModelNotFound, UsageError, did_you_mean
+from vltrack.core.errors import DataError, ModelNotFound, UsageError
 from vltrack.core.files import printable
 from vltrack.core.rank import global_rank
 
@@ -96,13 +96,13 @@ def train(
         >>> trained.weights.name
         'litetrack-tiny.safetensors'
     """
-    from vltrack.models import MODELS
+    from vltrack.models import MODELS, hint_for
 
     known = (*MODELS, "grounder")
     name, out = known_name(name, known), Path(out)
     given = [data] if isinstance(data, str | Path) else list(data)
     if name not in known:
-        raise UsageError(f"No tracker is called {printable(name)!r}.", hint=did_you_mean(name, known))
+        raise UsageError(f"No tracker is called {printable(name)!r}.", hint=hint_for(name, known))
     check_choice("size", size, ("tiny",) if name == "grounder" else tuple(MODELS[name].sizes))
     check_choice("device", device, DEVICES)
     if part is not None:
@@ -284,11 +284,13 @@ def import_weights(
         ...     print(error.message, error.exit_code)
         No such file: ostrack.pth. 5
     """
+    from vltrack.models import hint_for
+
     known = model_names()
     if name not in known:
         raise ModelNotFound(
             f"No model is called {printable(name)!r}.",
-            hint=f"{did_you_mean(name, known)} What fits which: vltrack import-weights --help.",
+            hint=f"{hint_for(name, known)} What fits which: vltrack import-weights --help.",
         )
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     target = Path(f"{name}.safetensors") if out is None else Path(out)

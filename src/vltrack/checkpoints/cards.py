@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from vltrack.core.archives import Refused, read_safetensors
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointIncomplete,
@@ -88,7 +87,10 @@ def find_file(name_or_path: str | Path) -> Path:
     Raises:
         ModelNotFound: no such file or model, or a model whose weights do not ship.
         CheckpointUnsafe: a file of another format, which could run code when it is read.
+        TypeError: neither a str nor a path, such as a loaded tracker.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(f"A model is given by its name or path, not as {type(name_or_path).__name__}.")
     path, name = Path(name_or_path), str(name_or_path)
     if path.suffix == ".safetensors" or path.name != name or path.is_file():
         if path.is_file() and path.suffix not in (".safetensors", ".json"):
@@ -141,6 +143,8 @@ def read_card(path: Path, data: bytes | None = None) -> dict[str, Any]:
     if card is None or actual != card["sha256"]:
         refuse_other_files(path)
     if card is None:
+        from vltrack.core.archives import Refused, read_safetensors  # numpy
+
         said, hint = f"{path} has no card ({path.stem}.json) next to it", "Copy both files together."
         try:
             read_safetensors(path, MAX_BYTES)

@@ -240,9 +240,9 @@ def _parse_rows(text: str, where: object, columns: Sequence[int], more: bool = F
 # -- boxes as people write them -------------------------------------------------------------------------------
 
 _HEADS = {
-    "x": "x left xmin x_min x1 bb_left bbox_x", "y": "y top ymin y_min y1 bb_top bbox_y",
-    "w": "w width bb_width bbox_w", "h": "h height bb_height bbox_h", "x2": "x2 xmax x_max right",
-    "y2": "y2 ymax y_max bottom", "frame": "frame frame_id frame_index frame_number index",
+    "x": "x left xmin x_min x1 xtl bb_left bbox_x", "y": "y top ymin y_min y1 ytl bb_top bbox_y",
+    "w": "w width bb_width bbox_w", "h": "h height bb_height bbox_h", "x2": "x2 xmax x_max right xbr",
+    "y2": "y2 ymax y_max bottom ybr", "frame": "frame frame_id frame_index frame_number index",
     "lost": "lost", "absent": "absent absence", "occluded": "occluded full_occlusion fully_occluded",
     "out": "out_of_view outofview out_of_frame", "visible": "visible present",
 }  # fmt: skip

@@ -252,7 +252,8 @@ def _read_npz(path: Path) -> dict[str, Floats]:
         raise DataError(f"No names, lens and boxes in {path}: {error}.", hint=_FORMS) from error
     lengths = np.asarray(lens).astype(np.int64)
     if boxes.shape != (lengths.sum(), 4) or len(names) != len(lengths):
-        raise DataError(f"{path}: {boxes.shape} boxes for {len(names)} names and {lengths.sum()} frames.")
+        said = f"{path}: boxes of shape {list(boxes.shape)} for {len(names)} names and {lengths.sum()} frames in lens"
+        raise DataError(f"{said}; [{lengths.sum()}, 4] are needed.", hint=_FORMS)
     keys = [str(name) for name in names]
     if twice := [key for key, count in Counter(keys).items() if count > 1]:
         raise DataError(f"{path}: duplicate sequence name {twice[0]!r}.")

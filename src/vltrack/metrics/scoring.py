@@ -362,7 +362,7 @@ def align(annotations: Annotations, results: Mapping[str, Floats], rule: Rule) -
     if missing and rule.missing == "refuse":
         raise DataError(
             f"{len(missing)} of {len(annotations)} sequences have no result: {listed(missing)}.",
-            hint="Run the tracker on them, or score what is there with subset (--subset).",
+            hint="Run the tracker on them, or score what is there: subset present (--subset present).",
         )
     lengths = annotations.lengths
     filled = {
@@ -411,7 +411,8 @@ def _check_lengths(annotations: Annotations, there: NDArray[np.int64], rule: Rul
             raise DataError(
                 f"{len(shown)} of {len(annotations)} results have {how} rows than the annotation, which this"
                 f" protocol refuses: {listed(shown)}.{FIRST_MISSING if (there == lengths - 1)[wrong].all() else ''}",
-                hint="Do results and annotations belong together? Run the tracker again, or see short (--short).",
+                hint="Do results and annotations belong together? Run the tracker again"
+                f"{', or choose a treatment: short misses or cut (--short misses|cut).' if how == 'fewer' else '.'}",
             )
 
 
