@@ -210,7 +210,8 @@ def test_a_picture_that_does_not_decode_says_nothing(command, team, pictures: Pa
 @pytest.mark.parametrize(
     ("more", "code", "says"),
     [
-        (["stray"], 2, "belongs to no flag"),
+        (["stray"], 2, "quotes"),
+        (["litetrack-tiny"], 2, "-m"),
         (["--models", "one", "."], 2, "input comes first"),
         (["--models", "good", "good"], 2, "named twice"),
         (["--models", *"abcdefgh"], 2, "at most 7"),

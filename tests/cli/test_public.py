@@ -179,3 +179,28 @@ def test_arguments_of_the_wrong_type_or_range_are_named_at_the_call(prepared: Pa
         ):
             with pytest.raises(error, match=f"threads.*{count}"):
                 call()
+    tracker = vltrack.load("litetrack-tiny")
+    for model in (tracker, b"litetrack-tiny", 5, True):
+        for call in (
+            lambda model=model: vltrack.track(clip, box=BOX, model=model),
+            lambda model=model: vltrack.load(model),
+            lambda model=model: vltrack.compare(clip, box=BOX, models=[model]),
+        ):
+            with pytest.raises(TypeError, match=type(model).__name__):
+                call()
+    wrong = [{"end": True}, {"progress": 5}, {"model": None}]
+    wrong += [{"box": None, "targets": one} for one in ([1], "a", {1: vltrack.Target(box=BOX)}, {"a": BOX})]
+    for options in wrong:
+        with pytest.raises(TypeError, match=next(reversed(options))):
+            vltrack.track(clip, **{"box": BOX, **options})
+    for source in (True, {}, {"a": 1}, set()):
+        with pytest.raises(TypeError, match="not a source"):
+            vltrack.track(source, box=BOX)
+    with pytest.raises(UsageError):
+        vltrack.track(clip, targets={})
+
+
+def test_one_model_is_compared_by_its_name(prepared: Path) -> None:
+    assert list(vltrack.compare(prepared / "clip.mp4", box=BOX, models="litetrack-tiny", end=2).tracks) == [
+        "litetrack-tiny"
+    ]

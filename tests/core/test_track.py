@@ -279,6 +279,21 @@ def test_a_copy_is_equal_and_read_only(track, act) -> None:
     assert track != "a track"
 
 
+def test_rows_are_chosen_by_number_slice_mask_or_list(track) -> None:
+    assert track[track.visible].indices.tolist() == track.indices[track.visible].tolist()
+    assert track[[0, 2]].status == (track.status[0], track.status[2])
+    assert track[np.array([1, 3])] == track[1:4:2]
+    assert len(track[[]]) == 0
+    assert track[np.int64(-1)] == track[4]
+    for wrong in ("a", 1.0, True, (0, 1), None):
+        with pytest.raises(TypeError, match="whole number"):
+            track[wrong]
+    with pytest.raises(IndexError):
+        track[[True]]
+    with pytest.raises(DataError, match="rise"):
+        track[[2, 0]]
+
+
 def test_a_track_prints_in_one_line(track) -> None:
     assert repr(track) == "Track(5 rows, visible in 4, source='clip.mp4', model='litetrack-tiny')"
     assert repr(Track.from_steps([])) == "Track(0 rows, visible in 0)"

@@ -348,6 +348,10 @@ def test_a_track_is_drawn_over_its_video(weights, tmp_path) -> None:
     of_frames = track(clip(3), box=BLOCK, model=weights, policy=EAGER)
     with pytest.raises(UsageError, match="source"):
         of_frames.save(tmp_path / "c.mp4")
+    for name in ("c.mp4", "c.png"):
+        with pytest.raises(UsageError, match="2 of the 3 frames"):
+            of_frames.save(tmp_path / name, source=clip(2))
+        assert not (tmp_path / name).exists()
     of_frames.save(tmp_path / "c.mp4", source=clip(3))
     with vltrack.open_source(tmp_path / "c.mp4") as frames:
         assert len(list(frames)) == 3

@@ -19,7 +19,7 @@ import numpy as np
 
 from vltrack.api import inputs
 from vltrack.api.outputs import StepRecorder, VideoOutput, csv_line, safe_cell
-from vltrack.api.reporter import QUIET, Interrupted, Reporter, Shield, interrupted, shielded
+from vltrack.api.reporter import QUIET, Interrupted, Reporter, Shield, interrupted, shielded, warn_of
 from vltrack.api.track import follow, frames_expected, open_frames, track_meta
 from vltrack.checkpoints.cards import model_names
 from vltrack.core.errors import DataError, ModelNotFound, PartialResult, UsageError, VltrackError
@@ -101,7 +101,7 @@ def compare(
     *,
     box: BoxLike | None = None,
     text: str | None = None,
-    models: Sequence[str | Path] | None = None,
+    models: str | Path | Sequence[str | Path] | None = None,
     box_format: str = "xywh",
     box_unit: str = "px",
     start: int = 0,
@@ -122,7 +122,7 @@ def compare(
     Args:
         source, box, text, box_format, box_unit, start, end, stride: as in ``vltrack.track``. Each tracker
             starts from what it can take.
-        models: names of models or paths of weights, at most seven; None takes all whose weights ship.
+        models: name of a model or path of weights, or several, at most seven; None takes all whose weights ship.
         out: folder for the files (docs/compare.md); None writes none. ``video`` is False without the video.
         truth: file with one line x, y, w, h per frame of the input: adds success AUC.
         overwrite, allow_network, device, threads, policy, reporter: as in ``vltrack.track``.
@@ -193,9 +193,9 @@ def compare(
 # -- before the first frame ---------------------------------------------------------------------------
 
 
-def _chosen(models: Sequence[str | Path] | None) -> list[str]:
+def _chosen(models: str | Path | Sequence[str | Path] | None) -> list[str]:
     """Return the models that were named, else all whose weights ship."""
-    names = [inputs.check_model(name) for name in models or ()]
+    names = [inputs.check_model(name) for name in ([models] if isinstance(models, str | Path) else models or ())]
     names = names or [name for name, weights in model_names().items() if weights is not None]
     if not names:
         raise ModelNotFound("No weights ship with vltrack.", hint="Train them: vltrack train --help.")
@@ -238,8 +238,7 @@ def _load(named: Mapping[str, str], reporter: Reporter, **loading: Any) -> Track
 def _targets(group: TrackerGroup, target: Target, reporter: Reporter) -> tuple[dict[str, Target], dict[str, str]]:
     """Return what each tracker starts from, and why others are left out; ``UsageError`` if none can start."""
     targets, warnings = group.targets_for(target)
-    for name, warning in warnings.items():
-        reporter.warn(f"{name}: {warning}")
+    warn_of({name: [warning] for name, warning in warnings.items()}, len(group.trackers), reporter)
     if not targets:
         raise UsageError("None of the trackers can start from this.", hint="Give a box and a text.")
     if len(targets) == 1:

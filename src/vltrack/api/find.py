@@ -240,15 +240,16 @@ def _place(at: object) -> tuple[int, float | None]:
 def _frame_at(source: Source, start: int, since: float | None, allow_network: bool) -> tuple[str, int, float, Image]:
     """Return the name of the source, and number, time and image of the frame. Raises ``BoxFrameOutOfRange``."""
     with open_frames(source, start, None, 1, allow_network) as frames:
-        count = 0
+        count, last = 0, 0.0
         for frame in frames:
-            count += 1
+            count, last = count + 1, frame.seconds
             if frame.image is not None and frame.seconds >= (since or 0):
                 return frames.info.name, frame.index, frame.seconds, frame.image
         number = frames.info.frames if since is None else count
         beyond = bool(since) or (number is not None and start >= number)
         where = f"frame {start}" if since is None else f"frame at {since:g} s"
-        hint = f"It has {number} frames." if beyond else "Choose another one."
+        end = f"frame {(number or 1) - 1}" if since is None else f"at {last:.3f} s"
+        hint = f"It has {number} frames; the last is {end}." if beyond else "Choose another one."
         raise BoxFrameOutOfRange(f"{printable(frames.info.name)} has no {where}.", hint=hint)
 
 

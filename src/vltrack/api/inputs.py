@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vltrack.checkpoints.cards import find_file
+from vltrack.checkpoints.cards import find_file, known_name, model_names
 from vltrack.core.errors import ConfigError, PromptEmpty, ResourceError, UsageError, did_you_mean
 from vltrack.core.files import printable, remove_leftovers
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vltrack.video.base import SourceInfo
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+QUOTES = 'A sentence with blanks is written in quotes: --text "the white car".'
 SHORT = ("refuse", "misses", "cut")
 TABLES, VIDEOS, SHEETS = (".csv", ".json"), (".mp4",), (".png",)
 _BOX_LIKE = re.compile(r"[\[(]?[-+.eE\d]+([\s,;]+[-+.eE\d]+)+[])]?")
@@ -34,20 +35,19 @@ _BOX_LIKE = re.compile(r"[\[(]?[-+.eE\d]+([\s,;]+[-+.eE\d]+)+[])]?")
 def check_model(name: str | os.PathLike[str]) -> str:
     """Return the full name of a model with weights (a tracker's name alone means its tiny size), or the path.
 
-    Raises ``ModelNotFound`` or ``CheckpointUnsafe``: see ``checkpoints.cards.find_file``.
+    Raises ``TypeError``, ``ModelNotFound`` or ``CheckpointUnsafe``: see ``checkpoints.cards.find_file``.
     """
+    file = find_file(Path(name) if isinstance(name, str) else name)
     path = Path(name)
-    file = find_file(path)
     return os.fspath(name) if path.is_file() or len(path.parts) > 1 else file.stem
 
 
 def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> list[str]:
     """Return the words after ``--models``; ``more`` are those without a flag. Raises ``UsageError``."""
     if more and not models:
-        raise UsageError(
-            f"{printable(more[0])!r} belongs to no flag.",
-            hint='A sentence with blanks is written in quotes: --text "the white car".',
-        )
+        is_model = more[0].endswith(".safetensors") or known_name(more[0], model_names()) in model_names()
+        hint = "Models are named with -m (--models)." if is_model else QUOTES
+        raise UsageError(f"{printable(more[0])!r} belongs to no flag.", hint=hint)
     if more and Path(more[-1]).exists() and not more[-1].endswith(".safetensors"):
         raise UsageError(
             f"{printable(more[-1])!r} is not a model.", hint="The input comes first: vltrack compare INPUT --models ..."
@@ -85,6 +85,10 @@ def check_targets(targets: Mapping[str, Target]) -> dict[str, Target]:
     """Return the targets. Raises ``TypeError`` for one that is no ``Target``."""
     from vltrack.core.types import Target
 
+    if not isinstance(targets, Mapping) or not all(isinstance(name, str) for name in targets):
+        raise TypeError(f"targets must be a dict of Target by name (str), not {targets!r:.80}.")
+    if not targets:
+        raise UsageError("targets names no target.")
     for name, target in targets.items():
         if not isinstance(target, Target):
             raise TypeError(f"targets[{name!r}] must be a Target (box=, text=), not {type(target).__name__}.")
@@ -277,11 +281,18 @@ def check_range(start: int, end: int | None, stride: int) -> tuple[int, int | No
     return start, end, stride
 
 
-def check_options(box_format: str, box_unit: str, device: str, threads: int | None = None) -> None:
-    """Raise ``UsageError`` for an unknown format or unit of boxes, an unknown device, or a wrong number of threads."""
+def check_options(
+    box_format: str, box_unit: str, device: str, threads: int | None = None, progress: object = None
+) -> None:
+    """Raise ``UsageError`` for an unknown format or unit of boxes, an unknown device, or a wrong number of threads.
+
+    ``TypeError``: a number of threads that is not whole, or ``progress`` that is not a function.
+    """
     from vltrack.core.threads import check_threads
 
     check_threads(threads)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be a function of two numbers, not {type(progress).__name__}.")
     check_choice("box format", box_format, ("xywh", "xyxy", "cxcywh"))
     check_choice("box unit", box_unit, ("px", "rel"))
     check_choice("device", device, DEVICES)

@@ -156,7 +156,9 @@ def draw_track(track: Track, path: Path, source: Any = None) -> None:
     if source is None:
         source = str(track.meta.get("source", ""))
         if not (os.path.exists(source) or glob.glob(source)):
-            raise UsageError(f"The video of this track is not there: {source!r}.", hint="Pass source, as to track.")
+            raise UsageError(
+                f"The video of this track is not there: {source!r}.", hint="Pass the frames: save(..., source=frames)."
+            )
     inputs.check_outputs([path], source, overwrite=True)
     if not len(track):
         raise UsageError("A track without rows cannot be drawn.")
@@ -165,10 +167,18 @@ def draw_track(track: Track, path: Path, source: Any = None) -> None:
     start, end = (min(steps), max(steps) + 1) if is_place(source) else (0, None)
     with open_frames(source, start, end, 1, allow_network=False) as frames, ExitStack() as last:
         visual = visual_of(path, frames.info, [track.meta.get("sentence") or ""])
-        last.callback(visual.finish)
+        if isinstance(visual, AnnotatedVideo):
+            last.push(visual.abandon)
+        drawn = 0
         for frame in frames:
             if frame.index in steps:
                 visual.add(frame, {"1": steps[frame.index]})
+                drawn += 1
+        if drawn < len(steps):
+            raise UsageError(
+                f"The source has {drawn} of the {len(steps)} frames of this track.", hint="Give what was tracked."
+            )
+        visual.finish()
 
 
 class VideoOutput:
@@ -197,12 +207,13 @@ class VideoOutput:
                 self._writer = self._open.enter_context(writer)
             self._writer.write(image, seconds)
         except ResourceError as error:
-            self.abandon(error)
+            self.abandon(None, error, None)
             raise
 
-    def abandon(self, error: ResourceError) -> None:
-        """Remove the file."""
-        self._open.__exit__(type(error), error, error.__traceback__)
+    def abandon(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Remove the file if there is an error; arguments as of ``__exit__``."""
+        if error is not None:
+            self._open.__exit__(type(error), error, error.__traceback__)
 
     def finish(self) -> None:
         """Finish and name the file, also after an interrupt. Raises ``ResourceError``."""
@@ -352,6 +363,6 @@ class Outputs:
             except ResourceError as error:  # perhaps a video has taken the space
                 for visual in self._visuals:
                     if isinstance(visual, AnnotatedVideo):
-                        visual.abandon(error)
+                        visual.abandon(None, error, None)
                 save_tracks(tracks, path)
                 raise

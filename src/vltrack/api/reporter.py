@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
@@ -58,6 +58,16 @@ class Reporter:
 
 
 QUIET = Reporter()
+
+
+def warn_of(warnings: Mapping[str, Sequence[str]], count: int, reporter: Reporter) -> None:
+    """Pass on warnings by name; each once, and without a name where it is about all ``count``."""
+    names: dict[str, list[str]] = {}
+    for name, said in warnings.items():
+        for warning in said:
+            names.setdefault(warning, []).append(name)
+    for warning, whose in names.items():
+        reporter.warn(warning if len(whose) == count else f"{', '.join(whose)}: {warning}")
 
 
 def time_left(seconds: float) -> str:

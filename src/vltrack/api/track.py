@@ -15,7 +15,7 @@ from vltrack import __version__
 from vltrack.api import inputs
 from vltrack.api.outputs import Outputs, finished_tracks
 from vltrack.api.part import PartFile
-from vltrack.api.reporter import QUIET, Interrupted, Reporter, interrupted, pace, shielded
+from vltrack.api.reporter import QUIET, Interrupted, Reporter, interrupted, pace, shielded, warn_of
 from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PartialResult, UsageError, VideoEmpty, VltrackError
 from vltrack.core.files import counted, printable
@@ -152,7 +152,7 @@ def track(
         >>> track.boxes.shape, track.boxes[0].tolist()
         ((3, 4), [313.0, 88.0, 342.0, 194.0])
     """
-    inputs.check_options(box_format, box_unit, device, threads)
+    inputs.check_options(box_format, box_unit, device, threads, progress)
     start, end, stride = inputs.check_range(start, end, stride)
     given = _given(box, text, targets, wait=wait, anyway=anyway)
     paths = inputs.as_paths(outputs)
@@ -465,9 +465,9 @@ def follow(
             else:
                 steps = trackers.init(frame, targets, **options)
                 started = True
-            for name, warnings in trackers.warnings.items():
-                for warning in warnings[len(metas[name]["warnings"]) :]:
-                    reporter.warn(warning if len(targets) == 1 else f"{name}: {warning}")
+            said = trackers.warnings
+            warn_of({name: each[len(metas[name]["warnings"]) :] for name, each in said.items()}, len(targets), reporter)
+            for name, warnings in said.items():
                 metas[name]["warnings"] = list(warnings)
             yield frame, steps
             count += 1

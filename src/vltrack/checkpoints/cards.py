@@ -82,7 +82,7 @@ def known_name(name: str, known: Iterable[str]) -> str:
     return next((other for other in known if other.replace("-", "") == plain), name)
 
 
-def find_file(name_or_path: str | Path) -> Path:
+def find_file(name_or_path: str | os.PathLike[str]) -> Path:
     """Return the .safetensors file of a model's name (a tracker's name alone means its tiny size) or a path.
 
     Raises:

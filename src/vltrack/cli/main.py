@@ -20,6 +20,7 @@ from typer import Option
 from typer.core import TyperGroup
 
 from vltrack import __version__
+from vltrack.api import inputs
 from vltrack.api.reporter import STOPS, HungUp, Interrupted, Terminated
 from vltrack.cli import datasets, evaluate, find, models, track
 from vltrack.cli.console import (
@@ -145,7 +146,9 @@ def main(words: Sequence[str]) -> int:
         return report_error(refused, as_json=as_json, debug=debug)
     except _CommandLineError as error:
         verb = f" {words[0]}" if words and words[0] in (*COMMANDS, *GROUPS) else ""
-        usage = UsageError(_sentence(error), hint=f"See vltrack{verb} --help.")
+        unquoted = "extra argument" in str(error) and {"--text", "-t"} & set(words)
+        hint = inputs.QUOTES if unquoted else f"See vltrack{verb} --help."
+        usage = UsageError(_sentence(error), hint=hint)
         return report_error(usage, as_json=as_json, debug=debug)
     except (KeyboardInterrupt, typer.Abort) as stop:
         return _interrupted(stop)
@@ -154,7 +157,7 @@ def main(words: Sequence[str]) -> int:
 def _interrupted(stop: BaseException) -> int:
     """Print what is kept and return the exit code."""
     say(str(stop) if isinstance(stop, Interrupted) else "interrupted.")
-    codes = {Terminated: EXIT_TERMINATED, HungUp: EXIT_HUNG_UP}
+    codes: dict[object, int] = {Terminated: EXIT_TERMINATED, HungUp: EXIT_HUNG_UP}
     cause = stop.__cause__ if isinstance(stop, Interrupted) else stop
     return codes.get(type(cause), EXIT_INTERRUPTED)
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import write_text
 from vltrack.core.json_io import parse_json, read_text
-from vltrack.core.types import Box, ByValue, Status, Step, xywh_to_xyxy
+from vltrack.core.types import Box, ByValue, Status, Step, whole, xywh_to_xyxy
 
 FORMAT = "vltrack.track"
 VERSION = 1
@@ -134,12 +134,17 @@ class Track(ByValue):
     def __getitem__(self, key: int) -> Step: ...
 
     @overload
-    def __getitem__(self, key: slice) -> Track: ...
+    def __getitem__(self, key: slice | list[Any] | NDArray[Any]) -> Track: ...
 
-    def __getitem__(self, key: int | slice) -> Step | Track:
-        """A row as a ``Step``, or the rows of a rising slice as a ``Track`` with the same ``meta``."""
-        if isinstance(key, slice):
-            return replace(self, **{name: getattr(self, name)[key] for name in (*_ARRAYS, "status")})
+    def __getitem__(self, key: Any) -> Step | Track:
+        """A row as a ``Step``; or rows of a slice, a mask or a list, in rising order, as a ``Track`` with the same
+        ``meta``.
+        """
+        if isinstance(key, slice) or (np.ndim(key) == 1 and not isinstance(key, tuple)):
+            rows = np.arange(len(self))[key]
+            arrays = {name: getattr(self, name)[rows] for name in _ARRAYS}
+            return replace(self, status=tuple(self.status[row] for row in rows), **arrays)
+        key = whole("A row", key)
         return Step(
             box=self.boxes[key],
             score=float(self.scores[key]),

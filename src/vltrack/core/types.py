@@ -178,6 +178,8 @@ def check_str(text: object) -> str:
 def whole(name: str, value: Any) -> int:
     """Return a frame number or a count as a plain integer; integers of numpy are taken. Raises ``TypeError``."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be a whole number, not {type(value).__name__}: {value!r:.40}.") from None

@@ -96,14 +96,15 @@ def read_prompt_file(path: Path | str, line: int = 1) -> str:
 
 
 def parse_box(text: str, fmt: str = "xywh") -> BoxLike:
-    """Parse four numbers separated by commas or blanks; they stay in the format ``fmt``.
+    """Parse four numbers separated by commas, semicolons or blanks, also in brackets; they stay in the format ``fmt``.
 
     Raises:
         BoxInvalid: not four finite numbers (names the token and its position), or no positive size.
         UsageError: ``fmt`` is unknown.
     """
     order = _box_format(fmt)
-    tokens = re.split(r"\s*,\s*|\s+", text.strip()) if text.strip() else []
+    inside = re.sub(r"^\s*(?:\[(.*)\]|\((.*)\))\s*$", r"\1\2", text, flags=re.DOTALL).strip()
+    tokens = re.split(r"\s*[,;]\s*|\s+", inside) if inside else []
     for position, token in enumerate(tokens, start=1):
         if not _NUMBER.fullmatch(token) or not math.isfinite(float(token)):
             raise BoxInvalid(
@@ -111,7 +112,7 @@ def parse_box(text: str, fmt: str = "xywh") -> BoxLike:
                 hint="Write four plain numbers such as 120,40,60.5,80 (a point for decimals, no units).",
             )
     if len(tokens) != 4:
-        point = " with a point for decimals" if len(tokens) == 8 else ""
+        point = " with a point for decimals" if len(tokens) == 8 or {",", ";"} <= set(text) else ""
         raise BoxInvalid(
             f"The box {text[:80]!r} has {len(tokens)} numbers; four are needed.", hint=f"Write {order}{point}."
         )
@@ -249,9 +250,10 @@ def _checked(box: Sequence[float] | ArrayLike, fmt: str) -> Box:
     """Return a box as (4,) float64. BoxInvalid: not four finite numbers, or no positive size."""
     try:
         values = np.array(box, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        switches = any(isinstance(side, bool | np.bool_) for side in np.array(box, dtype=object).flat)
+    except (TypeError, ValueError, OverflowError) as error:
         raise BoxInvalid(f"Not four numbers: the box {box!r:.80}.") from error
-    if values.shape != (4,):
+    if values.shape != (4,) or switches:
         raise BoxInvalid(f"Not four numbers: the box {box!r:.80}.")
     a, b, c, d = _four(values)
     for position, value in enumerate((a, b, c, d), start=1):

@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit, urlunsplit
@@ -142,7 +142,7 @@ def open_source(
 
 def is_place(source: object) -> TypeGuard[str | Path | int | Sequence[str | Path]]:
     """Return whether ``open_source`` takes it; False for an iterable of frames. Raises ``TypeError`` for neither."""
-    if isinstance(source, str | os.PathLike | int | np.integer):
+    if isinstance(source, str | os.PathLike | int | np.integer) and not isinstance(source, bool):
         return True
     if isinstance(source, list | tuple) and source and isinstance(source[0], str | os.PathLike):
         return True
@@ -156,7 +156,7 @@ def is_place(source: object) -> TypeGuard[str | Path | int | Sequence[str | Path
         remedy = "Give the path or the camera number that it was opened with."
     elif getattr(source, "ndim", 4) != 4:
         remedy = "Put images into a list: [image]."
-    elif not hasattr(source, "__iter__"):
+    elif not hasattr(source, "__iter__") or isinstance(source, Mapping | Set):
         remedy = "Give a path, a camera number or an iterable of frames."
     else:
         return False
