@@ -120,6 +120,12 @@ def test_a_line_a_tracker(command, team, pictures: Path, tmp_path: Path) -> None
     assert done.out == ""
 
 
+def test_a_warning_of_all_trackers_is_printed_once(command, team, pictures: Path, tmp_path: Path) -> None:
+    more = ("--end", "2", "--out", tmp_path / "out", "-m", "good", "twin")
+    done = command("compare", pictures, "--box", "-5,20,30,12", *more).ends(0, "warning: the box -5,20,30,12")
+    assert done.err.count("-5,20,30,12") == 1
+
+
 def test_same_input_same_bytes(command, team, pictures: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         assert command(*words(pictures, tmp_path / folder), "--quiet", "--no-video").err == ""
@@ -211,7 +217,7 @@ def test_a_picture_that_does_not_decode_says_nothing(command, team, pictures: Pa
     ("more", "code", "says"),
     [
         (["stray"], 2, "quotes"),
-        (["litetrack-tiny"], 2, "-m"),
+        (["litetrack-tiny", "stray"], 2, "stray"),
         (["--models", "one", "."], 2, "input comes first"),
         (["--models", "good", "good"], 2, "named twice"),
         (["--models", *"abcdefgh"], 2, "at most 7"),

@@ -44,10 +44,12 @@ def check_model(name: str | os.PathLike[str]) -> str:
 
 def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> list[str]:
     """Return the words after ``--models``; ``more`` are those without a flag. Raises ``UsageError``."""
-    if more and not models:
-        is_model = more[0].endswith(".safetensors") or known_name(more[0], model_names()) in model_names()
-        hint = "Models are named with -m (--models)." if is_model else QUOTES
-        raise UsageError(f"{printable(more[0])!r} belongs to no flag.", hint=hint)
+    known = model_names()
+    for word in more or () if not models else ():
+        if not word.endswith(".safetensors") and not {known_name(w, known) for w in (word, f"{word}-tiny")} & set(
+            known
+        ):
+            raise UsageError(f"{printable(word)!r} is no model and belongs to no flag.", hint=QUOTES)
     if more and Path(more[-1]).exists() and not more[-1].endswith(".safetensors"):
         raise UsageError(
             f"{printable(more[-1])!r} is not a model.", hint="The input comes first: vltrack compare INPUT --models ..."

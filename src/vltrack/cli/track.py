@@ -106,7 +106,7 @@ def demo(
 
 def compare(
     input: opt.Input,
-    more: Annotated[list[str] | None, Argument(hidden=True, metavar="MODEL")] = None,
+    more: Annotated[list[str] | None, Argument(metavar="MODEL", help="The same as --models.")] = None,
     models: Annotated[
         list[str] | None,
         Option(
