@@ -87,9 +87,9 @@ def _check_boxes(sequence: Sequence, issues: Issues) -> int | None:
     if not visible[0] or flat[0]:
         hint = "A tracker cannot be started there by a box."
         issues.warn("start", where, "The first frame has no box to start from.", hint)
-    size, frames = _video_size(sequence, issues) if sequence.files is None else (_image_size(sequence, issues), None)
+    size, promised = _video_size(sequence, issues) if sequence.files is None else (_image_size(sequence, issues), None)
     if size is None:
-        return frames
+        return promised
     width, height = size
     ends = boxes[:, :2] + boxes[:, 2:]
     outside = visible & ~flat & ((boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (ends <= 0).any(axis=1))
@@ -97,7 +97,7 @@ def _check_boxes(sequence: Sequence, issues: Issues) -> int | None:
         count = counted(int(outside.sum()), "box", "boxes")
         said = f"Completely outside of {width}x{height}: {count}, first in frame {int(np.argmax(outside)) + 1}."
         issues.warn("box", where, said, "Boxes or images may be those of another version.")
-    return frames
+    return promised
 
 
 def _video_size(sequence: Sequence, issues: Issues) -> tuple[tuple[int, int] | None, int | None]:
