@@ -46,9 +46,8 @@ def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> lis
     """Return the words after ``--models``; ``more`` are those without a flag. Raises ``UsageError``."""
     known = model_names()
     for word in more or () if not models else ():
-        if not word.endswith(".safetensors") and not {known_name(w, known) for w in (word, f"{word}-tiny")} & set(
-            known
-        ):
+        is_name = any(known_name(one, known) in known for one in (word, f"{word}-tiny"))
+        if not is_name and not word.endswith(".safetensors"):
             raise UsageError(f"{printable(word)!r} is no model and belongs to no flag.", hint=QUOTES)
     if more and Path(more[-1]).exists() and not more[-1].endswith(".safetensors"):
         raise UsageError(
