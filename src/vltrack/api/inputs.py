@@ -48,7 +48,7 @@ def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> lis
     for word in more or () if not models else ():
         is_name = any(known_name(one, known) in known for one in (word, f"{word}-tiny"))
         if not is_name and not word.endswith(".safetensors"):
-            raise UsageError(f"{printable(word)!r} is no model and belongs to no flag.", hint=QUOTES)
+            raise UsageError(f"{printable(word)!r} is not a model, and no flag takes it.", hint=QUOTES)
     if more and Path(more[-1]).exists() and not more[-1].endswith(".safetensors"):
         raise UsageError(
             f"{printable(more[-1])!r} is not a model.", hint="The input comes first: vltrack compare INPUT --models ..."
