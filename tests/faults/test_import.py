@@ -136,7 +136,7 @@ def test_only_the_tensors_of_an_official_file_are_read(tmp_path: Path, out: Path
         (b"", "empty"),
         (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "a Git LFS pointer"),
-        (gzip.compress(bytes(300, mtime=0)), "gzip"),
+        (gzip.compress(bytes(300), mtime=0), "gzip"),
         (lzma.compress(bytes(300)), "a compressed archive"),
     ],
 )
