@@ -12,8 +12,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell; many tests send it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # started in the background of a shell, or by nohup; tests send them
+        signal.signal(number, handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -226,10 +226,10 @@ def test_pixels_that_are_not_square_are_reported_not_scaled(tmp_path: Path) -> N
     assert turned.sample_aspect == pytest.approx(11 / 16, abs=0.001)
     source, _ = read(tmp_path / "a.mp4")
     assert "not square (sample aspect 1.455)" in source.report.warnings[0]
-    head = track_meta(info, Target(text="x"), "model", 0, 1)
+    head = track_meta(info, Target(text="x"), "model", 0, None, 1)
     assert (head["width"], head["sample_aspect"]) == (160, pytest.approx(16 / 11, abs=0.001))
     square, _ = _read(write_video(tmp_path / "c.mp4", 3))
-    assert "sample_aspect" not in track_meta(square, Target(text="x"), "model", 0, 1)
+    assert "sample_aspect" not in track_meta(square, Target(text="x"), "model", 0, None, 1)
 
 
 @pytest.mark.fault("V13")
