@@ -83,25 +83,21 @@ def _without_masks(keymap: KeyMap) -> KeyMap:
     return replace(keymap, ignored=(*keymap.ignored, r".*attn_mask"))
 
 
+_ALL_IN_ONE = WeightSource(
+    title="All-in-One",
+    mark=r"backbone\.language_proj\.weight$",
+    license="MIT",
+    maps={"all-in-one-base": ALL_IN_ONE},
+    trained=(Mode.BBOX,),
+    fresh=("bert.",),
+    prepare=fold_constant_sentence,
+    prepared="what the released code reads in place of a sentence is folded into the patch embedding",
+)
 # The first whose mark is in a file is the family, so derived methods come before their parents.
 SOURCES: dict[str, WeightSource] = {
-    "all-in-one": WeightSource(
-        title="All-in-One",
-        mark=r"backbone\.language_proj\.weight$",
-        license="MIT",
-        maps={"all-in-one-base": ALL_IN_ONE},
-        trained=(Mode.BBOX,),
-        fresh=("bert.",),
-        prepare=fold_constant_sentence,
-        prepared="what the released code reads in place of a sentence is folded into the patch embedding",
-    ),
-    "all-in-one-sentence": WeightSource(
-        title="All-in-One",
-        mark=r"backbone\.language_proj\.weight$",
-        license="MIT",
-        maps={"all-in-one-base": ALL_IN_ONE},
-        trained=(Mode.BBOX,),
-        fresh=("bert.",),
+    "all-in-one": _ALL_IN_ONE,
+    "all-in-one-sentence": replace(
+        _ALL_IN_ONE,
         prepare=partial(fold_constant_sentence, row=CLS),
         prepared="what the released code reads of every sentence is folded into the patch embedding",
         ambiguous=True,

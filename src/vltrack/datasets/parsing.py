@@ -321,7 +321,7 @@ def _parse_named(lines: list[str], header: str, where: object, line: int) -> Box
     if form == "corners":
         boxes[:, 2:] -= boxes[:, :2]
     lost = np.zeros(len(table), dtype=np.bool_)
-    for flag, values in zip(flags, table[:, 4:].T, strict=False):
+    for flag, values in zip(flags, table[:, 4 : 4 + len(flags)].T, strict=True):
         if flag != "visible" and not (known := np.isin(values, (0, 1))).all():
             row = int(np.argmin(known))
             said = f"{values[row]:g} in column {names[at[flag]]!r} is not 0 or 1."
