@@ -18,6 +18,7 @@ from vltrack.models.base import BoxedCrop, Memory, Prediction, Text
 from vltrack.prep.tokenizers import WordPieceTokenizer
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import Tracker
 
 EAGER = Policy(lost_below=0.0, visible_above=0.0, refresh_above=0.0, refresh_every=2, smooth=1.0, search_again_every=0)
@@ -132,7 +133,7 @@ def prediction(boxes: list[tuple[float, float, float, float]], scores: list[floa
 
 def tracker(model: Spotter, **options: object) -> Tracker:
     """A tracker around a stand-in, with changed options of the policy."""
-    return Tracker(Engine(model, torch.device("cpu"), Policy().changed(dict(options))), {"size": "tiny"})
+    return Tracker(Engine(TorchNetwork(model), Policy().changed(dict(options))), {"size": "tiny"})
 
 
 def scene(

@@ -42,6 +42,7 @@ from vltrack.core.types import Mode
 from vltrack.models import MODELS, split_name
 from vltrack.models.base import MODE_IDS, Text
 from vltrack.tracking.engine import Engine
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import Tracker
 from vltrack.training.checkpoint import freeze
 from vltrack.training.losses import PairObjective
@@ -274,7 +275,7 @@ def test_an_update_replaces_the_recent_template_alone(scene: Scene) -> None:
 
 
 def test_a_new_start_forgets_the_target_before(scene: Scene) -> None:
-    following = Tracker(Engine(scene.model, torch.device("cpu"), EAGER), {"size": "tiny"})
+    following = Tracker(Engine(TorchNetwork(scene.model), EAGER), {"size": "tiny"})
     has_text = scene.modes == MODES and scene.model.vocabulary != "clip"  # CLIP's vocabulary does not ship
     frames, text = clip(4), "the red car" if has_text else None
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 import vltrack
 from scripted import Spotter, scene
@@ -17,6 +16,7 @@ from vltrack.core.track import Track
 from vltrack.core.types import Candidate
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import WAIT_EVERY, MultiTracker, Tracker
 
 RED = (30.0, 20.0, 14.0, 12.0)
@@ -34,7 +34,7 @@ class Redness:
 @pytest.fixture(autouse=True)
 def network(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(model: str, *, anyway: bool, **options: object) -> MultiTracker:
-        engine = Engine(Spotter(), torch.device("cpu"), Policy(), grounder=Redness, anyway=anyway)
+        engine = Engine(TorchNetwork(Spotter()), Policy(), grounder=Redness, anyway=anyway)
         return MultiTracker(Tracker(engine, {"size": "tiny"}))
 
     monkeypatch.setattr(job, "_load", load)

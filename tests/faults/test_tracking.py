@@ -137,7 +137,7 @@ def test_the_network_learns_from_a_target_on_the_border(loaded, x, y) -> None:
     following = loaded.with_policy(eager)
     image = clip(1, (96, 72))[0]
     following.init(image, box=(96 * x - 10, 72 * y - 10, 20, 20))
-    model = following.engine.model
+    model = following.engine.network.model
     now = following._state
     memory = now.states["target"].memory
     with torch.inference_mode():

@@ -65,7 +65,7 @@ def test_a_start_from_text_maps_the_letterbox_back_exactly(width, height, box) -
     following = tracker(Spotter())
     scene_crop = letterbox(width, height, 64)
     meant = xywh_to_cxcywh(scene_crop.to_crop(truth)) / 64
-    following.engine.model = one_box(tuple(meant), 0.9)
+    following.engine.network.model = one_box(tuple(meant), 0.9)
     step = following.init(np.zeros((height, width, 3), dtype=np.uint8), text="the thing")
     np.testing.assert_allclose(step.box, truth, atol=1e-6, rtol=0)
     assert step.score == pytest.approx(0.9)

@@ -21,6 +21,7 @@ from vltrack.core.types import Target
 from vltrack.prep.tokenizers import ARCHIVE, BytePairTokenizer, load_tokenizer
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import Tracker
 
 BOX = (20.0, 20.0, 12.0, 12.0)
@@ -49,7 +50,7 @@ def test_only_a_text_needs_the_vocabulary() -> None:
 def test_the_vocabulary_next_to_the_weights_is_read(tmp_path: Path) -> None:
     (tmp_path / ARCHIVE).write_bytes(gzip.compress(b"#version: 0.2\nc a\nca r</w>\n"))
     model = Reading()
-    engine = Engine(model, torch.device("cpu"), Policy(), partial(load_tokenizer, "clip", tmp_path))
+    engine = Engine(TorchNetwork(model), Policy(), partial(load_tokenizer, "clip", tmp_path))
     engine.start(IMAGE, Target(box=BOX, text="Car car"))
     assert model.ids.tolist() == [[514, 513, 513, 515] + [0] * 8]
     assert model.valid.tolist() == [[True] * 4 + [False] * 8]

@@ -17,6 +17,7 @@ from vltrack.core.types import Target, clip_xywh, cxcywh_to_xywh
 from vltrack.models.base import BoxedCrop
 from vltrack.prep.crops import cut_published, images_to_tensor, letterbox, letterbox_published, padded_published
 from vltrack.tracking.engine import Engine
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import Tracker, default_policy
 
 FRAME = (160, 120)
@@ -43,7 +44,7 @@ def placed(unit: np.ndarray, box: np.ndarray, factor: float) -> np.ndarray:
 def ours(model: Any, name: str, images: list[np.ndarray], **changes: float) -> np.ndarray:
     tracker, _, size = name.partition("-uvl" if "uvl" in name else "-stark")
     policy = default_policy(tracker, ("uvl" if "uvl" in name else "stark") + size).changed(changes)
-    following = Tracker(Engine(model, torch.device("cpu"), policy), {"size": size})
+    following = Tracker(Engine(TorchNetwork(model), policy), {"size": size})
     return np.array([step.box for step in following.stream(images, box=BOX)])
 
 
@@ -127,7 +128,7 @@ def test_words_start_on_the_published_picture_and_on_the_box_as_it_is_found(unit
 
     model.ground = kept  # type: ignore[method-assign]
     policy = default_policy("litetrack", "uvltrack-base")
-    state, _ = Engine(model, torch.device("cpu"), policy).start(image, Target(text="the car"))
+    state, _ = Engine(TorchNetwork(model), policy).start(image, Target(text="the car"))
     assert np.array_equal(shown[0], letterbox_published(image, model.search_size))
     expected = scene.to_frame(cxcywh_to_xywh(np.array(unit)) * model.search_size)
     np.testing.assert_allclose(state.box, expected, atol=1e-9)

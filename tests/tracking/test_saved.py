@@ -12,6 +12,7 @@ from scripted import EAGER, clip
 from vltrack.core.types import Status, Target
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.saved import pack, unpack
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import MultiTracker, Tracker
 
 
@@ -71,7 +72,7 @@ def test_a_restored_tracker_goes_on_to_the_same_boxes(name) -> None:
     model = make(config)
 
     def fresh() -> MultiTracker:
-        return MultiTracker(Tracker(Engine(model, torch.device("cpu"), EAGER), {"size": "tiny"}), distinct=False)
+        return MultiTracker(Tracker(Engine(TorchNetwork(model), EAGER), {"size": "tiny"}), distinct=False)
 
     text = "a dark block" if "nlbbox" in modes_of(config) and not name.startswith("aitrack") else None
     targets = {"one": Target(box=(40, 30, 40, 40), text=text), "two": Target(box=(70.5, 50.25, 30, 44))}

@@ -65,14 +65,14 @@ def test_rounding_does_not_grow_from_frame_to_frame(name: str, monkeypatch: pyte
     following = vltrack.load(name, device="cpu")
     boxes = np.array([s.box for s in following.stream(images, box=tuple(box))])
     shifted = np.array([s.box for s in following.stream(images, box=tuple(box + 1e-5))])
-    locate, random = following.engine.model.locate, torch.Generator().manual_seed(0)
+    locate, random = following.engine.network.model.locate, torch.Generator().manual_seed(0)
 
     def rounded(*given: Any) -> Any:
         seen = locate(*given)
         noise = (torch.randn(t.shape, generator=random) * 2e-7 for t in (seen.center_BSS, seen.boxes_BSS4))
         return replace(seen, center_BSS=seen.center_BSS + next(noise), boxes_BSS4=seen.boxes_BSS4 + next(noise))
 
-    monkeypatch.setattr(following.engine.model, "locate", rounded)
+    monkeypatch.setattr(following.engine.network.model, "locate", rounded)
     noisy = np.array([s.box for s in following.stream(images, box=tuple(box))])
     # One box in thirty may be rounded to the next sixteenth of a pixel; it must not take others with it.
     for other in (shifted, noisy):

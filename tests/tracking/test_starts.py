@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
 
 from scripted import Spotter, scene, tracker
 from vltrack.core.errors import NothingFits, PromptUnreadable, UsageError
@@ -15,6 +14,7 @@ from vltrack.tracking import starts
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.starts import Start, choose_starts
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import WAIT_EVERY, MultiTracker, Tracker
 
 RED, GREEN, BLUE = (10.0, 10.0, 14.0, 12.0), (60.0, 30.0, 12.0, 12.0), (40.0, 50.0, 14.0, 10.0)
@@ -43,7 +43,7 @@ class Naming:
 
 def follower(grounder: Naming, *, anyway: bool = False) -> Tracker:
     return Tracker(
-        Engine(Spotter(), torch.device("cpu"), Policy(), grounder=lambda: grounder, anyway=anyway), {"size": "tiny"}
+        Engine(TorchNetwork(Spotter()), Policy(), grounder=lambda: grounder, anyway=anyway), {"size": "tiny"}
     )
 
 

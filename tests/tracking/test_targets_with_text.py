@@ -14,6 +14,7 @@ from vltrack.core.types import Candidate, Target
 from vltrack.models.base import Prediction
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import MultiTracker, Tracker
 
 SIZE = (400, 300)
@@ -50,7 +51,7 @@ class Blocks(Spotter):
 
 def follower(grounder: Naming, model: Spotter | None = None, **options: object) -> Tracker:
     policy = Policy().changed(options)
-    return Tracker(Engine(model or Spotter(), torch.device("cpu"), policy, grounder=lambda: grounder), {"size": "tiny"})
+    return Tracker(Engine(TorchNetwork(model or Spotter()), policy, grounder=lambda: grounder), {"size": "tiny"})
 
 
 def test_a_lost_target_is_found_by_its_text() -> None:

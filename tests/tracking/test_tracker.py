@@ -165,7 +165,7 @@ def test_another_policy_shares_the_weights_and_nothing_else() -> None:
     following = tracker(Spotter())
     following.init(moving()[0], box=(20, 20, 16, 12))
     other = following.with_policy(Policy(smooth=0.1))
-    assert other.engine.model is following.engine.model
+    assert other.engine.network.model is following.engine.network.model
     with pytest.raises(StateError):
         other.update(moving()[1])
 

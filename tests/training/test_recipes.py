@@ -17,6 +17,7 @@ from vltrack.datasets.synthetic import synthesize_clip
 from vltrack.models import MODELS, build, config_of
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.training import loop
 from vltrack.training.checkpoint import averaged
 from vltrack.training.init import freezing, starting_model
@@ -33,7 +34,7 @@ def test_box_only_tracking_never_reads_what_the_part_trains(name: str) -> None:
     x, y, w, h = (float(v) for v in clip.boxes[0])
 
     def outcome(target: Target) -> list[float]:
-        engine = Engine(model.eval(), torch.device("cpu"), Policy(refresh_every=1, refresh_above=0.0))
+        engine = Engine(TorchNetwork(model.eval()), Policy(refresh_every=1, refresh_above=0.0))
         state, _ = engine.start(clip.frames[0], target)
         found = [*state.box, state.score]
         for image in clip.frames[1:]:

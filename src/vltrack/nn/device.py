@@ -40,6 +40,11 @@ def mixed_precision(device: torch.device, *, enabled: bool = True) -> AbstractCo
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
+def reduced_precision(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Autocast for inference: bf16 where ``precision`` says so, whether or not the device is fast at it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Switch autocast off: a threshold on rounded numbers would be another one."""
     # The meta device has no autocast to switch off.

@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from vltrack.core.errors import BoxInvalid
 from vltrack.core.types import Box, Image
+
+if TYPE_CHECKING:
+    import torch
 
 MIN_SIDE = 4.0
 """Smallest side of a region in frame pixels; a smaller crop would show one blurred pixel."""
@@ -242,6 +244,8 @@ def images_to_tensor(
     Returns:
         (B, 3, S, S) float32, ``channels_last`` in memory, which is the order of the pixels given.
     """
+    import torch
+
     batch = torch.from_numpy(np.stack(list(crops)))
     count, height, width, _ = batch.shape
     deviation = torch.tensor(std, dtype=torch.float32)
@@ -267,6 +271,8 @@ def fit_side(
     Returns:
         (1, 3, H', W') float32, and the height and width of the image in it.
     """
+    import torch
+
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -14,9 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vltrack.core.errors import GroundingFailed, UsageError
 from vltrack.core.types import (
@@ -30,12 +28,10 @@ from vltrack.core.types import (
     iou_xywh,
     xywh_to_cxcywh,
 )
-from vltrack.models.base import BoxedCrop, Memory, Prediction, Text, TrackerBase
 from vltrack.prep.crops import (
     Crop,
     cut,
     cut_published,
-    images_to_tensor,
     letterbox,
     letterbox_published,
     mean_color,
@@ -44,6 +40,7 @@ from vltrack.prep.crops import (
 )
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
+from vltrack.tracking.network import BoxedImage, Float32, Found, Network
 from vltrack.tracking.postprocess import APART, RIVAL_SCORE, Choice, Maps, Policy, choose, has_rival, smooth_size
 from vltrack.tracking.starts import DOUBTFUL_START, RIVAL_ABOVE, SAME_OBJECT, probability_of
 
@@ -76,7 +73,7 @@ class State:
         age: frames since the start.
         updated: age at the last update of the memory.
         predicted: the last box as the network predicted it, cx, cy, w, h in units of the search region.
-        best: with ``refresh_best``, score, prediction and box (1, 4) of the best frame since that update.
+        best: with ``refresh_best``, score, prediction and box (4,) of the best frame since that update.
         tile: number of the region at which the next search of the whole frame begins.
         past: (H, 4) the last boxes, oldest first, xywh in frame pixels; H is the model's ``history``.
         claim: probability that the start was on what was meant; 1 unless the grounder found it.
@@ -85,7 +82,7 @@ class State:
     """
 
     box: Box
-    memory: Memory
+    memory: Any
     frame_size: tuple[int, int]
     past: Box
     score: float = 1.0
@@ -99,7 +96,7 @@ class State:
     asked: int = 0
     pause: int = 0
     predicted: Box | None = None
-    best: tuple[float, Prediction, Tensor] | None = None
+    best: tuple[float, Found, Float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,30 +109,29 @@ class View:
 
 
 class Engine:
-    """A model on a device with its post-processing; targets are passed in as states.
+    """A network with its post-processing; targets are passed in as states.
 
     Attributes:
+        network: on its backend; ``policy``: the post-processing.
         grounder: loads what finds a target from text; None is the model itself, as its paper does it.
         anyway: start from text even where nothing fits it.
     """
 
     def __init__(
         self,
-        model: TrackerBase[Any],
-        device: torch.device,
+        network: Network,
         policy: Policy,
         reader: Callable[[], TextTokenizer] | None = None,
         grounder: Callable[[], Grounding] | None = None,
         anyway: bool = False,
     ) -> None:
-        self.model, self.device, self.policy = model, device, policy
+        self.network, self.policy = network, policy
         self.grounder, self.anyway = grounder, anyway
         # Called with the first text only: a start from a box needs no vocabulary.
-        self.reader = reader or partial(load_tokenizer, model.vocabulary)
+        self.reader = reader or partial(load_tokenizer, network.vocabulary)
 
     # -- start ------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def find(self, image: Image, texts: Sequence[str]) -> list[list[Candidate]]:
         """Candidates for each text, best first: the grounder's, or the one box that the model itself finds.
 
@@ -148,7 +144,6 @@ class Engine:
         found = [self._ground(image, self._encode_text(text)[0]) for text in texts]
         return [[Candidate(box=box, score=score, label="")] for box, score in found]
 
-    @torch.inference_mode()
     def start(self, image: Image, target: Target, claim: float | None = None) -> tuple[State, tuple[str, ...]]:
         """Initialize a target from a box, a text or both; return its state, and warnings for the user.
 
@@ -180,10 +175,10 @@ class Engine:
             raise UsageError("No target given: pass a box, a text description or both.", hint="Such as text='the car'.")
         given, box = box, self._kept(box)
         border = mean_color(image)
-        template = self._boxed(image, border, box, self.model.template_factor, self.model.template_size)
-        context = self._boxed(image, border, box, self.model.search_factor, self.model.search_size)
-        memory = self.model.init_template(template, context, text)
-        past = np.tile(box, (self.model.history, 1))
+        template = self._boxed(image, border, box, self.network.template_factor, self.network.template_size)
+        context = self._boxed(image, border, box, self.network.search_factor, self.network.search_size)
+        memory = self.network.init(template, context, text)
+        past = np.tile(box, (self.network.history, 1))
         named = claim
         if claim is None and target.text is not None and self.grounder and self.policy.search_again_every:
             named = probability_of(box, self.find(image, [target.text])[0])
@@ -198,18 +193,17 @@ class Engine:
         )  # fmt: skip
         return state, warnings
 
-    def _encode_text(self, sentence: str) -> tuple[Text, tuple[str, ...]]:
-        tokens = self.reader().encode(sentence, self.model.max_words)
-        ids, mask = (torch.from_numpy(a)[None].to(self.device) for a in (tokens.ids, tokens.mask))
-        return self.model.read_text(ids, mask), tokens.warnings
+    def _encode_text(self, sentence: str) -> tuple[Any, tuple[str, ...]]:
+        tokens = self.reader().encode(sentence, self.network.max_words)
+        return self.network.read_text(tokens.ids, tokens.mask), tokens.warnings
 
-    def _ground(self, image: Image, text: Text) -> tuple[Box, float]:
+    def _ground(self, image: Image, text: Any) -> tuple[Box, float]:
         """Locate the target in the whole frame from its text: the box and its score."""
         height, width = image.shape[:2]
-        published, size = self.policy.published_crops, self.model.search_size
+        published, size = self.policy.published_crops, self.network.search_size
         scene = letterbox(width, height, size)
         picture = letterbox_published(image, size) if published else cut(image, scene)
-        maps = _maps(self.model.ground(self._tensor(picture), text))
+        maps = self.network.ground(picture, text).maps
         if not published:
             maps = maps.only(_in_frame(scene.to_frame(_crop_xywh(maps.boxes, scene)), width, height))
         choice = choose(maps, None, self.policy, window=0)
@@ -222,7 +216,7 @@ class Engine:
     # -- crops ------------------------------------------------------------------------------------
 
     def _search(self, image: Image, border: Color, box: Box, grown: float = 1.0) -> View:
-        return self._view(image, border, box, self.model.search_factor * grown, self.model.search_size)
+        return self._view(image, border, box, self.network.search_factor * grown, self.network.search_size)
 
     def _view(self, image: Image, border: Color, box: Box, factor: float, size: int) -> View:
         """The region around a box, and its image."""
@@ -232,7 +226,7 @@ class Engine:
         return View(
             region=region_for(box, factor, size, least=1.0),
             image=cut_published(image, box, factor, size),
-            padded=padded_published(image, box, factor, size) if self.model.mask_padding else None,
+            padded=padded_published(image, box, factor, size) if self.network.mask_padding else None,
         )
 
     def _on_grid(self, box: Box) -> Box:
@@ -248,29 +242,18 @@ class Engine:
         """The box to the grain of ``steady``."""
         return np.round(box / GRAIN) * GRAIN if self.policy.steady else box
 
-    def _tensor(self, crop: Image) -> Tensor:
-        return images_to_tensor([crop], self.model.pixel_mean, self.model.pixel_std).to(self.device)
-
-    def _mask(self, view: View) -> Tensor | None:
-        return None if view.padded is None else torch.from_numpy(view.padded)[None].to(self.device)
-
-    def _boxed(self, image: Image, border: Color, box: Box, factor: float, size: int) -> BoxedCrop:
-        """The region around a box with the box in it, as tensors."""
+    def _boxed(self, image: Image, border: Color, box: Box, factor: float, size: int) -> BoxedImage:
+        """The region around a box with the box in it."""
         view = self._view(image, border, box, factor, size)
-        return BoxedCrop(
-            image_B3SS=self._tensor(view.image),
-            box_B4=self._unit_boxes(box[None], view.region),
-            padded_BSS=self._mask(view),
-        )
+        return BoxedImage(image=view.image, box=self._unit_boxes(box, view.region), padded=view.padded)
 
-    def _unit_boxes(self, boxes_xywh: Box, crop: Crop) -> Tensor:
-        """(N, 4) xywh in frame pixels -> (N, 4) cx, cy, w, h in units of the crop."""
-        unit = xywh_to_cxcywh(crop.to_crop(boxes_xywh)) / crop.size
-        return torch.from_numpy(unit.astype(np.float32)).to(self.device)
+    def _unit_boxes(self, boxes_xywh: Box, crop: Crop) -> Float32:
+        """(..., 4) xywh in frame pixels -> (..., 4) cx, cy, w, h in units of the crop."""
+        unit: Float32 = (xywh_to_cxcywh(crop.to_crop(boxes_xywh)) / crop.size).astype(np.float32)
+        return unit
 
     # -- each frame -------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def step(self, image: Image, states: Sequence[State]) -> list[State]:
         """New states of all targets after one frame."""
         height, width = image.shape[:2]
@@ -278,7 +261,7 @@ class Engine:
         border = mean_color(image)
         searches = [self._search(image, border, s.box, self._grown(s)) for s in states]
         seen = [self._locate(view, s.memory, s.past) for view, s in zip(searches, states, strict=True)]
-        maps = [_maps(one) for one in seen]
+        maps = [one.maps for one in seen]
         placed = [self._postprocess(s, v.region, m) for s, v, m in zip(states, searches, maps, strict=True)]
         ranked = self._ask(image, placed, maps)
         after = []
@@ -302,11 +285,10 @@ class Engine:
         box = self._inside(state.box * scale, frame_size)
         return replace(state, box=box, frame_size=frame_size, past=state.past * scale)
 
-    def _locate(self, view: View, memory: Memory, past: Box) -> Prediction:
+    def _locate(self, view: View, memory: Any, past: Box) -> Found:
         """Run the network on a search region; ``past`` are the (H, 4) former boxes."""
-        past_1H4 = self._unit_boxes(past, view.region)[None] if self.model.history else None
-        mask = {} if view.padded is None else {"padded_BSS": self._mask(view)}
-        return self.model.locate(self._tensor(view.image), memory, past_1H4, **mask)
+        unit = self._unit_boxes(past, view.region) if self.network.history else None
+        return self.network.locate(view.image, memory, unit, view.padded)
 
     def _grown(self, state: State) -> float:
         # In logarithms: the power overflows once a target has been lost for long enough.
@@ -358,7 +340,7 @@ class Engine:
         every = self.policy.search_again_every
         if not every or state.lost_for < every or state.lost_for % every:
             return state
-        tiles = _tiles(state, self.model.search_factor)
+        tiles = _tiles(state, self.network.search_factor)
         count = min(TILES_PER_SEARCH, len(tiles))
         chosen = [tiles[(state.tile + k) % len(tiles)] for k in range(count)]
         seen = self._seen_at(image, border, state, chosen)
@@ -378,8 +360,8 @@ class Engine:
         found = []
         for place in places:
             view = self._search(image, border, place)
-            region, past = view.region, np.tile(place, (self.model.history, 1))
-            maps = _maps(self._locate(view, state.memory, past))
+            region, past = view.region, np.tile(place, (self.network.history, 1))
+            maps = self._locate(view, state.memory, past).maps
             there = xywh_to_cxcywh(region.to_crop(place)) / region.size
             if only_there:
                 maps = maps.only(maps.overlap(there) > SAME_OBJECT)
@@ -454,51 +436,44 @@ class Engine:
 
     # -- memory -----------------------------------------------------------------------------------
 
-    def _update_memory(self, image: Image, border: Color, state: State, region: Crop, seen: Prediction) -> State:
+    def _update_memory(self, image: Image, border: Color, state: State, region: Crop, seen: Found) -> State:
         if self.policy.refresh_by_number:
             return self._update_by_number(image, border, state, region, seen)
         policy = self.policy
         due = policy.refresh_every and state.age - state.updated >= policy.refresh_every
         if not due or state.status != Status.OK or state.score < policy.refresh_above:
             return state
-        in_region = self._unit_boxes(state.box[None], region)
-        if bool((in_region[0, :2] < 0).any()) or bool((in_region[0, :2] > 1).any()):
+        in_region = self._unit_boxes(state.box, region)
+        if (in_region[:2] < 0).any() or (in_region[:2] > 1).any():
             return state  # found elsewhere in this frame: these tokens do not show the target
         return self._updated(image, border, state, seen, in_region)
 
-    def _update_by_number(self, image: Image, border: Color, state: State, region: Crop, seen: Prediction) -> State:
+    def _update_by_number(self, image: Image, border: Color, state: State, region: Crop, seen: Found) -> State:
         """As STARK and UVLTrack do: at every so many frames, whenever the last update was."""
         policy, raw = self.policy, state.predicted
         if not policy.refresh_every or state.status is Status.INVALID or raw is None:
             return state
-        score, box_B4 = state.score, self._unit_boxes(state.box[None], region)
+        score, box = state.score, self._unit_boxes(state.box, region)
         if policy.refresh_best:
             best = state.best
             if best is None or score > best[0]:
-                best = (score, seen, torch.from_numpy(raw.astype(np.float32))[None].to(self.device))
-            state, (score, seen, box_B4) = replace(state, best=best), best
+                best = (score, seen, raw.astype(np.float32))
+            state, (score, seen, box) = replace(state, best=best), best
         if state.age % policy.refresh_every or score <= policy.refresh_above:
             return state
-        return replace(self._updated(image, border, state, seen, box_B4), best=None)
+        return replace(self._updated(image, border, state, seen, box), best=None)
 
-    def _updated(self, image: Image, border: Color, state: State, seen: Prediction, box_B4: Tensor) -> State:
+    def _updated(self, image: Image, border: Color, state: State, seen: Found, box: Float32) -> State:
         """The state with new memory from a prediction and the target's box in its search region."""
-        policy, template, model = self.policy, None, self.model
-        if policy.refresh_template:
-            template = self._boxed(image, border, state.box, model.template_factor, model.template_size)
-        memory = model.update_template(state.memory, seen, box_B4, template)
+        template, network = None, self.network
+        if self.policy.refresh_template:
+            template = self._boxed(image, border, state.box, network.template_factor, network.template_size)
+        memory = network.update(state.memory, seen, box, template)
         return replace(state, memory=memory, updated=state.age)
 
 
 def _crop_xywh(box_cxcywh: Box, crop: Crop) -> Box:
     return cxcywh_to_xywh(np.asarray(box_cxcywh)) * crop.size
-
-
-def _maps(seen: Prediction) -> Maps:
-    center, presence, boxes = (
-        t[0].cpu().double().numpy() for t in (seen.center_BSS, seen.presence_BSS, seen.boxes_BSS4)
-    )
-    return Maps(center=center, presence=presence, boxes=boxes)
 
 
 def _in_frame(boxes_xywh: Box, width: int, height: int) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ class Grounding:
         self.grounder, self.reader, self.device = grounder.to(device), reader, device
 
     @classmethod
-    def load(cls, device: torch.device) -> Self:
+    def load(cls, device: torch.device | str) -> Self:
         """Load the weights that ship.
 
         Raises:
@@ -37,7 +37,7 @@ class Grounding:
         grounder, card = store.load_grounder()
         reader = load_tokenizer("bert")
         store.check_vocabulary(card, grounder, sha256=reader.sha256, pieces=reader.size, table="table")
-        return cls(grounder, reader, device)
+        return cls(grounder, reader, torch.device(device))
 
     @torch.inference_mode()
     def find(self, image: Image, texts: Sequence[str]) -> list[list[Candidate]]:

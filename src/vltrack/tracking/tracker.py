@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
-import torch
 
-from vltrack.checkpoints import cards, store
+from vltrack.checkpoints import cards
 from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, PromptUnreadable, StateError, UsageError
 from vltrack.core.threads import check_threads
 from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, check_str, iou_xywh
 from vltrack.models import MODELS
-from vltrack.nn.device import choose_device, use_threads
+from vltrack.nn.runtime import choose_backend, choose_cpu_or_gpu
 from vltrack.prep.prompts import check_box, check_image
 from vltrack.prep.tokenizers import TextTokenizer, check_readable, load_tokenizer
 from vltrack.tracking.engine import Engine, State
+from vltrack.tracking.network import Network
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.starts import CLEAR_ABOVE, MEANT_ABOVE, SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
 from vltrack.video.base import Limits
@@ -70,7 +70,7 @@ class Session:
     interrupt too, leaves the session unchanged. One thread at a time.
 
     Attributes:
-        engine: model, device, policy and tokenizer.
+        engine: network, policy and tokenizer.
         card: facts about the weights, from the JSON file next to them.
     """
 
@@ -93,9 +93,14 @@ class Session:
         return self._state
 
     @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.engine.device
+    def device(self) -> str:
+        """Where the network runs: ``cpu``, ``cuda:0``."""
+        return self.engine.network.device
+
+    @property
+    def runtime(self) -> str:
+        """Backend and number type of the network: ``openvino fp32``."""
+        return self.engine.network.runtime
 
     def restore(self, state: Any) -> None:
         """Go on from a ``state`` of the same weights and policy. Raises ``StateError`` as ``reset``."""
@@ -106,12 +111,13 @@ class Session:
     def settings(self) -> dict[str, Any]:
         """Weights and options that a ``state`` belongs to, as JSON values."""
         policy = {f"policy.{key}": value for key, value in asdict(self.engine.policy).items()}
-        return {"weights": self.card.get("sha256"), "anyway": self.engine.anyway, **policy}
+        runtime = f"{self.device} {self.runtime}"
+        return {"weights": self.card.get("sha256"), "runtime": runtime, "anyway": self.engine.anyway, **policy}
 
     def __repr__(self) -> str:
         names = "-".join(str(self.card[key]) for key in ("tracker", "size") if key in self.card)
         followed = "not started" if self._state is None else f"{len(self._state.warnings)} targets"
-        return f"{type(self).__name__}({names or 'model'}, {self.engine.device}, {followed})"
+        return f"{type(self).__name__}({names or 'model'}, {self.device}, {self.runtime}, {followed})"
 
     def find(self, frame: Frame | Image, text: str) -> list[Candidate]:
         """Find what a text may name in a frame; targets that are being followed are not affected.
@@ -249,8 +255,8 @@ class Session:
 
     def _exclusive(self) -> threading.Lock:
         """The lock, for ``with``. Raises ``StateError`` if another thread has it, or in a forked process."""
-        if os.getpid() != self._process and torch.get_num_threads() > 1:
-            # The threads of torch are not there after a fork: the first parallel operation would wait for ever.
+        if os.getpid() != self._process and self.engine.network.threads > 1:
+            # The threads of the backend are not there after a fork: the first parallel operation would wait for ever.
             raise StateError(
                 f"This tracker was loaded in process {self._process}, of which this one is a fork.",
                 hint="Start processes with spawn and load in each, or load with threads=1.",
@@ -292,6 +298,8 @@ class Tracker(Session):
         threads: int | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
         anyway: bool = False,
+        backend: str = "auto",
+        precision: str = "auto",
     ) -> Self:
         """Load a tracker with its weights, tokenizer and post-processing.
 
@@ -299,11 +307,14 @@ class Tracker(Session):
             name_or_path: name of a model (``vltrack models`` lists them) or path of a .safetensors file with
                 its card next to it.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-            threads: of torch, for the whole process; None leaves them unchanged on a GPU and takes 1 for the
-                tiny sizes, which is fastest.
+            threads: of the network, with torch for the whole process; None takes 1 for the tiny sizes, which is
+                fastest, and else all cores; on a GPU it leaves torch's unchanged.
             policy: a ``Policy``, or only the options that differ from the tracker's own
                 (``default_policy``), for example ``{"window": 0.2}``.
             anyway: start from text even where nothing in the frame fits it, or no word of it is English.
+            backend: ``torch``, ``openvino`` or ``onnx``; ``auto`` is OpenVINO on the CPU, torch elsewhere.
+            precision: ``fp32``, ``bf16`` or ``int8`` (docs/speed.md); ``auto`` is bf16 where the CPU computes it
+                in hardware, else fp32.
 
         Raises:
             ModelNotFound: no weights of that name or path, or no vocabulary for them.
@@ -318,27 +329,20 @@ class Tracker(Session):
             'tiny'
         """
         check_threads(threads)
-        chosen = choose_device(device)
+        chosen = choose_cpu_or_gpu(device)
+        backend = choose_backend(backend, precision, chosen)
         path = cards.find_file(name_or_path)
-        model, card = store.load(path)
-        reader = partial(_reader, model, card, path.parent)
-        if model.vocabulary == "bert":
-            reader()  # it ships, so a wrong one is an error now; any other when the first text comes
-        if threads is not None:
-            use_threads(threads)
-        elif chosen.type == "cpu" and card["size"] == "tiny":
-            use_threads(1)
-        model = model.to(chosen, memory_format=torch.channels_last)
+        network, card, reader = _load(path, chosen, backend, precision, threads)
         if not isinstance(policy, Policy):
             policy = default_policy(card["tracker"], card["size"]).changed(policy or {})
         grounder = None if policy.own_grounding else partial(_grounding, chosen)
-        return cls(Engine(model, chosen, policy, reader, grounder, anyway), card)
+        return cls(Engine(network, policy, reader, grounder, anyway), card)
 
     def with_policy(self, policy: Policy) -> Tracker:
         """Another tracker with the same weights (shared) and another policy; it starts without a target."""
         old = self.engine
-        grounder = None if policy.own_grounding else old.grounder or partial(_grounding, old.device)
-        return Tracker(Engine(old.model, old.device, policy, old.reader, grounder, old.anyway), self.card)
+        grounder = None if policy.own_grounding else old.grounder or partial(_grounding, old.network.device)
+        return Tracker(Engine(old.network, policy, old.reader, grounder, old.anyway), self.card)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -494,15 +498,60 @@ def default_policy(tracker: str, size: str) -> Policy:
     return Policy().changed(MODELS[tracker].policies.get(size, {}))
 
 
-def _reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
-    """The vocabulary that a model reads sentences with, from the folder of its weights, and that it fits."""
+def _load(
+    path: Path, device: str, backend: str, precision: str, threads: int | None
+) -> tuple[Network, dict[str, Any], Callable[[], TextTokenizer]]:
+    """The network of a weights file on a backend, its card, and what loads the vocabulary that it reads with."""
+    if backend == "torch":
+        return _load_torch(path, device, precision, threads)
+    from vltrack.tracking.graph_network import GraphNetwork
+
+    card = cards.identify(path)
+    network = GraphNetwork.load(path, card, backend, precision, threads)
+    reader = partial(_reader, network.vocabulary, card, path)
+    if network.vocabulary == "bert":
+        reader()
+    return network, card, reader
+
+
+def _load_torch(
+    path: Path, device: str, precision: str, threads: int | None
+) -> tuple[Network, dict[str, Any], Callable[[], TextTokenizer]]:
+    import torch
+
+    from vltrack.checkpoints import store
+    from vltrack.nn.device import use_threads
+    from vltrack.tracking.torch_network import TorchNetwork
+
+    model, card = store.load(path)
+    reader = partial(_torch_reader, model, card, path.parent)
+    if model.vocabulary == "bert":
+        reader()  # it ships, so a wrong one is an error now; any other when the first text comes
+    if threads is not None:
+        use_threads(threads)
+    elif device == "cpu" and card["size"] == "tiny":
+        use_threads(1)
+    model = model.to(device, memory_format=torch.channels_last)
+    return TorchNetwork(model, torch.device(device), "bf16" if precision == "bf16" else "fp32"), card, reader
+
+
+def _torch_reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
+    from vltrack.checkpoints import store
+
     reader = load_tokenizer(model.vocabulary, folder)
     store.check_vocabulary(card, model, sha256=reader.sha256, pieces=reader.size, table=reader.table)
     return reader
 
 
+def _reader(vocabulary: str, card: dict[str, Any], path: Path) -> TextTokenizer:
+    """The vocabulary that a model reads sentences with, from the folder of its weights, and that it fits."""
+    reader = load_tokenizer(vocabulary, path.parent)
+    cards.check_vocabulary(card, path, sha256=reader.sha256, pieces=reader.size, table=reader.table)
+    return reader
+
+
 @cache
-def _grounding(device: torch.device) -> Grounding:
+def _grounding(device: str) -> Grounding:
     """The grounder on a device, loaded once per process. Raises ``ModelNotFound``."""
     from vltrack.tracking.grounding import Grounding
 

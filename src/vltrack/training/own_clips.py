@@ -33,6 +33,7 @@ from vltrack.nn.device import choose_device
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.torch_network import TorchNetwork
 from vltrack.tracking.tracker import default_policy
 from vltrack.training.init import starting_model
 from vltrack.training.recipes import TrainConfig
@@ -138,7 +139,7 @@ def measure(
     Raises:
         DataError: an image cannot be decoded, or a clip has no frame with the target.
     """
-    engine = Engine(model, device, policy, partial(load_tokenizer, model.vocabulary, folder))
+    engine = Engine(TorchNetwork(model, device), policy, partial(load_tokenizer, model.vocabulary, folder))
     found: dict[str, list[float]] = {}
     for clip in held:
         seen = _seen(clip)

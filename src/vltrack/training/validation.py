@@ -13,6 +13,7 @@ from vltrack.core.types import Mode, Target, iou_xywh
 from vltrack.datasets.synthetic import SyntheticClip, synthesize_clip
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.torch_network import TorchNetwork
 
 CLIPS, FRAMES, FIRST_SEED = 6, 24, 7_000
 """Synthetic clips of the validation curve; training draws scenes of other seeds."""
@@ -25,7 +26,7 @@ def validate(
 
     The model must be in eval mode; it is not changed. Empty where ``stopped``, asked before each clip, says so.
     """
-    engine = Engine(model, device, policy or Policy())
+    engine = Engine(TorchNetwork(model, device), policy or Policy())
     clips = [synthesize_clip(FIRST_SEED + i, FRAMES) for i in range(CLIPS)]
     overlaps: dict[str, list[float]] = {str(mode): [] for mode in Mode}
     for clip in clips:

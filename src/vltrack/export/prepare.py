@@ -1,0 +1,130 @@
+"""Graphs of a model's weights, made once by a child process and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vltrack.core.errors import CheckpointCorrupt, ResourceError, StateError, VltrackError
+from vltrack.core.files import as_resource_error, cache_folder, lock_file, read_checksummed, write_checksummed
+from vltrack.core.process import describe_exit, reported_error
+from vltrack.core.threads import ONE_THREAD
+
+FORMAT = "vltrack-graphs"
+MANIFEST = "graphs.json"
+KEPT_SECONDS = 60 * 86400
+"""Graphs that were not used for so long are removed when others are made."""
+_WAIT = 0.2
+_SECONDS = 1800.0
+_PARTS = ("export/graphs.py", "export/prepare.py", "models", "nn", "prep/crops.py")
+
+
+@cache
+def _code() -> str:
+    """Sha256 of the code on which graphs depend: a change of it makes new ones."""
+    root, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for part in _PARTS:
+        path = root / part
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def folder_of(path: Path, sha256: str) -> Path:
+    """Folder for the graphs of a weights file with this checksum. Raises ``ResourceError`` without a cache folder."""
+    key = hashlib.sha256(f"{sha256} {_code()}".encode()).hexdigest()
+    return cache_folder() / "graphs" / f"{path.stem[:60]}-{key[:16]}"
+
+
+def find_graphs(path: Path, sha256: str) -> tuple[Path, dict[str, Any]] | None:
+    """Folder and manifest of the graphs of a weights file; None where they are not made, or were damaged."""
+    folder = folder_of(path, sha256)
+    try:
+        manifest = read_checksummed(folder / MANIFEST, FORMAT)
+        whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
+        os.utime(folder)
+    except (OSError, StateError):
+        return None
+    return (folder, manifest) if whole else None
+
+
+def graphs_of(path: Path, sha256: str) -> tuple[Path, dict[str, Any]]:
+    """Folder and manifest of the graphs of a weights file, which are made at first: some ten seconds for tiny sizes.
+
+    Processes that need the same graphs wait for the one that makes them.
+
+    Raises:
+        ResourceError: the cache cannot be written, or making them failed.
+        CheckpointCorrupt, CheckpointNonFinite, ...: see ``checkpoints.store.load``.
+    """
+    if (found := find_graphs(path, sha256)) is not None:
+        return found
+    folder = folder_of(path, sha256)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".lock").open("ab") as lock:
+            deadline = time.monotonic() + _SECONDS
+            while not lock_file(lock.fileno()) and time.monotonic() < deadline:
+                time.sleep(_WAIT)
+            if (found := find_graphs(path, sha256)) is not None:
+                return found
+            _remove_old(folder.parent)
+            with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as made:
+                _make(path, sha256, Path(made) / folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+                (Path(made) / folder.name).rename(folder)
+    except OSError as error:
+        raise as_resource_error(error, folder) from error
+    if (found := find_graphs(path, sha256)) is None:
+        raise ResourceError(f"The graphs of {path} were damaged as they were made.", hint="Run the command again.")
+    return found
+
+
+def _make(path: Path, sha256: str, folder: Path) -> None:
+    """Make graphs in a child process, whose memory the system gets back. Raises the error that it reports."""
+    command = [sys.executable, "-m", "vltrack.export.prepare", str(path.resolve()), sha256, str(folder)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **ONE_THREAD}, timeout=_SECONDS, check=False)  # noqa: S603
+    if done.returncode == 0:
+        return
+    try:
+        raise reported_error(**json.loads(done.stdout.splitlines()[-1]), otherwise=ResourceError)
+    except (ValueError, TypeError, IndexError):
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [describe_exit(done.returncode)]
+        raise ResourceError(f"Cannot make graphs of {path}: {last[0][:300]}", hint="Use --backend torch.") from None
+
+
+def _remove_old(folder: Path) -> None:
+    for each in folder.iterdir():
+        if each.is_dir() and time.time() - each.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def main(path: Path, sha256: str, folder: Path) -> None:
+    """Write the graphs of a weights file of this checksum into a new folder, with a manifest."""
+    from vltrack.checkpoints import store
+    from vltrack.export.graphs import write_graphs
+
+    model, card = store.load(path)
+    if card["sha256"] != sha256:
+        raise CheckpointCorrupt(f"{path} was changed while its graphs were made.", hint="Run the command again.")
+    folder.mkdir()
+    manifest = write_graphs(model, folder)
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    write_checksummed(folder / MANIFEST, {"format": FORMAT, **manifest, "files": files})
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    except VltrackError as error:
+        sys.stdout.write(json.dumps({"code": type(error).__name__, "message": str(error), "hint": error.hint}) + "\n")
+        sys.exit(1)

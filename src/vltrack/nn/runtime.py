@@ -1,0 +1,149 @@
+"""Backends that run a network's graphs without torch: OpenVINO, or ONNX Runtime. Importing this loads neither."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from numpy.typing import NDArray
+
+from vltrack.core.errors import ResourceError, UsageError, did_you_mean
+from vltrack.core.types import check_str
+
+Backend = Literal["auto", "torch", "openvino", "onnx"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+Arrays = dict[str, NDArray[Any]]
+Runner = Callable[[Mapping[str, NDArray[Any]]], Arrays]
+
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+_HINTS = {"openvino": "pip install openvino", "onnx": "pip install 'vltrack[onnx]'"}
+
+
+def choose_backend(backend: str, precision: str, device: str) -> str:
+    """Return ``torch``, ``openvino`` or ``onnx``; ``auto`` is OpenVINO on the CPU where it is installed, else torch.
+
+    ``$VLTRACK_BACKEND`` takes the place of ``auto``.
+
+    Raises:
+        UsageError: an unknown name, or a combination that no backend has.
+        ResourceError: the backend is not installed.
+    """
+    for name, value, known in (("backend", backend, Backend), ("precision", precision, Precision)):
+        if check_str(value) not in get_args(known):
+            hint = did_you_mean(value, get_args(known)) or f"Known: {', '.join(get_args(known))}."
+            raise UsageError(f"Unknown {name}: {value!r}.", hint=hint)
+    on_cpu = device == "cpu"
+    if backend == "auto" and (own := os.environ.get("VLTRACK_BACKEND", "auto")) != "auto":
+        return choose_backend(own, precision, device)
+    if backend == "auto":
+        backend = "torch"
+    if backend != "torch":
+        if not on_cpu:
+            raise UsageError(f"The backend {backend} runs on the CPU, not on {device}.", hint="Use --backend torch.")
+        if find_spec(_PACKAGES[backend]) is None:
+            raise ResourceError(f"The backend {backend} is not installed.", hint=f"Run: {_HINTS[backend]}")
+    usable = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8"), "onnx": ("fp32", "int8")}[backend]
+    if precision not in ("auto", *usable):
+        raise UsageError(f"The backend {backend} has no {precision}.", hint=f"It has {', '.join(usable)}.")
+    return backend
+
+
+def choose_cpu_or_gpu(device: str) -> str:
+    """The name of a device; ``auto`` is a GPU where torch can use one. Torch is loaded only if there may be one.
+
+    Raises:
+        ResourceError: this machine does not have the device.
+    """
+    drivers = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+    if device == "cpu" or (device == "auto" and sys.platform == "linux" and not any(map(os.path.exists, drivers))):
+        return "cpu"
+    from vltrack.nn.device import choose_device
+
+    return str(choose_device(device))
+
+
+def has_fast_bf16() -> bool:
+    """Whether OpenVINO computes bf16 in hardware here; else it would silently be fp32."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class Graph:
+    """An ONNX graph on a backend, compiled on its first call. Several threads may call it at once.
+
+    Args:
+        path: the .onnx file.
+        backend: ``openvino`` or ``onnx``.
+        precision: ``bf16``, or what the file holds (``fp32``, ``int8``).
+        threads: of one call.
+        cache: folder for compiled graphs (OpenVINO), or None.
+    """
+
+    def __init__(self, path: Path, backend: str, precision: str, threads: int, cache: Path | None = None) -> None:
+        self.path = path
+        self._compile = partial(_openvino if backend == "openvino" else _onnx, path, precision, threads, cache)
+        self._runner: Runner | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, feed: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Run on arrays by input name, of which there may be more; return the outputs by name."""
+        if self._runner is None:
+            with self._lock:
+                self._runner = self._runner or self._compile()
+        return self._runner(feed)
+
+    def release(self) -> None:
+        """Free the memory of the compiled graph; the next call compiles it anew."""
+        self._runner = None
+
+
+@cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _openvino(path: Path, precision: str, threads: int, cache_folder: Path | None) -> Runner:
+    options: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        # Pinned, several processes of one thread each would share the first core.
+        "ENABLE_CPU_PINNING": False,
+    }
+    if cache_folder is not None:
+        options["CACHE_DIR"] = str(cache_folder)
+    compiled = _core().compile_model(str(path), "CPU", options)
+    names = [port.get_any_name() for port in compiled.inputs]
+    results = [(port, port.get_any_name()) for port in compiled.outputs]
+    local = threading.local()
+
+    def run(feed: Mapping[str, NDArray[Any]]) -> Arrays:
+        if not hasattr(local, "request"):
+            local.request = compiled.create_infer_request()
+        found = local.request.infer({name: feed[name] for name in names}, share_inputs=True)
+        return {name: found[port] for port, name in results}
+
+    return run
+
+
+def _onnx(path: Path, _precision: str, threads: int, _cache_folder: Path | None) -> Runner:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    results = [each.name for each in session.get_outputs()]
+
+    def run(feed: Mapping[str, NDArray[Any]]) -> Arrays:
+        return dict(zip(results, session.run(results, {name: feed[name] for name in names}), strict=True))
+
+    return run
