@@ -118,7 +118,7 @@ def main(path: Path, sha256: str, folder: Path) -> None:
         raise CheckpointCorrupt(f"{path} was changed while its graphs were made.", hint="Run the command again.")
     folder.mkdir()
     manifest = write_graphs(model, folder)
-    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != MANIFEST}
     write_checksummed(folder / MANIFEST, {"format": FORMAT, **manifest, "files": files})
 
 

@@ -165,6 +165,8 @@ class RegionMemory(TemplateMemory):
 class AITrack(TrackerBase[RegionMemory]):
     """See the module's docstring."""
 
+    reads_blank = True
+
     def __init__(self, config: AITrackConfig) -> None:
         super().__init__(config)
         self.config, self.history = config, config.history
@@ -216,9 +218,9 @@ class AITrack(TrackerBase[RegionMemory]):
 
         ``patches_BNC`` are the stem's tokens, without positions.
         """
-        known_B = torch.full((len(box_B4),), self.roi is not None, device=box_B4.device)
+        known_B = torch.ones(len(box_B4), dtype=torch.bool, device=box_B4.device)
         if self.roi is None:
-            return ConditionEmbedding(vector_BC=torch.zeros_like(patches_BNC[:, 0]), known_B=known_B)
+            return ConditionEmbedding(vector_BC=torch.zeros_like(patches_BNC[:, 0]), known_B=~known_B)
         return ConditionEmbedding.normalized(self.roi(image_B3SS, patches_BNC, box_B4), known_B)
 
     # -- backbone, alignment, fusion -------------------------------------------------------------------------

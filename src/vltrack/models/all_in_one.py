@@ -39,7 +39,7 @@ from vltrack.models.base import (
     text_key_mask,
 )
 from vltrack.models.embedding import InputEmbedding, Search
-from vltrack.nn.attention import Block, attend, gather_tokens, key_bias, scatter_tokens, split_packed
+from vltrack.nn.attention import Block, all_traced, attend, gather_tokens, key_bias, scatter_tokens, split_packed
 from vltrack.nn.heads import BoxCode, CenterHead, CenterMaps
 
 
@@ -170,7 +170,7 @@ class AllInOne(TrackerBase[MixedMemory]):
         if self.config.mixup:
             z_BMC, x_BNC = (tokens + gain_BC[:, None] * tokens for tokens in (z_BMC, x_BNC))
         # Positions come after mix-up (released code)
-        z_BMC = z_BMC + self.pos_embed_z.repeat(1, self.template_count, 1)
+        z_BMC = z_BMC + self.pos_embed_z.repeat(1, self.template_count, 1)[:, : z_BMC.shape[1]]
         x_BNC = x_BNC + self.pos_embed_x
         # Joint layers: template and search tokens in one sequence
         x_BNC = self.forward_backbone(z_BMC, x_BNC, text_only_B, select=select)
@@ -337,7 +337,10 @@ class Candidates:
         """
         count = math.ceil(ratio * self.count)
         if self.seen_BK is None:
-            chosen = score_BK.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values
+            if torch.jit.is_tracing():  # graphs cannot sort; of equal scores they may keep another one
+                chosen = score_BK.topk(count, dim=1).indices.topk(count, dim=1, largest=False).values
+            else:
+                chosen = score_BK.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values
             order_BK = self.order_BK.gather(1, chosen)
             return replace(self, order_BK=order_BK, count=count), gather_tokens(x_BKC, chosen)
         score_BK = score_BK.masked_fill(~self.seen_BK, -1.0)  # below any attention
@@ -349,7 +352,7 @@ class Candidates:
 
     def scatter_back(self, x_BKC: Tensor) -> Tensor:
         """(B, K, C) -> the whole map (B, N, C); eliminated places are zero (released code)."""
-        if self.seen_BK is not None:
+        if self.seen_BK is not None and not all_traced(self.seen_BK):
             return x_BKC.masked_fill(~self.seen_BK[..., None], 0.0)
         return x_BKC if self.count == self.cells else scatter_tokens(x_BKC, self.order_BK, self.cells)
 

@@ -166,7 +166,7 @@ class SequenceDecoder(nn.Module):
         self, tokens_BT: Tensor, memory: list[KeysValues], cache: list[KeysValues] | None
     ) -> tuple[Tensor, list[KeysValues]]:
         """Logits of the tokens after these, which follow those of the cache; and the new cache."""
-        done, count = 0 if cache is None else cache[0][0].shape[2], tokens_BT.shape[1]
+        done, count = 0 if cache is None else int(cache[0][0].shape[2]), int(tokens_BT.shape[1])
         # Positions: past boxes first, then start token and box
         pos_TC = self.position_embeddings.weight
         if self.prev_position_embeddings is not None:

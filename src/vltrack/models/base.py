@@ -393,6 +393,8 @@ class TrackerBase(nn.Module, Generic[T]):
     """Prefixes of the names of parameters that inference never reads."""
     mask_padding = False
     """Whether ``locate`` and templates take a mask of the pixels outside the frame."""
+    reads_blank = False
+    """Whether a text-only start has a use for the tokens of ``no_template``, although they are masked."""
     tokenizer: BoxTokenizer | None = None
     """Of coordinate tokens, in trackers that predict them."""
     embed: InputEmbedding
@@ -496,8 +498,15 @@ class TrackerBase(nn.Module, Generic[T]):
         return self.embed.template(crop)
 
     def no_template(self, like_B3SS: Tensor) -> Template:
-        """Blank templates without a target, for text-only starts; their tokens must be masked."""
+        """Blank templates without a target, for text-only starts; their tokens must be masked.
+
+        A traced graph (``export.graphs``) has no cell of them, unless the tracker reads masked ones.
+        """
         b = len(like_B3SS)
+        if torch.jit.is_tracing() and not self.reads_blank:
+            none = like_B3SS.new_zeros(b, 0)
+            empty = like_B3SS.new_zeros(b, 0, self.width)
+            return Template(tokens_BMC=empty, inside_BM=none, keys_BKPF=none, pooled_BKF=none, fine_BKF=none)
         blank = like_B3SS.new_zeros(b, 3, self.template_size, self.template_size)
         empty = self.embed_template(BoxedCrop(image_B3SS=blank, box_B4=blank.new_zeros(b, 4)))
         return self.joint_template(empty, empty)

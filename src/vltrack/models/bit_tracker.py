@@ -229,7 +229,7 @@ class BITTracker(TrackerBase[TemplateMemory]):
         # Patches without positions: DETR adds those to the queries and keys of every layer
         search = self.embed.search(search_B3SS, template, text, is_text_only(flag_B))
         m, n = template.tokens_BMC.shape[1], search.tokens_BNC.shape[1]
-        pos_TC = self.pos_TC
+        pos_TC = self.pos_TC[-(m + n) :]
         # Key mask: no templates in text-only samples, no text in box-only ones
         vision_BT = nn.functional.pad(~is_text_only(flag_B)[:, None].expand(-1, m), (0, n), value=True)
         if padded_BSS is not None and template.padded_BM is not None:
@@ -363,7 +363,7 @@ class LevelAggregation(nn.Module):
             self.dca = PostNormCrossBlock(width, heads, hidden, small=True)
             self.level_embed = nn.Parameter(torch.randn(levels, width) * 0.02)
 
-    def forward(self, levels: list[Tensor], pos_TC: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, levels: list[Tensor], pos_TC: Tensor, bias: Tensor | None) -> Tensor:
         """Tokens (B, T, C) of each tap, lowest first -> (B, T, C). ``bias`` (B, 1, 1, T) hides keys."""
         if self.dca is None:
             levels = levels[-1:]
@@ -372,7 +372,8 @@ class LevelAggregation(nn.Module):
         if self.dca is None:
             return levels[-1]
         keys = torch.cat([u + mark for u, mark in zip(levels, self.level_embed, strict=True)], dim=1)
-        biases, places = torch.cat([bias] * len(levels), dim=-1), torch.cat([pos_TC] * len(levels), dim=-2)
+        biases = None if bias is None else torch.cat([bias] * len(levels), dim=-1)
+        places = torch.cat([pos_TC] * len(levels), dim=-2)
         out: Tensor = self.dca(levels[-1], keys, pos_TC, places, biases)
         return out
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.models.base import STRIDE, Batched, BoxedCrop, Template, Text, TrackerConfig
+from vltrack.nn.attention import all_traced
 from vltrack.nn.backbones import STEMS, Patches
 from vltrack.nn.boxes import box_coverage, box_mask
 
@@ -95,7 +96,7 @@ class InputEmbedding(nn.Module):
         x_BNC = patches.tokens_BNC + pos_1NC
         text_only_B11, similarity_BN = text_only_B[:, None, None], None
         # Template correlation, unless the target is given by text alone
-        if self.correlation is not None:
+        if self.correlation is not None and not all_traced(text_only_B):
             channels = self.correlation(patches.coarse_BNF, patches.fine_B4NF, template)
             x_BNC = x_BNC + torch.where(text_only_B11, torch.zeros_like(channels), channels)
         # Text correlation, only then; in training it always runs, for the loss of its similarity

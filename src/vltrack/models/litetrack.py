@@ -246,12 +246,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
         ``select=False`` keeps all tokens in this pass; in training the gates are there all the same.
         """
         config, (b, m) = self.config, template.inside_BM.shape
-        # Search patches with positions
-        embedded = self.embed.search(search_B3SS, template, text, is_text_only(flag_B), self.pos_embed_x)
-        # Token selection: redundant search tokens leave; in training they only stop being keys
-        gates = None
-        if self.selector is not None and (select or self.training):
-            gates = self.selector(embedded.tokens_BNC)
+        embedded, gates = self.embed_search(search_B3SS, template, text, flag_B, select=select)
         kept = KeptTokens.of(embedded.tokens_BNC, gates if select else None, training=self.training)
         # Key masks: no template in text-only samples, no text in box-only samples
         use_template_B1 = ~is_text_only(flag_B)[:, None]
@@ -270,8 +265,10 @@ class LiteTrack(TrackerBase[PromptMemory]):
         joint_valid = torch.cat([vision_valid, text_valid], dim=1)
         for i, block in enumerate(self.blocks[config.split_layers :], start=config.split_layers):
             joint = torch.cat([vision_TC + self.modal_embed[0], text_LC + self.modal_embed[1]], dim=1)
-            joint = block(joint, torch.cat([vision_bias, text_bias], dim=-1), joint_valid)
-            vision_TC, text_LC = joint.split([vision_TC.shape[1], text_LC.shape[1]], dim=1)
+            whole = vision_bias is None or text_bias is None  # in a traced graph
+            joint_bias = key_bias(joint_valid) if whole else torch.cat([vision_bias, text_bias], dim=-1)
+            joint = block(joint, joint_bias, joint_valid)
+            vision_TC, text_LC = joint[:, : vision_TC.shape[1]], joint[:, vision_TC.shape[1] :]
             contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
         class_BC = vision_TC[:, 0]
         return Features(
@@ -297,6 +294,20 @@ class LiteTrack(TrackerBase[PromptMemory]):
             cls_B1C = text.layers_BIC[:, layer - start, None]
         to_both = cosine(vision_TC[:, 1 + m :], torch.cat([vision_TC[:, :1], cls_B1C], dim=1))
         return [blend_modalities(flag_B, to_both[..., 0], to_both[..., -1]) * self.log_contrast.exp()]
+
+    def embed_search(
+        self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor, *, select: bool
+    ) -> tuple[Search, Selection | None]:
+        """Everything before the backbone: the search region's tokens, and which of them enter it.
+
+        Traced graphs are cut here: what follows has as many tokens as are kept (``export.graphs``).
+        """
+        # Search patches with positions
+        embedded = self.embed.search(search_B3SS, template, text, is_text_only(flag_B), self.pos_embed_x)
+        # Token selection: redundant search tokens leave; in training they only stop being keys
+        if self.selector is None or not (select or self.training):
+            return embedded, None
+        return embedded, self.selector(embedded.tokens_BNC)
 
     def build_prompts(self, features: Features, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
         """Prompts (B, 3, C) from a frame whose box is known; of a text-only sample from the sentence."""
@@ -457,19 +468,21 @@ class TokenSelector(nn.Module):
         n = redundancy_BN.shape[1]
         side = int(n**0.5)
         # The center token comes first: -2 is below any cosine
-        priority_BN = redundancy_BN.clone()
-        priority_BN[:, (side // 2) * side + side // 2] = -2.0
+        own_N = torch.arange(n, device=redundancy_BN.device)
+        priority_BN = redundancy_BN.masked_fill(own_N == (side // 2) * side + side // 2, -2.0)
         # Counts rounded up to multiples of the bucket; the least redundant tokens are kept
         counts_B = wanted_BN.sum(dim=1).clamp_min(1)
         counts_B = ((counts_B + self.bucket - 1) // self.bucket * self.bucket).clamp_max(n)
-        ranked_BN = priority_BN.argsort(dim=1, stable=True)
-        ranks_BN = torch.empty_like(ranked_BN)
-        ranks_BN.scatter_(1, ranked_BN, torch.arange(n, device=ranked_BN.device).expand_as(ranked_BN))
+        # Rank of a token: how many come before it, of equal ones those with a smaller number
+        other_BN1, own_B1N = priority_BN[..., None], priority_BN[:, None]
+        first_BNN = (other_BN1 < own_B1N) | ((other_BN1 == own_B1N) & (own_N[:, None] < own_N))
+        ranks_BN = first_BNN.sum(dim=1)
         keep_BN = ranks_BN < counts_B[:, None]
-        order_BR = ranked_BN[:, : int(counts_B.max())].sort(dim=1).values
+        order_BR = torch.empty(len(keep_BN), 0, dtype=torch.long)  # a graph has no shape that depends on data
+        if not torch.jit.is_tracing():
+            order_BR = ranks_BN.argsort(dim=1)[:, : int(counts_B.max())].sort(dim=1).values
         # Of each dropped token, the most similar kept one
         reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
-        own_N = torch.arange(n, device=keep_BN.device)
         source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
         return Selection(keep_BN=keep_BN, order_BR=order_BR, source_BN=source_BN, gate_BN=gate_BN)
 
@@ -504,10 +517,10 @@ class KeptTokens:
         dropped = selection is not None and not training
         return cls(tokens_BRC=tokens, valid_BR=valid, before_BNC=x_BNC, selection=selection, dropped=dropped)
 
-    def bias(self, valid_BT: Tensor) -> Tensor:
+    def bias(self, valid_BT: Tensor) -> Tensor | None:
         """Key bias (B, 1, 1, T) of tokens that end with these; in training the threshold gets a gradient."""
         bias = key_bias(valid_BT)
-        if self.selection is None or self.dropped:
+        if self.selection is None or self.dropped or bias is None:
             return bias
         # Straight-through: the value is 0, the gradient reaches the threshold through kept keys.
         gate_BN = self.selection.gate_BN
@@ -560,7 +573,7 @@ class ModalityHead(nn.Module):
         """Maps of the search region; text-only samples take the size from their own tower (published)."""
         center_BSS, prompt_BN2, boxes_BSS4 = self(features, prompts_B3C, flag_B)
         # The released code has no third class where it grounds a sentence.
-        two_classes_B = is_text_only(flag_B) & (not self.allow_none)
+        two_classes_B = torch.zeros_like(flag_B, dtype=torch.bool) if self.allow_none else is_text_only(flag_B)
         return PromptPrediction(
             center_BSS=center_BSS.sigmoid(),
             presence_BSS=presence(prompt_BN2, two_classes_B).view_as(center_BSS),

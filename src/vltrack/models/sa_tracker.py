@@ -218,8 +218,8 @@ class AttentionMasks:
         inside_BM: share of each template cell that is the target; 0 in text-only samples.
         text_valid_BL: word pieces that count; none of a box-only sample.
         vision_bias: (B, 1, 1, M + N) hides the template of text-only samples.
-        text_bias: (B, 1, 1, L) hides padding, and the whole sentence of a box-only sample.
-        open_text_bias: the same, but open where a sample has no text, as softmax needs a key: its result is
+        target_bias: (B, 1, 1, M + L) hides that, padding, and the whole sentence of a box-only sample.
+        open_text_bias: (B, 1, 1, L) hides word pieces likewise, but is open where a sample has no text, as softmax needs a key: its result is
             masked by ``has_text_B``.
     """
 
@@ -227,9 +227,9 @@ class AttentionMasks:
     has_box_B: Tensor
     inside_BM: Tensor
     text_valid_BL: Tensor
-    vision_bias: Tensor
-    text_bias: Tensor
-    open_text_bias: Tensor
+    vision_bias: Tensor | None
+    target_bias: Tensor | None
+    open_text_bias: Tensor | None
 
     @classmethod
     def of(cls, template: Template, text: Text, flag_B: Tensor, cells: int) -> AttentionMasks:
@@ -243,7 +243,7 @@ class AttentionMasks:
             inside_BM=torch.where(template_valid_BM, template.inside_BM, 0.0),
             text_valid_BL=text_valid_BL,
             vision_bias=key_bias(nn.functional.pad(template_valid_BM, (0, cells), value=True)),
-            text_bias=key_bias(text_valid_BL),
+            target_bias=key_bias(torch.cat([template_valid_BM, text_valid_BL], dim=1)),
             open_text_bias=key_bias(text_valid_BL | ~has_text_B[:, None]),
         )
 
@@ -272,8 +272,7 @@ class TargetEnhance(nn.Module):
         z_BMC = vision[:, :m]
         # Two queries gather from template and text
         q_B2C = target_queries(z_BMC, text_BLC, masks)
-        both_bias = torch.cat([masks.vision_bias[..., :m], masks.text_bias], dim=-1)
-        q_B2C = self.gather(q_B2C, torch.cat([z_BMC, text_BLC], dim=1), both_bias)
+        q_B2C = self.gather(q_B2C, torch.cat([z_BMC, text_BLC], dim=1), masks.target_bias)
         known_B2 = torch.stack([masks.has_box_B, masks.has_text_B], dim=1)
         q_B2C = torch.where(known_B2[..., None], self.norm_q(q_B2C), 0.0)
         # Similarity of each search cell to both; the better one weighs what is added

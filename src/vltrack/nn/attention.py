@@ -12,20 +12,37 @@ import torch
 from torch import Tensor, nn
 
 
-def key_bias(valid_BN: Tensor) -> Tensor:
-    """(B, N) bool -> (B, 1, 1, N) float32 additive bias: 0 for valid keys, -inf for masked ones."""
+def key_bias(valid_BN: Tensor) -> Tensor | None:
+    """(B, N) bool -> (B, 1, 1, N) float32 additive bias: 0 for valid keys, -inf for masked ones.
+
+    None while a graph is traced (``export.graphs``) in which every key is valid.
+    """
+    if all_traced(valid_BN):
+        return None
     bias = torch.zeros(valid_BN.shape, device=valid_BN.device)
     return bias.masked_fill(~valid_BN, float("-inf"))[:, None, None, :]
 
 
+def all_traced(mask: Tensor) -> bool:
+    """Return whether a graph is being traced (``export.graphs``) in which this mask is True everywhere.
+
+    Masks of a graph are constants: flags and the lengths of sentences, which have no padding at inference.
+    """
+    return torch.jit.is_tracing() and bool(mask.all())
+
+
 def gather_tokens(x_BNC: Tensor, order_BK: Tensor) -> Tensor:
     """(B, N, C), (B, K) -> (B, K, C)."""
+    if torch.jit.is_tracing():  # whole rows of the one sample
+        return x_BNC.index_select(1, order_BK[0])
     return x_BNC.gather(1, order_BK[..., None].expand(-1, -1, x_BNC.shape[-1]))
 
 
 def scatter_tokens(kept_BKC: Tensor, order_BK: Tensor, tokens: int) -> Tensor:
     """(B, K, C), (B, K) -> (B, ``tokens``, C) with zeros in the other places."""
     full_BNC = kept_BKC.new_zeros(kept_BKC.shape[0], tokens, kept_BKC.shape[2])
+    if torch.jit.is_tracing():  # whole rows of the one sample
+        return full_BNC[0].index_put((order_BK[0],), kept_BKC[0])[None]
     return full_BNC.scatter(1, order_BK[..., None].expand_as(kept_BKC), kept_BKC)
 
 
@@ -34,8 +51,8 @@ def attend(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, bias: Tensor | None) 
     if q_BHND.device.type != "cpu":
         mask = None if bias is None else bias.to(q_BHND.dtype)
         return nn.functional.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD, attn_mask=mask)
-    odd = k_BHMD.shape[2] % 8
-    if odd and bias is not None and q_BHND.dtype == torch.bfloat16:  # matrices of uneven rows are slow
+    odd = k_BHMD.shape[2] % 8 if bias is not None and q_BHND.dtype == torch.bfloat16 else 0
+    if odd and bias is not None:  # matrices of uneven rows are slow
         k_BHMD, v_BHMD = (nn.functional.pad(each, (0, 0, 0, 8 - odd)) for each in (k_BHMD, v_BHMD))
         bias = nn.functional.pad(bias, (0, 8 - odd), value=float("-inf"))
     logits = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHMD.transpose(-2, -1)
@@ -80,7 +97,7 @@ class ChannelGate(nn.Module):
 
     def forward(self, out_BNC: Tensor, valid_BN: Tensor | None) -> Tensor:
         """Scale the channels of (B, N, C) by a gate of their mean over valid tokens."""
-        if valid_BN is None:
+        if valid_BN is None or all_traced(valid_BN):
             pooled_BC = out_BNC.mean(dim=1)
         else:
             weight_BN1 = valid_BN.to(out_BNC.dtype)[..., None]

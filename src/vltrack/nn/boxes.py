@@ -28,7 +28,7 @@ def box_mask(box_B4: Tensor, side: int, share: float = 1.0) -> Tensor:
     # A center exactly on the right or lower edge belongs to the last cell, not to one beyond it.
     cell_B2 = (box_B4[:, :2] * side).long().clamp(0, side - 1)
     has_area = (box_B4[:, 2:] > 0).all(dim=1, keepdim=True)
-    middle = torch.zeros_like(inside_BN).scatter(1, (cell_B2[:, 1] * side + cell_B2[:, 0])[:, None], True)
+    middle = torch.arange(side**2, device=box_B4.device) == (cell_B2[:, 1] * side + cell_B2[:, 0])[:, None]
     return (inside_BN | middle) & has_area
 
 
