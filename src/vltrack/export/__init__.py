@@ -1,0 +1,1 @@
+"""Static graphs of the networks for other runtimes."""
