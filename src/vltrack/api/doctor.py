@@ -1,22 +1,27 @@
-"""Checks of the installation, and the list of models."""
+"""Checks of the installation, the list of models, and what they cost on this machine."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.resources import files
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from vltrack import __version__
 from vltrack.api.inputs import demo_clip
 from vltrack.checkpoints.cards import DEFAULT_MODEL, known_name, model_names
-from vltrack.core.errors import ModelNotFound, VltrackError
+from vltrack.core.errors import ModelNotFound, ResourceError, VltrackError
 from vltrack.core.files import printable, sha256_of
 
 PACKAGES = (
@@ -208,3 +213,70 @@ def list_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
         for card, size, name in sizes
         if not names or name in names or card.name in names
     ]
+
+
+def measure_models(names: Sequence[str] = (), seconds: float = 2.0) -> Iterator[dict[str, Any]]:
+    """Yield what each model with weights costs on this machine: one thread, frames of the packaged clip, a box.
+
+    Each is loaded by a process of its own, twice: the first time makes what is cached. Rows have ``name``, ``runtime``
+    (backend and number type), ``milliseconds`` (of a frame, median), ``frames_per_second``, ``peak_mb`` (memory of
+    the process) and ``load_seconds``.
+
+    Args:
+        names: as for ``list_models``.
+        seconds: how long each may track.
+
+    Raises:
+        ModelNotFound: an unknown name, or no weights for any of them.
+        ResourceError: a process was killed, as when memory runs out. And what ``Tracker.load`` raises.
+    """
+    rows = list_models(names)
+    found = [row for row in rows if row["weights"] is not None]
+    if not found:
+        hint = f"Import or train some: vltrack import-weights FILE --as {rows[0]['name']}."
+        raise ModelNotFound(f"There are no weights of {printable(names[0])}.", hint=hint)
+    for row in found:
+        for last in (False, True):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+                try:
+                    measured = fresh.submit(_measured, row["weights"], seconds if last else 0.0).result()
+                except BrokenProcessPool:
+                    why = f"The process that measures {row['name']} was killed."
+                    raise ResourceError(why, hint="Close other programs: memory may have run out.") from None
+        yield {"name": row["name"], **measured}
+
+
+def _measured(weights: str, seconds: float) -> dict[str, Any]:
+    """What a model costs in this process, which does nothing else."""
+    from vltrack.tracking.tracker import Tracker
+    from vltrack.video.source import open_source
+
+    begin = time.perf_counter()
+    tracker = Tracker.load(weights, device="cpu", threads=1)
+    loaded = time.perf_counter() - begin
+    clip, target = demo_clip()
+    with open_source(clip, end=12) as frames:
+        images = [frame.image for frame in frames if frame.image is not None]
+    tracker.init(images[0], box=target.box)
+    spent: list[float] = []
+    for image in cycle(images[1:] + images[-2::-1]):  # to and fro: the target never jumps
+        began = time.perf_counter()
+        tracker.update(image)
+        spent.append(1000 * (time.perf_counter() - began))
+        if sum(spent) >= 1000 * seconds and len(spent) > 2:
+            break
+    middle = statistics.median(spent[1:])
+    return {
+        "runtime": tracker.engine.network.runtime, "milliseconds": round(middle, 2),
+        "frames_per_second": round(1000 / middle, 1), "peak_mb": round(_peak_mb()), "load_seconds": round(loaded, 2),
+    }  # fmt: skip
+
+
+def _peak_mb() -> float:
+    """Largest memory of this process; on Linux not by getrusage, which begins with the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

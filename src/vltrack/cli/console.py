@@ -61,7 +61,7 @@ def emit_lines(lines: Iterable[str]) -> None:
     """Print lines of a table on standard output."""
     for line in lines:
         sys.stdout.write(printable(line) + "\n")
-    sys.stdout.flush()
+        sys.stdout.flush()
 
 
 def finish(run: Callable[[], T], show: Callable[[T], None]) -> None:

@@ -163,13 +163,24 @@ def models(
     names: Annotated[
         list[str] | None, Argument(metavar="[NAME]...", help="Only these trackers or sizes of trackers.")
     ] = None,
+    measure: Annotated[
+        bool, Option("--measure", help="Measure those with weights on this machine: a frame, memory, loading.")
+    ] = False,
     json: opt.AsJson = False,
     debug: opt.Debug = False,
 ) -> None:
     """List the trackers: paper, modes, weights at hand, how large, what each claims and what is ours."""
-    from vltrack.api.doctor import list_models
-    from vltrack.cli.tables import LEGEND, model_lines
+    from vltrack.api.doctor import list_models, measure_models
+    from vltrack.cli.tables import LEGEND, measured_lines, model_lines
 
+    if measure:
+        costs = measure_models(names or ())
+        if json:
+            for row in costs:
+                emit(row)
+        else:
+            emit_lines(measured_lines(costs))
+        return
     rows = list_models(names or ())
     if json:
         for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vltrack.core.files import counted, printable
@@ -362,6 +362,16 @@ def model_lines(rows: Sequence[Summary]) -> Iterator[str]:
     if len(cells) > 1:
         yield ""
         yield from aligned(cells, names=6)
+
+
+def measured_lines(rows: Iterable[Summary]) -> Iterator[str]:
+    """Yield a head, and a line for each model as it is measured."""
+    yield f"{'name':<24}  {'runtime':<14}  ms a frame  frames/s  memory MB  load s"
+    for row in rows:
+        yield (
+            f"{row['name']:<24}  {row['runtime']:<14}  {row['milliseconds']:>10.1f}  {row['frames_per_second']:>8.1f}"
+            f"  {row['peak_mb']:>9.0f}  {row['load_seconds']:>6.2f}"
+        )
 
 
 def _model_cell(key: str, value: Any) -> str:
