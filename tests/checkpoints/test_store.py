@@ -56,7 +56,7 @@ def test_the_card_tells_what_the_file_is(tmp_path, model: LiteTrack) -> None:
     assert card["sha256"] == sha256_of(path)
     assert card["parameters"] == sum(p.numel() for p in model.parameters())
     assert card["config"]["width"] == 8
-    assert store.read_card(path) == card
+    assert cards.read_card(path) == card
 
 
 def test_the_same_weights_are_the_same_bytes(tmp_path, model: LiteTrack) -> None:
@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, model: LiteTrack, monke
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with monkeypatch.context() as patch, pytest.raises(ResourceError, match="disk is full"):
         if failing == "write":
-            patch.setattr(store, "_bytes_of", _disk_full)
+            patch.setattr(store, "bytes_of", _disk_full)
         elif failing == "card":
             patch.setattr(Path, "write_text", _disk_full)
         else:
@@ -119,7 +119,7 @@ from pathlib import Path
 from vltrack.checkpoints import store
 path = Path(sys.argv[1])
 model, card = store.load(path)
-store._bytes_of = lambda tensor: os.kill(os.getpid(), signal.SIGKILL)
+store.bytes_of = lambda tensor: os.kill(os.getpid(), signal.SIGKILL)
 store.save(path, model, tracker="litetrack", size="base", card={})
 """
 

@@ -278,14 +278,14 @@ def test_another_format_is_refused(path: Path, number: int) -> None:
 @pytest.mark.fault("C11")
 def test_a_file_that_changes_while_it_is_read(path: Path, monkeypatch) -> None:
     """What was checked is what is used: the file is read once."""
-    real = store.read_card
+    real = cards.read_card
 
-    def overwritten(card_path: Path, data: bytes) -> dict[str, Any]:
+    def overwritten(card_path: Path, sha256: str) -> dict[str, Any]:
         path.write_bytes(b"something else")
-        return real(card_path, data)
+        return real(card_path, sha256)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "read_card", overwritten)
+        patch.setattr(cards, "read_card", overwritten)
         model, _ = store.load(path)
     assert float(model.state_dict()["cls_token"].abs().sum()) > 0
     with pytest.raises(CheckpointCorrupt, match="sha256"):

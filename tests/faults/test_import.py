@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import os
 import pickle
 import resource
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from vltrack.checkpoints import importing, store
 from vltrack.checkpoints.cards import find_weights
 from vltrack.checkpoints.importing import import_weights
 from vltrack.checkpoints.sources import SOURCES
+from vltrack.checkpoints.torch_files import Given
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,
@@ -278,22 +281,25 @@ def test_number_types_are_cast_and_recorded(tmp_path: Path, out: Path, tensors, 
 
 
 @pytest.mark.fault("C11")
-@pytest.mark.parametrize("what", ["changes", "vanishes"])
+@pytest.mark.parametrize("what", ["changes", "shrinks", "vanishes"])
 def test_a_file_that_does_not_stay_the_same_while_it_is_read(
     tmp_path: Path, out: Path, tensors, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     path = change_and_save(tmp_path / "m.safetensors", tensors, lambda given: None)
-    real = importing.read_tensors
+    real = importing.open_tensors
 
-    def read(file: Path, **how: Any) -> dict[str, Tensor]:
-        found = real(file, **how)
-        if what == "changes":
-            file.write_bytes(file.read_bytes() + b" ")
-        else:
-            file.unlink()
-        return found
+    @contextmanager
+    def read(file: Path, **how: Any) -> Iterator[dict[str, Given]]:
+        with real(file, **how) as found:
+            if what == "changes":
+                file.write_bytes(file.read_bytes() + b" ")
+            elif what == "shrinks":
+                os.truncate(file, file.stat().st_size // 2)
+            else:
+                file.unlink()
+            yield found
 
-    monkeypatch.setattr(importing, "read_tensors", read)
+    monkeypatch.setattr(importing, "open_tensors", read)
     with pytest.raises(CheckpointCorrupt, match=r"m\.safetensors"):
         import_weights([path], NAME, out)
     assert nothing_written(out)

@@ -6,12 +6,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from vltrack.core.errors import (
     CheckpointCorrupt,
@@ -20,9 +19,13 @@ from vltrack.core.errors import (
     CheckpointUnsafe,
     CheckpointVersion,
     ModelNotFound,
+    TokenizerMismatch,
 )
 from vltrack.core.files import open_limited, printable, read_limited, sha256_bytes, sha256_of
 from vltrack.models import MODELS, hint_for
+
+if TYPE_CHECKING:
+    from vltrack.core.archives import Safetensors
 
 DEFAULT_MODEL = "litetrack-tiny"
 FORMAT = 1
@@ -118,7 +121,7 @@ def find_file(name_or_path: str | os.PathLike[str]) -> Path:
     return packaged
 
 
-def read_card(path: Path, data: bytes | None = None) -> dict[str, Any]:
+def read_card(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Return the card of a .safetensors file after checking the file's sha256.
 
     It is the JSON next to the file; where that is missing or of another file, as after a kill between two renames,
@@ -126,29 +129,30 @@ def read_card(path: Path, data: bytes | None = None) -> dict[str, Any]:
 
     Args:
         path: the file.
-        data: its bytes, where they are in memory.
+        sha256: of the bytes, where they were read before.
 
     Raises:
         CheckpointCorrupt: no card, or not the card of this file.
         CheckpointVersion: a newer vltrack wrote it.
     """
     try:
-        actual = sha256_of(path) if data is None else sha256_bytes(data)
+        actual = sha256_of(path) if sha256 is None else sha256
         card = _card_beside(path)
         if card is None or card["sha256"] != actual:
-            with open_limited(path, MAX_BYTES) if data is None else BytesIO(data) as file:
-                inside = _card_inside(file)
+            with open_limited(path, MAX_BYTES) as file:
+                inside = _card_inside(file, actual)
             card = inside | {"sha256": actual} if inside else card
     except OSError as error:
         raise CheckpointCorrupt(f"Cannot read {path} or its card: {error.strerror}.") from None
     if card is None or actual != card["sha256"]:
         refuse_other_files(path)
     if card is None:
-        from vltrack.core.archives import Refused, read_safetensors  # numpy
+        from vltrack.core.archives import Refused, open_safetensors  # numpy
 
         said, hint = f"{path} has no card ({path.stem}.json) next to it", "Copy both files together."
         try:
-            read_safetensors(path, MAX_BYTES)
+            with open_safetensors(path, MAX_BYTES):
+                pass
         except Refused as error:
             said, hint = f"{said}, and it {error}", "Fetch it again."
         raise CheckpointCorrupt(f"{said}.", hint=hint)
@@ -195,14 +199,18 @@ def _parsed(text: str | bytes) -> dict[str, Any] | None:
     return card if fits else None
 
 
-def _card_inside(file: IO[bytes]) -> dict[str, Any] | None:
-    """The copy of the card, if the file has one and is as it was written."""
+def _card_inside(file: IO[bytes], actual: str) -> dict[str, Any] | None:
+    """The copy of the card, if the file has one, is as it was written, and has the sha256 ``actual``."""
     start, seal = file.read(8 + len(HEADER)), file.read(64)
     more = int.from_bytes(start[:8], "little") - len(HEADER) - 64
     if start[8:] != HEADER or not 0 <= more <= 32 * _CARD_BYTES:
         return None
     rest = file.read(more)
-    if sealed([start, b"0" * 64, rest], iter(lambda: file.read(1 << 20), b"")) != seal:
+    whole, blank = hashlib.sha256(start + seal + rest), hashlib.sha256(start + b"0" * 64 + rest)
+    while piece := file.read(1 << 20):
+        whole.update(piece)
+        blank.update(piece)
+    if blank.hexdigest().encode() != seal or whole.hexdigest() != actual:
         return None
     try:
         return _parsed(json.loads(HEADER + seal + rest)["__metadata__"]["card"])
@@ -237,25 +245,113 @@ def check_complete(path: Path, card: dict[str, Any]) -> None:
         )
 
 
+def identify(
+    path: Path, *, of: str = "", start: bool = False, take: Callable[[Safetensors], None] | None = None
+) -> dict[str, Any]:
+    """Return the card of a file of weights after checking both, without torch: the file is read once.
+
+    What needs the network is checked by ``store.load``: the values of ``config``, and that the tensors are
+    finite and those of the network.
+
+    Args:
+        path: the .safetensors file.
+        of: what the weights must be of, such as ``grounder``; by default a tracker of the registry.
+        start: accept weights that are only a start for training, too.
+        take: reads the tensors, all of them in their order and hashed, from the open file.
+
+    Raises:
+        CheckpointCorrupt: no file of safetensors, cut off, or another one than its card says; see ``read_card``.
+        CheckpointUnsafe: a pickle or an archive. CheckpointVersion: a newer vltrack wrote it.
+        CheckpointIncomplete: only a start for training.
+        CheckpointMismatch: of an unknown tracker or size, or packaged under another's name.
+    """
+    from vltrack.core.archives import Refused, open_safetensors  # numpy
+
+    try:
+        with open_safetensors(path, MAX_BYTES) as file:
+            if take is not None:
+                take(file)
+            actual = file.sha256()
+    except Refused as error:
+        read_card(path)  # its checksum says more
+        raise (CheckpointUnsafe if error.unsafe else CheckpointCorrupt)(f"{path} {error}.") from None
+    except OSError as error:
+        raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
+    card = read_card(path, actual)
+    if not start:
+        check_complete(path, card)
+    tracker, size = card["tracker"], card["size"]
+    if tracker != of if of else tracker not in MODELS:
+        raise CheckpointMismatch(
+            f"{path} holds weights of {tracker!r}, not of {f'the {of}' if of else 'a known tracker'}."
+        )
+    if not of and path.parent == PACKAGED and path.stem != f"{tracker}-{size}":
+        raise CheckpointMismatch(f"{path} holds weights of {tracker}-{size}.")
+    if not of and size not in MODELS[tracker].sizes:
+        known = ", ".join(MODELS[tracker].sizes)
+        raise CheckpointMismatch(f"{path}: {tracker} has no size {size!r}, only {known}.")
+    return card
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a .safetensors file's tensors by name, from its header alone.
+
+    Raises:
+        CheckpointCorrupt: it cannot be read, or is another kind of file.
+    """
+    from vltrack.core.archives import Refused, open_safetensors  # numpy
+
+    try:
+        with open_safetensors(path, MAX_BYTES) as file:
+            return {name: entry.shape for name, entry in file.entries.items()}
+    except Refused as error:
+        raise CheckpointCorrupt(f"{path} {error}.") from None
+    except OSError as error:
+        raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def check_vocabulary(
+    card: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    sha256: str,
+    pieces: int,
+    table: str = "embeddings.word_embeddings.weight",
+) -> None:
+    """Check that a tokenizer's vocabulary is the one of the weights.
+
+    Args:
+        card: of the weights.
+        shapes: of their tensors by name, as of ``shapes_of``.
+        sha256, pieces: of the vocabulary, and its number of word pieces.
+        table: suffix of the names of parameters with one row per word piece.
+
+    Raises:
+        TokenizerMismatch: another file, or more pieces than the word table has rows.
+    """
+    trained_with = card.get("vocabulary_sha256")
+    if trained_with is not None and trained_with != sha256:
+        raise TokenizerMismatch(
+            f"The weights were trained with the vocabulary {str(trained_with)[:12]}..., not with {sha256[:12]}...",
+            hint="Use the vocabulary that came with the weights.",
+        )
+    for name, shape in shapes.items():
+        if name.endswith(table) and shape[0] != pieces:
+            raise TokenizerMismatch(f"The vocabulary has {pieces} pieces, {name} has {shape[0]} rows.")
+
+
 def find_weights(name_or_path: str | Path) -> Weights:
     """Find and check the weights of a model's name or path; ``store.load`` checks the rest when it loads.
 
     Raises:
-        ModelNotFound, CheckpointUnsafe: see ``find_file``. CheckpointVersion: see ``read_card``.
-        CheckpointCorrupt: the card is missing or belongs to another file.
-        CheckpointIncomplete: they are only a start for training.
-        CheckpointMismatch: this vltrack does not have their tracker or size.
+        ModelNotFound, CheckpointUnsafe: see ``find_file``. The others: see ``identify``.
     """
     path = find_file(name_or_path)
-    card = read_card(path)
-    check_complete(path, card)
-    known = MODELS.get(card["tracker"])
-    if known is None or card["size"] not in known.sizes:
-        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']}-{card['size']}, unknown here.")
+    card = identify(path)
     return Weights(
         path=path,
         name=path.stem,
-        tracker=known.name,
+        tracker=card["tracker"],
         size=card["size"],
         sha256=card["sha256"],
         config_sha256=sha256_bytes(json.dumps({key: card.get(key) for key in _BINDING}).encode()),

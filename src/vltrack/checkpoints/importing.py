@@ -1,7 +1,8 @@
 """Import of published weights: read files, detect their kind, map their names onto a network of ours, write it.
 
 Every tensor of a file is loaded, or known to have no place in our network, or left out by the user; every
-parameter of ours comes from a file, or the card lists it as fresh.
+parameter of ours comes from a file, or the card lists it as fresh. Tensors are read one by one: in memory are our
+network and one of them, besides those of .npz files and storages that several tensors view.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from vltrack.checkpoints import store
 from vltrack.checkpoints.cards import refuse_other_files
 from vltrack.checkpoints.key_maps import KeyMap, apply_key_map, match_names
 from vltrack.checkpoints.sources import SOURCES, bare, partial_map
-from vltrack.checkpoints.torch_files import read_tensors
+from vltrack.checkpoints.torch_files import Given, like, open_tensors
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointMismatch,
@@ -143,7 +144,7 @@ def import_weights(
     Raises:
         UsageError: an unknown kind, too few kinds, a prefix in ``partial`` that no name has.
         ModelNotFound: no network or no file of that name.
-        CheckpointUnsafe, CheckpointCorrupt: see ``read_tensors``; or a file changed while it was read.
+        CheckpointUnsafe, CheckpointCorrupt: see ``open_tensors``; or a file changed while it was read.
         CheckpointMismatch: a file that does not fit, or fits in two ways; two files with the same parameters.
         TokenizerMismatch: a word table with another number of rows.
         CheckpointNonFinite: NaN or infinity.
@@ -197,8 +198,26 @@ def _check_request(files: Sequence[Path], name: str, kinds: Sequence[str], parti
 
 
 def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
-    """Load one file into the network."""
-    tensors, sha256, size = _read(file)
+    """Load one file, which must not change while it is read, into the network."""
+    try:
+        before = file.stat()
+        sha256 = sha256_of(file) if file.is_file() else ""
+        try:
+            with open_tensors(file, wanted=lambda name: not _TRAINING.fullmatch(name)) as tensors:
+                part = _load_tensors(work, file, kind, tensors)
+        except CheckpointCorrupt:
+            refuse_other_files(file)
+            raise
+        after = file.stat()
+    except OSError as error:
+        raise CheckpointCorrupt(f"Cannot read {file}: {error.strerror}.") from None
+    if any(getattr(before, of) != getattr(after, of) for of in ("st_size", "st_mtime_ns", "st_ino")):
+        raise CheckpointCorrupt(f"{file} changed while it was read.", hint="Wait until it is complete.")
+    return replace(part, sha256=sha256, bytes=before.st_size)
+
+
+def _load_tensors(work: _Import, file: Path, kind: str | None, tensors: Mapping[str, Given]) -> ImportedFile:
+    """Load the tensors of a file into the network."""
     left_out = {n: t for n, t in tensors.items() if _TRAINING.fullmatch(n) or n.startswith(work.wrappers)}
     given = _unwrapped({name: tensor for name, tensor in tensors.items() if name not in left_out}, file)
     kind, keymap, prepared = _choose(work, file, given, kind)
@@ -228,19 +247,19 @@ def _load_file(work: _Import, file: Path, kind: str | None) -> ImportedFile:
             work.met.add(prefix)
     return ImportedFile(
         file=file.name,
-        sha256=sha256,
-        bytes=size,
+        sha256="",
+        bytes=0,
         kind=kind,
         title=keymap.title,
         license=source.license,
         loaded=report.loaded,
         ignored=(*report.ignored, *left_out),
-        number_types=dict(Counter(str(t.dtype).removeprefix("torch.") for t in given.values())),
+        number_types=dict(Counter(str(like(t).dtype).removeprefix("torch.") for t in given.values())),
         prepared=source.prepared,
     )
 
 
-def _unwrapped(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+def _unwrapped(tensors: Mapping[str, Given], file: Path) -> dict[str, Given]:
     """Strip wrapper prefixes from names. CheckpointMismatch: two of one name, as of two networks."""
     first: dict[str, str] = {}
     for name in tensors:
@@ -255,30 +274,12 @@ def _unwrapped(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     return {own: tensors[name] for own, name in first.items()}
 
 
-def _read(file: Path) -> tuple[dict[str, Tensor], str, int]:
-    """Return tensors, sha256 and size of a file, which must not change while it is read."""
-    try:
-        before = file.stat()
-        sha256 = sha256_of(file) if file.is_file() else ""
-        try:
-            tensors = read_tensors(file, wanted=lambda name: not _TRAINING.fullmatch(name))
-        except CheckpointCorrupt:
-            refuse_other_files(file)
-            raise
-        after = file.stat()
-    except OSError as error:
-        raise CheckpointCorrupt(f"Cannot read {file}: {error.strerror}.") from None
-    if any(getattr(before, of) != getattr(after, of) for of in ("st_size", "st_mtime_ns", "st_ino")):
-        raise CheckpointCorrupt(f"{file} changed while it was read.", hint="Wait until it is complete.")
-    return tensors, sha256, before.st_size
-
-
 def _choose(
-    work: _Import, file: Path, given: Mapping[str, Tensor], kind: str | None
-) -> tuple[str, KeyMap, Mapping[str, Tensor]]:
+    work: _Import, file: Path, given: Mapping[str, Given], kind: str | None
+) -> tuple[str, KeyMap, Mapping[str, Given]]:
     """Return kind, key map and prepared tensors: of the requested kind, or the only one that fits."""
     own = tuple(work.model.state_dict())
-    candidates: dict[str, tuple[bool, int, KeyMap, Mapping[str, Tensor] | None]] = {}
+    candidates: dict[str, tuple[bool, int, KeyMap, Mapping[str, Given] | None]] = {}
     for key, source in SOURCES.items():
         if work.name in source.maps and (kind == key or (kind is None and not source.ambiguous)):
             keymap = partial_map(source.maps[work.name], own, work.partial)
@@ -299,7 +300,7 @@ def _choose(
     return nearest, keymap, SOURCES[nearest].ready(given) if prepared is None else prepared
 
 
-def _refuse_other_networks(name: str, file: Path, given: Mapping[str, Tensor]) -> None:
+def _refuse_other_networks(name: str, file: Path, given: Mapping[str, Given]) -> None:
     """Raise ``CheckpointMismatch`` if the names are those of weights that fit other networks of ours, or none."""
     for source in SOURCES.values():
         if any(re.search(source.mark, known) for known in given):
@@ -316,9 +317,9 @@ def _refuse_other_networks(name: str, file: Path, given: Mapping[str, Tensor]) -
     )
 
 
-def _check_word_table(keymap: KeyMap, own: Mapping[str, Tensor], given: Mapping[str, Tensor], file: Path) -> None:
+def _check_word_table(keymap: KeyMap, own: Mapping[str, Tensor], given: Mapping[str, Given], file: Path) -> None:
     """Raise ``TokenizerMismatch`` for a word table of another length: it belongs to another vocabulary."""
-    current = {keymap.current(name): tensor for name, tensor in given.items()}
+    current = {keymap.current(name): like(tensor) for name, tensor in given.items()}
     for name, table in own.items():
         there = current.get(keymap.published(name) or "") if name.endswith(_WORD_TABLES) else None
         if there is not None and there.ndim == 2 and len(there) != len(table):

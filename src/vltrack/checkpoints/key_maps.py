@@ -10,12 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vltrack.checkpoints.store import describe_faults, tensor_faults
+from vltrack.checkpoints.store import describe_faults, is_finite, tensor_faults
+from vltrack.checkpoints.torch_files import Given, lazily, like, value
 from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite
 
 
@@ -118,7 +120,7 @@ class Report:
     ignored: tuple[str, ...]
 
 
-def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMap) -> Report:
+def apply_key_map(model: nn.Module, tensors: Mapping[str, Given], keymap: KeyMap) -> Report:
     """Copy published tensors into ``model``; nothing is copied unless all of them fit.
 
     Raises:
@@ -132,15 +134,16 @@ def apply_key_map(model: nn.Module, tensors: Mapping[str, Tensor], keymap: KeyMa
     spellings = Counter(map(keymap.current, tensors))
     twice = [name for name, count in spellings.items() if count > 1]
     fitting = {name: given[source] for name, source in match.wanted.items() if source in given}
-    faults = {"given twice": twice, **match.faults, **tensor_faults(own, fitting)}
+    shapes = {name: like(tensor) for name, tensor in fitting.items()}
+    faults = {"given twice": twice, **match.faults, **tensor_faults(own, shapes)}
     if any(faults.values()):
         raise CheckpointMismatch(f"The {keymap.title} weights do not fit: {describe_faults(faults)}.")
     for name, tensor in fitting.items():
-        if not bool(torch.isfinite(tensor).all()):
+        if not is_finite(value(tensor)):
             raise CheckpointNonFinite(f"{keymap.title}: tensor {match.wanted[name]} holds NaN or infinity.")
     with torch.no_grad():
         for name, tensor in fitting.items():
-            own[name].copy_(tensor)
+            own[name].copy_(value(tensor))  # those in a file are read anew: one at a time is in memory
     used = set(match.wanted.values())
     return Report(
         loaded=tuple(fitting),
@@ -310,7 +313,7 @@ _TRANSPOSED = {"visual_projection.weight": "visual.proj", "text_projection.weigh
 _PART = re.compile(r"(.+\.self_attn\.)([qkv])(_proj\.(?:weight|bias))")
 
 
-def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_hugging_face(tensors: Mapping[str, Given]) -> dict[str, Given]:
     """Rename a CLIP of Hugging Face to OpenAI's names; any other file is returned unchanged.
 
     Query, key and value become one matrix, the two projections are transposed. Other names stay, and so do
@@ -318,19 +321,19 @@ def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if not any(name.startswith(("text_model.", "vision_model.")) for name in tensors):
         return dict(tensors)
-    renamed: dict[str, Tensor] = {}
+    renamed: dict[str, Given] = {}
     joined: dict[str, dict[str, str]] = {}
     for name, tensor in tensors.items():
         if part := _PART.fullmatch(name):
             joined.setdefault(_openai_name(f"{part[1]}in{part[3]}"), {})[part[2]] = name
-        elif name in _TRANSPOSED and tensor.ndim == 2:
-            renamed[_TRANSPOSED[name]] = tensor.T
+        elif name in _TRANSPOSED and like(tensor).ndim == 2:
+            renamed[_TRANSPOSED[name]] = lazily(torch.t, tensor)
         else:
             renamed[_openai_name(name)] = tensor
     for target, parts in joined.items():
-        shapes = {tensors[name].shape for name in parts.values()}
+        shapes = {like(tensors[name]).shape for name in parts.values()}
         if len(parts) == 3 and len(shapes) == 1 and shapes != {torch.Size()}:
-            renamed[target] = torch.cat([tensors[parts[part]] for part in "qkv"])
+            renamed[target] = lazily(lambda *three: torch.cat(three), *(tensors[parts[part]] for part in "qkv"))
         else:
             renamed.update({name: tensors[name] for name in parts.values()})
     return renamed
@@ -400,7 +403,7 @@ ALL_IN_ONE = KeyMap(
 """For ``base``, after ``fold_constant_sentence``: then box-only tracking is the released tracker."""
 
 
-def fold_constant_sentence(tensors: Mapping[str, Tensor], row: int = PAD) -> dict[str, Tensor]:
+def fold_constant_sentence(tensors: Mapping[str, Given], row: int = PAD) -> dict[str, Given]:
     """Fold the constant sentence of a released All-in-One checkpoint into the patch embedding.
 
     The released code takes the first row of an embedding layer: ``CLS`` for every sentence, ``PAD`` for a box
@@ -414,27 +417,30 @@ def fold_constant_sentence(tensors: Mapping[str, Tensor], row: int = PAD) -> dic
     folded = dict(tensors)
     wrapper = _PREFIX if any(name.startswith(_PREFIX) for name in folded) else ""
 
-    def named(name: str) -> Tensor:
+    def named(name: str) -> Given:
         if wrapper + name not in folded:
             raise CheckpointMismatch(f"The All-in-One weights do not fit: {wrapper}{name} is missing.")
-        return folded[wrapper + name].double()
+        return folded[wrapper + name]
 
-    row_C = (
-        named("language_embeddings.word_embeddings.weight")[row]
-        + named("language_embeddings.position_embeddings.weight")[0]
-        + named("language_embeddings.token_type_embeddings.weight")[0]
-    )
-    scale_C, shift_C = (named(f"language_embeddings.LayerNorm.{name}") for name in ("weight", "bias"))
+    def embedding(table: str, row: int) -> Tensor:
+        return value(named(f"language_embeddings.{table}_embeddings.weight"))[row].double()
+
+    row_C = embedding("word", row) + embedding("position", 0) + embedding("token_type", 0)
+    scale_C, shift_C = (value(named(f"language_embeddings.LayerNorm.{name}")).double() for name in ("weight", "bias"))
     row_C = functional.layer_norm(row_C, row_C.shape, scale_C, shift_C, eps=1e-12)
-    weight_CC, bias_C = (named(f"backbone.language_proj.{name}") for name in ("weight", "bias"))
+    weight_CC, bias_C = (value(named(f"backbone.language_proj.{name}")).double() for name in ("weight", "bias"))
     gain_C = 1 + functional.normalize(weight_CC @ row_C + bias_C, dim=0)
     gains = {"backbone.patch_embed.proj.weight": gain_C[:, None, None, None]}
     gains["backbone.patch_embed.proj.bias"] = gain_C
     for name in ("backbone.vision_x_proj.weight", "backbone.vision_z_proj.weight"):
-        gains[name] = 1 / gain_C.repeat(named(name).shape[1] // len(gain_C))
+        gains[name] = 1 / gain_C.repeat(like(named(name)).shape[1] // len(gain_C))
     for name, gain in gains.items():
-        folded[wrapper + name] = (named(name) * gain).to(folded[wrapper + name].dtype)
+        folded[wrapper + name] = lazily(partial(_scaled, gain), named(name))
     return {name: t for name, t in folded.items() if not name.startswith(f"{wrapper}language_embeddings.")}
+
+
+def _scaled(gain: Tensor, tensor: Tensor) -> Tensor:
+    return (tensor.double() * gain.to(tensor.device)).to(tensor.dtype)
 
 
 # -- STARK and torchvision's ResNet (researchmm/Stark, STARK-ST50 and STARK-ST101, stages 1 and 2) ----------

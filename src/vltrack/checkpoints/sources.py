@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from torch import Tensor
-
 from vltrack.checkpoints.key_maps import (
     AITRACK,
     ALL_IN_ONE,
@@ -30,9 +28,10 @@ from vltrack.checkpoints.key_maps import (
     fold_constant_sentence,
     from_hugging_face,
 )
+from vltrack.checkpoints.torch_files import Given
 from vltrack.core.types import Mode
 
-Prepare = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+Prepare = Callable[[Mapping[str, Given]], dict[str, Given]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ class WeightSource:
     prepare: Prepare | None = None
     prepared: str = ""
 
-    def ready(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def ready(self, given: Mapping[str, Given]) -> Mapping[str, Given]:
         """Return the tensors as ``maps`` expect them. CheckpointMismatch: they are not of this family."""
         return given if self.prepare is None else self.prepare(given)
 

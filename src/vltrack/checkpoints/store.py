@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,8 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_bytes
 from torch import Tensor
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
@@ -24,33 +23,15 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 
 from vltrack.checkpoints import cards
-from vltrack.checkpoints.cards import FORMAT, MAX_BYTES, check_complete, find_file, read_card, sealed
-from vltrack.core.archives import Refused, read_safetensors
-from vltrack.core.errors import (
-    CheckpointCorrupt,
-    CheckpointMismatch,
-    CheckpointNonFinite,
-    CheckpointUnsafe,
-    ModelNotFound,
-    TokenizerMismatch,
-    UsageError,
-)
+from vltrack.checkpoints.cards import FORMAT, find_file, identify, sealed
+from vltrack.checkpoints.torch_files import NUMBER_TYPES, bytes_of, read_entry
+from vltrack.core.archives import Safetensors
+from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite, ModelNotFound, UsageError
 from vltrack.core.files import atomic_path, remove_leftovers
-from vltrack.models import MODELS, ModelCard, build, config_of
+from vltrack.models import MODELS, build, config_of
 from vltrack.models.grounder import Grounder, GrounderConfig
 
-_KINDS = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+_KINDS = {kind: name for name, kind in NUMBER_TYPES.items()}
 
 
 def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False) -> None:
@@ -108,18 +89,14 @@ def _write(tensors: dict[str, Tensor], path: Path, card: str) -> str:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     head = len(text).to_bytes(8, "little") + text
-    seal = sealed([head], (_bytes_of(tensors[name]) for name in order))
+    seal = sealed([head], (bytes_of(tensors[name]) for name in order))
     head = head.replace(b"0" * 64, seal, 1)
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for piece in (memoryview(head), *(_bytes_of(tensors[name]) for name in order)):
+        for piece in (memoryview(head), *(bytes_of(tensors[name]) for name in order)):
             file.write(piece)
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def load(name_or_path: str | Path, *, start: bool = False) -> tuple[Any, dict[str, Any]]:
@@ -138,37 +115,52 @@ def load(name_or_path: str | Path, *, start: bool = False) -> tuple[Any, dict[st
         CheckpointNonFinite, CheckpointIncomplete: see the classes.
     """
     path = find_file(name_or_path)
-    card, data = _verified(path, start=start)
-    if card["tracker"] not in MODELS:
-        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of a known tracker.")
-    if path.parent == cards.PACKAGED and path.stem != f"{card['tracker']}-{card['size']}":
-        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']}-{card['size']}.")
+    tensors, card = _read(path, start=start)
     model_card = MODELS[card["tracker"]]
-    config = _config(model_card, card, path)
-    tensors = _parse(data, path)
-    model = _built(lambda: build(model_card, config), tensors, path)
-    load_strictly(model, tensors, path)
-    card["dtypes"] = dict(Counter(str(t.dtype).removeprefix("torch.") for t in tensors.values()))
-    return model.eval(), card
+    config = _changed(config_of(model_card, card["size"]), card["config"], path)
+    return _filled(lambda: build(model_card, config), tensors, path), card
 
 
 def load_grounder(path: Path = cards.PACKAGED / "grounder-tiny.safetensors") -> tuple[Grounder, dict[str, Any]]:
     """Load a grounder in eval mode on the CPU, in float32, and its card. Raises as ``load``."""
     if not path.is_file():
         raise ModelNotFound(f"No weights of the grounder at {path}.", hint="Train them: vltrack train grounder.")
-    card, data = _verified(path)
-    if card["tracker"] != "grounder":
-        raise CheckpointMismatch(f"{path} holds weights of {card['tracker']!r}, not of the grounder.")
-    config, tensors = _changed(GrounderConfig(), card["config"], path), _parse(data, path)
-    grounder: Grounder = _built(lambda: Grounder(config), tensors, path)
-    load_strictly(grounder, tensors, path)
-    return grounder.eval(), card
+    tensors, card = _read(path, of="grounder")
+    config = _changed(GrounderConfig(), card["config"], path)
+    grounder: Grounder = _filled(lambda: Grounder(config), tensors, path)
+    return grounder, card
+
+
+def _read(path: Path, **options: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, floats in float32, and card of a file, which is read once: what was checked is what is used.
+
+    No more is in memory than the tensors. ``options``: of ``identify``.
+    """
+    tensors: dict[str, Tensor] = {}
+    kinds: Counter[str] = Counter()
+
+    def take(file: Safetensors) -> None:
+        for name, entry in file.entries.items():
+            kind = NUMBER_TYPES[entry.kind]
+            kinds[str(kind).removeprefix("torch.")] += 1
+            tensors[name] = read_entry(file, entry, torch.float32 if kind.is_floating_point else kind)
+
+    card = identify(path, take=take, **options)
+    return tensors, card | {"dtypes": dict(kinds)}
+
+
+def _filled(make: Callable[[], Any], tensors: dict[str, Tensor], path: Path) -> Any:
+    """The network in eval mode; its parameters are these tensors, not copies."""
+    model = _built(make, tensors, path)
+    load_strictly(model, tensors, path, assign=True)
+    return model.eval()
 
 
 def _built(make: Callable[[], Any], tensors: Mapping[str, Tensor], path: Path) -> Any:
     """Build a network that may not become larger than its file, whatever its configuration says.
 
-    Raises ``CheckpointMismatch``.
+    Parameters without numbers (on the meta device) take no memory and no time to be drawn; what a network computes
+    for itself, such as its fixed positions, is there. Raises ``CheckpointMismatch``.
     """
     room = _Room(tensors)
     hooks = (
@@ -176,7 +168,7 @@ def _built(make: Callable[[], Any], tensors: Mapping[str, Tensor], path: Path) -
         register_module_buffer_registration_hook(room.take),
     )
     try:
-        # The weights drawn here are all replaced; the caller's random state is unchanged.
+        # What is drawn is replaced by the file's; the caller's random state is unchanged.
         with torch.random.fork_rng(devices=[]), room:
             return make()
     except (ValueError, RuntimeError, MemoryError, OverflowError) as error:
@@ -187,7 +179,10 @@ def _built(make: Callable[[], Any], tensors: Mapping[str, Tensor], path: Path) -
 
 
 class _Room(TorchFunctionMode):
-    """What the modules that this thread makes may hold: twice the numbers and tensors of a file, and some tables."""
+    """What the modules that this thread makes may hold: twice the numbers and tensors of a file, and some tables.
+
+    ``torch.empty``, with which layers make their parameters, makes them on the meta device.
+    """
 
     _FACTORIES = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
 
@@ -204,7 +199,13 @@ class _Room(TorchFunctionMode):
             self._check(0)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        changed = kwargs.get("out", args[0] if args else kwargs.get("tensor"))
+        writes = "out" in kwargs or re.search(r"[^_]_$", func.__name__)
+        if writes and isinstance(changed, Tensor) and changed.is_meta:
+            return changed  # to draw no numbers, torch would load its compiler, which takes seconds
         if func in self._FACTORIES:
             first = kwargs.get("size", args[0] if args else ())
             self._check(math.prod(args if isinstance(first, int) else first))
@@ -215,24 +216,10 @@ class _Room(TorchFunctionMode):
             raise ValueError("it is larger than the file")
 
 
-def _verified(path: Path, *, start: bool = False) -> tuple[dict[str, Any], bytes]:
-    """The card of a checkpoint and its bytes, whose checksum is the card's."""
-    # Read once: the bytes that are checked are those that are used, even if the file changes meanwhile.
-    try:
-        data = read_safetensors(path, MAX_BYTES)
-    except Refused as error:
-        read_card(path)  # its checksum says more
-        raise (CheckpointUnsafe if error.unsafe else CheckpointCorrupt)(f"{path} {error}.") from None
-    except OSError as error:
-        raise CheckpointCorrupt(f"Cannot read {path}: {error.strerror}.") from None
-    card = read_card(path, data)
-    if not start:
-        check_complete(path, card)
-    return card, data
-
-
-def load_strictly(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path, *, assign: bool = False) -> None:
     """Copy tensors into a model: every key, every shape, every number finite; floats are cast to the model's.
+
+    With ``assign`` they become its parameters, without a copy of those that need no cast.
 
     Raises:
         CheckpointMismatch: keys are missing, unexpected, or of another shape or kind (up to ten are listed).
@@ -247,47 +234,17 @@ def load_strictly(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path
     if any(faults.values()):
         raise CheckpointMismatch(f"{path} does not fit the model: {describe_faults(faults)}.")
     _check_finite(tensors, path)
+    if assign:
+        model.load_state_dict({name: tensors[name].to(own.dtype) for name, own in expected.items()}, assign=True)
+        return
     with torch.no_grad():
         for name, own in expected.items():
             own.copy_(tensors[name])
 
 
-def check_vocabulary(
-    card: dict[str, Any],
-    model: torch.nn.Module,
-    *,
-    sha256: str,
-    pieces: int,
-    table: str = "embeddings.word_embeddings.weight",
-) -> None:
-    """Check that a tokenizer's vocabulary is the one of the weights.
-
-    Args:
-        card: of the weights.
-        model: the network.
-        sha256, pieces: of the vocabulary, and its number of word pieces.
-        table: suffix of the names of parameters with one row per word piece.
-
-    Raises:
-        TokenizerMismatch: another file, or more pieces than the word table has rows.
-    """
-    trained_with = card.get("vocabulary_sha256")
-    if trained_with is not None and trained_with != sha256:
-        raise TokenizerMismatch(
-            f"The weights were trained with the vocabulary {str(trained_with)[:12]}..., not with {sha256[:12]}...",
-            hint="Use the vocabulary that came with the weights.",
-        )
-    for name, rows in model.state_dict().items():
-        if name.endswith(table) and len(rows) != pieces:
-            raise TokenizerMismatch(f"The vocabulary has {pieces} pieces, {name} has {len(rows)} rows.")
-
-
-def _parse(data: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_bytes(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointCorrupt(f"{path} is not a safetensors file ({error}).") from None
-    return tensors
+def check_vocabulary(card: Mapping[str, Any], model: torch.nn.Module, **vocabulary: Any) -> None:
+    """Check that a tokenizer's vocabulary is the one of a network's weights: see ``cards.check_vocabulary``."""
+    cards.check_vocabulary(card, {name: own.shape for name, own in model.state_dict().items()}, **vocabulary)
 
 
 def tensor_faults(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
@@ -312,18 +269,17 @@ def describe_faults(faults: Mapping[str, list[str]]) -> str:
     return "; ".join(f"{len(v)} {k} (first: {', '.join(v[:10])})" for k, v in faults.items() if v)
 
 
-def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether no number is NaN or infinity, without a temporary tensor of the same size."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(math.isfinite(float(bound)) for bound in tensor.aminmax())  # NaN is both
+
+
+def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise CheckpointNonFinite(f"{path}: tensor {name} holds NaN or infinity.", hint="Use another checkpoint.")
-
-
-def _config(model_card: ModelCard, card: dict[str, Any], path: Path) -> Any:
-    if card["size"] not in model_card.sizes:
-        raise CheckpointMismatch(
-            f"{path}: {card['tracker']} has no size {card['size']!r}, only {', '.join(model_card.sizes)}."
-        )
-    return _changed(config_of(model_card, card["size"]), card["config"], path)
 
 
 def _changed(default: Any, values: dict[str, Any], path: Path) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
@@ -22,7 +24,7 @@ from vltrack.core.files import open_limited
 TABLE_BYTES = 4 << 20
 """Largest table of contents of a zip: Python makes an object of each entry, a hundred times its bytes."""
 
-_HEADER_BYTES = 16 << 20
+_HEADER_BYTES, _CHUNK, _MOST = 16 << 20, 1 << 20, 1 << 60
 
 
 class Refused(ValueError):
@@ -129,26 +131,98 @@ def _array(data: bytes, name: str) -> NDArray[Any]:
     return flat.reshape(shape, order="F" if columns else "C").copy(order="C")
 
 
-def read_safetensors(path: Path, limit: int) -> bytes:
-    """Read a safetensors file whose header accounts for all of its bytes; a file of holes takes no memory.
+KINDS = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "C64": 8,
+    "BOOL": 1,
+    **{f"{sign}{8 * size}": size for sign in "IU" for size in (1, 2, 4, 8)},
+}
+"""Number types of safetensors files -> bytes of a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor of a safetensors file: a key of ``KINDS``, its shape, and where its bytes begin and end."""
+
+    kind: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class Safetensors:
+    """An open safetensors file: its ``entries`` by name, in the order of their bytes, and its ``digest`` so far.
+
+    Tensors are read into memory of the caller's, one at a time. The file is not mapped: where it is cut while it
+    is read, that is an error and not a signal that ends the process, and the numbers stay what was checked.
+    """
+
+    def __init__(self, file: BufferedReader) -> None:
+        size = file.seek(0, 2)
+        file.seek(0)
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        text = file.read(length) if length <= min(size, _HEADER_BYTES) else b""
+        try:
+            header = {name: value for name, value in json.loads(text).items() if name != "__metadata__"}
+            found = {name: _entry(value, 8 + length) for name, value in header.items()}
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            found = None
+        self.entries = dict(sorted((found or {}).items(), key=lambda item: (item[1].begin, item[1].end)))
+        at = 8 + length
+        for entry in self.entries.values():
+            at = entry.end if entry.begin == at else -1
+        if found is None or at != size:
+            if start[:1] == b"\x80" or start[:2] == b"PK":
+                raise Refused("is a pickle or an archive, not a safetensors file; such files can run code", unsafe=True)
+            raise Refused("is not a safetensors file, or is cut off")
+        self._file, self.digest = file, hashlib.sha256(start + text)
+
+    def seek(self, entry: Entry) -> None:
+        """Go to the bytes of a tensor; then ``digest`` is no longer the file's."""
+        self._file.seek(entry.begin)
+
+    def read(self, into: memoryview) -> None:
+        """Read the next bytes, the first tensor's at the beginning, and add them to ``digest``.
+
+        Raises ``Refused``: there are fewer. ``OSError`` as ``open_limited``.
+        """
+        for at in range(0, len(into), _CHUNK):
+            piece = into[at : at + _CHUNK]
+            if self._file.readinto(piece) != len(piece):
+                raise Refused("is not a safetensors file, or is cut off")
+            self.digest.update(piece)
+
+    def sha256(self) -> str:
+        """Return the file's sha256, after what is left of it."""
+        while piece := self._file.read(_CHUNK):
+            self.digest.update(piece)
+        return self.digest.hexdigest()
+
+
+def _entry(value: Any, start: int) -> Entry:
+    kind, shape, (begin, end) = value["dtype"], value["shape"], value["data_offsets"]
+    if any(type(number) is not int or not 0 <= number < _MOST for number in (*shape, begin, end)):
+        raise ValueError("not a number")
+    # As if no side were 0: torch computes the strides so.
+    if len(shape) > 64 or math.prod(max(side, 1) for side in shape) >= _MOST:
+        raise ValueError("too large")
+    if math.prod(shape) * KINDS[kind] != end - begin:
+        raise ValueError("another length than its shape has")
+    return Entry(kind, tuple(shape), start + begin, start + end)
+
+
+@contextmanager
+def open_safetensors(path: Path, limit: int) -> Iterator[Safetensors]:
+    """Open a safetensors file whose header accounts for all of its bytes; one of holes takes no memory.
 
     Raises:
         Refused: another kind of file. OSError: as ``open_limited``.
     """
     with open_limited(path, limit) as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        try:
-            header = json.loads(file.read(length)) if length <= min(size, _HEADER_BYTES) else {}
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            fits = 8 + length + max(ends, default=0) == size
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            fits = False
-        if not fits:
-            if start[:1] == b"\x80" or start[:2] == b"PK":
-                raise Refused("is a pickle or an archive, not a safetensors file; such files can run code", unsafe=True)
-            raise Refused("is not a safetensors file, or is cut off")
-        file.seek(0)
-        return file.read()
+        yield Safetensors(file)
