@@ -13,6 +13,7 @@ import pytest
 from vltrack.api import doctor
 from vltrack.api.inputs import check_model
 from vltrack.checkpoints.cards import model_names
+from vltrack.cli.tables import measured_lines
 from vltrack.core.errors import ModelNotFound
 from vltrack.core.files import sha256_of
 from vltrack.core.track import Track
@@ -20,6 +21,7 @@ from vltrack.core.types import iou_xywh
 from vltrack.models import MODELS
 from vltrack.video.source import open_source
 
+MEASURED = {"name", "runtime", "milliseconds", "frames_per_second", "peak_mb", "load_seconds"}
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent.parent / "examples"
 needs_weights = pytest.mark.skipif(
@@ -203,6 +205,30 @@ def test_only_what_is_asked_for(command) -> None:
     done = command("models", "aitrak")
     assert (done.code, done.out) == (5, "")
     assert "aitrack" in done.err
+
+
+def test_a_model_is_measured_on_this_machine(command) -> None:
+    row = command("models", "litetrack", "--measure", "--json").json  # one row: the other sizes have no weights
+    assert (row["name"], set(row)) == ("litetrack-tiny", MEASURED)
+    assert row["frames_per_second"] * row["milliseconds"] == pytest.approx(1000, rel=0.1)
+    assert row["load_seconds"] > 0
+    # More than its weights in fp32, less than a machine.
+    assert 4 * 4.46 < row["peak_mb"] < 2000
+
+
+def test_measured_models_are_lines_as_they_come() -> None:
+    row = {"name": "litetrack-tiny", "runtime": "torch fp32", "milliseconds": 12.34, "frames_per_second": 81.0}
+    lines = measured_lines(iter([{**row, "peak_mb": 336, "load_seconds": 0.5}]))
+    head, line = next(lines), next(lines)
+    assert len(head) == len(line)
+    assert line.split() == ["litetrack-tiny", "torch", "fp32", "12.3", "81.0", "336", "0.50"]
+
+
+def test_measuring_without_weights_is_refused(command) -> None:
+    done = command("models", "bit-tracker-base", "--measure")
+    assert (done.code, done.out) == (5, "")
+    assert "no weights of bit-tracker-base" in done.err
+    assert "import-weights" in done.err
 
 
 @pytest.mark.parametrize("word", ["bit-tracker", "BIT-Tracker", "bittracker", "bit-tracker-tiny"])
