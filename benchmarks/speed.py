@@ -43,7 +43,7 @@ TINY = ("litetrack-tiny", "all-in-one-tiny", "aitrack-tiny", "bit-tracker-tiny",
 VARIANTS = ("torch-fp32", "openvino-fp32", "openvino-bf16", "openvino-int8", "onnx-fp32", "onnx-int8")
 SIZE = (1280, 720)
 HELD, TRACKED = 24, 80
-"""Decoded frames that are tracked to and fro; frames of the clip that ``vltrack track`` reads."""
+"""Decoded frames that are tracked back and forth; frames of the clip that ``vltrack track`` reads."""
 UNREAD = "clip"
 """The vocabulary that does not ship: such models are measured by a box alone."""
 UVLTRACK, LITETRACK = "litetrack-uvltrack-base", "litetrack-base"
@@ -113,7 +113,7 @@ def arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What is tracked: the packaged clip enlarged to 720p and played to and fro.
+    """What is tracked: the packaged clip enlarged to 720p and played back and forth.
 
     Attributes:
         clip: H.264 video; ``frames``: .npy file of its first decoded frames.

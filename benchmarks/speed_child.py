@@ -93,7 +93,7 @@ class Server:
         self.at: dict[str, int] = {}
 
     def next_images(self, key: str, count: int) -> list[Any]:
-        """The next frames of a tracker: to and fro, so that the target never jumps."""
+        """The next frames of a tracker: back and forth, so that the target never jumps."""
         begin, period = self.at.get(key, 0) + 1, 2 * len(self.images) - 2
         self.at[key] = begin + count - 1
         return [self.images[min(n % period, period - n % period)] for n in range(begin, begin + count)]

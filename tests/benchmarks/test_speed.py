@@ -32,7 +32,7 @@ def test_a_nested_call_counts_for_its_own_part_alone(monkeypatch: pytest.MonkeyP
     assert clock.spent == pytest.approx({"network": 17.0, "crop": 3.0})
 
 
-def test_frames_go_to_and_fro_over_the_blocks(tmp_path: Path) -> None:
+def test_frames_go_back_and_forth_over_the_blocks(tmp_path: Path) -> None:
     np.save(tmp_path / "frames.npy", np.arange(4)[:, None, None, None])
     server = speed_child.Server(str(tmp_path / "frames.npy"), [0, 0, 1, 1], "")
     seen = [int(image.item()) for count in (2, 5, 1) for image in server.next_images("one", count)]

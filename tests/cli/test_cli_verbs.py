@@ -227,7 +227,7 @@ def test_measured_models_are_lines_as_they_come() -> None:
 def test_measuring_without_weights_is_refused(command) -> None:
     done = command("models", "bit-tracker-base", "--measure")
     assert (done.code, done.out) == (5, "")
-    assert "no weights of bit-tracker-base" in done.err
+    assert "No weights of bit-tracker-base" in done.err
     assert "import-weights" in done.err
 
 

@@ -234,7 +234,7 @@ def measure_models(names: Sequence[str] = (), seconds: float = 2.0) -> Iterator[
     found = [row for row in rows if row["weights"] is not None]
     if not found:
         hint = f"Import or train some: vltrack import-weights FILE --as {rows[0]['name']}."
-        raise ModelNotFound(f"There are no weights of {printable(names[0])}.", hint=hint)
+        raise ModelNotFound(f"No weights of {printable(names[0])} are at hand.", hint=hint)
     for row in found:
         for last in (False, True):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
@@ -259,7 +259,7 @@ def _measured(weights: str, seconds: float) -> dict[str, Any]:
         images = [frame.image for frame in frames if frame.image is not None]
     tracker.init(images[0], box=target.box)
     spent: list[float] = []
-    for image in cycle(images[1:] + images[-2::-1]):  # to and fro: the target never jumps
+    for image in cycle(images[1:] + images[-2::-1]):  # back and forth: the target never jumps
         began = time.perf_counter()
         tracker.update(image)
         spent.append(1000 * (time.perf_counter() - began))

@@ -365,7 +365,7 @@ def model_lines(rows: Sequence[Summary]) -> Iterator[str]:
 
 
 def measured_lines(rows: Iterable[Summary]) -> Iterator[str]:
-    """Yield a head, and a line for each model as it is measured."""
+    """Yield a head, and a line for each model once it is measured."""
     for number, row in enumerate(rows):
         if number == 0:  # the first one may raise
             yield f"{'name':<24}  {'runtime':<14}  ms a frame  frames/s  memory MB  load s"
