@@ -24,7 +24,9 @@ With ``mask_padding`` there are masks of pixels outside the frame too, (1, S, S)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import tempfile
 import warnings
@@ -50,7 +52,8 @@ ALIGNMENT, SMALLEST = 64, 1024
 """Bytes to which constants are aligned in the file of weights, and from which they are in it."""
 WORDS = 7
 """Word pieces of the example sentence; a prime, so that no other axis is taken for it."""
-AXES = {"ids": {1: "words"}, "text.tokens_BLC": {1: "words"}, "selection.order_BR": {1: "kept"}}
+KEEP, ORDER = "selection.keep_BN", "selection.order_BR"
+AXES = {"ids": {1: "words"}, "text.tokens_BLC": {1: "words"}, ORDER: {1: "kept"}}
 """Axes of any length."""
 CONSTANT = ("flag_B", "known_B", "valid_BL")
 """Last part of the names of tensors that follow from the mode."""
@@ -276,7 +279,7 @@ class _Writer:
             return
         first, second, between = self._halves(function, examples)
         self._trace(call, second, {**examples, **between}, keep)
-        read = {entry["name"] for entry in self.graphs[call]["inputs"]} | {"selection.keep_BN"}
+        read = {entry["name"] for entry in self.graphs[call]["inputs"]} - {ORDER} | {KEEP}
         self._trace(f"select_{call}", first, examples, read)
         self.calls[call] = [f"select_{call}", call]
 
@@ -326,7 +329,9 @@ class _Writer:
             for each in (*inputs, *outputs)
             if each in AXES and (each != "text.tokens_BLC" or {**examples, **made}[each].shape[1] == WORDS)
         }
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The exporter prints whole graphs when it fails.
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), quiet:
             warnings.simplefilter("ignore")
             path = Path(folder) / "graph.onnx"
             torch.onnx.export(

@@ -392,6 +392,8 @@ class Alignment(nn.Module):
 
     def forward(self, tokens_BNC: Tensor, condition: ConditionEmbedding) -> Tensor:
         """(B, N, C) -> (B, N, C); samples without a condition stay unchanged."""
+        if torch.jit.is_tracing() and not bool(self.linear.weight.any()) and not bool(self.linear.bias.any()):
+            return tokens_BNC  # an imported ARTrack: without this the graph would encode the region for nothing
         shift_BC = self.scale * self.linear(self.norm(condition.vector_BC))
         return tokens_BNC + torch.where(condition.known_B[:, None], shift_BC, 0.0)[:, None]
 

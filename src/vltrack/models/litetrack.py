@@ -535,12 +535,17 @@ class KeptTokens:
         """
         if self.selection is None:
             return after_BRC
+        keep_BN, source_BN = self.selection.keep_BN, self.selection.source_BN
+        if torch.jit.is_tracing():  # the same without writing to places that depend on data
+            after_BNC = gather_tokens(after_BRC, (keep_BN.long().cumsum(dim=1) - 1).gather(1, source_BN))
+            filled_BNC = self.before_BNC + (after_BNC - gather_tokens(self.before_BNC, source_BN))
+            return torch.where(keep_BN[..., None], after_BNC, filled_BNC)
         after_BNC = after_BRC
         if self.dropped:
             after_BNC = scatter_tokens(after_BRC, self.selection.order_BR, self.before_BNC.shape[1])
         update_BNC = after_BNC - self.before_BNC
-        filled_BNC = self.before_BNC + gather_tokens(update_BNC, self.selection.source_BN)
-        return torch.where(self.selection.keep_BN[..., None], after_BNC, filled_BNC)
+        filled_BNC = self.before_BNC + gather_tokens(update_BNC, source_BN)
+        return torch.where(keep_BN[..., None], after_BNC, filled_BNC)
 
 
 # -- the modality-adaptive box head (UVLTrack, section 3) ----------------------------------------------------

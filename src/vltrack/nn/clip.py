@@ -33,7 +33,13 @@ def to_clip_input(image_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float,
         image_B3SS.new_tensor(values)[:, None, None] for values in (mean, std, CLIP_MEAN, CLIP_STD)
     )
     plain_B3SS = image_B3SS * their_std + their_mean
-    if plain_B3SS.shape[-1] != size:
+    side = int(plain_B3SS.shape[-1])
+    if side != size and torch.jit.is_tracing():  # as a matrix, which every runtime has
+        every_11SS = torch.eye(side)[None, None]
+        weights = nn.functional.interpolate(every_11SS, size=(size, side), mode="bicubic", antialias=True).numpy()
+        scale = torch.from_numpy(weights[0, 0].copy())
+        plain_B3SS = (scale @ plain_B3SS @ scale.T).clamp(0, 1)
+    elif side != size:
         plain_B3SS = nn.functional.interpolate(plain_B3SS, size=(size, size), mode="bicubic", antialias=True).clamp(
             0, 1
         )
