@@ -95,6 +95,8 @@ def audit(
     overwrite: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
     policy: Policy | Mapping[str, Any] | None = None,
     reporter: Reporter = QUIET,
 ) -> AuditResult:
@@ -113,7 +115,7 @@ def audit(
         limit: only the first sequences. ``end``: only the frames before this one.
         seed: of sentence shuffling, synthetic scenes and bootstrap.
         out: folder for audit.json, .csv, .png and .svg; None writes none.
-        overwrite, device, threads, policy, reporter: as in ``vltrack.track``.
+        overwrite, device, threads, backend, precision, policy, reporter: as in ``vltrack.track``.
 
     Returns:
         Movement in 1 - overlap, gain in points of success AUC, and a verdict per mode.
@@ -151,7 +153,7 @@ def audit(
     if data is not None:
         clip = None if given is None else (given, box_format, box_unit)
         targets, left_out = _targets(Path(data), clip, split, limit, end)
-    tracker = _load(model, device=device, threads=threads, policy=policy)
+    tracker = _load(model, device=device, threads=threads, policy=policy, backend=backend, precision=precision)
     usable = _usable_modes(model, tracker, modes, scenes=scenes is not None, given=given)
     head = _head(model, tracker, data, split, seed)
     from vltrack.tracking.tracker import MultiTracker
@@ -186,11 +188,11 @@ def audit(
     return result
 
 
-def _load(model: str, *, device: str, threads: int | None, policy: Policy | Mapping[str, Any] | None) -> Tracker:
-    """Load the tracker. Torch is imported here and not before."""
+def _load(model: str, **loading: Any) -> Tracker:
+    """Load the tracker. Its backend is imported here and not before."""
     from vltrack.tracking.tracker import Tracker
 
-    return Tracker.load(model, device=device, threads=threads, policy=policy, anyway=True)
+    return Tracker.load(model, anyway=True, **loading)
 
 
 def _usable_modes(

@@ -114,6 +114,8 @@ def compare(
     allow_network: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
     policy: Policy | Mapping[str, Any] | None = None,
     reporter: Reporter = QUIET,
 ) -> Comparison:
@@ -125,7 +127,7 @@ def compare(
         models: name of a model or path of weights, or several, at most seven; None takes all whose weights ship.
         out: folder for the files (docs/compare.md); None writes none. ``video`` is False without the video.
         truth: file with one line x, y, w, h per frame of the input: adds success AUC.
-        overwrite, allow_network, device, threads, policy, reporter: as in ``vltrack.track``.
+        overwrite, allow_network, device, threads, backend, precision, policy, reporter: as in ``vltrack.track``.
 
     Returns:
         Tracks, agreement and scores; ``pandas.DataFrame(comparison.rows())`` has one row per tracker.
@@ -161,7 +163,8 @@ def compare(
     part = (start, end, stride)
     with open_frames(source, *part, allow_network) as frames, inputs.new_folder(folder), shielded() as shield:
         target = inputs.pixel_targets(given, box_format, box_unit, frames.info)["1"]
-        group = _load(named, reporter, device=device, threads=threads, policy=policy)
+        loading = {"device": device, "threads": threads, "backend": backend, "precision": precision}
+        group = _load(named, reporter, settings=policy, **loading)
         targets, left_out = _targets(group, target, reporter)
         heads = {name: track_meta(frames.info, one, named[name], start, end, stride) for name, one in targets.items()}
         total = frames_expected(frames.info.frames, *part)
@@ -227,7 +230,7 @@ def _load(named: Mapping[str, str], reporter: Reporter, **loading: Any) -> Track
     """Load all trackers. Torch is imported here and not before. Raises what all of them failed with."""
     from vltrack.tracking.compare import TrackerGroup
 
-    group = TrackerGroup.load(named, device=loading["device"], threads=loading["threads"], settings=loading["policy"])
+    group = TrackerGroup.load(named, **loading)
     if not group.trackers:
         raise next(iter(group.failures.values())).error
     for name, failure in group.failures.items():

@@ -125,6 +125,8 @@ def evaluate(
     pack: str | None = None,
     policy: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    backend: str = "auto",
+    precision: str = "fp32",
     reporter: Reporter = QUIET,
 ) -> Evaluation:
     """Run trackers over a data set, or take results of any tracker, and score them by the benchmark's protocol.
@@ -148,6 +150,7 @@ def evaluate(
         pack: write the archive for a server: ``got10k`` or ``trackingnet``.
         policy: options of the post-processing that differ from the tracker's own.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        backend, precision: as in ``vltrack.load``; fp32 by default, so that machines give the same scores.
         reporter: receives messages and progress.
 
     Returns:
@@ -178,11 +181,12 @@ def evaluate(
     _check_files(Path(data), out, subset)
     models, results = _sorted_out([what] if isinstance(what, str | Path) else what, reporter)
     data, out = Path(data), None if out is None else Path(out)
+    loading = {"device": device, "backend": backend, "precision": precision}
     if is_referring(data, dataset):
         if results or modes not in (None, ("nl",)):
             raise UsageError("Referring expressions are found from text alone.", hint="Name models, mode nl.")
         phrases = open_referring(data, name=dataset, split=split)
-        return _grounding(phrases, models, out, reporter, device=device, policy=policy or {})
+        return _grounding(phrases, models, out, reporter, policy=policy or {}, **loading)
     opened = open_dataset(data, name=dataset, split=split, part=subset is not None)
     if pack is not None and opened.name != pack:
         raise UsageError(
@@ -194,7 +198,7 @@ def evaluate(
     if len(opened.warnings) > 5:
         reporter.warn(f"{len(opened.warnings) - 5} more: vltrack datasets check {printable(data)}.")
     plans = [
-        _plan(opened, model, modes, out or FOLDER, policy, missing_sentence, name=name or None, device=device)
+        _plan(opened, model, modes, out or FOLDER, policy, missing_sentence, name=name or None, **loading)
         for name, model in models
     ]
     _check_names(plans)

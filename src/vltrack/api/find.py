@@ -202,10 +202,10 @@ def find(
 
 def _load(device: str) -> Grounding:
     """Load the grounder. Torch is imported here and not before."""
-    from vltrack.nn.device import choose_device
+    from vltrack.nn.runtime import choose_cpu_or_gpu
     from vltrack.tracking.grounding import Grounding
 
-    return Grounding.load(choose_device(device))
+    return Grounding.load(choose_cpu_or_gpu(device))
 
 
 def _sentences(text: str | Iterable[str]) -> list[str]:

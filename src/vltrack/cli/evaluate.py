@@ -37,11 +37,9 @@ def evaluate(
         str | None,
         Option(metavar="LIST", help="Some of nl,bbox,nlbbox; default: every mode supported by the model and the data."),
     ] = None,
-    jobs: Annotated[
-        int | None, Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all].")
-    ] = None,
+    jobs: opt.Jobs = None,
     out: Annotated[str | None, Option(metavar="FOLDER", help="Folder for results and scores [evaluation].")] = None,
-    engine: Annotated[str, Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")] = "local",
+    engine: opt.Engine = "local",
     rerun: Annotated[bool, Option("--rerun", help="Delete existing results and start over.")] = False,
     missing_sentence: Annotated[
         str, Option(help="Sequences without a sentence: refuse, skip, or start them from their box.")
@@ -59,6 +57,8 @@ def evaluate(
     ] = None,
     set_: opt.Set = None,
     device: opt.Device = "cpu",
+    backend: opt.Backend = "auto",
+    precision: opt.Precision = "fp32",
     json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
@@ -86,7 +86,8 @@ def evaluate(
         what or (), data=data, dataset=dataset, split=split, modes=inputs.read_list(modes), jobs=jobs,
         out=out, engine=engine, rerun=rerun, missing_sentence=cast("Missing", missing_sentence),
         short=cast("Short", short), subset=subset, rules=rule or (), pack=pack,
-        policy=inputs.read_policy(set_), device=device, reporter=Console(quiet=quiet),
+        policy=inputs.read_policy(set_), device=device, backend=backend, precision=precision,
+        reporter=Console(quiet=quiet),
     ), show)  # fmt: skip
 
 
@@ -243,6 +244,8 @@ def audit(
     json: Annotated[bool, Option("--json", help="The whole audit as JSON on standard output.")] = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
+    backend: opt.Backend = "auto",
+    precision: opt.Precision = "auto",
     set_: opt.Set = None,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
@@ -275,6 +278,6 @@ def audit(
         model, data=data, split=split, text=None if target is None else target.text,
         box=None if target is None else target.box, box_format=box_format, box_unit=box_unit, scenes=twins,
         modes=inputs.read_list(modes), limit=limit, end=end, frames=frames, seed=seed, out=out,
-        overwrite=overwrite, device=device, threads=threads, policy=inputs.read_policy(set_),
-        reporter=Console(quiet=quiet),
+        overwrite=overwrite, device=device, threads=threads, backend=backend, precision=precision,
+        policy=inputs.read_policy(set_), reporter=Console(quiet=quiet),
     ), show)  # fmt: skip

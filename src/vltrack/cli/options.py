@@ -12,6 +12,12 @@ from typer import Argument, Option
 Input = Annotated[
     str, Argument(metavar="INPUT", help="Video file, folder of images, camera number, or - for standard input.")
 ]
+Inputs = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="INPUT...", help="Video file, folder of images, camera number, - for standard input; or many files."
+    ),
+]
 Text = Annotated[list[str] | None, Option("--text", "-t", metavar="SENTENCE", help="A sentence that names the target.")]
 Boxes = Annotated[
     list[str] | None, Option("--box", "-b", metavar="X,Y,W,H", help="Four numbers, in the first frame that is read.")
@@ -30,7 +36,13 @@ Network = Annotated[bool, Option("--allow-network", help="Allow rtsp:// addresse
 
 Model = Annotated[str, Option("--model", "-m", help="Name of a model (vltrack models) or path of weights.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
+Backend = Annotated[str, Option(help="What runs the network: auto, torch, openvino or onnx.")]
+Precision = Annotated[str, Option(help="Its numbers: auto, fp32, bf16 or int8.")]
 Threads = Annotated[int | None, Option(min=1, max=1024, help="Threads of the network.")]
+Jobs = Annotated[
+    int | None, Option("--jobs", "-j", min=0, help="Worker processes, one thread each; 0: all [1; with ray: all].")
+]
+Engine = Annotated[str, Option(help="local, or ray for a Ray cluster (extra: vltrack[ray]).")]
 Set = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="policy.key=value; repeat for several.")]
 
 # -- data sets and results ----------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from vltrack.evaluation.results import check_names, label_of
 from vltrack.evaluation.workers import OUR_LOADER, THREADS, Task, TrackerSpec
 from vltrack.metrics.annotations import is_box, listed
 from vltrack.models import MODELS
+from vltrack.nn.runtime import choose_cpu_or_gpu, choose_runtime
 from vltrack.tracking.postprocess import Policy
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def make_plan(
     *,
     name: str | None = None,
     device: str = "cpu",
+    backend: str = "auto",
+    precision: str = "fp32",
     loader: str = OUR_LOADER,
 ) -> Plan:
     """Plan runs that fill ``out/<tracker>/<data set>_<mode>/`` with results of every sequence.
@@ -93,7 +96,8 @@ def make_plan(
         missing_sentence: in modes with text, for sequences without a sentence: ``refuse`` to run; ``skip``
             them; or initialize from the ``box`` of frame 1 alone.
         name: name of the tracker's folder, by default that of the weights.
-        device: ``cpu``, ``cuda``, ``mps``, or ``auto``, which loads torch to choose one of them.
+        device: ``cpu``, ``cuda``, ``mps``, or ``auto``, which chooses one of them.
+        backend, precision: as of ``Tracker.load``.
         loader: ``module:function`` that loads the tracker in each worker; another one is for tests and for
             third-party trackers.
 
@@ -116,9 +120,8 @@ def make_plan(
             hint=f"Supported: {', '.join(found.modes)}.",
         )
     if device == "auto":
-        from vltrack.nn.device import choose_device
-
-        device = choose_device().type
+        device = choose_cpu_or_gpu(device)
+    backend, precision = choose_runtime(backend, precision, device)
     _check_sequences(dataset)
     tracker = name or found.name
     label = label_of(dataset.name, dataset.split, dataset.root.resolve().name)
@@ -143,7 +146,8 @@ def make_plan(
         "versions": dict(versions()),
         "loader": loader,
         "device": device,
-        "dtype": "float32",
+        "backend": backend,
+        "dtype": precision,
         "threads": THREADS,
     }
     parts = []
@@ -156,7 +160,10 @@ def make_plan(
             "left_out": left_out,
         }
         parts.append(ModePlan(mode=mode, folder=out / tracker / f"{label}_{mode}", run=run, tasks=tasks))
-    spec = TrackerSpec(weights=str(found.path.resolve()), policy=asdict(options), device=device, loader=loader)
+    spec = TrackerSpec(
+        weights=str(found.path.resolve()), policy=asdict(options), device=device, backend=backend, precision=precision,
+        loader=loader,
+    )  # fmt: skip
     return Plan(tracker=tracker, spec=spec, modes=tuple(parts))
 
 
@@ -228,7 +235,7 @@ CODE = ("core", "video", "prep", "nn", "models", "checkpoints", "tracking", "dat
 """Code that a box depends on, from reading the images to writing the results. What only reads results is left
 out. Data files (``.txt``, ``.json``) among the code count, and the grounder's card, with the sum of its weights."""
 
-PACKAGES = ("numpy", "torch", "opencv-python-headless", "av", "safetensors", "tokenizers")
+PACKAGES = ("numpy", "torch", "openvino", "opencv-python-headless", "av", "safetensors", "tokenizers")
 
 
 @lru_cache(maxsize=1)

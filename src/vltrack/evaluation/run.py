@@ -17,7 +17,16 @@ import numpy as np
 from vltrack.core.errors import DataError, GroundingFailed, PromptEmpty, UsageError
 from vltrack.evaluation.plan import Plan
 from vltrack.evaluation.results import done_record, is_finished
-from vltrack.evaluation.workers import Heartbeat, LocalPool, Row, SequenceFailure, Task, TaskFinished, Timeouts
+from vltrack.evaluation.workers import (
+    Heartbeat,
+    LocalPool,
+    Row,
+    SequenceFailure,
+    Task,
+    TaskFinished,
+    Timeouts,
+    TrackerSpec,
+)
 from vltrack.evaluation.writing import ResultWriter, open_writer, release
 from vltrack.metrics.success import Grounding, grounding
 
@@ -144,17 +153,18 @@ def run(
         state = _RunState(plan, writers, progress or (lambda event: None))
         state.find_pending()
         if state.pending:
-            pool = _start_pool(plan, engine, jobs, timeouts or Timeouts())
+            pool = start_pool(plan.spec, engine, jobs, timeouts or Timeouts())
             state.run_pending(stack.enter_context(closing(pool)))
     return state.report(time.monotonic() - began)
 
 
-def _start_pool(plan: Plan, engine: str, jobs: int, timeouts: Timeouts) -> LocalPool | RayPool:
+def start_pool(spec: TrackerSpec, engine: str, jobs: int, timeouts: Timeouts) -> LocalPool | RayPool:
+    """Start ``jobs`` worker processes; 0 is one per processor. Raises ``ResourceError``."""
     if engine == "local":
-        return LocalPool(plan.spec, jobs or os.cpu_count() or 1, timeouts)
+        return LocalPool(spec, jobs or os.cpu_count() or 1, timeouts)
     from vltrack.evaluation.workers_ray import RayPool
 
-    return RayPool(plan.spec, jobs, timeouts)
+    return RayPool(spec, jobs, timeouts)
 
 
 @dataclass
@@ -235,7 +245,7 @@ class _RunState:
     def _count(self, event: Heartbeat) -> None:
         now = time.monotonic()
         self.first_frame = self.first_frame or now
-        self.frames_now += event.frames
+        self.frames_now += len(event.rows)
         if now - self.last_event > 0.1:  # seconds, at least, between two events that only count frames
             self.last_event = now
             self._report_progress("frames", event.task)

@@ -1,7 +1,7 @@
 """Worker processes on this machine: each loads a tracker once and runs it over sequences, frame by frame.
 
-Processes are started by ``spawn``, hold nothing that a kill could damage, and write no files: one small
-message per frame goes through a pipe and serves as heartbeat as well. A worker that crashes or sends nothing
+Processes are started by ``spawn`` and hold nothing that a kill could damage. Those of an evaluation write no files: one
+small message per frame goes through a pipe and serves as heartbeat as well. A worker that crashes or sends nothing
 for too long is replaced. Torch is loaded only in ``load_tracker``.
 """
 
@@ -14,13 +14,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from vltrack.core.errors import ResourceError, VltrackError
 from vltrack.core.process import describe_exit, kill, open_standard_streams, reported_error, signal_name
@@ -57,12 +57,25 @@ class TrackerSpec:
         weights: path of the .safetensors file.
         policy: all options of the tracking policy.
         device: ``cpu``, ``cuda``, ``mps``.
+        backend, precision: as of ``Tracker.load``.
     """
 
     weights: str
     policy: dict[str, Any]
     device: str = "cpu"
+    backend: str = "auto"
+    precision: str = "fp32"
     loader: str = OUR_LOADER
+
+
+class Work(Protocol):
+    """What a pool runs: ``Task``, or a video of ``vltrack.track_many``. Travels to the worker by pickle."""
+
+    def run(self, tracker: Any, send: Callable[[Any], None]) -> None:
+        """Run in the worker with what its loader returned; ``send`` takes one small row after the other."""
+
+    def failed(self, kind: str, message: str, **more: Any) -> SequenceFailure:
+        """Return the event that it failed; arguments as the fields of ``SequenceFailure``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +98,11 @@ class Task:
         if self.box is None:
             return "sentence"
         return "box" if self.text is None else "both"
+
+    def run(self, tracker: Tracker, send: Callable[[Row], None]) -> None:
+        """Send one row per frame. Raises as ``track_sequence``."""
+        for row in track_sequence(tracker, self):
+            send(row)
 
     def failed(self, kind: str, message: str, **more: Any) -> SequenceFailure:
         """The event that this task failed; arguments as the fields of ``SequenceFailure``."""
@@ -133,18 +151,18 @@ class SequenceFailure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heartbeat:
-    """Some frames are done."""
+    """Some rows of a task, as it was submitted, have come: one per frame."""
 
-    task: Task
-    frames: int = 1
+    task: Any
+    rows: list[Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskFinished:
-    """All frames of a sequence are done."""
+    """A task is done; ``rows`` are all that it sent."""
 
-    task: Task
-    rows: list[Row] = field(default_factory=list)
+    task: Any
+    rows: list[Any] = field(default_factory=list)
 
 
 WorkerEvent = Heartbeat | TaskFinished | SequenceFailure
@@ -161,7 +179,10 @@ def load_tracker(spec: TrackerSpec) -> Tracker:
     from vltrack.tracking.tracker import Tracker
 
     cv2.setNumThreads(THREADS)
-    return Tracker.load(spec.weights, device=spec.device, threads=THREADS, policy=Policy(**spec.policy), anyway=True)
+    return Tracker.load(
+        spec.weights, device=spec.device, threads=THREADS, policy=Policy(**spec.policy), anyway=True,
+        backend=spec.backend, precision=spec.precision,
+    )  # fmt: skip
 
 
 def open_tracker(spec: TrackerSpec) -> Tracker:
@@ -191,7 +212,7 @@ def track_sequence(tracker: Tracker, task: Task) -> Generator[Row, None, None]:
 
 
 def serve(tasks: Connection, reports: Connection, spec: TrackerSpec) -> None:
-    """Worker main loop. Sends ``ready``, then per task one ``row`` per frame and ``done``, or ``failed``.
+    """Worker main loop. Sends ``ready``, then per task every ``row`` and ``done``, or ``failed``.
 
     Returns when ``tasks`` is closed; exits at once when the parent process ends.
     """
@@ -211,8 +232,7 @@ def serve(tasks: Connection, reports: Connection, spec: TrackerSpec) -> None:
         except EOFError:
             return
         try:
-            for row in track_sequence(tracker, task):
-                reports.send(("row", *row))
+            task.run(tracker, lambda row: reports.send(("row", row)))
         except Exception as error:  # noqa: BLE001 - sent to the parent, which records it
             for piece in traceback_pieces(error):
                 reports.send(("trace", piece))
@@ -253,15 +273,15 @@ class _Worker:
     tasks: Connection
     reports: Connection
     deadline: float
-    task: Task | None = None
+    task: Work | None = None
     ready: bool = False
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
 
     def failed(self, kind: str, message: str, **more: str) -> SequenceFailure:
-        return cast(Task, self.task).failed(kind, message, frame=len(self.rows), **more)
+        return cast(Work, self.task).failed(kind, message, frame=len(self.rows), **more)
 
-    def reset(self, task: Task | None, deadline: float) -> None:
+    def reset(self, task: Work | None, deadline: float) -> None:
         self.task, self.rows, self.trace, self.deadline = task, [], [], deadline
 
 
@@ -277,7 +297,7 @@ class LocalPool:
         """Return whether fewer than ``jobs`` tasks are under way."""
         return sum(worker.task is not None for worker in self._workers) < self._jobs
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Work) -> None:
         """Give a task to an idle worker, or to a new one; ``events`` reports its end.
 
         Raises:
@@ -311,6 +331,12 @@ class LocalPool:
             elif time.monotonic() > worker.deadline and worker.task is not None:
                 found.append(self._time_out(worker))
         return found
+
+    def stop(self) -> None:
+        """Send SIGTERM to the workers that have a task, which those that heed it end; ``events`` reports them."""
+        for worker in self._workers:
+            if worker.task is not None:
+                worker.process.terminate()
 
     def close(self) -> None:
         """Kill all workers; tasks under way are lost."""
@@ -366,9 +392,9 @@ class LocalPool:
         elif worker.task is None:
             return
         elif kind == "row":
-            worker.rows.append(cast(Row, tuple(rest)))
+            worker.rows += rest
             worker.deadline = time.monotonic() + self._timeouts.next
-            found.append(Heartbeat(task=worker.task))
+            found.append(Heartbeat(task=worker.task, rows=rest))
         elif kind == "trace":
             worker.trace.append(rest[0])
         elif kind == "done":

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,16 +27,14 @@ from vltrack.evaluation.workers import (
     ENVIRONMENT,
     THREADS,
     Heartbeat,
-    Row,
-    Task,
     TaskFinished,
     Timeouts,
     TrackerSpec,
+    Work,
     WorkerEvent,
     error_facts,
     open_tracker,
     traceback_pieces,
-    track_sequence,
 )
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ class RayPool:
         self._run = ray.remote(num_cpus=THREADS, max_retries=RETRIES)(_run_task).options(
             runtime_env={"env_vars": ENVIRONMENT}
         )
-        self._running: dict[Any, Task] = {}
+        self._running: dict[Any, Work] = {}
 
     def has_idle(self) -> bool:
         """Return whether fewer than ``jobs`` tasks are under way."""
         return len(self._running) < self._jobs
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Work) -> None:
         """Start a task on the cluster."""
         self._running[self._run.remote(self._spec, task, self._timeouts, self._here)] = task
 
@@ -98,6 +98,11 @@ class RayPool:
             if done or time.monotonic() > until:
                 return [event for reference in done for event in self._fetch(reference)]
             time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Raise KeyboardInterrupt in the tasks under way, which end; ``events`` reports them."""
+        for reference in self._running:
+            self._ray.cancel(reference)
 
     def close(self) -> None:
         """Cancel tasks under way, and leave the cluster if it was joined here."""
@@ -119,11 +124,10 @@ class RayPool:
             code, message, hint = rest
             raise reported_error(code, message, hint, otherwise=ResourceError)
         if kind == "failed":
-            code, message, frame, trace = rest
-            failed = task.failed("raised", message, frame=frame, error=code, traceback=trace)
-            return [Heartbeat(task=task, frames=frame), failed]
-        rows: list[Row] = rest[0]
-        return [Heartbeat(task=task, frames=len(rows)), TaskFinished(task=task, rows=rows)]
+            code, message, rows, trace = rest
+            failed = task.failed("raised", message, frame=len(rows), error=code, traceback=trace)
+            return [Heartbeat(task=task, rows=rows), failed]
+        return [Heartbeat(task=task, rows=rest[0]), TaskFinished(task=task, rows=rest[0])]
 
 
 @contextlib.contextmanager
@@ -135,30 +139,33 @@ def _keep_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run_task(spec: TrackerSpec, task: Task, timeouts: Timeouts, there: dict[str, Any]) -> tuple[Any, ...]:
-    """Track one sequence in a process of the cluster; return ``done`` and rows, ``failed`` or ``refused``.
+def _run_task(spec: TrackerSpec, task: Work, timeouts: Timeouts, there: dict[str, Any]) -> tuple[Any, ...]:
+    """Run a task in a process of the cluster; return ``done`` and rows, ``failed`` or ``refused``.
 
     The process ends itself when it hangs: the watchdog is one in C, which needs no lock.
     """
     try:
         _check_same(there)
         faulthandler.dump_traceback_later(timeouts.start, exit=True)
-        tracker = _tracker(spec.loader, spec.weights, spec.device, tuple(spec.policy.items()))
+        tracker = _tracker(json.dumps(asdict(spec)))
     except VltrackError as error:
         return "refused", error.code, error.message, error.hint
     finally:
         faulthandler.cancel_dump_traceback_later()
-    rows: list[Row] = []
+    rows: list[Any] = []
+
+    def take(row: Any) -> None:
+        faulthandler.dump_traceback_later(timeouts.next, exit=True)
+        rows.append(row)
+
     try:
         faulthandler.dump_traceback_later(timeouts.first, exit=True)
-        for row in track_sequence(tracker, task):
-            faulthandler.dump_traceback_later(timeouts.next, exit=True)
-            rows.append(row)
+        task.run(tracker, take)
     except Exception as error:  # noqa: BLE001 - returned to the driving process, which records it
         code, message, ours = error_facts(error)
         if not ours:
             _tracker.cache_clear()  # it may be broken now
-        return "failed", code, message, len(rows), "".join(traceback_pieces(error))
+        return "failed", code, message, rows, "".join(traceback_pieces(error))
     finally:
         faulthandler.cancel_dump_traceback_later()
     return "done", rows
@@ -179,6 +186,6 @@ def _check_same(there: dict[str, Any]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _tracker(loader: str, weights: str, device: str, policy: tuple[tuple[str, Any], ...]) -> Tracker:
-    """The tracker of this process, loaded once."""
-    return open_tracker(TrackerSpec(loader=loader, weights=weights, device=device, policy=dict(policy)))
+def _tracker(spec: str) -> Tracker:
+    """The tracker of this process, loaded once; ``spec`` is a ``TrackerSpec`` as JSON, which can be compared."""
+    return open_tracker(TrackerSpec(**json.loads(spec)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,16 +19,17 @@ from vltrack.core.types import check_str
 Backend = Literal["auto", "torch", "openvino", "onnx"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Arrays = dict[str, NDArray[Any]]
-Runner = Callable[[Mapping[str, NDArray[Any]]], Arrays]
+Runner = Callable[[Sequence[NDArray[Any]]], Sequence[NDArray[Any]]]
 
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 _HINTS = {"openvino": "pip install openvino", "onnx": "pip install 'vltrack[onnx]'"}
 
 
-def choose_backend(backend: str, precision: str, device: str) -> str:
-    """Return ``torch``, ``openvino`` or ``onnx``; ``auto`` is OpenVINO on the CPU where it is installed, else torch.
+def choose_runtime(backend: str, precision: str, device: str) -> tuple[str, str]:
+    """Return the backend, ``torch``, ``openvino`` or ``onnx``, and the precision, ``fp32``, ``bf16`` or ``int8``.
 
-    ``$VLTRACK_BACKEND`` takes the place of ``auto``.
+    The backend ``auto`` is ``$VLTRACK_BACKEND`` where that is set; else OpenVINO on the CPU, if it is installed, and
+    torch elsewhere. The precision ``auto`` is bf16 where OpenVINO computes it in hardware, else fp32.
 
     Raises:
         UsageError: an unknown name, or a combination that no backend has.
@@ -40,7 +41,7 @@ def choose_backend(backend: str, precision: str, device: str) -> str:
             raise UsageError(f"Unknown {name}: {value!r}.", hint=hint)
     on_cpu = device == "cpu"
     if backend == "auto" and (own := os.environ.get("VLTRACK_BACKEND", "auto")) != "auto":
-        return choose_backend(own, precision, device)
+        return choose_runtime(own, precision, device)
     if backend == "auto":
         backend = "torch"
     if backend != "torch":
@@ -51,7 +52,9 @@ def choose_backend(backend: str, precision: str, device: str) -> str:
     usable = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8"), "onnx": ("fp32", "int8")}[backend]
     if precision not in ("auto", *usable):
         raise UsageError(f"The backend {backend} has no {precision}.", hint=f"It has {', '.join(usable)}.")
-    return backend
+    if precision == "auto":
+        precision = "bf16" if backend == "openvino" and has_fast_bf16() else "fp32"
+    return backend, precision
 
 
 def choose_cpu_or_gpu(device: str) -> str:
@@ -78,14 +81,24 @@ class Graph:
 
     Args:
         path: the .onnx file.
+        inputs, outputs: names of its tensors, in order.
         backend: ``openvino`` or ``onnx``.
         precision: ``bf16``, or what the file holds (``fp32``, ``int8``).
         threads: of one call.
         cache: folder for compiled graphs (OpenVINO), or None.
     """
 
-    def __init__(self, path: Path, backend: str, precision: str, threads: int, cache: Path | None = None) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        backend: str,
+        precision: str,
+        threads: int,
+        cache: Path | None = None,
+    ) -> None:
+        self.path, self._inputs, self._outputs = path, inputs, outputs
         self._compile = partial(_openvino if backend == "openvino" else _onnx, path, precision, threads, cache)
         self._runner: Runner | None = None
         self._lock = threading.Lock()
@@ -95,7 +108,8 @@ class Graph:
         if self._runner is None:
             with self._lock:
                 self._runner = self._runner or self._compile()
-        return self._runner(feed)
+        made = self._runner([feed[name] for name in self._inputs])
+        return dict(zip(self._outputs, made, strict=True))
 
     def release(self) -> None:
         """Free the memory of the compiled graph; the next call compiles it anew."""
@@ -120,15 +134,12 @@ def _openvino(path: Path, precision: str, threads: int, cache_folder: Path | Non
     if cache_folder is not None:
         options["CACHE_DIR"] = str(cache_folder)
     compiled = _core().compile_model(str(path), "CPU", options)
-    names = [port.get_any_name() for port in compiled.inputs]
-    results = [(port, port.get_any_name()) for port in compiled.outputs]
     local = threading.local()
 
-    def run(feed: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
         if not hasattr(local, "request"):
             local.request = compiled.create_infer_request()
-        found = local.request.infer({name: feed[name] for name in names}, share_inputs=True)
-        return {name: found[port] for port, name in results}
+        return list(local.request.infer(dict(enumerate(inputs)), share_inputs=True).to_tuple())
 
     return run
 
@@ -141,9 +152,9 @@ def _onnx(path: Path, _precision: str, threads: int, _cache_folder: Path | None)
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    results = [each.name for each in session.get_outputs()]
 
-    def run(feed: Mapping[str, NDArray[Any]]) -> Arrays:
-        return dict(zip(results, session.run(results, {name: feed[name] for name in names}), strict=True))
+    def run(inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
+        made: Sequence[NDArray[Any]] = session.run(None, dict(zip(names, inputs, strict=True)))
+        return made
 
     return run

@@ -57,23 +57,19 @@ class TrackerGroup:
 
     @classmethod
     def load(
-        cls,
-        weights: Mapping[str, str | Path],
-        *,
-        device: str = "auto",
-        threads: int | None = None,
-        settings: Mapping[str, Any] | None = None,
+        cls, weights: Mapping[str, str | Path], *, settings: Mapping[str, Any] | None = None, **loading: Any
     ) -> Self:
         """Load trackers from weights (a model's name or a path), by the name that each gets here.
 
-        ``settings`` change options of each tracker's own policy. No text is refused (``anyway``). Weights that
+        ``settings`` change options of each tracker's own policy; ``loading`` are further options of
+        ``Tracker.load``. No text is refused (``anyway``). Weights that
         cannot be loaded are kept in ``failures``.
         """
         trackers: dict[str, Tracker] = {}
         failures: dict[str, TrackerFailure] = {}
         for name, source in weights.items():
             try:
-                trackers[name] = Tracker.load(source, device=device, threads=threads, policy=settings, anyway=True)
+                trackers[name] = Tracker.load(source, policy=settings, anyway=True, **loading)
             except Exception as error:  # noqa: BLE001 - kept and reported; the others go on
                 failures[name] = TrackerFailure(error=error)
         return cls(trackers, failures)

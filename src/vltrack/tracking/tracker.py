@@ -19,7 +19,7 @@ from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, Pro
 from vltrack.core.threads import check_threads
 from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, check_str, iou_xywh
 from vltrack.models import MODELS
-from vltrack.nn.runtime import choose_backend, choose_cpu_or_gpu
+from vltrack.nn.runtime import choose_cpu_or_gpu, choose_runtime
 from vltrack.prep.prompts import check_box, check_image
 from vltrack.prep.tokenizers import TextTokenizer, check_readable, load_tokenizer
 from vltrack.tracking.engine import Engine, State
@@ -330,7 +330,7 @@ class Tracker(Session):
         """
         check_threads(threads)
         chosen = choose_cpu_or_gpu(device)
-        backend = choose_backend(backend, precision, chosen)
+        backend, precision = choose_runtime(backend, precision, chosen)
         path = cards.find_file(name_or_path)
         network, card, reader = _load(path, chosen, backend, precision, threads)
         if not isinstance(policy, Policy):
@@ -524,7 +524,7 @@ def _load_torch(
     from vltrack.tracking.torch_network import TorchNetwork
 
     model, card = store.load(path)
-    reader = partial(_torch_reader, model, card, path.parent)
+    reader = partial(_reader, model.vocabulary, card, path)
     if model.vocabulary == "bert":
         reader()  # it ships, so a wrong one is an error now; any other when the first text comes
     if threads is not None:
@@ -532,21 +532,13 @@ def _load_torch(
     elif device == "cpu" and card["size"] == "tiny":
         use_threads(1)
     model = model.to(device, memory_format=torch.channels_last)
-    return TorchNetwork(model, torch.device(device), "bf16" if precision == "bf16" else "fp32"), card, reader
-
-
-def _torch_reader(model: Any, card: dict[str, Any], folder: Path) -> TextTokenizer:
-    from vltrack.checkpoints import store
-
-    reader = load_tokenizer(model.vocabulary, folder)
-    store.check_vocabulary(card, model, sha256=reader.sha256, pieces=reader.size, table=reader.table)
-    return reader
+    return TorchNetwork(model, device, precision), card, reader
 
 
 def _reader(vocabulary: str, card: dict[str, Any], path: Path) -> TextTokenizer:
     """The vocabulary that a model reads sentences with, from the folder of its weights, and that it fits."""
     reader = load_tokenizer(vocabulary, path.parent)
-    cards.check_vocabulary(card, path, sha256=reader.sha256, pieces=reader.size, table=reader.table)
+    cards.check_vocabulary(card, cards.shapes_of(path), sha256=reader.sha256, pieces=reader.size, table=reader.table)
     return reader
 
 

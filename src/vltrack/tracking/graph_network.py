@@ -1,0 +1,119 @@
+"""A tracker's network as graphs that OpenVINO or ONNX Runtime runs; torch is not needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core.types import Image
+from vltrack.export.prepare import graphs_of
+from vltrack.nn.runtime import Arrays, Graph
+from vltrack.tracking.network import BoxedImage, Float32, Found
+from vltrack.tracking.postprocess import Maps
+
+LARGE_BYTES = 100 << 20
+"""With more weights than this, graphs that do not run in every frame are freed after each call."""
+
+
+class GraphNetwork:
+    """``Network`` of the graphs in a folder; ``export.graphs`` describes them. Text and memory are named arrays."""
+
+    device = "cpu"
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], backend: str, precision: str, threads: int) -> None:
+        self.runtime, self.threads = f"{backend} {precision}", threads
+        sizes = manifest["sizes"]
+        self.template_size, self.search_size = sizes["template_size"], sizes["search_size"]
+        self.template_factor, self.search_factor = sizes["template_factor"], sizes["search_factor"]
+        self.max_words, self.history = sizes["max_words"], sizes["history"]
+        self.mask_padding, self.vocabulary = sizes["mask_padding"], sizes["vocabulary"]
+        self._calls, self._kept = manifest["calls"], manifest["memory"]
+        self._large = sum(manifest["files"].values()) > LARGE_BYTES
+        self._graphs = {
+            name: Graph(
+                folder / each["file"],
+                [port["name"] for port in each["inputs"]],
+                [port["name"] for port in each["outputs"]],
+                backend,
+                precision,
+                threads,
+                folder / "compiled",
+            )
+            for name, each in manifest["graphs"].items()
+        }
+
+    @classmethod
+    def load(
+        cls, path: Path, card: Mapping[str, Any], backend: str, precision: str, threads: int | None
+    ) -> GraphNetwork:
+        """The graphs of a weights file, made if they are not in the cache. Raises what ``graphs_of`` raises."""
+        folder, manifest = graphs_of(path, card["sha256"])
+        if threads is None:
+            threads = 1 if card["size"] == "tiny" else len(os.sched_getaffinity(0))
+        return cls(folder, manifest, backend, precision, threads)
+
+    def read_text(self, ids: NDArray[np.int64], valid: NDArray[np.bool_]) -> Arrays:
+        """See ``Network``."""
+        return self._run("text", {"ids": ids[valid][None]})
+
+    def init(self, template: BoxedImage, context: BoxedImage, text: Arrays | None = None) -> Arrays:
+        """See ``Network``."""
+        mode = "bbox" if text is None else "nlbbox"
+        made = self._run(f"start_{mode}", {**_crop("template", template), **_crop("context", context), **(text or {})})
+        return {name: made[name] for name in self._kept[mode]} | (text or {})
+
+    def locate(
+        self, search: Image, memory: Arrays, past: Float32 | None = None, padded: NDArray[np.bool_] | None = None
+    ) -> Found:
+        """See ``Network``."""
+        inputs = {"search": search[None], **memory}
+        if past is not None:
+            inputs["past"] = past[None]
+        if padded is not None:
+            inputs["search_padded"] = padded[None]
+        return _found(self._run(f"step_{_mode(memory)}", inputs))
+
+    def ground(self, scene: Image, text: Arrays) -> Found:
+        """See ``Network``."""
+        return _found(self._run("ground", {"scene": scene[None], **text}))
+
+    def update(self, memory: Arrays, found: Found, box: Float32, template: BoxedImage | None = None) -> Arrays:
+        """See ``Network``."""
+        changed = {}
+        if (call := f"update_{_mode(memory)}") in self._calls:
+            changed = self._run(call, {**memory, **found.raw, "box": box[None]})
+        if template is not None and "template" in self._calls:
+            changed = changed | self._run("template", _crop("template", template))
+        return memory | {name: array for name, array in changed.items() if name in memory}
+
+    def _run(self, call: str, arrays: Arrays) -> Arrays:
+        """Run the graphs of a call one after the other; return all that they write."""
+        made: Arrays = {}
+        for name in self._calls[call]:
+            made |= self._graphs[name](arrays | made)
+            if (keep_1N := made.get("selection.keep_BN")) is not None:
+                made["selection.order_BR"] = np.flatnonzero(keep_1N)[None]
+            if self._large and not call.startswith("step"):
+                self._graphs[name].release()
+        return made
+
+
+def _mode(memory: Arrays) -> str:
+    return "nlbbox" if "text.tokens_BLC" in memory else "bbox"
+
+
+def _crop(name: str, crop: BoxedImage) -> Arrays:
+    arrays: Arrays = {name: crop.image[None], f"{name}_box": crop.box[None]}
+    return arrays if crop.padded is None else {**arrays, f"{name}_padded": crop.padded[None]}
+
+
+def _found(made: Arrays) -> Found:
+    center, presence, boxes = (
+        made.pop(name)[0].astype(np.float64) for name in ("center_BSS", "presence_BSS", "boxes_BSS4")
+    )
+    return Found(maps=Maps(center=center, presence=presence, boxes=boxes), raw=made)
