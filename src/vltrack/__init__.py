@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vltrack.api.compare import compare
     from vltrack.api.evaluate import evaluate
     from vltrack.api.find import find
+    from vltrack.api.many import track_many
     from vltrack.api.report import report
     from vltrack.api.track import track
     from vltrack.api.train import import_weights, train
@@ -50,6 +51,7 @@ __all__ = [
     "open_source",  # frames of a video, folder, camera or stream
     "report",  # one page with curves, tables and worst sequences
     "track",  # follow a target through a video
+    "track_many",  # follow targets through many videos at once
     "train",  # train a tracker
 ]
 
@@ -58,7 +60,8 @@ _MODULES = {
     "Track": "core.track", "VltrackError": "core.errors", "open_source": "video.source",
     "MultiTracker": "tracking.tracker", "Tracker": "tracking.tracker", "Policy": "tracking.postprocess",
     "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate", "find": "api.find",
-    "import_weights": "api.train", "report": "api.report", "track": "api.track", "train": "api.train",
+    "import_weights": "api.train", "report": "api.report", "track": "api.track", "track_many": "api.many",
+    "train": "api.train",
 }  # fmt: skip
 
 

@@ -184,10 +184,15 @@ WORDS = ("--target", "a:10,10,20,20", "--target", "#=b: 50 50 20 20")
 
 
 def killed(clip: Path, folder: Path, *words: str | Path) -> int:
-    """Kill the command after some rows; returns how many lines are there."""
-    part = folder / "a.part.csv"
+    """Kill the command after some rows, and an image where it draws; returns how many lines are there."""
+    part, draws = folder / "a.part.csv", folder / "a.mp4" in words
+
+    def begun() -> bool:
+        drawn = not draws or any(folder.glob(".a.*.part.mp4"))
+        return drawn and part.exists() and part.read_bytes().count(b"\n") > 16
+
     with run_stub("track", clip, *words, STUB_DELAY="0.1") as process:
-        while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") > 16):
+        while process.poll() is None and not begun():
             time.sleep(0.02)
         process.kill()
         process.communicate(timeout=60)

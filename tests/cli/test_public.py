@@ -59,7 +59,8 @@ def work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_the_stable_interface() -> None:
     assert sorted(vltrack.__all__) == vltrack.__all__ == [
         "Candidate", "Frame", "MultiTracker", "Policy", "Step", "Target", "Track", "Tracker", "VltrackError", "audit",
-        "compare", "evaluate", "find", "import_weights", "load", "open_source", "report", "track", "train",
+        "compare", "evaluate", "find", "import_weights", "load", "open_source", "report", "track",
+        "track_many", "train",
     ]  # fmt: skip
     assert set(vltrack.__all__) | {"__version__"} == set(dir(vltrack))
     with pytest.raises(AttributeError, match="trakc"):
@@ -77,7 +78,9 @@ def test_the_example_of_every_public_name_runs(name: str, work: Path) -> None:
     assert runner.failures == 0, "".join(report)
 
 
-@pytest.mark.parametrize("name", ["audit", "compare", "evaluate", "find", "import_weights", "report", "track", "train"])
+@pytest.mark.parametrize(
+    "name", ["audit", "compare", "evaluate", "find", "import_weights", "report", "track", "track_many", "train"]
+)
 def test_every_argument_is_typed_and_described(name: str) -> None:
     verb = getattr(vltrack, name)
     text = inspect.getdoc(verb) or ""

@@ -26,6 +26,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 QUOTES = 'A sentence with blanks is written in quotes: --text "the white car".'
 SHORT = ("refuse", "misses", "cut")
 TABLES, VIDEOS, SHEETS = (".csv", ".json"), (".mp4",), (".png",)
+PLACE = re.compile(r"\{(name|parent|file)\}")
+"""What the name of an output takes from its video."""
 _BOX_LIKE = re.compile(r"[\[(]?[-+.eE\d]+([\s,;]+[-+.eE\d]+)+[])]?")
 
 
@@ -342,6 +344,16 @@ def _value(raw: str) -> object:
 
 
 # -- outputs ------------------------------------------------------------------------------------------
+
+
+def is_folder(output: Path) -> bool:
+    """Whether an output names a folder of results: it is one, or has no extension and does not exist."""
+    return output.is_dir() or not (output.suffix or output.exists())
+
+
+def is_for_many(outputs: Sequence[Path]) -> bool:
+    """Whether the outputs have one file per video: a folder, or a name with ``{name}``."""
+    return any(is_folder(path) or PLACE.search(os.fspath(path)) for path in outputs)
 
 
 def check_outputs(outputs: Sequence[Path], source: object, *, overwrite: bool) -> None:

@@ -11,7 +11,9 @@ import glob
 import json
 import os
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from vltrack.video.writer import VideoWriter
 
 SHEET_TILES, SHEET_WIDTH = 12, 320
+DRAWN_LATER, _LATER_BYTES = 8, 64 << 20
+"""Frames, and bytes of them, that wait to be drawn at most."""
 
 
 class StepRecorder:
@@ -291,12 +295,15 @@ def visual_of(path: Path, info: SourceInfo, labels: Sequence[str]) -> AnnotatedV
 class Outputs:
     """All files of one run, as a context: leaving it, for whatever reason, saves what was done.
 
+    Videos and contact sheets are drawn and encoded in a thread, while the next frames are decoded and tracked.
+
     Args:
         paths: files to write, by extension.
         metas: head of each target's table, by target.
         warnings: called at the end for more warnings of the heads.
         shield: defers Ctrl-C while the files are finished.
         record: keep the steps in memory; needed for tables.
+        later: False draws before ``add`` returns: for frames whose memory the caller may use again.
     """
 
     def __init__(
@@ -308,6 +315,7 @@ class Outputs:
         shield: Shield,
         *,
         record: bool,
+        later: bool = True,
     ) -> None:
         self._shield, self._warnings, self._metas = shield, warnings, metas
         labels = [meta["sentence"] or "" if len(metas) == 1 else name for name, meta in metas.items()]
@@ -317,6 +325,10 @@ class Outputs:
         self._visuals = [visual_of(path, info, labels) for path in drawn]
         self._recorders = {name: StepRecorder() for name in metas}
         self._record = record or bool(self._tables)
+        self._later = later
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vltrack-draw")  # starts with the first frame
+        self._waiting: deque[Future[None]] = deque()
+        self._failed = False
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
         """Take the steps of one frame. Raises ``ResourceError``."""
@@ -330,9 +342,31 @@ class Outputs:
                 recorder.add(steps[name])
 
     def draw(self, frame: Frame, steps: Mapping[str, Step]) -> None:
-        """Take the steps of one frame for videos and contact sheets. Raises ``ResourceError``."""
-        for visual in self._visuals:
-            visual.add(frame, steps)
+        """Take the steps of one frame for videos and contact sheets.
+
+        Raises ``ResourceError``, perhaps of a frame before.
+        """
+        if not self._visuals:
+            return
+        size = 0 if frame.image is None else frame.image.nbytes
+        most = max(1, min(DRAWN_LATER, _LATER_BYTES // max(1, size))) if self._later else 0
+        self._waiting.append(self._thread.submit(self._draw, frame, steps))
+        self._wait(most)
+
+    def _draw(self, frame: Frame, steps: Mapping[str, Step]) -> None:
+        if self._failed:
+            return
+        try:
+            for visual in self._visuals:
+                visual.add(frame, steps)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _wait(self, most: int = 0) -> None:
+        """Wait until at most so many frames are to be drawn."""
+        while len(self._waiting) > most:
+            self._waiting.popleft().result()
 
     def tracks(self) -> dict[str, Track]:
         """Return the tracks so far, by target."""
@@ -347,13 +381,14 @@ class Outputs:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._record and not all(len(recorder) for recorder in self._recorders.values()):
-            return
-        # Last in, first out: tables, then contact sheets, then videos; each is tried even if another fails.
+        # Last in, first out: frames that wait, tables, contact sheets, videos; each is tried even if another fails.
         with self._shield, ExitStack() as last_first:
-            for visual in self._visuals:
-                last_first.callback(visual.finish)
-            last_first.callback(self._save_tables)
+            if not self._record or all(len(recorder) for recorder in self._recorders.values()):
+                for visual in self._visuals:
+                    last_first.callback(visual.finish)
+                last_first.callback(self._save_tables)
+            last_first.callback(self._thread.shutdown)
+            last_first.callback(self._wait)
 
     def _save_tables(self) -> None:
         tracks = self.tracks() if self._tables else {}

@@ -76,7 +76,7 @@ class PartFile:
             missing = "a .csv or .json as output (-o)" if table is None else "a file or a folder as input"
             raise UsageError(f"A run can only be resumed (--resume) with {missing}.")
         if table is not None:
-            self.path = _beside(table)
+            self.path = rows_beside(table)
             self._state_path = self.path.with_suffix(".state")
         try:
             if self.path is not None and self.path.is_file():
@@ -266,7 +266,8 @@ def _difference(key: str, was: Any, now: Any) -> str:
 _FLAGS = ("text", "box", "start", "end", "stride")
 
 
-def _beside(table: Path) -> Path:
+def rows_beside(table: Path) -> Path:
+    """Return the part file of a table."""
     stem = table.stem
     if len(os.fsencode(stem)) > 200:
         stem = f"{stem[:40]}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:16]}"

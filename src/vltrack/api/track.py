@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -28,16 +29,18 @@ from vltrack.video.source import is_place, open_source
 if TYPE_CHECKING:
     from vltrack.tracking.compare import TrackerGroup
     from vltrack.tracking.postprocess import Policy
-    from vltrack.tracking.tracker import MultiTracker
+    from vltrack.tracking.tracker import MultiTracker, Tracker
 
     Source = str | Path | int | Sequence[str | Path] | Iterable[Frame | Image]
 
 PREFETCHED = 8
+LOADED: ContextVar[dict[str, Tracker] | None] = ContextVar("LOADED", default=None)
+"""Trackers by their options, where they are kept for the next video."""
 _BYTES_PER_PIXEL = 0.27  # of an output video, per second: 2 Mbit/s at 720p
 
 
-class TrackOptions(TypedDict, total=False):
-    """Options of ``track``, described there."""
+class RunOptions(TypedDict, total=False):
+    """Options of ``track`` and ``track_many``, described in ``track``."""
 
     box_format: str
     box_unit: str
@@ -45,9 +48,7 @@ class TrackOptions(TypedDict, total=False):
     end: int | None
     stride: int
     model: str | Path
-    outputs: str | Path | Sequence[str | Path]
     overwrite: bool
-    allow_network: bool
     device: str
     threads: int | None
     policy: Policy | Mapping[str, Any] | None
@@ -55,8 +56,15 @@ class TrackOptions(TypedDict, total=False):
     wait: bool
     fail_if_lost: bool
     partial_ok: bool
-    record: bool
     resume: bool
+
+
+class TrackOptions(RunOptions, total=False):
+    """Options of ``track`` alone, described there."""
+
+    outputs: str | Path | Sequence[str | Path]
+    allow_network: bool
+    record: bool
     progress: Callable[[int, int | None], object] | None
     reporter: Reporter
 
@@ -154,7 +162,7 @@ def track(
     """
     inputs.check_options(box_format, box_unit, device, threads, progress)
     start, end, stride = inputs.check_range(start, end, stride)
-    given = _given(box, text, targets, wait=wait, anyway=anyway)
+    given = given_targets(box, text, targets, wait=wait, anyway=anyway)
     paths = inputs.as_paths(outputs)
     inputs.check_policy(policy)
     model = inputs.check_model(model)
@@ -168,7 +176,10 @@ def track(
         named = inputs.pixel_targets(given, box_format, box_unit, frames.info)
         metas = {name: track_meta(frames.info, one, model, start, end, stride) for name, one in named.items()}
         report, total = frames.report, frames_expected(frames.info.frames, start, end, stride)
-        files = Outputs(paths, frames.info, metas, lambda: part.warnings(report.warnings), shield, record=record)
+        ours = not isinstance(frames, _CallerFrames)
+        files = Outputs(
+            paths, frames.info, metas, lambda: part.warnings(report.warnings), shield, record=record, later=ours
+        )
 
         def result() -> Track | dict[str, Track]:
             tracks = files.tracks()
@@ -223,7 +234,7 @@ def track(
     return result()
 
 
-def _given(
+def given_targets(
     box: BoxLike | None, text: str | None, targets: Mapping[str, Target] | None, *, wait: bool, anyway: bool
 ) -> dict[str, Target]:
     """Return the targets. Raises ``UsageError`` for arguments that do not fit together, ``TypeError`` for others."""
@@ -303,7 +314,12 @@ def _load(model: str, **options: Any) -> MultiTracker:
     """Load the tracker; options as in ``Tracker.load``. Torch is imported here and not before."""
     from vltrack.tracking.tracker import MultiTracker, Tracker
 
-    return MultiTracker(Tracker.load(model, **options))
+    key, kept = repr((model, sorted(options.items()))), LOADED.get()
+    if kept is None:
+        return MultiTracker(Tracker.load(model, **options))
+    if key not in kept:
+        kept[key] = Tracker.load(model, **options)
+    return MultiTracker(kept[key])
 
 
 def track_meta(

@@ -183,7 +183,8 @@ class Console(Reporter):
             )
             rate = record["frames_per_second"]
             speed = f", {rate:.1f} frames/s" if rate else ""
-            self.note(f"{counted(frames, 'frame')}{speed}; target visible in {where}.")
+            name = f"{record['source']}: " if "source" in record else ""
+            self.note(f"{name}{counted(frames, 'frame')}{speed}; target visible in {where}.")
             for path in record["outputs"] if rate else ():
                 self.note(f"wrote {path}")
 

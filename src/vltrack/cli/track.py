@@ -12,17 +12,22 @@ from vltrack.api import inputs
 from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, finish, say, warn
+from vltrack.core.errors import UsageError
 
 if TYPE_CHECKING:
     from vltrack.api.compare import Comparison
+    from vltrack.api.track import RunOptions
 
 
 def track(
-    input: opt.Input,
+    input: opt.Inputs = None,
     text: opt.Text = None,
     box: opt.Boxes = None,
     target: Annotated[
         list[str] | None, Option(metavar="NAME:WHAT", help="NAME:SENTENCE or NAME:BOX; repeat for several.")
+    ] = None,
+    videos: Annotated[
+        Path | None, Option(metavar="FILE", help="CSV of inputs and their targets: columns video, text, box, target.")
     ] = None,
     box_format: opt.BoxFormat = "xywh",
     box_unit: opt.BoxUnit = "px",
@@ -37,10 +42,13 @@ def track(
         Option(
             "--output",
             "-o",
-            metavar="FILE",
-            help=".csv, .json: boxes; .mp4: video; .png: contact sheet. Repeat for several.",
+            metavar="FILE|FOLDER",
+            help=".csv, .json: boxes; .mp4: video; .png: contact sheet. Repeat for several. Of many videos:"
+            " a folder for NAME.csv, or names with {name} in them.",
         ),
     ] = None,
+    jobs: opt.Jobs = None,
+    engine: opt.Engine = "local",
     overwrite: opt.Overwrite = False,
     resume: Annotated[bool, Option("--resume", help="Continue where the same command was killed or stopped.")] = False,
     json: opt.RowsAsJson = False,
@@ -65,19 +73,38 @@ def track(
     vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
     vltrack track clip.mp4 --text "the dog" --box 120,40,60,80
     vltrack track clip.mp4 --target "1:the dog" --target "2:120,40,60,80"
+    vltrack track videos/*.mp4 --text "the red car" -o results -j 4
     """
-    targets = inputs.read_targets(
-        inputs.read_text(text, text_file, line), box, target or (),
-        box_format=box_format, allow_empty_text=allow_empty_text, warn=warn,
-    )  # fmt: skip
-    inputs.check_mode(mode, targets)
     outputs = [path for path in output or () if not (no_video and path.suffix.lower() in inputs.VIDEOS)]
+    options: RunOptions = {
+        "box_format": box_format, "box_unit": box_unit, "start": start, "end": end, "stride": stride, "model": model,
+        "overwrite": overwrite, "device": device, "threads": threads, "policy": inputs.read_policy(set_),
+        "anyway": anyway, "wait": wait, "fail_if_lost": fail_if_lost, "partial_ok": False, "resume": resume,
+    }  # fmt: skip
+    if videos is None:
+        targets = inputs.read_targets(
+            inputs.read_text(text, text_file, line), box, target or (),
+            box_format=box_format, allow_empty_text=allow_empty_text, warn=warn,
+        )  # fmt: skip
+        named = dict.fromkeys(input or (), targets)
+    elif input or text or box or target or text_file:
+        raise UsageError("The file of --videos names all inputs and targets.", hint="Leave the others out.")
+    else:
+        from vltrack.api.many import read_videos
+
+        named = read_videos(videos, box_format)
+    if not named:
+        raise UsageError("Missing argument 'INPUT...'.", hint="See vltrack track --help.")
+    for targets in named.values():
+        inputs.check_mode(mode, targets)
+    if videos is not None or len(named) > 1 or inputs.is_for_many(outputs) or engine != "local":
+        vltrack.track_many(
+            named, outputs=outputs, jobs=jobs, engine=engine, reporter=Console(quiet=quiet, as_json=json), **options
+        )
+        return
     vltrack.track(
-        input, targets=targets, box_format=box_format, box_unit=box_unit, start=start, end=end, stride=stride,
-        model=model, outputs=outputs, overwrite=overwrite, allow_network=allow_network, device=device,
-        threads=threads, policy=inputs.read_policy(set_), anyway=anyway, wait=wait,
-        fail_if_lost=fail_if_lost, partial_ok=False, record=bool(outputs), resume=resume,
-        reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(targets) > 1),
+        *named, targets=targets, outputs=outputs, allow_network=allow_network, record=bool(outputs),
+        reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(targets) > 1), **options,
     )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ class VideoWriter:
             raise UsageError("The video writer is not open.", hint="Use it as a context manager.")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise UsageError(f"An image must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}.")
-        frame = av.VideoFrame.from_ndarray(self._fitted(image), format="rgb24")
+        frame = av.VideoFrame.from_numpy_buffer(self._fitted(image), format="rgb24")  # no copy
         frame = frame.reformat(
             format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE, interpolation="BILINEAR"
         )
