@@ -103,8 +103,8 @@ def _root(
         typer.echo(context.get_help())
 
 
-def build() -> typer.Typer:
-    """Return the command with all its verbs."""
+def build(verb: str = "") -> typer.Typer:
+    """Return the command with all its verbs; only with ``verb`` if it is one: typer reads each one's parameters."""
     app = typer.Typer(
         name="vltrack",
         cls=_Verbs,
@@ -114,8 +114,11 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for name, verb in COMMANDS.items():
-        app.command(name)(verb)
+    if verb in COMMANDS:
+        app.command(verb)(COMMANDS[verb])
+        return app
+    for name, function in COMMANDS.items():
+        app.command(name)(function)
     for name, group in GROUPS.items():
         same = "The same as datasets: list, check, convert, imitate, synthesize."
         app.add_typer(group, name=name, help=same if name == "data" else group.info.help)
@@ -128,7 +131,7 @@ def main(words: Sequence[str]) -> int:
     as_json, debug = "--json" in own, "--debug" in own
     wait_passively()
     silence_torch()
-    command = typer.main.get_command(build())
+    command = typer.main.get_command(build(*words[:1]))
     try:
         result = command.main(args=list(words), prog_name="vltrack", standalone_mode=False)
         return result if isinstance(result, int) else 0
