@@ -96,7 +96,7 @@ def read_entry(file: Safetensors, entry: Entry, kind: torch.dtype) -> Tensor:
         return tensor
     flat = tensor.reshape(-1)
     scratch = torch.empty(min(len(flat), 1 << 18), dtype=stored)
-    for piece in flat.split(max(len(scratch), 1)):
+    for piece in torch.split(flat, max(len(scratch), 1)):
         file.read(bytes_of(scratch[: len(piece)]))
         piece.copy_(scratch[: len(piece)])
     return tensor
