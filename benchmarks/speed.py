@@ -44,8 +44,8 @@ VARIANTS = ("torch-fp32", "openvino-fp32", "openvino-bf16", "openvino-int8", "on
 SIZE = (1280, 720)
 HELD, TRACKED = 24, 80
 """Decoded frames that are tracked back and forth; frames of the clip that ``vltrack track`` reads."""
-UNREAD = "clip"
-"""The vocabulary that does not ship: such models are measured by a box alone."""
+BOX_ALONE = ("aitrack-base",)
+"""Models whose vocabulary does not ship."""
 UVLTRACK, LITETRACK = "litetrack-uvltrack-base", "litetrack-base"
 SEED = {
     "G per frame, text only": ("36.7", "39.8"), "G per frame, tracking": ("43.7", "47.2"),
@@ -161,8 +161,8 @@ class Bench:
     def __init__(self, name: str, about: dict[str, Any], options: argparse.Namespace, what: Material) -> None:
         self.name, self.options, self.what = name, options, what
         self.tiny = name.endswith("-tiny")
-        reads = "nlbbox" in about["modes"] and not (name.startswith("aitrack") and not self.tiny)
-        self.reads, self.text = reads, reads and (options.text or not self.tiny)
+        self.reads = "nlbbox" in about["modes"] and name not in BOX_ALONE
+        self.text = self.reads and (options.text or not self.tiny)
         self.path = about["weights"] or str(BUILD / "weights" / f"{name}.safetensors")
         self.results = {key: Result() for key in ([BEFORE] if options.against else []) + options.variants}
 
@@ -170,10 +170,11 @@ class Bench:
         """All variants, in turn."""
         self._frames()
         live = [key for key, result in self.results.items() if key != NANO and not result.error]
+        note(f"{self.name}: fresh processes of {', '.join(live)}")
         if "memory" not in self.options.skip:
             for key in 3 * live:
                 self.results[key].add("fresh", self._fresh(key))
-        if "track" not in self.options.skip:
+        if "track" not in self.options.skip and self.tiny:
             for key in 3 * live:
                 self.results[key].add("track", self._track(key))
         return self.results
@@ -200,16 +201,18 @@ class Bench:
             several = self.tiny and "targets" not in self.options.skip
             for key, worker in of.items():
                 request = {"do": "load", "key": key, "name": self.path, "text": self.text, "targets": several}
-                answer = worker.ask(request)
+                answer = worker.ask({**request, "hold": not self.tiny})
                 self.results[key].error = answer.get("error", "")
                 note(f"{self.name} {key}: {answer.get('error') or 'loaded'}")
             of = {key: worker for key, worker in of.items() if not self.results[key].error}
             if self.options.nanotrack.is_dir():
                 of[NANO], self.results[NANO] = workers["now"], Result()
                 place = str(self.options.nanotrack)
-                of[NANO].ask({"do": "load", "key": NANO, "name": place, "text": False, "targets": False})
-            for key, worker in of.items():
-                self._block(worker, key, "frames", 2)
+                more = {"text": False, "targets": False, "hold": False}
+                of[NANO].ask({"do": "load", "key": NANO, "name": place, **more})
+            for key, worker in of.items():  # graphs are compiled, and what does not run is left out
+                self.results[key].error = worker.ask({"do": "frames", "key": key, "count": 2}).get("error", "")
+            of = {key: worker for key, worker in of.items() if not self.results[key].error}
             for number in range(self.options.rounds):
                 note(f"{self.name}, round {number + 1}")
                 for key, worker in of.items():

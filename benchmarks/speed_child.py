@@ -90,6 +90,7 @@ class Server:
         self.box, self.text, self.clock = tuple(box), text, Clock()
         self.trackers: dict[str, Any] = {}
         self.groups: dict[str, Any] = {}
+        self.held: dict[str, Any] = {}
         self.at: dict[str, int] = {}
 
     def next_images(self, key: str, count: int) -> list[Any]:
@@ -98,8 +99,11 @@ class Server:
         self.at[key] = begin + count - 1
         return [self.images[min(n % period, period - n % period)] for n in range(begin, begin + count)]
 
-    def load(self, key: str, name: str, text: bool, targets: bool) -> dict[str, Any]:
-        """Load and start a variant of a model, or NanoTrack's networks from the folder ``name``."""
+    def load(self, key: str, name: str, text: bool, targets: bool, hold: bool) -> dict[str, Any]:
+        """Load and start a variant of a model, or NanoTrack's networks from the folder ``name``.
+
+        With ``hold`` every update begins at the start: random weights would follow the border of the frame.
+        """
         if key == NANO:
             import cv2
             from peers.run_opencv import make
@@ -112,6 +116,8 @@ class Server:
         self._instrument(tracker.engine)
         tracker.init(self.images[0], box=self.box, text=sentence)
         self.trackers[key] = tracker
+        if hold:
+            self.held[key] = tracker.state
         if targets:
             import vltrack
 
@@ -137,6 +143,8 @@ class Server:
         """CPU milliseconds of updates, and of their parts."""
         found: dict[str, list[float]] = {part: [] for part in ("update", *PARTS, "rest")}
         for image in self.next_images(key, count):
+            if key in self.held:
+                self.trackers[key].restore(self.held[key])
             self.clock.spent = dict.fromkeys(PARTS, 0.0)
             whole = cpu_ms(partial(self.trackers[key].update, image))
             rest = whole - sum(self.clock.spent.values())
@@ -316,7 +324,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = getattr(server, request.pop("do"))(**request)
-        except VltrackError as error:
+        except (VltrackError, RuntimeError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(answer), flush=True)
     return None
