@@ -351,6 +351,12 @@ class _Writer:
         for constant in proto.graph.initializer:
             self._externalize(constant)
         onnx.save(proto, self.folder / f"{name}.onnx")
+        for port in proto.graph.output:  # the exporter does not know the shape of what is gathered
+            shape = port.type.tensor_type.shape
+            shape.ClearField("dim")
+            for axis, size in enumerate(made[port.name].shape):
+                named = axes.get(port.name, {}).get(axis)
+                shape.dim.add(**({"dim_param": named} if named else {"dim_value": size}))
         ports = {"inputs": proto.graph.input, "outputs": proto.graph.output}
         described = {side: [_described(port) for port in each] for side, each in ports.items()}
         self.graphs[name] = {"file": f"{name}.onnx", **described}

@@ -263,12 +263,14 @@ class LiteTrack(TrackerBase[PromptMemory]):
             contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
         # Joint layers: vision and text tokens in one sequence
         joint_valid = torch.cat([vision_valid, text_valid], dim=1)
+        # Not vision_TC.shape[1]: OpenVINO takes the length of a part for that of the whole
+        tokens = 1 + m + kept.tokens_BRC.shape[1]
         for i, block in enumerate(self.blocks[config.split_layers :], start=config.split_layers):
             joint = torch.cat([vision_TC + self.modal_embed[0], text_LC + self.modal_embed[1]], dim=1)
             whole = vision_bias is None or text_bias is None  # in a traced graph
             joint_bias = key_bias(joint_valid) if whole else torch.cat([vision_bias, text_bias], dim=-1)
             joint = block(joint, joint_bias, joint_valid)
-            vision_TC, text_LC = joint[:, : vision_TC.shape[1]], joint[:, vision_TC.shape[1] :]
+            vision_TC, text_LC = joint[:, :tokens], joint[:, tokens:]
             contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
         class_BC = vision_TC[:, 0]
         return Features(
