@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vltrack.__main__ import run
-from vltrack.api import inputs
+from vltrack.api import inputs, many
 from vltrack.api import track as job
 from vltrack.core.types import Frame, Status, Step, Target
 
@@ -64,7 +64,14 @@ class StubFollower:
         }
 
 
+def stub_worker(spec: object) -> dict[str, object]:
+    """Prepare a process of ``track_many``."""
+    job._load = lambda *_, **__: StubFollower()
+    return {}
+
+
 if __name__ == "__main__":
     inputs.check_model = lambda name: name
-    job._load = lambda *_, **__: StubFollower()
+    many.LOADER = "stub_command:stub_worker"
+    stub_worker(None)
     run()

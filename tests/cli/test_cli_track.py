@@ -9,16 +9,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from stub_command import StubFollower
 
 import vltrack
-from vltrack.api import inputs
+from vltrack.api import inputs, outputs
+from vltrack.core.errors import ResourceError
 from vltrack.core.files import counted
 from vltrack.core.track import COLUMNS, Track
+from vltrack.core.types import Frame, Step
 from vltrack.video.source import open_source
+from vltrack.video.writer import VideoWriter
 
 HERE = Path(__file__).resolve().parent
 FRAMES = 40
@@ -78,6 +85,58 @@ def test_outputs_by_extension(command, stub, clip: Path, tmp_path: Path) -> None
         assert [frame.index for frame in source if frame.image is not None] == list(range(FRAMES))
     assert files[3].read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "a.mp4", "a.png"]
+
+
+def test_frames_are_tracked_while_earlier_ones_are_drawn(
+    command, stub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracked, drawn = threading.Event(), []
+
+    def add(self: object, frame: Frame, steps: object) -> None:
+        assert tracked.wait(60), "frame 3 was not tracked while frame 0 was drawn"
+        drawn.append(frame.index)
+
+    def update(frame: Frame) -> dict[str, Step]:
+        if frame.index == 3:
+            tracked.set()
+        assert frame.index <= len(drawn) + outputs.DRAWN_LATER + 1, "the queue has a bound"
+        return StubFollower.update(stub, frame)
+
+    monkeypatch.setattr(outputs.ContactSheet, "add", add)
+    monkeypatch.setattr(stub, "update", update)
+    command("track", clip, "--box", "10,20,30,40", "-o", tmp_path / "a.csv", "-o", tmp_path / "a.png").ends(0)
+    assert drawn == list(range(FRAMES))
+
+
+def test_an_error_in_drawing_ends_the_run_and_keeps_the_rows(
+    command, stub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, *frame: object) -> None:
+        raise ResourceError("Cannot write: the disk is full.")
+
+    words = ("track", clip, "--box", "10,20,30,40", "-o", tmp_path / "a.csv", "-o", tmp_path / "a.mp4")
+    for method, count in (("_encode", range(1, outputs.DRAWN_LATER + 3)), ("__exit__", [FRAMES])):
+        with monkeypatch.context() as patch:
+            patch.setattr(VideoWriter, method, full)
+            command(*words).ends(6, "the disk is full")
+        assert len(Track.load(tmp_path / "a.csv")) in count
+        assert not (tmp_path / "a.mp4").exists()
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def test_frames_whose_memory_is_used_again_are_drawn_as_they_were(stub, clip: Path, tmp_path: Path) -> None:
+    buffer = np.zeros((48, 64, 3), np.uint8)
+
+    def reused() -> Iterator[np.ndarray]:
+        for number in range(12):
+            buffer[:] = 20 * number
+            yield buffer
+
+    copies = [np.full_like(buffer, 20 * number) for number in range(12)]
+    vltrack.track(reused(), box=(1, 2, 30, 40), outputs=tmp_path / "a.mp4")
+    vltrack.track(copies, box=(1, 2, 30, 40), outputs=tmp_path / "b.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
 def test_several_targets_share_a_file(command, stub, clip: Path, tmp_path: Path) -> None:

@@ -124,6 +124,10 @@ def small_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place in (folder, folder / "clips" / "car"):
         (place / "groundtruth.txt").write_text("313,88,342,194\n" * len(images))
     write_image(folder / "photo.jpg", images[0])
+    (folder / "videos").mkdir()
+    for name in ("first", "second"):
+        shutil.copy(folder / "clip.mp4", folder / "videos" / f"{name}.mp4")
+    (folder / "list.csv").write_text('video,text,box\nclip.mp4,the silver car,"313,88,342,194"\n')
     shutil.copytree(folder / "clips", folder / "my-clips")
     (folder / "my-clips" / "car" / "nlp.txt").write_text("the silver car\n")
     for name in ("LaSOT", "lasot", "lasot_annotations", "tnl2k", "data/tnl2k", "data/lasot"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import multiprocessing
 import os
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from vltrack.tracking.tracker import Tracker
 
 ENGINES = ("local", "ray")
+LOADER = "vltrack.api.many:no_trackers"
 PROGRESS_EVERY = 0.2
 """Seconds between two counts of frames that a worker sends."""
 STOP_SECONDS = 60.0
@@ -60,7 +62,9 @@ STOP_SECONDS = 60.0
 SILENCE = Timeouts(first=3600.0, next=3600.0)
 """The decoder has its own, short limit; frames that an earlier run has done are drawn again without a message."""
 _LARGEST_TABLE = 64 << 20
-_APART = 'Name a folder (-o FOLDER), or tell them apart: -o "FOLDER/{parent}-{name}.csv", or {file} with its extension.'
+_APART = (
+    'Name a folder (-o FOLDER), or distinguish them: -o "FOLDER/{parent}-{name}.csv", or {file} with its extension.'
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +102,7 @@ def track_many(
     ``engine``. A script that calls this needs ``if __name__ == "__main__"``.
 
     Args:
-        sources: video files or folders of images; or, by video, its targets by name.
+        sources: video files, folders of images, or patterns (``videos/*.mp4``); or, by video, its targets by name.
         outputs: a folder, which gets ``NAME.csv`` of every video; or files with ``{name}`` (of the video, without its
             extension), ``{file}`` (with it) or ``{parent}`` (its folder's name) in them: ``out/{name}.mp4``.
         box, text, targets: what to follow in every video, as of ``vltrack.track``.
@@ -137,10 +141,11 @@ def track_many(
     if isinstance(sources, Mapping):
         if (box, text, targets) != (None, None, None):
             raise UsageError("Targets are given by video and for all videos.", hint="Leave one of them out.")
-        named = {os.fspath(source): dict(each) for source, each in sources.items()}
+        given = {os.fspath(source): dict(each) for source, each in sources.items()}
     else:
         one = inputs.one_target(box, text) if targets is None else inputs.check_targets(targets)
-        named = {os.fspath(source): one for source in sources}
+        given = {os.fspath(source): one for source in sources}
+    named = {found: each for source, each in given.items() for found in _expanded(source)}
     for each in named.values():
         given_targets(None, None, each, wait=options.get("wait", False), anyway=options.get("anyway", False))
     files = _files(list(named), inputs.as_paths(outputs))
@@ -154,7 +159,7 @@ def track_many(
         for source, each in named.items()
     ]
     jobs = (0 if engine == "ray" else 1) if jobs is None else jobs
-    spec = TrackerSpec(weights=options["model"], policy={}, loader=f"{__name__}:no_trackers")  # type: ignore[arg-type]
+    spec = TrackerSpec(weights=os.fspath(options["model"]), policy={}, loader=LOADER)
     run = _Run(videos, reporter)
     with reporter.bar("tracking", len(videos)) as bar, closing(start_pool(spec, engine, jobs, SILENCE)) as pool:
         run.follow(pool, bar)
@@ -163,7 +168,7 @@ def track_many(
 
 def _checked(options: RunOptions) -> RunOptions:
     """Return the options with full names and one thread. Raises what ``track`` raises for them."""
-    given = options.get
+    given: Callable[..., Any] = options.get
     inputs.check_options(
         given("box_format", "xywh"), given("box_unit", "px"), given("device", "auto"), given("threads", None)
     )
@@ -174,6 +179,12 @@ def _checked(options: RunOptions) -> RunOptions:
 
 
 # -- sources and files --------------------------------------------------------------------------------
+
+
+def _expanded(source: str) -> list[str]:
+    """Return what a pattern matches, sorted; any other source unchanged."""
+    found = sorted(glob.glob(source)) if glob.has_magic(source) and not os.path.exists(source) else []
+    return found or [source]
 
 
 def _files(sources: Sequence[str], outputs: Sequence[Path]) -> dict[str, list[Path]]:
@@ -192,10 +203,7 @@ def _files(sources: Sequence[str], outputs: Sequence[Path]) -> dict[str, list[Pa
         if not place.exists():
             hint = "Every one of several inputs is a file or a folder. " + inputs.QUOTES
             raise VideoNotFound(f"{printable(source)}: no such file or folder.", hint=hint)
-        words = {
-            "name": place.stem if place.is_file() else place.name, "parent": place.parent.name, "file": place.name,
-        }  # fmt: skip
-        paths = [Path(inputs.PLACE.sub(lambda found, words=words: words[found[1]], one)) for one in patterns]
+        paths = [_named(pattern, place) for pattern in patterns]
         tables = [path for path in paths if path.suffix.lower() in inputs.TABLES]
         for path in [*paths, *map(rows_beside, tables[:1])]:
             other = owner.setdefault(os.path.realpath(path), source)
@@ -206,6 +214,11 @@ def _files(sources: Sequence[str], outputs: Sequence[Path]) -> dict[str, list[Pa
                 )
         files[source] = paths
     return files
+
+
+def _named(pattern: str, video: Path) -> Path:
+    words = {"name": video.stem if video.is_file() else video.name, "parent": video.parent.name, "file": video.name}
+    return Path(inputs.PLACE.sub(lambda found: words[found[1]], pattern))
 
 
 def read_videos(path: Path, box_format: str = "xywh") -> dict[str, dict[str, Target]]:
@@ -237,9 +250,7 @@ def read_videos(path: Path, box_format: str = "xywh") -> dict[str, dict[str, Tar
             targets = found.setdefault(os.fspath(path.parent / cells["video"]), {})
             name = cells["target"] or "1"
             if name in targets or not name.isprintable() or len(name) > 64:
-                raise DataError(
-                    f"the target {printable(name[:80])!r} is there twice, or is no name of 1 to 64 letters."
-                )
+                raise DataError(f"the target {printable(name[:80])!r} is there twice, or not short and printable.")
             if not (cells["text"] or cells["box"]):
                 raise DataError("it has neither a text nor a box.")
             targets[name] = Target(
@@ -247,8 +258,9 @@ def read_videos(path: Path, box_format: str = "xywh") -> dict[str, dict[str, Tar
                 text=clean_text(cells["text"]) if cells["text"] else None,
             )
     except (csv.Error, DataError, InputError) as error:
-        kind, hint = (type(error), error.hint) if isinstance(error, VltrackError) else (DataError, "")
-        raise kind(f"{printable(path)}, line {rows.line_num}: {error}", hint=hint) from error
+        known_error = error if isinstance(error, VltrackError) else DataError(f"{error}.")
+        message = f"{printable(path)}, line {rows.line_num}: {known_error.message}"
+        raise type(known_error)(message, hint=known_error.hint) from error
     if not found:
         raise DataError(f"{printable(path)} names no video.")
     return found
