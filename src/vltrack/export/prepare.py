@@ -25,17 +25,16 @@ KEPT_SECONDS = 60 * 86400
 """Graphs that were not used for so long are removed when others are made."""
 _WAIT = 0.2
 _SECONDS = 1800.0
-_PARTS = ("export/graphs.py", "export/prepare.py", "models", "nn", "prep/crops.py")
+_CODE = ("export/*.py", "models/*.py", "nn/*.py", "prep/crops.py")
 
 
 @cache
 def _code() -> str:
     """Sha256 of the code on which graphs depend: a change of it makes new ones."""
     root, digest = Path(__file__).parent.parent, hashlib.sha256()
-    for part in _PARTS:
-        path = root / part
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
+    files = {file for pattern in _CODE for file in root.glob(pattern)} - {root / "nn" / "runtime.py"}
+    for file in sorted(files):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
@@ -71,13 +70,18 @@ def choose_cpu_or_gpu(device: str) -> str:
     return str(choose_device(device))
 
 
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def has_fast_bf16() -> bool:
     """Whether OpenVINO computes bf16 in hardware here; else it would silently be fp32."""
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class Graph:
-    """An ONNX graph on a backend, compiled on its first call. Several threads may call it at once.
+    """An ONNX graph on a backend, compiled on its first call, and again for each thread that calls it meanwhile.
 
     Args:
         path: the .onnx file.
@@ -100,26 +104,35 @@ class Graph:
     ) -> None:
         self.path, self._inputs, self._outputs = path, inputs, outputs
         self._compile = partial(_openvino if backend == "openvino" else _onnx, path, precision, threads, cache)
-        self._runner: Runner | None = None
-        self._lock = threading.Lock()
+        self._idle: list[Runner] = []
 
     def __call__(self, feed: Mapping[str, NDArray[Any]]) -> Arrays:
         """Run on arrays by input name, of which there may be more; return the outputs by name."""
-        if self._runner is None:
-            with self._lock:
-                self._runner = self._runner or self._compile()
-        made = self._runner([feed[name] for name in self._inputs])
+        try:
+            runner = self._idle.pop()
+        except IndexError:
+            runner = self._compile()
+        made = runner([feed[name] for name in self._inputs])
+        self._idle.append(runner)
         return dict(zip(self._outputs, made, strict=True))
 
     def release(self) -> None:
         """Free the memory of the compiled graph; the next call compiles it anew."""
-        self._runner = None
+        self._idle.clear()
 
 
 @cache
 def _core() -> Any:
-    import openvino
-
+    # Its conversion tools, which it imports where it finds them, double the time and bring telemetry.
+    tools = "openvino.tools.ovc"
+    blocked = "openvino" not in sys.modules and tools not in sys.modules
+    if blocked:
+        sys.modules[tools] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if blocked:
+            del sys.modules[tools]
     return openvino.Core()
 
 
@@ -133,15 +146,8 @@ def _openvino(path: Path, precision: str, threads: int, cache_folder: Path | Non
     }
     if cache_folder is not None:
         options["CACHE_DIR"] = str(cache_folder)
-    compiled = _core().compile_model(str(path), "CPU", options)
-    local = threading.local()
-
-    def run(inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
-        if not hasattr(local, "request"):
-            local.request = compiled.create_infer_request()
-        return list(local.request.infer(dict(enumerate(inputs)), share_inputs=True).to_tuple())
-
-    return run
+    request = _core().compile_model(str(path), "CPU", options).create_infer_request()
+    return lambda inputs: list(request.infer(dict(enumerate(inputs)), share_inputs=True).to_tuple())
 
 
 def _onnx(path: Path, _precision: str, threads: int, _cache_folder: Path | None) -> Runner:
@@ -152,9 +158,4 @@ def _onnx(path: Path, _precision: str, threads: int, _cache_folder: Path | None)
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-
-    def run(inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
-        made: Sequence[NDArray[Any]] = session.run(None, dict(zip(names, inputs, strict=True)))
-        return made
-
-    return run
+    return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))

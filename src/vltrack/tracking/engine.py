@@ -2,15 +2,17 @@
 
 States are immutable: a step returns new ones and changes nothing. A target's pass has no part of another one,
 not even the size of a batch, on which the last bits of a sum depend: companions cannot change its boxes. On a
-CPU a batch takes as long as its parts.
+CPU a batch takes as long as its parts; small networks run on several targets side by side.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -260,7 +262,9 @@ class Engine:
         states = [self._rescaled(s, (width, height)) for s in states]
         border = mean_color(image)
         searches = [self._search(image, border, s.box, self._grown(s)) for s in states]
-        seen = [self._locate(view, s.memory, s.past) for view, s in zip(searches, states, strict=True)]
+        workers = min(self.network.targets_at_once, len(states))
+        run = map if workers < 2 else _pool(workers, os.getpid()).map
+        seen = list(run(self._locate, searches, [s.memory for s in states], [s.past for s in states]))
         maps = [one.maps for one in seen]
         placed = [self._postprocess(s, v.region, m) for s, v, m in zip(states, searches, maps, strict=True)]
         ranked = self._ask(image, placed, maps)
@@ -470,6 +474,12 @@ class Engine:
             template = self._boxed(image, border, state.box, network.template_factor, network.template_size)
         memory = network.update(state.memory, seen, box, template)
         return replace(state, memory=memory, updated=state.age)
+
+
+@lru_cache(maxsize=4)
+def _pool(workers: int, _process: int) -> ThreadPoolExecutor:
+    """Threads for targets side by side; a fork has none of its parent's."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="vltrack-target")
 
 
 def _crop_xywh(box_cxcywh: Box, crop: Crop) -> Box:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 
 from vltrack.core.types import Image
 from vltrack.export.prepare import graphs_of
-from vltrack.nn.runtime import Arrays, Graph
+from vltrack.nn.runtime import Arrays, Graph, available_cores
 from vltrack.tracking.network import BoxedImage, Float32, Found
 from vltrack.tracking.postprocess import Maps
 
 LARGE_BYTES = 100 << 20
-"""With more weights than this, graphs that do not run in every frame are freed after each call."""
+"""From so many bytes of weights on, a network is large: all threads work on one target, and graphs that do not run in
+every frame are freed after each call."""
 
 
 class GraphNetwork:
@@ -34,6 +34,8 @@ class GraphNetwork:
         self.mask_padding, self.vocabulary = sizes["mask_padding"], sizes["vocabulary"]
         self._calls, self._kept = manifest["calls"], manifest["memory"]
         self._large = sum(manifest["files"].values()) > LARGE_BYTES
+        # A small network gains less from a second thread than a second target does.
+        self.targets_at_once = 1 if self._large else threads
         self._graphs = {
             name: Graph(
                 folder / each["file"],
@@ -41,7 +43,7 @@ class GraphNetwork:
                 [port["name"] for port in each["outputs"]],
                 backend,
                 precision,
-                threads,
+                threads // self.targets_at_once,
                 folder / "compiled",
             )
             for name, each in manifest["graphs"].items()
@@ -53,9 +55,7 @@ class GraphNetwork:
     ) -> GraphNetwork:
         """The graphs of a weights file, made if they are not in the cache. Raises what ``graphs_of`` raises."""
         folder, manifest = graphs_of(path, card["sha256"])
-        if threads is None:
-            threads = 1 if card["size"] == "tiny" else len(os.sched_getaffinity(0))
-        return cls(folder, manifest, backend, precision, threads)
+        return cls(folder, manifest, backend, precision, threads or available_cores())
 
     def read_text(self, ids: NDArray[np.int64], valid: NDArray[np.bool_]) -> Arrays:
         """See ``Network``."""

@@ -45,7 +45,7 @@ class Network(Protocol):
         history, mask_padding, vocabulary: see ``models.base.TrackerBase``.
         device: where it runs, as torch names it.
         runtime: backend and number type: ``openvino fp32``.
-        threads: of one call.
+        threads: of the backend. targets_at_once: calls that gain from running side by side.
     """
 
     template_size: int
@@ -58,6 +58,7 @@ class Network(Protocol):
     vocabulary: str
     device: str
     runtime: str
+    targets_at_once: int
 
     @property
     def threads(self) -> int: ...

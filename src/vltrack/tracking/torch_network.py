@@ -27,7 +27,7 @@ class TorchNetwork:
         self.template_factor, self.search_factor = model.template_factor, model.search_factor
         self.max_words, self.history = model.max_words, model.history
         self.mask_padding, self.vocabulary = model.mask_padding, model.vocabulary
-        self.device, self.runtime = str(device), f"torch {precision}"
+        self.device, self.runtime, self.targets_at_once = str(device), f"torch {precision}", 1
 
     @property
     def threads(self) -> int:
