@@ -44,7 +44,7 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_files_are_those_of_single_runs(command, videos: Path) -> None:
-    words = (*BOX, "--text", "the silver car", "--end", "4")
+    words = (*BOX, "--end", "4")
     outputs = ("-o", "out", "-o", "out/{name}.json", "-o", "out/{name}.mp4", "-o", "out/{file}.png")
     command("track", "a/one.mp4", "b/two.mp4", *words, *outputs, "-j", "2", "-q").ends(0)
     (videos / "single").mkdir()
@@ -124,9 +124,9 @@ def test_what_cannot_be_tracked_is_refused_before_the_work(command, stub, videos
     command("track", "a/one.mp4", "--text", "the", "white", "car", "-o", "out").ends(3, "white", "in quotes")
     command(*pair, "0", *BOX, "-o", "out").ends(3, "0: no such file")
     command("track", "x/1.jpg", "x/2.jpg", *BOX, "-o", "out").ends(2, "2 inputs are images", "Name their folder")
-    command(*pair, *BOX, "-o", "out", "--model", "x/y.safetensors").ends(2)
+    command(*pair, *BOX, "-o", "out", "--model", "x/y.safetensors").ends(5)
     command(*pair, *BOX, "-o", "out", "--engine", "slurm").ends(2, "slurm")
-    command(*pair, *BOX, "-o", "out/{name}.png", "--resume").ends(7, "can only be resumed (--resume) with a .csv")
+    command(*pair, *BOX, "-o", "out/{name}.png", "--resume").ends(2, "can only be resumed (--resume) with a .csv")
     command("track", *BOX, "-o", "out").ends(2, "Missing argument")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,9 @@ import pytest
 
 import stub_runs
 from stub_runs import LOADER, LOG, drawn, painting, stub_weights, tree
-from vltrack.core.errors import UsageError
+from vltrack.api.inputs import demo_clip
+from vltrack.api.many import track_many
+from vltrack.core.errors import PartialResult, UsageError
 from vltrack.evaluation import workers_ray
 from vltrack.evaluation.plan import code_sha256, make_plan, versions
 from vltrack.evaluation.run import run
@@ -71,6 +74,23 @@ def test_a_shipped_tracker_gives_the_same_on_the_cluster(cluster, tmp_path: Path
     spread = make_plan(data, "litetrack-tiny", ("nlbbox",), tmp_path / "spread")
     assert run(local).exit_code == run(spread, jobs=2, engine="ray").exit_code == 0
     assert tree(tmp_path / "local") == tree(tmp_path / "spread")
+
+
+@pytest.mark.cluster
+@needs_ray
+def test_many_videos_are_tracked_on_the_cluster(cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        shutil.copy(demo_clip()[0], f"{name}.mp4")
+    Path("bad.mp4").write_bytes(b"nothing that is a video")
+    names, options = ["bad.mp4", "one.mp4", "two.mp4"], {"box": (313, 88, 342, 194), "end": 4}
+    for engine in ("local", "ray"):
+        with pytest.raises(PartialResult) as caught:
+            track_many(names, outputs=[engine, engine + "/{name}.mp4"], engine=engine, **options)
+        assert {name: one.error is None for name, one in caught.value.result.items()} == {
+            "bad.mp4": False, "one.mp4": True, "two.mp4": True,
+        }  # fmt: skip
+    assert tree(tmp_path / "local") == tree(tmp_path / "ray")
 
 
 @pytest.mark.cluster

@@ -149,6 +149,8 @@ def track_many(
     for each in named.values():
         given_targets(None, None, each, wait=options.get("wait", False), anyway=options.get("anyway", False))
     files = _files(list(named), inputs.as_paths(outputs))
+    if options.get("resume") and not any(path.suffix.lower() in inputs.TABLES for path in next(iter(files.values()))):
+        raise UsageError("A run can only be resumed (--resume) with a .csv or .json as output (-o).")
     for source, paths in files.items():
         for path in paths:
             inputs.make_folder(path.parent)
