@@ -267,7 +267,13 @@ class _Writer:
         return [entry["name"] for graph in self.calls.get(call, ()) for entry in self.graphs[graph]["inputs"]]
 
     def write(
-        self, call: str, function: Function, examples: Tensors, *, cut: bool = False, keep: Collection[str] | None = None
+        self,
+        call: str,
+        function: Function,
+        examples: Tensors,
+        *,
+        cut: bool = False,
+        keep: Collection[str] | None = None,
     ) -> None:
         """Write the graph of a call, or with ``cut`` its two graphs; ``keep`` are the outputs that are needed.
 

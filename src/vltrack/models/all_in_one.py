@@ -168,10 +168,13 @@ class AllInOne(TrackerBase[MixedMemory]):
         z_BMC, x_BNC = template.tokens_BMC, search.tokens_BNC
         # Mix-up: the sentence scales the channels of all patches
         if self.config.mixup:
-            z_BMC, x_BNC = (tokens + gain_BC[:, None] * tokens for tokens in (z_BMC, x_BNC))
+            x_BNC = x_BNC + gain_BC[:, None] * x_BNC
         # Positions come after mix-up (released code)
-        z_BMC = z_BMC + self.pos_embed_z.repeat(1, self.template_count, 1)[:, : z_BMC.shape[1]]
         x_BNC = x_BNC + self.pos_embed_x
+        if z_BMC.shape[1]:  # a traced text-only start has no template
+            if self.config.mixup:
+                z_BMC = z_BMC + gain_BC[:, None] * z_BMC
+            z_BMC = z_BMC + self.pos_embed_z.repeat(1, self.template_count, 1)
         # Joint layers: template and search tokens in one sequence
         x_BNC = self.forward_backbone(z_BMC, x_BNC, text_only_B, select=select)
         # Head

@@ -219,8 +219,8 @@ class AttentionMasks:
         text_valid_BL: word pieces that count; none of a box-only sample.
         vision_bias: (B, 1, 1, M + N) hides the template of text-only samples.
         target_bias: (B, 1, 1, M + L) hides that, padding, and the whole sentence of a box-only sample.
-        open_text_bias: (B, 1, 1, L) hides word pieces likewise, but is open where a sample has no text, as softmax needs a key: its result is
-            masked by ``has_text_B``.
+        open_text_bias: (B, 1, 1, L) hides word pieces likewise, but is open where a sample has no text, as softmax
+            needs a key: its result is masked by ``has_text_B``.
     """
 
     has_text_B: Tensor

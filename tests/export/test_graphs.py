@@ -1,0 +1,170 @@
+"""Graphs of the trackers: OpenVINO and ONNX Runtime compute what torch computes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.model_cases import CONFIGS, make, modes_of
+
+import vltrack
+from vltrack.core.types import Mode
+from vltrack.export.graphs import KEEP, ORDER, write_graphs
+from vltrack.models.base import BoxedCrop, Text
+from vltrack.nn.runtime import Graph
+from vltrack.prep.crops import cut, images_to_tensor, region_for
+from vltrack.video.source import open_source
+
+TOLERANCE = 1e-4
+MAPS = ("center_BSS", "presence_BSS", "boxes_BSS4")
+TINY = [name for name in CONFIGS if name.endswith(" tiny")]
+NARROW: dict[str, Callable[[], Any]] = {
+    "litetrack narrow base": lambda: replace(CONFIGS["litetrack narrow base"](), split_layers=2, joint_layers=1),
+    "aitrack narrow base": lambda: replace(
+        CONFIGS["aitrack narrow base"](), layers=1, fusion_layers=1, decoder_layers=1
+    ),
+    "all-in-one narrow base": lambda: replace(CONFIGS["all-in-one narrow base"](), layers=3, eliminate=(1,)),
+    "bit-tracker narrow stark-s50": CONFIGS["bit-tracker narrow stark-s50"],
+    "sa-tracker narrow base": lambda: replace(
+        CONFIGS["sa-tracker narrow base"](), layers=3, tem_after=(0,), sam_after=(1, 2)
+    ),
+}
+"""The structure of the published sizes with few layers."""
+Arrays = dict[str, np.ndarray]
+
+
+class Case:
+    """A tracker, its graphs, and crops of a real video as named arrays."""
+
+    def __init__(self, config: Any, folder: Path) -> None:
+        self.model, self.folder = make(config), folder
+        self.modes = [Mode(mode) for mode in modes_of(config)]
+        self.manifest = write_graphs(self.model, folder)
+        self.inputs = crops(self.model)
+
+    @cache
+    def graph(self, name: str, backend: str) -> Graph:
+        each = self.manifest["graphs"][name]
+        ports = ([port["name"] for port in each[side]] for side in ("inputs", "outputs"))
+        return Graph(self.folder / each["file"], *ports, backend, "fp32", 1)
+
+    def call(self, call: str, arrays: Arrays, backend: str, *, kept: np.ndarray | None = None) -> Arrays:
+        """What the graphs of a call write; ``kept``: the tokens to keep instead of those that the graph chooses."""
+        made: Arrays = {}
+        for name in self.manifest["calls"][call]:
+            made |= self.graph(name, backend)({**arrays, **made})
+            if KEEP in made:
+                made[KEEP] = made[KEEP] if kept is None else kept
+                made[ORDER] = np.flatnonzero(made[KEEP])[None]
+        return made
+
+    def image(self, name: str) -> torch.Tensor:
+        return images_to_tensor(self.inputs[name], self.model.pixel_mean, self.model.pixel_std)
+
+    def crop(self, name: str) -> BoxedCrop:
+        padded = torch.from_numpy(self.inputs[f"{name}_padded"]) if self.model.mask_padding else None
+        box = torch.from_numpy(self.inputs[f"{name}_box"])
+        return BoxedCrop(image_B3SS=self.image(name), box_B4=box, padded_BSS=padded)
+
+    def text(self, length: int) -> tuple[np.ndarray, Text]:
+        ids = torch.randint(1000, 9000, (1, length), generator=torch.Generator().manual_seed(length))
+        return ids.numpy(), self.model.read_text(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def locate(self, memory: Any) -> Any:
+        past = torch.from_numpy(self.inputs["past"]) if self.model.history else None
+        mask = {"padded_BSS": torch.from_numpy(self.inputs["search_padded"])} if self.model.mask_padding else {}
+        return self.model.locate(self.image("search"), memory, past, **mask)
+
+
+def crops(model: Any) -> Arrays:
+    """Template, context and search crops around the car of the clip that ships, and the boxes in them."""
+    clip = Path(vltrack.__file__).parent / "clips" / "car-shadow"
+    card = json.loads(clip.with_suffix(".json").read_text(encoding="utf-8"))
+    with open_source(clip.with_suffix(".mp4"), end=6) as source:
+        frames = [frame.image for frame in source]
+    box, made = np.array(card["box"], dtype=np.float64), {}
+    for name, frame, factor, size in (
+        ("template", frames[0], model.template_factor, model.template_size),
+        ("context", frames[0], model.search_factor, model.search_size),
+        ("search", frames[5], model.search_factor, model.search_size),
+        ("scene", frames[0], 9.0, model.search_size),
+    ):
+        region = region_for(box, factor, size)
+        made[name] = cut(frame, region)[None]
+        x, y, w, h = region.to_crop(box) / size
+        made[f"{name}_box"] = np.array([[x + w / 2, y + h / 2, w, h]], dtype=np.float32)
+        made[f"{name}_padded"] = np.zeros((1, size, size), dtype=bool)
+        made[f"{name}_padded"][:, : size // 3] = True
+    made["box"] = made["search_box"]
+    made["past"] = np.repeat(made["search_box"][:, None], max(1, model.history), axis=1)
+    return made
+
+
+@pytest.fixture(scope="module", params=[*TINY, *NARROW])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        yield Case({**CONFIGS, **NARROW}[request.param](), tmp_path_factory.mktemp("graphs"))
+
+
+def named(value: Any, name: str) -> Any:
+    """``first.tokens_BMC`` of a dataclass."""
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def check_mode(case: Case, mode: Mode, backend: str, length: int) -> None:
+    """Text, start, step and updates of one mode."""
+    model, arrays, text = case.model, dict(case.inputs), None
+    if mode is not Mode.BBOX:
+        ids, text = case.text(length)
+        arrays |= case.call("text", {"ids": ids}, backend)
+        close(arrays["text.tokens_BLC"], text.tokens_BLC)
+    if mode is Mode.NL:
+        assert text is not None
+        made = case.call("ground", arrays, backend)
+        close_maps(made, model.ground(case.image("scene"), text))
+        return
+    memory = model.init_template(case.crop("template"), case.crop("context"), text)
+    made = case.call(f"start_{mode}", arrays, backend)
+    for name in case.manifest["memory"][mode]:
+        close(made[name], named(memory, name))
+        arrays[name] = named(memory, name).numpy()
+    seen = case.locate(memory)
+    made = case.call(f"step_{mode}", arrays, backend)
+    close_maps(made, seen)
+    changed = {}
+    if f"update_{mode}" in case.manifest["calls"]:
+        changed = case.call(f"update_{mode}", {**arrays, **made}, backend)
+    if "template" in case.manifest["calls"]:
+        changed |= case.call("template", case.inputs, backend)
+    box = torch.from_numpy(case.inputs["box"])
+    after = model.update_template(memory, seen, box, case.crop("template"))
+    for name in case.manifest["memory"][mode]:
+        if named(after, name) is not named(memory, name):
+            close(changed[name], named(after, name))
+
+
+def close(made: np.ndarray, wanted: torch.Tensor) -> None:
+    np.testing.assert_allclose(made, wanted.numpy(), rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def close_maps(made: Arrays, wanted: Any) -> None:
+    for name in MAPS:
+        close(made[name], getattr(wanted, name))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_every_call_computes_what_torch_computes(case: Case, backend: str) -> None:
+    pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
+    for mode in case.modes:
+        for length in (3, 8, 13) if mode is not Mode.BBOX else (0,):
+            check_mode(case, mode, backend, length)
