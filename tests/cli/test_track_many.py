@@ -106,6 +106,7 @@ def test_two_videos_never_share_a_file(command, stub, videos: Path) -> None:
     command(*pair, "-o", "x.csv").ends(2, "would both be written to x.csv")
     (videos / "file").write_text("not a folder")
     command(*pair, "-o", "file").ends(2, "would both be written to file")
+    command(*pair, "-o", "b/{name}.mp4", "--overwrite").ends(2, "The output b/one.mp4 is an input")
     command("track", "a/one.mp4", "b/one.part.mp4", *BOX, "-o", "out").ends(2, "out/one.part.csv")
     assert not (videos / "out").exists()
     command(*pair, "-o", "{parent}/out/{name}.csv", "-j", "2").ends(0)

@@ -138,16 +138,15 @@ def track_many(
 
         check_ray()
     options = _checked(options)
+    start = {"wait": options.get("wait", False), "anyway": options.get("anyway", False)}
     if isinstance(sources, Mapping):
-        if (box, text, targets) != (None, None, None):
+        if any(each is not None for each in (box, text, targets)):
             raise UsageError("Targets are given by video and for all videos.", hint="Leave one of them out.")
-        given = {os.fspath(source): dict(each) for source, each in sources.items()}
+        given = {os.fspath(source): given_targets(None, None, each, **start) for source, each in sources.items()}
     else:
-        one = inputs.one_target(box, text) if targets is None else inputs.check_targets(targets)
+        one = given_targets(box, text, targets, **start)
         given = {os.fspath(source): one for source in sources}
     named = {found: each for source, each in given.items() for found in _expanded(source)}
-    for each in named.values():
-        given_targets(None, None, each, wait=options.get("wait", False), anyway=options.get("anyway", False))
     files = _files(list(named), inputs.as_paths(outputs))
     if options.get("resume") and not any(path.suffix.lower() in inputs.TABLES for path in next(iter(files.values()))):
         raise UsageError("A run can only be resumed (--resume) with a .csv or .json as output (-o).")
@@ -200,6 +199,7 @@ def _files(sources: Sequence[str], outputs: Sequence[Path]) -> dict[str, list[Pa
     patterns = [os.fspath(path / "{name}.csv" if inputs.is_folder(path) else path) for path in outputs]
     files: dict[str, list[Path]] = {}
     owner: dict[str, str] = {}
+    originals = {os.path.realpath(source) for source in sources}
     for source in sources:
         place = Path(os.path.abspath(source))
         if not place.exists():
@@ -208,6 +208,8 @@ def _files(sources: Sequence[str], outputs: Sequence[Path]) -> dict[str, list[Pa
         paths = [_named(pattern, place) for pattern in patterns]
         tables = [path for path in paths if path.suffix.lower() in inputs.TABLES]
         for path in [*paths, *map(rows_beside, tables[:1])]:
+            if os.path.realpath(path) in originals:
+                raise UsageError(f"The output {printable(path)} is an input.", hint="Choose another name.")
             other = owner.setdefault(os.path.realpath(path), source)
             if other != source:
                 raise UsageError(
