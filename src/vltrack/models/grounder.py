@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vltrack.nn.attention import Block, key_bias
+from vltrack.nn.attention import Block, gather_tokens, key_bias
 from vltrack.nn.picodet import CLASSES, MEAN, STD, Level, PicoDet, boxes_of
 
 PERSON = CLASSES.index("person")
@@ -261,8 +261,11 @@ class Grounder(nn.Module):
         x_BNC = x_BNC + self.place_proj(_places(box_BN4, aspect_B, logits_BNK)) + self.kind_embed(kind_BN)
         has_owner_BN1 = (owners_BN2[..., :1] >= 0).float()
         at = owners_BN2.clamp_min(0)
-        rows = torch.arange(len(at), device=at.device)[:, None, None]
-        tokens_BNC: Tensor = x_BNC + self.owner_proj(x_BNC[rows, at].mean(dim=2)) * has_owner_BN1
+        if torch.jit.is_tracing():  # the owners of the one image's boxes
+            owner_BN2C = gather_tokens(x_BNC, at.flatten(1)).unflatten(1, (-1, 2))
+        else:
+            owner_BN2C = x_BNC[torch.arange(len(at), device=at.device)[:, None, None], at]
+        tokens_BNC: Tensor = x_BNC + self.owner_proj(owner_BN2C.mean(dim=2)) * has_owner_BN1
         return tokens_BNC
 
     def rank(

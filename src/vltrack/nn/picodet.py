@@ -74,7 +74,7 @@ def boxes_of(levels: Sequence[Level]) -> Tensor:
         strides.append(torch.full_like(centers[-1][0], level.stride))
     center_2N, stride_N = torch.cat(centers, dim=1), torch.cat(strides)
     logits_BDN = torch.cat([level.box_logits_BDHW.flatten(2) for level in levels], dim=2).float()
-    probability_B4DN = logits_BDN.view(len(logits_BDN), 4, BINS, len(stride_N)).softmax(dim=2)
+    probability_B4DN = logits_BDN.view(len(logits_BDN), 4, BINS, -1).softmax(dim=2)
     bins_D1 = torch.arange(float(BINS), device=stride_N.device)[:, None]
     distance_B4N = (probability_B4DN * bins_D1).sum(dim=2) * stride_N
     corners_B4N = torch.cat([center_2N - distance_B4N[:, :2], center_2N + distance_B4N[:, 2:]], dim=1)
@@ -163,7 +163,10 @@ class ESBlock(nn.Module):
         passing, x = x_BCHW.chunk(2, dim=1)
         x = _swish(self.squeeze(x))
         x = self.gate(torch.cat([x, self.depthwise(x)], dim=1))
-        return functional.channel_shuffle(torch.cat([passing, _swish(self.expand(x))], dim=1), 2)
+        x = torch.cat([passing, _swish(self.expand(x))], dim=1)
+        if torch.jit.is_tracing():  # ONNX has no such operator
+            return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        return functional.channel_shuffle(x, 2)
 
 
 class ESDownBlock(nn.Module):

@@ -273,10 +273,18 @@ def fit_side(
     """
     import torch
 
+    array, shape = fit_array(image, side, mean, std, multiple)
+    return torch.from_numpy(array), shape
+
+
+def fit_array(
+    image: Image, side: int, mean: tuple[float, ...], std: tuple[float, ...], multiple: int = 32
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """``fit_side`` as an array."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     padded = np.zeros((-(-size[1] // multiple) * multiple, -(-size[0] // multiple) * multiple, 3), dtype=np.float32)
     padded[: size[1], : size[0]] = (resized.astype(np.float32) / 255 - mean) / std
-    return torch.from_numpy(padded.transpose(2, 0, 1)[None]), (size[1], size[0])
+    return padded.transpose(2, 0, 1)[None], (size[1], size[0])
