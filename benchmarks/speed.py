@@ -42,7 +42,7 @@ BUILD = REPOSITORY / "build" / "speed"
 TINY = ("litetrack-tiny", "all-in-one-tiny", "aitrack-tiny", "bit-tracker-tiny", "sa-tracker-tiny")
 VARIANTS = ("torch-fp32", "openvino-fp32", "openvino-bf16", "openvino-int8", "onnx-fp32", "onnx-int8")
 SIZE = (1280, 720)
-HELD, TRACKED = 24, 80
+HELD, TRACKED = 24, 60
 """Decoded frames that are tracked back and forth; frames of the clip that ``vltrack track`` reads."""
 BOX_ALONE = ("aitrack-base",)
 """Models whose vocabulary does not ship."""
@@ -97,7 +97,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of this tree [all]")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="a tree whose eager fp32 is the reference")
     parser.add_argument("--text", action="store_true", help="tiny sizes by box and sentence [by a box, as NanoTrack]")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="of blocks of frames [7]")
+    parser.add_argument("--processes", type=int, default=3, help="fresh ones of each variant, and `vltrack track` [3]")
     parser.add_argument("--skip", nargs="+", choices=("targets", "find", "memory", "track", "machine"), default=[])
     parser.add_argument("--nanotrack", type=Path, default=shared / "peers" / "nanotrack_v2", help="its networks")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write dated Markdown and JSON files there")
@@ -172,10 +173,10 @@ class Bench:
         live = [key for key, result in self.results.items() if key != NANO and not result.error]
         note(f"{self.name}: fresh processes of {', '.join(live)}")
         if "memory" not in self.options.skip:
-            for key in 3 * live:
+            for key in self.options.processes * live:
                 self.results[key].add("fresh", self._fresh(key))
         if "track" not in self.options.skip and self.tiny:
-            for key in 3 * live:
+            for key in self.options.processes * live:
                 self.results[key].add("track", self._track(key))
         return self.results
 
