@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -19,7 +20,9 @@ from safetensors.torch import save as write_safetensors
 from model_cases import make, narrow_base, small
 from vltrack.checkpoints import cards, store
 from vltrack.core import files
+from vltrack.core.archives import Safetensors
 from vltrack.core.errors import (
+    CheckpointCorrupt,
     CheckpointIncomplete,
     CheckpointMismatch,
     CheckpointNonFinite,
@@ -28,6 +31,8 @@ from vltrack.core.errors import (
     UsageError,
 )
 from vltrack.core.files import sha256_of
+from vltrack.models import MODELS, build, config_of
+from vltrack.models.grounder import Grounder, GrounderConfig
 from vltrack.models.litetrack import LiteTrack, LiteTrackConfig
 
 
@@ -69,6 +74,109 @@ def test_a_loaded_model_has_its_own_configuration(tmp_path, model: LiteTrack) ->
     assert loaded.config == little_config()
     assert card["dtypes"]["float16"] > 0
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
+
+
+@pytest.mark.parametrize("name", [*MODELS, "grounder"])
+def test_a_network_built_without_numbers_has_them_all(name: str) -> None:
+    """Also those that no file holds, such as fixed positions."""
+    if name == "grounder":
+        loaded, drawn = store.load_grounder()[0], Grounder(GrounderConfig()).eval()
+    else:
+        loaded, drawn = store.load(name)[0], build(MODELS[name], config_of(MODELS[name], "tiny")).eval()
+    before = torch.random.get_rng_state()
+    store.load_strictly(drawn, loaded.state_dict(), Path(name))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for own, other in ((loaded.named_parameters, drawn.named_parameters), (loaded.named_buffers, drawn.named_buffers)):
+        expected = dict(other())
+        assert dict(own()).keys() == expected.keys()
+        for key, tensor in own():
+            assert torch.equal(tensor, expected[key]), key
+            assert tensor.requires_grad == expected[key].requires_grad, key
+
+
+MEASURED = """
+import re, sys
+from pathlib import Path
+from vltrack.checkpoints import store
+def peak():  # getrusage's is at least that of the process that started this one
+    return 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+store.load(Path(sys.argv[1]))
+before = peak()
+store.load(Path(sys.argv[2]))
+print(peak() - before, "sympy" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
+@pytest.mark.parametrize("half", [False, True])
+def test_loading_takes_little_more_memory_than_the_weights(tmp_path, model: LiteTrack, half: bool) -> None:
+    """And does not load torch's compiler, which torch does where random numbers are drawn without memory."""
+    large = make(replace(little_config(), table_width=512))
+    store.save(tmp_path / "large.safetensors", large, tracker="litetrack", size="base", card={}, half=half)
+    weights = sum(4 * tensor.numel() for tensor in large.state_dict().values())
+    command = [sys.executable, "-c", MEASURED, str(save(tmp_path, model)), str(tmp_path / "large.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=110)
+    grown, compiler = done.stdout.split()
+    assert 0.8 * weights < int(grown) < 1.25 * weights
+    assert compiler == "False"
+
+
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+from vltrack.checkpoints import cards
+path = Path(sys.argv[1])
+card = cards.identify(path)
+print(card["tracker"], card["size"], card["config"]["width"], len(cards.shapes_of(path)), "torch" in sys.modules)
+"""
+
+
+def test_weights_are_identified_without_torch(tmp_path, model: LiteTrack) -> None:
+    path = save(tmp_path, model)
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=110)
+    assert done.stdout.split() == ["litetrack", "base", "8", str(len(model.state_dict())), "False"]
+    assert cards.shapes_of(path) == {name: tuple(own.shape) for name, own in model.state_dict().items()}
+    with pytest.raises(CheckpointMismatch, match="'litetrack', not of the grounder"):
+        cards.identify(path, of="grounder")
+    assert cards.identify(path)["sha256"] == sha256_of(path)
+
+
+@pytest.mark.fault("C11")
+def test_a_file_that_is_cut_while_it_is_read(tmp_path, model: LiteTrack) -> None:
+    """Mapped into memory, it would end the process by a signal."""
+    path = save(tmp_path, model)
+    size = path.stat().st_size
+
+    def take(file: Safetensors) -> None:
+        os.truncate(path, size // 2)
+        file.read(memoryview(bytearray(size)))
+
+    with pytest.raises(CheckpointCorrupt, match="sha256"):
+        cards.identify(path, take=take)
+
+
+HEADERS = {
+    "a hole": '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
+    "an overlap": '{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},'
+    ' "b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
+    "too long": '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}}',
+    "negative": '{"a": {"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}}',
+    "a fraction": '{"a": {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]}}',
+    "true": '{"a": {"dtype": "U64", "shape": [true], "data_offsets": [0, 8]}}',
+    "unknown kind": '{"a": {"dtype": "F4", "shape": [16], "data_offsets": [0, 8]}}',
+    "empty and huge": '{"a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]},'
+    ' "b": {"dtype": "U8", "shape": [0, 1000000000000, 1000000000000], "data_offsets": [8, 8]}}',
+}
+
+
+@pytest.mark.fault("C05")
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_a_header_that_does_not_account_for_every_byte_is_refused(tmp_path, header: str) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(8))
+    with pytest.raises(CheckpointCorrupt, match=r"w\.safetensors is not a safetensors file"):
+        cards.shapes_of(path)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.json"])
