@@ -30,7 +30,7 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,8 @@ from torch import Tensor, nn
 
 from vltrack.core.types import Mode
 from vltrack.models.base import BoxedCrop, Prediction, Text, TrackerBase
+from vltrack.models.grounder import BOX, GRID, HEAD, HEAD_POINTS, MOUNTS, PAIR, POINTS, Grounder
+from vltrack.nn.picodet import CLASSES, MEAN, STD, WIDTH, boxes_of
 
 Tensors = dict[str, Tensor]
 Function = Callable[[Tensors], Tensors]
@@ -75,7 +77,7 @@ def write_graphs(model: TrackerBase[Any], folder: Path) -> dict[str, Any]:
     """
     if model.training:
         raise ValueError("These would be graphs of the training pass: call eval() first.")
-    with torch.no_grad(), _Writer(model, folder) as writer:
+    with torch.no_grad(), _Writer(model, folder, AXES) as writer:
         calls = _Calls(model)
         memory = {}
         maps = {entry.name for entry in fields(Prediction)}
@@ -124,7 +126,7 @@ def _named(value: Any, prefix: str = "") -> Tensors:
 def _filled(value: Any, tensors: Tensors, prefix: str = "") -> Any:
     """The dataclass with the tensors that ``_named`` finds in it taken from here, where they are."""
     parts: dict[str, Any] = {}
-    for name, part in _named(value, prefix).items():
+    for name in _named(value, prefix):
         if name in tensors and "." not in name.removeprefix(prefix):
             parts[name.removeprefix(prefix)] = tensors[name]
     for entry in fields(value):
@@ -249,8 +251,8 @@ class _Reached(Exception):
 class _Writer:
     """Writes graphs, and the constants of all of them into one file, each once."""
 
-    def __init__(self, model: TrackerBase[Any], folder: Path) -> None:
-        self.model, self.folder = model, folder
+    def __init__(self, model: nn.Module, folder: Path, axes: Mapping[str, dict[int, str]]) -> None:
+        self.model, self.folder, self.axes = model, folder, axes
         self.calls: dict[str, list[str]] = {}
         self.graphs: dict[str, dict[str, Any]] = {}
         self._places: dict[bytes, int] = {}
@@ -331,9 +333,9 @@ class _Writer:
             return False
         inputs = list(recorded.read)
         axes = {
-            each: AXES[each]
+            each: self.axes[each]
             for each in (*inputs, *outputs)
-            if each in AXES and (each != "text.tokens_BLC" or {**examples, **made}[each].shape[1] == WORDS)
+            if each in self.axes and (each != "text.tokens_BLC" or {**examples, **made}[each].shape[1] == WORDS)
         }
         # The exporter prints whole graphs when it fails.
         quiet = contextlib.redirect_stdout(io.StringIO())
@@ -398,3 +400,91 @@ def _described(port: onnx.ValueInfoProto) -> dict[str, Any]:
     kind = port.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
     return {"name": port.name, "dtype": dtype, "shape": [d.dim_param or d.dim_value for d in kind.shape.dim]}
+
+
+# -- the grounder -----------------------------------------------------------------------------------------------
+
+FREE = {
+    "image": {2: "height", 3: "width"},
+    "position_N4": {0: "positions"},
+    "position_NK": {0: "positions"},
+    "position_NF": {0: "positions"},
+    **{f"map{stride}": {2: f"rows{stride}", 3: f"columns{stride}"} for stride in (8, 16, 32)},
+    "point_NPF": {0: "people"},
+    "about_N4": {0: "people"},
+    "person_N4": {0: "people"},
+    "head_N4": {0: "people"},
+    **{name: {0: "boxes"} for name in ("box_N4", "logits_NK", "feature_NF", "color_NG", "kind_N", "owners_N2")},
+    "probability_M": {0: "answers"},
+    "ids": {1: "words"},
+}
+"""Axes of any length in the grounder's graphs; height and width are multiples of 32."""
+
+
+def write_grounder_graphs(grounder: Grounder, folder: Path) -> dict[str, Any]:
+    """Write the graphs of the grounder, in eval mode on the CPU, into an existing folder; return their manifest.
+
+    - ``detect``: ``image`` (1, 3, H, W) float32 normalized -> of every position ``position_N4`` (x0, y0, x1, y1 in
+      pixels), ``position_NK`` (class logits), ``position_NF`` (features); and ``map8``, ``map16``, ``map32`` of the neck.
+    - ``heads``: what ``Grounder.head_inputs`` returns, and ``person_N4`` -> ``head_N4``.
+    - ``rank``: the fields of ``Proposals`` (``aspect`` (1,)) and ``ids`` (1, L) -> ``probability_M``, the last one of
+      "none fits".
+
+    What is between them is numpy (``tracking.proposals``), for which ``sizes`` has the numbers and names.
+    """
+    if grounder.training:
+        raise ValueError("These would be graphs of the training pass: call eval() first.")
+
+    def detect(tensors: Tensors) -> Tensors:
+        levels = grounder.detector(tensors["image"])
+        made = {
+            "position_N4": boxes_of(levels)[0],
+            "position_NK": torch.cat([level.class_logits_BKHW[0].flatten(1).T for level in levels]),
+            "position_NF": torch.cat([level.feature_BCHW[0].flatten(1).T for level in levels]),
+        }
+        return made | {f"map{level.stride}": level.feature_BCHW for level in levels[:3]}
+
+    def heads(tensors: Tensors) -> Tensors:
+        parts = (tensors[name] for name in ("point_NPF", "about_N4", "person_N4"))
+        return {"head_N4": grounder.decode_heads(*parts).clamp(0, 1)}
+
+    def rank(tensors: Tensors) -> Tensors:
+        parts = {name: tensors[name][None] for name in ("box_N4", "logits_NK", "feature_NF", "color_NG", "kind_N")}
+        logits_1NK, kind_1N, ids_1L = parts["logits_NK"], parts["kind_N"], tensors["ids"]
+        x_1NC = grounder.embed_boxes(
+            parts["box_N4"], tensors["aspect"], logits_1NK, parts["feature_NF"], parts["color_NG"], kind_1N,
+            tensors["owners_N2"][None],
+        )  # fmt: skip
+        valid_1N, valid_1L = (torch.ones_like(each, dtype=torch.bool) for each in (kind_1N, ids_1L))
+        logits_1M, _ = grounder.rank(x_1NC, logits_1NK, kind_1N, valid_1N, ids_1L, valid_1L)
+        return {"probability_M": (logits_1M / grounder.temperature).softmax(dim=1)[0]}
+
+    with torch.no_grad(), _Writer(grounder, folder, FREE) as writer:
+        examples = _grounder_examples()
+        for name, function in (("detect", detect), ("heads", heads), ("rank", rank)):
+            writer.write(name, function, examples)
+    config = {entry.name: getattr(grounder.config, entry.name) for entry in fields(grounder.config)}
+    sizes = {**config, "classes": CLASSES, "mounts": MOUNTS, "mean": MEAN, "std": STD}
+    manifest = {"sizes": sizes, "calls": writer.calls, "graphs": writer.graphs}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _grounder_examples() -> Tensors:
+    random = torch.Generator().manual_seed(0)
+    people, boxes, points = 3, 5, HEAD_POINTS[0] * HEAD_POINTS[1]
+    corners_N4 = torch.tensor([[0.1, 0.2, 0.4, 0.7]])
+    return {
+        "image": torch.randn(1, 3, 128, 192, generator=random),
+        "point_NPF": torch.randn(people, points, WIDTH, generator=random),
+        "about_N4": torch.randn(people, 4, generator=random),
+        "person_N4": corners_N4.expand(people, 4).clone(),
+        "box_N4": corners_N4.expand(boxes, 4).clone(),
+        "aspect": torch.tensor([1.5]),
+        "logits_NK": torch.randn(boxes, len(CLASSES), generator=random),
+        "feature_NF": torch.randn(boxes, WIDTH * (1 + POINTS[0] * POINTS[1]), generator=random),
+        "color_NG": torch.randn(boxes, 3 * GRID[0] * GRID[1], generator=random),
+        "kind_N": torch.tensor([BOX, BOX, BOX, HEAD, PAIR]),
+        "owners_N2": torch.tensor([[-1, -1], [-1, -1], [-1, -1], [0, 0], [0, 1]]),
+        "ids": torch.arange(1000, 1000 + WORDS)[None],
+    }

@@ -1,0 +1,231 @@
+"""The grounder as graphs, without torch: proposals of the detector, and their rank for a sentence.
+
+The equations are those of ``models.grounder``, in numpy; ``export.graphs`` describes the graphs.
+
+Shapes: N boxes, K classes, F features of a position, P points of a box. Boxes are x0, y0, x1, y1 in shares of the
+image's width and height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vltrack.core.types import Image
+from vltrack.prep.crops import fit_array
+
+Arrays = dict[str, NDArray[Any]]
+Floats = NDArray[np.float32]
+Shape = tuple[int, int]
+BOX, HEAD, PAIR = 0, 1, 2
+"""Kinds of proposals."""
+GRID, POINTS, HEAD_POINTS = (3, 6), (3, 3), (5, 7)
+"""Columns and rows: of a box's mean colors, of the points at which features are sampled, and of those for a head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """``models.grounder.Proposals`` as arrays."""
+
+    box_N4: Floats
+    aspect: float
+    logits_NK: Floats
+    feature_NF: Floats
+    color_NG: Floats
+    kind_N: NDArray[np.int64]
+    owners_N2: NDArray[np.int64]
+
+
+class GraphGrounder:
+    """Detector, head regressor and ranking in graphs. ``run`` is called with a graph's name and its inputs."""
+
+    def __init__(self, run: Callable[[str, Arrays], Arrays], sizes: Mapping[str, Any]) -> None:
+        self.run, self.sizes = run, sizes
+        self.person = sizes["classes"].index("person")
+        self.mean, self.std = tuple(sizes["mean"]), tuple(sizes["std"])
+
+    def propose(self, image: Image) -> Found:
+        """Find boxes in an image (H, W, 3) RGB uint8."""
+        sizes = self.sizes
+        inputs = [fit_array(image, side, self.mean, self.std) for side in sizes["scales"]]
+        seen = [self.run("detect", {"image": array}) for array, _ in inputs]
+        shapes = [shape for _, shape in inputs]
+        scaled = [
+            made["position_N4"] / np.array([width, height, width, height], dtype=np.float32)
+            for made, (height, width) in zip(seen, shapes, strict=True)
+        ]
+        box_N4 = np.concatenate(scaled).clip(0, 1)
+        logits_NK, cell_NF = (np.concatenate([made[name] for made in seen]) for name in ("position_NK", "position_NF"))
+        score_N, side_N = _sigmoid(logits_NK.max(axis=1)), (box_N4[:, 2:] - box_N4[:, :2]).min(axis=1)
+        usable = np.flatnonzero((score_N > sizes["threshold"]) & (side_N > 0.004))
+        order = usable[np.argsort(-score_N[usable], kind="stable")[: sizes["candidates"]]]
+        if not len(order):  # nothing at all: the whole image is the one box
+            order = score_N.argmax()[None]
+            box_N4[order] = [0, 0, 1, 1]
+        kept = order[_suppress(box_N4[order], sizes["overlap"], sizes["proposals"])]
+        box_N4, logits_NK, count = box_N4[kept], logits_NK[kept], len(kept)
+        height, width = shapes[-1]
+        cell_NF, maps = cell_NF[kept], [seen[-1][f"map{stride}"][0] for stride in (8, 16, 32)]
+        owners_M2, kinds, extra_M4 = self._derived(box_N4, logits_NK, width / height, maps, shapes[-1])
+        all_N4 = np.concatenate([box_N4, extra_M4])
+        roi_NF = _sample(maps, shapes[-1], all_N4, POINTS).reshape(len(all_N4), -1)
+        cells_NF = np.concatenate([cell_NF, cell_NF[owners_M2].mean(axis=1)])
+        return Found(
+            box_N4=all_N4,
+            aspect=width / height,
+            logits_NK=np.concatenate([logits_NK, logits_NK[owners_M2].max(axis=1)]),
+            feature_NF=np.concatenate([cells_NF, roi_NF], axis=1),
+            color_NG=_mean_colors(inputs[0][0], shapes[0], all_N4, self.mean, self.std),
+            kind_N=np.array([BOX] * count + kinds, dtype=np.int64),
+            owners_N2=np.concatenate([np.full((count, 2), -1), owners_M2]),
+        )
+
+    def rank(self, found: Found, ids: NDArray[np.int64]) -> Floats:
+        """(N + 1,) probabilities of the boxes and, last, of "none fits"; ``ids`` (L,) are without padding."""
+        named = {**vars(found), "aspect": np.array([found.aspect], dtype=np.float32), "ids": ids[None]}
+        return self.run("rank", named)["probability_M"]
+
+    def _derived(
+        self, box_N4: Floats, logits_NK: Floats, aspect: float, maps: Sequence[Floats], shape: Shape
+    ) -> tuple[NDArray[np.int64], list[int], Floats]:
+        """Owners (M, 2), kinds and boxes (M, 4) of heads and pairs."""
+        probability_NK = _sigmoid(logits_NK)
+        person_N = probability_NK[:, self.person].tolist()
+        people = [i for i, probability in enumerate(person_N) if probability > 0.15]
+        people = sorted(people, key=lambda i: -person_N[i])[: self.sizes["heads_of"]]
+        owners, boxes = [(i, i) for i in people], [np.zeros((0, 4), dtype=np.float32)]
+        if people:
+            boxes.append(self._heads(maps, shape, box_N4[people]))
+        mount_N = probability_NK[:, list(self.sizes["mounts"])].max(axis=1)
+        mounts = [i for i in range(len(mount_N)) if mount_N[i] > 0.15 and i not in people]
+        pairs: list[tuple[float, int, int]] = []
+        for i in people:
+            for j in (*mounts, *(p for p in people if p > i)):
+                if score := _pair_score(box_N4[i].tolist(), box_N4[j].tolist(), aspect, mount=j in mounts):
+                    pairs.append((score * person_N[i], i, j))
+        pairs = sorted(pairs, reverse=True)[: self.sizes["pairs"]]
+        for _, i, j in pairs:
+            owners.append((i, j))
+            low, high = np.minimum(box_N4[i, :2], box_N4[j, :2]), np.maximum(box_N4[i, 2:], box_N4[j, 2:])
+            boxes.append(np.concatenate([low, high])[None])
+        kinds = [HEAD] * len(people) + [PAIR] * len(pairs)
+        return np.array(owners, dtype=np.int64).reshape(-1, 2), kinds, np.concatenate(boxes)
+
+    def _heads(self, maps: Sequence[Floats], shape: Shape, box_N4: Floats) -> Floats:
+        height, width = shape
+        size_N2 = box_N4[:, 2:] - box_N4[:, :2]
+        upper_N4 = np.concatenate([box_N4[:, :2], box_N4[:, 2:] - size_N2 * np.array([0, 0.5], np.float32)], axis=1)
+        ratio_N = np.log((size_N2[:, 0] * width / (size_N2[:, 1] * height).clip(1e-3)).clip(1e-3))
+        about = [ratio_N, np.log(size_N2[:, 1].clip(1e-3)), box_N4[:, 1] < 0.01, box_N4[:, 3] > 0.99]
+        named = {
+            "point_NPF": _sample(maps, shape, upper_N4, HEAD_POINTS),
+            "about_N4": np.stack(about, axis=1).astype(np.float32),
+            "person_N4": box_N4,
+        }
+        return self.run("heads", named)["head_N4"]
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return 1 / (1 + np.exp(-x))
+
+
+def _sample(maps: Sequence[Floats], shape: Shape, box_N4: Floats, points: tuple[int, int]) -> Floats:
+    """(N, P, F) bilinear features at ``points`` (columns, rows) of each box, from the level that fits its size."""
+    height, width = shape
+    side_N = np.sqrt(((box_N4[:, 2] - box_N4[:, 0]) * width * (box_N4[:, 3] - box_N4[:, 1]) * height).clip(1))
+    x, y = ((np.arange(count, dtype=np.float32) + 0.5) / count for count in points)
+    share_P2 = np.stack([np.tile(x, len(y)), np.repeat(y, len(x))], axis=1)
+    point_NP2 = box_N4[:, None, :2] + share_P2 * (box_N4[:, 2:] - box_N4[:, :2])[:, None]
+    out_NPF = np.zeros((len(box_N4), len(share_P2), maps[0].shape[0]), dtype=np.float32)
+    level_N = np.round(np.log2(side_N / (8 * max(points)))).clip(0, 2)
+    for number, (map_FHW, stride) in enumerate(zip(maps, (8, 16, 32), strict=True)):
+        chosen = np.flatnonzero(level_N == number)
+        if len(chosen):
+            place = point_NP2[chosen] * np.array([width / stride, height / stride], dtype=np.float32) - 0.5
+            out_NPF[chosen] = _bilinear(map_FHW, place)
+    return out_NPF
+
+
+def _bilinear(map_FHW: Floats, place_NP2: Floats) -> Floats:
+    """(N, P, F) of a map at places x, y in cells, whose centers are whole numbers; zero outside."""
+    padded = np.pad(map_FHW.transpose(1, 2, 0), ((1, 1), (1, 1), (0, 0)))
+    rows, columns = padded.shape[:2]
+    low = np.floor(place_NP2)
+    share, low = place_NP2 - low, low.astype(np.int64) + 1
+    out = np.zeros((*place_NP2.shape[:2], map_FHW.shape[0]), dtype=np.float32)
+    for right in (0, 1):
+        for below in (0, 1):
+            x, y = (low[..., 0] + right).clip(0, columns - 1), (low[..., 1] + below).clip(0, rows - 1)
+            weight = (share[..., 0] if right else 1 - share[..., 0]) * (share[..., 1] if below else 1 - share[..., 1])
+            out += weight[..., None] * padded[y, x]
+    return out
+
+
+def _suppress(box_N4: Floats, overlap: float, most: int) -> list[int]:
+    """Indices of boxes, best first, of which no two overlap by more than ``overlap``."""
+    low = np.maximum(box_N4[:, None, :2], box_N4[:, :2])
+    high = np.minimum(box_N4[:, None, 2:], box_N4[:, 2:])
+    shared, area_N = (high - low).clip(0).prod(axis=2), (box_N4[:, 2:] - box_N4[:, :2]).prod(axis=1)
+    near = shared / (area_N[:, None] + area_N - shared).clip(1e-9) > overlap
+    kept: list[int] = []
+    for i in range(len(box_N4)):
+        if len(kept) == most:
+            break
+        if not near[i, kept].any():
+            kept.append(i)
+    return kept
+
+
+def _pair_score(a: Sequence[float], b: Sequence[float], aspect: float, *, mount: bool) -> float:
+    """How much a person ``a`` and a mount or second person ``b`` look like a pair; 0: not at all."""
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
+    across = min(ax1, bx1) - max(ax0, bx0)
+    down = min(ay1, by1) - max(ay0, by0)
+    if mount:
+        if across < 0.4 * min(ax1 - ax0, bx1 - bx0) or down < -0.05 * (ay1 - ay0) or by1 < ay0 + 0.5 * (ay1 - ay0):
+            return 0.0
+        return 1.5
+    tall, other = ay1 - ay0, by1 - by0
+    if down < 0.7 * max(tall, other) or across > 0.5 * min(ax1 - ax0, bx1 - bx0):
+        return 0.0
+    return max(0.0, 1.0 + float(across * aspect / (0.35 * tall)))
+
+
+def _mean_colors(
+    image: Floats, shape: Shape, box_N4: Floats, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Floats:
+    """(N, 3 * columns * rows) mean Lab colors of a grid in each box, divided by 100."""
+    height, width = shape
+    rgb = image[0, :, :height, :width] * np.float32(std)[:, None, None] + np.float32(mean)[:, None, None]
+    total = cv2.integral(np.ascontiguousarray(rgb.transpose(1, 2, 0)), sdepth=cv2.CV_64F).transpose(2, 0, 1)
+    columns, rows = GRID
+    edges = [
+        low[:, None] + (high - low)[:, None] * np.linspace(0, 1, count + 1, dtype=np.float32)
+        for low, high, count in ((box_N4[:, 0], box_N4[:, 2], columns), (box_N4[:, 1], box_N4[:, 3], rows))
+    ]
+    x_NE = np.round(edges[0] * np.float32(width)).astype(np.int64).clip(0, width)
+    y_NE = np.round(edges[1] * np.float32(height)).astype(np.int64).clip(0, height)
+    x0, y0 = x_NE[:, :-1].clip(None, width - 1)[:, None], y_NE[:, :-1].clip(None, height - 1)[..., None]
+    x1, y1 = np.maximum(x_NE[:, 1:][:, None], x0 + 1), np.maximum(y_NE[:, 1:][..., None], y0 + 1)
+    mean_3NRC = (total[:, y1, x1] - total[:, y0, x1] - total[:, y1, x0] + total[:, y0, x0]) / ((y1 - y0) * (x1 - x0))
+    return _lab_of(mean_3NRC.astype(np.float32).transpose(1, 2, 3, 0)).reshape(len(box_N4), -1) / 100
+
+
+_TO_XYZ = np.float32(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+
+
+def _lab_of(rgb: Floats) -> Floats:
+    """CIE Lab (D65) of sRGB colors (..., 3) in [0, 1]."""
+    rgb = rgb.clip(0, 1)
+    linear = np.where(rgb > 0.04045, ((rgb + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4), rgb / 12.92)
+    xyz = linear.astype(np.float32) @ _TO_XYZ.T / np.float32([0.95047, 1.0, 1.08883])
+    f = np.where(xyz > 0.008856, xyz.clip(1e-8) ** np.float32(1 / 3), np.float32(7.787) * xyz + np.float32(16 / 116))
+    lab = [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])]
+    return np.stack(lab, axis=-1).astype(np.float32)
