@@ -362,8 +362,8 @@ def report(record: dict[str, Any], about: dict[str, dict[str, Any]]) -> Iterator
 def frame_table(models: dict[str, dict[str, Result]], about: dict[str, dict[str, Any]], best: float) -> Iterator[str]:
     """Milliseconds by part, ratios, and the share of the machine's rate."""
     yield ("| model | variant | update ms | network | crop | rest | of the first row | of NanoTrack | share of the rate"
-           f" | {TARGETS} targets / 1 | text search ms |")  # fmt: skip
-    yield "|---" * 11 + "|"
+           f" | {TARGETS} targets / 1: CPU | wall | text search ms |")  # fmt: skip
+    yield "|---" * 12 + "|"
     for name, results in models.items():
         first = next(iter(results.values()))
         for key, one in results.items():
@@ -375,7 +375,8 @@ def frame_table(models: dict[str, dict[str, Result]], about: dict[str, dict[str,
             cells += [f"{one.ratio('update', first):.3f}"]
             cells += [f"{one.ratio('update', results[NANO]):.2f}" if NANO in results else "-"]
             cells += [f"{operations / one.median('network') / 1e6 / best:.0%}"]
-            cells += [f"{one.ratio('targets', one, 'update'):.2f}", f"{one.median('find'):.0f}"]
+            cells += [f"{one.ratio('targets', one, 'update'):.2f}", f"{one.ratio('targets_wall', one, 'one_wall'):.2f}"]
+            cells += [f"{one.median('find'):.0f}"]
             yield f"| {name} | {key} | {' | '.join(cells)} |".replace("nan", "-")
 
 
