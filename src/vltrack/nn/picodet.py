@@ -68,10 +68,10 @@ def boxes_of(levels: Sequence[Level]) -> Tensor:
     """
     centers, strides = [], []
     for level in levels:
-        height, width = level.box_logits_BDHW.shape[-2:]
+        height, width = level.box_logits_BDHW.shape[2], level.box_logits_BDHW.shape[3]
         y_H, x_W = (torch.arange(side, device=level.box_logits_BDHW.device) + 0.5 for side in (height, width))
         centers.append(torch.stack(torch.meshgrid(x_W, y_H, indexing="xy")).flatten(1) * level.stride)
-        strides.append(torch.full_like(centers[-1][0], level.stride))
+        strides.append(0 * centers[-1][0] + level.stride)  # full_like would be a constant in a traced graph
     center_2N, stride_N = torch.cat(centers, dim=1), torch.cat(strides)
     logits_BDN = torch.cat([level.box_logits_BDHW.flatten(2) for level in levels], dim=2).float()
     probability_B4DN = logits_BDN.view(len(logits_BDN), 4, BINS, -1).softmax(dim=2)
