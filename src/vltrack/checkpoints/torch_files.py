@@ -129,7 +129,10 @@ def open_tensors(path: Path, *, wanted: Callable[[str], bool] = lambda name: Tru
         tensors: dict[str, Given]
         with _reported(path):
             if path.suffix.lower() == ".safetensors":
-                file = stack.enter_context(open_safetensors(path, MAX_BYTES))
+                try:
+                    file = stack.enter_context(open_safetensors(path, MAX_BYTES))
+                except Refused as error:
+                    raise Refused(str(error)) from None  # a pickle, perhaps, but it is not read
                 # In another order than that of the bytes, which is the writer's: the card keeps lists of names.
                 tensors = {name: _in_safetensors(file, file.entries[name], path) for name in sorted(file.entries)}
             elif path.suffix.lower() == ".npz":
