@@ -24,6 +24,8 @@ sys.exit(", ".join(sorted(set(sys.argv[1].split()) & set(sys.modules))) or 0)
         ((*CORE, *PLOTS, "metrics.success", "prep.prompts"), "torch tokenizers av matplotlib.pyplot safetensors"),
         (CORE, "cv2 matplotlib"),
         (("prep.prompts", "prep.crops"), "matplotlib"),
+        (("checkpoints.cards", "cli.main", "api.track"), "torch tokenizers av cv2 matplotlib rich onnx openvino"),
+        (("tracking.tracker", "nn.runtime"), "torch av matplotlib safetensors onnx onnxruntime openvino"),
     ],
 )
 def test_imports_are_light(modules, heavy) -> None:
