@@ -116,9 +116,9 @@ def test_workers_that_hang_or_die_are_replaced(planned) -> None:
 def test_a_tracker_that_cannot_be_loaded_stops_the_run(planned) -> None:
     plan = planned(painting(2))
     broken = replace(plan, spec=replace(plan.spec, loader="vltrack.evaluation.workers:load_tracker"))
-    from vltrack.core.errors import CheckpointCorrupt
+    from vltrack.core.errors import CheckpointMismatch
 
-    with pytest.raises(CheckpointCorrupt, match=r"stub\.safetensors"):
+    with pytest.raises(CheckpointMismatch, match=r"stub\.safetensors"):
         run(broken)
     dying = replace(plan, spec=replace(plan.spec, loader="no_such_module:load"))
     with pytest.raises(ResourceError, match="3 worker processes in a row"):
