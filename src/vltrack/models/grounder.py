@@ -262,7 +262,7 @@ class Grounder(nn.Module):
         has_owner_BN1 = (owners_BN2[..., :1] >= 0).float()
         at = owners_BN2.clamp_min(0)
         if torch.jit.is_tracing():  # the owners of the one image's boxes
-            owner_BN2C = gather_tokens(x_BNC, at.flatten(1)).unflatten(1, (-1, 2))
+            owner_BN2C = torch.stack([gather_tokens(x_BNC, at[..., each]) for each in (0, 1)], dim=2)
         else:
             owner_BN2C = x_BNC[torch.arange(len(at), device=at.device)[:, None, None], at]
         tokens_BNC: Tensor = x_BNC + self.owner_proj(owner_BN2C.mean(dim=2)) * has_owner_BN1

@@ -474,14 +474,15 @@ class TokenSelector(nn.Module):
         priority_BN = redundancy_BN.masked_fill(own_N == (side // 2) * side + side // 2, -2.0)
         # Counts rounded up to multiples of the bucket; the least redundant tokens are kept
         counts_B = wanted_BN.sum(dim=1).clamp_min(1)
-        counts_B = ((counts_B + self.bucket - 1) // self.bucket * self.bucket).clamp_max(n)
+        # Not n // bucket * bucket: OpenVINO takes that for n
+        counts_B = (counts_B + -counts_B % self.bucket).clamp_max(n)
         # Rank of a token: how many come before it, of equal ones those with a smaller number
         other_BN1, own_B1N = priority_BN[..., None], priority_BN[:, None]
         first_BNN = (other_BN1 < own_B1N) | ((other_BN1 == own_B1N) & (own_N[:, None] < own_N))
         ranks_BN = first_BNN.sum(dim=1)
         keep_BN = ranks_BN < counts_B[:, None]
-        order_BR = torch.empty(len(keep_BN), 0, dtype=torch.long)  # a graph has no shape that depends on data
-        if not torch.jit.is_tracing():
+        order_BR = ranks_BN[:, :0]
+        if not torch.jit.is_tracing():  # a graph has no shape that depends on data: its caller makes the order
             order_BR = ranks_BN.argsort(dim=1)[:, : int(counts_B.max())].sort(dim=1).values
         # Of each dropped token, the most similar kept one
         reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)

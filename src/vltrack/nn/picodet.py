@@ -163,10 +163,10 @@ class ESBlock(nn.Module):
         passing, x = x_BCHW.chunk(2, dim=1)
         x = _swish(self.squeeze(x))
         x = self.gate(torch.cat([x, self.depthwise(x)], dim=1))
-        x = torch.cat([passing, _swish(self.expand(x))], dim=1)
-        if torch.jit.is_tracing():  # ONNX has no such operator
-            return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
-        return functional.channel_shuffle(x, 2)
+        halves = [passing, _swish(self.expand(x))]
+        if torch.jit.is_tracing():  # ONNX has no operator for it
+            return torch.stack(halves, dim=2).flatten(1, 2)
+        return functional.channel_shuffle(torch.cat(halves, dim=1), 2)
 
 
 class ESDownBlock(nn.Module):
