@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +47,14 @@ class Case:
         self.modes = [Mode(mode) for mode in modes_of(config)]
         self.manifest = write_graphs(self.model, folder)
         self.inputs = crops(self.model)
+        self._graphs: dict[tuple[str, str], Graph] = {}
 
-    @cache
     def graph(self, name: str, backend: str) -> Graph:
-        each = self.manifest["graphs"][name]
-        ports = ([port["name"] for port in each[side]] for side in ("inputs", "outputs"))
-        return Graph(self.folder / each["file"], *ports, backend, "fp32", 1)
+        if (name, backend) not in self._graphs:
+            each = self.manifest["graphs"][name]
+            inputs, outputs = ([port["name"] for port in each[side]] for side in ("inputs", "outputs"))
+            self._graphs[name, backend] = Graph(self.folder / each["file"], inputs, outputs, backend, "fp32", 1)
+        return self._graphs[name, backend]
 
     def call(self, call: str, arrays: Arrays, backend: str, *, kept: np.ndarray | None = None) -> Arrays:
         """What the graphs of a call write; ``kept``: the tokens to keep instead of those that the graph chooses."""

@@ -51,6 +51,8 @@ class RunOptions(TypedDict, total=False):
     overwrite: bool
     device: str
     threads: int | None
+    backend: str
+    precision: str
     policy: Policy | Mapping[str, Any] | None
     anyway: bool
     wait: bool
@@ -96,6 +98,8 @@ def track(
     allow_network: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
     policy: Policy | Mapping[str, Any] | None = None,
     anyway: bool = False,
     wait: bool = False,
@@ -124,6 +128,7 @@ def track(
         overwrite: replace outputs that exist.
         allow_network: allow ``rtsp://`` addresses.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``threads``: of the network.
+        backend, precision: as in ``vltrack.load``.
         policy: options of the post-processing that differ from the tracker's own.
         anyway: start from text even where nothing in the first frame fits it.
         wait: where nothing in the first frame fits the text, start as soon as something does (status
@@ -191,7 +196,8 @@ def track(
             else:
                 _check_room(paths, frames.info, reporter)
                 with files:
-                    trackers = _load(model, device=device, threads=threads, policy=policy, anyway=anyway)
+                    loading = {"device": device, "threads": threads, "backend": backend, "precision": precision}
+                    trackers = _load(model, policy=policy, anyway=anyway, **loading)
                     span = {"start": start, "end": end, "stride": stride}
                     part.check({**trackers.settings, "targets": named, **span, "wait": wait})
                     _take_up(part, metas, trackers, frames, files, counts, reporter)
@@ -311,7 +317,7 @@ def _check_room(paths: Sequence[Path], info: SourceInfo, reporter: Reporter) -> 
 
 
 def _load(model: str, **options: Any) -> MultiTracker:
-    """Load the tracker; options as in ``Tracker.load``. Torch is imported here and not before."""
+    """Load the tracker; options as in ``Tracker.load``. Its backend is imported here and not before."""
     from vltrack.tracking.tracker import MultiTracker, Tracker
 
     key, kept = repr((model, sorted(options.items()))), LOADED.get()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vltrack.api.reporter import Bar, Reporter
 from vltrack.core.errors import VltrackError
 from vltrack.core.files import as_resource_error, cache_folder, counted, printable
+from vltrack.core.process import show_log
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -138,6 +139,8 @@ class Console(Reporter):
     ) -> None:
         self.quiet, self.as_json = quiet, as_json
         self._rows, self._several, self._started = rows, several, False
+        if not quiet:
+            show_log()
 
     def note(self, message: str) -> None:
         """Print the message unless ``quiet``."""

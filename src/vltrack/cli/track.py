@@ -56,6 +56,8 @@ def track(
     allow_network: opt.Network = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
+    backend: opt.Backend = "auto",
+    precision: opt.Precision = "auto",
     anyway: Annotated[bool, Option("--anyway", help="Start even where nothing in the frame fits the text.")] = False,
     wait: Annotated[bool, Option("--wait", help="Start as soon as something in view fits the text.")] = False,
     fail_if_lost: Annotated[bool, Option("--fail-if-lost", help="Exit code 7 if the target was ever lost.")] = False,
@@ -78,7 +80,8 @@ def track(
     outputs = [path for path in output or () if not (no_video and path.suffix.lower() in inputs.VIDEOS)]
     options: RunOptions = {
         "box_format": box_format, "box_unit": box_unit, "start": start, "end": end, "stride": stride, "model": model,
-        "overwrite": overwrite, "device": device, "threads": threads, "policy": inputs.read_policy(set_),
+        "overwrite": overwrite, "device": device, "threads": threads, "backend": backend, "precision": precision,
+        "policy": inputs.read_policy(set_),
         "anyway": anyway, "wait": wait, "fail_if_lost": fail_if_lost, "partial_ok": False, "resume": resume,
     }  # fmt: skip
     if videos is None:
@@ -162,6 +165,8 @@ def compare(
     allow_network: opt.Network = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
+    backend: opt.Backend = "auto",
+    precision: opt.Precision = "auto",
     allow_empty_text: opt.AllowEmpty = False,
     set_: opt.Set = None,
     quiet: opt.Quiet = False,
@@ -192,6 +197,7 @@ def compare(
     finish(lambda: vltrack.compare(
         input, box=target.box, text=target.text, models=inputs.read_models(models, more), box_format=box_format,
         box_unit=box_unit, start=start, end=end, stride=stride, out=out, video=not no_video, truth=truth,
-        overwrite=overwrite, allow_network=allow_network, device=device, threads=threads,
+        overwrite=overwrite, allow_network=allow_network, device=device, threads=threads, backend=backend,
+        precision=precision,
         policy=inputs.read_policy(set_), reporter=Console(quiet=quiet),
     ), show)  # fmt: skip

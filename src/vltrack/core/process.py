@@ -1,7 +1,8 @@
-"""Standard streams that exist; how a child process ended, the error it reported, and ending it within a deadline."""
+"""Standard streams that exist; the log; how a child process ended, the error it reported, and ending it within a deadline."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -24,6 +25,16 @@ def open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+
+
+def show_log() -> None:
+    """Print the log of the package to standard error."""
+    logger = logging.getLogger("vltrack")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def signal_name(code: int | None) -> str:

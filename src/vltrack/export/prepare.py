@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -15,9 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from vltrack.core.errors import CheckpointCorrupt, ResourceError, StateError, VltrackError
-from vltrack.core.files import as_resource_error, cache_folder, lock_file, read_checksummed, write_checksummed
+from vltrack.core.files import (
+    as_resource_error,
+    cache_folder,
+    lock_file,
+    printable,
+    read_checksummed,
+    write_checksummed,
+)
 from vltrack.core.process import describe_exit, reported_error
 from vltrack.core.threads import ONE_THREAD
+
+log = logging.getLogger(__name__)
 
 FORMAT = "vltrack-graphs"
 MANIFEST = "graphs.json"
@@ -76,6 +86,7 @@ def graphs_of(path: Path, sha256: str) -> tuple[Path, dict[str, Any]]:
                 time.sleep(_WAIT)
             if (found := find_graphs(path, sha256)) is not None:
                 return found
+            log.info("Preparing %s for this machine: once, some ten seconds.", printable(path.stem))
             _remove_old(folder.parent)
             with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as made:
                 _make(path, sha256, Path(made) / folder.name)

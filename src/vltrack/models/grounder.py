@@ -201,7 +201,9 @@ class Grounder(nn.Module):
 
     def decode_heads(self, point_NPF: Tensor, about_N4: Tensor, box_N4: Tensor, drop: float = 0.0) -> Tensor:
         """Boxes (N, 4) of heads from ``head_inputs`` and the people's boxes; ``drop``: dropout in training."""
-        reduced = functional.dropout(functional.gelu(self.head_points(point_NPF)).flatten(1), drop)
+        reduced = functional.gelu(self.head_points(point_NPF)).flatten(1)
+        if drop:
+            reduced = functional.dropout(reduced, drop)
         out_N4 = self.head_regressor(torch.cat([reduced, about_N4], dim=1))
         # Center as shares of the person's box, size as its logarithm.
         size_N2 = box_N4[:, 2:] - box_N4[:, :2]

@@ -42,7 +42,7 @@ def choose_runtime(backend: str, precision: str, device: str) -> tuple[str, str]
     if backend == "auto" and (own := os.environ.get("VLTRACK_BACKEND", "auto")) != "auto":
         return choose_runtime(own, precision, device)
     if backend == "auto":
-        backend = "torch"
+        backend = "openvino" if on_cpu and find_spec("openvino") else "torch"
     if backend != "torch":
         if not on_cpu:
             raise UsageError(f"The backend {backend} runs on the CPU, not on {device}.", hint="Use --backend torch.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound, UsageError, did_you_mean
+from vltrack.core.process import show_log
 from vltrack.core.rank import global_rank, launched
 from vltrack.training import recipes
 from vltrack.training.init import are_weights
@@ -170,7 +170,7 @@ def _value(key: str, text: str, old: Any) -> Any:
 
 def _run(config: TrainConfig, options: Mapping[str, Any], progress: Progress | None = None) -> None:
     if not options.get("quiet"):
-        setup_logging()
+        show_log()
     train(
         config,
         sources=find_sources(options["data"]),
@@ -179,16 +179,6 @@ def _run(config: TrainConfig, options: Mapping[str, Any], progress: Progress | N
         device=str(options.get("device") or "auto"),
         progress=progress,
     )
-
-
-def setup_logging() -> None:
-    """Print the log of the package to standard error."""
-    logger = logging.getLogger("vltrack")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
 
 
 if __name__ == "__main__":
