@@ -34,7 +34,8 @@ def detr_positions(width: int, seen_BSS: Tensor) -> Tensor:
     halves = []
     for axis in (1, 2):
         count_BSS = seen_BSS.cumsum(axis, dtype=torch.float32)
-        place_BSS = count_BSS / (count_BSS.narrow(axis, -1, 1) + 1e-6) * (2 * math.pi)
+        total_BSS = count_BSS.select(axis, -1).unsqueeze(axis)
+        place_BSS = count_BSS / (total_BSS + 1e-6) * (2 * math.pi)
         angle_BSSQ = place_BSS[..., None] / period_Q
         halves.append(torch.stack([angle_BSSQ.sin(), angle_BSSQ.cos()], dim=-1).flatten(3))
     return torch.cat(halves, dim=-1).flatten(1, 2)
