@@ -1,4 +1,4 @@
-"""Standard streams that exist; the log; how a child process ended, the error it reported, and ending it within a deadline."""
+"""Standard streams that exist, the log, and child processes: how one ended, its error, ending it within a deadline."""
 
 from __future__ import annotations
 

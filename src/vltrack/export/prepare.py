@@ -15,21 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vltrack.core.errors import CheckpointCorrupt, ResourceError, StateError, VltrackError
-from vltrack.core.files import (
-    as_resource_error,
-    cache_folder,
-    lock_file,
-    printable,
-    read_checksummed,
-    write_checksummed,
-)
+from vltrack.core.errors import CheckpointCorrupt, ResourceError, VltrackError
+from vltrack.core.files import as_resource_error, cache_folder, lock_file, printable, write_text
 from vltrack.core.process import describe_exit, reported_error
 from vltrack.core.threads import ONE_THREAD
 
 log = logging.getLogger(__name__)
 
-FORMAT = "vltrack-graphs"
 MANIFEST = "graphs.json"
 KEPT_SECONDS = 60 * 86400
 """Graphs that were not used for so long are removed when others are made."""
@@ -58,10 +50,10 @@ def find_graphs(path: Path, sha256: str) -> tuple[Path, dict[str, Any]] | None:
     """Folder and manifest of the graphs of a weights file; None where they are not made, or were damaged."""
     folder = folder_of(path, sha256)
     try:
-        manifest = read_checksummed(folder / MANIFEST, FORMAT)
+        manifest = json.loads((folder / MANIFEST).read_bytes())
         whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
         os.utime(folder)
-    except (OSError, StateError):
+    except (OSError, ValueError, LookupError):
         return None
     return (folder, manifest) if whole else None
 
@@ -129,7 +121,7 @@ def main(path: Path, sha256: str, folder: Path) -> None:
     folder.mkdir()
     manifest = write_graphs(model, folder)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != MANIFEST}
-    write_checksummed(folder / MANIFEST, {"format": FORMAT, **manifest, "files": files})
+    write_text(folder / MANIFEST, json.dumps({**manifest, "files": files}))
 
 
 if __name__ == "__main__":

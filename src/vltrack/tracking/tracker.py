@@ -508,10 +508,7 @@ def _load(
 
     card = cards.identify(path)
     network = GraphNetwork.load(path, card, backend, precision, threads)
-    reader = partial(_reader, network.vocabulary, card, path)
-    if network.vocabulary == "bert":
-        reader()
-    return network, card, reader
+    return network, card, partial(_reader, network.vocabulary, card, path)
 
 
 def _load_torch(
@@ -524,15 +521,12 @@ def _load_torch(
     from vltrack.tracking.torch_network import TorchNetwork
 
     model, card = store.load(path)
-    reader = partial(_reader, model.vocabulary, card, path)
-    if model.vocabulary == "bert":
-        reader()  # it ships, so a wrong one is an error now; any other when the first text comes
     if threads is not None:
         use_threads(threads)
     elif device == "cpu" and card["size"] == "tiny":
         use_threads(1)
     model = model.to(device, memory_format=torch.channels_last)
-    return TorchNetwork(model, device, precision), card, reader
+    return TorchNetwork(model, device, precision), card, partial(_reader, model.vocabulary, card, path)
 
 
 def _reader(vocabulary: str, card: dict[str, Any], path: Path) -> TextTokenizer:
