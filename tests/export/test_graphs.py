@@ -15,8 +15,9 @@ from tests.model_cases import CONFIGS, make, modes_of
 
 import vltrack
 from vltrack.core.types import Mode
-from vltrack.export.graphs import KEEP, ORDER, write_graphs
+from vltrack.export.graphs import KEEP, ORDER, WEIGHTS, write_graphs
 from vltrack.models.base import BoxedCrop, Text
+from vltrack.models.litetrack import LiteTrack, Selection
 from vltrack.nn.runtime import Graph
 from vltrack.prep.crops import cut, images_to_tensor, region_for
 from vltrack.video.source import open_source
@@ -56,13 +57,14 @@ class Case:
             self._graphs[name, backend] = Graph(self.folder / each["file"], inputs, outputs, backend, "fp32", 1)
         return self._graphs[name, backend]
 
-    def call(self, call: str, arrays: Arrays, backend: str, *, kept: np.ndarray | None = None) -> Arrays:
-        """What the graphs of a call write; ``kept``: the tokens to keep instead of those that the graph chooses."""
+    def call(self, call: str, arrays: Arrays, backend: str, *, kept: tuple[np.ndarray, ...] | None = None) -> Arrays:
+        """What the graphs of a call write; ``kept``: keep and source instead of those that the graph chooses."""
         made: Arrays = {}
         for name in self.manifest["calls"][call]:
             made |= self.graph(name, backend)({**arrays, **made})
             if KEEP in made:
-                made[KEEP] = made[KEEP] if kept is None else kept
+                if kept is not None and name.startswith("select_"):
+                    made[KEEP], made["selection.source_BN"] = kept
                 made[ORDER] = np.flatnonzero(made[KEEP])[None]
         return made
 
@@ -169,3 +171,45 @@ def test_every_call_computes_what_torch_computes(case: Case, backend: str) -> No
     for mode in case.modes:
         for length in (3, 8, 13) if mode is not Mode.BBOX else (0,):
             check_mode(case, mode, backend, length)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("kept", [1, 32, 90, 196])
+def test_a_step_with_any_number_of_kept_tokens(case: Case, backend: str, kept: int) -> None:
+    if not isinstance(case.model, LiteTrack) or case.model.config.stem != "mobilenet":
+        pytest.skip("no token selection, or another one of the same kind")
+    pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
+    ids, text = case.text(9)
+    memory = case.model.init_template(case.crop("template"), case.crop("context"), text)
+    arrays = case.inputs | {name: named(memory, name).numpy() for name in case.manifest["memory"][Mode.NLBBOX]}
+    arrays |= case.call("text", {"ids": ids}, backend)
+    keep_1N = np.zeros((1, 196), dtype=bool)
+    keep_1N[0, np.random.default_rng(kept).permutation(196)[:kept]] = True
+    source_1N = np.where(keep_1N, np.arange(196), np.flatnonzero(keep_1N)[0])
+    made = case.call(f"step_{Mode.NLBBOX}", arrays, backend, kept=(keep_1N, source_1N))
+    selector, model = case.model.selector, case.model
+
+    def chosen(tokens_BNC: torch.Tensor) -> Selection:
+        order_BR = torch.from_numpy(np.flatnonzero(keep_1N)[None])
+        source_BN = torch.from_numpy(source_1N)
+        return replace(selector(tokens_BNC), keep_BN=torch.from_numpy(keep_1N), order_BR=order_BR, source_BN=source_BN)
+
+    del model.selector
+    model.selector = chosen
+    try:
+        close_maps(made, case.locate(memory))
+    finally:
+        model.selector = selector
+
+
+def test_graphs_share_one_file_of_weights(case: Case) -> None:
+    weights = case.folder / WEIGHTS
+    floats = sum(parameter.numel() for parameter in case.model.parameters())
+    assert weights.stat().st_size < 1.6 * 4 * floats
+    assert all((case.folder / each["file"]).stat().st_size < 2**20 for each in case.manifest["graphs"].values())
+
+
+def test_a_model_in_training_mode_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="eval"):
+        write_graphs(make(NARROW["sa-tracker narrow base"]()).train(), tmp_path)
+    assert not list(tmp_path.iterdir())
