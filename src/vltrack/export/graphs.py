@@ -106,8 +106,8 @@ def write_graphs(model: TrackerBase[Any], folder: Path) -> dict[str, Any]:
 
 
 def _sizes(model: TrackerBase[Any]) -> dict[str, Any]:
-    names = ("template_size", "template_factor", "search_size", "search_factor", "max_words", "history")
-    names += ("mask_padding", "vocabulary", "width", "search_side", "template_count")
+    crops = ("template_size", "template_factor", "search_size", "search_factor", "search_side", "template_count")
+    names = (*crops, "max_words", "history", "mask_padding", "vocabulary", "width")
     return {name: getattr(model, name) for name in names}
 
 
@@ -428,7 +428,7 @@ def write_grounder_graphs(grounder: Grounder, folder: Path) -> dict[str, Any]:
     """Write the graphs of the grounder, in eval mode on the CPU, into an existing folder; return their manifest.
 
     - ``detect``: ``image`` (1, 3, H, W) float32 normalized -> of every position ``position_N4`` (x0, y0, x1, y1 in
-      pixels), ``position_NK`` (class logits), ``position_NF`` (features); and ``map8``, ``map16``, ``map32`` of the neck.
+      pixels), ``position_NK`` (class logits) and ``position_NF`` (features); ``map8``, ``map16``, ``map32`` of the neck.
     - ``heads``: what ``Grounder.head_inputs`` returns, and ``person_N4`` -> ``head_N4``.
     - ``rank``: the fields of ``Proposals`` (``aspect`` (1,)) and ``ids`` (1, L) -> ``probability_M``, the last one of
       "none fits".
@@ -448,8 +448,8 @@ def write_grounder_graphs(grounder: Grounder, folder: Path) -> dict[str, Any]:
         return made | {f"map{level.stride}": level.feature_BCHW for level in levels[:3]}
 
     def heads(tensors: Tensors) -> Tensors:
-        parts = (tensors[name] for name in ("point_NPF", "about_N4", "person_N4"))
-        return {"head_N4": grounder.decode_heads(*parts).clamp(0, 1)}
+        point_NPF, about_N4 = tensors["point_NPF"], tensors["about_N4"]
+        return {"head_N4": grounder.decode_heads(point_NPF, about_N4, tensors["person_N4"]).clamp(0, 1)}
 
     def rank(tensors: Tensors) -> Tensors:
         parts = {name: tensors[name][None] for name in ("box_N4", "logits_NK", "feature_NF", "color_NG", "kind_N")}

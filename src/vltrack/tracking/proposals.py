@@ -20,7 +20,7 @@ from vltrack.core.types import Image
 from vltrack.prep.crops import fit_array
 
 Arrays = dict[str, NDArray[Any]]
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
 Shape = tuple[int, int]
 BOX, HEAD, PAIR = 0, 1, 2
 """Kinds of proposals."""
@@ -65,7 +65,7 @@ class GraphGrounder:
         usable = np.flatnonzero((score_N > sizes["threshold"]) & (side_N > 0.004))
         order = usable[np.argsort(-score_N[usable], kind="stable")[: sizes["candidates"]]]
         if not len(order):  # nothing at all: the whole image is the one box
-            order = score_N.argmax()[None]
+            order = np.array([score_N.argmax()])
             box_N4[order] = [0, 0, 1, 1]
         kept = order[_suppress(box_N4[order], sizes["overlap"], sizes["proposals"])]
         box_N4, logits_NK, count = box_N4[kept], logits_NK[kept], len(kept)
@@ -201,7 +201,8 @@ def _mean_colors(
 ) -> Floats:
     """(N, 3 * columns * rows) mean Lab colors of a grid in each box, divided by 100."""
     height, width = shape
-    rgb = image[0, :, :height, :width] * np.float32(std)[:, None, None] + np.float32(mean)[:, None, None]
+    rgb = image[0, :, :height, :width] * np.array(std, np.float32)[:, None, None]
+    rgb = rgb + np.array(mean, np.float32)[:, None, None]
     total = cv2.integral(np.ascontiguousarray(rgb.transpose(1, 2, 0)), sdepth=cv2.CV_64F).transpose(2, 0, 1)
     columns, rows = GRID
     edges = [
@@ -216,8 +217,9 @@ def _mean_colors(
     return _lab_of(mean_3NRC.astype(np.float32).transpose(1, 2, 3, 0)).reshape(len(box_N4), -1) / 100
 
 
-_TO_XYZ = np.float32(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]],
+    dtype=np.float32,
 )
 
 
@@ -225,7 +227,7 @@ def _lab_of(rgb: Floats) -> Floats:
     """CIE Lab (D65) of sRGB colors (..., 3) in [0, 1]."""
     rgb = rgb.clip(0, 1)
     linear = np.where(rgb > 0.04045, ((rgb + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4), rgb / 12.92)
-    xyz = linear.astype(np.float32) @ _TO_XYZ.T / np.float32([0.95047, 1.0, 1.08883])
+    xyz = linear.astype(np.float32) @ _TO_XYZ.T / np.array([0.95047, 1.0, 1.08883], dtype=np.float32)
     f = np.where(xyz > 0.008856, xyz.clip(1e-8) ** np.float32(1 / 3), np.float32(7.787) * xyz + np.float32(16 / 116))
     lab = [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])]
     return np.stack(lab, axis=-1).astype(np.float32)
