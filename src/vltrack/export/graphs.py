@@ -428,7 +428,8 @@ def write_grounder_graphs(grounder: Grounder, folder: Path) -> dict[str, Any]:
     """Write the graphs of the grounder, in eval mode on the CPU, into an existing folder; return their manifest.
 
     - ``detect``: ``image`` (1, 3, H, W) float32 normalized -> of every position ``position_N4`` (x0, y0, x1, y1 in
-      pixels), ``position_NK`` (class logits) and ``position_NF`` (features); ``map8``, ``map16``, ``map32`` of the neck.
+      pixels), ``position_NK`` (class logits) and ``position_NF`` (features); of the neck ``map8``, ``map16`` and
+      ``map32``.
     - ``heads``: what ``Grounder.head_inputs`` returns, and ``person_N4`` -> ``head_N4``.
     - ``rank``: the fields of ``Proposals`` (``aspect`` (1,)) and ``ids`` (1, L) -> ``probability_M``, the last one of
       "none fits".
