@@ -41,7 +41,7 @@ from vltrack.models.base import (
     text_key_mask,
 )
 from vltrack.models.embedding import InputEmbedding, Search
-from vltrack.nn.attention import Block, key_bias
+from vltrack.nn.attention import Block, key_bias, tracing
 from vltrack.nn.boxes import box_coverage
 from vltrack.nn.clip import HEAD_WIDTH, ClipText, ClipVision, to_clip_input
 
@@ -392,7 +392,7 @@ class Alignment(nn.Module):
 
     def forward(self, tokens_BNC: Tensor, condition: ConditionEmbedding) -> Tensor:
         """(B, N, C) -> (B, N, C); samples without a condition stay unchanged."""
-        if torch.jit.is_tracing() and not bool(self.linear.weight.any()) and not bool(self.linear.bias.any()):
+        if tracing() and not bool(self.linear.weight.any()) and not bool(self.linear.bias.any()):
             return tokens_BNC  # an imported ARTrack: without this the graph would encode the region for nothing
         shift_BC = self.scale * self.linear(self.norm(condition.vector_BC))
         return tokens_BNC + torch.where(condition.known_B[:, None], shift_BC, 0.0)[:, None]

@@ -39,7 +39,16 @@ from vltrack.models.base import (
     text_key_mask,
 )
 from vltrack.models.embedding import InputEmbedding, Search
-from vltrack.nn.attention import Block, all_traced, attend, gather_tokens, key_bias, scatter_tokens, split_packed
+from vltrack.nn.attention import (
+    Block,
+    all_traced,
+    attend,
+    gather_tokens,
+    key_bias,
+    scatter_tokens,
+    split_packed,
+    tracing,
+)
 from vltrack.nn.heads import BoxCode, CenterHead, CenterMaps
 
 
@@ -340,7 +349,7 @@ class Candidates:
         """
         count = math.ceil(ratio * self.count)
         if self.seen_BK is None:
-            if torch.jit.is_tracing():  # graphs cannot sort; of equal scores they may keep another one
+            if tracing():  # graphs cannot sort; of equal scores they may keep another one
                 chosen = score_BK.topk(count, dim=1).indices.topk(count, dim=1, largest=False).values
             else:
                 chosen = score_BK.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values

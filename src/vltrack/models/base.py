@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.core.types import Mode
-from vltrack.nn.attention import key_bias
+from vltrack.nn.attention import key_bias, tracing
 from vltrack.nn.backbones import MobileStem, sincos_positions
 from vltrack.nn.bert import Bert
 from vltrack.nn.heads import CenterMaps
@@ -503,10 +503,11 @@ class TrackerBase(nn.Module, Generic[T]):
         A traced graph (``export.graphs``) has no cell of them, unless the tracker reads masked ones.
         """
         b = len(like_B3SS)
-        if torch.jit.is_tracing() and not self.reads_blank:
-            none = like_B3SS.new_zeros(b, 0)
-            empty = like_B3SS.new_zeros(b, 0, self.width)
-            return Template(tokens_BMC=empty, inside_BM=none, keys_BKPF=none, pooled_BKF=none, fine_BKF=none)
+        if tracing() and not self.reads_blank:
+            tokens_B0C, none_B0 = like_B3SS.new_zeros(b, 0, self.width), like_B3SS.new_zeros(b, 0)
+            return Template(
+                tokens_BMC=tokens_B0C, inside_BM=none_B0, keys_BKPF=none_B0, pooled_BKF=none_B0, fine_BKF=none_B0
+            )
         blank = like_B3SS.new_zeros(b, 3, self.template_size, self.template_size)
         empty = self.embed_template(BoxedCrop(image_B3SS=blank, box_B4=blank.new_zeros(b, 4)))
         return self.joint_template(empty, empty)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vltrack.nn.attention import Block, gather_tokens, key_bias
+from vltrack.nn.attention import Block, gather_tokens, key_bias, tracing
 from vltrack.nn.picodet import CLASSES, MEAN, STD, Level, PicoDet, boxes_of
 
 PERSON = CLASSES.index("person")
@@ -263,7 +263,7 @@ class Grounder(nn.Module):
         x_BNC = x_BNC + self.place_proj(_places(box_BN4, aspect_B, logits_BNK)) + self.kind_embed(kind_BN)
         has_owner_BN1 = (owners_BN2[..., :1] >= 0).float()
         at = owners_BN2.clamp_min(0)
-        if torch.jit.is_tracing():  # the owners of the one image's boxes
+        if tracing():  # the owners of the one image's boxes
             owner_BN2C = torch.stack([gather_tokens(x_BNC, at[..., each]) for each in (0, 1)], dim=2)
         else:
             owner_BN2C = x_BNC[torch.arange(len(at), device=at.device)[:, None, None], at]

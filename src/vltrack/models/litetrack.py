@@ -37,7 +37,7 @@ from vltrack.models.base import (
     text_key_mask,
 )
 from vltrack.models.embedding import InputEmbedding, Search
-from vltrack.nn.attention import Block, Mlp, gather_tokens, key_bias, scatter_tokens
+from vltrack.nn.attention import Block, Mlp, gather_tokens, key_bias, scatter_tokens, tracing
 from vltrack.nn.bert import Bert
 from vltrack.nn.boxes import box_mask
 from vltrack.nn.device import full_precision
@@ -267,8 +267,10 @@ class LiteTrack(TrackerBase[PromptMemory]):
         tokens = 1 + m + kept.tokens_BRC.shape[1]
         for i, block in enumerate(self.blocks[config.split_layers :], start=config.split_layers):
             joint = torch.cat([vision_TC + self.modal_embed[0], text_LC + self.modal_embed[1]], dim=1)
-            whole = vision_bias is None or text_bias is None  # in a traced graph
-            joint_bias = key_bias(joint_valid) if whole else torch.cat([vision_bias, text_bias], dim=-1)
+            if vision_bias is None or text_bias is None:  # in a traced graph
+                joint_bias = key_bias(joint_valid)
+            else:
+                joint_bias = torch.cat([vision_bias, text_bias], dim=-1)
             joint = block(joint, joint_bias, joint_valid)
             vision_TC, text_LC = joint[:, :tokens], joint[:, tokens:]
             contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
@@ -482,7 +484,7 @@ class TokenSelector(nn.Module):
         ranks_BN = first_BNN.sum(dim=1)
         keep_BN = ranks_BN < counts_B[:, None]
         order_BR = ranks_BN[:, :0]
-        if not torch.jit.is_tracing():  # a graph has no shape that depends on data: its caller makes the order
+        if not tracing():  # a graph has no shape that depends on data: its caller makes the order
             order_BR = ranks_BN.argsort(dim=1)[:, : int(counts_B.max())].sort(dim=1).values
         # Of each dropped token, the most similar kept one
         reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
@@ -539,7 +541,7 @@ class KeptTokens:
         if self.selection is None:
             return after_BRC
         keep_BN, source_BN = self.selection.keep_BN, self.selection.source_BN
-        if torch.jit.is_tracing():  # the same without writing to places that depend on data
+        if tracing():  # the same without writing to places that depend on data
             after_BNC = gather_tokens(after_BRC, (keep_BN.long().cumsum(dim=1) - 1).gather(1, source_BN))
             filled_BNC = self.before_BNC + (after_BNC - gather_tokens(self.before_BNC, source_BN))
             return torch.where(keep_BN[..., None], after_BNC, filled_BNC)

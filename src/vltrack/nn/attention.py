@@ -23,24 +23,29 @@ def key_bias(valid_BN: Tensor) -> Tensor | None:
     return bias.masked_fill(~valid_BN, float("-inf"))[:, None, None, :]
 
 
+def tracing() -> bool:
+    """Return whether a graph is being traced (``export.graphs``)."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def all_traced(mask: Tensor) -> bool:
     """Return whether a graph is being traced (``export.graphs``) in which this mask is True everywhere.
 
     Masks of a graph are constants: flags and the lengths of sentences, which have no padding at inference.
     """
-    return torch.jit.is_tracing() and bool(mask.all())
+    return tracing() and bool(mask.all())
 
 
 def gather_tokens(x_BNC: Tensor, order_BK: Tensor) -> Tensor:
     """(B, N, C), (B, K) -> (B, K, C)."""
-    if torch.jit.is_tracing():  # whole rows of the one sample
+    if tracing():  # whole rows of the one sample
         return x_BNC.index_select(1, order_BK[0])
     return x_BNC.gather(1, order_BK[..., None].expand(-1, -1, x_BNC.shape[-1]))
 
 
 def scatter_tokens(kept_BKC: Tensor, order_BK: Tensor, tokens: int) -> Tensor:
     """(B, K, C), (B, K) -> (B, ``tokens``, C) with zeros in the other places."""
-    if torch.jit.is_tracing():  # whole rows of the one sample; the row before them is zero
+    if tracing():  # whole rows of the one sample; the row before them is zero
         rows_1K = torch.arange(1, int(order_BK.shape[1]) + 1)[None]
         row_1N = torch.zeros(1, tokens, dtype=torch.long).scatter(1, order_BK, rows_1K)
         return gather_tokens(nn.functional.pad(kept_BKC, (0, 0, 1, 0)), row_1N)

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vltrack.nn.attention import attend_packed
+from vltrack.nn.attention import attend_packed, tracing
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 ALPHA_MEAN, ALPHA_STD = 0.5, 0.26
@@ -34,7 +34,7 @@ def to_clip_input(image_B3SS: Tensor, mean: tuple[float, ...], std: tuple[float,
     )
     plain_B3SS = image_B3SS * their_std + their_mean
     side = int(plain_B3SS.shape[-1])
-    if side != size and torch.jit.is_tracing():  # as a matrix, which every runtime has
+    if side != size and tracing():  # as a matrix, which every runtime has
         every_11SS = torch.eye(side)[None, None]
         weights = nn.functional.interpolate(every_11SS, size=(size, side), mode="bicubic", antialias=True).numpy()
         scale = torch.from_numpy(weights[0, 0].copy())

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vltrack.nn.attention import tracing
+
 MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 """Of R, G and B in [0, 1]: the input is (image - MEAN) / STD."""
@@ -164,7 +166,7 @@ class ESBlock(nn.Module):
         x = _swish(self.squeeze(x))
         x = self.gate(torch.cat([x, self.depthwise(x)], dim=1))
         halves = [passing, _swish(self.expand(x))]
-        if torch.jit.is_tracing():  # ONNX has no operator for it
+        if tracing():  # ONNX has no operator for it
             return torch.stack(halves, dim=2).flatten(1, 2)
         return functional.channel_shuffle(torch.cat(halves, dim=1), 2)
 
