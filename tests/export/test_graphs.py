@@ -22,11 +22,14 @@ from vltrack.nn.runtime import Graph
 from vltrack.prep.crops import cut, images_to_tensor, region_for
 from vltrack.video.source import open_source
 
+pytestmark = pytest.mark.timeout(600)
 TOLERANCE = 1e-4
 MAPS = ("center_BSS", "presence_BSS", "boxes_BSS4")
 TINY = [name for name in CONFIGS if name.endswith(" tiny")]
 NARROW: dict[str, Callable[[], Any]] = {
-    "litetrack narrow base": lambda: replace(CONFIGS["litetrack narrow base"](), split_layers=2, joint_layers=1),
+    "litetrack narrow base": lambda: replace(
+        CONFIGS["litetrack narrow base"](), split_layers=2, joint_layers=1, contrast_from=1
+    ),
     "aitrack narrow base": lambda: replace(
         CONFIGS["aitrack narrow base"](), layers=1, fusion_layers=1, decoder_layers=1
     ),
