@@ -263,14 +263,11 @@ class LiteTrack(TrackerBase[PromptMemory]):
             contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
         # Joint layers: vision and text tokens in one sequence
         joint_valid = torch.cat([vision_valid, text_valid], dim=1)
-        # Not vision_TC.shape[1]: OpenVINO takes the length of a part for that of the whole
-        tokens = 1 + m + kept.tokens_BRC.shape[1]
+        tokens = 1 + m + kept.tokens_BRC.shape[1]  # OpenVINO takes vision_TC.shape[1] for that of the whole
         for i, block in enumerate(self.blocks[config.split_layers :], start=config.split_layers):
             joint = torch.cat([vision_TC + self.modal_embed[0], text_LC + self.modal_embed[1]], dim=1)
-            if vision_bias is None or text_bias is None:  # in a traced graph
-                joint_bias = key_bias(joint_valid)
-            else:
-                joint_bias = torch.cat([vision_bias, text_bias], dim=-1)
+            both = [bias for bias in (vision_bias, text_bias) if bias is not None]  # fewer in a traced graph
+            joint_bias = torch.cat(both, dim=-1) if len(both) == 2 else key_bias(joint_valid)
             joint = block(joint, joint_bias, joint_valid)
             vision_TC, text_LC = joint[:, :tokens], joint[:, tokens:]
             contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
@@ -302,16 +299,12 @@ class LiteTrack(TrackerBase[PromptMemory]):
     def embed_search(
         self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor, *, select: bool
     ) -> tuple[Search, Selection | None]:
-        """Everything before the backbone: the search region's tokens, and which of them enter it.
-
-        Traced graphs are cut here: what follows has as many tokens as are kept (``export.graphs``).
-        """
+        """The search region's tokens, and which of them enter the backbone. Graphs are cut here (``export.graphs``)."""
         # Search patches with positions
         embedded = self.embed.search(search_B3SS, template, text, is_text_only(flag_B), self.pos_embed_x)
         # Token selection: redundant search tokens leave; in training they only stop being keys
-        if self.selector is None or not (select or self.training):
-            return embedded, None
-        return embedded, self.selector(embedded.tokens_BNC)
+        selector = self.selector if select or self.training else None
+        return embedded, None if selector is None else selector(embedded.tokens_BNC)
 
     def build_prompts(self, features: Features, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
         """Prompts (B, 3, C) from a frame whose box is known; of a text-only sample from the sentence."""
@@ -474,18 +467,15 @@ class TokenSelector(nn.Module):
         # The center token comes first: -2 is below any cosine
         own_N = torch.arange(n, device=redundancy_BN.device)
         priority_BN = redundancy_BN.masked_fill(own_N == (side // 2) * side + side // 2, -2.0)
-        # Counts rounded up to multiples of the bucket; the least redundant tokens are kept
+        # Counts rounded up to multiples of the bucket (OpenVINO takes n // bucket * bucket for n)
         counts_B = wanted_BN.sum(dim=1).clamp_min(1)
-        # Not n // bucket * bucket: OpenVINO takes that for n
         counts_B = (counts_B + -counts_B % self.bucket).clamp_max(n)
         # Rank of a token: how many come before it, of equal ones those with a smaller number
         other_BN1, own_B1N = priority_BN[..., None], priority_BN[:, None]
-        first_BNN = (other_BN1 < own_B1N) | ((other_BN1 == own_B1N) & (own_N[:, None] < own_N))
-        ranks_BN = first_BNN.sum(dim=1)
+        ranks_BN = ((other_BN1 < own_B1N) | ((other_BN1 == own_B1N) & (own_N[:, None] < own_N))).sum(dim=1)
         keep_BN = ranks_BN < counts_B[:, None]
-        order_BR = ranks_BN[:, :0]
-        if not tracing():  # a graph has no shape that depends on data: its caller makes the order
-            order_BR = ranks_BN.argsort(dim=1)[:, : int(counts_B.max())].sort(dim=1).values
+        most = 0 if tracing() else int(counts_B.max())  # a graph's shapes cannot depend on data
+        order_BR = ranks_BN.argsort(dim=1)[:, :most].sort(dim=1).values
         # Of each dropped token, the most similar kept one
         reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
         source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
@@ -540,17 +530,12 @@ class KeptTokens:
         """
         if self.selection is None:
             return after_BRC
-        keep_BN, source_BN = self.selection.keep_BN, self.selection.source_BN
-        if tracing():  # the same without writing to places that depend on data
-            after_BNC = gather_tokens(after_BRC, (keep_BN.long().cumsum(dim=1) - 1).gather(1, source_BN))
-            filled_BNC = self.before_BNC + (after_BNC - gather_tokens(self.before_BNC, source_BN))
-            return torch.where(keep_BN[..., None], after_BNC, filled_BNC)
         after_BNC = after_BRC
         if self.dropped:
             after_BNC = scatter_tokens(after_BRC, self.selection.order_BR, self.before_BNC.shape[1])
         update_BNC = after_BNC - self.before_BNC
-        filled_BNC = self.before_BNC + gather_tokens(update_BNC, source_BN)
-        return torch.where(keep_BN[..., None], after_BNC, filled_BNC)
+        filled_BNC = self.before_BNC + gather_tokens(update_BNC, self.selection.source_BN)
+        return torch.where(self.selection.keep_BN[..., None], after_BNC, filled_BNC)
 
 
 # -- the modality-adaptive box head (UVLTrack, section 3) ----------------------------------------------------

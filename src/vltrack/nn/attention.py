@@ -46,7 +46,7 @@ def gather_tokens(x_BNC: Tensor, order_BK: Tensor) -> Tensor:
 def scatter_tokens(kept_BKC: Tensor, order_BK: Tensor, tokens: int) -> Tensor:
     """(B, K, C), (B, K) -> (B, ``tokens``, C) with zeros in the other places."""
     if tracing():  # whole rows of the one sample; the row before them is zero
-        rows_1K = torch.arange(1, int(order_BK.shape[1]) + 1)[None]
+        rows_1K = torch.arange(1, order_BK.shape[1] + 1)[None]
         row_1N = torch.zeros(1, tokens, dtype=torch.long).scatter(1, order_BK, rows_1K)
         return gather_tokens(nn.functional.pad(kept_BKC, (0, 0, 1, 0)), row_1N)
     full_BNC = kept_BKC.new_zeros(kept_BKC.shape[0], tokens, kept_BKC.shape[2])
