@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vltrack.api.audit import audit
     from vltrack.api.compare import compare
     from vltrack.api.evaluate import evaluate
+    from vltrack.api.export import export_model
     from vltrack.api.find import find
     from vltrack.api.many import track_many
     from vltrack.api.report import report
@@ -45,6 +46,7 @@ __all__ = [
     "audit",  # measure what the sentence does for a model
     "compare",  # several trackers over one video
     "evaluate",  # run or score trackers on a data set
+    "export_model",  # a network's graphs for OpenVINO or ONNX Runtime
     "find",  # what a sentence names in one frame
     "import_weights",  # convert published weights
     "load",  # a tracker with the weights of a name or path
@@ -59,7 +61,8 @@ _MODULES = {
     "Candidate": "core.types", "Frame": "core.types", "Step": "core.types", "Target": "core.types",
     "Track": "core.track", "VltrackError": "core.errors", "open_source": "video.source",
     "MultiTracker": "tracking.tracker", "Tracker": "tracking.tracker", "Policy": "tracking.postprocess",
-    "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate", "find": "api.find",
+    "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate",
+    "export_model": "api.export", "find": "api.find",
     "import_weights": "api.train", "report": "api.report", "track": "api.track", "track_many": "api.many",
     "train": "api.train",
 }  # fmt: skip

@@ -41,7 +41,7 @@ def check_model(name: str | os.PathLike[str]) -> str:
     """
     file = find_file(Path(name) if isinstance(name, str) else name)
     path = Path(name)
-    return os.fspath(name) if path.is_file() or len(path.parts) > 1 else file.stem
+    return os.fspath(name) if path.is_file() or file == path or len(path.parts) > 1 else file.stem
 
 
 def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> list[str]:

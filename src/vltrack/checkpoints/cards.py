@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "litetrack-tiny"
 FORMAT = 1
 PACKAGED = Path(__file__).parent.parent / "weights"
+EXPORTED = "graphs.json"
+"""Of a folder that ``vltrack export`` wrote: its manifest."""
 INIT = "init.safetensors"
 """Of a training run's folder: what published files set before the first step, with a card."""
 _CARD_KEYS = {"format": int, "tracker": str, "size": str, "sha256": str, "config": dict}
@@ -88,6 +90,8 @@ def known_name(name: str, known: Iterable[str]) -> str:
 def find_file(name_or_path: str | os.PathLike[str]) -> Path:
     """Return the .safetensors file of a model's name (a tracker's name alone means its tiny size) or a path.
 
+    The path of a folder that ``vltrack export`` wrote is returned as it is; a model's name wins over a folder.
+
     Raises:
         ModelNotFound: no such file or model, or a model whose weights do not ship.
         CheckpointUnsafe: a file of another format, which could run code when it is read.
@@ -96,6 +100,9 @@ def find_file(name_or_path: str | os.PathLike[str]) -> Path:
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"A model is given by its name or path, not as {type(name_or_path).__name__}.")
     path, name = Path(name_or_path), str(name_or_path)
+    exported = (path / EXPORTED).is_file()
+    if exported and (path.name != name or known_name(name, model_names()) not in model_names()):
+        return path
     if path.suffix == ".safetensors" or path.name != name or path.is_file():
         if path.is_file() and path.suffix not in (".safetensors", ".json"):
             raise CheckpointUnsafe(

@@ -76,6 +76,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": track.demo,
     "train": models.train,
     "import-weights": models.import_weights,
+    "export": models.export,
     "models": models.models,
     "doctor": models.doctor,
 }

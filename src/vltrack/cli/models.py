@@ -1,4 +1,4 @@
-"""The verbs on models: ``train``, ``import-weights``, ``models`` and ``doctor``."""
+"""The verbs on models: ``train``, ``import-weights``, ``export``, ``models`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vltrack.api import inputs
 from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, emit_lines, say, warn
 from vltrack.core.errors import ResourceError, UsageError
-from vltrack.core.files import printable
+from vltrack.core.files import counted, printable
 from vltrack.core.rank import global_rank
 
 
@@ -157,6 +157,30 @@ def import_weights(
             say(line)
         for warning in warnings:
             warn(warning)
+
+
+def export(
+    model: Annotated[str, Argument(help="Name of a model (vltrack models), `grounder`, or path of weights.")],
+    out: Annotated[Path, Option("--out", "-o", metavar="FOLDER", help="Folder of the graphs.")],
+    to: Annotated[str, Option(help="onnx (runs in OpenVINO and in ONNX Runtime) or openvino (IR).")] = "onnx",
+    overwrite: opt.Overwrite = False,
+    json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Write a network as graphs that run without torch, in C++ or in a browser (docs/speed.md).
+
+    \b
+    vltrack export litetrack-tiny --to openvino -o litetrack-ir
+    vltrack track clip.mp4 --model litetrack-ir --box 120,40,60,80
+    """
+    done = vltrack.export_model(model, to, out, overwrite=overwrite)
+    if json:
+        emit(done.to_dict())
+    if not quiet:
+        say(f"{printable(model)} as {to}: {printable(done.out)}, {counted(len(done.files), 'file')}")
+        for line in done.lines():
+            say(line)
 
 
 def models(

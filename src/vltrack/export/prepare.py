@@ -111,15 +111,17 @@ def _remove_old(folder: Path) -> None:
 
 
 def main(path: Path, sha256: str, folder: Path) -> None:
-    """Write the graphs of a weights file of this checksum into a new folder, with a manifest."""
+    """Write the graphs of a file of weights, a tracker's or the grounder's, into a new folder, with a manifest."""
     from vltrack.checkpoints import store
-    from vltrack.export.graphs import write_graphs
+    from vltrack.checkpoints.cards import read_card
+    from vltrack.export.graphs import write_graphs, write_grounder_graphs
 
-    model, card = store.load(path)
+    of_grounder = read_card(path)["tracker"] == "grounder"
+    model, card = store.load_grounder(path) if of_grounder else store.load(path)
     if card["sha256"] != sha256:
         raise CheckpointCorrupt(f"{path} was changed while its graphs were made.", hint="Run the command again.")
     folder.mkdir()
-    manifest = write_graphs(model, folder)
+    manifest = (write_grounder_graphs if of_grounder else write_graphs)(model, folder)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != MANIFEST}
     write_text(folder / MANIFEST, json.dumps({**manifest, "files": files}))
 

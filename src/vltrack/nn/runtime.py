@@ -42,11 +42,11 @@ def choose_runtime(backend: str, precision: str, device: str) -> tuple[str, str]
     if backend == "auto" and (own := os.environ.get("VLTRACK_BACKEND", "auto")) != "auto":
         return choose_runtime(own, precision, device)
     if backend == "auto":
-        backend = "openvino" if on_cpu and find_spec("openvino") else "torch"
+        backend = "openvino" if on_cpu and has_backend("openvino") else "torch"
     if backend != "torch":
         if not on_cpu:
             raise UsageError(f"The backend {backend} runs on the CPU, not on {device}.", hint="Use --backend torch.")
-        if find_spec(_PACKAGES[backend]) is None:
+        if not has_backend(backend):
             raise ResourceError(f"The backend {backend} is not installed.", hint=f"Run: {_HINTS[backend]}")
     usable = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8"), "onnx": ("fp32", "int8")}[backend]
     if precision not in ("auto", *usable):
@@ -70,6 +70,11 @@ def choose_cpu_or_gpu(device: str) -> str:
     return str(choose_device(device))
 
 
+def has_backend(name: str) -> bool:
+    """Whether ``openvino`` or ``onnx`` is installed."""
+    return find_spec(_PACKAGES[name]) is not None
+
+
 def available_cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -80,11 +85,19 @@ def has_fast_bf16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def save_ir(graph: Path, target: Path) -> None:
+    """Write an ONNX graph as OpenVINO's IR, an .xml and a .bin beside it, with the same numbers."""
+    read = _core().read_model(str(graph))
+    import openvino
+
+    openvino.save_model(read, str(target), compress_to_fp16=False)
+
+
 class Graph:
     """An ONNX graph on a backend, compiled on its first call, and again for each thread that calls it meanwhile.
 
     Args:
-        path: the .onnx file.
+        path: the .onnx file; for OpenVINO also an .xml file.
         inputs, outputs: names of its tensors, in order.
         backend: ``openvino`` or ``onnx``.
         precision: ``bf16``, or what the file holds (``fp32``, ``int8``).

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.core.errors import CheckpointMismatch, UsageError
+from vltrack.core.files import cache_folder, sha256_bytes
 from vltrack.core.types import Image
+from vltrack.export.folder import read_folder
 from vltrack.export.prepare import graphs_of
-from vltrack.nn.runtime import Arrays, Graph, available_cores
+from vltrack.models import MODELS
+from vltrack.nn.runtime import Arrays, Graph, available_cores, choose_runtime, has_backend
 from vltrack.tracking.network import BoxedImage, Float32, Found
 from vltrack.tracking.postprocess import Maps
 
@@ -25,7 +31,15 @@ class GraphNetwork:
 
     device = "cpu"
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], backend: str, precision: str, threads: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        backend: str,
+        precision: str,
+        threads: int,
+        compiled: Path | None = None,
+    ) -> None:
         self.runtime, self.threads = f"{backend} {precision}", threads
         sizes = manifest["sizes"]
         self.template_size, self.search_size = sizes["template_size"], sizes["search_size"]
@@ -44,7 +58,7 @@ class GraphNetwork:
                 backend,
                 precision,
                 threads // self.targets_at_once,
-                folder / "compiled",
+                compiled,
             )
             for name, each in manifest["graphs"].items()
         }
@@ -55,7 +69,37 @@ class GraphNetwork:
     ) -> GraphNetwork:
         """The graphs of a weights file, made if they are not in the cache. Raises what ``graphs_of`` raises."""
         folder, manifest = graphs_of(path, card["sha256"])
-        return cls(folder, manifest, backend, precision, threads or available_cores())
+        return cls(folder, manifest, backend, precision, threads or available_cores(), folder / "compiled")
+
+    @classmethod
+    def read(
+        cls, folder: Path, device: str, backend: str, precision: str, threads: int | None
+    ) -> tuple[GraphNetwork, dict[str, Any]]:
+        """The graphs that ``vltrack export`` wrote into a folder, and the card of their weights.
+
+        Raises:
+            UsageError: another device than the CPU, or a backend that does not run these graphs.
+            CheckpointMismatch: graphs of the grounder. And what ``export.folder.read_folder`` raises.
+        """
+        manifest = read_folder(folder)
+        card, kind = manifest["card"], manifest["kind"]
+        if card.get("tracker") not in MODELS or "memory" not in manifest:
+            raise CheckpointMismatch(f"{folder} holds graphs of {card.get('tracker')!r}, not of a known tracker.")
+        usable = ("openvino", "onnx") if kind == "onnx" else ("openvino",)
+        if backend == "auto":
+            backend = next((each for each in usable if has_backend(each)), usable[0])
+        if backend not in usable or device not in ("auto", "cpu"):
+            wanted = f"the backend {backend}" if backend not in usable else device
+            raise UsageError(
+                f"{folder} holds graphs for {' or '.join(usable)} on the CPU, not for {wanted}.",
+                hint="Use the weights that they were made from.",
+            )
+        backend, precision = choose_runtime(backend, precision, "cpu")
+        compiled = cache_folder() / "graphs" / f"exported-{sha256_bytes(str(manifest['sha256']).encode())[:16]}"
+        with suppress(OSError):
+            compiled.mkdir(parents=True, exist_ok=True)
+        cache = compiled if os.access(compiled, os.W_OK) else None
+        return cls(folder, manifest, backend, precision, threads or available_cores(), cache), card
 
     def read_text(self, ids: NDArray[np.int64], valid: NDArray[np.bool_]) -> Arrays:
         """See ``Network``."""

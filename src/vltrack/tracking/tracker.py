@@ -329,13 +329,11 @@ class Tracker(Session):
             'tiny'
         """
         check_threads(threads)
-        chosen = choose_cpu_or_gpu(device)
-        backend, precision = choose_runtime(backend, precision, chosen)
         path = cards.find_file(name_or_path)
-        network, card, reader = _load(path, chosen, backend, precision, threads)
+        network, card, reader = _load(path, device, backend, precision, threads)
         if not isinstance(policy, Policy):
             policy = default_policy(card["tracker"], card["size"]).changed(policy or {})
-        grounder = None if policy.own_grounding else partial(_grounding, chosen)
+        grounder = None if policy.own_grounding else partial(_grounding, network.device)
         return cls(Engine(network, policy, reader, grounder, anyway), card)
 
     def with_policy(self, policy: Policy) -> Tracker:
@@ -501,7 +499,14 @@ def default_policy(tracker: str, size: str) -> Policy:
 def _load(
     path: Path, device: str, backend: str, precision: str, threads: int | None
 ) -> tuple[Network, dict[str, Any], Callable[[], TextTokenizer]]:
-    """The network of a weights file on a backend, its card, and what loads the vocabulary that it reads with."""
+    """The network of a weights file or of an export, its card, and what loads the vocabulary that it reads with."""
+    if path.is_dir():
+        from vltrack.tracking.graph_network import GraphNetwork
+
+        exported, card = GraphNetwork.read(path, device, backend, precision, threads)
+        return exported, card, partial(_reader, exported.vocabulary, card, path)
+    device = choose_cpu_or_gpu(device)
+    backend, precision = choose_runtime(backend, precision, device)
     if backend == "torch":
         return _load_torch(path, device, precision, threads)
     from vltrack.tracking.graph_network import GraphNetwork
@@ -531,8 +536,9 @@ def _load_torch(
 
 def _reader(vocabulary: str, card: dict[str, Any], path: Path) -> TextTokenizer:
     """The vocabulary that a model reads sentences with, from the folder of its weights, and that it fits."""
-    reader = load_tokenizer(vocabulary, path.parent)
-    cards.check_vocabulary(card, cards.shapes_of(path), sha256=reader.sha256, pieces=reader.size, table=reader.table)
+    folder, shapes = (path, {}) if path.is_dir() else (path.parent, cards.shapes_of(path))
+    reader = load_tokenizer(vocabulary, folder)
+    cards.check_vocabulary(card, shapes, sha256=reader.sha256, pieces=reader.size, table=reader.table)
     return reader
 
 
