@@ -21,10 +21,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's cache, and neither do the processes that it starts."""
+    """No test reads or writes the user's cache, and neither do the processes that it starts.
+
+    They run networks in torch: each new file of weights would cost the seconds in which its graphs are made. Tests of
+    graphs ask for ``graphs``.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLTRACK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("VLTRACK_BACKEND", "torch")
         yield
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs networks as a user does: as graphs, on OpenVINO."""
+    monkeypatch.delenv("VLTRACK_BACKEND")
 
 
 @pytest.fixture(scope="session")

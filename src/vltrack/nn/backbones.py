@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vltrack.nn.device import cpu_has_bf16
+
 
 def sincos_positions(width: int, side: int) -> Tensor:
     """Fixed positions (side * side, width) of a square grid, row by row, as in MAE.
@@ -112,8 +114,10 @@ def _conv(inside: int, outside: int, kernel: int, stride: int, groups: int = 1) 
     return nn.Conv2d(inside, outside, kernel, stride=stride, padding=padding, groups=groups)
 
 
-_FUSED: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-"""oneDNN's convolution with an activation, where torch has it."""
+_FUSED: Callable[..., Tensor] | None = (
+    getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if cpu_has_bf16() else None
+)
+"""oneDNN's convolution with an activation, where torch and the processor have it."""
 
 
 def _activated(module: nn.Module, x: Tensor) -> Tensor:
