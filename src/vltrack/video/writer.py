@@ -92,10 +92,11 @@ class VideoWriter:
             self._container.metadata["comment"] = f"image {self.width}x{self.height}, padded to even sides"
         stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
-        # About 2 Mbit/s at 720p. By default the encoder keeps some twenty frames, which are 2 GB at 8K.
+        # About 2 Mbit/s at 720p: against veryfast with crf 20 the same PSNR and 1.15 of the bytes in 0.6 of the time.
+        # By default the encoder keeps some twenty frames, which are 2 GB at 8K.
         ahead = max(1, min(10, 24_000_000 // (self.width * self.height)))
         small = {"bf": "0", "x264-params": "subme=0"} if ahead == 1 else {}
-        stream.options = {"crf": "20", "preset": "veryfast", "rc-lookahead": str(ahead)} | small
+        stream.options = {"crf": "21", "preset": "superfast", "rc-lookahead": str(ahead)} | small
         stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
         context = stream.codec_context
         context.sample_aspect_ratio = Fraction(self._aspect).limit_denominator(1000)
