@@ -117,6 +117,7 @@ def main(path: Path, sha256: str, folder: Path) -> None:
     from vltrack.export.graphs import write_graphs, write_grounder_graphs
 
     of_grounder = read_card(path)["tracker"] == "grounder"
+    model: Any
     model, card = store.load_grounder(path) if of_grounder else store.load(path)
     if card["sha256"] != sha256:
         raise CheckpointCorrupt(f"{path} was changed while its graphs were made.", hint="Run the command again.")
