@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from vltrack.core.files import sha256_of
 from vltrack.core.track import Track
 from vltrack.core.types import iou_xywh
 from vltrack.models import MODELS
+from vltrack.nn import runtime
 from vltrack.video.source import open_source
 
 MEASURED = {"name", "runtime", "milliseconds", "frames_per_second", "peak_mb", "load_seconds"}
@@ -110,6 +112,7 @@ def test_train_prints_its_record(command, tmp_path: Path, monkeypatch: pytest.Mo
 def test_doctor_finds_the_codec_and_one_opencv(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found=""))
     monkeypatch.setattr(doctor, "_weights", list)
+    monkeypatch.setattr(doctor, "_speed", list)
     done = command("doctor", "--json")
     found = {line["name"]: line for line in map(json.loads, done.out.splitlines())}
     assert found["codecs"]["good"]
@@ -121,7 +124,7 @@ def test_doctor_says_what_to_do(command, monkeypatch: pytest.MonkeyPatch) -> Non
     def broken() -> list[doctor.Diagnosis]:
         raise OSError("no such device")
 
-    for name in ("_versions", "_devices", "_codecs", "_weights"):
+    for name in ("_versions", "_devices", "_codecs", "_weights", "_speed"):
         monkeypatch.setattr(doctor, name, list)
     monkeypatch.setattr(doctor, "OPENCV_WHEELS", ("numpy", "typer"))
     monkeypatch.setattr(doctor, "_devices", broken)
@@ -131,6 +134,36 @@ def test_doctor_says_what_to_do(command, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "no such device" in done.out
     assert "opencv" in done.err
     assert "devices" in done.err
+
+
+def test_doctor_says_what_auto_is_and_what_is_cached(
+    command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, graphs: None
+) -> None:
+    for name in ("_codecs", "_weights"):
+        monkeypatch.setattr(doctor, name, list)
+    monkeypatch.setattr(doctor, "_self_test", lambda seconds: doctor.Diagnosis(name="self test", good=True, found=""))
+    monkeypatch.setattr(runtime, "has_fast_bf16", lambda: True)
+    (tmp_path / "graphs").write_bytes(bytes(3_000_000))
+    monkeypatch.setenv("VLTRACK_CACHE", str(tmp_path))
+    monkeypatch.setattr(doctor, "_speed", list)
+    found = {line["name"]: line["found"] for line in map(json.loads, command("doctor", "--json").out.splitlines())}
+    assert found["backend"].startswith("auto on the CPU is openvino bf16 ")
+    assert found["cache"] == f"{tmp_path}, 1 file, 3 MB"
+
+
+@pytest.mark.skipif(model_names()["litetrack-tiny"] is None, reason="no weights in this checkout")
+def test_doctor_measures_the_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = doctor._speed()
+    assert found.good
+    assert re.fullmatch(r"litetrack-tiny, one thread, ms a frame: torch fp32 \d+\.\d", found.found)
+
+
+def test_doctor_names_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VLTRACK_CACHE", str(tmp_path / "file" / "cache"))
+    (found,) = doctor._cache()
+    assert not found.good
+    assert "VLTRACK_CACHE" in found.remedy
 
 
 # -- models -----------------------------------------------------------------------------------------

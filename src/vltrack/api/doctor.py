@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import platform
 import statistics
 import tempfile
@@ -22,10 +23,11 @@ from vltrack import __version__
 from vltrack.api.inputs import demo_clip
 from vltrack.checkpoints.cards import DEFAULT_MODEL, known_name, model_names
 from vltrack.core.errors import ModelNotFound, ResourceError, VltrackError
-from vltrack.core.files import printable, sha256_of
+from vltrack.core.files import cache_folder, counted, printable, sha256_of
 
 PACKAGES = (
-    "numpy", "torch", "opencv-python-headless", "av", "safetensors", "tokenizers", "typer", "rich", "matplotlib",
+    "numpy", "torch", "openvino", "onnx", "opencv-python-headless", "av", "safetensors", "tokenizers", "typer", "rich",
+    "matplotlib",
 )  # fmt: skip
 _COUNTS = {
     "parameters": "total", "parameters_trained": "trainable", "parameters_running": "running",
@@ -54,14 +56,17 @@ class Diagnosis:
 
 
 def diagnose(seconds: float = 3.0) -> Iterator[Diagnosis]:
-    """Yield the checks of system, packages, devices, codecs and weights, and a self test of ``seconds``."""
+    """Yield the checks of system, packages, devices, codecs, weights and speed, and a self test of ``seconds``."""
     checks: tuple[tuple[str, Callable[[], Sequence[Diagnosis]]], ...] = (
         ("system", _system),
         ("versions", _versions),
         ("opencv", _opencv),
         ("devices", _devices),
+        ("backend", _backend),
         ("codecs", _codecs),
         ("weights", _weights),
+        ("cache", _cache),
+        ("speed", _speed),
         ("self test", lambda: [_self_test(seconds)]),
     )
     for name, check in checks:
@@ -126,6 +131,55 @@ def _devices() -> list[Diagnosis]:
     return [Diagnosis(name="devices", good=True, found=", ".join(names))]
 
 
+def _backend() -> list[Diagnosis]:
+    """What the backend and precision ``auto`` are on the CPU, and why."""
+    from vltrack.nn.runtime import choose_runtime, has_backend, has_fast_bf16
+
+    backend, precision = choose_runtime("auto", "auto", "cpu")
+    own = os.environ.get("VLTRACK_BACKEND", "auto")
+    why = (
+        "$VLTRACK_BACKEND" if own != "auto" else "the fastest on a CPU" if backend == "openvino" else "no openvino here"
+    )
+    if backend == "openvino":
+        why += f"; this CPU has {'' if has_fast_bf16() else 'no '}bf16 in hardware"
+    other = metadata.version("onnxruntime") if has_backend("onnx") else "not installed, and not needed"
+    found = f"auto on the CPU is {backend} {precision} ({why})"
+    return [Diagnosis(name="onnxruntime", good=True, found=other), Diagnosis(name="backend", good=True, found=found)]
+
+
+def _cache() -> list[Diagnosis]:
+    """Where graphs are kept, and how large they are."""
+    folder = cache_folder()
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
+    found = f"{printable(folder)}, {counted(len(sizes), 'file')}, {sum(sizes) / 1e6:.0f} MB"
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    good = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    remedy = "" if good else "It cannot be written: set VLTRACK_CACHE to a folder that can."
+    return [Diagnosis(name="cache", good=good, found=found, remedy=remedy)]
+
+
+def _speed() -> list[Diagnosis]:
+    """Median milliseconds of a frame on one thread: torch against what ``auto`` chooses, frame by frame in turn."""
+    from vltrack.nn.runtime import choose_runtime
+    from vltrack.tracking.tracker import Tracker
+    from vltrack.video.source import open_source
+
+    backends = dict.fromkeys(("torch", choose_runtime("auto", "auto", "cpu")[0]))
+    trackers = [Tracker.load(DEFAULT_MODEL, device="cpu", threads=1, backend=each) for each in backends]
+    clip, target = demo_clip()
+    spent: list[list[float]] = [[] for _ in trackers]
+    with open_source(clip, end=13) as frames:
+        for number, frame in enumerate(frames):
+            for tracker, times in zip(trackers, spent, strict=True):
+                began = time.perf_counter()
+                tracker.update(frame) if number else tracker.init(frame, box=target.box)
+                times.append(1000 * (time.perf_counter() - began))
+    # The first update compiles.
+    rates = [f"{one.runtime} {statistics.median(times[2:]):.1f}" for one, times in zip(trackers, spent, strict=True)]
+    found = f"{DEFAULT_MODEL}, one thread, ms a frame: {', '.join(rates)}"
+    return [Diagnosis(name="speed", good=True, found=found)]
+
+
 def _codecs() -> list[Diagnosis]:
     """Encode a few frames as H.264, read them back and compare count and color."""
     import numpy as np
@@ -165,6 +219,8 @@ def _self_test(seconds: float) -> Diagnosis:
 
     tracker = Tracker.load(DEFAULT_MODEL)
     clip, target = demo_clip()
+    for _ in tracker.stream(clip, box=target.box, text=target.text, end=2):
+        pass  # compiled now, not on the clock
     frames, seen, began = 0, 0, time.monotonic()
     while time.monotonic() - began < seconds:
         for step in tracker.stream(clip, box=target.box, text=target.text):
