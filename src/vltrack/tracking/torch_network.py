@@ -67,7 +67,10 @@ class TorchNetwork:
         """See ``Network``."""
         crop = None if template is None else self._crop(template)
         with self._autocast():
-            return self.model.update_template(memory, found.raw, torch.from_numpy(box)[None].to(self._device), crop)
+            after: Memory = self.model.update_template(
+                memory, found.raw, torch.from_numpy(box)[None].to(self._device), crop
+            )
+        return after
 
     def _tensor(self, image: Image) -> Tensor:
         return images_to_tensor([image], self.model.pixel_mean, self.model.pixel_std).to(self._device)
