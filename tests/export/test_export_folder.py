@@ -79,6 +79,8 @@ def test_graphs_run_only_where_they_can(exports: dict[str, Path]) -> None:
     ):  # fmt: skip
         with pytest.raises(UsageError, match=r"holds graphs for .* not for"):
             vltrack.load(exports[kind], **options)
+    with pytest.raises(UsageError, match="no int8 graphs"):
+        vltrack.load(exports["onnx"], precision="int8")
 
 
 def test_the_command_prints_calls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

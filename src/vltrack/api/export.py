@@ -77,8 +77,7 @@ def export_model(
         from vltrack.nn.runtime import choose_runtime
 
         choose_runtime("openvino", "fp32", "cpu")
-    by_name = str(model) == "grounder"
-    path = cards.PACKAGED / "grounder-tiny.safetensors" if by_name else cards.find_file(model)
+    path = cards.find_grounder() if str(model) == "grounder" else cards.find_file(model)
     if path.is_dir():
         raise UsageError(f"{printable(path)} is an export already.", hint="Give the weights that it was made from.")
     folder = Path(os.path.realpath(out))

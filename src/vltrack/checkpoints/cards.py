@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "litetrack-tiny"
 FORMAT = 1
 PACKAGED = Path(__file__).parent.parent / "weights"
+GROUNDER = PACKAGED / "grounder-tiny.safetensors"
 EXPORTED = "graphs.json"
 """Of a folder that ``vltrack export`` wrote: its manifest."""
 INIT = "init.safetensors"
@@ -90,7 +91,7 @@ def known_name(name: str, known: Iterable[str]) -> str:
 def find_file(name_or_path: str | os.PathLike[str]) -> Path:
     """Return the .safetensors file of a model's name (a tracker's name alone means its tiny size) or a path.
 
-    The path of a folder that ``vltrack export`` wrote is returned as it is; a model's name wins over a folder.
+    A folder that ``vltrack export`` wrote is returned, too; a model's name wins over a folder of that name.
 
     Raises:
         ModelNotFound: no such file or model, or a model whose weights do not ship.
@@ -126,6 +127,13 @@ def find_file(name_or_path: str | os.PathLike[str]) -> Path:
             "`vltrack import-weights`.",
         )
     return packaged
+
+
+def find_grounder(path: Path = GROUNDER) -> Path:
+    """Return the file with the grounder's weights. Raises ``ModelNotFound``."""
+    if not path.is_file():
+        raise ModelNotFound(f"No weights of the grounder at {path}.", hint="Train them: vltrack train grounder.")
+    return path
 
 
 def read_card(path: Path, sha256: str | None = None) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class GraphNetwork:
         cls, path: Path, card: Mapping[str, Any], backend: str, precision: str, threads: int | None
     ) -> GraphNetwork:
         """The graphs of a weights file, made if they are not in the cache. Raises what ``graphs_of`` raises."""
-        folder, manifest = graphs_of(path, card["sha256"])
+        folder, manifest = graphs_of(path, card["sha256"], precision)
         return cls(folder, manifest, backend, precision, threads or available_cores(), folder / "compiled")
 
     @classmethod
@@ -94,6 +94,8 @@ class GraphNetwork:
                 f"{folder} holds graphs for {' or '.join(usable)} on the CPU, not for {wanted}.",
                 hint="Use the weights that they were made from.",
             )
+        if precision == "int8":
+            raise UsageError(f"{folder} holds no int8 graphs.", hint="Use the weights that they were made from.")
         backend, precision = choose_runtime(backend, precision, "cpu")
         compiled = cache_folder() / "graphs" / f"exported-{sha256_bytes(str(manifest['sha256']).encode())[:16]}"
         with suppress(OSError):
