@@ -59,7 +59,7 @@ def work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_the_stable_interface() -> None:
     assert sorted(vltrack.__all__) == vltrack.__all__ == [
         "Candidate", "Frame", "MultiTracker", "Policy", "Step", "Target", "Track", "Tracker", "VltrackError", "audit",
-        "compare", "evaluate", "find", "import_weights", "load", "open_source", "report", "track",
+        "compare", "evaluate", "export_model", "find", "import_weights", "load", "open_source", "report", "track",
         "track_many", "train",
     ]  # fmt: skip
     assert set(vltrack.__all__) | {"__version__"} == set(dir(vltrack))
@@ -79,7 +79,19 @@ def test_the_example_of_every_public_name_runs(name: str, work: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["audit", "compare", "evaluate", "find", "import_weights", "report", "track", "track_many", "train"]
+    "name",
+    [
+        "audit",
+        "compare",
+        "evaluate",
+        "export_model",
+        "find",
+        "import_weights",
+        "report",
+        "track",
+        "track_many",
+        "train",
+    ],
 )
 def test_every_argument_is_typed_and_described(name: str) -> None:
     verb = getattr(vltrack, name)
