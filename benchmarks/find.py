@@ -31,13 +31,12 @@ import torch
 from child import REPOSITORY
 from real_video import comparable, cpu_name
 
-from vltrack.checkpoints import cards, store
+from vltrack.checkpoints import cards
 from vltrack.core.errors import GroundingFailed
 from vltrack.core.files import sha256_of, write_text
 from vltrack.core.types import Candidate, Floats, Image, iou_xywh
 from vltrack.datasets.reader import open_dataset
 from vltrack.nn.picodet import CLASSES
-from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.tracking.grounding import Grounding
 from vltrack.tracking.starts import FITS_ABOVE
 from vltrack.tracking.tracker import Tracker
@@ -107,10 +106,9 @@ class Ours:
     def __init__(self, grounding: Grounding) -> None:
         self.find, self._grounding = grounding.find, grounding
 
-    @torch.inference_mode()
     def boxes(self, image: Image) -> Floats:
         height, width = image.shape[:2]
-        corners = self._grounding.proposals(image).box_N4.double().numpy() * (width, height, width, height)
+        corners = self._grounding.proposer.propose(image).box_N4.astype(np.float64) * (width, height, width, height)
         return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 
@@ -427,7 +425,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--root", type=Path, default=shared / "real" / "open", help="folder of targets")
     parser.add_argument("--peer", type=Path, default=shared / "peers" / "fastestdet", help="FastestDet's folder")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the grounder (default: those that ship)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", default=cards.GROUNDER, help="of the grounder")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of: grounder, fastestdet, and the trackers' names")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed per image; 0 leaves it out")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write a dated Markdown and JSON file there")
@@ -440,7 +438,7 @@ def arguments() -> argparse.Namespace:
 def finders(options: argparse.Namespace) -> list[Column]:
     """The finders that are asked for."""
     made: dict[str, tuple[str, Callable[[], Finder]]] = {
-        "grounder": ("grounder", partial(grounder, options.weights)),
+        "grounder": ("grounder", lambda: Ours(Grounding.load("cpu", threads=1, path=options.weights))),
         **{name: (f"{name}, own", partial(Own, name)) for name in TRACKERS},
         "fastestdet": ("FastestDet", partial(FastestDet, options.peer)),
     }
@@ -451,18 +449,10 @@ def finders(options: argparse.Namespace) -> list[Column]:
     return [Column(title=title, finder=make()) for title, make in chosen]
 
 
-def grounder(weights: Path | None) -> Ours:
-    """The grounder that ships, or one from a file."""
-    device = torch.device("cpu")
-    if weights is None:
-        return Ours(Grounding.load(device))
-    return Ours(Grounding(store.load_grounder(weights)[0], load_tokenizer("bert"), device))
-
-
 def about(options: argparse.Namespace) -> dict[str, Any]:
     """Date, command, machine, versions and weights of this run; no path of this machine."""
+    weights = options.weights
     command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
-    weights = options.weights or cards.PACKAGED / "grounder-tiny.safetensors"
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": f"python benchmarks/find.py {command}".strip(),

@@ -45,7 +45,7 @@ class Naming:
 
 @pytest.fixture(autouse=True)
 def grounder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_load", lambda device: Naming())
+    monkeypatch.setattr(job.Grounding, "load", lambda device, backend: Naming())
     monkeypatch.setattr(starts, "FITS_ABOVE", 0.5)  # the probabilities above are round ones
 
 
@@ -162,7 +162,7 @@ def test_an_array_or_a_frame_is_one_image(monkeypatch: pytest.MonkeyPatch) -> No
     seen = []
     naming = Naming()
     monkeypatch.setattr(naming, "find", lambda image, texts: [seen.append(image) or []], raising=False)
-    monkeypatch.setattr(job, "_load", lambda device: naming)
+    monkeypatch.setattr(job.Grounding, "load", lambda device, backend: naming)
     for source in (image, vltrack.Frame(image=image, index=7, seconds=0.5), image[None]):
         found = vltrack.find(source, "the car")
         assert (found.width, found.height) == (64, 48)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from vltrack.models.grounder import Grounder, GrounderConfig
 from vltrack.nn.picodet import CLASSES
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.tracking.grounding import SAME_OBJECT, Grounding
+from vltrack.tracking.proposals import Proposer
 
 CONFIG = GrounderConfig(
     scales=(64, 96), threshold=0.0, overlap=0.8, proposals=40, width=32, heads=2, text_layers=1, joint_layers=1,
@@ -32,7 +35,7 @@ def grounding() -> Grounding:
         grounder.table.copy_(torch.randint(-127, 128, grounder.table.shape).to(torch.int8))
         grounder.table_scale.fill_(1 / 64)
     grounder.temperature.fill_(0.3)
-    return Grounding(grounder.eval(), load_tokenizer("bert"), torch.device("cpu"))
+    return Grounding(Proposer.in_torch(grounder.eval()), load_tokenizer("bert"))
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +58,16 @@ def test_candidates_are_distinct_objects_best_first(grounding: Grounding, image:
         assert 0 < sum(scores) < 1
         for n, box in enumerate(boxes):
             assert iou_xywh(boxes[n + 1 :], box).max(initial=0) <= SAME_OBJECT
-        merged += len(grounding.proposals(image).box_N4) - len(boxes)
+        merged += len(grounding.proposer.propose(image).box_N4) - len(boxes)
         assert {name for c in candidates for name in c.label.removeprefix("head of ").split(" and ")} <= set(CLASSES)
     assert merged > 0
 
 
 def test_the_scores_are_the_probabilities_of_all_boxes(grounding: Grounding, image: np.ndarray) -> None:
-    encoded = [grounding.reader.encode(text, CONFIG.max_words) for text in TEXTS]
-    ids, words = (torch.from_numpy(np.stack([getattr(e, name) for e in encoded])) for name in ("ids", "mask"))
-    with torch.inference_mode():
-        probability = grounding.rank(grounding.proposals(image), ids, words)
-    for row, candidates in zip(probability, grounding.find(image, TEXTS), strict=True):
+    found = grounding.proposer.propose(image)
+    for text, candidates in zip(TEXTS, grounding.find(image, TEXTS), strict=True):
+        read = grounding.reader.encode(text, CONFIG.max_words)
+        row = grounding.proposer.rank(found, read.ids[read.mask])
         assert float(row.sum()) == pytest.approx(1)
         assert sum(c.score for c in candidates) == pytest.approx(1 - float(row[-1]), abs=1e-5)
 
@@ -86,10 +88,13 @@ def test_what_is_no_sentence_is_refused(grounding: Grounding, image: np.ndarray)
         grounding.find(image, ["the dog", "?!"])
 
 
-def test_weights_of_another_vocabulary_are_refused(grounding: Grounding, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "load_grounder", lambda: (grounding.grounder, {"vocabulary_sha256": "0" * 64}))
-    with pytest.raises(TokenizerMismatch):
-        Grounding.load(torch.device("cpu"))
-    monkeypatch.setattr(store, "load_grounder", lambda: (Grounder(GrounderConfig(vocabulary=7)), {}))
-    with pytest.raises(TokenizerMismatch):
-        Grounding.load(torch.device("cpu"))
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_weights_of_another_vocabulary_are_refused(tmp_path: Path, backend: str) -> None:
+    for name, config, card in (
+        ("digest", CONFIG, {"vocabulary_sha256": "0" * 64}),
+        ("rows", replace(CONFIG, vocabulary=7), {}),
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        store.save(path, Grounder(config).eval(), tracker="grounder", size="tiny", card=card)
+        with pytest.raises(TokenizerMismatch):
+            Grounding.load("cpu", backend, path=path)

@@ -22,11 +22,11 @@ from vltrack.core.track import box_of
 from vltrack.core.types import Box, Candidate, Frame, Image, check_str
 from vltrack.prep.prompts import clean_text
 from vltrack.prep.tokenizers import check_readable
+from vltrack.tracking.grounding import Grounding
 from vltrack.tracking.starts import DOUBTFUL_START, fits, rivals_of
 
 if TYPE_CHECKING:
     from vltrack.api.track import Source
-    from vltrack.tracking.grounding import Grounding
 
 _COVERED = (
     ("left", "right"), ("top", "bottom", "upper", "lower"), ("large", "small", "big", "little", "tall", "tiny"),
@@ -139,6 +139,7 @@ def find(
     overwrite: bool = False,
     allow_network: bool = False,
     device: str = "auto",
+    backend: str = "auto",
 ) -> Found:
     """Find what a sentence names in one frame of a video, or in an image.
 
@@ -151,18 +152,18 @@ def find(
         output: a ``.png`` to write: the frame with the best box and its rivals.
         overwrite: replace ``output`` if it exists.
         allow_network: allow ``rtsp://`` addresses.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device, backend: as in ``vltrack.track``.
 
     Returns:
         Per sentence the best box and up to three rivals with their probabilities, or that nothing fits.
 
     Raises:
         UsageError: no sentence, an ``at`` that is negative or neither a time nor a frame, an ``output`` that
-            exists or is no ``.png``, an unknown device.
+            exists or is no ``.png``, an unknown device or backend.
         InputError: a source or sentence that cannot be used (``VideoNotFound``, ``PromptUnreadable``, ...).
         BoxFrameOutOfRange: the video ends before ``at``.
         ModelNotFound: the grounder's weights are not installed.
-        ResourceError: the output cannot be written, or the device is not available.
+        ResourceError: the output cannot be written, or the device or backend is not available.
 
     Example:
         >>> import vltrack
@@ -181,7 +182,7 @@ def find(
             raise UsageError(f"The output {printable(path)} does not end in .png.")
         inputs.check_outputs([path], source, overwrite=overwrite)
     name, index, seconds, image = _frame_at(source, start, since, allow_network)
-    grounding = _load(device)
+    grounding = Grounding.load(device, backend)
     candidates = grounding.find(image, texts)
     answers = tuple(
         replace(_answer(image, each, found), warnings=grounding.warnings(each))
@@ -198,14 +199,6 @@ def find(
         answers=answers,
         files=() if path is None else (path,),
     )
-
-
-def _load(device: str) -> Grounding:
-    """Load the grounder. Torch is imported here and not before."""
-    from vltrack.nn.runtime import choose_cpu_or_gpu
-    from vltrack.tracking.grounding import Grounding
-
-    return Grounding.load(choose_cpu_or_gpu(device))
 
 
 def _sentences(text: str | Iterable[str]) -> list[str]:

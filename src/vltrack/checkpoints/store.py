@@ -26,7 +26,7 @@ from vltrack.checkpoints import cards
 from vltrack.checkpoints.cards import FORMAT, find_file, identify, sealed
 from vltrack.checkpoints.torch_files import NUMBER_TYPES, bytes_of, read_entry
 from vltrack.core.archives import Safetensors
-from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite, ModelNotFound, UsageError
+from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite, UsageError
 from vltrack.core.files import atomic_path, remove_leftovers
 from vltrack.models import MODELS, build, config_of
 from vltrack.models.grounder import Grounder, GrounderConfig
@@ -121,11 +121,9 @@ def load(name_or_path: str | Path, *, start: bool = False) -> tuple[Any, dict[st
     return _filled(lambda: build(model_card, config), tensors, path), card
 
 
-def load_grounder(path: Path = cards.PACKAGED / "grounder-tiny.safetensors") -> tuple[Grounder, dict[str, Any]]:
+def load_grounder(path: Path = cards.GROUNDER) -> tuple[Grounder, dict[str, Any]]:
     """Load a grounder in eval mode on the CPU, in float32, and its card. Raises as ``load``."""
-    if not path.is_file():
-        raise ModelNotFound(f"No weights of the grounder at {path}.", hint="Train them: vltrack train grounder.")
-    tensors, card = _read(path, of="grounder")
+    tensors, card = _read(cards.find_grounder(path), of="grounder")
     config = _changed(GrounderConfig(), card["config"], path)
     grounder: Grounder = _filled(lambda: Grounder(config), tensors, path)
     return grounder, card

@@ -33,6 +33,7 @@ def find(
     json: opt.AsJson = False,
     allow_network: opt.Network = False,
     device: opt.Device = "auto",
+    backend: opt.Backend = "auto",
     debug: opt.Debug = False,
 ) -> None:
     """Find what a sentence names in one frame: the best box, its rivals, and the words that set them apart.
@@ -47,7 +48,7 @@ def find(
         raise UsageError(f"--output was given {len(output)} times; one image is written.", hint="Give one .png.")
     found = vltrack.find(
         input, text or (), at=at, output=output[0] if output else None, overwrite=overwrite,
-        allow_network=allow_network, device=device,
+        allow_network=allow_network, device=device, backend=backend,
     )  # fmt: skip
     for answer in found.answers:
         for warning in answer.warnings:

@@ -46,8 +46,8 @@ from torch import Tensor, nn
 
 from vltrack.core.types import Mode
 from vltrack.models.base import BoxedCrop, Prediction, Text, TrackerBase
-from vltrack.models.grounder import BOX, GRID, HEAD, HEAD_POINTS, MOUNTS, PAIR, POINTS, Grounder
-from vltrack.nn.picodet import CLASSES, MEAN, STD, WIDTH, boxes_of
+from vltrack.models.grounder import GRID, HEAD_POINTS, POINTS, Grounder
+from vltrack.nn.picodet import CLASSES, WIDTH
 
 Tensors = dict[str, Tensor]
 Function = Callable[[Tensors], Tensors]
@@ -412,7 +412,6 @@ FREE = {
     "position_N4": {0: "positions"},
     "position_NK": {0: "positions"},
     "position_NF": {0: "positions"},
-    **{f"map{stride}": {2: f"rows{stride}", 3: f"columns{stride}"} for stride in (8, 16, 32)},
     "point_NPF": {0: "people"},
     "about_N4": {0: "people"},
     "person_N4": {0: "people"},
@@ -425,51 +424,18 @@ FREE = {
 
 
 def write_grounder_graphs(grounder: Grounder, folder: Path) -> dict[str, Any]:
-    """Write the graphs of the grounder, in eval mode on the CPU, into an existing folder; return their manifest.
+    """Write the graphs of ``Grounder.calls``, in eval mode on the CPU, into an existing folder; return their manifest.
 
-    - ``detect``: ``image`` (1, 3, H, W) float32 normalized -> of every position ``position_N4`` (x0, y0, x1, y1 in
-      pixels), ``position_NK`` (class logits) and ``position_NF`` (features); of the neck ``map8``, ``map16`` and
-      ``map32``.
-    - ``heads``: what ``Grounder.head_inputs`` returns, and ``person_N4`` -> ``head_N4``.
-    - ``rank``: the fields of ``Proposals`` (``aspect`` (1,)) and ``ids`` (1, L) -> ``probability_M``, the last one of
-      "none fits".
-
-    What is between them is numpy (``tracking.proposals``), for which ``sizes`` has the numbers and names.
+    Raises:
+        ValueError: the grounder is in training mode.
     """
     if grounder.training:
         raise ValueError("These would be graphs of the training pass: call eval() first.")
-
-    def detect(tensors: Tensors) -> Tensors:
-        levels = grounder.detector(tensors["image"])
-        made = {
-            "position_N4": boxes_of(levels)[0],
-            "position_NK": torch.cat([level.class_logits_BKHW[0].flatten(1).T for level in levels]),
-            "position_NF": torch.cat([level.feature_BCHW[0].flatten(1).T for level in levels]),
-        }
-        return made | {f"map{level.stride}": level.feature_BCHW for level in levels[:3]}
-
-    def heads(tensors: Tensors) -> Tensors:
-        point_NPF, about_N4 = tensors["point_NPF"], tensors["about_N4"]
-        return {"head_N4": grounder.decode_heads(point_NPF, about_N4, tensors["person_N4"]).clamp(0, 1)}
-
-    def rank(tensors: Tensors) -> Tensors:
-        parts = {name: tensors[name][None] for name in ("box_N4", "logits_NK", "feature_NF", "color_NG", "kind_N")}
-        logits_1NK, kind_1N, ids_1L = parts["logits_NK"], parts["kind_N"], tensors["ids"]
-        x_1NC = grounder.embed_boxes(
-            parts["box_N4"], tensors["aspect"], logits_1NK, parts["feature_NF"], parts["color_NG"], kind_1N,
-            tensors["owners_N2"][None],
-        )  # fmt: skip
-        valid_1N, valid_1L = (torch.ones_like(each, dtype=torch.bool) for each in (kind_1N, ids_1L))
-        logits_1M, _ = grounder.rank(x_1NC, logits_1NK, kind_1N, valid_1N, ids_1L, valid_1L)
-        return {"probability_M": (logits_1M / grounder.temperature).softmax(dim=1)[0]}
-
     with torch.no_grad(), _Writer(grounder, folder, FREE) as writer:
         examples = _grounder_examples()
-        for name, function in (("detect", detect), ("heads", heads), ("rank", rank)):
+        for name, function in grounder.calls().items():
             writer.write(name, function, examples)
-    config = {entry.name: getattr(grounder.config, entry.name) for entry in fields(grounder.config)}
-    sizes = {**config, "classes": CLASSES, "mounts": MOUNTS, "mean": MEAN, "std": STD}
-    manifest = {"sizes": sizes, "calls": writer.calls, "graphs": writer.graphs}
+    manifest = {"sizes": grounder.sizes, "calls": writer.calls, "graphs": writer.graphs}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 
@@ -488,7 +454,7 @@ def _grounder_examples() -> Tensors:
         "logits_NK": torch.randn(boxes, len(CLASSES), generator=random),
         "feature_NF": torch.randn(boxes, WIDTH * (1 + POINTS[0] * POINTS[1]), generator=random),
         "color_NG": torch.randn(boxes, 3 * GRID[0] * GRID[1], generator=random),
-        "kind_N": torch.tensor([BOX, BOX, BOX, HEAD, PAIR]),
+        "kind_N": torch.tensor([0, 0, 0, 1, 2]),
         "owners_N2": torch.tensor([[-1, -1], [-1, -1], [-1, -1], [0, 0], [0, 1]]),
         "ids": torch.arange(1000, 1000 + WORDS)[None],
     }

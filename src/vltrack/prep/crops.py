@@ -259,7 +259,7 @@ def images_to_tensor(
 
 def fit_side(
     image: Image, side: int, mean: tuple[float, ...], std: tuple[float, ...], multiple: int = 32
-) -> tuple[torch.Tensor, tuple[int, int]]:
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
     """Scale an image so that its longer side is ``side``, normalize it and pad it to a multiple of a size.
 
     Args:
@@ -271,20 +271,11 @@ def fit_side(
     Returns:
         (1, 3, H', W') float32, and the height and width of the image in it.
     """
-    import torch
-
-    array, shape = fit_array(image, side, mean, std, multiple)
-    return torch.from_numpy(array), shape
-
-
-def fit_array(
-    image: Image, side: int, mean: tuple[float, ...], std: tuple[float, ...], multiple: int = 32
-) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """``fit_side`` as an array."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     padded = np.zeros((-(-size[1] // multiple) * multiple, -(-size[0] // multiple) * multiple, 3), dtype=np.float32)
-    padded[: size[1], : size[0]] = (resized.astype(np.float32) / 255 - mean) / std
+    shift, deviation = np.array(mean, np.float32), np.array(std, np.float32)
+    padded[: size[1], : size[0]] = (resized.astype(np.float32) / 255 - shift) / deviation
     return padded.transpose(2, 0, 1)[None], (size[1], size[0])

@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from vltrack.checkpoints import store
+from vltrack.checkpoints import cards
 from vltrack.core.types import Candidate, Image, clip_xywh, iou_xywh
-from vltrack.models.grounder import HEAD, PAIR, Grounder, Proposals
-from vltrack.nn.picodet import CLASSES, MEAN, STD
-from vltrack.prep.crops import fit_side
+from vltrack.export.prepare import graphs_of
+from vltrack.nn.runtime import Graph, available_cores, choose_cpu_or_gpu, choose_runtime
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
+from vltrack.tracking.proposals import HEAD, PAIR, Proposals, Proposer
 
 SAME_OBJECT = 0.55
 """IoU from which two boxes count as one object; its probability is the sum of theirs."""
 
 
 class Grounding:
-    """A loaded grounder with its vocabulary, on a device."""
+    """A loaded grounder with its vocabulary, in fp32: its boxes are computed in pixels, too coarse in bf16."""
 
-    def __init__(self, grounder: Grounder, reader: TextTokenizer, device: torch.device) -> None:
-        self.grounder, self.reader, self.device = grounder.to(device), reader, device
+    def __init__(self, proposer: Proposer, reader: TextTokenizer) -> None:
+        self.proposer, self.reader = proposer, reader
 
     @classmethod
-    def load(cls, device: torch.device | str) -> Self:
-        """Load the weights that ship.
+    def load(
+        cls, device: str = "auto", backend: str = "auto", threads: int | None = None, path: Path = cards.GROUNDER
+    ) -> Self:
+        """Load the weights that ship, or those of a file.
+
+        Args:
+            device, backend: see ``Tracker.load``. threads: of a graph; None takes all cores.
+            path: a .safetensors file with its card next to it.
 
         Raises:
             ModelNotFound, CheckpointCorrupt, CheckpointMismatch, ...: see ``checkpoints.store.load``.
             TokenizerMismatch: the vocabulary is not the one of the weights.
+            UsageError, ResourceError: see ``nn.runtime.choose_runtime`` and ``export.prepare.graphs_of``.
         """
-        grounder, card = store.load_grounder()
-        reader = load_tokenizer("bert")
-        store.check_vocabulary(card, grounder, sha256=reader.sha256, pieces=reader.size, table="table")
-        return cls(grounder, reader, torch.device(device))
+        device = choose_cpu_or_gpu(device)
+        backend, _ = choose_runtime(backend, "fp32", device)
+        card, reader = cards.identify(cards.find_grounder(path), of="grounder"), load_tokenizer("bert")
+        shapes = cards.shapes_of(path)
+        cards.check_vocabulary(card, shapes, sha256=reader.sha256, pieces=reader.size, table="table")
+        if backend == "torch":
+            from vltrack.checkpoints import store
 
-    @torch.inference_mode()
+            return cls(Proposer.in_torch(store.load_grounder(path)[0], device), reader)
+        folder, manifest = graphs_of(path, card["sha256"])
+        cores, graphs = threads or available_cores(), {}
+        for name, each in manifest["graphs"].items():
+            inputs, outputs = ([port["name"] for port in each[side]] for side in ("inputs", "outputs"))
+            file, compiled = folder / each["file"], folder / "compiled"
+            graphs[name] = Graph(file, inputs, outputs, backend, "fp32", cores, compiled)
+        return cls(Proposer(lambda name, arrays: graphs[name](arrays), manifest["sizes"]), reader)
+
     def find(self, image: Image, texts: Sequence[str]) -> list[list[Candidate]]:
         """Rank the objects of an image by how well each sentence names them; one pass of the detector for all.
 
@@ -53,48 +70,25 @@ class Grounding:
         Raises:
             PromptEmpty, PromptTooLong, PromptInvalid: see ``prep.prompts``.
         """
-        encoded = [self.reader.encode(text, self.grounder.config.max_words) for text in texts]
-        ids_QL, valid_QL = (
-            torch.from_numpy(np.stack([getattr(e, name) for e in encoded])).to(self.device) for name in ("ids", "mask")
-        )
-        found = self.proposals(image)
-        probability_QM = self.rank(found, ids_QL, valid_QL)
+        encoded = [self.reader.encode(text, self.proposer.sizes["max_words"]) for text in texts]
+        found = self.proposer.propose(image)
         height, width = image.shape[:2]
-        corners_N4 = found.box_N4.cpu().double().numpy() * (width, height, width, height)
+        corners_N4 = found.box_N4.astype(np.float64) * (width, height, width, height)
         boxes_N4 = np.concatenate([corners_N4[:, :2], corners_N4[:, 2:] - corners_N4[:, :2]], axis=1)
         boxes_N4 = np.stack([clip_xywh(box, width, height) for box in boxes_N4])
-        labels = _labels(found)
-        return [_distinct(boxes_N4, row[:-1], labels) for row in probability_QM.cpu().double().numpy()]
+        labels = _labels(found, self.proposer.sizes["classes"])
+        ranked = [self.proposer.rank(found, each.ids[each.mask]).astype(np.float64) for each in encoded]
+        return [_distinct(boxes_N4, row[:-1], labels) for row in ranked]
 
     def warnings(self, text: str) -> tuple[str, ...]:
         """Warnings about a sentence: parts that are not read."""
-        return self.reader.encode(text, self.grounder.config.max_words).warnings
-
-    @torch.inference_mode()
-    def proposals(self, image: Image) -> Proposals:
-        """The boxes of an image, whatever the sentence."""
-        inputs = [fit_side(image, side, MEAN, STD) for side in self.grounder.config.scales]
-        return self.grounder.propose([tensor.to(self.device) for tensor, _ in inputs], [shape for _, shape in inputs])
-
-    def rank(self, found: Proposals, ids_QL: Tensor, valid_QL: Tensor) -> Tensor:
-        """(Q, N + 1) probabilities of the boxes and, last, of "none fits"; each row sums to 1."""
-        count = len(ids_QL)
-        x_1NC = self.grounder.embed_boxes(
-            found.box_N4[None], found.box_N4.new_tensor([found.aspect]), found.logits_NK[None],
-            found.feature_NF[None], found.color_NG[None], found.kind_N[None], found.owners_N2[None],
-        )  # fmt: skip
-        logits_QM, _ = self.grounder.rank(
-            x_1NC.expand(count, -1, -1), found.logits_NK.expand(count, -1, -1), found.kind_N.expand(count, -1),
-            torch.ones_like(found.kind_N, dtype=torch.bool).expand(count, -1), ids_QL, valid_QL,
-        )  # fmt: skip
-        return (logits_QM / self.grounder.temperature).softmax(dim=1)
+        return self.reader.encode(text, self.proposer.sizes["max_words"]).warnings
 
 
-def _labels(found: Proposals) -> list[str]:
-    names = [CLASSES[n] for n in found.logits_NK.argmax(dim=1).tolist()]
-    kinds, owners = found.kind_N.tolist(), found.owners_N2.tolist()
+def _labels(found: Proposals, classes: Sequence[str]) -> list[str]:
+    names = [classes[n] for n in found.logits_NK.argmax(axis=1)]
     made = []
-    for name, kind, (first, second) in zip(names, kinds, owners, strict=True):
+    for name, kind, (first, second) in zip(names, found.kind_N, found.owners_N2, strict=True):
         if kind == HEAD:
             name = f"head of {names[first]}"
         elif kind == PAIR:

@@ -1,6 +1,6 @@
-"""The grounder as graphs, without torch: proposals of the detector, and their rank for a sentence.
+"""Boxes that may be named in an image, and their rank for a sentence; our design (``models.grounder``).
 
-The equations are those of ``models.grounder``, in numpy; ``export.graphs`` describes the graphs.
+The networks run in graphs (``export.graphs``) or in torch; what is between them is numpy.
 
 Shapes: N boxes, K classes, F features of a position, P points of a box. Boxes are x0, y0, x1, y1 in shares of the
 image's width and height.
@@ -10,27 +10,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vltrack.core.types import Image
-from vltrack.prep.crops import fit_array
+from vltrack.nn.runtime import Arrays
+from vltrack.prep.crops import fit_side
 
-Arrays = dict[str, NDArray[Any]]
+if TYPE_CHECKING:
+    from vltrack.models.grounder import Grounder
+
 Floats = NDArray[Any]
 Shape = tuple[int, int]
 BOX, HEAD, PAIR = 0, 1, 2
 """Kinds of proposals."""
-GRID, POINTS, HEAD_POINTS = (3, 6), (3, 3), (5, 7)
-"""Columns and rows: of a box's mean colors, of the points at which features are sampled, and of those for a head."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """``models.grounder.Proposals`` as arrays."""
+class Proposals:
+    """Boxes of one image and what is known of each.
+
+    Attributes:
+        box_N4: x0, y0, x1, y1 in shares of the image.
+        aspect: width of the image over its height.
+        logits_NK: class logits of the detector; of parts and pairs those of what they belong to.
+        feature_NF: features of the neck at the cell, and at ``models.grounder.POINTS`` of the box.
+        color_NG: mean Lab colors of ``models.grounder.GRID``, divided by 100.
+        kind_N: ``BOX``, ``HEAD`` or ``PAIR``.
+        owners_N2: of a part its owner twice, of a pair its members, of other boxes -1.
+    """
 
     box_N4: Floats
     aspect: float
@@ -41,23 +52,35 @@ class Found:
     owners_N2: NDArray[np.int64]
 
 
-class GraphGrounder:
-    """Detector, head regressor and ranking in graphs. ``run`` is called with a graph's name and its inputs."""
+class Proposer:
+    """Proposes boxes and ranks them. ``run`` is called with the name of one of ``Grounder.calls`` and its inputs."""
 
     def __init__(self, run: Callable[[str, Arrays], Arrays], sizes: Mapping[str, Any]) -> None:
         self.run, self.sizes = run, sizes
-        self.person = sizes["classes"].index("person")
         self.mean, self.std = tuple(sizes["mean"]), tuple(sizes["std"])
 
-    def propose(self, image: Image) -> Found:
+    @classmethod
+    def in_torch(cls, grounder: Grounder, device: str = "cpu") -> Self:
+        """Around a grounder, which is moved to the device."""
+        import torch
+
+        calls = grounder.to(device).calls()
+
+        @torch.inference_mode()
+        def run(name: str, arrays: Arrays) -> Arrays:
+            made = calls[name]({key: torch.from_numpy(array).to(device) for key, array in arrays.items()})
+            return {key: tensor.cpu().numpy() for key, tensor in made.items()}
+
+        return cls(run, grounder.sizes)
+
+    def propose(self, image: Image) -> Proposals:
         """Find boxes in an image (H, W, 3) RGB uint8."""
         sizes = self.sizes
-        inputs = [fit_array(image, side, self.mean, self.std) for side in sizes["scales"]]
+        inputs = [fit_side(image, side, self.mean, self.std) for side in sizes["scales"]]
         seen = [self.run("detect", {"image": array}) for array, _ in inputs]
-        shapes = [shape for _, shape in inputs]
         scaled = [
             made["position_N4"] / np.array([width, height, width, height], dtype=np.float32)
-            for made, (height, width) in zip(seen, shapes, strict=True)
+            for made, (_, (height, width)) in zip(seen, inputs, strict=True)
         ]
         box_N4 = np.concatenate(scaled).clip(0, 1)
         logits_NK, cell_NF = (np.concatenate([made[name] for made in seen]) for name in ("position_NK", "position_NF"))
@@ -68,24 +91,24 @@ class GraphGrounder:
             order = np.array([score_N.argmax()])
             box_N4[order] = [0, 0, 1, 1]
         kept = order[_suppress(box_N4[order], sizes["overlap"], sizes["proposals"])]
-        box_N4, logits_NK, count = box_N4[kept], logits_NK[kept], len(kept)
-        height, width = shapes[-1]
-        cell_NF, maps = cell_NF[kept], [seen[-1][f"map{stride}"][0] for stride in (8, 16, 32)]
-        owners_M2, kinds, extra_M4 = self._derived(box_N4, logits_NK, width / height, maps, shapes[-1])
+        box_N4, logits_NK, cell_NF = box_N4[kept], logits_NK[kept], cell_NF[kept]
+        array, shape = inputs[-1]
+        maps, aspect = maps_of(seen[-1]["position_NF"], array.shape[2:]), shape[1] / shape[0]
+        owners_M2, kinds, extra_M4 = self._derived(box_N4, logits_NK, aspect, maps, shape)
         all_N4 = np.concatenate([box_N4, extra_M4])
-        roi_NF = _sample(maps, shapes[-1], all_N4, POINTS).reshape(len(all_N4), -1)
+        roi_NF = _sample(maps, shape, all_N4, sizes["points"]).reshape(len(all_N4), -1)
         cells_NF = np.concatenate([cell_NF, cell_NF[owners_M2].mean(axis=1)])
-        return Found(
+        return Proposals(
             box_N4=all_N4,
-            aspect=width / height,
+            aspect=aspect,
             logits_NK=np.concatenate([logits_NK, logits_NK[owners_M2].max(axis=1)]),
             feature_NF=np.concatenate([cells_NF, roi_NF], axis=1),
-            color_NG=_mean_colors(inputs[0][0], shapes[0], all_N4, self.mean, self.std),
-            kind_N=np.array([BOX] * count + kinds, dtype=np.int64),
-            owners_N2=np.concatenate([np.full((count, 2), -1), owners_M2]),
+            color_NG=_mean_colors(*inputs[0], all_N4, sizes),
+            kind_N=np.array([BOX] * len(kept) + kinds, dtype=np.int64),
+            owners_N2=np.concatenate([np.full((len(kept), 2), -1), owners_M2]),
         )
 
-    def rank(self, found: Found, ids: NDArray[np.int64]) -> Floats:
+    def rank(self, found: Proposals, ids: NDArray[np.int64]) -> Floats:
         """(N + 1,) probabilities of the boxes and, last, of "none fits"; ``ids`` (L,) are without padding."""
         named = {**vars(found), "aspect": np.array([found.aspect], dtype=np.float32), "ids": ids[None]}
         return self.run("rank", named)["probability_M"]
@@ -95,12 +118,12 @@ class GraphGrounder:
     ) -> tuple[NDArray[np.int64], list[int], Floats]:
         """Owners (M, 2), kinds and boxes (M, 4) of heads and pairs."""
         probability_NK = _sigmoid(logits_NK)
-        person_N = probability_NK[:, self.person].tolist()
+        person_N = probability_NK[:, self.sizes["classes"].index("person")].tolist()
         people = [i for i, probability in enumerate(person_N) if probability > 0.15]
         people = sorted(people, key=lambda i: -person_N[i])[: self.sizes["heads_of"]]
         owners, boxes = [(i, i) for i in people], [np.zeros((0, 4), dtype=np.float32)]
         if people:
-            boxes.append(self._heads(maps, shape, box_N4[people]))
+            boxes.append(self.run("heads", self.head_inputs(maps, shape, box_N4[people]))["head_N4"])
         mount_N = probability_NK[:, list(self.sizes["mounts"])].max(axis=1)
         mounts = [i for i in range(len(mount_N)) if mount_N[i] > 0.15 and i not in people]
         pairs: list[tuple[float, int, int]] = []
@@ -116,53 +139,61 @@ class GraphGrounder:
         kinds = [HEAD] * len(people) + [PAIR] * len(pairs)
         return np.array(owners, dtype=np.int64).reshape(-1, 2), kinds, np.concatenate(boxes)
 
-    def _heads(self, maps: Sequence[Floats], shape: Shape, box_N4: Floats) -> Floats:
+    def head_inputs(self, maps: Sequence[Floats], shape: Shape, box_N4: Floats) -> Arrays:
+        """What ``heads`` reads: features of the upper halves of people, facts about their boxes, and the boxes."""
         height, width = shape
         size_N2 = box_N4[:, 2:] - box_N4[:, :2]
         upper_N4 = np.concatenate([box_N4[:, :2], box_N4[:, 2:] - size_N2 * np.array([0, 0.5], np.float32)], axis=1)
         ratio_N = np.log((size_N2[:, 0] * width / (size_N2[:, 1] * height).clip(1e-3)).clip(1e-3))
         about = [ratio_N, np.log(size_N2[:, 1].clip(1e-3)), box_N4[:, 1] < 0.01, box_N4[:, 3] > 0.99]
-        named = {
-            "point_NPF": _sample(maps, shape, upper_N4, HEAD_POINTS),
+        return {
+            "point_NPF": _sample(maps, shape, upper_N4, self.sizes["head_points"]),
             "about_N4": np.stack(about, axis=1).astype(np.float32),
             "person_N4": box_N4,
         }
-        return self.run("heads", named)["head_N4"]
 
 
 def _sigmoid(x: Floats) -> Floats:
     return 1 / (1 + np.exp(-x))
 
 
-def _sample(maps: Sequence[Floats], shape: Shape, box_N4: Floats, points: tuple[int, int]) -> Floats:
+def maps_of(position_NF: Floats, shape: Sequence[int]) -> list[Floats]:
+    """Features (rows, columns, F) of the strides 8, 16 and 32 from those of all positions of a padded image (H, W)."""
+    maps, at = [], 0
+    for stride in (8, 16, 32):
+        rows, columns = shape[0] // stride, shape[1] // stride
+        maps.append(position_NF[at : (at := at + rows * columns)].reshape(rows, columns, -1))
+    return maps
+
+
+def _sample(maps: Sequence[Floats], shape: Shape, box_N4: Floats, points: Sequence[int]) -> Floats:
     """(N, P, F) bilinear features at ``points`` (columns, rows) of each box, from the level that fits its size."""
     height, width = shape
     side_N = np.sqrt(((box_N4[:, 2] - box_N4[:, 0]) * width * (box_N4[:, 3] - box_N4[:, 1]) * height).clip(1))
     x, y = ((np.arange(count, dtype=np.float32) + 0.5) / count for count in points)
     share_P2 = np.stack([np.tile(x, len(y)), np.repeat(y, len(x))], axis=1)
     point_NP2 = box_N4[:, None, :2] + share_P2 * (box_N4[:, 2:] - box_N4[:, :2])[:, None]
-    out_NPF = np.zeros((len(box_N4), len(share_P2), maps[0].shape[0]), dtype=np.float32)
+    out_NPF = np.zeros((len(box_N4), len(share_P2), maps[0].shape[2]), dtype=np.float32)
     level_N = np.round(np.log2(side_N / (8 * max(points)))).clip(0, 2)
-    for number, (map_FHW, stride) in enumerate(zip(maps, (8, 16, 32), strict=True)):
+    for number, (map_RCF, stride) in enumerate(zip(maps, (8, 16, 32), strict=True)):
         chosen = np.flatnonzero(level_N == number)
-        if len(chosen):
-            place = point_NP2[chosen] * np.array([width / stride, height / stride], dtype=np.float32) - 0.5
-            out_NPF[chosen] = _bilinear(map_FHW, place)
+        place = point_NP2[chosen] * np.array([width / stride, height / stride], dtype=np.float32) - 0.5
+        out_NPF[chosen] = _bilinear(map_RCF, place)
     return out_NPF
 
 
-def _bilinear(map_FHW: Floats, place_NP2: Floats) -> Floats:
+def _bilinear(map_RCF: Floats, place_NP2: Floats) -> Floats:
     """(N, P, F) of a map at places x, y in cells, whose centers are whole numbers; zero outside."""
-    padded = np.pad(map_FHW.transpose(1, 2, 0), ((1, 1), (1, 1), (0, 0)))
-    rows, columns = padded.shape[:2]
+    rows, columns, width = map_RCF.shape
     low = np.floor(place_NP2)
-    share, low = place_NP2 - low, low.astype(np.int64) + 1
-    out = np.zeros((*place_NP2.shape[:2], map_FHW.shape[0]), dtype=np.float32)
+    share, low = place_NP2 - low, low.astype(np.int64)
+    out = np.zeros((*place_NP2.shape[:2], width), dtype=np.float32)
     for right in (0, 1):
         for below in (0, 1):
-            x, y = (low[..., 0] + right).clip(0, columns - 1), (low[..., 1] + below).clip(0, rows - 1)
+            x, y = low[..., 0] + right, low[..., 1] + below
             weight = (share[..., 0] if right else 1 - share[..., 0]) * (share[..., 1] if below else 1 - share[..., 1])
-            out += weight[..., None] * padded[y, x]
+            weight = weight * ((x >= 0) & (x < columns) & (y >= 0) & (y < rows))
+            out += weight[..., None] * map_RCF[y.clip(0, rows - 1), x.clip(0, columns - 1)]
     return out
 
 
@@ -196,15 +227,13 @@ def _pair_score(a: Sequence[float], b: Sequence[float], aspect: float, *, mount:
     return max(0.0, 1.0 + float(across * aspect / (0.35 * tall)))
 
 
-def _mean_colors(
-    image: Floats, shape: Shape, box_N4: Floats, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Floats:
+def _mean_colors(image: Floats, shape: Shape, box_N4: Floats, sizes: Mapping[str, Any]) -> Floats:
     """(N, 3 * columns * rows) mean Lab colors of a grid in each box, divided by 100."""
     height, width = shape
-    rgb = image[0, :, :height, :width] * np.array(std, np.float32)[:, None, None]
-    rgb = rgb + np.array(mean, np.float32)[:, None, None]
-    total = cv2.integral(np.ascontiguousarray(rgb.transpose(1, 2, 0)), sdepth=cv2.CV_64F).transpose(2, 0, 1)
-    columns, rows = GRID
+    rgb = image[0, :, :height, :width].transpose(1, 2, 0) * np.array(sizes["std"], np.float32)
+    rgb = np.ascontiguousarray(rgb + np.array(sizes["mean"], np.float32))
+    total = cv2.integral(rgb, sdepth=cv2.CV_64F).transpose(2, 0, 1)
+    columns, rows = sizes["grid"]
     edges = [
         low[:, None] + (high - low)[:, None] * np.linspace(0, 1, count + 1, dtype=np.float32)
         for low, high, count in ((box_N4[:, 0], box_N4[:, 2], columns), (box_N4[:, 1], box_N4[:, 3], rows))
@@ -214,7 +243,7 @@ def _mean_colors(
     x0, y0 = x_NE[:, :-1].clip(None, width - 1)[:, None], y_NE[:, :-1].clip(None, height - 1)[..., None]
     x1, y1 = np.maximum(x_NE[:, 1:][:, None], x0 + 1), np.maximum(y_NE[:, 1:][..., None], y0 + 1)
     mean_3NRC = (total[:, y1, x1] - total[:, y0, x1] - total[:, y1, x0] + total[:, y0, x0]) / ((y1 - y0) * (x1 - x0))
-    return _lab_of(mean_3NRC.astype(np.float32).transpose(1, 2, 3, 0)).reshape(len(box_N4), -1) / 100
+    return lab_of(mean_3NRC.astype(np.float32).transpose(1, 2, 3, 0)).reshape(len(box_N4), -1) / 100
 
 
 _TO_XYZ = np.array(
@@ -223,7 +252,7 @@ _TO_XYZ = np.array(
 )
 
 
-def _lab_of(rgb: Floats) -> Floats:
+def lab_of(rgb: Floats) -> Floats:
     """CIE Lab (D65) of sRGB colors (..., 3) in [0, 1]."""
     rgb = rgb.clip(0, 1)
     linear = np.where(rgb > 0.04045, ((rgb + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4), rgb / 12.92)

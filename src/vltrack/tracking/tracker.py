@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -23,14 +23,12 @@ from vltrack.nn.runtime import choose_cpu_or_gpu, choose_runtime
 from vltrack.prep.prompts import check_box, check_image
 from vltrack.prep.tokenizers import TextTokenizer, check_readable, load_tokenizer
 from vltrack.tracking.engine import Engine, State
+from vltrack.tracking.grounding import Grounding
 from vltrack.tracking.network import Network
 from vltrack.tracking.postprocess import Policy
 from vltrack.tracking.starts import CLEAR_ABOVE, MEANT_ABOVE, SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
 from vltrack.video.base import Limits
 from vltrack.video.source import FrameSource, is_place, open_source
-
-if TYPE_CHECKING:
-    from vltrack.tracking.grounding import Grounding
 
 ARRAY_RATE = Limits.folder_rate
 """Frames per second assumed for arrays, which carry no time: the same as for folders of images."""
@@ -333,13 +331,13 @@ class Tracker(Session):
         network, card, reader = _load(path, device, backend, precision, threads)
         if not isinstance(policy, Policy):
             policy = default_policy(card["tracker"], card["size"]).changed(policy or {})
-        grounder = None if policy.own_grounding else partial(_grounding, network.device)
+        grounder = None if policy.own_grounding else partial(_grounding, network)
         return cls(Engine(network, policy, reader, grounder, anyway), card)
 
     def with_policy(self, policy: Policy) -> Tracker:
         """Another tracker with the same weights (shared) and another policy; it starts without a target."""
         old = self.engine
-        grounder = None if policy.own_grounding else old.grounder or partial(_grounding, old.network.device)
+        grounder = None if policy.own_grounding else old.grounder or partial(_grounding, old.network)
         return Tracker(Engine(old.network, policy, old.reader, grounder, old.anyway), self.card)
 
     @property
@@ -542,12 +540,13 @@ def _reader(vocabulary: str, card: dict[str, Any], path: Path) -> TextTokenizer:
     return reader
 
 
-@cache
-def _grounding(device: str) -> Grounding:
-    """The grounder on a device, loaded once per process. Raises ``ModelNotFound``."""
-    from vltrack.tracking.grounding import Grounding
+def _grounding(network: Network) -> Grounding:
+    """The grounder where a network runs. Raises ``ModelNotFound``."""
+    backend = network.runtime.split()[0]
+    return _load_grounding(network.device, backend, None if backend == "torch" else network.threads)
 
-    return Grounding.load(device)
+
+_load_grounding = cache(Grounding.load)
 
 
 def _settled(old: _SessionState, new: _SessionState) -> _SessionState:

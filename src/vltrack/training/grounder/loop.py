@@ -25,9 +25,9 @@ from vltrack.core.archives import ZIP_DAMAGE, read_npz
 from vltrack.core.errors import DataError, StateError
 from vltrack.core.files import write_text
 from vltrack.models.grounder import Grounder, pairwise_iou
-from vltrack.nn.picodet import MEAN, STD
 from vltrack.prep.crops import fit_side
 from vltrack.prep.tokenizers import WordPieceTokenizer
+from vltrack.tracking.proposals import Proposer, maps_of
 from vltrack.training.checkpoint import PlateauUnfreezer, RunState, read_config, restore_state, save_state
 from vltrack.training.grounder.nouns import NounSentences, minilm_word_table
 from vltrack.training.grounder.phrases import Phrase, Rng, draw_phrase
@@ -101,12 +101,12 @@ def fresh_grounder(detector: Path) -> Grounder:
 
 def train_heads(grounder: Grounder, material: Material, recipe: GrounderRecipe) -> float:
     """Train the head regressor on people whose head is known; returns the last step's mean IoU."""
-    rng = np.random.default_rng(recipe.seed + 17)
+    rng, proposer = np.random.default_rng(recipe.seed + 17), Proposer.in_torch(grounder)
     torch.manual_seed(recipe.seed)
     examples = [
         example
         for _ in range(recipe.head_scenes)
-        for example in _head_examples(grounder, draw_scene(material, rng), rng)
+        for example in _head_examples(proposer, draw_scene(material, rng), rng)
     ]
     if len(examples) < 20:
         raise DataError("Too few people with a visible head in the training images.")
@@ -128,23 +128,23 @@ def train_heads(grounder: Grounder, material: Material, recipe: GrounderRecipe) 
     return float(overlap.detach().mean())
 
 
-@torch.no_grad()
-def _head_examples(grounder: Grounder, scene: Scene, rng: Rng) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def _head_examples(proposer: Proposer, scene: Scene, rng: Rng) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Features, facts, box (a little off) and head of every person whose head is known; twice each."""
     people = [t for t in scene.things if t.head is not None and t.known]
     if not people:
         return []
-    image, shape = fit_side(scene.image, grounder.config.scales[-1], MEAN, STD)
-    levels = grounder.detector(image)
+    image, shape = fit_side(scene.image, proposer.sizes["scales"][-1], proposer.mean, proposer.std)
+    maps = maps_of(proposer.run("detect", {"image": image})["position_NF"], image.shape[2:])
     height, width = scene.image.shape[:2]
-    size = torch.tensor([width, height, width, height], dtype=torch.float32)
+    size = np.array([width, height, width, height], dtype=np.float32)
     found = []
     for thing in (*people, *people):
-        box = torch.tensor(thing.box)
-        off = torch.from_numpy(rng.normal(size=4) * 0.05).float() * (box[2:] - box[:2]).repeat(2)
-        box_14 = ((box + off) / size).clamp(0, 1)[None]
-        point, about = grounder.head_inputs(levels, shape, box_14)
-        found.append((point[0], about[0], box_14[0], torch.tensor(thing.head) / size))
+        box = np.array(thing.box, dtype=np.float32)
+        off = (rng.normal(size=4) * 0.05).astype(np.float32) * np.tile(box[2:] - box[:2], 2)
+        read = proposer.head_inputs(maps, shape, ((box + off) / size).clip(0, 1)[None])
+        goal = np.array(thing.head, dtype=np.float32) / size
+        point, about, person = (torch.from_numpy(array[0]) for array in read.values())
+        found.append((point, about, person, torch.from_numpy(goal)))
     return found
 
 
@@ -173,14 +173,14 @@ def make_scenes(out: Path, folders: Sequence[Path], recipe: GrounderRecipe, work
 
 
 def _make_file(path: Path, out: Path, folders: tuple[Path, ...], split: str, seed: int) -> None:
-    grounder, material = _opened(out, folders, split)
+    proposer, material = _opened(out, folders, split)
     rng = np.random.default_rng(seed)
-    write_records(path, [make_record(grounder, draw_scene(material, rng)) for _ in range(SHARD)])
+    write_records(path, [make_record(proposer, draw_scene(material, rng)) for _ in range(SHARD)])
 
 
 @lru_cache(maxsize=2)
-def _opened(out: Path, folders: tuple[Path, ...], split: str) -> tuple[Grounder, Material]:
-    return store.load_grounder(out / START)[0], Material(folders, split)
+def _opened(out: Path, folders: tuple[Path, ...], split: str) -> tuple[Proposer, Material]:
+    return Proposer.in_torch(store.load_grounder(out / START)[0]), Material(folders, split)
 
 
 # -- ranking ------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def collate(
     longest = max(len(r.proposals.box_N4) for r in records)
 
     def stacked(name: str) -> Tensor:
-        parts = [getattr(r.proposals, name) for r in records]
+        parts = [torch.from_numpy(getattr(r.proposals, name)) for r in records]
         out = parts[0].new_zeros(len(parts), longest, *parts[0].shape[1:])
         for n, part in enumerate(parts):
             out[n, : len(part)] = part

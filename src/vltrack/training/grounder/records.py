@@ -15,9 +15,8 @@ from torch import Tensor
 
 from vltrack.core.errors import DataError
 from vltrack.core.files import atomic_path
-from vltrack.models.grounder import Grounder, Proposals, pairwise_iou
-from vltrack.nn.picodet import MEAN, STD
-from vltrack.prep.crops import fit_side
+from vltrack.models.grounder import pairwise_iou
+from vltrack.tracking.proposals import Proposals, Proposer
 from vltrack.training.grounder.phrases import Phrase, Thing
 from vltrack.training.grounder.scenes import Scene
 
@@ -43,7 +42,7 @@ class Record:
 
     def target(self, phrase: Phrase) -> Tensor | None:
         """(N + 1,) probabilities of the right boxes and of "nothing fits"; None where no proposal is right."""
-        box_N4 = self.proposals.box_N4
+        box_N4 = torch.from_numpy(self.proposals.box_N4)
         out = torch.zeros(len(box_N4) + 1)
         if phrase.target < 0:
             out[-1] = 1
@@ -68,13 +67,12 @@ class Record:
         return thing.box
 
 
-@torch.inference_mode()
-def make_record(grounder: Grounder, scene: Scene) -> Record:
+def make_record(proposer: Proposer, scene: Scene) -> Record:
     """Run the detector on a scene."""
-    inputs = [fit_side(scene.image, side, MEAN, STD) for side in grounder.config.scales]
-    proposals = grounder.propose([image for image, _ in inputs], [shape for _, shape in inputs])
     height, width = scene.image.shape[:2]
-    return Record(proposals=proposals, things=scene.things, size=(width, height), complete=scene.complete)
+    return Record(
+        proposals=proposer.propose(scene.image), things=scene.things, size=(width, height), complete=scene.complete
+    )
 
 
 _ARRAYS = {
@@ -86,7 +84,7 @@ _ARRAYS = {
 def write_records(path: Path, records: list[Record]) -> None:
     """Write records as one .npz file."""
     arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(r.proposals, name).numpy().astype(kind) for r in records])
+        name: np.concatenate([getattr(r.proposals, name).astype(kind) for r in records])
         for name, kind in _ARRAYS.items()
     }
     heads = [
@@ -104,7 +102,7 @@ def read_records(path: Path) -> Iterator[Record]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             heads = json.loads(data["heads"].tobytes())
-            arrays = {name: torch.from_numpy(data[name]) for name in _ARRAYS}
+            arrays = {name: data[name] for name in _ARRAYS}
         counts = [sum(head["n"] for head in heads), *(len(array) for array in arrays.values())]
         if len(set(counts)) > 1:
             raise ValueError(f"arrays of {counts} rows")
@@ -117,8 +115,8 @@ def read_records(path: Path) -> Iterator[Record]:
         parts = {name: array[rows] for name, array in arrays.items()}
         proposals = Proposals(
             box_N4=parts["box_N4"], aspect=head["aspect"], logits_NK=parts["logits_NK"],
-            feature_NF=parts["feature_NF"], color_NG=parts["color_NG"], kind_N=parts["kind_N"].long(),
-            owners_N2=parts["owners_N2"].long(),
+            feature_NF=parts["feature_NF"], color_NG=parts["color_NG"], kind_N=parts["kind_N"].astype(np.int64),
+            owners_N2=parts["owners_N2"].astype(np.int64),
         )  # fmt: skip
         things = [
             Thing(**{**thing, "box": tuple(thing["box"]), "head": thing["head"] and tuple(thing["head"])})
