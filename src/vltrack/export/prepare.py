@@ -6,12 +6,14 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from vltrack.core.threads import ONE_THREAD
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "graphs.json"
+MANIFEST, MANIFEST_INT8 = "graphs.json", "graphs-int8-{bits}.json"
 KEPT_SECONDS = 60 * 86400
 """Graphs that were not used for so long are removed when others are made."""
 _WAIT = 0.2
@@ -46,11 +48,23 @@ def folder_of(path: Path, sha256: str) -> Path:
     return cache_folder() / "graphs" / f"{path.stem[:60]}-{key[:16]}"
 
 
-def find_graphs(path: Path, sha256: str) -> tuple[Path, dict[str, Any]] | None:
+@cache
+def weight_bits() -> int:
+    """Bits of int8 weights: 8 where the processor sums products in 32 bits, and 7 where sums in 16 would overflow."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return 8
+    try:
+        return 8 if "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8") else 7
+    except OSError:
+        return 7
+
+
+def find_graphs(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, dict[str, Any]] | None:
     """Folder and manifest of the graphs of a weights file; None where they are not made, or were damaged."""
     folder = folder_of(path, sha256)
+    name = MANIFEST_INT8.format(bits=weight_bits()) if precision == "int8" else MANIFEST
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads((folder / name).read_bytes())
         whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
         os.utime(folder)
     except (OSError, ValueError, LookupError):
@@ -58,17 +72,22 @@ def find_graphs(path: Path, sha256: str) -> tuple[Path, dict[str, Any]] | None:
     return (folder, manifest) if whole else None
 
 
-def graphs_of(path: Path, sha256: str) -> tuple[Path, dict[str, Any]]:
+def graphs_of(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, dict[str, Any]]:
     """Folder and manifest of the graphs of a weights file, which are made at first: some ten seconds for tiny sizes.
 
-    Processes that need the same graphs wait for the one that makes them.
+    Processes that need the same graphs wait for the one that makes them. With the precision ``int8`` those that run
+    in every frame are quantized, from the fp32 graphs; any other has the fp32 graphs.
 
     Raises:
-        ResourceError: the cache cannot be written, or making them failed.
+        ResourceError: the cache cannot be written, making them failed, or what makes int8 graphs is not installed.
         CheckpointCorrupt, CheckpointNonFinite, ...: see ``checkpoints.store.load``.
     """
-    if (found := find_graphs(path, sha256)) is not None:
+    if (found := find_graphs(path, sha256, precision)) is not None:
         return found
+    if precision == "int8" and find_spec("onnxruntime") is None:
+        raise ResourceError(
+            "int8 graphs are made with onnxruntime, which is not installed.", hint="Run: pip install 'vltrack[onnx]'"
+        )
     folder = folder_of(path, sha256)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -76,24 +95,27 @@ def graphs_of(path: Path, sha256: str) -> tuple[Path, dict[str, Any]]:
             deadline = time.monotonic() + _SECONDS
             while not lock_file(lock.fileno()) and time.monotonic() < deadline:
                 time.sleep(_WAIT)
-            if (found := find_graphs(path, sha256)) is not None:
+            if (found := find_graphs(path, sha256, precision)) is not None:
                 return found
             log.info("Preparing %s for this machine: once, some ten seconds.", printable(path.stem))
-            _remove_old(folder.parent)
-            with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as made:
-                _make(path, sha256, Path(made) / folder.name)
-                shutil.rmtree(folder, ignore_errors=True)
-                (Path(made) / folder.name).rename(folder)
+            if find_graphs(path, sha256) is None:
+                _remove_old(folder.parent)
+                with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as made:
+                    _make(path, "prepare", path.resolve(), sha256, Path(made) / folder.name)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    (Path(made) / folder.name).rename(folder)
+            if precision == "int8":
+                _make(path, "quantize", folder, weight_bits())
     except OSError as error:
         raise as_resource_error(error, folder) from error
-    if (found := find_graphs(path, sha256)) is None:
+    if (found := find_graphs(path, sha256, precision)) is None:
         raise ResourceError(f"The graphs of {path} were damaged as they were made.", hint="Run the command again.")
     return found
 
 
-def _make(path: Path, sha256: str, folder: Path) -> None:
+def _make(path: Path, module: str, *arguments: object) -> None:
     """Make graphs in a child process, whose memory the system gets back. Raises the error that it reports."""
-    command = [sys.executable, "-m", "vltrack.export.prepare", str(path.resolve()), sha256, str(folder)]
+    command = [sys.executable, "-m", f"vltrack.export.{module}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, env={**os.environ, **ONE_THREAD}, timeout=_SECONDS, check=False)  # noqa: S603
     if done.returncode == 0:
         return
