@@ -12,18 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model_cases import Scene, apart, equal, narrow_base, pictures
+from model_cases import Scene, apart, equal, make, narrow_base, pictures, random_batch, small
 from vltrack.models.base import Prediction
-from vltrack.models.litetrack import Features, KeptTokens, LiteTrack, Selection, TokenSelector, tiny
+from vltrack.models.litetrack import Features, LiteTrack, tiny
+from vltrack.models.selection import KeptTokens, Selection, TokenSelector
 from vltrack.nn.attention import gather_tokens
+from vltrack.training.losses import PairObjective
+from vltrack.training.recipes import LossWeights
 
 WIDTH = 16
 
 
-def selector(bucket: int = 32, threshold: float = 0.8) -> TokenSelector:
+def selector(bucket: int = 32, threshold: float = 0.8, budget: int = 0) -> TokenSelector:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return TokenSelector(WIDTH, threshold, bucket)
+        return TokenSelector(WIDTH, threshold, bucket, budget)
 
 
 def tokens(side: int, kinds: int, seed: int, batch: int = 2) -> Tensor:
@@ -35,7 +38,7 @@ def tokens(side: int, kinds: int, seed: int, batch: int = 2) -> Tensor:
 
 
 def kept_tokens(before: Tensor, selection: Selection) -> KeptTokens:
-    return KeptTokens.of(before, selection, training=False)
+    return KeptTokens.of(before, selection, soft=False)
 
 
 def kept_by_the_definition(x_NC: Tensor, threshold: float) -> list[bool]:
@@ -109,6 +112,22 @@ def test_a_lower_threshold_keeps_fewer() -> None:
         counts = [int(selector(1, t)(x).keep_BN.sum()) for t in (0.95, 0.7, 0.5, 0.3)]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] < counts[0]
+
+
+@pytest.mark.parametrize("threshold", [-0.9, 0.99])
+def test_a_budget_keeps_the_least_redundant_whatever_the_threshold(threshold: float) -> None:
+    x, center = tokens(6, 9, 0), 3 * 6 + 3
+    with torch.no_grad():
+        chosen = selector(threshold=threshold, budget=10)(x)
+    assert chosen.order_BR.shape == (2, 10)
+    for sample in range(2):
+        unit = torch.nn.functional.normalize(x[sample], dim=-1)
+        redundancy = [-1.0, *(float((unit[:i] @ unit[i]).max()) for i in range(1, 36))]
+        redundancy[center] = -2.0
+        expected = sorted(sorted(range(36), key=redundancy.__getitem__)[:10])
+        assert chosen.order_BR[sample].tolist() == expected
+        assert chosen.keep_BN[sample].nonzero()[:, 0].tolist() == expected
+        assert bool(chosen.keep_BN[sample][chosen.source_BN[sample]].all())
 
 
 def test_threshold_and_its_offset_learn() -> None:
@@ -289,3 +308,46 @@ def test_a_mask_is_not_kept_for_the_next_image(scene: Scene) -> None:
         before = scene.model.locate(scene.search, memory)
         scene.model.locate(torch.randn_like(scene.search), memory)
         assert equal(before, scene.model.locate(scene.search, memory))
+
+
+# -- a budget -----------------------------------------------------------------------------------------
+
+
+def test_a_budget_is_kept_by_every_picture_in_training_too() -> None:
+    model = make(small(replace(tiny(), select_budget=20)))
+    scene = Scene(model.config)
+    scene.model = model
+    template = 1 + model.template_count * model.template_side**2
+    for search in (scene.search, torch.randn_like(scene.search) * 3):
+        with spied(model) as (lengths, _), torch.no_grad():
+            model.locate(search, scene.memory("bbox"))
+        assert set(lengths) == {template + 20}
+    objective = PairObjective(model.train(), LossWeights())
+    with spied(model) as (lengths, _):
+        terms = objective(random_batch(model.config), True)
+    assert lengths[0] == template + 20
+    assert "selection" not in terms
+    terms["total"].backward()
+    idle = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert idle == {name for name, _ in model.named_parameters() if name.startswith("selector.")}
+    with spied(model) as (lengths, _):
+        objective(random_batch(model.config), False)
+    assert lengths[0] == template + model.search_side**2
+
+
+def test_layer_contrast_of_a_dropped_token_is_its_sources() -> None:
+    before = tokens(6, 12, 7)
+    with torch.no_grad():
+        selection = selector(budget=9)(before)
+        kept = kept_tokens(before, selection)
+        values = torch.randn(2, 9)
+        spread = kept.spread(values)
+    for sample in range(2):
+        by_token = dict(zip(selection.order_BR[sample].tolist(), values[sample].tolist(), strict=True))
+        assert spread[sample].tolist() == [by_token[token] for token in selection.source_BN[sample].tolist()]
+
+
+def test_a_budget_of_all_tokens_equals_no_selection() -> None:
+    whole, off = (Scene(small(replace(tiny(), **change))) for change in ({"select_budget": 500}, {"select": False}))
+    off.model.load_state_dict(whole.model.state_dict(), strict=False)
+    assert apart(whole.predict("nlbbox"), off.predict("nlbbox")) <= 1e-5

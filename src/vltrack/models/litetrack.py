@@ -37,13 +37,12 @@ from vltrack.models.base import (
     text_key_mask,
 )
 from vltrack.models.embedding import InputEmbedding, Search
-from vltrack.nn.attention import Block, Mlp, gather_tokens, key_bias, scatter_tokens, tracing
+from vltrack.models.selection import KeptTokens, Selection, TokenSelector
+from vltrack.nn.attention import Block, Mlp, key_bias
 from vltrack.nn.bert import Bert
 from vltrack.nn.boxes import box_mask
-from vltrack.nn.device import full_precision
 from vltrack.nn.heads import RARE, BoxCode, ConvTower, as_map, cosine, decode_boxes, temperature_parameter
 
-GATE_TEMPERATURE = 0.1
 BACKGROUND_SHARE = 0.25
 
 
@@ -58,9 +57,12 @@ class LiteTrackConfig(TrackerConfig):
         freeze, frozen_blocks: see ``freeze_plan``.
         select, select_threshold, select_bucket: token selection; initial cosine threshold; counts are rounded
             up to multiples of the bucket.
+        select_budget: where it is not 0, so many tokens are kept whatever the threshold, in training too (ours).
         gate, star, star_width: channel gate in every block; adapters in the split layers, and their hidden width.
         neither_by_words: a text-only start, too, may answer that no cell is the target (ours, off in base).
         prompter_spare: layers without effect that UVLTrack's checkpoints hold, so that they load strictly.
+        one_way: class token, template and sentence do not attend to the search region, so that their keys and
+            values are computed once per template (ours).
     """
 
     split_layers: int = 6
@@ -74,11 +76,13 @@ class LiteTrackConfig(TrackerConfig):
     select: bool = True
     select_threshold: float = 0.8
     select_bucket: int = 32
+    select_budget: int = 0
     gate: bool = True
     star: bool = True
     star_width: int = 85
     neither_by_words: bool = False
     prompter_spare: bool = False
+    one_way: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,6 +91,8 @@ class LiteTrackConfig(TrackerConfig):
             raise ValueError(f"contrast_from must name one of the layers, got {self.contrast_from}")
         if not -1.0 < self.select_threshold < 1.0:
             raise ValueError(f"select_threshold is a cosine, got {self.select_threshold}")
+        if self.select_budget < 0:
+            raise ValueError(f"select_budget is a number of tokens, got {self.select_budget}")
 
 
 def base() -> LiteTrackConfig:
@@ -137,20 +143,23 @@ class LayeredText(Text):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection(Batched):
-    """Search tokens that are kept.
+class TargetSide(Batched):
+    """What the search region attends to in a model with ``one_way``; T = 1 + M tokens, U = T + L.
 
     Attributes:
-        keep_BN: bool, True for kept tokens.
-        order_BR: long, positions of the R best tokens (kept ones first, fillers after them), in map order.
-        source_BN: long, for every token the most similar kept one (itself, if kept).
-        gate_BN: soft gate in (0, 1) that carries the threshold's gradient.
+        class_BC, template_BMC, text_BC: class token, template and sentence's [CLS] after all layers.
+        split_BI2HTD, joint_BI2HUD: keys and values in each split layer and in each joint one.
+        valid_BU: tokens that may be keys.
+        marks_BI2C: in training, class token and [CLS] after each layer from ``contrast_from`` on.
     """
 
-    keep_BN: Tensor
-    order_BR: Tensor
-    source_BN: Tensor
-    gate_BN: Tensor
+    class_BC: Tensor
+    template_BMC: Tensor
+    text_BC: Tensor
+    split_BI2HTD: Tensor
+    joint_BI2HUD: Tensor
+    valid_BU: Tensor
+    marks_BI2C: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +191,10 @@ class PromptPrediction(Prediction):
 
 @dataclass(frozen=True, kw_only=True)
 class PromptMemory(TemplateMemory):
-    """Templates and the contrastive prompts (B, 3, C)."""
+    """Templates, the contrastive prompts (B, 3, C), and with ``one_way`` what the search region attends to."""
 
     prompts_B3C: Tensor
+    side: TargetSide | None = None
 
 
 class LiteTrack(TrackerBase[PromptMemory]):
@@ -211,7 +221,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
             self.star_text = nn.ModuleList(StarAdapter(width, config.star_width) for _ in split)
         self.selector: TokenSelector | None = None
         if config.select:
-            self.selector = TokenSelector(width, config.select_threshold, config.select_bucket)
+            self.selector = TokenSelector(width, config.select_threshold, config.select_bucket, config.select_budget)
         self.log_contrast = temperature_parameter()
         self.head = ModalityHead(config, self.search_side)
 
@@ -239,15 +249,26 @@ class LiteTrack(TrackerBase[PromptMemory]):
     # -- the modality-unified backbone --------------------------------------------------------------------
 
     def forward_features(
-        self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor, *, select: bool = True
+        self,
+        search_B3SS: Tensor,
+        template: Template,
+        text: Text,
+        flag_B: Tensor,
+        *,
+        select: bool = True,
+        side: TargetSide | None = None,
     ) -> Features:
         """Template, search region and sentence through the backbone.
 
-        ``select=False`` keeps all tokens in this pass; in training the gates are there all the same.
+        ``select=False`` keeps all tokens in this pass; in training under a threshold the gates are there all the
+        same. With ``one_way`` a ``side`` that is known already saves its layers.
         """
         config, (b, m) = self.config, template.inside_BM.shape
         embedded, gates = self.embed_search(search_B3SS, template, text, flag_B, select=select)
-        kept = KeptTokens.of(embedded.tokens_BNC, gates if select else None, training=self.training)
+        soft = self.training and not config.select_budget
+        kept = KeptTokens.of(embedded.tokens_BNC, gates if select else None, soft=soft)
+        if config.one_way:
+            return self._one_way(embedded, kept, gates, side or self.target_side(template, text, flag_B), flag_B)
         # Key masks: no template in text-only samples, no text in box-only samples
         use_template_B1 = ~is_text_only(flag_B)[:, None]
         vision_valid = torch.cat([use_template_B1.expand(b, 1 + m), kept.valid_BR], dim=1)
@@ -260,7 +281,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
             if config.star:
                 vision_TC = self.star_vision[i](vision_TC)
             vision_TC = block(vision_TC, vision_bias, vision_valid)
-            contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
+            contrasts += self._contrast(i, vision_TC, text_LC, text, kept, flag_B)
         # Joint layers: vision and text tokens in one sequence
         joint_valid = torch.cat([vision_valid, text_valid], dim=1)
         tokens = 1 + m + kept.tokens_BRC.shape[1]  # OpenVINO takes vision_TC.shape[1] for that of the whole
@@ -270,7 +291,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
             joint_bias = torch.cat(both, dim=-1) if len(both) == 2 else key_bias(joint_valid)
             joint = block(joint, joint_bias, joint_valid)
             vision_TC, text_LC = joint[:, :tokens], joint[:, tokens:]
-            contrasts += self._contrast(i, vision_TC, text_LC, text, m, flag_B)
+            contrasts += self._contrast(i, vision_TC, text_LC, text, kept, flag_B)
         class_BC = vision_TC[:, 0]
         return Features(
             class_BC=class_BC,
@@ -283,18 +304,92 @@ class LiteTrack(TrackerBase[PromptMemory]):
             contrasts=tuple(contrasts),
         )
 
+    def target_side(self, template: Template, text: Text, flag_B: Tensor) -> TargetSide:
+        """Class token, template and sentence through the backbone, without a search region (``one_way``).
+
+        Text-only samples attend to their template in the split layers all the same: softmax needs a key. The
+        search region does not.
+        """
+        config, (b, m) = self.config, template.inside_BM.shape
+        vision_valid = (~is_text_only(flag_B))[:, None].expand(b, 1 + m)
+        valid_BU = torch.cat([vision_valid, text_key_mask(flag_B, text.valid_BL)], dim=1)
+        x_BTC = torch.cat([self.cls_token.expand(b, -1, -1), template.tokens_BMC], dim=1)
+        open_BT = torch.ones_like(vision_valid)
+        keys_values, marks = [], []
+        for i, block in enumerate(self.blocks[: config.split_layers]):
+            if config.star:
+                x_BTC = self.star_vision[i](x_BTC)
+            keys_values.append(cast(Block, block).keys_values(x_BTC))
+            x_BTC = block(x_BTC, key_bias(open_BT), open_BT)
+            marks += self._marks(i, x_BTC, text.tokens_BLC, text)
+        split_BI2HTD, text_LC = torch.stack(keys_values, dim=1), text.tokens_BLC
+        keys_values.clear()
+        for i, block in enumerate(self.blocks[config.split_layers :], start=config.split_layers):
+            joint = torch.cat([x_BTC + self.modal_embed[0], text_LC + self.modal_embed[1]], dim=1)
+            keys_values.append(cast(Block, block).keys_values(joint))
+            joint = block(joint, key_bias(valid_BU), valid_BU)
+            x_BTC, text_LC = joint[:, : 1 + m], joint[:, 1 + m :]
+            marks += self._marks(i, x_BTC, text_LC, text)
+        class_BC = x_BTC[:, 0]
+        return TargetSide(
+            class_BC=class_BC,
+            template_BMC=x_BTC[:, 1:],
+            text_BC=text_LC[:, 0] if text_LC.shape[1] else torch.zeros_like(class_BC),
+            split_BI2HTD=split_BI2HTD,
+            joint_BI2HUD=torch.stack(keys_values, dim=1),
+            valid_BU=valid_BU,
+            marks_BI2C=torch.stack(marks, dim=1) if marks else class_BC.new_zeros(b, 0, 2, self.width),
+        )
+
+    def _one_way(
+        self, embedded: Search, kept: KeptTokens, gates: Selection | None, side: TargetSide, flag_B: Tensor
+    ) -> Features:
+        """The search region through the backbone; it attends to ``side`` and to itself."""
+        config, x_BRC, contrasts = self.config, kept.tokens_BRC, list[Tensor]()
+        for i, block in enumerate(self.blocks):
+            if i < config.split_layers:
+                if config.star:
+                    x_BRC = self.star_vision[i](x_BRC)
+                seen = side.split_BI2HTD[:, i]
+            else:
+                x_BRC = x_BRC + self.modal_embed[0]
+                seen = side.joint_BI2HUD[:, i - config.split_layers]
+            bias = kept.bias(torch.cat([side.valid_BU[:, : seen.shape[3]], kept.valid_BR], dim=1))
+            x_BRC = block(x_BRC, bias, kept.valid_BR, seen)
+            if self.training and i >= config.contrast_from:
+                marks_B2C = side.marks_BI2C[:, i - config.contrast_from]
+                contrasts.append(self._similarity(x_BRC, marks_B2C, kept, flag_B))
+        return Features(
+            class_BC=side.class_BC,
+            template_BMC=side.template_BMC,
+            search_BNC=kept.restore(x_BRC),
+            text_BC=side.text_BC,
+            embedded=embedded,
+            selection=gates,
+            contrasts=tuple(contrasts),
+        )
+
     def _contrast(
-        self, layer: int, vision_TC: Tensor, text_LC: Tensor, text: Text, m: int, flag_B: Tensor
+        self, layer: int, vision_TC: Tensor, text_LC: Tensor, text: Text, kept: KeptTokens, flag_B: Tensor
     ) -> list[Tensor]:
         """In training, layer contrast (B, N): cosine of search tokens to the class token, [CLS], or both."""
+        search_BRC = vision_TC[:, vision_TC.shape[1] - kept.tokens_BRC.shape[1] :]
+        marks = self._marks(layer, vision_TC, text_LC, text)
+        return [self._similarity(search_BRC, marks_B2C, kept, flag_B) for marks_B2C in marks]
+
+    def _marks(self, layer: int, vision_TC: Tensor, text_LC: Tensor, text: Text) -> list[Tensor]:
+        """In training, from ``contrast_from`` on: class token and [CLS] (B, 2, C); twice the first without text."""
         start = self.config.contrast_from
         if not self.training or layer < start:
             return []
-        cls_B1C = text_LC[:, :1]
+        cls_B1C = text_LC[:, :1] if text_LC.shape[1] else vision_TC[:, :1]
         if layer < self.config.split_layers and isinstance(text, LayeredText):
             cls_B1C = text.layers_BIC[:, layer - start, None]
-        to_both = cosine(vision_TC[:, 1 + m :], torch.cat([vision_TC[:, :1], cls_B1C], dim=1))
-        return [blend_modalities(flag_B, to_both[..., 0], to_both[..., -1]) * self.log_contrast.exp()]
+        return [torch.cat([vision_TC[:, :1], cls_B1C], dim=1)]
+
+    def _similarity(self, search_BRC: Tensor, marks_B2C: Tensor, kept: KeptTokens, flag_B: Tensor) -> Tensor:
+        to_both = cosine(search_BRC, marks_B2C)
+        return kept.spread(blend_modalities(flag_B, to_both[..., 0], to_both[..., -1])) * self.log_contrast.exp()
 
     def embed_search(
         self, search_B3SS: Tensor, template: Template, text: Text, flag_B: Tensor, *, select: bool
@@ -303,7 +398,8 @@ class LiteTrack(TrackerBase[PromptMemory]):
         # Search patches with positions
         embedded = self.embed.search(search_B3SS, template, text, is_text_only(flag_B), self.pos_embed_x)
         # Token selection: redundant search tokens leave; in training they only stop being keys
-        selector = self.selector if select or self.training else None
+        learns = self.training and not self.config.select_budget
+        selector = self.selector if select or learns else None
         return embedded, None if selector is None else selector(embedded.tokens_BNC)
 
     def build_prompts(self, features: Features, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
@@ -319,9 +415,10 @@ class LiteTrack(TrackerBase[PromptMemory]):
         """Start targets: box-only where ``text`` is None, else box and text."""
         start = super().init_template(template, context, text)
         both = self.joint_template(start.first, start.recent)
-        features = self.forward_features(context.image_B3SS, both, start.text, start.flag_B)
+        side = self.target_side(both, start.text, start.flag_B) if self.config.one_way else None
+        features = self.forward_features(context.image_B3SS, both, start.text, start.flag_B, side=side)
         prompts = self.build_prompts(features, both, context.box_B4, start.flag_B)
-        return PromptMemory(**vars(start), prompts_B3C=prompts)
+        return PromptMemory(**vars(start), prompts_B3C=prompts, side=side)
 
     def update_template(
         self, memory: PromptMemory, prediction: Prediction, box_B4: Tensor, template: BoxedCrop | None = None
@@ -336,12 +433,16 @@ class LiteTrack(TrackerBase[PromptMemory]):
         both = self.joint_template(memory.first, memory.recent)
         prompts = self.build_prompts(prediction.features, both, box_B4, memory.flag_B)
         memory = super().update_template(memory, prediction, box_B4, template)
-        return replace(memory, prompts_B3C=prompts)
+        side = memory.side
+        if side is not None and template is not None:
+            both = self.joint_template(memory.first, memory.recent)
+            side = self.target_side(both, memory.text, memory.flag_B)
+        return replace(memory, prompts_B3C=prompts, side=side)
 
     def locate(self, search_B3SS: Tensor, memory: PromptMemory, past_BH4: Tensor | None = None) -> PromptPrediction:
         """Search crops (B, 3, Sx, Sx), one per target of the memory."""
         both = self.joint_template(memory.first, memory.recent)
-        features = self.forward_features(search_B3SS, both, memory.text, memory.flag_B)
+        features = self.forward_features(search_B3SS, both, memory.text, memory.flag_B, side=memory.side)
         return self.head.predict(features, memory.prompts_B3C, memory.flag_B)
 
     def ground(self, scene_B3SS: Tensor, text: Text) -> PromptPrediction:
@@ -358,6 +459,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
         The views of a target are each other's context: prompts for one are built from the other (UVLTrack),
         and its recent template is cut from the other (ours).
         """
+        budget = self.config.select_budget
         flag_B, box_B4 = views.flag_B[views.target_of_view()], views.search.box_B4.flatten(0, 1)
         # Sentence, templates, search region through the backbone
         text, template, images_B3SS = self.embed_views(views)
@@ -373,7 +475,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
             center_BSS=center_BSS,
             prompt_BN2=prompt_BN2,
             contrasts=features.contrasts,
-            gate_BN=None if features.selection is None else features.selection.gate_BN,
+            gate_BN=None if budget or features.selection is None else features.selection.gate_BN,
             text_similarity_BN=features.embedded.text_similarity_BN,
         )
 
@@ -423,119 +525,6 @@ class StarAdapter(nn.Module):
         """(..., C) -> (..., C)."""
         out: Tensor = x + self.alpha * self.g(nn.functional.relu6(self.f1(x)) * self.f2(x))
         return out
-
-
-# -- token selection (idea 2) --------------------------------------------------------------------------------
-
-
-class TokenSelector(nn.Module):
-    """Keep tokens whose largest cosine similarity to an earlier one is below a learned threshold.
-
-    r_i = max over j < i of cos(x_i, x_j); kept if r_i < tanh(theta) + MLP(mean x). The count is rounded up to
-    a multiple of ``bucket`` so that shapes repeat; the center token always stays.
-
-    The published code compares with a fixed 0.8 and then only stops the gradient of redundant tokens. A
-    "learnable dynamic threshold" is claimed but not in the code; threshold, budget, dropping and restoring
-    are our design.
-    """
-
-    def __init__(self, width: int, threshold: float = 0.8, bucket: int = 32) -> None:
-        super().__init__()
-        self.bucket = bucket
-        self.theta = nn.Parameter(torch.atanh(torch.tensor(float(threshold))))
-        first, last = nn.Linear(width, 16), nn.Linear(16, 1)
-        self.offset = nn.Sequential(first, nn.ReLU(), last)
-        nn.init.normal_(last.weight, std=1e-3)
-        nn.init.zeros_(last.bias)
-
-    def forward(self, x_BNC: Tensor) -> Selection:
-        """Choose among (B, N, C), N a square number; the similarity itself carries no gradient."""
-        with full_precision(x_BNC.device):
-            fixed_BNC = x_BNC.detach().float()
-            unit_BNC = nn.functional.normalize(fixed_BNC, dim=-1)
-            similar_BNN = unit_BNC @ unit_BNC.transpose(1, 2)
-            # Largest similarity to an earlier token; -1 for the first
-            later_NN = torch.ones_like(similar_BNN[0], dtype=torch.bool).triu()
-            redundancy_BN = similar_BNN.masked_fill(later_NN, -1.0).amax(dim=2)
-            threshold_B1 = torch.tanh(self.theta) + self.offset(fixed_BNC.mean(dim=1))
-            gate_BN = torch.sigmoid((threshold_B1 - redundancy_BN) / GATE_TEMPERATURE)
-        return self._choose(similar_BNN, redundancy_BN, redundancy_BN < threshold_B1, gate_BN)
-
-    def _choose(self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, gate_BN: Tensor) -> Selection:
-        n = redundancy_BN.shape[1]
-        side = int(n**0.5)
-        # The center token comes first: -2 is below any cosine
-        own_N = torch.arange(n, device=redundancy_BN.device)
-        priority_BN = redundancy_BN.masked_fill(own_N == (side // 2) * side + side // 2, -2.0)
-        # Counts rounded up to multiples of the bucket (OpenVINO takes n // bucket * bucket for n)
-        counts_B = wanted_BN.sum(dim=1).clamp_min(1)
-        counts_B = (counts_B + -counts_B % self.bucket).clamp_max(n)
-        # Rank of a token: how many come before it, of equal ones those with a smaller number
-        other_BN1, own_B1N = priority_BN[..., None], priority_BN[:, None]
-        ranks_BN = ((other_BN1 < own_B1N) | ((other_BN1 == own_B1N) & (own_N[:, None] < own_N))).sum(dim=1)
-        keep_BN = ranks_BN < counts_B[:, None]
-        most = 0 if tracing() else int(counts_B.max())  # a graph's shapes cannot depend on data
-        order_BR = ranks_BN.argsort(dim=1)[:, :most].sort(dim=1).values
-        # Of each dropped token, the most similar kept one
-        reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
-        source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
-        return Selection(keep_BN=keep_BN, order_BR=order_BR, source_BN=source_BN, gate_BN=gate_BN)
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeptTokens:
-    """Search tokens that enter the backbone: kept ones at inference, all of them in training.
-
-    Attributes:
-        tokens_BRC, valid_BR: the tokens, and which of them may be keys.
-        before_BNC: all tokens.
-        selection: None where all are kept.
-        dropped: redundant tokens are really gone.
-    """
-
-    tokens_BRC: Tensor
-    valid_BR: Tensor
-    before_BNC: Tensor
-    selection: Selection | None
-    dropped: bool
-
-    @classmethod
-    def of(cls, x_BNC: Tensor, selection: Selection | None, *, training: bool) -> KeptTokens:
-        """Apply a selection; in training the values stay and the gate cuts a redundant token's gradient."""
-        if selection is None:
-            tokens, valid = x_BNC, torch.ones(x_BNC.shape[:2], dtype=torch.bool, device=x_BNC.device)
-        elif training:
-            gate_BN1 = selection.gate_BN[..., None].to(x_BNC.dtype)
-            tokens, valid = gate_BN1 * x_BNC + (1 - gate_BN1) * x_BNC.detach(), selection.keep_BN
-        else:
-            tokens, valid = gather_tokens(x_BNC, selection.order_BR), selection.keep_BN.gather(1, selection.order_BR)
-        dropped = selection is not None and not training
-        return cls(tokens_BRC=tokens, valid_BR=valid, before_BNC=x_BNC, selection=selection, dropped=dropped)
-
-    def bias(self, valid_BT: Tensor) -> Tensor | None:
-        """Key bias (B, 1, 1, T) of tokens that end with these; in training the threshold gets a gradient."""
-        bias = key_bias(valid_BT)
-        if self.selection is None or self.dropped or bias is None:
-            return bias
-        # Straight-through: the value is 0, the gradient reaches the threshold through kept keys.
-        gate_BN = self.selection.gate_BN
-        pull_BN = torch.log1p(gate_BN - gate_BN.detach())
-        pull_BT = nn.functional.pad(pull_BN, (valid_BT.shape[1] - pull_BN.shape[1], 0))
-        return bias + pull_BT[:, None, None]
-
-    def restore(self, after_BRC: Tensor) -> Tensor:
-        """(B, R, C) -> (B, N, C). A dropped token gets its embedding plus its nearest kept one's update.
-
-        Copying the update instead of the token keeps each token's own position (unpublished; our design).
-        """
-        if self.selection is None:
-            return after_BRC
-        after_BNC = after_BRC
-        if self.dropped:
-            after_BNC = scatter_tokens(after_BRC, self.selection.order_BR, self.before_BNC.shape[1])
-        update_BNC = after_BNC - self.before_BNC
-        filled_BNC = self.before_BNC + gather_tokens(update_BNC, self.selection.source_BN)
-        return torch.where(self.selection.keep_BN[..., None], after_BNC, filled_BNC)
 
 
 # -- the modality-adaptive box head (UVLTrack, section 3) ----------------------------------------------------

@@ -127,13 +127,31 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.gate = ChannelGate(width) if gate else None
 
-    def forward(self, x_BNC: Tensor, bias: Tensor | None = None, valid_BN: Tensor | None = None) -> Tensor:
-        """(B, N, C) -> (B, N, C). ``bias`` (B, 1, 1, N) hides keys; the gate pools over ``valid_BN``."""
-        out_BNC = attend_packed(self.qkv(x_BNC), self.heads, bias)
+    def forward(
+        self,
+        x_BNC: Tensor,
+        bias: Tensor | None = None,
+        valid_BN: Tensor | None = None,
+        seen_B2HMD: Tensor | None = None,
+    ) -> Tensor:
+        """(B, N, C) -> (B, N, C). ``bias`` (B, 1, 1, keys) hides keys; the gate pools over ``valid_BN``.
+
+        ``seen_B2HMD`` are keys and values of M other tokens, which come before those of x.
+        """
+        q, k, v = split_packed(self.qkv(x_BNC), self.heads)
+        if seen_B2HMD is not None:
+            k, v = (torch.cat([seen_B2HMD[:, i], own], dim=2) for i, own in enumerate((k, v)))
+        out_BNC = attend(q, k, v, bias).transpose(1, 2).flatten(2)
         if self.gate is not None:
             out_BNC = self.gate(out_BNC, valid_BN)
         projected: Tensor = self.proj(out_BNC)
         return projected
+
+    def keys_values(self, x_BNC: Tensor) -> Tensor:
+        """(B, N, C) -> (B, 2, H, N, D): keys and values of tokens to which others attend."""
+        width = x_BNC.shape[-1]
+        kv_BNE = nn.functional.linear(x_BNC, self.qkv.weight[width:], self.qkv.bias[width:])
+        return kv_BNE.view(*x_BNC.shape[:2], 2, self.heads, -1).permute(0, 2, 3, 1, 4)
 
 
 class Mlp(nn.Module):
@@ -166,11 +184,21 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, int(width * mlp_ratio))
 
-    def forward(self, x_BNC: Tensor, bias: Tensor | None = None, valid_BN: Tensor | None = None) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        x_BNC = x_BNC + self.branch(self.attn(self.norm1(x_BNC), bias, valid_BN))
+    def forward(
+        self,
+        x_BNC: Tensor,
+        bias: Tensor | None = None,
+        valid_BN: Tensor | None = None,
+        seen_B2HMD: Tensor | None = None,
+    ) -> Tensor:
+        """(B, N, C) -> (B, N, C), see ``Attention``."""
+        x_BNC = x_BNC + self.branch(self.attn(self.norm1(x_BNC), bias, valid_BN, seen_B2HMD))
         out: Tensor = x_BNC + self.branch(self.mlp(self.norm2(x_BNC)))
         return out
+
+    def keys_values(self, x_BNC: Tensor) -> Tensor:
+        """(B, N, C) -> (B, 2, H, N, D), see ``Attention``."""
+        return self.attn.keys_values(self.norm1(x_BNC))
 
     def branch(self, y_BNC: Tensor) -> Tensor:
         """Leave the residual branch out of some samples in training, see ``drop_path``."""
