@@ -8,7 +8,7 @@ A call of the tracker is one graph, or two that run one after the other on one s
 
 - ``text``: ``ids`` (1, L) int64 -> ``text.tokens_BLC``. A sentence has no padding.
 - ``start_bbox``, ``start_nlbbox``: ``template``, ``template_box``, ``context``, ``context_box``, and the text ->
-  the tensors of the memory.
+  the tensors of the memory. A LiteTrack's begins with the templates and goes on as a step in the context and an update.
 - ``step_bbox``, ``step_nlbbox``: ``search``, ``past`` (1, H, 4), the memory, and the text -> ``center_BSS``,
   ``presence_BSS``, ``boxes_BSS4``, and what ``update`` reads.
 - ``update_bbox``, ``update_nlbbox``: what the step has left, ``box`` (cx, cy, w, h in units of the search crop), and
@@ -60,6 +60,7 @@ WORDS = 7
 KEEP, ORDER = "selection.keep_BN", "selection.order_BR"
 AXES = {"ids": {1: "words"}, "text.tokens_BLC": {1: "words"}, ORDER: {1: "kept"}}
 """Axes of any length."""
+PROMPTS = "prompts_B3C"
 CONSTANT = ("flag_B", "known_B", "valid_BL")
 """Last part of the names of tensors that follow from the mode."""
 
@@ -96,7 +97,11 @@ def write_graphs(model: TrackerBase[Any], folder: Path) -> dict[str, Any]:
             writer.write(f"step_{mode}", parts["step"], examples, cut=calls.selects, keep={*maps, *read})
             later = {*read, *writer.reads(f"step_{mode}")}
             memory[str(mode)] = sorted(later & _named(calls.memories[mode]).keys())
-            writer.write(f"start_{mode}", parts["start"], examples, cut=calls.selects, keep=memory[str(mode)])
+            if PROMPTS in memory[str(mode)] and not getattr(model.config, "one_way", False):
+                writer.write(f"start_{mode}", partial(calls.start_templates, mode=mode), examples)
+                writer.calls[f"start_{mode}"] += [*writer.calls[f"step_{mode}"], *writer.calls[f"update_{mode}"]]
+            else:
+                writer.write(f"start_{mode}", parts["start"], examples, cut=calls.selects, keep=memory[str(mode)])
             recent |= later
         if model.template_count > 1:
             writer.write("template", calls.template, calls.inputs, keep=recent)
@@ -201,6 +206,14 @@ class _Calls:
     def start(self, tensors: Tensors, mode: Mode) -> Tensors:
         """Template and context -> memory."""
         return _named(self._started(tensors, mode))
+
+    def start_templates(self, tensors: Tensors, mode: Mode) -> Tensors:
+        """Templates, and what a step in the context and an update read, which make the prompts of a LiteTrack."""
+        made = _named(
+            TrackerBase.init_template(self.model, self._crop(tensors, "template"), self._crop(tensors, "context"))
+        )
+        blank = torch.zeros_like(_named(self.memories[mode])[PROMPTS])  # a step's features do not depend on prompts
+        return {**made, PROMPTS: blank, "search": tensors["context"], "box": tensors["context_box"]}
 
     def step(self, tensors: Tensors, mode: Mode) -> Tensors:
         """Search region and memory -> prediction."""

@@ -47,6 +47,7 @@ class GraphNetwork:
         self.max_words, self.history = sizes["max_words"], sizes["history"]
         self.mask_padding, self.vocabulary = sizes["mask_padding"], sizes["vocabulary"]
         self._calls, self._kept = manifest["calls"], manifest["memory"]
+        self._every_frame = {name for call, names in self._calls.items() if call.startswith("step") for name in names}
         self._large = sum(manifest["files"].values()) > LARGE_BYTES
         # A small network gains less from a second thread than a second target does.
         self.targets_at_once = 1 if self._large else threads
@@ -144,7 +145,7 @@ class GraphNetwork:
             made |= self._graphs[name](arrays | made)
             if (keep_1N := made.get("selection.keep_BN")) is not None:
                 made["selection.order_BR"] = np.flatnonzero(keep_1N)[None]
-            if self._large and not call.startswith("step"):
+            if self._large and name not in self._every_frame:
                 self._graphs[name].release()
         return made
 
