@@ -92,7 +92,7 @@ class VideoWriter:
             self._container.metadata["comment"] = f"image {self.width}x{self.height}, padded to even sides"
         stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
-        # About 2 Mbit/s at 720p: against veryfast with crf 20 the same PSNR and 1.15 of the bytes in 0.6 of the time.
+        # About 2 Mbit/s at 720p: against veryfast with crf 20 0.6 of the time, 13-20 % more bytes, 0.04-0.25 dB less.
         # By default the encoder keeps some twenty frames, which are 2 GB at 8K.
         ahead = max(1, min(10, 24_000_000 // (self.width * self.height)))
         small = {"bf": "0", "x264-params": "subme=0"} if ahead == 1 else {}
