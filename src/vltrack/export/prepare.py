@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from vltrack.core.threads import ONE_THREAD
 
 log = logging.getLogger(__name__)
 
-MANIFEST, MANIFEST_INT8 = "graphs.json", "graphs-int8-{bits}.json"
+MANIFEST, MANIFEST_INT8 = "graphs.json", "graphs-int8.json"
 KEPT_SECONDS = 60 * 86400
 """Graphs that were not used for so long are removed when others are made."""
 _WAIT = 0.2
@@ -48,21 +47,10 @@ def folder_of(path: Path, sha256: str) -> Path:
     return cache_folder() / "graphs" / f"{path.stem[:60]}-{key[:16]}"
 
 
-@cache
-def weight_bits() -> int:
-    """Bits of int8 weights: 8 where the processor sums products in 32 bits, and 7 where sums in 16 would overflow."""
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return 8
-    try:
-        return 8 if "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8") else 7
-    except OSError:
-        return 7
-
-
 def find_graphs(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, dict[str, Any]] | None:
     """Folder and manifest of the graphs of a weights file; None where they are not made, or were damaged."""
     folder = folder_of(path, sha256)
-    name = MANIFEST_INT8.format(bits=weight_bits()) if precision == "int8" else MANIFEST
+    name = MANIFEST_INT8 if precision == "int8" else MANIFEST
     try:
         manifest = json.loads((folder / name).read_bytes())
         whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
@@ -105,7 +93,7 @@ def graphs_of(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, d
                     shutil.rmtree(folder, ignore_errors=True)
                     (Path(made) / folder.name).rename(folder)
             if precision == "int8":
-                _make(path, "quantize", folder, weight_bits())
+                _make(path, "quantize", folder)
     except OSError as error:
         raise as_resource_error(error, folder) from error
     if (found := find_graphs(path, sha256, precision)) is None:

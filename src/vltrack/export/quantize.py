@@ -1,7 +1,8 @@
 """Quantize the graphs that run in every frame to int8, from the clip that ships with vltrack.
 
-Static quantization with ONNX Runtime: activations u8 per tensor, weights s8 per channel and symmetric. Ranges are
-those of a target that the fp32 graphs follow. Measured: benchmarks/results/int8-2026-11-30.md.
+Static quantization with ONNX Runtime: activations u8 per tensor, weights s8 per channel and symmetric, of 7 bits: sums
+of products with 8 overflow on processors without VNNI. Ranges are those of targets that the fp32 graphs follow.
+Measured: benchmarks/results/int8-2026-11-30.md.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -117,7 +120,7 @@ def record(folder: Path, manifest: Mapping[str, Any]) -> dict[str, list[Arrays]]
     """By graph of every frame, what it reads as the clip's car and other things are followed."""
     about = json.loads(CLIP.with_suffix(".json").read_bytes())
     with open_source(CLIP.with_suffix(".mp4")) as source:
-        frames = [frame.image for frame in islice(source, 2 * FRAMES)]
+        frames = [frame.image for frame in islice(source, 2 * FRAMES) if frame.image is not None]
     recorder, sizes = _Recorder(folder, manifest), manifest["sizes"]
     texts: list[Arrays] = [{}]
     if "text" in manifest["calls"]:
@@ -152,8 +155,8 @@ def _fp32_nodes(graph: onnx.GraphProto) -> list[str]:
     return [n.name for n in graph.node if n.op_type in OPS and (n.input[1] not in constants or n in first)]
 
 
-def quantize(path: Path, feeds: Iterable[Arrays], bits: int, to: Path) -> None:
-    """Write the int8 graph of an fp32 graph; ``feeds`` are inputs that it reads in use, ``bits`` those of weights."""
+def quantize(path: Path, feeds: Iterable[Arrays], to: Path) -> None:
+    """Write the int8 graph of an fp32 graph; ``feeds`` are inputs that it reads in use."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
         quant_pre_process(onnx.load(path), str(plain), skip_symbolic_shape=True)
@@ -164,7 +167,7 @@ def quantize(path: Path, feeds: Iterable[Arrays], bits: int, to: Path) -> None:
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPS),
             per_channel=True,
-            reduce_range=bits == 7,
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=_fp32_nodes(onnx.load(plain).graph),
@@ -174,22 +177,71 @@ def quantize(path: Path, feeds: Iterable[Arrays], bits: int, to: Path) -> None:
                 "OpTypesToExcludeOutputQuantization": list(OPS),
             },
         )
+        _correct_biases(plain, feeds, to)
 
 
-def write_int8(folder: Path, bits: int) -> None:
+def _correct_biases(plain: Path, feeds: Iterable[Arrays], to: Path) -> None:
+    """Take from the biases of an int8 graph what the rounding of the weights adds to the mean of each output.
+
+    It is the larger part of the error of depthwise convolutions (Nagel et al. 2019, arXiv:1906.04721).
+    """
+    exact, model = onnx.load(plain), onnx.load(to)
+    whole = {node.name: node for node in exact.graph.node if node.op_type in ("Conv", "Gemm") and len(node.input) == 3}
+    parts = {node.output[0]: node.input for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    float_weights = {each.name: numpy_helper.to_array(each) for each in exact.graph.initializer}
+    stored = {each.name: each for each in model.graph.initializer}
+    means = _channel_means(exact, feeds, {node.input[0]: node.op_type for node in whole.values()})
+    for node in model.graph.node:
+        if node.name not in whole or not {*node.input[1:]} <= parts.keys():
+            continue
+        given = whole[node.name]
+        attributes = {each.name: each.i for each in node.attribute}
+        rounded, scale_O, _, bias_O, bias_scale_O, _ = (
+            numpy_helper.to_array(stored[name]) for port in node.input[1:] for name in parts[port]
+        )
+        first = node.op_type == "Conv" or attributes.get("transB") == 1
+        scale = scale_O.reshape([-1, *[1] * (rounded.ndim - 1)] if first else [1, -1])
+        error = rounded * scale.astype(np.float64) - float_weights[given.input[1]]
+        error_OI = error.reshape(*error.shape[:2], -1).sum(axis=2) if first else error.T
+        groups = attributes.get("group", 1)
+        shift_GP = np.einsum(
+            "gpi,gi->gp", error_OI.reshape(groups, -1, error_OI.shape[1]), means[given.input[0]].reshape(groups, -1)
+        )
+        corrected_O = bias_O - np.round(shift_GP.ravel() / bias_scale_O)
+        name = parts[node.input[2]][0]
+        stored[name].CopyFrom(numpy_helper.from_array(corrected_O.astype(np.int32), name))
+    onnx.save(model, to)
+
+
+def _channel_means(graph: onnx.ModelProto, feeds: Iterable[Arrays], of: Mapping[str, str]) -> Arrays:
+    """Mean by channel of tensors that a ``Conv`` (axis 1) or a ``Gemm`` (axis 1 of two) reads, over all ``feeds``."""
+    inputs = {each.name for each in graph.graph.input}
+    for name in of.keys() - inputs:
+        graph.graph.output.add(name=name)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [name for name in of if name not in inputs]
+    seen: dict[str, list[NDArray[Any]]] = {name: [] for name in of}
+    for feed in feeds:
+        for name, array in ({**feed, **dict(zip(names, session.run(names, feed), strict=True))}).items():
+            if name in seen:
+                seen[name].append(array.mean(axis=(0, *range(2, array.ndim)), dtype=np.float64))
+    return {name: np.mean(each, axis=0) for name, each in seen.items()}
+
+
+def write_int8(folder: Path) -> None:
     """Add the int8 graphs to the folder of the fp32 graphs, and a manifest that has them in place of those."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     for name, feeds in record(folder, manifest).items():
-        file = f"{name}-int8-{bits}.onnx"
-        quantize(folder / manifest["graphs"][name]["file"], feeds, bits, folder / file)
+        file = f"{name}-int8.onnx"
+        quantize(folder / manifest["graphs"][name]["file"], feeds, folder / file)
         manifest["graphs"][name]["file"] = file
         manifest["files"][file] = (folder / file).stat().st_size
-    write_text(folder / MANIFEST_INT8.format(bits=bits), json.dumps(manifest))
+    write_text(folder / MANIFEST_INT8, json.dumps(manifest))
 
 
 if __name__ == "__main__":
     try:
-        write_int8(Path(sys.argv[1]), int(sys.argv[2]))
+        write_int8(Path(sys.argv[1]))
     except VltrackError as error:
         sys.stdout.write(json.dumps({"code": type(error).__name__, "message": str(error), "hint": error.hint}) + "\n")
         sys.exit(1)
