@@ -74,10 +74,11 @@ def test_tables_of_made_up_measurements() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads CPU times and memory from /proc")
 def test_a_model_against_the_same_tree(tmp_path: Path) -> None:
     command = [sys.executable, REPOSITORY / "benchmarks" / "speed.py", "litetrack-tiny", "--against", REPOSITORY]
-    command += ["--variants", "torch-fp32", "--rounds", "1", "--out", tmp_path]
+    command += ["--variants", "torch-fp32", "--rounds", "1", "--processes", "1", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ), cwd=tmp_path)
     (kept,) = tmp_path.glob("speed-*.json")
     assert kept.with_suffix(".md").read_text().strip() == done.stdout.strip()
@@ -88,7 +89,7 @@ def test_a_model_against_the_same_tree(tmp_path: Path) -> None:
         )
         assert np.add(np.add(network, crop), rest) == pytest.approx(update)
         assert min(min(network), min(crop), min(rest)) > 0
-        assert len(results[key]["fresh"]["peak"]) == len(results[key]["track"]["rate"]) == 3
+        assert len(results[key]["fresh"]["peak"]) == len(results[key]["track"]["rate"]) == 1
     row = re.search(r"^\| litetrack-tiny \| torch-fp32 \| (.*) \|$", done.stdout, re.MULTILINE)
     # The same code does the same work, on whatever machine
     assert 0.5 < float(row[1].split(" | ")[4]) < 2.0
