@@ -3,9 +3,11 @@
 
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <map>
+#include <regex>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -34,10 +36,11 @@ public:
         for (const auto& port : model.outputs()) {
             ov::Tensor made = request.get_tensor(port), kept(made.get_element_type(), made.get_shape());
             made.copy_to(kept);                 // the request writes over its own
-            for (const auto& name : port.get_names()) tensors[name] = kept;
+            for (const auto& name : port.get_names())
+                if (name[0] != '/') tensors[name] = kept;  // the others are of a graph's inside
         }
         if (auto keep = tensors.find("selection.keep_BN"); keep != tensors.end()) {
-            std::vector<int64_t> order;         // LiteTrack: the first graph of a step selects search tokens
+            std::vector<int64_t> order;         // LiteTrack: one graph of a step selects search tokens
             for (size_t n = 0; n < keep->second.get_size(); n++)
                 if (keep->second.data<bool>()[n]) order.push_back(n);
             ov::Tensor kept(ov::element::i64, {1, order.size()});
@@ -103,11 +106,22 @@ int main(int, char** argv) {
     const std::string folder = argv[1];
     const int width = std::stoi(argv[2]), height = std::stoi(argv[3]);
     Box box{std::stod(argv[4]), std::stod(argv[5]), std::stod(argv[6]), std::stod(argv[7])};
+    std::stringstream manifest;
+    manifest << std::ifstream(folder + "/graphs.json").rdbuf();
     ov::Core core;
-    std::vector<Graph> start, step;             // "calls" of graphs.json: LiteTrack's calls have two graphs each
-    for (const std::string name : {"select_start_bbox", "start_bbox", "select_step_bbox", "step_bbox"})
-        if (std::string file = folder + "/" + name + ".onnx"; std::filesystem::exists(file))
-            (name.find("start") == std::string::npos ? step : start).emplace_back(core, file);
+    std::map<std::string, Graph> graphs;
+    auto load = [&](const std::string& call) {  // the graphs of a call, in order: "calls" of graphs.json
+        const std::string text = manifest.str();
+        std::smatch list;
+        std::regex_search(text, list, std::regex("\"" + call + "\": \\[([^\\]]*)"));
+        const std::string names = list[1];
+        std::vector<Graph*> found;
+        const std::regex name("[\\w-]+");
+        for (std::sregex_iterator each(names.begin(), names.end(), name), end; each != end; ++each)
+            found.push_back(&graphs.try_emplace(each->str(), core, folder + "/" + each->str() + ".onnx").first->second);
+        return found;
+    };
+    const auto start = load("start_bbox"), step = load("step_bbox");
     Tensors tensors;
     std::vector<uint8_t> frame(size_t(width) * height * 3);
     for (int number = 0; std::cin.read(reinterpret_cast<char*>(frame.data()), frame.size()); number++) {
@@ -119,10 +133,10 @@ int main(int, char** argv) {
             tensors["template_box"] = in_crop(box, near);
             tensors["context"] = search;
             tensors["context_box"] = in_crop(box, wide);
-            for (auto& graph : start) graph(tensors);
+            for (Graph* graph : start) (*graph)(tensors);
         } else {
             tensors["search"] = search;
-            for (auto& graph : step) graph(tensors);
+            for (Graph* graph : step) (*graph)(tensors);
             box = choose(tensors, wide);
         }
         std::printf("%.2f,%.2f,%.2f,%.2f\n", box.x, box.y, box.w, box.h);

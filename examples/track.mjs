@@ -8,7 +8,7 @@ export class Tracker {
     const weights = new Uint8Array(await (await fetch(`${folder}/weights.bin`)).arrayBuffer());
     for (const call of ["start_bbox", "step_bbox"])
       for (const name of manifest.calls[call])
-        sessions[name] = await ort.InferenceSession.create(`${folder}/${name}.onnx`, {
+        sessions[name] ??= await ort.InferenceSession.create(`${folder}/${name}.onnx`, {
           externalData: [{ path: "weights.bin", data: weights }],
         });
     return Object.assign(tracker, { manifest, sessions, tensors: {} });
@@ -19,7 +19,7 @@ export class Tracker {
       const session = this.sessions[name];
       const feed = Object.fromEntries(session.inputNames.map((input) => [input, this.tensors[input]]));
       Object.assign(this.tensors, await session.run(feed));
-      const keep = this.tensors["selection.keep_BN"];  // LiteTrack: the first graph of a step selects search tokens
+      const keep = this.tensors["selection.keep_BN"];  // LiteTrack: one graph of a step selects search tokens
       if (keep) {
         const order = [...keep.data.keys()].filter((n) => keep.data[n]).map(BigInt);
         this.tensors["selection.order_BR"] = new ort.Tensor("int64", BigInt64Array.from(order), [1, order.length]);
