@@ -276,6 +276,6 @@ def fit_side(
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     padded = np.zeros((-(-size[1] // multiple) * multiple, -(-size[0] // multiple) * multiple, 3), dtype=np.float32)
-    shift, deviation = np.array(mean, np.float32), np.array(std, np.float32)
-    padded[: size[1], : size[0]] = (resized.astype(np.float32) / 255 - shift) / deviation
+    normalized = ((np.arange(256)[:, None] / 255 - mean) / std).astype(np.float32)[None]  # of each value, per channel
+    padded[: size[1], : size[0]] = cv2.LUT(resized, normalized)
     return padded.transpose(2, 0, 1)[None], (size[1], size[0])

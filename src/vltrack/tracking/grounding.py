@@ -76,9 +76,10 @@ class Grounding:
         corners_N4 = found.box_N4.astype(np.float64) * (width, height, width, height)
         boxes_N4 = np.concatenate([corners_N4[:, :2], corners_N4[:, 2:] - corners_N4[:, :2]], axis=1)
         boxes_N4 = np.stack([clip_xywh(box, width, height) for box in boxes_N4])
+        same_NN = np.stack([iou_xywh(boxes_N4, box) for box in boxes_N4]) > SAME_OBJECT
         labels = _labels(found, self.proposer.sizes["classes"])
         ranked = [self.proposer.rank(found, each.ids[each.mask]).astype(np.float64) for each in encoded]
-        return [_distinct(boxes_N4, row[:-1], labels) for row in ranked]
+        return [_distinct(boxes_N4, same_NN, row[:-1], labels) for row in ranked]
 
     def warnings(self, text: str) -> tuple[str, ...]:
         """Warnings about a sentence: parts that are not read."""
@@ -97,14 +98,15 @@ def _labels(found: Proposals, classes: Sequence[str]) -> list[str]:
     return made
 
 
-def _distinct(boxes_N4: np.ndarray, probability_N: np.ndarray, labels: list[str]) -> list[Candidate]:
+def _distinct(
+    boxes_N4: np.ndarray, same_NN: np.ndarray, probability_N: np.ndarray, labels: list[str]
+) -> list[Candidate]:
     """Objects, best first: boxes that overlap enough are one, with the sum of their probabilities."""
-    left = list(np.argsort(-probability_N, kind="stable"))
+    left = np.argsort(-probability_N, kind="stable")
     objects = []
-    while left:
-        best = left[0]
-        same = [n for n in left if iou_xywh(boxes_N4[best], boxes_N4[n]) > SAME_OBJECT]
-        total = float(probability_N[same].sum())
+    while len(left):
+        best, joined = left[0], same_NN[left[0], left]
+        total = float(probability_N[left[joined]].sum())
         objects.append(Candidate(box=boxes_N4[best], score=min(total, 1.0), label=labels[best]))
-        left = [n for n in left if n not in same]
+        left = left[~joined]
     return sorted(objects, key=lambda found: -found.score)

@@ -83,15 +83,15 @@ class Proposer:
             for made, (_, (height, width)) in zip(seen, inputs, strict=True)
         ]
         box_N4 = np.concatenate(scaled).clip(0, 1)
-        logits_NK, cell_NF = (np.concatenate([made[name] for made in seen]) for name in ("position_NK", "position_NF"))
-        score_N, side_N = _sigmoid(logits_NK.max(axis=1)), (box_N4[:, 2:] - box_N4[:, :2]).min(axis=1)
+        score_N = _sigmoid(np.concatenate([made["position_NK"].max(axis=1) for made in seen]))
+        side_N = (box_N4[:, 2:] - box_N4[:, :2]).min(axis=1)
         usable = np.flatnonzero((score_N > sizes["threshold"]) & (side_N > 0.004))
         order = usable[np.argsort(-score_N[usable], kind="stable")[: sizes["candidates"]]]
         if not len(order):  # nothing at all: the whole image is the one box
             order = np.array([score_N.argmax()])
             box_N4[order] = [0, 0, 1, 1]
         kept = order[_suppress(box_N4[order], sizes["overlap"], sizes["proposals"])]
-        box_N4, logits_NK, cell_NF = box_N4[kept], logits_NK[kept], cell_NF[kept]
+        box_N4, logits_NK, cell_NF = box_N4[kept], _rows(seen, "position_NK", kept), _rows(seen, "position_NF", kept)
         array, shape = inputs[-1]
         maps, aspect = maps_of(seen[-1]["position_NF"], array.shape[2:]), shape[1] / shape[0]
         owners_M2, kinds, extra_M4 = self._derived(box_N4, logits_NK, aspect, maps, shape)
@@ -157,6 +157,13 @@ def _sigmoid(x: Floats) -> Floats:
     return 1 / (1 + np.exp(-x))
 
 
+def _rows(seen: Sequence[Arrays], name: str, index_N: NDArray[np.int64]) -> Floats:
+    """Rows of the arrays of a name, counted on from one to the next."""
+    starts = np.cumsum([0, *(len(made[name]) for made in seen)])
+    part_N = np.searchsorted(starts, index_N, side="right") - 1
+    return np.stack([seen[part][name][row - starts[part]] for part, row in zip(part_N, index_N, strict=True)])
+
+
 def maps_of(position_NF: Floats, shape: Sequence[int]) -> list[Floats]:
     """Features (rows, columns, F) of the strides 8, 16 and 32 from those of all positions of a padded image (H, W)."""
     maps, at = [], 0
@@ -199,16 +206,17 @@ def _bilinear(map_RCF: Floats, place_NP2: Floats) -> Floats:
 
 def _suppress(box_N4: Floats, overlap: float, most: int) -> list[int]:
     """Indices of boxes, best first, of which no two overlap by more than ``overlap``."""
-    low = np.maximum(box_N4[:, None, :2], box_N4[:, :2])
-    high = np.minimum(box_N4[:, None, 2:], box_N4[:, 2:])
-    shared, area_N = (high - low).clip(0).prod(axis=2), (box_N4[:, 2:] - box_N4[:, :2]).prod(axis=1)
-    near = shared / (area_N[:, None] + area_N - shared).clip(1e-9) > overlap
+    x0, y0, x1, y1 = box_N4.T
+    area_N, left_N = (x1 - x0) * (y1 - y0), np.ones(len(box_N4), dtype=bool)
     kept: list[int] = []
     for i in range(len(box_N4)):
         if len(kept) == most:
             break
-        if not near[i, kept].any():
+        if left_N[i]:
             kept.append(i)
+            across, down = np.minimum(x1, x1[i]) - np.maximum(x0, x0[i]), np.minimum(y1, y1[i]) - np.maximum(y0, y0[i])
+            shared_N = across.clip(0) * down.clip(0)
+            left_N &= shared_N <= overlap * (area_N + area_N[i] - shared_N).clip(1e-9)
     return kept
 
 
