@@ -22,8 +22,8 @@ from vltrack.tracking.network import BoxedImage, Float32, Found
 from vltrack.tracking.postprocess import Maps
 
 LARGE_BYTES = 100 << 20
-"""From so many bytes of weights on, a network is large: all threads work on one target, and graphs that do not run in
-every frame are freed after each call."""
+"""From so many bytes of weights on, a network is large: all threads work on one target, and of its graphs only
+those of a step are held, or those of the start from text while that is repeated."""
 
 
 class GraphNetwork:
@@ -47,7 +47,10 @@ class GraphNetwork:
         self.max_words, self.history = sizes["max_words"], sizes["history"]
         self.mask_padding, self.vocabulary = sizes["mask_padding"], sizes["vocabulary"]
         self._calls, self._kept = manifest["calls"], manifest["memory"]
-        self._every_frame = {name for call, names in self._calls.items() if call.startswith("step") for name in names}
+        self._of = {
+            kind: {name for call, names in self._calls.items() if call.startswith(kind) for name in names}
+            for kind in ("step", "ground")
+        }
         self._large = sum(manifest["files"].values()) > LARGE_BYTES
         # A small network gains less from a second thread than a second target does.
         self.targets_at_once = 1 if self._large else threads
@@ -136,16 +139,21 @@ class GraphNetwork:
             changed = self._run(call, {**memory, **found.raw, "box": box[None]})
         if template is not None and "template" in self._calls:
             changed = changed | self._run("template", _crop("template", template))
+            if (call := f"side_{_mode(memory)}") in self._calls:
+                changed = changed | self._run(call, memory | changed)
         return memory | {name: array for name, array in changed.items() if name in memory}
 
     def _run(self, call: str, arrays: Arrays) -> Arrays:
         """Run the graphs of a call one after the other; return all that they write."""
         made: Arrays = {}
+        if self._large and call.startswith(("step", "ground")):
+            for name in self._of["ground" if call.startswith("step") else "step"]:
+                self._graphs[name].release()
         for name in self._calls[call]:
             made |= self._graphs[name](arrays | made)
             if (keep_1N := made.get("selection.keep_BN")) is not None:
                 made["selection.order_BR"] = np.flatnonzero(keep_1N)[None]
-            if self._large and name not in self._every_frame:
+            if self._large and name not in self._of["step"] | self._of["ground"]:
                 self._graphs[name].release()
         return made
 
