@@ -28,7 +28,7 @@ KEPT_SECONDS = 60 * 86400
 """Graphs that were not used for so long are removed when others are made."""
 _WAIT = 0.2
 _SECONDS = 1800.0
-_CODE = ("export/*.py", "models/*.py", "nn/*.py", "prep/crops.py")
+_CODE = ("export/graphs.py", "export/prepare.py", "models/*.py", "nn/*.py", "prep/crops.py")
 
 
 @cache

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vltrack.nn.device import cpu_has_bf16
-
 
 def sincos_positions(width: int, side: int) -> Tensor:
     """Fixed positions (side * side, width) of a square grid, row by row, as in MAE.
@@ -114,8 +112,9 @@ def _conv(inside: int, outside: int, kernel: int, stride: int, groups: int = 1) 
     return nn.Conv2d(inside, outside, kernel, stride=stride, padding=padding, groups=groups)
 
 
+_SUPPORTED = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
 _FUSED: Callable[..., Tensor] | None = (
-    getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if cpu_has_bf16() else None
+    getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if _SUPPORTED() else None
 )
 """oneDNN's convolution with an activation, where torch and the processor have it."""
 

@@ -34,7 +34,7 @@ def choose_device(name: str = "auto") -> torch.device:
 def mixed_precision(device: torch.device, *, enabled: bool = True) -> AbstractContextManager[object]:
     """bf16 autocast for training; on the CPU only with bf16 instructions (else it is slower)."""
     if device.type == "cpu":
-        enabled = enabled and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX") and cpu_has_bf16()
+        enabled = enabled and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX") and _cpu_has_bf16()
     if device.type == "mps":
         enabled = False
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
@@ -51,8 +51,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
-def cpu_has_bf16() -> bool:
-    """Whether oneDNN computes in bfloat16 on this processor."""
+def _cpu_has_bf16() -> bool:
     check = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(check()) if check is not None else False
 

@@ -305,8 +305,8 @@ class Tracker(Session):
             name_or_path: name of a model (``vltrack models`` lists them) or path of a .safetensors file with
                 its card next to it.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-            threads: of the network, with torch for the whole process; None takes 1 for the tiny sizes, which is
-                fastest, and else all cores; on a GPU it leaves torch's unchanged.
+            threads: of the network, with torch for the whole process. None takes all cores, of which a tiny size
+                uses one per target; torch then has one for a tiny size, and on a GPU its own number.
             policy: a ``Policy``, or only the options that differ from the tracker's own
                 (``default_policy``), for example ``{"window": 0.2}``.
             anyway: start from text even where nothing in the frame fits it, or no word of it is English.
