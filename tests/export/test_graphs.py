@@ -30,6 +30,8 @@ NARROW: dict[str, Callable[[], Any]] = {
     "litetrack narrow base": lambda: replace(
         CONFIGS["litetrack narrow base"](), split_layers=2, joint_layers=1, contrast_from=1
     ),
+    "litetrack tiny budget": lambda: replace(CONFIGS["litetrack tiny"](), select_budget=50),
+    "litetrack tiny one-way": lambda: replace(CONFIGS["litetrack tiny"](), one_way=True),
     "aitrack narrow base": lambda: replace(
         CONFIGS["aitrack narrow base"](), layers=1, fusion_layers=1, decoder_layers=1
     ),
@@ -39,7 +41,7 @@ NARROW: dict[str, Callable[[], Any]] = {
         CONFIGS["sa-tracker narrow base"](), layers=3, tem_after=(0,), sam_after=(1, 2)
     ),
 }
-"""The structure of the published sizes with few layers."""
+"""The structure of the published sizes with few layers, and LiteTrack's other ways of attention."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -152,6 +154,8 @@ def check_mode(case: Case, mode: Mode, backend: str, length: int) -> None:
         changed = case.call(f"update_{mode}", {**arrays, **made}, backend)
     if "template" in case.manifest["calls"]:
         changed |= case.call("template", case.inputs, backend)
+    if f"side_{mode}" in case.manifest["calls"]:
+        changed |= case.call(f"side_{mode}", {**arrays, **changed}, backend)
     box = torch.from_numpy(case.inputs["box"])
     after = model.update_template(memory, seen, box, case.crop("template"))
     for name in case.manifest["memory"][mode]:
@@ -179,7 +183,7 @@ def test_every_call_computes_what_torch_computes(case: Case, backend: str) -> No
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 @pytest.mark.parametrize("kept", [1, 32, 90, 196])
 def test_a_step_with_any_number_of_kept_tokens(case: Case, backend: str, kept: int) -> None:
-    if not isinstance(case.model, LiteTrack) or case.model.config.stem != "mobilenet":
+    if not isinstance(case.model, LiteTrack) or case.model.config != CONFIGS["litetrack tiny"]():
         pytest.skip("no token selection, or another one of the same kind")
     pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
     ids, text = case.text(9)

@@ -14,6 +14,7 @@ A call of the tracker is one graph, or two that run one after the other on one s
 - ``update_bbox``, ``update_nlbbox``: what the step has left, ``box`` (cx, cy, w, h in units of the search crop), and
   the memory -> tensors of the memory that change with every update.
 - ``template``: ``template``, ``template_box`` -> the recent template in the memory.
+- ``side_bbox``, ``side_nlbbox``, after ``template`` in a LiteTrack with ``one_way``: the memory -> its ``side``.
 - ``ground``: ``scene`` (a letterboxed frame) and the text -> as ``step``.
 
 With ``mask_padding`` there are masks of pixels outside the frame too, (1, S, S) bool: ``template_padded``,
@@ -58,10 +59,10 @@ ALIGNMENT, SMALLEST = 64, 1024
 WORDS = 7
 """Word pieces of the example sentence; a prime, so that no other axis is taken for it."""
 KEEP, ORDER = "selection.keep_BN", "selection.order_BR"
-AXES = {"ids": {1: "words"}, "text.tokens_BLC": {1: "words"}, ORDER: {1: "kept"}}
+AXES = {"ids": {1: "words"}, "text.tokens_BLC": {1: "words"}, ORDER: {1: "kept"}, "side.joint_BI2HUD": {4: "seen"}}
 """Axes of any length."""
 PROMPTS = "prompts_B3C"
-CONSTANT = ("flag_B", "known_B", "valid_BL")
+CONSTANT = ("flag_B", "known_B", "valid_BL", "valid_BU")
 """Last part of the names of tensors that follow from the mode."""
 
 
@@ -83,21 +84,23 @@ def write_graphs(model: TrackerBase[Any], folder: Path) -> dict[str, Any]:
         raise ValueError("These would be graphs of the training pass: call eval() first.")
     with torch.no_grad(), _Writer(model, folder, AXES) as writer:
         calls = _Calls(model)
-        memory = {}
+        memory, one_way = {}, getattr(model.config, "one_way", False)
         maps = {entry.name for entry in fields(Prediction)}
         if calls.has_text:
             writer.write("text", calls.text, calls.inputs)
             writer.write("ground", calls.ground, calls.inputs, cut=calls.selects, keep=maps)
         recent: set[str] = set()
         for mode in calls.modes:
-            parts = {name: partial(getattr(calls, name), mode=mode) for name in ("start", "step", "update")}
+            parts = {name: partial(getattr(calls, name), mode=mode) for name in ("start", "step", "update", "side")}
             examples = {**calls.inputs, **_named(calls.memories[mode]), **_named(calls.seen[mode])}
             writer.write(f"update_{mode}", parts["update"], examples)
             read = writer.reads(f"update_{mode}")
             writer.write(f"step_{mode}", parts["step"], examples, cut=calls.selects, keep={*maps, *read})
-            later = {*read, *writer.reads(f"step_{mode}")}
+            if one_way:
+                writer.write(f"side_{mode}", parts["side"], examples)
+            later = {*read, *writer.reads(f"step_{mode}"), *writer.reads(f"side_{mode}")}
             memory[str(mode)] = sorted(later & _named(calls.memories[mode]).keys())
-            if PROMPTS in memory[str(mode)] and not getattr(model.config, "one_way", False):
+            if PROMPTS in memory[str(mode)] and not one_way:
                 writer.write(f"start_{mode}", partial(calls.start_templates, mode=mode), examples)
                 writer.calls[f"start_{mode}"] += [*writer.calls[f"step_{mode}"], *writer.calls[f"update_{mode}"]]
             else:
@@ -151,7 +154,8 @@ class _Calls:
         self.model = model
         self.has_text = getattr(model.config, "text", "") != "none"
         self.modes = (Mode.BBOX, Mode.NLBBOX) if self.has_text else (Mode.BBOX,)
-        self.selects = getattr(model, "selector", None) is not None
+        # A budget of kept tokens is a shape that does not depend on data.
+        self.selects = getattr(model, "selector", None) is not None and not model.config.select_budget
         self.inputs = self._inputs()
         if self.has_text:
             self.inputs |= self.text(self.inputs)
@@ -229,6 +233,12 @@ class _Calls:
         """A crop with the target -> the recent template."""
         recent = self.model.embed_template(self._crop(tensors, "template"))
         return {f"recent.{name}": tensor for name, tensor in _named(recent).items()}
+
+    def side(self, tensors: Tensors, mode: Mode) -> Tensors:
+        """Templates and text -> what the search region attends to, of a LiteTrack with ``one_way``."""
+        model, memory = self.model, self._memory(tensors, mode)
+        both = model.joint_template(memory.first, memory.recent)
+        return _prefixed("side.", model.target_side(both, memory.text, memory.flag_B))  # type: ignore[operator]
 
     def ground(self, tensors: Tensors) -> Tensors:
         """Scene and text -> prediction."""

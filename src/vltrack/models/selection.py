@@ -76,7 +76,7 @@ class TokenSelector(nn.Module):
         priority_BN = redundancy_BN.masked_fill(own_N == (side // 2) * side + side // 2, -2.0)
         if self.budget:
             order_BR = priority_BN.topk(min(self.budget, n), largest=False).indices.sort(dim=1).values
-            keep_BN = torch.zeros_like(wanted_BN).scatter(1, order_BR, True)
+            keep_BN = (order_BR[..., None] == own_N).any(dim=1)
         else:
             # Counts rounded up to multiples of the bucket (OpenVINO takes n // bucket * bucket for n)
             counts_B = wanted_BN.sum(dim=1).clamp_min(1)
