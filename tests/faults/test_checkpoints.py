@@ -308,14 +308,14 @@ def test_a_file_that_vanishes_while_it_is_read(path: Path, monkeypatch) -> None:
 
 @pytest.mark.fault("C12")
 def test_another_vocabulary_is_refused(path: Path) -> None:
-    model, card = store.load(path)
-    store.check_vocabulary(card, model, sha256="ab" * 32, pieces=30522)
+    card, shapes = cards.identify(path), cards.shapes_of(path)
+    cards.check_vocabulary(card, shapes, sha256="ab" * 32, pieces=30522)
     with pytest.raises(TokenizerMismatch, match=r"abababababab.*cdcdcdcdcdcd"):
-        store.check_vocabulary(card, model, sha256="cd" * 32, pieces=30522)
+        cards.check_vocabulary(card, shapes, sha256="cd" * 32, pieces=30522)
     with pytest.raises(TokenizerMismatch, match=r"30000 pieces.*30522 rows"):
-        store.check_vocabulary(card, model, sha256="ab" * 32, pieces=30000)
+        cards.check_vocabulary(card, shapes, sha256="ab" * 32, pieces=30000)
     del card["vocabulary_sha256"]
-    store.check_vocabulary(card, model, sha256="cd" * 32, pieces=30522)
+    cards.check_vocabulary(card, shapes, sha256="cd" * 32, pieces=30522)
 
 
 @pytest.mark.fault("C12")

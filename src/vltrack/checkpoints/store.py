@@ -240,11 +240,6 @@ def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: P
             own.copy_(tensors[name])
 
 
-def check_vocabulary(card: Mapping[str, Any], model: torch.nn.Module, **vocabulary: Any) -> None:
-    """Check that a tokenizer's vocabulary is the one of a network's weights: see ``cards.check_vocabulary``."""
-    cards.check_vocabulary(card, {name: own.shape for name, own in model.state_dict().items()}, **vocabulary)
-
-
 def tensor_faults(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """Return the tensors, by our names, that differ from ``expected`` in shape or in kind (float or not)."""
     pairs = {name: (tensors[name], expected[name]) for name in sorted(expected.keys() & tensors.keys())}
