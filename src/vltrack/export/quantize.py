@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -36,7 +34,8 @@ CLIP = Path(__file__).parent.parent / "clips" / "car-shadow"
 OTHERS = ((80, 60, 90, 60), (420, 150, 60, 120), (600, 240, 160, 160), (250, 330, 50, 40))
 """Boxes (x, y, w, h) in the clip that hold something else than the car."""
 FRAMES, OTHER_FRAMES, UPDATE_EVERY = 20, 4, 5
-OPS = ("Conv", "MatMul", "Gemm")
+OPS = ("MatMul", "Gemm")
+"""What is quantized. Convolutions stay fp32: int8 ones of MobileNet move boxes by pixels."""
 
 
 def is_every_frame(graph: str) -> bool:
@@ -143,16 +142,10 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def _fp32_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that stay fp32: products of two activations, and MobileNet's first convolutions.
-
-    Those are all up to the one after the first depthwise one: the error of their weights passes through every block.
-    """
+def _products_of_activations(graph: onnx.GraphProto) -> list[str]:
+    """Names of the matrix products that have no weights."""
     constants = {each.name for each in graph.initializer}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    depthwise = [i for i, node in enumerate(convolutions) if any(a.name == "group" and a.i > 1 for a in node.attribute)]
-    first = convolutions[: depthwise[0] + 2] if depthwise else []
-    return [n.name for n in graph.node if n.op_type in OPS and (n.input[1] not in constants or n in first)]
+    return [node.name for node in graph.node if node.op_type in OPS and node.input[1] not in constants]
 
 
 def quantize(path: Path, feeds: Iterable[Arrays], to: Path) -> None:
@@ -170,62 +163,13 @@ def quantize(path: Path, feeds: Iterable[Arrays], to: Path) -> None:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_fp32_nodes(onnx.load(plain).graph),
+            nodes_to_exclude=_products_of_activations(onnx.load(plain).graph),
             extra_options={
                 "ActivationSymmetric": False,
                 "WeightSymmetric": True,
                 "OpTypesToExcludeOutputQuantization": list(OPS),
             },
         )
-        _correct_biases(plain, feeds, to)
-
-
-def _correct_biases(plain: Path, feeds: Iterable[Arrays], to: Path) -> None:
-    """Take from the biases of an int8 graph what the rounding of the weights adds to the mean of each output.
-
-    It is the larger part of the error of depthwise convolutions (Nagel et al. 2019, arXiv:1906.04721).
-    """
-    exact, model = onnx.load(plain), onnx.load(to)
-    whole = {node.name: node for node in exact.graph.node if node.op_type in ("Conv", "Gemm") and len(node.input) == 3}
-    parts = {node.output[0]: node.input for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    float_weights = {each.name: numpy_helper.to_array(each) for each in exact.graph.initializer}
-    stored = {each.name: each for each in model.graph.initializer}
-    means = _channel_means(exact, feeds, {node.input[0]: node.op_type for node in whole.values()})
-    for node in model.graph.node:
-        if node.name not in whole or not {*node.input[1:]} <= parts.keys():
-            continue
-        given = whole[node.name]
-        attributes = {each.name: each.i for each in node.attribute}
-        rounded, scale_O, _, bias_O, bias_scale_O, _ = (
-            numpy_helper.to_array(stored[name]) for port in node.input[1:] for name in parts[port]
-        )
-        first = node.op_type == "Conv" or attributes.get("transB") == 1
-        scale = scale_O.reshape([-1, *[1] * (rounded.ndim - 1)] if first else [1, -1])
-        error = rounded * scale.astype(np.float64) - float_weights[given.input[1]]
-        error_OI = error.reshape(*error.shape[:2], -1).sum(axis=2) if first else error.T
-        groups = attributes.get("group", 1)
-        shift_GP = np.einsum(
-            "gpi,gi->gp", error_OI.reshape(groups, -1, error_OI.shape[1]), means[given.input[0]].reshape(groups, -1)
-        )
-        corrected_O = bias_O - np.round(shift_GP.ravel() / bias_scale_O)
-        name = parts[node.input[2]][0]
-        stored[name].CopyFrom(numpy_helper.from_array(corrected_O.astype(np.int32), name))
-    onnx.save(model, to)
-
-
-def _channel_means(graph: onnx.ModelProto, feeds: Iterable[Arrays], of: Mapping[str, str]) -> Arrays:
-    """Mean by channel of tensors that a ``Conv`` (axis 1) or a ``Gemm`` (axis 1 of two) reads, over all ``feeds``."""
-    inputs = {each.name for each in graph.graph.input}
-    for name in of.keys() - inputs:
-        graph.graph.output.add(name=name)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [name for name in of if name not in inputs]
-    seen: dict[str, list[NDArray[Any]]] = {name: [] for name in of}
-    for feed in feeds:
-        for name, array in ({**feed, **dict(zip(names, session.run(names, feed), strict=True))}).items():
-            if name in seen:
-                seen[name].append(array.mean(axis=(0, *range(2, array.ndim)), dtype=np.float64))
-    return {name: np.mean(each, axis=0) for name, each in seen.items()}
 
 
 def write_int8(folder: Path) -> None:
