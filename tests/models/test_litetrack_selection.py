@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -115,16 +116,21 @@ def test_a_lower_threshold_keeps_fewer() -> None:
 
 
 @pytest.mark.parametrize("threshold", [-0.9, 0.99])
-def test_a_budget_keeps_the_least_redundant_whatever_the_threshold(threshold: float) -> None:
+def test_a_budget_keeps_the_middle_and_the_least_redundant_whatever_the_threshold(threshold: float) -> None:
+    """The target of the first sample is in the middle of its region, that of the second one anywhere."""
     x, center = tokens(6, 9, 0), 3 * 6 + 3
     with torch.no_grad():
-        chosen = selector(threshold=threshold, budget=10)(x)
-    assert chosen.order_BR.shape == (2, 10)
+        chosen = selector(threshold=threshold, budget=18)(x, torch.tensor([False, True]))
+    assert chosen.order_BR.shape == (2, 18)
     for sample in range(2):
         unit = torch.nn.functional.normalize(x[sample], dim=-1)
         redundancy = [-1.0, *(float((unit[:i] @ unit[i]).max()) for i in range(1, 36))]
         redundancy[center] = -2.0
-        expected = sorted(sorted(range(36), key=redundancy.__getitem__)[:10])
+        for i in range(36 if sample == 0 else 0):
+            away = math.hypot(i // 6 - 2.5, i % 6 - 2.5)
+            if away < 0.3 * 6:
+                redundancy[i] = away - 100
+        expected = sorted(sorted(range(36), key=redundancy.__getitem__)[:18])
         assert chosen.order_BR[sample].tolist() == expected
         assert chosen.keep_BN[sample].nonzero()[:, 0].tolist() == expected
         assert bool(chosen.keep_BN[sample][chosen.source_BN[sample]].all())

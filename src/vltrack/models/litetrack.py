@@ -57,7 +57,8 @@ class LiteTrackConfig(TrackerConfig):
         freeze, frozen_blocks: see ``freeze_plan``.
         select, select_threshold, select_bucket: token selection; initial cosine threshold; counts are rounded
             up to multiples of the bucket.
-        select_budget: where it is not 0, so many tokens are kept whatever the threshold, in training too (ours).
+        select_budget: where it is not 0, so many tokens are kept whatever the threshold, in training too, but all
+            in a start from text alone (ours).
         gate, star, star_width: channel gate in every block; adapters in the split layers, and their hidden width.
         neither_by_words: a text-only start, too, may answer that no cell is the target (ours, off in base).
         prompter_spare: layers without effect that UVLTrack's checkpoints hold, so that they load strictly.
@@ -400,7 +401,7 @@ class LiteTrack(TrackerBase[PromptMemory]):
         # Token selection: redundant search tokens leave; in training they only stop being keys
         learns = self.training and not self.config.select_budget
         selector = self.selector if select or learns else None
-        return embedded, None if selector is None else selector(embedded.tokens_BNC)
+        return embedded, None if selector is None else selector(embedded.tokens_BNC, is_text_only(flag_B))
 
     def build_prompts(self, features: Features, template: Template, box_B4: Tensor, flag_B: Tensor) -> Tensor:
         """Prompts (B, 3, C) from a frame whose box is known; of a text-only sample from the sentence."""
@@ -449,7 +450,8 @@ class LiteTrack(TrackerBase[PromptMemory]):
         """Find the target from text in letterboxed frames (B, 3, Sx, Sx); the template is masked."""
         blank, b = self.no_template(scene_B3SS), len(scene_B3SS)
         flag_B = flags_of(Mode.NL, scene_B3SS)
-        features = self.forward_features(scene_B3SS, blank, text, flag_B)
+        # With a budget all tokens stay: the target may be anywhere
+        features = self.forward_features(scene_B3SS, blank, text, flag_B, select=not self.config.select_budget)
         prompts = self.build_prompts(features, blank, scene_B3SS.new_zeros(b, 4), flag_B)
         return self.head.predict(features, prompts, flag_B)
 

@@ -15,6 +15,8 @@ from vltrack.nn.attention import gather_tokens, key_bias, scatter_tokens, tracin
 from vltrack.nn.device import full_precision
 
 GATE_TEMPERATURE = 0.1
+MIDDLE = 0.3
+"""Share of the search region's side: with a budget, cells nearer to its middle than this are kept first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,8 @@ class TokenSelector(nn.Module):
 
     r_i = max over j < i of cos(x_i, x_j); kept if r_i < tanh(theta) + MLP(mean x). The count is rounded up to
     a multiple of ``bucket`` so that shapes repeat; the center token always stays. With a ``budget`` the threshold
-    has no effect: that many tokens are kept, those with the smallest r_i.
+    has no effect: that many tokens are kept, first those around the middle, where boxes lose most without their
+    own tokens, nearest ones first, then those with the smallest r_i.
 
     The published code compares with a fixed 0.8 and then only stops the gradient of redundant tokens. A
     "learnable dynamic threshold" is claimed but not in the code; threshold, budget, dropping and restoring
@@ -55,8 +58,11 @@ class TokenSelector(nn.Module):
         nn.init.normal_(last.weight, std=1e-3)
         nn.init.zeros_(last.bias)
 
-    def forward(self, x_BNC: Tensor) -> Selection:
-        """Choose among (B, N, C), N a square number; the similarity itself carries no gradient."""
+    def forward(self, x_BNC: Tensor, anywhere_B: Tensor | None = None) -> Selection:
+        """Choose among (B, N, C), N a square number; the similarity itself carries no gradient.
+
+        ``anywhere_B`` marks samples whose target may be anywhere, not around the middle.
+        """
         with full_precision(x_BNC.device):
             fixed_BNC = x_BNC.detach().float()
             unit_BNC = nn.functional.normalize(fixed_BNC, dim=-1)
@@ -66,15 +72,27 @@ class TokenSelector(nn.Module):
             redundancy_BN = similar_BNN.masked_fill(later_NN, -1.0).amax(dim=2)
             threshold_B1 = torch.tanh(self.theta) + self.offset(fixed_BNC.mean(dim=1))
             gate_BN = torch.sigmoid((threshold_B1 - redundancy_BN) / GATE_TEMPERATURE)
-        return self._choose(similar_BNN, redundancy_BN, redundancy_BN < threshold_B1, gate_BN)
+        keep_BN, order_BR = self._kept(redundancy_BN, redundancy_BN < threshold_B1, anywhere_B)
+        # Of each dropped token, the most similar kept one
+        own_N = torch.arange(keep_BN.shape[1], device=keep_BN.device)
+        reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
+        source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
+        return Selection(keep_BN=keep_BN, order_BR=order_BR, source_BN=source_BN, gate_BN=gate_BN)
 
-    def _choose(self, similar_BNN: Tensor, redundancy_BN: Tensor, wanted_BN: Tensor, gate_BN: Tensor) -> Selection:
+    def _kept(self, redundancy_BN: Tensor, wanted_BN: Tensor, anywhere_B: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``keep_BN`` and ``order_BR``."""
         n = redundancy_BN.shape[1]
         side = int(n**0.5)
         # The center token comes first: -2 is below any cosine
         own_N = torch.arange(n, device=redundancy_BN.device)
         priority_BN = redundancy_BN.masked_fill(own_N == (side // 2) * side + side // 2, -2.0)
         if self.budget:
+            line_S = (torch.arange(side, device=own_N.device) - (side - 1) / 2) / side
+            away_N = (line_S[:, None].square() + line_S.square()).sqrt().flatten()
+            near_BN = (away_N < MIDDLE).expand_as(redundancy_BN)
+            if anywhere_B is not None:
+                near_BN = near_BN & ~anywhere_B[:, None]
+            priority_BN = torch.where(near_BN, away_N - 4.0, priority_BN)
             order_BR = priority_BN.topk(min(self.budget, n), largest=False).indices.sort(dim=1).values
             keep_BN = (order_BR[..., None] == own_N).any(dim=1)
         else:
@@ -87,10 +105,7 @@ class TokenSelector(nn.Module):
             keep_BN = ranks_BN < counts_B[:, None]
             most = 0 if tracing() else int(counts_B.max())  # a graph's shapes cannot depend on data
             order_BR = ranks_BN.argsort(dim=1)[:, :most].sort(dim=1).values
-        # Of each dropped token, the most similar kept one
-        reachable_BNN = similar_BNN.masked_fill(~keep_BN[:, None, :], -2.0)
-        source_BN = torch.where(keep_BN, own_N[None], reachable_BNN.argmax(dim=2))
-        return Selection(keep_BN=keep_BN, order_BR=order_BR, source_BN=source_BN, gate_BN=gate_BN)
+        return keep_BN, order_BR
 
 
 @dataclass(frozen=True, kw_only=True)
