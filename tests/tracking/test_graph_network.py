@@ -135,7 +135,7 @@ def test_damaged_graphs_are_made_anew(
     assert prepare.find_graphs(path, sha256) is None
     made = []
 
-    def make(path: Path, sha256: str, folder: Path) -> None:
+    def make(path: Path, module: str, resolved: Path, sha256: str, folder: Path) -> None:
         made.append(sha256)
         shutil.copytree(whole, folder)
 
@@ -151,7 +151,7 @@ def test_processes_wait_for_the_one_that_makes_them(
     whole = folder.rename(folder.with_name("whole"))
     made = []
 
-    def make(path: Path, sha256: str, folder: Path) -> None:
+    def make(path: Path, module: str, resolved: Path, sha256: str, folder: Path) -> None:
         made.append(sha256)
         shutil.copytree(whole, folder)
 
@@ -170,10 +170,10 @@ def test_what_making_them_says_is_raised(tmp_path: Path, monkeypatch: pytest.Mon
     for suffix in (".safetensors", ".json"):
         shutil.copy(cards.find_file(NAME).with_suffix(suffix), path.with_suffix(suffix))
     with pytest.raises(CheckpointCorrupt, match="was changed while"):
-        prepare._make(path, "ab" * 32, tmp_path / "made")
+        prepare._make(path, "export.prepare", path, "ab" * 32, tmp_path / "made")
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(ResourceError, match="ended with exit status 1"):
-        prepare._make(path, "ab" * 32, tmp_path / "made")
+        prepare._make(path, "export.prepare", path, "ab" * 32, tmp_path / "made")
 
 
 def test_weights_that_are_not_finite_have_no_graphs(tmp_path: Path) -> None:

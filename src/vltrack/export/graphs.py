@@ -71,7 +71,7 @@ def write_graphs(model: TrackerBase[Any], folder: Path) -> dict[str, Any]:
 
     The manifest is written too, as ``graphs.json``:
 
-    - ``sizes``: what the tracking loop has to know of the network.
+    - ``sizes``: what the tracking loop needs of the network.
     - ``calls``: by name of the call the graphs that it consists of; a call of no use to the tracker is absent.
     - ``memory``: by mode the names of the tensors that are kept from frame to frame, the text's aside.
     - ``graphs``: by name the file, and the name, type and shape of each input and output in their order. An axis of
@@ -155,7 +155,7 @@ class _Calls:
         self.has_text = getattr(model.config, "text", "") != "none"
         self.modes = (Mode.BBOX, Mode.NLBBOX) if self.has_text else (Mode.BBOX,)
         # A budget of kept tokens is a shape that does not depend on data.
-        self.selects = getattr(model, "selector", None) is not None and not model.config.select_budget
+        self.selects = getattr(model, "selector", None) is not None and not model.config.select_budget  # type: ignore[union-attr]
         self.inputs = self._inputs()
         if self.has_text:
             self.inputs |= self.text(self.inputs)

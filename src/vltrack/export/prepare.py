@@ -89,11 +89,11 @@ def graphs_of(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, d
             if find_graphs(path, sha256) is None:
                 _remove_old(folder.parent)
                 with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as made:
-                    _make(path, "prepare", path.resolve(), sha256, Path(made) / folder.name)
+                    _make(path, "export.prepare", path.resolve(), sha256, Path(made) / folder.name)
                     shutil.rmtree(folder, ignore_errors=True)
                     (Path(made) / folder.name).rename(folder)
             if precision == "int8":
-                _make(path, "quantize", folder)
+                _make(path, "tracking.quantize", folder)
     except OSError as error:
         raise as_resource_error(error, folder) from error
     if (found := find_graphs(path, sha256, precision)) is None:
@@ -103,7 +103,7 @@ def graphs_of(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, d
 
 def _make(path: Path, module: str, *arguments: object) -> None:
     """Make graphs in a child process, whose memory the system gets back. Raises the error that it reports."""
-    command = [sys.executable, "-m", f"vltrack.export.{module}", *map(str, arguments)]
+    command = [sys.executable, "-m", f"vltrack.{module}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, env={**os.environ, **ONE_THREAD}, timeout=_SECONDS, check=False)  # noqa: S603
     if done.returncode == 0:
         return

@@ -100,7 +100,8 @@ class Graph:
         path: the .onnx file; for OpenVINO also an .xml file.
         inputs, outputs: names of its tensors, in order.
         backend: ``openvino`` or ``onnx``.
-        precision: ``bf16``, or what the file holds (``fp32``, ``int8``).
+        precision: ``bf16``, or what the file holds (``fp32``, ``int8``); what is not int8 in that is bf16 in hardware
+            that has it.
         threads: of one call.
         cache: folder for compiled graphs (OpenVINO), or None.
     """
@@ -134,6 +135,17 @@ class Graph:
         self._idle.clear()
 
 
+def open_graphs(
+    folder: Path, manifest: Mapping[str, Any], backend: str, precision: str, threads: int, cache: Path | None = None
+) -> dict[str, Graph]:
+    """The graphs of a folder by name, as its manifest describes them (``export.graphs``); none is compiled yet."""
+    made = {}
+    for name, each in manifest["graphs"].items():
+        inputs, outputs = ([port["name"] for port in each[side]] for side in ("inputs", "outputs"))
+        made[name] = Graph(folder / each["file"], inputs, outputs, backend, precision, threads, cache)
+    return made
+
+
 @cache
 def _core() -> Any:
     # Its conversion tools, which it imports where it finds them, double the time and bring telemetry.
@@ -150,8 +162,9 @@ def _core() -> Any:
 
 
 def _openvino(path: Path, precision: str, threads: int, cache_folder: Path | None) -> Runner:
+    in_bf16 = precision == "bf16" or (precision == "int8" and has_fast_bf16())
     options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         # Pinned, several processes of one thread each would share the first core.

@@ -17,7 +17,7 @@ from vltrack.core.types import Image
 from vltrack.export.folder import read_folder
 from vltrack.export.prepare import graphs_of
 from vltrack.models import MODELS
-from vltrack.nn.runtime import Arrays, Graph, available_cores, choose_runtime, has_backend
+from vltrack.nn.runtime import Arrays, available_cores, choose_runtime, has_backend, open_graphs
 from vltrack.tracking.network import BoxedImage, Float32, Found
 from vltrack.tracking.postprocess import Maps
 
@@ -54,18 +54,7 @@ class GraphNetwork:
         self._large = sum(manifest["files"].values()) > LARGE_BYTES
         # A small network gains less from a second thread than a second target does.
         self.targets_at_once = 1 if self._large else threads
-        self._graphs = {
-            name: Graph(
-                folder / each["file"],
-                [port["name"] for port in each["inputs"]],
-                [port["name"] for port in each["outputs"]],
-                backend,
-                precision,
-                threads // self.targets_at_once,
-                compiled,
-            )
-            for name, each in manifest["graphs"].items()
-        }
+        self.graphs = open_graphs(folder, manifest, backend, precision, threads // self.targets_at_once, compiled)
 
     @classmethod
     def load(
@@ -148,13 +137,13 @@ class GraphNetwork:
         made: Arrays = {}
         if self._large and call.startswith(("step", "ground")):
             for name in self._of["ground" if call.startswith("step") else "step"]:
-                self._graphs[name].release()
+                self.graphs[name].release()
         for name in self._calls[call]:
-            made |= self._graphs[name](arrays | made)
+            made |= self.graphs[name](arrays | made)
             if (keep_1N := made.get("selection.keep_BN")) is not None:
                 made["selection.order_BR"] = np.flatnonzero(keep_1N)[None]
             if self._large and name not in self._of["step"] | self._of["ground"]:
-                self._graphs[name].release()
+                self.graphs[name].release()
         return made
 
 

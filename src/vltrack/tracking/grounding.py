@@ -11,7 +11,7 @@ import numpy as np
 from vltrack.checkpoints import cards
 from vltrack.core.types import Candidate, Image, clip_xywh, iou_xywh
 from vltrack.export.prepare import graphs_of
-from vltrack.nn.runtime import Graph, available_cores, choose_cpu_or_gpu, choose_runtime
+from vltrack.nn.runtime import available_cores, choose_cpu_or_gpu, choose_runtime, open_graphs
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.proposals import HEAD, PAIR, Proposals, Proposer
 
@@ -50,11 +50,8 @@ class Grounding:
 
             return cls(Proposer.in_torch(store.load_grounder(path)[0], device), reader)
         folder, manifest = graphs_of(path, card["sha256"])
-        cores, graphs = threads or available_cores(), {}
-        for name, each in manifest["graphs"].items():
-            inputs, outputs = ([port["name"] for port in each[side]] for side in ("inputs", "outputs"))
-            file, compiled = folder / each["file"], folder / "compiled"
-            graphs[name] = Graph(file, inputs, outputs, backend, "fp32", cores, compiled)
+        threads = threads or available_cores()
+        graphs = open_graphs(folder, manifest, backend, "fp32", threads, folder / "compiled")
         return cls(Proposer(lambda name, arrays: graphs[name](arrays), manifest["sizes"]), reader)
 
     def find(self, image: Image, texts: Sequence[str]) -> list[list[Candidate]]:
