@@ -92,7 +92,8 @@ class TokenSelector(nn.Module):
             near_BN = (away_N < MIDDLE).expand_as(redundancy_BN)
             if anywhere_B is not None:
                 near_BN = near_BN & ~anywhere_B[:, None]
-            priority_BN = torch.where(near_BN, away_N - 4.0, priority_BN)
+            # Of cells equally far away the first ones: every runtime has to choose the same
+            priority_BN = torch.where(near_BN, away_N + 1e-5 * own_N - 4.0, priority_BN)
             order_BR = priority_BN.topk(min(self.budget, n), largest=False).indices.sort(dim=1).values
             keep_BN = (order_BR[..., None] == own_N).any(dim=1)
         else:
