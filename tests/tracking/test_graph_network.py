@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -97,6 +98,25 @@ def test_one_graph_may_run_in_several_threads(frames: list[np.ndarray]) -> None:
     assert all(np.array_equal(each, expected) for each in found)
 
 
+def test_a_fork_of_a_process_with_openvino_is_refused(tmp_path: Path) -> None:
+    """Its threads are not there: OpenVINO would wait for them for ever."""
+    script = (
+        "import multiprocessing, numpy, vltrack\n"
+        "image, box = numpy.zeros((120, 160, 3), numpy.uint8), (20, 20, 40, 30)\n"
+        "def follow(_):\n"
+        "    try:\n"
+        f"        vltrack.load({NAME!r}, backend='openvino', threads=1).init(image, box=box)\n"
+        "    except vltrack.VltrackError as error:\n"
+        "        return error.code, error.message\n"
+        "follow(0)\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "    print(pool.map_async(follow, [0]).get(timeout=60))\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    assert "StateError" in done.stdout
+    assert "is a fork" in done.stdout
+
+
 # -- the cache of graphs ----------------------------------------------------------------------------------------
 
 
@@ -114,6 +134,11 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str, 
 
 def test_graphs_are_made_once(copied: tuple[Path, str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path, sha256, folder = copied
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(os, "utime", read_only)  # graphs that are there are used, too, where nothing can be written
     monkeypatch.setattr(prepare, "_make", lambda *_: pytest.fail("made again"))
     assert prepare.graphs_of(path, sha256)[0] == folder
 
@@ -201,8 +226,15 @@ def test_weights_that_are_not_finite_have_no_graphs(tmp_path: Path) -> None:
 def test_an_unwritable_cache_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("VLTRACK_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ResourceError, match="cache"):
+    with pytest.raises(ResourceError, match="the cache of graphs") as caught:
         vltrack.load(NAME, backend="openvino")
+    assert "VLTRACK_CACHE" in caught.value.hint
+
+
+def test_bf16_is_refused_where_it_would_be_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "has_fast_bf16", lambda: False)
+    with pytest.raises(ResourceError, match="bf16"):
+        runtime.choose_runtime("openvino", "bf16", "cpu")
 
 
 # -- the choice -------------------------------------------------------------------------------------------------

@@ -110,6 +110,9 @@ def find_file(name_or_path: str | os.PathLike[str]) -> Path:
                 f"Not a .safetensors file: {printable(name)}. Other formats can run code and are not opened.",
                 hint="Convert it with `vltrack import-weights`.",
             )
+        if path.is_dir() and path.suffix != ".safetensors":
+            hint = "Name weights, or write one: vltrack export."
+            raise ModelNotFound(f"{printable(path)} is a folder without {EXPORTED}: not an export.", hint=hint)
         path = path.with_suffix(".safetensors")
         if not path.is_file():
             raise ModelNotFound(f"No weights at {printable(path)}.", hint="Check the path, or: vltrack models.")

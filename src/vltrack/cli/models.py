@@ -179,8 +179,7 @@ def export(
         emit(done.to_dict())
     if not quiet:
         say(f"{printable(model)} as {to}: {printable(done.out)}, {counted(len(done.files), 'file')}")
-        for line in done.lines():
-            say(line)
+        say(f"calls: {', '.join(done.manifest['calls'])}; graphs.json has what they read and write.")
 
 
 def models(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,9 +55,10 @@ def find_graphs(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path,
     try:
         manifest = json.loads((folder / name).read_bytes())
         whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
-        os.utime(folder)
     except (OSError, ValueError, LookupError):
         return None
+    with suppress(OSError):  # a cache that can only be read
+        os.utime(folder)
     return (folder, manifest) if whole else None
 
 
@@ -81,11 +83,15 @@ def graphs_of(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, d
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_suffix(".lock").open("ab") as lock:
             deadline = time.monotonic() + _SECONDS
-            while not lock_file(lock.fileno()) and time.monotonic() < deadline:
+            if not (locked := lock_file(lock.fileno())):
+                log.info("Waiting for another process, which prepares %s.", printable(path.stem))
+            while not locked and time.monotonic() < deadline:
                 time.sleep(_WAIT)
+                locked = lock_file(lock.fileno())
             if (found := find_graphs(path, sha256, precision)) is not None:
                 return found
-            log.info("Preparing %s for this machine: once, some ten seconds.", printable(path.stem))
+            what = f"{printable(path.stem)}{' in int8' if precision == 'int8' else ''}"
+            log.info("Preparing %s for this machine: once, some ten seconds.", what)
             if find_graphs(path, sha256) is None:
                 _remove_old(folder.parent)
                 with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as made:
@@ -95,7 +101,10 @@ def graphs_of(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, d
             if precision == "int8":
                 _make(path, "tracking.quantize", folder)
     except OSError as error:
-        raise as_resource_error(error, folder) from error
+        said = as_resource_error(error, folder).message.removeprefix("Cannot write ")
+        raise ResourceError(
+            f"Cannot write the cache of graphs, {said}", hint="Set VLTRACK_CACHE to a folder, or use --backend torch."
+        ) from error
     if (found := find_graphs(path, sha256, precision)) is None:
         raise ResourceError(f"The graphs of {path} were damaged as they were made.", hint="Run the command again.")
     return found
@@ -111,12 +120,15 @@ def _make(path: Path, module: str, *arguments: object) -> None:
         raise reported_error(**json.loads(done.stdout.splitlines()[-1]), otherwise=ResourceError)
     except (ValueError, TypeError, IndexError):
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [describe_exit(done.returncode)]
-        raise ResourceError(f"Cannot make graphs of {path}: {last[0][:300]}", hint="Use --backend torch.") from None
+        raise ResourceError(
+            f"Cannot make graphs of {path}: {last[0][:300].rstrip('.')}.", hint="Use --backend torch."
+        ) from None
 
 
 def _remove_old(folder: Path) -> None:
     for each in folder.iterdir():
-        if each.is_dir() and time.time() - each.stat().st_mtime > KEPT_SECONDS:
+        kept = _SECONDS if each.name.startswith(".making-") else KEPT_SECONDS
+        if each.is_dir() and time.time() - each.stat().st_mtime > kept:
             shutil.rmtree(each, ignore_errors=True)
 
 

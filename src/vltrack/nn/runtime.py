@@ -12,8 +12,7 @@ from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 
-from vltrack.core.errors import ResourceError, UsageError, did_you_mean
-from vltrack.core.types import check_str
+from vltrack.core.errors import ResourceError, StateError, UsageError
 
 Backend = Literal["auto", "torch", "openvino", "onnx"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
@@ -32,12 +31,11 @@ def choose_runtime(backend: str, precision: str, device: str) -> tuple[str, str]
 
     Raises:
         UsageError: an unknown name, or a combination that no backend has.
-        ResourceError: the backend is not installed.
+        ResourceError: the backend is not installed, or OpenVINO would run fp32 in place of bf16.
     """
     for name, value, known in (("backend", backend, Backend), ("precision", precision, Precision)):
-        if check_str(value) not in get_args(known):
-            hint = did_you_mean(value, get_args(known)) or f"Known: {', '.join(get_args(known))}."
-            raise UsageError(f"Unknown {name}: {value!r}.", hint=hint)
+        if value not in get_args(known):
+            raise UsageError(f"Unknown {name}: {value!r}.", hint=f"Known: {', '.join(get_args(known))}.")
     on_cpu = device == "cpu"
     if backend == "auto" and (own := os.environ.get("VLTRACK_BACKEND", "auto")) != "auto":
         return choose_runtime(own, precision, device)
@@ -51,6 +49,11 @@ def choose_runtime(backend: str, precision: str, device: str) -> tuple[str, str]
     usable = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8"), "onnx": ("fp32", "int8")}[backend]
     if precision not in ("auto", *usable):
         raise UsageError(f"The backend {backend} has no {precision}.", hint=f"It has {', '.join(usable)}.")
+    if (backend, precision) == ("openvino", "bf16") and not has_fast_bf16():
+        raise ResourceError(
+            "This processor does not compute bf16 in hardware, and OpenVINO would run fp32 in its place.",
+            hint="Use --precision fp32.",
+        )
     if precision == "auto":
         precision = "bf16" if backend == "openvino" and has_fast_bf16() else "fp32"
     return backend, precision
@@ -82,12 +85,12 @@ def available_cores() -> int:
 
 def has_fast_bf16() -> bool:
     """Whether OpenVINO computes bf16 in hardware here; else it would silently be fp32."""
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core()[0].get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def save_ir(graph: Path, target: Path) -> None:
     """Write an ONNX graph as OpenVINO's IR, an .xml and a .bin beside it, with the same numbers."""
-    read = _core().read_model(str(graph))
+    read = _core()[0].read_model(str(graph))
     import openvino
 
     openvino.save_model(read, str(target), compress_to_fp16=False)
@@ -147,7 +150,8 @@ def open_graphs(
 
 
 @cache
-def _core() -> Any:
+def _core() -> tuple[Any, int]:
+    """OpenVINO's core, and the process that loaded it."""
     # Its conversion tools, which it imports where it finds them, double the time and bring telemetry.
     tools = "openvino.tools.ovc"
     blocked = "openvino" not in sys.modules and tools not in sys.modules
@@ -158,7 +162,7 @@ def _core() -> Any:
     finally:
         if blocked:
             del sys.modules[tools]
-    return openvino.Core()
+    return openvino.Core(), os.getpid()
 
 
 def _openvino(path: Path, precision: str, threads: int, cache_folder: Path | None) -> Runner:
@@ -170,9 +174,15 @@ def _openvino(path: Path, precision: str, threads: int, cache_folder: Path | Non
         # Pinned, several processes of one thread each would share the first core.
         "ENABLE_CPU_PINNING": False,
     }
-    if cache_folder is not None:
+    if cache_folder is not None and os.access(cache_folder.parent, os.W_OK):
         options["CACHE_DIR"] = str(cache_folder)
-    request = _core().compile_model(str(path), "CPU", options).create_infer_request()
+    core, process = _core()
+    if process != os.getpid():  # its threads are not there: compiling would wait for ever
+        raise StateError(
+            f"OpenVINO was loaded in process {process}, of which this one is a fork.",
+            hint="Start processes with spawn, or load with backend='torch'.",
+        )
+    request = core.compile_model(str(path), "CPU", options).create_infer_request()
     return lambda inputs: list(request.infer(dict(enumerate(inputs)), share_inputs=True).to_tuple())
 
 
