@@ -39,7 +39,7 @@ from scripted import EAGER, clip
 from vltrack.checkpoints import store
 from vltrack.core.errors import ConfigError, ModelNotFound
 from vltrack.core.types import Mode
-from vltrack.models import MODELS, split_name
+from vltrack.models import MODELS, selection, split_name
 from vltrack.models.base import MODE_IDS, Text
 from vltrack.tracking.engine import Engine
 from vltrack.tracking.torch_network import TorchNetwork
@@ -211,7 +211,8 @@ def test_a_lost_key_mask_is_noticed(with_text: Scene, leak, monkeypatch: pytest.
     if leak is text_leak and tracker == "sa-tracker":
         # It zeroes masked text too: let that in, so that the mask alone has to hide it.
         monkeypatch.setattr(module, "text_key_mask", lambda flag, valid: valid)
-    monkeypatch.setattr(module, "key_bias", lambda valid: torch.zeros(valid.shape)[:, None, None, :])
+    for each in (module, selection):
+        monkeypatch.setattr(each, "key_bias", lambda valid: torch.zeros(valid.shape)[:, None, None, :])
     assert leak(with_text) > 0
 
 

@@ -196,10 +196,12 @@ def test_a_step_with_any_number_of_kept_tokens(case: Case, backend: str, kept: i
     made = case.call(f"step_{Mode.NLBBOX}", arrays, backend, kept=(keep_1N, source_1N))
     selector, model = case.model.selector, case.model
 
-    def chosen(tokens_BNC: torch.Tensor) -> Selection:
+    def chosen(tokens_BNC: torch.Tensor, *given: torch.Tensor) -> Selection:
         order_BR = torch.from_numpy(np.flatnonzero(keep_1N)[None])
         source_BN = torch.from_numpy(source_1N)
-        return replace(selector(tokens_BNC), keep_BN=torch.from_numpy(keep_1N), order_BR=order_BR, source_BN=source_BN)
+        return replace(
+            selector(tokens_BNC, *given), keep_BN=torch.from_numpy(keep_1N), order_BR=order_BR, source_BN=source_BN
+        )
 
     del model.selector
     model.selector = chosen
@@ -213,7 +215,7 @@ def test_graphs_share_one_file_of_weights(case: Case) -> None:
     weights = case.folder / WEIGHTS
     floats = sum(parameter.numel() for parameter in case.model.parameters())
     assert weights.stat().st_size < 1.6 * 4 * floats
-    assert all((case.folder / each["file"]).stat().st_size < 2**20 for each in case.manifest["graphs"].values())
+    assert all((case.folder / each["file"]).stat().st_size < 2**21 for each in case.manifest["graphs"].values())
 
 
 def test_a_model_in_training_mode_is_refused(tmp_path: Path) -> None:

@@ -359,10 +359,10 @@ def test_a_track_is_drawn_over_its_video(weights, tmp_path) -> None:
 
 def test_trackers_print_in_one_line(loaded) -> None:
     following = fresh(loaded)
-    assert repr(following) == "Tracker(litetrack-tiny, cpu, not started)"
+    assert repr(following) == "Tracker(litetrack-tiny, cpu, torch fp32, not started)"
     many = MultiTracker(following)
     many.init(clip(1)[0], {"a": Target(box=BLOCK), "b": Target(box=RED)})
-    assert repr(many) == "MultiTracker(litetrack-tiny, cpu, 2 targets)"
+    assert repr(many) == "MultiTracker(litetrack-tiny, cpu, torch fp32, 2 targets)"
 
 
 # -- A10: copies ----------------------------------------------------------------------------------

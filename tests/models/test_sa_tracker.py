@@ -79,7 +79,7 @@ def masks(vision: int, template: int, words: int, mode: Mode, used: int = 4) -> 
         inside_BM=torch.linspace(0, 1, template)[None] * has_box,
         text_valid_BL=text_valid,
         vision_bias=bias(open_vision),
-        text_bias=bias(text_valid),
+        target_bias=bias(torch.cat([has_box.expand(1, template), text_valid], dim=1)),
         open_text_bias=bias(text_valid | torch.tensor(mode is Mode.BBOX)),
     )
 
@@ -228,7 +228,7 @@ def test_not_even_a_nan_passes_the_mask(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [{"text_bias": 0.0}, {"has_text_B": True}], ids=["the queries' mask", "the result's mask"]
+    "broken", [{"target_bias": 0.0}, {"has_text_B": True}], ids=["the queries' mask", "the result's mask"]
 )
 def test_each_further_mask_is_needed(scene: Scene, broken: dict[str, Any], monkeypatch) -> None:
     """With masked text let into the backbone, each of the other two masks has to hide it, and does."""

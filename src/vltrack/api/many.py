@@ -193,7 +193,9 @@ def _files(sources: Sequence[str], outputs: Sequence[Path]) -> dict[str, list[Pa
     if not sources:
         raise UsageError("No video is given.")
     if not outputs:
-        raise UsageError(f"The results of {counted(len(sources), 'input')} need a folder.", hint="Give -o FOLDER.")
+        raise UsageError(
+            f"The results of {counted(len(sources), 'input')} need a folder.", hint=f"Give -o FOLDER. {inputs.QUOTES}"
+        )
     if len(sources) > 1 and all(Path(source).suffix.lower() in IMAGE_SUFFIXES for source in sources):
         raise UsageError(f"The {len(sources)} inputs are images.", hint="Name their folder, or quote the pattern.")
     patterns = [os.fspath(path / "{name}.csv" if inputs.is_folder(path) else path) for path in outputs]
