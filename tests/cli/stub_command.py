@@ -20,7 +20,7 @@ from vltrack.core.types import Frame, Status, Step, Target
 class StubFollower:
     """Has the methods of a ``MultiTracker``. Follows nothing; ``lost_from`` says when it gives up."""
 
-    settings: dict[str, str] = {}  # noqa: RUF012 - never changed
+    settings: dict[str, str] = {"runtime": "cpu stub fp32"}  # noqa: RUF012 - never changed
     device = "cpu"
 
     @property

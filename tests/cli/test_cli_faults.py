@@ -75,6 +75,8 @@ def test_outputs_are_checked_before_the_work(command, stub, clip: Path, tmp_path
     refuses(link, 2, "UsageError", copy)
     refuses(tmp_path / "no" / "a.csv", 6, "ResourceError")
     refuses(tmp_path / "a.txt", 2, "UsageError")
+    (tmp_path / "folder.csv").mkdir()
+    refuses(tmp_path / "folder.csv", 6, "ResourceError")
     (tmp_path / "null.csv").symlink_to(os.devnull)
     refuses(tmp_path / "null.csv", 6, "ResourceError")
     refused(command("track", clip, *BOX, "-o", tmp_path / "null.csv", "--overwrite"), 6, "ResourceError")
@@ -118,6 +120,7 @@ def test_an_output_that_is_a_link_is_written_where_it_points(command, stub, clip
 def test_a_full_disk_costs_the_video_and_not_the_boxes(
     command, stub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from vltrack.api import outputs
     from vltrack.core.errors import ResourceError
     from vltrack.video import writer
 
@@ -129,8 +132,15 @@ def test_a_full_disk_costs_the_video_and_not_the_boxes(
     plain = writer.VideoWriter.write
     monkeypatch.setattr(writer.VideoWriter, "write", full)
     table, video = tmp_path / "a.csv", tmp_path / "a.mp4"
+    command("track", clip, *BOX, "-o", tmp_path / "whole.csv").ends(0)
+    whole = Track.load(tmp_path / "whole.csv")
+    (tmp_path / "whole.csv").unlink()
     refused(command("track", clip, *BOX, "-o", video, "-o", table), 6, "ResourceError", says="disk is full")
-    assert len(Track.load(table)) >= 2  # frames may be ahead of the video
+    ahead = Track.load(table)  # of frames that waited to be drawn, too
+    assert list(ahead) == list(whole)[: len(ahead)]
+    monkeypatch.setattr(outputs, "DRAWN_LATER", 0)
+    refused(command("track", clip, *BOX, "-o", video, "-o", table, "--overwrite"), 6, "ResourceError", says="is full")
+    assert len(Track.load(table)) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.part.csv", "a.part.state"]
     monkeypatch.undo()
 
@@ -289,3 +299,4 @@ def test_flags_that_are_refused(command, stub, clip: Path, words: list[str], cod
 def test_a_sentence_without_quotes_is_hinted_at(command, stub, clip: Path) -> None:
     for verb in ("track", "find"):
         command(verb, clip, "--text", "the", "white", "car").ends(2, "quotes")
+    command("track", clip, clip, *BOX).ends(2, "vltrack track --help")

@@ -327,9 +327,9 @@ def test_resume_of_a_finished_run_does_nothing(
     found = vltrack.track(str(clip), **given or {"box": (1, 2, 30, 40)}, outputs=table, end=5, resume=True)
     rows = list(found.values()) if given else [found]
     assert [row.boxes[-1].tolist() for row in rows] == [[5.0, 2.0, 30.0, 40.0], [14.0, 10.0, 20.0, 20.0]][: len(rows)]
-    for more in (("--end", "6"), ("--stride", "2"), ("--model", "other")):
+    for more in (("--end", "6"), ("--stride", "2"), ("--model", "other"), ("--precision", "bf16")):
         command(*words, *more).ends(2, "exists already")
-    command(*words, "--fail-if-lost").ends(0)
+    command(*words, "--fail-if-lost", "--precision", "fp32").ends(0)
     os.utime(table, (1, 1))
     command(*words).ends(2, "exists already")
     (tmp_path / "a.png").unlink()

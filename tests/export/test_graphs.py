@@ -215,7 +215,7 @@ def test_graphs_share_one_file_of_weights(case: Case) -> None:
     weights = case.folder / WEIGHTS
     floats = sum(parameter.numel() for parameter in case.model.parameters())
     assert weights.stat().st_size < 1.6 * 4 * floats
-    assert all((case.folder / each["file"]).stat().st_size < 2**21 for each in case.manifest["graphs"].values())
+    assert all((case.folder / each["file"]).stat().st_size < 2**20 for each in case.manifest["graphs"].values())
 
 
 def test_a_model_in_training_mode_is_refused(tmp_path: Path) -> None:

@@ -116,10 +116,14 @@ def test_workers_that_hang_or_die_are_replaced(planned) -> None:
 def test_a_tracker_that_cannot_be_loaded_stops_the_run(planned) -> None:
     plan = planned(painting(2))
     broken = replace(plan, spec=replace(plan.spec, loader="vltrack.evaluation.workers:load_tracker"))
-    from vltrack.core.errors import CheckpointMismatch
+    from vltrack.core.errors import CheckpointCorrupt
 
-    with pytest.raises(CheckpointMismatch, match=r"stub\.safetensors"):
+    weights = Path(plan.spec.weights)
+    whole = weights.read_bytes()
+    weights.write_bytes(b"no tensors")
+    with pytest.raises(CheckpointCorrupt, match=r"stub\.safetensors"):
         run(broken)
+    weights.write_bytes(whole)
     dying = replace(plan, spec=replace(plan.spec, loader="no_such_module:load"))
     with pytest.raises(ResourceError, match="3 worker processes in a row"):
         run(dying)

@@ -347,7 +347,9 @@ def _value(raw: str) -> object:
 
 
 def is_folder(output: Path) -> bool:
-    """Whether an output names a folder of results: it is one, or has no extension and does not exist."""
+    """Whether an output names a folder of results: it is one, or does not exist, without the extension of a file."""
+    if output.suffix.lower() in TABLES + VIDEOS + SHEETS:
+        return False
     return output.is_dir() or not (output.suffix or output.exists())
 
 

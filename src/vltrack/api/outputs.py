@@ -137,8 +137,13 @@ def load_tracks(path: Path) -> dict[str, Track]:
         raise DataError(f"{path} is not a file of several targets.") from error
 
 
-def finished_tracks(paths: Sequence[Path], metas: Mapping[str, Mapping[str, Any]]) -> dict[str, Track] | None:
-    """Return the tracks of a finished run from its first table; None where their heads are not those of ``metas``."""
+def finished_tracks(
+    paths: Sequence[Path], metas: Mapping[str, Mapping[str, Any]], runtime: set[str]
+) -> dict[str, Track] | None:
+    """Return the tracks of a finished run from its first table; None where it was another run.
+
+    Its heads are those of ``metas``, and their runtime has the words ``runtime``, a backend or a precision.
+    """
     table = next(path for path in paths if path.suffix.lower() in TABLES)
     try:
         tracks = load_tracks(table) if len(metas) > 1 else dict.fromkeys(metas, Track.load(table))
@@ -146,10 +151,11 @@ def finished_tracks(paths: Sequence[Path], metas: Mapping[str, Mapping[str, Any]
         return None
 
     def settings(meta: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {key: value for key, value in meta.items() if key not in ("warnings", "versions")}
+        kept = {key: value for key, value in meta.items() if key not in ("warnings", "versions", "runtime")}
         return Track.from_steps([], kept).meta  # as a file gives it back
 
     same = tracks.keys() == metas.keys()
+    same &= all(runtime <= set(str(track.meta.get("runtime", "")).split()) for track in tracks.values())
     return tracks if same and all(settings(tracks[n].meta) == settings(metas[n]) for n in metas) else None
 
 
@@ -349,7 +355,7 @@ class Outputs:
         if not self._visuals:
             return
         size = 0 if frame.image is None else frame.image.nbytes
-        most = max(1, min(DRAWN_LATER, _LATER_BYTES // max(1, size))) if self._later else 0
+        most = min(DRAWN_LATER, max(1, _LATER_BYTES // max(1, size))) if self._later else 0
         self._waiting.append(self._thread.submit(self._draw, frame, steps))
         self._wait(most)
 

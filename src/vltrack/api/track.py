@@ -192,14 +192,17 @@ def track(
 
         try:
             if part.complete:
-                _take_finished(paths, source, metas, files, counts, reporter)
+                _take_finished(paths, source, metas, {backend, precision} - {"auto"}, files, counts, reporter)
             else:
                 _check_room(paths, frames.info, reporter)
                 with files:
                     loading = {"device": device, "threads": threads, "backend": backend, "precision": precision}
                     trackers = _load(model, policy=policy, anyway=anyway, **loading)
                     span = {"start": start, "end": end, "stride": stride}
-                    part.check({**trackers.settings, "targets": named, **span, "wait": wait})
+                    settings = trackers.settings
+                    part.check({**settings, "targets": named, **span, "wait": wait})
+                    for meta in metas.values():
+                        meta["runtime"] = settings["runtime"]
                     _take_up(part, metas, trackers, frames, files, counts, reporter)
                     began = time.monotonic()
                     followed = follow(
@@ -289,18 +292,19 @@ def _take_finished(
     paths: Sequence[Path],
     source: object,
     metas: dict[str, dict[str, Any]],
+    runtime: set[str],
     files: Outputs,
     counts: _Counts,
     reporter: Reporter,
 ) -> None:
     """Take the rows of outputs that an earlier run has finished; ``UsageError`` if it was another run."""
-    tracks = finished_tracks(paths, metas)
+    tracks = finished_tracks(paths, metas, runtime)
     if tracks is None:
         inputs.check_outputs(paths, source, overwrite=False)
         return
     reporter.note(f"already finished: {', '.join(map(printable, paths))}.")
     for name, track in tracks.items():
-        metas[name]["warnings"] = track.meta.get("warnings", [])
+        metas[name] |= {key: track.meta[key] for key in ("warnings", "runtime") if key in track.meta}
     for steps in zip(*tracks.values(), strict=True):
         files.record(named := dict(zip(tracks, steps, strict=True)))
         counts.add(named, 0.0)

@@ -90,6 +90,8 @@ def track(
             box_format=box_format, allow_empty_text=allow_empty_text, warn=warn,
         )  # fmt: skip
         named = dict.fromkeys(input or (), targets)
+        if len(named) < len(input or ()):
+            raise UsageError("An input is given twice.", hint="Give each once; see vltrack track --help.")
     elif input or text or box or target or text_file:
         raise UsageError("The file of --videos names all inputs and targets.", hint="Leave the others out.")
     else:

@@ -184,7 +184,7 @@ class Safetensors:
         self._file, self.digest = file, hashlib.sha256(start + text)
 
     def seek(self, entry: Entry) -> None:
-        """Go to the bytes of a tensor; then ``digest`` is no longer the file's."""
+        """Go to the bytes of a tensor; then ``digest`` does not cover the whole file."""
         self._file.seek(entry.begin)
 
     def read(self, into: memoryview) -> None:

@@ -382,6 +382,7 @@ class _Writer:
         used = {each for node in _nodes(proto.graph) for each in node.input}
         for each in [each for each in proto.graph.input if each.name not in used]:
             proto.graph.input.remove(each)
+        _lift_constants(proto.graph)
         for constant in proto.graph.initializer:
             self._externalize(constant)
         onnx.save(proto, self.folder / f"{name}.onnx")
@@ -412,6 +413,16 @@ class _Writer:
 
 def _prefixed(prefix: str, value: Any) -> Tensors:
     return {prefix + name: tensor for name, tensor in _named(value).items()}
+
+
+def _lift_constants(graph: onnx.GraphProto) -> None:
+    """Make large constants in the nodes of a graph initializers, which can be in the file of weights."""
+    for node in [node for node in graph.node if node.op_type == "Constant"]:
+        tensors = [each.t for each in node.attribute if len(each.t.raw_data) >= SMALLEST]
+        for tensor in tensors:
+            graph.initializer.add().CopyFrom(tensor)
+            graph.initializer[-1].name = node.output[0]
+            graph.node.remove(node)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

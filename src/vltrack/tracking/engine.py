@@ -53,7 +53,7 @@ Color = tuple[float, float, float]
 TILES_PER_SEARCH = 6
 """Regions of the frame, or candidates of the grounder, searched at once for a lost target."""
 LONGEST_PAUSE = 8
-"""Longest time between two questions to the grounder, in units of ``search_again_every``: each takes some 0.2 s."""
+"""Longest time between two questions to the grounder, in units of ``search_again_every``: each takes some 0.1 s."""
 STEPS, LEVELS, GRAIN = 64, 64, 1 / 16
 """With ``steady``: steps of a region's center per side of the target, sizes of it from one to its double, and the
 grain of boxes in pixels. Finer costs no accuracy; coarser lets two runs which rounding has parted meet again sooner."""
