@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.model_cases import CONFIGS, make, modes_of
 import vltrack
 from vltrack.core.types import Mode
 from vltrack.export.graphs import KEEP, ORDER, WEIGHTS, write_graphs
+from vltrack.models import MODELS, config_of
 from vltrack.models.base import BoxedCrop, Text
 from vltrack.models.litetrack import LiteTrack, Selection
 from vltrack.nn.runtime import Graph
@@ -42,6 +44,10 @@ NARROW: dict[str, Callable[[], Any]] = {
     ),
 }
 """The structure of the published sizes with few layers, and LiteTrack's other ways of attention."""
+BASE: dict[str, Callable[[], Any]] = {
+    f"{name} base": partial(config_of, MODELS[name], "base") for name in MODELS if name != "bit-tracker"
+}
+"""Published sizes. BIT-Tracker's 101 random layers grow rounding beyond the tolerance: it has the case above alone."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -115,11 +121,11 @@ def crops(model: Any) -> Arrays:
     return made
 
 
-@pytest.fixture(scope="module", params=[*TINY, *NARROW])
+@pytest.fixture(scope="module", params=[*TINY, *NARROW, *(pytest.param(name, marks=pytest.mark.slow) for name in BASE)])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     torch.set_num_threads(1)
     with torch.no_grad():
-        yield Case({**CONFIGS, **NARROW}[request.param](), tmp_path_factory.mktemp("graphs"))
+        yield Case({**CONFIGS, **NARROW, **BASE}[request.param](), tmp_path_factory.mktemp("graphs"))
 
 
 def named(value: Any, name: str) -> Any:
