@@ -22,6 +22,7 @@ from vltrack.core.types import Target
 from vltrack.export import prepare
 from vltrack.nn import runtime
 from vltrack.tracking.graph_network import GraphNetwork
+from vltrack.tracking.grounding import Grounding
 from vltrack.tracking.saved import pack, unpack
 from vltrack.tracking.tracker import MultiTracker
 
@@ -229,6 +230,19 @@ def test_an_unwritable_cache_is_one_sentence(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ResourceError, match="the cache of graphs") as caught:
         vltrack.load(NAME, backend="openvino")
     assert "VLTRACK_CACHE" in caught.value.hint
+
+
+def test_without_a_cache_auto_is_torch(
+    graphs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("VLTRACK_CACHE", str(tmp_path / "cache"))
+    tracker = vltrack.load(NAME, threads=1)
+    assert tracker.runtime == "torch fp32"
+    assert "cache of graphs" in caplog.text
+    assert Grounding.load().proposer is not None
+    with pytest.raises(ResourceError):
+        vltrack.load(NAME, precision="int8")
 
 
 def test_bf16_is_refused_where_it_would_be_fp32(monkeypatch: pytest.MonkeyPatch) -> None:

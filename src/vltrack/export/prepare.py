@@ -110,6 +110,15 @@ def graphs_of(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, d
     return found
 
 
+def graphs_if_possible(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, dict[str, Any]] | None:
+    """As ``graphs_of``; None, with a warning in the log, where they cannot be made or kept: torch runs without."""
+    try:
+        return graphs_of(path, sha256, precision)
+    except ResourceError as error:
+        log.warning("%s Running in torch, which is slower. %s", error.message, error.hint)
+        return None
+
+
 def _make(path: Path, module: str, *arguments: object) -> None:
     """Make graphs in a child process, whose memory the system gets back. Raises the error that it reports."""
     command = [sys.executable, "-m", f"vltrack.{module}", *map(str, arguments)]

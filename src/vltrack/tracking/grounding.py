@@ -10,7 +10,7 @@ import numpy as np
 
 from vltrack.checkpoints import cards
 from vltrack.core.types import Candidate, Image, clip_xywh, iou_xywh
-from vltrack.export.prepare import graphs_of
+from vltrack.export.prepare import graphs_if_possible
 from vltrack.nn.runtime import available_cores, choose_cpu_or_gpu, choose_runtime, open_graphs
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.proposals import HEAD, PAIR, Proposals, Proposer
@@ -38,18 +38,19 @@ class Grounding:
         Raises:
             ModelNotFound, CheckpointCorrupt, CheckpointMismatch, ...: see ``checkpoints.store.load``.
             TokenizerMismatch: the vocabulary is not the one of the weights.
-            UsageError, ResourceError: see ``nn.runtime.choose_runtime`` and ``export.prepare.graphs_of``.
+            UsageError, ResourceError: see ``nn.runtime.choose_runtime``.
         """
         device = choose_cpu_or_gpu(device)
         backend, _ = choose_runtime(backend, "fp32", device)
         card, reader = cards.identify(cards.find_grounder(path), of="grounder"), load_tokenizer("bert")
         shapes = cards.shapes_of(path)
         cards.check_vocabulary(card, shapes, sha256=reader.sha256, pieces=reader.size, table="table")
-        if backend == "torch":
+        found = None if backend == "torch" else graphs_if_possible(path, card["sha256"])
+        if found is None:
             from vltrack.checkpoints import store
 
             return cls(Proposer.in_torch(store.load_grounder(path)[0], device), reader)
-        folder, manifest = graphs_of(path, card["sha256"])
+        folder, manifest = found
         threads = threads or available_cores()
         graphs = open_graphs(folder, manifest, backend, "fp32", threads, folder / "compiled")
         return cls(Proposer(lambda name, arrays: graphs[name](arrays), manifest["sizes"]), reader)

@@ -18,6 +18,7 @@ from vltrack.checkpoints import cards
 from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, PromptUnreadable, StateError, UsageError
 from vltrack.core.threads import check_threads
 from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, check_str, iou_xywh
+from vltrack.export.prepare import graphs_if_possible
 from vltrack.models import MODELS
 from vltrack.nn.runtime import choose_cpu_or_gpu, choose_runtime
 from vltrack.prep.prompts import check_box, check_image
@@ -310,7 +311,8 @@ class Tracker(Session):
             policy: a ``Policy``, or only the options that differ from the tracker's own
                 (``default_policy``), for example ``{"window": 0.2}``.
             anyway: start from text even where nothing in the frame fits it, or no word of it is English.
-            backend: ``torch``, ``openvino`` or ``onnx``; ``auto`` is OpenVINO on the CPU, torch elsewhere.
+            backend: ``torch``, ``openvino`` or ``onnx``; ``auto`` is OpenVINO on the CPU, torch elsewhere and where
+                graphs cannot be cached.
             precision: ``fp32``, ``bf16`` or ``int8`` (docs/speed.md); ``auto`` is bf16 where the CPU computes it
                 in hardware, else fp32.
 
@@ -504,12 +506,14 @@ def _load(
         exported, card = GraphNetwork.read(path, device, backend, precision, threads)
         return exported, card, partial(_reader, exported.vocabulary, card, path)
     device = choose_cpu_or_gpu(device)
-    backend, precision = choose_runtime(backend, precision, device)
+    wanted, (backend, precision) = backend, choose_runtime(backend, precision, device)
     if backend == "torch":
         return _load_torch(path, device, precision, threads)
     from vltrack.tracking.graph_network import GraphNetwork
 
     card = cards.identify(path)
+    if wanted == "auto" and precision != "int8" and graphs_if_possible(path, card["sha256"], precision) is None:
+        return _load_torch(path, device, precision, threads)
     network = GraphNetwork.load(path, card, backend, precision, threads)
     return network, card, partial(_reader, network.vocabulary, card, path)
 
