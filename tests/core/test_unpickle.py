@@ -10,7 +10,6 @@ import json
 import pickle
 import struct
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,15 +203,14 @@ BOMBS = {
 
 @pytest.mark.fault("C03", "D13")
 @pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS.keys())
+@pytest.mark.timeout(30)
 def test_pickles_that_ask_for_all_time_or_memory_are_refused(
     tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_archive, "SECONDS", 2)
     monkeypatch.setattr(torch_archive, "OBJECTS", 100_000)
-    started = time.monotonic()
     with pytest.raises(Refused):
         opened(tmp_path / "m.pkl", data)
-    assert time.monotonic() - started < 20
 
 
 def test_what_is_nested_too_deeply_is_left_out(tmp_path: Path) -> None:

@@ -89,15 +89,14 @@ def test_an_error_of_the_producer_comes_in_its_place() -> None:
 
 
 @pytest.mark.parametrize("kind", [Slow, Cancelable])
+@pytest.mark.timeout(30)
 def test_a_consumer_that_raises_is_free_at_once(kind: type[Slow]) -> None:
     producer = kind()
-    begin = time.monotonic()
     with pytest.raises(ZeroDivisionError), prefetch(producer, depth=2) as frames:
         for frame in frames:
             if frame.index == 2:
                 raise ZeroDivisionError
-    # The producer would be stuck for a minute; the promise is a second, the rest is for busy machines.
-    assert time.monotonic() - begin < 15
+    # Within the mark's time: the producer would be stuck for a minute.
     producer.freed.set()
 
 
