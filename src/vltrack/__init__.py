@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vltrack.api.report import report
     from vltrack.api.track import track
     from vltrack.api.train import import_weights, train
+    from vltrack.api.tune import tune
     from vltrack.core.errors import VltrackError
     from vltrack.core.track import Track
     from vltrack.core.types import Candidate, Frame, Step, Target
@@ -55,6 +56,7 @@ __all__ = [
     "track",  # follow a target through a video
     "track_many",  # follow targets through many videos at once
     "train",  # train a tracker
+    "tune",  # choose options of the tracking policy
 ]
 
 _MODULES = {
@@ -64,7 +66,7 @@ _MODULES = {
     "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate",
     "export_model": "api.export", "find": "api.find",
     "import_weights": "api.train", "report": "api.report", "track": "api.track", "track_many": "api.many",
-    "train": "api.train",
+    "train": "api.train", "tune": "api.tune",
 }  # fmt: skip
 
 

@@ -331,6 +331,21 @@ def read_policy(items: Sequence[str] | None) -> dict[str, object]:
     return {key: _value(text) for key, text in read_settings(items, "policy.").items()}
 
 
+def read_tries(items: Sequence[str] | None) -> list[list[dict[str, object]]] | None:
+    """Read ``window=0.2,0.4;penalty=0,0.1`` as alternatives of which each changes both. Raises ``UsageError``."""
+    groups = []
+    for item in items or ():
+        pairs = [part.partition("=") for part in item.split(";")]
+        values = [[_value(text) for text in right.split(",")] for _, _, right in pairs]
+        if not all(equals for _, equals, _ in pairs) or len({len(one) for one in values}) != 1:
+            raise UsageError(
+                f"--try {printable(item)!r} is not KEY=VALUE,VALUE.", hint="Write window=0.2,0.35, or a=1,2;b=3,4."
+            )
+        keys = [key.strip().removeprefix("policy.") for key, _, _ in pairs]
+        groups.append([dict(zip(keys, chosen, strict=True)) for chosen in zip(*values, strict=True)])
+    return groups or None
+
+
 def _value(raw: str) -> object:
     words: dict[str, object] = {"true": True, "false": False, "none": None}
     if raw.lower() in words:

@@ -1,4 +1,4 @@
-"""The verbs on data sets and results: ``evaluate``, ``which-rule``, ``verify``, ``report`` and ``audit``."""
+"""The verbs on data sets and results: ``evaluate``, ``which-rule``, ``verify``, ``report``, ``audit`` and ``tune``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vltrack.core.files import counted
 if TYPE_CHECKING:
     from vltrack.api.audit import AuditResult
     from vltrack.api.evaluate import Evaluation, RuleSearch, Verification
+    from vltrack.api.tune import TuneResult
     from vltrack.core.types import Target
     from vltrack.evaluation.plan import Missing
     from vltrack.evaluation.summary import Short
@@ -280,4 +281,50 @@ def audit(
         modes=inputs.read_list(modes), limit=limit, end=end, frames=frames, seed=seed, out=out,
         overwrite=overwrite, device=device, threads=threads, backend=backend, precision=precision,
         policy=inputs.read_policy(set_), reporter=Console(quiet=quiet),
+    ), show)  # fmt: skip
+
+
+def tune(
+    models: Annotated[list[str], Argument(metavar="MODEL...", help="Names of models or paths of weights.")],
+    data: Annotated[str, Option(metavar="PATH", help="A data set or folder of annotated clips: validation data.")],
+    split: opt.Split = None,
+    mode: Annotated[str, Option(help="How targets are given: bbox, nlbbox or nl.")] = "bbox",
+    try_: Annotated[
+        list[str] | None,
+        Option(
+            "--try",
+            metavar="KEY=V1,V2",
+            help="Values of an option, or of several together (a=1,2;b=3,4). Repeatable; default: a list of its own.",
+        ),
+    ] = None,
+    set_: opt.Set = None,
+    skip: Annotated[str | None, Option(metavar="LIST", help="Targets to leave out, by name.")] = None,
+    starts: Annotated[int, Option(min=1, help="Tracks of each target, from boxes moved by up to 2 %.")] = 1,
+    jobs: opt.Jobs = None,
+    device: opt.Device = "cpu",
+    json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Search the tracking policy, one option after the other, on validation data.
+
+    A value is taken where its mean gain exceeds the standard error of that gain over the targets.
+
+    \b
+    vltrack tune litetrack-tiny sa-tracker-tiny --data clips -j 2
+    vltrack tune litetrack-tiny --data clips --try window=0.2,0.35 --try "refresh_every=5,20;refresh_above=0.6,0.7"
+    """
+
+    def show(found: TuneResult) -> None:
+        from vltrack.cli.tables import tune_lines
+
+        if json:
+            emit(found.to_dict())
+        elif not quiet:
+            for line in tune_lines(found):
+                say(line)
+
+    finish(lambda: vltrack.tune(
+        models, data=data, split=split, mode=mode, tries=inputs.read_tries(try_), policy=inputs.read_policy(set_),
+        skip=inputs.read_list(skip) or (), starts=starts, jobs=jobs, device=device, reporter=Console(quiet=quiet),
     ), show)  # fmt: skip

@@ -73,6 +73,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": evaluate.verify,
     "report": evaluate.report,
     "audit": evaluate.audit,
+    "tune": evaluate.tune,
     "demo": track.demo,
     "train": models.train,
     "import-weights": models.import_weights,

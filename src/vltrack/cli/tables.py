@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vltrack.api.compare import Comparison
     from vltrack.api.datasets import DataCheck
     from vltrack.api.evaluate import RuleSearch
+    from vltrack.api.tune import TuneResult
     from vltrack.checkpoints.importing import Imported
     from vltrack.evaluation.audit_report import Audit
     from vltrack.evaluation.distractors import DistractorAudit
@@ -283,6 +284,21 @@ def _ends(interval: Interval, digits: int) -> str:
         return "-"
     ends = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.is_interval else ""
     return f"{interval.mean:.{digits}f}{ends}"
+
+
+def tune_lines(found: TuneResult) -> list[str]:
+    """Return a table with a row for each trial, and the options to set."""
+    cells = [["policy", *found.models, "gain", "taken"]]
+    for number, row in enumerate(found.rows()):
+        gain = f"{_number(row['gain'], '+.2f')} +- {_number(row['error'])}" if number else ""
+        cells.append([row["changes"], *(f"{row[name]:.2f}" for name in found.models), gain, "*" * row["taken"]])
+    better = " ".join(f"--set policy.{key}={value}" for key, value in found.policy.items())
+    return [
+        *aligned(cells, names=1),
+        f"success AUC over {counted(len(found.targets), 'target')}, {found.mode}; gain over the row taken last,"
+        " +- its standard error over the targets",
+        better or "nothing gained more than its standard error.",
+    ]
 
 
 # -- datasets -----------------------------------------------------------------------------------------
