@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scripted import Spotter, scene, tracker
 from vltrack.core.errors import ConfigError
 from vltrack.models import MODELS, PUBLISHED
-from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, hann, has_rival, smooth_size
+from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, hann, rivals_in, smooth_size
 from vltrack.tracking.tracker import default_policy
 
 SIZE = np.array([0.25, 0.25])
@@ -81,7 +81,8 @@ def test_windows_are_those_of_the_two_families() -> None:
 def test_a_rival_scores_over_half_as_much_elsewhere(cell, score, rival) -> None:
     seen = maps({(2, 2): 0.9} | ({cell: score} if cell else {}))
     seen.boxes[2, 3, 0] = 0.6  # overlaps the best by 0.43
-    assert has_rival(seen, Policy()) == rival
+    best = choose(seen, None, Policy(), window=0)
+    assert [one.score for one in rivals_in(seen, best, Policy())] == ([score] if rival else [])
 
 
 wild = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -98,8 +99,8 @@ wild = st.floats(width=32, allow_nan=True, allow_infinity=True)
 def test_a_choice_is_usable_for_any_maps(center, presence, boxes, size, penalty) -> None:
     last = np.array(size) if size is not None else None
     seen = Maps(center=center, presence=presence, boxes=boxes)
-    has_rival(seen, Policy())
     choice = choose(seen, last, Policy(penalty=penalty), window=0.35)
+    rivals_in(seen, choice, Policy())
     if choice is None:
         return
     assert np.isfinite(choice.box).all()

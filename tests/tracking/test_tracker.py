@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vltrack
-from scripted import Spotter, moving, one_box, scene, tiny_weights, tracker
+from scripted import Puppet, Spotter, moving, one_box, scene, tiny_weights, tracker
 from vltrack.core.errors import BoxFrameOutOfRange, ImageError, StateError, UsageError, VideoNotFound, VideoReadError
 from vltrack.core.types import Frame, Status, Step
 from vltrack.tracking.postprocess import Policy
@@ -242,3 +242,30 @@ def test_track_records_target_and_warnings(weights) -> None:
     assert len(track.meta["warnings"]) == 3, "the box, the text that does not name it, the damaged packet"
     json.dumps(track.meta)
     assert np.isfinite(track.boxes).all()
+
+
+def two_peaks(first: float, second: float) -> Puppet:
+    """A target in the middle of the region and a look-alike to the right, with their scores."""
+    seen = one_box((0.5, 0.5, 0.25, 0.25), first)
+    centre, presence, boxes = (part.copy() for part in seen.answer)
+    centre[4, 6], boxes[4, 6] = second, (0.85, 0.5, 0.25, 0.25)
+    return Puppet(centre, presence, boxes)
+
+
+@pytest.mark.parametrize(
+    ("scores", "follow", "stays"),
+    [
+        (((0.9, 0.6), (0.5, 0.8)), True, True),  # remembered: no jump
+        (((0.9, 0.6), (0.5, 0.8)), False, False),
+        (((0.9, 0.3), (0.5, 0.8)), True, False),  # too weak to be remembered
+        (((0.9, 0.6), (0.3, 0.8)), True, False),  # more than twice as high: the box was on the wrong object
+    ],
+)
+def test_the_target_does_not_jump_onto_a_look_alike_that_was_there(scores, follow: bool, stays: bool) -> None:
+    model = two_peaks(*scores[0])
+    following = tracker(model, window=0.0, follow_rivals=follow, search_again_every=0, refresh_every=0)
+    following.init(scene(), box=(40, 30, 12, 12))
+    following.update(scene())
+    model.answer = two_peaks(*scores[1]).answer
+    x = following.update(scene()).box[0]
+    assert (x < 45) == stays

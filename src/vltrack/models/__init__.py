@@ -50,6 +50,7 @@ PUBLISHED: Mapping[str, float | bool] = {
     "lost_below": 0.0,
     "hold_below": 0.0,
     "search_again_every": 0,
+    "follow_rivals": False,
     "steady": False,
     "own_grounding": True,
     "published_crops": True,

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from vltrack.core.errors import GroundingFailed, UsageError
 from vltrack.core.types import (
     Box,
     Candidate,
+    Floats,
     Image,
     Status,
     Target,
@@ -43,7 +44,7 @@ from vltrack.prep.crops import (
 from vltrack.prep.prompts import check_box
 from vltrack.prep.tokenizers import TextTokenizer, load_tokenizer
 from vltrack.tracking.network import BoxedImage, Float32, Found, Network
-from vltrack.tracking.postprocess import APART, RIVAL_SCORE, Choice, Maps, Policy, choose, has_rival, smooth_size
+from vltrack.tracking.postprocess import APART, RIVAL_SCORE, Choice, Maps, Policy, choose, rivals_in, smooth_size
 from vltrack.tracking.starts import DOUBTFUL_START, RIVAL_ABOVE, SAME_OBJECT, probability_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class State:
         age: frames since the start.
         updated: age at the last update of the memory.
         predicted: the last box as the network predicted it, cx, cy, w, h in units of the search region.
+        rivals: (K, 4) boxes beside it in the last frame that may be of look-alikes, xywh in frame pixels.
         best: with ``refresh_best``, score, prediction and box (4,) of the best frame since that update.
         tile: number of the region at which the next search of the whole frame begins.
         past: (H, 4) the last boxes, oldest first, xywh in frame pixels; H is the model's ``history``.
@@ -98,6 +100,7 @@ class State:
     asked: int = 0
     pause: int = 0
     predicted: Box | None = None
+    rivals: Box = field(default_factory=lambda: np.zeros((0, 4)))
     best: tuple[float, Found, Float32] | None = None
 
 
@@ -304,10 +307,18 @@ class Engine:
         size = region.to_crop(state.box)[2:] / region.size
         window = policy.window if state.lost_for == 0 else policy.window * 0.5
         choice = choose(maps, size, policy, window=window)
+        rivals = state.rivals
+        if policy.follow_rivals:
+            choice = self._unless_rival(state, region, maps, choice, size, window)
+            others = rivals_in(maps, choice, policy) if choice is not None else []
+            found = [region.to_frame(_crop_xywh(one.box, region)) for one in others]
+            if choice is not None and choice.score < policy.refresh_above:
+                found = [box for box in found if (iou_xywh(state.rivals, box) > SAME_OBJECT).any()]
+            rivals = np.array(found).reshape(-1, 4)
         if choice is None:
             return replace(state, age=age, score=0.0, status=Status.INVALID, lost_for=state.lost_for + 1)
         box = self._placed(state, region, choice)
-        state = replace(state, age=age, score=choice.score, predicted=choice.box)
+        state = replace(state, age=age, score=choice.score, predicted=choice.box, rivals=rivals)
         if choice.score >= policy.lost_below:
             return replace(state, box=box, status=Status.OK, lost_for=0)
         if choice.score < policy.hold_below:
@@ -316,6 +327,23 @@ class Engine:
             held = cxcywh_to_xywh(np.concatenate([box[:2] + box[2:] / 2, state.box[2:]]))
             box = self._inside(held, state.frame_size)
         return replace(state, box=box, status=Status.LOST, lost_for=state.lost_for + 1)
+
+    def _unless_rival(
+        self, state: State, region: Crop, maps: Maps, choice: Choice | None, size: Floats, window: float
+    ) -> Choice | None:
+        """The choice, or where that is a rival of the last frame, the best one that is none.
+
+        A rival that has come to score twice as much as all else is taken: then the box was on the wrong object.
+        """
+        if choice is None or not len(state.rivals):
+            return choice
+        unit = self._unit_boxes(np.concatenate([state.rivals, state.box[None]]), region)
+        overlaps = np.stack([maps.overlap(box) for box in unit])
+        on_rival = (overlaps[:-1].max(axis=0) > SAME_OBJECT) & (overlaps[-1] < overlaps[:-1].max(axis=0))
+        rest = choose(maps.only(~on_rival), size, self.policy, window=window)
+        if rest is None or rest.score < RIVAL_SCORE * choice.score:
+            return choice
+        return rest
 
     def _placed(self, state: State, region: Crop, choice: Choice) -> Box:
         """The chosen box in frame pixels (xywh), its size smoothed, inside the frame."""
@@ -389,7 +417,10 @@ class Engine:
         for i, state in enumerate(states):
             if state.text is None or state.age - state.asked < state.pause:
                 continue
-            doubtful = state.claim == 1 and (state.score < policy.refresh_above or has_rival(maps[i], policy))
+            best = choose(maps[i], None, policy, window=0)
+            doubtful = state.claim == 1 and (
+                state.score < policy.refresh_above or bool(rivals_in(maps[i], best, policy))
+            )
             wanted = state.lost_for >= policy.search_again_every if state.lost_for else doubtful
             if state.age <= FIRST_SECOND if self._doubtful_start(state) else wanted:
                 asking[i] = state.text
@@ -450,6 +481,8 @@ class Engine:
         in_region = self._unit_boxes(state.box, region)
         if (in_region[:2] < 0).any() or (in_region[:2] > 1).any():
             return state  # found elsewhere in this frame: these tokens do not show the target
+        if len(state.rivals) and policy.follow_rivals and policy.refresh_overlap:
+            return state
         return self._updated(image, border, state, seen, in_region)
 
     def _update_by_number(self, image: Image, border: Color, state: State, region: Crop, seen: Found) -> State:

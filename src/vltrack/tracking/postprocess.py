@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vltrack.core.errors import ConfigError, did_you_mean
 from vltrack.core.types import Floats, cxcywh_to_xywh, iou_xywh
 
-APART, RIVAL_SCORE = 0.3, 0.5
+APART, RIVAL_SCORE, MOST_RIVALS = 0.3, 0.5, 4
 """Overlap below which two boxes of a map are two objects; share of the best score that makes one a rival."""
 
 
@@ -56,6 +56,9 @@ class Policy:
             the text, the geometric mean of its probability and the score.
         heed_text_above: probability, given the text, that the box of the start needs for the grounder to be asked
             later, and by which a look-alike must lead over the box that is followed to be taken instead.
+        follow_rivals: boxes beside the target that score half as much or more are remembered from one frame to the
+            next, and the target does not jump onto one.
+        refresh_overlap: overlap of a new box with the one before that an update of the memory needs.
         margin: pixels of the box that stay inside the frame.
         steady: boxes are kept to 1/16 pixel, and regions are cut on a grid relative to the target, so that the rounding
             of another machine or number of threads does not grow from frame to frame; published code has no such grid.
@@ -95,6 +98,8 @@ class Policy:
     search_again_every: int = 5
     search_again_above: float = 0.6
     heed_text_above: float = 0.5
+    follow_rivals: bool = True
+    refresh_overlap: float = 0.0
     margin: float = 10.0
     steady: bool = True
     own_grounding: bool = False
@@ -123,7 +128,7 @@ class Policy:
 
 _SHARES = (
     "window", "smooth", "refresh_above", "visible_above", "lost_below", "hold_below", "search_again_above",
-    "heed_text_above",
+    "heed_text_above", "refresh_overlap",
 )  # fmt: skip
 _RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | dict.fromkeys(("grow", "grow_limit"), (1.0, math.inf))
 """Range of an option, both ends included; the others are finite and at least 0."""
@@ -212,13 +217,17 @@ def choose(maps: Maps, size: Floats | None, policy: Policy, *, window: float) ->
     return Choice(box=maps.boxes[best].astype(np.float64), score=score, size_penalty=float(penalty[best]))
 
 
-def has_rival(maps: Maps, policy: Policy) -> bool:
-    """Return whether a box apart from the best one scores more than half as much as that."""
-    best = choose(maps, None, policy, window=0)
-    if best is None:
-        return False
-    other = choose(maps.only(maps.overlap(best.box) < APART), None, policy, window=0)
-    return other is not None and other.score > RIVAL_SCORE * best.score
+def rivals_in(maps: Maps, best: Choice | None, policy: Policy) -> list[Choice]:
+    """Boxes apart from the best one and from each other that score more than half as much as it, best first."""
+    found: list[Choice] = []
+    one = best
+    while one is not None and len(found) < MOST_RIVALS:
+        maps = maps.only(maps.overlap(one.box) < APART)
+        one = choose(maps, None, policy, window=0)
+        if one is None or best is None or one.score <= RIVAL_SCORE * best.score:
+            break
+        found.append(one)
+    return found
 
 
 def size_penalty(new: Floats, old: Floats, strength: float) -> Floats:
