@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,10 +59,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("scenes"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def none_drawn() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vltrack.training.grounder.scenes.DRAWN", 0.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def scenes(folder: Path) -> list[Scene]:
     material = Material([folder], "all")
-    return [draw_scene(material, np.random.default_rng(seed)) for seed in range(150)]
+    return [draw_scene(material, np.random.default_rng(seed)) for seed in range(180)]
+
+
+def test_drawn_scenes_have_one_shape_in_two_colors(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr("vltrack.training.grounder.scenes.DRAWN", 1.0)
+    material = Material([folder], "all")
+    for seed in range(5):
+        first, second = draw_scene(material, np.random.default_rng(seed)).things
+        assert first.name == second.name
+        assert "" != first.color != second.color != ""
 
 
 def test_a_thing_that_the_index_lists_twice_is_one(folder: Path) -> None:

@@ -405,13 +405,13 @@ class _Ranking:
 
 
 def train_grounder(
-    data: Sequence[Path], detector: Path, out: Path, recipe: GrounderRecipe, *, workers: int = 1, progress: Progress
+    data: Sequence[Path], start: Path, out: Path, recipe: GrounderRecipe, *, workers: int = 1, progress: Progress
 ) -> Path:
     """Train a grounder; a run that was stopped continues where it was.
 
     Args:
         data: folders of training images (docs/train.md), each with its ``index.jsonl``, one with ``clips.jsonl``.
-        detector: the published weights of PicoDet-S as .npz.
+        start: the published weights of PicoDet-S as .npz; or a grounder (.safetensors), whose ranking goes on.
         out: folder of the run: scenes (about 120 kB each), log, checkpoints, weights.
         recipe: numbers of the run.
         workers: processes that make scenes.
@@ -430,8 +430,11 @@ def train_grounder(
     if config.exists() and read_config(config) != asdict(recipe):
         raise StateError(f"{out} holds a run with another recipe.", hint="Choose another folder.")
     write_text(config, json.dumps(asdict(recipe), indent=2) + "\n")
-    if not (out / START).exists():
-        grounder = fresh_grounder(detector)
+    if not (out / START).exists() and start.suffix == ".safetensors":
+        grounder, card = store.load_grounder(start)
+        store.save(out / START, grounder, tracker="grounder", size="tiny", card={"start": card["sha256"]})
+    elif not (out / START).exists():
+        grounder = fresh_grounder(start)
         overlap = train_heads(grounder, Material(data, recipe.split), recipe)
         store.save(out / START, grounder, tracker="grounder", size="tiny", card={"head_iou": round(overlap, 3)})
     make_scenes(out, data, recipe, workers, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import Floats, Image
-from vltrack.datasets.cutouts import Mask, Points, dominant_color, grab_object, object_mask, spread_colors
+from vltrack.datasets.cutouts import CutoutSet, Mask, Points, cached_cutouts, dominant_color, object_mask, spread_colors
 from vltrack.datasets.images import AnnotatedObject, ByteCache, ImageSet, IndexedImage, held_out, read_clips, read_rgb
+from vltrack.datasets.synthetic import synthesize_clip
 from vltrack.training.grounder import lexicon
 from vltrack.training.grounder.phrases import Rng, Thing
+from vltrack.training.pairs.sampler import DISTRACTOR_SEEDS, DISTRACTOR_SIZES
 
 LONG_SIDE = 640
 """Pixels of the longer side of a scene."""
+DRAWN = 0.12
+"""Share of scenes of drawn shapes."""
 _Box = tuple[float, float, float, float]
 
 
@@ -34,7 +39,6 @@ class Source:
         cut: name of the one thing that the image shows on no or a plain background, else "".
         complete: every thing of the detector's classes is listed.
         crowds: boxes with many things of one class that are not listed.
-        transparent: the alpha channel of the file shows the one thing.
     """
 
     file: Path
@@ -43,7 +47,6 @@ class Source:
     cut: str = ""
     complete: bool = False
     crowds: tuple[_Box, ...] = ()
-    transparent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +87,7 @@ class Material:
         self._images: ByteCache[Image] = ByteCache(1_500_000_000)
         self._cuts: ByteCache[list[_Cutout]] = ByteCache(1_000_000_000)
         self._looks: dict[Path, dict[int, Thing]] = {}
+        self._folders = folders
         for folder in folders:
             self._read_index(folder, split)
             self._read_clips(folder, split)
@@ -131,18 +135,21 @@ class Material:
             self._cuts.put(key, found, sum(c.rgba.nbytes for c in found) + 100)
         return found
 
+    @cached_property
+    def _whole(self) -> tuple[CutoutSet, dict[Path, int]]:
+        """Cut-outs of images that show one thing, which take the longest: those that trackers are trained with."""
+        cutouts = cached_cutouts(ImageSet.load(*self._folders))
+        return cutouts, {self._folders[cut.folder] / cut.file: number for number, cut in enumerate(cutouts)}
+
     def _cut_all(self, source: Source) -> list[_Cutout]:
-        if source.transparent:
-            rgba = read_rgb(source.file, alpha=True)
+        if source.cut:
+            cutouts, numbers = self._whole
+            if source.file not in numbers:
+                return []
+            rgba = cutouts.patch(numbers[source.file]).levels[0]
             color = dominant_color(rgba[rgba[..., 3] > 127][:, :3])
             return _trimmed(rgba, Thing(name=source.cut, box=(0, 0, 0, 0), color=color))
         image = self.image(source)
-        if source.cut:
-            mask = grab_object(image)
-            if mask is None:
-                return []
-            color = dominant_color(image[mask > 0])
-            return _trimmed(_rgba(image, mask), Thing(name=source.cut, box=(0, 0, 0, 0), color=color))
         found = []
         height, width = image.shape[:2]
         for thing, outlines in zip(source.things, source.polygons, strict=True):
@@ -193,7 +200,6 @@ def _source(folder: Path, entry: IndexedImage) -> Source:
         cut=entry.main_object or "",
         complete=kind in ("coco", "coco2") and not entry.only,
         crowds=tuple(crowd.box for crowd in entry.crowds),
-        transparent=entry.transparent,
     )
 
 
@@ -253,7 +259,9 @@ def _head(solid: NDArray[np.bool_], box: _Box) -> _Box | None:
 
 
 def draw_scene(material: Material, rng: Rng) -> Scene:
-    """A random scene: 45 % real images, 12 % video frames, the rest with two to six cut-outs on an image."""
+    """A random scene: 40 % real images, 11 % video frames, 12 % drawn shapes, the rest with cut-outs on an image."""
+    if rng.random() < DRAWN:
+        return _drawn_scene(rng)
     roll = rng.random()
     frame = roll < 0.12 and bool(material.frames)
     if frame:
@@ -266,6 +274,25 @@ def draw_scene(material: Material, rng: Rng) -> Scene:
         image, things = _paste_all(material, image, things, pasted, rng)
     complete = source.complete and not source.crowds
     return Scene(image=_relit(image, rng), things=_visible(things, image), complete=complete)
+
+
+def _drawn_scene(rng: Rng) -> Scene:
+    """One shape in two colors among other shapes: the first frame of a distractor pair for training."""
+    while True:
+        clip = synthesize_clip(int(rng.integers(*DISTRACTOR_SEEDS)), 1, DISTRACTOR_SIZES[int(rng.integers(4))])
+        if clip.distractor_boxes is None:
+            continue
+        scale = LONG_SIDE / max(clip.frames.shape[1:3])
+        image = np.asarray(cv2.resize(clip.frames[0], None, fx=scale, fy=scale), dtype=np.uint8)
+        things = []
+        for sentence, (x, y, w, h) in (
+            (clip.sentence, scale * clip.boxes[0]),
+            (clip.distractor_sentence, scale * clip.distractor_boxes[0]),
+        ):
+            color, shape = sentence.split()[-2:]
+            things.append(Thing(name=shape, box=(float(x), float(y), float(x + w), float(y + h)), color=color))
+        if all(min(thing.width, thing.height) >= 8 * scale for thing in things):
+            return Scene(image=_relit(image, rng), things=_visible(things, image), complete=False)
 
 
 def _view(material: Material, source: Source, rng: Rng, *, gentle: bool) -> tuple[Image, list[Thing]]:
