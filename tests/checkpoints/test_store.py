@@ -324,3 +324,49 @@ def test_packaged_weights_are_those_of_their_name(tmp_path, model: LiteTrack, mo
         (tmp_path / f"litetrack-base{suffix}").rename(tmp_path / f"litetrack-tiny{suffix}")
     with pytest.raises(CheckpointMismatch, match="litetrack-base"):
         store.load("litetrack-tiny")
+
+
+def test_shared_tensors_are_left_out_and_come_back(tmp_path: Path) -> None:
+    model, _ = store.load("litetrack-tiny")
+    whole, shared = tmp_path / "whole.safetensors", tmp_path / "shared.safetensors"
+    for path in (whole, shared):
+        store.save(path, model, tracker="litetrack", size="tiny", card={}, half=True, share=path == shared)
+    assert shared.stat().st_size < whole.stat().st_size - 4_500_000
+    assert json.loads(shared.with_suffix(".json").read_text())["shared"] == sha256_of(store.SHARED)
+    again, expected = store.load(shared)[0].state_dict(), store.load(whole)[0].state_dict()
+    for name, tensor in expected.items():
+        if name == store.WORD_TABLE:  # 8 bits a number
+            assert torch.allclose(again[name], tensor, atol=0.01)
+            assert torch.equal(again[name], store.word_vectors())
+        else:
+            assert torch.equal(again[name], tensor), name
+
+
+def test_a_tensor_of_its_own_is_kept(tmp_path: Path) -> None:
+    model, _ = store.load("litetrack-tiny")
+    with torch.no_grad():
+        model.state_dict()["stem.trunk.convs.0.bias"][0] += 1
+    store.save(tmp_path / "a.safetensors", model, tracker="litetrack", size="tiny", card={}, share=True)
+    kept = cards.shapes_of(tmp_path / "a.safetensors")
+    assert [name for name in kept if name.startswith("stem.trunk.")] == ["stem.trunk.convs.0.bias"]
+    assert torch.equal(
+        store.load(tmp_path / "a.safetensors")[0].state_dict()["stem.trunk.convs.0.bias"],
+        model.state_dict()["stem.trunk.convs.0.bias"],
+    )
+
+
+@pytest.mark.fault("C03")
+@pytest.mark.parametrize(
+    ("change", "error"), [("missing", ModelNotFound), ("cut", CheckpointCorrupt), ("other", CheckpointMismatch)]
+)
+def test_a_damaged_or_missing_shared_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, error: type[Exception]
+) -> None:
+    model, _ = store.load("litetrack-tiny")
+    store.save(tmp_path / "a.safetensors", model, tracker="litetrack", size="tiny", card={}, share=True)
+    data, other = store.SHARED.read_bytes(), tmp_path / "shared.safetensors"
+    if change != "missing":
+        other.write_bytes(data[:-9] if change == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    monkeypatch.setattr(store, "SHARED", other)
+    with pytest.raises(error, match="shared"):
+        store.load(tmp_path / "a.safetensors")

@@ -25,16 +25,22 @@ from torch.overrides import TorchFunctionMode
 from vltrack.checkpoints import cards
 from vltrack.checkpoints.cards import FORMAT, find_file, identify, sealed
 from vltrack.checkpoints.torch_files import NUMBER_TYPES, bytes_of, read_entry
-from vltrack.core.archives import Safetensors
-from vltrack.core.errors import CheckpointMismatch, CheckpointNonFinite, UsageError
+from vltrack.core.archives import Refused, Safetensors, open_safetensors
+from vltrack.core.errors import CheckpointCorrupt, CheckpointMismatch, CheckpointNonFinite, ModelNotFound, UsageError
 from vltrack.core.files import atomic_path, remove_leftovers
 from vltrack.models import MODELS, build, config_of
 from vltrack.models.grounder import Grounder, GrounderConfig
 
+SHARED = cards.PACKAGED / "shared.safetensors"
+"""What the tiny weights have in common: int8 word vectors, with the scales of the grounder's 96 and of the trackers' 64
+columns, and the stem's features."""
+WORD_TABLE = "bert.embeddings.word_embeddings.weight"
 _KINDS = {kind: name for name, kind in NUMBER_TYPES.items()}
 
 
-def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False) -> None:
+def save(
+    path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any], half: bool = False, share: bool = False
+) -> None:
     """Write ``path`` (.safetensors) and its card next to it.
 
     A stop at any point leaves the old weights or the new ones, each with its card: the file holds a copy of it,
@@ -46,6 +52,7 @@ def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any
         tracker, size: of the network.
         card: further entries of the card.
         half: store matrices as fp16; vectors stay fp32.
+        share: leave out the tensors that ``SHARED`` has, for weights that ship next to it.
 
     Raises:
         UsageError: ``path`` does not end in .safetensors.
@@ -56,6 +63,10 @@ def save(path: Path, model: Any, *, tracker: str, size: str, card: dict[str, Any
         raise UsageError(f"Weights must end in .safetensors: {path.name}.")
     tensors = {k: _stored(v, half) for k, v in model.state_dict().items()}
     _check_finite(tensors, path)
+    if share:
+        common, digest = _shared(tracker)
+        tensors = {k: v for k, v in tensors.items() if k not in common or not _same(k, v, _stored(common[k], half))}
+        card = card | {"shared": digest}
     with suppress(OSError):  # the folder is missing, which is reported below
         remove_leftovers(path)
         remove_leftovers(path.with_suffix(".json"))
@@ -144,7 +155,63 @@ def _read(path: Path, **options: Any) -> tuple[dict[str, Tensor], dict[str, Any]
             tensors[name] = read_entry(file, entry, torch.float32 if kind.is_floating_point else kind)
 
     card = identify(path, take=take, **options)
+    if "shared" in card:
+        common, digest = _shared(card["tracker"])
+        if digest != card["shared"]:
+            raise CheckpointMismatch(
+                f"{path} was made for another {SHARED.name}.", hint="Use the weights that ship with this version."
+            )
+        tensors = common | tensors
     return tensors, card | {"dtypes": dict(kinds)}
+
+
+def _shared(tracker: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors of ``SHARED`` by their names in weights of a tracker, or of the grounder, and the file's sha256.
+
+    Raises:
+        ModelNotFound: the file is missing from the installation. CheckpointCorrupt: it is damaged.
+    """
+    tensors: dict[str, Tensor] = {}
+    try:
+        with open_safetensors(SHARED, 1 << 26) as file:
+            for name, entry in file.entries.items():
+                kind = NUMBER_TYPES[entry.kind]
+                tensors[name] = read_entry(file, entry, torch.float32 if kind.is_floating_point else kind)
+            digest = file.sha256()
+    except FileNotFoundError:
+        raise ModelNotFound(f"{SHARED} is missing.", hint="Install vltrack again.") from None
+    except (Refused, OSError) as error:
+        raise CheckpointCorrupt(f"{SHARED} {error}.", hint="Install vltrack again.") from None
+    table, scale, words_scale = (tensors.pop(name) for name in ("table", "table_scale", "words_scale"))
+    if tracker == "grounder":
+        return {"table": table, "table_scale": scale}, digest
+    return tensors | {WORD_TABLE: table[:, : len(words_scale)] * words_scale}, digest
+
+
+def _same(name: str, one: Tensor, shared: Tensor) -> bool:
+    """Whether a tensor is the shared one; of word vectors also before they were rounded to 8 bits."""
+    return torch.allclose(one, shared, rtol=0, atol=0.01) if name == WORD_TABLE else torch.equal(one, shared)
+
+
+def save_shared(tracker: Any, grounder: Grounder, card: dict[str, Any]) -> None:
+    """Write ``SHARED`` from the word vectors of a grounder and the stem of a tracker. Raises ``ResourceError``."""
+    own = tracker.state_dict()
+    columns = own[WORD_TABLE].shape[1]
+    scale = grounder.table_scale[:columns]
+    tensors = {name: _stored(value, half=True) for name, value in own.items() if name.startswith("stem.trunk.")}
+    tensors |= {"table": grounder.table, "table_scale": grounder.table_scale}
+    tensors["words_scale"] = scale * 0.05 / (grounder.table[:, :columns] * scale).std()
+    with atomic_path(SHARED.with_suffix(".json")) as card_part, atomic_path(SHARED) as data_part:
+        text = json.dumps(card | {"sha256": _write(tensors, data_part, json.dumps(card))}, indent=2)
+        card_part.write_text(text + "\n", encoding="utf-8")
+
+
+def word_vectors() -> Tensor:
+    """(30522, 64) word vectors of the tiny trackers: the leading principal components of all-MiniLM-L6-v2's.
+
+    Raises as ``_shared``.
+    """
+    return _shared(cards.DEFAULT_MODEL)[0][WORD_TABLE]
 
 
 def _filled(make: Callable[[], Any], tensors: dict[str, Tensor], path: Path) -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vltrack.checkpoints import store
-from vltrack.checkpoints.cards import DEFAULT_MODEL, INIT, PACKAGED
+from vltrack.checkpoints.cards import INIT, PACKAGED
 from vltrack.checkpoints.importing import import_weights
 from vltrack.checkpoints.sources import SOURCES
 from vltrack.core.errors import CheckpointMismatch, ModelNotFound, UsageError
@@ -42,10 +42,8 @@ def starting_model(config: TrainConfig, out: Path) -> Any:
     if isinstance(model.embed.stem, MobileStem):
         model.embed.stem.backbone.load_numbered(imagenet_stem())
         if config.word_init == "minilm" and model.bert is not None:
-            # Frozen in training, so the weights that ship hold MiniLM's vectors unchanged.
-            model.bert.embeddings.word_embeddings.load_state_dict(
-                store.load(DEFAULT_MODEL)[0].bert.embeddings.word_embeddings.state_dict()
-            )
+            with torch.no_grad():
+                model.bert.embeddings.word_embeddings.weight.copy_(store.word_vectors())  # which stay as they are
     if (out / INIT).exists():
         given, about = store.load(out / INIT, start=True)
         fresh = set(about["kept_fresh"])
@@ -186,8 +184,10 @@ def freezing(model: Any, config: TrainConfig) -> PlateauUnfreezer:
     """Freeze by the model's plan and ``config.trainable``; returns the unfreezer of the plan."""
     frozen, order = model.freeze_plan()
     freeze(frozen)
-    if config.trainable:
+    still = () if config.low_lr_factor else config.low_lr_prefixes
+    if config.trainable or still:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name.startswith(config.trainable))
+            learns = name.startswith(config.trainable or "") and not name.startswith(still)
+            parameter.requires_grad_(parameter.requires_grad and learns)
         order = []
     return PlateauUnfreezer(order, config.plateau_patience, config.plateau_delta)

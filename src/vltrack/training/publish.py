@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from vltrack.checkpoints import store
-from vltrack.checkpoints.cards import INIT, find_file, read_card
+from vltrack.checkpoints.cards import INIT, PACKAGED, find_file, read_card
 from vltrack.core.errors import ConfigError
 from vltrack.models import build, config_of, split_name
 from vltrack.prep.tokenizers import load_tokenizer
@@ -33,10 +33,10 @@ MATERIAL = {
 }
 
 
-def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
+def publish(run: Path, out: Path, card: dict[str, Any] | None = None, *, share: bool = False) -> None:
     """Write ``out`` (.safetensors) and its card from the run's last checkpoint.
 
-    ``card`` adds fields: data, licenses, figures.
+    ``card`` adds fields: data, licenses, figures. ``share``: see ``store.save``.
 
     Raises:
         StateError: a folder without a run. CheckpointCorrupt: a damaged one.
@@ -57,7 +57,7 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None) -> None:
         **_imported(run),
         **(card or {}),
     }
-    store.save(out, model, tracker=model_card.name, size=size, card=about, half=True)
+    store.save(out, model, tracker=model_card.name, size=size, card=about, half=True, share=share)
 
 
 def _earlier(recipe: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     card: dict[str, Any] = {"licence": "Apache-2.0", "material": MATERIAL, "commit": _commit(), "notes": given.note}
     if given.figures is not None:
         card["figures"] = figures(given.figures, given.out.stem)
-    publish(given.run, given.out, card)
+    publish(given.run, given.out, card, share=given.out.resolve().parent == PACKAGED.resolve())
 
 
 def _commit() -> str | None:
