@@ -22,7 +22,7 @@ from vltrack.training.pairs.sampler import DISTRACTOR_SEEDS, PairConfig, PairSam
 from vltrack.training.pairs.scene import PLAIN, View, render
 from vltrack.training.pairs.scenes import compose_scene
 from vltrack.training.pairs.sentences import SceneObject, describe
-from vltrack.training.pairs.tracking import TrackingViews
+from vltrack.training.pairs.tracking import TrackingViews, compose_tracking
 from vltrack.training.validation import CLIPS, FIRST_SEED
 
 SMALL = {"template_size": 48, "search_size": 96, "split": "all"}
@@ -76,6 +76,35 @@ def test_absent_target_is_not_drawn(material: tuple[ImageSet, CutoutSet]) -> Non
         sample = sampler.sample(0, 0, index)
         assert not sample.present.any()
         assert np.allclose(sample.boxes, [36, 36, 24, 24])
+
+
+def test_a_view_of_a_drifted_tracker_is_of_the_same_image_without_the_target(material) -> None:
+    library, config, checked = Library(*material, "all"), PairConfig(split="all", negative_share=1.0), 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        instance = library.draw_owned(rng)[0]
+        view = TrackingViews(config, library, instance, rng)._drifted(config.search_size, draw_pose(rng))
+        if view is None:
+            continue
+        index, matrix, _ = view.base
+        x, y, w, h = bounds(apply(matrix, instance.outline))
+        assert (index, view.present) == (instance.image_index, False)
+        assert min(x + w, y + h) <= 0 or max(x, y) >= config.search_size
+        checked += 1
+    assert checked > 5
+
+
+def test_a_look_alike_that_only_the_color_excludes_has_a_gray_template(material) -> None:
+    config = PairConfig(text_share=1.0, scene_share=0.0, recolor_share=1.0, negative_share=0.0, **SMALL)
+    library, gray = Library(*material, "train"), 0
+    for seed in range(20):
+        scene = compose_tracking(config, library, np.random.default_rng(seed), with_text=True)
+        template, *searches = scene.views
+        gray += template.look.gray
+        if template.look.gray:
+            assert not any(view.look.gray for view in searches)
+            assert any(word in scene.text for word in ("red", "blue", "green", "yellow", "orange", "purple", "pink"))
+    assert gray > 10
 
 
 def seen_box(image: np.ndarray, word: str, near: np.ndarray) -> np.ndarray:

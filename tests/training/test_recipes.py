@@ -54,6 +54,16 @@ def test_box_only_tracking_never_reads_what_the_part_trains(name: str) -> None:
     assert outcome(by_text) != from_text
 
 
+@pytest.mark.parametrize("tracker", MODELS)
+def test_the_joint_part_leaves_the_stem_and_the_word_table_as_litetrack_has_them(tracker: str, tmp_path: Path) -> None:
+    config = configured({"model": tracker, "size": "tiny", "part": "joint", "start": f"{tracker}-tiny"})
+    model, litetrack = starting_model(config, tmp_path), store.load("litetrack-tiny")[0].state_dict()
+    assert freezing(model, config).order == []
+    still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert still == {n for n in model.state_dict() if n.startswith("stem.trunk.") or n == store.WORD_TABLE}
+    assert all(torch.equal(model.state_dict()[name], litetrack[name]) for name in still)
+
+
 def test_the_part_starts_from_weights_or_a_run(tmp_path: Path) -> None:
     options = {"model": "litetrack", "size": "tiny", "part": "twins"}
     with pytest.raises(ConfigError, match="--start"):

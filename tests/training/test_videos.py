@@ -114,6 +114,18 @@ def test_negative_views_show_another_target(tmp_path: Path) -> None:
     assert (sample.boxes == sample.boxes[0]).all()
 
 
+def test_half_of_the_negative_views_show_what_is_beside_the_target(tmp_path: Path) -> None:
+    drawn = sampler(tmp_path / "index", video(tmp_path / "a", [(10, 10, 12, 12)] * 9, sentences=("the box",)))
+    config = replace(PLAIN, negative_share=1.0)
+    whites = [
+        int((view == 255).all(axis=-1).sum())
+        for seed in range(30)
+        for view in drawn.sample(config, Mode.BBOX, np.random.default_rng(seed)).searches
+    ]
+    # There is no other target: the other half shows this one.
+    assert 15 < sum(white == 0 for white in whites) < 45
+
+
 @pytest.mark.fault("D07")
 def test_few_damaged_images_are_replaced_and_many_end_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = video(tmp_path / "a", moving(9)), video(tmp_path / "b", moving(9))

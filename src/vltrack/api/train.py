@@ -69,7 +69,7 @@ def train(
             next part. For the grounder the detector's weights (.npz).
         init: published files that a ``base`` size starts from, by kind: ``{"mae": FILE, "bert": FILE}``
             (``vltrack import-weights --help`` lists the kinds), and ``vocabulary`` where one does not ship.
-        part: ``twins`` for the last part, distractor fine-tuning.
+        part: ``twins`` for distractor fine-tuning, ``joint`` for the last part, in which all but the stem learns.
         resume: continue the run in ``out`` from its last checkpoint.
         settings: fields of the recipe as text, such as ``{"learning_rate": "1e-4"}``.
         steps, batch, accumulate, seed: the usual fields of the recipe: optimizer steps in all, samples per step,
@@ -106,7 +106,7 @@ def train(
     check_choice("size", size, ("tiny",) if name == "grounder" else tuple(MODELS[name].sizes))
     check_choice("device", device, DEVICES)
     if part is not None:
-        check_choice("part", part, ("twins",))
+        check_choice("part", part, ("twins", "joint"))
     for one in given:
         if not (folder := named_path(str(one))[1]).is_dir():
             said = "is not a folder" if folder.exists() else "does not exist"

@@ -44,7 +44,8 @@ def train(
         ),
     ] = None,
     part: Annotated[
-        str | None, Option(help="`twins`: the last part, distractor fine-tuning, in which only the text decides.")
+        str | None,
+        Option(help="`twins`: distractor fine-tuning, in which only the text decides; `joint`: the last part."),
     ] = None,
     resume: Annotated[bool, Option("--resume", help="Resume the run in --out.")] = False,
     set_: Annotated[

@@ -7,12 +7,14 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound, UsageError, did_you_mean
 from vltrack.core.process import show_log
 from vltrack.core.rank import global_rank, launched
+from vltrack.models import MODELS
 from vltrack.training import recipes
 from vltrack.training.init import are_weights
 from vltrack.training.loop import check_start, train
@@ -52,7 +54,11 @@ DISTRACTOR_RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "bit-tracker-tiny": recipes.bit_tracker_tiny_distractors,
     "sa-tracker-tiny": recipes.sa_tracker_tiny_distractors,
 }
-"""Distractor fine-tuning (``--part twins``), which starts from a run or from weights."""
+PARTS: dict[str, dict[str, Callable[[], TrainConfig]]] = {
+    "twins": DISTRACTOR_RECIPES,
+    "joint": {f"{name}-tiny": partial(recipes.tiny_joint, name) for name in MODELS},
+}
+"""Later parts (``--part``), which start from a run or from weights."""
 
 
 def main_train(options: Mapping[str, Any], progress: Progress | None = None) -> None:
@@ -104,8 +110,7 @@ def configured(options: Mapping[str, Any]) -> TrainConfig:
             f"{start} is not a .safetensors file; other formats can run code and are not opened.",
             hint="Convert it with `vltrack import-weights`.",
         )
-    distractors = options.get("part") == "twins"
-    config = _recipe(name, start, distractors=distractors, own_clips=bool(options.get("own_clips")))
+    config = _recipe(name, start, options.get("part"), own_clips=bool(options.get("own_clips")))
     if weights and not config.start:
         config = replace(config, init_from=start, init_patterns=("",), word_init="random")
     for key in ("steps", "batch", "accumulate", "seed"):
@@ -116,18 +121,18 @@ def configured(options: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def _recipe(name: str, start: str, *, distractors: bool, own_clips: bool) -> TrainConfig:
-    """The first part of a model's training, the second where ``start`` is a run, or the distractor part.
+def _recipe(name: str, start: str, later: str | None, *, own_clips: bool) -> TrainConfig:
+    """The first part of a model's training, the second where ``start`` is a run, or the one that ``later`` names.
 
     With a start and clips of one's own: fine-tuning.
     """
-    if distractors and not start:
+    if later and not start:
         raise ConfigError(
-            "`--part twins` continues from finished weights.", hint="Name them, or their run, with --start."
+            f"`--part {later}` continues from finished weights.", hint="Name them, or their run, with --start."
         )
     part, known = "recipe", RECIPES
-    if distractors:
-        part, known = "`--part twins`", DISTRACTOR_RECIPES
+    if later:
+        part, known = f"`--part {later}`", PARTS[later]
     elif start and not own_clips and not are_weights(start):
         part, known = "second part", SECOND_RECIPES
     if name not in known:

@@ -68,7 +68,7 @@ class TrainConfig:
         batch: samples per step over all processes: one template and two search views, or one clip.
         accumulate: parts of a batch that each process handles one after the other, to fit into memory.
         learning_rate: the highest one, of AdamW.
-        low_lr_prefixes, low_lr_factor: parameters whose names start so learn at this share of the rate.
+        low_lr_prefixes, low_lr_factor: parameters whose names start so learn at this share of the rate; 0: not at all.
         betas, weight_decay: of AdamW; biases and norms do not decay.
         grad_clip: largest norm of the gradient.
         warmup: steps in which the rate rises from zero.
@@ -492,6 +492,30 @@ def aitrack_tiny_distractors() -> TrainConfig:
 def bit_tracker_tiny_distractors() -> TrainConfig:
     """Also trains the text projection into the encoder. Tried, not shipped: docs/train.md."""
     return _distractors_from_litetrack("bit-tracker", ("text_project.", "text_type"), LossWeights())
+
+
+def tiny_joint(model: str) -> TrainConfig:
+    """Last part of a tiny size: all but the stem's features and the word table learn, from every kind of sample (ours).
+
+    Box and sentence together see look-alikes that only the sentence excludes; half of the negative views show what is
+    beside the target. The stem's features are those of LiteTrack tiny and stay: that takes less than half of the time,
+    and all trackers ship them once.
+    """
+    pairs = PairConfig(
+        text_share=0.3, scene_share=0.25, distractor_share=0.4, recolor_share=0.35, negative_share=0.12, max_gap=60
+    )
+    recipe = TrainConfig(
+        model=model, size="tiny", pairs=pairs, ratios=("stills=1", "clips=0.15"), steps=6000, low_lr_factor=0.0,
+        low_lr_prefixes=("stem.trunk.", "bert.embeddings.word_embeddings."),
+        learning_rate=5e-4, warmup=100, word_init="random", seed=5, select_share=0.75, validate_every=3000,
+    )  # fmt: skip
+    if model != "litetrack":
+        recipe = replace(
+            recipe, init_from="litetrack-tiny", init_patterns=(r"stem\.trunk\.", r"bert\.embeddings\.word_embeddings")
+        )
+    if model == "aitrack":  # it has no loss on a view without the target
+        return replace(recipe, losses=COORDINATE_LOSSES, pairs=replace(pairs, negative_share=0.0))
+    return replace(recipe, losses=LossWeights(**ONE_IMAGE)) if model == "all-in-one" else recipe
 
 
 def finetune(first: TrainConfig) -> TrainConfig:

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -205,7 +206,11 @@ class TargetSampler:
         searches, boxes, present = [], [], []
         for view in views[1:]:
             absent = mode is not Mode.NL and rng.random() < config.negative_share
-            image, box = self._cut_search(self._other(target, rng) if absent else view, config, mode, rng)
+            if absent:
+                height, width = self._image(view.file).shape[:2]
+                beside = view.beside((width, height), config, rng) if rng.random() < 0.5 else None
+                view = beside or self._other(target, rng)
+            image, box = self._cut_search(view, config, mode, rng)
             searches.append(image)
             boxes.append(np.full(4, np.nan) if absent else box)
             present.append(not absent and min(box[2:]) >= 1)
@@ -277,6 +282,19 @@ class _View:
     def __init__(self, target: AnnotatedTarget, frame: int) -> None:
         self.file = target.files[frame]
         self.box: Floats = np.asarray(target.boxes[frame], dtype=np.float64)
+
+    def beside(self, size: tuple[int, int], config: PairConfig, rng: np.random.Generator) -> _View | None:
+        """What a tracker sees that has drifted off the target: a place of the frame whose region leaves it out."""
+        side = np.sqrt(self.box[2:].prod())
+        center = self.box[:2] + self.box[2:] / 2
+        reach = (np.maximum(self.box[2:], side) + side * (config.search_factor + config.center_jitter)) / 2
+        places = rng.uniform(0, size, (8, 2))
+        clear = places[(np.abs(places - center) > 1.2 * reach).any(axis=1)]
+        if not len(clear):
+            return None
+        moved = copy(self)
+        moved.box = np.concatenate([clear[0] - self.box[2:] / 2, self.box[2:]])
+        return moved
 
 
 def _seen(target: AnnotatedTarget) -> NDArray[np.int64]:

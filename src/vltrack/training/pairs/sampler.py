@@ -35,7 +35,8 @@ class PairConfig:
         template_factor, search_factor: side of the crop over sqrt(w * h) of the target.
         text_share, scene_share: of samples with box and text, and of whole scenes with text only.
         distractor_share: of text-only samples that are synthetic scenes with a distractor pair.
-        recolor_share: of pasted scenes whose second object is the first in another clear color.
+        recolor_share: of pasted scenes whose second object is the first in another clear color, and of pasted
+            targets with box and text that have a look-alike which only the color in the sentence excludes.
         cutout_share, own_share: of targets cut out onto another image, and shown in their own; the rest are
             textured pieces.
         negative_share: of search views without the target.
@@ -174,7 +175,7 @@ def _sample(
 
 DISTRACTOR_SEEDS = (10_000, 1_000_000)
 """Seeds of training scenes; those of the validation curve lie below, those of `vltrack audit` above."""
-_SIZES = ((320, 240), (240, 240), (240, 320), (400, 225))
+DISTRACTOR_SIZES = ((320, 240), (240, 240), (240, 320), (400, 225))
 _FRAMES = 8
 _MAX_OVERLAP = 0.3
 _MIN_SIDE = 8.0
@@ -217,7 +218,7 @@ def render_distractor_pair(
 def _draw_clip(shared: np.random.Generator) -> SyntheticClip:
     """The next scene with a distractor pair that is visible and apart in its first and last frame."""
     while True:
-        size = _SIZES[int(shared.integers(len(_SIZES)))]
+        size = DISTRACTOR_SIZES[int(shared.integers(len(DISTRACTOR_SIZES)))]
         clip = synthesize_clip(int(shared.integers(*DISTRACTOR_SEEDS)), _FRAMES, size)
         if clip.distractor_boxes is None:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,18 @@ import numpy as np
 from vltrack.core.types import Floats
 from vltrack.datasets.cutouts import Patch
 from vltrack.training.pairs.objects import Instance, Library
-from vltrack.training.pairs.rendering import Pose, Wobble, apply, bend, bounds, dense, draw_pose, flipped, place
+from vltrack.training.pairs.rendering import (
+    Pose,
+    Wobble,
+    apply,
+    bend,
+    bounds,
+    corners,
+    dense,
+    draw_pose,
+    flipped,
+    place,
+)
 from vltrack.training.pairs.scene import PLAIN, Occluder, Scene, View, covered, draw_looks, frame_end
 from vltrack.training.pairs.sentences import SceneObject, describe
 
@@ -21,9 +33,16 @@ _NO_TARGET = np.zeros(4)
 
 
 def compose_tracking(config: PairConfig, library: Library, rng: np.random.Generator, *, with_text: bool) -> Scene:
-    """A template and two search views around a tracked target, with a sentence if there is one."""
-    instance, neighbors = _draw_target(config, library, rng, with_text=with_text)
+    """A template and two search views around a tracked target, with a sentence if there is one.
+
+    In ``config.recolor_share`` of those with a sentence a look-alike is there that only the sentence excludes: it
+    names a color, and the template is gray.
+    """
+    twins = _draw_twins(library, rng) if with_text and rng.random() < config.recolor_share else None
+    instance, neighbors = (twins[0], []) if twins else _draw_target(config, library, rng, with_text=with_text)
     tracking = TrackingViews(config, library, instance, rng)
+    if twins:
+        tracking.others = [twins[1]]
     near = rng.random() < 0.5
     first = draw_pose(rng, calm=instance.calm)
     second = draw_pose(rng, calm=instance.calm, near=first if near else None)
@@ -35,8 +54,12 @@ def compose_tracking(config: PairConfig, library: Library, rng: np.random.Genera
     phrase = None
     if with_text:
         target, others = tracking.described(views, neighbors)
-        phrase = describe(target, others, rng, places=0.08, whole_scene=False)
+        phrase = describe(target, others, rng, places=0.08, whole_scene=twins is not None)
+    if twins and not (phrase and phrase.color and phrase.decided):
+        return compose_tracking(config, library, rng, with_text=with_text)
     looks = draw_looks(rng, mild=phrase is not None and phrase.color, near=near, count=3)
+    if twins:
+        looks[0] = replace(looks[0], gray=True)
     for view, look in zip(views, looks, strict=True):
         view.look = look
     return Scene(
@@ -45,6 +68,19 @@ def compose_tracking(config: PairConfig, library: Library, rng: np.random.Genera
         text="" if phrase is None else phrase.text,
         mode="bbox" if phrase is None else "nlbbox",
     )
+
+
+def _draw_twins(library: Library, rng: np.random.Generator) -> tuple[Instance, Instance] | None:
+    """Two objects of one class in two colors, half of them one object recolored; None where none was found."""
+    if rng.random() < 0.5:
+        return library.draw_recolored(rng)
+    for _ in range(8):
+        first = library.draw_object(rng)
+        second = library.draw_like(first, rng)
+        shades = [one.clothing_color if one.name == "person" else one.color for one in (first, second) if one]
+        if second is not None and all(shades) and shades[0] != shades[1]:
+            return first, second
+    return None
 
 
 def _draw_target(
@@ -123,7 +159,7 @@ class TrackingViews:
         rng, size = self._rng, self._config.search_size
         patch = self._last if near and rng.random() < 0.5 else self._bent()
         if rng.random() < self._config.negative_share:
-            view = self._empty(size)
+            view = self._drifted(size, pose) or self._empty(size)
         else:
             side = size / self._config.search_factor * pose.size
             center = size * (0.5 + pose.numbers[4:])
@@ -166,6 +202,25 @@ class TrackingViews:
             self.others.append(like if like is not None else self._library.draw_object(self._rng))
         base = self._base(size, shift=0.3, other=self._instance.patch is None)
         return View(size=size, base=base, box=_NO_TARGET, look=PLAIN, present=False)
+
+    def _drifted(self, size: int, pose: Pose) -> View | None:
+        """What a tracker sees that has drifted off the target: what is beside it; None where that is little."""
+        rng, instance = self._rng, self._instance
+        if instance.patch is not None:
+            return None
+        side = size / self._config.search_factor * pose.size
+        center, axis = rng.uniform(0, size, 2), int(rng.integers(2))
+        away = 0.5 * size + side * rng.uniform(1.0, 2.0)
+        center[axis] = 0.5 * size + (away if rng.random() < 0.5 else -away)
+        view = self._around(size, pose, side, center, other=False, patch=None)
+        h, w = self._library.image(instance.image_index).shape[:2]
+        seen = apply(view.base[1], corners(np.array([0.0, 0.0, w, h]))).clip(0, size)
+        if (np.maximum(view.box[:2], 0) < np.minimum(view.box[:2] + view.box[2:], size)).all():
+            return None  # the target is long and reaches into the view
+        if bounds(seen)[2:].prod() < 0.4 * size**2:
+            return None
+        view.box, view.present = _NO_TARGET, False
+        return view
 
     def _crowd(self, view: View, *, wide: bool, near: bool = False) -> None:
         """Put the other objects into the view, mostly clear of the target."""
