@@ -38,7 +38,8 @@ from vltrack.core.files import sha256_of, write_text
 from vltrack.core.types import iou_xywh
 from vltrack.datasets.reader import open_dataset
 from vltrack.datasets.sequences import Sequence
-from vltrack.metrics.success import success
+from vltrack.metrics.annotations import is_box
+from vltrack.metrics.success import Presence, presence, success
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
@@ -61,7 +62,10 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One tracker on one target. ``ms``: median of its updates; ``first``: overlap in the first frame."""
+    """One tracker on one target. ``ms``: median of its updates; ``first``: overlap in the first frame.
+
+    Of ours: score, visibility and overlap of every frame, None where the target is absent; of the first start.
+    """
 
     tracker: str
     target: str
@@ -73,6 +77,9 @@ class Result:
     init_ms: float
     ms: float
     note: str = ""
+    scores: tuple[float, ...] = ()
+    visible: tuple[bool, ...] = ()
+    overlaps: tuple[float | None, ...] = ()
 
 
 def arguments() -> argparse.Namespace:
@@ -214,6 +221,8 @@ def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
     note = answer.get("refused") or answer.get("error") or ""
     boxes = np.array(answer["boxes"], dtype=np.float64) if not note else np.zeros_like(annotated)
     scores = success(boxes, annotated, sequence.absent)
+    gone = sequence.absent | ~is_box(annotated)
+    overlaps = np.where(gone, np.nan, iou_xywh(boxes, annotated))
     times = answer.get("ms") or [float("nan"), float("nan")]
     return Result(
         tracker=name,
@@ -226,7 +235,19 @@ def judge(name: str, sequence: Sequence, answer: dict[str, Any]) -> Result:
         init_ms=times[0],
         ms=statistics.median(times[1:]),
         note=note,
+        scores=tuple(round(one, 4) for one in answer.get("scores", ())),
+        visible=tuple(answer.get("visible", ())),
+        overlaps=tuple(None if one != one else round(float(one), 4) for one in overlaps) if "scores" in answer else (),
     )
+
+
+def presence_of(results: list[Result], tracker: str) -> Presence | None:
+    """Over the frames of all targets together; None for a peer."""
+    own = [r for r in results if r.tracker == tracker and r.scores]
+    if not own:
+        return None
+    overlaps = [np.nan if one is None else one for r in own for one in r.overlaps]
+    return presence([one for r in own for one in r.scores], [one for r in own for one in r.visible], overlaps)
 
 
 def table(results: list[Result], shown: list[Column]) -> str:
@@ -257,6 +278,13 @@ def table(results: list[Result], shown: list[Column]) -> str:
     row("mean SR0.5", "", [f"{mean('sr50', name):.3f}" for name in names])
     row("mean IoU", "", [f"{mean('mean_iou', name):.3f}" for name in names])
     row("first frame at IoU 0.5", "", [found(column) for column in shown])
+    seen = {name: presence_of(results, name) for name in names}
+    for title, field in (
+        ("presence AUROC", "auroc"),
+        ("absent frames called visible", "absent_visible"),
+        ("drifted frames called visible", "drifted_visible"),
+    ):
+        row(title, "", ["" if seen[name] is None else f"{getattr(seen[name], field):.2f}" for name in names])
     row("ms per frame (median of targets)", "", [f"{speed(results, name):.2f}" for name in names])
     base = next((column for column in shown if column.weights), shown[-1])
     ratios = [f"{ratio(cells, targets, name, base.name):.2f}" for name in names]

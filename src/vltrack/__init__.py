@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vltrack.api.ablate import ablate
     from vltrack.api.audit import audit
     from vltrack.api.compare import compare
     from vltrack.api.evaluate import evaluate
@@ -44,6 +45,7 @@ __all__ = [
     "Track",  # one target through one video
     "Tracker",  # follows one target frame by frame
     "VltrackError",  # base of all errors
+    "ablate",  # what each idea of a tracker adds
     "audit",  # measure what the sentence does for a model
     "compare",  # several trackers over one video
     "evaluate",  # run or score trackers on a data set
@@ -63,7 +65,7 @@ _MODULES = {
     "Candidate": "core.types", "Frame": "core.types", "Step": "core.types", "Target": "core.types",
     "Track": "core.track", "VltrackError": "core.errors", "open_source": "video.source",
     "MultiTracker": "tracking.tracker", "Tracker": "tracking.tracker", "Policy": "tracking.postprocess",
-    "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate",
+    "ablate": "api.ablate", "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate",
     "export_model": "api.export", "find": "api.find",
     "import_weights": "api.train", "report": "api.report", "track": "api.track", "track_many": "api.many",
     "train": "api.train", "tune": "api.tune",

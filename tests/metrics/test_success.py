@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from vltrack.core.errors import DataError
 from vltrack.core.types import iou_xywh
-from vltrack.metrics.success import THRESHOLDS, Grounding, grounding, success, success_auc
+from vltrack.metrics.success import THRESHOLDS, Grounding, grounding, presence, success, success_auc
 
 COORDINATE = st.floats(-100, 300, width=32)
 SIDE = st.floats(1, 200, width=32)
@@ -152,3 +153,12 @@ def test_grounding_agrees_with_fractions() -> None:
 def test_grounding_refuses_unusable_input(found, truth, message: str) -> None:
     with pytest.raises(DataError, match=message):
         grounding(found, truth)
+
+
+def test_presence_compares_frames_on_the_target_with_frames_without_it() -> None:
+    overlap = [0.9, 0.6, 0.3, 0.0, math.nan, math.nan]
+    found = presence([0.9, 0.5, 0.1, 0.8, 0.5, 0.2], [True, True, False, True, True, False], overlap)
+    assert found.auroc == pytest.approx((1 + 1 + 0.5 + 1) / 4)
+    assert (found.absent_visible, found.drifted_visible) == (0.5, 1.0)
+    none = presence([0.9], [True], [0.7])
+    assert all(math.isnan(one) for one in (none.auroc, none.absent_visible, none.drifted_visible))

@@ -76,6 +76,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tune": evaluate.tune,
     "demo": track.demo,
     "train": models.train,
+    "ablate": models.ablate,
     "import-weights": models.import_weights,
     "export": models.export,
     "models": models.models,

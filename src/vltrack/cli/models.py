@@ -1,4 +1,4 @@
-"""The verbs on models: ``train``, ``import-weights``, ``export``, ``models`` and ``doctor``."""
+"""The verbs on models: ``train``, ``ablate``, ``import-weights``, ``export``, ``models`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -90,6 +90,46 @@ def _read_init(items: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--init {printable(item)!r} {twice}.", hint="Such as --init mae=mae.pth.")
         files[kind] = file
     return files
+
+
+def ablate(
+    data: Annotated[list[str], Option(metavar="NAME=FOLDER", help="Training data, as for train. Repeatable.")],
+    clips: Annotated[str, Option(metavar="PATH", help="Annotated clips with sentences, to validate on.")],
+    out: Annotated[Path, Option(help="Folder of the runs; what is finished there is not run again.")],
+    models: Annotated[list[str] | None, Argument(metavar="[TRACKER]...", help="Which trackers; default: all.")] = None,
+    steps: Annotated[int, Option(min=1, help="Optimizer steps of each training.")] = 300,
+    seeds: Annotated[int, Option(min=1, help="Trainings of each variant.")] = 3,
+    skip: Annotated[str | None, Option(metavar="LIST", help="Targets of the clips to leave out, by name.")] = None,
+    jobs: opt.Jobs = None,
+    json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """What does each idea of a tracker add? Train with all of them and with each one off, at one small budget.
+
+    \b
+    vltrack ablate --data images --clips open --out runs/ablation -j 2
+    vltrack ablate litetrack --data images --clips open --out runs/ablation --steps 100 --seeds 2
+    """
+    found = vltrack.ablate(
+        models, data=data, clips=clips, out=out, steps=steps, seeds=seeds, jobs=jobs,
+        skip=inputs.read_list(skip) or (), reporter=Console(quiet=quiet),
+    )  # fmt: skip
+    if json:
+        emit(
+            {
+                "format": "vltrack.ablate",
+                "version": 1,
+                "steps": steps,
+                "targets": found.targets,
+                "rows": list(found.rows()),
+            }
+        )
+    elif not quiet:
+        from vltrack.cli.tables import ablation_lines
+
+        for line in ablation_lines(found):
+            say(line)
 
 
 def import_weights(

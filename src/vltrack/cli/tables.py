@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vltrack.core.files import counted, printable
 
 if TYPE_CHECKING:
+    from vltrack.api.ablate import Ablation
     from vltrack.api.compare import Comparison
     from vltrack.api.datasets import DataCheck
     from vltrack.api.evaluate import RuleSearch
@@ -299,6 +300,23 @@ def tune_lines(found: TuneResult) -> list[str]:
         " +- its standard error over the targets",
         better or "nothing gained more than its standard error.",
     ]
+
+
+def ablation_lines(found: Ablation) -> list[str]:
+    """Return a Markdown table: success AUC of each variant and what the idea adds, with its interval."""
+    lines = [
+        f"Success AUC after {counted(found.steps, 'step')}, over {counted(len(found.targets), 'target')}; +- deviation"
+        " over the seeds. Adds: AUC with the idea minus without it, 95 % bootstrap interval over the targets.",
+        "",
+        "| tracker | without | start | AUC | adds |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found.rows():
+        auc = f"{row['auc']:.1f}" + ("" if row["deviation"] is None else f" +- {row['deviation']:.1f}")
+        adds = f"{row['adds']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]" if row["off"] else ""
+        start = {"bbox": "box", "nlbbox": "box and text"}[row["mode"]]
+        lines.append(f"| {row['model']} | {row['off'] or 'nothing'} | {start} | {auc} | {adds} |")
+    return lines
 
 
 # -- datasets -----------------------------------------------------------------------------------------

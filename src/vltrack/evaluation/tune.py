@@ -89,7 +89,7 @@ def search(
         def measured(changed: Mapping[str, Policy]) -> Floats:
             nonlocal count
             futures = [
-                pool.submit(_follow, path, policy, device, task, starts)
+                pool.submit(follow, path, policy, device, task, starts)
                 for path, policy in changed.items()
                 for task in tasks
             ]
@@ -129,7 +129,7 @@ def difference(auc: Floats, before: Floats) -> tuple[float, float]:
     return float(gains.mean()) if len(gains) else math.nan, error
 
 
-def _follow(weights: str, policy: Policy, device: str, task: Task, starts: int) -> float:
+def follow(weights: str, policy: Policy, device: str, task: Task, starts: int = 1) -> float:
     """Success AUC of a tracker on one sequence, mean over the starts. Raises as ``track_sequence``."""
     tracker = _loaded(weights, device).with_policy(policy)
     found = []

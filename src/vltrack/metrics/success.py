@@ -1,4 +1,4 @@
-"""Success of one target in one video, and accuracy of visual grounding.
+"""Success of one target in one video, presence, and accuracy of visual grounding.
 
 Success is scored by the rule ``visible-only``, the protocol of our table over real video
 (``benchmarks/real_video.py``) and of clips of your own:
@@ -76,6 +76,43 @@ def success(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> 
 def success_auc(pred: ArrayLike, gt: ArrayLike, absent: ArrayLike | None = None) -> float:
     """Compute the AUC of tracking papers, 0 to 1. Arguments and errors as in ``success``."""
     return success(pred, gt, absent).auc
+
+
+# -- presence -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Presence:
+    """Whether a tracker says when its target is not there.
+
+    Attributes:
+        auroc: probability that a frame with the target under the box scores higher than one without the target; NaN
+            without both.
+        absent_visible: share of the frames without the target that are called visible; NaN without any.
+        drifted_visible: the same of the frames whose box does not touch the target.
+    """
+
+    auroc: float
+    absent_visible: float
+    drifted_visible: float
+
+
+def presence(score: ArrayLike, visible: ArrayLike, overlap: ArrayLike) -> Presence:
+    """Compute it over N frames, of one target or of several together.
+
+    Args:
+        score, visible: (N,) of the tracker.
+        overlap: (N,) of its box with the annotation, NaN where the target is absent.
+    """
+    scores, shown, overlaps = np.asarray(score, dtype=np.float64), np.asarray(visible, dtype=bool), np.asarray(overlap)
+    absent, drifted = np.isnan(overlaps), overlaps == 0
+    on, off = np.sort(scores[overlaps >= 0.5]), scores[absent]
+    wins = np.searchsorted(on, off, side="left") + np.searchsorted(on, off, side="right")
+    return Presence(
+        auroc=float(1 - wins.mean() / (2 * len(on))) if len(on) and len(off) else np.nan,
+        absent_visible=float(shown[absent].mean()) if absent.any() else np.nan,
+        drifted_visible=float(shown[drifted].mean()) if drifted.any() else np.nan,
+    )
 
 
 # -- visual grounding ---------------------------------------------------------------------------------------

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
-from vltrack.core.errors import ModelNotFound, did_you_mean
+from vltrack.core.errors import ConfigError, ModelNotFound, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class ModelCard:
         ours: parts that are not published and were designed here.
         policies: by size, the post-processing options that differ from the defaults.
         boxes_only: sizes without a text side, as some were published.
+        ideas: what `vltrack ablate` switches off: a name, and options of the configuration as ``config_of`` takes them.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelCard:
     ours: str
     policies: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
     boxes_only: tuple[str, ...] = ()
+    ideas: Mapping[str, str] = field(default_factory=dict)
 
     def modes_of(self, size: str) -> tuple[str, ...]:
         """Return the modes (``core.types.Mode``, which needs numpy) in which a target can be given to this size."""
@@ -86,6 +88,12 @@ MODELS: dict[str, ModelCard] = {
         sizes=("tiny", "base", "uvltrack-base", "uvltrack-large"),
         claims="layer freezing, cosine token selection, channel gate, star adapter",
         ours="learned threshold, restoring dropped tokens, the gate's mask, the tiny size",
+        ideas={
+            "token selection": "select=false",
+            "channel gate": "gate=false",
+            "star adapter": "star=false",
+            "layer freezing": "freeze=false",
+        },
         policies={"base": _UVLTRACK, "uvltrack-base": _UVLTRACK, "uvltrack-large": _UVLTRACK},
     ),
     "aitrack": ModelCard(
@@ -97,6 +105,7 @@ MODELS: dict[str, ModelCard] = {
         sizes=("tiny", "base", "artrack-base"),
         claims="ROI-based text-guided encoder (Alpha-CLIP), additive alignment, a box as four tokens",
         ours="sentences in CLIP's space, a learned scale, the key-value cache, the score, the tiny size",
+        ideas={"region embedding": "roi=none", "past boxes": "history=0"},
         policies={"tiny": _ARTRACK_TINY, "base": _ARTRACK, "artrack-base": _ARTRACK},
         boxes_only=("artrack-base",),
     ),
@@ -109,6 +118,7 @@ MODELS: dict[str, ModelCard] = {
         sizes=("tiny", "base", "ostrack-base"),
         claims="language-injected vision tokens, multi-modal alignment in training, candidate elimination",
         ours="a sentence vector that differs between sentences, BBOX exact, text-only start, the tiny size",
+        ideas={"language injection": "mixup=false", "alignment": "align=none", "candidate elimination": "keep=1"},
         policies={"base": PUBLISHED, "ostrack-base": PUBLISHED},
         boxes_only=("ostrack-base",),
     ),
@@ -121,6 +131,7 @@ MODELS: dict[str, ModelCard] = {
         sizes=("tiny", "base", "base-r50", "stark-base", "stark-r50", "stark-s50"),
         claims="multi-level aggregation (DSA, DCA), CNN-transformer interaction, gated dynamic template",
         ours="the inside of MDAI and CTIF, text (in tiny alone), the tiny size",
+        ideas={"DSA": "dsa=false", "DCA": "dca=false", "CTIF": "ctif=false", "score head": "score=false"},
         policies={size: _STARK for size in ("base", "base-r50", "stark-base", "stark-r50")}
         | {"stark-s50": {**_STARK, "refresh_every": 0}, "tiny": {"window": 0.0, "penalty": 0.0}},
         boxes_only=("base", "base-r50", "stark-base", "stark-r50", "stark-s50"),
@@ -134,6 +145,7 @@ MODELS: dict[str, ModelCard] = {
         sizes=("tiny", "base"),
         claims="synchronous learning backbone, target enhance module, semantic aware module, dense matching",
         ours="all but the names of its parts and what they are for",
+        ideas={"target enhance": "tem=false", "semantic aware": "sam=false", "dense matching": "dense=false"},
         policies={"base": PUBLISHED},
     ),
 }
@@ -182,9 +194,27 @@ def _of_module(card: ModelCard, name: str) -> Any:
     return getattr(import_module(f"vltrack.models.{card.name.replace('-', '_')}"), name.replace("-", "_"))
 
 
-def config_of(card: ModelCard, size: str) -> Any:
-    """Return the configuration dataclass of a size. Loads torch."""
-    return _of_module(card, size)()
+def config_of(card: ModelCard, size: str, changes: Iterable[str] = ()) -> Any:
+    """Return the configuration dataclass of a size, with changes such as ``select=false``. Loads torch.
+
+    Raises:
+        ConfigError: no such option, or a value that it cannot have.
+    """
+    config = _of_module(card, size)()
+    known: dict[str, Any] = {}
+    for text in changes:
+        key, _, value = text.partition("=")
+        kind: Any = type(getattr(config, key, None))
+        try:
+            known[key] = {"true": True, "false": False}[value] if kind is bool else kind(value)
+        except (KeyError, TypeError, ValueError):
+            raise ConfigError(
+                f"{card.name}-{size} cannot have {text!r}.", hint="Give KEY=VALUE of its sizes."
+            ) from None
+    try:
+        return replace(config, **known) if known else config
+    except ValueError as error:
+        raise ConfigError(f"{card.name}-{size} cannot have {', '.join(changes)}: {error}.") from None
 
 
 def build(card: ModelCard, config: Any) -> Any:

@@ -38,7 +38,7 @@ def starting_model(config: TrainConfig, out: Path) -> Any:
     Raises as ``copy_parts`` and ``continue_from``.
     """
     card, size = split_name(f"{config.model}-{config.size}")
-    model = build(card, config_of(card, size))
+    model = build(card, config_of(card, size, config.variant))
     if isinstance(model.embed.stem, MobileStem):
         model.embed.stem.backbone.load_numbered(imagenet_stem())
         if config.word_init == "minilm" and model.bert is not None:

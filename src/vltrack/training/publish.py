@@ -46,7 +46,7 @@ def publish(run: Path, out: Path, card: dict[str, Any] | None = None, *, share: 
     recipe = record["config"]
     recipe = {**recipe, **_earlier(recipe, (run,))}
     model_card, size = split_name(f"{recipe['model']}-{recipe['size']}")
-    model = build(model_card, config_of(model_card, size))
+    model = build(model_card, config_of(model_card, size, recipe.get("variant", ())))
     store.load_strictly(model, tensors, run)
     about = {
         "recipe": recipe,

@@ -59,6 +59,7 @@ class TrainConfig:
 
     Attributes:
         model, size: the tracker; fixed by the command.
+        variant: options of the network that differ from its size's, such as ``select=false``.
         pairs, clips, losses: what samples are like, clips of the second stage, and weights of the loss terms.
             Crops have the model's sizes, whatever ``pairs`` says.
         ratios: how often each data set is drawn, such as ``lasot=1``; ``got10k:vot_train=1`` names the split. Those
@@ -99,6 +100,7 @@ class TrainConfig:
 
     model: str
     size: str
+    variant: tuple[str, ...] = ()
     pairs: PairConfig = field(default_factory=PairConfig)
     clips: ClipConfig = field(default_factory=ClipConfig)
     losses: LossWeights = field(default_factory=LossWeights)
@@ -516,6 +518,14 @@ def tiny_joint(model: str) -> TrainConfig:
     if model == "aitrack":  # it has no loss on a view without the target
         return replace(recipe, losses=COORDINATE_LOSSES, pairs=replace(pairs, negative_share=0.0))
     return replace(recipe, losses=LossWeights(**ONE_IMAGE)) if model == "all-in-one" else recipe
+
+
+def ablation(model: str, variant: tuple[str, ...], seed: int, steps: int) -> TrainConfig:
+    """A small budget, the same for every tiny tracker and variant: from the ImageNet stem, which stays (ours)."""
+    return replace(
+        tiny_joint(model), variant=variant, seed=seed, steps=steps, warmup=50, learning_rate=1e-3, ema=0.99,
+        word_init="minilm", init_from="", init_patterns=(), save_every=100, validate_every=steps + 1,
+    )  # fmt: skip
 
 
 def finetune(first: TrainConfig) -> TrainConfig:
