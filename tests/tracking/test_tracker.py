@@ -269,3 +269,22 @@ def test_the_target_does_not_jump_onto_a_look_alike_that_was_there(scores, follo
     model.answer = two_peaks(*scores[1]).answer
     x = following.update(scene()).box[0]
     assert (x < 45) == stays
+
+
+@pytest.mark.parametrize(("overlap", "refreshed"), [(0.5, 0), (0.2, 3)])
+def test_the_memory_is_refreshed_only_where_the_box_has_hardly_moved(overlap: float, refreshed: int) -> None:
+    model = Spotter()
+    following = tracker(model, refresh_every=1, refresh_overlap=overlap)
+    for number, x in enumerate((20, 26, 32, 38)):  # steps of six pixels, of twelve
+        image = scene((x, 20, 12, 12))
+        _ = following.update(image) if number else following.init(image, box=(20, 20, 12, 12))
+    assert model.refreshed == refreshed
+
+
+@pytest.mark.parametrize(("model", "refreshed"), [(Spotter(), 3), (one_box((0.5, 0.5, 0.25, 0.25), 0.9), 0)])
+def test_the_memory_is_refreshed_only_where_a_second_region_has_the_same_box(model: Spotter, refreshed: int) -> None:
+    following = tracker(model, refresh_every=1, refresh_agreement=0.6)
+    following.init(scene((40, 30, 12, 12)), box=(40, 30, 12, 12))
+    for _ in range(3):
+        following.update(scene((40, 30, 12, 12)))
+    assert model.refreshed == refreshed

@@ -35,6 +35,7 @@ TRIES: Mapping[str, Sequence[Any]] = {
     "refresh_every": (0, 5, 20),
     "refresh_above": (0.4, 0.6, 0.7),
     "refresh_overlap": (0.0, 0.5),
+    "refresh_agreement": (0.0, 0.6),
     "lost_below": (0.2, 0.4),
     "hold_below": (0.05, 0.2),
     "grow": (1.0, 1.05),

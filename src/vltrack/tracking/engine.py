@@ -58,6 +58,8 @@ LONGEST_PAUSE = 8
 STEPS, LEVELS, GRAIN = 64, 64, 1 / 16
 """With ``steady``: steps of a region's center per side of the target, sizes of it from one to its double, and the
 grain of boxes in pixels. Finer costs no accuracy; coarser lets two runs which rounding has parted meet again sooner."""
+SHIFTED = 0.3
+"""Shift, in sides of the box, of the second region that ``refresh_agreement`` asks for."""
 FIRST_SECOND = 25
 """Frames in which a doubtful start may be made anew."""
 
@@ -280,7 +282,9 @@ class Engine:
             elif found.text is None or self._doubtful_start(found):
                 found = self._search_again(image, border, found)
             found = replace(found, past=np.concatenate([found.past, found.box[None]])[1:])
-            after.append(found if doubted else self._update_memory(image, border, found, view.region, seen[i]))
+            after.append(
+                found if doubted else self._update_memory(image, border, found, view.region, seen[i], states[i].box)
+            )
         return after
 
     def _rescaled(self, state: State, frame_size: tuple[int, int]) -> State:
@@ -471,7 +475,9 @@ class Engine:
 
     # -- memory -----------------------------------------------------------------------------------
 
-    def _update_memory(self, image: Image, border: Color, state: State, region: Crop, seen: Found) -> State:
+    def _update_memory(
+        self, image: Image, border: Color, state: State, region: Crop, seen: Found, before: Box
+    ) -> State:
         if self.policy.refresh_by_number:
             return self._update_by_number(image, border, state, region, seen)
         policy = self.policy
@@ -481,8 +487,13 @@ class Engine:
         in_region = self._unit_boxes(state.box, region)
         if (in_region[:2] < 0).any() or (in_region[:2] > 1).any():
             return state  # found elsewhere in this frame: these tokens do not show the target
-        if len(state.rivals) and policy.follow_rivals and policy.refresh_overlap:
+        if float(iou_xywh(before, state.box)) < policy.refresh_overlap:
             return state
+        if policy.refresh_agreement:
+            shift = np.array([*(state.box[2:] * SHIFTED), 0.0, 0.0])
+            again, _ = self._seen_at(image, border, state, [state.box + shift])[0]
+            if float(iou_xywh(again, state.box)) < policy.refresh_agreement:
+                return state
         return self._updated(image, border, state, seen, in_region)
 
     def _update_by_number(self, image: Image, border: Color, state: State, region: Crop, seen: Found) -> State:

@@ -59,6 +59,7 @@ class Policy:
         follow_rivals: boxes beside the target that score half as much or more are remembered from one frame to the
             next, and the target does not jump onto one.
         refresh_overlap: overlap of a new box with the one before that an update of the memory needs.
+        refresh_agreement: overlap with the box found in a second, shifted region that it needs; 0: none is looked at.
         margin: pixels of the box that stay inside the frame.
         steady: boxes are kept to 1/16 pixel, and regions are cut on a grid relative to the target, so that the rounding
             of another machine or number of threads does not grow from frame to frame; published code has no such grid.
@@ -100,6 +101,7 @@ class Policy:
     heed_text_above: float = 0.5
     follow_rivals: bool = True
     refresh_overlap: float = 0.0
+    refresh_agreement: float = 0.0
     margin: float = 10.0
     steady: bool = True
     own_grounding: bool = False
@@ -128,7 +130,7 @@ class Policy:
 
 _SHARES = (
     "window", "smooth", "refresh_above", "visible_above", "lost_below", "hold_below", "search_again_above",
-    "heed_text_above", "refresh_overlap",
+    "heed_text_above", "refresh_overlap", "refresh_agreement",
 )  # fmt: skip
 _RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | dict.fromkeys(("grow", "grow_limit"), (1.0, math.inf))
 """Range of an option, both ends included; the others are finite and at least 0."""
