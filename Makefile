@@ -50,35 +50,32 @@ docs: setup  ## draw the trackers' pictures (docs/trackers/*.svg) and count thei
 	$(BIN)/python docs/draw_trackers.py
 	$(BIN)/python benchmarks/model_size.py --record --out benchmarks/results
 
-# The recipe of the shipped weights. DATA is the folder of training pictures (docs/train.md); a stopped run goes on.
+# The recipe of the shipped weights. DATA is the folder of training pictures, MORE a second one with clips (docs/train.md);
+# a stopped run goes on.
 DATA ?= ../shared/train
-RUN ?= runs/litetrack-tiny
-WEIGHTS := src/vltrack/weights/litetrack-tiny.safetensors
-weights: setup  ## train litetrack-tiny again, with the shipped recipe (two hours on two cores)
-	$(BIN)/vltrack train litetrack --size tiny --data $(DATA) --out $(RUN) --processes 2 \
-		$$(test -f $(RUN)/config.json && echo --resume)
-	$(BIN)/vltrack train litetrack --size tiny --start $(RUN) --data $(DATA) --out $(RUN)-words --processes 2 \
-		$$(test -f $(RUN)-words/config.json && echo --resume)
-	$(BIN)/vltrack train litetrack --size tiny --part twins --start $(RUN)-words --data $(DATA) \
-		--out $(RUN)-twins --processes 2 $$(test -f $(RUN)-twins/config.json && echo --resume)
-	$(BIN)/python -m vltrack.training.publish $(RUN)-twins $(WEIGHTS)
+MORE ?= ../shared/train2
+WEIGHTS := src/vltrack/weights
+RESUME = $$(test -f $(1)/config.json && echo --resume)
+JOINT = --size tiny --part joint --data $(DATA) --data $(MORE) --processes 2
+weights: setup  ## train litetrack-tiny again, with the shipped recipe (three hours on two cores)
+	$(BIN)/vltrack train litetrack --size tiny --data $(DATA) --out runs/litetrack --processes 2 $(call RESUME,runs/litetrack)
+	$(BIN)/vltrack train litetrack --size tiny --start runs/litetrack --data $(DATA) --out runs/litetrack-words \
+		--processes 2 $(call RESUME,runs/litetrack-words)
+	$(BIN)/vltrack train litetrack --start runs/litetrack-words --out runs/litetrack-joint $(JOINT) \
+		$(call RESUME,runs/litetrack-joint)
+	$(BIN)/python -m vltrack.training.publish runs/litetrack-joint/litetrack-tiny.safetensors \
+		$(WEIGHTS)/grounder-tiny.safetensors --shared
+	$(BIN)/python -m vltrack.training.publish runs/litetrack-joint $(WEIGHTS)/litetrack-tiny.safetensors
 
-# The other tiny sizes start from parts of the weights above. TRACKERS="aitrack sa-tracker" makes only those. Those in
-# TWINS end with the part twins; for the others it did more harm than good (docs/train.md).
+# The other tiny sizes start from parts of the weights above. TRACKERS="aitrack sa-tracker" makes only those.
 TRACKERS ?= aitrack all-in-one bit-tracker sa-tracker
-TWINS ?= all-in-one sa-tracker
-weights-others: setup  ## train the other four tiny sizes again (about an hour each on one core)
+weights-others: setup  ## train the other four tiny sizes again (about two hours each on one core)
 	for name in $(TRACKERS); do \
-		run=runs/$$name-tiny; last=$$run; \
-		$(BIN)/vltrack train $$name --size tiny --data $(DATA) --out $$run --processes 2 \
-			$$(test -f $$run/config.json && echo --resume) || exit 1; \
-		case " $(TWINS) " in *" $$name "*) \
-			last=$$run-twins; \
-			$(BIN)/vltrack train $$name --size tiny --part twins --start $$run --data $(DATA) \
-				--out $$last --processes 2 $$(test -f $$last/config.json && echo --resume) || exit 1;; \
-		esac; \
-		$(BIN)/python -m vltrack.training.publish $$last src/vltrack/weights/$$name-tiny.safetensors \
-			|| exit 1; \
+		$(BIN)/vltrack train $$name --size tiny --data $(DATA) --out runs/$$name --processes 2 \
+			$(call RESUME,runs/$$name) || exit 1; \
+		$(BIN)/vltrack train $$name --start runs/$$name --out runs/$$name-joint $(JOINT) \
+			$(call RESUME,runs/$$name-joint) || exit 1; \
+		$(BIN)/python -m vltrack.training.publish runs/$$name-joint $(WEIGHTS)/$$name-tiny.safetensors || exit 1; \
 	done
 
 # GROUNDER_DATA: folders of images, each as an option; DETECTOR: the .npz of PicoDet-S (docs/train.md).
