@@ -342,7 +342,9 @@ def write(folder: Path, facts: dict[str, Any], text: str, results: list[Result])
     write_text(
         report.with_suffix(".md"), f"# Real video\n\n{head}\n\n{protocol}\n{text}" + (f"\n{notes}" if notes else "")
     )
-    data = {"about": facts, "results": [asdict(result) for result in results]}
+    frames = ("scores", "visible", "overlaps")
+    rows = [{key: value for key, value in asdict(one).items() if key not in frames} for one in results]
+    data = {"about": facts, "results": rows}
     write_text(report.with_suffix(".json"), json.dumps(data, indent=1) + "\n")
     say(f"written: {report}.md and .json")
 

@@ -63,7 +63,7 @@ OTHERWISE = {"find": (10,), "track": (10,), "audit": (7,)}
 NOT_RUN = {
     r"/data|picodet_s|--size base": "needs data sets or weights of many gigabytes",
     r"import-weights|all-in-one-ostrack-base": "needs a published checkpoint; tests/checkpoints has such files",
-    r"twins 40|ablate|train .*(--part twins|runs/[a-d]\b|pictures|--data images)": "takes minutes; tests/training runs it",
+    r"twins 40|ablate|train .*(--part twins|runs/[a-d]\b|pictures|--data images)": "minutes; tests/training runs it",
 }
 
 

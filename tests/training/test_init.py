@@ -75,7 +75,7 @@ def test_tiny_starts_from_the_imagenet_stem_and_the_words_that_ship(tmp_path: Pa
             for name, own in conv.named_parameters():
                 assert np.array_equal(own.detach().numpy(), published[f"{number:02d}.{name}"].astype(np.float32))
     words = "bert.embeddings.word_embeddings.weight"
-    table = store.load("litetrack-tiny")[0].state_dict()[words]
+    table = store.word_vectors()
     assert torch.equal(model.state_dict()[words], table)
     random = starting_model(replace(RECIPES["litetrack-tiny"](), word_init="random"), tmp_path)
     assert not torch.equal(random.state_dict()[words], table)
