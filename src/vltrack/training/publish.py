@@ -130,12 +130,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--note", action="append", default=[], help="a note for the card; may be repeated")
     parser.add_argument("--shared", action="store_true", help="write the shared file: stem of RUN, words of OUT")
     given = parser.parse_args(arguments)
+    card: dict[str, Any] = {"licence": "Apache-2.0", "material": MATERIAL, "commit": _commit(), "notes": given.note}
     if given.shared:
         about = "word vectors of all tiny weights; the stem's features, from LiteTrack's training"
-        card = {"what": about, "licence": "Apache-2.0", "material": MATERIAL, "commit": _commit()}
-        store.save_shared(store.load(given.run)[0], store.load_grounder(given.out)[0], card)
+        store.save_shared(store.load(given.run)[0], store.load_grounder(given.out)[0], {"what": about, **card})
         return
-    card: dict[str, Any] = {"licence": "Apache-2.0", "material": MATERIAL, "commit": _commit(), "notes": given.note}
     if given.figures is not None:
         card["figures"] = figures(given.figures, given.out.stem)
     publish(given.run, given.out, card, share=given.out.resolve().parent == PACKAGED.resolve())
