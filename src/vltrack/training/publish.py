@@ -29,7 +29,7 @@ MATERIAL = {
     "158 images of google/dreambooth": "CC BY 4.0",
     "200 images of datitran/raccoon_dataset": "MIT",
     "in the part joint, 422 images of COCO 2017 (Obmutescence/COCO-MINI, lizhogn/tiny_coco_dataset, "
-    "Deci-AI/super-gradients, lightly-ai/dataset_examples_purple)": "annotations CC BY 4.0, pictures as on Flickr",
+    "Deci-AI/super-gradients, lightly-ai/dataset_examples_purple)": "annotations CC BY 4.0, images as on Flickr",
     "in the part joint, 1,003 images of bearpaw/clothing-co-parsing": "Apache-2.0",
     "in the part joint, 605 frames of 17 clips of DAVIS 2016 (MathLee/EOR-VOS)": "BSD",
     "in the part joint, 346 frames of 6 clips (intel-iot-devkit/sample-videos, max810/XMem2, facebookresearch/sam2)": (
