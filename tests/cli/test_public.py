@@ -155,9 +155,10 @@ def test_evaluate_runs_models_in_modes(command: Callable[..., Any], work: Path) 
 
 def test_audit_carries_its_result_in_the_error(command: Callable[..., Any], work: Path) -> None:
     with pytest.raises(vltrack.VltrackError) as caught:
-        vltrack.audit("aitrack-tiny", scenes=6, frames=2, out="function")
+        vltrack.audit("aitrack-tiny", scenes=6, frames=2, out="function", policy={"own_grounding": True})
     found = caught.value.result
-    done = command("audit", "aitrack-tiny", "--twins", "6", "--frames", "2", "--out", "command", "--json")
+    words = ["--twins", "6", "--frames", "2", "--out", "command", "--json", "--set", "policy.own_grounding=yes"]
+    done = command("audit", "aitrack-tiny", *words)
     assert done.code == caught.value.exit_code == 7
     assert done.json == found.to_dict()
     for path in found.files:

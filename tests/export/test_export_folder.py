@@ -38,7 +38,7 @@ def copied(exports: dict[str, Path], tmp_path: Path) -> Path:
 
 def boxes(model: str | Path, backend: str, end: int = 14, **target: Any) -> np.ndarray:
     """Boxes of enough frames for an update of the memory."""
-    return vltrack.track(CLIP, model=model, backend=backend, threads=1, end=end, **target).boxes
+    return vltrack.track(CLIP, model=model, backend=backend, precision="fp32", threads=1, end=end, **target).boxes
 
 
 def check_boxes(model: str, exported: dict[str, Path]) -> None:

@@ -238,7 +238,7 @@ def test_without_a_cache_auto_is_torch(
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("VLTRACK_CACHE", str(tmp_path / "cache"))
     tracker = vltrack.load(NAME, threads=1)
-    assert tracker.runtime == "torch fp32"
+    assert tracker.runtime.startswith("torch ")  # bf16 where the CPU computes it in hardware
     assert "cache of graphs" in caplog.text
     assert Grounding.load().proposer is not None
     with pytest.raises(ResourceError):

@@ -89,6 +89,10 @@ def ablate(
 
     Raises:
         UsageError: an unknown tracker. DataError: the data cannot be read. And what ``vltrack.train`` raises.
+
+    Example:
+        >>> import vltrack
+        >>> found = vltrack.ablate("litetrack", data="images", clips="open", out="runs/ablation")  # doctest: +SKIP
     """
     names = [models] if isinstance(models, str) else list(models or MODELS)
     for name in names:

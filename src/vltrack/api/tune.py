@@ -96,6 +96,7 @@ def tune(
 
     Example:
         >>> import tempfile, vltrack
+        >>> from pathlib import Path
         >>> from vltrack.datasets.synthetic import synthesize
         >>> folder = tempfile.mkdtemp()
         >>> _ = synthesize(Path(folder), 2, 6, 1)
