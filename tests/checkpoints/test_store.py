@@ -370,3 +370,23 @@ def test_a_damaged_or_missing_shared_file_is_refused(
     monkeypatch.setattr(store, "SHARED", other)
     with pytest.raises(error, match="shared"):
         store.load(tmp_path / "a.safetensors")
+
+
+def test_a_new_shared_file_leaves_the_weights_that_ship_loadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged, litetrack = tmp_path / "weights", cards.PACKAGED / "litetrack-tiny.safetensors"
+    packaged.mkdir()
+    monkeypatch.setattr(cards, "PACKAGED", packaged)
+    for name in ("shared", "bit-tracker-tiny"):
+        for kind in ("safetensors", "json"):
+            (packaged / f"{name}.{kind}").write_bytes((store.SHARED.parent / f"{name}.{kind}").read_bytes())
+    monkeypatch.setattr(store, "SHARED", packaged / "shared.safetensors")
+    path, before = packaged / "bit-tracker-tiny.safetensors", store.load(litetrack)[0]
+    expected, old = store.load(path)[0].state_dict(), store.SHARED.read_bytes()
+    with torch.no_grad():
+        before.state_dict()["stem.trunk.convs.0.bias"][0] += 1  # a stem that was trained anew
+    store.save_shared(before, store.load_grounder()[0], {})
+    assert store.SHARED.read_bytes() != old
+    again = store.load(path)[0].state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())

@@ -194,16 +194,34 @@ def _same(name: str, one: Tensor, shared: Tensor) -> bool:
 
 
 def save_shared(tracker: Any, grounder: Grounder, card: dict[str, Any]) -> None:
-    """Write ``SHARED`` from the word vectors of a grounder and the stem of a tracker. Raises ``ResourceError``."""
+    """Write ``SHARED`` from the word vectors of a grounder and the stem of a tracker.
+
+    The weights that ship and leave tensors out are written anew: what the new file lacks, they hold themselves.
+
+    Raises ``ResourceError``, and as ``load``.
+    """
     own = tracker.state_dict()
     columns = own[WORD_TABLE].shape[1]
     scale = grounder.table_scale[:columns]
     tensors = {name: _stored(value, half=True) for name, value in own.items() if name.startswith("stem.trunk.")}
     tensors |= {"table": grounder.table, "table_scale": grounder.table_scale}
     tensors["words_scale"] = scale * 0.05 / (grounder.table[:, :columns] * scale).std()
+    files = [path for path in sorted(cards.PACKAGED.glob("*.safetensors")) if path != SHARED]
+    others = [
+        (path, *(load_grounder(path) if path == cards.GROUNDER else load(path)))
+        for path in files
+        if "shared" in cards.read_card(path)
+    ]
     with atomic_path(SHARED.with_suffix(".json")) as card_part, atomic_path(SHARED) as data_part:
-        text = json.dumps(card | {"sha256": _write(tensors, data_part, json.dumps(card))}, indent=2)
+        text = json.dumps(card | {"sha256": _write(tensors, data_part, "")}, indent=2)
         card_part.write_text(text + "\n", encoding="utf-8")
+    for path, model, about in others:
+        rest = {key: value for key, value in about.items() if key not in _OF_FILE}
+        save(path, model, tracker=about["tracker"], size=about["size"], card=rest, half=True, share=True)
+
+
+_OF_FILE = ("format", "tracker", "size", "sha256", "parameters", "config", "shared", "dtypes")
+"""Entries of a card that ``save`` and ``load`` set."""
 
 
 def word_vectors() -> Tensor:
