@@ -251,6 +251,14 @@ def test_bf16_is_refused_where_it_would_be_fp32(monkeypatch: pytest.MonkeyPatch)
         runtime.choose_runtime("openvino", "bf16", "cpu")
 
 
+def test_int8_is_refused_where_openvino_damages_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "has_amx", lambda: True)
+    with pytest.raises(ResourceError, match="AMX"):
+        runtime.choose_runtime("openvino", "int8", "cpu")
+    assert runtime.choose_runtime("onnx", "int8", "cpu") == ("onnx", "int8")
+    assert runtime.choose_runtime("openvino", "fp32", "cpu") == ("openvino", "fp32")
+
+
 # -- the choice -------------------------------------------------------------------------------------------------
 
 

@@ -16,11 +16,13 @@ import vltrack
 from vltrack.core.errors import ResourceError
 from vltrack.export import prepare
 from vltrack.export.graphs import write_graphs
+from vltrack.nn import runtime
 from vltrack.nn.runtime import Graph
 from vltrack.tracking import quantize
 from vltrack.video.source import open_source
 
 pytestmark = pytest.mark.timeout(600)
+needs_int8 = pytest.mark.skipif(runtime.has_amx(), reason="OpenVINO's int8 is refused on processors with AMX")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_only_graphs_of_every_frame_are_int8(folder: Path) -> None:
         assert any(node.op_type == "QuantizeLinear" for node in nodes), name
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+@pytest.mark.parametrize("backend", [pytest.param("openvino", marks=needs_int8), "onnx"])
 def test_near_fp32(folder: Path, backend: str) -> None:
     fp32, int8 = manifests(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -93,6 +95,7 @@ def test_without_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_int8
 @pytest.mark.usefixtures("graphs")
 def test_a_tracker_follows_in_int8() -> None:
     about = json.loads(quantize.CLIP.with_suffix(".json").read_bytes())

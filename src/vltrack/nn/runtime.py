@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +32,7 @@ def choose_runtime(backend: str, precision: str, device: str) -> tuple[str, str]
 
     Raises:
         UsageError: an unknown name, or a combination that no backend has.
-        ResourceError: the backend is not installed, or OpenVINO would run fp32 in place of bf16.
+        ResourceError: the backend is not installed, or OpenVINO would run fp32 in place of bf16, or int8 on AMX.
     """
     for name, value, known in (("backend", backend, Backend), ("precision", precision, Precision)):
         if value not in get_args(known):
@@ -53,6 +54,11 @@ def choose_runtime(backend: str, precision: str, device: str) -> tuple[str, str]
         raise ResourceError(
             "This processor does not compute bf16 in hardware, and OpenVINO would run fp32 in its place.",
             hint="Use --precision fp32.",
+        )
+    if (backend, precision) == ("openvino", "int8") and has_amx():
+        raise ResourceError(
+            "On processors with AMX, OpenVINO's int8 graphs give wrong boxes and damage memory.",
+            hint="Use --precision bf16, which is fast there, or --backend onnx.",
         )
     if precision == "auto":
         precision = "bf16" if backend == "openvino" and has_fast_bf16() else "fp32"
@@ -86,6 +92,13 @@ def available_cores() -> int:
 def has_fast_bf16() -> bool:
     """Whether OpenVINO computes bf16 in hardware here; else it would silently be fp32."""
     return "BF16" in _core()[0].get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def has_amx() -> bool:
+    """Whether Linux says that this processor multiplies int8 matrices (Intel AMX)."""
+    with suppress(OSError):
+        return b" amx_int8" in Path("/proc/cpuinfo").read_bytes()
+    return False
 
 
 def save_ir(graph: Path, target: Path) -> None:
