@@ -283,6 +283,8 @@ def table(results: list[Result], shown: list[Column]) -> str:
         ("presence AUROC", "auroc"),
         ("absent frames called visible", "absent_visible"),
         ("drifted frames called visible", "drifted_visible"),
+        ("score that 95 % of the frames on the target reach", "threshold"),
+        ("absent frames that reach it", "absent_above"),
     ):
         row(title, "", ["" if seen[name] is None else f"{getattr(seen[name], field):.2f}" for name in names])
     row("ms per frame (median of targets)", "", [f"{speed(results, name):.2f}" for name in names])

@@ -160,5 +160,6 @@ def test_presence_compares_frames_on_the_target_with_frames_without_it() -> None
     found = presence([0.9, 0.5, 0.1, 0.8, 0.5, 0.2], [True, True, False, True, True, False], overlap)
     assert found.auroc == pytest.approx((1 + 1 + 0.5 + 1) / 4)
     assert (found.absent_visible, found.drifted_visible) == (0.5, 1.0)
+    assert (found.threshold, found.absent_above) == (0.5, 0.5)
     none = presence([0.9], [True], [0.7])
     assert all(math.isnan(one) for one in (none.auroc, none.absent_visible, none.drifted_visible))

@@ -90,11 +90,15 @@ class Presence:
             without both.
         absent_visible: share of the frames without the target that are called visible; NaN without any.
         drifted_visible: the same of the frames whose box does not touch the target.
+        threshold: score that 95 % of the frames with the target under the box reach; NaN without any.
+        absent_above: share of the frames without the target that reach it; NaN without any.
     """
 
     auroc: float
     absent_visible: float
     drifted_visible: float
+    threshold: float
+    absent_above: float
 
 
 def presence(score: ArrayLike, visible: ArrayLike, overlap: ArrayLike) -> Presence:
@@ -108,10 +112,13 @@ def presence(score: ArrayLike, visible: ArrayLike, overlap: ArrayLike) -> Presen
     absent, drifted = np.isnan(overlaps), overlaps == 0
     on, off = np.sort(scores[overlaps >= 0.5]), scores[absent]
     wins = np.searchsorted(on, off, side="left") + np.searchsorted(on, off, side="right")
+    threshold = float(np.quantile(on, 0.05, method="lower")) if len(on) else np.nan
     return Presence(
         auroc=float(1 - wins.mean() / (2 * len(on))) if len(on) and len(off) else np.nan,
         absent_visible=float(shown[absent].mean()) if absent.any() else np.nan,
         drifted_visible=float(shown[drifted].mean()) if drifted.any() else np.nan,
+        threshold=threshold,
+        absent_above=float((off >= threshold).mean()) if len(on) and len(off) else np.nan,
     )
 
 
