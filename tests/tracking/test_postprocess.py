@@ -161,7 +161,7 @@ def test_every_policy_of_the_registry_is_valid() -> None:
         for size in card.sizes:
             assert isinstance(default_policy(card.name, size), Policy)
     assert default_policy("litetrack", "uvltrack-base").window_rims
-    assert default_policy("litetrack", "tiny") == Policy()
+    assert default_policy("litetrack", "tiny").changed({"visible_above": 0.3, "visible_smooth": 1}) == Policy()
 
 
 # -- the published rules ------------------------------------------------------------------------------

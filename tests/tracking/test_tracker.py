@@ -132,6 +132,14 @@ def test_a_target_below_the_threshold_is_not_visible() -> None:
     assert (step.visible, step.status) == (False, Status.LOST)
 
 
+def test_visibility_follows_the_mean_score() -> None:
+    following = tracker(one_box((0.5, 0.5, 0.25, 0.25), 0.5), visible_above=0.6, visible_smooth=0.5)
+    following.init(scene((20, 20, 16, 12)), box=(20, 20, 16, 12))
+    steps = [following.update(scene((20, 20, 16, 12))) for _ in range(3)]  # means 0.75, 0.625, 0.5625
+    assert [step.visible for step in steps] == [True, True, False]
+    assert steps[0].score == pytest.approx(0.5)
+
+
 def test_a_jump_across_the_frame_is_found_again() -> None:
     following = tracker(Spotter())
     following.init(scene((10, 10, 12, 12), size=(400, 300)), box=(10, 10, 12, 12))

@@ -46,8 +46,8 @@ class Track(ByValue):
 
     Attributes:
         boxes: (N, 4) x, y, w, h float64 in pixels of the displayed frame; finite, w and h > 0. While the
-            target is not visible the row holds the place that scores best, with the size held (below 0.1 the place
-            too): ask ``visible`` before using it.
+            target is lost the row holds the place that scores best, with the size held (below 0.1 the place too): ask
+            ``visible`` before using it.
         scores: (N,) presence in [0, 1].
         visible: (N,) bool.
         indices: (N,) int64, 0-based frame numbers, rising.

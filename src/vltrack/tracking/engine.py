@@ -72,7 +72,7 @@ class State:
         box: xywh in frame pixels.
         memory: the network's memory.
         frame_size: (width, height) that ``box`` refers to.
-        score: of the last frame.
+        score: of the last frame; ``presence``: running mean of the scores.
         status: of the last frame.
         lost_for: frames since the target was last seen.
         age: frames since the start.
@@ -92,6 +92,7 @@ class State:
     frame_size: tuple[int, int]
     past: Box
     score: float = 1.0
+    presence: float = 1.0
     status: Status = Status.OK
     lost_for: int = 0
     age: int = 0
@@ -194,7 +195,7 @@ class Engine:
         # The grounder is asked for the target later on where it found the box, or agrees with it.
         heeded = named is not None and (claim is not None or named >= self.policy.heed_text_above)
         state = State(
-            box=given, memory=memory, frame_size=(width, height), past=past, score=score,
+            box=given, memory=memory, frame_size=(width, height), past=past, score=score, presence=score,
             claim=1.0 if claim is None else claim, text=target.text if heeded else None,
             pause=self.policy.search_again_every,
         )  # fmt: skip
@@ -281,11 +282,18 @@ class Engine:
                 found, doubted = self._chosen_by_text(image, border, found, _left_by(others, found, ranked[i]))
             elif found.text is None or self._doubtful_start(found):
                 found = self._search_again(image, border, found)
-            found = replace(found, past=np.concatenate([found.past, found.box[None]])[1:])
+            found = replace(
+                found, past=np.concatenate([found.past, found.box[None]])[1:], presence=self._presence(states[i], found)
+            )
             after.append(
                 found if doubted else self._update_memory(image, border, found, view.region, seen[i], states[i].box)
             )
         return after
+
+    def _presence(self, before: State, now: State) -> float:
+        """Running mean of the scores; it begins anew where a lost target was found."""
+        share = 1.0 if before.lost_for and not now.lost_for else self.policy.visible_smooth
+        return share * now.score + (1 - share) * before.presence
 
     def _rescaled(self, state: State, frame_size: tuple[int, int]) -> State:
         """The video changed its frame size: the box keeps its place relative to the frame."""

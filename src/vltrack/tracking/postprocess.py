@@ -47,6 +47,8 @@ class Policy:
         refresh_best: with it, prompts come from the best-scoring frame since the last update, and from its box as
             the network predicted it, as in UVLTrack.
         visible_above: a target scoring below this is reported as not visible.
+        visible_smooth: share of a frame's score in the running mean of scores that this asks for, in [0, 1]; 1 is the
+            score of the frame alone.
         lost_below: below this score the target counts as lost: its size is held, the search region grows.
         hold_below: below this score its place is held too.
         grow: factor per frame by which the search region grows while the target is lost.
@@ -92,6 +94,7 @@ class Policy:
     refresh_by_number: bool = False
     refresh_best: bool = False
     visible_above: float = 0.3
+    visible_smooth: float = 1.0
     lost_below: float = 0.3
     hold_below: float = 0.1
     grow: float = 1.03
@@ -129,8 +132,8 @@ class Policy:
 
 
 _SHARES = (
-    "window", "smooth", "refresh_above", "visible_above", "lost_below", "hold_below", "search_again_above",
-    "heed_text_above", "refresh_overlap", "refresh_agreement",
+    "window", "smooth", "refresh_above", "visible_above", "visible_smooth", "lost_below", "hold_below",
+    "search_again_above", "heed_text_above", "refresh_overlap", "refresh_agreement",
 )  # fmt: skip
 _RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | dict.fromkeys(("grow", "grow_limit"), (1.0, math.inf))
 """Range of an option, both ends included; the others are finite and at least 0."""

@@ -236,7 +236,7 @@ class Session:
             box = np.array([0.0, 0.0, *now.frame_size])
             status = Status.MISSING if missing else Status.WAITING
             return Step(box=box, score=0.0, visible=False, index=now.index, seconds=seconds, status=status)
-        unsure = state.score < self.engine.policy.visible_above or state.claim < MEANT_ABOVE
+        unsure = state.presence < self.engine.policy.visible_above or state.claim < MEANT_ABOVE
         status = Status.LOST if unsure and state.status is Status.OK else state.status
         return Step(
             box=state.box.copy(),
