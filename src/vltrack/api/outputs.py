@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from vltrack.api import inputs
-from vltrack.api.inputs import SHEETS, TABLES, VIDEOS
+from vltrack.api.inputs import EXPORTS, SHEETS, TABLES, VIDEOS
 from vltrack.core.errors import DataError, ResourceError, UsageError
 from vltrack.core.files import printable, write_bytes, write_text
 from vltrack.core.json_io import parse_json, read_text
 from vltrack.core.track import COLUMNS, MAX_FILE_BYTES, Track, one_cell, read_row, row_of
 from vltrack.core.types import Frame, Image, Status, Step
+from vltrack.formats import cvat
+from vltrack.formats.base import Clip
 from vltrack.video.source import is_place
 
 if TYPE_CHECKING:
@@ -96,12 +98,15 @@ def table_lines(steps: Mapping[str, Step], *, several: bool) -> Iterator[str]:
         yield csv_line(([safe_cell(name)] if several else []) + list(row_of(step).values()))
 
 
-def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
+def save_tracks(tracks: Mapping[str, Track], path: Path, frames: int | None = None) -> None:
     """Write one track as ``Track.save`` does, several into one file. Raises ``ResourceError``.
 
+    ``.xml`` is CVAT's, of a video with so many ``frames``.
     With several targets CSV has a first column ``target``, and JSON holds one track per name.
     """
-    if len(tracks) == 1:
+    if path.suffix.lower() in EXPORTS:
+        cvat.write(tracks, path, Clip(frames=frames))
+    elif len(tracks) == 1:
         next(iter(tracks.values())).save(path, overwrite=True)
     elif path.suffix.lower() == ".json":
         body = {name: json.loads(track.to_json()) for name, track in tracks.items()}
@@ -109,8 +114,8 @@ def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
         write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     else:
         # Frame by frame; targets may begin and end in different ones.
-        frames = enumerate(track.indices.tolist() for track in tracks.values())
-        rows = sorted((frame, n, row) for n, numbers in frames for row, frame in enumerate(numbers))
+        numbered = enumerate(track.indices.tolist() for track in tracks.values())
+        rows = sorted((frame, n, row) for n, numbers in numbered for row, frame in enumerate(numbers))
         names = list(tracks)
         lines = (line for _, n, row in rows for line in table_lines({names[n]: tracks[names[n]][row]}, several=True))
         head = table_head({name: track.meta for name, track in tracks.items()})
@@ -328,7 +333,8 @@ class Outputs:
     ) -> None:
         self._shield, self._warnings, self._metas = shield, warnings, metas
         labels = [meta["sentence"] or "" if len(metas) == 1 else name for name, meta in metas.items()]
-        self._tables = [path for path in paths if path.suffix.lower() in TABLES]
+        self._tables = [path for path in paths if path.suffix.lower() in TABLES + EXPORTS]
+        self._frames = info.frames
         # Videos are finished last.
         drawn = [path for kinds in (VIDEOS, SHEETS) for path in paths if path.suffix.lower() in kinds]
         self._visuals = [visual_of(path, info, labels) for path in drawn]
@@ -403,10 +409,10 @@ class Outputs:
         tracks = self.tracks() if self._tables else {}
         for path in self._tables:
             try:
-                save_tracks(tracks, path)
+                save_tracks(tracks, path, self._frames)
             except ResourceError as error:  # perhaps a video has taken the space
                 for visual in self._visuals:
                     if isinstance(visual, AnnotatedVideo):
                         visual.abandon(None, error, None)
-                save_tracks(tracks, path)
+                save_tracks(tracks, path, self._frames)
                 raise

@@ -123,8 +123,8 @@ def track(
         box_unit: ``px``, or ``rel`` for shares of the frame's width and height.
         start, end, stride: frames to read; ``end`` is exclusive, None reads to the last.
         model: name of a model (``vltrack models``) or path of weights.
-        outputs: file or files to write, by extension: ``.csv`` and ``.json`` (boxes), ``.mp4`` (annotated video),
-            ``.png`` (contact sheet).
+        outputs: file or files to write, by extension: ``.csv`` and ``.json`` (boxes), ``.xml`` (CVAT),
+            ``.mp4`` (annotated video), ``.png`` (contact sheet).
         overwrite: replace outputs that exist.
         allow_network: allow ``rtsp://`` addresses.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``threads``: of the network.
