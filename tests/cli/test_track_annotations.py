@@ -32,9 +32,7 @@ def test_from_an_annotation_and_into_one(command, stub, clip: Path, start: Path,
     assert (found.meta["width"], found.meta["height"], found.meta["frames"]) == (854, 480, 40)
 
 
-def test_a_run_that_ends_early_ends_its_boxes(
-    command, stub, clip: Path, start: Path, tmp_path: Path
-) -> None:
+def test_a_run_that_ends_early_ends_its_boxes(command, stub, clip: Path, start: Path, tmp_path: Path) -> None:
     """CVAT would show the last box to the end of the video."""
     command("track", clip, "--from", start, "-o", tmp_path / "out.xml", "--end", 15, "-q").ends(0)
     found = vltrack.read_tracks(tmp_path / "out.xml")["car"]

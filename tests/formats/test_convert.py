@@ -110,7 +110,7 @@ def test_track_saves_and_functions_agree(two: Any, tmp_path: Path) -> None:
     assert seen(vltrack.read_tracks(tmp_path / "b.json")["1"]) == seen(two["car"])
     with pytest.raises(UsageError, match="exists already"):
         two["car"].save(tmp_path / "a.xml")
-    with pytest.raises(UsageError, match="no track"):
+    with pytest.raises(UsageError, match="No track"):
         vltrack.write_tracks({}, tmp_path / "d.xml")
 
 

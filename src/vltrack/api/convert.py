@@ -148,7 +148,7 @@ def write_tracks(
     """
     named = {"1": tracks} if isinstance(tracks, Track) else dict(tracks)
     if not named:
-        raise UsageError("There is no track to write.")
+        raise UsageError("No track to write.")
     file = Path(path)
     to = _format_of(file, format)
     _check_output(file, None, to, overwrite=overwrite)

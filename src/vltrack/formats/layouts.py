@@ -59,7 +59,7 @@ def _file(folder: Path, pattern: str) -> Path:
 
 
 def _rows(file: Path) -> Iterator[tuple[str, list[float] | None]]:
-    """Yield place and x, y, w, h of every line; None where it says that there is no target."""
+    """Yield place and x, y, w, h of every line; None where it says that the target is absent."""
     for place, line in enumerate(read_lines(file), 1):
         where = f"{printable(file)}:{place}"
         if line.strip()[:1] == "m":

@@ -91,7 +91,7 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
     width, height = clip.size("YOLO's boxes are shares of it")
     names = list(map(printable, tracks))
     if len(set(names)) < len(names):
-        raise UsageError("Two targets have the same name, which YOLO cannot tell apart.")
+        raise UsageError("Two targets have the same name, which YOLO cannot distinguish.")
     lines: dict[int, list[str]] = {frame: [] for frame in frames_to_list(tracks, clip.frames or 0)}
     for kind, track in enumerate(tracks.values()):
         for step in (one for one in track if one.visible):
