@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 QUOTES = 'A sentence with blanks is written in quotes: --text "the white car".'
 SHORT = ("refuse", "misses", "cut")
-TABLES, VIDEOS, SHEETS, EXPORTS = (".csv", ".json"), (".mp4",), (".png",), (".xml",)
+TABLES, VIDEOS, SHEETS, EXPORTS = (".csv", ".json"), (".mp4", ".gif"), (".png",), (".xml",)
 PLACE = re.compile(r"\{(name|parent|file)\}")
 """What the name of an output takes from its video."""
 _BOX_LIKE = re.compile(r"[\[(]?[-+.eE\d]+([\s,;]+[-+.eE\d]+)+[])]?")
@@ -299,6 +299,14 @@ def check_options(
     check_choice("box format", box_format, ("xywh", "xyxy", "cxcywh"))
     check_choice("box unit", box_unit, ("px", "rel"))
     check_choice("device", device, DEVICES)
+
+
+def check_effects(names: Sequence[str]) -> None:
+    """Raise ``UsageError`` for an unknown effect of videos."""
+    from vltrack.plots.effects import EFFECTS
+
+    for name in (names,) if isinstance(names, str) else names:
+        check_choice("effect", name, EFFECTS)
 
 
 def check_policy(policy: Policy | Mapping[str, Any] | None) -> None:

@@ -34,7 +34,9 @@ from vltrack.video.source import is_place
 
 if TYPE_CHECKING:
     from vltrack.api.reporter import Shield
+    from vltrack.plots.effects import Effects
     from vltrack.video.base import SourceInfo
+    from vltrack.video.gif import GifWriter
     from vltrack.video.writer import VideoWriter
 
 SHEET_TILES, SHEET_WIDTH = 12, 320
@@ -204,29 +206,36 @@ class VideoOutput:
 
     def __init__(self, path: Path, info: SourceInfo) -> None:
         self._path, self._info = path, info
-        self._writer: VideoWriter | None = None
+        self._writer: VideoWriter | GifWriter | None = None
         self._open = ExitStack()
 
     def write(self, image: Image, seconds: float, *, more_rows: int = 0) -> None:
         """Write one image, ``more_rows`` higher than the frames. Where it cannot be, raise and remove the file."""
-        from vltrack.video.writer import VideoWriter
-
         try:
             if self._writer is None:
-                info = self._info
-                writer = VideoWriter(
-                    self._path,
-                    width=info.width,
-                    height=info.height + more_rows,
-                    rate=info.rate,
-                    sample_aspect=info.sample_aspect,
-                    overwrite=True,
-                )
-                self._writer = self._open.enter_context(writer)
+                writer = self._new(self._info.height + more_rows)
+                self._open.enter_context(writer)
+                self._writer = writer
             self._writer.write(image, seconds)
         except ResourceError as error:
             self.abandon(None, error, None)
             raise
+
+    def _new(self, height: int) -> VideoWriter | GifWriter:
+        from vltrack.video.gif import GifWriter
+        from vltrack.video.writer import VideoWriter
+
+        info = self._info
+        if self._path.suffix.lower() == ".gif":
+            return GifWriter(self._path, width=info.width, height=height)
+        return VideoWriter(
+            self._path,
+            width=info.width,
+            height=height,
+            rate=info.rate,
+            sample_aspect=info.sample_aspect,
+            overwrite=True,
+        )
 
     def abandon(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Remove the file if there is an error; arguments as of ``__exit__``."""
@@ -239,19 +248,23 @@ class VideoOutput:
 
 
 class AnnotatedVideo:
-    """The input with all boxes drawn. Frames that did not decode are left out; the others keep their time."""
+    """The input with all boxes drawn, and ``effects``. Frames that did not decode are left out; the others keep their
+    time.
+    """
 
-    def __init__(self, path: Path, info: SourceInfo, labels: Sequence[str]) -> None:
-        self._video, self._labels = VideoOutput(path, info), labels
+    def __init__(self, path: Path, info: SourceInfo, labels: Sequence[str], effects: Sequence[str] = ()) -> None:
+        self._video, self._about = VideoOutput(path, info), (effects, labels)
+        self._effects: Effects | None = None
         self.finish, self.abandon = self._video.finish, self._video.abandon
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
         """Draw and write one frame. Raises ``ResourceError``."""
-        from vltrack.plots.draw import draw_steps
+        if self._effects is None:
+            from vltrack.plots.effects import Effects
 
+            self._effects = Effects(*self._about)
         if frame.image is not None:
-            image = draw_steps(frame.image, list(steps.values()), self._labels)
-            self._video.write(image, frame.seconds)
+            self._video.write(self._effects.draw(frame.image, list(steps.values())), frame.seconds)
 
 
 class ContactSheet:
@@ -301,9 +314,11 @@ def _reduced(image: Image, steps: Iterable[Step]) -> tuple[Any, ...]:
     return (small, *(replace(step, box=step.box * scale) for step in steps))
 
 
-def visual_of(path: Path, info: SourceInfo, labels: Sequence[str]) -> AnnotatedVideo | ContactSheet:
+def visual_of(
+    path: Path, info: SourceInfo, labels: Sequence[str], effects: Sequence[str] = ()
+) -> AnnotatedVideo | ContactSheet:
     """The drawing that the extension of ``path`` names."""
-    return AnnotatedVideo(path, info, labels) if path.suffix.lower() in VIDEOS else ContactSheet(path, labels)
+    return AnnotatedVideo(path, info, labels, effects) if path.suffix.lower() in VIDEOS else ContactSheet(path, labels)
 
 
 class Outputs:
@@ -317,6 +332,7 @@ class Outputs:
         warnings: called at the end for more warnings of the heads.
         shield: defers Ctrl-C while the files are finished.
         record: keep the steps in memory; needed for tables.
+        effects: of videos; see ``plots.effects``.
         later: False draws before ``add`` returns: for frames whose memory the caller may use again.
     """
 
@@ -329,6 +345,7 @@ class Outputs:
         shield: Shield,
         *,
         record: bool,
+        effects: Sequence[str] = (),
         later: bool = True,
     ) -> None:
         self._shield, self._warnings, self._metas = shield, warnings, metas
@@ -337,7 +354,7 @@ class Outputs:
         self._frames = info.frames
         # Videos are finished last.
         drawn = [path for kinds in (VIDEOS, SHEETS) for path in paths if path.suffix.lower() in kinds]
-        self._visuals = [visual_of(path, info, labels) for path in drawn]
+        self._visuals = [visual_of(path, info, labels, effects) for path in drawn]
         self._recorders = {name: StepRecorder() for name in metas}
         self._record = record or bool(self._tables)
         self._later = later

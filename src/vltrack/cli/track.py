@@ -48,7 +48,7 @@ def track(
             "--output",
             "-o",
             metavar="FILE|FOLDER",
-            help=".csv, .json: boxes; .xml: boxes for CVAT; .mp4: video; .png: contact sheet. Repeat for several."
+            help=".csv, .json: boxes; .xml: boxes for CVAT; .mp4, .gif: video; .png: contact sheet. Repeat for several."
             " Of many videos: a folder for NAME.csv, or names with {name} in them.",
         ),
     ] = None,
@@ -57,7 +57,10 @@ def track(
     overwrite: opt.Overwrite = False,
     resume: Annotated[bool, Option("--resume", help="Continue where the same command was killed or stopped.")] = False,
     json: opt.RowsAsJson = False,
-    no_video: Annotated[bool, Option("--no-video", help="Do not write .mp4 outputs.")] = False,
+    no_video: Annotated[bool, Option("--no-video", help="Do not write .mp4 and .gif outputs.")] = False,
+    blur: Annotated[bool, Option("--blur", help="Videos: blur the targets, in place of boxes.")] = False,
+    crop: Annotated[bool, Option("--crop", help="Videos: follow the targets with the view.")] = False,
+    trail: Annotated[bool, Option("--trail", help="Videos: draw the way of the targets.")] = False,
     allow_network: opt.Network = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
@@ -90,6 +93,7 @@ def track(
         "box_format": box_format, "box_unit": box_unit, "start": start, "end": end, "stride": stride, "model": model,
         "overwrite": overwrite, "device": device, "threads": threads, "backend": backend, "precision": precision,
         "policy": inputs.read_policy(set_),
+        "effects": [name for name, wanted in (("blur", blur), ("crop", crop), ("trail", trail)) if wanted],
         "anyway": anyway, "wait": wait, "fail_if_lost": fail_if_lost, "partial_ok": False, "resume": resume,
     }  # fmt: skip
     if videos is None:
