@@ -234,6 +234,7 @@ class VideoOutput:
             height=height,
             rate=info.rate,
             sample_aspect=info.sample_aspect,
+            audio=Path(info.name) if info.audio else None,
             overwrite=True,
         )
 

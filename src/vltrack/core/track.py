@@ -217,7 +217,7 @@ class Track(ByValue):
         return f'{{"format": "{FORMAT}", "version": {VERSION},\n "meta": {head},\n "rows": [\n{rows}\n]}}\n'
 
     def save(self, path: Path | str, overwrite: bool = False, *, source: Any = None, format: str | None = None) -> None:
-        """Write ``.csv``, ``.json`` (boxes), ``.mp4``, ``.gif`` (annotated video) or ``.png`` (contact sheet), atomically.
+        """Write ``.csv``, ``.json`` (boxes), ``.mp4``, ``.gif`` (video) or ``.png`` (contact sheet), atomically.
 
         With ``format``, or as ``.xml`` (CVAT) or ``.parquet``, it is ``vltrack.write_tracks``.
 
