@@ -241,7 +241,8 @@ def read_keyframes(path: Path) -> dict[str, list[Mark]]:
     found: dict[str, dict[int, Mark]] = {}
     for (number, _), cells in list(zip(lines, rows, strict=False))[named:]:
         try:
-            row = dict(zip(head, cells, strict=False)) if named else _by_place(cells)
+            short = len(cells) == 3 and head[:2] == ["target", "frame"] and len(head) > 3
+            row = dict(zip(head, cells, strict=False)) if named and not short else _by_place(cells)
             name, mark = (row.get("target") or "").strip() or "1", _mark_of(row)
             if mark.frame in found.setdefault(name, {}):
                 raise DataError(f"frame {mark.frame} of {printable(name)!r} is there twice.")

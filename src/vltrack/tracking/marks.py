@@ -1,8 +1,8 @@
 """Tracking between the marks of a person: from both ends, blended where the two passes agree.
 
 Between two boxes a target is tracked forward from the earlier and backward from the later one, after the last box
-forward, before the first one backward if asked; from "not here" to the next box it is not visible. Unpublished; our
-design. ``benchmarks/corrections.py`` measures the rules of ``join``.
+forward, before the first one backward if asked (else it is waited for); from "not here" to the next box it is not
+visible. Unpublished; our design. ``benchmarks/corrections.py`` measures the rules of ``join``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def follow_marks(
             mark = at.get(frame.index)
             tracked = last is not None and not last.absent
             both = ahead is not None and not ahead.absent and (tracked or (last is None and backward))
-            step = tracker.update(frame) if tracked else _unseen(frame, start, ahead)
+            step = tracker.update(frame) if tracked else _unseen(frame, start)
             if tracked:
                 done()
             if mark is None:
@@ -197,15 +197,12 @@ def _absent(frame: Frame) -> Status:
     return Status.MISSING if frame.image is None else Status.LOST
 
 
-def _unseen(frame: Frame, before: Step | None, ahead: Mark | None) -> Step:
-    """A frame without the target: the box is the last one before, else the next one, else the whole frame."""
+def _unseen(frame: Frame, before: Step | None) -> Step:
+    """A frame without the target: the box is held after "not here", and is the whole frame before the first mark."""
     height, width = (1, 1) if frame.image is None else frame.image.shape[:2]
-    box = np.array([0.0, 0.0, width, height])
-    if before is not None:
-        box = before.box
-    elif ahead is not None and ahead.box is not None:
-        box = np.array(ahead.box)
+    box = np.array([0.0, 0.0, width, height]) if before is None else before.box
+    status = Status.WAITING if before is None and frame.image is not None else _absent(frame)
     return Step(
-        box=box, score=0.0, visible=False, index=frame.index, seconds=frame.seconds, status=_absent(frame),
+        box=box, score=0.0, visible=False, index=frame.index, seconds=frame.seconds, status=status,
         extras={"doubt": 0.0},
     )  # fmt: skip
