@@ -115,6 +115,8 @@ def correct(
         for section, frames in _read(track, source, plan.sections, opened, allow_network):
             options: dict[str, Any] = {"text": track.meta.get("sentence"), "backward": plan.backward, "done": done}
             row = section.first
+            if section.marks[0].absent:
+                options["before"] = track[row]
             for step in follow_marks(tracker, frames, section.marks, warn=warnings.append, **options):
                 if plan.write[row]:
                     new["boxes"][row], new["scores"][row], new["visible"][row] = step.box, step.score, step.visible

@@ -34,6 +34,7 @@ def follow_marks(
     *,
     text: str | None = None,
     backward: bool = False,
+    before: Step | None = None,
     done: Callable[[], object] = lambda: None,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Step]:
@@ -45,6 +46,7 @@ def follow_marks(
         marks: rising, at least one.
         text: the target's sentence, given to the tracker with each box.
         backward: track from the first box back to the first frame; else the target is not visible before.
+        before: where the target was seen last, if the first mark says that it is not here.
         done: called after each pass of the tracker over a frame. ``warn`` takes warnings of the starts.
 
     Raises:
@@ -53,7 +55,7 @@ def follow_marks(
     at = {mark.frame: mark for mark in marks}
     after = dict(zip((mark.frame for mark in marks), [*marks[1:], None], strict=True))
     last: Mark | None = None
-    start: Step | None = None
+    start = before
     ahead: Mark | None = marks[0]  # the mark that ends the open span
     going: list[Step] = []
     with Spool() as spool:
