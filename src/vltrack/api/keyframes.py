@@ -226,7 +226,7 @@ def read_keyframes(path: Path) -> dict[str, list[Mark]]:
     columns, in any order: target (may be missing: ``1``), frame, x, y, w, h or box, absent, text.
 
     Raises:
-        DataError: no such file, or a row that is no mark, named by its line.
+        DataError: no such file, or a row that is not a mark, named by its line.
         InputError: a box or a sentence that cannot be used.
     """
     text = read_text(path, MAX_FILE_BYTES).removeprefix("\ufeff")

@@ -58,7 +58,7 @@ def next_rows(doubt: Floats, marked: Sequence[int], count: int) -> list[int]:
 
     Args:
         doubt: (N,) of all rows.
-        marked: rows that a person has marked; there is no doubt about them.
+        marked: rows that a person has marked; their doubt is not counted.
     """
     mass = np.asarray(doubt, dtype=np.float64) + FLOOR
     taken = sorted({row for row in marked if 0 <= row < len(mass)})
