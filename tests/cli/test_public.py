@@ -62,9 +62,9 @@ def work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_the_stable_interface() -> None:
     assert sorted(vltrack.__all__) == vltrack.__all__ == [
-        "Candidate", "Frame", "MultiTracker", "Policy", "Step", "Target", "Track", "Tracker", "VltrackError", "ablate",
-        "audit", "compare", "convert", "evaluate", "export_model", "find", "import_weights", "load", "open_source",
-        "read_tracks", "report", "track", "track_many", "train", "tune", "write_tracks",
+        "Candidate", "Frame", "Mark", "MultiTracker", "Policy", "Step", "Target", "Track", "Tracker", "VltrackError",
+        "ablate", "audit", "compare", "convert", "correct", "evaluate", "export_model", "find", "import_weights",
+        "load", "open_source", "read_tracks", "report", "review", "track", "track_many", "train", "tune", "write_tracks",
     ]  # fmt: skip
     assert set(vltrack.__all__) | {"__version__"} == set(dir(vltrack))
     with pytest.raises(AttributeError, match="trakc"):
@@ -88,12 +88,14 @@ def test_the_example_of_every_public_name_runs(name: str, work: Path) -> None:
         "audit",
         "compare",
         "convert",
+        "correct",
         "evaluate",
         "export_model",
         "find",
         "import_weights",
         "read_tracks",
         "report",
+        "review",
         "track",
         "track_many",
         "train",
