@@ -191,10 +191,10 @@ def test_a_video_gives_way_to_the_boxes(command, stub, clip: Path, tmp_path: Pat
     from vltrack.api import outputs
     from vltrack.core.errors import ResourceError
 
-    def full(tracks, path):
+    def full(tracks, path, frames):
         if list(tmp_path.glob(".a.*.part.mp4")):
             raise ResourceError("the disk is full.")
-        plain(tracks, path)
+        plain(tracks, path, frames)
 
     plain = outputs.save_tracks
     monkeypatch.setattr(outputs, "save_tracks", full)
