@@ -33,7 +33,7 @@ class FrameReader:
 
     def __init__(self, source: str | Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self._source, self._limits = str(source), limits
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._decoder: DecoderProcess | None = None
         self._pass: FrameSource | None = open_source(self._source, limits=limits)
         self._next = 0
@@ -104,10 +104,11 @@ class FrameReader:
 
     def close(self) -> None:
         """Stop the decoder. Safe to call any number of times."""
-        for each in (self._decoder, self._pass):
-            if each is not None:
-                each.close()
-        self._decoder = self._pass = None
+        with self._lock:
+            for each in (self._decoder, self._pass):
+                if each is not None:
+                    each.close()
+            self._decoder = self._pass = None
 
     def __enter__(self) -> Self:
         return self
