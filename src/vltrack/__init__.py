@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from vltrack.api.ablate import ablate
     from vltrack.api.audit import audit
     from vltrack.api.compare import compare
+    from vltrack.api.correct import correct
     from vltrack.api.evaluate import evaluate
     from vltrack.api.export import export_model
     from vltrack.api.find import find
     from vltrack.api.many import track_many
     from vltrack.api.report import report
+    from vltrack.api.review import review
     from vltrack.api.track import track
     from vltrack.api.train import import_weights, train
     from vltrack.api.tune import tune
     from vltrack.core.errors import VltrackError
-    from vltrack.core.track import Track
+    from vltrack.core.track import Mark, Track
     from vltrack.core.types import Candidate, Frame, Step, Target
     from vltrack.tracking.postprocess import Policy
     from vltrack.tracking.tracker import MultiTracker, Tracker
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Candidate",  # one box of an image that a sentence may name
     "Frame",  # one image of a video with its number and time
+    "Mark",  # what a person says about one frame of a track
     "MultiTracker",  # follows several targets frame by frame
     "Policy",  # options of the post-processing
     "Step",  # one target in one frame: box, score, visible
@@ -48,6 +51,7 @@ __all__ = [
     "ablate",  # what each idea of a tracker adds
     "audit",  # measure what the sentence does for a model
     "compare",  # several trackers over one video
+    "correct",  # a track with a person's marks: only the frames next to them are tracked again
     "evaluate",  # run or score trackers on a data set
     "export_model",  # a network's graphs for OpenVINO or ONNX Runtime
     "find",  # what a sentence names in one frame
@@ -55,6 +59,7 @@ __all__ = [
     "load",  # a tracker with the weights of a name or path
     "open_source",  # frames of a video, folder, camera or stream
     "report",  # one page with curves, tables and worst sequences
+    "review",  # the frames of a track that deserve a look
     "track",  # follow a target through a video
     "track_many",  # follow targets through many videos at once
     "train",  # train a tracker
@@ -63,11 +68,12 @@ __all__ = [
 
 _MODULES = {
     "Candidate": "core.types", "Frame": "core.types", "Step": "core.types", "Target": "core.types",
-    "Track": "core.track", "VltrackError": "core.errors", "open_source": "video.source",
+    "Mark": "core.track", "Track": "core.track", "VltrackError": "core.errors", "open_source": "video.source",
     "MultiTracker": "tracking.tracker", "Tracker": "tracking.tracker", "Policy": "tracking.postprocess",
-    "ablate": "api.ablate", "audit": "api.audit", "compare": "api.compare", "evaluate": "api.evaluate",
+    "ablate": "api.ablate", "audit": "api.audit", "compare": "api.compare", "correct": "api.correct",
+    "evaluate": "api.evaluate",
     "export_model": "api.export", "find": "api.find",
-    "import_weights": "api.train", "report": "api.report", "track": "api.track", "track_many": "api.many",
+    "import_weights": "api.train", "report": "api.report", "review": "api.review", "track": "api.track", "track_many": "api.many",
     "train": "api.train", "tune": "api.tune",
 }  # fmt: skip
 

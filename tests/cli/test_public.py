@@ -58,9 +58,9 @@ def work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_the_stable_interface() -> None:
     assert sorted(vltrack.__all__) == vltrack.__all__ == [
-        "Candidate", "Frame", "MultiTracker", "Policy", "Step", "Target", "Track", "Tracker", "VltrackError", "ablate",
-        "audit", "compare", "evaluate", "export_model", "find", "import_weights", "load", "open_source", "report",
-        "track", "track_many", "train", "tune",
+        "Candidate", "Frame", "Mark", "MultiTracker", "Policy", "Step", "Target", "Track", "Tracker", "VltrackError",
+        "ablate", "audit", "compare", "correct", "evaluate", "export_model", "find", "import_weights", "load",
+        "open_source", "report", "review", "track", "track_many", "train", "tune",
     ]  # fmt: skip
     assert set(vltrack.__all__) | {"__version__"} == set(dir(vltrack))
     with pytest.raises(AttributeError, match="trakc"):
@@ -83,11 +83,13 @@ def test_the_example_of_every_public_name_runs(name: str, work: Path) -> None:
     [
         "audit",
         "compare",
+        "correct",
         "evaluate",
         "export_model",
         "find",
         "import_weights",
         "report",
+        "review",
         "track",
         "track_many",
         "train",

@@ -1,8 +1,9 @@
 """``Track``: the boxes of one target in all frames of a video, written and read as CSV or JSON.
 
 Both formats hold the same: ``meta`` (source, model, target, ...), then one row per frame with ``frame,
-seconds, x, y, w, h, score, visible, status``. Seconds have three decimals, pixels two, scores four. In CSV
-``meta`` is in lines that begin with ``#``; ``pandas.read_csv(path, comment="#")`` skips them.
+seconds, x, y, w, h, score, visible, status``, and ``doubt`` where the track has it. Seconds have three decimals,
+pixels two, scores and doubt four. In CSV ``meta`` is in lines that begin with ``#``;
+``pandas.read_csv(path, comment="#")`` skips them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -22,10 +23,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from vltrack.core.errors import DataError, UsageError
+from vltrack.core.errors import BoxInvalid, DataError, UsageError, VltrackError
 from vltrack.core.files import write_text
 from vltrack.core.json_io import parse_json, read_text
-from vltrack.core.types import Box, ByValue, Status, Step, whole, xywh_to_xyxy
+from vltrack.core.types import Box, BoxLike, ByValue, Status, Step, check_str, whole, xywh_to_xyxy
 
 FORMAT = "vltrack.track"
 VERSION = 1
@@ -38,6 +39,62 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "indices": np.int64,
     "seconds": np.float64,
 }
+_OPTIONAL: dict[str, type[np.generic]] = {"doubt": np.float64}
+"""Columns after ``COLUMNS`` that a track may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a person says about one frame: the box of the target, that it is not here, or a sentence that finds it here.
+
+    Attributes:
+        frame: 0-based number of the frame.
+        box: (x, y, w, h) in pixels of the displayed frame; absent: the target is not in view, until the next mark;
+            text: a sentence. One of the three.
+
+    Raises:
+        UsageError: none of the three or several, or a negative frame. TypeError: a frame that is not whole.
+        BoxInvalid: not four finite numbers with a positive size.
+
+    Example:
+        >>> import vltrack
+        >>> vltrack.Mark(12, box=(120, 40, 60, 80)).record()
+        {'frame': 12, 'box': [120.0, 40.0, 60.0, 80.0]}
+        >>> vltrack.Mark(40, absent=True)
+        Mark(frame=40, box=None, absent=True, text=None)
+    """
+
+    frame: int
+    _: KW_ONLY
+    box: BoxLike | None = None
+    absent: bool = False
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        frame = whole("The frame of a mark", self.frame)
+        object.__setattr__(self, "frame", frame)
+        if frame < 0:
+            raise UsageError(f"The frame {frame} of a mark is negative; frames count from 0.")
+        if (self.box is not None) + bool(self.absent) + (self.text is not None) != 1:
+            raise UsageError(
+                f"The mark of frame {frame} says several things, or nothing.", hint="Give box, absent or text."
+            )
+        if self.text is not None:
+            check_str(self.text)
+        if self.box is None:
+            return
+        try:
+            x, y, w, h = (float(side) for side in self.box)
+        except (TypeError, ValueError) as error:
+            raise BoxInvalid(f"The box of frame {frame} is not four numbers: {self.box!r:.80}.") from error
+        if not (all(map(math.isfinite, (x, y, w, h))) and w > 0 and h > 0):
+            raise BoxInvalid(f"The box of frame {frame} is not finite or has no size: {x:g},{y:g},{w:g},{h:g}.")
+        object.__setattr__(self, "box", (x, y, w, h))
+
+    def record(self) -> dict[str, Any]:
+        """Return the mark as it is in a track's ``meta["marks"]``."""
+        said = {"absent": True} if self.absent else {"text": self.text} if self.box is None else {"box": [*self.box]}
+        return {"frame": self.frame, **said}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,7 +111,8 @@ class Track(ByValue):
         seconds: (N,) float64 presentation times.
         status: N of ``Status``.
         meta: JSON values: ``source``, ``sentence``, ``box``, ``model``, ``width``, ``height``, ``warnings``,
-            ``versions`` and others.
+            ``versions``, ``marks`` and others.
+        doubt: (N,) how much a frame deserves a look, in [0, 1]; None where it was not asked for.
 
     Raises:
         DataError: lengths differ, a number is not finite or out of range, frames do not rise.
@@ -75,10 +133,11 @@ class Track(ByValue):
     seconds: NDArray[np.float64]
     status: tuple[Status, ...]
     meta: dict[str, Any] = field(default_factory=dict)
+    doubt: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.status)
-        for name, kind in _ARRAYS.items():
+        for name, kind in self._arrays().items():
             shape = (count, 4) if name == "boxes" else (count,)
             array: NDArray[Any] = np.array(getattr(self, name), dtype=kind)
             if array.size != math.prod(shape):
@@ -90,6 +149,63 @@ class Track(ByValue):
         object.__setattr__(self, "meta", json.loads(json.dumps(self.meta, allow_nan=False)))
         self._check_numbers()
 
+    def _arrays(self) -> dict[str, type[np.generic]]:
+        return _ARRAYS if self.doubt is None else _ARRAYS | _OPTIONAL
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of its files: ``COLUMNS``, and ``doubt`` where it has it."""
+        return COLUMNS if self.doubt is None else (*COLUMNS, *_OPTIONAL)
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What a person has said about it, by frame: ``meta["marks"]``, or else how it was started.
+
+        Raises:
+            DataError: ``meta["marks"]`` is no list of marks, each frame once.
+        """
+        given = self.meta.get("marks")
+        try:
+            if given is not None:
+                marks = {mark.frame: mark for mark in (Mark(**record) for record in given)}
+                if len(marks) < len(given):
+                    raise UsageError("A frame is named twice.")
+                return tuple(marks[frame] for frame in sorted(marks))
+            if not len(self) or not (self.meta.get("box") or self.meta.get("sentence")):
+                return ()
+            first = int(self.indices[0])
+            if self.meta.get("box"):
+                return (Mark(first, box=self.meta["box"]),)
+            return (Mark(first, text=self.meta["sentence"]),)
+        except (TypeError, VltrackError) as error:
+            raise DataError(f"The marks of the track cannot be read: {error}") from error
+
+    def correct(
+        self,
+        frame: int,
+        box: BoxLike | None = None,
+        *,
+        absent: bool = False,
+        text: str | None = None,
+        source: Any = None,
+        **options: Any,
+    ) -> Track:
+        """Say where the target is in one frame, or that it is not there; the frames next to it are tracked again.
+
+        Args:
+            frame, box, absent, text: as of ``Mark``; an earlier mark of this frame is replaced.
+            source: the video; None is the ``source`` of ``meta``.
+            options: more of ``vltrack.correct``, which says what is raised.
+
+        Returns:
+            The corrected track; rows beyond the neighboring marks are the same.
+        """
+        mark = Mark(frame, box=box, absent=absent, text=text)
+        marks = [*(one for one in self.marks if one.frame != mark.frame), mark]
+        # By name: tracking needs the floors above, which this one must not import.
+        corrected: Track = import_module("vltrack.api.correct").correct(self, source, marks, **options)
+        return corrected
+
     def _check_numbers(self) -> None:
         good = {
             "a box that is not finite or has no size": np.isfinite(self.boxes).all(axis=1)
@@ -98,14 +214,19 @@ class Track(ByValue):
             "a time that is not finite": np.isfinite(self.seconds),
             "a frame number that does not rise": np.diff(self.indices, prepend=-1) > 0,
         }
+        if self.doubt is not None:
+            good["a doubt outside 0..1"] = (self.doubt >= 0) & (self.doubt <= 1)
         for fault, rows in good.items():
             if not rows.all():
                 raise DataError(f"Row {int(np.argmin(rows)) + 1} of the track has {fault}.")
 
     @classmethod
     def from_steps(cls, steps: Iterable[Step], meta: Mapping[str, Any] | None = None) -> Track:
-        """Make a track of a tracker's steps, one per frame. Their ``extras`` are not kept."""
+        """Make a track of a tracker's steps, one per frame. Of their ``extras`` only ``doubt`` is kept, where all
+        have it.
+        """
         rows = list(steps)
+        doubts = [step.extras["doubt"] for step in rows if "doubt" in step.extras]
         return cls(
             boxes=np.array([step.box for step in rows]),
             scores=np.array([step.score for step in rows]),
@@ -114,10 +235,11 @@ class Track(ByValue):
             seconds=np.array([step.seconds for step in rows]),
             status=tuple(Status(step.status) for step in rows),
             meta=dict(meta or {}),
+            doubt=np.array(doubts) if rows and len(doubts) == len(rows) else None,
         )
 
     def __reduce__(self) -> tuple[Callable[[], Track], tuple[()]]:
-        names = (*_ARRAYS, "status", "meta")
+        names = (*_ARRAYS, *_OPTIONAL, "status", "meta")
         return partial(Track, **{name: getattr(self, name) for name in names}), ()
 
     def __repr__(self) -> str:
@@ -142,7 +264,7 @@ class Track(ByValue):
         """
         if isinstance(key, slice) or (np.ndim(key) == 1 and not isinstance(key, tuple)):
             rows = np.arange(len(self))[key]
-            arrays = {name: getattr(self, name)[rows] for name in _ARRAYS}
+            arrays = {name: getattr(self, name)[rows] for name in self._arrays()}
             return replace(self, status=tuple(self.status[row] for row in rows), **arrays)
         key = whole("A row", key)
         return Step(
@@ -152,10 +274,11 @@ class Track(ByValue):
             index=int(self.indices[key]),
             seconds=float(self.seconds[key]),
             status=self.status[key],
+            extras={} if self.doubt is None else {"doubt": float(self.doubt[key])},
         )
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one dict per frame with the keys ``COLUMNS``: plain Python values, rounded as in the files."""
+        """Yield one dict per frame with the keys ``columns``: plain Python values, rounded as in the files."""
         return map(row_of, self)
 
     @property
@@ -165,7 +288,7 @@ class Track(ByValue):
 
     def to_df(self) -> Any:
         """Return the rows as a ``pandas.DataFrame``. Raises ``ImportError`` without pandas."""
-        return _optional("pandas").DataFrame(self.rows(), columns=COLUMNS)
+        return _optional("pandas").DataFrame(self.rows(), columns=self.columns)
 
     def to_supervision(self) -> list[Any]:
         """Return one ``supervision.Detections`` per frame, empty where the target is not visible.
@@ -205,7 +328,7 @@ class Track(ByValue):
         for key, value in self.meta.items():
             out.write(f"# {one_cell(key)}: {one_cell(value)}\n")
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(self.columns)
         for row in self.rows():
             writer.writerow([str(v).lower() if isinstance(v, bool) else v for v in row.values()])
         return out.getvalue()
@@ -263,9 +386,10 @@ class Track(ByValue):
 
 
 def row_of(step: Step) -> dict[str, Any]:
-    """Return a step with the keys ``COLUMNS``."""
+    """Return a step with the keys ``COLUMNS``, and ``doubt`` where its ``extras`` have it."""
     head = {"frame": step.index, "seconds": round(step.seconds, 3), **box_of(step.box)}
-    return {**head, "score": round(step.score, 4), "visible": step.visible, "status": str(step.status)}
+    more = {name: round(step.extras[name], 4) for name in _OPTIONAL if name in step.extras}
+    return {**head, "score": round(step.score, 4), "visible": step.visible, "status": str(step.status), **more}
 
 
 def box_of(box: Box) -> dict[str, float]:
@@ -315,15 +439,22 @@ def _read_csv(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
         if not line.startswith("#"):
             break
         meta.update(parse_json("{" + line[1:] + "}", f"{file} line {start + 1}, {line[:60]!r},"))
-    if lines[start:][:1] != [",".join(COLUMNS)]:
+    columns = columns_of(",".join(lines[start:][:1]))
+    if columns is None:
         raise DataError(f"{file} line {start + 1}: the header should be {','.join(COLUMNS)}.")
     steps = []
     for number, line in enumerate(lines[start + 1 :], start=start + 2):
         cells = line.split(",")
-        if len(cells) != len(COLUMNS):
-            raise DataError(f"{file} line {number}: {len(cells)} cells, {len(COLUMNS)} are needed.")
-        steps.append(read_row(dict(zip(COLUMNS, cells, strict=True)), f"{file} line {number}"))
+        if len(cells) != len(columns):
+            raise DataError(f"{file} line {number}: {len(cells)} cells, {len(columns)} are needed.")
+        steps.append(read_row(dict(zip(columns, cells, strict=True)), f"{file} line {number}"))
     return meta, steps
+
+
+def columns_of(header: str) -> tuple[str, ...] | None:
+    """Return the columns that a line of CSV names: ``COLUMNS``, perhaps with ``doubt``; None for others."""
+    columns = tuple(header.split(","))
+    return columns if columns in (COLUMNS, (*COLUMNS, *_OPTIONAL)) else None
 
 
 def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
@@ -339,7 +470,7 @@ def _read_json(text: str, file: Path) -> tuple[dict[str, Any], list[Step]]:
         raise DataError(f"{file}: 'meta' must be an object and 'rows' a list.")
     steps = []
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or set(row) != set(COLUMNS):
+        if not isinstance(row, dict) or set(row) - set(_OPTIONAL) != set(COLUMNS):
             found = sorted(row) if isinstance(row, dict) else type(row).__name__
             raise DataError(f"{file} row {number}: {found} found, {', '.join(COLUMNS)} are needed.")
         steps.append(read_row(row, f"{file} row {number}"))
@@ -387,4 +518,5 @@ def read_row(cells: Mapping[str, Any], place: str) -> Step:
         index=int(index),
         seconds=number("seconds"),
         status=Status(cells["status"]),
+        extras={name: number(name) for name in _OPTIONAL if name in cells},
     )

@@ -79,6 +79,8 @@ class State:
         updated: age at the last update of the memory.
         predicted: the last box as the network predicted it, cx, cy, w, h in units of the search region.
         rivals: (K, 4) boxes beside it in the last frame that may be of look-alikes, xywh in frame pixels.
+        rivalry: score of the best box beside it as a share of its own, if more than half; 0 without one.
+        rival_near: how near such a box is: 1 / (1 + distance of the centers in sides of the target); 0 without one.
         best: with ``refresh_best``, score, prediction and box (4,) of the best frame since that update.
         tile: number of the region at which the next search of the whole frame begins.
         past: (H, 4) the last boxes, oldest first, xywh in frame pixels; H is the model's ``history``.
@@ -104,6 +106,8 @@ class State:
     predicted: Box | None = None
     rivals: Box = field(default_factory=lambda: np.zeros((0, 4)))
     best: tuple[float, Found, Float32] | None = None
+    rivalry: float = 0.0
+    rival_near: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,11 +315,15 @@ class Engine:
         size = region.to_crop(state.box)[2:] / region.size
         window = policy.window if state.lost_for == 0 else policy.window * 0.5
         choice = choose(maps, size, policy, window=window)
-        rivals = state.rivals
+        rivals, rivalry, near = state.rivals, 0.0, 0.0
         if policy.follow_rivals:
             choice = self._unless_rival(state, region, maps, choice, size, window)
             others = rivals_in(maps, choice, policy) if choice is not None else []
             found = [region.to_frame(_crop_xywh(one.box, region)) for one in others]
+            if choice is not None and others:
+                rivalry = others[0].score / max(choice.score, 1e-9)
+                apart = min(math.hypot(*(one.box[:2] - choice.box[:2])) for one in others)
+                near = 1 / (1 + apart / math.sqrt(float(size.prod())))
             if choice is not None and choice.score < policy.refresh_above:
                 found = [box for box in found if (iou_xywh(state.rivals, box) > SAME_OBJECT).any()]
             rivals = np.array(found).reshape(-1, 4)
@@ -323,6 +331,7 @@ class Engine:
             return replace(state, age=age, score=0.0, status=Status.INVALID, lost_for=state.lost_for + 1)
         box = self._placed(state, region, choice)
         state = replace(state, age=age, score=choice.score, predicted=choice.box, rivals=rivals)
+        state = replace(state, rivalry=rivalry, rival_near=near)
         if choice.score >= policy.lost_below:
             return replace(state, box=box, status=Status.OK, lost_for=0)
         if choice.score < policy.hold_below:

@@ -249,6 +249,8 @@ class Session:
                 "lost_for": state.lost_for,
                 "resized": before is not None and state.frame_size != before.frame_size,
                 "claim": state.claim,
+                "rivalry": state.rivalry,
+                "rival_near": state.rival_near,
             },
         )
 

@@ -1,0 +1,198 @@
+"""Tracking between the marks of a person: from both ends, blended where the two passes agree.
+
+Between two boxes a target is tracked forward from the earlier and backward from the later one, after the last box
+forward, before the first one backward if asked; from "not here" to the next box it is not visible. Unpublished; our
+design. ``benchmarks/corrections.py`` measures the rules of ``join``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vltrack.core.track import Mark
+from vltrack.core.types import Box, Floats, Frame, Status, Step, cxcywh_to_xywh, iou_xywh, xywh_to_cxcywh
+from vltrack.tracking.doubt import doubt_of_step
+from vltrack.tracking.tracker import Tracker
+from vltrack.video.spool import Spool
+
+AGREE = 0.5
+"""Overlap from which two passes, or a pass and a mark, are on the same object."""
+ASTRAY = 0.1
+"""Trust in a pass that arrives at the other end's mark with no overlap; one that arrives exactly has 1 more."""
+
+
+def follow_marks(
+    tracker: Tracker,
+    frames: Iterable[Frame],
+    marks: Sequence[Mark],
+    *,
+    text: str | None = None,
+    backward: bool = False,
+    done: Callable[[], object] = lambda: None,
+    warn: Callable[[str], object] = lambda _: None,
+) -> Iterator[Step]:
+    """Yield one step per frame, in order; each frame is read once, and few are in memory.
+
+    Args:
+        tracker: is started anew at each mark.
+        frames: rising; those of the marks are among them.
+        marks: rising, at least one.
+        text: the target's sentence, given to the tracker with each box.
+        backward: track from the first box back to the first frame; else the target is not visible before.
+        done: called after each pass of the tracker over a frame. ``warn`` takes warnings of the starts.
+
+    Raises:
+        ImageError: the frame of a mark was not decoded. And what ``Tracker.init`` raises.
+    """
+    at = {mark.frame: mark for mark in marks}
+    after = dict(zip((mark.frame for mark in marks), [*marks[1:], None], strict=True))
+    last: Mark | None = None
+    start: Step | None = None
+    ahead = marks[0]  # the mark that ends the open span
+    going: list[Step] = []
+    with Spool() as spool:
+        for frame in frames:
+            mark = at.get(frame.index)
+            tracked = last is not None and not last.absent
+            both = ahead is not None and not ahead.absent and (tracked or (last is None and backward))
+            step = tracker.update(frame) if tracked else _unseen(frame, start, ahead)
+            if tracked:
+                done()
+            if mark is None:
+                if both:
+                    spool.add(frame)
+                    going.append(step)
+                else:
+                    yield _with_doubt(step) if tracked else step
+                continue
+            if mark.absent:
+                start = replace(step, score=0.0, visible=False, status=_absent(frame), extras={"doubt": 0.0})
+            else:
+                begun = tracker.init(frame, box=mark.box, text=mark.text or text)
+                for warning in tracker.warnings:
+                    warn(f"frame {frame.index}: {warning}")
+                done()
+                if mark.box is not None:
+                    begun = replace(begun, box=np.array(mark.box), score=1.0, visible=True, status=Status.OK)
+                if both:
+                    yield from _both_ways(tracker, spool, start, begun, [*going, step], done)
+                start = replace(begun, extras={"doubt": 0.0})
+            yield start
+            last, ahead = mark, after[mark.frame]
+            spool.clear()
+            going = []
+            if ahead is not None and not mark.absent and not ahead.absent:
+                spool.add(frame)
+
+
+def _both_ways(
+    tracker: Tracker,
+    spool: Spool,
+    start: Step | None,
+    end: Step,
+    going: Sequence[Step],
+    done: Callable[[], object],
+) -> Iterator[Step]:
+    """The steps between two boxes (before the first one: the backward pass alone); the tracker stands at ``end``."""
+    state = tracker.state
+    coming = []
+    for frame in reversed(spool):
+        coming.append(tracker.update(frame))
+        done()
+    tracker.restore(state)
+    coming.reverse()
+    if start is None:
+        yield from map(_with_doubt, coming)
+    else:
+        yield from join(start, end, going, coming)
+
+
+def join(start: Step, end: Step, going: Sequence[Step], coming: Sequence[Step]) -> Iterator[Step]:
+    """Join the two passes of a span; yields the steps between its ends, without these.
+
+    Where both see the target in the same place (overlap ``AGREE``), the box passes smoothly from the forward to the
+    backward pass. A run of frames where they differ is cut once, so that the box jumps once: forward before the cut,
+    backward after it, where the sum of weights is the greatest. A weight is the score of the pass, its nearness to its
+    own mark, and how well it arrives at the other one. Of a pass that arrives, the error there is known: it is taken
+    off, all of it at that end and none at the other.
+
+    Args:
+        start, end: the steps of the two marks.
+        going: forward pass, from the frame after ``start`` to that of ``end``.
+        coming: backward pass, from the frame of ``start`` to the one before ``end``, in the order of time.
+    """
+    forward, back = going[:-1], coming[1:]
+    if not forward:
+        return
+    there = np.array([(step.index - start.index) / (end.index - start.index) for step in forward])
+    boxes = np.stack([[step.box for step in each] for each in (forward, back)])
+    visible = np.array([[step.visible for step in each] for each in (forward, back)])
+    scores = np.array([[step.score for step in each] for each in (forward, back)])
+    overlap = iou_xywh(boxes[0], boxes[1])
+    agree = visible.all(axis=0) & (overlap >= AGREE)
+    arrived = [_arrival(going[-1], end), _arrival(coming[0], start)]
+    weights = scores * np.stack([1 - there, there]) * (ASTRAY + np.array(arrived)[:, None])
+    share = there**2 * (3 - 2 * there)
+    taken = _cut(agree, weights)
+    share = np.where(agree, share, taken)
+    errors = (1 - there)[:, None] * _error(coming[0], start) + there[:, None] * _error(going[-1], end)
+    placed = (1 - share)[:, None] * boxes[0] + share[:, None] * boxes[1]
+    placed = _moved(placed, np.where((visible.any(axis=0))[:, None], errors, 0.0))
+    for n, (one, other) in enumerate(zip(forward, back, strict=True)):
+        of = other if (share[n] > 0.5 if agree[n] else taken[n]) else one
+        score = float((1 - share[n]) * scores[0, n] + share[n] * scores[1, n])
+        apart = 1 - float(overlap[n]) if of.status is not Status.MISSING else 0.0
+        yield replace(of, box=placed[n], score=score, extras={"doubt": doubt_of_step(of, apart)})
+
+
+def _arrival(arriving: Step, mark: Step) -> float:
+    return float(iou_xywh(arriving.box, mark.box)) if arriving.visible else 0.0
+
+
+def _cut(agree: Floats, weights: Floats) -> Floats:
+    """Per frame 1 where the backward pass is taken: each run of frames without agreement is cut once."""
+    taken = np.zeros(len(agree))
+    edges = np.flatnonzero(np.diff(np.concatenate([[1], agree.astype(int), [1]])))
+    for low, high in zip(edges[::2], edges[1::2], strict=True):
+        gains = np.concatenate([[0.0], np.cumsum(weights[0, low:high] - weights[1, low:high])])
+        taken[low + int(np.argmax(gains)) : high] = 1.0
+    return taken
+
+
+def _error(arriving: Step, mark: Step) -> Box:
+    """What a pass that arrives at a mark is off: center in sides of its box, logarithms of the sizes; else zeros."""
+    if _arrival(arriving, mark) < AGREE:
+        return np.zeros(4)
+    found, right = xywh_to_cxcywh(arriving.box), xywh_to_cxcywh(mark.box)
+    return np.concatenate([(right[:2] - found[:2]) / found[2:], np.log(right[2:] / found[2:])])
+
+
+def _moved(boxes: Box, errors: Box) -> Box:
+    """(N, 4) boxes with such errors taken off."""
+    now = xywh_to_cxcywh(boxes)
+    return cxcywh_to_xywh(np.concatenate([now[:, :2] + errors[:, :2] * now[:, 2:], now[:, 2:] * np.exp(errors[:, 2:])], 1))
+
+
+def _with_doubt(step: Step) -> Step:
+    return replace(step, extras={"doubt": doubt_of_step(step)})
+
+
+def _absent(frame: Frame) -> Status:
+    return Status.MISSING if frame.image is None else Status.LOST
+
+
+def _unseen(frame: Frame, before: Step | None, ahead: Mark | None) -> Step:
+    """A frame without the target: the box is the last one before, else the next one, else the whole frame."""
+    height, width = (1, 1) if frame.image is None else frame.image.shape[:2]
+    box = np.array([0.0, 0.0, width, height])
+    if before is not None:
+        box = before.box
+    elif ahead is not None and ahead.box is not None:
+        box = np.array(ahead.box)
+    return Step(
+        box=box, score=0.0, visible=False, index=frame.index, seconds=frame.seconds, status=_absent(frame),
+        extras={"doubt": 0.0},
+    )  # fmt: skip
