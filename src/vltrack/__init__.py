@@ -73,8 +73,8 @@ _MODULES = {
     "ablate": "api.ablate", "audit": "api.audit", "compare": "api.compare", "correct": "api.correct",
     "evaluate": "api.evaluate",
     "export_model": "api.export", "find": "api.find",
-    "import_weights": "api.train", "report": "api.report", "review": "api.review", "track": "api.track", "track_many": "api.many",
-    "train": "api.train", "tune": "api.tune",
+    "import_weights": "api.train", "report": "api.report", "review": "api.review",
+    "track": "api.track", "track_many": "api.many", "train": "api.train", "tune": "api.tune",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""``vltrack.correct``: a track with the marks of a person in it; only the frames next to changed marks are tracked again."""
+"""``vltrack.correct``: a track with other marks of a person; only frames next to changed marks are tracked again."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class _Plan:
 
     @classmethod
     def of(cls, track: Track, marks: Sequence[Mark]) -> _Plan:
-        """The plan for a track that is to have ``marks``. Raises ``UsageError`` for a frame that is none of its rows."""
+        """The plan for a track that is to have ``marks``. Raises ``BoxFrameOutOfRange``."""
         rows = {int(index): row for row, index in enumerate(track.indices)}
         for mark in marks:
             if mark.frame not in rows:
@@ -224,7 +224,7 @@ class _Plan:
                 write[first + 1 : rows[begin.frame] + 1] = False
                 first = rows[begin.frame]
             end = None if right is None else _anchor(track, rows, right, None, known) or right
-            passes += _passes(last - first, begin, end, backward)
+            passes += passes_of(last - first, begin, end, backward)
             more = [mark for mark in (begin, end) if mark is not None]
             if parts and parts[-1].last == first and parts[-1].marks[-1] == begin:
                 parts[-1] = replace(parts[-1], last=last, marks=parts[-1].marks + more[1:])
@@ -247,7 +247,7 @@ def _anchor(
     return None
 
 
-def _passes(count: int, begin: Mark | None, end: Mark | None, backward: bool) -> int:
+def passes_of(count: int, begin: Mark | None, end: Mark | None, backward: bool) -> int:
     """How often the tracker sees a frame in a span of ``count`` frames up to ``end``; its start there counted."""
     boxes = [mark is not None and not mark.absent for mark in (begin, end)]
     both = boxes[1] and (boxes[0] or (begin is None and backward))
@@ -257,15 +257,16 @@ def _passes(count: int, begin: Mark | None, end: Mark | None, backward: bool) ->
 def _read(
     track: Track, source: Source, sections: Sequence[_Section], opened: ExitStack, allow_network: bool
 ) -> Iterator[tuple[_Section, Iterator[Frame]]]:
-    """Yield each section with its frames. Raises ``UsageError`` for another video, ``PartialResult`` for missing parts."""
+    """Yield each section with its frames. Raises ``UsageError`` for another video, ``PartialResult`` for gaps."""
     place, stride = is_place(source), int(track.meta.get("stride", 1))
-    frames = rest = None
+    frames: Any = None
+    rest: Any = None
     for section in sections:
         low, high = (int(track.indices[row]) for row in (section.first, section.last))
         if frames is None or place:
             opened.close()
-            part = (low, high + 1, stride) if place else (0, None, 1)
-            frames = opened.enter_context(open_frames(source, *part, allow_network))
+            first, end, every = (low, high + 1, stride) if place else (0, None, 1)
+            frames = opened.enter_context(open_frames(source, first, end, every, allow_network))
             size = {"width": frames.info.width, "height": frames.info.height}
             was = {key: track.meta.get(key, value) for key, value in size.items()}
             if was != size:

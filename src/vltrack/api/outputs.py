@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import math
 import os
 from array import array
 from collections import deque
@@ -26,8 +27,9 @@ from vltrack.api.inputs import SHEETS, TABLES, VIDEOS
 from vltrack.core.errors import DataError, ResourceError, UsageError
 from vltrack.core.files import printable, write_bytes, write_text
 from vltrack.core.json_io import parse_json, read_text
-from vltrack.core.track import COLUMNS, MAX_FILE_BYTES, Track, one_cell, read_row, row_of
+from vltrack.core.track import COLUMNS, MAX_FILE_BYTES, Track, columns_of, one_cell, read_row, row_of
 from vltrack.core.types import Frame, Image, Status, Step
+from vltrack.tracking.doubt import doubt_of
 from vltrack.video.source import is_place
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ DRAWN_LATER, _LATER_BYTES = 8, 64 << 20
 
 
 class StepRecorder:
-    """Steps of one target as plain numbers (64 bytes per frame), until they become a ``Track``."""
+    """Steps of one target as plain numbers (72 bytes per frame), until they become a ``Track``."""
 
     def __init__(self) -> None:
         self._numbers = array("d")
@@ -49,7 +51,8 @@ class StepRecorder:
 
     def add(self, step: Step) -> None:
         """Keep one step."""
-        self._numbers.extend((*map(float, step.box), step.score, step.visible, step.index, step.seconds))
+        doubt = step.extras.get("doubt", math.nan)
+        self._numbers.extend((*map(float, step.box), step.score, step.visible, step.index, step.seconds, doubt))
         self._status.append(step.status)
 
     def __len__(self) -> int:
@@ -57,7 +60,8 @@ class StepRecorder:
 
     def track(self, meta: Mapping[str, Any]) -> Track:
         """Return the steps so far as a track with the head ``meta``."""
-        table = np.array(self._numbers, dtype=np.float64).reshape(-1, 8)
+        table = np.array(self._numbers, dtype=np.float64).reshape(-1, 9)
+        doubt = np.where(np.isnan(table[:, 8]), doubt_of(table[:, 4]), table[:, 8])  # rows of an earlier run have none
         return Track(
             boxes=table[:, :4],
             scores=table[:, 4],
@@ -66,6 +70,7 @@ class StepRecorder:
             seconds=table[:, 7],
             status=tuple(self._status),
             meta=dict(meta),
+            doubt=None if np.isnan(table[:, 8]).all() else doubt,
         )
 
 
@@ -82,12 +87,12 @@ def safe_cell(name: str) -> str:
     return f"'{printable(name)}" if name[:1] in ("=", "+", "-", "@") else printable(name)
 
 
-def table_head(metas: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what comes before the rows of a CSV: of ``Track.to_csv``, or of several targets."""
+def table_head(metas: Mapping[str, Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> str:
+    """Return what comes before the rows of a CSV: of ``Track.to_csv``, or of several targets with these columns."""
     if len(metas) == 1:
         return Track.from_steps([], next(iter(metas.values()))).to_csv()
     heads = [f"# {one_cell(name)}: {one_cell(meta)}" for name, meta in metas.items()]
-    return "\n".join(["# vltrack.tracks 1", *heads, ",".join(("target", *COLUMNS)), ""])
+    return "\n".join(["# vltrack.tracks 1", *heads, ",".join(("target", *columns)), ""])
 
 
 def table_lines(steps: Mapping[str, Step], *, several: bool) -> Iterator[str]:
@@ -108,9 +113,11 @@ def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
         document = {"format": "vltrack.tracks", "version": 1, "tracks": body}
         write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     else:
+        if any(track.doubt is None for track in tracks.values()):
+            tracks = {name: replace(track, doubt=None) for name, track in tracks.items()}
         frames = (dict(zip(tracks, steps, strict=True)) for steps in zip(*tracks.values(), strict=True))
         lines = (line for steps in frames for line in table_lines(steps, several=True))
-        head = table_head({name: track.meta for name, track in tracks.items()})
+        head = table_head({name: track.meta for name, track in tracks.items()}, next(iter(tracks.values())).columns)
         write_text(path, head + "".join(map("{}\n".format, lines)))
 
 
@@ -124,16 +131,17 @@ def load_tracks(path: Path) -> dict[str, Track]:
             rows = [(name, row) for name, one in found.items() for row in one["rows"]]
         else:
             lines = text.split("\n")
-            begin = lines.index(",".join(("target", *COLUMNS)))
+            begin = next(number for number, line in enumerate(lines) if line.startswith("target,"))
+            columns = columns_of(lines[begin].removeprefix("target,")) or COLUMNS
             heads = parse_json("{" + ",".join(line[1:] for line in lines[1:begin]) + "}", str(path))
             names = {safe_cell(name): name for name in heads}
             cells = csv.reader(lines[begin + 1 :])
-            rows = [(names[name], dict(zip(COLUMNS, values, strict=True))) for name, *values in filter(None, cells)]
+            rows = [(names[name], dict(zip(columns, values, strict=True))) for name, *values in filter(None, cells)]
         steps: dict[str, list[Step]] = {name: [] for name in heads}
         for name, row in rows:
             steps[name].append(read_row(row, str(path)))
         return {name: Track.from_steps(steps[name], head) for name, head in heads.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a file of several targets.") from error
 
 
@@ -161,8 +169,15 @@ def finished_tracks(
 
 def draw_track(track: Track, path: Path, source: Any = None) -> None:
     """Write ``Track.save``'s video or contact sheet: the track's frames of ``source``, by default its own."""
+    draw_tracks({"1": track}, path, source)
+
+
+def draw_tracks(tracks: Mapping[str, Track], path: Path, source: Any = None) -> None:
+    """Write the video or contact sheet of tracks with the same frames; see ``draw_track``."""
     from vltrack.api.track import open_frames
 
+    track = next(iter(tracks.values()))
+    labels = [one.meta.get("sentence") or "" if len(tracks) == 1 else name for name, one in tracks.items()]
     if source is None:
         source = str(track.meta.get("source", ""))
         if not (os.path.exists(source) or glob.glob(source)):
@@ -172,17 +187,17 @@ def draw_track(track: Track, path: Path, source: Any = None) -> None:
     inputs.check_outputs([path], source, overwrite=True)
     if not len(track):
         raise UsageError("A track without rows cannot be drawn.")
-    steps = {step.index: step for step in track}
+    steps = {one[0].index: dict(zip(tracks, one, strict=True)) for one in zip(*tracks.values(), strict=True)}
     # Frames of the caller have no range.
     start, end = (min(steps), max(steps) + 1) if is_place(source) else (0, None)
     with open_frames(source, start, end, 1, allow_network=False) as frames, ExitStack() as last:
-        visual = visual_of(path, frames.info, [track.meta.get("sentence") or ""])
+        visual = visual_of(path, frames.info, labels)
         if isinstance(visual, AnnotatedVideo):
             last.push(visual.abandon)
         drawn = 0
         for frame in frames:
             if frame.index in steps:
-                visual.add(frame, {"1": steps[frame.index]})
+                visual.add(frame, steps[frame.index])
                 drawn += 1
         if drawn < len(steps):
             raise UsageError(

@@ -44,9 +44,7 @@ class Review:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``vltrack review --json`` prints."""
-        look = [
-            {"frame": frame, "doubt": round(one, 4)} for frame, one in zip(self.frames, self.doubts, strict=True)
-        ]
+        look = [{"frame": frame, "doubt": round(one, 4)} for frame, one in zip(self.frames, self.doubts, strict=True)]
         return {
             "source": self.source,
             "next": self.next,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
@@ -20,7 +20,7 @@ from vltrack.api.reporter import QUIET, Interrupted, Reporter, interrupted, pace
 from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, PartialResult, UsageError, VideoEmpty, VltrackError
 from vltrack.core.files import counted, printable
-from vltrack.core.track import Track
+from vltrack.core.track import Mark, Track
 from vltrack.core.types import BoxLike, Frame, Image, Step, Target
 from vltrack.prep.prompts import check_image
 from vltrack.video.base import FrameSource, ReadReport, SourceInfo, prefetch
@@ -59,6 +59,7 @@ class RunOptions(TypedDict, total=False):
     fail_if_lost: bool
     partial_ok: bool
     resume: bool
+    doubt: bool
 
 
 class TrackOptions(RunOptions, total=False):
@@ -67,18 +68,30 @@ class TrackOptions(RunOptions, total=False):
     outputs: str | Path | Sequence[str | Path]
     allow_network: bool
     record: bool
+    backward: bool
     progress: Callable[[int, int | None], object] | None
     reporter: Reporter
 
 
 @overload
 def track(
-    source: Source, *, box: BoxLike | None = None, text: str | None = None, **options: Unpack[TrackOptions]
+    source: Source,
+    *,
+    box: BoxLike | None = None,
+    text: str | None = None,
+    keyframes: Sequence[Mark] | None = None,
+    **options: Unpack[TrackOptions],
 ) -> Track: ...
 
 
 @overload
 def track(source: Source, *, targets: Mapping[str, Target], **options: Unpack[TrackOptions]) -> dict[str, Track]: ...
+
+
+@overload
+def track(
+    source: Source, *, text: str | None = None, keyframes: Mapping[str, Sequence[Mark]], **options: Unpack[TrackOptions]
+) -> dict[str, Track]: ...
 
 
 def track(
@@ -87,6 +100,8 @@ def track(
     box: BoxLike | None = None,
     text: str | None = None,
     targets: Mapping[str, Target] | None = None,
+    keyframes: Sequence[Mark] | Mapping[str, Sequence[Mark]] | None = None,
+    backward: bool = False,
     box_format: str = "xywh",
     box_unit: str = "px",
     start: int = 0,
@@ -107,6 +122,7 @@ def track(
     partial_ok: bool = True,
     record: bool = True,
     resume: bool = False,
+    doubt: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
     reporter: Reporter = QUIET,
 ) -> Track | dict[str, Track]:
@@ -119,6 +135,10 @@ def track(
             frame (top left corner and size).
         text: a sentence that names the target, in English.
         targets: several targets by name, in place of ``box`` and ``text``.
+        keyframes: marks of a person in several frames, in place of ``box``, or by name for several targets: between two
+            boxes a target is tracked from both ends (``vltrack.correct``). Rows begin at the first mark. ``text`` is
+            then the sentence of all.
+        backward: also track from the frame where the target is named, ``start``, back to the first frame.
         box_format: ``xywh``, ``xyxy`` (two corners) or ``cxcywh`` (center and size).
         box_unit: ``px``, or ``rel`` for shares of the frame's width and height.
         start, end, stride: frames to read; ``end`` is exclusive, None reads to the last.
@@ -140,6 +160,7 @@ def track(
         resume: continue where an earlier run with the same arguments was killed or stopped, after the rows that it
             has left next to the first ``.csv`` or ``.json`` of ``outputs``; without any, start as usual. Where it was
             finished, its rows are returned.
+        doubt: give every row a number in [0, 1] that says how much it deserves a look (``vltrack.review``).
         progress: called after each frame with the frames done and their expected number, None if unknown.
         reporter: receives warnings, progress, steps and the summary.
 
@@ -167,11 +188,22 @@ def track(
     """
     inputs.check_options(box_format, box_unit, device, threads, progress)
     start, end, stride = inputs.check_range(start, end, stride)
+    if keyframes is not None or backward:
+        from vltrack.api.keyframes import Request, follow_keyframes
+
+        loading = {"device": device, "threads": threads, "backend": backend, "precision": precision, "anyway": anyway}
+        return follow_keyframes(Request(
+            source=source, box=box, text=text, targets=targets, keyframes=keyframes, backward=backward,
+            box_format=box_format, box_unit=box_unit, part=(start, end, stride), model=inputs.check_model(model),
+            policy=policy, loading=loading, outputs=inputs.as_paths(outputs), overwrite=overwrite,
+            allow_network=allow_network, fail_if_lost=fail_if_lost, partial_ok=partial_ok, doubt=doubt,
+            progress=progress, reporter=reporter,
+        ), resume=resume, wait=wait)  # fmt: skip
     given = given_targets(box, text, targets, wait=wait, anyway=anyway)
     paths = inputs.as_paths(outputs)
     inputs.check_policy(policy)
     model = inputs.check_model(model)
-    counts = _Counts()
+    counts = Counts()
     stopped: KeyboardInterrupt | None = None
     with (
         PartFile(paths, source, resume=resume, overwrite=overwrite) as part,
@@ -179,7 +211,7 @@ def track(
         shielded() as shield,
     ):
         named = inputs.pixel_targets(given, box_format, box_unit, frames.info)
-        metas = {name: track_meta(frames.info, one, model, start, end, stride) for name, one in named.items()}
+        metas = {name: track_meta(frames.info, one, model, start, end, stride, policy) for name, one in named.items()}
         report, total = frames.report, frames_expected(frames.info.frames, start, end, stride)
         ours = not isinstance(frames, _CallerFrames)
         files = Outputs(
@@ -211,7 +243,7 @@ def track(
                     with closing(followed):
                         for frame, steps in followed:
                             with shield:
-                                files.add(frame, steps)
+                                files.add(frame, _doubted(steps, doubt))
                                 part.add(metas, part.warnings(report.warnings), steps, trackers.state)
                                 reporter.steps(steps)
                                 counts.add(steps, time.monotonic() - began)
@@ -266,7 +298,7 @@ def _take_up(
     trackers: MultiTracker,
     frames: FrameSource | _CallerFrames,
     files: Outputs,
-    counts: _Counts,
+    counts: Counts,
     reporter: Reporter,
 ) -> None:
     """Continue after the rows that an earlier run has left, if there are any: they are drawn again, not tracked."""
@@ -294,7 +326,7 @@ def _take_finished(
     metas: dict[str, dict[str, Any]],
     runtime: set[str],
     files: Outputs,
-    counts: _Counts,
+    counts: Counts,
     reporter: Reporter,
 ) -> None:
     """Take the rows of outputs that an earlier run has finished; ``UsageError`` if it was another run."""
@@ -332,16 +364,33 @@ def _load(model: str, **options: Any) -> MultiTracker:
     return MultiTracker(kept[key])
 
 
+def _doubted(steps: Mapping[str, Step], wanted: bool) -> Mapping[str, Step]:
+    """The steps, with their doubt where it is wanted."""
+    from vltrack.tracking.doubt import doubt_of_step
+
+    if not wanted:
+        return steps
+    return {name: replace(step, extras={**step.extras, "doubt": doubt_of_step(step)}) for name, step in steps.items()}
+
+
 def track_meta(
-    info: SourceInfo, target: Target, model: str, start: int, end: int | None, stride: int
+    info: SourceInfo,
+    target: Target,
+    model: str,
+    start: int,
+    end: int | None,
+    stride: int,
+    policy: Policy | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the head of a target's table."""
+    """Return the head of a target's table; options of the policy are in it where some are given."""
+    options: dict[str, Any] = dict(policy) if isinstance(policy, Mapping) else asdict(policy) if policy else {}
     return {
         "source": printable(info.name),
         "sentence": target.text,
         "box": target.box,
         "mode": str(target.mode),
         "model": model,
+        **({"policy": options} if options else {}),
         "width": info.width,
         "height": info.height,
         **({} if info.sample_aspect == 1 else {"sample_aspect": round(info.sample_aspect, 6)}),
@@ -354,7 +403,7 @@ def track_meta(
 
 
 @dataclass(kw_only=True, slots=True)
-class _Counts:
+class Counts:
     """Frames of a run (``before``: of the one that it continues), in how many each target was visible or lost, and
     who has not come into view."""
 

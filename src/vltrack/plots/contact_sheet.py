@@ -74,6 +74,8 @@ def _tile(image: Image, steps: Sequence[Step], labels: Sequence[str]) -> Image:
     strip = np.full((LETTERS + 8, _WIDTH, 3), _PAPER, dtype=np.uint8)
     if steps:
         scores = " ".join(f"{step.score:.2f}" for step in steps)
+        if "doubt" in steps[0].extras:
+            scores += "   doubt " + " ".join(f"{step.extras['doubt']:.2f}" for step in steps if "doubt" in step.extras)
         caption = f"frame {steps[0].index}   {clock(steps[0].seconds)}   {scores}"
         caption = shortened(caption + ("   not visible" if absent else ""), LETTERS - 2, _WIDTH - 4)
         write(strip, caption, (2, 3), LETTERS - 2, (120, 120, 120) if absent else DARK)

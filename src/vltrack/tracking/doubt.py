@@ -6,6 +6,7 @@ Unpublished; our design. Measured by ``benchmarks/corrections.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def next_rows(doubt: Floats, marked: Sequence[int], count: int) -> list[int]:
     chosen: list[int] = []
     for _ in range(min(count, len(mass) - len(taken))):
         edges = [-1, *taken, len(mass)]
-        spans = [(low + 1, high) for low, high in zip(edges, edges[1:], strict=False) if high - low > 1]
+        spans = [(low + 1, high) for low, high in pairwise(edges) if high - low > 1]
         low, high = max(spans, key=lambda span: float(mass[span[0] : span[1]].sum()))
         total = np.cumsum(mass[low:high])
         chosen.append(low + int(np.searchsorted(total, total[-1] / 2)))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vltrack.core.track import Mark
 from vltrack.core.types import Box, Floats, Frame, Status, Step, cxcywh_to_xywh, iou_xywh, xywh_to_cxcywh
@@ -51,7 +52,7 @@ def follow_marks(
     after = dict(zip((mark.frame for mark in marks), [*marks[1:], None], strict=True))
     last: Mark | None = None
     start: Step | None = None
-    ahead = marks[0]  # the mark that ends the open span
+    ahead: Mark | None = marks[0]  # the mark that ends the open span
     going: list[Step] = []
     with Spool() as spool:
         for frame in frames:
@@ -86,15 +87,11 @@ def follow_marks(
             going = []
             if ahead is not None and not mark.absent and not ahead.absent:
                 spool.add(frame)
+        yield from map(_with_doubt, going)  # the frames have ended before their time
 
 
 def _both_ways(
-    tracker: Tracker,
-    spool: Spool,
-    start: Step | None,
-    end: Step,
-    going: Sequence[Step],
-    done: Callable[[], object],
+    tracker: Tracker, spool: Spool, start: Step | None, end: Step, going: Sequence[Step], done: Callable[[], object]
 ) -> Iterator[Step]:
     """The steps between two boxes (before the first one: the backward pass alone); the tracker stands at ``end``."""
     state = tracker.state
@@ -132,7 +129,7 @@ def join(start: Step, end: Step, going: Sequence[Step], coming: Sequence[Step]) 
     visible = np.array([[step.visible for step in each] for each in (forward, back)])
     scores = np.array([[step.score for step in each] for each in (forward, back)])
     overlap = iou_xywh(boxes[0], boxes[1])
-    agree = visible.all(axis=0) & (overlap >= AGREE)
+    agree = np.asarray(visible.all(axis=0) & (overlap >= AGREE))
     arrived = [_arrival(going[-1], end), _arrival(coming[0], start)]
     weights = scores * np.stack([1 - there, there]) * (ASTRAY + np.array(arrived)[:, None])
     share = there**2 * (3 - 2 * there)
@@ -152,7 +149,7 @@ def _arrival(arriving: Step, mark: Step) -> float:
     return float(iou_xywh(arriving.box, mark.box)) if arriving.visible else 0.0
 
 
-def _cut(agree: Floats, weights: Floats) -> Floats:
+def _cut(agree: NDArray[np.bool_], weights: Floats) -> Floats:
     """Per frame 1 where the backward pass is taken: each run of frames without agreement is cut once."""
     taken = np.zeros(len(agree))
     edges = np.flatnonzero(np.diff(np.concatenate([[1], agree.astype(int), [1]])))
@@ -173,7 +170,9 @@ def _error(arriving: Step, mark: Step) -> Box:
 def _moved(boxes: Box, errors: Box) -> Box:
     """(N, 4) boxes with such errors taken off."""
     now = xywh_to_cxcywh(boxes)
-    return cxcywh_to_xywh(np.concatenate([now[:, :2] + errors[:, :2] * now[:, 2:], now[:, 2:] * np.exp(errors[:, 2:])], 1))
+    return cxcywh_to_xywh(
+        np.concatenate([now[:, :2] + errors[:, :2] * now[:, 2:], now[:, 2:] * np.exp(errors[:, 2:])], 1)
+    )
 
 
 def _with_doubt(step: Step) -> Step:
