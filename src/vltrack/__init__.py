@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vltrack.api.ablate import ablate
     from vltrack.api.audit import audit
     from vltrack.api.compare import compare
+    from vltrack.api.convert import convert, read_tracks, write_tracks
     from vltrack.api.correct import correct
     from vltrack.api.evaluate import evaluate
     from vltrack.api.export import export_model
@@ -51,6 +52,7 @@ __all__ = [
     "ablate",  # what each idea of a tracker adds
     "audit",  # measure what the sentence does for a model
     "compare",  # several trackers over one video
+    "convert",  # boxes from one format into another
     "correct",  # a track with a person's marks: only the frames next to them are tracked again
     "evaluate",  # run or score trackers on a data set
     "export_model",  # a network's graphs for OpenVINO or ONNX Runtime
@@ -58,20 +60,22 @@ __all__ = [
     "import_weights",  # convert published weights
     "load",  # a tracker with the weights of a name or path
     "open_source",  # frames of a video, folder, camera or stream
+    "read_tracks",  # targets from an annotation of another program
     "report",  # one page with curves, tables and worst sequences
     "review",  # the frames of a track that deserve a look
     "track",  # follow a target through a video
     "track_many",  # follow targets through many videos at once
     "train",  # train a tracker
     "tune",  # choose options of the tracking policy
+    "write_tracks",  # targets in the format of another program
 ]
 
 _MODULES = {
     "Candidate": "core.types", "Frame": "core.types", "Step": "core.types", "Target": "core.types",
     "Mark": "core.track", "Track": "core.track", "VltrackError": "core.errors", "open_source": "video.source",
     "MultiTracker": "tracking.tracker", "Tracker": "tracking.tracker", "Policy": "tracking.postprocess",
-    "ablate": "api.ablate", "audit": "api.audit", "compare": "api.compare", "correct": "api.correct",
-    "evaluate": "api.evaluate",
+    "ablate": "api.ablate", "audit": "api.audit", "compare": "api.compare", "convert": "api.convert",
+    "correct": "api.correct", "read_tracks": "api.convert", "write_tracks": "api.convert", "evaluate": "api.evaluate",
     "export_model": "api.export", "find": "api.find",
     "import_weights": "api.train", "report": "api.report", "review": "api.review",
     "track": "api.track", "track_many": "api.many", "train": "api.train", "tune": "api.tune",

@@ -115,8 +115,11 @@ def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
     else:
         if any(track.doubt is None for track in tracks.values()):
             tracks = {name: replace(track, doubt=None) for name, track in tracks.items()}
-        frames = (dict(zip(tracks, steps, strict=True)) for steps in zip(*tracks.values(), strict=True))
-        lines = (line for steps in frames for line in table_lines(steps, several=True))
+        # Frame by frame; targets may begin and end in different ones.
+        frames = enumerate(track.indices.tolist() for track in tracks.values())
+        rows = sorted((frame, n, row) for n, numbers in frames for row, frame in enumerate(numbers))
+        names = list(tracks)
+        lines = (line for _, n, row in rows for line in table_lines({names[n]: tracks[names[n]][row]}, several=True))
         head = table_head({name: track.meta for name, track in tracks.items()}, next(iter(tracks.values())).columns)
         write_text(path, head + "".join(map("{}\n".format, lines)))
 

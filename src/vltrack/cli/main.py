@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from vltrack import __version__
 from vltrack.api import inputs
 from vltrack.api.reporter import STOPS, HungUp, Interrupted, Terminated
-from vltrack.cli import datasets, evaluate, find, models, studio, track
+from vltrack.cli import convert, datasets, evaluate, find, models, studio, track
 from vltrack.cli.console import (
     EXIT_HUNG_UP,
     EXIT_INTERRUPTED,
@@ -69,6 +69,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "find": find.find,
     "studio": studio.studio,
     "compare": track.compare,
+    "convert": convert.convert,
     "evaluate": evaluate.evaluate,
     "which-rule": evaluate.which_rule,
     "verify": evaluate.verify,

@@ -339,13 +339,16 @@ class Track(ByValue):
         rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in self.rows())
         return f'{{"format": "{FORMAT}", "version": {VERSION},\n "meta": {head},\n "rows": [\n{rows}\n]}}\n'
 
-    def save(self, path: Path | str, overwrite: bool = False, *, source: Any = None) -> None:
+    def save(self, path: Path | str, overwrite: bool = False, *, source: Any = None, format: str | None = None) -> None:
         """Write ``.csv`` or ``.json`` (boxes), ``.mp4`` (boxes over the video) or ``.png`` (contact sheet), atomically.
+
+        With ``format``, or as ``.xml`` (CVAT) or ``.parquet``, it is ``vltrack.write_tracks``.
 
         Args:
             path: file to write, by extension.
             overwrite: replace a file that exists.
             source: for ``.mp4`` and ``.png``, what ``vltrack.track`` takes; None is the ``source`` of ``meta``.
+            format: of another program: ``cvat``, ``coco``, ``mot``, ...; see ``vltrack.convert``.
 
         Raises:
             UsageError: another extension, the file exists and ``overwrite`` is false, or no source is known.
@@ -355,8 +358,12 @@ class Track(ByValue):
         file = Path(path)
         makers = {".csv": self.to_csv, ".json": self.to_json}
         kind = file.suffix.lower()
+        if format is not None or kind in (".xml", ".parquet"):
+            # By name, as below.
+            import_module("vltrack.api.convert").write_tracks(self, file, format=format, overwrite=overwrite)
+            return
         if kind not in (*makers, ".mp4", ".png"):
-            raise UsageError(f"Cannot write a track as {file.name!r}.", hint="Name it .csv, .json, .mp4 or .png.")
+            raise UsageError(f"Cannot write a track as {file.name!r}.", hint="Name it .csv, .json, .xml, .mp4 or .png.")
         if file.exists() and not overwrite:
             raise UsageError(f"{file} already exists.", hint="Choose another name, or give overwrite=True.")
         if kind in makers:
@@ -367,7 +374,7 @@ class Track(ByValue):
 
     @classmethod
     def load(cls, path: Path | str) -> Track:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote as ``.csv`` or ``.json``; ``vltrack.read_tracks`` reads other formats.
 
         Raises:
             DataError: no such file, or an invalid value, named with its place.
