@@ -19,11 +19,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 import vltrack
+from vltrack.api.convert import OWN
 from vltrack.core.errors import VltrackError
 from vltrack.serve.bodies import (
     Ask,
     Export,
     Login,
+    MarkEdit,
     NewTarget,
     NewVideo,
     OpenClip,
@@ -36,7 +38,8 @@ from vltrack.serve.bodies import (
 from vltrack.serve.guard import Guard
 from vltrack.serve.settings import Settings
 from vltrack.serve.store import LIVE, NotThere
-from vltrack.serve.studio import DRAWN, TABLES, Studio, clip_cards, job_record, models, status_of, video_record
+from vltrack.serve.recipe import recipe
+from vltrack.serve.studio import DRAWN, TITLES, Studio, clip_cards, formats, job_record, models, status_of, video_record
 
 PAGE = Path(__file__).parent / "page"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -147,7 +150,7 @@ def _page_routes(app: FastAPI, settings: Settings) -> None:
                 "videos": videos,
                 "clips": clip_cards(),
                 "models": models(),
-                "formats": [*DRAWN, *TABLES],
+                "formats": formats(),
                 "max_upload": settings.max_upload,
             }
         )
@@ -223,12 +226,17 @@ def _video_routes(app: FastAPI, settings: Settings) -> None:
     async def table(request: Request, key: str, form: str, targets: str) -> Response:
         studio = _studio(request)
         video = studio.ready(_key(key))
-        if form not in TABLES:
+        if form not in TITLES or form in DRAWN:
             raise NotThere
         keys = [_key(each) for each in targets.split(",")][:16]
         path = await run_in_threadpool(studio.export, video, keys, form)
-        name = f"{Path(video['name']).stem}{path.suffix}"
+        name = f"{Path(video['name']).stem}{'' if form in OWN else f'-{form}'}{path.suffix}"
         return FileResponse(path, filename=name, background=BackgroundTask(path.unlink))
+
+
+    @app.get("/api/videos/{key}/recipe")
+    async def lines(request: Request, key: str) -> Response:
+        return answer(recipe(_studio(request).view(_key(key))))
 
 
 # -- targets ------------------------------------------------------------------------------------------
@@ -253,6 +261,21 @@ def _target_routes(app: FastAPI, settings: Settings) -> None:
         studio.store.target(_key(key))
         studio.store.remove_target(key)
         return Response(status_code=204)
+
+
+    @app.post("/api/targets/{key}/marks")
+    async def mark(request: Request, key: str) -> Response:
+        body = await read_body(request, MarkEdit, settings.max_body)
+        studio = _studio(request)
+        return answer({"job": await run_in_threadpool(studio.correct, studio.store.target(_key(key)), body)}, 202)
+
+    @app.post("/api/targets/{key}/{way}")
+    async def step(request: Request, key: str, way: str) -> Response:
+        studio = _studio(request)
+        if way not in ("undo", "redo"):
+            raise NotThere
+        studio.step(studio.store.target(_key(key)), forward=way == "redo")
+        return answer(studio.target_view(studio.store.target(key)))
 
 
 # -- jobs ---------------------------------------------------------------------------------------------

@@ -52,6 +52,15 @@ class Mark(Body):
     absent: bool = False
 
 
+class MarkEdit(Body):
+    """A correction: the right box, that the target is not there, or a mark that is taken back."""
+
+    frame: Index
+    box: Annotated[list[Number], Field(min_length=4, max_length=4)] | None = None
+    absent: bool = False
+    remove: bool = False
+
+
 class NewTarget(Body):
     """A target by its first mark."""
 

@@ -14,7 +14,7 @@ from vltrack.video.reader import FrameReader
 
 BEHIND = 12
 """Frames before the one that is asked for, kept where the reader goes back: stepping back reads them next."""
-_QUALITY = 88
+_QUALITY, _THUMBNAIL = 88, 320
 
 
 class Frames:
@@ -61,7 +61,7 @@ class Frames:
             if key in self._images:
                 self._images.move_to_end(key)
                 return self._images[key]
-            back = width == 0 and 0 < self._places.get(key[0], 0) - index <= BEHIND
+            back = (width == 0 or width > _THUMBNAIL) and 0 < self._places.get(key[0], 0) - index <= BEHIND
             self._places[key[0]] = index
         reader = self.reader(path)
         if back:

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vltrack.api import inputs
-from vltrack.api.outputs import save_tracks, table_head, table_lines
+from vltrack.api.convert import OWN
+from vltrack.api.outputs import save_tracks
+from vltrack.api.review import review
 from vltrack.checkpoints.cards import DEFAULT_MODEL, model_names
 from vltrack.core.errors import BoxFrameOutOfRange, StateError, UsageError, VltrackError
-from vltrack.core.files import printable, write_text
+from vltrack.core.files import printable
 from vltrack.core.track import Track
-from vltrack.core.types import Step
+from vltrack.core.types import iou_xywh
+from vltrack.formats import FORMATS
+from vltrack.formats.base import Clip
 from vltrack.prep.prompts import check_box, clean_text
-from vltrack.serve.bodies import Mark, Refused
+from vltrack.serve.bodies import Mark, MarkEdit, Refused
 from vltrack.serve.frames import Frames
 from vltrack.serve.jobs import Jobs
 from vltrack.serve.settings import Settings
-from vltrack.serve.store import LIVE, Store, new_id
+from vltrack.serve.store import LIVE, NotThere, Store, new_id
 from vltrack.serve.uploads import Uploads
 from vltrack.serve.work import error_record, step_record
 from vltrack.serve.workers import Worker
 
-DRAWN = {"mp4": ".mp4", "png": ".png"}
-TABLES = {"csv": ".csv", "json": ".json"}
+DRAWN = ("mp4", "png")
+TITLES = {
+    "mp4": "MP4, annotated video", "png": "PNG, contact sheet", "csv": "CSV", "json": "JSON", "cvat": "CVAT for video",
+    "coco": "COCO", "mot": "MOTChallenge", "yolo": "YOLO", "label-studio": "Label Studio", "lasot": "LaSOT",
+    "got10k": "GOT-10k", "got10k-results": "GOT-10k results", "vot": "VOT", "parquet": "Parquet",
+}  # fmt: skip
 _NAME_LENGTH = 64
-_TRACKS_KEPT = 8
+_TRACKS_KEPT, _LOOKS = 8, 8
 
 
 class Studio:
@@ -176,7 +188,7 @@ class Studio:
             record["text"] = clean_text(mark.text)
         if mark.absent:
             record["absent"] = True
-        if start == mark.absent or (mark.absent and mark.box is not None) or len(record) == 1:
+        if (mark.absent and (start or mark.box is not None)) or len(record) == 1:
             raise UsageError("A mark is a box, a sentence or both, or that the target is not there.")
         return record
 
@@ -240,7 +252,12 @@ class Studio:
     def rows_of(self, target: dict[str, Any]) -> dict[str, Any]:
         """Return the rows of a target as the page draws them."""
         track = self.track_of(target)
-        return {"revision": target["revision"], "rows": [[step.index, *step_record(step)] for step in track]}
+        return {
+            "revision": target["revision"],
+            "rows": [[step.index, *step_record(step)] for step in track],
+            "review": sorted(review(track, count=_LOOKS).frames) if len(track) else [],
+            "interpolation": boxes_by_interpolation(track),
+        }
 
     # -- jobs -------------------------------------------------------------------------------------
 
@@ -270,6 +287,21 @@ class Studio:
             raise StateError("The job is not interrupted.", hint="Start another one.")
         self.jobs.add(job["video"], job["kind"], job["request"], job["id"])
 
+    def correct(self, target: dict[str, Any], edit: MarkEdit) -> str:
+        """Queue a correction: a mark that is added, replaced or removed; return the job's id.
+
+        Raises:
+            StateError: the target was not tracked yet. BoxFrameOutOfRange: it has no row in this frame.
+        """
+        video, track = self.ready(target["video"]), self.track_of(target)
+        if edit.frame not in set(track.indices.tolist()):
+            raise BoxFrameOutOfRange(f"{target['name']} has no row in frame {edit.frame}.", hint="Track it to there first.")
+        if edit.remove:
+            record: dict[str, Any] = {"frame": edit.frame, "remove": True}
+        else:
+            record = self.checked_mark(video, Mark(frame=edit.frame, box=edit.box, absent=edit.absent), start=False)
+        return self.jobs.add(target["video"], "correct", {"targets": [target["id"]], "mark": record})
+
     def _prepare(self, job: dict[str, Any]) -> dict[str, Any]:
         """What the worker gets for a job."""
         video, request = self.ready(job["video"]), job["request"]
@@ -279,49 +311,96 @@ class Studio:
             tracks = [{"name": each["name"], "path": str(self.store.track_path(each["revision"]))} for each in targets]
             return {**common, "tracks": tracks, "file": f"drawn.{request['format']}"}
         files = {each["id"]: str(self.store.track_path(new_id())) for each in targets}
-        return {
-            **common,
-            "targets": {each["id"]: each["start"] for each in targets},
-            "start": request["start"],
-            "model": request["model"],
-            "files": files,
-        }
+        if job["kind"] == "correct":
+            (target,) = targets
+            mark, shown = request["mark"], self.store.get("revisions", target["revision"])
+            marks = [each for each in shown["facts"]["marks"] if each["frame"] != mark["frame"]]
+            marks += [] if mark.get("remove") else [mark]
+            track = str(self.store.track_path(shown["id"]))
+            base = {"target": target["id"], "track": track, "marks": marks, "parent": shown["id"]}
+            return {**common, **base, "files": files}
+        starts = {each["id"]: each["start"] for each in targets}
+        return {**common, "targets": starts, "start": request["start"], "model": request["model"], "files": files}
 
     def _finish(self, job: dict[str, Any], last: dict[str, Any], sent: dict[str, Any]) -> None:
         """Take up what the worker has left: the rows of a track, also of one that was canceled."""
-        if job["kind"] != "track" or not last.get("result"):
+        if job["kind"] not in ("track", "correct") or not last.get("result"):
             return
-        feed = self.jobs.feed(job["id"])
-        warnings = feed.warnings if feed else []
-        for key, rows in last["result"].items():
-            with suppress(VltrackError):  # removed meanwhile
-                target = self.store.target(key)
-                facts = {"marks": [target["start"]], "rows": rows, "warnings": warnings, "kind": "track"}
-                self.store.revise(key, Path(sent["files"][key]).stem, None, facts)
+        for key, facts in last["result"].items():
+            with suppress(NotThere):  # removed meanwhile
+                self.store.target(key)
+                self.store.revise(key, Path(sent["files"][key]).stem, sent.get("parent"), facts)
+
+    def step(self, target: dict[str, Any], *, forward: bool) -> None:
+        """Undo or redo a correction. Raises ``StateError`` where there is none."""
+        if not self.store.step(target, forward=forward):
+            raise StateError("There is nothing to redo." if forward else "There is nothing to undo.")
 
     # -- files ------------------------------------------------------------------------------------
 
     def export(self, video: dict[str, Any], keys: list[str], form: str) -> Path:
-        """Write the tracks of targets as a table into a new file; the caller removes it."""
+        """Write the tracks of targets in a format into a new file, a folder as ``.zip``; the caller removes it.
+
+        Raises ``StateError`` for a target without a track, and what the format cannot hold.
+        """
         targets = [self._target_of(video["id"], key) for key in keys]
         tracks = {each["name"]: self.track_of(each) for each in targets}
-        path = self.store.media / "jobs" / f"{new_id()}{TABLES[form]}"
-        if form == "csv" and len(tracks) > 1:
-            frames: dict[int, dict[str, Step]] = {}
-            for name, track in tracks.items():
-                for step in track:
-                    frames.setdefault(step.index, {})[name] = step
-            lines = [line for index in sorted(frames) for line in table_lines(frames[index], several=True)]
-            write_text(path, table_head({name: each.meta for name, each in tracks.items()}) + "\n".join(lines) + "\n")
-        else:
+        stem = self.store.media / "jobs" / new_id()
+        if form in OWN:
+            path = stem.with_suffix(OWN[form])
             save_tracks(tracks, path)
-        return path
+            return path
+        facts, suffix = video["facts"], next((each for each in FORMATS[form].suffixes if each), "")
+        clip = Clip(
+            name=video["name"], width=facts["width"], height=facts["height"], frames=facts["frames"], rate=facts["rate"]
+        )
+        path = stem.with_suffix(suffix) if suffix else stem
+        try:
+            FORMATS[form].write(tracks, path, clip)
+            return path if path.is_file() else Path(shutil.make_archive(str(stem), "zip", path))
+        finally:
+            if path.is_dir():
+                shutil.rmtree(path)
 
     def draw(self, video: dict[str, Any], keys: list[str], form: str) -> str:
         """Queue the drawing of an annotated video or a contact sheet; return the job's id."""
         for key in keys:
             self.track_of(self._target_of(video["id"], key))
         return self.jobs.add(video["id"], "draw", {"targets": keys, "format": form})
+
+
+def boxes_by_interpolation(track: Track, overlap: float = 0.8) -> int:
+    """Return how many boxes linear interpolation needs to give the track's own boxes with this overlap everywhere.
+
+    Each span is made as long as it can be by doubling and halving, as somebody who draws key frames would at best.
+    """
+    seen = np.flatnonzero(track.visible)
+    if not len(seen):
+        return 0
+    frames, boxes = track.indices[seen].astype(float), track.boxes[seen]
+
+    def holds(low: int, high: int) -> bool:
+        share = ((frames[low : high + 1] - frames[low]) / (frames[high] - frames[low]))[:, None]
+        between = boxes[low] * (1 - share) + boxes[high] * share
+        return bool((iou_xywh(between, boxes[low : high + 1]) >= overlap).all())
+
+    count, low, most = 1, 0, len(seen) - 1
+    while low < most:
+        reach = 1
+        while low + 2 * reach <= most and holds(low, low + 2 * reach):
+            reach *= 2
+        step = reach
+        while (step := step // 2) or reach == 0:
+            if low + reach + step <= most and holds(low, low + reach + step):
+                reach += step
+        low, count = low + reach, count + 1
+    return count
+
+
+def formats() -> list[dict[str, str]]:
+    """Return the formats of downloads, with their titles."""
+    known = [name for name in FORMATS if name != "parquet" or (find_spec("pandas") and find_spec("pyarrow"))]
+    return [{"name": name, "title": TITLES.get(name, name)} for name in (*DRAWN, *OWN, *known)]
 
 
 def clips() -> dict[str, Path]:

@@ -13,18 +13,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from vltrack.api.reporter import Reporter
-from vltrack.core.errors import NothingFits, PartialResult, VltrackError
-from vltrack.core.track import Track
-from vltrack.core.types import Step, Target
+from vltrack.api.reporter import Interrupted, Reporter
+from vltrack.core.errors import ImageError, NothingFits, PartialResult, VltrackError
+from vltrack.core.track import Mark, Track
+from vltrack.core.types import Frame, Status, Step, Target
+from vltrack.tracking.marks import follow_marks
+from vltrack.tracking.tracker import Tracker
 from vltrack.video.reader import FrameReader
+from vltrack.video.source import open_source
 
 _EVERY = 0.05
 """Seconds between two messages with rows."""
@@ -116,9 +119,10 @@ class _Rows(Reporter):
 
 
 def step_record(step: Step) -> list[Any]:
-    """Return x, y, w, h, score, whether it is visible, and the status."""
+    """Return x, y, w, h, score, whether it is visible, the status, and the doubt where there is one."""
     box = [round(float(side), 2) for side in step.box]
-    return [*box, round(step.score, 4), int(step.visible), str(step.status)]
+    doubt = [round(step.extras["doubt"], 3)] if "doubt" in step.extras else []
+    return [*box, round(step.score, 4), int(step.visible), str(step.status), *doubt]
 
 
 # -- jobs ---------------------------------------------------------------------------------------------
@@ -145,7 +149,6 @@ def _frame(path: str, index: int) -> Any:
 
 def _find(job: Job, send: Callable[..., None]) -> dict[str, Any]:
     from vltrack.api.find import explain
-    from vltrack.core.errors import ImageError
 
     image = _frame(job["path"], job["frame"])
     if image is None:
@@ -175,7 +178,7 @@ def _track(job: Job, send: Callable[..., None]) -> dict[str, Any]:
     try:
         tracks = vltrack.track(
             job["path"], targets=targets, start=job["start"], model=job["model"], outputs=folder / "rows.json", resume=True,
-            wait=any(target.box is None for target in targets.values()), reporter=rows,
+            wait=any(target.box is None for target in targets.values()), doubt=True, reporter=rows,
             progress=lambda done, total: send("progress", done=done, total=total),
         )  # fmt: skip
     except (PartialResult, NothingFits) as error:
@@ -185,15 +188,106 @@ def _track(job: Job, send: Callable[..., None]) -> dict[str, Any]:
         tracks = error.result
     finally:
         rows.flush()
-    return _saved(job, tracks)
+    return _saved(job, _with_rows_before(job, tracks, send))
+
+
+def _with_rows_before(job: Job, tracks: Mapping[str, Track], send: Callable[..., None]) -> dict[str, Track]:
+    """Track each target also from where it is named back to the first frame.
+
+    A sentence that waits has nothing before it: rows in which nothing is visible. Raises ``Interrupted`` with what is
+    done when it is canceled.
+    """
+    start, done = job["start"], dict(tracks)
+    for name, track in tracks.items():
+        mark = track.marks[0] if len(track) else None
+        if not start or mark is None:
+            continue
+        rows, count = _Rows(send), 0
+        try:
+            tracker = _tracker(track) if mark.box is not None else None
+            with open_source(job["path"], end=start + 1) as frames:
+                before: list[Step] = []
+                if tracker is None:
+                    first = replace(track[0], score=0.0, visible=False, status=Status.WAITING, extras={})
+                    before = [replace(first, index=each.index, seconds=each.seconds) for each in frames]
+                else:
+                    options: dict[str, Any] = {"text": track.meta.get("sentence"), "backward": True}
+                    for step in follow_marks(tracker, frames, [mark], **options):
+                        before.append(step)
+                        rows.steps({name: step})
+                        send("progress", done=(count := count + 1), total=start)
+        except KeyboardInterrupt as stop:
+            raise Interrupted("Canceled.", done) from stop
+        finally:
+            rows.flush()
+        both = [*before[:-1], *track]
+        meta = {**track.meta, "backward": True, "marks": [mark.record()]}
+        done[name] = Track.from_steps([step for step in both if step.index >= 0], meta)
+    return done
+
+
+def _tracker(track: Track) -> Tracker:
+    """The tracker of a track, loaded once."""
+    from vltrack.api.correct import load_as
+
+    key = json.dumps([track.meta.get("model"), track.meta.get("runtime"), track.meta.get("policy")])
+    if key not in _trackers:
+        _trackers.clear()
+        options = {"device": "auto", "threads": None, "backend": "auto", "precision": "auto", "anyway": True}
+        _trackers[key] = load_as(track.meta, None, None, **options)
+    return _trackers[key]
+
+
+_trackers: dict[str, Tracker] = {}
+
+
+def _correct(job: Job, send: Callable[..., None]) -> dict[str, Any]:
+    import vltrack
+
+    track, rows = Track.load(job["track"]), _Rows(send)
+    corrected = vltrack.correct(
+        track, job["path"], [Mark(**each) for each in job["marks"]], doubt=True, tracker=_tracker(track), reporter=rows,
+        progress=lambda done, total: send("progress", done=done, total=total),
+    )  # fmt: skip
+    return _saved(job, {job["target"]: corrected})
+
+
+def _draw(job: Job, send: Callable[..., None]) -> dict[str, Any]:
+    """Draw the tracks of several targets, which may have different frames."""
+    from vltrack.api.outputs import AnnotatedVideo, visual_of
+
+    tracks = {each["name"]: Track.load(each["path"]) for each in job["tracks"]}
+    steps = {name: {step.index: step for step in track} for name, track in tracks.items()}
+    first, last = min(min(each) for each in steps.values()), max(max(each) for each in steps.values())
+    path = Path(job["folder"]) / job["file"]
+    path.parent.mkdir(exist_ok=True)
+    with open_source(job["path"], start=first, end=last + 1) as frames, ExitStack() as opened:
+        visual = visual_of(path, frames.info, list(tracks))
+        if isinstance(visual, AnnotatedVideo):
+            opened.push(visual.abandon)
+        for frame in frames:
+            there = {name: each.get(frame.index) or _unseen(each, frame) for name, each in steps.items()}
+            visual.add(frame, there)
+            send("progress", done=frame.index - first + 1, total=last - first + 1)
+        visual.finish()
+    return {"file": path.name}
+
+
+def _unseen(steps: Mapping[int, Step], frame: Frame) -> Step:
+    """A row for a frame that a track does not have."""
+    some = next(iter(steps.values()))
+    return replace(some, index=frame.index, seconds=frame.seconds, visible=False, score=0.0, status=Status.WAITING)
 
 
 def _saved(job: Job, tracks: Mapping[str, Track]) -> dict[str, Any]:
-    """Write each target's track to its file; return how many rows it has."""
+    """Write each target's track to its file; return how many rows and which marks it has."""
     for name, track in tracks.items():
         meta = {**track.meta, "source": job["name"]}
         replace(track, meta=meta).save(Path(job["files"][name]), overwrite=True)
-    return {name: len(track) for name, track in tracks.items()}
+    return {
+        name: {"rows": len(track), "marks": [mark.record() for mark in track.marks], "warnings": track.meta["warnings"]}
+        for name, track in tracks.items()
+    }
 
 
 def _kept(job: Job, tracks: Any) -> dict[str, Any] | None:
@@ -203,4 +297,9 @@ def _kept(job: Job, tracks: Any) -> dict[str, Any] | None:
     return _saved(job, tracks)
 
 
-_KINDS: dict[str, Callable[[Job, Callable[..., None]], dict[str, Any]]] = {"find": _find, "track": _track}
+_KINDS: dict[str, Callable[[Job, Callable[..., None]], dict[str, Any]]] = {
+    "find": _find,
+    "track": _track,
+    "correct": _correct,
+    "draw": _draw,
+}
