@@ -31,7 +31,8 @@ async function openStart() {
 }
 
 function known(video) {
-  const item = document.createElement("li"), link = text("a", video.name, "button open");
+  const item = document.createElement("li"), link = text("a", "", "button open");
+  link.append(text("b", video.name));
   link.href = `#${video.id}`;
   link.title = video.name;
   const drop = text("button", "Remove");
@@ -46,7 +47,8 @@ function known(video) {
 }
 
 function clip(card) {
-  const item = document.createElement("li"), button = text("button", card.clip, "open");
+  const item = document.createElement("li"), button = text("button", "", "open");
+  button.append(text("b", card.clip));
   button.type = "button";
   button.title = card.attribution;
   button.addEventListener("click", async () => {

@@ -82,7 +82,8 @@ function sentenceOf(found) {
   if (quoted("decides")) parts.push(`${quoted("decides")} decides`);
   if (quoted("helps")) parts.push(`${quoted("helps")} helps`);
   if (quoted("hurts")) parts.push(`${quoted("hurts")} hurts`);
-  if (found.words.length && quoted("nothing")) parts.push(`${quoted("nothing")} changes nothing`);
+  const idle = found.words.filter((each) => each.kind === "nothing").length;
+  if (idle) parts.push(idle === 1 ? `${quoted("nothing")} changes nothing` : parts.length ? "The other words change nothing" : "No word changes much");
   const apart = found.ambiguous ? found.boxes[0].words : [];
   if (apart.length) parts.push(`"${apart.join('", "')}" would tell the first apart`);
   return [...parts.map((part) => `${part}.`), ...found.warnings].join(" ");

@@ -67,7 +67,8 @@ function drawBoxes() {
     if (each.id === state.chosen && state.box) continue;
     if (start) outline(draw, ratio, start, colorOf(each), { label: each.name, bold: each.id === state.chosen });
     if (!row || row[6] === "waiting" || row[6] === "outside") continue;
-    const label = `${each.name} ${row[4].toFixed(2)}${row[5] ? "" : " not visible"}`;
+    const name = each.name.length > 24 ? `${each.name.slice(0, 23)}…` : each.name;
+    const label = `${name} ${row[4].toFixed(2)}${row[5] ? "" : " not visible"}`;
     outline(draw, ratio, row, row[5] ? colorOf(each) : "#969696", {
       label, dashed: !row[5], bold: each.id === state.chosen, handles: each.id === state.chosen && !state.playing,
     });
@@ -95,7 +96,7 @@ function outline(draw, ratio, [x, y, w, h], color, { label = "", dashed = false,
   draw.setLineDash([]);
   if (label) {
     draw.font = `${12 * device}px system-ui, sans-serif`;
-    const shown = label.length > 44 ? `${label.slice(0, 43)}…` : label;
+    const shown = label.length > 40 ? `${label.slice(0, 39)}…` : label;
     const wide = draw.measureText(shown).width + 8 * device, high = 17 * device;
     const left = Math.max(0, Math.min(place[0], overlay.width - wide));
     const top = place[1] >= high ? place[1] - high : Math.min(place[1], overlay.height - high);

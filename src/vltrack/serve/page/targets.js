@@ -262,6 +262,7 @@ function buttons() {
   const waiting = all.filter((one) => !one.revision).length, busy = live(state.job);
   by("track").disabled = busy || !(waiting || each);
   by("track").textContent = waiting > 1 ? `Track ${waiting} targets` : waiting || !tracked ? "Track" : "Track again";
+  by("track").classList.toggle("primary", waiting > 0 || !tracked);
   by("track").title = tracked && !waiting ? `Track ${each.name} again from frame ${each.start.frame}; its marks are dropped` : "";
   const row = each && rowOf(each.id, state.frame);
   by("correct-name").textContent = tracked ? each.name : "";
