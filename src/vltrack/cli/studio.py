@@ -13,8 +13,8 @@ from vltrack.cli.console import say
 
 def studio(
     video: Annotated[Path | None, Argument(metavar="[VIDEO]", help="Video file or folder of images to open.")] = None,
-    host: Annotated[str, Option(help="Address to listen on; other than loopback only with a token.")] = "127.0.0.1",
-    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8008,
+    host: Annotated[str, Option(help="Address of the page; other than loopback only with a token.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="Port of the page; 0 takes a free one.")] = 8008,
     media: Annotated[
         Path | None, Option(metavar="DIR", help="Folder of uploads, tracks and the database. Default: in the cache.")
     ] = None,

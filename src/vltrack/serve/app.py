@@ -36,9 +36,9 @@ from vltrack.serve.bodies import (
     read_body,
 )
 from vltrack.serve.guard import Guard
+from vltrack.serve.recipe import recipe
 from vltrack.serve.settings import Settings
 from vltrack.serve.store import LIVE, NotThere
-from vltrack.serve.recipe import recipe
 from vltrack.serve.studio import DRAWN, TITLES, Studio, clip_cards, formats, job_record, models, status_of, video_record
 
 PAGE = Path(__file__).parent / "page"
@@ -64,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Exception, _bug)
     _page_routes(app, settings)
     _video_routes(app, settings)
+    _work_routes(app, settings)
     _target_routes(app, settings)
     _job_routes(app, settings)
     return app
@@ -188,6 +189,8 @@ def _video_routes(app: FastAPI, settings: Settings) -> None:
         await run_in_threadpool(_studio(request).remove_video, _key(key))
         return Response(status_code=204)
 
+
+def _work_routes(app: FastAPI, settings: Settings) -> None:
     @app.get("/api/videos/{key}/frames/{index}")
     async def frame(request: Request, key: str, index: int, width: int = 0) -> Response:
         studio = _studio(request)
@@ -233,7 +236,6 @@ def _video_routes(app: FastAPI, settings: Settings) -> None:
         name = f"{Path(video['name']).stem}{'' if form in OWN else f'-{form}'}{path.suffix}"
         return FileResponse(path, filename=name, background=BackgroundTask(path.unlink))
 
-
     @app.get("/api/videos/{key}/recipe")
     async def lines(request: Request, key: str) -> Response:
         return answer(recipe(_studio(request).view(_key(key))))
@@ -261,7 +263,6 @@ def _target_routes(app: FastAPI, settings: Settings) -> None:
         studio.store.target(_key(key))
         studio.store.remove_target(key)
         return Response(status_code=204)
-
 
     @app.post("/api/targets/{key}/marks")
     async def mark(request: Request, key: str) -> Response:
@@ -323,12 +324,17 @@ async def _events(studio: Studio, key: str, sent: int) -> AsyncIterator[str]:
         try:
             row = studio.store.get("jobs", key)
         except NotThere:
-            yield 'event: gone\ndata: {}\n\n'
+            yield "event: gone\ndata: {}\n\n"
             return
         feed = studio.jobs.feed(key)
         rows = feed.rows[sent : sent + _SHARE] if feed else []
         sent += len(rows)
-        facts: dict[str, Any] = {"state": row["state"], "error": row["error"], "done": row["done"], "total": row["total"]}
+        facts: dict[str, Any] = {
+            "state": row["state"],
+            "error": row["error"],
+            "done": row["done"],
+            "total": row["total"],
+        }
         if feed and row["state"] in LIVE:
             facts |= {"done": feed.done, "total": feed.total, "pace": feed.pace, "warnings": feed.warnings}
         head = json.dumps(facts)
@@ -339,5 +345,3 @@ async def _events(studio: Studio, key: str, sent: int) -> AsyncIterator[str]:
         if over:
             return
         await asyncio.sleep(0.1)
-
-

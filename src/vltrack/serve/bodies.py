@@ -109,7 +109,7 @@ async def read_body(request: Request, kind: type[B], most: int) -> B:
     """Return the body of a request.
 
     Raises:
-        Refused: it is no JSON by its type (415), too large (413), not strict JSON (400), or of another shape (422).
+        Refused: it is not JSON by its type (415), too large (413), not strict JSON (400), or of another shape (422).
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "The request is not JSON.", "Send Content-Type: application/json.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -76,7 +77,8 @@ class Frames:
     def _keep(self, key: tuple[str, int, int], frame: Frame) -> bytes | None:
         if frame.image is None:
             return None
-        image, width = frame.image[:, :, ::-1], key[2]
+        image: Any = frame.image[:, :, ::-1]
+        width = key[2]
         if width and width < image.shape[1]:
             size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

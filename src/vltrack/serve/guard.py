@@ -1,4 +1,4 @@
-"""What every request must pass: the name of the host, the site that it comes from, the token; and headers of answers."""
+"""What every request must pass: name of the host, site that it comes from, token; and the headers of answers."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Guard:
         bearer = headers.get("authorization", [""])[0]
         if bearer.lower().startswith("bearer "):
             return self.login(bearer[7:].strip()) is not None
-        jar = SimpleCookie[str]()
+        jar = SimpleCookie()
         try:
             jar.load("; ".join(headers.get("cookie", [])))
         except CookieError:

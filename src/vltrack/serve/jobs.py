@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vltrack.api.reporter import pace
-from vltrack.core.errors import StateError
+from vltrack.core.errors import StateError, VltrackError
 from vltrack.serve.settings import Settings
 from vltrack.serve.store import LIVE, Store, new_id
+from vltrack.serve.work import error_record
 from vltrack.serve.workers import Worker
 
 _KEPT = 16
@@ -136,8 +137,6 @@ class Jobs:
                 self._lock.notify_all()
 
     def _do(self, key: str) -> None:
-        from vltrack.serve.work import error_record
-
         row, feed = self._store.get("jobs", key), self._feeds[key]
         try:
             sent = {"id": key, "kind": row["kind"], **self._prepare(row)}
@@ -145,9 +144,9 @@ class Jobs:
             if self._closed:
                 return
             self._finish(row, last, sent)
-        except Exception as error:  # noqa: BLE001 - a job never ends the queue
-            known = error_record(error) if hasattr(error, "hint") else {"code": "VltrackError", "message": f"{error!r:.300}"}
-            last = {"kind": "failed", "hint": "", **known}
+        except Exception as fault:  # noqa: BLE001 - a job never ends the queue
+            known = fault if isinstance(fault, VltrackError) else VltrackError(f"Internal error: {fault!r:.300}.")
+            last = {"kind": "failed", **error_record(known)}
         if self._closed:
             return
         error = {name: last[name] for name in ("code", "message", "hint")} if last["kind"] == "failed" else None

@@ -32,7 +32,10 @@ def _command(name: str, frame: int, targets: Iterable[dict[str, Any]], model: st
     words = ["vltrack", "track", name]
     for each in targets:
         start = each["start"]
-        for value in ([",".join(f"{side:g}" for side in start["box"])] if "box" in start else [], [start.get("text", "")]):
+        for value in (
+            [",".join(f"{side:g}" for side in start["box"])] if "box" in start else [],
+            [start.get("text", "")],
+        ):
             words += [word for one in value if one for word in ("--target", f"{each['name']}:{one}")]
     words += ["--start", str(frame), "--backward"] if frame else []
     words += ["--model", model] if model != DEFAULT_MODEL else []
@@ -64,5 +67,11 @@ def _target(start: dict[str, Any]) -> str:
 
 
 def _mark(mark: dict[str, Any]) -> str:
-    said = "absent=True" if mark.get("absent") else f"box={tuple(mark['box'])!r}" if "box" in mark else f"text={mark['text']!r}"
+    said = (
+        "absent=True"
+        if mark.get("absent")
+        else f"box={tuple(mark['box'])!r}"
+        if "box" in mark
+        else f"text={mark['text']!r}"
+    )
     return f"vltrack.Mark({mark['frame']}, {said})"

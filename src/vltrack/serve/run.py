@@ -33,10 +33,10 @@ def studio(
 
     Args:
         video: a file or folder to open at once.
-        host, port: to listen on; port 0 takes a free one.
+        host, port: of the page; port 0 takes a free one.
         media: folder of uploads, tracks and the database; None is ``studio`` in the cache folder.
         token: that every request needs, or ``auto``; needed where ``host`` is not the loopback interface.
-        keep_days: remove videos that nobody opened for so many days; None keeps them.
+        keep_days: remove videos that were not opened for so many days; None keeps them.
         ready: called with the address of the page, and the token, once it can be opened.
 
     Raises:
@@ -88,7 +88,7 @@ def _prepare_folder(settings: Settings, video: str | Path | None) -> str | None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. Raises ``ResourceError`` where the address cannot be used."""
+    """Return an open server socket. Raises ``ResourceError`` where the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -101,7 +101,7 @@ def listen(host: str, port: int) -> socket.socket:
         reasons = {errno.EADDRINUSE: "it is in use", errno.EACCES: "it needs privileges"}
         reason = reasons.get(number or 0, getattr(error, "strerror", None) or str(error))
         raise ResourceError(
-            f"Cannot listen on {printable(host)}, port {port}: {reason}.", hint="Choose another --port, or 0 for a free one."
+            f"Cannot use {printable(host)}, port {port}: {reason}.", hint="Choose another --port, or 0 for a free one."
         ) from error
     return listening
 
@@ -119,7 +119,9 @@ class _OneLine(logging.Formatter):
 def write_log(path: Path) -> None:
     """Write the server's log to a file that is rotated: ten of 10 MB."""
     try:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOGS - 1, encoding="utf-8")
+        handler = logging.handlers.RotatingFileHandler(
+            path, maxBytes=_LOG_BYTES, backupCount=_LOGS - 1, encoding="utf-8"
+        )
     except OSError as error:
         raise as_resource_error(error, path) from error
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))

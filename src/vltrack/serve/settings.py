@@ -1,4 +1,4 @@
-"""Settings and limits of the studio, and the rules for the address that it listens on."""
+"""Settings and limits of the studio, and the rules for its address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Settings:
 
     Attributes:
         media: folder of uploaded videos, tracks and the database.
-        host, port: to listen on; port 0 takes a free one.
+        host, port: of the page; port 0 takes a free one.
         token: that every request needs; None on the loopback interface.
         max_upload: bytes of one video; reserve: bytes of the disk that stay free.
         max_body: bytes of a JSON body.
@@ -28,7 +28,7 @@ class Settings:
         queue: jobs that wait or run at most; finds: sentences that wait at most.
         cache: bytes of JPEG frames in memory; readers: videos that are open at once.
         silent_s: seconds after which a worker that reports nothing is stopped.
-        keep_days: days after which a video that nobody opened is removed; None keeps all.
+        keep_days: days after which a video that was not opened is removed; None keeps all.
     """
 
     media: Path
@@ -49,7 +49,7 @@ class Settings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on can be reached from this machine alone."""
+    """Whether a server at an address can be reached from this machine alone."""
     if host == "localhost":
         return True
     try:
@@ -62,7 +62,7 @@ def choose_token(host: str, token: str | None) -> str | None:
     """Return the token that requests need: none on the loopback interface, unless one is given; ``auto`` makes one.
 
     Raises:
-        UsageError: the address can be reached from other machines, and there is no token, or it is short.
+        UsageError: the address can be reached from other machines, and the token is missing or short.
     """
     token = token or os.environ.get(TOKEN_VARIABLE)
     if token == "auto":  # noqa: S105

@@ -1,4 +1,4 @@
-"""The studio's memory: videos, targets, revisions of their tracks, and jobs, in one SQLite file; and the files beside it."""
+"""What the studio keeps: videos, targets, revisions of tracks and jobs in one SQLite file, and the files beside it."""
 
 from __future__ import annotations
 
@@ -192,7 +192,11 @@ class Store:
 
     def remove_unused(self, days: float) -> list[str]:
         """Remove the videos that were not opened for so many days; return their ids."""
-        old = [row["id"] for row in self.all("videos") if row["state"] != "gone" and row["used"] < time.time() - days * 86400]
+        old = [
+            row["id"]
+            for row in self.all("videos")
+            if row["state"] != "gone" and row["used"] < time.time() - days * 86400
+        ]
         for key in old:
             self.remove_video(key)
         return old

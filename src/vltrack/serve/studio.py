@@ -176,7 +176,7 @@ class Studio:
         return dict(last["result"])
 
     def checked_mark(self, video: dict[str, Any], mark: Mark, *, start: bool) -> dict[str, Any]:
-        """Return a mark as it is kept. Raises ``InputError`` or ``UsageError`` for one that cannot be."""
+        """Return the record of a mark. Raises ``InputError`` or ``UsageError`` for one that cannot be."""
         facts = video["facts"]
         if mark.frame >= facts["frames"]:
             raise BoxFrameOutOfRange(f"The video has no frame {mark.frame}.", hint=f"It has {facts['frames']} frames.")
@@ -270,10 +270,17 @@ class Studio:
         for each in dict.fromkeys(targets):
             row = self._target_of(key, each)
             starts.setdefault(row["start"]["frame"], []).append(each)
-        busy = {name for job in self.store.all("jobs", video=key) if job["state"] in LIVE for name in job["request"]["targets"]}
+        busy = {
+            name
+            for job in self.store.all("jobs", video=key)
+            if job["state"] in LIVE
+            for name in job["request"]["targets"]
+        }
         if busy & set(targets):
             raise StateError("A target is being tracked already.", hint="Wait, or cancel it.")
-        return [self.jobs.add(key, "track", {"targets": names, "start": at, "model": model}) for at, names in starts.items()]
+        return [
+            self.jobs.add(key, "track", {"targets": names, "start": at, "model": model}) for at, names in starts.items()
+        ]
 
     def _target_of(self, video: str, key: str) -> dict[str, Any]:
         row = self.store.target(key)
@@ -295,7 +302,9 @@ class Studio:
         """
         video, track = self.ready(target["video"]), self.track_of(target)
         if edit.frame not in set(track.indices.tolist()):
-            raise BoxFrameOutOfRange(f"{target['name']} has no row in frame {edit.frame}.", hint="Track it to there first.")
+            raise BoxFrameOutOfRange(
+                f"{target['name']} has no row in frame {edit.frame}.", hint="Track it to there first."
+            )
         if edit.remove:
             record: dict[str, Any] = {"frame": edit.frame, "remove": True}
         else:
@@ -372,7 +381,7 @@ class Studio:
 def boxes_by_interpolation(track: Track, overlap: float = 0.8) -> int:
     """Return how many boxes linear interpolation needs to give the track's own boxes with this overlap everywhere.
 
-    Each span is made as long as it can be by doubling and halving, as somebody who draws key frames would at best.
+    Each span is made as long as it can be by doubling and halving, as a person who draws key frames would at best.
     """
     seen = np.flatnonzero(track.visible)
     if not len(seen):
@@ -440,5 +449,3 @@ def status_of(error: VltrackError) -> int:
     if getattr(error, "gone", False):
         return 410
     return next((status for name, status in kinds if name in names), 422)
-
-

@@ -67,7 +67,7 @@ class Uploads:
         try:
             with path.open("ab") as file:
                 count = await self._copy(request, file, int(offset), video["size"])
-            return count == video["size"]
+            return bool(count == video["size"])
         except (Refused, ResourceError):
             path.unlink(missing_ok=True)
             raise

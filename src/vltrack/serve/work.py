@@ -82,7 +82,12 @@ class _Worker:
         except VltrackError as error:
             last = {"kind": "failed", **error_record(error), "result": _kept(job, error.result)}
         except MemoryError:
-            last = {"kind": "failed", "code": "ResourceError", "message": "Memory ran out.", "hint": "Track fewer targets."}
+            last = {
+                "kind": "failed",
+                "code": "ResourceError",
+                "message": "Memory ran out.",
+                "hint": "Track fewer targets.",
+            }
         except Exception as error:  # noqa: BLE001 - a bug costs its job, not the worker
             last = {"kind": "failed", "code": "VltrackError", "message": f"Internal error: {error!r:.300}.", "hint": ""}
         self._current = ""
@@ -177,8 +182,8 @@ def _track(job: Job, send: Callable[..., None]) -> dict[str, Any]:
     rows = _Rows(send)
     try:
         tracks = vltrack.track(
-            job["path"], targets=targets, start=job["start"], model=job["model"], outputs=folder / "rows.json", resume=True,
-            wait=any(target.box is None for target in targets.values()), doubt=True, reporter=rows,
+            job["path"], targets=targets, start=job["start"], model=job["model"], outputs=folder / "rows.json",
+            resume=True, wait=any(target.box is None for target in targets.values()), doubt=True, reporter=rows,
             progress=lambda done, total: send("progress", done=done, total=total),
         )  # fmt: skip
     except (PartialResult, NothingFits) as error:

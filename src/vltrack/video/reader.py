@@ -25,7 +25,7 @@ class FrameReader:
         limits: bounds on what it may cost.
 
     Attributes:
-        info: facts about the source; ``frames``: their number as far as it is known.
+        info: facts about the source; ``frames``: their number, None if unknown.
 
     Raises:
         InputError, PartialResult, ResourceError: see ``open_source``.
@@ -65,7 +65,7 @@ class FrameReader:
         """Return one frame; its ``image`` is None where it does not decode.
 
         Raises:
-            BoxFrameOutOfRange: there is no frame of that number.
+            BoxFrameOutOfRange: no frame has that number.
             VideoReadError, VideoTimeout, VideoDecoderCrashed: reading broke off.
         """
         with self._lock:

@@ -1,4 +1,4 @@
-"""Any frame of a video file by its number, inside the decoder process: seek to the key frame before it, decode up to it.
+"""Any frame of a video file by its number, inside the decoder process: seek to the key frame before, decode up to it.
 
 The number of a frame is its place among the time stamps of all packets, as in one pass over the file. Only containers
 and codecs of which that holds are served; ``video.reader.FrameReader`` reads the others in one pass.

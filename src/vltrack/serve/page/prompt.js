@@ -116,6 +116,7 @@ export function showBox() {
   const start = startOf();
   by("add").disabled = !start;
   by("clear").disabled = !state.box && !state.answer;
+  by("add").classList.toggle("primary", Boolean(start));
   by("add").textContent = start && !start.box ? "Add, wait for it" : "Add target";
 }
 

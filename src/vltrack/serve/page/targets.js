@@ -202,7 +202,8 @@ export const newest = () => {
 
 function doneText(job) {
   const said = { track: "Tracked.", correct: "Corrected.", draw: "Drawn." };
-  return [said[job.kind], ...(job.warnings || []).slice(0, 1)].join(" ");
+  const warning = (job.warnings || [])[0];
+  return warning ? `${said[job.kind].slice(0, -1)}, but: ${warning}` : said[job.kind];
 }
 
 function showJob() {
