@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -61,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, redirect_slashes=False)
     app.add_exception_handler(VltrackError, _vltrack_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _bug)
     _page_routes(app, settings)
     _video_routes(app, settings)
@@ -93,6 +95,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if status == 404:
         return await _vltrack_error(request, NotThere())
     return _error(status, "Refused", "The request is not one of the studio's.", "Reload the page.")
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """A part of the path that is not what it should be is as good as an unknown one."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    first = error.errors()[0]
+    if first["loc"][0] == "path":
+        return await _vltrack_error(request, NotThere())
+    return _error(422, "Refused", f"{first['loc'][-1]}: {first['msg']}.", "Reload the page.")
 
 
 async def _bug(request: Request, error: Exception) -> Response:

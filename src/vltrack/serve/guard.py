@@ -32,7 +32,7 @@ _HEADERS = {
 _SAFE = ("GET", "HEAD")
 _OPEN = ("/", "/api/login", "/api/health")
 """Paths that need no token, beside the page's own files: they show no data."""
-_MOST_RANGES = 8
+_MOST_RANGES, _LONGEST = 8, 8 << 10
 
 
 class Guard:
@@ -79,6 +79,10 @@ class Guard:
 
     def _refusal(self, scope: Message) -> tuple[int, str, str] | None:
         """Status and sentences of a request that is refused."""
+        if len(scope["raw_path"] or b"") + len(scope["query_string"]) > _LONGEST:
+            return 414, "The address is too long.", "Open the page itself."
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > 2 * _LONGEST:
+            return 431, "The headers are too long.", "Remove the cookies of this address."
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))

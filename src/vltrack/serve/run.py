@@ -67,7 +67,7 @@ def studio(
         address = f"http://{shown}:{port}/" + (f"#{opened}" if opened else "")
         config = uvicorn.Config(
             secured(settings), log_config=None, access_log=True, server_header=False, date_header=False, ws="none",
-            lifespan="on", h11_max_incomplete_event_size=16 << 10, limit_concurrency=256, timeout_keep_alive=15,
+            lifespan="on", http="h11", h11_max_incomplete_event_size=16 << 10, limit_concurrency=256, timeout_keep_alive=15,
             timeout_graceful_shutdown=2,
         )  # fmt: skip
         write_log(folder / "studio.log")
@@ -127,6 +127,7 @@ def write_log(path: Path) -> None:
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     for name in ("uvicorn", "uvicorn.access", "uvicorn.error"):
         logger = logging.getLogger(name)
+        for old in logger.handlers:
+            old.close()
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
-    logging.getLogger("uvicorn.access").handlers = [handler]
