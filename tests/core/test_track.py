@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vltrack.core.errors import DataError, ResourceError, UsageError
-from vltrack.core.track import COLUMNS, Track
+from vltrack.core.errors import BoxInvalid, DataError, ResourceError, UsageError
+from vltrack.core.track import COLUMNS, Mark, Track
 from vltrack.core.types import Status, Step
 
 META = {
@@ -337,3 +337,53 @@ def test_a_plot_shows_the_scores_and_where_the_target_was_lost(track) -> None:
     assert track.plot(axes) is axes
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), np.stack([track.seconds, track.scores], axis=1))
     assert len(axes.collections) == 1
+
+
+def test_a_mark_says_one_thing_about_one_frame() -> None:
+    assert Mark(np.int64(3), box=np.array([1, 2, 3, 4])) == Mark(3, box=(1.0, 2.0, 3.0, 4.0))
+    for error, said in (
+        (UsageError, {}),
+        (UsageError, {"box": (1, 2, 3, 4), "absent": True}),
+        (UsageError, {"absent": True, "text": "the dog"}),
+        (BoxInvalid, {"box": (1, 2, 0, 4)}),
+        (BoxInvalid, {"box": (1, 2, 3)}),
+        (BoxInvalid, {"box": (1, 2, 3, float("nan"))}),
+        (TypeError, {"text": 5}),
+    ):
+        with pytest.raises(error):
+            Mark(0, **said)
+    with pytest.raises(UsageError, match="-1"):
+        Mark(-1, absent=True)
+    with pytest.raises(TypeError, match="frame"):
+        Mark(1.5, absent=True)
+
+
+def test_the_marks_of_a_track_are_in_its_head_or_are_its_start(tmp_path) -> None:
+    steps = [Step(box=np.ones(4), score=1, visible=True, index=row, seconds=row / 25) for row in (4, 6)]
+    marks = [Mark(4, box=(1, 1, 1, 1)), Mark(5, absent=True), Mark(6, text="the dog, left")]
+    Track.from_steps(steps, {"marks": [mark.record() for mark in reversed(marks)]}).save(tmp_path / "a.csv")
+    assert list(Track.load(tmp_path / "a.csv").marks) == marks
+    assert Track.from_steps(steps, META).marks == (Mark(4, box=(1.5, 2, 3, 4)),)
+    assert Track.from_steps(steps, {"sentence": "the dog"}).marks == (Mark(4, text="the dog"),)
+    assert Track.from_steps(steps).marks == Track.from_steps([], META).marks == ()
+    for wrong in (5, [5], [{"frame": 1}], [{"frame": 1, "absent": True}] * 2, [{"frame": 1, "size": 3}]):
+        with pytest.raises(DataError, match="marks"):
+            _ = Track.from_steps(steps, {"marks": wrong}).marks
+
+
+def test_a_doubt_is_kept_in_copies_parts_and_files(tmp_path) -> None:
+    plain = Step(box=np.ones(4), score=1, visible=True, index=0, seconds=0)
+    steps = [replace(plain, index=row, extras={"doubt": row / 8}) for row in range(4)]
+    track = Track.from_steps(steps, META)
+    assert track.columns == (*COLUMNS, "doubt")
+    for kind in ("csv", "json"):
+        track.save(tmp_path / f"a.{kind}")
+        assert Track.load(tmp_path / f"a.{kind}") == track
+    assert pickle.loads(pickle.dumps(track)) == copy.deepcopy(track) == track  # noqa: S301
+    assert track[1:3].doubt.tolist() == [0.125, 0.25]
+    assert track[2].extras == {"doubt": 0.25}
+    assert Track.from_steps([*steps, replace(plain, index=9)]).doubt is None
+    text = (tmp_path / "a.csv").read_text()
+    (tmp_path / "b.csv").write_text(text.replace("0.375", "1.5"))
+    with pytest.raises(DataError, match="doubt"):
+        Track.load(tmp_path / "b.csv")

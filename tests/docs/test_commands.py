@@ -53,7 +53,7 @@ LIMITS = {
     r"vltrack train": "--steps 1 --batch 2",
     r"vltrack audit .*--(data lasot|data my)": "--end 3 --limit 2",
     r"vltrack track": "--anyway",
-    r"vltrack (compare|report|datasets convert)": "--overwrite",
+    r"vltrack (compare|correct|report|review|datasets convert)": "--overwrite",
 }
 """Flags that make a command short; of a flag that is given twice the last counts."""
 NO_SCRIPTS = {"docs/add-a-dataset.md", "docs/harnesses.md", "docs/phrases.md"}
@@ -128,6 +128,7 @@ def small_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("first", "second"):
         shutil.copy(folder / "clip.mp4", folder / "videos" / f"{name}.mp4")
     (folder / "list.csv").write_text('video,text,box\nclip.mp4,the silver car,"313,88,342,194"\n')
+    (folder / "marks.csv").write_text("car,0,313,88,342,194\ncar,3,absent\n")
     shutil.copytree(folder / "clips", folder / "my-clips")
     (folder / "my-clips" / "car" / "nlp.txt").write_text("the silver car\n")
     for name in ("LaSOT", "lasot", "lasot_annotations", "tnl2k", "data/tnl2k", "data/lasot"):

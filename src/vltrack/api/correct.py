@@ -69,9 +69,9 @@ def correct(
         The corrected track, with ``marks``; the given one is unchanged.
 
     Raises:
-        UsageError: no marks, none with a target, a frame that is no row of the track, or another video than the
+        UsageError: no marks, none with a target, a frame that the track has no row of, or another video than the
             track's.
-        DataError: the file is no track of one target.
+        DataError: the file is not a track of one target.
         BoxInvalid, BoxOutside, NothingFits, ImageError: a mark that cannot be used.
         InputError, ModelNotFound, PartialResult, ResourceError, KeyboardInterrupt: as in ``vltrack.track``; the track
             stays as it was.
@@ -115,6 +115,8 @@ def correct(
         for section, frames in _read(track, source, plan.sections, opened, allow_network):
             options: dict[str, Any] = {"text": track.meta.get("sentence"), "backward": plan.backward, "done": done}
             row = section.first
+            if section.marks[0].absent:
+                options["before"] = track[row]
             for step in follow_marks(tracker, frames, section.marks, warn=warnings.append, **options):
                 if plan.write[row]:
                     new["boxes"][row], new["scores"][row], new["visible"][row] = step.box, step.score, step.visible
@@ -199,7 +201,7 @@ class _Plan:
         for mark in marks:
             if mark.frame not in rows:
                 raise BoxFrameOutOfRange(
-                    f"Frame {mark.frame} is no row of the track, which has {len(rows)} frames"
+                    f"The track has no row of frame {mark.frame}, but of {len(rows)} frames"
                     + (f" from {track.indices[0]} to {track.indices[-1]}." if rows else "."),
                     hint="Mark one of them.",
                 )

@@ -226,7 +226,7 @@ def read_keyframes(path: Path) -> dict[str, list[Mark]]:
     columns, in any order: target (may be missing: ``1``), frame, x, y, w, h or box, absent, text.
 
     Raises:
-        DataError: no such file, or a row that is no mark, named by its line.
+        DataError: no such file, or a row that is not a mark, named by its line.
         InputError: a box or a sentence that cannot be used.
     """
     text = read_text(path, MAX_FILE_BYTES).removeprefix("\ufeff")
@@ -241,7 +241,8 @@ def read_keyframes(path: Path) -> dict[str, list[Mark]]:
     found: dict[str, dict[int, Mark]] = {}
     for (number, _), cells in list(zip(lines, rows, strict=False))[named:]:
         try:
-            row = dict(zip(head, cells, strict=False)) if named else _by_place(cells)
+            short = len(cells) == 3 and head[:2] == ["target", "frame"] and len(head) > 3
+            row = dict(zip(head, cells, strict=False)) if named and not short else _by_place(cells)
             name, mark = (row.get("target") or "").strip() or "1", _mark_of(row)
             if mark.frame in found.setdefault(name, {}):
                 raise DataError(f"frame {mark.frame} of {printable(name)!r} is there twice.")

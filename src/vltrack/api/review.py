@@ -79,7 +79,7 @@ def review(
 
     Raises:
         UsageError: a track without rows, a count below 1, an output that exists or is no ``.png``.
-        DataError: the file is no track of one target.
+        DataError: the file is not a track of one target.
         InputError: the video cannot be read, see ``open_source``.
         ResourceError: the output cannot be written.
 

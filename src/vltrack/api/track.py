@@ -259,10 +259,7 @@ def track(
         reporter.warn(warning)
     counts.report(paths, reporter)
     if stopped is not None:
-        message = interrupted(counts.frames)
-        if part.path is not None and part.resumable and counts.frames:
-            message += " Continue with resume (--resume)."
-        raise Interrupted(message, result()) from stopped
+        raise Interrupted(_kept_of(part, counts.frames), result()) from stopped
     degraded = report.degraded or (part.complete and counts.missing > 0)
     failure = (
         report.failure
@@ -273,6 +270,12 @@ def track(
         failure.result = result()
         raise failure
     return result()
+
+
+def _kept_of(part: PartFile, frames: int) -> str:
+    """The message of a run that was stopped after so many frames."""
+    resumable = part.path is not None and part.resumable and frames
+    return interrupted(frames) + (" Continue with resume (--resume)." if resumable else "")
 
 
 def given_targets(

@@ -29,6 +29,11 @@ def track(
     videos: Annotated[
         Path | None, Option(metavar="FILE", help="CSV of inputs and their targets: columns video, text, box, target.")
     ] = None,
+    keyframes: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="CSV of marks in several frames: target,frame,x,y,w,h, or absent, or a sentence."),
+    ] = None,
+    backward: Annotated[bool, Option("--backward", help="Track from --start back to the first frame, too.")] = False,
     box_format: opt.BoxFormat = "xywh",
     box_unit: opt.BoxUnit = "px",
     text_file: opt.TextFile = None,
@@ -61,6 +66,7 @@ def track(
     anyway: Annotated[bool, Option("--anyway", help="Start even where nothing in the frame fits the text.")] = False,
     wait: Annotated[bool, Option("--wait", help="Start as soon as something in view fits the text.")] = False,
     fail_if_lost: Annotated[bool, Option("--fail-if-lost", help="Exit code 7 if the target was ever lost.")] = False,
+    doubt: Annotated[bool, Option("--doubt", help="Write how much each frame deserves a look; see review.")] = False,
     allow_empty_text: opt.AllowEmpty = False,
     mode: Annotated[str | None, Option(help="nl, bbox or nlbbox: only checks that the flags fit.")] = None,
     set_: opt.Set = None,
@@ -83,7 +89,22 @@ def track(
         "overwrite": overwrite, "device": device, "threads": threads, "backend": backend, "precision": precision,
         "policy": inputs.read_policy(set_),
         "anyway": anyway, "wait": wait, "fail_if_lost": fail_if_lost, "partial_ok": False, "resume": resume,
+        "doubt": doubt,
     }  # fmt: skip
+    if doubt and not outputs:
+        raise UsageError("--doubt is a column of a file.", hint="Name it: -o boxes.csv.")
+    if keyframes is not None:
+        if box or target or videos is not None:
+            raise UsageError("The file of --keyframes says where the targets are.", hint="Leave the others out.")
+        from vltrack.api.keyframes import read_keyframes
+
+        marks = read_keyframes(keyframes)
+        vltrack.track(
+            _only_one(input), keyframes=marks, text=inputs.read_text(text, text_file, line), backward=backward,
+            outputs=outputs, allow_network=allow_network,
+            reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(marks) > 1), **options,
+        )  # fmt: skip
+        return
     if videos is None:
         targets = inputs.read_targets(
             inputs.read_text(text, text_file, line), box, target or (),
@@ -103,14 +124,23 @@ def track(
     for targets in named.values():
         inputs.check_mode(mode, targets)
     if videos is not None or len(named) > 1 or inputs.is_for_many(outputs) or engine != "local":
+        if backward:
+            _only_one(list(named))
         vltrack.track_many(
             named, outputs=outputs, jobs=jobs, engine=engine, reporter=Console(quiet=quiet, as_json=json), **options
         )
         return
     vltrack.track(
-        *named, targets=targets, outputs=outputs, allow_network=allow_network, record=bool(outputs),
+        *named, targets=targets, outputs=outputs, allow_network=allow_network, record=bool(outputs), backward=backward,
         reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(targets) > 1), **options,
     )  # fmt: skip
+
+
+def _only_one(videos: list[str] | None) -> str:
+    """The one input of a run with marks. Raises ``UsageError``."""
+    if len(videos or ()) != 1:
+        raise UsageError("--keyframes and --backward are for one video.", hint="Run it for each.")
+    return (videos or [""])[0]
 
 
 def demo(

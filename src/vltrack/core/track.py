@@ -92,7 +92,7 @@ class Mark:
         object.__setattr__(self, "box", (x, y, w, h))
 
     def record(self) -> dict[str, Any]:
-        """Return the mark as it is in a track's ``meta["marks"]``."""
+        """Return the mark as a JSON value of a track's ``meta["marks"]``."""
         said = {"absent": True} if self.absent else {"text": self.text} if self.box is None else {"box": [*self.box]}
         return {"frame": self.frame, **said}
 
@@ -162,7 +162,7 @@ class Track(ByValue):
         """What a person has said about it, by frame: ``meta["marks"]``, or else how it was started.
 
         Raises:
-            DataError: ``meta["marks"]`` is no list of marks, each frame once.
+            DataError: ``meta["marks"]`` is not a list of marks, each frame once.
         """
         given = self.meta.get("marks")
         try:

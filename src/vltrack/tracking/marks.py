@@ -1,8 +1,8 @@
 """Tracking between the marks of a person: from both ends, blended where the two passes agree.
 
 Between two boxes a target is tracked forward from the earlier and backward from the later one, after the last box
-forward, before the first one backward if asked; from "not here" to the next box it is not visible. Unpublished; our
-design. ``benchmarks/corrections.py`` measures the rules of ``join``.
+forward, before the first one backward if asked (else it is waited for); from "not here" to the next box it is not
+visible. Unpublished; our design. ``benchmarks/corrections.py`` measures the rules of ``join``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ AGREE = 0.5
 """Overlap from which two passes, or a pass and a mark, are on the same object."""
 ASTRAY = 0.1
 """Trust in a pass that arrives at the other end's mark with no overlap; one that arrives exactly has 1 more."""
+JITTER = 0.03
+"""Error of a box, in its sides, that both passes share."""
 
 
 def follow_marks(
@@ -32,6 +34,7 @@ def follow_marks(
     *,
     text: str | None = None,
     backward: bool = False,
+    before: Step | None = None,
     done: Callable[[], object] = lambda: None,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Step]:
@@ -43,6 +46,7 @@ def follow_marks(
         marks: rising, at least one.
         text: the target's sentence, given to the tracker with each box.
         backward: track from the first box back to the first frame; else the target is not visible before.
+        before: where the target was seen last, if the first mark says that it is not here.
         done: called after each pass of the tracker over a frame. ``warn`` takes warnings of the starts.
 
     Raises:
@@ -51,7 +55,7 @@ def follow_marks(
     at = {mark.frame: mark for mark in marks}
     after = dict(zip((mark.frame for mark in marks), [*marks[1:], None], strict=True))
     last: Mark | None = None
-    start: Step | None = None
+    start = before
     ahead: Mark | None = marks[0]  # the mark that ends the open span
     going: list[Step] = []
     with Spool() as spool:
@@ -59,7 +63,7 @@ def follow_marks(
             mark = at.get(frame.index)
             tracked = last is not None and not last.absent
             both = ahead is not None and not ahead.absent and (tracked or (last is None and backward))
-            step = tracker.update(frame) if tracked else _unseen(frame, start, ahead)
+            step = tracker.update(frame) if tracked else _unseen(frame, start)
             if tracked:
                 done()
             if mark is None:
@@ -111,10 +115,10 @@ def join(start: Step, end: Step, going: Sequence[Step], coming: Sequence[Step]) 
     """Join the two passes of a span; yields the steps between its ends, without these.
 
     Where both see the target in the same place (overlap ``AGREE``), the box passes smoothly from the forward to the
-    backward pass. A run of frames where they differ is cut once, so that the box jumps once: forward before the cut,
+    backward pass, and what it deviates from the straight line between the two marks is kept as far as the passes are
+    one about it. A run of frames where they differ is cut once, so that the box jumps once: forward before the cut,
     backward after it, where the sum of weights is the greatest. A weight is the score of the pass, its nearness to its
-    own mark, and how well it arrives at the other one. Of a pass that arrives, the error there is known: it is taken
-    off, all of it at that end and none at the other.
+    own mark, and how well it arrives at the other one.
 
     Args:
         start, end: the steps of the two marks.
@@ -130,18 +134,18 @@ def join(start: Step, end: Step, going: Sequence[Step], coming: Sequence[Step]) 
     scores = np.array([[step.score for step in each] for each in (forward, back)])
     overlap = iou_xywh(boxes[0], boxes[1])
     agree = np.asarray(visible.all(axis=0) & (overlap >= AGREE))
-    arrived = [_arrival(going[-1], end), _arrival(coming[0], start)]
-    weights = scores * np.stack([1 - there, there]) * (ASTRAY + np.array(arrived)[:, None])
-    share = there**2 * (3 - 2 * there)
-    taken = _cut(agree, weights)
-    share = np.where(agree, share, taken)
-    errors = (1 - there)[:, None] * _error(coming[0], start) + there[:, None] * _error(going[-1], end)
+    arrived = np.array([_arrival(going[-1], end), _arrival(coming[0], start)])
+    weights = scores * np.stack([1 - there, there]) * (ASTRAY + arrived[:, None])
+    share = np.where(agree, there**2 * (3 - 2 * there), _cut(agree, weights))
     placed = (1 - share)[:, None] * boxes[0] + share[:, None] * boxes[1]
-    placed = _moved(placed, np.where((visible.any(axis=0))[:, None], errors, 0.0))
+    if agree.any():
+        straight = _between(start.box, end.box, there[agree])
+        ways = [_deviation(each[agree], straight) for each in (placed, *boxes)]
+        placed[agree] = _deviated(ways[0] * _kept(*ways), straight)
     for n, (one, other) in enumerate(zip(forward, back, strict=True)):
-        of = other if (share[n] > 0.5 if agree[n] else taken[n]) else one
+        of = other if share[n] > 0.5 else one
         score = float((1 - share[n]) * scores[0, n] + share[n] * scores[1, n])
-        apart = 1 - float(overlap[n]) if of.status is not Status.MISSING else 0.0
+        apart = 1 - float(overlap[n]) if of.status is not Status.MISSING else None
         yield replace(of, box=placed[n], score=score, extras={"doubt": doubt_of_step(of, apart)})
 
 
@@ -159,20 +163,32 @@ def _cut(agree: NDArray[np.bool_], weights: Floats) -> Floats:
     return taken
 
 
-def _error(arriving: Step, mark: Step) -> Box:
-    """What a pass that arrives at a mark is off: center in sides of its box, logarithms of the sizes; else zeros."""
-    if _arrival(arriving, mark) < AGREE:
-        return np.zeros(4)
-    found, right = xywh_to_cxcywh(arriving.box), xywh_to_cxcywh(mark.box)
-    return np.concatenate([(right[:2] - found[:2]) / found[2:], np.log(right[2:] / found[2:])])
+def _between(start: Box, end: Box, there: Floats) -> Box:
+    """(N, 4) boxes cx, cy, w, h on the straight line from one xywh box to another; sizes change by factors."""
+    low, high = xywh_to_cxcywh(start), xywh_to_cxcywh(end)
+    part = there[:, None]
+    center = (1 - part) * low[:2] + part * high[:2]
+    return np.concatenate([center, np.exp((1 - part) * np.log(low[2:]) + part * np.log(high[2:]))], axis=1)
 
 
-def _moved(boxes: Box, errors: Box) -> Box:
-    """(N, 4) boxes with such errors taken off."""
+def _deviation(boxes: Box, straight: Box) -> Floats:
+    """(N, 4) of xywh boxes from cx, cy, w, h ones: centers in sides, logarithms of the sizes."""
     now = xywh_to_cxcywh(boxes)
-    return cxcywh_to_xywh(
-        np.concatenate([now[:, :2] + errors[:, :2] * now[:, 2:], now[:, 2:] * np.exp(errors[:, 2:])], 1)
-    )
+    return np.concatenate([(now[:, :2] - straight[:, :2]) / straight[:, 2:], np.log(now[:, 2:] / straight[:, 2:])], 1)
+
+
+def _deviated(deviation: Floats, straight: Box) -> Box:
+    """The xywh boxes with such deviations."""
+    center = straight[:, :2] + deviation[:, :2] * straight[:, 2:]
+    return cxcywh_to_xywh(np.concatenate([center, straight[:, 2:] * np.exp(deviation[:, 2:])], axis=1))
+
+
+def _kept(joined: Floats, one: Floats, other: Floats) -> Floats:
+    """(4,) share of the deviation to keep: the part of its variance that is not the error of the passes' mean."""
+    error = np.square(one - other).mean(axis=0) / 8 + JITTER**2
+    signal = np.clip(np.square(joined).mean(axis=0) - error, 0.0, None)
+    kept: Floats = signal / (signal + error)
+    return kept
 
 
 def _with_doubt(step: Step) -> Step:
@@ -183,15 +199,12 @@ def _absent(frame: Frame) -> Status:
     return Status.MISSING if frame.image is None else Status.LOST
 
 
-def _unseen(frame: Frame, before: Step | None, ahead: Mark | None) -> Step:
-    """A frame without the target: the box is the last one before, else the next one, else the whole frame."""
+def _unseen(frame: Frame, before: Step | None) -> Step:
+    """A frame without the target: the box is held after "not here", and is the whole frame before the first mark."""
     height, width = (1, 1) if frame.image is None else frame.image.shape[:2]
-    box = np.array([0.0, 0.0, width, height])
-    if before is not None:
-        box = before.box
-    elif ahead is not None and ahead.box is not None:
-        box = np.array(ahead.box)
+    box = np.array([0.0, 0.0, width, height]) if before is None else before.box
+    status = Status.WAITING if before is None and frame.image is not None else _absent(frame)
     return Step(
-        box=box, score=0.0, visible=False, index=frame.index, seconds=frame.seconds, status=_absent(frame),
+        box=box, score=0.0, visible=False, index=frame.index, seconds=frame.seconds, status=status,
         extras={"doubt": 0.0},
     )  # fmt: skip
