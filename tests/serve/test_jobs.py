@@ -19,6 +19,7 @@ import pytest
 from studio_server import Api, Served
 
 import vltrack
+from vltrack.api.keyframes import read_keyframes
 from vltrack.core.track import Mark, Track
 from vltrack.serve.studio import boxes_by_interpolation
 from vltrack.tracking.starts import DOUBTFUL_START
@@ -34,7 +35,7 @@ def running(api: Api, job: str, rows: int = 1) -> None:
     pytest.fail(f"{job} ended early")
 
 
-def test_a_sentence_is_tracked_corrected_undone_and_exported(api: Api, clip: Path) -> None:
+def test_a_sentence_is_tracked_corrected_undone_and_exported(api: Api, tmp_path: Path) -> None:
     video = api.clip()
     found = api("POST", f"/api/videos/{video}/find", json={"frame": 0, "text": "the small silver car"})
     assert found["fits"]
@@ -77,6 +78,12 @@ def test_a_sentence_is_tracked_corrected_undone_and_exported(api: Api, clip: Pat
     api("POST", f"/api/targets/{target}/undo", 409)
     assert api("POST", f"/api/targets/{target}/redo")["redo"]
     assert api("GET", f"/api/targets/{target}/rows") == after
+
+    lines = api("GET", f"/api/videos/{video}/recipe")
+    compile(lines["python"], "recipe", "exec")
+    marks = tmp_path / "marks.csv"
+    marks.write_text("\n".join(lines["command"].splitlines()[1:-2]))
+    assert [mark.frame for mark in read_keyframes(marks)["the small silver car"]] == [0, 20]
 
     text = api("GET", f"/api/videos/{video}/files/cvat?targets={target}").text
     boxes = ElementTree.fromstring(text).findall("track/box")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +23,8 @@ def recipe(video: dict[str, Any]) -> dict[str, str]:
         starts.setdefault(each["start"]["frame"], []).append(each)
     several = len(starts) > 1
     commands = [_command(video["name"], frame, each, model, several) for frame, each in starts.items()]
+    if any(len(each["marks"]) > 1 for each in targets):
+        commands = _with_marks(video["name"], targets, model)
     python = ["import vltrack", ""]
     for number, (frame, each) in enumerate(starts.items()):
         python += _python(video["name"], frame, each, model, first=number == 0)
@@ -42,6 +46,19 @@ def _command(name: str, frame: int, targets: Iterable[dict[str, Any]], model: st
     words += ["--wait"] if any("box" not in each["start"] for each in targets) else []
     words += ["-o", f"boxes-{frame}.csv" if several else "boxes.csv"]
     return shlex.join(words)
+
+
+def _with_marks(name: str, targets: list[dict[str, Any]], model: str) -> list[str]:
+    """The lines that write all marks into a file, and track by it."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    for each in targets:
+        for mark in each["marks"]:
+            said = ["absent"] if mark.get("absent") else [f"{side:g}" for side in mark.get("box", ())] or [mark["text"]]
+            writer.writerow([each["name"], mark["frame"], *said])
+    words = ["vltrack", "track", name, "--keyframes", "marks.csv", "--backward"]
+    words += ["--model", model] if model != DEFAULT_MODEL else []
+    return ["cat > marks.csv <<'END'", *table.getvalue().splitlines(), "END", shlex.join([*words, "-o", "boxes.csv"])]
 
 
 def _python(name: str, frame: int, targets: list[dict[str, Any]], model: str, *, first: bool) -> list[str]:

@@ -34,9 +34,9 @@ from vltrack.serve.uploads import Uploads
 from vltrack.serve.work import error_record, step_record
 from vltrack.serve.workers import Worker
 
-DRAWN = ("mp4", "png")
+DRAWN = tuple(name for name in ("mp4", "gif", "png") if f".{name}" in inputs.VIDEOS + inputs.SHEETS)
 TITLES = {
-    "mp4": "MP4, annotated video", "png": "PNG, contact sheet", "csv": "CSV", "json": "JSON", "cvat": "CVAT for video",
+    "mp4": "MP4, annotated video", "gif": "GIF, annotated", "png": "PNG, contact sheet", "csv": "CSV", "json": "JSON", "cvat": "CVAT for video",
     "coco": "COCO", "mot": "MOTChallenge", "yolo": "YOLO", "label-studio": "Label Studio", "lasot": "LaSOT",
     "got10k": "GOT-10k", "got10k-results": "GOT-10k results", "vot": "VOT", "parquet": "Parquet",
 }  # fmt: skip
