@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("fastapi", reason="the extra studio is not installed")
-
 import httpx
+import pytest
 import uvicorn
 from starlette.testclient import TestClient
 from studio_server import ADDRESS, Api, Served, write_video
@@ -64,8 +61,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
         port = listening.getsockname()[1]
         media = tmp_path / "media"
         config = uvicorn.Config(
-            secured(Settings(media=media, port=port, **settings)), log_config=None, ws="none", timeout_graceful_shutdown=1,
-            h11_max_incomplete_event_size=16 << 10, http="h11",
+            secured(Settings(media=media, port=port, **settings)), log_config=None, ws="none",
+            timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16 << 10, http="h11",
         )  # fmt: skip
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

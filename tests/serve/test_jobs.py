@@ -86,7 +86,7 @@ def test_a_sentence_is_tracked_corrected_undone_and_exported(api: Api, tmp_path:
     assert [mark.frame for mark in read_keyframes(marks)["the small silver car"]] == [0, 20]
 
     text = api("GET", f"/api/videos/{video}/files/cvat?targets={target}").text
-    boxes = ElementTree.fromstring(text).findall("track/box")
+    boxes = ElementTree.fromstring(text).findall("track/box")  # noqa: S314 - ours
     marked = next(each for each in boxes if each.get("frame") == "20")
     assert [float(marked.get(side, "")) for side in ("xtl", "ytl")] == pytest.approx(box[:2], abs=0.01)
     table = api("GET", f"/api/videos/{video}/files/csv?targets={target}").text
@@ -287,6 +287,23 @@ def test_the_server_answers_while_it_tracks(serve: Callable[..., Served], long_v
     assert api("GET", f"/api/jobs/{job}")["state"] == "running"
     api("POST", f"/api/jobs/{job}/cancel", 204)
     api.finished(job, "canceled")
+
+
+@pytest.mark.fault("W23")
+def test_rows_are_sent_again_to_whoever_comes_later(serve: Callable[..., Served], long_video: Path) -> None:
+    served = serve()
+    api = served.api
+    video = api.upload(long_video)
+    target = api.target(video, box=[20, 40, 30, 30])
+    job = api.track(video, target)
+    running(api, job, 40)
+    api("POST", f"/api/jobs/{job}/cancel", 204)
+    every = [row for event in api.events(job) for row in event["rows"]]
+    assert [frame for frame, _ in every] == list(range(len(every)))
+    again = httpx.get(f"{served.address}/api/jobs/{job}/events?rows=30").text
+    assert again.count(target) == len(every) - 30
+    view = api("GET", f"/api/videos/{video}")
+    assert view["targets"][0]["rows"] == len(every)
 
 
 def test_marks_that_cannot_be_are_refused(api: Api) -> None:

@@ -27,6 +27,7 @@ from vltrack.serve.run import write_log
 from vltrack.serve.settings import Settings, allowed_host, choose_token
 
 UNKNOWN = "0" * 32
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - refused, or only compared
 JSON = {"content-type": "application/json"}
 
 
@@ -48,9 +49,7 @@ def studio(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "vltrack", "studio", *words]
     kept = {key: value for key, value in os.environ.items() if key != "VLTRACK_STUDIO_TOKEN"}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**kept, **environment}
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={**kept, **environment})
 
 
 @pytest.mark.fault("W08")
@@ -58,8 +57,9 @@ def test_what_is_not_there_is_said_in_one_form(api: Api) -> None:
     known = api.clip()
     expected = api("GET", f"/api/videos/{UNKNOWN}", 404)
     for path in (
-        "/api/videos/..%2f..%2fetc%2fpasswd", "/api/videos/%2e%2e", "/api/videos/%252e%252e%252f", f"/api/videos/{known[:-1]}",
-        f"/api/videos/{known}/frames/x", f"/api/videos/{known.upper()}", "/api/targets/1/rows", f"/api/jobs/{UNKNOWN}",
+        "/api/videos/..%2f..%2fetc%2fpasswd", "/api/videos/%2e%2e", "/api/videos/%252e%252e%252f",
+        f"/api/videos/{known[:-1]}", f"/api/videos/{known}/frames/x", f"/api/videos/{known.upper()}",
+        "/api/targets/1/rows", f"/api/jobs/{UNKNOWN}",
         "/page/..%2fapp.py", "/page/%2fetc%2fpasswd", "//etc/passwd", "/api/jobs/%00", f"/api/jobs/{UNKNOWN}/file",
         f"/api/videos/{known}/files/x?targets={UNKNOWN}", "/docs", "/openapi.json",
     ):  # fmt: skip
@@ -78,7 +78,7 @@ def test_another_host_is_refused(serve: Callable[..., Served]) -> None:
         line.sendall(b"GET /api/state HTTP/1.0\r\n\r\n")
         assert line.recv(100).startswith(b"HTTP/1.1 400")
     assert raw(served, "GET /api/state HTTP/1.1\r\nHost: a").startswith(b"HTTP/1.1 400")
-    wide = Settings(media=Path("m"), host="0.0.0.0", port=80, token="x" * 16)
+    wide = Settings(media=Path("m"), host=EVERYWHERE, port=80, token="x" * 16)
     assert allowed_host("192.168.1.4", wide)
     assert not allowed_host("rebound.example", wide)
 
@@ -89,7 +89,13 @@ def test_requests_of_other_sites_change_nothing(api: Api) -> None:
     target = api.target(key)
     body = json.dumps({"start": {"frame": 0, "box": [1, 1, 9, 9]}})
     path = f"/api/videos/{key}/targets"
-    for origin in ("http://evil.example", "null", "https://127.0.0.1:8008", "http://127.0.0.1:9", "http://127.0.0.1:8008.evil"):
+    for origin in (
+        "http://evil.example",
+        "null",
+        "https://127.0.0.1:8008",
+        "http://127.0.0.1:9",
+        "http://127.0.0.1:8008.evil",
+    ):
         for method, where in (("POST", path), ("DELETE", f"/api/videos/{key}"), ("PUT", f"/api/videos/{key}/content")):
             api(method, where, 403, content=body, headers={**JSON, "origin": origin})
     for site in ("cross-site", "same-site"):
@@ -113,25 +119,30 @@ def test_websockets_are_refused(api: Api) -> None:
 
 @pytest.mark.fault("W11")
 def test_other_interfaces_need_a_token(tmp_path: Path) -> None:
-    for host in ("0.0.0.0", "192.168.1.4", "::", "example.org"):
+    for host in (EVERYWHERE, "192.168.1.4", "::", "example.org"):
         done = studio("--host", host, "--port", "0", "--media", str(tmp_path / "media"))
         assert done.returncode == 2, done.stderr
         assert "--token" in done.stderr
     assert studio("--token", "short").returncode == 2
     assert choose_token("127.0.0.1", None) is None
-    assert len(choose_token("0.0.0.0", "auto") or "") >= 22  # 128 bits
+    assert len(choose_token(EVERYWHERE, "auto") or "") >= 22  # 128 bits
     with pytest.raises(UsageError):
-        choose_token("0.0.0.0", "x" * 15)
+        choose_token(EVERYWHERE, "x" * 15)
 
 
 @pytest.mark.fault("W11")
 @pytest.mark.fault("W26")
 def test_the_token_is_asked_for_and_not_logged(serve: Callable[..., Served], logged: Path) -> None:
-    token = "correct-horse-battery"
+    token = "correct-horse-battery"  # noqa: S105
     served = serve(token=token)
     api = served.api
     api("GET", "/api/health")
-    for headers in ({}, {"authorization": "Bearer wrong"}, {"cookie": f"vltrack_{served.port}=x"}, {"cookie": "\x7f=;;="}):
+    for headers in (
+        {},
+        {"authorization": "Bearer wrong"},
+        {"cookie": f"vltrack_{served.port}=x"},
+        {"cookie": "\x7f=;;="},
+    ):
         api("GET", "/api/state", 401, headers=headers)
     api("GET", f"/api/state?token={token}&injected=%0d%0aline", 401)
     api("GET", "/api/state", headers={"authorization": f"Bearer {token}"})
@@ -235,7 +246,8 @@ def _drawn(served: Served, video: str, size: int) -> str:
     base = sqlite3.connect(served.media / "studio.sqlite")
     request = json.dumps({"targets": [], "format": "mp4"})
     base.execute(
-        "INSERT INTO jobs (id, video, kind, state, request, created) VALUES (?, ?, 'draw', 'done', ?, 0)", (job, video, request)
+        "INSERT INTO jobs (id, video, kind, state, request, created) VALUES (?, ?, 'draw', 'done', ?, 0)",
+        (job, video, request),
     )
     base.commit()
     base.close()
@@ -336,7 +348,9 @@ def test_a_video_that_is_removed_while_it_is_shown(make_api: Callable[..., Api],
 
 
 @pytest.mark.fault("W27")
-def test_videos_that_were_not_opened_for_long_are_removed(tmp_path: Path, clip: Path, make_api: Callable[..., Api]) -> None:
+def test_videos_that_were_not_opened_for_long_are_removed(
+    tmp_path: Path, clip: Path, make_api: Callable[..., Api]
+) -> None:
     settings = Settings(media=tmp_path / "media")
     with TestClient(secured(settings), base_url=ADDRESS) as client:
         api = Api(client)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from studio_server import Api, Served
 
 
@@ -73,7 +72,9 @@ def test_an_upload_that_stalls_or_drips_is_ended(serve: Callable[..., Served], m
     monkeypatch.setattr(uploads, "_SLOW_AFTER", 0.1)
     key = expect(served.api, 5000)
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as line:
-        begin = f"PUT /api/videos/{key}/content HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: 5000\r\n\r\n"
+        begin = (
+            f"PUT /api/videos/{key}/content HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: 5000\r\n\r\n"
+        )
         line.sendall(begin.encode())
         line.settimeout(0.1)
         said = b""

@@ -67,8 +67,8 @@ def studio(
         address = f"http://{shown}:{port}/" + (f"#{opened}" if opened else "")
         config = uvicorn.Config(
             secured(settings), log_config=None, access_log=True, server_header=False, date_header=False, ws="none",
-            lifespan="on", http="h11", h11_max_incomplete_event_size=16 << 10, limit_concurrency=256, timeout_keep_alive=15,
-            timeout_graceful_shutdown=2,
+            lifespan="on", http="h11", h11_max_incomplete_event_size=16 << 10, limit_concurrency=256,
+            timeout_keep_alive=15, timeout_graceful_shutdown=2,
         )  # fmt: skip
         write_log(folder / "studio.log")
         server = uvicorn.Server(config)
