@@ -41,12 +41,12 @@ function showAnswer() {
   if (!found) return;
   const verdict = by("verdict");
   verdict.className = `small ${found.fits ? (found.ambiguous ? "doubt" : "") : "bad"}`;
-  const nothing = `Nothing here fits (${percent(found.nothing)}). The nearest:`;
+  const nothing = `Nothing here fits (probability ${percent(found.nothing)}). The nearest:`;
   const several = `${found.boxes.length} things may be meant. Click the right one.`;
   verdict.textContent = !found.fits ? nothing : found.ambiguous ? several : `Found in frame ${found.frame}.`;
   by("candidates").replaceChildren(...found.boxes.map(candidate));
-  by("words").replaceChildren(...found.words.map(word));
-  by("words-say").textContent = sentenceOf(found);
+  by("words").replaceChildren(...(found.fits ? found.words.map(word) : []));
+  by("words-say").textContent = found.fits ? sentenceOf(found) : found.warnings.join(" ");
 }
 
 function candidate(one, number) {
@@ -77,13 +77,13 @@ function word(effect) {
 }
 
 function sentenceOf(found) {
-  const quoted = (kind) => found.words.filter((each) => each.kind === kind).map((each) => `"${each.word}"`).join(", ");
   const parts = [];
-  if (quoted("decides")) parts.push(`${quoted("decides")} decides`);
-  if (quoted("helps")) parts.push(`${quoted("helps")} helps`);
-  if (quoted("hurts")) parts.push(`${quoted("hurts")} hurts`);
-  const idle = found.words.filter((each) => each.kind === "nothing").length;
-  if (idle) parts.push(idle === 1 ? `${quoted("nothing")} changes nothing` : parts.length ? "The other words change nothing" : "No word changes much");
+  for (const kind of ["decides", "helps", "hurts"]) {
+    const these = found.words.filter((each) => each.kind === kind).map((each) => `"${each.word}"`);
+    if (these.length) parts.push(`${these.join(", ")} ${these.length === 1 ? kind : kind.slice(0, -1)}`);
+  }
+  const idle = found.words.filter((each) => each.kind === "nothing");
+  if (idle.length) parts.push(idle.length === 1 ? `"${idle[0].word}" changes nothing` : parts.length ? "The other words change nothing" : "No word changes much");
   const apart = found.ambiguous ? found.boxes[0].words : [];
   if (apart.length) parts.push(`"${apart.join('", "')}" would tell the first apart`);
   return [...parts.map((part) => `${part}.`), ...found.warnings].join(" ");
