@@ -63,7 +63,9 @@ def test_only_the_frames_next_to_a_changed_mark_are_tracked_again(spotter: Track
     track = vltrack.track(images, keyframes=marks, doubt=True)
     assert list(track.marks) == marks
     moved = Mark(15, box=(52.5, 22, 15, 11))
-    new = track.correct(15, box=moved.box, source=images)
+    passes: list[tuple[int, int]] = []
+    new = track.correct(15, box=moved.box, source=images, progress=lambda *done: passes.append(done))
+    assert passes == [(count, 3 + 2 * 10) for count in range(1, 24)]  # three starts; ten frames forward and backward
     assert changed(track, new)[0] > 10
     assert changed(track, new)[-1] < 20
     assert 15 in changed(track, new)
@@ -137,6 +139,21 @@ def test_marks_that_cannot_be_used_are_named(spotter: Tracker, images: list[np.n
         vltrack.track(images, keyframes=[Mark(0, box=place(0)), Mark(7, box=place(7))], stride=2)
     with pytest.raises(BoxFrameOutOfRange, match="40"):
         vltrack.track(video, keyframes=[Mark(40, box=place(0))])
+
+
+def test_what_was_done_is_kept_when_a_run_is_stopped(spotter: Tracker, video: Path) -> None:
+    def stop(done: int, total: int | None) -> None:
+        assert total == 1 + 2 * 10 + 1 + 19
+        if done == 30:
+            raise KeyboardInterrupt
+
+    marks = [Mark(0, box=place(0)), Mark(10, box=place(10))]
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        vltrack.track(video, keyframes=marks, progress=stop, outputs="part.csv")
+    assert len(stopped.value.result) == len(Track.load("part.csv")) == 18
+    track = vltrack.track(video, keyframes=marks)
+    with pytest.raises(KeyboardInterrupt):
+        track.correct(20, absent=True, progress=lambda done, total: stop(done + 29, 41))
 
 
 def test_backward_gives_the_frames_before_too(spotter: Tracker, images: list[np.ndarray]) -> None:

@@ -114,16 +114,15 @@ def correct(
 
         for section, frames in _read(track, source, plan.sections, opened, allow_network):
             options: dict[str, Any] = {"text": track.meta.get("sentence"), "backward": plan.backward, "done": done}
-            row = section.first
             if section.marks[0].absent:
-                options["before"] = track[row]
+                options["before"] = track[section.first]
             for step in follow_marks(tracker, frames, section.marks, warn=warnings.append, **options):
+                row = int(np.searchsorted(track.indices, step.index))
                 if plan.write[row]:
                     new["boxes"][row], new["scores"][row], new["visible"][row] = step.box, step.score, step.visible
                     status[row] = step.status
                     if doubts is not None:
                         doubts[row] = step.extras["doubt"]
-                row += 1
     for warning in warnings[before:]:
         reporter.warn(warning)
     return replace(track, status=tuple(status), doubt=doubts, meta={**meta, "warnings": warnings}, **new)
@@ -232,6 +231,7 @@ class _Plan:
                 parts[-1] = replace(parts[-1], last=last, marks=parts[-1].marks + more[1:])
             else:
                 parts.append(_Section(first=first, last=last, marks=more))
+                passes += begin is not None and not begin.absent  # its start
         return cls(sections=parts, write=write, passes=passes, backward=backward)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
@@ -13,8 +13,10 @@ from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, emit_lines, say
 from vltrack.core.errors import BoxFrameOutOfRange, UsageError
 from vltrack.core.files import counted, printable
-from vltrack.core.track import Mark, Track
-from vltrack.prep.prompts import parse_box
+
+if TYPE_CHECKING:
+    from vltrack.core.track import Mark, Track
+    from vltrack.core.types import BoxLike
 
 File = Annotated[Path, Argument(metavar="TRACK", help="A .csv or .json that track has written, of one target.")]
 Video = Annotated[str | None, Argument(metavar="[INPUT]", help="Its video; default: the one that the track names.")]
@@ -55,7 +57,9 @@ def correct(
     outputs = output or []
     if not outputs:
         raise UsageError("Nothing says where the corrected track goes.", hint="Give -o corrected.csv.")
-    old = Track.load(track)
+    from vltrack.prep.prompts import parse_box
+
+    old = vltrack.Track.load(track)
     source = input if input is not None else str(old.meta.get("source", ""))
     inputs.check_outputs(outputs, source, overwrite=overwrite)
     said = inputs.read_text(text, None, None)
@@ -89,12 +93,7 @@ def correct(
 
 
 def _changed(
-    track: Track,
-    at: str | None,
-    boxes: list[tuple[float, float, float, float]],
-    absent: bool,
-    text: str | None,
-    clear: bool,
+    track: Track, at: str | None, boxes: list[BoxLike], absent: bool, text: str | None, clear: bool
 ) -> list[Mark]:
     """The marks of the track with the one that the flags say. Raises ``UsageError``."""
     place = inputs.read_time(at)
@@ -113,7 +112,7 @@ def _changed(
         if len(others) == len(track.marks):
             raise UsageError(f"Frame {place} has no mark.", hint=f"It has marks at {_places(track)}.")
         return others
-    return [*others, Mark(place, box=boxes[0] if boxes else None, absent=absent, text=text)]
+    return [*others, vltrack.Mark(place, box=boxes[0] if boxes else None, absent=absent, text=text)]
 
 
 def _places(track: Track) -> str:
