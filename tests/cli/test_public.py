@@ -7,6 +7,7 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with the files that the examples name."""
     root = tmp_path_factory.mktemp("work")
     shutil.copy(demo_clip()[0], root / "clip.mp4")
+    step = vltrack.Step(box=np.array([12, 4, 6, 8.0]), score=0.9, visible=True, index=0, seconds=0.0)
+    rows = [replace(step, index=n, seconds=n / 25) for n in range(3)]
+    vltrack.Track.from_steps(rows, {"source": "clip.mp4"}).save(root / "boxes.csv")
     (root / "images").mkdir()
     image_folder(root / "images")
     data = write_miniature("tnl2k", root / "data" / "tnl2k")
@@ -59,8 +63,9 @@ def work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_the_stable_interface() -> None:
     assert sorted(vltrack.__all__) == vltrack.__all__ == [
         "Candidate", "Frame", "Mark", "MultiTracker", "Policy", "Step", "Target", "Track", "Tracker", "VltrackError",
-        "ablate", "audit", "compare", "correct", "evaluate", "export_model", "find", "import_weights", "load",
-        "open_source", "report", "review", "track", "track_many", "train", "tune",
+        "ablate", "audit", "compare", "convert", "correct", "evaluate", "export_model", "find", "import_weights",
+        "load", "open_source", "read_tracks", "report", "review", "track", "track_many", "train", "tune",
+        "write_tracks",
     ]  # fmt: skip
     assert set(vltrack.__all__) | {"__version__"} == set(dir(vltrack))
     with pytest.raises(AttributeError, match="trakc"):
@@ -83,16 +88,19 @@ def test_the_example_of_every_public_name_runs(name: str, work: Path) -> None:
     [
         "audit",
         "compare",
+        "convert",
         "correct",
         "evaluate",
         "export_model",
         "find",
         "import_weights",
+        "read_tracks",
         "report",
         "review",
         "track",
         "track_many",
         "train",
+        "write_tracks",
     ],
 )
 def test_every_argument_is_typed_and_described(name: str) -> None:

@@ -53,7 +53,7 @@ LIMITS = {
     r"vltrack train": "--steps 1 --batch 2",
     r"vltrack audit .*--(data lasot|data my)": "--end 3 --limit 2",
     r"vltrack track": "--anyway",
-    r"vltrack (compare|correct|report|review|datasets convert)": "--overwrite",
+    r"vltrack (compare|convert|correct|report|review|datasets convert)": "--overwrite",
 }
 """Flags that make a command short; of a flag that is given twice the last counts."""
 NO_SCRIPTS = {"docs/add-a-dataset.md", "docs/harnesses.md", "docs/phrases.md"}
@@ -132,6 +132,9 @@ def small_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "marks.csv").write_text("car,0,313,88,342,194\ncar,3,absent\n")
     shutil.copytree(folder / "clips", folder / "my-clips")
     (folder / "my-clips" / "car" / "nlp.txt").write_text("the silver car\n")
+    car = vltrack.read_tracks(folder / "my-clips" / "car", video=folder / "clip.mp4")
+    vltrack.write_tracks(car, folder / "annotations.xml")
+    vltrack.write_tracks(car, folder / "tracked.csv")
     for name in ("LaSOT", "lasot", "lasot_annotations", "tnl2k", "data/tnl2k", "data/lasot"):
         catalogue.write_miniature(Path(name).name.partition("_")[0].lower(), folder / name, 0)
     boxes = {sequence.name: sequence.boxes for sequence in open_dataset(folder / "LaSOT", split="test").sequences}

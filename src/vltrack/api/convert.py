@@ -17,6 +17,7 @@ from vltrack.core.track import MAX_FILE_BYTES, Track
 from vltrack.core.types import Target
 from vltrack.formats import FORMATS, detect
 from vltrack.formats.base import Clip
+from vltrack.formats.layouts import IMAGE_FOLDERS
 
 OWN = {"csv": ".csv", "json": ".json"}
 NAMES = (*OWN, *FORMATS)
@@ -147,7 +148,7 @@ def write_tracks(
     """
     named = {"1": tracks} if isinstance(tracks, Track) else dict(tracks)
     if not named:
-        raise UsageError("There is no track to write.")
+        raise UsageError("No track to write.")
     file = Path(path)
     to = _format_of(file, format)
     _check_output(file, None, to, overwrite=overwrite)
@@ -214,7 +215,9 @@ def _facts(video: str | Path | None) -> Clip:
 
     with open_source(video) as source:
         info = source.info
-    return Clip(name=Path(video).name, width=info.width, height=info.height, frames=info.frames or None, rate=info.rate)
+    place = Path(video)
+    name = place.resolve().parent.name if place.is_dir() and place.name in IMAGE_FOLDERS else place.name
+    return Clip(name=name, width=info.width, height=info.height, frames=info.frames or None, rate=info.rate)
 
 
 def _read(path: Path, name: str, clip: Clip, video: str | Path | None) -> dict[str, Track]:

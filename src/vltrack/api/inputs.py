@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 QUOTES = 'A sentence with blanks is written in quotes: --text "the white car".'
 SHORT = ("refuse", "misses", "cut")
-TABLES, VIDEOS, SHEETS = (".csv", ".json"), (".mp4",), (".png",)
+TABLES, VIDEOS, SHEETS, EXPORTS = (".csv", ".json"), (".mp4", ".gif"), (".png",), (".xml",)
 PLACE = re.compile(r"\{(name|parent|file)\}")
 """What the name of an output takes from its video."""
 _BOX_LIKE = re.compile(r"[\[(]?[-+.eE\d]+([\s,;]+[-+.eE\d]+)+[])]?")
@@ -301,6 +301,14 @@ def check_options(
     check_choice("device", device, DEVICES)
 
 
+def check_effects(names: Sequence[str]) -> None:
+    """Raise ``UsageError`` for an unknown effect of videos."""
+    from vltrack.plots.effects import EFFECTS
+
+    for name in (names,) if isinstance(names, str) else names:
+        check_choice("effect", name, EFFECTS)
+
+
 def check_policy(policy: Policy | Mapping[str, Any] | None) -> None:
     """Raise ``UsageError`` for an unknown option (with the nearest one) or a value out of range."""
     from vltrack.tracking.postprocess import Policy
@@ -363,7 +371,7 @@ def _value(raw: str) -> object:
 
 def is_folder(output: Path) -> bool:
     """Whether an output names a folder of results: it is one, or does not exist, without the extension of a file."""
-    if output.suffix.lower() in TABLES + VIDEOS + SHEETS:
+    if output.suffix.lower() in TABLES + VIDEOS + SHEETS + EXPORTS:
         return False
     return output.is_dir() or not (output.suffix or output.exists())
 
@@ -380,7 +388,7 @@ def check_outputs(outputs: Sequence[Path], source: object, *, overwrite: bool) -
         UsageError: an unknown extension, a path given twice, an output that is the input or exists already.
         ResourceError: the folder is missing or cannot be written.
     """
-    known = TABLES + VIDEOS + SHEETS
+    known = TABLES + VIDEOS + SHEETS + EXPORTS
     seen: set[Path] = set()
     for path in outputs:
         if path.suffix.lower() not in known:

@@ -175,6 +175,7 @@ def _checked(options: RunOptions) -> RunOptions:
     )
     inputs.check_range(given("start", 0), given("end"), given("stride", 1))
     inputs.check_policy(given("policy"))
+    inputs.check_effects(given("effects", ()))
     model = inputs.check_model(given("model", DEFAULT_MODEL))
     return {**options, "model": model, "threads": given("threads") or THREADS}
 

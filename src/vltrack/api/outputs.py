@@ -23,18 +23,22 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from vltrack.api import inputs
-from vltrack.api.inputs import SHEETS, TABLES, VIDEOS
+from vltrack.api.inputs import EXPORTS, SHEETS, TABLES, VIDEOS
 from vltrack.core.errors import DataError, ResourceError, UsageError
 from vltrack.core.files import printable, write_bytes, write_text
 from vltrack.core.json_io import parse_json, read_text
 from vltrack.core.track import COLUMNS, MAX_FILE_BYTES, Track, columns_of, one_cell, read_row, row_of
 from vltrack.core.types import Frame, Image, Status, Step
+from vltrack.formats import cvat
+from vltrack.formats.base import Clip
 from vltrack.tracking.doubt import doubt_of
 from vltrack.video.source import is_place
 
 if TYPE_CHECKING:
     from vltrack.api.reporter import Shield
+    from vltrack.plots.effects import Effects
     from vltrack.video.base import SourceInfo
+    from vltrack.video.gif import GifWriter
     from vltrack.video.writer import VideoWriter
 
 SHEET_TILES, SHEET_WIDTH = 12, 320
@@ -101,12 +105,15 @@ def table_lines(steps: Mapping[str, Step], *, several: bool) -> Iterator[str]:
         yield csv_line(([safe_cell(name)] if several else []) + list(row_of(step).values()))
 
 
-def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
+def save_tracks(tracks: Mapping[str, Track], path: Path, frames: int | None = None) -> None:
     """Write one track as ``Track.save`` does, several into one file. Raises ``ResourceError``.
 
+    ``.xml`` is CVAT's, of a video with so many ``frames``.
     With several targets CSV has a first column ``target``, and JSON holds one track per name.
     """
-    if len(tracks) == 1:
+    if path.suffix.lower() in EXPORTS:
+        cvat.write(tracks, path, Clip(frames=frames))
+    elif len(tracks) == 1:
         next(iter(tracks.values())).save(path, overwrite=True)
     elif path.suffix.lower() == ".json":
         body = {name: json.loads(track.to_json()) for name, track in tracks.items()}
@@ -116,8 +123,8 @@ def save_tracks(tracks: Mapping[str, Track], path: Path) -> None:
         if any(track.doubt is None for track in tracks.values()):
             tracks = {name: replace(track, doubt=None) for name, track in tracks.items()}
         # Frame by frame; targets may begin and end in different ones.
-        frames = enumerate(track.indices.tolist() for track in tracks.values())
-        rows = sorted((frame, n, row) for n, numbers in frames for row, frame in enumerate(numbers))
+        numbered = enumerate(track.indices.tolist() for track in tracks.values())
+        rows = sorted((frame, n, row) for n, numbers in numbered for row, frame in enumerate(numbers))
         names = list(tracks)
         lines = (line for _, n, row in rows for line in table_lines({names[n]: tracks[names[n]][row]}, several=True))
         head = table_head({name: track.meta for name, track in tracks.items()}, next(iter(tracks.values())).columns)
@@ -214,29 +221,37 @@ class VideoOutput:
 
     def __init__(self, path: Path, info: SourceInfo) -> None:
         self._path, self._info = path, info
-        self._writer: VideoWriter | None = None
+        self._writer: VideoWriter | GifWriter | None = None
         self._open = ExitStack()
 
     def write(self, image: Image, seconds: float, *, more_rows: int = 0) -> None:
         """Write one image, ``more_rows`` higher than the frames. Where it cannot be, raise and remove the file."""
-        from vltrack.video.writer import VideoWriter
-
         try:
             if self._writer is None:
-                info = self._info
-                writer = VideoWriter(
-                    self._path,
-                    width=info.width,
-                    height=info.height + more_rows,
-                    rate=info.rate,
-                    sample_aspect=info.sample_aspect,
-                    overwrite=True,
-                )
-                self._writer = self._open.enter_context(writer)
+                writer = self._new(self._info.height + more_rows)
+                self._open.enter_context(writer)
+                self._writer = writer
             self._writer.write(image, seconds)
         except ResourceError as error:
             self.abandon(None, error, None)
             raise
+
+    def _new(self, height: int) -> VideoWriter | GifWriter:
+        from vltrack.video.gif import GifWriter
+        from vltrack.video.writer import VideoWriter
+
+        info = self._info
+        if self._path.suffix.lower() == ".gif":
+            return GifWriter(self._path, width=info.width, height=height)
+        return VideoWriter(
+            self._path,
+            width=info.width,
+            height=height,
+            rate=info.rate,
+            sample_aspect=info.sample_aspect,
+            audio=Path(info.name) if info.audio else None,
+            overwrite=True,
+        )
 
     def abandon(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Remove the file if there is an error; arguments as of ``__exit__``."""
@@ -249,19 +264,23 @@ class VideoOutput:
 
 
 class AnnotatedVideo:
-    """The input with all boxes drawn. Frames that did not decode are left out; the others keep their time."""
+    """The input with all boxes drawn, and ``effects``. Frames that did not decode are left out; the others keep their
+    time.
+    """
 
-    def __init__(self, path: Path, info: SourceInfo, labels: Sequence[str]) -> None:
-        self._video, self._labels = VideoOutput(path, info), labels
+    def __init__(self, path: Path, info: SourceInfo, labels: Sequence[str], effects: Sequence[str] = ()) -> None:
+        self._video, self._about = VideoOutput(path, info), (effects, labels)
+        self._effects: Effects | None = None
         self.finish, self.abandon = self._video.finish, self._video.abandon
 
     def add(self, frame: Frame, steps: Mapping[str, Step]) -> None:
         """Draw and write one frame. Raises ``ResourceError``."""
-        from vltrack.plots.draw import draw_steps
+        if self._effects is None:
+            from vltrack.plots.effects import Effects
 
+            self._effects = Effects(*self._about)
         if frame.image is not None:
-            image = draw_steps(frame.image, list(steps.values()), self._labels)
-            self._video.write(image, frame.seconds)
+            self._video.write(self._effects.draw(frame.image, list(steps.values())), frame.seconds)
 
 
 class ContactSheet:
@@ -311,9 +330,11 @@ def _reduced(image: Image, steps: Iterable[Step]) -> tuple[Any, ...]:
     return (small, *(replace(step, box=step.box * scale) for step in steps))
 
 
-def visual_of(path: Path, info: SourceInfo, labels: Sequence[str]) -> AnnotatedVideo | ContactSheet:
+def visual_of(
+    path: Path, info: SourceInfo, labels: Sequence[str], effects: Sequence[str] = ()
+) -> AnnotatedVideo | ContactSheet:
     """The drawing that the extension of ``path`` names."""
-    return AnnotatedVideo(path, info, labels) if path.suffix.lower() in VIDEOS else ContactSheet(path, labels)
+    return AnnotatedVideo(path, info, labels, effects) if path.suffix.lower() in VIDEOS else ContactSheet(path, labels)
 
 
 class Outputs:
@@ -327,6 +348,7 @@ class Outputs:
         warnings: called at the end for more warnings of the heads.
         shield: defers Ctrl-C while the files are finished.
         record: keep the steps in memory; needed for tables.
+        effects: of videos; see ``plots.effects``.
         later: False draws before ``add`` returns: for frames whose memory the caller may use again.
     """
 
@@ -339,14 +361,16 @@ class Outputs:
         shield: Shield,
         *,
         record: bool,
+        effects: Sequence[str] = (),
         later: bool = True,
     ) -> None:
         self._shield, self._warnings, self._metas = shield, warnings, metas
         labels = [meta["sentence"] or "" if len(metas) == 1 else name for name, meta in metas.items()]
-        self._tables = [path for path in paths if path.suffix.lower() in TABLES]
+        self._tables = [path for path in paths if path.suffix.lower() in TABLES + EXPORTS]
+        self._frames = info.frames
         # Videos are finished last.
         drawn = [path for kinds in (VIDEOS, SHEETS) for path in paths if path.suffix.lower() in kinds]
-        self._visuals = [visual_of(path, info, labels) for path in drawn]
+        self._visuals = [visual_of(path, info, labels, effects) for path in drawn]
         self._recorders = {name: StepRecorder() for name in metas}
         self._record = record or bool(self._tables)
         self._later = later
@@ -418,10 +442,10 @@ class Outputs:
         tracks = self.tracks() if self._tables else {}
         for path in self._tables:
             try:
-                save_tracks(tracks, path)
+                save_tracks(tracks, path, self._frames)
             except ResourceError as error:  # perhaps a video has taken the space
                 for visual in self._visuals:
                     if isinstance(visual, AnnotatedVideo):
                         visual.abandon(None, error, None)
-                save_tracks(tracks, path)
+                save_tracks(tracks, path, self._frames)
                 raise

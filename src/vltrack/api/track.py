@@ -54,6 +54,7 @@ class RunOptions(TypedDict, total=False):
     backend: str
     precision: str
     policy: Policy | Mapping[str, Any] | None
+    effects: Sequence[str]
     anyway: bool
     wait: bool
     fail_if_lost: bool
@@ -116,6 +117,7 @@ def track(
     backend: str = "auto",
     precision: str = "auto",
     policy: Policy | Mapping[str, Any] | None = None,
+    effects: Sequence[str] = (),
     anyway: bool = False,
     wait: bool = False,
     fail_if_lost: bool = False,
@@ -143,13 +145,15 @@ def track(
         box_unit: ``px``, or ``rel`` for shares of the frame's width and height.
         start, end, stride: frames to read; ``end`` is exclusive, None reads to the last.
         model: name of a model (``vltrack models``) or path of weights.
-        outputs: file or files to write, by extension: ``.csv`` and ``.json`` (boxes), ``.mp4`` (annotated video),
-            ``.png`` (contact sheet).
+        outputs: file or files to write, by extension: ``.csv`` and ``.json`` (boxes), ``.xml`` (CVAT),
+            ``.mp4`` and ``.gif`` (annotated video), ``.png`` (contact sheet).
         overwrite: replace outputs that exist.
         allow_network: allow ``rtsp://`` addresses.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``threads``: of the network.
         backend, precision: as in ``vltrack.load``.
         policy: options of the post-processing that differ from the tracker's own.
+        effects: of output videos: ``blur`` (targets, in place of boxes), ``crop`` (the view follows the targets) and
+            ``trail`` (their way through the last two seconds).
         anyway: start from text even where nothing in the first frame fits it.
         wait: where nothing in the first frame fits the text, start as soon as something does (status
             ``waiting`` until then).
@@ -200,6 +204,7 @@ def track(
             progress=progress, reporter=reporter,
         ), resume=resume, wait=wait)  # fmt: skip
     given = given_targets(box, text, targets, wait=wait, anyway=anyway)
+    inputs.check_effects(effects)
     paths = inputs.as_paths(outputs)
     inputs.check_policy(policy)
     model = inputs.check_model(model)
@@ -215,7 +220,14 @@ def track(
         report, total = frames.report, frames_expected(frames.info.frames, start, end, stride)
         ours = not isinstance(frames, _CallerFrames)
         files = Outputs(
-            paths, frames.info, metas, lambda: part.warnings(report.warnings), shield, record=record, later=ours
+            paths,
+            frames.info,
+            metas,
+            lambda: part.warnings(report.warnings),
+            shield,
+            record=record,
+            effects=effects,
+            later=ours,
         )
 
         def result() -> Track | dict[str, Track]:

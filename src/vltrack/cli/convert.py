@@ -42,7 +42,7 @@ def convert(
     \b
     vltrack convert boxes.csv -o boxes.xml --label car --video clip.mp4
     vltrack convert annotations.xml -o annotations.json --to coco
-    vltrack convert LaSOT/dog/dog-1 -o dog-1 --to yolo --video LaSOT/dog/dog-1/img
+    vltrack convert my-clips/car -o car --to yolo --video my-clips/car/img
     """
     done = vltrack.convert(
         input, output, to=to, format=from_, video=video, targets=target or (), label=label, overwrite=overwrite

@@ -17,6 +17,7 @@ from vltrack.core.errors import UsageError
 if TYPE_CHECKING:
     from vltrack.api.compare import Comparison
     from vltrack.api.track import RunOptions
+    from vltrack.core.types import Target
 
 
 def track(
@@ -25,6 +26,10 @@ def track(
     box: opt.Boxes = None,
     target: Annotated[
         list[str] | None, Option(metavar="NAME:WHAT", help="NAME:SENTENCE or NAME:BOX; repeat for several.")
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        Option("--from", metavar="FILE", help="Annotations (CVAT, COCO, ...) whose first boxes name the targets."),
     ] = None,
     videos: Annotated[
         Path | None, Option(metavar="FILE", help="CSV of inputs and their targets: columns video, text, box, target.")
@@ -48,8 +53,8 @@ def track(
             "--output",
             "-o",
             metavar="FILE|FOLDER",
-            help=".csv, .json: boxes; .mp4: video; .png: contact sheet. Repeat for several. Of many videos:"
-            " a folder for NAME.csv, or names with {name} in them.",
+            help=".csv, .json: boxes; .xml: boxes for CVAT; .mp4, .gif: video; .png: contact sheet. Repeat for several."
+            " Of many videos: a folder for NAME.csv, or names with {name} in them.",
         ),
     ] = None,
     jobs: opt.Jobs = None,
@@ -57,7 +62,10 @@ def track(
     overwrite: opt.Overwrite = False,
     resume: Annotated[bool, Option("--resume", help="Continue where the same command was killed or stopped.")] = False,
     json: opt.RowsAsJson = False,
-    no_video: Annotated[bool, Option("--no-video", help="Do not write .mp4 outputs.")] = False,
+    no_video: Annotated[bool, Option("--no-video", help="Do not write .mp4 and .gif outputs.")] = False,
+    blur: Annotated[bool, Option("--blur", help="Videos: blur the targets, in place of boxes.")] = False,
+    crop: Annotated[bool, Option("--crop", help="Videos: follow the targets with the view.")] = False,
+    trail: Annotated[bool, Option("--trail", help="Videos: draw the way of the targets.")] = False,
     allow_network: opt.Network = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
@@ -81,13 +89,17 @@ def track(
     vltrack track clip.mp4 --text "the white car on the left" -o boxes.csv -o seen.mp4
     vltrack track clip.mp4 --text "the dog" --box 120,40,60,80
     vltrack track clip.mp4 --target "1:the dog" --target "2:120,40,60,80"
+    vltrack track clip.mp4 --from annotations.xml -o boxes.xml
     vltrack track videos/*.mp4 --text "the red car" -o results -j 4
     """
+    annotated = None if from_ is None else _annotated(from_, input, (text, box, target, text_file, videos), start)
+    start = annotated[0] if annotated else start
     outputs = [path for path in output or () if not (no_video and path.suffix.lower() in inputs.VIDEOS)]
     options: RunOptions = {
         "box_format": box_format, "box_unit": box_unit, "start": start, "end": end, "stride": stride, "model": model,
         "overwrite": overwrite, "device": device, "threads": threads, "backend": backend, "precision": precision,
         "policy": inputs.read_policy(set_),
+        "effects": [name for name, wanted in (("blur", blur), ("crop", crop), ("trail", trail)) if wanted],
         "anyway": anyway, "wait": wait, "fail_if_lost": fail_if_lost, "partial_ok": False, "resume": resume,
         "doubt": doubt,
     }  # fmt: skip
@@ -106,7 +118,7 @@ def track(
         )  # fmt: skip
         return
     if videos is None:
-        targets = inputs.read_targets(
+        targets = annotated[1] if annotated else inputs.read_targets(
             inputs.read_text(text, text_file, line), box, target or (),
             box_format=box_format, allow_empty_text=allow_empty_text, warn=warn,
         )  # fmt: skip
@@ -141,6 +153,22 @@ def _only_one(videos: list[str] | None) -> str:
     if len(videos or ()) != 1:
         raise UsageError("--keyframes and --backward are for one video.", hint="Run it for each.")
     return (videos or [""])[0]
+
+
+def _annotated(
+    path: Path, sources: list[str] | None, others: tuple[object, ...], start: int
+) -> tuple[int, dict[str, Target]]:
+    """Return the first frame of the targets of an annotation, and the targets. Raises ``UsageError``, ``DataError``."""
+    from vltrack.api.convert import starts_of
+
+    if any(each is not None for each in others):
+        raise UsageError("The annotations of --from name all targets.", hint="Leave the others out.")
+    if len(sources or ()) != 1:
+        raise UsageError("The annotations of --from belong to one video.", hint="Give one input.")
+    first, targets = starts_of(vltrack.read_tracks(path, video=sources[0] if sources else None))
+    if start not in (0, first):
+        raise UsageError(f"The targets of --from begin in frame {first}, not {start}.", hint="Leave --start out.")
+    return first, targets
 
 
 def demo(

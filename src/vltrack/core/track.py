@@ -340,14 +340,14 @@ class Track(ByValue):
         return f'{{"format": "{FORMAT}", "version": {VERSION},\n "meta": {head},\n "rows": [\n{rows}\n]}}\n'
 
     def save(self, path: Path | str, overwrite: bool = False, *, source: Any = None, format: str | None = None) -> None:
-        """Write ``.csv`` or ``.json`` (boxes), ``.mp4`` (boxes over the video) or ``.png`` (contact sheet), atomically.
+        """Write ``.csv``, ``.json`` (boxes), ``.mp4``, ``.gif`` (video) or ``.png`` (contact sheet), atomically.
 
         With ``format``, or as ``.xml`` (CVAT) or ``.parquet``, it is ``vltrack.write_tracks``.
 
         Args:
             path: file to write, by extension.
             overwrite: replace a file that exists.
-            source: for ``.mp4`` and ``.png``, what ``vltrack.track`` takes; None is the ``source`` of ``meta``.
+            source: of videos and ``.png``: what ``vltrack.track`` takes; None is the ``source`` of ``meta``.
             format: of another program: ``cvat``, ``coco``, ``mot``, ...; see ``vltrack.convert``.
 
         Raises:
@@ -362,8 +362,10 @@ class Track(ByValue):
             # By name, as below.
             import_module("vltrack.api.convert").write_tracks(self, file, format=format, overwrite=overwrite)
             return
-        if kind not in (*makers, ".mp4", ".png"):
-            raise UsageError(f"Cannot write a track as {file.name!r}.", hint="Name it .csv, .json, .xml, .mp4 or .png.")
+        if kind not in (*makers, ".mp4", ".gif", ".png"):
+            raise UsageError(
+                f"Cannot write a track as {file.name!r}.", hint="Name it .csv, .json, .xml, .mp4, .gif or .png."
+            )
         if file.exists() and not overwrite:
             raise UsageError(f"{file} already exists.", hint="Choose another name, or give overwrite=True.")
         if kind in makers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -120,7 +121,7 @@ class Found:
         """The frame numbers of its rows, from its first key on."""
         first = min(self.keys)
         if self.frames:
-            return [frame for frame in self.frames if frame >= first]
+            return self.frames[bisect_left(self.frames, first) :]
         return range(first, max(*self.keys, self.last) + 1, self.step)
 
 
@@ -128,7 +129,7 @@ def frame_number(value: Any, where: str, first: int = 0) -> int:
     """Return a frame number that counts from ``first`` as one from 0. Raises ``DataError``."""
     try:
         number = int(value)
-        if isinstance(value, bool | float) and number != value:
+        if isinstance(value, bool) or (isinstance(value, float) and number != value):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         number = -1

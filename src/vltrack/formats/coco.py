@@ -37,7 +37,7 @@ def read(path: Path, clip: Clip) -> dict[str, Track]:
     data = read_json(path, max_bytes=MAX_FILE_BYTES)
     try:
         return _read(data, clip, where)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
         missing = f"it lacks {error}" if isinstance(error, KeyError) else str(error)[:80]
         raise DataError(f"{where} is not COCO with videos: {printable(missing)}.") from error
 
@@ -141,6 +141,7 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
                     "bbox": box,
                     "area": round(box[2] * box[3], 2),
                     "iscrowd": 0,
+                    "segmentation": [],
                     "score": round(step_.score, 4),
                 }
             )

@@ -78,7 +78,7 @@ class _Reader:
             label = printable(attributes.get("label", "track"))
             by_hand = attributes.get("source") not in ("auto", "file")
             self.found.append(Found(label=label, number=attributes.get("id", len(self.found)), by_hand=by_hand))
-        elif tag == "box" and within == "track":
+        elif tag == "box" and self._open[:-1] == ["annotations", "track"]:
             self._box(attributes)
         elif tag in ("image", "task", "polygon", "mask", "skeleton", "polyline", "points", "cuboid", "ellipse"):
             self.others[tag] = self.others.get(tag, 0) + 1
@@ -91,7 +91,7 @@ class _Reader:
             return
         if frame in keys:
             raise DataError(f"{where}: the track has two keyframes {frame}.")
-        if float(attributes.get("rotation", "0") or 0):
+        if attributes.get("rotation", "").strip("0."):
             raise DataError(f"{where}: the box is rotated.", hint="Only upright boxes are read.")
         x1, y1, x2, y2 = box_of((attributes.get(name) for name in _CORNERS), where)
         shown = attributes.get("outside", "0") != "1"

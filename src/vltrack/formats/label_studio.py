@@ -38,7 +38,7 @@ def read(path: Path, clip: Clip) -> dict[str, Track]:
     where = printable(path)
     try:
         return _read(read_json(path, max_bytes=MAX_FILE_BYTES), clip, where)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
         missing = f"it lacks {error}" if isinstance(error, KeyError) else str(error)[:80]
         raise DataError(f"{where} is not an export of Label Studio: {printable(missing)}.") from error
 
@@ -94,6 +94,7 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
     clip = clip_of(tracks, clip)
     width, height = clip.size("Label Studio's boxes are percent of it")
     rate, frames = clip.rate or 1.0, clip.frames or 0
+    by_hand = any(marks_of(track) for track in tracks.values())
     result: list[dict[str, Any]] = []
     for name, track in tracks.items():
         sequence = [
@@ -124,14 +125,13 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
                     "type": "videorectangle",
                     "from_name": "box",
                     "to_name": "video",
-                    "origin": "manual",
+                    "origin": "manual" if by_hand else "prediction",
                     "original_width": width,
                     "original_height": height,
                     "value": value,
                     **sentence,
                 }
             )
-    by_hand = any(marks_of(track) for track in tracks.values())
     regions = {"result": result} if by_hand else {"result": result, "model_version": "vltrack"}
     task = {"data": {"video": printable(clip.name)}, "annotations" if by_hand else "predictions": [regions]}
     write_text(path, json.dumps([task], allow_nan=False, ensure_ascii=False, indent=1) + "\n")

@@ -33,7 +33,7 @@ from vltrack.formats.base import (
 )
 
 _ABSENT = ("full_occlusion.txt", "out_of_view.txt", "absent.txt", "absence.label")
-_IMAGES = ("img", "imgs", "color", "images")
+IMAGE_FOLDERS = ("img", "imgs", "color", "images")
 _UNSAFE = re.compile(r"[/\\:\x00-\x1f\x7f]")
 
 
@@ -43,7 +43,7 @@ def sequences_of(folder: Path, pattern: str) -> dict[str, Path]:
     if own.is_file():
         return {folder.resolve().name: own}
     parts = {part.name: _file(part, pattern) for part in sorted(folder.iterdir()) if _file(part, pattern).is_file()}
-    with_images = [name for name, file in parts.items() if any((file.parent / one).is_dir() for one in _IMAGES)]
+    with_images = [name for name, file in parts.items() if any((file.parent / one).is_dir() for one in IMAGE_FOLDERS)]
     if len(with_images) > 1:
         raise DataError(
             f"{printable(folder)} holds {len(with_images)} sequences, each with its own images.",
@@ -59,7 +59,7 @@ def _file(folder: Path, pattern: str) -> Path:
 
 
 def _rows(file: Path) -> Iterator[tuple[str, list[float] | None]]:
-    """Yield place and x, y, w, h of every line; None where it says that there is no target."""
+    """Yield place and x, y, w, h of every line; None where it says that the target is absent."""
     for place, line in enumerate(read_lines(file), 1):
         where = f"{printable(file)}:{place}"
         if line.strip()[:1] == "m":

@@ -54,7 +54,7 @@ def read(path: Path, clip: Clip) -> dict[str, Track]:
     found: dict[float, Found] = {}
     frames = set[int]()
     for where, row in read_numbers(file):
-        if len(row) < 6 or row[1] != int(row[1]):
+        if len(row) < 6 or not row[1].is_integer():
             raise DataError(f"{where}: a row is frame,id,x,y,w,h,... and has a whole number as id.")
         frame, box = frame_number(row[0], where, 1), box_of(row[2:6], where)
         frames.add(frame)

@@ -63,7 +63,7 @@ def read(path: Path, clip: Clip) -> dict[str, Track]:
             raise DataError(f"{printable(path)} has two files of frame {frame}.")
         frames.append(frame)
         for where, row in read_numbers(file):
-            if len(row) not in (5, 6, 7) or row[0] != int(row[0]) or row[0] < 0:
+            if len(row) not in (5, 6, 7) or not row[0].is_integer() or not 0 <= row[0] < 1e6:
                 raise DataError(f"{where}: a row is class cx cy w h, and maybe a score.")
             if not all(-1 <= value <= 2 for value in row[1:5]):
                 raise DataError(f"{where}: {row[1:5]} are not shares of the frame.")
@@ -78,7 +78,7 @@ def read(path: Path, clip: Clip) -> dict[str, Track]:
             shares = cxcywh_to_xywh(row[1:5]).tolist()
             box = box_of((shares[0] * width, shares[1] * height, shares[2] * width, shares[3] * height), where)
             if has_area(box):
-                score = row[5] if len(row) > 5 and row[5] <= 1 else 1.0
+                score = row[5] if len(row) > 5 and 0 <= row[5] <= 1 else 1.0
                 target.keys[frame] = Key(box=box, on=False, score=score)
     for one in found.values():
         one.frames, one.by_hand = frames, has_gaps(frames)
@@ -91,13 +91,15 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
     width, height = clip.size("YOLO's boxes are shares of it")
     names = list(map(printable, tracks))
     if len(set(names)) < len(names):
-        raise UsageError("Two targets have the same name, which YOLO cannot tell apart.")
+        raise UsageError("Two targets have the same name, which YOLO cannot distinguish.")
     lines: dict[int, list[str]] = {frame: [] for frame in frames_to_list(tracks, clip.frames or 0)}
     for kind, track in enumerate(tracks.values()):
         for step in (one for one in track if one.visible):
             shares = xywh_to_cxcywh(step.box) / (width, height, width, height)
             lines[step.index].append(f"{kind} " + " ".join(f"{share:.8f}" for share in shares))
     (path / "labels").mkdir(parents=True, exist_ok=True)
+    for old in (path / "labels").glob("frame_*.txt"):
+        old.unlink()
     write_text(path / "classes.txt", "\n".join(names) + "\n")
     for frame, text in lines.items():
         # Not one by one onto the disk: the folder appears as a whole.

@@ -77,13 +77,14 @@ def _unit(image: Image) -> float:
     return float(np.clip(max(image.shape[:2]) / 640, 0.5, 16))
 
 
-def _line_width(image: Image) -> int:
+def line_width(image: Image) -> int:
+    """Pixels of lines: at least 2, growing with large images."""
     return max(2, round(2 * _unit(image)))
 
 
 def rectangle(image: Image, box: ArrayLike, color: Color, dashed: bool = False) -> None:
     """The outline of x, y, w, h in whole pixels with a dark rim, so that it shows on any background."""
-    line = _line_width(image)
+    line = line_width(image)
     whole = xyxy_to_xywh(np.round(xywh_to_xyxy(box)))
     for thickness, ink in ((line + 2, DARK), (line, color)):
         outline(image, whole, ink, thickness, far=2 * line, dash=8 * line if dashed else None)
@@ -123,7 +124,7 @@ def draw_labels(image: Image, labels: Sequence[tuple[str, Box, Color]]) -> None:
     Plates lie inside the image; a text that is wider is shortened.
     """
     height, width = image.shape[:2]
-    size, line = label_size(image), _line_width(image)
+    size, line = label_size(image), line_width(image)
     margin, high = max(2, size // 4), min(height, round(size * 1.3))
     corners = [np.clip(xywh_to_xyxy(box), -2 * line, [width, height] * 2) for _, box, _ in labels]
     plates: list[tuple[int, int, int, int]] = []

@@ -124,6 +124,7 @@ class SourceInfo:
         rotation: degrees clockwise (0, 90, 180, 270) that were applied to the stored pixels.
         mirrored: whether the stored pixels were also mirrored left to right, before the rotation.
         sample_aspect: width of a displayed pixel divided by its height.
+        audio: whether a file has sound.
     """
 
     kind: Kind
@@ -136,6 +137,7 @@ class SourceInfo:
     rotation: int = 0
     mirrored: bool = False
     sample_aspect: float = 1.0
+    audio: bool = False
 
     @property
     def frames_about(self) -> int | None:

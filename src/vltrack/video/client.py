@@ -280,6 +280,7 @@ class StreamSource(DecodedSource):
         facts: dict[str, Any] = {key: of(message[key]) for key, of in types.items()}
         for key, of in {"rate": float, "frames": int, "seconds": float}.items():
             facts[key] = None if message[key] is None else of(message[key])
+        facts["audio"] = kind == "file" and message.get("audio") is True
         warnings = [str(text) for text in message.get("warnings", ())]
         if facts["sample_aspect"] != 1:
             warnings.append(

@@ -384,6 +384,7 @@ class _VideoDecoder:
             seconds=self._duration(),
             rotation=orientation.rotation,
             mirrored=orientation.mirrored,
+            audio=bool(self.container.streams.audio),
             sample_aspect=1 / aspect if orientation.rotation in (90, 270) else aspect,
             warnings=[] if matrix in _MATRICES else [f"color matrix {matrix} (H.273) is read as BT.601"],
         )

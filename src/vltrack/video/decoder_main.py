@@ -46,6 +46,10 @@ def main() -> int:
             from vltrack.video.seek import serve_frames
 
             serve_frames(job, server)
+        elif job["source"] == "audio":
+            from vltrack.video.audio import serve_audio
+
+            serve_audio(job, server)
         else:
             from vltrack.video.decode import serve_video
 

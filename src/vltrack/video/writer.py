@@ -15,11 +15,14 @@ import numpy as np
 from vltrack.core.errors import ResourceError, UsageError
 from vltrack.core.files import as_resource_error, atomic_path
 from vltrack.core.types import Image
+from vltrack.video.audio import RATE, AudioReader
 
 # Ticks per second: divisible by all usual rates (24, 25, 30, 50, 60, 1000/1001 of them), the clock of MPEG.
 _TICKS = 90_000
 _DEFAULT_RATE = 25.0
 _SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".m4v"})
+_JITTER = 0.1
+"""Seconds by which a piece of sound may be off the end of the one before and still follow it."""
 _BT709 = 1
 _LIMITED_RANGE = 1
 
@@ -39,6 +42,7 @@ class VideoWriter:
         width, height: pixels of the images; odd sides are padded by one repeated row or column.
         rate: frames per second where ``write`` is given no seconds, default 25.
         sample_aspect: width of a displayed pixel divided by its height.
+        audio: a video file whose sound is added, as AAC, from the first image that is written to the last.
         overwrite: replace an existing file.
 
     Raises:
@@ -54,6 +58,7 @@ class VideoWriter:
         height: int,
         rate: float | None = None,
         sample_aspect: float = 1.0,
+        audio: Path | None = None,
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
@@ -70,6 +75,8 @@ class VideoWriter:
         self._rate = rate if rate and 0 < rate <= 1000 else _DEFAULT_RATE
         self._aspect = sample_aspect
         self._last_ticks: int | None = None
+        self._audio = audio
+        self._sound: _Sound | None = None
         self._container: Any = None
         self._stream: Any = None
 
@@ -104,6 +111,8 @@ class VideoWriter:
         context.color_range = _LIMITED_RANGE
         context.thread_count = 4  # not the number of cores, on which the bytes of the file would depend
         self._stream = stream
+        if self._audio is not None:
+            self._sound = _Sound(self._container, self._audio)
 
     def write(self, image: Image, seconds: float | None = None) -> None:
         """Add one image.
@@ -126,8 +135,16 @@ class VideoWriter:
             format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE, interpolation="BILINEAR"
         )
         frame.pts, frame.time_base = self._ticks(seconds), Fraction(1, _TICKS)
+        self._add_sound(frame.pts / _TICKS)
         self._encode(frame)
         self.frames += 1
+
+    def _add_sound(self, seconds: float, *, last: bool = False) -> None:
+        if self._sound is not None:
+            try:
+                self._sound.write(seconds, last=last)
+            except (av.FFmpegError, OSError) as error:
+                raise self._resource_error(error) from error
 
     def _ticks(self, seconds: float | None) -> int:
         step = round(_TICKS / self._rate)
@@ -170,6 +187,7 @@ class VideoWriter:
                 if kind is None:
                     if self.frames == 0:
                         raise UsageError(f"No image was written to {self.path}.")
+                    self._add_sound((self._last_ticks or 0) / _TICKS + 1 / self._rate, last=True)
                     self._encode(None)
                 self._container.close()
             except (av.FFmpegError, OSError) as failure:
@@ -177,5 +195,43 @@ class VideoWriter:
                     raise self._resource_error(failure) from failure
             finally:
                 self._container = None
+                if self._sound is not None:
+                    self._sound.close()
             if kind is not None:
                 raise _Abandoned
+
+
+class _Sound:
+    """The sound of a video file as a second stream; it is read as far as images are written."""
+
+    def __init__(self, container: Any, path: Path) -> None:
+        self._container, self._path = container, path
+        self._stream = container.add_stream("aac", rate=RATE, layout="stereo", bit_rate=128_000)
+        self._stream.time_base = Fraction(1, RATE)
+        self._reader: AudioReader | None = None
+        self._place = -RATE
+
+    def write(self, seconds: float, *, last: bool = False) -> None:
+        """Write what comes before ``seconds``; the first call says where the sound begins."""
+        if self._reader is None:
+            self._reader = AudioReader(self._path, seconds)
+        for stated, samples in self._reader.until(seconds):
+            # Matroska rounds times to milliseconds.
+            place = self._place if abs(stated - self._place) < _JITTER * RATE else stated
+            if place < self._place:  # damaged times
+                continue
+            frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, place, Fraction(1, RATE)
+            self._place = place + len(samples)
+            self._mux(frame)
+        if last:
+            self._mux(None)
+
+    def _mux(self, frame: Any) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._reader is not None:
+            self._reader.close()

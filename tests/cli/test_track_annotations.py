@@ -1,0 +1,58 @@
+"""``vltrack track``: start boxes from an annotation, boxes for CVAT as an output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import vltrack
+
+START = """<annotations><version>1.1</version><track id="0" label="car" source="manual">
+<box frame="10" keyframe="1" outside="0" occluded="0" xtl="300" ytl="90" xbr="640" ybr="280" z_order="0"/>{}
+</track></annotations>"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    file = tmp_path / "start.xml"
+    file.write_text(START.format(""))
+    return file
+
+
+def test_from_an_annotation_and_into_one(command, stub, clip: Path, start: Path, tmp_path: Path) -> None:
+    stub.lost_from = 13
+    out = tmp_path / "out.xml"
+    done = command("track", clip, "--from", start, "-o", out, "--end", 15, "-q").ends(0)
+    assert done.out == ""
+    found = vltrack.read_tracks(out)["car"]
+    assert found.boxes[0].tolist() == [300, 90, 340, 190]
+    assert found.indices.tolist() == list(range(10, 14))
+    assert [step.index for step in found if step.visible] == [10, 11, 12]
+    assert (found.meta["width"], found.meta["height"], found.meta["frames"]) == (854, 480, 40)
+
+
+def test_a_run_that_ends_early_ends_its_boxes(command, stub, clip: Path, start: Path, tmp_path: Path) -> None:
+    """CVAT would show the last box to the end of the video."""
+    command("track", clip, "--from", start, "-o", tmp_path / "out.xml", "--end", 15, "-q").ends(0)
+    found = vltrack.read_tracks(tmp_path / "out.xml")["car"]
+    assert [step.index for step in found if step.visible] == [10, 11, 12, 13, 14]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--start", "3"), "begin in frame 10"),
+        (("--box", "1,2,3,4"), "--from name all"),
+        (("--text", "the car"), "--from name all"),
+        (("more.mp4",), "one video"),
+    ],
+)
+def test_what_does_not_fit_an_annotation(command, stub, clip: Path, start: Path, words, said: str) -> None:
+    command("track", clip, "--from", start, *words).ends(2, said)
+
+
+def test_targets_that_begin_apart_are_named(command, stub, clip: Path, start: Path) -> None:
+    other = START.format("").partition("<track")[2].replace('"10"', '"4"').replace("car", "dog")
+    start.write_text(START.format("").replace("</annotations>", f"<track{other}"))
+    command("track", clip, "--from", start).ends(2, "car in frame 10, dog in frame 4")
