@@ -17,7 +17,7 @@ from vltrack.serve.store import LIVE, Store, new_id
 from vltrack.serve.work import error_record
 from vltrack.serve.workers import Worker
 
-_KEPT = 16
+_KEPT = 4
 """Feeds of finished jobs that stay in memory, for pages that are a little late."""
 
 

@@ -35,6 +35,10 @@ CREATE TABLE IF NOT EXISTS jobs (
 _JSON = frozenset({"facts", "error", "start", "request", "result"})
 _TABLES = frozenset({"videos", "targets", "revisions", "jobs"})
 _FOLDERS = ("videos", "tracks", "jobs")
+_GIVEN_UP_S = 86400.0
+"""Seconds after which an upload that broke off is not resumed any more."""
+REVISIONS = 50
+"""Of a target that are kept: as many corrections can be undone."""
 LIVE = ("queued", "running")
 
 
@@ -84,6 +88,9 @@ class Store:
     def _start_up(self) -> None:
         """Jobs that a stopped server has left are interrupted; files that no row names are removed."""
         self._execute("UPDATE jobs SET state = 'interrupted' WHERE state IN ('queued', 'running')")
+        for row in self.all("videos"):
+            if row["state"] in ("uploading", "refused") and row["created"] < time.time() - _GIVEN_UP_S:
+                self.remove_video(row["id"])
         known = {
             "videos": {row["id"] for row in self.all("videos") if row["own"] and row["state"] != "gone"},
             "tracks": {f"{row['id']}.json" for row in self.all("revisions")},
@@ -92,7 +99,7 @@ class Store:
         for folder, names in known.items():
             for path in (self.media / folder).iterdir():
                 if path.name not in names:
-                    _remove(path)
+                    remove(path)
 
     def close(self) -> None:
         """Close the database and leave the folder to others."""
@@ -154,6 +161,10 @@ class Store:
         with self._lock:
             self.add("revisions", id=key, target=target, parent=parent, created=time.time(), facts=dict(facts))
             self.set("targets", target, revision=key)
+            for old in self.all("revisions", target=target)[:-REVISIONS]:
+                self._execute("UPDATE revisions SET parent = NULL WHERE parent = ?", [old["id"]])
+                self._execute("DELETE FROM revisions WHERE id = ?", [old["id"]])
+                remove(self.track_path(old["id"]))
 
     def step(self, target: Mapping[str, Any], *, forward: bool) -> bool:
         """Show the revision before or after; False where there is none."""
@@ -175,7 +186,7 @@ class Store:
             revisions = self.all("revisions", target=key)
             self._execute("DELETE FROM targets WHERE id = ?", [key])
         for row in revisions:
-            _remove(self.track_path(row["id"]))
+            remove(self.track_path(row["id"]))
 
     def remove_video(self, key: str) -> None:
         """Remove a video with all that belongs to it; its id is remembered as one that is gone."""
@@ -184,11 +195,11 @@ class Store:
             for target in self.all("targets", video=key):
                 self.remove_target(target["id"])
             for job in self.all("jobs", video=key):
-                _remove(self.job_folder(job["id"]))
+                remove(self.job_folder(job["id"]))
             self._execute("DELETE FROM jobs WHERE video = ?", [key])
             self.set("videos", key, state="gone", facts=None)
             if row["own"]:
-                _remove(Path(row["path"]))
+                remove(Path(row["path"]))
 
     def remove_unused(self, days: float) -> list[str]:
         """Remove the videos that were not opened for so many days; return their ids."""
@@ -237,7 +248,8 @@ def _unpacked(row: sqlite3.Row) -> dict[str, Any]:
     return {key: json.loads(row[key]) if key in _JSON and row[key] is not None else row[key] for key in row.keys()}  # noqa: SIM118
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, where it is there."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

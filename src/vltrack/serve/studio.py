@@ -29,7 +29,7 @@ from vltrack.serve.bodies import Mark, MarkEdit, Refused
 from vltrack.serve.frames import Frames
 from vltrack.serve.jobs import Jobs
 from vltrack.serve.settings import Settings
-from vltrack.serve.store import LIVE, NotThere, Store, new_id
+from vltrack.serve.store import LIVE, NotThere, Store, new_id, remove
 from vltrack.serve.uploads import Uploads
 from vltrack.serve.work import error_record, step_record
 from vltrack.serve.workers import Worker
@@ -326,7 +326,7 @@ class Studio:
             marks = [each for each in shown["facts"]["marks"] if each["frame"] != mark["frame"]]
             marks += [] if mark.get("remove") else [mark]
             track = str(self.store.track_path(shown["id"]))
-            base = {"target": target["id"], "track": track, "marks": marks, "parent": shown["id"]}
+            base = {"target": target["id"], "track": track, "marks": marks}
             return {**common, **base, "files": files}
         starts = {each["id"]: each["start"] for each in targets}
         return {**common, "targets": starts, "start": request["start"], "model": request["model"], "files": files}
@@ -337,8 +337,13 @@ class Studio:
             return
         for key, facts in last["result"].items():
             with suppress(NotThere):  # removed meanwhile
-                self.store.target(key)
-                self.store.revise(key, Path(sent["files"][key]).stem, sent.get("parent"), facts)
+                shown = self.store.revision(self.store.target(key))
+                # What a job has gone on with replaces what it had; else undo brings back what was shown.
+                resumed = shown is not None and shown["facts"].get("job") == job["id"]
+                parent = None if shown is None else shown["parent"] if resumed else shown["id"]
+                self.store.revise(key, Path(sent["files"][key]).stem, parent, {**facts, "job": job["id"]})
+        if last["kind"] == "done":
+            remove(self.store.job_folder(job["id"]))
 
     def step(self, target: dict[str, Any], *, forward: bool) -> None:
         """Undo or redo a correction. Raises ``StateError`` where there is none."""

@@ -264,7 +264,7 @@ function buttons() {
   by("track").disabled = busy || !(waiting || each);
   by("track").textContent = waiting > 1 ? `Track ${waiting} targets` : waiting || !tracked ? "Track" : "Track again";
   by("track").classList.toggle("primary", waiting > 0 || !tracked);
-  by("track").title = tracked && !waiting ? `Track ${each.name} again from frame ${each.start.frame}; its marks are dropped` : "";
+  by("track").title = tracked && !waiting ? `Track ${each.name} again from frame ${each.start.frame}, without its other marks; undo brings them back` : "";
   const row = each && rowOf(each.id, state.frame);
   by("correct-name").textContent = tracked ? each.name : "";
   by("apply").disabled = !(tracked && state.box && row);
