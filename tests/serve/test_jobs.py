@@ -116,6 +116,20 @@ def test_a_target_named_later_is_tracked_both_ways(api: Api) -> None:
     compile(lines["python"], "recipe", "exec")
 
 
+def test_a_late_start_is_sought(serve: Callable[..., Served], tmp_path: Path) -> None:
+    from studio_server import write_video
+
+    api = serve().api
+    video = api.upload(write_video(tmp_path / "late.mp4", 2040, (64, 48)))
+    target = api.target(video, 2030, box=[58, 16, 6, 12])
+    job = api.track(video, target)
+    running(api, job, 10)
+    api("POST", f"/api/jobs/{job}/cancel", 204)  # the way back
+    api.finished(job, "canceled", "done")
+    rows = [row[0] for row in api("GET", f"/api/targets/{target}/rows")["rows"]]
+    assert rows[-10:] == list(range(2030, 2040))
+
+
 def test_frames_are_those_of_one_pass(api: Api, clip: Path) -> None:
     import cv2
     import numpy as np

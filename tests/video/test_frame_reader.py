@@ -51,6 +51,17 @@ def test_any_order_gives_the_frames_of_one_pass(source: Path) -> None:
         assert reader.read(0).index == 0
 
 
+def test_frames_from_one_on_are_a_source(source: Path) -> None:
+    with open_source(source) as frames:
+        expected = [(frame.index, frame.image) for frame in frames][5:]
+    with FrameReader(source).frames_from(5) as frames:
+        assert frames.info.frames == len(expected)
+        found = [(frame.index, frame.image) for frame in frames]
+    assert [index for index, _ in found] == [index for index, _ in expected]
+    assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(found, expected, strict=True))  # type: ignore[arg-type]
+    assert frames.report.failure is None
+
+
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     with pytest.raises(VideoNotFound):
         FrameReader(tmp_path / "missing.mp4")

@@ -355,4 +355,4 @@ async def _events(studio: Studio, key: str, sent: int) -> AsyncIterator[str]:
             last, beat = head, time.monotonic()
         if over:
             return
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1 if len(rows) < _SHARE else 0)

@@ -29,6 +29,8 @@ from vltrack.tracking.tracker import Tracker
 from vltrack.video.reader import FrameReader
 from vltrack.video.source import open_source
 
+LATE = 2000
+"""Frame from which on a start is sought, as reading up to it takes seconds."""
 _EVERY = 0.05
 """Seconds between two messages with rows."""
 Job = Mapping[str, Any]
@@ -180,12 +182,17 @@ def _track(job: Job, send: Callable[..., None]) -> dict[str, Any]:
     folder = Path(job["folder"])
     folder.mkdir(exist_ok=True)
     rows = _Rows(send)
+    options: dict[str, Any] = {
+        "targets": targets, "model": job["model"], "outputs": folder / "rows.json", "doubt": True, "reporter": rows,
+        "wait": any(target.box is None for target in targets.values()),
+        "progress": lambda done, total: send("progress", done=done, total=total),
+    }  # fmt: skip
     try:
-        tracks = vltrack.track(
-            job["path"], targets=targets, start=job["start"], model=job["model"], outputs=folder / "rows.json",
-            resume=True, wait=any(target.box is None for target in targets.values()), doubt=True, reporter=rows,
-            progress=lambda done, total: send("progress", done=done, total=total),
-        )  # fmt: skip
+        if job["start"] < LATE:
+            tracks = vltrack.track(job["path"], start=job["start"], resume=True, **options)
+        else:  # frames that are sought do not resume
+            with FrameReader(job["path"]).frames_from(job["start"]) as frames:
+                tracks = vltrack.track(frames, overwrite=True, **options)
     except (PartialResult, NothingFits) as error:
         if not error.result:
             raise
@@ -250,10 +257,15 @@ def _correct(job: Job, send: Callable[..., None]) -> dict[str, Any]:
     import vltrack
 
     track, rows = Track.load(job["track"]), _Rows(send)
-    corrected = vltrack.correct(
-        track, job["path"], [Mark(**each) for each in job["marks"]], doubt=True, tracker=_tracker(track), reporter=rows,
-        progress=lambda done, total: send("progress", done=done, total=total),
-    )  # fmt: skip
+    marks = [Mark(**each) for each in job["marks"]]
+    changed = min((mark.frame for mark in {*marks} ^ {*track.marks}), default=0)
+    # What is tracked again begins at the mark before the first one that has changed.
+    first = max((mark.frame for mark in track.marks if mark.frame < changed), default=int(track.indices[0]))
+    with FrameReader(job["path"]).frames_from(first) as frames:
+        corrected = vltrack.correct(
+            track, frames, marks, doubt=True, tracker=_tracker(track), reporter=rows,
+            progress=lambda done, total: send("progress", done=done, total=total),
+        )  # fmt: skip
     return _saved(job, {job["target"]: corrected})
 
 
@@ -288,6 +300,8 @@ def _saved(job: Job, tracks: Mapping[str, Track]) -> dict[str, Any]:
     """Write each target's track to its file; return how many rows and which marks it has."""
     for name, track in tracks.items():
         meta = {**track.meta, "source": job["name"]}
+        if job["kind"] == "track":
+            meta["start"] = job["start"]
         replace(track, meta=meta).save(Path(job["files"][name]), overwrite=True)
     return {
         name: {"rows": len(track), "marks": [mark.record() for mark in track.marks], "warnings": track.meta["warnings"]}

@@ -28,6 +28,7 @@ from vltrack.video.timestamps import MpegNumbers, Row, Timeline
 
 # Errors that PyAV raises for damaged media (measured on mutated files), FFmpeg's own errors first.
 DAMAGE = (av.FFmpegError, ValueError, IndexError, OSError)
+_SKIPPED = 256  # frames before the first one that is wanted, between two signs of life
 _MAX_FAILURES = 64  # damaged places in a row after which reading ends
 _UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
 _BROADCAST = frozenset({"mpegts", "mpeg"})
@@ -334,6 +335,8 @@ class _VideoDecoder:
         self._send_gaps(rows[:-1])
         row = rows[-1]
         if not self._wanted(row):
+            if row.index % _SKIPPED == 0:
+                self.server.send("wait")  # a late start does not hang
             return
         width, height = self.orientation.size(frame.width, frame.height)
         if width * height > self.job["max_pixels"]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from vltrack.core.errors import BoxFrameOutOfRange, VideoReadError, VltrackError
 from vltrack.core.files import printable
 from vltrack.core.types import Frame
-from vltrack.video.base import DEFAULT_LIMITS, FrameSource, Limits
-from vltrack.video.client import DecoderProcess, decoder_error
+from vltrack.video.base import DEFAULT_LIMITS, FrameSource, Limits, ReadReport
+from vltrack.video.client import Canceled, DecoderProcess, decoder_error
 from vltrack.video.source import open_source
 
 
@@ -102,6 +103,16 @@ class FrameReader:
         hint = f"It has {self.frames} frames." if self.frames else "Choose another one."
         return BoxFrameOutOfRange(f"{printable(self.info.name)} has no frame {index}.", hint=hint)
 
+    def frames_from(self, start: int) -> FrameSource:
+        """Return the frames from ``start`` to the last as a source; closing it closes this reader."""
+        return _From(self, start)
+
+    def cancel(self) -> None:
+        """Make a ``read`` that waits in another thread end with ``client.Canceled``."""
+        for each in (self._decoder, self._pass):
+            if each is not None:
+                each.cancel()
+
     def close(self) -> None:
         """Stop the decoder. Safe to call any number of times."""
         with self._lock:
@@ -115,3 +126,33 @@ class FrameReader:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+class _From(FrameSource):
+    """The frames of a reader from one on."""
+
+    def __init__(self, reader: FrameReader, start: int) -> None:
+        self._reader, self._next = reader, start
+        count = reader.info.frames if reader.frames is None else reader.frames
+        self.info = replace(reader.info, frames=None if count is None else max(0, count - start))
+        self.report = ReadReport()
+
+    def __next__(self) -> Frame:
+        try:
+            frame = self._reader.read(self._next)
+        except (BoxFrameOutOfRange, Canceled):
+            raise StopIteration from None
+        except VltrackError as error:
+            self.report.failure = error
+            self.report.warnings.append(str(error))
+            raise StopIteration from None
+        self._next = frame.index + 1
+        self.report.missing += frame.image is None
+        self.report.decoded += frame.image is not None
+        return frame
+
+    def cancel(self) -> None:
+        self._reader.cancel()
+
+    def close(self) -> None:
+        self._reader.close()
