@@ -62,6 +62,7 @@ OTHERWISE = {"find": (10,), "track": (10,), "audit": (7,)}
 """Exit codes of commands to which a video other than the page's, and so few frames, may lead."""
 NOT_RUN = {
     r"/data|picodet_s|--size base": "needs data sets or weights of many gigabytes",
+    r"vltrack studio": "serves until Ctrl-C; tests/serve runs it",
     r"import-weights|all-in-one-ostrack-base": "needs a published checkpoint; tests/checkpoints has such files",
     r"twins 40|ablate|train .*(--part twins|runs/[a-d]\b|pictures|--data images)": "minutes; tests/training runs it",
 }

@@ -32,7 +32,7 @@ from vltrack.core.errors import (
 )
 from vltrack.video import client
 from vltrack.video.client import StreamSource
-from vltrack.video.decode import _video_stream
+from vltrack.video.decode import video_stream
 from vltrack.video.ipc import MediaError
 from vltrack.video.source import Limits, open_source
 
@@ -233,7 +233,7 @@ def test_a_tile_of_an_image_is_not_taken_for_it() -> None:
     """FFmpeg lists the tiles of a HEIC photo as videos of their own."""
     tile = SimpleNamespace(disposition=av.stream.Disposition.dependent)
     with pytest.raises(MediaError, match="in tiles") as caught:
-        _video_stream(SimpleNamespace(streams=SimpleNamespace(video=[tile] * 4)))
+        video_stream(SimpleNamespace(streams=SimpleNamespace(video=[tile] * 4)))
     assert caught.value.code == "VideoUnreadable"
 
 

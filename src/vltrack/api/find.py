@@ -23,7 +23,7 @@ from vltrack.core.types import Box, Candidate, Frame, Image, check_str
 from vltrack.prep.prompts import clean_text
 from vltrack.prep.tokenizers import check_readable
 from vltrack.tracking.grounding import Grounding
-from vltrack.tracking.starts import DOUBTFUL_START, fits, rivals_of
+from vltrack.tracking.starts import DOUBTFUL_START, fits, probability_of, rivals_of
 
 if TYPE_CHECKING:
     from vltrack.api.track import Source
@@ -32,6 +32,8 @@ _COVERED = (
     ("left", "right"), ("top", "bottom", "upper", "lower"), ("large", "small", "big", "little", "tall", "tiny"),
 )  # fmt: skip
 """Words about one axis: where a sentence has one of them, it says enough about it."""
+MOST_WORDS, CHANGES = 16, 0.05
+"""Words of a sentence of which each is left out; change of a probability that is worth naming."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +76,22 @@ class Answer:
     def ambiguous(self) -> bool:
         """Whether the sentence may mean several things: it has rivals, and the best box is below 0.6."""
         return self.fits and len(self.boxes) > 1 and self.boxes[0].score < DOUBTFUL_START
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WordEffect:
+    """What one word of a sentence does, by what the sentence without it names.
+
+    Attributes:
+        word: as written.
+        kind: ``decides`` (without it another box is the best), ``helps`` or ``hurts`` (without it the best box is less
+            or more probable by 0.05), or ``nothing``.
+        change: of the probability of the best box, with the word and without.
+    """
+
+    word: str
+    kind: str
+    change: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +203,7 @@ def find(
     grounding = Grounding.load(device, backend)
     candidates = grounding.find(image, texts)
     answers = tuple(
-        replace(_answer(image, each, found), warnings=grounding.warnings(each))
+        replace(answer_of(image, each, found), warnings=grounding.warnings(each))
         for each, found in zip(texts, candidates, strict=True)
     )
     if path is not None:
@@ -246,7 +264,7 @@ def _frame_at(source: Source, start: int, since: float | None, allow_network: bo
         raise BoxFrameOutOfRange(f"{printable(frames.info.name)} has no {where}.", hint=hint)
 
 
-def _answer(image: Image, text: str, candidates: Sequence[Candidate]) -> Answer:
+def answer_of(image: Image, text: str, candidates: Sequence[Candidate]) -> Answer:
     """Return the best candidate and its rivals, with the words that set them apart."""
     rivals = rivals_of(candidates)
     best = candidates[:1]
@@ -264,6 +282,33 @@ def _answer(image: Image, text: str, candidates: Sequence[Candidate]) -> Answer:
             for one, said in zip([*best, *rivals], words, strict=False)
         ),
     )
+
+
+def explain(grounding: Grounding, image: Image, text: str) -> tuple[Answer, tuple[WordEffect, ...]]:
+    """Find what one sentence names, and what each of its words does: it is left out in turn, in one pass.
+
+    Raises:
+        PromptEmpty, PromptTooLong, PromptInvalid, PromptUnreadable: the sentence cannot be used.
+    """
+    (text,) = _sentences(text)
+    words = text.split()
+    shorter = [" ".join(words[:n] + words[n + 1 :]) for n in range(len(words))] if 1 < len(words) <= MOST_WORDS else []
+    readable = [each for each in shorter if re.search(r"\w", each)]
+    whole, *without = grounding.find(image, [text, *readable])
+    answer = replace(answer_of(image, text, whole), warnings=grounding.warnings(text))
+    if len(readable) < len(shorter) or not whole:
+        return answer, ()
+    effects = []
+    for word, found in zip(words, without, strict=False):
+        change = whole[0].score - probability_of(whole[0].box, found)
+        decides = not found or not _same_box(found[0], whole[0])
+        kind = "decides" if decides else "helps" if change >= CHANGES else "hurts" if change <= -CHANGES else "nothing"
+        effects.append(WordEffect(word=word, kind=kind, change=change))
+    return answer, tuple(effects)
+
+
+def _same_box(one: Candidate, other: Candidate) -> bool:
+    return probability_of(other.box, [one]) > 0
 
 
 def words_apart(image: Image, text: str, one: Candidate, other: Candidate) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from vltrack import __version__
 from vltrack.api import inputs
 from vltrack.api.reporter import STOPS, HungUp, Interrupted, Terminated
-from vltrack.cli import convert, correct, datasets, evaluate, find, models, track
+from vltrack.cli import convert, correct, datasets, evaluate, find, models, studio, track
 from vltrack.cli.console import (
     EXIT_HUNG_UP,
     EXIT_INTERRUPTED,
@@ -67,6 +67,7 @@ Examples:
 COMMANDS: dict[str, Callable[..., None]] = {
     "track": track.track,
     "find": find.find,
+    "studio": studio.studio,
     "review": correct.review,
     "correct": correct.correct,
     "compare": track.compare,

@@ -28,6 +28,7 @@ from vltrack.video.timestamps import MpegNumbers, Row, Timeline
 
 # Errors that PyAV raises for damaged media (measured on mutated files), FFmpeg's own errors first.
 DAMAGE = (av.FFmpegError, ValueError, IndexError, OSError)
+_SKIPPED = 256  # frames before the first one that is wanted, between two signs of life
 _MAX_FAILURES = 64  # damaged places in a row after which reading ends
 _UNSTAMPED = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu"})
 _BROADCAST = frozenset({"mpegts", "mpeg"})
@@ -62,7 +63,7 @@ def serve_video(job: dict[str, Any], server: IpcServer) -> None:
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)
     log = StderrLog()
-    container, file = _open(job, server)
+    container, file = open_container(job, server)
     forbid_new_descriptors(spare=16 if file is None else 0)
     try:
         decoder = _VideoDecoder(job, server, container, file, log)
@@ -72,7 +73,7 @@ def serve_video(job: dict[str, Any], server: IpcServer) -> None:
         container.close()
 
 
-def _open(job: dict[str, Any], server: IpcServer) -> tuple[Any, Media | None]:
+def open_container(job: dict[str, Any], server: IpcServer) -> tuple[Any, Media | None]:
     """The container, and the file object that is read (None: camera, network)."""
     source = job["source"]
     options = {"max_pixels": _coded_pixels(job["max_pixels"]), "codec_whitelist": ",".join(VIDEO_CODECS)}
@@ -138,7 +139,7 @@ def _index_is_missing(file: MediaFile) -> bool:
     return names[:1] == [b"ftyp"] and b"moov" not in names
 
 
-def _video_stream(container: Any) -> Any:
+def video_stream(container: Any) -> Any:
     kinds = av.stream.Disposition
     tiles = [s for s in container.streams.video if s.disposition & kinds.dependent]
     moving = [s for s in container.streams.video if not s.disposition & kinds.attached_pic and s not in tiles]
@@ -171,7 +172,7 @@ class _VideoDecoder:
     ) -> None:
         self.job, self.server, self.container, self.file, self.log = job, server, container, file, log
         self.demuxer = str(container.format.name).split(",")[0]
-        self.stream = _video_stream(container)
+        self.stream = video_stream(container)
         self.context = self.stream.codec_context
         self.reformatter = VideoReformatter()
         self.orientation: Orientation | None = None
@@ -334,6 +335,8 @@ class _VideoDecoder:
         self._send_gaps(rows[:-1])
         row = rows[-1]
         if not self._wanted(row):
+            if row.index % _SKIPPED == 0:
+                self.server.send("wait")  # a late start does not hang
             return
         width, height = self.orientation.size(frame.width, frame.height)
         if width * height > self.job["max_pixels"]:

@@ -42,6 +42,10 @@ def main() -> int:
             from vltrack.video.decode_images import serve_images
 
             serve_images(server, sequence=bool(job.get("sequence")))
+        elif job.get("numbered"):
+            from vltrack.video.seek import serve_frames
+
+            serve_frames(job, server)
         elif job["source"] == "audio":
             from vltrack.video.audio import serve_audio
 

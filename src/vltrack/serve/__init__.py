@@ -1,0 +1,1 @@
+"""``vltrack studio``: a local web page to name, track, review and correct targets."""

@@ -1,0 +1,160 @@
+// Naming a target: a sentence with its guess and rivals, a box, or both.
+
+import { get, post } from "/page/api.js";
+import { attempt, chosen, emit, on, rowOf, say, state } from "/page/state.js";
+
+const by = (id) => document.getElementById(id);
+const fields = ["x", "y", "w", "h"].map((side) => by(`box-${side}`));
+let asked = null;
+
+export function reset() {
+  state.box = state.answer = null;
+  state.picked = -1;
+  asked?.abort();
+  emit("box", "answer");
+}
+
+by("prompt").addEventListener("submit", (event) => {
+  event.preventDefault();
+  find();
+});
+
+async function find() {
+  const text = by("sentence").value.trim(), frame = state.frame, video = state.video.id;
+  if (!text) { say("Type what to find.", true); return; }
+  say(`Looking for "${text}" …`);
+  by("find").disabled = true;
+  const found = await attempt(() => post(`/api/videos/${video}/find`, { frame, text }));
+  by("find").disabled = false;
+  if (!found || state.video?.id !== video) return;
+  say("");
+  state.box = null;
+  state.answer = { ...found, frame, text };
+  state.picked = found.fits ? 0 : -1;
+  state.chosen = null;
+  emit("answer", "box", "targets");
+}
+
+function showAnswer() {
+  const found = state.answer;
+  by("answer").hidden = !found;
+  if (!found) return;
+  const verdict = by("verdict");
+  verdict.className = `small ${found.fits ? (found.ambiguous ? "doubt" : "") : "bad"}`;
+  const nothing = `Nothing here fits (probability ${percent(found.nothing)}). The nearest:`;
+  const several = `${found.boxes.length} things may be meant. Click the right one.`;
+  verdict.textContent = !found.fits ? nothing : found.ambiguous ? several : `Found in frame ${found.frame}.`;
+  by("candidates").replaceChildren(...found.boxes.map(candidate));
+  by("words").replaceChildren(...(found.fits ? found.words.map(word) : []));
+  by("words-say").textContent = found.fits ? sentenceOf(found) : found.warnings.join(" ");
+}
+
+function candidate(one, number) {
+  const item = document.createElement("li"), button = document.createElement("button");
+  button.type = "button";
+  button.setAttribute("aria-pressed", String(number === state.picked && !state.box));
+  const share = document.createElement("span"), bar = document.createElement("i");
+  share.className = "share";
+  bar.style.width = `${Math.round(one.score * 100)}%`;
+  share.append(bar);
+  const what = [one.label, ...one.words.filter((each) => each !== one.label)].filter(Boolean).join(", ");
+  button.append(text("span", String(number + 1)), share, text("span", percent(one.score), "percent"), text("span", what, "what"));
+  button.addEventListener("click", () => {
+    state.picked = number;
+    state.box = null;
+    emit("seek-answer", "answer", "box");
+  });
+  item.append(button);
+  return item;
+}
+
+function word(effect) {
+  const span = text("span", effect.word, effect.kind);
+  const said = { decides: "decides which is meant", helps: "makes it surer", hurts: "makes it less sure", nothing: "changes nothing" };
+  span.title = `${effect.word}: ${said[effect.kind]} (${signed(effect.change)})`;
+  span.setAttribute("role", "listitem");
+  return span;
+}
+
+function sentenceOf(found) {
+  const parts = [];
+  for (const kind of ["decides", "helps", "hurts"]) {
+    const these = found.words.filter((each) => each.kind === kind).map((each) => `"${each.word}"`);
+    if (these.length) parts.push(`${these.join(", ")} ${these.length === 1 ? kind : kind.slice(0, -1)}`);
+  }
+  const idle = found.words.filter((each) => each.kind === "nothing");
+  if (idle.length) parts.push(idle.length === 1 ? `"${idle[0].word}" changes nothing` : parts.length ? "The other words change nothing" : "No word changes much");
+  const apart = found.ambiguous ? found.boxes[0].words : [];
+  if (apart.length) parts.push(`"${apart.join('", "')}" would tell the first apart`);
+  return [...parts.map((part) => `${part}.`), ...found.warnings].join(" ");
+}
+
+const percent = (share) => `${Math.round(share * 100)} %`;
+const signed = (change) => `${change >= 0 ? "+" : "\u2212"}${Math.round(Math.abs(change) * 100)} %`;
+
+export function text(kind, content, name = "") {
+  const element = document.createElement(kind);
+  element.textContent = content;
+  if (name) element.className = name;
+  return element;
+}
+
+// -- the box ----------------------------------------------------------------------------------------
+
+function current() {
+  if (state.box) return state.box;
+  if (state.answer?.frame === state.frame && state.picked >= 0) return state.answer.boxes[state.picked].box;
+  const each = chosen();
+  return each ? rowOf(each.id, state.frame) || null : null;
+}
+
+export function showBox() {
+  const box = current();
+  fields.forEach((field, n) => {
+    if (document.activeElement !== field) field.value = box ? String(Math.round(box[n] * 100) / 100) : "";
+  });
+  const start = startOf();
+  by("add").disabled = !start;
+  by("clear").disabled = !state.box && !state.answer;
+  by("add").classList.toggle("primary", Boolean(start));
+  by("add").textContent = start && !start.box ? "Add, wait for it" : "Add target";
+}
+
+for (const field of fields) {
+  field.addEventListener("input", () => {
+    const box = fields.map((each) => Number.parseFloat(each.value));
+    if (box.every(Number.isFinite) && box[2] > 0 && box[3] > 0) {
+      state.box = box;
+      emit("box");
+    }
+  });
+}
+
+// What Add would start a target with.
+function startOf() {
+  if (!state.video?.facts || (state.chosen && !state.answer)) return null;
+  const sentence = state.answer?.text || "", here = state.answer?.frame === state.frame;
+  const start = { frame: state.frame };
+  if (sentence && here) start.text = sentence;
+  if (state.box) return { ...start, box: state.box };
+  if (!state.answer || !here) return null;
+  return state.picked >= 0 ? { ...start, box: state.answer.boxes[state.picked].box } : start;
+}
+
+export async function add() {
+  const start = startOf();
+  if (!start) return;
+  const made = await attempt(() => post(`/api/videos/${state.video.id}/targets`, { start }));
+  if (!made) return;
+  state.video = await get(`/api/videos/${state.video.id}`);
+  by("sentence").value = "";
+  state.chosen = made.id;
+  reset();
+  emit("targets");
+  say(`Added "${made.name}". Press Track.`);
+}
+
+by("add").addEventListener("click", add);
+by("clear").addEventListener("click", reset);
+on("answer", showAnswer);
+on("box answer frame targets rows", showBox);
