@@ -118,6 +118,7 @@ async function openVideo(id) {
   seek(video.targets[0]?.start.frame || 0);
   drawFilm();
   emit("video");
+  post(`/api/videos/${id}/warm`).catch(() => {}); // only to be quicker later
   await Promise.all(video.targets.filter((each) => each.revision).map(loadRows));
   emit("rows");
   watch();
