@@ -1,9 +1,11 @@
-"""``vltrack track``: start boxes from an annotation, boxes for CVAT as an output."""
+"""``vltrack track``: start boxes from an annotation, boxes for CVAT as an output, effects of videos."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 import vltrack
@@ -56,3 +58,28 @@ def test_targets_that_begin_apart_are_named(command, stub, clip: Path, start: Pa
     other = START.format("").partition("<track")[2].replace('"10"', '"4"').replace("car", "dog")
     start.write_text(START.format("").replace("</annotations>", f"<track{other}"))
     command("track", clip, "--from", start).ends(2, "car in frame 10, dog in frame 4")
+
+
+def test_effects_and_gif(command, stub, clip: Path, tmp_path: Path) -> None:
+    words = ("track", clip, "--box", "313,88,342,194", "--end", "6", "-q")
+    for name, flags in (("plain", ()), ("blur", ("--blur",)), ("crop", ("--crop", "--trail"))):
+        command(*words, *flags, "-o", tmp_path / f"{name}.gif", "-o", tmp_path / f"{name}.mp4").ends(0)
+    images = {}
+    for path in sorted(tmp_path.iterdir()):
+        with av.open(str(path)) as file:
+            *_, last = file.decode(video=0)
+        images[path.name] = last.to_ndarray(format="rgb24").astype(int)
+    for suffix in ("gif", "mp4"):
+        plain, blur, crop = (images[f"{name}.{suffix}"] for name in ("plain", "blur", "crop"))
+        assert plain.shape == blur.shape == crop.shape == ((270, 480, 3) if suffix == "gif" else (480, 854, 3))
+        high, wide = plain.shape[:2]
+        far, near = np.s_[high * 4 // 5 :, : wide // 3], np.s_[high // 4 : high // 2, wide * 2 // 5 : wide * 3 // 4]
+        assert np.abs(plain[far] - blur[far]).mean() < 8 < 16 < np.abs(plain[near] - blur[near]).mean()
+        assert np.abs(plain - crop).mean() > 16
+    command(*words, "--no-video", "-o", tmp_path / "a.gif", "-o", tmp_path / "a.csv").ends(0)
+    assert not (tmp_path / "a.gif").exists()
+
+
+def test_unknown_effects_are_named(clip: Path) -> None:
+    with pytest.raises(vltrack.VltrackError, match="glow"):
+        vltrack.track(clip, box=(1, 2, 3, 4), effects=["glow"])
