@@ -216,6 +216,11 @@ def _work_routes(app: FastAPI, settings: Settings) -> None:
         body = await read_body(request, Ask, settings.max_body)
         return answer(await run_in_threadpool(_studio(request).find, _key(key), body.frame, body.text))
 
+    @app.post("/api/videos/{key}/warm")
+    async def warm(request: Request, key: str) -> Response:
+        await run_in_threadpool(_studio(request).warm, _key(key))
+        return Response(status_code=204)
+
     @app.post("/api/videos/{key}/targets")
     async def target(request: Request, key: str) -> Response:
         body = await read_body(request, NewTarget, settings.max_body)

@@ -175,6 +175,12 @@ class Studio:
             raise Refused(status, last.get("message", "The search was stopped."), last.get("hint", ""))
         return dict(last["result"])
 
+    def warm(self, key: str) -> None:
+        """Make ready for sentences about a video, unless some are being read."""
+        video = self.ready(key)
+        if not self._finds:
+            self.finder.run({"id": new_id(), "kind": "warm", "path": video["path"]})
+
     def checked_mark(self, video: dict[str, Any], mark: Mark, *, start: bool) -> dict[str, Any]:
         """Return the record of a mark. Raises ``InputError`` or ``UsageError`` for one that cannot be."""
         facts = video["facts"]

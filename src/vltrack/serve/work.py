@@ -175,6 +175,14 @@ def _find(job: Job, send: Callable[..., None]) -> dict[str, Any]:
     }
 
 
+def _warm(job: Job, send: Callable[..., None]) -> dict[str, Any]:
+    """Load what the first sentence will need."""
+    image = _frame(job["path"], 0)
+    if image is not None:
+        _grounding().find(image, ["it"])
+    return {}
+
+
 def _track(job: Job, send: Callable[..., None]) -> dict[str, Any]:
     import vltrack
 
@@ -318,6 +326,7 @@ def _kept(job: Job, tracks: Any) -> dict[str, Any] | None:
 
 _KINDS: dict[str, Callable[[Job, Callable[..., None]], dict[str, Any]]] = {
     "find": _find,
+    "warm": _warm,
     "track": _track,
     "correct": _correct,
     "draw": _draw,

@@ -118,6 +118,7 @@ async function openVideo(id) {
   seek(video.targets[0]?.start.frame || 0);
   drawFilm();
   emit("video");
+  post(`/api/videos/${id}/warm`).catch(() => {}); // only to be quicker later
   await Promise.all(video.targets.filter((each) => each.revision).map(loadRows));
   emit("rows");
   watch();
@@ -165,11 +166,12 @@ function play(way) {
 function tick(now) {
   const way = state.playing;
   if (!way || !state.video) return;
-  const due = from + way * Math.floor(((now - since) / 1000) * state.video.facts.rate);
+  const due = from + way * Math.floor((Math.max(0, now - since) / 1000) * state.video.facts.rate);
   const edge = way > 0 ? last() : 0;
   let next = way > 0 ? Math.min(due, edge) : Math.max(due, edge);
-  while (next !== state.frame && !loaded(next)) next -= way;
-  if (next !== state.frame) seek(next);
+  const beyond = () => (next - state.frame) * way > 0; // a frame may have been sought meanwhile, beyond what is due
+  while (beyond() && !loaded(next)) next -= way;
+  if (beyond()) seek(next);
   else if (Math.abs(due - state.frame) > 3) {
     [since, from] = [now, state.frame];
     seek(state.frame);
