@@ -127,7 +127,7 @@ MODELS: dict[str, ModelCard] = {
         claims="language-injected vision tokens, multi-modal alignment in training, candidate elimination",
         ours="a sentence vector that differs between sentences, BBOX exact, text-only start, the tiny size",
         ideas={"language injection": "mixup=false", "alignment": "align=none", "candidate elimination": "keep=1"},
-        policies={"base": PUBLISHED, "ostrack-base": PUBLISHED},
+        policies={"base": PUBLISHED, "ostrack-base": PUBLISHED, "tiny": _visible(0.54)},
         boxes_only=("ostrack-base",),
     ),
     "bit-tracker": ModelCard(
@@ -154,7 +154,7 @@ MODELS: dict[str, ModelCard] = {
         claims="synchronous learning backbone, target enhance module, semantic aware module, dense matching",
         ours="all but the names of its parts and what they are for",
         ideas={"target enhance": "tem=false", "semantic aware": "sam=false", "dense matching": "dense=false"},
-        policies={"base": PUBLISHED},
+        policies={"base": PUBLISHED, "tiny": _visible(0.51)},
     ),
 }
 
