@@ -206,6 +206,9 @@ def test_the_command_takes_marks_from_files(command, spotter: Tracker, video: Pa
     rows = command("track", video, "--keyframes", "one.csv", "--json").ends(0)
     assert [json.loads(line)["frame"] for line in rows.out.splitlines()] == list(range(3, COUNT))
     command("track", video, "--keyframes", "one.csv", "--box", "1,2,3,4").ends(2, "--keyframes")
+    Path("late.csv").write_text(f"3,26,20,16,12\n{COUNT},absent\n")
+    command("track", video, "--keyframes", "late.csv", "-o", "late.json").ends(3, f"has {COUNT} frames")
+    assert not Path("late.json").exists()
     command("track", video, video, "--keyframes", "one.csv").ends(2, "one video")
     command("track", video, "--keyframes", "one.csv", "-o", "one.json").ends(0)
     assert read_keyframes(Path("one.json")) == read_keyframes(Path("one.csv"))
@@ -222,6 +225,8 @@ def test_the_command_takes_marks_from_files(command, spotter: Tracker, video: Pa
             "frame,absent,left,top,width,height\n1,,1,2,3,4\n9,yes,,,,\n",
             [Mark(1, box=(1, 2, 3, 4)), Mark(9, absent=True)],
         ),
+        ("5,1,2,3,4\n9,absent\n", [Mark(5, box=(1, 2, 3, 4)), Mark(9, absent=True)]),
+        ("frame,x,y,w,h\n5,1,2,3,4\n9,absent\n", [Mark(5, box=(1, 2, 3, 4)), Mark(9, absent=True)]),
         ("# notes\ncar,5,the red one\n\ncar,6,absent\n", [Mark(5, text="the red one"), Mark(6, absent=True)]),
     ],
 )

@@ -80,6 +80,11 @@ def test_effects_and_gif(command, stub, clip: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a.gif").exists()
 
 
-def test_unknown_effects_are_named(clip: Path) -> None:
+def test_effects_that_do_not_fit(command, stub, clip: Path, tmp_path: Path) -> None:
+    words = ("track", clip, "--box", "313,88,342,194", "--blur")
+    command(*words, "-o", tmp_path / "a.csv").ends(2, "--blur")
+    with pytest.raises(vltrack.VltrackError, match="--blur"):
+        vltrack.track_many([clip], outputs=tmp_path / "{name}.csv", box=(1, 2, 3, 4), effects=["blur"])
+    assert not list(tmp_path.glob("*.csv"))
     with pytest.raises(vltrack.VltrackError, match="glow"):
         vltrack.track(clip, box=(1, 2, 3, 4), effects=["glow"])

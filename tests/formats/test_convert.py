@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ def test_the_command_says_what_the_input_is(two: Any, tmp_path: Path, capsys: py
     assert found.meta["label"] == "dog"  # the name of the track; its category is the label
     assert '"name": "animal"' in (tmp_path / "a.json").read_text()
     assert seen(found) == seen(two["dog"])
+
+
+def test_boxes_of_another_video_are_refused(two: Any, tmp_path: Path) -> None:
+    clip = files("vltrack") / "clips" / "car-shadow.mp4"
+    for name in ("a.csv", "a.xml"):
+        vltrack.write_tracks(two, tmp_path / name)
+        with pytest.raises(UsageError, match="854x480 pixels, the boxes are of one with 640x360"):
+            vltrack.convert(tmp_path / name, tmp_path / "yolo", to="yolo", video=Path(str(clip)))
+    assert not (tmp_path / "yolo").exists()
+
+
+def test_label_studio_keeps_which_keyframes_a_person_set(two: Any, tmp_path: Path) -> None:
+    marks = [{"frame": 3, "box": [9.0, 10.0, 11.0, 12.0]}]
+    car = make(two["car"].boxes, two["car"].visible, two["car"].indices, marks=marks)
+    vltrack.write_tracks(car, tmp_path / "a.json", format="label-studio")
+    (found,) = vltrack.read_tracks(tmp_path / "a.json").values()
+    assert found.meta["marks"] == marks
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_target_that_ends_before_the_video_is_outside_there(tmp_path: Path) ->
     assert [f'<box frame="{frame}" keyframe="1" outside="1"' in text for frame in range(7)] == [
         frame in (2, 5) for frame in range(7)
     ]
-    FORMATS["cvat"].write({"car": track}, path, Clip(width=9, height=9))  # as far as is known the video ends there
+    FORMATS["cvat"].write({"car": track}, path, Clip(width=WIDTH, height=HEIGHT))  # the length is not known
     assert 'frame="5"' not in path.read_text()  # CVAT refuses a file with a frame that its task does not have
 
 

@@ -16,7 +16,7 @@ from vltrack.core.json_io import read_text
 from vltrack.core.track import MAX_FILE_BYTES, Track
 from vltrack.core.types import Target
 from vltrack.formats import FORMATS, detect
-from vltrack.formats.base import Clip
+from vltrack.formats.base import Clip, clip_of
 from vltrack.formats.layouts import IMAGE_FOLDERS
 
 OWN = {"csv": ".csv", "json": ".json"}
@@ -224,6 +224,7 @@ def _read(path: Path, name: str, clip: Clip, video: str | Path | None) -> dict[s
     if name in OWN:
         head = read_text(path, MAX_FILE_BYTES)[:200]
         tracks = load_tracks(path) if "vltrack.tracks" in head else {"1": Track.load(path)}
+        clip_of(tracks, clip)  # refuses another size
     else:
         tracks = FORMATS[name].read(path, clip)
     if video is None:

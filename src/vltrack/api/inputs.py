@@ -301,12 +301,14 @@ def check_options(
     check_choice("device", device, DEVICES)
 
 
-def check_effects(names: Sequence[str]) -> None:
-    """Raise ``UsageError`` for an unknown effect of videos."""
+def check_effects(names: Sequence[str], outputs: Sequence[Path]) -> None:
+    """Raise ``UsageError`` for an unknown effect of videos, or for one without a video among the outputs."""
     from vltrack.plots.effects import EFFECTS
 
     for name in (names,) if isinstance(names, str) else names:
         check_choice("effect", name, EFFECTS)
+        if not any(path.suffix.lower() in VIDEOS for path in outputs):
+            raise UsageError(f"{name} (--{name}) changes a video, and none is written.", hint="Name it: -o seen.mp4.")
 
 
 def check_policy(policy: Policy | Mapping[str, Any] | None) -> None:

@@ -49,6 +49,7 @@ class Request:
     policy: Any
     loading: Mapping[str, Any]
     outputs: Sequence[Path]
+    effects: Sequence[str]
     overwrite: bool
     allow_network: bool
     fail_if_lost: bool
@@ -82,6 +83,7 @@ def follow_keyframes(asked: Request, *, resume: bool, wait: bool) -> Track | dic
     targets, source, reporter = asked.named(), asked.source, asked.reporter
     inputs.check_policy(asked.policy)
     inputs.check_outputs(asked.outputs, source, overwrite=asked.overwrite)
+    inputs.check_effects(asked.effects, asked.outputs)
     if len(targets) > 1 and not is_place(source):
         raise UsageError("Several targets with keyframes need a file or a folder.", hint="Follow one after the other.")
     marks = {name: one if isinstance(one, Target) else checked_marks(one) for name, one in targets.items()}
@@ -106,7 +108,7 @@ def follow_keyframes(asked: Request, *, resume: bool, wait: bool) -> Track | dic
                 if path.suffix.lower() in inputs.TABLES:
                     save_tracks(tracks, path)
                 else:
-                    draw_tracks(tracks, path, source)
+                    draw_tracks(tracks, path, source, asked.effects)
     counts.report(asked.outputs, reporter)
     one_only = asked.targets is None and not isinstance(asked.keyframes, Mapping)
     result = tracks["1"] if one_only else tracks
@@ -143,6 +145,9 @@ def _followed(
     place, reporter = is_place(asked.source), asked.reporter
     with open_frames(asked.source, *(rows if place else (0, None, 1)), asked.allow_network) as frames:
         target, marks = _marks_of(given, asked, frames.info)
+        last, count = marks[-1].frame, frames.info.frames
+        if count is not None and last >= count:
+            raise _beyond(last, count)
         total = _passes(marks, begin, stride, frames_expected(frames.info.frames_about, *rows), asked.backward)
         meta: dict[str, Any] = track_meta(frames.info, target, asked.model, begin, end, stride, asked.policy)
         meta |= {"runtime": tracker.settings["runtime"], "marks": [mark.record() for mark in marks]}
@@ -174,10 +179,14 @@ def _followed(
         track = recorder.track(meta | {"warnings": [*warnings, *frames.report.warnings]})
         problem = problem or frames.report.failure
         if problem is None and (not len(track) or int(track.indices[-1]) < marks[-1].frame):
-            problem = BoxFrameOutOfRange(
-                f"The video ends before frame {marks[-1].frame}, where a target is named.", hint="Frames count from 0."
-            )
+            problem = _beyond(last, int(track.indices[-1]) + 1 if len(track) else 0)
         return track if asked.doubt else replace(track, doubt=None), frames.report.degraded, problem
+
+
+def _beyond(frame: int, count: int) -> BoxFrameOutOfRange:
+    return BoxFrameOutOfRange(
+        f"The video has {count} frames; a target is named in frame {frame}.", hint="Frames count from 0."
+    )
 
 
 def _marks_of(given: Sequence[Mark] | Target, asked: Request, info: SourceInfo) -> tuple[Target, list[Mark]]:
@@ -241,7 +250,8 @@ def read_keyframes(path: Path) -> dict[str, list[Mark]]:
     found: dict[str, dict[int, Mark]] = {}
     for (number, _), cells in list(zip(lines, rows, strict=False))[named:]:
         try:
-            short = len(cells) == 3 and head[:2] == ["target", "frame"] and len(head) > 3
+            # A row "target,frame,absent" under the columns of boxes; "frame,absent" where they have no target.
+            short = len(cells) < len(head) and len(cells) == 2 + (head[0] == "target") and "frame" in head[:2]
             row = dict(zip(head, cells, strict=False)) if named and not short else _by_place(cells)
             name, mark = (row.get("target") or "").strip() or "1", _mark_of(row)
             if mark.frame in found.setdefault(name, {}):
@@ -256,9 +266,9 @@ def read_keyframes(path: Path) -> dict[str, list[Mark]]:
 
 
 def _by_place(cells: Sequence[str]) -> dict[str, str]:
-    """A row without named columns; ``target`` may be left out before four numbers."""
+    """A row without named columns; the first cell is the target, where it is not the frame of a short row."""
     cells = [cell.strip() for cell in cells]
-    if len(cells) == 5:
+    if len(cells) == 5 or (len(cells) == 2 and cells[0].isdecimal()):
         cells = ["1", *cells]
     if len(cells) not in (3, 6):
         raise DataError(f"it has {len(cells)} cells.", hint="Write target,frame,x,y,w,h or target,frame,absent.")

@@ -137,7 +137,7 @@ def track_many(
         from vltrack.evaluation.workers_ray import check_ray
 
         check_ray()
-    options = _checked(options)
+    options = _checked(options, inputs.as_paths(outputs))
     start = {"wait": options.get("wait", False), "anyway": options.get("anyway", False)}
     if isinstance(sources, Mapping):
         if any(each is not None for each in (box, text, targets)):
@@ -167,7 +167,7 @@ def track_many(
     return run.result()
 
 
-def _checked(options: RunOptions) -> RunOptions:
+def _checked(options: RunOptions, outputs: Sequence[Path]) -> RunOptions:
     """Return the options with full names and one thread. Raises what ``track`` raises for them."""
     given: Callable[..., Any] = options.get
     inputs.check_options(
@@ -175,7 +175,7 @@ def _checked(options: RunOptions) -> RunOptions:
     )
     inputs.check_range(given("start", 0), given("end"), given("stride", 1))
     inputs.check_policy(given("policy"))
-    inputs.check_effects(given("effects", ()))
+    inputs.check_effects(given("effects", ()), outputs)
     model = inputs.check_model(given("model", DEFAULT_MODEL))
     return {**options, "model": model, "threads": given("threads") or THREADS}
 

@@ -182,8 +182,8 @@ def draw_track(track: Track, path: Path, source: Any = None) -> None:
     draw_tracks({"1": track}, path, source)
 
 
-def draw_tracks(tracks: Mapping[str, Track], path: Path, source: Any = None) -> None:
-    """Write the video or contact sheet of tracks with the same frames; see ``draw_track``."""
+def draw_tracks(tracks: Mapping[str, Track], path: Path, source: Any = None, effects: Sequence[str] = ()) -> None:
+    """Write the video (with ``effects``) or contact sheet of tracks with the same frames; see ``draw_track``."""
     from vltrack.api.track import open_frames
 
     track = next(iter(tracks.values()))
@@ -201,7 +201,7 @@ def draw_tracks(tracks: Mapping[str, Track], path: Path, source: Any = None) -> 
     # Frames of the caller have no range.
     start, end = (min(steps), max(steps) + 1) if is_place(source) else (0, None)
     with open_frames(source, start, end, 1, allow_network=False) as frames, ExitStack() as last:
-        visual = visual_of(path, frames.info, labels)
+        visual = visual_of(path, frames.info, labels, effects)
         if isinstance(visual, AnnotatedVideo):
             last.push(visual.abandon)
         drawn = 0

@@ -200,12 +200,12 @@ def track(
             source=source, box=box, text=text, targets=targets, keyframes=keyframes, backward=backward,
             box_format=box_format, box_unit=box_unit, part=(start, end, stride), model=inputs.check_model(model),
             policy=policy, loading=loading, outputs=inputs.as_paths(outputs), overwrite=overwrite,
-            allow_network=allow_network, fail_if_lost=fail_if_lost, partial_ok=partial_ok, doubt=doubt,
+            effects=effects, allow_network=allow_network, fail_if_lost=fail_if_lost, partial_ok=partial_ok, doubt=doubt,
             progress=progress, reporter=reporter,
         ), resume=resume, wait=wait)  # fmt: skip
     given = given_targets(box, text, targets, wait=wait, anyway=anyway)
-    inputs.check_effects(effects)
     paths = inputs.as_paths(outputs)
+    inputs.check_effects(effects, paths)
     inputs.check_policy(policy)
     model = inputs.check_model(model)
     counts = Counts()

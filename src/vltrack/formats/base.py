@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -49,7 +49,14 @@ class Clip:
     rate: float | None = None
 
     def or_else(self, other: Clip) -> Clip:
-        """Return these facts, those that are unknown from ``other``."""
+        """Return these facts, those that are unknown from ``other``. Raises ``UsageError`` where the sizes differ."""
+        sizes = [(one.width, one.height) for one in (self, other) if one.width and one.height]
+        if len(set(sizes)) > 1:
+            (w, h), (width, height) = sizes
+            raise UsageError(
+                f"The video has {w}x{h} pixels, the boxes are of one with {width}x{height}.",
+                hint="Give the video that they belong to.",
+            )
         names = ("name", "width", "height", "frames", "rate")
         return Clip(**{name: getattr(self, name) or getattr(other, name) for name in names})
 
@@ -103,7 +110,7 @@ class Found:
         last: its last row, if that is after its last key.
         step: frames between two rows; between keys that are ``on`` boxes are interpolated linearly.
         frames: the frames that the file lists, where it lists them: its only rows.
-        by_hand: a person set the keys, so that they are marks.
+        by_hand: a person set the keys, so that they are marks; or the frames of those that a person set.
         meta: further entries of ``Track.meta``.
     """
 
@@ -113,7 +120,7 @@ class Found:
     last: int = 0
     step: int = 1
     frames: Sequence[int] = ()
-    by_hand: bool = False
+    by_hand: bool | Collection[int] = False
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -185,8 +192,9 @@ def _track(one: Found, clip: Clip, kind: str) -> Track:
     held = np.maximum.accumulate(np.where(visible, np.arange(len(rows)), -1))  # absent: the last box is held
     boxes = boxes[np.where(held < 0, np.argmax(visible), held)]
     marks: list[Mark] = [
-        {"frame": frame, "box": list(key.box)} if key.shown else {"frame": frame, "absent": True}
+        {"frame": frame, "box": [round(side, 2) for side in key.box]} if key.shown else {"frame": frame, "absent": True}
         for frame, key in zip(frames.tolist(), keys, strict=True)
+        if isinstance(one.by_hand, bool) or frame in one.by_hand
     ]
     rate = clip.rate or DEFAULT_RATE
     meta = {

@@ -66,7 +66,9 @@ def _read(data: Any, clip: Clip, where: str) -> dict[str, Track]:
     value = regions[0]["value"]
     count, seconds = value.get("framesCount"), value.get("duration")
     rate = count / seconds if count and seconds else None
-    size = {key: side for key in ("width", "height") if isinstance(side := regions[0].get(f"original_{key}"), int)}
+    # Percent fit a video of any size.
+    sides = () if clip.width else ("width", "height")
+    size = {key: side for key in sides if isinstance(side := regions[0].get(f"original_{key}"), int)}
     facts = Clip(name=printable(names[0]), frames=int(count) if count else None, rate=rate, **size)
     clip = clip.or_else(facts)
     width, height = clip.size("Label Studio's boxes are percent of it")
@@ -75,7 +77,7 @@ def _read(data: Any, clip: Clip, where: str) -> dict[str, Track]:
         labels = region["value"].get("labels") or [str(number)]
         texts = (region.get("meta") or {}).get("text")
         sentence = {"sentence": texts[0]} if isinstance(texts, list) and texts and isinstance(texts[0], str) else {}
-        target = Found(label=printable(str(labels[0])), number=number, by_hand=bool(kept), meta=sentence)
+        target = Found(label=printable(str(labels[0])), number=number, by_hand=_by_hand(region, kept), meta=sentence)
         for key in region["value"]["sequence"]:
             frame = frame_number(key["frame"], f"{where}: region {number}", 1)
             place = f"{where}: region {number}, frame {frame + 1}"
@@ -87,6 +89,14 @@ def _read(data: Any, clip: Clip, where: str) -> dict[str, Track]:
         target.last = (clip.frames or 1) - 1  # an enabled keyframe holds to the end
         found.append(target)
     return tracks_of([one for one in found if one.keys], clip, where, "label-studio")
+
+
+def _by_hand(region: dict[str, Any], kept: Any) -> bool | list[int]:
+    """Whether a person set the keyframes of a region: all of an annotation, but for a track of ours those it names."""
+    named = (region.get("meta") or {}).get("marks")
+    if isinstance(named, list) and all(type(frame) is int for frame in named):
+        return [frame - 1 for frame in named]
+    return bool(kept)
 
 
 def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
@@ -111,7 +121,9 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
             for row, on in _keys(track, frames)
         ]  # fmt: skip
         if sequence:
-            sentence = {"meta": {"text": [track.meta["sentence"]]}} if track.meta.get("sentence") else {}
+            about: dict[str, Any] = {"text": [track.meta["sentence"]]} if track.meta.get("sentence") else {}
+            if marks := marks_of(track):
+                about["marks"] = [frame + 1 for frame in marks]
             value = {
                 "framesCount": frames,
                 "duration": round(frames / rate, 6),
@@ -129,7 +141,7 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
                     "original_width": width,
                     "original_height": height,
                     "value": value,
-                    **sentence,
+                    **({"meta": about} if about else {}),
                 }
             )
     regions = {"result": result} if by_hand else {"result": result, "model_version": "vltrack"}
