@@ -58,6 +58,8 @@ LONGEST_PAUSE = 8
 STEPS, LEVELS, GRAIN = 64, 64, 1 / 16
 """With ``steady``: steps of a region's center per side of the target, sizes of it from one to its double, and the
 grain of boxes in pixels. Finer costs no accuracy; coarser lets two runs which rounding has parted meet again sooner."""
+BEYOND = 1e6
+"""Pixels: a box that reaches so far is none; its numbers would not fit in those of a network."""
 SHIFTED = 0.3
 """Shift, in sides of the box, of the second region that ``refresh_agreement`` asks for."""
 FIRST_SECOND = 25
@@ -328,6 +330,7 @@ class Engine:
             choice = self._unless_rival(state, region, maps, choice, size, window)
             others = rivals_in(maps, choice, policy) if choice is not None else []
             found = [region.to_frame(_crop_xywh(one.box, region)) for one in others]
+            found = [box for box in found if np.abs(box).max() < BEYOND]
             if choice is not None and others:
                 rivalry = others[0].score / max(choice.score, 1e-9)
                 apart = min(math.hypot(*(one.box[:2] - choice.box[:2])) for one in others)

@@ -41,11 +41,11 @@ function showAnswer() {
   if (!found) return;
   const verdict = by("verdict");
   verdict.className = `small ${found.fits ? (found.ambiguous ? "doubt" : "") : "bad"}`;
-  const nothing = `Nothing here fits (probability ${percent(found.nothing)}). The nearest:`;
+  const nothing = "Probably not in this frame. The nearest things, if one of them is meant, click it:";
   const several = `${found.boxes.length} things may be meant. Click the right one.`;
   verdict.textContent = !found.fits ? nothing : found.ambiguous ? several : `Found in frame ${found.frame}.`;
   by("candidates").replaceChildren(...found.boxes.map(candidate));
-  by("words").replaceChildren(...(found.fits ? found.words.map(word) : []));
+  by("words").replaceChildren(...(found.fits ? found.words.filter(telling).map(word) : []));
   by("words-say").textContent = found.fits ? sentenceOf(found) : found.warnings.join(" ");
 }
 
@@ -76,13 +76,17 @@ function word(effect) {
   return span;
 }
 
+// Words that name nothing: what leaving them out changes is chance.
+const FILLERS = new Set("a an the this that of in on at with and or is are was to his her its their who which".split(" "));
+const telling = (effect) => !FILLERS.has(effect.word.toLowerCase());
+
 function sentenceOf(found) {
-  const parts = [];
-  for (const kind of ["decides", "helps", "hurts"]) {
-    const these = found.words.filter((each) => each.kind === kind).map((each) => `"${each.word}"`);
-    if (these.length) parts.push(`${these.join(", ")} ${these.length === 1 ? kind : kind.slice(0, -1)}`);
+  const parts = [], words = found.words.filter(telling);
+  for (const [kind, one, several] of [["decides", "decides", "decide"], ["helps", "helps", "help"], ["hurts", "makes it less sure", "make it less sure"]]) {
+    const these = words.filter((each) => each.kind === kind).map((each) => `"${each.word}"`);
+    if (these.length) parts.push(`${these.join(", ")} ${these.length === 1 ? one : several}`);
   }
-  const idle = found.words.filter((each) => each.kind === "nothing");
+  const idle = words.filter((each) => each.kind === "nothing");
   if (idle.length) parts.push(idle.length === 1 ? `"${idle[0].word}" changes nothing` : parts.length ? "The other words change nothing" : "No word changes much");
   const apart = found.ambiguous ? found.boxes[0].words : [];
   if (apart.length) parts.push(`"${apart.join('", "')}" would tell the first apart`);

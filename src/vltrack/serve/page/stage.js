@@ -66,7 +66,7 @@ function drawBoxes() {
     const row = rowOf(each.id, state.frame), start = each.start.frame === state.frame && !row ? each.start.box : null;
     if (each.id === state.chosen && state.box) continue;
     if (start) outline(draw, ratio, start, colorOf(each), { label: each.name, bold: each.id === state.chosen });
-    if (!row || row[6] === "waiting" || row[6] === "outside") continue;
+    if (!hasBox(row)) continue;
     const name = each.name.length > 24 ? `${each.name.slice(0, 23)}…` : each.name;
     const label = `${name} ${row[4].toFixed(2)}${row[5] ? "" : " not visible"}`;
     outline(draw, ratio, row, row[5] ? colorOf(each) : "#969696", {
@@ -83,6 +83,9 @@ function drawBoxes() {
   }
   if (state.box) outline(draw, ratio, state.box, "#ffffff", { label: "not applied", bold: true, handles: true });
 }
+
+// Whether a row has a box to show: where a person said "not here" it only holds the last one.
+const hasBox = (row) => row && row[6] !== "waiting" && row[6] !== "outside" && (row[5] || row[4] > 0);
 
 function outline(draw, ratio, [x, y, w, h], color, { label = "", dashed = false, bold = false, handles = false }) {
   const device = window.devicePixelRatio || 1, place = [x * ratio, y * ratio, w * ratio, h * ratio];
@@ -128,7 +131,7 @@ function point(event) {
 function editable() {
   if (state.box) return state.box;
   const each = chosen(), row = each && rowOf(each.id, state.frame);
-  return row && row[6] !== "waiting" && row[6] !== "outside" ? row.slice(0, 4) : null;
+  return hasBox(row) ? row.slice(0, 4) : null;
 }
 
 function sidesAt([px, py], box) {

@@ -201,7 +201,7 @@ export const newest = () => {
 };
 
 function doneText(job) {
-  const said = { track: "Tracked.", correct: "Corrected.", draw: "Drawn." };
+  const said = { track: "Tracked.", correct: gone || "Corrected.", draw: "Drawn." };
   const warning = (job.warnings || [])[0];
   return warning ? `${said[job.kind].slice(0, -1)}, but: ${warning}` : said[job.kind];
 }
@@ -236,11 +236,16 @@ async function mark(body) {
   if (!each?.revision) return;
   const done = await attempt(() => post(`/api/targets/${each.id}/marks`, { frame: state.frame, ...body }));
   if (!done) return;
+  const next = each.marks.map((one) => one.frame).filter((frame) => frame > state.frame).sort((a, b) => a - b)[0];
+  gone = body.absent ? `Not here from frame ${state.frame} ${next === undefined ? "to the end" : `up to the mark in frame ${next}`}.` : "";
+  // Shown at once; the job brings the rows around it.
+  if (body.box) state.rows.get(each.id)?.set(state.frame, [...body.box, 1, true, "ok"]);
   state.box = null;
-  emit("box");
+  emit("box", "rows");
   await refreshJobs();
 }
 
+let gone = "";  // what the last correction took away
 export const apply = () => state.box && mark({ box: state.box });
 export const absent = () => mark({ absent: true });
 
