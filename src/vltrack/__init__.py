@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vltrack.api.report import report
     from vltrack.api.review import review
     from vltrack.api.track import track
-    from vltrack.api.train import import_weights, train
+    from vltrack.api.train import import_weights, init_weights, train
     from vltrack.api.tune import tune
     from vltrack.core.errors import VltrackError
     from vltrack.core.track import Mark, Track
@@ -58,6 +58,7 @@ __all__ = [
     "export_model",  # a network's graphs for OpenVINO or ONNX Runtime
     "find",  # what a sentence names in one frame
     "import_weights",  # convert published weights
+    "init_weights",  # the weights that a training starts with
     "load",  # a tracker with the weights of a name or path
     "open_source",  # frames of a video, folder, camera or stream
     "read_tracks",  # targets from an annotation of another program
@@ -77,7 +78,7 @@ _MODULES = {
     "ablate": "api.ablate", "audit": "api.audit", "compare": "api.compare", "convert": "api.convert",
     "read_tracks": "api.convert", "write_tracks": "api.convert", "correct": "api.correct", "evaluate": "api.evaluate",
     "export_model": "api.export", "find": "api.find",
-    "import_weights": "api.train", "report": "api.report", "review": "api.review",
+    "import_weights": "api.train", "init_weights": "api.train", "report": "api.report", "review": "api.review",
     "track": "api.track", "track_many": "api.many", "train": "api.train", "tune": "api.tune",
 }  # fmt: skip
 

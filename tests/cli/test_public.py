@@ -64,8 +64,8 @@ def test_the_stable_interface() -> None:
     assert sorted(vltrack.__all__) == vltrack.__all__ == [
         "Candidate", "Frame", "Mark", "MultiTracker", "Policy", "Step", "Target", "Track", "Tracker", "VltrackError",
         "ablate", "audit", "compare", "convert", "correct", "evaluate", "export_model", "find", "import_weights",
-        "load", "open_source", "read_tracks", "report", "review", "track", "track_many", "train", "tune",
-        "write_tracks",
+        "init_weights", "load", "open_source", "read_tracks", "report", "review", "track", "track_many", "train",
+        "tune", "write_tracks",
     ]  # fmt: skip
     assert set(vltrack.__all__) | {"__version__"} == set(dir(vltrack))
     with pytest.raises(AttributeError, match="trakc"):
@@ -94,6 +94,7 @@ def test_the_example_of_every_public_name_runs(name: str, work: Path) -> None:
         "export_model",
         "find",
         "import_weights",
+        "init_weights",
         "read_tracks",
         "report",
         "review",

@@ -11,8 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scripted import Spotter, scene, tracker
 from vltrack.core.errors import ConfigError
 from vltrack.models import MODELS, PUBLISHED
-from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, hann, rivals_in, smooth_size
-from vltrack.tracking.tracker import default_policy
+from vltrack.tracking.postprocess import Choice, Maps, Policy, choose, default_policy, hann, rivals_in, smooth_size
 
 SIZE = np.array([0.25, 0.25])
 RULES = Policy().changed(PUBLISHED)

@@ -17,8 +17,9 @@ from vltrack.core.types import Target, clip_xywh, cxcywh_to_xywh
 from vltrack.models.base import BoxedCrop
 from vltrack.prep.crops import cut_published, images_to_tensor, letterbox, letterbox_published, padded_published
 from vltrack.tracking.engine import Engine
+from vltrack.tracking.postprocess import default_policy
 from vltrack.tracking.torch_network import TorchNetwork
-from vltrack.tracking.tracker import Tracker, default_policy
+from vltrack.tracking.tracker import Tracker
 
 FRAME = (160, 120)
 FRAMES = 14

@@ -19,7 +19,7 @@ from vltrack.core.errors import DataError
 from vltrack.core.track import Track
 from vltrack.core.types import Status, Step
 from vltrack.datasets.sequences import Sequence
-from vltrack.tracking.tracker import default_policy
+from vltrack.tracking.postprocess import default_policy
 from vltrack.training import own_clips
 from vltrack.training.own_clips import as_images, has_tracks, hold_out, measure, part_of, read_clips
 

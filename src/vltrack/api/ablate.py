@@ -154,7 +154,7 @@ def _run(
 
     from vltrack.evaluation.tune import follow
     from vltrack.evaluation.workers import Task
-    from vltrack.tracking.tracker import default_policy
+    from vltrack.tracking.postprocess import default_policy
     from vltrack.training.loop import train
     from vltrack.training.publish import publish
     from vltrack.training.recipes import ablation

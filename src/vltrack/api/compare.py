@@ -22,6 +22,7 @@ from vltrack.api.outputs import StepRecorder, VideoOutput, csv_line, safe_cell
 from vltrack.api.reporter import QUIET, Interrupted, Reporter, Shield, interrupted, shielded, warn_of
 from vltrack.api.track import follow, frames_expected, open_frames, track_meta
 from vltrack.checkpoints.cards import model_names
+from vltrack.checkpoints.outside import find_outside
 from vltrack.core.errors import DataError, ModelNotFound, PartialResult, UsageError, VltrackError
 from vltrack.core.files import printable, write_bytes, write_text
 from vltrack.core.json_io import finite_or_none
@@ -216,8 +217,10 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     """Return models and paths by their names in the results: a file's stem, numbered if it is taken."""
     named: dict[str, str] = {}
     for model in models:
-        path = Path(model)
-        name = first = path.stem[:80] if path.suffix == ".safetensors" or path.is_file() else model
+        path, outside = Path(model), find_outside(model)
+        name = first = (
+            outside.name if outside else path.stem[:80] if path.suffix == ".safetensors" or path.is_file() else model
+        )
         number = 1
         while name in named:
             number += 1

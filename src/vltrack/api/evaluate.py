@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vltrack.api.inputs import DEVICES, SHORT, check_choice, check_model, check_modes, make_folder, named_path
 from vltrack.api.reporter import QUIET, Bar, Reporter, pace, time_left
+from vltrack.checkpoints.outside import find_outside
 from vltrack.core.errors import DataError, GroundingFailed, ModelNotFound, PartialResult, StateError, UsageError
 from vltrack.core.files import counted, printable, write_text
 from vltrack.core.types import Mode
@@ -244,6 +245,9 @@ def _sorted_out(what: Sequence[str | Path], reporter: Reporter) -> tuple[list[tu
         if words.count(word) > 1:
             raise UsageError(f"{printable(word)} is named twice.", hint="Name each model and results once.")
         name, path = named_path(word)
+        if find_outside(str(path)):
+            models.append((name, check_model(str(path))))
+            continue
         if word.endswith(path.name) and word.removesuffix(path.name) in ("", f"{name}=") and holds_only_runs(path):
             with suppress(ModelNotFound):
                 models.append((name, check_model(path)))

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltrack.checkpoints.cards import find_file, known_name, model_names
+from vltrack.checkpoints.outside import Outside, find_outside
 from vltrack.core.errors import ConfigError, PromptEmpty, ResourceError, UsageError, did_you_mean
 from vltrack.core.files import printable, remove_leftovers
+from vltrack.models import ModelCard
 
 if TYPE_CHECKING:
     from vltrack.core.types import BoxLike, Target
@@ -37,11 +39,22 @@ _BOX_LIKE = re.compile(r"[\[(]?[-+.eE\d]+([\s,;]+[-+.eE\d]+)+[])]?")
 def check_model(name: str | os.PathLike[str]) -> str:
     """Return the full name of a model with weights (a tracker's name alone means its tiny size), or the path.
 
-    Raises ``TypeError``, ``ModelNotFound`` or ``CheckpointUnsafe``: see ``checkpoints.cards.find_file``.
+    Of a tracker from outside the package: what names it from any folder. Raises ``TypeError``, ``ModelNotFound``,
+    ``CheckpointUnsafe`` or ``UsageError``: see ``checkpoints.cards.find_file``.
     """
+    if isinstance(name, str) and (outside := find_outside(name)):
+        if isinstance(outside.made, ModelCard):
+            find_file(outside.weights())
+        return outside.spec
     file = find_file(Path(name) if isinstance(name, str) else name)
     path = Path(name)
     return os.fspath(name) if path.is_file() or file == path or len(path.parts) > 1 else file.stem
+
+
+def runs_itself(model: str) -> Outside | None:
+    """Return the tracker from outside the package that a checked ``model`` is, with an init and update of its own."""
+    outside = find_outside(model)
+    return None if outside is None or isinstance(outside.made, ModelCard) else outside
 
 
 def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> list[str]:
@@ -49,7 +62,7 @@ def read_models(models: Sequence[str] | None, more: Sequence[str] | None) -> lis
     known = model_names()
     for word in more or () if not models else ():
         is_name = any(known_name(one, known) in known for one in (word, f"{word}-tiny"))
-        if not is_name and not word.endswith(".safetensors"):
+        if not is_name and not word.endswith(".safetensors") and find_outside(word) is None:
             raise UsageError(f"{printable(word)!r} is not a model, and no flag takes it.", hint=QUOTES)
     if more and Path(more[-1]).exists() and not more[-1].endswith(".safetensors"):
         raise UsageError(
@@ -66,7 +79,8 @@ def as_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 def named_path(word: str) -> tuple[str, Path]:
     """Return name and path of ``NAME=PATH``; the name is "" where the whole word is an existing path."""
     name, _, path = word.partition("=")
-    return (name, Path(path)) if name and path and not Path(word).exists() else ("", Path(word))
+    whole = not name or not path or ":" in name or Path(word).exists()
+    return ("", Path(word)) if whole else (name, Path(path))
 
 
 # -- targets ------------------------------------------------------------------------------------------

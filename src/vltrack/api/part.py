@@ -50,17 +50,19 @@ class PartFile:
 
     Attributes:
         path: of the rows; None for a run without a table.
-        resumable: the frames will come again: a file or a folder.
+        resumable: the frames will come again (a file or a folder), and the tracker's state can be kept.
         kept: what is continued, with ``resume``.
         complete: with ``resume``, nothing is left and all outputs are there, no older than the source.
 
     Raises:
         UsageError, ResourceError: as ``inputs.check_outputs``; an earlier run has left rows, and neither flag is set;
-            ``resume`` without a table, or with frames that do not come again.
+            ``resume`` without a table, with frames that do not come again, or with a tracker that cannot go on.
         StateError: another process is writing the rows; or they are damaged.
     """
 
-    def __init__(self, outputs: Sequence[Path], source: object, *, resume: bool, overwrite: bool) -> None:
+    def __init__(
+        self, outputs: Sequence[Path], source: object, *, resume: bool, overwrite: bool, lasting: bool = True
+    ) -> None:
         self.resume, self.finished = resume, False
         self.path: Path | None = None
         self.kept: Kept | None = None
@@ -68,12 +70,13 @@ class PartFile:
         self._last: tuple[dict[str, Any], Mapping[str, Step], object] | None = None
         self._saved_at, self._rows, self._end = -SAVE_EVERY, 0, 0
         self._settings = _identity(source)
-        self.resumable = self._settings is not None
+        self.resumable = self._settings is not None and lasting
         self.complete = False
         self._draws = any(path.suffix.lower() not in inputs.TABLES for path in outputs)
         table = next((path for path in outputs if path.suffix.lower() in inputs.TABLES), None)
         if resume and (table is None or not self.resumable):
             missing = "a .csv or .json as output (-o)" if table is None else "a file or a folder as input"
+            missing = missing if lasting else "a tracker of vltrack: another one's state cannot be kept"
             raise UsageError(f"A run can only be resumed (--resume) with {missing}.")
         if table is not None:
             self.path = rows_beside(table)

@@ -211,7 +211,7 @@ def track(
     counts = Counts()
     stopped: KeyboardInterrupt | None = None
     with (
-        PartFile(paths, source, resume=resume, overwrite=overwrite) as part,
+        PartFile(paths, source, resume=resume, overwrite=overwrite, lasting=not inputs.runs_itself(model)) as part,
         open_frames(source, part.first(start), end, stride, allow_network) as frames,
         shielded() as shield,
     ):

@@ -1,4 +1,4 @@
-"""``vltrack.train`` and ``vltrack.import_weights``: weights from data, and weights from published files."""
+"""Weights: trained from data (``train``), from published files (``import_weights``), or fresh (``init_weights``)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def train(
     """Train a tracker, fine-tune one on clips of one's own, or train the grounder (docs/train.md).
 
     Args:
-        name, size: tracker and size, such as ``litetrack`` and ``tiny``; or ``grounder``.
+        name, size: tracker and size, such as ``litetrack`` and ``tiny``; or ``grounder``; or a network of one's own:
+            ``FILE.py:CARD`` (docs/add-a-tracker.md).
         data: data sets: ``NAME=FOLDER`` (``lasot=/data/lasot``), or a folder that is one or holds several; clips
             of one's own are ``folder``. The grounder takes folders of training images.
         out: folder of the run: log, checkpoints, weights; new or empty unless ``resume``.
@@ -96,8 +97,11 @@ def train(
         >>> trained.weights.name
         'litetrack-tiny.safetensors'
     """
+    from vltrack.checkpoints.outside import find_outside
     from vltrack.models import MODELS, hint_for
 
+    outside = find_outside(name)
+    model, name = (outside.spec, outside.card.name) if outside else (name, name)
     known = (*MODELS, "grounder")
     name, out = known_name(name, known), Path(out)
     given = [data] if isinstance(data, str | Path) else list(data)
@@ -133,8 +137,8 @@ def train(
 
     sources = find_sources(given) if start or init else ()
     options: dict[str, Any] = {
-        "model": name, "size": size, "data": [str(one) for one in given], "out": out, "start": start,
-        "part": part, "resume": resume, "own_clips": OWN in {one.name for one in sources},
+        "model": model if outside else name, "size": size, "data": [str(one) for one in given], "out": out,
+        "start": start, "part": part, "resume": resume, "own_clips": OWN in {one.name for one in sources},
         "settings": dict(settings or {}), "steps": steps, "batch": batch, "accumulate": accumulate, "seed": seed,
         "processes": processes, "device": device, "quiet": quiet,
     }  # fmt: skip
@@ -146,7 +150,8 @@ def train(
     if global_rank() == 0:
         _compare(config, out, weights, device, reporter)
         reporter.note(f"weights: {printable(weights)}")
-        reporter.note(f"try them: vltrack track VIDEO --box X,Y,W,H --model {printable(weights)}")
+        named = f"{printable(model)}={printable(weights)}" if outside else printable(weights)
+        reporter.note(f"try them: vltrack track VIDEO --box X,Y,W,H --model {named}")
     return TrainedModel(out=out, weights=weights)
 
 
@@ -308,6 +313,60 @@ def import_weights(
     from vltrack.prep.tokenizers import load_tokenizer
 
     return convert(paths, name, target, kinds=kinds, partial=partial, vocabulary_sha256=load_tokenizer("bert").sha256)
+
+
+def init_weights(
+    name: str, out: str | Path, *, size: str = "tiny", seed: int = 0, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write the weights that a training starts with: random, but for the ImageNet stem of a ``tiny`` size.
+
+    They show that a network runs and has the right shapes, and track nothing.
+
+    Args:
+        name, size: as of ``train``.
+        out: the ``.safetensors`` file to write; its card stands next to it.
+        seed: of the random numbers.
+        overwrite: replace weights that exist.
+
+    Returns:
+        The card.
+
+    Raises:
+        UsageError: an unknown tracker or size; ``out`` exists, or does not end in .safetensors.
+        ResourceError: the weights cannot be written. And what ``train`` raises for a network of one's own.
+
+    Example:
+        >>> import vltrack
+        >>> card = vltrack.init_weights("sa-tracker", "fresh.safetensors")
+        >>> vltrack.load("fresh.safetensors", backend="torch").card["tracker"]
+        'sa-tracker'
+    """
+    from vltrack.checkpoints.outside import find_outside
+    from vltrack.models import MODELS, hint_for
+
+    outside = find_outside(name)
+    name = outside.card.name if outside else known_name(name, MODELS)
+    if name not in MODELS:
+        raise UsageError(f"No tracker is called {printable(name)!r}.", hint=hint_for(name, MODELS))
+    check_choice("size", size, tuple(MODELS[name].sizes))
+    for path in (Path(out), Path(out).with_suffix(".json")):
+        check_writable(path, overwrite=overwrite)
+
+    import torch
+
+    from vltrack.checkpoints import cards, store
+    from vltrack.prep.tokenizers import load_tokenizer
+    from vltrack.training.init import starting_model
+    from vltrack.training.recipes import TrainConfig
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = starting_model(TrainConfig(model=name, size=size, word_init="random"), Path(out).parent / "none")
+    more = {"notes": "fresh weights: not trained", "seed": seed}
+    if model.vocabulary == "bert":
+        more["vocabulary_sha256"] = load_tokenizer(model.vocabulary).sha256
+    store.save(Path(out), model, tracker=name, size=size, card=more, half=True)
+    return cards.read_card(Path(out))
 
 
 def import_record(done: Imported) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from vltrack.checkpoints.outside import find_outside
 from vltrack.core.errors import (
     CheckpointCorrupt,
     CheckpointIncomplete,
@@ -22,7 +23,7 @@ from vltrack.core.errors import (
     TokenizerMismatch,
 )
 from vltrack.core.files import open_limited, printable, read_limited, sha256_bytes, sha256_of
-from vltrack.models import MODELS, hint_for
+from vltrack.models import MODELS, ModelCard, hint_for
 
 if TYPE_CHECKING:
     from vltrack.core.archives import Safetensors
@@ -57,16 +58,16 @@ class Weights:
     """A checkpoint and what its card says.
 
     Attributes:
-        path: the .safetensors file.
+        spec: names it in another process: the absolute path of the .safetensors file, or see ``checkpoints.outside``.
         name: of the results: ``litetrack-tiny``, or the file's name without extension.
-        tracker, size: of the network.
+        tracker, size: of the network; "" for a tracker with an ``init`` and ``update`` of its own.
         sha256: of the file.
         config_sha256: of what the card says of the network and its vocabulary; measured scores and notes on
             the card do not count.
         modes: in which the tracker works.
     """
 
-    path: Path
+    spec: str
     name: str
     tracker: str
     size: str
@@ -91,15 +92,19 @@ def known_name(name: str, known: Iterable[str]) -> str:
 def find_file(name_or_path: str | os.PathLike[str]) -> Path:
     """Return the .safetensors file of a model's name (a tracker's name alone means its tiny size) or a path.
 
-    A folder that ``vltrack export`` wrote is returned, too; a model's name wins over a folder of that name.
+    A folder that ``vltrack export`` wrote is returned, too; a model's name wins over a folder of that name. So are the
+    weights of a network from outside (``FILE.py:CARD=PATH``), which is registered.
 
     Raises:
         ModelNotFound: no such file or model, or a model whose weights do not ship.
         CheckpointUnsafe: a file of another format, which could run code when it is read.
         TypeError: neither a str nor a path, such as a loaded tracker.
+        UsageError: a tracker from outside the package that is not a network; see also ``find_outside``.
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"A model is given by its name or path, not as {type(name_or_path).__name__}.")
+    if outside := find_outside(name_or_path):
+        return find_file(outside.weights())
     path, name = Path(name_or_path), str(name_or_path)
     exported = (path / EXPORTED).is_file()
     if exported and (path.name != name or known_name(name, model_names()) not in model_names()):
@@ -299,9 +304,12 @@ def identify(
     if not start:
         check_complete(path, card)
     tracker, size = card["tracker"], card["size"]
+    if not of and tracker not in MODELS:
+        find_outside(tracker)  # of an installed package: registered
     if tracker != of if of else tracker not in MODELS:
         raise CheckpointMismatch(
-            f"{path} holds weights of {tracker!r}, not of {f'the {of}' if of else 'a known tracker'}."
+            f"{path} holds weights of {tracker!r}, not of {f'the {of}' if of else 'a known tracker'}.",
+            hint="" if of else "If it is a network of your own, name its file too: FILE.py:CARD=WEIGHTS.",
         )
     if not of and path.parent == PACKAGED and path.stem != f"{tracker}-{size}":
         raise CheckpointMismatch(f"{path} holds weights of {tracker}-{size}.")
@@ -364,10 +372,16 @@ def find_weights(name_or_path: str | Path) -> Weights:
     Raises:
         ModelNotFound, CheckpointUnsafe: see ``find_file``. The others: see ``identify``.
     """
+    outside = find_outside(name_or_path)
+    if outside and not isinstance(outside.made, ModelCard):
+        return Weights(
+            spec=outside.spec, name=outside.name, tracker="", size="", sha256=outside.sha256,
+            config_sha256=outside.sha256, modes=outside.modes,
+        )  # fmt: skip
     path = find_file(name_or_path)
     card = identify(path)
     return Weights(
-        path=path,
+        spec=outside.spec if outside else str(path.resolve()),
         name=path.stem,
         tracker=card["tracker"],
         size=card["size"],

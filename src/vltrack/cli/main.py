@@ -82,6 +82,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": models.train,
     "ablate": models.ablate,
     "import-weights": models.import_weights,
+    "init-weights": models.init_weights,
     "export": models.export,
     "models": models.models,
     "doctor": models.doctor,

@@ -1,4 +1,4 @@
-"""The verbs on models: ``train``, ``ablate``, ``import-weights``, ``export``, ``models`` and ``doctor``."""
+"""The verbs on models: ``train``, ``ablate``, ``*-weights``, ``export``, ``models`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from vltrack.core.rank import global_rank
 
 
 def train(
-    name: Annotated[str, Argument(help="aitrack, all-in-one, bit-tracker, litetrack, sa-tracker, or grounder.")],
+    name: Annotated[
+        str, Argument(help="A tracker, such as litetrack; grounder; or a network of your own: FILE.py:CARD.")
+    ],
     data: Annotated[
         list[str],
         Option(
@@ -132,6 +134,29 @@ def ablate(
             say(line)
 
 
+def init_weights(
+    name: Annotated[
+        str, Argument(metavar="TRACKER", help="Such as litetrack, or a network of your own: FILE.py:CARD.")
+    ],
+    out: Annotated[Path, Option("-o", "--out", metavar="FILE", help="The .safetensors file to write.")],
+    size: Annotated[str, Option(help="tiny, base, or another that `vltrack models` lists.")] = "tiny",
+    seed: Annotated[int, Option(help="Of the random numbers.")] = 0,
+    overwrite: opt.Overwrite = False,
+    json: opt.AsJson = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Write weights that are not trained: to see a network run, and its shapes.
+
+    \b
+    vltrack init-weights sa-tracker -o fresh.safetensors
+    """
+    card = vltrack.init_weights(name, out, size=size, seed=seed, overwrite=overwrite)
+    if json:
+        emit({"weights": printable(out), "tracker": card["tracker"], "parameters": card["parameters"]})
+    else:
+        say(f"{printable(out)}: {card['parameters']:,} parameters, not trained.")
+
+
 def import_weights(
     files: Annotated[
         list[Path], Argument(metavar="FILE...", help=".pth, .pt, .bin, .safetensors or .npz; one or several.")
@@ -235,6 +260,7 @@ def models(
 ) -> None:
     """List the trackers: paper, modes, weights at hand, how large, what each claims and what is ours."""
     from vltrack.api.doctor import list_models, measure_models
+    from vltrack.checkpoints.outside import installed
     from vltrack.cli.tables import LEGEND, measured_lines, model_lines
 
     if measure:
@@ -252,6 +278,8 @@ def models(
         return
     emit_lines(model_lines(rows))
     say(LEGEND)
+    if others := installed():
+        say(f"From installed packages: {', '.join(others)}.")
 
 
 def doctor(

@@ -24,9 +24,8 @@ from vltrack.core.types import Mode
 from vltrack.evaluation.results import check_names, label_of
 from vltrack.evaluation.workers import OUR_LOADER, THREADS, Task, TrackerSpec
 from vltrack.metrics.annotations import is_box, listed
-from vltrack.models import MODELS
 from vltrack.nn.runtime import choose_cpu_or_gpu, choose_runtime
-from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.postprocess import default_policy
 
 if TYPE_CHECKING:
     from vltrack.datasets import sequences as annotated
@@ -112,7 +111,9 @@ def make_plan(
     if missing_sentence not in ("refuse", "skip", "box"):
         raise UsageError(f"Unknown missing_sentence: {missing_sentence!r}.", hint="Known: refuse, skip, box.")
     found = find_weights(weights)
-    options = Policy().changed(MODELS[found.tracker].policies.get(found.size, {})).changed(policy or {})
+    if policy and not found.tracker:
+        raise UsageError(f"{found.name} has no tracking policy of vltrack to change.", hint="Leave out --set.")
+    options = default_policy(found.tracker, found.size).changed(policy or {})
     untrained = [str(mode) for mode in wanted if mode not in found.modes]
     if untrained:
         raise UsageError(
@@ -121,7 +122,7 @@ def make_plan(
         )
     if device == "auto":
         device = choose_cpu_or_gpu(device)
-    backend, precision = choose_runtime(backend, precision, device)
+    backend, precision = choose_runtime(backend, precision, device) if found.tracker else ("its own", "its own")
     _check_sequences(dataset)
     tracker = name or found.name
     label = label_of(dataset.name, dataset.split, dataset.root.resolve().name)
@@ -161,7 +162,7 @@ def make_plan(
         }
         parts.append(ModePlan(mode=mode, folder=out / tracker / f"{label}_{mode}", run=run, tasks=tasks))
     spec = TrackerSpec(
-        weights=str(found.path.resolve()), policy=asdict(options), device=device, backend=backend, precision=precision,
+        weights=found.spec, policy=asdict(options), device=device, backend=backend, precision=precision,
         loader=loader,
     )  # fmt: skip
     return Plan(tracker=tracker, spec=spec, modes=tuple(parts))

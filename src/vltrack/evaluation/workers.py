@@ -54,7 +54,7 @@ class TrackerSpec:
     Attributes:
         loader: ``module:function``; called with this spec, returns an object with ``init(frame, box=..., text=...)``
             and ``update(frame)`` as ``Tracker`` has them.
-        weights: path of the .safetensors file.
+        weights: as ``cards.Weights.spec``.
         policy: all options of the tracking policy.
         device: ``cpu``, ``cuda``, ``mps``.
         backend, precision: as of ``Tracker.load``.

@@ -23,6 +23,9 @@ class ModelCard:
         policies: by size, the post-processing options that differ from the defaults.
         boxes_only: sizes without a text side, as some were published.
         ideas: what `vltrack ablate` switches off: a name, and options of the configuration as ``config_of`` takes them.
+        recipes: the tracker whose recipes train it, by default its own.
+        module: where ``network`` and ``sizes`` are, by default ``vltrack.models`` and the tracker's name.
+        packaged: False for a network from outside the package (``checkpoints.outside``).
     """
 
     name: str
@@ -36,6 +39,9 @@ class ModelCard:
     policies: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
     boxes_only: tuple[str, ...] = ()
     ideas: Mapping[str, str] = field(default_factory=dict)
+    recipes: str = ""
+    module: str = ""
+    packaged: bool = True
 
     def modes_of(self, size: str) -> tuple[str, ...]:
         """Return the modes (``core.types.Mode``, which needs numpy) in which a target can be given to this size."""
@@ -199,7 +205,8 @@ def split_name(name: str) -> tuple[ModelCard, str]:
 
 
 def _of_module(card: ModelCard, name: str) -> Any:
-    return getattr(import_module(f"vltrack.models.{card.name.replace('-', '_')}"), name.replace("-", "_"))
+    module = import_module(card.module or f"vltrack.models.{card.name.replace('-', '_')}")
+    return getattr(module, name.replace("-", "_"))
 
 
 def config_of(card: ModelCard, size: str, changes: Iterable[str] = ()) -> Any:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vltrack.core.errors import ConfigError, did_you_mean
 from vltrack.core.types import Floats, cxcywh_to_xywh, iou_xywh
+from vltrack.models import MODELS
 
 APART, RIVAL_SCORE, MOST_RIVALS = 0.3, 0.5, 4
 """Overlap below which two boxes of a map are two objects; share of the best score that makes one a rival."""
@@ -129,6 +130,16 @@ class Policy:
             if name not in known:
                 raise ConfigError(f"Unknown policy option: {name!r}.", hint=did_you_mean(name, known))
         return replace(self, **{name: _parse(name, value, known[name]) for name, value in values.items()})
+
+
+def default_policy(tracker: str, size: str) -> Policy:
+    """Post-processing of a tracker's size: the defaults, changed by ``models.ModelCard.policies``.
+
+    For ``""``, a tracker from outside the package that does everything itself, what has no effect on its boxes.
+    """
+    if not tracker:
+        return Policy(visible_above=0.0, search_again_every=0, follow_rivals=False)
+    return Policy().changed(MODELS[tracker].policies.get(size, {}))
 
 
 _SHARES = (

@@ -15,18 +15,20 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from vltrack.checkpoints import cards
+from vltrack.checkpoints.outside import Outside, find_outside
 from vltrack.core.errors import BoxFrameOutOfRange, ImageError, NothingFits, PromptUnreadable, StateError, UsageError
 from vltrack.core.threads import check_threads
 from vltrack.core.types import BoxLike, Candidate, Frame, Image, Status, Step, Target, check_str, iou_xywh
 from vltrack.export.prepare import graphs_if_possible
-from vltrack.models import MODELS
+from vltrack.models import MODELS, ModelCard
 from vltrack.nn.runtime import choose_cpu_or_gpu, choose_runtime
 from vltrack.prep.prompts import check_box, check_image
 from vltrack.prep.tokenizers import TextTokenizer, check_readable, load_tokenizer
 from vltrack.tracking.engine import Engine, State
 from vltrack.tracking.grounding import Grounding
 from vltrack.tracking.network import Network
-from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.outside import OutsideEngine
+from vltrack.tracking.postprocess import Policy, default_policy
 from vltrack.tracking.starts import CLEAR_ABOVE, MEANT_ABOVE, SHARED_FRAMES, SHARED_OBJECT, Start, choose_starts
 from vltrack.video.base import Limits
 from vltrack.video.source import FrameSource, is_place, open_source
@@ -305,8 +307,9 @@ class Tracker(Session):
         """Load a tracker with its weights, tokenizer and post-processing.
 
         Args:
-            name_or_path: name of a model (``vltrack models`` lists them) or path of a .safetensors file with
-                its card next to it.
+            name_or_path: name of a model (``vltrack models`` lists them), path of a .safetensors file with its card
+                next to it, or a tracker from outside the package: ``FILE.py:CLASS``, ``opencv:csrt``, the name of an
+                entry point (docs/add-a-tracker.md).
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             threads: of the network, with torch for the whole process. None takes all cores, of which a tiny size
                 uses one per target; torch then has one for a tiny size, and on a GPU its own number.
@@ -324,6 +327,7 @@ class Tracker(Session):
                 weights, see ``checkpoints.store.load``.
             ConfigError: an unknown policy option, or a value out of range.
             ResourceError: the device is not available.
+            UsageError: a file of a tracker that cannot be imported, or options that such a tracker does not take.
 
         Example:
             >>> import vltrack
@@ -331,6 +335,9 @@ class Tracker(Session):
             'tiny'
         """
         check_threads(threads)
+        outside = find_outside(name_or_path)
+        if outside and not isinstance(outside.made, ModelCard):
+            return cls(*_outside(outside, policy, anyway, {"device": device, "backend": backend}))
         path = cards.find_file(name_or_path)
         network, card, reader = _load(path, device, backend, precision, threads)
         if not isinstance(policy, Policy):
@@ -493,9 +500,18 @@ class MultiTracker(Session):
         return self._update(frame)
 
 
-def default_policy(tracker: str, size: str) -> Policy:
-    """Post-processing of a tracker's size: the defaults, changed by ``models.ModelCard.policies``."""
-    return Policy().changed(MODELS[tracker].policies.get(size, {}))
+def _outside(
+    outside: Outside, policy: Policy | Mapping[str, Any] | None, anyway: bool, options: Mapping[str, str]
+) -> tuple[Engine, dict[str, Any]]:
+    """The engine that calls a tracker from outside, and a card. Raises ``UsageError``: options without effect."""
+    asked = [name for name, value in options.items() if value not in ("auto", "cpu", "its own")]
+    asked += ["policy"] if policy and policy != default_policy("", "") else []
+    if asked:
+        said = f"{outside.name} runs as its own code does: no {' or '.join(asked)} of vltrack applies."
+        raise UsageError(said, hint="Leave it out.")
+    grounder = partial(_load_grounding, "cpu", choose_runtime("auto", "auto", "cpu")[0], None)
+    card = {"tracker": outside.name, "sha256": outside.sha256, "modes": list(outside.modes)}
+    return OutsideEngine(outside, grounder, anyway), card
 
 
 def _load(
@@ -514,6 +530,11 @@ def _load(
     from vltrack.tracking.graph_network import GraphNetwork
 
     card = cards.identify(path)
+    if not MODELS[card["tracker"]].packaged:  # graphs are made by a process that does not know it
+        if wanted != "auto":
+            said = f"{card['tracker']} is from outside the package and runs in torch, not in {wanted}."
+            raise UsageError(said, hint="Leave out --backend.")
+        return _load_torch(path, device, "fp32", threads)
     if wanted == "auto" and precision != "int8" and graphs_if_possible(path, card["sha256"], precision) is None:
         return _load_torch(path, device, precision, threads)
     network = GraphNetwork.load(path, card, backend, precision, threads)
@@ -584,10 +605,13 @@ def _text_warning(card: Mapping[str, Any], target: Target) -> tuple[str, ...]:
     Raises:
         UsageError: the target has only a text.
     """
-    if target.text is None or "nlbbox" in cards.modes_of(card):
+    modes = cards.modes_of(card)
+    if target.text is None or "nlbbox" in modes or (target.box is None and "nl" in modes):
         return ()
     if target.box is None:
         raise UsageError("This model was trained without language.", hint="Provide a box.")
+    if (own := card.get("tracker")) and own not in MODELS:
+        return (f"{own} takes no text: the box decides.",)
     return ("this model was trained without language: the text has no defined effect on the result.",)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,6 +27,7 @@ from vltrack.prep.tokenizers import VOCABULARY as CLIP_VOCABULARY
 from vltrack.training.checkpoint import PlateauUnfreezer, averaged, freeze
 from vltrack.training.recipes import TrainConfig
 
+log = logging.getLogger(__name__)
 VOCABULARY = "vocabulary"
 
 
@@ -141,7 +143,8 @@ def published_parts(name: str) -> tuple[str, ...]:
 def continue_from(start: str, model: Any, fresh: tuple[str, ...]) -> None:
     """Load the averaged weights of another run, or whole weights by file or name.
 
-    Parameters whose name starts with one of ``fresh`` may be missing in a run.
+    A network that is derived from that of the weights takes what fits, as ``copy_parts``. Parameters whose name
+    starts with one of ``fresh`` may be missing in a run.
 
     Raises:
         StateError: no run there. CheckpointCorrupt, CheckpointMismatch: it is damaged or of another shape.
@@ -157,12 +160,15 @@ def continue_from(start: str, model: Any, fresh: tuple[str, ...]) -> None:
 def copy_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Copy another tracker's parameters whose names match one of ``patterns``; returns these names.
 
+    Into a network that is derived from the other one's class: those of them that have the same name and shape.
+
     Raises:
         ModelNotFound and the other errors of ``checkpoints.store.load``: no such weights.
         CheckpointMismatch: a parameter that matches is not there, or of another shape; or nothing matches.
     """
     source, card = store.load(name, start=True)
-    if not any(patterns) and type(source) is not type(model):
+    derived = isinstance(model, type(source)) and type(source) is not type(model)
+    if not any(patterns) and not isinstance(model, type(source)):
         raise CheckpointMismatch(
             f"{name} has weights of another tracker: {card['tracker']}.",
             hint="Start from weights of the same tracker and size.",
@@ -170,6 +176,9 @@ def copy_parts(name: str, model: nn.Module, patterns: tuple[str, ...]) -> tuple[
     given, own = source.state_dict(), model.state_dict()
     wanted = [key for key in own if any(re.match(pattern, key) for pattern in patterns)]
     misfits = [key for key in wanted if key not in given or given[key].shape != own[key].shape]
+    if derived:
+        log.info("not in %s, so begun afresh: %s", name, ", ".join(misfits) or "nothing")
+        wanted, misfits = [key for key in wanted if key not in misfits], []
     idle = [pattern for pattern in patterns if not any(re.match(pattern, key) for key in wanted)]
     if misfits or idle:
         missing = ", ".join([*misfits[:10], *idle[:10]])

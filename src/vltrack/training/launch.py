@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vltrack.checkpoints.outside import find_outside
 from vltrack.core.errors import CheckpointUnsafe, ConfigError, ModelNotFound, UsageError, did_you_mean
 from vltrack.core.process import show_log
 from vltrack.core.rank import global_rank, launched
@@ -103,7 +104,9 @@ def configured(options: Mapping[str, Any]) -> TrainConfig:
         ConfigError: an unknown setting (the nearest known one is named) or a bad value.
         ModelNotFound: no such recipe. CheckpointUnsafe: ``start`` is a file of another format.
     """
-    name, start = f"{options['model']}-{options['size']}", str(options.get("start") or "")
+    outside = find_outside(options["model"])  # registered in this process, too
+    model, size, start = outside.card.name if outside else options["model"], options["size"], options.get("start")
+    name, start = f"{MODELS[model].recipes or model}-{size}", str(start or "")
     weights = bool(start) and are_weights(start)
     if start and not weights and Path(start).is_file():
         raise CheckpointUnsafe(
@@ -111,6 +114,7 @@ def configured(options: Mapping[str, Any]) -> TrainConfig:
             hint="Convert it with `vltrack import-weights`.",
         )
     config = _recipe(name, start, options.get("part"), own_clips=bool(options.get("own_clips")))
+    config = replace(config, model=model)
     if weights and not config.start:
         config = replace(config, init_from=start, init_patterns=("",), word_init="random")
     for key in ("steps", "batch", "accumulate", "seed"):

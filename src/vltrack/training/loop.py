@@ -27,7 +27,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from vltrack.core.errors import ConfigError, DataError, Diverged, ResourceError, StateError
 from vltrack.core.files import write_text
 from vltrack.nn.device import keep_freed_memory, mixed_precision, use_threads
-from vltrack.tracking.tracker import default_policy
+from vltrack.tracking.postprocess import default_policy
 from vltrack.training.checkpoint import RunState, check_space, has_checkpoint, read_config, restore_state, save_state
 from vltrack.training.data import Batch, loader, open_data, prepare_data, step_samples
 from vltrack.training.init import freezing, starting_model

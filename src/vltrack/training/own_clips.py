@@ -32,9 +32,8 @@ from vltrack.metrics.success import success
 from vltrack.nn.device import choose_device
 from vltrack.prep.tokenizers import load_tokenizer
 from vltrack.tracking.engine import Engine
-from vltrack.tracking.postprocess import Policy
+from vltrack.tracking.postprocess import Policy, default_policy
 from vltrack.tracking.torch_network import TorchNetwork
-from vltrack.tracking.tracker import default_policy
 from vltrack.training.init import starting_model
 from vltrack.training.recipes import TrainConfig
 from vltrack.video.images import sort_images
