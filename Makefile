@@ -13,17 +13,20 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: weights-grounder help setup demo test test-all check bench docs weights weights-others clean
+.PHONY: weights-grounder help setup lock dist demo test test-all check bench docs weights weights-others clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
+# CONSTRAINTS=constraints.txt installs the versions, and refuses other files, that `make lock` has recorded.
+CONSTRAINTS ?=
 setup: $(STAMP)  ## make .venv and install the package with its developer tools
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Install one, or: make setup PYTHON=/path/to/python" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --retries 8 --timeout 60 --editable ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --retries 8 --timeout 60 --editable ".[dev]" \
+		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 	@touch $@
 
 demo: setup  ## track a car in a short real clip; see demo-output/
@@ -86,6 +89,13 @@ weights-grounder: setup  ## train the grounder again (about two hours on two cor
 	$(BIN)/vltrack train grounder $(GROUNDER_DATA) --start $(DETECTOR) --out runs/grounder --processes 2 \
 		$$(test -f runs/grounder/config.json && echo --resume)
 	cp runs/grounder/grounder-tiny.safetensors runs/grounder/grounder-tiny.json src/vltrack/weights/
+
+lock: setup  ## record versions and sha256 of all packages that `.ci/run` installs, for this kind of machine
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --dry-run --ignore-installed --report - \
+		--editable ".[dev]" | $(BIN)/python .ci/lock.py > constraints.new && mv constraints.new constraints.txt
+
+dist: setup  ## build wheel and sdist into dist/
+	$(BIN)/python -m build
 
 clean:  ## remove what the tools and the demo left behind (not .venv, not runs)
 	rm -rf build dist demo-output compare-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -76,7 +76,7 @@ def graphs_of(path: Path, sha256: str, precision: str = "fp32") -> tuple[Path, d
         return found
     if precision == "int8" and find_spec("onnxruntime") is None:
         raise ResourceError(
-            "int8 graphs are made with onnxruntime, which is not installed.", hint="Run: pip install 'vltrack[onnx]'"
+            "int8 graphs are made with onnxruntime, which is not installed.", hint="Run: pip install 'vltrack[fast]'"
         )
     folder = folder_of(path, sha256)
     try:

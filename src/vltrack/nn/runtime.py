@@ -21,7 +21,7 @@ Arrays = dict[str, NDArray[Any]]
 Runner = Callable[[Sequence[NDArray[Any]]], Sequence[NDArray[Any]]]
 
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
-_HINTS = {"openvino": "pip install openvino", "onnx": "pip install 'vltrack[onnx]'"}
+_HINTS = {"openvino": "pip install openvino", "onnx": "pip install 'vltrack[fast]'"}
 
 
 def choose_runtime(backend: str, precision: str, device: str) -> tuple[str, str]:
