@@ -123,11 +123,24 @@ def test_each_target_has_a_tracker_of_its_own() -> None:
 def test_it_cannot_go_back() -> None:
     tracker, images = load(Told), moving()
     tracker.init(images[0], box=BOX)
-    state = tracker.state
+    start = tracker.state
     tracker.update(images[1])
+    state = tracker.state
+    tracker.update(images[2])
     tracker.restore(state)
     with pytest.raises(StateError, match="cannot go back"):
-        tracker.update(images[1])
+        tracker.update(images[2])
+    tracker.restore(start)  # but to the start, from which it is made anew, as between two marks
+    tracker.update(images[1])
+    assert tracker.state.states["target"].memory.followed.frames == 1
+
+
+def test_a_correction_with_it(tmp_path: Path) -> None:
+    file, clip = tmp_path / "still.py", Path(vltrack.__file__).parent / "clips" / "car-shadow.mp4"
+    file.write_text(STILL)
+    track = vltrack.track(clip, box=BOX, model=f"{file}:Still", end=8)
+    better = vltrack.correct(track, clip, [vltrack.Mark(frame=4, box=(60, 60, 20, 20))])
+    assert better.boxes[5:].tolist() == [[60, 60, 20, 20]] * 3
 
 
 def test_pytracking_style() -> None:

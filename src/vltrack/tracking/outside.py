@@ -22,23 +22,36 @@ from vltrack.tracking.postprocess import default_policy
 
 
 class Followed:
-    """One target's tracker and the number of frames that it has seen; it changes, unlike a network's memory."""
+    """One target's tracker after its start, and the number of frames that it has seen since.
 
-    def __init__(self, tracker: Any, name: str) -> None:
+    It changes, unlike a network's memory; ``again`` is one after the same start.
+    """
+
+    def __init__(self, outside: Outside, image: Image, box: Box, text: str | None) -> None:
+        name = outside.name
+        try:
+            tracker = cast("Callable[[], Any]", outside.made)()
+        except VltrackError:
+            raise
+        except Exception as error:
+            said = f"{name} cannot be made: {type(error).__name__}: {error}."
+            raise ModelError(said, hint="Give a class or function that takes no arguments.") from error
         self.tracker, self.name, self.frames = tracker, name, 0
+        self.again = partial(Followed, outside, image, box, text)
         self._opencv = type(tracker).__module__.split(".")[0] == "cv2"
         self._init = next((m for m in ("init", "initialize") if callable(getattr(tracker, m, None))), "")
         self._update = next((m for m in ("update", "track") if callable(getattr(tracker, m, None))), "")
         if not self._init or not self._update:
             said = f"{name} gives {type(tracker).__name__}, which has no init(image, box) and update(image)."
             raise UsageError(said, hint="docs/add-a-tracker.md shows the two methods.")
-        self.takes_text = None if self._opencv else text_parameter(getattr(tracker, self._init))
+        self._start(image, box, text)
 
-    def init(self, image: Image, box: Box, text: str | None) -> None:
+    def _start(self, image: Image, box: Box, text: str | None) -> None:
         x, y, w, h = (float(value) for value in box)
         given: Any = [x, y, w, h]
-        more = {self.takes_text: text} if self.takes_text and text is not None else {}
-        if self.takes_text == "info":
+        named = None if self._opencv else text_parameter(getattr(self.tracker, self._init))
+        more = {named: text} if named and text is not None else {}
+        if named == "info":
             given, more = {"init_bbox": given, "init_nlp": text or "", "language": text or ""}, {}
         elif self._opencv:
             height, width = image.shape[:2]
@@ -124,16 +137,7 @@ class OutsideEngine(Engine):
         height, width = image.shape[:2]
         checked = check_box(target.box, width, height)
         text = None if target.text is None else clean_text(target.text)
-        make = cast("Callable[[], Any]", self.outside.made)
-        try:
-            tracker = make()
-        except VltrackError:
-            raise
-        except Exception as error:
-            said = f"{self.outside.name} cannot be made: {type(error).__name__}: {error}."
-            raise ModelError(said, hint="Give a class or function that takes no arguments.") from error
-        followed = Followed(tracker, self.outside.name)
-        followed.init(image, checked.box, text)
+        followed = Followed(self.outside, image, checked.box, text)
         state = State(
             box=checked.box, memory=Moment(followed=followed, frames=0), frame_size=(width, height),
             past=np.zeros((0, 4)), claim=1.0 if claim is None else claim,
@@ -147,8 +151,10 @@ class OutsideEngine(Engine):
         height, width = image.shape[:2]
         followed, frames = state.memory.followed, state.memory.frames
         if followed.frames != frames:
-            said = f"{followed.name} has seen later frames and cannot go back to this one."
-            raise StateError(said, hint="Track from the start.")
+            if frames:
+                said = f"{followed.name} has seen later frames and cannot go back to this one."
+                raise StateError(said, hint="Track from the start.")
+            followed = followed.again()
         box, score = followed.update(image)
         after = partial(replace, state, age=state.age + 1, frame_size=(width, height), score=score, presence=score)
         memory = Moment(followed=followed, frames=frames + 1)
