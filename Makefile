@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: weights-grounder help setup lock dist demo test test-all check bench docs weights weights-others clean
+.PHONY: weights-grounder help setup lock dist demo test test-all check bench docs figures weights weights-others clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -49,7 +49,10 @@ check: setup  ## style, types, import contracts and prose (under a minute)
 bench: setup  ## quality and speed on real video (needs the material that benchmarks/README.md names)
 	$(BIN)/python benchmarks/real_video.py
 
-docs: setup  ## draw the trackers' pictures (docs/trackers/*.svg) and count their sizes again
+docs: setup  ## build the site of the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+figures: setup  ## draw the trackers' figures (docs/trackers/*.svg) and count their sizes again
 	$(BIN)/python docs/draw_trackers.py
 	$(BIN)/python benchmarks/model_size.py --record --out benchmarks/results
 

@@ -1,7 +1,7 @@
 """Draw docs/trackers/*.svg: the idea of each tracker, with numbers from the running code.
 
 The base size of each tracker encodes a sentence, starts a target and locates a frame on torch's meta device;
-``figures`` records the shapes and draws them. ``make docs`` calls this.
+``figures`` records the shapes and draws them. ``make figures`` calls this.
 
     python docs/draw_trackers.py
     python docs/draw_trackers.py litetrack --out folder

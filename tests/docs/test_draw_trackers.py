@@ -39,7 +39,7 @@ def seen(script: ModuleType) -> Any:
 )
 def test_the_committed_pictures_are_drawn_from_this_code(script: ModuleType, tracker: str) -> None:
     drawn = script.draw(script.FIGURES[tracker], script.recorded(tracker))
-    assert (DOCS / "trackers" / f"{tracker}.svg").read_text() == drawn, "run: make docs"
+    assert (DOCS / "trackers" / f"{tracker}.svg").read_text() == drawn, "run: make figures"
 
 
 @pytest.mark.parametrize("tracker", MODELS)

@@ -66,7 +66,7 @@ def test_tiny_is_tiny_and_names_its_training_parts(tracker: str) -> None:
 
 @pytest.mark.parametrize(("tracker", "size"), all_sizes())
 def test_what_is_recorded_is_what_is_counted(tracker: str, size: str) -> None:
-    """After a change: ``make docs``."""
+    """After a change: ``make figures``."""
     card = MODELS[tracker]
     model = on_meta(tracker, size)
     counts, work = count_parameters(model), count_work(model)

@@ -90,7 +90,7 @@ def ablate(
     Raises:
         UsageError: an unknown tracker. DataError: the data cannot be read. And what ``vltrack.train`` raises.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> found = vltrack.ablate("litetrack", data="images", clips="open", out="runs/ablation")  # doctest: +SKIP
     """

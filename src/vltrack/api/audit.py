@@ -126,7 +126,7 @@ def audit(
         PartialResult: the model ignores the sentence, or targets failed; ``error.result`` is the audit.
         KeyboardInterrupt: Ctrl-C; its ``result`` holds the targets that are done.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> try:
         ...     found = vltrack.audit("litetrack-tiny", scenes=2, frames=3)

@@ -140,7 +140,7 @@ def compare(
         PartialResult: some of the trackers failed, or parts of the video could not be read; the comparison
             so far is ``error.result``. An error that all trackers failed with is raised itself.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> comparison = vltrack.compare(
         ...     "clip.mp4", box=(313, 88, 342, 194), models=["litetrack-tiny", "sa-tracker-tiny"], end=2

@@ -76,7 +76,7 @@ def convert(
         ResourceError: the output cannot be written. VideoNotFound, ...: see ``open_source``.
         ImportError: parquet without pandas and pyarrow.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> done = vltrack.convert("boxes.csv", "boxes.xml", label="car")
         >>> done.format, done.to, list(done.tracks)
@@ -113,7 +113,7 @@ def read_tracks(path: str | Path, *, format: str | None = None, video: str | Pat
     Raises:
         DataError, UsageError, ImportError, VideoNotFound, ...: see ``convert``.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> vltrack.read_tracks("boxes.csv")["1"].boxes.shape
         (3, 4)
@@ -140,7 +140,7 @@ def write_tracks(
     Raises:
         UsageError, ResourceError, ImportError, VideoNotFound, ...: see ``convert``.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> vltrack.write_tracks(vltrack.Track.load("boxes.csv"), "boxes", format="lasot")
         >>> len(vltrack.read_tracks("boxes")["boxes"])

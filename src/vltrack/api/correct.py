@@ -76,7 +76,7 @@ def correct(
         InputError, ModelNotFound, PartialResult, ResourceError, KeyboardInterrupt: as in ``vltrack.track``; the track
             stays as it was.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> track = vltrack.track("clip.mp4", box=(313, 88, 342, 194), end=4)
         >>> marks = [*track.marks, vltrack.Mark(3, box=(329, 89, 342, 194))]

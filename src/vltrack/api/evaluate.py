@@ -164,7 +164,7 @@ def evaluate(
         StateError: ``out`` holds results of other weights, options, data or code.
         KeyboardInterrupt: Ctrl-C; finished sequences are kept, and the same call goes on from there.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> scores = vltrack.evaluate("others=results/tnl2k", data="data/tnl2k")
         >>> [(row["tracker"], row["protocol"], round(row["op75"], 1)) for row in scores.rows()]

@@ -62,7 +62,7 @@ def export_model(
         ModelNotFound, CheckpointCorrupt, ...: see ``Tracker.load``.
         ResourceError: the folder cannot be written, or OpenVINO is not installed.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> done = vltrack.export_model("sa-tracker-tiny", "onnx", "graphs")
         >>> vltrack.load(done.out, backend="openvino").card["tracker"]

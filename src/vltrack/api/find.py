@@ -183,7 +183,7 @@ def find(
         ModelNotFound: the grounder's weights are not installed.
         ResourceError: the output cannot be written, or the device or backend is not available.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> found = vltrack.find("clip.mp4", "the silver car", at=1.5)
         >>> found.frame, found.answers[0].text

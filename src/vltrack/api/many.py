@@ -124,7 +124,7 @@ def track_many(
         ResourceError: no process can be started, or a folder cannot be made.
         KeyboardInterrupt: Ctrl-C, after the files of the videos under way are finished with what was done.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> done = vltrack.track_many(["clip.mp4"], outputs="out", text="the silver car", end=3)
         >>> done["clip.mp4"].summary["frames"], done["clip.mp4"].outputs[0].name

@@ -128,7 +128,7 @@ def report(
         UsageError: files exist already, or the results do not belong together.
         DataError: results or data cannot be read. ResourceError: a file cannot be written.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> done = vltrack.report(["a/scores.json", "b/scores.json"], formats=["svg"], worst=0)
         >>> done.verdict.split(":")[0], "report.html" in done.files

@@ -83,7 +83,7 @@ def review(
         InputError: the video cannot be read, see ``open_source``.
         ResourceError: the output cannot be written.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> track = vltrack.track("clip.mp4", box=(313, 88, 342, 194), end=9, doubt=True)
         >>> len(vltrack.review(track, count=3).frames)

@@ -184,7 +184,7 @@ def track(
         ResourceError: an output cannot be written.
         KeyboardInterrupt: Ctrl-C, after the outputs are finished with what was done.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> track = vltrack.track("clip.mp4", box=(313, 88, 342, 194), text="the silver car", end=3)
         >>> track.boxes.shape, track.boxes[0].tolist()

@@ -91,7 +91,7 @@ def train(
         StateError: ``out`` holds another run. Diverged: the loss was repeatedly not finite.
         KeyboardInterrupt: Ctrl-C; the last checkpoint is kept.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> trained = vltrack.train("litetrack", data="images", out="run", steps=1, batch=2)
         >>> trained.weights.name
@@ -281,7 +281,7 @@ def import_weights(
             file cannot become this model.
         ResourceError: the weights cannot be written.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> try:
         ...     vltrack.import_weights("ostrack.pth", "all-in-one-ostrack-base")
@@ -335,7 +335,7 @@ def init_weights(
         UsageError: an unknown tracker or size; ``out`` exists, or does not end in .safetensors.
         ResourceError: the weights cannot be written. And what ``train`` raises for a network of one's own.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> card = vltrack.init_weights("sa-tracker", "fresh.safetensors")
         >>> vltrack.load("fresh.safetensors", backend="torch").card["tracker"]

@@ -94,7 +94,7 @@ def tune(
     Raises:
         UsageError, ModelNotFound, DataError: unknown options, models or data.
 
-    Example:
+    Examples:
         >>> import tempfile, vltrack
         >>> from pathlib import Path
         >>> from vltrack.datasets.synthetic import synthesize

@@ -22,7 +22,7 @@ class VltrackError(Exception):
         context: further values of the error for programs, such as ``issues``.
         result: what the function returns, as far as it was done before the error; None without any.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> try:
         ...     vltrack.track("missing.mp4", text="the dog")

@@ -56,7 +56,7 @@ class Mark:
         UsageError: none of the three or several, or a negative frame. TypeError: a frame that is not whole.
         BoxInvalid: not four finite numbers with a positive size.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> vltrack.Mark(12, box=(120, 40, 60, 80)).record()
         {'frame': 12, 'box': [120.0, 40.0, 60.0, 80.0]}
@@ -118,7 +118,7 @@ class Track(ByValue):
         DataError: lengths differ, a number is not finite or out of range, frames do not rise.
         TypeError: ``meta`` holds a value that is not JSON.
 
-    Example:
+    Examples:
         >>> import numpy as np, vltrack
         >>> step = vltrack.Step(box=np.array([12, 4, 6, 8.0]), score=0.9, visible=True, index=0, seconds=0.0)
         >>> track = vltrack.Track.from_steps([step], {"model": "litetrack-tiny"})

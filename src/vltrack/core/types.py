@@ -67,7 +67,7 @@ class Frame(ByValue):
         seconds: presentation time from the first frame of the file; for image folders index / rate.
         flags: short notes, for example ``("size-changed",)``.
 
-    Example:
+    Examples:
         >>> import numpy as np, vltrack
         >>> frame = vltrack.Frame(image=np.zeros((360, 640, 3), np.uint8), index=0, seconds=0.0)
         >>> frame.image.shape
@@ -91,7 +91,7 @@ class Target:
     Raises:
         TypeError: the text is not a str (NaN of a table, bytes, a list).
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> vltrack.Target(text="the white car", box=(120, 40, 60, 80)).mode
         <Mode.NLBBOX: 'nlbbox'>
@@ -132,7 +132,7 @@ class Step(ByValue):
         index, seconds: of the frame.
         extras: further numbers of the post-processing (frames since lost, ...), for display.
 
-    Example:
+    Examples:
         >>> import numpy as np, vltrack
         >>> step = vltrack.Step(box=np.array([12, 4, 6, 8.0]), score=0.9, visible=True, index=0, seconds=0.0)
         >>> str(step.status)
@@ -157,7 +157,7 @@ class Candidate(ByValue):
         score: probability in [0, 1] that the sentence names it.
         label: the detector's class, such as ``person``, or a part: ``head of person``.
 
-    Example:
+    Examples:
         >>> import numpy as np, vltrack
         >>> vltrack.Candidate(box=np.array([12, 4, 6, 8.0]), score=0.7, label="person").label
         'person'

@@ -45,7 +45,7 @@ def studio(
         StateError: another studio uses the folder.
         InputError: the video cannot be read.
 
-    Example:
+    Examples:
         >>> from vltrack.serve.run import studio
         >>> studio("clip.mp4", port=8008)  # doctest: +SKIP
     """

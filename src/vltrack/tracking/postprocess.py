@@ -75,7 +75,7 @@ class Policy:
     Raises:
         ConfigError: an option out of range.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> tracker = vltrack.load("litetrack-tiny", policy=vltrack.Policy(window=0.2, refresh_every=0))
         >>> vltrack.Policy().changed({"window": "0.4"}).window

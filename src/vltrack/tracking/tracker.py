@@ -281,7 +281,7 @@ class Tracker(Session):
     cannot be pickled, and a forked process may use it only with one thread (``threads=1``). Start processes
     with ``spawn`` and load in each.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> tracker = vltrack.Tracker.load("litetrack-tiny")
         >>> with vltrack.open_source("clip.mp4", end=3) as frames:  # or RGB uint8 arrays of shape (H, W, 3)
@@ -329,7 +329,7 @@ class Tracker(Session):
             ResourceError: the device is not available.
             UsageError: a file of a tracker that cannot be imported, or options that such a tracker does not take.
 
-        Example:
+        Examples:
             >>> import vltrack
             >>> vltrack.load("litetrack-tiny", device="cpu", policy={"window": 0.2}).card["size"]
             'tiny'
@@ -457,7 +457,7 @@ class MultiTracker(Session):
     Args:
         distinct: False lets several targets follow one object.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> trackers = vltrack.MultiTracker(vltrack.load("litetrack-tiny"))
         >>> car, light = vltrack.Target(text="the silver car"), vltrack.Target(box=(610, 106, 24, 68))

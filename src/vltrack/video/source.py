@@ -94,7 +94,7 @@ def open_source(
         ResourceError: the decoder process cannot be started; always on Windows, which has no descriptors to
             pass to it.
 
-    Example:
+    Examples:
         >>> import vltrack
         >>> with vltrack.open_source("clip.mp4", start=10, stride=2) as frames:
         ...     frame = next(frames)
