@@ -172,7 +172,7 @@ def test_from_a_sentence_to_a_corrected_file(
     assert page.box() == list(drawn)
     page.shot("5-box")
     page.click("apply")
-    page.until("document.querySelector('#targets .state').textContent === '1 corrected'")
+    page.until("document.querySelector('#targets .state').textContent === '1 correction'")
     page.until(IDLE)
     assert page.box() == list(drawn)
     page.shot("6-corrected")
@@ -184,9 +184,10 @@ def test_from_a_sentence_to_a_corrected_file(
     page.until("document.getElementById('redo').disabled")
     page.to_frame(30)
     page.keys("n")
-    page.until("document.querySelector('#targets .state').textContent === '2 corrected'")
+    page.until("document.querySelector('#targets .state').textContent === '2 corrections'")
     page.until(IDLE)
     page.shot("7-not-here")
+    page.driver.find_element(By.CSS_SELECTOR, "aside summary").click()
     page.click("download")
     deadline = time.monotonic() + 30
     while not (found := list(tmp_path.glob("*.xml"))) and time.monotonic() < deadline:
@@ -227,6 +228,53 @@ def test_the_overlay_is_exact(open_page: Callable[..., Page]) -> None:
         assert corner == [pytest.approx(each, abs=0.01) for each in expected]
     page.drag((100.0, 60.0, 200.0, 120.0))
     assert page.box() == pytest.approx([100, 60, 200, 120], abs=2 / scale)
+
+
+def test_a_frame_stands_at_one_place_and_nothing_moves(open_page: Callable[..., Page]) -> None:
+    """Slider, film strip and lanes are aligned, and neither an answer nor targets move what is next to them."""
+    page = open_page()
+    api: Api = page.served.api
+    video = api.clip()
+    page.open(f"/#{video}")
+    page.until("document.getElementById('stage').dataset.shown === '0'")
+    rect = "document.querySelector('{}').getBoundingClientRect().toJSON()"
+    parts = ("#picture", "#targets-title", "#correct-title", "#seek")
+    still = f"return [{', '.join(map(rect.format, parts))}]"
+    before = page.run(still)
+    page.by("sentence").send_keys("the small silver car")
+    page.click("find")
+    page.until("document.querySelector('#candidates button')")
+    assert page.run(still) == before
+    labels = page.run("return JSON.parse(document.getElementById('overlay').dataset.labels)")
+    wide, high = page.run("const it = document.getElementById('overlay'); return [it.width, it.height]")
+    assert len(labels) == len(page.driver.find_elements(By.CSS_SELECTOR, "#candidates button"))
+    for n, (x, y, w, h) in enumerate(labels):
+        assert 0 <= x <= wide - w and 0 <= y <= high - h
+        assert not any(x < a + c and a < x + w and y < b + d and b < y + h for a, b, c, d in labels[:n])
+    page.click("add")
+    for n in range(2, 6):
+        page.until(f"document.querySelectorAll('.lane').length === {n - 1}")
+        page.drag((100.0 * n, 100.0, 60.0, 60.0))
+        page.click("add")
+    page.until("document.querySelectorAll('.lane').length === 5")
+    assert page.run(still) == before
+    for part in ("#seek", "#film", ".lane canvas"):
+        for frame in (0, 7, 39):
+            page.to_frame(20)
+            place, film = page.run(f"return [{rect.format(part)}, {rect.format('#film')}]")
+            x = film["x"] + (frame + 0.5) / 40 * film["width"]
+            actions = ActionChains(page.driver)
+            offset = (round(x - place["x"] - place["width"] / 2), 0)
+            actions.move_to_element_with_offset(page.driver.find_element(By.CSS_SELECTOR, part), *offset)
+            actions.click().perform()
+            page.until(f"document.getElementById('stage').dataset.shown === '{frame}'")
+    for width in (1023, 800):
+        page.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+        )
+        assert page.run("return document.documentElement.scrollWidth") <= width
+    assert page.errors() == []
 
 
 @pytest.mark.fault("W10")
@@ -284,7 +332,7 @@ def test_hostile_text_is_shown_and_not_run(open_page: Callable[..., Page], clip:
     page.until("document.querySelector('#targets .pick')")
     page.by("sentence").send_keys(f"{HOSTILE} car")
     page.click("find")
-    page.until("!document.getElementById('find').disabled && (document.querySelector('#words span') || "
+    page.until("!document.getElementById('find').disabled && (document.querySelector('#candidates button') || "
                "document.getElementById('status').textContent)")  # fmt: skip
     refused = page.run(
         "const script = document.createElement('script'); script.textContent = 'window.hit = 1';"
@@ -356,6 +404,9 @@ def test_keys_play_step_and_seek(open_page: Callable[..., Page]) -> None:
     look = api("GET", f"/api/targets/{target}/rows")["review"]
     page.keys("]")
     page.until(f"document.getElementById('stage').dataset.shown === '{look[0]}'")
+    assert page.run("return document.getElementById('doubt-back').disabled")
+    page.keys("[")
+    assert page.by("status").text == "No doubtful frame before this one."
     page.keys("]", "[")
     page.until(f"document.getElementById('stage').dataset.shown === '{look[0]}'")
     page.keys(" ")

@@ -73,4 +73,6 @@ for (const kind of ["command", "python"]) {
   });
 }
 
+// What is folded out at the end of the panel is brought into view.
+document.querySelectorAll("aside details").forEach((each) => each.addEventListener("toggle", () => each.open && each.scrollIntoView({ block: "nearest" })));
 on("targets video", show);

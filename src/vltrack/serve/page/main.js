@@ -5,7 +5,7 @@ import { fillFormats } from "/page/downloads.js";
 import { clear, loaded } from "/page/frames.js";
 import { add, reset, text } from "/page/prompt.js";
 import { layout, show } from "/page/stage.js";
-import { absent, apply, loadRows, newest, refresh, step, stop, watch } from "/page/targets.js";
+import { absent, apply, doubtfulFrame, loadRows, newest, refresh, step, stop, watch } from "/page/targets.js";
 import { clearFilm, drawFilm, onSeek } from "/page/timeline.js";
 import { attempt, chosen, emit, last, on, say, state } from "/page/state.js";
 
@@ -111,7 +111,7 @@ async function openVideo(id) {
   by("video-facts").textContent = `${video.facts.width} \u00D7 ${video.facts.height}, ${lengthOf(video.facts)}`;
   document.title = `${video.name} - vltrack studio`;
   by("seek").max = by("frame-number").max = String(last());
-  by("frame-count").textContent = `of ${last()}`;
+  by("timeline").style.setProperty("--frames", last() + 1);
   say("");
   reset();
   layout();
@@ -140,7 +140,8 @@ function seek(frame) {
   by("seek").value = String(wanted);
   by("seek").setAttribute("aria-valuetext", `frame ${wanted} of ${last()}`);
   if (document.activeElement !== by("frame-number")) by("frame-number").value = String(wanted);
-  by("frame-time").textContent = clock(wanted / state.video.facts.rate);
+  by("frame-count").textContent = by("frame-count").title = `of ${last()} \u00B7 ${clock(wanted / state.video.facts.rate)}`;
+  by("timeline").style.setProperty("--frame", wanted);
   show();
   emit("frame");
 }
@@ -181,9 +182,8 @@ function tick(now) {
 }
 
 function doubtful(way) {
-  const each = chosen(), looks = [...((each && state.looks.get(each.id)) || [])].sort((a, b) => a - b);
-  const next = way > 0 ? looks.find((frame) => frame > state.frame) : looks.reverse().find((frame) => frame < state.frame);
-  if (next === undefined) say(way > 0 ? "No doubtful frame after this one." : "No doubtful frame before this one.");
+  const next = doubtfulFrame(way);
+  if (next === undefined) say(`No doubtful frame ${way > 0 ? "after" : "before"} this one.`);
   else touch(next);
 }
 
@@ -215,6 +215,9 @@ const KEYS = {
   Enter: () => (chosen()?.revision && state.box && !state.answer ? apply() : add()),
   Escape: () => reset(),
 };
+
+// The status line tells of the last thing that was done; the next one clears it.
+for (const name of ["pointerdown", "keydown"]) document.addEventListener(name, () => say(""), true);
 
 document.addEventListener("keydown", (event) => {
   if (!state.video || document.querySelector("dialog[open]")) return;

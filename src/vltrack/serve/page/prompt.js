@@ -1,7 +1,7 @@
 // Naming a target: a sentence with its guess and rivals, a box, or both.
 
 import { get, post } from "/page/api.js";
-import { attempt, chosen, emit, on, rowOf, say, state } from "/page/state.js";
+import { attempt, chosen, emit, hasBox, on, rowOf, say, state } from "/page/state.js";
 
 const by = (id) => document.getElementById(id);
 const fields = ["x", "y", "w", "h"].map((side) => by(`box-${side}`));
@@ -22,12 +22,12 @@ by("prompt").addEventListener("submit", (event) => {
 async function find() {
   const text = by("sentence").value.trim(), frame = state.frame, video = state.video.id;
   if (!text) { say("Type what to find.", true); return; }
-  say(`Looking for "${text}" …`);
+  reset();
+  by("verdict").textContent = `Looking for "${text}" …`;
   by("find").disabled = true;
   const found = await attempt(() => post(`/api/videos/${video}/find`, { frame, text }));
   by("find").disabled = false;
-  if (!found || state.video?.id !== video) return;
-  say("");
+  if (!found || state.video?.id !== video) { showAnswer(); return; }
   state.box = null;
   state.answer = { ...found, frame, text };
   state.picked = found.fits ? 0 : -1;
@@ -37,15 +37,19 @@ async function find() {
 
 function showAnswer() {
   const found = state.answer;
-  by("answer").hidden = !found;
-  if (!found) return;
   const verdict = by("verdict");
-  verdict.className = `small ${found.fits ? (found.ambiguous ? "doubt" : "") : "bad"}`;
+  by("answer").scrollTop = 0;
+  verdict.className = `small ${!found ? "quiet" : !found.fits ? "bad" : found.ambiguous ? "doubt" : ""}`;
+  if (!found) {
+    verdict.textContent = "Type a sentence, or drag a box in the frame, or both. Find shows the guess with its rivals, and what each word does.";
+    by("candidates").replaceChildren();
+    by("words-say").textContent = "";
+    return;
+  }
   const nothing = "Probably not in this frame. The nearest things, if one of them is meant, click it:";
   const several = `${found.boxes.length} things may be meant. Click the right one.`;
   verdict.textContent = !found.fits ? nothing : found.ambiguous ? several : `Found in frame ${found.frame}.`;
   by("candidates").replaceChildren(...found.boxes.map(candidate));
-  by("words").replaceChildren(...(found.fits ? found.words.filter(telling).map(word) : []));
   by("words-say").textContent = found.fits ? sentenceOf(found) : found.warnings.join(" ");
 }
 
@@ -68,14 +72,6 @@ function candidate(one, number) {
   return item;
 }
 
-function word(effect) {
-  const span = text("span", effect.word, effect.kind);
-  const said = { decides: "decides which is meant", helps: "makes it surer", hurts: "makes it less sure", nothing: "changes nothing" };
-  span.title = `${effect.word}: ${said[effect.kind]} (${signed(effect.change)})`;
-  span.setAttribute("role", "listitem");
-  return span;
-}
-
 // Words that name nothing: what leaving them out changes is chance.
 const FILLERS = new Set("a an the this that of in on at with and or is are was to his her its their who which".split(" "));
 const telling = (effect) => !FILLERS.has(effect.word.toLowerCase());
@@ -83,7 +79,7 @@ const telling = (effect) => !FILLERS.has(effect.word.toLowerCase());
 function sentenceOf(found) {
   const parts = [], words = found.words.filter(telling);
   for (const [kind, one, several] of [["decides", "decides", "decide"], ["helps", "helps", "help"], ["hurts", "makes it less sure", "make it less sure"]]) {
-    const these = words.filter((each) => each.kind === kind).map((each) => `"${each.word}"`);
+    const these = words.filter((each) => each.kind === kind).map((each) => `"${each.word}"${signed(each.change)}`);
     if (these.length) parts.push(`${these.join(", ")} ${these.length === 1 ? one : several}`);
   }
   const idle = words.filter((each) => each.kind === "nothing");
@@ -94,7 +90,7 @@ function sentenceOf(found) {
 }
 
 const percent = (share) => `${Math.round(share * 100)} %`;
-const signed = (change) => `${change >= 0 ? "+" : "\u2212"}${Math.round(Math.abs(change) * 100)} %`;
+const signed = (change) => (Math.abs(change) < 0.005 ? "" : ` (${change > 0 ? "+" : "\u2212"}${percent(Math.abs(change))})`);
 
 export function text(kind, content, name = "") {
   const element = document.createElement(kind);
@@ -108,8 +104,8 @@ export function text(kind, content, name = "") {
 function current() {
   if (state.box) return state.box;
   if (state.answer?.frame === state.frame && state.picked >= 0) return state.answer.boxes[state.picked].box;
-  const each = chosen();
-  return each ? rowOf(each.id, state.frame) || null : null;
+  const row = rowOf(state.chosen, state.frame);
+  return hasBox(row) ? row : null;
 }
 
 export function showBox() {
@@ -120,8 +116,8 @@ export function showBox() {
   const start = startOf();
   by("add").disabled = !start;
   by("clear").disabled = !state.box && !state.answer;
-  by("add").classList.toggle("primary", Boolean(start));
-  by("add").textContent = start && !start.box ? "Add, wait for it" : "Add target";
+  by("add").classList.toggle("primary", Boolean(start) && !chosen()?.revision);
+  by("add").textContent = start && !start.box ? "Add, wait for it" : chosen()?.revision ? "Add as new target" : "Add target";
 }
 
 for (const field of fields) {
@@ -136,7 +132,7 @@ for (const field of fields) {
 
 // What Add would start a target with.
 function startOf() {
-  if (!state.video?.facts || (state.chosen && !state.answer)) return null;
+  if (!state.video?.facts) return null;
   const sentence = state.answer?.text || "", here = state.answer?.frame === state.frame;
   const start = { frame: state.frame };
   if (sentence && here) start.text = sentence;

@@ -1,12 +1,12 @@
 // The frame and the boxes over it. Boxes are in pixels of the frame; only this file knows pixels of the screen.
 
 import { ahead, fetchFrame, loaded, setWidth } from "/page/frames.js";
-import { chosen, colorOf, emit, on, rowOf, state } from "/page/state.js";
+import { chosen, colorOf, emit, hasBox, NOT_VISIBLE, on, rowOf, state } from "/page/state.js";
 
 const stage = document.getElementById("stage"), note = document.getElementById("stage-note");
 const picture = document.getElementById("picture"), overlay = document.getElementById("overlay");
 const HANDLE = 7, SMALLEST = 3;
-let scale = 1, drag = null, shown = -1;
+let scale = 1, drag = null;
 
 export function layout() {
   if (!state.video?.facts || !stage.clientWidth) return;
@@ -21,11 +21,9 @@ export function layout() {
     canvas.width = Math.round(wide * ratio);
     canvas.height = Math.round(high * ratio);
   }
-  setWidth(canvasWidth());
+  setWidth(picture.width);
   paint();
 }
-
-const canvasWidth = () => picture.width;
 
 // Shows the frame of the state: at once where it is there, else when it comes, unless another is wanted by then.
 export async function show() {
@@ -48,46 +46,40 @@ function paint() {
   const image = loaded(state.frame);
   if (image) {
     picture.getContext("2d").drawImage(image, 0, 0, picture.width, picture.height);
-    shown = state.frame;
     note.hidden = true;
     picture.setAttribute("aria-label", `Frame ${state.frame} of the video`);
-    stage.dataset.shown = String(shown);
-  } else if (!picture.dataset.empty) {
-    show();
-  }
+    stage.dataset.shown = String(state.frame);
+  } else show();
   drawBoxes();
 }
 
 function drawBoxes() {
-  const draw = overlay.getContext("2d"), ratio = overlay.width / state.video.facts.width;
+  const draw = overlay.getContext("2d"), ratio = overlay.width / state.video.facts.width, shown = [];
   draw.setTransform(1, 0, 0, 1, 0, 0);
   draw.clearRect(0, 0, overlay.width, overlay.height);
   for (const each of state.video.targets) {
-    const row = rowOf(each.id, state.frame), start = each.start.frame === state.frame && !row ? each.start.box : null;
-    if (each.id === state.chosen && state.box) continue;
-    if (start) outline(draw, ratio, start, colorOf(each), { label: each.name, bold: each.id === state.chosen });
+    const row = rowOf(each.id, state.frame), bold = each.id === state.chosen;
+    if (bold && state.box && each.revision) continue;
+    if (each.start.frame === state.frame && !row && each.start.box) shown.push({ box: each.start.box, color: colorOf(each), label: each.name, bold });
     if (!hasBox(row)) continue;
     const name = each.name.length > 24 ? `${each.name.slice(0, 23)}…` : each.name;
     const label = `${name} ${row[4].toFixed(2)}${row[5] ? "" : " not visible"}`;
-    outline(draw, ratio, row, row[5] ? colorOf(each) : "#969696", {
-      label, dashed: !row[5], bold: each.id === state.chosen, handles: each.id === state.chosen && !state.playing,
-    });
+    shown.push({ box: row, color: row[5] ? colorOf(each) : "#b4b4b4", label, dashed: !row[5], bold, handles: bold && !state.playing });
   }
   if (state.answer && state.answer.frame === state.frame && !state.box) {
-    state.answer.boxes.forEach((one, number) => {
-      const picked = number === state.picked;
-      outline(draw, ratio, one.box, picked ? "#ffffff" : "#c8d4ff", {
-        label: `${number + 1}  ${Math.round(one.score * 100)} %`, dashed: !picked, bold: picked,
-      });
+    state.answer.boxes.forEach(({ box, score }, number) => {
+      const bold = number === state.picked;
+      shown.push({ box, color: bold ? "#ffffff" : "#c8d4ff", label: `${number + 1}  ${Math.round(score * 100)} %`, dashed: !bold, bold });
     });
   }
-  if (state.box) outline(draw, ratio, state.box, "#ffffff", { label: "not applied", bold: true, handles: true });
+  if (state.box) shown.push({ box: state.box, color: "#ffffff", label: "not applied", bold: true, handles: true });
+  shown.sort((a, b) => Number(a.bold) - Number(b.bold)).forEach((each) => outline(draw, ratio, each));
+  const taken = [];
+  shown.reverse().forEach((each) => taken.push(label(draw, ratio, each, taken)));
+  overlay.dataset.labels = JSON.stringify(taken);
 }
 
-// Whether a row has a box to show: where a person said "not here" it only holds the last one.
-const hasBox = (row) => row && row[6] !== "waiting" && row[6] !== "outside" && (row[5] || row[4] > 0);
-
-function outline(draw, ratio, [x, y, w, h], color, { label = "", dashed = false, bold = false, handles = false }) {
+function outline(draw, ratio, { box: [x, y, w, h], color, dashed, bold, handles }) {
   const device = window.devicePixelRatio || 1, place = [x * ratio, y * ratio, w * ratio, h * ratio];
   draw.setLineDash(dashed ? [6 * device, 4 * device] : []);
   draw.lineWidth = (bold ? 4 : 3.5) * device;
@@ -97,21 +89,30 @@ function outline(draw, ratio, [x, y, w, h], color, { label = "", dashed = false,
   draw.strokeStyle = color;
   draw.strokeRect(...place);
   draw.setLineDash([]);
-  if (label) {
-    draw.font = `${12 * device}px system-ui, sans-serif`;
-    const shown = label.length > 40 ? `${label.slice(0, 39)}…` : label;
-    const wide = draw.measureText(shown).width + 8 * device, high = 17 * device;
-    const left = Math.max(0, Math.min(place[0], overlay.width - wide));
-    const top = place[1] >= high ? place[1] - high : Math.min(place[1], overlay.height - high);
-    draw.fillStyle = "rgb(12 14 16 / .82)";
-    draw.fillRect(left, top, wide, high);
-    draw.fillStyle = color;
-    draw.fillText(shown, left + 4 * device, top + 12.5 * device);
-  }
   if (!handles) return;
   draw.fillStyle = color;
   for (const [px, py] of corners(place)) draw.fillRect(px - 3 * device, py - 3 * device, 6 * device, 6 * device);
 }
+
+// Draws a label at its box where no other label is, whole within the picture; returns [left, top, width, height].
+function label(draw, ratio, { box: [x, y, w, h], color, label: text }, taken) {
+  const device = window.devicePixelRatio || 1, [left, top, right, bottom] = [x, y, x + w, y + h].map((side) => side * ratio);
+  draw.font = `${12 * device}px system-ui, sans-serif`;
+  const wide = draw.measureText(text).width + 8 * device, high = 17 * device;
+  const rows = [top - high, bottom, top, bottom - high]; // above, below, inside at the top and at the bottom
+  for (let n = 1; n < 9; n++) rows.push(top + n * high, top - (n + 1) * high);
+  const places = rows.flatMap((y) => [[left, y], [right - wide, y]])
+    .map(([x, y]) => [Math.max(0, Math.min(x, overlay.width - wide)), y, wide, high])
+    .filter((place) => place[1] >= 0 && place[1] + high <= overlay.height);
+  const free = (one) => !taken.some((two) => meet(one, two));
+  const place = places.find(free) || places[0] || [0, 0, wide, high];
+  draw.fillStyle = "rgb(12 14 16 / .82)";
+  draw.fillRect(...place);
+  draw.fillStyle = color;
+  draw.fillText(text, place[0] + 4 * device, place[1] + 12.5 * device);
+  return place;
+}
+const meet = ([ax, ay, aw, ah], [bx, by, bw, bh]) => ax < bx + bw && bx < ax + aw && ay < by + bh && by < ay + ah;
 
 function corners([x, y, w, h]) {
   return [[x, y], [x + w, y], [x, y + h], [x + w, y + h], [x + w / 2, y], [x + w / 2, y + h], [x, y + h / 2], [x + w, y + h / 2]];
@@ -162,7 +163,8 @@ overlay.addEventListener("pointermove", (event) => {
   if (!state.video) return;
   const to = point(event);
   if (!drag) {
-    const sides = sidesAt(to, editable());
+    const sides = sidesAt(to, editable()), row = rowOf(targetAt(to), state.frame);
+    overlay.title = hasBox(row) && !row[5] && !state.box ? NOT_VISIBLE : "";
     overlay.style.cursor = !sides ? "crosshair" : sides.every(Boolean) ? "move" : "pointer";
     return;
   }
@@ -181,17 +183,18 @@ for (const name of ["pointerup", "pointercancel"]) {
       state.picked = done.candidate;
       emit("answer", "box");
     } else {
-      chooseAt(done.from);
+      state.chosen = targetAt(done.from) ?? state.chosen;
+      emit("targets");
     }
   });
 }
 
-function chooseAt([x, y]) {
+function targetAt([x, y]) {
   const hits = state.video.targets
     .map((each) => [each.id, rowOf(each.id, state.frame) || each.start.box])
     .filter(([, box]) => box && x >= box[0] && x <= box[0] + box[2] && y >= box[1] && y <= box[1] + box[3])
     .sort((a, b) => a[1][2] * a[1][3] - b[1][2] * b[1][3]);
-  if (hits.length) { state.chosen = hits[0][0]; emit("targets"); }
+  return hits[0]?.[0];
 }
 
 const spanned = ([ax, ay], [bx, by]) => [Math.min(ax, bx), Math.min(ay, by), Math.abs(ax - bx), Math.abs(ay - by)];

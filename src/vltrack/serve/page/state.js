@@ -18,6 +18,8 @@ export const state = {
   playing: 0, // frames a tick: 1, 0, -1
 };
 
+export const NOT_VISIBLE = "Not visible: the tracker is not sure enough that it is there. The dashed box is its guess.";
+
 const listeners = new Map();
 
 export function on(names, call) {
@@ -34,6 +36,8 @@ export function emit(...names) {
 export const target = (id) => state.video?.targets.find((each) => each.id === id) || null;
 export const chosen = () => target(state.chosen);
 export const rowOf = (id, frame) => state.rows.get(id)?.get(frame);
+// Whether a row has a box to show: where a person said "not here" it only holds the last one.
+export const hasBox = (row) => row && row[6] !== "waiting" && (row[5] || row[4] > 0);
 export const last = () => Math.max(0, (state.video?.facts?.frames || 1) - 1);
 export const live = (job) => job && (job.state === "queued" || job.state === "running");
 

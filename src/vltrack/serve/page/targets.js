@@ -2,9 +2,10 @@
 
 import { get, patch, post, remove } from "/page/api.js";
 import { text } from "/page/prompt.js";
-import { attempt, chosen, colorOf, emit, live, on, rowOf, say, state } from "/page/state.js";
+import { attempt, chosen, colorOf, emit, live, NOT_VISIBLE, on, rowOf, say, state } from "/page/state.js";
 
 const by = (id) => document.getElementById(id);
+const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 let stream = null, renaming = null;
 
 // -- the list ---------------------------------------------------------------------------------------
@@ -57,7 +58,7 @@ function newItem() {
 function stateOf(each) {
   const corrections = each.marks.length - 1;
   if (!each.revision) return `from frame ${each.start.frame}`;
-  return corrections > 0 ? `${corrections} corrected` : `${each.rows} frames`;
+  return corrections > 0 ? count(corrections, "correction") : count(each.rows, "frame");
 }
 
 function icon(sign, label, call) {
@@ -210,13 +211,13 @@ function showJob() {
   const job = state.job, bar = by("job-bar");
   const names = { track: "Tracking", correct: "Correcting", draw: "Drawing" };
   by("cancel").disabled = !live(job);
-  by("resume").hidden = !(job && ["interrupted", "canceled", "failed"].includes(job.state) && job.kind === "track");
+  by("cancel").hidden = !(by("resume").hidden = !(job && ["interrupted", "canceled", "failed"].includes(job.state) && job.kind === "track"));
   bar.value = job && job.total ? Math.min(1, job.done / job.total) : job?.state === "done" ? 1 : 0;
   let said = "";
   if (job?.state === "queued") said = `${names[job.kind]}: waiting for its turn`;
   else if (job?.state === "running" && !job.done) said = `${names[job.kind]}: starting`;
-  else if (job?.state === "running") said = `${job.done} of ${job.total ?? "?"} \u00B7 ${job.pace || ""}`;
-  else if (job) said = `${names[job.kind]}: ${job.state}${job.total ? `, ${job.done} of ${job.total}` : ""}`;
+  else if (job?.state === "running") said = `${job.done} of ${job.total ?? "?"} frames \u00B7 ${job.pace || ""}`;
+  else if (job) said = `${names[job.kind]}: ${job.state}${job.total ? `, ${job.done} of ${job.total} frames` : ""}`;
   by("job-text").textContent = said;
   by("job").dataset.state = job ? job.state : "";
   buttons();
@@ -237,7 +238,7 @@ async function mark(body) {
   const done = await attempt(() => post(`/api/targets/${each.id}/marks`, { frame: state.frame, ...body }));
   if (!done) return;
   const next = each.marks.map((one) => one.frame).filter((frame) => frame > state.frame).sort((a, b) => a - b)[0];
-  gone = body.absent ? `Not here from frame ${state.frame} ${next === undefined ? "to the end" : `up to the mark in frame ${next}`}.` : "";
+  gone = body.absent ? `Not here from frame ${state.frame} ${next === undefined ? "to the end" : `up to the correction in frame ${next}`}.` : "";
   // Shown at once; the job brings the rows around it.
   if (body.box) state.rows.get(each.id)?.set(state.frame, [...body.box, 1, true, "ok"]);
   state.box = null;
@@ -277,10 +278,28 @@ function buttons() {
   by("unmark").disabled = !(tracked && each.marks.length > 1 && each.marks.some((one) => one.frame === state.frame));
   by("undo").disabled = !each?.undo;
   by("redo").disabled = !each?.redo;
-  by("doubt-back").disabled = by("doubt-next").disabled = !(each && state.looks.get(each.id)?.length);
-  const clicks = each && state.clicks.get(each.id);
-  by("correct-count").textContent = tracked && clicks
-    ? `${each.marks.length} ${each.marks.length === 1 ? "mark" : "marks"}; by interpolation ${clicks}` : "";
+  by("doubt-back").disabled = doubtfulFrame(-1) === undefined;
+  by("doubt-next").disabled = doubtfulFrame(1) === undefined;
+  by("here").textContent = hereText(each, row);
+  const clicks = tracked && state.clicks.get(each.id);
+  by("correct-count").textContent = clicks
+    ? `${count(each.marks.length - 1, "correction")}; linear interpolation between hand-drawn boxes would need ${clicks}.` : "";
+}
+
+// What the frame shows of the target that is chosen, and what can be done about it.
+function hereText(each, row) {
+  if (!each?.revision) return "Drag the box where it is wrong and apply it: only the frames up to the next corrections change.";
+  if (!row) return `No row in frame ${state.frame}: it was not tracked so far.`;
+  const mark = each.marks.filter((one) => one.frame <= state.frame).sort((a, b) => a.frame - b.frame).at(-1);
+  if (mark?.absent) return `Not here from frame ${mark.frame} on, set by hand. Drag a box where it is back.`;
+  if (mark?.frame === state.frame) return `Frame ${mark.frame} was set by hand. Drag the box to change it.`;
+  if (row[6] === "waiting") return "No box yet: the target comes in a later frame.";
+  return row[5] ? `Score ${row[4].toFixed(2)} in frame ${state.frame}. If the box is wrong, drag it and apply it.` : NOT_VISIBLE;
+}
+
+export function doubtfulFrame(way) {
+  const looks = state.looks.get(state.chosen) || [];
+  return way > 0 ? looks.find((frame) => frame > state.frame) : looks.findLast((frame) => frame < state.frame);
 }
 
 on("targets video", list);

@@ -1,10 +1,10 @@
-// The film strip and a lane for each target: score, where it is visible, doubt, and a person's marks.
+// The film strip and a lane for each target: score, where it is visible, doubt, and corrections.
 
 import { request } from "/page/api.js";
 import { colorOf, emit, last, on, state } from "/page/state.js";
 
 const film = document.getElementById("film"), lanes = document.getElementById("lanes");
-const THUMB = 96, HIGH = 37;
+const THUMB = 80, HIGH = 31, EDGE = 6; // a lane reaches over the first and the last frame, so that marks are whole
 let stripOf = "", urls = [], pending = false;
 
 export function clearFilm() {
@@ -14,7 +14,7 @@ export function clearFilm() {
   stripOf = "";
 }
 
-// One thumbnail for each 96 pixels; fetched one after the other, so that the player comes first.
+// One thumbnail for each 80 pixels, of the frame in its middle; fetched one after the other, so that the player comes first.
 export async function drawFilm() {
   const count = Math.min(last() + 1, Math.max(4, Math.floor(film.clientWidth / THUMB)));
   const key = `${state.video.id} ${count}`;
@@ -24,7 +24,7 @@ export async function drawFilm() {
   const images = Array.from({ length: count }, () => Object.assign(new Image(), { alt: "", draggable: false }));
   film.replaceChildren(...images);
   for (let n = 0; n < count && stripOf === key; n++) {
-    const frame = Math.round(((n + 0.5) / count) * last());
+    const frame = Math.floor(((n + 0.5) / count) * (last() + 1));
     try {
       const url = URL.createObjectURL(await request("GET", `/api/videos/${state.video.id}/frames/${frame}?width=160`));
       urls.push(url);
@@ -35,9 +35,9 @@ export async function drawFilm() {
   }
 }
 
-const frameAt = (event, element) => {
-  const place = element.getBoundingClientRect();
-  return Math.round(Math.max(0, Math.min(1, (event.clientX - place.left) / place.width)) * last());
+const frameAt = (event) => {
+  const place = film.getBoundingClientRect();
+  return Math.floor(((event.clientX - place.left) / place.width) * (last() + 1));
 };
 
 export let seek = () => {};
@@ -46,10 +46,11 @@ export function onSeek(call) { seek = call; }
 function scrubs(element, before = () => {}) {
   element.addEventListener("pointerdown", (event) => {
     before();
+    if (event.target.tagName === "SPAN") return;
     element.setPointerCapture(event.pointerId);
-    seek(frameAt(event, element));
+    seek(frameAt(event));
   });
-  element.addEventListener("pointermove", (event) => { if (event.buttons & 1) seek(frameAt(event, element)); });
+  element.addEventListener("pointermove", (event) => { if (element.hasPointerCapture(event.pointerId)) seek(frameAt(event)); });
 }
 scrubs(film);
 
@@ -62,7 +63,7 @@ function build() {
   for (const each of wanted) {
     const lane = [...lanes.children].find((one) => one.dataset.id === each.id);
     lane.classList.toggle("chosen", each.id === state.chosen);
-    lane.querySelector("span").textContent = each.name;
+    lane.firstChild.textContent = lane.firstChild.title = each.name;
   }
   draw();
 }
@@ -71,7 +72,7 @@ function newLane(each) {
   const lane = document.createElement("div");
   lane.className = "lane";
   lane.dataset.id = each.id;
-  lane.append(document.createElement("canvas"), document.createElement("span"));
+  lane.append(document.createElement("span"), document.createElement("canvas"));
   scrubs(lane, () => { state.chosen = each.id; emit("targets"); });
   return lane;
 }
@@ -91,11 +92,11 @@ export function draw() {
 }
 
 function drawLane(canvas, each, colors) {
-  const ratio = window.devicePixelRatio || 1, wide = canvas.clientWidth, rows = state.rows.get(each.id);
-  if (canvas.width !== Math.round(wide * ratio)) [canvas.width, canvas.height] = [Math.round(wide * ratio), Math.round(HIGH * ratio)];
+  const ratio = window.devicePixelRatio || 1, whole = canvas.clientWidth, wide = whole - 2 * EDGE, rows = state.rows.get(each.id);
+  if (canvas.width !== Math.round(whole * ratio)) [canvas.width, canvas.height] = [Math.round(whole * ratio), Math.round(HIGH * ratio)];
   const pen = canvas.getContext("2d"), step = wide / (last() + 1);
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  pen.clearRect(0, 0, wide, HIGH);
+  pen.setTransform(ratio, 0, 0, ratio, EDGE * ratio, 0);
+  pen.clearRect(-EDGE, 0, whole, HIGH);
   const x = (frame) => (frame + 0.5) * step;
   if (rows) {
     // Columns of at least a pixel: of several frames the lowest score and the highest doubt are drawn.
@@ -119,7 +120,6 @@ function drawLane(canvas, each, colors) {
   for (const frame of state.looks.get(each.id) || []) triangle(pen, x(frame));
   pen.fillStyle = colors.getPropertyValue("--text");
   for (const mark of each.marks) diamond(pen, x(mark.frame), mark.absent);
-  pen.fillRect(x(state.frame) - 0.75, 0, 1.5, HIGH);
 }
 
 function columns(rows, every, call) {
@@ -159,4 +159,4 @@ function triangle(pen, x) {
 new ResizeObserver(() => { draw(); if (state.video?.facts) drawFilm(); }).observe(film);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 on("targets video", build);
-on("rows frame", draw);
+on("rows", draw);
