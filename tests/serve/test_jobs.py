@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -21,7 +22,11 @@ from studio_server import Api, Served
 import vltrack
 from vltrack.api.keyframes import read_keyframes
 from vltrack.core.track import Mark, Track
+from vltrack.serve.jobs import Jobs, QueueFull
+from vltrack.serve.settings import Settings
+from vltrack.serve.store import Store
 from vltrack.serve.studio import boxes_by_interpolation
+from vltrack.serve.workers import Worker
 from vltrack.tracking.starts import DOUBTFUL_START
 
 BOX = [313, 88, 342, 194]
@@ -179,6 +184,37 @@ def test_the_queue_is_bounded(api: Api, long_video: Path) -> None:
     job = api.track(video, targets[8])
     running(api, job)
     api("POST", f"/api/jobs/{job}/cancel", 204)
+
+
+@pytest.mark.fault("W16")
+def test_videos_take_turns_in_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, started = threading.Semaphore(0), list[str]()
+
+    def run(self: Worker, job: dict[str, Any], take: Any) -> dict[str, Any]:
+        started.append(job["id"])
+        gate.acquire()
+        return {"kind": "done", "result": None}
+
+    monkeypatch.setattr(Worker, "run", run)
+    store = Store(tmp_path)
+    facts = {"path": "", "own": 0, "state": "ready", "size": 0, "created": 0, "used": 0}
+    a, b, c = (store.add("videos", name=name, **facts) for name in "abc")
+    jobs = Jobs(store, Settings(media=tmp_path, queue=3), lambda row: {}, lambda *_: None)
+    names: dict[str, str] = {}
+    for video, name in [(a, "a1"), (a, "a2"), (a, "a3"), (b, "b1"), (b, "b2"), (c, "c1")]:
+        names[jobs.add(video, "track", {})] = name
+        while not started:
+            time.sleep(0.01)
+    with pytest.raises(QueueFull):
+        jobs.add(a, "track", {})
+    jobs.cancel(next(key for key, name in names.items() if name == "b2"))
+    for _ in names:
+        gate.release()
+    while any(job["state"] in ("queued", "running") for job in store.all("jobs")):
+        time.sleep(0.01)
+    assert [names[key] for key in started] == ["a1", "b1", "c1", "a2", "a3"]
+    jobs.close()
+    store.close()
 
 
 @pytest.mark.fault("W17")

@@ -183,10 +183,10 @@ def _video_routes(app: FastAPI, settings: Settings) -> None:
         return answer({"id": await run_in_threadpool(_studio(request).open_clip, body.clip)})
 
     @app.put("/api/videos/{key}/content")
-    async def content(request: Request, key: str) -> Response:
+    async def content(request: Request, key: str, sha256: str = "") -> Response:
         studio = _studio(request)
         video = studio.store.video(_key(key))
-        if not await studio.uploads.receive(request, video):
+        if not await studio.uploads.receive(request, video, sha256):
             return answer({"received": studio.uploads.received(key)}, 202)
         await run_in_threadpool(studio.check_upload, key)
         return answer(studio.view(key))
