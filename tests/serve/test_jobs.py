@@ -88,7 +88,19 @@ def test_a_sentence_is_tracked_corrected_undone_and_exported(api: Api, tmp_path:
     compile(lines["python"], "recipe", "exec")
     marks = tmp_path / "marks.csv"
     marks.write_text("\n".join(lines["command"].splitlines()[1:-2]))
-    assert [mark.frame for mark in read_keyframes(marks)["the small silver car"]] == [0, 20]
+    name = "the small silver car"
+    found, sentences = read_keyframes(marks)
+    assert ([mark.frame for mark in found[name]], sentences) == ([0, 20], {name: name})
+    for form, said in [
+        ("cvat", "-o boxes.xml"),
+        ("mp4", "-o boxes.mp4"),
+        ("coco", "-o boxes.csv\nvltrack convert boxes.csv -o boxes-coco.json --to coco --video car-shadow.mp4"),
+        ("yolo", "-o boxes.csv\nvltrack convert boxes.csv -o boxes-yolo --to yolo --video car-shadow.mp4"),
+    ]:
+        lines = api("GET", f"/api/videos/{video}/recipe?format={form}")
+        assert lines["command"].endswith(said)
+        compile(lines["python"], "recipe", "exec")
+    api("GET", f"/api/videos/{video}/recipe?format=docx", 404)
 
     text = api("GET", f"/api/videos/{video}/files/cvat?targets={target}").text
     boxes = ElementTree.fromstring(text).findall("track/box")  # noqa: S314 - ours

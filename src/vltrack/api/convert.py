@@ -223,7 +223,8 @@ def _facts(video: str | Path | None) -> Clip:
 def _read(path: Path, name: str, clip: Clip, video: str | Path | None) -> dict[str, Track]:
     if name in OWN:
         head = read_text(path, MAX_FILE_BYTES)[:200]
-        tracks = load_tracks(path) if "vltrack.tracks" in head else {"1": Track.load(path)}
+        several = "vltrack.tracks" in head
+        tracks = load_tracks(path) if several else {str((one := Track.load(path)).meta.get("target", "1")): one}
         clip_of(tracks, clip)  # refuses another size
     else:
         tracks = FORMATS[name].read(path, clip)

@@ -110,10 +110,10 @@ def track(
             raise UsageError("The file of --keyframes says where the targets are.", hint="Leave the others out.")
         from vltrack.api.keyframes import read_keyframes
 
-        marks = read_keyframes(keyframes)
+        marks, sentences = read_keyframes(keyframes)
         vltrack.track(
-            _only_one(input), keyframes=marks, text=inputs.read_text(text, text_file, line), backward=backward,
-            outputs=outputs, allow_network=allow_network,
+            _only_one(input), keyframes=marks, text=inputs.read_text(text, text_file, line) or sentences,
+            backward=backward, outputs=outputs, allow_network=allow_network,
             reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(marks) > 1), **options,
         )  # fmt: skip
         return

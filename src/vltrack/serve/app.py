@@ -10,9 +10,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
@@ -195,6 +195,12 @@ def _video_routes(app: FastAPI, settings: Settings) -> None:
     async def view(request: Request, key: str) -> Response:
         return answer(_studio(request).view(_key(key)))
 
+    @app.get("/api/videos/{key}/recipe")
+    async def lines(request: Request, key: str, form: Annotated[str, Query(alias="format")] = "csv") -> Response:
+        if form not in TITLES:
+            raise NotThere
+        return answer(recipe(_studio(request).view(_key(key)), form))
+
     @app.delete("/api/videos/{key}")
     async def remove(request: Request, key: str) -> Response:
         await run_in_threadpool(_studio(request).remove_video, _key(key))
@@ -251,10 +257,6 @@ def _work_routes(app: FastAPI, settings: Settings) -> None:
         path = await run_in_threadpool(studio.export, video, keys, form)
         name = f"{Path(video['name']).stem}{'' if form in OWN else f'-{form}'}{path.suffix}"
         return FileResponse(path, filename=name, background=BackgroundTask(path.unlink))
-
-    @app.get("/api/videos/{key}/recipe")
-    async def lines(request: Request, key: str) -> Response:
-        return answer(recipe(_studio(request).view(_key(key))))
 
 
 # -- targets ------------------------------------------------------------------------------------------
