@@ -19,7 +19,7 @@ from vltrack.formats.base import TOLERANCE, Clip, keyframes, spacing
 WIDTH, HEIGHT, FRAMES = 640, 360, 24
 CLIP = Clip(name="clip.mp4", width=WIDTH, height=HEIGHT, frames=FRAMES, rate=25.0)
 SUFFIX = {name: kind.suffixes[0] for name, kind in FORMATS.items()}
-EXACT = {"yolo": 1e-4, "label-studio": TOLERANCE + 0.006}
+EXACT = {"yolo": 1e-4, "cvat": TOLERANCE + 0.011, "label-studio": TOLERANCE + 0.011}
 NO_ABSENT = ("got10k-results",)
 TEXT = ("coco", "label-studio", "lasot", "vot")
 """Formats that hold the sentence."""

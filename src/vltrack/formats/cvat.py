@@ -45,7 +45,7 @@ class _Reader:
         self.facts: dict[str, str] = {}
         self.found: list[Found] = []
         self.others: dict[str, int] = {}
-        self.marked: list[dict[int, bool]] = []
+        self.marked: list[list[int]] = []
         self._open: list[str] = []
         self._text = ""
         parser = expat.ParserCreate()
@@ -80,7 +80,7 @@ class _Reader:
             label = printable(attributes.get("label", "track"))
             by_hand = attributes.get("source") not in ("auto", "file")
             self.found.append(Found(label=label, number=attributes.get("id", len(self.found)), by_hand=by_hand))
-            self.marked.append({})
+            self.marked.append([])
         elif tag == "box" and self._open[:-1] == ["annotations", "track"]:
             self._box(attributes)
         elif tag in ("image", "task", "polygon", "mask", "skeleton", "polyline", "points", "cuboid", "ellipse"):
@@ -89,8 +89,11 @@ class _Reader:
     def _box(self, attributes: dict[str, str]) -> None:
         where = f"{self.where} line {self._parser.CurrentLineNumber}"
         keys, frame = self.found[-1].keys, frame_number(attributes.get("frame"), where)
+        if attributes.get("keyframe", "1") != "1":
+            self.found[-1].last = max(self.found[-1].last, frame)
+            return
         if frame in keys:
-            raise DataError(f"{where}: the track has two boxes in frame {frame}.")
+            raise DataError(f"{where}: the track has two keyframes {frame}.")
         if attributes.get("rotation", "").strip("0."):
             raise DataError(f"{where}: the box is rotated.", hint="Only upright boxes are read.")
         x1, y1, x2, y2 = box_of((attributes.get(name) for name in _CORNERS), where)
@@ -98,8 +101,8 @@ class _Reader:
         if shown and not (x2 > x1 and y2 > y1):
             raise DataError(f"{where}: the box has no size.")
         keys[frame] = Key(box=(x1, y1, x2 - x1, y2 - y1), shown=shown, on=shown)
-        if attributes.get("keyframe", "1") == "1":
-            self.marked[-1][frame] = attributes.get("marked") == "1"
+        if attributes.get("marked") == "1":
+            self.marked[-1].append(frame)
 
     def _characters(self, text: str) -> None:
         self._text = (self._text + text)[:4096]
@@ -146,8 +149,7 @@ def read(path: Path, clip: Clip) -> dict[str, Track]:
         )
     )
     for one, marked in zip(reader.found, reader.marked, strict=True):
-        if one.by_hand:  # what CVAT has written does not say which keyframes are ours: all of them
-            one.by_hand = [frame for frame, mark in marked.items() if mark] or list(marked)
+        one.by_hand = one.by_hand and (marked or True)  # what CVAT has written does not say which: all keyframes
         one.step = step if all((frame - min(one.keys)) % step == 0 for frame in one.keys) else 1
         if one.keys and one.keys[max(one.keys)].on:  # CVAT shows the last box to the end of the task
             one.last = max(one.last, (clip.frames or 1) - 1)
