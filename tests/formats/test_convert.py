@@ -163,11 +163,12 @@ def test_parquet_without_pandas_says_how_to_get_it(two: Any, tmp_path: Path, mon
 
 
 def test_start_boxes(two: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="car in frame 2, dog in frame 0"):
-        starts_of(two)
-    frame, targets = starts_of({"car": two["car"]})
-    assert frame == 2
-    assert targets["car"].box == (5, 6, 7, 8) and targets["car"].text == "the red car"
+    starts = starts_of(two)
+    assert {name: frame for name, (frame, _) in starts.items()} == {"car": 2, "dog": 0}
+    assert starts["car"][1] == vltrack.Target(box=(5, 6, 7, 8), text="the red car")
+    hidden = make(two["car"].boxes, np.zeros(6, dtype=bool))
+    with pytest.raises(UsageError, match="visible in any frame"):
+        starts_of({"car": hidden})
 
 
 OPEN = ("davis_car-shadow", "otb_Jogging-1", "vot_bag", "tld_pedestrian3", "perm_dog")

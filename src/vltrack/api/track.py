@@ -263,6 +263,7 @@ def track(
                                 part.add(metas, part.warnings(report.warnings), steps, trackers.state)
                                 reporter.steps(steps)
                                 counts.add(steps, time.monotonic() - began)
+                            reporter.frame(frame, steps)
                             if progress is not None:
                                 progress(counts.frames, total)
                 part.finished = report.failure is None

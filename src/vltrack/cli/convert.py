@@ -22,7 +22,7 @@ def convert(
         str | None,
         Option(
             metavar="FORMAT",
-            help="cvat, coco, mot, yolo, label-studio, lasot, got10k, got10k-results, vot, csv, json or parquet;"
+            help="cvat, coco, mot, yolo, voc, label-studio, lasot, got10k, got10k-results, vot, csv, json or parquet;"
             " .xml, .csv, .json (ours) and .parquet need none.",
         ),
     ] = None,

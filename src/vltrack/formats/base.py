@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
+from xml.parsers import expat
+from xml.parsers.expat import XMLParserType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -304,6 +306,27 @@ def box_line(box: Iterable[float]) -> str:
 # -- text ---------------------------------------------------------------------------------------------
 
 _CELL = re.compile(r"[^\s,;]+")
+
+
+def xml_parser(where: str) -> XMLParserType:
+    """Return a parser of XML that refuses a document type, and with it every entity."""
+
+    def refuse(*_: Any) -> NoReturn:
+        raise DataError(f"{where} declares a document type, which may hide entities.", hint="Remove <!DOCTYPE>.")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.buffer_text = True
+    return parser
+
+
+def parse_xml(parser: XMLParserType, data: bytes, where: str) -> None:
+    """Parse a file. Raises ``DataError``."""
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        reason = expat.ErrorString(error.code)
+        raise DataError(f"{where} line {error.lineno} is not XML: {reason}.", hint="Export it again.") from error
 
 
 def read_lines(path: Path) -> list[str]:

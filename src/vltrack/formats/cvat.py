@@ -11,8 +11,6 @@ import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
-from xml.parsers import expat
 
 from vltrack.core.errors import DataError
 from vltrack.core.files import printable, read_limited, write_text
@@ -27,10 +25,12 @@ from vltrack.formats.base import (
     keyframes,
     label_of,
     marks_of,
+    parse_xml,
     runs,
     spacing,
     tracks_of,
     whole_of,
+    xml_parser,
 )
 
 _FACTS = ("size", "start_frame", "stop_frame", "frame_filter", "width", "height", "source")
@@ -48,25 +48,13 @@ class _Reader:
         self.marked: list[list[int]] = []
         self._open: list[str] = []
         self._text = ""
-        parser = expat.ParserCreate()
+        self._parser = parser = xml_parser(self.where)
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.CharacterDataHandler = self._characters
-        parser.StartDoctypeDeclHandler = self._refuse
-        parser.buffer_text = True
-        self._parser = parser
 
     def read(self, data: bytes) -> None:
         """Parse the file. Raises ``DataError``."""
-        try:
-            self._parser.Parse(data, True)
-        except expat.ExpatError as error:
-            reason = expat.ErrorString(error.code)
-            raise DataError(
-                f"{self.where} line {error.lineno} is not XML: {reason}.", hint="Export it again."
-            ) from error
-
-    def _refuse(self, *_: Any) -> NoReturn:
-        raise DataError(f"{self.where} declares a document type, which may hide entities.", hint="Remove <!DOCTYPE>.")
+        parse_xml(self._parser, data, self.where)
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         within = self._open[-1] if self._open else ""
