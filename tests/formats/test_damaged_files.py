@@ -94,7 +94,7 @@ def test_damage_of_pascal_voc_is_named(files: dict[str, str], said: str, tmp_pat
 def test_pascal_voc_of_other_programs_is_read(tmp_path: Path) -> None:
     """Parts have a box of their own; a frame without an object says that it is absent."""
     part = "<part><name>wheel</name><bndbox><xmin>9</xmin></bndbox></part>"
-    (tmp_path / "img_0001.xml").write_text(voc("car", CORNERS, "dog", CORNERS))
+    (tmp_path / "img_0001.xml").write_text(voc("car", CORNERS, "dog", CORNERS).replace("</object>", f"{part}</object>"))
     (tmp_path / "img_0002.xml").write_text(voc("dog", CORNERS))
     tracks = vltrack.read_tracks(tmp_path)
     assert tracks["car"].boxes.tolist() == [[1, 2, 30.5, 40]] * 2

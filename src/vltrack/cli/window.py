@@ -23,7 +23,7 @@ class Window:
         effects, labels: as of ``plots.effects.Effects``.
 
     Raises:
-        ResourceError: there is no tkinter, or no display.
+        ResourceError: tkinter or a display is missing.
     """
 
     def __init__(self, title: str, effects: Sequence[str], labels: Sequence[str]) -> None:
