@@ -13,7 +13,7 @@ from scripted import Spotter, scene, tracker
 from vltrack.api import correct as job
 from vltrack.api import keyframes
 from vltrack.api.keyframes import read_keyframes
-from vltrack.core.errors import BoxFrameOutOfRange, BoxOutside, DataError, PartialResult, UsageError
+from vltrack.core.errors import BoxFrameOutOfRange, BoxOutside, DataError, NothingFits, PartialResult, UsageError
 from vltrack.core.track import Mark, Track
 from vltrack.tracking.tracker import Tracker
 from vltrack.video.writer import VideoWriter
@@ -215,6 +215,67 @@ def test_the_command_takes_marks_from_files(command, spotter: Tracker, video: Pa
     command("correct", "one.json", "--keyframes", "one.json", "-o", "same.json").ends(0, "0 of 27 rows")
 
 
+def test_names_and_sentences_of_marked_targets_are_kept(command, spotter: Tracker, video: Path) -> None:
+    Path("marks.csv").write_text("car,3,26,20,16,12,the red one\ncar,20,absent\n")
+    command("track", video, "--keyframes", "marks.csv", "-o", "car.csv", "-o", "car.json", "-o", "car.xml").ends(0)
+    for name in ("car.csv", "car.json", "car.xml"):
+        assert list(vltrack.read_tracks(name)) == ["car"]
+    assert Track.load("car.csv").meta["sentence"] == "the red one"
+    found, sentences = read_keyframes(Path("car.json"))
+    assert (list(found), sentences) == (["car"], {"car": "the red one"})
+    Path("two.csv").write_text("target,frame,x,y,w,h,text\na,3,26,20,16,12,the one\nb,3,26,20,16,12,the other\n")
+    command("track", video, "--keyframes", "two.csv", "-o", "two.json").ends(0)
+    both = vltrack.read_tracks("two.json")
+    assert {name: track.meta["sentence"] for name, track in both.items()} == {"a": "the one", "b": "the other"}
+    with pytest.raises(UsageError, match="needs keyframes"):
+        vltrack.track(video, text={"a": "the one"})  # type: ignore[call-overload]
+
+
+def test_what_is_wrong_with_a_correction_is_said_in_its_own_flags(
+    command, spotter: Tracker, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = ",".join(map(str, place(0)))
+    command("track", video, "--box", box, "-o", "a.csv").ends(0)
+    command("correct", "a.csv", "--at", "0:00.8", "--absent", "-o", "b.csv").ends(0)
+    assert Track.load("b.csv").marks[-1] == Mark(20, absent=True)
+    command("correct", "a.csv", "--at", "0:61", "--absent", "-o", "c.csv").ends(2, "0:12.5, or the number of a frame")
+    command("correct", "a.csv", "--at", "1:00", "--absent", "-o", "c.csv").ends(3, "ends before 60 s")
+    command("correct", video, "a.csv", "--at", "3", "--absent", "-o", "c.csv").ends(2, "The track comes first")
+    mark = ("correct", "a.csv", "--at", "12", "-o", "c.csv", "--overwrite", "--box")
+    command(*mark, "300,20,9,9").ends(3, "--box-unit rel")
+    command(*mark, "0.3125,0.25,0.125,0.125", "--box-unit", "rel").ends(0)
+    assert Track.load("c.csv").marks[-1] == Mark(12, box=(40, 24, 16, 12))
+    command(*mark, "40,24,56,36", "--box-format", "xyxy").ends(0)
+    assert Track.load("c.csv").marks[-1] == Mark(12, box=(40, 24, 16, 12))
+
+    def nothing(*_: object, **__: object) -> None:
+        raise NothingFits("Nothing fits.", hint="Wait (--wait).")
+
+    monkeypatch.setattr(vltrack, "correct", nothing)
+    done = command("correct", "a.csv", "--at", "12", "--text", "the dog", "-o", "d.csv")
+    done.ends(10, "or give --box")
+    assert "--wait" not in done.err
+
+
+def test_a_review_of_another_video_is_refused(command, spotter: Tracker, video: Path, images: list[np.ndarray]) -> None:
+    command("track", video, "--box", ",".join(map(str, place(0))), "-o", "a.csv").ends(0)
+    for name, part in (("small.mp4", [image[:64] for image in images]), ("short.mp4", images[:10])):
+        with VideoWriter(Path(name), width=128, height=part[0].shape[0], rate=25) as writer:
+            for row, image in enumerate(part):
+                writer.write(image, row / 25)
+    command("review", "a.csv", "small.mp4").ends(2, "128x64 pixels")
+    command("review", "a.csv", "small.mp4", "-o", "look.png").ends(2, "128x64 pixels")
+    command("review", "a.csv", "short.mp4").ends(2, "10 frames, and the track goes on to frame 29")
+    command("review", "a.csv", "short.mp4", "-o", "look.png").ends(2, "of this track")
+    command("review", video, "a.csv").ends(2, "vltrack review a.csv red.mp4")
+    Path("gt.txt").write_text("1,1,10,10,20,20,1,1,1\n2,1,11,10,20,20,1,1,1\n")
+    command("convert", "gt.txt", "-o", "gt.csv").ends(0, "--video")
+    command("correct", "gt.csv", "--at", "1", "--absent", "-o", "b.csv").ends(2, "does not name its video")
+    command("review", "gt.csv", "-o", "b.png").ends(2, "does not name its video")
+    command("track", video, "--keyframes", video).ends(4, "red.mp4 is not a file of marks")
+    assert not Path("look.png").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "marks"),
     [
@@ -232,7 +293,7 @@ def test_the_command_takes_marks_from_files(command, spotter: Tracker, video: Pa
 )
 def test_files_of_marks_are_read_in_several_forms(tmp_path: Path, text: str, marks: list[Mark]) -> None:
     (tmp_path / "marks.csv").write_text(text)
-    assert list(read_keyframes(tmp_path / "marks.csv").values()) == [marks]
+    assert list(read_keyframes(tmp_path / "marks.csv")[0].values()) == [marks]
 
 
 @pytest.mark.parametrize(
@@ -244,6 +305,7 @@ def test_files_of_marks_are_read_in_several_forms(tmp_path: Path, text: str, mar
         ("car,5,1,2,3,4\n\ncar,5,absent\n", "line 3: frame 5 of 'car' is there twice"),
         ("frame,absent\n1,maybe\n", "line 2: absent is 'maybe'"),
         ("frame,x,y,w,h\n1,,,,\n", "line 2: The mark of frame 1"),
+        ("car,5,1,2,3,4,a dog\ncar,6,1,2,3,4,a cat\n", "line 2: 'car' has two sentences"),
     ],
 )
 def test_a_file_that_holds_no_marks_is_named_by_its_line(tmp_path: Path, text: str, said: str) -> None:

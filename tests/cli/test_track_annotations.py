@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import vltrack
+from scripted import Spotter, tracker
+from vltrack.api import keyframes
 
 START = """<annotations><version>1.1</version><track id="0" label="car" source="manual">
 <box frame="10" keyframe="1" outside="0" occluded="0" xtl="300" ytl="90" xbr="640" ybr="280" z_order="0"/>{}
@@ -54,10 +56,21 @@ def test_what_does_not_fit_an_annotation(command, stub, clip: Path, start: Path,
     command("track", clip, "--from", start, *words).ends(2, said)
 
 
-def test_targets_that_begin_apart_are_named(command, stub, clip: Path, start: Path) -> None:
+def test_targets_that_begin_apart_wait_for_their_frames(
+    command, clip: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyframes, "load_as", lambda *_, **__: tracker(Spotter(), search_again_every=0))
     other = START.format("").partition("<track")[2].replace('"10"', '"4"').replace("car", "dog")
     start.write_text(START.format("").replace("</annotations>", f"<track{other}"))
-    command("track", clip, "--from", start).ends(2, "car in frame 10, dog in frame 4")
+    words = ("track", clip, "--from", start, "--end", "14")
+    command(*words, "-o", tmp_path / "a.csv").ends(0)
+    found = vltrack.read_tracks(tmp_path / "a.csv")
+    for name in ("car", "dog"):
+        assert found[name].indices.tolist() == list(range(4, 14))
+    assert found["car"].status[:6] == ("waiting",) * 6
+    assert found["car"].boxes[6].tolist() == found["dog"].boxes[0].tolist() == [300, 90, 340, 190]
+    command(*words, "--start", "10").ends(2, "begin in frame 4")
+    command(*words, "--show").ends(2, "--show is for one video")
 
 
 def test_effects_and_gif(command, stub, clip: Path, tmp_path: Path) -> None:

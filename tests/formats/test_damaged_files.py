@@ -56,6 +56,57 @@ def write(folder: Path, name: str, content: object) -> Path:
     return path
 
 
+def voc(*objects: str) -> str:
+    named = (
+        f"<object><name>{name}</name><bndbox>{box}</bndbox></object>"
+        for name, box in zip(objects[::2], objects[1::2], strict=True)
+    )
+    return f"<annotation><size><width>640</width><height>360</height></size>{''.join(named)}</annotation>"
+
+
+CORNERS = "<xmin>1</xmin><ymin>2</ymin><xmax>31.5</xmax><ymax>42</ymax>"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"a1.xml": voc("car", CORNERS, "car", CORNERS)}, "two objects 'car'"),
+        ({"a1.xml": voc("car", "<xmin>1</xmin>")}, "not four numbers"),
+        ({"a1.xml": voc("car", CORNERS.replace("42", "nan"))}, "not finite"),
+        ({"a1.xml": voc("car", CORNERS), "b1.xml": voc()}, "2 videos: a, b"),
+        ({"a1.xml": voc("car", CORNERS), "a01.xml": voc()}, "two files of frame 0"),
+        ({"a0.xml": voc("car", CORNERS)}, "not a number from 0"),
+        ({"a1.xml": voc()}, "no box"),
+        ({"a1.xml": "<annotations></annotations>"}, "begins with <annotations>"),
+        ({"a1.xml": "<annotation>"}, "line 1 is not XML"),
+        ({"a1.xml": "<!DOCTYPE a [<!ENTITY b 'c'>]>" + voc("car", CORNERS)}, "document type"),
+        ({"a1.xml": "<annotation>" + "<a>" * 70}, "nested too deeply"),
+        ({"a1.xml": voc("car", CORNERS) + " " * (4 << 20)}, "a1.xml"),
+    ],
+)
+def test_damage_of_pascal_voc_is_named(files: dict[str, str], said: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=said):
+        vltrack.read_tracks(tmp_path, format="voc")
+
+
+def test_pascal_voc_of_other_programs_is_read(tmp_path: Path) -> None:
+    """Parts have a box of their own; a frame without an object says that it is absent."""
+    part = "<part><name>wheel</name><bndbox><xmin>9</xmin></bndbox></part>"
+    (tmp_path / "img_0001.xml").write_text(voc("car", CORNERS, "dog", CORNERS).replace("</object>", f"{part}</object>"))
+    (tmp_path / "img_0002.xml").write_text(voc("dog", CORNERS))
+    tracks = vltrack.read_tracks(tmp_path)
+    assert tracks["car"].boxes.tolist() == [[1, 2, 30.5, 40]] * 2
+    assert tracks["car"].visible.tolist() == [True, False]
+    assert tracks["dog"].visible.all()
+    assert (tracks["car"].meta["width"], tracks["car"].meta["height"], tracks["car"].meta["format"]) == (
+        640,
+        360,
+        "voc",
+    )
+
+
 def test_cvat_shows_boxes_as_cvat_does(tmp_path: Path) -> None:
     """Keyframes 0, 4; outside from 6 on; back in 9; the file lists some boxes between that are not keyframes."""
     text = cvat(

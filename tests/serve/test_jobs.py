@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -21,7 +22,11 @@ from studio_server import Api, Served
 import vltrack
 from vltrack.api.keyframes import read_keyframes
 from vltrack.core.track import Mark, Track
+from vltrack.serve.jobs import Jobs, QueueFull
+from vltrack.serve.settings import Settings
+from vltrack.serve.store import Store
 from vltrack.serve.studio import boxes_by_interpolation
+from vltrack.serve.workers import Worker
 from vltrack.tracking.starts import DOUBTFUL_START
 
 BOX = [313, 88, 342, 194]
@@ -83,7 +88,19 @@ def test_a_sentence_is_tracked_corrected_undone_and_exported(api: Api, tmp_path:
     compile(lines["python"], "recipe", "exec")
     marks = tmp_path / "marks.csv"
     marks.write_text("\n".join(lines["command"].splitlines()[1:-2]))
-    assert [mark.frame for mark in read_keyframes(marks)["the small silver car"]] == [0, 20]
+    name = "the small silver car"
+    found, sentences = read_keyframes(marks)
+    assert ([mark.frame for mark in found[name]], sentences) == ([0, 20], {name: name})
+    for form, said in [
+        ("cvat", "-o boxes.xml"),
+        ("mp4", "-o boxes.mp4"),
+        ("coco", "-o boxes.csv\nvltrack convert boxes.csv -o boxes-coco.json --to coco --video car-shadow.mp4"),
+        ("yolo", "-o boxes.csv\nvltrack convert boxes.csv -o boxes-yolo --to yolo --video car-shadow.mp4"),
+    ]:
+        lines = api("GET", f"/api/videos/{video}/recipe?format={form}")
+        assert lines["command"].endswith(said)
+        compile(lines["python"], "recipe", "exec")
+    api("GET", f"/api/videos/{video}/recipe?format=docx", 404)
 
     text = api("GET", f"/api/videos/{video}/files/cvat?targets={target}").text
     boxes = ElementTree.fromstring(text).findall("track/box")  # noqa: S314 - ours
@@ -179,6 +196,37 @@ def test_the_queue_is_bounded(api: Api, long_video: Path) -> None:
     job = api.track(video, targets[8])
     running(api, job)
     api("POST", f"/api/jobs/{job}/cancel", 204)
+
+
+@pytest.mark.fault("W16")
+def test_videos_take_turns_in_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, started = threading.Semaphore(0), list[str]()
+
+    def run(self: Worker, job: dict[str, Any], take: Any) -> dict[str, Any]:
+        started.append(job["id"])
+        gate.acquire()
+        return {"kind": "done", "result": None}
+
+    monkeypatch.setattr(Worker, "run", run)
+    store = Store(tmp_path)
+    facts = {"path": "", "own": 0, "state": "ready", "size": 0, "created": 0, "used": 0}
+    a, b, c = (store.add("videos", name=name, **facts) for name in "abc")
+    jobs = Jobs(store, Settings(media=tmp_path, queue=3), lambda row: {}, lambda *_: None)
+    names: dict[str, str] = {}
+    for video, name in [(a, "a1"), (a, "a2"), (a, "a3"), (b, "b1"), (b, "b2"), (c, "c1")]:
+        names[jobs.add(video, "track", {})] = name
+        while not started:
+            time.sleep(0.01)
+    with pytest.raises(QueueFull):
+        jobs.add(a, "track", {})
+    jobs.cancel(next(key for key, name in names.items() if name == "b2"))
+    for _ in names:
+        gate.release()
+    while any(job["state"] in ("queued", "running") for job in store.all("jobs")):
+        time.sleep(0.01)
+    assert [names[key] for key in started] == ["a1", "b1", "c1", "a2", "a3"]
+    jobs.close()
+    store.close()
 
 
 @pytest.mark.fault("W17")

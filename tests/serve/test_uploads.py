@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import socket
@@ -113,6 +114,54 @@ def test_an_upload_that_broke_off_goes_on_where_it_was(
     assert done["facts"]["frames"] == 40
     assert (served.media / "videos" / key).read_bytes() == data
     served.api("PUT", f"/api/videos/{key}/content", 409, content=b"x", headers={"upload-offset": str(len(data))})
+
+
+@pytest.mark.fault("W04")
+def test_a_resumed_upload_with_other_bytes_is_refused_by_its_sha256(api: Api, clip: Path, tmp_path: Path) -> None:
+    data = clip.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    key = expect(api, len(data))
+    path = f"/api/videos/{key}/content"
+    api("PUT", f"{path}?sha256={digest.upper()}", 400, content=data)
+    for middle, status in ((b"\0" * 1000, 422), (data[1000:2000], 200)):
+        api("PUT", f"{path}?sha256={digest}", 202, content=data[:1000])  # not complete: nothing to compare yet
+        api("PUT", path, 202, content=middle, headers={"upload-offset": "1000"})
+        done = api("PUT", f"{path}?sha256={digest}", status, content=data[2000:], headers={"upload-offset": "2000"})
+        assert (stored(tmp_path / "media") == []) == (status == 422)
+    assert done["state"] == "ready"
+
+
+@pytest.mark.fault("W05")
+@pytest.mark.parametrize("size", [900, 3 << 20])  # written when the file is closed; written before all has come
+def test_a_disk_that_fills_up_during_an_upload_is_said_and_it_can_be_sent_again(
+    api: Api, clip: Path, tmp_path: Path, size: int
+) -> None:
+    known, key = api.upload(clip), expect(api, size)
+    path = tmp_path / "media" / "videos" / key
+    path.symlink_to("/dev/full")
+    said = api("PUT", f"/api/videos/{key}/content", 507, content=b"x" * size)["error"]
+    assert said["code"] == "ResourceError"
+    assert "a.mp4: the disk is full" in said["message"]
+    assert str(tmp_path) not in json.dumps(said)
+    assert stored(tmp_path / "media") == [known]
+    view = api("GET", f"/api/videos/{key}")
+    assert (view["state"], view["received"]) == ("uploading", 0)
+    assert api("PUT", f"/api/videos/{key}/content", 202, content=b"x" * (size - 1))["received"] == size - 1
+
+
+@pytest.mark.fault("W05")
+def test_a_database_that_cannot_grow_is_said(api: Api) -> None:
+    base = api.client.app._app.state.studio.store._base  # type: ignore[attr-defined]
+    base.execute("PRAGMA max_page_count = 1")
+    said = ""
+    for _ in range(200):
+        done = api.client.post("/api/videos", json={"name": "a" * 200, "size": 10})
+        if done.status_code != 201:
+            said = done.json()["error"]["message"]
+            break
+    assert done.status_code == 507
+    assert "database or disk is full" in said
+    assert api("GET", "/api/health")["ok"]
 
 
 @pytest.mark.fault("W05")

@@ -58,8 +58,8 @@ def convert(
     Args:
         source: a file or a folder.
         output: the file or the folder to write.
-        to: ``cvat``, ``coco``, ``mot``, ``yolo``, ``label-studio``, ``lasot``, ``got10k``, ``got10k-results``, ``vot``,
-            ``csv``, ``json`` or ``parquet``; None follows the extension of ``output``.
+        to: ``cvat``, ``coco``, ``mot``, ``yolo``, ``voc``, ``label-studio``, ``lasot``, ``got10k``, ``got10k-results``,
+            ``vot``, ``csv``, ``json`` or ``parquet``; None follows the extension of ``output``.
         format: of ``source``; None recognizes it by its content.
         video: the video or folder of images that the boxes belong to, for its size, rate and number of frames.
         targets: names of those to keep; none keeps all.
@@ -155,26 +155,19 @@ def write_tracks(
     _write(named, file, to, _facts(video), label, overwrite=overwrite)
 
 
-def starts_of(tracks: Mapping[str, Track]) -> tuple[int, dict[str, Target]]:
-    """Return the frame in which the targets are first visible, with their boxes and sentences there.
+def starts_of(tracks: Mapping[str, Track]) -> dict[str, tuple[int, Target]]:
+    """Return for each target the frame in which it is first visible, with its box and sentence there.
 
-    Raises ``UsageError`` where that is not the same frame for all.
+    Raises ``UsageError`` where no target is visible.
     """
-    seen = {name: track[track.visible] for name, track in tracks.items() if track.visible.any()}
-    frames = {name: int(track.indices[0]) for name, track in seen.items()}
-    if not frames:
+    found = {}
+    for name, track in tracks.items():
+        if len(seen := track[track.visible]):
+            x, y, w, h = seen.boxes[0].tolist()
+            found[name] = int(seen.indices[0]), Target(box=(x, y, w, h), text=track.meta.get("sentence"))
+    if not found:
         raise UsageError("No target of the annotations is visible in any frame.")
-    if len(set(frames.values())) > 1:
-        firsts = ", ".join(f"{printable(name)} in frame {frame}" for name, frame in list(frames.items())[:6])
-        raise UsageError(
-            f"The targets begin in different frames: {firsts}.",
-            hint="Track them apart; vltrack convert --target NAME writes one of them.",
-        )
-    targets = {}
-    for name, track in seen.items():
-        x, y, w, h = track.boxes[0].tolist()
-        targets[name] = Target(box=(x, y, w, h), text=track.meta.get("sentence"))
-    return next(iter(frames.values())), targets
+    return found
 
 
 # -- formats ------------------------------------------------------------------------------------------
@@ -223,7 +216,8 @@ def _facts(video: str | Path | None) -> Clip:
 def _read(path: Path, name: str, clip: Clip, video: str | Path | None) -> dict[str, Track]:
     if name in OWN:
         head = read_text(path, MAX_FILE_BYTES)[:200]
-        tracks = load_tracks(path) if "vltrack.tracks" in head else {"1": Track.load(path)}
+        several = "vltrack.tracks" in head
+        tracks = load_tracks(path) if several else {str((one := Track.load(path)).meta.get("target", "1")): one}
         clip_of(tracks, clip)  # refuses another size
     else:
         tracks = FORMATS[name].read(path, clip)

@@ -88,7 +88,7 @@ def correct(
         track = Track.load(track)
     inputs.check_options("xywh", "px", device, threads, progress)
     inputs.check_policy(policy)
-    source = str(track.meta.get("source", "")) if source is None else source
+    source = inputs.video_of(track, source)
     marks = checked_marks(marks, track.meta.get("width"), track.meta.get("height"))
     plan = _Plan.of(track, marks)
     doubts = _doubts(track, doubt)
@@ -269,14 +269,7 @@ def _read(
             opened.close()
             first, end, every = (low, high + 1, stride) if place else (0, None, 1)
             frames = opened.enter_context(open_frames(source, first, end, every, allow_network))
-            size = {"width": frames.info.width, "height": frames.info.height}
-            was = {key: track.meta.get(key, value) for key, value in size.items()}
-            if was != size:
-                raise UsageError(
-                    f"{printable(frames.info.name)} has {size['width']}x{size['height']} pixels, the video of the "
-                    f"track had {was['width']}x{was['height']}.",
-                    hint="Give what was tracked.",
-                )
+            inputs.check_video_of(track, frames.info)
             rest = opened.enter_context(prefetch(frames, PREFETCHED)) if place else iter(frames)
         wanted = set(track.indices[section.first : section.last + 1].tolist())
         seen: list[int] = []

@@ -20,6 +20,7 @@ from vltrack.core.files import printable, remove_leftovers
 from vltrack.models import ModelCard
 
 if TYPE_CHECKING:
+    from vltrack.core.track import Track
     from vltrack.core.types import BoxLike, Target
     from vltrack.tracking.postprocess import Policy
     from vltrack.video.base import SourceInfo
@@ -269,13 +270,40 @@ def read_list(text: str | None) -> tuple[str, ...] | None:
 
 
 def read_time(text: str | None) -> float | int | None:
-    """Read ``12.5s`` as seconds, ``300`` as the number of a frame. Raises ``UsageError``."""
+    """Read ``12.5s`` and ``1:02.5`` (minutes, or hours, before it) as seconds, ``300`` as the number of a frame.
+
+    Raises ``UsageError``.
+    """
     if text is None:
         return None
     try:
+        if clock := re.fullmatch(r"(?:(\d+):)?(\d+):([0-5]?\d(?:\.\d*)?)s?", text, re.ASCII):
+            return 3600.0 * int(clock[1] or 0) + 60.0 * int(clock[2]) + float(clock[3])
         return float(text[:-1]) if text.endswith("s") else int(text)
     except ValueError:
-        raise UsageError(f"--at {printable(text)!r} is not a time or a frame.", hint="Write 12.5s, or 300.") from None
+        hint = "Write seconds as 12.5s or 0:12.5, or the number of a frame as 300."
+        raise UsageError(f"--at {printable(text)!r} is not a time or a frame.", hint=hint) from None
+
+
+def video_of(track: Track, source: Any = None) -> Any:
+    """Return the source, by default the video that the track names. Raises ``UsageError`` where it names none."""
+    source = track.meta.get("source", "") if source is None else source
+    if source == "":
+        raise UsageError("The track does not name its video.", hint="Give the video after the track, or as source.")
+    return source
+
+
+def check_video_of(track: Track, info: SourceInfo, frames: int | None = None) -> None:
+    """Raise ``UsageError`` where a track is not of a video: by its size, or by how many ``frames`` it has."""
+    size = {"width": info.width, "height": info.height}
+    was = {key: track.meta.get(key, value) for key, value in size.items()}
+    last = int(track.indices[-1]) if len(track) else 0
+    found = f"{size['width']}x{size['height']} pixels, the video of the track had {was['width']}x{was['height']}"
+    if was == size and frames is not None and last >= frames:
+        found = f"{frames} frames, and the track goes on to frame {last}"
+    elif was == size:
+        return
+    raise UsageError(f"{printable(info.name)} has {found}.", hint="Give what was tracked.")
 
 
 def check_range(start: int, end: int | None, stride: int) -> tuple[int, int | None, int]:

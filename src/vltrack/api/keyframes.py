@@ -38,7 +38,7 @@ class Request:
 
     source: Source
     box: BoxLike | None
-    text: str | None
+    text: str | Mapping[str, str] | None
     targets: Mapping[str, Target] | None
     keyframes: Sequence[Mark] | Mapping[str, Sequence[Mark]] | None
     backward: bool
@@ -94,7 +94,8 @@ def follow_keyframes(asked: Request, *, resume: bool, wait: bool) -> Track | dic
     with shielded() as shield:
         tracker = load_as({}, asked.model, asked.policy, **asked.loading)
         for name, one in marks.items():
-            tracks[name], bad, problem = _followed(tracker, asked, rows, one)
+            text = asked.text.get(name) if isinstance(asked.text, Mapping) else asked.text
+            tracks[name], bad, problem = _followed(tracker, replace(asked, text=text), rows, one)
             degraded |= bad
             if problem is not None:
                 break
@@ -105,7 +106,7 @@ def follow_keyframes(asked: Request, *, resume: bool, wait: bool) -> Track | dic
             reporter.steps(steps)
         with shield:
             for path in asked.outputs if least else ():
-                if path.suffix.lower() in inputs.TABLES:
+                if path.suffix.lower() in inputs.TABLES + inputs.EXPORTS:
                     save_tracks(tracks, path)
                 else:
                     draw_tracks(tracks, path, source, asked.effects)
@@ -198,7 +199,7 @@ def _marks_of(given: Sequence[Mark] | Target, asked: Request, info: SourceInfo) 
         return target, [Mark(asked.part[0], text=target.text)]
     marks = checked_marks(given, info.width, info.height)
     first = next(mark for mark in marks if not mark.absent)
-    said = Target(box=first.box, text=first.text if asked.text is None else asked.text)
+    said = Target(box=first.box, text=first.text if asked.text is None else str(asked.text))
     return inputs.pixel_targets({"1": said}, "xywh", "px", info)["1"], marks
 
 
@@ -228,19 +229,28 @@ _NAMES = {
 _YES, _NO = ("absent", "true", "yes", "1", "x"), ("", "false", "no", "0")
 
 
-def read_keyframes(path: Path) -> dict[str, list[Mark]]:
+def read_keyframes(path: Path) -> tuple[dict[str, list[Mark]], dict[str, str]]:
     """Read the marks of targets from a CSV, or from a track that ``vltrack`` has written.
 
     A row is ``target,frame,x,y,w,h``, ``target,frame,absent`` or ``target,frame,SENTENCE``. A first line may name the
-    columns, in any order: target (may be missing: ``1``), frame, x, y, w, h or box, absent, text.
+    columns, in any order: target (may be missing: ``1``), frame, x, y, w, h or box, absent, text. A text after a box is
+    the sentence of the target.
+
+    Returns:
+        The marks by target, and the sentences of those that have one beside their boxes.
 
     Raises:
         DataError: no such file, or a row that is not a mark, named by its line.
         InputError: a box or a sentence that cannot be used.
     """
+    hint = "Give a CSV with a row target,frame,x,y,w,h for each box, or a track."
+    if path.is_file() and path.suffix.lower() not in (".csv", ".txt", ".json", ""):
+        raise DataError(f"{printable(path)} is not a file of marks.", hint=hint)
     text = read_text(path, MAX_FILE_BYTES).removeprefix("\ufeff")
     if path.suffix.lower() == ".json" or text.startswith(f"# {FORMAT} "):
-        return {"1": list(Track.load(path).marks)}
+        track = Track.load(path)
+        name, sentence = str(track.meta.get("target", "1")), track.meta.get("sentence")
+        return {name: list(track.marks)}, {name: sentence} if sentence else {}
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
     rows = list(csv.reader((line for _, line in lines), skipinitialspace=True))
@@ -248,6 +258,7 @@ def read_keyframes(path: Path) -> dict[str, list[Mark]]:
     head = [known.get(cell.strip().lower(), "") for cell in rows[0]] if rows else []
     named = "frame" in head
     found: dict[str, dict[int, Mark]] = {}
+    sentences: dict[str, str] = {}
     for (number, _), cells in list(zip(lines, rows, strict=False))[named:]:
         try:
             # A row "target,frame,absent" under the columns of boxes; "frame,absent" where they have no target.
@@ -257,12 +268,15 @@ def read_keyframes(path: Path) -> dict[str, list[Mark]]:
             if mark.frame in found.setdefault(name, {}):
                 raise DataError(f"frame {mark.frame} of {printable(name)!r} is there twice.")
             found[name][mark.frame] = mark
+            said = (row.get("text") or "").strip()
+            if mark.box is not None and said and sentences.setdefault(name, said) != said:
+                raise DataError(f"{printable(name)!r} has two sentences beside its boxes.", hint="Keep one.")
         except (DataError, InputError, UsageError) as error:
             kind = DataError if isinstance(error, UsageError) else type(error)
             raise kind(f"{printable(path)}, line {number}: {error.message}", hint=error.hint) from error
     if not found:
-        raise DataError(f"{printable(path)} has no marks.", hint="Write a row target,frame,x,y,w,h for each box.")
-    return {name: list(marks.values()) for name, marks in found.items()}
+        raise DataError(f"{printable(path)} has no marks.", hint=hint)
+    return {name: list(marks.values()) for name, marks in found.items()}, sentences
 
 
 def _by_place(cells: Sequence[str]) -> dict[str, str]:
@@ -270,11 +284,11 @@ def _by_place(cells: Sequence[str]) -> dict[str, str]:
     cells = [cell.strip() for cell in cells]
     if len(cells) == 5 or (len(cells) == 2 and cells[0].isdecimal()):
         cells = ["1", *cells]
-    if len(cells) not in (3, 6):
+    if len(cells) not in (3, 6, 7):
         raise DataError(f"it has {len(cells)} cells.", hint="Write target,frame,x,y,w,h or target,frame,absent.")
     row = {"target": cells[0], "frame": cells[1]}
-    if len(cells) == 6:
-        return row | dict(zip("xywh", cells[2:], strict=True))
+    if len(cells) > 3:
+        return row | dict(zip(("x", "y", "w", "h", "text"), cells[2:], strict=False))
     return row | ({"absent": "absent"} if cells[2].lower() == "absent" else {"text": cells[2]})
 
 

@@ -109,12 +109,15 @@ def save_tracks(tracks: Mapping[str, Track], path: Path, frames: int | None = No
     """Write one track as ``Track.save`` does, several into one file. Raises ``ResourceError``.
 
     ``.xml`` is CVAT's, of a video with so many ``frames``.
-    With several targets CSV has a first column ``target``, and JSON holds one track per name.
+    With several targets CSV has a first column ``target``, and JSON holds one track per name; the name of a single one
+    is ``target`` in its head, unless it is 1.
     """
     if path.suffix.lower() in EXPORTS:
         cvat.write(tracks, path, Clip(frames=frames))
     elif len(tracks) == 1:
-        next(iter(tracks.values())).save(path, overwrite=True)
+        ((name, track),) = tracks.items()
+        named = track if name == "1" else replace(track, meta={**track.meta, "target": name})
+        named.save(path, overwrite=True)
     elif path.suffix.lower() == ".json":
         body = {name: json.loads(track.to_json()) for name, track in tracks.items()}
         document = {"format": "vltrack.tracks", "version": 1, "tracks": body}
@@ -169,7 +172,7 @@ def finished_tracks(
         return None
 
     def settings(meta: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {key: value for key, value in meta.items() if key not in ("warnings", "versions", "runtime")}
+        kept = {key: value for key, value in meta.items() if key not in ("warnings", "versions", "runtime", "target")}
         return Track.from_steps([], kept).meta  # as a file gives it back
 
     same = tracks.keys() == metas.keys()
@@ -201,6 +204,7 @@ def draw_tracks(tracks: Mapping[str, Track], path: Path, source: Any = None, eff
     # Frames of the caller have no range.
     start, end = (min(steps), max(steps) + 1) if is_place(source) else (0, None)
     with open_frames(source, start, end, 1, allow_network=False) as frames, ExitStack() as last:
+        inputs.check_video_of(track, frames.info)
         visual = visual_of(path, frames.info, labels, effects)
         if isinstance(visual, AnnotatedVideo):
             last.push(visual.abandon)

@@ -14,7 +14,7 @@ from vltrack.core.files import counted
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from vltrack.core.types import Step
+    from vltrack.core.types import Frame, Step
 
 
 class Bar:
@@ -52,6 +52,12 @@ class Reporter:
 
     def steps(self, steps: Mapping[str, Step]) -> None:
         """Take the steps of one frame of ``track``, by target."""
+
+    def frame(self, frame: Frame, steps: Mapping[str, Step]) -> None:
+        """Take a frame of ``track`` with its steps, in the thread that tracks; ``KeyboardInterrupt`` ends the run.
+
+        Not called where frames are tracked backward, too.
+        """
 
     def summary(self, record: Mapping[str, Any]) -> None:
         """Take the counts of ``track`` at its end: frames, seen and lost by target, rate, files written."""

@@ -13,6 +13,7 @@ from vltrack.core.files import printable
 from vltrack.core.track import Track
 from vltrack.core.types import whole
 from vltrack.tracking.doubt import doubt_of, next_rows
+from vltrack.video.source import is_place, open_source
 
 if TYPE_CHECKING:
     from vltrack.api.track import Source
@@ -71,14 +72,15 @@ def review(
 
     Args:
         track: to look at; or its ``.csv`` or ``.json``.
-        source: its video; None is the ``source`` of its ``meta``. Read only for ``output``.
+        source: its video; None is the ``source`` of its ``meta``, read only for ``output``.
         count: frames at most.
         output: a ``.png`` to write: a contact sheet of these frames, in the order of time.
         overwrite: replace ``output`` if it exists.
         reporter: receives a note where the track has no doubts.
 
     Raises:
-        UsageError: a track without rows, a count below 1, an output that exists or is no ``.png``.
+        UsageError: a track without rows, a count below 1, an output that exists or is no ``.png``, or another video
+            than the track's.
         DataError: the file is not a track of one target.
         InputError: the video cannot be read, see ``open_source``.
         ResourceError: the output cannot be written.
@@ -99,7 +101,11 @@ def review(
     if path is not None:
         if path.suffix.lower() not in inputs.SHEETS:
             raise UsageError(f"The output {printable(path)} does not end in .png.")
+        source = inputs.video_of(track, source)
         inputs.check_outputs([path], source, overwrite=overwrite)
+    elif source is not None and is_place(source):
+        with open_source(source) as frames:
+            inputs.check_video_of(track, frames.info, frames.info.frames)
     doubt = track.doubt
     if doubt is None:
         reporter.note("the track has no doubts: judged by its scores alone. Track with doubt (--doubt) for more.")

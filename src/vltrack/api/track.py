@@ -91,7 +91,11 @@ def track(source: Source, *, targets: Mapping[str, Target], **options: Unpack[Tr
 
 @overload
 def track(
-    source: Source, *, text: str | None = None, keyframes: Mapping[str, Sequence[Mark]], **options: Unpack[TrackOptions]
+    source: Source,
+    *,
+    text: str | Mapping[str, str] | None = None,
+    keyframes: Mapping[str, Sequence[Mark]],
+    **options: Unpack[TrackOptions],
 ) -> dict[str, Track]: ...
 
 
@@ -99,7 +103,7 @@ def track(
     source: Source,
     *,
     box: BoxLike | None = None,
-    text: str | None = None,
+    text: str | Mapping[str, str] | None = None,
     targets: Mapping[str, Target] | None = None,
     keyframes: Sequence[Mark] | Mapping[str, Sequence[Mark]] | None = None,
     backward: bool = False,
@@ -139,7 +143,7 @@ def track(
         targets: several targets by name, in place of ``box`` and ``text``.
         keyframes: marks of a person in several frames, in place of ``box``, or by name for several targets: between two
             boxes a target is tracked from both ends (``vltrack.correct``). Rows begin at the first mark. ``text`` is
-            then the sentence of all.
+            then the sentence of all, or sentences by name.
         backward: also track from the frame where the target is named, ``start``, back to the first frame.
         box_format: ``xywh``, ``xyxy`` (two corners) or ``cxcywh`` (center and size).
         box_unit: ``px``, or ``rel`` for shares of the frame's width and height.
@@ -259,6 +263,7 @@ def track(
                                 part.add(metas, part.warnings(report.warnings), steps, trackers.state)
                                 reporter.steps(steps)
                                 counts.add(steps, time.monotonic() - began)
+                            reporter.frame(frame, steps)
                             if progress is not None:
                                 progress(counts.frames, total)
                 part.finished = report.failure is None
@@ -291,9 +296,16 @@ def _kept_of(part: PartFile, frames: int) -> str:
 
 
 def given_targets(
-    box: BoxLike | None, text: str | None, targets: Mapping[str, Target] | None, *, wait: bool, anyway: bool
+    box: BoxLike | None,
+    text: str | Mapping[str, str] | None,
+    targets: Mapping[str, Target] | None,
+    *,
+    wait: bool,
+    anyway: bool,
 ) -> dict[str, Target]:
     """Return the targets. Raises ``UsageError`` for arguments that do not fit together, ``TypeError`` for others."""
+    if isinstance(text, Mapping):
+        raise UsageError("A text for each name needs keyframes.", hint="Put every target into targets.")
     if wait and anyway:
         raise UsageError("A target cannot be waited for (--wait) with anyway (--anyway).", hint="Leave one out.")
     if targets is not None and (box is not None or text is not None):

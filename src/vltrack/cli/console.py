@@ -26,7 +26,8 @@ from vltrack.core.process import show_log
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from vltrack.core.types import Step
+    from vltrack.cli.window import Window
+    from vltrack.core.types import Frame, Step
 
 T = TypeVar("T")
 EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_PIPE_CLOSED = 129, 130, 143, 141
@@ -132,13 +133,20 @@ class Console(Reporter):
         as_json: rows and the summary as JSON.
         rows: print the steps of ``track`` as rows, as they come.
         several: the rows have a first column ``target``.
+        window: shows the frames of ``track``.
     """
 
     def __init__(
-        self, *, quiet: bool = False, as_json: bool = False, rows: bool = False, several: bool = False
+        self,
+        *,
+        quiet: bool = False,
+        as_json: bool = False,
+        rows: bool = False,
+        several: bool = False,
+        window: Window | None = None,
     ) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self._rows, self._several, self._started = rows, several, False
+        self._rows, self._several, self._started, self._window = rows, several, False, window
         if not quiet:
             show_log()
 
@@ -173,6 +181,11 @@ class Console(Reporter):
         self._started = True
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
+
+    def frame(self, frame: Frame, steps: Mapping[str, Step]) -> None:
+        """Show the frame where there is a window."""
+        if self._window is not None:
+            self._window.show(frame, steps)
 
     def summary(self, record: Mapping[str, Any]) -> None:
         """Print the counts of ``track``: a line for people; with JSON and without rows also an object."""

@@ -8,9 +8,11 @@ from typing import Annotated
 from typer import Argument, Option
 
 import vltrack
+from vltrack.api.convert import OWN
 from vltrack.cli import options as opt
 from vltrack.cli.console import emit, say
 from vltrack.core.files import counted, printable
+from vltrack.formats.base import DEFAULT_RATE
 
 
 def convert(
@@ -20,7 +22,7 @@ def convert(
         str | None,
         Option(
             metavar="FORMAT",
-            help="cvat, coco, mot, yolo, label-studio, lasot, got10k, got10k-results, vot, csv, json or parquet;"
+            help="cvat, coco, mot, yolo, voc, label-studio, lasot, got10k, got10k-results, vot, csv, json or parquet;"
             " .xml, .csv, .json (ours) and .parquet need none.",
         ),
     ] = None,
@@ -56,3 +58,8 @@ def convert(
     if not quiet:
         found = f"{counted(len(done.tracks), 'target')}, {counted(boxes, 'box', 'boxes')}"
         say(f"{printable(input)} is {done.format}: {found}. Wrote {printable(done.path)} as {done.to}.")
+        if done.to in OWN and not all(track.meta.get("source") for track in done.tracks.values()):
+            say(
+                f"{printable(input)} names no video: seconds count {DEFAULT_RATE:g} frames each. With --video VIDEO the"
+                " result has its rate, and can be corrected and reviewed."
+            )

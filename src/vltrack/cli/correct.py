@@ -11,7 +11,7 @@ import vltrack
 from vltrack.api import inputs
 from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, emit_lines, say
-from vltrack.core.errors import BoxFrameOutOfRange, UsageError
+from vltrack.core.errors import BoxFrameOutOfRange, NothingFits, UsageError
 from vltrack.core.files import counted, printable
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ Video = Annotated[str | None, Argument(metavar="[INPUT]", help="Its video; defau
 def correct(
     track: File,
     input: Video = None,
-    at: Annotated[str | None, Option(metavar="12.5s|FRAME", help="Which frame the mark is of.")] = None,
-    box: opt.Boxes = None,
+    at: Annotated[str | None, Option(metavar="12.5s|0:12.5|FRAME", help="Which frame the mark is of.")] = None,
+    box: Annotated[
+        list[str] | None, Option("--box", "-b", metavar="X,Y,W,H", help="Where the target is there.")
+    ] = None,
+    box_format: opt.BoxFormat = "xywh",
+    box_unit: opt.BoxUnit = "px",
     absent: Annotated[bool, Option("--absent", help="The target is not there, until the next mark.")] = False,
     text: opt.Text = None,
     clear: Annotated[bool, Option("--clear", help="Take the mark of this frame back.")] = False,
@@ -59,8 +63,8 @@ def correct(
         raise UsageError("Nothing says where the corrected track goes.", hint="Give -o corrected.csv.")
     from vltrack.prep.prompts import parse_box
 
-    old = vltrack.Track.load(track)
-    source = input if input is not None else str(old.meta.get("source", ""))
+    old = _loaded(track, input, "correct")
+    source = inputs.video_of(old, input)
     inputs.check_outputs(outputs, source, overwrite=overwrite)
     said = inputs.read_text(text, None, None)
     if keyframes is not None:
@@ -68,16 +72,21 @@ def correct(
             raise UsageError("--keyframes has all marks.", hint="Leave --at and what it marks out.")
         from vltrack.api.keyframes import read_keyframes
 
-        found = read_keyframes(keyframes)
+        found, _ = read_keyframes(keyframes)
         if len(found) > 1:
             raise UsageError(f"{printable(keyframes)} has {len(found)} targets, the track one.", hint="Give its own.")
         marks = next(iter(found.values()))
     else:
-        marks = _changed(old, at, [parse_box(one) for one in box or ()], absent, said, clear)
-    new = vltrack.correct(
-        old, source, marks, model=model, policy=inputs.read_policy(set_) or None, device=device, threads=threads,
-        backend=backend, precision=precision, doubt=doubt or None, reporter=Console(quiet=quiet, as_json=json),
-    )  # fmt: skip
+        boxes = [_pixels(parse_box(one, box_format), old, box_format, box_unit) for one in box or ()]
+        marks = _changed(old, at, boxes, absent, said, clear)
+    try:
+        new = vltrack.correct(
+            old, source, marks, model=model, policy=inputs.read_policy(set_) or None, device=device, threads=threads,
+            backend=backend, precision=precision, doubt=doubt or None, reporter=Console(quiet=quiet, as_json=json),
+        )  # fmt: skip
+    except NothingFits as error:
+        error.hint = "Say it differently, or give --box."
+        raise
     for path in outputs:
         new.save(path, overwrite=overwrite, source=source)
     changed = sum(a != b for a, b in zip(old.rows(), new.rows(), strict=True))
@@ -90,6 +99,25 @@ def correct(
         say(f"{changed} of {counted(len(new), 'row')} changed; {counted(len(marks), 'mark')}.")
         for path in outputs:
             say(f"wrote {path}")
+
+
+def _loaded(path: Path, video: str | None, verb: str) -> Track:
+    """The track of a verb's first argument. Raises ``UsageError`` where that is the video; see ``Track.load``."""
+    if video is not None and Path(video).suffix in inputs.TABLES and path.suffix.lower() not in inputs.TABLES:
+        raise UsageError(
+            f"{printable(path)} is not a track.", hint=f"The track comes first: vltrack {verb} {video} {path}."
+        )
+    return vltrack.Track.load(path)
+
+
+def _pixels(box: BoxLike, track: Track, box_format: str, box_unit: str) -> BoxLike:
+    """The box of a mark as x, y, w, h in pixels. Raises ``BoxInvalid``, or ``UsageError`` without the frame's size."""
+    from vltrack.prep.prompts import convert_box
+
+    width, height = track.meta.get("width"), track.meta.get("height")
+    if box_unit == "rel" and not (width and height):
+        raise UsageError("The track does not have the size of the frame, which --box-unit rel needs.", hint="Give px.")
+    return convert_box(box, box_format, box_unit, width or 1, height or 1)
 
 
 def _changed(
@@ -137,7 +165,12 @@ def review(
     vltrack review boxes.csv clip.mp4 -o look.png
     """
     found = vltrack.review(
-        track, input, count=count, output=output, overwrite=overwrite, reporter=Console(quiet=quiet, as_json=json)
+        _loaded(track, input, "review"),
+        input,
+        count=count,
+        output=output,
+        overwrite=overwrite,
+        reporter=Console(quiet=quiet, as_json=json),
     )
     if json:
         emit(found.to_dict())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +15,13 @@ from vltrack.checkpoints.cards import DEFAULT_MODEL
 from vltrack.cli import options as opt
 from vltrack.cli.console import Console, emit, finish, say, warn
 from vltrack.core.errors import UsageError
+from vltrack.core.files import printable
 
 if TYPE_CHECKING:
     from vltrack.api.compare import Comparison
     from vltrack.api.track import RunOptions
+    from vltrack.cli.window import Window
+    from vltrack.core.track import Mark
     from vltrack.core.types import Target
 
 
@@ -66,6 +71,7 @@ def track(
     blur: Annotated[bool, Option("--blur", help="Videos: blur the targets, in place of boxes.")] = False,
     crop: Annotated[bool, Option("--crop", help="Videos: follow the targets with the view.")] = False,
     trail: Annotated[bool, Option("--trail", help="Videos: draw the way of the targets.")] = False,
+    show: Annotated[bool, Option("--show", help="Show the frames in a window as they are tracked; q ends.")] = False,
     allow_network: opt.Network = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
@@ -92,8 +98,14 @@ def track(
     vltrack track clip.mp4 --from annotations.xml -o boxes.xml
     vltrack track videos/*.mp4 --text "the red car" -o results -j 4
     """
-    annotated = None if from_ is None else _annotated(from_, input, (text, box, target, text_file, videos), start)
-    start = annotated[0] if annotated else start
+    starts = {} if from_ is None else _annotated(
+        from_, input, (text, box, target, text_file, videos, keyframes), start
+    )  # fmt: skip
+    apart = len({frame for frame, _ in starts.values()}) > 1
+    start = min((frame for frame, _ in starts.values()), default=start)
+    many = videos is not None or len(input or ()) > 1 or inputs.is_for_many(output or ()) or engine != "local"
+    if show and (many or keyframes is not None or backward or apart):
+        raise UsageError("--show is for one video, tracked forward.", hint="Leave --show out, or what prevents it.")
     outputs = [path for path in output or () if not (no_video and path.suffix.lower() in inputs.VIDEOS)]
     options: RunOptions = {
         "box_format": box_format, "box_unit": box_unit, "start": start, "end": end, "stride": stride, "model": model,
@@ -105,20 +117,18 @@ def track(
     }  # fmt: skip
     if doubt and not outputs:
         raise UsageError("--doubt is a column of a file.", hint="Name it: -o boxes.csv.")
-    if keyframes is not None:
+    if keyframes is not None or apart:
         if box or target or videos is not None:
             raise UsageError("The file of --keyframes says where the targets are.", hint="Leave the others out.")
-        from vltrack.api.keyframes import read_keyframes
-
-        marks = read_keyframes(keyframes)
+        marks, sentences = _marks(keyframes, starts)
         vltrack.track(
-            _only_one(input), keyframes=marks, text=inputs.read_text(text, text_file, line), backward=backward,
-            outputs=outputs, allow_network=allow_network,
+            _only_one(input), keyframes=marks, text=inputs.read_text(text, text_file, line) or sentences,
+            backward=backward, outputs=outputs, allow_network=allow_network,
             reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(marks) > 1), **options,
         )  # fmt: skip
         return
     if videos is None:
-        targets = annotated[1] if annotated else inputs.read_targets(
+        targets = {name: one for name, (_, one) in starts.items()} or inputs.read_targets(
             inputs.read_text(text, text_file, line), box, target or (),
             box_format=box_format, allow_empty_text=allow_empty_text, warn=warn,
         )  # fmt: skip
@@ -135,33 +145,60 @@ def track(
         raise UsageError("Missing argument 'INPUT...'.", hint="See vltrack track --help.")
     for targets in named.values():
         inputs.check_mode(mode, targets)
-    if videos is not None or len(named) > 1 or inputs.is_for_many(outputs) or engine != "local":
+    if many:
         if backward:
             _only_one(list(named))
         vltrack.track_many(
             named, outputs=outputs, jobs=jobs, engine=engine, reporter=Console(quiet=quiet, as_json=json), **options
         )
         return
-    vltrack.track(
-        *named, targets=targets, outputs=outputs, allow_network=allow_network, record=bool(outputs), backward=backward,
-        reporter=Console(quiet=quiet, as_json=json, rows=not outputs, several=len(targets) > 1), **options,
-    )  # fmt: skip
+    with _window(named, options["effects"]) if show else nullcontext() as window:
+        console = Console(quiet=quiet, as_json=json, rows=not outputs, several=len(targets) > 1, window=window)
+        vltrack.track(
+            *named, targets=targets, outputs=outputs, allow_network=allow_network, record=bool(outputs),
+            backward=backward, reporter=console, **options,
+        )  # fmt: skip
+
+
+@contextmanager
+def _window(named: Mapping[str, Mapping[str, Target]], effects: Sequence[str]) -> Iterator[Window]:
+    """A window for the frames of the one video, closed at the end. Raises ``ResourceError`` where there is none."""
+    from vltrack.cli.window import Window
+
+    ((video, targets),) = named.items()
+    labels = [one.text or "" if len(targets) == 1 else name for name, one in targets.items()]
+    window = Window(f"vltrack: {printable(video)}", effects, labels)
+    try:
+        yield window
+    finally:
+        window.close()
+
+
+def _marks(path: Path | None, starts: Mapping[str, tuple[int, Target]]) -> tuple[dict[str, list[Mark]], dict[str, str]]:
+    """Return the marks and sentences by target: of a file, or of targets that start in different frames."""
+    if path is not None:
+        from vltrack.api.keyframes import read_keyframes
+
+        return read_keyframes(path)
+    marks = {name: [vltrack.Mark(frame, box=target.box)] for name, (frame, target) in starts.items()}
+    return marks, {name: target.text for name, (_, target) in starts.items() if target.text is not None}
 
 
 def _annotated(
     path: Path, sources: list[str] | None, others: tuple[object, ...], start: int
-) -> tuple[int, dict[str, Target]]:
-    """Return the first frame of the targets of an annotation, and the targets. Raises ``UsageError``, ``DataError``."""
+) -> dict[str, tuple[int, Target]]:
+    """Return the first frame of each target of an annotation, and the target. Raises ``UsageError``, ``DataError``."""
     from vltrack.api.convert import starts_of
 
     if any(each is not None for each in others):
         raise UsageError("The annotations of --from name all targets.", hint="Leave the others out.")
     if len(sources or ()) != 1:
         raise UsageError("The annotations of --from belong to one video.", hint="Give one input.")
-    first, targets = starts_of(vltrack.read_tracks(path, video=sources[0] if sources else None))
+    starts = starts_of(vltrack.read_tracks(path, video=sources[0] if sources else None))
+    first = min(frame for frame, _ in starts.values())
     if start not in (0, first):
         raise UsageError(f"The targets of --from begin in frame {first}, not {start}.", hint="Leave --start out.")
-    return first, targets
+    return starts
 
 
 def _only_one(videos: list[str] | None) -> str:

@@ -15,7 +15,7 @@ from vltrack.core.errors import DataError, UsageError
 from vltrack.core.files import open_limited, printable
 from vltrack.core.json_io import walk_json
 from vltrack.core.track import MAX_FILE_BYTES, Track
-from vltrack.formats import coco, cvat, label_studio, layouts, mot, table, yolo
+from vltrack.formats import coco, cvat, label_studio, layouts, mot, table, voc, yolo
 from vltrack.formats.base import Clip
 
 _HEAD = 4096
@@ -40,6 +40,7 @@ FORMATS = {
     "coco": Format(read=coco.read, write=coco.write, suffixes=(".json",)),
     "mot": Format(read=mot.read, write=mot.write, suffixes=(".txt", "")),
     "yolo": Format(read=yolo.read, write=yolo.write, suffixes=("",)),
+    "voc": Format(read=voc.read, write=voc.write, suffixes=("",)),
     "label-studio": Format(read=label_studio.read, write=label_studio.write, suffixes=(".json",)),
     "lasot": Format(read=layouts.read_lasot, write=layouts.write_lasot, suffixes=("",)),
     "got10k": Format(read=layouts.read_got10k, write=layouts.write_got10k, suffixes=("",)),
@@ -80,7 +81,7 @@ def _in_folder(path: Path) -> list[str]:
         return [name for name, files in signs.items() if files & names] or list(signs)
     if any(name.endswith("_001.txt") for name in names) and not names & set(yolo.NAMES):
         return ["got10k-results"]
-    return ["yolo"] if yolo.files_of(path) else []
+    return [name for name, files in (("yolo", yolo.files_of), ("voc", voc.files_in)) if files(path)]
 
 
 def _parts(path: Path) -> list[Path]:

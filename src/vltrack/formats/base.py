@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
+from xml.parsers import expat
+from xml.parsers.expat import XMLParserType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +29,8 @@ MAX_ROWS = 2_000_000
 MAX_SIDE = 1e6
 DEFAULT_RATE = 25.0
 """Frames per second where a format states none: as of folders of images."""
-TOLERANCE = 0.005
-"""Pixels by which a row may differ from the line between its keyframes: half of what two decimals resolve."""
+TOLERANCE = 0.25
+"""Pixels by which a side of a box may differ from the line between its keyframes: less than a person can place it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +112,8 @@ class Found:
         last: its last row, if that is after its last key.
         step: frames between two rows; between keys that are ``on`` boxes are interpolated linearly.
         frames: the frames that the file lists, where it lists them: its only rows.
-        by_hand: a person set the keys, so that they are marks; or the frames of those that a person set.
+        by_hand: a person set the keys, so that they are marks; or the frames of those that a person set, absent where
+            they have no key.
         meta: further entries of ``Track.meta``.
     """
 
@@ -191,15 +194,18 @@ def _track(one: Found, clip: Clip, kind: str) -> Track:
     visible &= (boxes[:, 2:] > 0).all(axis=1)
     held = np.maximum.accumulate(np.where(visible, np.arange(len(rows)), -1))  # absent: the last box is held
     boxes = boxes[np.where(held < 0, np.argmax(visible), held)]
-    marks: list[Mark] = [
-        {"frame": frame, "box": [round(side, 2) for side in key.box]} if key.shown else {"frame": frame, "absent": True}
-        for frame, key in zip(frames.tolist(), keys, strict=True)
-        if isinstance(one.by_hand, bool) or frame in one.by_hand
-    ]
+    marks: list[Mark] = []
+    seen = dict(zip(rows.tolist(), visible.tolist(), strict=True))
+    for frame in sorted((one.keys if one.by_hand else ()) if isinstance(one.by_hand, bool) else one.by_hand):
+        key = one.keys.get(frame)
+        if key is not None and key.shown:
+            marks.append({"frame": frame, "box": [round(side, 2) for side in key.box]})
+        elif seen.get(frame) is False:
+            marks.append({"frame": frame, "absent": True})
     rate = clip.rate or DEFAULT_RATE
     meta = {
         "source": clip.name, "sentence": None, "width": clip.width, "height": clip.height, "frames": clip.frames,
-        "label": one.label, "format": kind, **one.meta, **({"marks": marks} if one.by_hand else {}),
+        "label": one.label, "format": kind, **one.meta, **({"marks": marks} if marks else {}),
     }  # fmt: skip
     return Track(
         boxes=boxes,
@@ -300,6 +306,27 @@ def box_line(box: Iterable[float]) -> str:
 # -- text ---------------------------------------------------------------------------------------------
 
 _CELL = re.compile(r"[^\s,;]+")
+
+
+def xml_parser(where: str) -> XMLParserType:
+    """Return a parser of XML that refuses a document type, and with it every entity."""
+
+    def refuse(*_: Any) -> NoReturn:
+        raise DataError(f"{where} declares a document type, which may hide entities.", hint="Remove <!DOCTYPE>.")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.buffer_text = True
+    return parser
+
+
+def parse_xml(parser: XMLParserType, data: bytes, where: str) -> None:
+    """Parse a file. Raises ``DataError``."""
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        reason = expat.ErrorString(error.code)
+        raise DataError(f"{where} line {error.lineno} is not XML: {reason}.", hint="Export it again.") from error
 
 
 def read_lines(path: Path) -> list[str]:

@@ -2,7 +2,8 @@
 ``bboxes`` per track (as YouTube-VIS), which is read only.
 
 ``frame_index`` counts from 0; boxes are x, y, w, h in float pixels whose origin is the top left edge of the frame. A
-frame without an annotation of a track says that it is absent there.
+frame without an annotation of a track says that it is absent there. What a person marked has ``"marked": true`` in the
+``attributes`` of its annotation; where a person said that the target is absent is ``marked_absent`` of its track.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vltrack.formats.base import (
     has_area,
     has_gaps,
     label_of,
+    marks_of,
     tracks_of,
 )
 
@@ -48,6 +50,7 @@ def _read(data: Mapping[str, Any], clip: Clip, where: str) -> dict[str, Track]:
     about = {one["id"]: one for one in data.get("tracks", ())}
     parts = [one for one in data["annotations"] if "bboxes" in one]
     found: dict[Any, Found] = {}
+    marked: dict[Any, set[int]] = {}
 
     def target(number: Any, category: Any, **more: Any) -> Found:
         if number not in found:
@@ -55,6 +58,8 @@ def _read(data: Mapping[str, Any], clip: Clip, where: str) -> dict[str, Track]:
             caption = about.get(number, {}).get("caption")
             meta = {"sentence": caption} if isinstance(caption, str) else {}
             found[number] = Found(label=label, number=printable(str(number)), meta=meta, **more)
+            absent = about.get(number, {}).get("marked_absent")
+            marked[number] = {frame for frame in absent if type(frame) is int} if isinstance(absent, list) else set()
         return found[number]
 
     if parts:
@@ -77,14 +82,16 @@ def _read(data: Mapping[str, Any], clip: Clip, where: str) -> dict[str, Track]:
             if one["image_id"] in numbers:
                 number = one["track_id"] if "track_id" in one else one["instance_id"]
                 _add(target(number, one.get("category_id")), numbers[one["image_id"]], one["bbox"], one, where)
+                if (one.get("attributes") or {}).get("marked") is True:
+                    marked[number].add(numbers[one["image_id"]])
     facts = Clip(
         name=Path(printable(str(video.get("name") or video.get("file_name") or ""))).name,
         **{key: value for key in ("width", "height") if isinstance(value := video.get(key), int) and value > 0},
         rate=float(video["fps"]) if isinstance(video.get("fps"), int | float) and video["fps"] > 0 else None,
         frames=int(video["length"]) if isinstance(video.get("length"), int) else max(frames, default=-1) + 1,
     )
-    for one in found.values():
-        one.frames, one.by_hand = frames, has_gaps(frames)  # where only every 30th is annotated (TAO) they are marks
+    for number, one in found.items():  # where only every 30th frame is annotated (TAO) all are marks
+        one.frames, one.by_hand = frames, marked[number] or has_gaps(frames)
     return tracks_of(list(found.values()), clip.or_else(facts), where, "coco")
 
 
@@ -127,7 +134,10 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
     for number, (name, track) in enumerate(tracks.items(), 1):
         kind = labels[label_of(name, track)]
         caption = {"caption": track.meta["sentence"]} if track.meta.get("sentence") else {}
-        about.append({"id": number, "category_id": kind, "video_id": 1, "name": printable(name), **caption})
+        marks = marks_of(track)
+        absent = [frame for frame, mark in marks.items() if mark.get("absent")]
+        gone = {"marked_absent": absent} if absent else {}
+        about.append({"id": number, "category_id": kind, "video_id": 1, "name": printable(name), **caption, **gone})
         for step_ in (one for one in track if one.visible):
             box = [round(float(value), 2) for value in step_.box]
             box[2:] = [max(side, 0.01) for side in box[2:]]
@@ -143,6 +153,7 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
                     "iscrowd": 0,
                     "segmentation": [],
                     "score": round(step_.score, 4),
+                    **({"attributes": {"marked": True}} if step_.index in marks else {}),
                 }
             )
     video = {"id": 1, "name": printable(clip.name) or stem, "length": clip.frames, "fps": clip.rate, **size}

@@ -1,7 +1,8 @@
 """CVAT for video 1.1: one XML file with a track per target.
 
 Frames count from 0 in the whole video; corners are float pixels whose origin is the top left edge of the frame. CVAT
-keeps the boxes with ``keyframe="1"`` and interpolates between them, until a box with ``outside="1"``.
+keeps the boxes with ``keyframe="1"`` and interpolates between them, until a box with ``outside="1"``. Our own
+``marked="1"``, which CVAT drops, is on the keyframes that a person set.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
-from xml.parsers import expat
 
 from vltrack.core.errors import DataError
 from vltrack.core.files import printable, read_limited, write_text
@@ -26,10 +25,12 @@ from vltrack.formats.base import (
     keyframes,
     label_of,
     marks_of,
+    parse_xml,
     runs,
     spacing,
     tracks_of,
     whole_of,
+    xml_parser,
 )
 
 _FACTS = ("size", "start_frame", "stop_frame", "frame_filter", "width", "height", "source")
@@ -44,27 +45,16 @@ class _Reader:
         self.facts: dict[str, str] = {}
         self.found: list[Found] = []
         self.others: dict[str, int] = {}
+        self.marked: list[list[int]] = []
         self._open: list[str] = []
         self._text = ""
-        parser = expat.ParserCreate()
+        self._parser = parser = xml_parser(self.where)
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.CharacterDataHandler = self._characters
-        parser.StartDoctypeDeclHandler = self._refuse
-        parser.buffer_text = True
-        self._parser = parser
 
     def read(self, data: bytes) -> None:
         """Parse the file. Raises ``DataError``."""
-        try:
-            self._parser.Parse(data, True)
-        except expat.ExpatError as error:
-            reason = expat.ErrorString(error.code)
-            raise DataError(
-                f"{self.where} line {error.lineno} is not XML: {reason}.", hint="Export it again."
-            ) from error
-
-    def _refuse(self, *_: Any) -> NoReturn:
-        raise DataError(f"{self.where} declares a document type, which may hide entities.", hint="Remove <!DOCTYPE>.")
+        parse_xml(self._parser, data, self.where)
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         within = self._open[-1] if self._open else ""
@@ -78,6 +68,7 @@ class _Reader:
             label = printable(attributes.get("label", "track"))
             by_hand = attributes.get("source") not in ("auto", "file")
             self.found.append(Found(label=label, number=attributes.get("id", len(self.found)), by_hand=by_hand))
+            self.marked.append([])
         elif tag == "box" and self._open[:-1] == ["annotations", "track"]:
             self._box(attributes)
         elif tag in ("image", "task", "polygon", "mask", "skeleton", "polyline", "points", "cuboid", "ellipse"):
@@ -98,6 +89,8 @@ class _Reader:
         if shown and not (x2 > x1 and y2 > y1):
             raise DataError(f"{where}: the box has no size.")
         keys[frame] = Key(box=(x1, y1, x2 - x1, y2 - y1), shown=shown, on=shown)
+        if attributes.get("marked") == "1":
+            self.marked[-1].append(frame)
 
     def _characters(self, text: str) -> None:
         self._text = (self._text + text)[:4096]
@@ -143,7 +136,8 @@ def read(path: Path, clip: Clip) -> dict[str, Track]:
             frames=None if stop is None else stop + 1,
         )
     )
-    for one in reader.found:
+    for one, marked in zip(reader.found, reader.marked, strict=True):
+        one.by_hand = one.by_hand and (marked or True)  # what CVAT has written does not say which: all keyframes
         one.step = step if all((frame - min(one.keys)) % step == 0 for frame in one.keys) else 1
         if one.keys and one.keys[max(one.keys)].on:  # CVAT shows the last box to the end of the task
             one.last = max(one.last, (clip.frames or 1) - 1)
@@ -190,28 +184,32 @@ def _meta(clip: Clip, labels: Mapping[str, None]) -> list[str]:
 def _boxes(track: Track, clip: Clip) -> list[str]:
     keys = keyframes(track)
     step = spacing(track.indices.tolist())
-    absent = [frame for frame, mark in marks_of(track).items() if mark.get("absent")]
+    marks = marks_of(track)
+    absent = [frame for frame, mark in marks.items() if mark.get("absent")]
     lines: dict[int, str] = {}
     stretches = list(runs(track))
     for first, end in stretches:
         for row in range(first, end):
-            lines[int(track.indices[row])] = _line(track, row, keyframe=bool(keys[row]))
+            frame = int(track.indices[row])
+            lines[frame] = _line(track, row, frame, keyframe=bool(keys[row]), marked=frame in marks)
         gone = int(track.indices[end]) if end < len(track) else int(track.indices[-1]) + step
         if gone < (clip.frames or 0):
-            lines[gone] = _line(track, end - 1, frame=gone)
+            lines[gone] = _line(track, end - 1, gone, outside=True)
     for frame in absent if stretches else ():
         row = int(track.indices.searchsorted(frame))
         if row > stretches[0][0] and row < len(track) and track.indices[row] == frame and not track.visible[row]:
-            lines[frame] = _line(track, row, frame=frame)
+            lines[frame] = _line(track, row, frame, outside=True, marked=True)
     return [lines[frame] for frame in sorted(lines)]
 
 
-def _line(track: Track, row: int, *, frame: int | None = None, keyframe: bool = True) -> str:
-    """One box; with ``frame`` the target is outside from there on."""
+def _line(
+    track: Track, row: int, frame: int, *, outside: bool = False, keyframe: bool = True, marked: bool = False
+) -> str:
+    """The box of a row, in a frame; with ``outside`` the target is not there from there on."""
     x, y, w, h = (round(value, 2) for value in track.boxes[row].tolist())
     right, bottom = max(x + w, x + 0.01), max(y + h, y + 0.01)
-    number, outside = (int(track.indices[row]), 0) if frame is None else (frame, 1)
+    mark = ' marked="1"' if marked else ""
     return (
-        f'    <box frame="{number}" keyframe="{int(keyframe)}" outside="{outside}" occluded="0"'
-        f' xtl="{x:.2f}" ytl="{y:.2f}" xbr="{right:.2f}" ybr="{bottom:.2f}" z_order="0"></box>'
+        f'    <box frame="{frame}" keyframe="{int(keyframe)}" outside="{int(outside)}" occluded="0" xtl="{x:.2f}"'
+        f' ytl="{y:.2f}" xbr="{right:.2f}" ybr="{bottom:.2f}" z_order="0"{mark}></box>'
     )

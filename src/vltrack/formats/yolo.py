@@ -8,7 +8,8 @@ format has no identity, so that a target is a class; a frame without a line of i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from vltrack.core.errors import DataError, UsageError
@@ -35,32 +36,50 @@ _OTHERS = (*NAMES, "train.txt")
 _NUMBER = re.compile(r"(.*?)(\d{1,9})")
 
 
-def files_of(folder: Path) -> list[tuple[str, int, Path]]:
-    """Return name without number, frame number and path of the files of frames in ``folder``, or in its ``labels``."""
-    for place in (folder / "labels", folder / "obj_train_data", folder):
+def files_of(
+    folder: Path, places: Sequence[str] = ("labels", "obj_train_data", ""), suffix: str = ".txt"
+) -> list[tuple[str, int, Path]]:
+    """Return name without number, frame number and path of the files of frames in the first of ``places`` with any."""
+    for place in (folder / each for each in places):
         if place.is_dir():
-            hits = ((_NUMBER.fullmatch(file.stem), file) for file in place.glob("*.txt") if file.name not in _OTHERS)
+            hits = (
+                (_NUMBER.fullmatch(file.stem), file) for file in place.glob(f"*{suffix}") if file.name not in _OTHERS
+            )
             found = [(hit[1], int(hit[2]) - (hit[1] != "frame_"), file) for hit, file in hits if hit]
             if found:
                 return sorted(found, key=lambda one: one[1])
     return []
 
 
-def read(path: Path, clip: Clip) -> dict[str, Track]:
-    """Read a folder; ``clip`` has to have the size of the frame. Raises ``DataError``, ``UsageError`` without size."""
-    files = files_of(path)
+def of_one_video(path: Path, files: Sequence[tuple[str, int, Path]]) -> Sequence[tuple[str, int, Path]]:
+    """Return ``files``, the files of frames in ``path``. Raises ``DataError`` for two of one frame, or two videos."""
     if len(names := {name for name, _, _ in files}) > 1:
         some = ", ".join(map(printable, sorted(names)[:4]))
         raise DataError(f"{printable(path)} holds the frames of {len(names)} videos: {some}.", hint="Give one.")
+    for (_, before, _), (_, frame, file) in pairwise([("", -1, path), *files]):
+        frame_number(frame, printable(file))
+        if before == frame:
+            raise DataError(f"{printable(path)} has two files of frame {frame}.")
+    return files
+
+
+def class_names(tracks: Mapping[str, Track]) -> list[str]:
+    """Return the classes of targets, their names. Raises ``UsageError`` where two are the same."""
+    names = list(map(printable, tracks))
+    if len(set(names)) < len(names):
+        raise UsageError("Two targets have the same name, which a format without identity cannot distinguish.")
+    return names
+
+
+def read(path: Path, clip: Clip) -> dict[str, Track]:
+    """Read a folder; ``clip`` has to have the size of the frame. Raises ``DataError``, ``UsageError`` without size."""
+    files = of_one_video(path, files_of(path))
     listed = next((path / name for name in NAMES if (path / name).is_file()), None)
     classes = [] if listed is None else [printable(line.strip()) for line in read_lines(listed)]
     width, height = clip.size("YOLO's boxes are shares of it")
     found: dict[float, Found] = {}
     frames: list[int] = []
     for _, frame, file in files:
-        frame_number(frame, printable(file))
-        if frames[-1:] == [frame]:
-            raise DataError(f"{printable(path)} has two files of frame {frame}.")
         frames.append(frame)
         for where, row in read_numbers(file):
             if len(row) not in (5, 6, 7) or not row[0].is_integer() or not 0 <= row[0] < 1e6:
@@ -89,9 +108,7 @@ def write(tracks: Mapping[str, Track], path: Path, clip: Clip) -> None:
     """Write a folder: one class per target, one file per frame, empty where no target is visible."""
     clip = clip_of(tracks, clip)
     width, height = clip.size("YOLO's boxes are shares of it")
-    names = list(map(printable, tracks))
-    if len(set(names)) < len(names):
-        raise UsageError("Two targets have the same name, which YOLO cannot distinguish.")
+    names = class_names(tracks)
     lines: dict[int, list[str]] = {frame: [] for frame in frames_to_list(tracks, clip.frames or 0)}
     for kind, track in enumerate(tracks.values()):
         for step in (one for one in track if one.visible):

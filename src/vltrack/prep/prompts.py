@@ -176,7 +176,7 @@ def check_box(box: Sequence[float] | ArrayLike, width: int, height: int) -> Chec
     x, y, w, h = _four(values)
     other = _other_format(x, y, w, h, width, height)
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        hint = other or "Give it in pixels of the first frame that is read, or as shares of it (--box-unit rel)."
+        hint = other or "Give it in pixels of its frame, or as shares of it (--box-unit rel)."
         raise BoxOutside(f"The box {_shown(values)} lies outside the frame of {width}x{height} pixels.", hint=hint)
     warnings = []
     grown = np.array([x + w / 2 - max(w, 1) / 2, y + h / 2 - max(h, 1) / 2, max(w, 1), max(h, 1)])

@@ -10,9 +10,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
@@ -183,10 +183,10 @@ def _video_routes(app: FastAPI, settings: Settings) -> None:
         return answer({"id": await run_in_threadpool(_studio(request).open_clip, body.clip)})
 
     @app.put("/api/videos/{key}/content")
-    async def content(request: Request, key: str) -> Response:
+    async def content(request: Request, key: str, sha256: str = "") -> Response:
         studio = _studio(request)
         video = studio.store.video(_key(key))
-        if not await studio.uploads.receive(request, video):
+        if not await studio.uploads.receive(request, video, sha256):
             return answer({"received": studio.uploads.received(key)}, 202)
         await run_in_threadpool(studio.check_upload, key)
         return answer(studio.view(key))
@@ -194,6 +194,12 @@ def _video_routes(app: FastAPI, settings: Settings) -> None:
     @app.get("/api/videos/{key}")
     async def view(request: Request, key: str) -> Response:
         return answer(_studio(request).view(_key(key)))
+
+    @app.get("/api/videos/{key}/recipe")
+    async def lines(request: Request, key: str, form: Annotated[str, Query(alias="format")] = "csv") -> Response:
+        if form not in TITLES:
+            raise NotThere
+        return answer(recipe(_studio(request).view(_key(key)), form))
 
     @app.delete("/api/videos/{key}")
     async def remove(request: Request, key: str) -> Response:
@@ -251,10 +257,6 @@ def _work_routes(app: FastAPI, settings: Settings) -> None:
         path = await run_in_threadpool(studio.export, video, keys, form)
         name = f"{Path(video['name']).stem}{'' if form in OWN else f'-{form}'}{path.suffix}"
         return FileResponse(path, filename=name, background=BackgroundTask(path.unlink))
-
-    @app.get("/api/videos/{key}/recipe")
-    async def lines(request: Request, key: str) -> Response:
-        return answer(recipe(_studio(request).view(_key(key))))
 
 
 # -- targets ------------------------------------------------------------------------------------------

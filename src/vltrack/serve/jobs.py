@@ -1,11 +1,13 @@
-"""Jobs of the studio: a bounded queue, one at a time in the worker, with the rows as they come."""
+"""Jobs of the studio: a bounded queue, one at a time in the worker, with the rows as they come.
+
+Videos take turns: a page shows one, so one page with many jobs does not keep the others waiting.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +19,8 @@ from vltrack.serve.store import LIVE, Store, new_id
 from vltrack.serve.work import error_record
 from vltrack.serve.workers import Worker
 
+_VIDEOS = 4
+"""Times the jobs of one video that may wait or run in all."""
 _KEPT = 4
 """Feeds of finished jobs that stay in memory, for pages that are a little late."""
 
@@ -69,8 +73,9 @@ class Jobs:
         self._prepare, self._finish = prepare, finish
         self.worker = Worker("tracking process", settings.silent_s)
         self._lock = threading.Condition()
-        self._waiting: deque[str] = deque()
-        self._running = ""
+        self._waiting: dict[str, str] = {}  # videos by job, the oldest job first
+        self._turns: dict[str, float] = {}  # when a job of a video was last started
+        self._running = self._running_video = ""
         self._closed = False
         self._feeds: dict[str, Feed] = {}
         threading.Thread(target=self._work, name="vltrack-jobs", daemon=True).start()
@@ -78,7 +83,8 @@ class Jobs:
     def add(self, video: str, kind: str, request: dict[str, Any], key: str = "") -> str:
         """Queue a job and return its id. Raises ``QueueFull``."""
         with self._lock:
-            if len(self._waiting) + bool(self._running) >= self._most:
+            live = [*self._waiting.values(), self._running_video]
+            if live.count(video) >= self._most or len(self._waiting) + bool(self._running) >= _VIDEOS * self._most:
                 raise QueueFull(f"{self._most} jobs are waiting.", hint="Wait for one, or cancel one.")
             if key:
                 self._store.set("jobs", key, state="queued", error=None)
@@ -86,7 +92,7 @@ class Jobs:
                 values = {"video": video, "kind": kind, "request": request, "created": time.time()}
                 key = self._store.add("jobs", id=new_id(), state="queued", **values)
             self._feeds[key] = Feed()
-            self._waiting.append(key)
+            self._waiting[key] = video
             self._lock.notify()
         return key
 
@@ -98,7 +104,7 @@ class Jobs:
         """Cancel a job that waits or runs; nothing for one that is finished."""
         with self._lock:
             if key in self._waiting:
-                self._waiting.remove(key)
+                del self._waiting[key]
                 self._store.set("jobs", key, state="canceled")
             elif key == self._running:
                 self.worker.cancel(key)
@@ -126,11 +132,14 @@ class Jobs:
                 self._lock.wait_for(lambda: self._closed or self._waiting)
                 if self._closed:
                     return
-                key = self._running = self._waiting.popleft()
+                # The oldest job of the video that has waited for its turn the longest.
+                key = self._running = min(self._waiting, key=lambda each: self._turns.get(self._waiting[each], 0.0))
+                video = self._running_video = self._waiting.pop(key)
+                self._turns[video] = time.monotonic()
                 self._store.set("jobs", key, state="running")
             self._do(key)
             with self._lock:
-                self._running = ""
+                self._running = self._running_video = ""
                 finished = [each for each in self._feeds if each not in self._waiting]
                 for old in finished[:-_KEPT]:
                     del self._feeds[old]

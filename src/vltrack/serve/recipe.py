@@ -8,11 +8,16 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
+from vltrack.api.convert import OWN
 from vltrack.checkpoints.cards import DEFAULT_MODEL
+from vltrack.formats import FORMATS
+
+_WRITTEN = ("csv", "json", "mp4", "gif", "png")
+"""Formats that ``track -o`` writes by their extension."""
 
 
-def recipe(video: dict[str, Any]) -> dict[str, str]:
-    """Return ``command`` and ``python`` for the targets of a video (``Studio.view``)."""
+def recipe(video: dict[str, Any], form: str = "csv") -> dict[str, str]:
+    """Return ``command`` and ``python`` for the targets of a video (``Studio.view``) in a format of the downloads."""
     targets = video["targets"]
     if not targets:
         return {"command": "", "python": ""}
@@ -22,17 +27,36 @@ def recipe(video: dict[str, Any]) -> dict[str, str]:
     for each in targets:
         starts.setdefault(each["start"]["frame"], []).append(each)
     several = len(starts) > 1
-    commands = [_command(video["name"], frame, each, model, several) for frame, each in starts.items()]
+    suffix = {"cvat": ".xml"}.get(form, f".{form}" if form in _WRITTEN else ".csv")
+    files = {frame: f"boxes-{frame}{suffix}" if several else f"boxes{suffix}" for frame in starts}
+    commands = [_command(video["name"], frame, each, model, files[frame]) for frame, each in starts.items()]
     if any(len(each["marks"]) > 1 for each in targets):
-        commands = _with_marks(video["name"], targets, model)
+        files = {0: f"boxes{suffix}"}
+        commands = _with_marks(video["name"], targets, model, files[0])
+    if form not in (*_WRITTEN, "cvat"):
+        commands += [_convert(each, form, video["name"]) for each in files.values()]
     python = ["import vltrack", ""]
     for number, (frame, each) in enumerate(starts.items()):
         python += _python(video["name"], frame, each, model, first=number == 0)
-    python += ['vltrack.write_tracks(tracks, "boxes.xml", format="cvat")']
+    if form in ("mp4", "gif", "png"):
+        python += ["for name, track in tracks.items():", f'    track.save(f"{{name}}.{form}")']
+    else:
+        python += [f'vltrack.write_tracks(tracks, "{_named("boxes", form)}", format="{form}")']
     return {"command": "\n".join(commands), "python": "\n".join(python)}
 
 
-def _command(name: str, frame: int, targets: Iterable[dict[str, Any]], model: str, several: bool) -> str:
+def _named(stem: str, form: str) -> str:
+    """The name of a file or folder of a format."""
+    suffixes = (OWN[form],) if form in OWN else FORMATS[form].suffixes
+    return f"{stem}{next((each for each in suffixes if each), '')}"
+
+
+def _convert(file: str, form: str, video: str) -> str:
+    output = _named(f"{file.removesuffix('.csv')}-{form}", form)
+    return shlex.join(["vltrack", "convert", file, "-o", output, "--to", form, "--video", video])
+
+
+def _command(name: str, frame: int, targets: Iterable[dict[str, Any]], model: str, output: str) -> str:
     words = ["vltrack", "track", name]
     for each in targets:
         start = each["start"]
@@ -44,21 +68,24 @@ def _command(name: str, frame: int, targets: Iterable[dict[str, Any]], model: st
     words += ["--start", str(frame), "--backward"] if frame else []
     words += ["--model", model] if model != DEFAULT_MODEL else []
     words += ["--wait"] if any("box" not in each["start"] for each in targets) else []
-    words += ["-o", f"boxes-{frame}.csv" if several else "boxes.csv"]
+    words += ["-o", output]
     return shlex.join(words)
 
 
-def _with_marks(name: str, targets: list[dict[str, Any]], model: str) -> list[str]:
+def _with_marks(name: str, targets: list[dict[str, Any]], model: str, output: str) -> list[str]:
     """The lines that write all marks into a file, and track by it."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     for each in targets:
+        sentence = [each["start"]["text"]] if "box" in each["start"] and each["start"].get("text") else []
         for mark in each["marks"]:
             said = ["absent"] if mark.get("absent") else [f"{side:g}" for side in mark.get("box", ())] or [mark["text"]]
+            if "box" in mark:
+                said, sentence = said + sentence, []
             writer.writerow([each["name"], mark["frame"], *said])
     words = ["vltrack", "track", name, "--keyframes", "marks.csv", "--backward"]
     words += ["--model", model] if model != DEFAULT_MODEL else []
-    return ["cat > marks.csv <<'END'", *table.getvalue().splitlines(), "END", shlex.join([*words, "-o", "boxes.csv"])]
+    return ["cat > marks.csv <<'END'", *table.getvalue().splitlines(), "END", shlex.join([*words, "-o", output])]
 
 
 def _python(name: str, frame: int, targets: list[dict[str, Any]], model: str, *, first: bool) -> list[str]:

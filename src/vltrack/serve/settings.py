@@ -25,7 +25,8 @@ class Settings:
         max_upload: bytes of one video; reserve: bytes of the disk that stay free.
         max_body: bytes of a JSON body.
         idle_s, slowest: an upload ends that gives nothing for so long, or fewer bytes a second on average.
-        queue: jobs that wait or run at most; finds: sentences that wait at most.
+        queue: jobs of one video that wait or run at most; of all videos four times as many.
+        finds: sentences that wait at most.
         cache: bytes of JPEG frames in memory; readers: videos that are open at once.
         silent_s: seconds after which a worker that reports nothing is stopped.
         keep_days: days after which a video that was not opened is removed; None keeps all.

@@ -109,7 +109,14 @@ class Store:
 
     def _execute(self, sql: str, values: Iterable[Any] = ()) -> list[sqlite3.Row]:
         with self._lock:
-            return self._base.execute(sql, tuple(values)).fetchall()
+            try:
+                return self._base.execute(sql, tuple(values)).fetchall()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+                    raise
+                raise ResourceError(
+                    f"Cannot write the studio's database: {error}.", hint="Remove videos, or free space."
+                ) from error
 
     # -- rows -------------------------------------------------------------------------------------
 

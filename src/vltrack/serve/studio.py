@@ -37,7 +37,8 @@ from vltrack.serve.workers import Worker
 DRAWN = tuple(name for name in ("mp4", "gif", "png") if f".{name}" in inputs.VIDEOS + inputs.SHEETS)
 TITLES = {
     "mp4": "MP4, annotated video", "gif": "GIF, annotated", "png": "PNG, contact sheet", "csv": "CSV", "json": "JSON",
-    "cvat": "CVAT for video", "coco": "COCO", "mot": "MOTChallenge", "yolo": "YOLO", "label-studio": "Label Studio",
+    "cvat": "CVAT for video", "coco": "COCO", "mot": "MOTChallenge", "yolo": "YOLO", "voc": "Pascal VOC",
+    "label-studio": "Label Studio",
     "lasot": "LaSOT", "got10k": "GOT-10k", "got10k-results": "GOT-10k results", "vot": "VOT", "parquet": "Parquet",
 }  # fmt: skip
 _NAME_LENGTH = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -14,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from vltrack.core.errors import ResourceError
-from vltrack.core.files import as_resource_error
+from vltrack.core.files import as_resource_error, sha256_of
 from vltrack.serve.bodies import Refused
 from vltrack.serve.settings import Settings
 from vltrack.serve.store import Store
@@ -49,31 +50,42 @@ class Uploads:
             return self._store.upload_path(key).stat().st_size
         return 0
 
-    async def receive(self, request: Request, video: dict[str, Any]) -> bool:
+    async def receive(self, request: Request, video: dict[str, Any], sha256: str = "") -> bool:
         """Append the body of a request to the video's file; return whether it is complete.
 
+        Args:
+            request, video: the request, and the row of its video.
+            sha256: of the whole file in hex digits, compared where this request completes it; "" compares nothing.
+
         Raises:
-            Refused: another offset than the file's (409), more bytes than announced (413), or too slow (408).
-            ResourceError: the disk is full.
+            Refused: another offset than the file's (409), more bytes than announced (413), too slow (408), or another
+                sha256 (422). The file is removed unless the offset was wrong.
+            ResourceError: the disk is full; the file is removed.
             ClientDisconnect: the request broke off; what came is kept.
         """
         key, path = video["id"], self._store.upload_path(video["id"])
         offset = request.headers.get("upload-offset", "0")
         if not offset.isascii() or not offset.isdigit():
             raise Refused(400, "Upload-Offset is not a number of bytes.", "Send how many bytes are there.")
+        if sha256 and not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise Refused(400, "sha256 is not 64 digits from 0 to f.", "Send the digest in lower case, or none.")
         if video["state"] != "uploading" or key in self._busy or int(offset) != self.received(key):
             raise Refused(409, "The upload is at another place, or in progress.", "Ask how many bytes are there.")
         self._busy.add(key)
         try:
             with path.open("ab") as file:
                 count = await self._copy(request, file, int(offset), video["size"])
-            return bool(count == video["size"])
+            complete = bool(count == video["size"])
+            if complete and sha256 and await run_in_threadpool(sha256_of, path) != sha256:
+                raise Refused(422, "The bytes that came are not those of the video: sha256 differs.", "Send it again.")
+            return complete
         except (Refused, ResourceError):
             path.unlink(missing_ok=True)
             raise
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise as_resource_error(error, Path(video["name"])) from error
+            full = as_resource_error(error, Path(video["name"]))
+            raise ResourceError(full.message, hint="Remove videos or free space, and send it again.") from error
         finally:
             self._busy.discard(key)
 
