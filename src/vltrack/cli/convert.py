@@ -8,11 +8,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 import vltrack
-from vltrack.api.convert import OWN
 from vltrack.cli import options as opt
 from vltrack.cli.console import emit, say
 from vltrack.core.files import counted, printable
-from vltrack.formats.base import DEFAULT_RATE
 
 
 def convert(
@@ -56,6 +54,9 @@ def convert(
             "targets": list(done.tracks), "boxes": boxes,
         })  # fmt: skip
     if not quiet:
+        from vltrack.api.convert import OWN
+        from vltrack.formats.base import DEFAULT_RATE
+
         found = f"{counted(len(done.tracks), 'target')}, {counted(boxes, 'box', 'boxes')}"
         say(f"{printable(input)} is {done.format}: {found}. Wrote {printable(done.path)} as {done.to}.")
         if done.to in OWN and not all(track.meta.get("source") for track in done.tracks.values()):
