@@ -61,7 +61,7 @@ async function show() {
     by("command").textContent = by("python").textContent = "";
     return;
   }
-  const lines = await attempt(() => get(`/api/videos/${state.video.id}/recipe`));
+  const lines = await attempt(() => get(`/api/videos/${state.video.id}/recipe?format=${by("format").value}`));
   if (!lines) return;
   by("command").textContent = lines.command;
   by("python").textContent = lines.python;
@@ -75,4 +75,5 @@ for (const kind of ["command", "python"]) {
 
 // What is folded out at the end of the panel is brought into view.
 document.querySelectorAll("aside details").forEach((each) => each.addEventListener("toggle", () => each.open && each.scrollIntoView({ block: "nearest" })));
+by("format").addEventListener("change", show);
 on("targets video", show);
