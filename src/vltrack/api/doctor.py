@@ -271,6 +271,20 @@ def list_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     ]
 
 
+def published_on(data: str) -> list[dict[str, Any]]:
+    """Figures that others have published on a data set, by its name in any spelling: ``lasot`` or ``LaSOT``."""
+
+    def plain(name: str) -> str:
+        return "".join(letter for letter in name.lower() if letter.isalnum())
+
+    return [
+        figure
+        for row in list_models()
+        for figure in row["figures"]
+        if figure["by"] == "published" and plain(figure["data"]) == plain(data)
+    ]
+
+
 def measure_models(names: Sequence[str] = (), seconds: float = 2.0) -> Iterator[dict[str, Any]]:
     """Yield what each model with weights costs on this machine: one thread, frames of the packaged clip, a box.
 

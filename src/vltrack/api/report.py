@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vltrack.api.doctor import published_on
 from vltrack.api.inputs import SHORT, check_choice, check_folder, make_folder
 from vltrack.api.report_sources import (
     Source,
@@ -43,9 +44,10 @@ from vltrack.metrics.protocols import RULES
 from vltrack.plots.report_data import FORMAT, MOST, VERSION, read_report, row_record
 
 FORMATS = ("svg", "png")
+KNOWN_FORMATS = (*FORMATS, "pdf", "pgf")
 PAGE, DOCUMENT, TABLE, PICTURES = "report.html", "report.json", "table.tex", "pictures"
 _OURS = re.compile(
-    r"(success|precision|norm-precision|attributes|speed|likeness|(strip|sheet)-\d+|gain-\d+-over-\d+)\.(svg|png)"
+    r"(success|precision|norm-precision|attributes|speed|likeness|(strip|sheet)-\d+|gain-\d+-over-\d+)\.(svg|png|pdf|pgf)"
 )
 _MEASURES = {
     "auc": "success: mean over thresholds of the share of frames whose overlap is above them",
@@ -116,7 +118,8 @@ def report(
         against: name of the tracker that the others are compared with; None takes the last.
         worst: number of the worst sequences to show.
         rule: protocol of figures and intervals: ``official`` or ``vlt-python``.
-        formats: of the figures, of ``svg`` and ``png``.
+        formats: of the figures, of ``svg``, ``png``, ``pdf`` and ``pgf``. Contact sheets are pixels: their PNG takes
+            the place of the last two.
         subset_common: compare the sequences that all trackers have.
         short: results scored here with too few rows: ``refuse``, count as ``misses``, or ``cut``.
         overwrite: replace a report that exists.
@@ -136,8 +139,10 @@ def report(
     """
     words = [os.fspath(word) for word in ([results] if isinstance(results, str | Path) else results)]
     formats = tuple(dict.fromkeys(str(kind).lower() for kind in formats))
-    if not formats or any(kind not in FORMATS for kind in formats):
-        raise UsageError(f"The figure format {printable(','.join(formats))!r} is unknown.", hint="Known: svg, png.")
+    unknown = next((kind for kind in formats if kind not in KNOWN_FORMATS), None)
+    if not formats or unknown is not None:
+        hint = f"Known: {', '.join(KNOWN_FORMATS)}."
+        raise UsageError(f"The figure format {printable(unknown or '')!r} is unknown.", hint=hint)
     check_choice("short", short, SHORT)
     out = Path(out)
     check_folder(out)
@@ -179,7 +184,11 @@ def _write(document: dict[str, Any], out: Path, formats: Sequence[str]) -> Repor
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
     found = read_report(parse_json(text, DOCUMENT), DOCUMENT)
     figures = draw_figures(found, formats)
-    files = {f"{PICTURES}/{one.name}.{kind}": one.data[kind] for one in figures for kind in formats}
+    files = {
+        f"{PICTURES}/{one.name}.{kind}": one.data[kind]
+        for one in figures
+        for kind in (kind if kind in one.data else "png" for kind in formats)
+    }
     files[TABLE] = latex_of(found).encode()
     files[DOCUMENT] = text.encode("utf-8", "backslashreplace")  # a lone surrogate: JSON has the same escape
     files[PAGE] = report_page(found, figures).encode("utf-8", "backslashreplace")
@@ -251,11 +260,25 @@ def _document(
         "scores": [source.scores | {"name": source.name} for source in sources],
         "pairs": _pairs(sources, rule),
         **shown,
+        "published": _published(sources[0].scores),
         "notes": notes,
         "rule_texts": _rule_texts(sources),
         "main": ["overlap", "op50", "op75"] if is_pooled(first) else ["auc", "norm_precision", "precision"],
         "measures": _MEASURES | (first.get("measures") or {}),
     }
+
+
+def _published(scores: dict[str, Any]) -> list[dict[str, str]]:
+    """Return what others have published on the data set, as texts. Papers report test splits."""
+    if scores["split"] in ("train", "val"):
+        return []
+    return [
+        {
+            "model": one["model"], "start": one["from"], "conditions": one["conditions"], "source": one["source"],
+            "values": " ".join(f"{name} {value:.1f}" for name, value in one["values"].items()),
+        }
+        for one in published_on(scores["data"])
+    ]  # fmt: skip
 
 
 def _notes(sources: Sequence[Source]) -> list[str]:

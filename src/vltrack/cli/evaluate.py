@@ -191,7 +191,7 @@ def report(
     ] = None,
     worst: Annotated[int, Option(min=0, max=50, help="How many of the worst sequences to show.")] = 4,
     rule: Annotated[str, Option(help="Protocol of figures and intervals: official or vlt-python.")] = "official",
-    format: Annotated[str, Option(help="Kinds of figures, svg and png, with commas between.")] = "svg,png",
+    format: Annotated[str, Option(help="Kinds of figures: svg, png, pdf, pgf, with commas between.")] = "svg,png",
     subset_common: Annotated[
         bool, Option("--subset-common", help="Compare the sequences that all have; n/N next to every number.")
     ] = False,

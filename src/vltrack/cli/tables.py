@@ -372,7 +372,8 @@ _HEADS = {
 """Columns of the list of models."""
 LEGEND = (
     "trained: at the start of training. running: used by a tracker. frame, from text: multiply-adds "
-    "(papers call them FLOPs) of a tracked frame and of one that is searched from text alone."
+    "(papers call them FLOPs) of a tracked frame and of one that is searched from text alone. Published: "
+    "base sizes on whole benchmarks by their authors; not measured here, not comparable with a tiny size."
 )
 
 
@@ -389,11 +390,15 @@ def model_lines(rows: Sequence[Summary]) -> Iterator[str]:
         yield f"{row['tracker']} ({row['year']})"
         for head in ("paper", "claims", "ours"):
             yield from textwrap.wrap(row[head], width, initial_indent=f"  {head:<8}", subsequent_indent=" " * 10)
-    cells = [["accuracy in %", "start", "data", "", "by", "source"]]
-    for one in (figure for row in rows for figure in row["figures"]):
-        shown = " ".join(f"{name} {value:.1f}" for name, value in one["values"].items())
-        cells.append([one["model"], one["from"], one["data"], shown, one["by"], one["source"]])
-    if len(cells) > 1:
+    figures = [figure for row in rows for figure in row["figures"]]
+    cells = []
+    for by, head in (("published", "published, in %"), ("measured", "measured here, in %")):
+        some = [figure for figure in figures if (figure["by"] == "measured") == (by == "measured")]
+        cells += [[head, "start", "data", "", "conditions", "source"]] if some else []
+        for one in some:
+            shown = " ".join(f"{name} {value:.1f}" for name, value in one["values"].items()) or one["by"]
+            cells.append([one["model"], one["from"], one["data"], shown, one["conditions"], one["source"]])
+    if cells:
         yield ""
         yield from aligned(cells, names=6)
 

@@ -16,8 +16,10 @@ from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
-from matplotlib import style
+from matplotlib import rc_context, style
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.backends.backend_pgf import RendererPgf
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -29,7 +31,7 @@ from numpy.typing import ArrayLike
 from vltrack.core.errors import UsageError
 from vltrack.core.types import Floats
 from vltrack.plots.draw import COLORS
-from vltrack.plots.text import FONT, drawable, ellipsized
+from vltrack.plots.text import FONT, drawable, ellipsized, escaped
 
 Shade = tuple[float, float, float]
 
@@ -196,17 +198,43 @@ def chart(
 
 
 def encoded(made: Figure, kind: str) -> bytes:
-    """The figure as ``png``, ``svg`` or ``pdf``: the same figure gives the same bytes, without a date.
+    """The figure as ``png``, ``svg``, ``pdf`` or ``pgf``: the same figure gives the same bytes, without a date.
 
     Raises:
         UsageError: another kind.
     """
+    if kind == "pgf":
+        return _pgf(made)
     if kind not in _STAMPS:
-        raise UsageError(f"Cannot write a figure as {kind!r}.", hint=f"Known: {', '.join(_STAMPS)}.")
+        raise UsageError(f"Cannot write a figure as {kind!r}.", hint=f"Known: {', '.join(_STAMPS)}, pgf.")
     data = io.BytesIO()
     with figure_style():
         made.savefig(data, format=kind, metadata=_STAMPS[kind])
     return data.getvalue()
+
+
+class _PgfRenderer(RendererPgf):
+    """Measures text with the package's font, where matplotlib starts LaTeX; LaTeX shows every name literally."""
+
+    def get_text_width_height_descent(self, s: str, prop: FontProperties, ismath: Any) -> tuple[float, float, float]:
+        width, height, descent = RendererBase.get_text_width_height_descent(self, s, prop, False)
+        return width, height, descent
+
+    def draw_text(self, gc: Any, x: float, y: float, s: str, *more: Any, **named: Any) -> None:
+        super().draw_text(gc, x, y, escaped(s), *more, **named)
+
+
+def _pgf(made: Figure) -> bytes:
+    """LaTeX commands that draw the figure, its text in the font of the document that reads them."""
+    wide, high = made.get_size_inches()
+    text = io.StringIO()
+    text.write("% \\input this file; needs \\usepackage{pgf}\n\\begingroup%\n\\makeatletter%\n\\begin{pgfpicture}%\n")
+    text.write(rf"\pgfpathrectangle{{\pgfpointorigin}}{{\pgfqpoint{{{wide:f}in}}{{{high:f}in}}}}" + "%\n")
+    text.write("\\pgfusepath{use as bounding box, clip}%\n")
+    with figure_style(), rc_context({"pgf.rcfonts": False}):
+        made.draw(_PgfRenderer(made, text))
+    text.write("\\end{pgfpicture}%\n\\makeatother%\n\\endgroup%\n")
+    return text.getvalue().encode()
 
 
 # -- curves -------------------------------------------------------------------------------------------
@@ -527,7 +555,9 @@ def similarity_figure(names: Sequence[tuple[int | None, str]], matrix_TT: ArrayL
         height = top + count * cell + 0.12
         made = titled_figure(width, height, "Similarity of the boxes", note, 0.12, width - 0.24)
         axes = axes_at(made, left, top, count * cell, count * cell)
-        axes.imshow(np.ma.masked_invalid(matrix), vmin=0, vmax=1, cmap=_SHADES, aspect="auto")
+        edges = np.arange(len(matrix) + 1) - 0.5
+        axes.pcolormesh(edges, edges, np.ma.masked_invalid(matrix), vmin=0, vmax=1, cmap=_SHADES)
+        axes.invert_yaxis()
         axes.grid(visible=False)
         axes.set(xticks=[], yticks=[])
         middle: dict[str, Any] = {"ha": "center", "va": "center_baseline"}

@@ -56,7 +56,8 @@ def draw_figures(report: ReportData, kinds: Sequence[str] = ("svg", "png")) -> l
 
     Args:
         report: the data.
-        kinds: of files that are wanted, ``svg`` and ``png``; the kind that a page shows is always included.
+        kinds: of files that are wanted, of ``svg``, ``png``, ``pdf`` and ``pgf``; the kind that a page shows is always
+            included. A contact sheet has no ``pdf`` and ``pgf``.
     """
     return [
         _encoded(drawing, kinds) for draw in (_curves, _gains, _attributes, _worst, _speed) for drawing in draw(report)

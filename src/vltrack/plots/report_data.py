@@ -131,6 +131,7 @@ class ReportData:
     measures: dict[str, str]
     rule_texts: dict[str, dict[str, str]]
     notes: list[str]
+    published: list[dict[str, str]]
 
     @property
     def count(self) -> str:
@@ -194,6 +195,7 @@ def read_report(document: Mapping[str, Any], where: str) -> ReportData:
         measures=top.node("measures").texts(),
         rule_texts={k: n.texts() for k, n in top.node("rule_texts").items()},
         notes=[str(note) for note in top.listed("notes")],
+        published=[each.texts() for each in top.nodes("published")] if top.value.get("published") else [],
     )
 
 

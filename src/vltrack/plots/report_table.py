@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
 
-from vltrack.core.files import printable
 from vltrack.plots.report_data import MEASURES, PairedDifference, ReportData
+from vltrack.plots.text import escaped
 
 LEADING = "auc"
 """The measure by which trackers are ranked."""
@@ -267,18 +267,6 @@ def latex_of(report: ReportData) -> str:
         last=("perfect tracker", [c.upper_bound for c in columns]) if any(c.upper_bound for c in columns) else None,
         caption=caption,
     )
-
-
-_SPECIAL = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-})  # fmt: skip
-
-
-def escaped(text: str) -> str:
-    """Text for LaTeX: special characters as commands, no line break."""
-    return printable(text).translate(_SPECIAL)
 
 
 def table(

@@ -37,6 +37,18 @@ def drawable(text: str) -> str:
     return "".join(c if font.get_char_index(ord(c)) else "\u25a1" for c in printable(text))
 
 
+_SPECIAL = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+})  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Text for LaTeX: special characters as commands, no line break."""
+    return printable(text).translate(_SPECIAL)
+
+
 def ellipsized(
     text: str, room: float, width: Callable[[str], float], cut: Callable[[str, int], str] | None = None
 ) -> str:
