@@ -221,7 +221,8 @@ class _PgfRenderer(RendererPgf):
         return width, height, descent
 
     def draw_text(self, gc: Any, x: float, y: float, s: str, *more: Any, **named: Any) -> None:
-        super().draw_text(gc, x, y, escaped(s), *more, **named)
+        draw: Any = super().draw_text  # matplotlib has no types for it
+        draw(gc, x, y, escaped(s), *more, **named)
 
 
 def _pgf(made: Figure) -> bytes:
@@ -232,7 +233,8 @@ def _pgf(made: Figure) -> bytes:
     text.write(rf"\pgfpathrectangle{{\pgfpointorigin}}{{\pgfqpoint{{{wide:f}in}}{{{high:f}in}}}}" + "%\n")
     text.write("\\pgfusepath{use as bounding box, clip}%\n")
     with figure_style(), rc_context({"pgf.rcfonts": False}):
-        made.draw(_PgfRenderer(made, text))
+        renderer: Any = _PgfRenderer
+        made.draw(renderer(made, text))
     text.write("\\end{pgfpicture}%\n\\makeatother%\n\\endgroup%\n")
     return text.getvalue().encode()
 
