@@ -27,7 +27,12 @@ from vltrack.video.source import open_source
 from vltrack.video.writer import VideoWriter
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "SECURITY.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
 BLOCKS = [
     (str(page.relative_to(REPOSITORY)), language, body)
     for page in PAGES
