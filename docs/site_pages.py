@@ -17,9 +17,9 @@ from mkdocs.structure.files import File, InclusionLevel
 from vltrack.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {name: name.lower() for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")} | {
-    name: name for name in (file.relative_to(ROOT).as_posix() for file in sorted(ROOT.glob("benchmarks/**/*.md")))
-}
+PAGES = {name: name.lower() for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
+for _file in (*sorted(ROOT.glob("benchmarks/**/*.md")), ROOT / "examples" / "README.md"):
+    PAGES[_file.relative_to(ROOT).as_posix()] = _file.relative_to(ROOT).as_posix()
 """Files outside of ``docs`` that are pages of the site, by their place in the repository."""
 PLACES = {page: name for name, page in PAGES.items()}
 UNSEARCHED = "---\nsearch: {exclude: true}\n---\n"
@@ -57,7 +57,7 @@ def _escaped(text: str) -> str:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that are not files of ``docs``; those of the benchmarks are linked to and not in the menu."""
+    """Add the pages that are not files of ``docs``; benchmarks and examples are linked to, not in the menu."""
     for name, page in PAGES.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         if page == name:
