@@ -20,13 +20,14 @@ help:  ## show this list
 
 # CONSTRAINTS=constraints.txt installs the versions, and refuses other files, that `make lock` has recorded.
 CONSTRAINTS ?=
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --retries 8 --timeout 60
 setup: $(STAMP)  ## make .venv and install the package with its developer tools
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Install one, or: make setup PYTHON=/path/to/python" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --retries 8 --timeout 60 --editable ".[dev]" \
-		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+	$(if $(CONSTRAINTS),$(PIP_INSTALL) --require-hashes --no-deps --requirement $(CONSTRAINTS))
+	$(PIP_INSTALL) $(if $(CONSTRAINTS),--no-deps) --editable ".[dev]"
 	@touch $@
 
 demo: setup  ## track a car in a short real clip; see demo-output/

@@ -10,6 +10,5 @@ for entry in sorted(json.load(sys.stdin)["install"], key=lambda one: one["metada
     name, version = entry["metadata"]["name"], entry["metadata"]["version"]
     if name == "vltrack":
         continue
-    public, _, local = version.partition("+")  # a local build, such as torch for the CPU alone: another file elsewhere
-    digest = entry["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
-    sys.stdout.write(f"{name}=={public}" + (f" --hash=sha256:{digest}" if digest and not local else "") + "\n")
+    digest = entry["download_info"]["archive_info"]["hashes"]["sha256"]
+    sys.stdout.write(f"{name}=={version} --hash=sha256:{digest}\n")

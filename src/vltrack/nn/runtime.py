@@ -165,6 +165,8 @@ def open_graphs(
 @cache
 def _core() -> tuple[Any, int]:
     """OpenVINO's core, and the process that loaded it."""
+    if has_amx():  # where its bf16 kernels for AMX end in a segmentation fault or in wrong boxes: those for AVX-512
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
     # Its conversion tools, which it imports where it finds them, double the time and bring telemetry.
     tools = "openvino.tools.ovc"
     blocked = "openvino" not in sys.modules and tools not in sys.modules
