@@ -57,6 +57,29 @@ def test_report_writes_everything_and_json_redraws_the_same_bytes(command: Any, 
     assert tree(tmp_path / "again") == files
 
 
+def test_figures_for_a_paper_and_what_papers_have_published(command: Any, tmp_path: Path) -> None:
+    one = saved(tmp_path, "one", spread(50))
+    out = tmp_path / "out"
+    command("report", one, "--out", out, "--format", "PDF,pgf").ends(0)
+    names = {path.name for path in (out / "pictures").iterdir()}
+    assert {"success.pdf", "success.pgf", "attributes.pdf", "attributes.pgf"} <= names
+    assert {name.split(".")[1] for name in names} == {"pdf", "pgf"}
+    assert (out / "pictures" / "success.pdf").read_bytes().startswith(b"%PDF-")
+    assert r"\begin{pgfpicture}" in (out / "pictures" / "success.pgf").read_text()
+    page, kept = (out / "report.html").read_text(), json.loads((out / "report.json").read_text())
+    assert {row["model"] for row in kept["published"]} >= {"litetrack-base", "aitrack-base", "bit-tracker-base"}
+    assert not any("tiny" in row["model"] for row in kept["published"])
+    assert "Published on this data set" in page and "read off its charts" in page
+    assert "74.5" not in (out / "table.tex").read_text()  # aitrack-base
+    command("report", one, "--out", out, "--format", "svg", "--overwrite").ends(0)
+    assert {path.suffix for path in (out / "pictures").iterdir()} == {".svg"}
+    command("report", one, "--out", tmp_path / "not", "--format", "svg,bmp").ends(2, "'bmp'", "svg, png, pdf, pgf")
+    assert not (tmp_path / "not").exists()
+    trained = saved(tmp_path, "trained", spread(50), split="train")
+    command("report", trained, "--out", tmp_path / "train", "--format", "svg").ends(0)
+    assert "Published on this data set" not in (tmp_path / "train" / "report.html").read_text()
+
+
 def test_intervals_are_paired_over_sequences(command: Any, tmp_path: Path, quick: None) -> None:
     """Two trackers that differ by a constant are told apart however wide their sequences spread; shuffled
     numbers with the same means are not."""

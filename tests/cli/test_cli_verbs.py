@@ -226,10 +226,24 @@ def test_figures_are_published_ones_or_measured_with_the_weights_that_ship(comma
     for row in rows:
         for figure in row["figures"]:
             measured = "real_video.py" in figure["source"]
-            assert (figure["by"], row["size"] == "tiny") == (("measured", True) if measured else ("published", False))
+            assert figure["conditions"] and (figure["by"] == "measured", row["size"] == "tiny") == (measured, measured)
+            assert figure["by"] in ("published", "measured") if figure["values"] else figure["by"] == "not at hand"
             assert not measured or figure["sha256"] == sha256_of(Path(row["weights"])), "record them again"
     line = next(line for line in command("models", "aitrack").out.splitlines() if "TNL2K" in line)
     assert line.split()[:6] == ["aitrack-base", "box", "TNL2K", "AUC", "57.5", "P"]
+
+
+def test_published_figures_stand_apart_from_measured_ones_and_say_where_there_are_none(command) -> None:
+    done = command("models")
+    lines = done.out.rpartition("\n\n")[2].splitlines()
+    heads = [number for number, line in enumerate(lines) if ", in %" in line]
+    assert [lines[number].split(",")[0] for number in heads] == ["published", "measured here"]
+    for number, line in enumerate(lines):
+        assert number in heads or ("-tiny " in line) == (number > heads[1])
+    for card in MODELS.values():
+        assert any(line.startswith(f"{card.name}-base ") for line in lines[: heads[1]]), card.name
+    assert "not at hand" in next(line for line in lines if line.startswith("sa-tracker-base "))
+    assert "not comparable with a tiny size" in " ".join(done.err.split())
 
 
 def test_only_what_is_asked_for(command) -> None:

@@ -222,7 +222,7 @@ def test_speed_is_logarithmic_only_where_it_must_be() -> None:
         figures.speed_figure(points, "AUC", "note")
 
 
-@pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf", "pgf"])
 def test_same_bytes_whatever_the_machine_is_set_to(kind: str) -> None:
     first = figures.encoded(drawn(2), kind)
     with matplotlib.rc_context({"axes.linewidth": 5, "font.size": 20, "lines.linewidth": 9, "svg.hashsalt": "x"}):
@@ -230,6 +230,17 @@ def test_same_bytes_whatever_the_machine_is_set_to(kind: str) -> None:
     assert b"20" + b"26-" not in first
     with pytest.raises(UsageError):
         figures.encoded(drawn(1), "bmp")
+
+
+@pytest.mark.fault("P07")
+def test_pgf_needs_no_latex_and_has_names_literally(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matplotlib.backends.backend_pgf.LatexManager", None)  # would start LaTeX
+    name = r"a_b\input{/etc/passwd}%$x$"
+    line = figures.Curve(tracker=0, name=name, thresholds=STEPS, shares=1 - STEPS, number=1.0)
+    text = figures.encoded(figures.curve_figure(SUCCESS, [line], "a_b", None), "pgf").decode()
+    assert text.count(r"\begin{pgfpicture}") == text.count(r"\end{pgfpicture}") == 1
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    assert r"a\_b\textbackslash{}input\{/etc/passwd\}\%\$x\$" in text and r"\input{/etc" not in text
 
 
 @pytest.mark.fault("P07")
