@@ -165,11 +165,12 @@ def test_evaluate_runs_models_in_modes(command: Callable[..., Any], work: Path) 
 
 
 def test_audit_carries_its_result_in_the_error(command: Callable[..., Any], work: Path) -> None:
+    vltrack.init_weights("aitrack", "fresh.safetensors")  # which follow nothing
     with pytest.raises(vltrack.VltrackError) as caught:
-        vltrack.audit("aitrack-tiny", scenes=6, frames=2, out="function", policy={"own_grounding": True})
+        vltrack.audit("fresh.safetensors", scenes=6, frames=2, out="function", policy={"own_grounding": True})
     found = caught.value.result
     words = ["--twins", "6", "--frames", "2", "--out", "command", "--json", "--set", "policy.own_grounding=yes"]
-    done = command("audit", "aitrack-tiny", *words)
+    done = command("audit", "fresh.safetensors", *words)
     assert done.code == caught.value.exit_code == 7
     assert done.json == found.to_dict()
     for path in found.files:

@@ -17,8 +17,9 @@ import pytest
 
 import vltrack
 from vltrack.checkpoints import cards
+from vltrack.checkpoints.cards import model_names
 from vltrack.core.errors import CheckpointCorrupt, CheckpointNonFinite, ResourceError, UsageError
-from vltrack.core.types import Target
+from vltrack.core.types import Target, iou_xywh
 from vltrack.export import prepare
 from vltrack.nn import runtime
 from vltrack.tracking.graph_network import GraphNetwork
@@ -257,6 +258,23 @@ def test_int8_is_refused_where_openvino_damages_memory(monkeypatch: pytest.Monke
         runtime.choose_runtime("openvino", "int8", "cpu")
     assert runtime.choose_runtime("onnx", "int8", "cpu") == ("onnx", "int8")
     assert runtime.choose_runtime("openvino", "fp32", "cpu") == ("openvino", "fp32")
+
+
+@pytest.mark.parametrize("name", [name for name, file in model_names().items() if file is not None])
+def test_the_default_precision_gives_the_boxes_of_fp32(name: str) -> None:
+    """In a process of its own: OpenVINO's kernels for AMX, which are not used, ended it."""
+    code = (
+        "import sys, vltrack\n"
+        "from vltrack.api.inputs import demo_clip\n"
+        "clip, target = demo_clip()\n"
+        f"for precision in ('fp32', 'auto'):\n"
+        f"    tracker = vltrack.load({name!r}, precision=precision, threads=1)\n"
+        "    print(*[list(step.box) for step in tracker.stream(clip, box=target.box, end=6)][-1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
+    one, other = (np.array(line.split(), dtype=np.float64) for line in done.stdout.splitlines())
+    assert iou_xywh(one, other) > 0.9
 
 
 # -- the choice -------------------------------------------------------------------------------------------------

@@ -73,13 +73,14 @@ _UVLTRACK = {
 }
 _STARK = {**PUBLISHED, "window": 0.0, "window_product": False, "refresh_every": 200, "refresh_by_number": True}
 _ARTRACK = {**PUBLISHED, "window": 0.0, "window_product": False}
-# Without a score head: the confidence of the tokens predicts neither a lost target nor when to search anew.
+# Without a score head: the confidence of the tokens predicts whether the box is right, not when to search anew.
 _ARTRACK_TINY = {
     **_ARTRACK,
     "damp": True,
     "own_grounding": False,
     "published_crops": False,
-    "visible_above": 0.0,
+    "visible_above": 0.49,
+    "visible_smooth": 0.1,
     "steady": True,
 }
 
