@@ -18,6 +18,9 @@ from vltrack.checkpoints import outside
 from vltrack.checkpoints.cards import find_weights
 from vltrack.checkpoints.outside import Outside, find_outside
 from vltrack.core.errors import CheckpointMismatch, ModelError, ModelNotFound, StateError, UsageError
+from vltrack.datasets.catalogue import write_miniature
+from vltrack.datasets.reader import open_dataset
+from vltrack.evaluation.plan import make_plan
 from vltrack.models import MODELS
 from vltrack.tracking.outside import OutsideEngine
 from vltrack.tracking.tracker import Tracker
@@ -230,6 +233,10 @@ def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         tracker = Tracker.load(f"{file}:CARD={weights}")
         assert tracker.runtime == "torch fp32"
         assert tracker.init(moving()[0], box=BOX).visible
+        monkeypatch.delenv("VLTRACK_BACKEND", raising=False)
+        data = open_dataset(write_miniature("otb99", tmp_path / "otb99"))
+        plan = make_plan(data, f"{file}:CARD={weights}", ["bbox"], tmp_path / "runs")
+        assert (plan.tracker, plan.spec.backend) == ("fresh", "torch")
         with pytest.raises(UsageError, match="runs in torch"):
             Tracker.load(f"{file}:CARD={weights}", backend="openvino")
         with pytest.raises(ModelNotFound, match="without weights"):

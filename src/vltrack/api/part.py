@@ -89,7 +89,7 @@ class PartFile:
                 elif not overwrite and not empty:
                     raise UsageError(
                         f"{printable(self.path)} holds the rows of a run that was not finished.",
-                        hint=f"Continue it with resume (--resume). {START_OVER}",
+                        hint=f"Continue it with resume (--resume). {START_OVER}" if lasting else START_OVER,
                     )
             elif self.path is not None and self.path.parent.is_dir():
                 self._state_path.unlink(missing_ok=True)

@@ -111,9 +111,11 @@ def find_file(name_or_path: str | os.PathLike[str]) -> Path:
         return path
     if path.suffix == ".safetensors" or path.name != name or path.is_file():
         if path.is_file() and path.suffix not in (".safetensors", ".json"):
+            hint = "Convert it with `vltrack import-weights`."
+            if path.suffix == ".py":
+                hint = f"Name the class in it: {printable(name)}:CLASS."
             raise CheckpointUnsafe(
-                f"Not a .safetensors file: {printable(name)}. Other formats can run code and are not opened.",
-                hint="Convert it with `vltrack import-weights`.",
+                f"Not a .safetensors file: {printable(name)}. Other formats can run code and are not opened.", hint=hint
             )
         if path.is_dir() and path.suffix != ".safetensors":
             hint = "Name weights, or write one: vltrack export."

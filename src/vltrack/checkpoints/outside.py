@@ -72,14 +72,13 @@ class Outside:
 
     def weights(self) -> Path:
         """Return the weights that its ``spec`` names. Raises ``UsageError``, ``ModelNotFound``."""
-        card = self.card
-        if self.path is None:
-            raise ModelNotFound(
-                f"{printable(self.spec)} is a network without weights.",
-                hint=f"Name them behind it: {printable(self.spec)}=FILE.safetensors; vltrack init-weights and "
-                f"vltrack train {card.name} write them.",
-            )
-        return self.path.with_suffix(".safetensors")
+        if self.card and self.path is not None:
+            return self.path.with_suffix(".safetensors")
+        raise ModelNotFound(
+            f"{printable(self.spec)} is a network without weights.",
+            hint=f"Name them behind it: {printable(self.spec)}=FILE.safetensors; vltrack init-weights and "
+            "vltrack train write them.",
+        )
 
 
 def find_outside(name: str | os.PathLike[str]) -> Outside | None:
@@ -124,7 +123,11 @@ def _of_file(file: Path, name: str, path: Path | None) -> Outside:
         raise ModelNotFound(f"No file {printable(file)}.", hint="A tracker of your own is named FILE.py:CLASS.")
     module = _loaded(file, partial(_module, file.resolve()))
     if not hasattr(module, name):
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        own = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, ModelCard) or getattr(value, "__module__", None) == module.__name__
+        ]
         raise ModelNotFound(f"{printable(file)} has no {name}.", hint=did_you_mean(name, own))
     return _named(f"{file.resolve()}:{name}", name, getattr(module, name), sha256_of(file), path)
 

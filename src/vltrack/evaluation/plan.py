@@ -24,6 +24,7 @@ from vltrack.core.types import Mode
 from vltrack.evaluation.results import check_names, label_of
 from vltrack.evaluation.workers import OUR_LOADER, THREADS, Task, TrackerSpec
 from vltrack.metrics.annotations import is_box, listed
+from vltrack.models import MODELS
 from vltrack.nn.runtime import choose_cpu_or_gpu, choose_runtime
 from vltrack.tracking.postprocess import default_policy
 
@@ -122,7 +123,12 @@ def make_plan(
         )
     if device == "auto":
         device = choose_cpu_or_gpu(device)
-    backend, precision = choose_runtime(backend, precision, device) if found.tracker else ("its own", "its own")
+    if not found.tracker:
+        backend = precision = "its own"
+    else:
+        if backend == "auto" and not MODELS[found.tracker].packaged:
+            backend = "torch"
+        backend, precision = choose_runtime(backend, precision, device)
     _check_sequences(dataset)
     tracker = name or found.name
     label = label_of(dataset.name, dataset.split, dataset.root.resolve().name)

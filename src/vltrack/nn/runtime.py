@@ -192,6 +192,8 @@ def _openvino(path: Path, precision: str, threads: int, cache_folder: Path | Non
     if cache_folder is not None and os.access(cache_folder.parent, os.W_OK):
         options["CACHE_DIR"] = str(cache_folder)
     core, process = _core()
+    if "CACHE_DIR" in options and (kernels := os.environ.get("ONEDNN_MAX_CPU_ISA")):
+        options["CACHE_DIR"] += f"-{kernels.lower()}"  # compiled for other kernels, a graph ends the process
     if process != os.getpid():  # its threads are not there: compiling would wait for ever
         raise StateError(
             f"OpenVINO was loaded in process {process}, of which this one is a fork.",
