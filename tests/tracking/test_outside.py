@@ -226,6 +226,7 @@ def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "from dataclasses import replace\nfrom vltrack.models import MODELS\n"
         "from vltrack.models.sa_tracker import SATracker as Mine, tiny\n"
         "CARD = replace(MODELS['sa-tracker'], name='mine', network='Mine', sizes=('tiny',), recipes='sa-tracker')\n"
+        "WRONG = replace(CARD, network='Mein')\n"
         "TAKEN = replace(MODELS['sa-tracker'])\n"
     )
     try:
@@ -241,6 +242,8 @@ def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             Tracker.load(f"{file}:CARD={weights}", backend="openvino")
         with pytest.raises(ModelNotFound, match="without weights"):
             Tracker.load(f"{file}:CARD")
+        with pytest.raises(UsageError, match=r"not in vltrack_outside_mine_\w+: Mein"):
+            Tracker.load(f"{file}:WRONG")
         with pytest.raises(UsageError, match="has the name of a tracker of vltrack"):
             Tracker.load(f"{file}:TAKEN")
     finally:
@@ -257,3 +260,20 @@ def test_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     tracker.init(moving()[0], box=BOX)
     assert tracker.update(moving()[1]).visible
     assert find_outside("litetrack-tiny") is None
+
+
+def test_a_network_of_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "from dataclasses import replace\nfrom vltrack.models import MODELS\n"
+        "from vltrack.models.sa_tracker import SATracker, tiny\n"
+        "CARD = replace(MODELS['sa-tracker'], name='theirs', sizes=('tiny',), recipes='sa-tracker')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = metadata.EntryPoint("theirs", "theirs:CARD", outside.GROUP)
+    monkeypatch.setattr(outside, "_entry_points", lambda: {point.name: point})
+    try:
+        vltrack.init_weights("theirs", tmp_path / "fresh.safetensors")
+        MODELS.pop("theirs")
+        assert Tracker.load(tmp_path / "fresh.safetensors").card["tracker"] == "theirs"
+    finally:
+        MODELS.pop("theirs", None)

@@ -101,9 +101,8 @@ def train(
     from vltrack.models import MODELS, hint_for
 
     outside = find_outside(name)
-    model, name = (outside.spec, outside.card.name) if outside else (name, name)
     known = (*MODELS, "grounder")
-    name, out = known_name(name, known), Path(out)
+    name, out = outside.card.name if outside else known_name(name, known), Path(out)
     given = [data] if isinstance(data, str | Path) else list(data)
     if name not in known:
         raise UsageError(f"No tracker is called {printable(name)!r}.", hint=hint_for(name, known))
@@ -137,7 +136,7 @@ def train(
 
     sources = find_sources(given) if start or init else ()
     options: dict[str, Any] = {
-        "model": model if outside else name, "size": size, "data": [str(one) for one in given], "out": out,
+        "model": outside.spec if outside else name, "size": size, "data": [str(one) for one in given], "out": out,
         "start": start, "part": part, "resume": resume, "own_clips": OWN in {one.name for one in sources},
         "settings": dict(settings or {}), "steps": steps, "batch": batch, "accumulate": accumulate, "seed": seed,
         "processes": processes, "device": device, "quiet": quiet,
@@ -150,7 +149,7 @@ def train(
     if global_rank() == 0:
         _compare(config, out, weights, device, reporter)
         reporter.note(f"weights: {printable(weights)}")
-        named = f"{printable(model)}={printable(weights)}" if outside else printable(weights)
+        named = f"{printable(outside.spec)}={printable(weights)}" if outside else printable(weights)
         reporter.note(f"try them: vltrack track VIDEO --box X,Y,W,H --model {named}")
     return TrainedModel(out=out, weights=weights)
 
@@ -361,7 +360,7 @@ def init_weights(
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = starting_model(TrainConfig(model=name, size=size, word_init="random"), Path(out).parent / "none")
+        model = starting_model(TrainConfig(model=name, size=size, word_init="random"))
     more = {"notes": "fresh weights: not trained", "seed": seed}
     if model.vocabulary == "bert":
         more["vocabulary_sha256"] = load_tokenizer(model.vocabulary).sha256

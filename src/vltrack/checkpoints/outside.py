@@ -94,7 +94,8 @@ def find_outside(name: str | os.PathLike[str]) -> Outside | None:
         found = _opencv(match["name"], path) if where == "opencv" else _of_file(Path(where), match["name"], path)
     elif re.fullmatch(r"[\w.-]+", text) and (point := _entry_points().get(text)):
         version = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-        found = _named(text, text, _loaded(text, point.load), sha256_bytes(f"{version} {point.value}".encode()), None)
+        made, digest = _loaded(text, point.load), sha256_bytes(f"{version} {point.value}".encode())
+        found = _named(text, text, made, point.module, digest)
     else:
         return None
     if isinstance(found.made, ModelCard):
@@ -129,15 +130,21 @@ def _of_file(file: Path, name: str, path: Path | None) -> Outside:
             if isinstance(value, ModelCard) or getattr(value, "__module__", None) == module.__name__
         ]
         raise ModelNotFound(f"{printable(file)} has no {name}.", hint=did_you_mean(name, own))
-    return _named(f"{file.resolve()}:{name}", name, getattr(module, name), sha256_of(file), path)
+    return _named(f"{file.resolve()}:{name}", name, getattr(module, name), module.__name__, sha256_of(file), path)
 
 
-def _named(spec: str, name: str, made: Any, sha256: str, path: Path | None) -> Outside:
+def _named(spec: str, name: str, made: Any, module: str, sha256: str, path: Path | None = None) -> Outside:
+    """What ``made``, of a module that is imported, is: named ``spec``, and ``name`` in results."""
     if isinstance(made, ModelCard):
         if made.name in MODELS and MODELS[made.name].packaged:
             raise UsageError(f"{printable(spec)} has the name of a tracker of vltrack: {made.name}.", hint="Rename it.")
-        module = made.module or (spec.rpartition(":")[0] and _module_name(Path(spec.rpartition(":")[0])))
-        made, name = replace(made, module=module, packaged=False), path.stem if path else made.name
+        made = replace(made, module=made.module or module, packaged=False)
+        own = importlib.import_module(made.module)
+        wanted = (made.network, *(size.replace("-", "_") for size in made.sizes))
+        if absent := [one for one in wanted if not hasattr(own, one)]:
+            said = f"The network or a size of {printable(spec)} is not in {made.module}: {', '.join(absent)}."
+            raise UsageError(said, hint=did_you_mean(absent[0], vars(own)))
+        name = path.stem if path else made.name
     elif not callable(made):
         said = f"{printable(spec)} is {type(made).__name__}, neither a class, a function nor a ModelCard."
         raise UsageError(said, hint="docs/add-a-tracker.md shows them.")
@@ -153,13 +160,9 @@ def _loaded(what: object, load: Callable[[], Any]) -> Any:
         raise UsageError(said, hint="Run it with Python to see where.") from error
 
 
-def _module_name(file: Path) -> str:
-    return f"vltrack_outside_{file.stem}_{sha256_bytes(os.fsencode(file.resolve()))[:8]}"
-
-
 def _module(file: Path) -> Any:
     """The module of a file, imported once; files beside it can be imported by it."""
-    name = _module_name(file)
+    name = f"vltrack_outside_{file.stem}_{sha256_bytes(os.fsencode(file))[:8]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None  # noqa: S101 - the file ends in .py

@@ -34,7 +34,10 @@ Network = Annotated[bool, Option("--allow-network", help="Allow rtsp:// addresse
 
 # -- with which network -------------------------------------------------------------------------------
 
-Model = Annotated[str, Option("--model", "-m", help="Name of a model (vltrack models) or path of weights.")]
+Model = Annotated[
+    str,
+    Option("--model", "-m", help="Name of a model (vltrack models), path of weights, FILE.py:CLASS, or opencv:mil."),
+]
 Device = Annotated[str, Option(help="auto, cpu, cuda or mps.")]
 Backend = Annotated[str, Option(help="What runs the network: auto, torch, openvino or onnx.")]
 Precision = Annotated[str, Option(help="Its numbers: auto, fp32, bf16 or int8.")]

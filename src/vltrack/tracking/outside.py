@@ -133,7 +133,7 @@ class OutsideEngine(Engine):
 
     def start(self, image: Image, target: Target, claim: float | None = None) -> tuple[State, tuple[str, ...]]:
         if target.box is None:
-            raise UsageError("No box to start from.", hint="Give a box, or leave out own_grounding.")
+            raise UsageError(f"{self.outside.name} starts from a box, and none is given.")
         height, width = image.shape[:2]
         checked = check_box(target.box, width, height)
         text = None if target.text is None else clean_text(target.text)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 VOCABULARY = "vocabulary"
 
 
-def starting_model(config: TrainConfig, out: Path) -> Any:
+def starting_model(config: TrainConfig, out: Path | None = None) -> Any:
     """The network before the first step.
 
     Random but for the ImageNet stem and the word vectors; then what ``init_parts`` left in the run's folder
@@ -46,7 +46,7 @@ def starting_model(config: TrainConfig, out: Path) -> Any:
         if config.word_init == "minilm" and model.bert is not None:
             with torch.no_grad():
                 model.bert.embeddings.word_embeddings.weight.copy_(store.word_vectors())  # which stay as they are
-    if (out / INIT).exists():
+    if out is not None and (out / INIT).exists():
         given, about = store.load(out / INIT, start=True)
         fresh = set(about["kept_fresh"])
         model.load_state_dict({k: v for k, v in given.state_dict().items() if k not in fresh}, strict=False)
