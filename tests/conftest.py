@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vltrack.models import MODELS
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -30,6 +32,15 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("VLTRACK_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("VLTRACK_BACKEND", "torch")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    """A network from outside the package that a test names is not there for the next one."""
+    before = dict(MODELS)
+    yield
+    for name in MODELS.keys() - before.keys():
+        del MODELS[name]
 
 
 @pytest.fixture

@@ -261,7 +261,7 @@ def test_int8_is_refused_where_openvino_damages_memory(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", [name for name, file in model_names().items() if file is not None])
-def test_the_default_precision_gives_the_boxes_of_fp32(name: str) -> None:
+def test_the_default_precision_gives_the_boxes_of_fp32(name: str, graphs: None) -> None:
     """In a process of its own: OpenVINO's kernels for AMX, which are not used, ended it."""
     code = (
         "import sys, vltrack\n"
@@ -269,6 +269,7 @@ def test_the_default_precision_gives_the_boxes_of_fp32(name: str) -> None:
         "clip, target = demo_clip()\n"
         f"for precision in ('fp32', 'auto'):\n"
         f"    tracker = vltrack.load({name!r}, precision=precision, threads=1)\n"
+        "    assert tracker.runtime.startswith('openvino')\n"
         "    print(*[list(step.box) for step in tracker.stream(clip, box=target.box, end=6)][-1])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

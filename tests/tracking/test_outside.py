@@ -220,7 +220,6 @@ def test_a_run_with_it_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vltrack.models.MODELS", MODELS)
     file, weights = tmp_path / "mine.py", tmp_path / "fresh.safetensors"
     file.write_text(
         "from dataclasses import replace\nfrom vltrack.models import MODELS\n"
@@ -229,25 +228,23 @@ def test_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "WRONG = replace(CARD, network='Mein')\n"
         "TAKEN = replace(MODELS['sa-tracker'])\n"
     )
-    try:
-        assert vltrack.init_weights(f"{file}:CARD", weights)["tracker"] == "mine"
-        tracker = Tracker.load(f"{file}:CARD={weights}")
-        assert tracker.runtime == "torch fp32"
-        assert tracker.init(moving()[0], box=BOX).visible
-        monkeypatch.delenv("VLTRACK_BACKEND", raising=False)
-        data = open_dataset(write_miniature("otb99", tmp_path / "otb99"))
-        plan = make_plan(data, f"{file}:CARD={weights}", ["bbox"], tmp_path / "runs")
-        assert (plan.tracker, plan.spec.backend) == ("fresh", "torch")
-        with pytest.raises(UsageError, match="runs in torch"):
-            Tracker.load(f"{file}:CARD={weights}", backend="openvino")
-        with pytest.raises(ModelNotFound, match="without weights"):
-            Tracker.load(f"{file}:CARD")
-        with pytest.raises(UsageError, match=r"not in vltrack_outside_mine_\w+: Mein"):
-            Tracker.load(f"{file}:WRONG")
-        with pytest.raises(UsageError, match="has the name of a tracker of vltrack"):
-            Tracker.load(f"{file}:TAKEN")
-    finally:
-        MODELS.pop("mine", None)
+    assert vltrack.init_weights(f"{file}:CARD", weights)["tracker"] == "mine"
+    tracker = Tracker.load(f"{file}:CARD={weights}")
+    assert tracker.runtime == "torch fp32"
+    assert tracker.init(moving()[0], box=BOX).visible
+    monkeypatch.delenv("VLTRACK_BACKEND", raising=False)
+    data = open_dataset(write_miniature("otb99", tmp_path / "otb99"))
+    plan = make_plan(data, f"{file}:CARD={weights}", ["bbox"], tmp_path / "runs")
+    assert (plan.tracker, plan.spec.backend) == ("fresh", "torch")
+    with pytest.raises(UsageError, match="runs in torch"):
+        Tracker.load(f"{file}:CARD={weights}", backend="openvino")
+    with pytest.raises(ModelNotFound, match="without weights"):
+        Tracker.load(f"{file}:CARD")
+    with pytest.raises(UsageError, match=r"not in vltrack_outside_mine_\w+: Mein"):
+        Tracker.load(f"{file}:WRONG")
+    with pytest.raises(UsageError, match="has the name of a tracker of vltrack"):
+        Tracker.load(f"{file}:TAKEN")
+    del MODELS["mine"]
     with pytest.raises(CheckpointMismatch, match=r"FILE\.py:CARD"):
         Tracker.load(weights)
 
@@ -271,9 +268,6 @@ def test_a_network_of_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(tmp_path))
     point = metadata.EntryPoint("theirs", "theirs:CARD", outside.GROUP)
     monkeypatch.setattr(outside, "_entry_points", lambda: {point.name: point})
-    try:
-        vltrack.init_weights("theirs", tmp_path / "fresh.safetensors")
-        MODELS.pop("theirs")
-        assert Tracker.load(tmp_path / "fresh.safetensors").card["tracker"] == "theirs"
-    finally:
-        MODELS.pop("theirs", None)
+    vltrack.init_weights("theirs", tmp_path / "fresh.safetensors")
+    del MODELS["theirs"]
+    assert Tracker.load(tmp_path / "fresh.safetensors").card["tracker"] == "theirs"

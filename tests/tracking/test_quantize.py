@@ -90,7 +90,7 @@ def test_same_files_at_every_run(folder: Path, tmp_path: Path) -> None:
 def test_without_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLTRACK_CACHE", str(tmp_path))
     monkeypatch.setattr(prepare, "find_spec", lambda _: None)
-    with pytest.raises(ResourceError, match=r"onnxruntime, which is not installed.*vltrack\[onnx\]"):
+    with pytest.raises(ResourceError, match=r"onnxruntime, which is not installed.*vltrack\[fast\]"):
         prepare.graphs_of(Path("tiny.safetensors"), "0" * 64, "int8")
     assert list(tmp_path.iterdir()) == []
 
